@@ -1,0 +1,68 @@
+# make venv   .venv with the pinned requirements and this project (done at once when nothing changed)
+# make test   venv, ruff, the whole test suite
+# make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
+# make lint   ruff only
+#
+# TORCH chooses the torch that `make venv` installs: a requirement with pip options, or `system` for the one that
+# PYTHON already has. It is remembered in .venv, so `make test` and `make demo` need not repeat it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH_VERSION := 2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+DEFAULT_TORCH := torch==$(TORCH_VERSION)$(if $(filter Linux,$(shell uname -s)),+cpu)
+RECORDED_TORCH := $(shell cat $(VENV)/torch-requirement 2>/dev/null)
+TORCH ?= $(or $(RECORDED_TORCH),$(DEFAULT_TORCH))
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO ?=
+PYTEST ?=
+
+.PHONY: venv test demo lint
+.DELETE_ON_ERROR:
+
+venv: $(VENV)/stamp
+
+ifneq ($(RECORDED_TORCH),)
+ifneq ($(RECORDED_TORCH),$(TORCH))
+$(error $(VENV) was made with TORCH=$(RECORDED_TORCH): remove $(VENV) first to change it to $(TORCH))
+endif
+endif
+
+$(VENV)/stamp: requirements.txt pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "gghead needs Python 3.11 or newer: name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "This Python cannot make virtual environments: run 'apt install python3-venv' first."; exit 1; }
+	@test -x $(BIN)/python || \
+	    { echo "Making $(VENV)"; $(PYTHON) -m venv $(if $(filter system,$(TORCH)),--system-site-packages) $(VENV); }
+ifeq ($(TORCH),$(DEFAULT_TORCH))
+	@echo "Installing $(TORCH)"
+	@$(PIP) install -q --no-deps '$(TORCH)' 2>/dev/null || \
+	    $(PIP) install -q --no-deps --index-url $(TORCH_INDEX) '$(TORCH)'
+else ifneq ($(TORCH),system)
+	@echo "Installing $(TORCH)"
+	@$(PIP) install $(TORCH)
+endif
+	@echo "Installing the pinned requirements"
+	@grep -v '^torch==' requirements.txt > $(VENV)/requirements.txt
+	@$(PIP) install -q --no-deps -r $(VENV)/requirements.txt
+	@$(PIP) install -q --no-deps --no-build-isolation -e .
+ifeq ($(TORCH),$(DEFAULT_TORCH))
+	@$(BIN)/python -c 'import torch; v = torch.__version__; assert v.startswith("$(TORCH_VERSION)"), f"torch {v} replaced $(TORCH)"'
+	@$(PIP) check
+else
+	@$(BIN)/python -c 'import torch; print("Using torch", torch.__version__)'
+endif
+	@echo '$(TORCH)' > $(VENV)/torch-requirement
+	@touch $@
+
+lint: venv
+	@$(BIN)/python -m ruff check .
+
+test: venv
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m pytest -q $(PYTEST)
+
+demo: venv
+	@$(BIN)/python scripts/demo.py $(DEMO)

@@ -1,0 +1,121 @@
+"""Snapshots: EMA weights in one safetensors file, with the config and provenance in its header; no code is executed."""
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead.models.config import GeneratorConfig
+from gghead.models.generator import Generator
+from gghead.template import BUILT_IN, Template, load_template
+from torch_utils import config as config_json
+from torch_utils.errors import UserError
+from torch_utils.files import write_atomically
+
+FORMAT = "gghead/1"
+_GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """The header of a snapshot, readable without loading its tensors."""
+
+    config: GeneratorConfig
+    """What the generator is made of."""
+    kimg: float
+    """Thousands of real images shown to the discriminator when it was written."""
+    provenance: dict
+    """Data set, command, versions and hashes, as the training run recorded them."""
+
+
+def save(model: Generator, path: str | os.PathLike, *, kimg: float = 0.0, provenance: dict | None = None,
+         dtype: torch.dtype = torch.float32) -> None:
+    """Write ``model`` to ``path`` (safetensors, format ``gghead/1``) through a temporary file beside it.
+
+    ``dtype`` float16 halves the file. Raises ``UserError`` if the disk is full or the folder cannot be written; a file
+    that was there before is then still whole.
+    """
+    from safetensors.torch import save as to_bytes
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    tensors = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+    for name in _GEOMETRY:
+        array = getattr(model.template, name)
+        kind = np.int32 if array.dtype.kind == "i" else np.float64
+        tensors[f"template.{name}"] = torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+    metadata = {
+        "format": FORMAT,
+        "kind": "generator",
+        "config": json.dumps(config_json.to_dict(model.config)),
+        "kimg": repr(float(kimg)),
+        "template_sha256": model.template.sha256,
+        "provenance": json.dumps(provenance or {}),
+    }
+    data = to_bytes(tensors, metadata)
+    write_atomically(path, lambda file: file.write(data))
+
+
+def latest_snapshot(run: str | os.PathLike) -> Path:
+    """The snapshot with the highest kimg in a run folder. Raises ``UserError`` if there is none."""
+    found = sorted(Path(run).glob("network-snapshot-*.safetensors"))
+    if not found:
+        raise UserError(f"{run} holds no network-snapshot-*.safetensors; name a run of train.py or a snapshot file.")
+    return found[-1]
+
+
+def read_info(path: str | os.PathLike) -> SnapshotInfo:
+    """Read a snapshot's header. Raises ``UserError`` as ``load`` does."""
+    return _open(path)[0]
+
+
+def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> Generator:
+    """Load a generator from a snapshot file or from the newest snapshot of a run folder, in evaluation mode.
+
+    Raises ``UserError`` for a missing, truncated or foreign file, and for a config that this version does not know.
+    """
+    info, tensors, sha256 = _open(path)
+    model = Generator(info.config, _template(info.config.template, tensors, sha256))
+    state = {name: value.float() if value.is_floating_point() else value
+             for name, value in tensors.items() if not name.startswith("template.")}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit its own config ({str(error).splitlines()[-1].strip()}).") from error
+    return model.eval().requires_grad_(False).to(device)
+
+
+def _open(path: str | os.PathLike) -> tuple[SnapshotInfo, dict[str, Tensor], str]:
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if path.is_dir():
+        path = latest_snapshot(path)
+    if not path.is_file():
+        raise UserError(f"The network {path} does not exist; name a snapshot file or the folder of a training run.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is truncated or no safetensors file ({error}); copy or train it again.") from error
+    if metadata.get("format") != FORMAT:
+        raise UserError(f"{path} has format {metadata.get('format')!r}, but this version reads '{FORMAT}'.")
+    config = config_json.from_dict(GeneratorConfig, json.loads(metadata["config"]), f"config of {path}")
+    info = SnapshotInfo(config, float(metadata["kimg"]), json.loads(metadata["provenance"]))
+    return info, tensors, metadata["template_sha256"]
+
+
+def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:
+    """The built-in template if it is still the one the model was trained on, else the geometry in the file."""
+    if name in BUILT_IN:
+        built_in = load_template(name)
+        if built_in.sha256 == sha256:
+            return built_in
+        warnings.warn(f"The built-in template '{name}' has changed since this network was trained; using the geometry "
+                      "in the file, which has no blendshapes.", stacklevel=3)
+    return Template(name=name, **{key: tensors[f"template.{key}"].numpy() for key in _GEOMETRY})

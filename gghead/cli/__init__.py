@@ -1,0 +1,1 @@
+"""The commands around a trained model; each module also works from Python."""

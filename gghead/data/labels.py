@@ -1,0 +1,78 @@
+"""Camera labels in ``dataset.json`` as EG3D writes them: ``{"labels": [[name, [25 floats]], ...]}``."""
+
+import json
+import os
+
+import numpy as np
+
+from torch_utils.errors import UserError
+
+LABEL_SIZE = 25
+_REMEDY = "each image needs 25 numbers (cam2world 4x4, intrinsics 3x3) under 'labels' in dataset.json"
+_ROTATION_TOLERANCE = 1e-3  # labels are often rounded to 4-7 digits
+
+
+def parse_dataset_json(data: bytes, where: str | os.PathLike) -> dict:
+    """Return the content of dataset.json with ``labels`` as a dict name -> list; the other keys as they stand.
+
+    Raises ``UserError`` if it is not JSON, has no labels, or ``labels`` is not a list of pairs.
+    """
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"dataset.json in {where} is not valid JSON ({error}).") from error
+    labels = content.get("labels") if isinstance(content, dict) else None
+    if not labels:
+        raise UserError(f"{where} is unlabelled: {_REMEDY}; datasets/labelled_photos.py writes them.")
+    pairs = labels.items() if isinstance(labels, dict) else labels
+    try:
+        content["labels"] = {str(name): label for name, label in pairs}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"'labels' in the dataset.json of {where} is no list of [name, numbers] pairs.") from error
+    return content
+
+
+def label_array(labels: dict[str, list], names: list[str], where: str | os.PathLike) -> np.ndarray:
+    """Return the labels of ``names`` as float32 [N, 25], checked; raises ``UserError`` naming the first bad file."""
+    rows = np.empty((len(names), LABEL_SIZE), np.float64)
+    for row, name in zip(rows, names, strict=True):
+        if name not in labels:
+            raise UserError(f"{name} in {where} has no camera label; {_REMEDY}.")
+        label = labels[name]
+        count = len(label) if isinstance(label, (list, tuple)) else 1
+        if count != LABEL_SIZE:
+            raise UserError(f"The label of {name} in {where} has {count} number{'s' * (count != 1)}; {_REMEDY}.")
+        try:
+            row[:] = label
+        except (TypeError, ValueError) as error:
+            raise UserError(f"The label of {name} in {where} is not made of numbers; {_REMEDY}.") from error
+    check_labels(rows, names, where)
+    return rows.astype(np.float32)
+
+
+def check_labels(labels: np.ndarray, names: list[str], where: str | os.PathLike) -> None:  # labels: [N, 25]
+    """Raise ``UserError`` naming the first image whose camera is not finite, rigid, right-handed or has no focal."""
+    rotation = labels[:, :16].reshape(-1, 4, 4)[:, :3, :3]
+    last_rows = np.concatenate([labels[:, 12:16] - [0, 0, 0, 1], labels[:, 22:25] - [0, 0, 1]], axis=1)
+    with np.errstate(invalid="ignore"):
+        skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
+        handed = np.linalg.det(np.where(np.isfinite(rotation), rotation, 0))
+    finite = np.isfinite(labels).all(axis=1)
+    faults = (
+        (~finite, "holds NaN or infinite numbers; leave the image out or estimate its camera again"),
+        (
+            ~(np.abs(last_rows).max(axis=1) < _ROTATION_TOLERANCE),
+            "must be a row-major cam2world 4x4 ending in 0 0 0 1, then a row-major 3x3 ending in 0 0 1",
+        ),
+        (~(skew < _ROTATION_TOLERANCE), "has a cam2world whose 3x3 part is no rotation (rows are not orthonormal)"),
+        (~(handed > 0), "has a cam2world that mirrors (determinant -1); cameras are right-handed, OpenCV axes"),
+        (~((labels[:, 16] > 0) & (labels[:, 20] > 0)), "has a focal length that is not positive"),
+        (
+            ~(np.abs(labels[:, [18, 21]] - 0.5) < 2),
+            "has intrinsics in pixels; divide them by the image size",
+        ),
+    )
+    for wrong, sentence in faults:
+        wrong = wrong if wrong.ndim == 1 else wrong.any(axis=1)
+        if wrong.any():
+            raise UserError(f"The label of {names[int(np.argmax(wrong))]} in {where} {sentence}.")

@@ -1,0 +1,85 @@
+"""Batches from a data set, prepared by background threads in a fixed order."""
+
+import collections
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from gghead.data.image_dataset import ImageDataset
+from gghead.data.sampler import EpochSampler
+from torch_utils.errors import UserError
+
+Batch = dict[str, Tensor]
+
+
+class BatchLoader(Iterator[Batch]):
+    """Endless iterator over dict(image uint8 [B, 3, H, W], alpha uint8 [B, 1, H, W], label float32 [B, 25]).
+
+    Args:
+        dataset: Where the items come from.
+        batch: Images per batch of this process; all processes together consume ``batch * world`` per step.
+        seed: Seed of the order; the same on every process.
+        rank, world: This process and their number.
+        start: Images consumed so far by all processes together (``position`` of the loader that is continued).
+        workers: Threads, each preparing a whole batch (PIL and zlib work without the interpreter lock).
+        prefetch: Batches prepared ahead; None = one per worker, at least two.
+
+    An error in a worker (a broken file) is raised by ``next``. Use as a context manager or call ``close``.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        workers: int = 2,
+        prefetch: int | None = None,
+    ):
+        if batch < 1 or not 0 <= rank < world or start < 0 or workers < 1:
+            raise UserError(f"Impossible loader: batch {batch}, rank {rank} of {world}, start {start}, {workers=}.")
+        self.dataset, self.batch, self.rank, self.world = dataset, batch, rank, world
+        self.position = start  # images handed out so far, over all processes
+        self._sampler = EpochSampler(len(dataset), seed)
+        self._ahead = start
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="gghead-data")
+        self._pending: collections.deque[Future[Batch]] = collections.deque()
+        self._closed = False
+        for _ in range(prefetch if prefetch is not None else max(workers, 2)):
+            self._submit()
+
+    def __next__(self) -> Batch:
+        if self._closed:
+            raise RuntimeError("this BatchLoader is closed")
+        batch = self._pending.popleft().result() if self._pending else self._make(self._take())
+        self._submit()
+        self.position += self.batch * self.world
+        return batch
+
+    def close(self) -> None:
+        """Stop the threads and drop what they prepared; the data set stays open."""
+        self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pending.clear()
+
+    def __enter__(self) -> "BatchLoader":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def _take(self) -> list[int]:
+        indices = self._sampler.indices(self._ahead, self.batch, self.rank, self.world)
+        self._ahead += self.batch * self.world
+        return indices
+
+    def _submit(self) -> None:
+        self._pending.append(self._pool.submit(self._make, self._take()))
+
+    def _make(self, indices: list[int]) -> Batch:
+        images, alphas, labels = zip(*(self.dataset.get(index) for index in indices), strict=True)
+        return {"image": torch.stack(images), "alpha": torch.stack(alphas), "label": torch.stack(labels)}

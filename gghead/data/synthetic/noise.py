@@ -1,0 +1,45 @@
+"""Smooth random patterns and steps for painting."""
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=1)
+def _tile() -> np.ndarray:  # [256, 256] in [-1, 1], periodic
+    return np.random.RandomState(20240611).uniform(-1, 1, (256, 256)).astype(np.float32)
+
+
+def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Value noise in [-1, 1] with features of size one; ``u``, ``v`` of any equal shape."""
+    iu, iv = np.floor(u), np.floor(v)
+    fu, fv = u - iu, v - iv
+    fu, fv = fu * fu * (3 - 2 * fu), fv * fv * (3 - 2 * fv)
+    iu, iv = iu.astype(np.int64) & 255, iv.astype(np.int64) & 255
+    ju, jv = (iu + 1) & 255, (iv + 1) & 255
+    tile = _tile()
+    low = tile[iv, iu] * (1 - fu) + tile[iv, ju] * fu
+    return low * (1 - fv) + (tile[jv, iu] * (1 - fu) + tile[jv, ju] * fu) * fv
+
+
+def step(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
+    """0 below ``low``, 1 above ``high``, a cubic between; falling where ``low`` is the larger."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def bell(*offsets_and_sigmas: tuple[np.ndarray, float]) -> np.ndarray:
+    """Gaussian of height one from pairs (offset, sigma)."""
+    return np.exp(-0.5 * sum((offset / sigma) ** 2 for offset, sigma in offsets_and_sigmas))
+
+
+def linear(srgb) -> np.ndarray:
+    """sRGB values in [0, 255] to linear light in [0, 1]."""
+    x = np.asarray(srgb, np.float64) / 255
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+def display(light: np.ndarray) -> np.ndarray:
+    """Linear light to sRGB in [0, 1], highlights rolled off above 0.8 instead of clipped."""
+    x = np.where(light > 0.8, 0.8 + 0.2 * np.tanh((light - 0.8) / 0.2), np.maximum(light, 0.0))
+    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)

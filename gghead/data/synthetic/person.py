@@ -1,0 +1,186 @@
+"""Everything that is drawn at random about a person, an expression and a light."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gghead.data.synthetic.identity import sample_coefficients
+from gghead.data.synthetic.noise import linear
+
+# Anchors in sRGB, from light to dark.
+SKIN = [(250, 224, 208), (241, 208, 186), (229, 190, 160), (212, 168, 132), (186, 140, 102), (152, 108, 76)]
+SKIN += [(120, 82, 58), (92, 62, 46), (66, 45, 36)]
+HAIR = [(22, 18, 17), (38, 28, 23), (66, 45, 31), (97, 66, 42), (139, 100, 62), (184, 146, 95), (222, 194, 146)]
+REDHEAD, GREY, WHITE = (146, 70, 34), (128, 126, 124), (214, 210, 204)
+IRIS = [(58, 36, 22), (82, 52, 28), (110, 76, 40), (104, 104, 62), (84, 112, 88), (92, 124, 150), (120, 134, 142)]
+CLOTHES = [(32, 34, 40), (238, 236, 230), (44, 62, 104), (132, 38, 44), (86, 104, 82), (120, 122, 128), (190, 160, 120)]
+CLOTHES += [(70, 44, 78), (208, 178, 62), (66, 120, 140), (196, 120, 128), (24, 70, 60)]
+HAIR_STYLES = ("bald", "horseshoe", "crop", "short", "quiff", "fringe", "afro", "curly", "bob", "long", "parted", "bun")
+
+
+@dataclass(frozen=True)
+class Person:
+    """One subject; colours are linear RGB [3], lengths world units."""
+
+    shape: np.ndarray  # [K] coefficients of identity.MODES
+    skin: np.ndarray
+    redness: float  # of cheeks, nose and ears, 0..1
+    freckles: float  # 0..1
+    lips: np.ndarray
+    iris: np.ndarray
+    brows: np.ndarray
+    brow_thickness: float
+    brow_arch: float
+    lashes: float  # darkness of the line along the upper lid, 0..1
+    hair: np.ndarray
+    hair_style: str
+    hair_length: float  # lowest y of long hair
+    hair_volume: float  # thickness over the scalp
+    hair_curl: float  # 0 straight … 1 curly
+    hairline: float  # shift of the hairline in radians, > 0 lower
+    part: float  # azimuth of the parting, radians
+    beard: str  # "none", "stubble", "moustache", "goatee" or "full"
+    beard_density: float
+    clothes: np.ndarray
+    trim: np.ndarray
+    collar: float  # height of the collar's upper edge at the back
+    neckline: float  # how much lower it is in front
+    glasses: str  # "none", "round" or "square"
+    frame: np.ndarray
+    seed: float  # offset into the noise, so that no two people share strands and freckles
+
+
+@dataclass(frozen=True)
+class Light:
+    """A key light, a fill light and an ambient dome that is brighter above; directions are unit, world frame."""
+
+    key: np.ndarray  # [3] direction towards the light
+    key_colour: np.ndarray  # [3]
+    fill: np.ndarray
+    fill_colour: np.ndarray
+    sky: np.ndarray  # [3] ambient from above
+    ground: np.ndarray  # [3] ambient from below
+
+
+def _along(anchors: list, position: float) -> np.ndarray:
+    grid = np.arange(len(anchors))
+    return np.array([np.interp(position, grid, [anchor[c] for anchor in anchors]) for c in range(3)])
+
+
+def sample_person(random: np.random.RandomState) -> Person:
+    """Draw a subject."""
+    masculinity = random.choice([-1.0, 1.0]) * random.uniform(0.3, 1.2)
+    man = masculinity > 0
+    tone = random.uniform(0, len(SKIN) - 1)
+    skin = linear(_along(SKIN, tone) * np.exp(random.normal(0, 0.02, 3)))
+    fair = tone < 3.2
+    age = random.uniform(0, 1)
+    darkness = random.uniform(0, 6) if fair else random.uniform(0, 1.6)
+    hair = _along(HAIR, darkness)
+    if fair and random.uniform() < 0.1:
+        hair = np.array(REDHEAD, float) * random.uniform(0.8, 1.3)
+    if age > 0.75:
+        hair = hair + random.uniform(0.4, 1.0) * (_along([GREY, WHITE], random.uniform(0, 1)) - hair)
+    hair = linear(np.clip(hair * np.exp(random.normal(0, 0.06)), 8, 235))
+    iris = linear(_along(IRIS, random.uniform(0, len(IRIS) - 1) if fair else random.uniform(0, 1.4)))
+
+    styles = {
+        "crop": 0.16, "short": 0.20, "quiff": 0.15, "fringe": 0.10, "curly": 0.10, "bald": 0.09, "horseshoe": 0.06,
+        "afro": 0.04, "long": 0.06, "bob": 0.02, "parted": 0.02,
+    } if man else {
+        "long": 0.26, "parted": 0.20, "bob": 0.18, "bun": 0.12, "fringe": 0.05, "curly": 0.09, "short": 0.06,
+        "crop": 0.02, "afro": 0.02,
+    }  # fmt: skip
+    if not fair:
+        styles["afro"] = styles["afro"] + 0.14
+    weights = np.array(list(styles.values()))
+    style = str(random.choice(list(styles), p=weights / weights.sum()))
+
+    natural = skin * linear((236, 176, 168)) / linear((250, 224, 208))
+    painted = linear(_along([(150, 40, 48), (176, 60, 70), (120, 30, 50), (190, 96, 92)], random.uniform(0, 3)))
+    lips = natural if man else natural + random.choice([0.0, 0.25, 0.7]) * (painted - natural)
+    beard = "none"
+    if man:
+        beard = str(random.choice(["none", "stubble", "moustache", "goatee", "full"], p=[0.5, 0.18, 0.06, 0.09, 0.17]))
+    clothes, trim = (linear(CLOTHES[random.randint(len(CLOTHES))]) for _ in range(2))
+    return Person(
+        shape=sample_coefficients(random, masculinity),
+        skin=skin,
+        redness=random.uniform(0.15, 1.0),
+        freckles=random.uniform(0.4, 1.0) if fair and random.uniform() < 0.15 else 0.0,
+        lips=lips,
+        iris=iris,
+        brows=np.minimum(hair, linear((112, 92, 76))) * random.uniform(0.5, 0.9),
+        brow_thickness=random.uniform(0.0065, 0.0115) if man else random.uniform(0.0045, 0.0085),
+        brow_arch=random.uniform(0.0, 0.008) if man else random.uniform(0.003, 0.014),
+        lashes=random.uniform(0.35, 0.6) if man else random.uniform(0.6, 1.0),
+        hair=hair,
+        hair_style=style,
+        hair_length=random.uniform(-0.21, -0.12) if style == "bob" else random.uniform(-0.46, -0.28),
+        hair_volume=random.uniform(0.018, 0.042),
+        hair_curl=random.uniform(0.6, 1.0) if style in ("afro", "curly") else random.beta(1.2, 2.5),
+        hairline=random.normal(0.0, 0.05),
+        part=random.choice([0.0, -0.35, 0.35]) + random.normal(0, 0.06),
+        beard=beard,
+        beard_density=random.uniform(0.6, 1.0),
+        clothes=clothes,
+        trim=trim,
+        collar=random.choice([-0.20, -0.26, -0.29, -0.32]) + random.normal(0, 0.008),
+        neckline=random.uniform(0.02, 0.14),
+        glasses=str(random.choice(["none", "round", "square"], p=[0.87, 0.06, 0.07])),
+        frame=linear(_along([(20, 20, 22), (60, 40, 30), (150, 150, 155)], random.uniform(0, 2))),
+        seed=random.uniform(0, 1000),
+    )
+
+
+def _direction(yaw: float, pitch: float) -> np.ndarray:
+    return np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
+
+
+def sample_light(random: np.random.RandomState) -> Light:
+    """Draw a light fixed to the head: a soft key from above, mostly in front, and a weaker fill from the other side."""
+    yaw = random.normal(0, 0.7)
+    warm = np.exp(random.normal(0, 0.06) * np.array([1.0, 0.0, -1.0]))
+    strength = random.uniform(0.45, 0.85)
+    ambient = random.uniform(0.30, 0.48)
+    return Light(
+        key=_direction(yaw, random.uniform(0.2, 0.9)),
+        key_colour=strength * warm,
+        fill=_direction(-np.sign(yaw) * random.uniform(0.5, 1.2), random.uniform(-0.1, 0.4)),
+        fill_colour=random.uniform(0.08, 0.28) / warm,
+        sky=ambient * np.array([0.98, 1.0, 1.04]),
+        ground=ambient * random.uniform(0.45, 0.8) * np.array([1.05, 1.0, 0.94]),
+    )
+
+
+def sample_expression(random: np.random.RandomState) -> dict[str, float]:
+    """Draw blendshape weights: mostly calm or smiling faces, some talking, surprised, sad, angry, pouting, winking."""
+    kind = random.choice(
+        ["calm", "smile", "laugh", "talk", "surprise", "sad", "angry", "pout", "wink"],
+        p=[0.30, 0.28, 0.10, 0.12, 0.04, 0.05, 0.04, 0.04, 0.03],
+    )
+    amount = random.uniform(0.4, 1.0)
+    both = {
+        "calm": {},
+        "smile": {"mouthSmile": 0.8, "cheekSquint": 0.4, "eyeSquint": 0.25},
+        "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.5, "jawOpen": 0.35},
+        "talk": {"jawOpen": 0.4},
+        "surprise": {"browOuterUp": 0.9, "eyeWide": 0.8, "jawOpen": 0.35, "browInnerUp": 0.9},
+        "sad": {"browInnerUp": 0.8, "mouthFrown": 0.8},
+        "angry": {"browDown": 1.0, "eyeSquint": 0.5, "mouthFrown": 0.4},
+        "pout": {"mouthPucker": 0.9},
+        "wink": {"eyeBlinkLeft": 1.0, "mouthSmile": 0.5},
+    }[str(kind)]
+    weights = {}
+    for name, value in both.items():
+        value = value * amount * random.uniform(0.8, 1.2)
+        if name in ("jawOpen", "browInnerUp", "mouthPucker", "eyeBlinkLeft"):
+            weights[name] = value
+        else:
+            lean = random.normal(0, 0.08)
+            weights[f"{name}Left"], weights[f"{name}Right"] = value * (1 + lean), value * (1 - lean)
+    if random.uniform() < 0.05 and kind != "wink":
+        weights["eyeBlinkLeft"] = weights["eyeBlinkRight"] = 1.0
+    elif kind != "wink":
+        weights["eyeBlinkLeft"] = weights["eyeBlinkRight"] = max(0.0, random.normal(0.05, 0.1))
+    return {name: float(np.clip(value, 0, 1)) for name, value in weights.items()}

@@ -1,0 +1,225 @@
+"""The container for 3D Gaussians: what every model makes and everything else renders, moves, saves or edits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torch_utils.checks import check_shape
+from torch_utils.errors import UserError
+
+
+@dataclass
+class Gaussians:
+    """``N`` Gaussians per batch element. Raises ``UserError`` where the shapes do not fit together."""
+
+    means: Tensor  # [..., N, 3] world units
+    quats: Tensor  # [..., N, 4] w, x, y, z
+    scales: Tensor  # [..., N, 3] standard deviations, world units
+    opacities: Tensor  # [..., N] in [0, 1]
+    colors: Tensor  # [..., N, 3] RGB in [0, 1], or [..., N, K, 3] spherical harmonics where sh_degree is set
+    sh_degree: int | None = None  # None: colors are RGB; otherwise K = (sh_degree + 1)^2
+    uv: Tensor | None = None  # [..., N, 2] place on the template, in [0, 1]
+    features: Tensor | None = None  # [..., N, F] anything else with one value per Gaussian
+
+    def __post_init__(self) -> None:
+        check_shape("means", self.means, (None, 3))
+        for name, tensor in self._tensors().items():
+            tail = {"quats": (4,), "opacities": (), "colors": self._color_shape(), "uv": (2,), "features": (None,)}
+            check_shape(name, tensor, (self.num, *tail.get(name, (3,))))
+            if self._batch_of(name, tensor) != self.shape:
+                raise UserError(
+                    f"{name} must have the batch shape {list(self.shape)} of means, but it is {list(tensor.shape)} in all."
+                )
+
+    def _color_shape(self) -> tuple[int, ...]:
+        return (3,) if self.sh_degree is None else ((self.sh_degree + 1) ** 2, 3)
+
+    def _batch_of(self, name: str, tensor: Tensor) -> torch.Size:
+        return tensor.shape[: tensor.ndim - self._own_dims(name)]
+
+    def _own_dims(self, name: str) -> int:
+        """Number of dimensions from N on."""
+        return {"opacities": 1, "colors": 1 + len(self._color_shape())}.get(name, 2)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        names = ("means", "quats", "scales", "opacities", "colors", "uv", "features")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Gaussians":
+        return replace(self, **{name: function(tensor) for name, tensor in self._tensors().items()})
+
+    # ----------------------------------------------------------------- reading
+    @property
+    def shape(self) -> torch.Size:
+        """The batch shape."""
+        return self.means.shape[:-2]
+
+    @property
+    def num(self) -> int:
+        """Number of Gaussians per batch element."""
+        return self.means.shape[-2]
+
+    @property
+    def device(self) -> torch.device:
+        return self.means.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.means.dtype
+
+    def __getitem__(self, index) -> "Gaussians":
+        """Index the batch dimensions (use :meth:`select` for the Gaussians)."""
+        index = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(i, type(Ellipsis)) for i in index):
+            raise IndexError("Gaussians are indexed by batch dimension only, without '...'")
+        if len([i for i in index if i is not None]) > len(self.shape):
+            raise IndexError(f"too many indices for Gaussians of batch shape {list(self.shape)}; use select for N")
+        return self._map(lambda tensor: tensor[index])
+
+    def validate(self, name: str = "Gaussians") -> "Gaussians":
+        """Return ``self``; raise ``UserError`` where a value is impossible (not finite, scale <= 0, opacity out of [0, 1])."""
+        for field, tensor in self._tensors().items():
+            if not tensor.isfinite().all():
+                raise UserError(f"{name}: {field} contains numbers that are not finite.")
+        if (self.scales <= 0).any():
+            raise UserError(f"{name}: scales must be positive standard deviations, but the smallest is {self.scales.min():g}.")
+        if ((self.opacities < 0) | (self.opacities > 1)).any():
+            raise UserError(f"{name}: opacities must lie in [0, 1] (after the sigmoid).")
+        if (self.quats.norm(dim=-1) == 0).any():
+            raise UserError(f"{name}: a quaternion is zero.")
+        return self
+
+    # ---------------------------------------------------------------- changing
+    def select(self, which: Tensor | slice | Sequence[int]) -> "Gaussians":
+        """The Gaussians at an index list, mask or slice [M or N] over N, the same for every batch element."""
+        if not isinstance(which, (Tensor, slice)):
+            which = torch.as_tensor(which, device=self.device)
+        batch = (slice(None),) * len(self.shape)
+        return self._map(lambda tensor: tensor[(*batch, which)])
+
+    @classmethod
+    def cat(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
+        """Put Gaussians of one batch shape together; RGB is lifted to harmonics where the parts differ in degree.
+
+        ``uv`` and ``features`` are kept where all parts have them.
+        """
+        if not parts:
+            raise UserError("There are no Gaussians to put together.")
+        degrees = [part.sh_degree for part in parts]
+        if len(set(degrees)) > 1:
+            highest = max(degree or 0 for degree in degrees)
+            parts = [part.with_sh(highest) for part in parts]
+        if len({part.shape for part in parts}) > 1:
+            shapes = ", ".join(str(list(part.shape)) for part in parts)
+            raise UserError(f"Gaussians to be put together must have the same batch shape, but have {shapes}.")
+        shared = [name for name in parts[0]._tensors() if all(getattr(part, name) is not None for part in parts)]
+        dim = len(parts[0].shape)
+        joined = {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
+        return cls(**joined, sh_degree=parts[0].sh_degree)
+
+    def with_sh(self, degree: int) -> "Gaussians":
+        """The same colours as spherical harmonics of ``degree``, which must not be lower than the present one."""
+        from gghead.rendering import sh
+
+        colors = sh.rgb_to_dc(self.colors)[..., None, :] if self.sh_degree is None else self.colors
+        missing = sh.num_bases(degree) - colors.shape[-2]
+        if missing < 0:
+            raise UserError(f"Harmonics of degree {self.sh_degree} cannot be kept at degree {degree}; choose a higher one.")
+        return replace(self, colors=torch.nn.functional.pad(colors, (0, 0, 0, missing)), sh_degree=degree)
+
+    def transform(self, matrix: Tensor) -> "Gaussians":
+        """Move by ``matrix [..., 4, 4]``: a rotation, an equal scale in all directions and a shift.
+
+        Quaternions and harmonics of degree 1 turn with it. Raises ``UserError`` for other matrices (shear, mirror) and for
+        harmonics above degree 1.
+        """
+        check_shape("matrix", matrix, (4, 4))
+        matrix = matrix.to(self.means)
+        linear = matrix[..., :3, :3]
+        det = torch.linalg.det(linear)
+        if (det <= 0).any():
+            raise UserError("Gaussians can be moved by a rotation with positive scale only; this matrix mirrors or flattens.")
+        factor = det.pow(1 / 3)
+        rotation = linear / factor[..., None, None]
+        eye = torch.eye(3, dtype=self.dtype, device=self.device)
+        if (rotation @ rotation.mT - eye).abs().max() > 1e-3:
+            raise UserError("Gaussians can be moved by a rotation with equal scale only; this matrix shears or stretches.")
+        turned = _quat_multiply(_matrix_to_quat(rotation)[..., None, :], self.quats)
+        return replace(
+            self,
+            means=self.means @ linear.mT + matrix[..., None, :3, 3],
+            quats=turned,
+            scales=self.scales * factor[..., None, None],
+            colors=_rotate_harmonics(self.colors, self.sh_degree, rotation),
+        )
+
+    def to(self, *args, **kwargs) -> "Gaussians":
+        """As ``torch.Tensor.to``."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def detach(self) -> "Gaussians":
+        return self._map(Tensor.detach)
+
+    # ------------------------------------------------------------------- files
+    def save_ply(self, path: str | Path) -> None:
+        """Write one head (no batch dimension, or one of size 1) in the layout of 3DGS; see ``gghead.ply``."""
+        from gghead import ply
+
+        ply.save(self, path)
+
+    @classmethod
+    def load_ply(cls, path: str | Path) -> "Gaussians":
+        """Read a .ply in the layout of 3DGS as Gaussians [N, ...] with harmonics; see ``gghead.ply``."""
+        from gghead import ply
+
+        return ply.load(path)
+
+
+def _matrix_to_quat(rotation: Tensor) -> Tensor:
+    """Quaternions [..., 4] of rotation matrices [..., 3, 3].
+
+    All four components are worked out from the largest one (Shepperd 1978), so no division by a small number occurs.
+    """
+    m = rotation
+    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    squares = torch.stack([1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], -1)  # 4 q_i^2
+    products = torch.stack([squares[..., 0], wx, wy, wz,
+                            wx, squares[..., 1], xy, xz,
+                            wy, xy, squares[..., 2], yz,
+                            wz, xz, yz, squares[..., 3]], -1)  # fmt: skip
+    products = products.reshape(*m.shape[:-2], 4, 4)  # 4 q q^T: every row is a multiple of q
+    largest = squares.argmax(-1)[..., None, None].expand(*m.shape[:-2], 1, 4)
+    return torch.nn.functional.normalize(products.gather(-2, largest)[..., 0, :], dim=-1)
+
+
+def _quat_multiply(first: Tensor, second: Tensor) -> Tensor:
+    """Hamilton product of quaternions [..., 4]: the rotation ``second``, then ``first``."""
+    aw, ax, ay, az = first.unbind(-1)
+    bw, bx, by, bz = second.unbind(-1)
+    return torch.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        -1,
+    )
+
+
+def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
+    """Turn harmonics with the Gaussians: the degree-1 coefficients of a channel are a vector (-x, -y, z) in another order."""
+    if not degree:
+        return colors
+    if degree > 1:
+        raise UserError(f"Only harmonics up to degree 1 can be turned, but these have degree {degree}; reduce them first.")
+    # coefficients (1, 2, 3) belong to (-y, z, -x): colour = const + v . direction with v = (-c3, -c1, c2)
+    sign = colors.new_tensor([-1.0, -1.0, 1.0])[:, None]
+    vectors = colors[..., [3, 1, 2], :] * sign
+    vectors = rotation[..., None, :, :] @ vectors * sign
+    return torch.cat([colors[..., :1, :], vectors[..., [1, 2, 0], :]], -2)

@@ -1,0 +1,1 @@
+"""Models: networks and a template joined into something that yields Gaussians."""

@@ -1,0 +1,160 @@
+"""From raw UV planes to Gaussian attributes: the ranges and activations of GGHead, with biases that start at the template.
+
+Raw zero means: the Gaussian sits on the template, is about as wide as its texel, lies in the tangent plane, is mid-grey
+and nearly opaque. Therefore an untrained network with zero-initialised outputs renders the plain template.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gghead.gaussians import Gaussians
+from gghead.models.config import AttributeConfig
+from gghead.template import Template
+from torch_utils.errors import UserError
+
+SH_C0 = 0.5 / math.sqrt(math.pi)
+
+
+def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:  # [..., 4] w first -> [..., 4]
+    """Hamilton product: rotate by ``b`` first, then by ``a``."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack([
+        aw * bw - ax * bx - ay * by - az * bz,
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+    ], dim=-1)
+
+
+def matrix_to_quaternion(matrix: Tensor) -> Tensor:  # [..., 3, 3] rotations -> [..., 4] w first, w >= 0
+    """Convert rotation matrices; the largest of the four components is the divisor, so no case is ill-conditioned."""
+    m00, m11, m22 = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
+    squares = torch.stack([1 + m00 + m11 + m22, 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22], -1)
+    size = squares.clamp_min(1e-12).sqrt()  # twice the absolute value of each component
+    x = matrix[..., 2, 1] - matrix[..., 1, 2]
+    y = matrix[..., 0, 2] - matrix[..., 2, 0]
+    z = matrix[..., 1, 0] - matrix[..., 0, 1]
+    xy = matrix[..., 1, 0] + matrix[..., 0, 1]
+    xz = matrix[..., 0, 2] + matrix[..., 2, 0]
+    yz = matrix[..., 2, 1] + matrix[..., 1, 2]
+    candidates = torch.stack([
+        torch.stack([squares[..., 0], x, y, z], -1),
+        torch.stack([x, squares[..., 1], xy, xz], -1),
+        torch.stack([y, xy, squares[..., 2], yz], -1),
+        torch.stack([z, xz, yz, squares[..., 3]], -1),
+    ], dim=-2) / (2 * size[..., None])
+    best = squares.argmax(-1)[..., None, None].expand(*matrix.shape[:-2], 1, 4)
+    quaternion = torch.gather(candidates, -2, best).squeeze(-2)
+    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def rotation_6d_to_matrix(raw: Tensor) -> Tensor:  # [..., 6] -> [..., 3, 3]
+    """Gram-Schmidt on two columns (Zhou et al. 2019, "On the continuity of rotation representations")."""
+    first = F.normalize(raw[..., :3], dim=-1)
+    second = raw[..., 3:] - (first * raw[..., 3:]).sum(-1, keepdim=True) * first
+    second = F.normalize(second, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
+
+
+class GaussianAttributes(nn.Module):
+    """The template sampled at a grid of texels, and the activations that turn raw planes into Gaussians there."""
+
+    def __init__(self, config: AttributeConfig, template: Template, grid: int) -> None:
+        super().__init__()
+        if config.sh_degree not in (0, 1):
+            raise UserError(f"attributes.sh_degree must be 0 or 1, but it is {config.sh_degree}.")
+        if not config.scale_min < config.scale_init < config.scale_max:
+            raise UserError("attributes.scale_init must lie between attributes.scale_min and attributes.scale_max.")
+        self.config, self.grid = config, grid
+        texels = template.texels(grid)
+        valid = texels.mask.flatten()
+        self.all_valid = bool(valid.all())
+
+        def pick(texel_map: Tensor) -> Tensor:  # [C, R, R] -> [N, C]
+            return texel_map.flatten(-2)[..., valid].movedim(-1, 0).contiguous()
+
+        centre = (torch.arange(grid, dtype=torch.float32) + 0.5) * (2.0 / grid) - 1.0
+        uv = torch.stack(torch.meshgrid(centre, centre, indexing="xy"))
+        spacing = pick(texels.spacing)
+        mean = spacing.log().mean(dim=1, keepdim=True).exp()
+        if config.rotation_frame == "tangent":
+            spacing = torch.cat([spacing, mean * config.thickness], dim=1)
+            frame = pick(texels.frame.flatten(0, 1)).reshape(-1, 3, 3).transpose(1, 2)  # columns are the axes
+            quats = matrix_to_quaternion(frame)
+        else:
+            spacing = mean.expand(-1, 3).contiguous()
+            quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(spacing), 4).contiguous()
+        # Derived from the template, so not part of a checkpoint.
+        for name, value in {"valid": valid, "uv": pick(uv), "position": pick(texels.position), "quats": quats,
+                            "log_spacing": spacing.log()}.items():
+            self.register_buffer(name, value, persistent=False)
+
+    @property
+    def num(self) -> int:
+        """Number of Gaussians."""
+        return len(self.position)
+
+    def sample(self, planes: Tensor) -> dict[str, Tensor]:  # [B, C, P, P] -> raw attributes [B, N, C_k]
+        """Sample the raw planes at the grid's texels (bilinear; exact where grid and plane agree) and split them."""
+        if planes.shape[-1] != self.grid:
+            grid = self.uv if self.all_valid else None
+            if grid is not None:
+                grid = grid.reshape(1, self.grid, self.grid, 2).expand(len(planes), -1, -1, -1)
+                planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+                raw = planes.permute(0, 2, 3, 1).flatten(1, 2)
+            else:
+                grid = self.uv[None, None].expand(len(planes), -1, -1, -1)
+                planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+                raw = planes[:, :, 0].transpose(1, 2)
+        else:
+            raw = planes.permute(0, 2, 3, 1).flatten(1, 2)
+            if not self.all_valid:
+                raw = raw[:, self.valid]
+        channels = self.config.channels
+        return dict(zip(channels, raw.split(list(channels.values()), dim=2), strict=True))
+
+    def activate(self, raw: dict[str, Tensor]) -> Gaussians:  # raw attributes [B, N, C_k] -> Gaussians [B, N]
+        """Apply the activations; see the module's first lines for what raw zero means."""
+        config, batch = self.config, len(raw["position"])
+        means = self.position + config.position_range * raw["position"].tanh()
+        quats = quaternion_multiply(self.quats.expand(batch, -1, -1), self._local_rotation(raw["rotation"]))
+        opacity_bias = math.log(config.opacity_init / (1.0 - config.opacity_init))
+        return Gaussians(
+            means=means,
+            quats=quats,
+            scales=self._log_scale(raw["scale"]).exp(),
+            opacities=(raw["opacity"][..., 0] + opacity_bias).sigmoid(),
+            colors=self._color(raw["color"]),
+            sh_degree=config.sh_degree or None,
+            uv=self.uv.expand(batch, -1, -1),
+        )
+
+    def scale_ratio(self, gaussians: Gaussians) -> Tensor:  # [B, N, 3]
+        """Standard deviations as multiples of the texel spacing; the watchdog's measure of shrinking."""
+        return gaussians.scales / self.log_spacing.exp()
+
+    def _local_rotation(self, raw: Tensor) -> Tensor:
+        if self.config.rotation == "6d":
+            identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+            return matrix_to_quaternion(rotation_6d_to_matrix(raw + identity))
+        return F.normalize(raw + raw.new_tensor([1.0, 0.0, 0.0, 0.0]), dim=-1)
+
+    def _log_scale(self, raw: Tensor) -> Tensor:
+        config = self.config
+        if config.scale_mode == "absolute":
+            return -3.0 - F.softplus(2.0 - raw)  # GGHead: at most exp(-3), 0.0059 at raw zero
+        low, high, start = math.log(config.scale_min), math.log(config.scale_max), math.log(config.scale_init)
+        bias = math.log((start - low) / (high - start))
+        slope = (high - low) / ((start - low) * (high - start))  # unit slope of the log-scale at raw zero
+        return self.log_spacing + low + (high - low) * (raw * slope + bias).sigmoid()
+
+    def _color(self, raw: Tensor) -> Tensor:
+        overshoot = self.config.color_overshoot
+        if self.config.sh_degree == 0:
+            return raw.sigmoid() * (1.0 + 2.0 * overshoot) - overshoot
+        coefficients = (raw.tanh() * (1.0 + 2.0 * overshoot) - overshoot) * (0.5 / SH_C0)
+        return coefficients.unflatten(-1, (4, 3))

@@ -1,0 +1,111 @@
+"""What a generator is made of, as frozen dataclasses that survive JSON (``torch_utils.config``)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class AttributeConfig:
+    """How raw planes become Gaussians (GGHead, section 3; ``gghead.models.attributes``)."""
+
+    position_range: float = 0.25
+    """Largest offset from the template along each world axis, world units."""
+    scale_mode: Literal["texel", "absolute"] = "texel"
+    """texel: a multiple of the distance between neighbouring Gaussians on the template; absolute: GGHead's log-scale."""
+    scale_init: float = 0.75
+    """Standard deviation at raw value zero, as a multiple of the texel spacing (mode texel)."""
+    scale_min: float = 0.4
+    """Smallest multiple: splats thinner than this let the background through between texels (mode texel)."""
+    scale_max: float = 5.0
+    """Largest multiple (mode texel)."""
+    thickness: float = 0.5
+    """Multiple of the mean texel spacing that stands for the spacing along the normal (mode texel, tangent frame)."""
+    rotation: Literal["quaternion", "6d"] = "quaternion"
+    """Parametrisation of the rotation; raw zero is no rotation."""
+    rotation_frame: Literal["tangent", "world"] = "tangent"
+    """Rotations are relative to the texel's tangent frame, or to the world axes as in GGHead."""
+    sh_degree: int = 0
+    """0: plain RGB; 1: first-degree spherical harmonics (side views suffer: the authors' own remark)."""
+    color_overshoot: float = 0.001
+    """Colours reach this far beyond [0, 1], so that black and white are attainable (EG3D)."""
+    opacity_init: float = 0.9
+    """Opacity at raw value zero."""
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Raw channels per attribute, in plane order."""
+        return {
+            "position": 3,
+            "scale": 3,
+            "rotation": 4 if self.rotation == "quaternion" else 6,
+            "color": 3 * (self.sh_degree + 1) ** 2,
+            "opacity": 1,
+        }
+
+
+@dataclass(frozen=True)
+class BackgroundConfig:
+    """What stands behind the head."""
+
+    kind: Literal["none", "gaussians", "cnn"] = "none"
+    """none: a plain colour given at render time; gaussians: a plane of Gaussians; cnn: an image from a small network."""
+    resolution: int = 64
+    """Gaussians per side of the plane, or pixels of the network's image before resizing."""
+    depth: float = -1.0
+    """World z of the plane (kind gaussians)."""
+    half_width: float = 1.6
+    """Half the side of the plane, world units (kind gaussians)."""
+    cbase: int = 2048
+    """Channel base of the background's own synthesis network."""
+    cmax: int = 128
+    """Largest number of channels of it."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The generator: mapping, synthesis to the latent, decoder to UV planes, Gaussians on a template."""
+
+    z_dim: int = 512
+    """Size of the input noise."""
+    w_dim: int = 512
+    """Size of a style."""
+    map_depth: int = 2
+    """Fully connected layers of the mapping network."""
+    pose_cond: bool = False
+    """Condition the mapping network on the camera label (generator pose conditioning of EG3D)."""
+    template: str = "head"
+    """head, sphere, plane, or the path of an OBJ file with texture coordinates."""
+    plane_resolution: int = 256
+    """Side of the UV attribute planes."""
+    latent_resolution: int = 64
+    """Side of Z, where synthesis ends and the decoder begins."""
+    cbase: int = 32768
+    """Channels at resolution r are min(cbase / r, cmax)."""
+    cmax: int = 512
+    """Largest number of channels."""
+    grid: int = 256
+    """Gaussians per side of the UV square: about grid^2 Gaussians, whatever the plane resolution."""
+    image_size: int = 256
+    """Image side the model was trained for and renders by default."""
+    attributes: AttributeConfig = field(default_factory=AttributeConfig)
+    """Ranges and activations of the Gaussians' attributes."""
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    """What stands behind the head."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The discriminator (StyleGAN2 residual, camera-conditioned by projection)."""
+
+    cbase: int = 32768
+    """Channels at resolution r are min(cbase / r, cmax)."""
+    cmax: int = 512
+    """Largest number of channels."""
+    map_depth: int = 8
+    """Fully connected layers of the camera embedding."""
+    cond: bool = True
+    """Condition on the camera label."""
+    alpha: bool = False
+    """Also look at the alpha channel (a fourth input channel); needs masks."""
+    mbstd_group: int = 4
+    """Group size of the minibatch standard deviation."""

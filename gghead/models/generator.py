@@ -1,0 +1,164 @@
+"""The generator: z -> w -> Z -> UV planes -> Gaussians -> images."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
+from gghead.models.attributes import GaussianAttributes
+from gghead.models.config import GeneratorConfig
+from gghead.networks.background import BackgroundNetwork
+from gghead.networks.mapping import MappingNetwork
+from gghead.networks.synthesis import Decoder, Synthesis
+from gghead.rendering import RenderOutput, render
+from gghead.template import Template, load_template
+from torch_utils.errors import UserError
+
+LABEL_DIM = 25
+
+
+class Generator(nn.Module):
+    """A GGHead generator. ``dtype`` is the precision of the convolutions; geometry and rendering stay float32."""
+
+    def __init__(self, config: GeneratorConfig, template: Template | None = None) -> None:
+        super().__init__()
+        _check(config)
+        self.config, self.dtype = config, torch.float32
+        self.template = load_template(config.template) if template is None else template
+        widths = {"cbase": config.cbase, "cmax": config.cmax}
+        self.synthesis = Synthesis(config.w_dim, config.latent_resolution, **widths)
+        self.decoder = Decoder(config.w_dim, config.latent_resolution, config.plane_resolution,
+                               sum(config.attributes.channels.values()), **widths)
+        self.num_ws = self.synthesis.num_ws + self.decoder.num_ws
+        c_dim = LABEL_DIM if config.pose_cond else 0
+        self.mapping = MappingNetwork(config.z_dim, c_dim, config.w_dim, self.num_ws, config.map_depth)
+        self.attributes = GaussianAttributes(config.attributes, self.template, config.grid)
+        self.background_network, self.background_attributes = self._build_background()
+
+    @property
+    def z_dim(self) -> int:
+        return self.config.z_dim
+
+    @property
+    def c_dim(self) -> int:
+        return self.mapping.c_dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.mapping.w_avg.device
+
+    def set_grid(self, grid: int) -> None:
+        """Change the number of Gaussians (about ``grid``^2); the networks do not change."""
+        if grid != self.attributes.grid:
+            self.attributes = GaussianAttributes(self.config.attributes, self.template, grid).to(self.device)
+
+    def latent(self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None) -> Tensor:
+        """Styles [B, num_ws, w_dim] -> Z [B, C, R, R]."""
+        return self.synthesis(ws[:, : self.synthesis.num_ws], noise_mode, generator, self.dtype)
+
+    def decode(self, z: Tensor, ws: Tensor, noise_mode: str = "const",
+               generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """(Z, styles) -> raw attributes per Gaussian, each [B, N, C_k]."""
+        planes = self.decoder(z, ws[:, self.synthesis.num_ws :], noise_mode, generator)
+        return self.attributes.sample(planes)
+
+    def raw_attributes(self, ws: Tensor, noise_mode: str = "const",
+                       generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Styles -> raw attributes, the input of the regularisers and of ``assemble``."""
+        return self.decode(self.latent(ws, noise_mode, generator), ws, noise_mode, generator)
+
+    def gaussians(self, ws: Tensor, noise_mode: str = "const",
+                  generator: torch.Generator | None = None) -> Gaussians:
+        """Styles [B, num_ws, w_dim] -> Gaussians [B, N] of the heads, and of the background plane if there is one.
+
+        With a background plane ``features[..., 0]`` is 1 for the head and 0 for the background.
+        """
+        return self.assemble(self.raw_attributes(ws, noise_mode, generator), ws)
+
+    def assemble(self, raw: dict[str, Tensor], ws: Tensor) -> Gaussians:
+        """Raw attributes -> Gaussians, with the background plane appended if there is one."""
+        head = self.attributes.activate(raw)
+        if self.background_attributes is None:
+            return head
+        planes = self.background_network(ws[:, -1], dtype=self.dtype)
+        back = self.background_attributes.activate(self.background_attributes.sample(planes))
+        head.features, back.features = torch.ones_like(head.means[..., :1]), torch.zeros_like(back.means[..., :1])
+        return Gaussians.cat([head, back])
+
+    def background_image(self, ws: Tensor, size: int) -> Tensor | None:
+        """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds of background."""
+        if self.config.background.kind != "cnn":
+            return None
+        image = self.background_network(ws[:, -1], dtype=self.dtype).sigmoid()
+        return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False)
+
+    def render(
+        self,
+        gaussians: Gaussians,
+        cameras: Cameras,
+        size: int | None = None,
+        background: Tensor | None = None,  # colour [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
+        **options,  # of ``gghead.render``: uv, features, backend, …
+    ) -> RenderOutput:
+        """Render over a background: the given one, else white. See ``gghead.render`` for the shapes."""
+        size = size or self.config.image_size
+        if background is None:
+            background = gaussians.means.new_ones(1, 3)
+        if background.ndim == 2:
+            return render(gaussians, cameras, size, background=background[:, None], **options)
+        out = render(gaussians, cameras, size, **options)
+        out.color = out.color + (1.0 - out.alpha) * background[:, None]
+        return out
+
+    def images(self, ws: Tensor, cameras: Cameras, size: int | None = None, background: Tensor | None = None,
+               noise_mode: str = "const", generator: torch.Generator | None = None) -> RenderOutput:
+        """Styles and cameras -> rendered heads over the model's own background (or ``background``)."""
+        size = size or self.config.image_size
+        own = self.background_image(ws, size)
+        return self.render(self.gaussians(ws, noise_mode, generator), cameras, size,
+                           background=own if own is not None else background)
+
+    @torch.no_grad()
+    def sample(self, seed: int, psi: float = 1.0, cutoff: int | None = None, noise_mode: str = "const") -> Gaussians:
+        """One head for one seed; z is ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools."""
+        ws = self.mapping(self.seed_to_z(seed), self.neutral_label(), psi, cutoff)
+        return self.gaussians(ws, noise_mode)
+
+    def seed_to_z(self, seed: int) -> Tensor:  # [1, z_dim]
+        """The latent of a seed, the same on every machine."""
+        z = np.random.RandomState(seed).randn(1, self.z_dim)
+        return torch.from_numpy(z.astype(np.float32)).to(self.device)
+
+    def neutral_label(self) -> Tensor | None:  # [1, 25]
+        """The frontal camera's label, for conditioning; ``None`` for an unconditional generator."""
+        return Cameras.orbit(0.0).label().to(self.device) if self.c_dim else None
+
+    def _build_background(self) -> tuple[BackgroundNetwork | None, GaussianAttributes | None]:
+        config, background = self.config, self.config.background
+        if background.kind == "none":
+            return None, None
+        plane = background.kind == "gaussians"
+        channels = sum(config.attributes.channels.values()) if plane else 3
+        network = BackgroundNetwork(config.w_dim, background.resolution, channels, background.cbase, background.cmax)
+        if not plane:
+            return network, None
+        attributes = GaussianAttributes(config.attributes, load_template("plane"), background.resolution)
+        span = attributes.position[:, :2].amax(dim=0) - attributes.position[:, :2].amin(dim=0)
+        factor = 2.0 * background.half_width / float(span.max())
+        attributes.position.mul_(factor)[:, 2] = background.depth
+        attributes.log_spacing.add_(float(np.log(factor)))
+        return network, attributes
+
+
+def _check(config: GeneratorConfig) -> None:
+    for name in ("plane_resolution", "latent_resolution"):
+        value = getattr(config, name)
+        if value < 4 or value & (value - 1):
+            raise UserError(f"{name} must be a power of two of at least 4, but it is {value}.")
+    if config.latent_resolution > config.plane_resolution:
+        raise UserError(
+            f"latent_resolution ({config.latent_resolution}) must not exceed plane_resolution "
+            f"({config.plane_resolution})."
+        )

@@ -1,0 +1,1 @@
+"""Plain network modules: layers, mapping, synthesis, decoder, discriminator, background."""

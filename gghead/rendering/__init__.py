@@ -1,0 +1,6 @@
+"""Rendering of Gaussians: ``render`` for heads and cameras, ``rasterization`` with gsplat's signature, and the backends."""
+
+from gghead.rendering.rasterization import rasterization
+from gghead.rendering.render import RenderOutput, render
+
+__all__ = ["RenderOutput", "rasterization", "render"]

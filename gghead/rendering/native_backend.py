@@ -1,0 +1,118 @@
+"""Compositing in C++ on the CPU (``torch_utils/ops/splat_cpu.cpp``), built on first use and registered with torch.
+
+Forward and backward run on torch's thread pool and give the same bits for any number of threads. Where the library cannot be
+built, one warning says why and the torch backend takes over.
+"""
+
+import functools
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from torch_utils.errors import UserError
+from torch_utils.ops import native_build
+
+SOURCE_FOLDER = Path(native_build.__file__).parent
+SOURCES = (SOURCE_FOLDER / "splat_cpu.cpp",)
+HEADERS = (SOURCE_FOLDER / "splat_bins.h", SOURCE_FOLDER / "simd16.h")
+
+
+def available() -> tuple[bool, str]:
+    """Whether the backend can work here, and the reason in a few words; looks for the tools only, builds nothing.
+
+    After a build that failed it answers False with the failure.
+    """
+    if _failure:
+        return False, _failure[0]
+    return native_build.toolchain()
+
+
+def composite(
+    means2d: Tensor,  # [I, N, 2] pixels
+    conics: Tensor,  # [I, N, 3]
+    opacities: Tensor,  # [I, N]
+    colors: Tensor,  # [I, N, D]
+    depths: Tensor,  # [I, N]
+    radii: Tensor,  # [I, N, 2] int32, <= 0: culled
+    backgrounds: Tensor | None,  # [I, D]
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor]:
+    """Blend projected Gaussians to colours [I, H, W, D] and alphas [I, H, W, 1]; see the seam in ``registry.py``.
+
+    Float32 tensors on the CPU. Gaussians with a non-finite attribute are skipped. Raises ``UserError`` for another type or
+    device and ``ValueError`` for shapes that do not fit together.
+    """
+    if means2d.dtype != torch.float32 or means2d.device.type != "cpu":
+        raise UserError(
+            f"The native rasteriser works on float32 tensors on the CPU, not {means2d.dtype} on {means2d.device}; "
+            "convert them or choose the torch rasteriser."
+        )
+    if not _load():
+        from gghead.rendering import torch_backend
+
+        return torch_backend.composite(
+            means2d, conics, opacities, colors, depths, radii, backgrounds, width, height
+        )
+    inputs = (means2d, conics, opacities, colors)
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*inputs, backgrounds))
+    out, alphas, _ = torch.ops.gghead_splat.composite(*inputs, depths, radii, backgrounds, width, height, save)
+    return out, alphas
+
+
+_failure: list[str] = []
+"""Why the library could not be built in this process; empty as long as nothing has failed."""
+
+
+@functools.cache
+def _load() -> bool:
+    """Build or load the operators once per process and tell torch their shapes and derivatives."""
+    try:
+        native_build.load_library("gghead_splat_cpu", SOURCES, HEADERS)
+    except native_build.BuildError as error:
+        _failure.append(f"its library could not be built: {error}")
+        warnings.warn(
+            "The native rasteriser could not be built, so the slower torch rasteriser is used; install a working g++ "
+            f"or clang++ and ninja, or set GGHEAD_RASTERIZER=torch to silence this ({error}).",
+            stacklevel=3,
+        )
+        return False
+    torch.library.register_fake("gghead_splat::composite", _fake_composite)
+    torch.library.register_fake("gghead_splat::composite_backward", _fake_backward)
+    torch.library.register_autograd("gghead_splat::composite", _backward, setup_context=_setup_context)
+    torch.library.register_autograd("gghead_splat::composite_backward", _double_backward)
+    return True
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    *_, backgrounds, _width, _height, _save = inputs
+    _, _, plan = output
+    ctx.count = inputs[0].shape[1]
+    ctx.save_for_backward(plan, backgrounds)
+
+
+def _backward(ctx, v_colors, v_alphas, _v_plan):
+    plan, backgrounds = ctx.saved_tensors
+    gradients = torch.ops.gghead_splat.composite_backward(v_colors, v_alphas, plan, backgrounds, ctx.count)
+    v_means, v_conics, v_opacities, v_features, v_background = gradients
+    v_background = None if backgrounds is None else v_background
+    return v_means, v_conics, v_opacities, v_features, None, None, v_background, None, None, None
+
+
+def _double_backward(ctx, *gradients):
+    raise UserError("The native rasteriser has no second derivative; use the torch rasteriser for it.")
+
+
+def _fake_composite(means2d, conics, opacities, colors, depths, radii, backgrounds, width, height, save):
+    images, channels = colors.shape[0], colors.shape[2]
+    size = torch.library.get_ctx().new_dynamic_size() if save else 0
+    plan = colors.new_empty((size,), dtype=torch.int32)
+    return colors.new_empty((images, height, width, channels)), colors.new_empty((images, height, width, 1)), plan
+
+
+def _fake_backward(v_colors, v_alphas, plan, backgrounds, count):
+    images, channels = v_colors.shape[0], v_colors.shape[3]
+    shapes = ((images, count, 2), (images, count, 3), (images, count), (images, count, channels), (images, channels))
+    return tuple(v_colors.new_empty(shape) for shape in shapes)

@@ -1,0 +1,165 @@
+"""``rasterization``: gsplat's function of that name (1.5), on any device, with any backend."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gghead.rendering import registry, sh
+from gghead.rendering.projection import project
+from torch_utils.errors import UserError
+
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+RasterizeMode = Literal["classic", "antialiased"]
+RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
+RASTERIZE_MODES = ("classic", "antialiased")
+
+_MIN_ALPHA_OF_ED = 1e-10  # floor of the division that turns accumulated depth into expected depth
+
+
+def rasterization(
+    means: Tensor,  # [..., N, 3] world units
+    quats: Tensor,  # [..., N, 4] w, x, y, z; normalised inside
+    scales: Tensor,  # [..., N, 3] standard deviations, world units
+    opacities: Tensor,  # [..., N] in [0, 1]
+    colors: Tensor,  # [..., (C,) N, D], or spherical harmonics [..., (C,) N, K, 3] with sh_degree
+    viewmats: Tensor,  # [..., C, 4, 4] world to camera, OpenCV axes
+    Ks: Tensor,  # [..., C, 3, 3] pixels
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    backgrounds: Tensor | None = None,  # [..., C, D]
+    render_mode: RenderMode = "RGB",
+    rasterize_mode: RasterizeMode = "classic",
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Render 3D Gaussians; names, shapes, numbers and results are those of ``gsplat.rasterization`` 1.5.
+
+    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [..., C, height, width, X], the
+    opacities [..., C, height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``, ``opacities``
+    (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras`` and ``backend``. X is D, or 1 for "D"
+    (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds colour what is
+    left of the transmittance; the depth has none. Half-precision inputs are rendered in float32, also under autocast.
+
+    Raises ``UserError`` for shapes or modes that do not fit and for a backend that cannot be used.
+    """
+    inputs = (means, quats, scales, opacities, colors, viewmats, Ks, backgrounds)
+    batch, n, c = _check(*inputs, width, height, sh_degree, render_mode, rasterize_mode)
+    dtype = torch.float64 if means.dtype == torch.float64 else torch.float32
+    with torch.autocast(means.device.type, enabled=False):
+        inputs = [None if value is None else value.to(dtype) for value in inputs]
+        choice = registry.resolve(backend, means.device, dtype)
+        if choice.backend.rasterize is not None and n > 0:
+            pictures, alphas, meta = choice.backend.rasterize(
+                *inputs[:7], width, height, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d, sh_degree=sh_degree,
+                backgrounds=inputs[7], render_mode=render_mode, rasterize_mode=rasterize_mode,
+            )  # fmt: skip
+        else:
+            composite = choice.backend.composite or registry.resolve("torch", means.device, dtype).backend.composite
+            pictures, alphas, meta = _project_and_composite(
+                *inputs, width, height, batch, (near_plane, far_plane, eps2d), sh_degree, render_mode, rasterize_mode, composite
+            )
+    meta.update(width=width, height=height, n_batches=math.prod(batch), n_cameras=c, backend=choice.backend.name)
+    return pictures, alphas, meta
+
+
+def _project_and_composite(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
+    backgrounds: Tensor | None, width: int, height: int, batch: torch.Size, planes: tuple[float, float, float],
+    sh_degree: int | None, render_mode: str, rasterize_mode: str, composite,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
+    """The part that all compositing backends share: projection, harmonics, depth channel, batch dimensions."""
+    b, c, n = math.prod(batch), viewmats.shape[-3], means.shape[-2]
+    images = b * c
+    near_plane, far_plane, eps2d = planes
+    projection = project(
+        means.reshape(b, n, 3), quats.reshape(b, n, 4), scales.reshape(b, n, 3), opacities.reshape(b, n),
+        viewmats.reshape(b, c, 4, 4), Ks.reshape(b, c, 3, 3), width, height,
+        near_plane, far_plane, eps2d, rasterize_mode == "antialiased",
+    )  # fmt: skip
+    meta = {
+        name: getattr(projection, name).reshape(*batch, c, n, *tail)
+        for name, tail in (("means2d", [2]), ("radii", [2]), ("depths", []), ("conics", [3]), ("opacities", []))
+    }
+    channels = []
+    if render_mode.startswith("RGB"):
+        per_camera = colors.ndim == len(batch) + 3 + (sh_degree is not None)
+        colors = colors if per_camera else colors.unsqueeze(len(batch))
+        if sh_degree is not None:
+            colors = sh.evaluate(sh_degree, sh.directions(means, viewmats), colors)
+        channels.append(colors.expand(*batch, c, n, colors.shape[-1]))
+    if render_mode.endswith("D"):
+        channels.append(meta["depths"][..., None])
+        if backgrounds is not None:
+            kept = backgrounds if render_mode.startswith("RGB") else backgrounds[..., :0]
+            backgrounds = torch.nn.functional.pad(kept, (0, 1))
+    values = torch.cat(channels, -1) if len(channels) > 1 else channels[0]
+    # The flattened views start at the tensors in `meta`, so that gradients of those can be retained as with gsplat.
+    pictures, alphas = composite(
+        meta["means2d"].reshape(images, n, 2),
+        meta["conics"].reshape(images, n, 3),
+        meta["opacities"].reshape(images, n).contiguous(),
+        values.reshape(images, n, values.shape[-1]).contiguous(),
+        meta["depths"].detach().reshape(images, n).contiguous(),
+        meta["radii"].reshape(images, n, 2),
+        None if backgrounds is None else backgrounds.reshape(images, -1).contiguous(),
+        width,
+        height,
+    )
+    if render_mode.endswith("ED"):
+        expected = pictures[..., -1:] / alphas.clamp_min(_MIN_ALPHA_OF_ED)
+        pictures = torch.cat([pictures[..., :-1], expected], -1)
+    shape = (*batch, c, height, width)
+    return pictures.reshape(*shape, pictures.shape[-1]), alphas.reshape(*shape, 1), meta
+
+
+def _check(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
+    backgrounds: Tensor | None, width: int, height: int, sh_degree: int | None, render_mode: str, rasterize_mode: str,
+) -> tuple[torch.Size, int, int]:  # fmt: skip
+    """Batch shape, number of Gaussians and of cameras; ``UserError`` for anything that does not fit together."""
+    if render_mode not in RENDER_MODES:
+        raise UserError(f"render_mode must be one of {', '.join(RENDER_MODES)}, but it is '{render_mode}'.")
+    if rasterize_mode not in RASTERIZE_MODES:
+        raise UserError(f"rasterize_mode must be one of {', '.join(RASTERIZE_MODES)}, but it is '{rasterize_mode}'.")
+    if width < 1 or height < 1:
+        raise UserError(f"A picture must have at least one pixel, but width and height are {width} and {height}.")
+    if means.ndim < 2 or viewmats.ndim < 3:
+        raise UserError(
+            f"means must be [..., N, 3] and viewmats [..., C, 4, 4], but they are {list(means.shape)} and "
+            f"{list(viewmats.shape)}."
+        )
+    batch, n, c = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
+    wanted = {
+        "means": (means, [*batch, n, 3]),
+        "quats": (quats, [*batch, n, 4]),
+        "scales": (scales, [*batch, n, 3]),
+        "opacities": (opacities, [*batch, n]),
+        "viewmats": (viewmats, [*batch, c, 4, 4]),
+        "Ks": (Ks, [*batch, c, 3, 3]),
+    }
+    for name, (tensor, shape) in wanted.items():
+        if list(tensor.shape) != shape:
+            raise UserError(f"{name} must have the shape {shape} to fit means and viewmats, but it is {list(tensor.shape)}.")
+        if tensor.device != means.device:
+            raise UserError(f"{name} is on {tensor.device} but means on {means.device}; move them to the same device.")
+    kind = "[..., (C,) N, D]" if sh_degree is None else "[..., (C,) N, K, 3]"
+    tail = 1 if sh_degree is None else 2
+    if list(colors.shape[:-tail]) not in ([*batch, n], [*batch, c, n]) or (sh_degree is not None and colors.shape[-1] != 3):
+        raise UserError(f"colors must have the shape {kind} with N = {n} and C = {c}, but it is {list(colors.shape)}.")
+    if sh_degree is not None and not 0 <= sh_degree <= sh.MAX_DEGREE:
+        raise UserError(f"sh_degree must be between 0 and {sh.MAX_DEGREE}, but it is {sh_degree}.")
+    if sh_degree is not None and sh.num_bases(sh_degree) > colors.shape[-2]:
+        raise UserError(
+            f"sh_degree {sh_degree} needs {sh.num_bases(sh_degree)} coefficients, but colors has {colors.shape[-2]}."
+        )
+    if backgrounds is not None and list(backgrounds.shape) != [*batch, c, colors.shape[-1]]:
+        raise UserError(
+            f"backgrounds must have the shape {[*batch, c, colors.shape[-1]]}, but it is {list(backgrounds.shape)}."
+        )
+    return batch, n, c

@@ -1,0 +1,150 @@
+"""Which code rasterises: the backends by name, and the choice among them with its reason.
+
+A backend either *composites* (the shared torch code of ``rasterization.py`` projects, it blends) or *replaces* the whole
+rasterisation. The seam for compositing backends is one function of flat tensors, where ``I`` counts all images::
+
+    composite(
+        means2d: Tensor,    # [I, N, 2] pixels; pixel centres are at +0.5
+        conics: Tensor,     # [I, N, 3] inverse 2D covariance: xx, xy, yy
+        opacities: Tensor,  # [I, N] in [0, 1], antialiasing already applied
+        colors: Tensor,     # [I, N, D] any number of channels D >= 1
+        depths: Tensor,     # [I, N] camera-space z; orders the Gaussians (ties by index), gets no gradient
+        radii: Tensor,      # [I, N, 2] int32 half-widths of the footprint in pixels; <= 0 in either: culled
+        backgrounds: Tensor | None,  # [I, D]
+        width: int,
+        height: int,
+    ) -> tuple[Tensor, Tensor]  # colors [I, H, W, D], alphas [I, H, W, 1]
+
+It is differentiable with respect to ``means2d``, ``conics``, ``opacities``, ``colors`` and ``backgrounds``. All tensors are
+contiguous, of one floating-point type and on one device. A culled Gaussian may hold any finite numbers. Its numbers are
+those of ``torch_backend.py``, the specification.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from torch_utils.errors import UserError
+
+ENVIRONMENT_VARIABLE = "GGHEAD_RASTERIZER"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A rasteriser; exactly one of ``composite`` and ``rasterize`` is set."""
+
+    name: str
+    available: Callable[[torch.device, torch.dtype], tuple[bool, str]]
+    """Whether it works for a device and type, and the reason in a few words (no sentence, no full stop)."""
+    composite: Callable[..., Any] | None = None
+    """The seam described above."""
+    rasterize: Callable[..., Any] | None = None
+    """Same arguments and result as ``rasterization`` (all but ``backend``), shapes already checked."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend that was chosen, and why."""
+
+    backend: Backend
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.backend.name} ({self.reason})"
+
+
+_backends: dict[str, Backend] = {}
+
+
+def register(backend: Backend) -> None:
+    """Make ``backend`` known; the automatic choice tries backends in the order of their registration."""
+    if (backend.composite is None) == (backend.rasterize is None):
+        raise UserError(f"The rasteriser '{backend.name}' must set either composite or rasterize.")
+    _backends[backend.name] = backend
+
+
+def names() -> tuple[str, ...]:
+    """The registered names in the order in which the automatic choice tries them."""
+    return tuple(_backends)
+
+
+def available_names(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[str, ...]:
+    """The names of the backends that work here for ``device`` and ``dtype``."""
+    return tuple(name for name, backend in _backends.items() if backend.available(torch.device(device), dtype)[0])
+
+
+def resolve(name: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Choice:
+    """Choose the backend for tensors on ``device`` of ``dtype``.
+
+    ``"auto"`` means the environment variable ``GGHEAD_RASTERIZER`` where it is set, otherwise the first backend that works.
+    Raises ``UserError`` for an unknown name and for a named backend that does not work here.
+    """
+    device = torch.device(device)
+    wanted_by = "asked for"
+    if name == "auto" and os.environ.get(ENVIRONMENT_VARIABLE, "auto") != "auto":
+        name, wanted_by = os.environ[ENVIRONMENT_VARIABLE], f"{ENVIRONMENT_VARIABLE} is set"
+    if name != "auto":
+        if name not in _backends:
+            raise UserError(f"There is no rasteriser '{name}'; choose one of auto, {', '.join(_backends)}.")
+        works, reason = _backends[name].available(device, dtype)
+        if not works:
+            raise UserError(f"The rasteriser '{name}' cannot be used here ({reason}); use auto or torch.")
+        return Choice(_backends[name], wanted_by)
+    rejected = []
+    for backend in _backends.values():
+        works, reason = backend.available(device, dtype)
+        if works:
+            return Choice(backend, "; ".join([reason, *rejected]))
+        rejected.append(f"not {backend.name}: {reason}")
+    raise UserError(f"No rasteriser works on {device} with {dtype}: {'; '.join(rejected)}.")
+
+
+# ------------------------------------------------------------------------------------------------ built-in backends
+# The modules are imported on first use: gsplat and the native extension cost time that `import gghead` must not take.
+def _gsplat_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
+    from gghead.rendering import gsplat_backend
+
+    return gsplat_backend.available(device, dtype)
+
+
+def _gsplat_rasterize(*args, **kwargs):
+    from gghead.rendering import gsplat_backend
+
+    return gsplat_backend.rasterize(*args, **kwargs)
+
+
+def _native_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
+    if device.type != "cpu":
+        return False, "tensors are not on the CPU"
+    if dtype != torch.float32:
+        return False, f"it works in float32, not {dtype}"
+    if importlib.util.find_spec("gghead.rendering.native_backend") is None:
+        return False, "it is not part of this installation"
+    from gghead.rendering import native_backend
+
+    return native_backend.available()
+
+
+def _native_composite(*args, **kwargs):
+    from gghead.rendering import native_backend
+
+    return native_backend.composite(*args, **kwargs)
+
+
+def _torch_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
+    return True, "works everywhere"
+
+
+def _torch_composite(*args, **kwargs):
+    from gghead.rendering import torch_backend
+
+    return torch_backend.composite(*args, **kwargs)
+
+
+register(Backend("gsplat", _gsplat_available, rasterize=_gsplat_rasterize))
+register(Backend("native", _native_available, composite=_native_composite))
+register(Backend("torch", _torch_available, composite=_torch_composite))

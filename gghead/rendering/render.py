@@ -1,0 +1,106 @@
+"""``render``: Gaussians and cameras in, pictures out, for a whole batch of heads and cameras in one rasteriser call."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
+from gghead.rendering import sh
+from gghead.rendering.rasterization import RasterizeMode, rasterization
+from torch_utils.errors import UserError
+
+
+@dataclass
+class RenderOutput:
+    """Pictures of ``B`` heads from ``C`` cameras each."""
+
+    color: Tensor  # [B, C, 3, H, W] in [0, 1] over the background
+    alpha: Tensor  # [B, C, 1, H, W] in [0, 1]
+    depth: Tensor | None  # [B, C, 1, H, W] expected camera-space z of what is seen, world units; 0 where alpha is 0
+    uv: Tensor | None  # [B, C, 2, H, W] sum of weight * uv, not divided by alpha
+    features: Tensor | None  # [B, C, F, H, W] sum of weight * feature, not divided by alpha
+    backend: str  # what rendered it
+
+
+def render(
+    gaussians: Gaussians,  # batch shape (B,), or () for one head
+    cameras: Cameras,  # batch shape (B, C), or (C,) for the same cameras on every head
+    size: int | tuple[int, int],  # pixels: square, or (width, height)
+    *,
+    background: Tensor | float | None = None,  # broadcastable to [B, C, 3], in [0, 1]; None = black
+    uv: bool = False,
+    features: bool = False,
+    depth: bool = True,
+    backend: str = "auto",
+    rasterize_mode: RasterizeMode = "classic",
+) -> RenderOutput:
+    """Render; differentiable with respect to the Gaussians, the cameras' poses and the background.
+
+    Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError`` where the batch shapes
+    do not fit or where uv or features are asked for and the Gaussians have none.
+    """
+    width, height = (size, size) if isinstance(size, int) else size
+    gaussians = gaussians if gaussians.shape else gaussians[None]
+    cameras = _match(cameras, gaussians)
+    batch, count = gaussians.shape, cameras.shape[-1]
+    for name, wanted in (("uv", uv), ("features", features)):
+        if wanted and getattr(gaussians, name) is None:
+            raise UserError(f"These Gaussians have no {name} to render; call render with {name}=False.")
+
+    viewmats, colors = cameras.viewmats, gaussians.colors
+    if gaussians.sh_degree is not None:
+        directions = sh.directions(gaussians.means, viewmats)
+        colors = sh.evaluate(gaussians.sh_degree, directions, colors.unsqueeze(-4))  # [B, C, N, 3]
+    extras = [value for value, wanted in ((gaussians.uv, uv), (gaussians.features, features)) if wanted]
+    if extras and gaussians.sh_degree is not None:
+        extras = [value.unsqueeze(-3).expand(*colors.shape[:-1], -1) for value in extras]
+    channels = torch.cat([colors, *extras], -1) if extras else colors
+
+    backgrounds = None
+    if background is not None:
+        rgb = torch.as_tensor(background, dtype=gaussians.dtype, device=gaussians.device).expand(*batch, count, 3)
+        backgrounds = torch.nn.functional.pad(rgb, (0, channels.shape[-1] - 3))
+    pictures, alphas, meta = rasterization(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        channels,
+        viewmats,
+        cameras.Ks(width, height),
+        width,
+        height,
+        backgrounds=backgrounds,
+        render_mode="RGB+ED" if depth else "RGB",
+        rasterize_mode=rasterize_mode,
+        backend=backend,
+    )
+    planes = pictures.movedim(-1, -3)
+    num_features = gaussians.features.shape[-1] if features else 0
+    parts = planes.split([3, 2 if uv else 0, num_features, 1 if depth else 0], -3)
+    return RenderOutput(
+        color=parts[0],
+        alpha=alphas.movedim(-1, -3),
+        depth=parts[3] if depth else None,
+        uv=parts[1] if uv else None,
+        features=parts[2] if features else None,
+        backend=meta["backend"],
+    )
+
+
+def _match(cameras: Cameras, gaussians: Gaussians) -> Cameras:
+    """Cameras of batch shape (B, C) on the Gaussians' device."""
+    cameras = cameras.to(device=gaussians.device, dtype=gaussians.dtype)
+    cameras = cameras if cameras.shape else cameras[None]
+    batch = gaussians.shape
+    if len(cameras.shape) == 1:
+        shape = (*batch, *cameras.shape)
+        return Cameras(cameras.cam2world.expand(*shape, 4, 4), cameras.intrinsics.expand(*shape, 3, 3))
+    if cameras.shape[:-1] != batch:
+        raise UserError(
+            f"Gaussians of batch shape {list(batch)} need cameras of batch shape [C] or {[*batch, 'C']}, "
+            f"but the cameras have {list(cameras.shape)}."
+        )
+    return cameras

@@ -1,0 +1,80 @@
+"""Real spherical harmonics for view-dependent colour, with the basis order and signs of 3D Gaussian Splatting.
+
+The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as polynomials of the unit direction; degree 1 in
+the order (y, z, x) with signs (-, +, -).
+"""
+
+import torch
+from torch import Tensor
+
+from torch_utils.errors import UserError
+
+C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant colour c is stored as (c - 0.5) / C0
+C1 = 0.4886025119029199  # sqrt(3 / (4 pi))
+MAX_DEGREE = 3
+
+
+def num_bases(degree: int) -> int:
+    """Number of coefficients per channel up to ``degree``."""
+    return (degree + 1) ** 2
+
+
+def rgb_to_dc(rgb: Tensor) -> Tensor:
+    """Degree-0 coefficient of a colour in [0, 1]."""
+    return (rgb - 0.5) / C0
+
+
+def basis(
+    degree: int,
+    directions: Tensor,  # [..., 3] unit vectors
+) -> Tensor:
+    """Values [..., (degree + 1)^2] of the basis functions."""
+    if not 0 <= degree <= MAX_DEGREE:
+        raise UserError(f"sh_degree must be between 0 and {MAX_DEGREE}, but it is {degree}.")
+    x, y, z = directions.unbind(-1)
+    values = [torch.full_like(x, C0)]
+    if degree >= 1:
+        values += [-C1 * y, C1 * z, -C1 * x]
+    if degree >= 2:
+        xx, yy, zz = x * x, y * y, z * z
+        values += [
+            1.0925484305920792 * x * y,
+            -1.0925484305920792 * y * z,
+            0.31539156525252005 * (3 * zz - 1),
+            -1.0925484305920792 * x * z,
+            0.5462742152960396 * (xx - yy),
+        ]
+    if degree >= 3:
+        values += [
+            -0.5900435899266435 * y * (3 * xx - yy),
+            2.890611442640554 * x * y * z,
+            -0.4570457994644658 * y * (5 * zz - 1),
+            0.3731763325901154 * z * (5 * zz - 3),
+            -0.4570457994644658 * x * (5 * zz - 1),
+            1.445305721320277 * z * (xx - yy),
+            -0.5900435899266435 * x * (xx - 3 * yy),
+        ]
+    return torch.stack(values, -1)
+
+
+def evaluate(
+    degree: int,
+    directions: Tensor,  # [..., 3] from the camera centre to the Gaussian; need not be normalised
+    coefficients: Tensor,  # [..., K, D], K >= (degree + 1)^2; further bands are ignored
+) -> Tensor:
+    """Colours [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS."""
+    used = num_bases(degree)
+    if used > coefficients.shape[-2]:
+        raise UserError(f"sh_degree {degree} needs {used} coefficients per channel, but there are {coefficients.shape[-2]}.")
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    values = basis(degree, directions)
+    return ((values[..., None] * coefficients[..., :used, :]).sum(-2) + 0.5).clamp_min(0.0)
+
+
+def directions(
+    means: Tensor,  # [..., N, 3] world units
+    viewmats: Tensor,  # [..., C, 4, 4] world to camera
+) -> Tensor:
+    """Vectors [..., C, N, 3] from the camera centres to the Gaussians."""
+    centres = torch.linalg.inv(viewmats)[..., :3, 3]
+    return means[..., None, :, :] - centres[..., None, :]

@@ -1,0 +1,176 @@
+"""The head's surface as an implicit function: smooth unions of ellipsoids and capsules, sculpted with bumps.
+
+All positions are world units (1 unit = 0.37 m). The measures (eyes, nose tip, mouth corners, widths and depths) follow
+average anthropometry and the place of these points under the label cameras of face photographs. Everything is given for
+the half x >= 0; the function depends on |x|.
+"""
+
+import numpy as np
+
+EYEBALL = np.array([0.0840, 0.0815, 0.1690])  # centre
+EYEBALL_RADIUS = 0.0350
+LID_THICKNESS = 0.0062
+EYE_INNER, EYE_OUTER = np.array([0.0460, 0.0775]), np.array([0.1215, 0.0835])  # corners, (x, y)
+MOUTH_HEIGHT, MOUTH_HALF_WIDTH = -0.0950, 0.0710
+
+
+def ellipsoid(p: np.ndarray, centre, radii) -> np.ndarray:  # [N, 3] -> [N]
+    """Approximate signed distance to an ellipsoid (first order exact at its surface)."""
+    q = (p - np.asarray(centre)) / np.asarray(radii)
+    k0 = np.sqrt((q * q).sum(1))
+    q /= np.asarray(radii)
+    k1 = np.sqrt((q * q).sum(1))
+    return k0 * (k0 - 1.0) / np.maximum(k1, 1e-9)
+
+
+def capsule(p: np.ndarray, a, b, ra: float, rb: float) -> np.ndarray:  # [N, 3] -> [N]
+    """Distance to a segment a-b whose radius runs from ra to rb."""
+    a, b = np.asarray(a), np.asarray(b)
+    axis = b - a
+    t = np.clip((p - a) @ axis / (axis @ axis), 0.0, 1.0)
+    away = p - a - t[:, None] * axis
+    return np.sqrt((away * away).sum(1)) - (ra + (rb - ra) * t)
+
+
+def smooth_min(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
+    """Polynomial smooth minimum: a union whose seam is rounded over the length k."""
+    h = np.maximum(k - np.abs(a - b), 0.0) / k
+    return np.minimum(a, b) - h * h * k * 0.25
+
+
+def bump(p: np.ndarray, centre, sigma) -> np.ndarray:  # [N]
+    """Gaussian bump of height one with standard deviations `sigma` per axis."""
+    q = (p - np.asarray(centre)) / np.asarray(sigma)
+    return np.exp(-0.5 * (q * q).sum(1))
+
+
+def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, a cubic between; `low` may be the larger of the two."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def eye_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [N] of |x| -> [N], [N], [N]
+    """Position s along the eye (-1 inner, 1 outer corner) and heights of the lower and the upper lid's edge there.
+
+    Beyond the corners s leaves [-1, 1] and both heights go on along the line through the corners.
+    """
+    middle, half = (EYE_INNER[0] + EYE_OUTER[0]) / 2, (EYE_OUTER[0] - EYE_INNER[0]) / 2
+    s = (x - middle) / half
+    axis = EYE_INNER[1] + (EYE_OUTER[1] - EYE_INNER[1]) * (s + 1) / 2
+    inside = np.clip(s, -1.0, 1.0)
+    arch = 1.0 - inside * inside
+    upper = 0.0175 * arch**0.75 * (1.0 - 0.10 * inside)
+    lower = 0.0105 * arch**0.85 * (1.0 + 0.22 * inside)
+    return s, axis - lower, axis + upper
+
+
+def mouth_line(x: np.ndarray) -> np.ndarray:  # [N] of |x| -> [N]
+    """Height of the line between the lips."""
+    s = np.minimum(x / MOUTH_HALF_WIDTH, 1.3)
+    return MOUTH_HEIGHT - 0.0020 * np.exp(-((s / 0.16) ** 2)) + 0.0020 * np.exp(-(((s - 0.42) / 0.25) ** 2)) - 0.001 * s
+
+
+def surface(points: np.ndarray) -> np.ndarray:  # [N, 3] -> [N], negative inside
+    """Approximate signed distance to the neutral head."""
+    p = np.concatenate([np.abs(points[:, :1]), points[:, 1:]], axis=1)
+    d = _skull(p)
+    d = smooth_min(d, _neck(p), 0.045)
+    d = _sculpt(p, d)
+    d = smooth_min(d, _nose(p), 0.030)
+    d = _mouth(p, d)
+    d = _eye(p, d)
+    return smooth_min(d, _ear(p), 0.010)
+
+
+def _skull(p: np.ndarray) -> np.ndarray:
+    d = ellipsoid(p, (0.0, 0.168, -0.022), (0.206, 0.228, 0.256))  # braincase
+    d = smooth_min(d, ellipsoid(p, (0.0, 0.205, 0.088), (0.168, 0.150, 0.155)), 0.06)  # forehead
+    d = smooth_min(d, ellipsoid(p, (0.0, 0.000, 0.062), (0.180, 0.190, 0.160)), 0.07)  # midface
+    d = smooth_min(d, ellipsoid(p, (0.0, -0.105, 0.078), (0.138, 0.103, 0.138)), 0.05)  # jaw
+    d = smooth_min(d, ellipsoid(p, (0.062, -0.120, 0.060), (0.074, 0.070, 0.090)), 0.05)  # angle of the jaw
+    d = smooth_min(d, ellipsoid(p, (0.0, -0.174, 0.178), (0.062, 0.038, 0.050)), 0.05)  # chin
+    d = smooth_min(d, ellipsoid(p, (0.118, 0.020, 0.115), (0.060, 0.046, 0.066)), 0.05)  # cheekbone
+    return smooth_min(d, ellipsoid(p, (0.0, -0.090, 0.160), (0.078, 0.072, 0.078)), 0.05)  # teeth and lips' base
+
+
+def _neck(p: np.ndarray) -> np.ndarray:
+    neck = capsule(p, (0.0, -0.08, -0.085), (0.0, -0.50, -0.105), 0.134, 0.132)
+    shoulders = capsule(p, (0.0, -0.475, -0.125), (0.40, -0.550, -0.125), 0.110, 0.095)
+    chest = ellipsoid(p, (0.0, -0.62, -0.07), (0.30, 0.20, 0.15))
+    return smooth_min(smooth_min(neck, shoulders, 0.17), chest, 0.06)
+
+
+def _sculpt(p: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Broad relief: brows, eye sockets, temples, cheeks, folds, chin."""
+    d = d - 0.010 * bump(p, (0.075, 0.137, 0.225), (0.050, 0.016, 0.045))  # brow ridge
+    d = d - 0.006 * bump(p, (0.0, 0.125, 0.250), (0.030, 0.022, 0.040))  # glabella
+    d = d + 0.023 * bump(p, (0.078, 0.088, 0.215), (0.034, 0.022, 0.045))  # eye socket
+    d = d + 0.012 * bump(p, (0.040, 0.078, 0.225), (0.012, 0.020, 0.040))  # inner corner beside the bridge
+    d = d + 0.010 * bump(p, (0.195, 0.150, 0.110), (0.045, 0.050, 0.050))  # temple
+    d = d + 0.007 * bump(p, (0.125, -0.075, 0.165), (0.035, 0.040, 0.050))  # hollow of the cheek
+    d = d - 0.006 * bump(p, (0.082, 0.010, 0.225), (0.030, 0.024, 0.040))  # apple of the cheek
+    d = d + 0.004 * bump(p, (0.068, -0.055, 0.230), (0.012, 0.026, 0.040))  # fold from nose to mouth
+    d = d + 0.008 * bump(p, (0.0, -0.143, 0.245), (0.040, 0.011, 0.040))  # under the lower lip
+    d = d - 0.005 * bump(p, (0.0, -0.180, 0.235), (0.030, 0.020, 0.030))  # chin
+    return d + 0.006 * bump(p, (0.0, -0.450, 0.030), (0.030, 0.040, 0.050))  # pit of the neck
+
+
+def _nose(p: np.ndarray) -> np.ndarray:
+    bridge = capsule(p, (0.0, 0.092, 0.222), (0.0, 0.012, 0.270), 0.017, 0.022)
+    tip = ellipsoid(p, (0.0, -0.003, 0.275), (0.028, 0.024, 0.031))
+    nose = smooth_min(bridge, tip, 0.030)
+    wings = ellipsoid(p, (0.029, -0.017, 0.247), (0.019, 0.019, 0.025))
+    nose = smooth_min(nose, wings, 0.020)
+    nose = smooth_min(nose, ellipsoid(p, (0.0, -0.018, 0.255), (0.012, 0.020, 0.030)), 0.016)  # between the nostrils
+    nose = nose + 0.012 * bump(p, (0.018, -0.040, 0.262), (0.0075, 0.008, 0.014))  # nostril
+    return nose + 0.003 * bump(p, (0.034, 0.006, 0.262), (0.008, 0.012, 0.020))  # groove above the wing
+
+
+def _mouth(p: np.ndarray, d: np.ndarray) -> np.ndarray:
+    x, y = p[:, 0], p[:, 1]
+    s = x / MOUTH_HALF_WIDTH
+    arch = np.maximum(1.0 - s * s, 0.0)
+    line = mouth_line(x)
+    front = smoothstep(p[:, 2], 0.12, 0.17)
+    # Fullness of each lip as a function of the distance from the line between them.
+    above, below = np.maximum(y - line, 0.0) / 0.0095, np.maximum(line - y, 0.0) / 0.0120
+    bow = 1.0 - 0.22 * np.exp(-((s / 0.10) ** 2))
+    upper = arch * bow * above * np.exp((1 - above**1.6) / 1.6)
+    lower = arch**0.8 * below * np.exp((1 - below**1.6) / 1.6)
+    d = d - front * (0.0100 * upper + 0.0115 * lower)
+    d = d + 0.0065 * front * np.exp(-0.5 * ((y - line) / 0.0032) ** 2) * smoothstep(s, 1.12, 0.85)  # line
+    d = d + 0.0060 * bump(p, (0.0745, MOUTH_HEIGHT - 0.002, 0.205), (0.009, 0.010, 0.030))  # corner
+    return d + 0.0035 * bump(p, (0.0, -0.058, 0.262), (0.0065, 0.013, 0.030))  # philtrum
+
+
+def _eye(p: np.ndarray, d: np.ndarray) -> np.ndarray:
+    away = p - EYEBALL
+    distance = np.sqrt((away * away).sum(1))
+    s, lower, upper = eye_lines(p[:, 0])
+    # Signed height above the lower or below the upper lid edge: positive in the opening.
+    inside = np.minimum(p[:, 1] - lower, upper - p[:, 1])
+    opening = smoothstep(inside, -0.0014, 0.0010) * smoothstep(away[:, 2], 0.0, 0.008)
+    crease = 0.0030 * np.exp(-0.5 * ((p[:, 1] - upper - 0.0120) / 0.0032) ** 2) * np.maximum(1 - (s * s) * 0.8, 0)
+    lids = distance - EYEBALL_RADIUS - LID_THICKNESS + crease
+    ball = distance - EYEBALL_RADIUS
+    covered = smooth_min(d, lids, 0.016)
+    # In the opening nothing but the ball; the tissue around it is cut away.
+    bare = np.maximum(ball, covered)
+    return np.where(opening > 0, covered + opening * (bare - covered), covered)
+
+
+def _ear(p: np.ndarray) -> np.ndarray:
+    """A thin tilted disc that stands off the head, with a hollow in its outer face."""
+    out, back = np.array([0.80, -0.10, 0.60]), np.array([0.585, 0.0, -0.81])
+    out /= np.linalg.norm(out)
+    up = np.cross(out, back)
+    up /= np.linalg.norm(up)
+    back = np.cross(up, out)
+    q = (p - np.array([0.2130, 0.0420, -0.0180])) @ np.stack([out, up, back], axis=1)
+    height = q[:, 1] / 0.086
+    breadth = 0.047 * (1.0 + 0.24 * np.clip(height, -1, 1))
+    q = np.stack([q[:, 0], q[:, 1], (q[:, 2] - 0.004 * height) * (0.047 / breadth)], axis=1)
+    disc = ellipsoid(q, (0.0, 0.0, 0.0), (0.0150, 0.086, 0.047))
+    disc = disc + 0.016 * bump(q, (0.012, -0.008, -0.006), (0.020, 0.030, 0.016))  # concha
+    return disc + 0.006 * bump(q, (0.012, 0.045, 0.006), (0.020, 0.016, 0.016))  # hollow under the helix

@@ -1,0 +1,114 @@
+"""Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from torch_utils.errors import UserError
+
+
+def save_video(
+    frames: np.ndarray | Sequence[np.ndarray],  # uint8 [T, H, W, 3]
+    path: str | Path,
+    fps: float = 30.0,
+) -> None:
+    """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending; the file appears whole or not at all.
+
+    .mp4 needs PyAV (``pip install av``) or an ``ffmpeg`` program; odd sizes get one more row or column there, because
+    H.264's usual pixel format halves the colour resolution. .gif rounds frame times to 1/100 s, .webp to 1/1000 s.
+    Raises ``UserError`` for an unknown ending, frames of a wrong shape or type, no way to write .mp4, a failing disk.
+    """
+    path = Path(path)
+    writers: dict[str, Callable[[np.ndarray, Path, float], None]] = {
+        ".mp4": _write_mp4,
+        ".webp": _write_webp,
+        ".gif": _write_gif,
+    }
+    suffix = path.suffix.lower()
+    if suffix not in writers:
+        raise UserError(f"{path} must end in {', '.join(writers)}: videos are written in these formats.")
+    frames = _check_frames(frames)
+    if not fps > 0:
+        raise UserError(f"fps must be greater than 0, but it is {fps}.")
+    part = path.with_name(f".{path.stem}.part{suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            writers[suffix](frames, part, fps)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} could not be written ({error.strerror or error}); choose another folder.") from error
+
+
+def _check_frames(frames) -> np.ndarray:
+    shapes = sorted({np.shape(frame) for frame in frames})
+    if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
+        raise UserError(f"A video needs frames of one shape [H, W, 3], but these have the shapes {shapes}.")
+    frames = np.asarray(frames)
+    if frames.dtype != np.uint8:
+        raise UserError(f"A video needs uint8 frames, but these are {frames.dtype}.")
+    return frames
+
+
+def _times(count: int, fps: float, ticks: int) -> list[int]:
+    """Return whole frame durations in 1/ticks seconds whose sums stay within half a tick of the exact times."""
+    ends = [round(i * ticks / fps) for i in range(count + 1)]
+    return [max(1, after - before) for before, after in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def _write_webp(frames: np.ndarray, path: Path, fps: float) -> None:
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    duration = _times(len(frames), fps, 1000)
+    first.save(path, save_all=True, append_images=rest, duration=duration, loop=0, quality=85, method=4)
+
+
+def _write_gif(frames: np.ndarray, path: Path, fps: float) -> None:
+    first, *rest = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    duration = [10 * time for time in _times(len(frames), fps, 100)]
+    first.save(path, save_all=True, append_images=rest, duration=duration, loop=0)
+
+
+def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
+    height, width = frames.shape[1:3]
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    try:
+        import av
+    except ImportError:
+        ffmpeg = shutil.which("ffmpeg")
+        if ffmpeg is None:
+            raise UserError(
+                f"{path.suffix} videos need PyAV (pip install av) or ffmpeg, and neither is here: "
+                "install one, or write .webp or .gif instead."
+            ) from None
+        _encode_with_ffmpeg(ffmpeg, frames, path, fps)
+    else:
+        _encode_with_av(av, frames, path, fps)
+
+
+def _encode_with_av(av, frames: np.ndarray, path: Path, fps: float) -> None:
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _encode_with_ffmpeg(ffmpeg: str, frames: np.ndarray, path: Path, fps: float) -> None:
+    height, width = frames.shape[1:3]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "pipe:0"]
+    target = ["-c:v", "libx264", "-crf", "17", "-pix_fmt", "yuv420p", str(path)]
+    command = [ffmpeg, "-y", "-loglevel", "error", *source, *target]
+    done = subprocess.run(command, input=frames.tobytes(), capture_output=True)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise UserError(f"ffmpeg could not write the video ({lines[-1]}): use .webp or .gif instead.")

@@ -1,0 +1,121 @@
+"""The first run: synthetic heads, a few minutes of training, then pictures, a turntable and a splat file.
+
+Everything is done by the commands that people type (each is printed). Started again, it trains the same run on.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = Path("demo")
+STOPPED = 130  # the usual exit status after Ctrl-C
+
+
+class Stopped(Exception):
+    """Ctrl-C was pressed while a command ran."""
+
+
+def call(script: str, *options: str) -> None:
+    """Run one of the project's commands and wait for it, also after Ctrl-C, which the command gets as well."""
+    print(f"\n$ python {script} {' '.join(options)}", flush=True)
+    search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, script, *options], cwd=ROOT, env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
+    )
+    stopped = False
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:
+            stopped = True
+    if stopped:
+        raise Stopped
+    if status:
+        raise UserError(f"{script} ended with status {status}; its message stands above.")
+
+
+def newest_run(runs: Path) -> tuple[Path, float] | None:
+    """Return the highest-numbered run that can be resumed and the kimg it has reached, or ``None``."""
+    states = []
+    for state in runs.glob("*/training-state-*.pt"):
+        run, kimg = re.match(r"(\d+)-", state.parent.name), re.search(r"-(\d+(?:\.\d+)?)$", state.stem)
+        if run and kimg:
+            states.append((int(run[1]), float(kimg[1]), state.parent))
+    if not states:
+        return None
+    number, kimg, folder = max(states, key=lambda state: state[:2])
+    return folder, kimg
+
+
+def train(data: Path, kimg: float, fresh: bool) -> Path:
+    """Start a run, continue the newest one, or leave it if it has seen ``kimg`` thousand images; return its folder."""
+    runs = DEMO / "runs"
+    found = None if fresh else newest_run(ROOT / runs)
+    options = [f"--data={data}", "--preset=tiny", f"--kimg={kimg:g}", f"--outdir={runs}"]
+    if found and found[1] >= kimg:
+        print(f"\n{found[0].relative_to(ROOT)} has seen {found[1]:g} kimg already; --kimg={2 * kimg:g} trains it on.")
+    else:
+        call("train.py", *options, *([f"--resume={found[0].relative_to(ROOT)}"] if found else []))
+        found = newest_run(ROOT / runs)
+    if found is None:
+        raise UserError(f"Training left no training-state-*.pt below {runs}.")
+    return found[0].relative_to(ROOT)
+
+
+def stack_strips(folder: Path, seeds: list[int], target: Path, columns: int = 2) -> None:
+    """Put the three-view pictures of the seeds into one picture, some columns wide."""
+    strips = [np.asarray(Image.open(folder / f"seed{seed:04d}.png")) for seed in seeds]
+    columns = min(columns, len(strips))
+    strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
+    rows = [np.concatenate(strips[i : i + columns], axis=1) for i in range(0, len(strips), columns)]
+    Image.fromarray(np.concatenate(rows, axis=0)).save(target)
+
+
+@cli.command()
+@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), default=6.0, show_default=True,
+              help="Thousands of images to train with, counted from the run's start")
+@click.option("--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw")
+@click.option("--fresh", is_flag=True, help="Start a new run instead of continuing the last one")
+def main(kimg: float, seeds: list[int], fresh: bool):
+    """Make synthetic heads, train the tiny preset on them, draw what it has learnt."""
+    started = time.monotonic()
+    data, samples, strip = DEMO / "heads.zip", DEMO / "samples", DEMO / "strip.png"
+    turntable, splat = DEMO / "turntable.webp", samples / f"seed{seeds[0]:04d}.ply"
+    try:
+        if not (ROOT / data).exists():
+            call("datasets/synthetic_heads.py", f"--dest={data}", "--num=2000", "--resolution=64", "--seed=0")
+        run = train(data, kimg, fresh)
+        draw = [f"--network={run}", "--trunc=0.7", "--size=128"]
+        call("gen_samples.py", *draw, f"--seeds={','.join(map(str, seeds))}", f"--outdir={samples}", "--shapes=1")
+        stack_strips(ROOT / samples, seeds, ROOT / strip)
+        turning = seeds[:4]
+        shown = [f"--seeds={','.join(map(str, turning))}", f"--grid={len(turning)}x1", "--frames=60", "--fps=20"]
+        call("scripts/gen_video.py", *draw, *shown, "--camera=turntable", f"--output={turntable}")
+    except Stopped:
+        print("\nStopped. Nothing is lost: `make demo` goes on where training last saved its state.")
+        sys.exit(STOPPED)
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    print(f"\nDone in {minutes} min {seconds:02d} s. In {DEMO}/:")
+    for path, what in [
+        (strip.name, f"{len(seeds)} seeds, three views each"),
+        (turntable.name, f"{len(turning)} heads turning"),
+        (splat.relative_to(DEMO), "a head as Gaussian splats, for any splat viewer"),
+        (run.relative_to(DEMO), "the training run"),
+    ]:
+        print(f"  {DEMO / path}  ({what})")
+
+
+if __name__ == "__main__":
+    main()

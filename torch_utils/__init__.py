@@ -1,0 +1,1 @@
+"""Small helpers that know nothing of heads: operations, randomness, configuration, command lines, processes."""

@@ -1,0 +1,28 @@
+"""Files that are either whole or absent."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from torch_utils.errors import UserError
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Call ``write`` with a temporary file beside ``path`` and rename it when all of it is on the disk.
+
+    Raises ``UserError`` if the system refuses (disk full, no permission); ``path`` is then as it was before.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} could not be written ({error.strerror or error}); free space or choose another "
+                        "folder. What was there before is unchanged.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Operations with a readable reference and, where it pays, a fast path."""

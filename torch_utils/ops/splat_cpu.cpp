@@ -1,0 +1,583 @@
+// Compositing of projected Gaussians on CPUs, forward and analytic backward, float32.
+//
+// Rules (those of gsplat's classic rasteriser): pixel centres at +0.5; alpha = min(0.999, o exp(-sigma)); pairs with
+// sigma < 0 or alpha < 1/255 are skipped; order by depth, ties by index; a pixel is finished before the Gaussian that
+// would bring its transmittance T to 1e-4 or below. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are
+// cut has no influence on the result.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <tuple>
+
+#include "simd16.h"
+#include "splat_bins.h"
+
+namespace splat {
+namespace {
+
+using namespace simd16;
+
+constexpr float kMaxAlpha = 0.999f;
+constexpr float kMinTransmittance = 1e-4f;
+constexpr int kHeader = 6;  // x, y, A, B, C (conic in units of log2), opacity; then the channels
+
+int64_t round16(int64_t n) { return (n + 15) / 16 * 16; }
+int64_t record_stride(int64_t channels) { return round16(kHeader + channels); }
+// Gradient row: six moments of v_sigma on the even lanes, channels 0..7 on the odd ones; further channels in sixteens.
+int64_t gradient_stride(int64_t channels) { return 16 + round16(std::max<int64_t>(channels - 8, 0)); }
+
+// Everything the backward pass needs, in one int32 tensor: a table of offsets per job, then for each job its Gaussians,
+// the ends of its block lists, the lists (local indices in depth order), the records and the final state of each pixel.
+struct Piece {
+  int64_t gaussians, entries, ids, ends, lists, records, state;
+};
+static_assert(sizeof(Piece) == 56, "a piece is fourteen int32 words of the plan");
+
+// Buffers survive between calls: fresh pages cost more than the work done in them.
+struct Workspace {
+  std::vector<uint32_t> key;
+  std::vector<uint16_t> first, last;
+  std::vector<Job> jobs;
+  std::vector<std::vector<float>> gradients;
+};
+
+class Lease {
+ public:
+  Lease() {
+    std::lock_guard<std::mutex> lock(mutex());
+    if (pool().empty()) {
+      space_ = std::make_unique<Workspace>();
+    } else {
+      space_ = std::move(pool().back());
+      pool().pop_back();
+    }
+  }
+  ~Lease() {
+    std::lock_guard<std::mutex> lock(mutex());
+    pool().push_back(std::move(space_));
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  Workspace* operator->() { return space_.get(); }
+
+ private:
+  static std::mutex& mutex() {
+    static std::mutex m;
+    return m;
+  }
+  static std::vector<std::unique_ptr<Workspace>>& pool() {
+    static std::vector<std::unique_ptr<Workspace>> p;
+    return p;
+  }
+  std::unique_ptr<Workspace> space_;
+};
+
+// Runs f(0..n-1) on torch's thread pool; each thread takes the next job when it is done with one.
+template <class F>
+void for_each_job(int64_t n, const F& f) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, std::min<int64_t>(n, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t j = next++; j < n; j = next++) f(j);
+  });
+}
+
+struct Frame {
+  int width, height, columns, bands;
+  int64_t channels;
+  int rows(int band) const { return std::min(kBandRows, (height + kBlock - 1) / kBlock - band * kBandRows); }
+};
+
+struct Pixels {
+  F16 x, y;
+};
+
+Pixels block_pixels(int x0, int y0) {
+  F16 x, y;
+  for (int i = 0; i < 16; ++i) {
+    x[i] = float(x0 + i % kBlock) + 0.5f;
+    y[i] = float(y0 + i / kBlock) + 0.5f;
+  }
+  return {x, y};
+}
+
+// The one place where a pair is evaluated, so that forward and backward agree to the last bit.
+inline Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
+  const F16 dx = set(r[0]) - p.x, dy = set(r[1]) - p.y;
+  const F16 s = fma(dx, fma(set(r[2]), dx, set(r[3]) * dy), set(r[4]) * dy * dy);
+  raw = set(r[5]) * exp2_negative(s);
+  alpha = min(raw, set(kMaxAlpha));
+  return both(ge(s, set(0.f)), ge(alpha, set(kMinAlpha)));
+}
+
+inline void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
+
+// CHANNELS = 0: any number, with the sums in memory.
+template <int CHANNELS>
+void forward_block(const float* records, int64_t stride, int64_t channels, const uint32_t* list, int64_t n,
+                   const Pixels& pixels, float* sums, F16& transmittance, F16& stop) {
+  F16 acc[CHANNELS ? CHANNELS : 1];
+  for (auto& a : acc) a = set(0.f);
+  if (!CHANNELS) std::fill(sums, sums + 16 * channels, 0.f);
+  // `falling` keeps multiplying after a pixel is finished: it stays below the limit, so no mask has to be carried along.
+  F16 falling = set(1.f), kept = set(1.f), end = set(0.f);
+  for (int64_t i = 0; i < n; ++i) {
+    if (i % 8 == 0) {
+      if (!any(gt(falling, set(kMinTransmittance)))) break;
+      falling = max(falling, set(1e-12f));  // far from denormals
+    }
+    prefetch(records + stride * list[std::min(i + 6, n - 1)]);
+    const float* r = records + stride * list[i];
+    F16 raw, alpha;
+    const Mask hit = evaluate(r, pixels, raw, alpha);
+    alpha = keep(hit, alpha);
+    const F16 next = fnma(alpha, falling, falling);
+    const Mask live = gt(next, set(kMinTransmittance));
+    const F16 weight = keep(live, alpha * falling);
+    falling = next;
+    kept = pick(live, next, kept);
+    end = pick(live, set(float(i + 1)), end);
+    if (CHANNELS) {
+      for (int c = 0; c < CHANNELS; ++c) acc[c] = fma(weight, set(r[kHeader + c]), acc[c]);
+    } else {
+      for (int64_t c = 0; c < channels; ++c) store(sums + 16 * c, fma(weight, set(r[kHeader + c]), load(sums + 16 * c)));
+    }
+  }
+  for (int c = 0; c < CHANNELS; ++c) store(sums + 16 * c, acc[c]);
+  transmittance = kept;
+  stop = end;
+}
+
+// Adds K Gaussians' gradient rows. Sums over the pixels of a block are a small matrix product: pairs holds v_sigma and
+// the blending weight of each pixel, `basis` the monomials 1, u, v, u^2, uv, v^2 and the pixel's colour gradient. The
+// monomials are about the block's centre (cx, cy); translating them to the Gaussian's centre comes after the sum.
+template <int K>
+inline void add_rows(const float* pairs, const float* const* records, float* const* rows, const float* basis,
+                     float cx, float cy) {
+  F16 acc[K];
+  for (auto& a : acc) a = set(0.f);
+  for (int p = 0; p < 16; ++p) {
+    const F16 b = load(basis + 16 * p);
+    for (int k = 0; k < K; ++k) acc[k] = fma(repeat_pair(pairs + 32 * k + 2 * p), b, acc[k]);
+  }
+  for (int k = 0; k < K; ++k) {
+    const float dx = records[k][0] - cx, dy = records[k][1] - cy;
+#if defined(__AVX512F__)
+    // Horner steps of the translation: m[u] += dx m[1], m[uu] += dx m[u] ...; odd lanes (colours) pass through.
+    auto step = [&](float d, Mask lanes, __m512i source) {
+      acc[k] = fma(set(d), (F16)_mm512_maskz_permutexvar_ps(lanes, source, (__m512)acc[k]), acc[k]);
+    };
+    step(dx, 1 << 2 | 1 << 6 | 1 << 8, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0));
+    step(dx, 1 << 6, _mm512_set1_epi32(2));
+    step(dy, 1 << 4 | 1 << 8 | 1 << 10, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0));
+    step(dy, 1 << 10, _mm512_set1_epi32(4));
+#else
+    F16& m = acc[k];
+    m[6] += dx * (2.f * m[2] + dx * m[0]);
+    m[8] += dx * m[4] + dy * m[2] + dx * dy * m[0];
+    m[10] += dy * (2.f * m[4] + dy * m[0]);
+    m[2] += dx * m[0];
+    m[4] += dy * m[0];
+#endif
+    store(rows[k], load(rows[k]) + acc[k]);
+  }
+}
+
+// Channels 8 and up: weights only, sixteen channels at a time.
+inline void add_further_channels(const float* pairs, float* row, const float* gradients, int64_t groups) {
+  for (int64_t g = 0; g < groups; ++g) {
+    F16 acc = load(row + 16 + 16 * g);
+    for (int p = 0; p < 16; ++p) acc = fma(set(pairs[2 * p + 1]), load(gradients + 16 * (16 * g + p)), acc);
+    store(row + 16 + 16 * g, acc);
+  }
+}
+
+struct BlockGradient {
+  float basis[16 * 16];        // [pixel in interleaved order][gradient lane]
+  std::vector<float> color;    // [channel][pixel]
+  std::vector<float> further;  // [group of sixteen channels from 8 on][pixel in interleaved order][channel]
+};
+
+template <int CHANNELS>
+void backward_block(const float* records, int64_t stride, int64_t channels, const uint32_t* list, int64_t n,
+                    const Pixels& pixels, const BlockGradient& g, F16 transmittance, F16 stop, F16 rest, float* rows,
+                    int64_t row_stride) {
+  constexpr int kBatch = 8;
+  alignas(64) float pairs[kBatch * 32];
+  const float* batch_records[kBatch];
+  float* batch_rows[kBatch];
+  int filled = 0;
+  const float cx = pixels.x[0] + 1.5f, cy = pixels.y[0] + 1.5f;
+  const int64_t groups = (row_stride - 16) / 16;
+  F16 color[CHANNELS ? CHANNELS : 1];
+  for (int c = 0; c < CHANNELS; ++c) color[c] = load(g.color.data() + 16 * c);
+  F16 T = transmittance, R = rest;  // R: what lies behind, projected on the colour gradient
+  for (int64_t i = n - 1; i >= 0; --i) {
+    prefetch(records + stride * list[std::max<int64_t>(i - 6, 0)]);
+    prefetch(rows + row_stride * list[std::max<int64_t>(i - 6, 0)]);
+    const float* r = records + stride * list[i];
+    F16 raw, alpha;
+    Mask hit = evaluate(r, pixels, raw, alpha);
+    hit = both(hit, gt(stop, set(float(i))));
+    alpha = keep(hit, alpha);
+    const F16 inverse = reciprocal(set(1.f) - alpha);
+    T = T * inverse;
+    const F16 weight = alpha * T;
+    F16 cv = set(0.f);
+    if (CHANNELS) {
+      for (int c = 0; c < CHANNELS; ++c) cv = fma(set(r[kHeader + c]), color[c], cv);
+    } else {
+      for (int64_t c = 0; c < channels; ++c) cv = fma(set(r[kHeader + c]), load(g.color.data() + 16 * c), cv);
+    }
+    const F16 v_alpha = fnma(R, inverse, T * cv);
+    R = fma(weight, cv, R);
+    const Mask free = both(hit, ge(set(kMaxAlpha), raw));  // no gradient through a clamped alpha
+    interleave_store(pairs + 32 * filled, keep(free, -alpha * v_alpha), weight);
+    batch_records[filled] = r;
+    batch_rows[filled] = rows + row_stride * list[i];
+    if (groups) add_further_channels(pairs + 32 * filled, batch_rows[filled], g.further.data(), groups);
+    if (++filled == kBatch) {
+      add_rows<kBatch>(pairs, batch_records, batch_rows, g.basis, cx, cy);
+      filled = 0;
+    }
+  }
+  for (int k = 0; k < filled; ++k) add_rows<1>(pairs + 32 * k, batch_records + k, batch_rows + k, g.basis, cx, cy);
+}
+
+// Calls f with the channel count as a compile-time constant where it is a common one.
+template <class F>
+void with_channels(int64_t channels, const F& f) {
+  switch (channels) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 4: return f(std::integral_constant<int, 4>());
+    case 5: return f(std::integral_constant<int, 5>());
+    case 6: return f(std::integral_constant<int, 6>());
+    case 7: return f(std::integral_constant<int, 7>());
+    case 8: return f(std::integral_constant<int, 8>());
+    default: return f(std::integral_constant<int, 0>());
+  }
+}
+
+void fill_plan(const Inputs& in, int64_t image, Job& job, const Piece& piece, int32_t* plan) {
+  const int64_t stride = record_stride(in.channels);
+  std::memcpy(plan + piece.ids, job.ids.data(), job.ids.size() * sizeof(uint32_t));
+  // Counts become list heads; scattering moves each head to its list's end, which is what `ends` has to hold.
+  uint32_t* ends = reinterpret_cast<uint32_t*>(plan + piece.ends);
+  uint32_t sum = 0;
+  for (size_t b = 0; b < job.block_count.size(); ++b) {
+    ends[b] = sum;
+    sum += job.block_count[b];
+  }
+  uint32_t* lists = reinterpret_cast<uint32_t*>(plan + piece.lists);
+  for (int64_t s = 0; s < job.segments_used; ++s) {
+    const Segment seg = job.segments[s];
+    for (int b = seg.block; b < seg.block + seg.length; ++b) lists[ends[b]++] = seg.local;
+  }
+  float* records = reinterpret_cast<float*>(plan + piece.records);
+  for (size_t i = 0; i < job.ids.size(); ++i) {
+    const int64_t g = image * in.count + (job.ids[i] & ~kShared);
+    float* r = records + stride * i;
+    r[0] = in.means[2 * g];
+    r[1] = in.means[2 * g + 1];
+    r[2] = 0.5f * kLog2e * in.conics[3 * g];
+    r[3] = kLog2e * in.conics[3 * g + 1];
+    r[4] = 0.5f * kLog2e * in.conics[3 * g + 2];
+    r[5] = in.opacities[g];
+    std::memcpy(r + kHeader, in.colors + g * in.channels, in.channels * sizeof(float));
+  }
+}
+
+void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, int32_t* plan, bool save,
+                  const float* background, float* colors, float* alphas) {
+  const float* records = reinterpret_cast<const float*>(plan + piece.records);
+  const uint32_t* ends = reinterpret_cast<const uint32_t*>(plan + piece.ends);
+  const uint32_t* lists = reinterpret_cast<const uint32_t*>(plan + piece.lists);
+  const int64_t stride = record_stride(f.channels), D = f.channels;
+  std::vector<float> sums(16 * std::max<int64_t>(D, 1));
+  with_channels(D, [&](auto count) {
+    for (int b = 0; b < f.rows(band) * f.columns; ++b) {
+      const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
+      const uint32_t begin = b ? ends[b - 1] : 0;
+      F16 transmittance, stop;
+      forward_block<decltype(count)::value>(records, stride, D, lists + begin, ends[b] - begin, block_pixels(x0, y0),
+                                            sums.data(), transmittance, stop);
+      if (save) {
+        float* state = reinterpret_cast<float*>(plan + piece.state) + 32 * int64_t(b);
+        store(state, transmittance);
+        store(state + 16, stop);
+      }
+      for (int64_t c = 0; background && c < D; ++c) {
+        store(sums.data() + 16 * c, fma(transmittance, set(background[c]), load(sums.data() + 16 * c)));
+      }
+      alignas(64) float alpha[16];
+      store(alpha, set(1.f) - transmittance);
+      for (int y = 0; y < std::min(kBlock, f.height - y0); ++y) {
+        const int64_t pixel = (image * f.height + y0 + y) * f.width + x0;
+        for (int x = 0; x < std::min(kBlock, f.width - x0); ++x) {
+          alphas[pixel + x] = alpha[kBlock * y + x];
+          for (int64_t c = 0; c < D; ++c) colors[(pixel + x) * D + c] = sums[16 * c + kBlock * y + x];
+        }
+      }
+    }
+  });
+}
+
+// Gradient rows of one band; v_background gets this band's share.
+void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, const int32_t* plan,
+                   const float* background, const float* v_colors, const float* v_alphas, std::vector<float>& rows,
+                   float* v_background) {
+  const float* records = reinterpret_cast<const float*>(plan + piece.records);
+  const uint32_t* ends = reinterpret_cast<const uint32_t*>(plan + piece.ends);
+  const uint32_t* lists = reinterpret_cast<const uint32_t*>(plan + piece.lists);
+  const int64_t stride = record_stride(f.channels), row_stride = gradient_stride(f.channels), D = f.channels;
+  rows.assign(piece.gaussians * row_stride, 0.f);
+  BlockGradient g;
+  g.color.resize(16 * std::max<int64_t>(D, 1));
+  g.further.assign((row_stride - 16) * 16, 0.f);
+  std::fill(g.basis, g.basis + 256, 0.f);
+  for (int p = 0; p < 16; ++p) {
+    const float u = 1.5f - float(kInterleaved[p] % kBlock), v = 1.5f - float(kInterleaved[p] / kBlock);
+    const float monomials[6] = {1.f, u, v, u * u, u * v, v * v};
+    for (int m = 0; m < 6; ++m) g.basis[16 * p + 2 * m] = monomials[m];
+  }
+  std::vector<float> background_lanes(16 * D, 0.f);
+  with_channels(D, [&](auto count) {
+    for (int b = 0; b < f.rows(band) * f.columns; ++b) {
+      const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
+      const uint32_t begin = b ? ends[b - 1] : 0;
+      alignas(64) float v_alpha[16] = {};
+      std::fill(g.color.begin(), g.color.end(), 0.f);
+      for (int y = 0; y < std::min(kBlock, f.height - y0); ++y) {
+        const int64_t pixel = (image * f.height + y0 + y) * f.width + x0;
+        for (int x = 0; x < std::min(kBlock, f.width - x0); ++x) {
+          v_alpha[kBlock * y + x] = v_alphas[pixel + x];
+          for (int64_t c = 0; c < D; ++c) g.color[16 * c + kBlock * y + x] = v_colors[(pixel + x) * D + c];
+        }
+      }
+      const float* state = reinterpret_cast<const float*>(plan + piece.state) + 32 * int64_t(b);
+      const F16 transmittance = load(state), stop = load(state + 16);
+      F16 rest = -load(v_alpha);
+      for (int64_t c = 0; c < D; ++c) {
+        const F16 v = load(g.color.data() + 16 * c);
+        if (background) rest = fma(set(background[c]), v, rest);
+        store(background_lanes.data() + 16 * c, fma(transmittance, v, load(background_lanes.data() + 16 * c)));
+      }
+      int64_t n = 0;
+      for (int i = 0; i < 16; ++i) n = std::max<int64_t>(n, int64_t(stop[i]));
+      if (n == 0) continue;
+      for (int p = 0; p < 16; ++p) {
+        for (int64_t c = 0; c < std::min<int64_t>(D, 8); ++c) g.basis[16 * p + 2 * c + 1] = g.color[16 * c + kInterleaved[p]];
+        for (int64_t c = 8; c < D; ++c) {
+          g.further[((c - 8) / 16 * 16 + p) * 16 + (c - 8) % 16] = g.color[16 * c + kInterleaved[p]];
+        }
+      }
+      backward_block<decltype(count)::value>(records, stride, D, lists + begin, n, block_pixels(x0, y0), g,
+                                             transmittance, stop, transmittance * rest, rows.data(), row_stride);
+    }
+  });
+  for (int64_t c = 0; c < D; ++c) {
+    float sum = 0.f;
+    for (int i = 0; i < 16; ++i) sum += background_lanes[16 * c + i];
+    v_background[c] = sum;
+  }
+}
+
+struct Gradients {
+  float *means, *conics, *opacities, *colors;
+};
+
+// Moments of v_sigma -> gradients of mean, conic and opacity; added to what is there.
+inline void add_gradient(const float* record, const float* row, int64_t channels, int64_t g, const Gradients& out) {
+  const float a = record[2] * (2.f / kLog2e), b = record[3] * (1.f / kLog2e), c = record[4] * (2.f / kLog2e);
+  out.means[2 * g] += a * row[2] + b * row[4];
+  out.means[2 * g + 1] += b * row[2] + c * row[4];
+  out.conics[3 * g] += 0.5f * row[6];
+  out.conics[3 * g + 1] += row[8];
+  out.conics[3 * g + 2] += 0.5f * row[10];
+  out.opacities[g] -= row[0] / record[5];
+  for (int64_t k = 0; k < channels; ++k) out.colors[g * channels + k] += k < 8 ? row[2 * k + 1] : row[8 + k];
+}
+
+void check(const at::Tensor& t, const char* name, std::initializer_list<int64_t> shape, at::ScalarType type) {
+  TORCH_CHECK_VALUE(t.device().is_cpu() && t.scalar_type() == type && t.sizes() == at::IntArrayRef(shape), "splat: ", name,
+                    " must be a CPU tensor of type ", type, " and shape ", at::IntArrayRef(shape), ", but is ",
+                    t.scalar_type(), " ", t.sizes(), " on ", t.device(), ".");
+}
+
+Frame frame(int64_t channels, int64_t width, int64_t height) {
+  TORCH_CHECK_VALUE(width > 0 && height > 0 && width <= kMaxSide && height <= kMaxSide,
+                    "splat: width and height must lie in 1..", kMaxSide, ", but are ", width, " and ", height, ".");
+  return {int(width), int(height), int((width + kBlock - 1) / kBlock), int((height + kBandPixels - 1) / kBandPixels),
+          channels};
+}
+
+using at::Tensor;
+using Background = std::optional<Tensor>;
+
+std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor& conics_, const Tensor& opacities_,
+                                             const Tensor& colors_, const Tensor& depths_, const Tensor& radii_,
+                                             const Background& background_, int64_t width, int64_t height, bool save) {
+  TORCH_CHECK_VALUE(colors_.dim() == 3, "splat: colors must have shape [I, N, D], but has ", colors_.sizes(), ".");
+  const int64_t I = colors_.size(0), N = colors_.size(1), D = colors_.size(2);
+  check(means_, "means2d", {I, N, 2}, at::kFloat);
+  check(conics_, "conics", {I, N, 3}, at::kFloat);
+  check(opacities_, "opacities", {I, N}, at::kFloat);
+  check(colors_, "colors", {I, N, D}, at::kFloat);
+  check(depths_, "depths", {I, N}, at::kFloat);
+  check(radii_, "radii", {I, N, 2}, at::kInt);
+  if (background_) check(*background_, "backgrounds", {I, D}, at::kFloat);
+  TORCH_CHECK_VALUE(N < int64_t(kShared), "splat: at most 2^31 - 1 Gaussians per image.");
+  const Frame f = frame(D, width, height);
+  const Tensor means = means_.contiguous(), conics = conics_.contiguous(), opacities = opacities_.contiguous(),
+               colors = colors_.contiguous(), depths = depths_.contiguous(), radii = radii_.contiguous(),
+               background = background_ ? background_->contiguous() : Tensor();
+  const Inputs in{means.const_data_ptr<float>(), conics.const_data_ptr<float>(), opacities.const_data_ptr<float>(),
+                  colors.const_data_ptr<float>(), depths.const_data_ptr<float>(), radii.const_data_ptr<int32_t>(),
+                  I, N, D, f.width, f.height, f.bands, f.columns};
+  const float* bg = background_ ? background.const_data_ptr<float>() : nullptr;
+
+  Lease space;
+  const int64_t jobs = I * f.bands;
+  auto grow = [](auto& v, int64_t n) {
+    if (int64_t(v.size()) < n) v.resize(n);
+  };
+  grow(space->key, I * N);
+  grow(space->first, I * N);
+  grow(space->last, I * N);
+  grow(space->jobs, jobs);
+  uint32_t* key = space->key.data();
+  uint16_t *first = space->first.data(), *last = space->last.data();
+
+  constexpr int64_t kChunk = 2048;
+  for_each_job((I * N + kChunk - 1) / kChunk, [&](int64_t j) {
+    find_bands(in, j * kChunk, std::min((j + 1) * kChunk, I * N), key, first, last);
+  });
+  for_each_job(jobs, [&](int64_t j) { bin_band(in, j / f.bands, int(j % f.bands), key, first, last, space->jobs[j]); });
+
+  std::vector<Piece> pieces(jobs);
+  int64_t words = round16(jobs * int64_t(sizeof(Piece) / 4));
+  auto take = [&](int64_t n) {
+    const int64_t at = words;
+    words += round16(n);
+    return at;
+  };
+  for (int64_t j = 0; j < jobs; ++j) {
+    const Job& job = space->jobs[j];
+    Piece& p = pieces[j];
+    const int64_t blocks = int64_t(f.rows(int(j % f.bands))) * f.columns;
+    TORCH_CHECK(job.entries < int64_t(UINT32_MAX), "splat: more than 2^32 pairs of Gaussian and block in one band.");
+    p.gaussians = int64_t(job.ids.size());
+    p.entries = job.entries;
+    p.ids = take(p.gaussians);
+    p.ends = take(blocks);
+    p.lists = take(p.entries);
+    p.records = take(p.gaussians * record_stride(D));
+    p.state = take(save ? 32 * blocks : 0);
+  }
+  Tensor plan = at::empty({words}, at::TensorOptions().dtype(at::kInt));
+  int32_t* plan_data = plan.mutable_data_ptr<int32_t>();
+  if (jobs) std::memcpy(plan_data, pieces.data(), jobs * sizeof(Piece));
+
+  Tensor out = at::empty({I, height, width, D}, colors.options()), alphas = at::empty({I, height, width, 1}, colors.options());
+  float *out_data = out.mutable_data_ptr<float>(), *alpha_data = alphas.mutable_data_ptr<float>();
+  std::vector<int64_t> order(jobs);  // the largest job first, so that no thread is left with it at the end
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return pieces[a].entries > pieces[b].entries; });
+  for_each_job(jobs, [&](int64_t k) {
+    const int64_t j = order[k], image = j / f.bands;
+    fill_plan(in, image, space->jobs[j], pieces[j], plan_data);
+    forward_band(f, image, int(j % f.bands), pieces[j], plan_data, save, bg ? bg + image * D : nullptr, out_data, alpha_data);
+  });
+  if (!save) plan = at::empty({0}, plan.options());
+  return {out, alphas, plan};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tensor& v_colors_, const Tensor& v_alphas_,
+                                                                      const Tensor& plan, const Background& background_,
+                                                                      int64_t N) {
+  TORCH_CHECK_VALUE(v_colors_.dim() == 4, "splat: the colour gradient must have shape [I, H, W, D].");
+  const int64_t I = v_colors_.size(0), H = v_colors_.size(1), W = v_colors_.size(2), D = v_colors_.size(3);
+  check(v_colors_, "the colour gradient", {I, H, W, D}, at::kFloat);
+  check(v_alphas_, "the alpha gradient", {I, H, W, 1}, at::kFloat);
+  if (background_) check(*background_, "backgrounds", {I, D}, at::kFloat);
+  const Frame f = frame(D, W, H);
+  const int64_t jobs = I * f.bands;
+  TORCH_CHECK_VALUE(plan.scalar_type() == at::kInt && plan.is_contiguous() &&
+                        plan.numel() >= jobs * int64_t(sizeof(Piece) / 4) && (jobs == 0 || plan.numel() > 0),
+                    "splat: the forward pass was run with save=False, so it has no backward pass.");
+  const Tensor v_colors = v_colors_.contiguous(), v_alphas = v_alphas_.contiguous(),
+               background = background_ ? background_->contiguous() : Tensor();
+  const float* bg = background_ ? background.const_data_ptr<float>() : nullptr;
+  const float *vc = v_colors.const_data_ptr<float>(), *va = v_alphas.const_data_ptr<float>();
+  const int32_t* plan_data = plan.const_data_ptr<int32_t>();
+  std::vector<Piece> pieces(jobs);
+  if (jobs) std::memcpy(pieces.data(), plan_data, jobs * sizeof(Piece));
+
+  const auto options = v_colors.options();
+  Tensor v_means = at::zeros({I, N, 2}, options), v_conics = at::zeros({I, N, 3}, options),
+         v_opacities = at::zeros({I, N}, options), v_features = at::zeros({I, N, D}, options),
+         v_background = at::zeros({I, D}, options);
+  const Gradients out{v_means.mutable_data_ptr<float>(), v_conics.mutable_data_ptr<float>(),
+                      v_opacities.mutable_data_ptr<float>(), v_features.mutable_data_ptr<float>()};
+  Lease space;
+  if (int64_t(space->gradients.size()) < jobs) space->gradients.resize(jobs);
+  std::vector<float> band_background(jobs * D);
+  const int64_t stride = record_stride(D), row_stride = gradient_stride(D);
+  auto add = [&](int64_t j, int64_t i, uint32_t id) {
+    add_gradient(reinterpret_cast<const float*>(plan_data + pieces[j].records) + stride * i,
+                 space->gradients[j].data() + row_stride * i, D, j / f.bands * N + id, out);
+  };
+  std::vector<int64_t> order(jobs);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return pieces[a].entries > pieces[b].entries; });
+  for_each_job(jobs, [&](int64_t k) {
+    const int64_t j = order[k], image = j / f.bands;
+    backward_band(f, image, int(j % f.bands), pieces[j], plan_data, bg ? bg + image * D : nullptr, vc, va,
+                  space->gradients[j], band_background.data() + j * D);
+    const int32_t* ids = plan_data + pieces[j].ids;
+    for (int64_t i = 0; i < pieces[j].gaussians; ++i) {
+      if (!(uint32_t(ids[i]) & kShared)) add(j, i, uint32_t(ids[i]));
+    }
+  });
+  // Gaussians under several bands: their rows are added band after band, whichever thread does it.
+  const int64_t parts = std::max<int64_t>(1, at::get_num_threads() / std::max<int64_t>(I, 1)), share = (N + parts - 1) / parts;
+  for_each_job(I * parts, [&](int64_t k) {
+    const int64_t image = k / parts, begin = k % parts * share, end = begin + share;
+    for (int64_t j = image * f.bands; j < (image + 1) * f.bands; ++j) {
+      const int32_t* ids = plan_data + pieces[j].ids;
+      for (int64_t i = 0; i < pieces[j].gaussians; ++i) {
+        const uint32_t id = uint32_t(ids[i]) & ~kShared;
+        if ((uint32_t(ids[i]) & kShared) && id >= begin && id < end) add(j, i, id);
+      }
+    }
+  });
+  float* v_bg = v_background.mutable_data_ptr<float>();
+  for (int64_t j = 0; j < jobs; ++j) {
+    for (int64_t c = 0; c < D; ++c) v_bg[j / f.bands * D + c] += band_background[j * D + c];
+  }
+  return {v_means, v_conics, v_opacities, v_features, v_background};
+}
+
+}  // namespace
+}  // namespace splat
+
+TORCH_LIBRARY(gghead_splat, m) {
+  m.def(
+      "composite(Tensor means2d, Tensor conics, Tensor opacities, Tensor colors, Tensor depths, Tensor radii, "
+      "Tensor? backgrounds, int width, int height, bool save) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "composite_backward(Tensor v_colors, Tensor v_alphas, Tensor plan, Tensor? backgrounds, int count) -> "
+      "(Tensor, Tensor, Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(gghead_splat, CPU, m) {
+  m.impl("composite", splat::composite);
+  m.impl("composite_backward", splat::composite_backward);
+}

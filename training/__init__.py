@@ -1,0 +1,1 @@
+"""Training: loops, losses, regularisers, augmentation, metrics, schedules, logging."""

@@ -1,0 +1,274 @@
+"""``python train.py --data=X.zip``: options, and the choices made for the user with their reasons."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from torch_utils import config as config_json
+from torch_utils import distributed
+from torch_utils.cli import BOOL, command
+from torch_utils.errors import UserError
+from training.config import TrainConfig, check
+from training.presets import PRESETS, default_gamma
+
+_SMALL_SET = 20000  # images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
+
+
+def bf16_reason(device: torch.device) -> tuple[bool, str]:
+    """Whether bf16 convolutions are fast on this device, and why."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+        return fast, "the GPU has bf16" if fast else "the GPU has no bf16"
+    if device.type == "cpu":
+        if torch.backends.mkldnn.is_available() and _cpu_has_bf16():
+            return True, "the CPU has bf16 instructions"
+        return False, "the CPU has no bf16 instructions"
+    return False, f"bf16 is not used on {device.type}"
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    if capabilities:
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx"))
+    return any(getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx512_bf16", "amx_tile"))
+
+
+def resolve_preset(image_size: int, device: torch.device) -> tuple[str, str]:
+    """The preset for images of this size on this device, and the reason."""
+    if device.type != "cuda":
+        return "tiny", f"it trains on a {device.type.upper()}; other presets with --preset"
+    fitting = [name for name in ("tiny", "small", "ffhq256", "ffhq512", "ffhq1024")
+               if PRESETS[name].generator.image_size <= image_size]
+    if not fitting:
+        raise UserError(f"--data has images of {image_size} pixels; the smallest preset needs 64: enlarge them first.")
+    return fitting[-1], f"the images have {image_size} pixels"
+
+
+def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
+            device: torch.device) -> tuple[TrainConfig, list[str]]:
+    """Turn command-line options (None: not given) and the facts of the data into a config and printable reasons.
+
+    Raises ``UserError`` naming the option that does not fit.
+    """
+    reasons = []
+    name = options["preset"]
+    if name is None:
+        name, why = resolve_preset(image_size, device)
+        reasons.append(f"preset {name}: {why}")
+    config = PRESETS[name]
+    over: dict = {"data": {"path": str(options["data"])}, "loss": {}, "optimizer": {}, "augment": {},
+                  "generator": {}, "discriminator": {}}
+    for option, section, key in (
+        ("masks", "data", "masks"), ("mirror", "data", "mirror"), ("max_images", "data", "max_images"),
+        ("background", "data", "background"), ("gamma", "loss", "r1_gamma"), ("loss", "loss", "kind"),
+        ("blur_fade_kimg", "loss", "blur_fade_kimg"), ("style_mixing_prob", "loss", "style_mixing"),
+        ("gpc_reg_prob", "loss", "swap_end"), ("gpc_reg_fade_kimg", "loss", "swap_fade_kimg"),
+        ("glr", "optimizer", "g_lr"), ("dlr", "optimizer", "d_lr"), ("aug", "augment", "mode"), ("p", "augment", "p"),
+        ("target", "augment", "target"), ("template", "generator", "template"), ("map_depth", "generator", "map_depth"),
+        ("gen_pose_cond", "generator", "pose_cond"), ("cond", "discriminator", "cond"),
+        ("disc_alpha", "discriminator", "alpha"), ("mbstd_group", "discriminator", "mbstd_group"),
+        ("batch", None, "batch"), ("batch_gpu", None, "batch_gpu"), ("kimg", None, "kimg"),
+        ("tick", None, "tick_kimg"), ("snap", None, "snapshot_ticks"), ("seed", None, "seed"),
+        ("workers", None, "workers"),
+    ):
+        if options.get(option) is not None:
+            (over[section] if section else over)[key] = options[option]
+    for key in ("cbase", "cmax"):
+        if options.get(key) is not None:
+            over["generator"][key] = over["discriminator"][key] = options[key]
+    if options.get("metrics") is not None:
+        over["metrics"] = [] if options["metrics"] == "none" else options["metrics"].split(",")
+    config = config_json.replace(config, over, "the options")
+    config = _follow_data(config, options, image_size, num_images, has_masks, reasons)
+    if options.get("gamma") is None and not name.startswith(("ffhq", "afhq")):
+        gamma = default_gamma(config.stages[-1].image_size, config.batch)
+        gamma = max(gamma, PRESETS[name].loss.r1_gamma)
+        config = replace(config, loss=replace(config.loss, r1_gamma=gamma))
+        reasons.append(f"gamma {gamma:g}: for {config.stages[-1].image_size} pixels and batch {config.batch}")
+    if options.get("lambda_tv") is not None:
+        config = replace(config, stages=tuple(replace(s, lambda_tv=options["lambda_tv"]) for s in config.stages))
+    fast, why = bf16_reason(device)
+    if options.get("fp32"):
+        precision, why = "fp32", "--fp32 was given"
+    elif options.get("precision"):
+        precision, why = options["precision"], "--precision was given"
+    else:
+        precision = "bf16" if fast else "fp32"
+    config = replace(config, precision=precision)
+    reasons.append(f"precision {precision}: {why}")
+    config = _assignments(config, options.get("set") or ())
+    return config, reasons
+
+
+def _follow_data(config: TrainConfig, options: dict, image_size: int, num_images: int, has_masks: bool,
+                 reasons: list[str]) -> TrainConfig:
+    wanted = max(stage.image_size for stage in config.stages)
+    if wanted > image_size:
+        raise UserError(f"--preset={config.preset} trains at {wanted} pixels, but the images have {image_size}; choose "
+                        "a smaller preset or larger images.")
+    if not has_masks and options.get("background") is None:
+        config = config_json.replace(config, {"data": {"background": "image"},
+                                              "generator": {"background": {"kind": "gaussians"}}})
+        reasons.append("background gaussians: the data have no masks")
+    elif not has_masks and config.data.background != "image":
+        raise UserError(f"--background={config.data.background} needs masks, but the data have none; give --masks=FILE.")
+    if config.augment.mode == "noaug" and options.get("aug") is None and num_images < _SMALL_SET:
+        config = config_json.replace(config, {"augment": {"mode": "ada"}})
+        reasons.append(f"aug ada: only {num_images} images")
+    if config.batch < 8:
+        reasons.append(f"batch {config.batch} is small: expect unstable training; raise --gamma if it collapses")
+    return config
+
+
+def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
+    """Apply ``--set generator.attributes.sh_degree=1`` and the like; values are JSON, or plain text."""
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise UserError(f"--set={pair} must have the form key=value, e.g. --set=loss.blur_sigma=5.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        parts = key.split(".")
+        if parts[0] == "stages":
+            if len(parts) != 2:
+                raise UserError(f"--set={pair}: a stage option is set for all stages as stages.NAME=VALUE.")
+            stages = tuple(config_json.replace(stage, {parts[1]: value}, "--set stages") for stage in config.stages)
+            config = replace(config, stages=stages)
+            continue
+        nested: dict = {parts[-1]: value}
+        for part in reversed(parts[:-1]):
+            nested = {part: nested}
+        config = config_json.replace(config, nested, "--set")
+    return config
+
+
+def pick_device(name: str | None) -> tuple[str, str]:
+    """The device type and the reason."""
+    if name in (None, "auto"):
+        if torch.cuda.is_available():
+            return "cuda", "a GPU is here"
+        return "cpu", "no GPU is here"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device=cuda was given, but torch sees no GPU; use --device=cpu or install a CUDA build.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device=mps was given, but torch sees no Apple GPU; use --device=cpu.")
+    return name, "--device was given"
+
+
+@command()
+@click.option("--data", help="Training images with cameras: EG3D zip or folder with dataset.json.", metavar="ZIP|DIR")
+@click.option("--outdir", help="Where to save the results.", metavar="DIR", default="training-runs", show_default=True)
+@click.option("--preset", "--cfg", help="Configuration; chosen by data and machine if not given.",
+              type=click.Choice(list(PRESETS)))
+@click.option("--resume", help="Continue this run, bit for bit (a run folder).", metavar="RUN")
+@click.option("--init", help="Start from the weights of this network.", metavar="FILE|RUN")
+@click.option("--kimg", help="Total length in thousands of images.", type=float)
+@click.option("--batch", help="Total batch size.", type=click.IntRange(min=1))
+@click.option("--batch-gpu", help="Limit of images per process and pass.", type=click.IntRange(min=1))
+@click.option("--gamma", help="Weight of the gradient penalty.", type=float)
+@click.option("--loss", help="Adversarial loss.", type=click.Choice(["nonsaturating", "relativistic"]))
+@click.option("--aug", help="Discriminator augmentation.", type=click.Choice(["ada", "noaug", "fixed"]))
+@click.option("--p", help="Probability for --aug=fixed.", type=click.FloatRange(0, 1))
+@click.option("--target", help="Target value for --aug=ada.", type=click.FloatRange(0, 1))
+@click.option("--mirror", help="Also train on flipped images with flipped cameras.", type=BOOL)
+@click.option("--masks", help="Masks: auto, none, or a zip or folder.", metavar="auto|none|ZIP|DIR")
+@click.option("--background", help="What masked images are put over.", type=click.Choice(["white", "random", "image"]))
+@click.option("--max-images", "--subset", help="Use only the first so many images.", type=click.IntRange(min=1))
+@click.option("--template", help="head, sphere, plane or an OBJ file with UVs.", metavar="NAME|OBJ")
+@click.option("--gen-pose-cond", help="Condition the generator on the camera.", type=BOOL)
+@click.option("--gpc-reg-prob", help="Camera swap probability after the fade.", type=click.FloatRange(0, 1))
+@click.option("--gpc-reg-fade-kimg", help="Length of that fade.", type=float)
+@click.option("--cond", help="Condition the discriminator on the camera.", type=BOOL)
+@click.option("--disc-alpha", help="Show the discriminator the alpha channel.", type=BOOL)
+@click.option("--lambda-tv", help="Weight of the UV total variation, all stages.", type=float)
+@click.option("--style-mixing-prob", help="Probability of style mixing.", type=click.FloatRange(0, 1))
+@click.option("--blur-fade-kimg", help="Length of the blur warm-up.", type=float)
+@click.option("--cbase", help="Channel base of both networks.", type=int)
+@click.option("--cmax", help="Largest number of channels of both networks.", type=int)
+@click.option("--map-depth", help="Layers of the mapping network.", type=click.IntRange(min=1))
+@click.option("--mbstd-group", help="Minibatch deviation group size.", type=click.IntRange(min=1))
+@click.option("--glr", help="Generator learning rate.", type=float)
+@click.option("--dlr", help="Discriminator learning rate.", type=float)
+@click.option("--desc", help="Text at the end of the run folder's name.", metavar="STR")
+@click.option("--metrics", help="Distances per snapshot, e.g. frd2k,swd2k, or none.", metavar="LIST|none")
+@click.option("--tick", help="Thousands of images between status lines.", type=float)
+@click.option("--snap", help="Ticks between snapshots.", type=click.IntRange(min=1))
+@click.option("--seed", help="Seed of every random choice.", type=int)
+@click.option("--precision", help="Precision of convolutions.", type=click.Choice(["bf16", "fp32"]))
+@click.option("--fp32", help="Same as --precision=fp32.", type=BOOL)
+@click.option("--workers", help="Threads that read images.", type=click.IntRange(min=1))
+@click.option("--device", help="auto, cpu, cuda or mps.", type=click.Choice(["auto", "cpu", "cuda", "mps"]))
+@click.option("--set", multiple=True, help="Any other option by its path, e.g. loss.blur_sigma=5.", metavar="KEY=VALUE")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
+def main(**options) -> None:
+    """Train a generator of 3D Gaussian heads.
+
+    \b
+    python train.py --data=heads.zip                      # preset, batch, gamma, device follow from data and machine
+    python train.py --resume=training-runs/00000-tiny-heads-gpus1-batch16-gamma0.2
+    torchrun --nproc-per-node=2 train.py --data=ffhq.zip --preset=ffhq512
+    """
+    from training.loop import run
+
+    device_type, why = pick_device(options["device"])
+    processes, device = distributed.start(device_type)
+    try:
+        if options["resume"]:
+            folder, config, reasons = _resume(options)
+        else:
+            folder = None
+            config, reasons = _fresh(options, device)
+        check(config, processes.world_size)
+        if processes.is_first:
+            for reason in [f"device {device_type}: {why}", *reasons]:
+                print(f"  {reason}")
+        if options["dry_run"]:
+            if processes.is_first:
+                print(json.dumps(config_json.to_dict(config), indent=2))
+            return
+        run(config, options["outdir"], device, processes, resume=folder, init=options["init"], desc=options["desc"])
+    finally:
+        distributed.stop()
+
+
+def _fresh(options: dict, device: torch.device) -> tuple[TrainConfig, list[str]]:
+    from gghead.data import ImageDataset
+
+    if not options["data"]:
+        raise UserError("--data is missing: name a zip of images with cameras, or make one with "
+                        "python datasets/synthetic_heads.py --dest=heads.zip.")
+    masks = options["masks"] if options["masks"] is not None else "auto"
+    dataset = ImageDataset(options["data"], masks=None if masks == "none" else masks, mirror=bool(options["mirror"]),
+                           max_images=options["max_images"])
+    try:
+        return resolve(options, dataset.resolution, len(dataset), dataset.has_masks, device)
+    finally:
+        dataset.close()
+
+
+def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
+    from training.run_folder import read_options
+
+    allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "device", "outdir", "dry_run", "set"}
+    given = [name for name, value in options.items() if value not in (None, (), False) and name not in allowed]
+    if given:
+        raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}, or "
+                        "start a new run with --init.")
+    folder = Path(options["resume"])
+    config = read_options(folder)
+    changes: dict = {}
+    for option, key in (("kimg", "kimg"), ("tick", "tick_kimg"), ("snap", "snapshot_ticks"), ("workers", "workers")):
+        if options[option] is not None:
+            changes[key] = options[option]
+    if options["metrics"] is not None:
+        changes["metrics"] = [] if options["metrics"] == "none" else options["metrics"].split(",")
+    if options["data"]:
+        changes["data"] = {"path": options["data"]}
+    config = _assignments(config_json.replace(config, changes), options["set"])
+    return folder, config, [f"resuming {folder}"]
+

@@ -1,0 +1,128 @@
+"""What a training run says: the status line per tick, the line that moves in between, and the copy in log.txt."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+import torch
+
+
+def format_time(seconds: float) -> str:
+    """Format a duration as ``12s``, ``3m 10s``, ``2h 05m 09s`` or ``1d 02h 03m``."""
+    total = max(int(round(seconds)), 0)
+    if total < 60:
+        return f"{total}s"
+    if total < 3600:
+        return f"{total // 60}m {total % 60:02d}s"
+    if total < 86400:
+        return f"{total // 3600}h {total // 60 % 60:02d}m {total % 60:02d}s"
+    return f"{total // 86400}d {total // 3600 % 24:02d}h {total // 60 % 60:02d}m"
+
+
+def status_line(
+    *,
+    tick: int,
+    images: int,  # images the discriminator has seen since the run began
+    seconds: float,  # since the run began
+    seconds_tick: float,  # of this tick
+    images_tick: int,  # in this tick
+    maintenance: float,  # seconds between ticks: snapshots, pictures, metrics
+    memory: dict[str, float],  # see memory_use
+    augment: float,  # ADA's p
+    total_images: int | None = None,  # where the run ends; gives the time left
+) -> str:
+    """Return the line printed at the end of a tick, in the words that StyleGAN users grep for."""
+    per_kimg = seconds_tick / max(images_tick, 1) * 1000
+    parts = [
+        f"tick {tick:<5d}",
+        f"kimg {images / 1000:<8.1f}",
+        f"time {format_time(seconds):<12s}",
+        f"sec/tick {seconds_tick:<7.1f}",
+        f"sec/kimg {per_kimg:<7.2f}",
+        f"maintenance {maintenance:<6.1f}",
+        f"cpumem {memory['cpumem']:<6.2f}",
+        f"gpumem {memory['gpumem']:<6.2f}",
+        f"reserved {memory['reserved']:<6.2f}",
+        f"augment {augment:.3f}",
+    ]
+    if total_images is not None:
+        parts.append(f" eta {format_time(max(total_images - images, 0) / 1000 * per_kimg)}")
+    return " ".join(parts)
+
+
+def memory_use(device: torch.device | str) -> dict[str, float]:
+    """Return GiB in use: ``cpumem`` (resident now), ``gpumem`` and ``reserved`` (peaks of the device, 0 on CPUs)."""
+    device = torch.device(device)
+    cuda = device.type == "cuda"
+    return {
+        "cpumem": _resident_bytes() / 2**30,
+        "gpumem": torch.cuda.max_memory_allocated(device) / 2**30 if cuda else 0.0,
+        "reserved": torch.cuda.max_memory_reserved(device) / 2**30 if cuda else 0.0,
+    }
+
+
+def _resident_bytes() -> int:
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Tee:
+    """A text stream that also goes to a log file; a live line is erased before other text and never logged."""
+
+    def __init__(self, stream: IO[str], log: IO[str]) -> None:
+        self.stream, self.log = stream, log
+        self._live = 0  # width of the live line on the screen
+        self._last = -float("inf")
+
+    def write(self, text: str) -> int:
+        """Write to both."""
+        if text:
+            self.clear_live()
+            self.stream.write(text)
+            self.log.write(text)
+            self.log.flush()  # a killed run keeps its log
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush both."""
+        self.stream.flush()
+        self.log.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person watches."""
+        return self.stream.isatty()
+
+    def live(self, text: str, interval: float = 0.2) -> None:
+        """Show ``text`` in place on a terminal, at most every ``interval`` seconds; elsewhere nothing happens."""
+        now = time.monotonic()
+        if not self.isatty() or now - self._last < interval:
+            return
+        self._last = now
+        text = text[: max(_columns() - 1, 1)]
+        self.stream.write("\r" + text.ljust(self._live))
+        self.stream.flush()
+        self._live = len(text)
+
+    def clear_live(self) -> None:
+        """Erase the live line."""
+        if self._live:
+            self.stream.write("\r" + " " * self._live + "\r")
+            self._live = 0
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns

@@ -1,0 +1,271 @@
+"""The run around the steps: data, ticks, status, pictures, snapshots, resuming."""
+
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead import checkpoints
+from gghead.cameras import Cameras
+from gghead.data import BatchLoader, ImageDataset
+from gghead.models.generator import Generator
+from gghead.rendering import registry
+from torch_utils.distributed import Processes, barrier
+from torch_utils.errors import UserError
+from training import images, run_folder
+from training.config import DataConfig, TrainConfig
+from training.console import memory_use, status_line
+from training.metrics import evaluate
+from training.schedule import stage_at
+from training.stats import StatsWriter
+from training.trainer import Trainer
+from training.watchdog import Watchdog
+
+STRIP_YAWS = (-1.05, -0.7, -0.35, 0.0, 0.35, 0.7, 1.05)  # radians; ±60 degrees
+_STRIP_SEEDS = 4
+
+
+def open_dataset(config: DataConfig, resolution: int | None = None) -> ImageDataset:
+    """The images of a run at ``resolution``."""
+    masks = None if config.masks in (None, "none") or config.background == "image" else config.masks
+    return ImageDataset(config.path, masks=masks, resolution=resolution, mirror=config.mirror,
+                        max_images=config.max_images)
+
+
+def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, processes: Processes, *,
+        resume: Path | None = None, init: str | None = None, desc: str | None = None) -> Path:
+    """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the run folder.
+
+    Raises ``UserError`` for data or files that do not fit.
+    """
+    dataset = open_dataset(config.data, stage_at(config.stages, 0)[0].image_size)
+    trainer = Trainer(config, dataset.labels, device, processes)
+    if resume is not None:
+        trainer.load_state_dict(run_folder.load_state(resume))
+    elif init is not None:
+        _init_from(trainer, init)
+    folder = resume
+    if processes.is_first:
+        folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
+        run_folder.write_options(folder, config)
+        with StatsWriter(folder) as writer:
+            _Run(config, folder, trainer, dataset, writer).train(fresh=resume is None)
+    else:
+        _Run(config, None, trainer, dataset, None).train(fresh=resume is None)
+    return folder
+
+
+class _Run:
+    """One process's part of a run; only the first process has a folder and a writer."""
+
+    def __init__(self, config: TrainConfig, folder: Path | None, trainer: Trainer, dataset: ImageDataset,
+                 writer: StatsWriter | None) -> None:
+        self.config, self.folder, self.trainer, self.dataset, self.writer = config, folder, trainer, dataset, writer
+        self.processes = trainer.processes
+        self.watchdog = Watchdog()
+        self.started = time.time()
+        self.tick = 0
+
+    def train(self, fresh: bool) -> None:
+        """Steps until the end; a tick's work in between."""
+        trainer, total = self.trainer, int(self.config.kimg * 1000)
+        self._say_start()
+        if fresh:
+            self._reals_picture()
+            self._pictures("fakes_init")
+        maintenance = 0.0
+        try:
+            while trainer.nimg < total:
+                tick_start, first = time.time(), trainer.nimg
+                self._steps_of_tick(min(first + int(self.config.tick_kimg * 1000), total))
+                seconds = time.time() - tick_start
+                done = trainer.nimg >= total
+                self.tick += 1
+                self._end_tick(seconds, trainer.nimg - first, maintenance)
+                begin = time.time()
+                if done or self.tick % self.config.snapshot_ticks == 0:
+                    self._snapshot()
+                maintenance = time.time() - begin
+        except KeyboardInterrupt:
+            if self.writer is not None:
+                self._save()
+                print(f"Stopped at {trainer.nimg / 1000:.1f} kimg. Continue with: python train.py --resume={self.folder}")
+            raise SystemExit(130) from None
+        finally:
+            self.dataset.close()
+        if self.writer is not None:
+            print(f"Done: {trainer.nimg / 1000:.1f} kimg. Samples: python gen_samples.py --network={self.folder}")
+
+    def _steps_of_tick(self, until: int) -> None:
+        trainer, share = self.trainer, self.config.batch // self.processes.world_size
+        while trainer.nimg < until:
+            stage_size = stage_at(self.config.stages, trainer.nimg)[0].image_size
+            if self.dataset.resolution != stage_size:
+                self.dataset.close()
+                self.dataset = open_dataset(self.config.data, stage_size)
+            with BatchLoader(self.dataset, share, self.config.seed, self.processes.rank, self.processes.world_size,
+                             start=trainer.nimg, workers=self.config.workers) as loader:
+                while trainer.nimg < until and stage_at(self.config.stages, trainer.nimg)[0].image_size == stage_size:
+                    begin = time.time()
+                    trainer.step(next(loader))
+                    if self.writer is not None:
+                        speed = self.config.batch / max(time.time() - begin, 1e-9)
+                        left = (self.config.kimg * 1000 - trainer.nimg) / speed
+                        self.writer.live(f"kimg {trainer.nimg / 1000:.2f}  {speed:.1f} images/s  "
+                                         f"eta {left / 60:.0f} min  augment {float(trainer.augment.p):.3f}")
+
+    def _end_tick(self, seconds: float, count: int, maintenance: float) -> None:
+        trainer = self.trainer
+        memory = memory_use(trainer.device)
+        trainer.stats.report("Progress/kimg", trainer.nimg / 1000)
+        trainer.stats.report("Progress/augment", float(trainer.augment.p))
+        trainer.stats.report("Timing/sec_per_kimg", seconds / max(count, 1) * 1000)
+        trainer.stats.report("Timing/maintenance_sec", maintenance)
+        for name, value in memory.items():
+            trainer.stats.report(f"Resources/{name}_gb", value)
+        warnings = self._watch()
+        summary = trainer.stats.collect()
+        if self.writer is None:
+            return
+        print(status_line(tick=self.tick, images=trainer.nimg, seconds=time.time() - self.started,
+                          seconds_tick=seconds, images_tick=count, maintenance=maintenance, memory=memory,
+                          augment=float(trainer.augment.p), total_images=int(self.config.kimg * 1000)))
+        for warning in warnings:
+            print(f"  watchdog: {warning}")
+        self.writer.write(summary, trainer.nimg)
+
+    @torch.no_grad()
+    def _watch(self) -> list[str]:
+        """Report coverage, scale quantiles and score signs of a few fixed heads of the moving average."""
+        trainer, model = self.trainer, self.trainer.G_ema
+        ws = torch.cat([fixed_styles(model, seed) for seed in range(8)])
+        gaussians = model.gaussians(ws)
+        cameras = Cameras.from_label(trainer.labels[torch.arange(8, device=trainer.device) % len(trainer.labels)][:, None])
+        out = model.render(gaussians, cameras, model.config.image_size)
+        heads = gaussians.select(slice(0, model.attributes.num))
+        report = self.watchdog.update(
+            alpha=out.alpha[:, 0], scale_ratio=model.attributes.scale_ratio(heads), opacities=heads.opacities,
+            fakes=out.color[:, 0] * 2 - 1, signs_real=trainer.stats.mean("Loss/signs/real"),
+            signs_fake=trainer.stats.mean("Loss/signs/fake"))
+        for name, value in report.values.items():
+            trainer.stats.report(f"Watchdog/{name}", value)
+        return report.warnings
+
+    def _snapshot(self) -> None:
+        if self.writer is not None:
+            self._save()
+            self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}")
+            self._metrics()
+        barrier(self.processes)
+
+    def _save(self) -> None:
+        """Write snapshot and state; a full disk is reported and the run goes on with the files it had."""
+        kimg = self.trainer.nimg / 1000
+        try:
+            checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,
+                             provenance=provenance(self.config))
+            run_folder.save_state(self.folder, kimg, self.trainer.state_dict())
+        except UserError as error:
+            print(f"  {error}")
+
+    def _metrics(self) -> None:
+        snapshot = run_folder.snapshot_path(self.folder, self.trainer.nimg / 1000)
+        for name in self.config.metrics:
+            result = evaluate.compute(name, self.trainer.G_ema, self.dataset, self.config.data.background,
+                                      seed=self.config.seed, snapshot=snapshot.name)
+            evaluate.append(self.folder, result)
+            values = ", ".join(f"{key} {value:.4g}" for key, value in result["results"].items())
+            print(f"  {values}  ({result['total_time_str']})")
+            self.writer.write_values({f"Metrics/{k}": v for k, v in result["results"].items()}, self.trainer.nimg)
+
+    # ---------------------------------------------------------------------------------------------- pictures
+
+    @torch.no_grad()
+    def _pictures(self, stem: str) -> None:
+        """``<stem>.png``: fixed seeds at cameras of the data; ``<stem>_turn.png``: a few of them turned by ±60°."""
+        if self.writer is None:
+            return
+        model, size = self.trainer.G_ema, self.trainer.G_ema.config.image_size
+        width, height = images.grid_size(size)
+        labels = self.trainer.labels[_spread(len(self.trainer.labels), width * height, self.config.seed)]
+        pictures = []
+        for seed, label in enumerate(labels):
+            out = model.images(fixed_styles(model, seed), Cameras.from_label(label[None, None]), size)
+            pictures.append(out.color[:, 0].cpu() * 2 - 1)
+        grid = images.save_image_grid(torch.cat(pictures), self.folder / f"{stem}.png", (width, height))
+        turned = turn_strip(model, range(_STRIP_SEEDS), size)
+        turn = images.save_image_grid(turned, self.folder / f"{stem}_turn.png", (len(STRIP_YAWS), _STRIP_SEEDS))
+        self.writer.write_image("fakes", grid, self.trainer.nimg)
+        self.writer.write_image("turn", turn, self.trainer.nimg)
+
+    def _reals_picture(self) -> None:
+        if self.writer is None:
+            return
+        width, height = images.grid_size(self.dataset.resolution)
+        reals = []
+        for index in _spread(len(self.dataset), width * height, self.config.seed):
+            rgb, alpha, _ = self.dataset.get(int(index))
+            image, alpha = rgb.float() / 127.5 - 1, alpha.float() / 255
+            reals.append(image if self.config.data.background == "image" else image * alpha + 1 - alpha)
+        images.save_image_grid(torch.stack(reals), self.folder / "reals.png", (width, height))
+
+    def _say_start(self) -> None:
+        if self.writer is None:
+            return
+        choice = registry.resolve("auto", self.trainer.device, torch.float32)
+        counts = {name: sum(p.numel() for p in getattr(self.trainer, name).parameters()) / 1e6 for name in "GD"}
+        print(f"Run folder: {self.folder}")
+        print(f"Data: {self.config.data.path}: {len(self.dataset)} images, used at {self.dataset.resolution} pixels")
+        print(f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians; discriminator "
+              f"{counts['D']:.2f} M; rasteriser {choice.name} ({choice.reason})")
+
+
+def fixed_styles(model: Generator, seed: int) -> Tensor:  # [1, num_ws, w_dim]
+    """Styles of a seed, conditioned (if at all) on the frontal camera."""
+    return model.mapping(model.seed_to_z(seed), model.neutral_label())
+
+
+def turn_strip(model: Generator, seeds, size: int) -> Tensor:  # [seeds * yaws, 3, S, S] in [-1, 1]
+    """Every seed from the yaws of the strip, over white."""
+    cameras = Cameras.orbit(torch.tensor(STRIP_YAWS), device=model.device)
+    return torch.cat([model.images(fixed_styles(model, seed), cameras, size).color[0].cpu() * 2 - 1 for seed in seeds])
+
+
+def provenance(config: TrainConfig) -> dict:
+    """What a snapshot says of its making."""
+    root = Path(__file__).resolve().parent.parent
+    found = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return {
+        "dataset": Path(config.data.path).name,
+        "preset": config.preset,
+        "command": " ".join(sys.argv),
+        "git": found.stdout.strip() or "unknown",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _init_from(trainer: Trainer, init: str) -> None:
+    """Copy a snapshot's weights into generator and average; everything else starts anew."""
+    source = checkpoints.load(init)
+    for model in (trainer.G, trainer.G_ema):
+        try:
+            model.load_state_dict(source.state_dict())
+        except RuntimeError as error:
+            differing = [field.name for field in dataclasses.fields(source.config)
+                         if getattr(source.config, field.name) != getattr(model.config, field.name)]
+            raise UserError(f"--init={init} is another architecture (it differs in {', '.join(differing)}); use its "
+                            "preset and options.") from error
+
+
+def _spread(count: int, wanted: int, seed: int) -> np.ndarray:
+    """``wanted`` indices below ``count``, without repeats as long as there are enough."""
+    order = np.random.RandomState(seed).permutation(count)
+    return np.resize(order, wanted)

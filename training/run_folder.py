@@ -1,0 +1,75 @@
+"""The folder of one run: its name, its options, its resumable states."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from torch_utils import config as config_json
+from torch_utils.errors import UserError
+from torch_utils.files import write_atomically
+from training.config import TrainConfig
+
+OPTIONS = "training_options.json"
+_KEEP_STATES = 2
+
+
+def new_run_folder(outdir: str | os.PathLike, config: TrainConfig, world_size: int, desc: str | None = None) -> Path:
+    """Make ``<outdir>/00003-<preset>-<dataset>-gpus1-batch16-gamma0.05[-desc]`` with the next free number."""
+    outdir = Path(outdir)
+    outdir.mkdir(parents=True, exist_ok=True)
+    taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
+    name = "-".join([f"{max(taken, default=-1) + 1:05d}", config.preset, Path(config.data.path).stem,
+                     f"gpus{world_size}", f"batch{config.batch}", f"gamma{config.loss.r1_gamma:g}", *([desc] if desc else [])])
+    folder = outdir / name
+    folder.mkdir()
+    return folder
+
+
+def write_options(folder: Path, config: TrainConfig) -> None:
+    """Write the resolved config."""
+    text = json.dumps(config_json.to_dict(config), indent=2) + "\n"
+    write_atomically(folder / OPTIONS, lambda file: file.write(text.encode()))
+
+
+def read_options(folder: str | os.PathLike) -> TrainConfig:
+    """Read the config of a run. Raises ``UserError`` for a folder that is no run or an option this version lacks."""
+    path = Path(folder) / OPTIONS
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{folder} is no training run: it holds no {OPTIONS}; name the folder of a run.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); restore it from a copy.") from error
+    return config_json.from_dict(TrainConfig, values, str(path))
+
+
+def save_state(folder: Path, kimg: float, state: dict) -> None:
+    """Write ``training-state-<kimg>.pt`` and drop all but the last two."""
+    write_atomically(folder / f"training-state-{int(kimg):06d}.pt", lambda file: torch.save(state, file))
+    for old in _states(folder)[:-_KEEP_STATES]:
+        old.unlink()
+
+
+def load_state(folder: str | os.PathLike) -> dict:
+    """Load the newest readable training state; a truncated one is passed over with a printed sentence.
+
+    Raises ``UserError`` if there is none. Only tensors and plain values are ever unpickled (``weights_only``).
+    """
+    for path in reversed(_states(Path(folder))):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
+            print(f"{path} cannot be read ({type(error).__name__}); trying the state before it.")
+    raise UserError(f"{folder} holds no readable training-state-*.pt; start again, or use --init with a snapshot.")
+
+
+def snapshot_path(folder: Path, kimg: float) -> Path:
+    """Where the snapshot at ``kimg`` goes."""
+    return folder / f"network-snapshot-{int(kimg):06d}.safetensors"
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("training-state-*.pt"))

@@ -1,0 +1,303 @@
+"""The state of a run and one training step; no files, no printing."""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gghead.cameras import Cameras
+from gghead.models.config import GeneratorConfig
+from gghead.models.generator import LABEL_DIM, Generator
+from gghead.networks.discriminator import Discriminator
+from torch_utils.distributed import Processes, average_gradients, sum_over_processes
+from torch_utils.rng import derive_seed, generator
+from training import losses, regularizers, schedule
+from training.augment import AdaController, AugmentPipe
+from training.config import Stage, TrainConfig
+from training.stats import Stats
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Trainer:
+    """Networks, optimisers, moving average and augmentation of one run.
+
+    Every random number of a step derives from (seed, purpose, step), so the state holds no generators, and a resumed
+    run continues bit for bit. Draws are made for the whole batch and then cut, so they do not depend on the number of
+    processes; only the noise inside the networks is drawn per process.
+    """
+
+    def __init__(self, config: TrainConfig, labels: Tensor, device: torch.device | str = "cpu",
+                 processes: Processes | None = None) -> None:
+        """``labels`` [M, 25] are the cameras that fakes are drawn from, normally those of the data set."""
+        self.config, self.device = config, torch.device(device)
+        self.processes = processes or Processes()
+        self.step_index = 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(config.seed, "init"))
+            self.G = Generator(generator_at(config.generator, config.stages[0]))
+            self.D = build_discriminator(config)
+        for module in (self.G, self.D):
+            module.to(self.device, memory_format=torch.channels_last).train()
+        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        self.dtype = PRECISIONS[config.precision]
+        self.G.dtype = self.G_ema.dtype = self.dtype
+        optimizer, ratio = config.optimizer, config.loss.r1_interval / (config.loss.r1_interval + 1)
+        self.g_optimizer = torch.optim.Adam(self.G.parameters(), lr=optimizer.g_lr,
+                                            betas=(optimizer.beta1, optimizer.beta2), fused=True)
+        # Lazy regularisation adds one update in r1_interval + 1 (StyleGAN2, appendix B).
+        self.d_optimizer = torch.optim.Adam(self.D.parameters(), lr=optimizer.d_lr * ratio,
+                                            betas=(optimizer.beta1**ratio, optimizer.beta2**ratio), fused=True)
+        self.augment = AugmentPipe(config.augment).to(self.device)
+        self.ada = AdaController(config.augment)
+        self.labels = labels.to(self.device, torch.float32)
+        self.sign_sum = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum and count since p last changed
+        self.stats = Stats()
+        self._apply_stage()
+
+    @property
+    def nimg(self) -> int:
+        """Real images shown so far."""
+        return self.step_index * self.config.batch
+
+    def step(self, batch: dict[str, Tensor]) -> None:
+        """One generator update, one discriminator update, and every ``r1_interval`` steps a gradient penalty.
+
+        ``batch`` is this process's share: image uint8 [b, 3, S, S], alpha uint8 [b, 1, S, S], label float32 [b, 25].
+        """
+        self._apply_stage()
+        reals, real_c = self._reals(batch)
+        self._update(self.G, self.g_optimizer, lambda part: self._generator_pass(part, reals, real_c), len(reals))
+        self._update(self.D, self.d_optimizer, lambda part: self._discriminator_pass(part, reals, real_c), len(reals))
+        if self.step_index % self.config.loss.r1_interval == 0 and self.config.loss.r1_gamma > 0:
+            self._update(self.D, self.d_optimizer, lambda part: self._penalty_pass(part, reals, real_c), len(reals))
+        self._update_ema()
+        self.step_index += 1
+        if self.config.augment.mode == "ada" and self.step_index % self.config.augment.interval == 0:
+            self._update_augment()
+
+    # ------------------------------------------------------------------------------------------------ phases
+
+    def _update(self, module: nn.Module, optimizer: torch.optim.Optimizer, loss_of, share: int) -> None:
+        """Accumulate gradients over the parts of the process's share, average over processes, and step."""
+        other = self.D if module is self.G else self.G
+        other.requires_grad_(False)
+        size = self.config.batch_gpu or share
+        for begin in range(0, share, size):
+            loss = loss_of(slice(begin, begin + size))
+            (loss * (size / share)).backward()
+        other.requires_grad_(True)
+        average_gradients(module.parameters(), self.processes)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _generator_pass(self, part: slice, reals: Tensor, real_c: Tensor) -> Tensor:
+        loss, stage = self.config.loss, self.stage
+        fakes, c, terms = self._fakes("G", part, regularize=True)
+        logits = self._logits(fakes, c, "G", part)
+        paired = None
+        if loss.kind == "relativistic":
+            with torch.no_grad():
+                paired = self._logits(reals[part], real_c[part], "G/real", part)
+        adversarial = losses.generator_loss(logits, paired).mean()
+        self.stats.report("Loss/scores/fake", logits)
+        self.stats.report("Loss/signs/fake", logits.sign())
+        self.stats.report("Loss/G/loss", adversarial)
+        total = adversarial
+        weights = {"position": loss.lambda_position, "scale": loss.lambda_scale, "uv_tv": stage.lambda_tv,
+                   "beta": stage.lambda_beta}
+        for name, value in terms.items():
+            self.stats.report(f"Loss/G/{name}", value)
+            total = total + weights[name] * value
+        return total
+
+    def _discriminator_pass(self, part: slice, reals: Tensor, real_c: Tensor) -> Tensor:
+        with torch.no_grad():
+            fakes, c, _ = self._fakes("D", part, update_w_avg=True)
+        fake, real = self._both_logits(fakes, c, reals[part], real_c[part], part)
+        loss = losses.discriminator_loss(fake, real, self.config.loss.kind == "relativistic").mean()
+        self.stats.report("Loss/scores/real", real)
+        self.stats.report("Loss/signs/real", real.sign())
+        with torch.no_grad():
+            self.sign_sum += torch.stack([real.sign().sum().double(), real.new_tensor(len(real)).double()])
+        self.stats.report("Loss/D/loss", loss)
+        return loss
+
+    def _penalty_pass(self, part: slice, reals: Tensor, real_c: Tensor) -> Tensor:
+        images, c = reals[part], real_c[part]
+        if self.config.loss.kind == "relativistic":  # R1 and R2 in one pass
+            with torch.no_grad():
+                fakes, fake_c, _ = self._fakes("R2", part)
+            images, c = torch.cat([images, fakes]), torch.cat([c, fake_c])
+        images = images.detach().requires_grad_(True)
+        penalty = losses.gradient_penalty(self._logits(images, c, "R1", part), images)
+        r1, *r2 = penalty.split(part.stop - part.start)
+        self.stats.report("Loss/r1_penalty", r1)
+        if r2:
+            self.stats.report("Loss/r2_penalty", r2[0])
+        regularizer = sum(p.mean() for p in (r1, *r2)) * (self.config.loss.r1_gamma / 2)
+        self.stats.report("Loss/D/reg", regularizer)
+        return regularizer * self.config.loss.r1_interval
+
+    # ----------------------------------------------------------------------------------------------- parts
+
+    def _reals(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """uint8 images over the background, in [-1, 1], with alpha as a fourth channel if the discriminator wants it."""
+        image = batch["image"].to(self.device).float().div(127.5).sub(1.0)
+        if self.config.data.background != "image":
+            alpha = batch["alpha"].to(self.device).float().div(255.0)
+            colors = self._background("real")[: len(image)]
+            image = losses.composite(image, alpha, colors * 2.0 - 1.0)
+            if self.config.discriminator.alpha:
+                image = torch.cat([image, alpha * 2.0 - 1.0], dim=1)
+        return image, batch["label"].to(self.device)
+
+    def _fakes(self, phase: str, part: slice, *, regularize: bool = False,
+               update_w_avg: bool = False) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Images [b, C, S, S] in [-1, 1], their camera labels, and the raw values of the regularisers."""
+        stage = self.stage
+        z = self._draw(f"{phase}/z", self.config.generator.z_dim)[part]
+        c, c_mapping = (x[part] for x in self._cameras(phase))
+        ws = self.G.mapping(z, c_mapping if self.G.c_dim else None, update_w_avg=update_w_avg)
+        if self.config.loss.style_mixing > 0:
+            ws = self._mix(ws, phase, part, c_mapping)
+        noise = generator(self.config.seed, phase, "noise", self.step_index, self.processes.rank, part.start,
+                          device=self.device)
+        raw = self.G.raw_attributes(ws, "random", noise)
+        gaussians = self.G.assemble(raw, ws)
+        background = self.G.background_image(ws, stage.image_size)
+        if background is None:
+            background = self._background(phase)[part]
+        out = self.G.render(gaussians, Cameras.from_label(c[:, None]), stage.image_size, background=background,
+                            uv=regularize and stage.lambda_tv > 0, depth=regularize and self._needs_depth,
+                            features=gaussians.features is not None)
+        image = out.color[:, 0] * 2.0 - 1.0
+        alpha = out.alpha[:, 0] if out.features is None else out.features[:, 0]
+        if self.config.discriminator.alpha:
+            image = torch.cat([image, alpha * 2.0 - 1.0], dim=1)
+        terms = self._regularizers(raw, gaussians, out, alpha) if regularize else {}
+        return image, c, terms
+
+    def _regularizers(self, raw, gaussians, out, alpha: Tensor) -> dict[str, Tensor]:
+        loss, stage = self.config.loss, self.stage
+        terms = {}
+        if loss.lambda_position > 0:
+            terms["position"] = regularizers.mean_length(raw["position"])
+        if loss.lambda_scale > 0:
+            terms["scale"] = regularizers.mean_length(raw["scale"])
+        if stage.lambda_tv > 0:
+            depth = out.depth[:, 0] if self._needs_depth else None
+            terms["uv_tv"] = regularizers.uv_total_variation(
+                out.uv[:, 0], alpha, depth, alpha_floor=loss.tv_alpha_floor, depth_edge=loss.tv_depth_edge)
+        if stage.lambda_beta > 0:
+            terms["beta"] = regularizers.beta_prior(gaussians.opacities)
+        return terms
+
+    def _logits(self, images: Tensor, c: Tensor, phase: str, part: slice) -> Tensor:
+        images = losses.gaussian_blur(images, schedule.blur_sigma(self.config.loss, self.nimg))
+        draws = generator(self.config.seed, phase, "augment", self.step_index, self.processes.rank, part.start,
+                          device=self.device)
+        return self.D(self.augment(images, draws), c, self.fade, self.dtype)
+
+    def _both_logits(self, fakes: Tensor, c: Tensor, reals: Tensor, real_c: Tensor,
+                     part: slice) -> tuple[Tensor, Tensor]:
+        """Scores of fakes and reals; in one pass, for larger convolutions, where no minibatch group would mix them."""
+        if len(fakes) % self.config.discriminator.mbstd_group:
+            return self._logits(fakes, c, "D/fake", part), self._logits(reals, real_c, "D/real", part)
+        return self._logits(torch.cat([fakes, reals]), torch.cat([c, real_c]), "D", part).chunk(2)
+
+    def _draw(self, purpose: str, *shape: int, uniform: bool = False) -> Tensor:
+        """This process's rows of a whole batch of random numbers [batch, *shape], drawn on the CPU."""
+        source = generator(self.config.seed, purpose, self.step_index)
+        draw = torch.rand if uniform else torch.randn
+        values = draw(self.config.batch, *shape, generator=source)
+        return self._share(values).to(self.device)
+
+    def _share(self, values: Tensor) -> Tensor:
+        size = self.config.batch // self.processes.world_size
+        return values[self.processes.rank * size : (self.processes.rank + 1) * size]
+
+    def _background(self, phase: str) -> Tensor:  # [b, 3] in [0, 1]
+        if self.config.data.background == "random":
+            return self._draw(f"{phase}/background", 3, uniform=True)
+        return torch.ones(self.config.batch // self.processes.world_size, 3, device=self.device)
+
+    def _cameras(self, phase: str) -> tuple[Tensor, Tensor]:
+        """Labels to render with and, swapped with a neighbour at the scheduled rate, labels to condition on."""
+        source = generator(self.config.seed, f"{phase}/cameras", self.step_index)
+        index = torch.randint(len(self.labels), (self.config.batch,), generator=source)
+        c = self.labels[index.to(self.device)]
+        probability = schedule.swap_probability(self.config.loss, self.nimg)
+        swap = torch.rand(self.config.batch, 1, generator=source).to(self.device) < probability
+        return self._share(c), self._share(torch.where(swap, c.roll(1, 0), c))
+
+    def _mix(self, ws: Tensor, phase: str, part: slice, c: Tensor) -> Tensor:
+        """Style mixing: later layers take a second latent (Karras et al. 2019, "StyleGAN", section 3.1)."""
+        source = generator(self.config.seed, f"{phase}/mixing", self.step_index)
+        other = torch.randn(self.config.batch, self.config.generator.z_dim, generator=source)
+        cut = torch.randint(1, ws.shape[1], (self.config.batch, 1), generator=source)
+        mixed = torch.rand(self.config.batch, 1, generator=source) < self.config.loss.style_mixing
+        cut = torch.where(mixed, cut, torch.full_like(cut, ws.shape[1]))
+        other, cut = (self._share(x)[part].to(self.device) for x in (other, cut))
+        second = self.G.mapping(other, c if self.G.c_dim else None)
+        late = torch.arange(ws.shape[1], device=self.device) >= cut
+        return torch.where(late[..., None], second, ws)
+
+    @property
+    def _needs_depth(self) -> bool:
+        return self.config.loss.tv_depth_edge > 0 and self.stage.lambda_tv > 0
+
+    # ----------------------------------------------------------------------------------------------- state
+
+    def _apply_stage(self) -> None:
+        self.stage, self.fade = schedule.stage_at(self.config.stages, self.nimg)
+        for model in (self.G, self.G_ema):
+            model.set_grid(self.stage.grid)
+            model.config = generator_at(self.config.generator, self.stage)
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        beta = schedule.ema_beta(self.config.optimizer, self.nimg, self.config.batch)
+        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1.0 - beta)
+        self.G_ema.mapping.w_avg.copy_(self.G.mapping.w_avg)
+
+    def _update_augment(self) -> None:
+        total, count = sum_over_processes(self.sign_sum, self.processes).tolist()
+        self.sign_sum.zero_()
+        self.augment.p.fill_(self.ada.update(total / count, self.config.augment.interval * self.config.batch))
+
+    def state_dict(self) -> dict:
+        """Everything that a bit-exact continuation needs, as tensors and plain numbers."""
+        return {
+            "step": self.step_index,
+            "G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict(),
+            "g_optimizer": self.g_optimizer.state_dict(), "d_optimizer": self.d_optimizer.state_dict(),
+            "augment_p": float(self.augment.p), "ada": self.ada.state_dict(), "sign_sum": self.sign_sum.cpu(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from ``state_dict``'s result."""
+        self.step_index = state["step"]
+        self.G.load_state_dict(state["G"])
+        self.D.load_state_dict(state["D"])
+        self.G_ema.load_state_dict(state["G_ema"])
+        self.g_optimizer.load_state_dict(state["g_optimizer"])
+        self.d_optimizer.load_state_dict(state["d_optimizer"])
+        self.augment.p.fill_(state["augment_p"])
+        self.ada.load_state_dict(state["ada"])
+        self.sign_sum.copy_(state["sign_sum"])
+        self._apply_stage()
+
+
+def generator_at(config: GeneratorConfig, stage: Stage) -> GeneratorConfig:
+    """The generator's config with the stage's Gaussians and image size, as a snapshot of that stage records it."""
+    return replace(config, grid=stage.grid, image_size=stage.image_size)
+
+
+def build_discriminator(config: TrainConfig) -> Discriminator:
+    """The discriminator for all image sizes of the schedule."""
+    options = config.discriminator
+    return Discriminator(tuple(stage.image_size for stage in config.stages), channels=4 if options.alpha else 3,
+                         cbase=options.cbase, cmax=options.cmax, c_dim=LABEL_DIM if options.cond else 0,
+                         map_depth=options.map_depth, mbstd_group=options.mbstd_group)
