@@ -1,8 +1,8 @@
 """Cameras: one convention, 25-number labels, orbits and paths for videos.
 
 Camera axes are OpenCV's (x right, y down, z forward). World: y up, the face looks along +z, +x is the subject's left,
-which is the right of a frontal picture. A label is what EG3D's ``dataset.json`` holds: the row-major 4x4 camera-to-world
-matrix, then the row-major 3x3 intrinsics divided by the picture size.
+which is the right of a frontal picture. A label is what EG3D's ``dataset.json`` holds: the row-major 4x4
+camera-to-world matrix, then the row-major 3x3 intrinsics divided by the picture size.
 """
 
 import math

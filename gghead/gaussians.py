@@ -31,7 +31,7 @@ class Gaussians:
             check_shape(name, tensor, (self.num, *tail.get(name, (3,))))
             if self._batch_of(name, tensor) != self.shape:
                 raise UserError(
-                    f"{name} must have the batch shape {list(self.shape)} of means, but it is {list(tensor.shape)} in all."
+                    f"{name} must have the batch shape {list(self.shape)} of means; it is {list(tensor.shape)}."
                 )
 
     def _color_shape(self) -> tuple[int, ...]:
@@ -80,12 +80,12 @@ class Gaussians:
         return self._map(lambda tensor: tensor[index])
 
     def validate(self, name: str = "Gaussians") -> "Gaussians":
-        """Return ``self``; raise ``UserError`` where a value is impossible (not finite, scale <= 0, opacity out of [0, 1])."""
+        """Return ``self``; raise ``UserError`` for values not finite, scales <= 0 or opacities out of [0, 1]."""
         for field, tensor in self._tensors().items():
             if not tensor.isfinite().all():
                 raise UserError(f"{name}: {field} contains numbers that are not finite.")
         if (self.scales <= 0).any():
-            raise UserError(f"{name}: scales must be positive standard deviations, but the smallest is {self.scales.min():g}.")
+            raise UserError(f"{name}: scales must be positive, but the smallest is {float(self.scales.min()):g}.")
         if ((self.opacities < 0) | (self.opacities > 1)).any():
             raise UserError(f"{name}: opacities must lie in [0, 1] (after the sigmoid).")
         if (self.quats.norm(dim=-1) == 0).any():
@@ -127,26 +127,30 @@ class Gaussians:
         colors = sh.rgb_to_dc(self.colors)[..., None, :] if self.sh_degree is None else self.colors
         missing = sh.num_bases(degree) - colors.shape[-2]
         if missing < 0:
-            raise UserError(f"Harmonics of degree {self.sh_degree} cannot be kept at degree {degree}; choose a higher one.")
+            raise UserError(
+                f"Harmonics of degree {self.sh_degree} do not fit into degree {degree}; choose a higher one."
+            )
         return replace(self, colors=torch.nn.functional.pad(colors, (0, 0, 0, missing)), sh_degree=degree)
 
     def transform(self, matrix: Tensor) -> "Gaussians":
         """Move by ``matrix [..., 4, 4]``: a rotation, an equal scale in all directions and a shift.
 
-        Quaternions and harmonics of degree 1 turn with it. Raises ``UserError`` for other matrices (shear, mirror) and for
-        harmonics above degree 1.
+        Quaternions and harmonics of degree 1 turn with it. Raises ``UserError`` for other matrices (shear, mirror) and
+        for harmonics above degree 1.
         """
         check_shape("matrix", matrix, (4, 4))
         matrix = matrix.to(self.means)
         linear = matrix[..., :3, :3]
         det = torch.linalg.det(linear)
         if (det <= 0).any():
-            raise UserError("Gaussians can be moved by a rotation with positive scale only; this matrix mirrors or flattens.")
+            raise UserError(
+                "This matrix mirrors or flattens; move Gaussians by rotation, positive scale and shift only."
+            )
         factor = det.pow(1 / 3)
         rotation = linear / factor[..., None, None]
         eye = torch.eye(3, dtype=self.dtype, device=self.device)
         if (rotation @ rotation.mT - eye).abs().max() > 1e-3:
-            raise UserError("Gaussians can be moved by a rotation with equal scale only; this matrix shears or stretches.")
+            raise UserError("This matrix shears or stretches; move Gaussians by rotation, equal scale and shift only.")
         turned = _quat_multiply(_matrix_to_quat(rotation)[..., None, :], self.quats)
         return replace(
             self,
@@ -213,11 +217,13 @@ def _quat_multiply(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
-    """Turn harmonics with the Gaussians: the degree-1 coefficients of a channel are a vector (-x, -y, z) in another order."""
+    """Turn harmonics with the Gaussians: the degree-1 coefficients of a channel are a vector in another order."""
     if not degree:
         return colors
     if degree > 1:
-        raise UserError(f"Only harmonics up to degree 1 can be turned, but these have degree {degree}; reduce them first.")
+        raise UserError(
+            f"Only harmonics up to degree 1 can be turned, but these have degree {degree}; drop bands first."
+        )
     # coefficients (1, 2, 3) belong to (-y, z, -x): colour = const + v . direction with v = (-c3, -c1, c2)
     sign = colors.new_tensor([-1.0, -1.0, 1.0])[:, None]
     vectors = colors[..., [3, 1, 2], :] * sign

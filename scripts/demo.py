@@ -55,7 +55,7 @@ def newest_run(runs: Path) -> tuple[Path, float] | None:
             states.append((int(run[1]), float(kimg[1]), state.parent))
     if not states:
         return None
-    number, kimg, folder = max(states, key=lambda state: state[:2])
+    _, kimg, folder = max(states, key=lambda state: state[:2])
     return folder, kimg
 
 
@@ -63,12 +63,13 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
     """Start a run, continue the newest one, or leave it if it has seen ``kimg`` thousand images; return its folder."""
     runs = DEMO / "runs"
     found = None if fresh else newest_run(ROOT / runs)
-    options = [f"--data={data}", "--preset=tiny", f"--kimg={kimg:g}", f"--outdir={runs}"]
-    if found and found[1] >= kimg:
-        print(f"\n{found[0].relative_to(ROOT)} has seen {found[1]:g} kimg already; --kimg={2 * kimg:g} trains it on.")
-    else:
-        call("train.py", *options, *([f"--resume={found[0].relative_to(ROOT)}"] if found else []))
+    if found is None:
+        call("train.py", f"--data={data}", "--preset=tiny", f"--kimg={kimg:g}", f"--outdir={runs}")
         found = newest_run(ROOT / runs)
+    elif found[1] < kimg:
+        call("train.py", f"--resume={found[0].relative_to(ROOT)}", f"--kimg={kimg:g}")
+    else:
+        print(f"\n{found[0].relative_to(ROOT)} has seen {found[1]:g} kimg already; --kimg={2 * kimg:g} trains it on.")
     if found is None:
         raise UserError(f"Training left no training-state-*.pt below {runs}.")
     return found[0].relative_to(ROOT)

@@ -296,54 +296,28 @@ def random_cutout(config: AugmentConfig, draw: _Draws, height: int, width: int) 
 
 
 class AdaController:
-    """Moves p so that the mean sign of the real scores stays near its target (paper, section 3, heuristic r_t).
+    """Moves p so that the mean sign of the real scores stays near its target (paper, section 3, heuristic r_t)."""
 
-    Call ``add`` with the real scores of every step and ``step`` every ``config.interval`` steps. Every rank arrives at
-    the same p. The state is plain numbers, so a resumed run continues exactly.
-    """
-
-    def __init__(self, config: AugmentConfig, images_seen: int = 0) -> None:
+    def __init__(self, config: AugmentConfig) -> None:
         self.config = config
         self.p = config.start_p
-        self.images_seen = images_seen
-        self._sum: Tensor | None = None  # [2] number of scores and sum of their signs since the last adjustment
 
-    def add(self, real_scores: Tensor) -> None:
-        """Remember the signs of a batch of real scores (any shape)."""
-        signs = real_scores.detach().float().sign()
-        moments = torch.stack([torch.full_like(signs.sum(), signs.numel()), signs.sum()])
-        self._sum = moments if self._sum is None else self._sum.to(moments.device) + moments
+    def update(self, sign_mean: float, images: int) -> float:
+        """Adjust p and return it; modes other than 'ada' keep it.
 
-    def step(self, images_seen: int) -> float:
-        """Adjust p from what ``add`` collected on all ranks and return it; a no-op where nothing was collected."""
-        if self._sum is None:
-            return self.p
-        moments, self._sum = self._sum, None
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(moments)
-        count, total = moments.tolist()
-        return self.update(total / count, images_seen)
-
-    def update(self, sign_mean: float, images_seen: int) -> float:
-        """Adjust p for the images trained on since the last call and return it.
-
-        ``sign_mean`` is the mean of sign(D(real)), ``images_seen`` the images trained on since the run began.
+        ``sign_mean`` is the mean of sign(D(real)) over all processes since the last call, ``images`` the number of
+        images trained on since then. A mean that is not finite changes nothing.
         """
-        images, self.images_seen = images_seen - self.images_seen, images_seen
-        if images < 0:
-            raise ValueError(f"images_seen went back by {-images}")
         if self.config.mode == "ada" and math.isfinite(sign_mean):
             direction = (sign_mean > self.config.target) - (sign_mean < self.config.target)
             stride = direction * images / (self.config.kimg * 1000)
             self.p = min(max(self.p + stride, 0.0), self.config.max_p)
         return self.p
 
-    def state_dict(self) -> dict[str, float | int | list[float] | None]:
+    def state_dict(self) -> dict[str, float]:
         """Everything ``load_state_dict`` needs, as plain numbers."""
-        collected = None if self._sum is None else self._sum.tolist()
-        return {"p": self.p, "images_seen": self.images_seen, "collected": collected}
+        return {"p": self.p}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, float]) -> None:
         """Continue from ``state_dict()``."""
-        self.p, self.images_seen = float(state["p"]), int(state["images_seen"])
-        self._sum = None if state["collected"] is None else torch.tensor(state["collected"])
+        self.p = float(state["p"])

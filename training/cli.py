@@ -81,9 +81,10 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
             over["generator"][key] = over["discriminator"][key] = options[key]
     if options.get("metrics") is not None:
         over["metrics"] = [] if options["metrics"] == "none" else options["metrics"].split(",")
-    config = config_json.replace(config, over, "the options")
+    config = _assignments(config_json.replace(config, over, "the options"), options.get("set") or ())
     config = _follow_data(config, options, image_size, num_images, has_masks, reasons)
-    if options.get("gamma") is None and not name.startswith(("ffhq", "afhq")):
+    chosen = options.get("gamma") is not None or any(pair.startswith("loss.r1_gamma=") for pair in options["set"])
+    if not chosen and not name.startswith(("ffhq", "afhq")):
         gamma = default_gamma(config.stages[-1].image_size, config.batch)
         gamma = max(gamma, PRESETS[name].loss.r1_gamma)
         config = replace(config, loss=replace(config.loss, r1_gamma=gamma))
@@ -99,7 +100,6 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
         precision = "bf16" if fast else "fp32"
     config = replace(config, precision=precision)
     reasons.append(f"precision {precision}: {why}")
-    config = _assignments(config, options.get("set") or ())
     return config, reasons
 
 
@@ -114,7 +114,7 @@ def _follow_data(config: TrainConfig, options: dict, image_size: int, num_images
                                               "generator": {"background": {"kind": "gaussians"}}})
         reasons.append("background gaussians: the data have no masks")
     elif not has_masks and config.data.background != "image":
-        raise UserError(f"--background={config.data.background} needs masks, but the data have none; give --masks=FILE.")
+        raise UserError(f"--background={config.data.background} needs masks, but the data have none; give --masks.")
     if config.augment.mode == "noaug" and options.get("aug") is None and num_images < _SMALL_SET:
         config = config_json.replace(config, {"augment": {"mode": "ada"}})
         reasons.append(f"aug ada: only {num_images} images")

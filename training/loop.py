@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from torch_utils.errors import UserError
 from training import images, run_folder
 from training.config import DataConfig, TrainConfig
 from training.console import memory_use, status_line
-from training.metrics import evaluate
+from training.metrics.evaluate import MetricSet, parse_metrics, write_metric
+from training.metrics.sampler import ModelSampler
 from training.schedule import stage_at
 from training.stats import StatsWriter
 from training.trainer import Trainer
@@ -45,10 +47,15 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
 
     Raises ``UserError`` for data or files that do not fit.
     """
-    dataset = open_dataset(config.data, stage_at(config.stages, 0)[0].image_size)
+    parse_metrics(config.metrics)  # so that a misspelt name fails now and not at the first snapshot
+    if config.metrics and config.stages[0].image_size < SMALLEST_PICTURE:
+        raise UserError(f"--metrics needs pictures of at least {SMALLEST_PICTURE} pixels; use --metrics=none.")
+    state = run_folder.load_state(resume) if resume is not None else None
+    nimg = state["trainer"]["step"] * config.batch if state else 0
+    dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)
     trainer = Trainer(config, dataset.labels, device, processes)
-    if resume is not None:
-        trainer.load_state_dict(run_folder.load_state(resume))
+    if state is not None:
+        trainer.load_state_dict(state["trainer"])
     elif init is not None:
         _init_from(trainer, init)
     folder = resume
@@ -56,9 +63,9 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
         folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
         run_folder.write_options(folder, config)
         with StatsWriter(folder) as writer:
-            _Run(config, folder, trainer, dataset, writer).train(fresh=resume is None)
+            _Run(config, folder, trainer, dataset, writer, state).train()
     else:
-        _Run(config, None, trainer, dataset, None).train(fresh=resume is None)
+        _Run(config, None, trainer, dataset, None, state).train()
     return folder
 
 
@@ -66,18 +73,21 @@ class _Run:
     """One process's part of a run; only the first process has a folder and a writer."""
 
     def __init__(self, config: TrainConfig, folder: Path | None, trainer: Trainer, dataset: ImageDataset,
-                 writer: StatsWriter | None) -> None:
+                 writer: StatsWriter | None, state: dict | None) -> None:
         self.config, self.folder, self.trainer, self.dataset, self.writer = config, folder, trainer, dataset, writer
         self.processes = trainer.processes
         self.watchdog = Watchdog()
         self.started = time.time()
-        self.tick = 0
+        self.tick, self.fresh = 0, state is None
+        if state is not None:
+            self.tick = state["tick"]
+            self.watchdog.load_state_dict(state["watchdog"])
 
-    def train(self, fresh: bool) -> None:
+    def train(self) -> None:
         """Steps until the end; a tick's work in between."""
         trainer, total = self.trainer, int(self.config.kimg * 1000)
         self._say_start()
-        if fresh:
+        if self.fresh:
             self._reals_picture()
             self._pictures("fakes_init")
         maintenance = 0.0
@@ -96,7 +106,8 @@ class _Run:
         except KeyboardInterrupt:
             if self.writer is not None:
                 self._save()
-                print(f"Stopped at {trainer.nimg / 1000:.1f} kimg. Continue with: python train.py --resume={self.folder}")
+                print(f"Stopped at {trainer.nimg / 1000:.1f} kimg. "
+                      f"Continue with: python train.py --resume={self.folder}")
             raise SystemExit(130) from None
         finally:
             self.dataset.close()
@@ -147,16 +158,17 @@ class _Run:
         trainer, model = self.trainer, self.trainer.G_ema
         ws = torch.cat([fixed_styles(model, seed) for seed in range(8)])
         gaussians = model.gaussians(ws)
-        cameras = Cameras.from_label(trainer.labels[torch.arange(8, device=trainer.device) % len(trainer.labels)][:, None])
+        index = torch.arange(8, device=trainer.device) % len(trainer.labels)
+        cameras = Cameras.from_label(trainer.labels[index][:, None])
         out = model.render(gaussians, cameras, model.config.image_size)
         heads = gaussians.select(slice(0, model.attributes.num))
-        report = self.watchdog.update(
-            alpha=out.alpha[:, 0], scale_ratio=model.attributes.scale_ratio(heads), opacities=heads.opacities,
-            fakes=out.color[:, 0] * 2 - 1, signs_real=trainer.stats.mean("Loss/signs/real"),
-            signs_fake=trainer.stats.mean("Loss/signs/fake"))
-        for name, value in report.values.items():
-            trainer.stats.report(f"Watchdog/{name}", value)
-        return report.warnings
+        values = self.watchdog.observe(
+            alpha=out.alpha[:, 0], scales=heads.scales, spacing=model.attributes.spacing, opacities=heads.opacities,
+            fakes=out.color[:, 0], sign_real=trainer.stats.mean("Loss/signs/real"),
+            sign_fake=trainer.stats.mean("Loss/signs/fake"))
+        for name, value in values.items():
+            trainer.stats.report(name, value)
+        return self.watchdog.verdict()
 
     def _snapshot(self) -> None:
         if self.writer is not None:
@@ -171,19 +183,24 @@ class _Run:
         try:
             checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,
                              provenance=provenance(self.config))
-            run_folder.save_state(self.folder, kimg, self.trainer.state_dict())
+            run_folder.save_state(self.folder, kimg, {"trainer": self.trainer.state_dict(), "tick": self.tick,
+                                                      "watchdog": self.watchdog.state_dict()})
         except UserError as error:
             print(f"  {error}")
 
     def _metrics(self) -> None:
-        snapshot = run_folder.snapshot_path(self.folder, self.trainer.nimg / 1000)
-        for name in self.config.metrics:
-            result = evaluate.compute(name, self.trainer.G_ema, self.dataset, self.config.data.background,
-                                      seed=self.config.seed, snapshot=snapshot.name)
-            evaluate.append(self.folder, result)
-            values = ", ".join(f"{key} {value:.4g}" for key, value in result["results"].items())
-            print(f"  {values}  ({result['total_time_str']})")
-            self.writer.write_values({f"Metrics/{k}": v for k, v in result["results"].items()}, self.trainer.nimg)
+        if not self.config.metrics:
+            return
+        sampler = ModelSampler(self.trainer.G_ema, self.trainer.labels, self.config.seed)
+        white = None if self.config.data.background == "image" else (1.0, 1.0, 1.0)
+        metrics = MetricSet(self.dataset, self.config.metrics, background=white, seed=self.config.seed,
+                            device=self.trainer.device)
+        snapshot = run_folder.snapshot_path(self.folder, self.trainer.nimg / 1000).name
+        for record in metrics.evaluate(sampler, snapshot=snapshot):
+            write_metric(record, self.folder)
+            results = record["results"]
+            print("  " + "  ".join(f"{key} {value:.4g}" for key, value in results.items()))
+            self.writer.write_values({f"Metrics/{key}": value for key, value in results.items()}, self.trainer.nimg)
 
     # ---------------------------------------------------------------------------------------------- pictures
 
@@ -201,7 +218,7 @@ class _Run:
             pictures.append(out.color[:, 0].cpu() * 2 - 1)
         grid = images.save_image_grid(torch.cat(pictures), self.folder / f"{stem}.png", (width, height))
         turned = turn_strip(model, range(_STRIP_SEEDS), size)
-        turn = images.save_image_grid(turned, self.folder / f"{stem}_turn.png", (len(STRIP_YAWS), _STRIP_SEEDS))
+        turn = images.save_yaw_strip(turned, self.folder / f"{stem}_turn.png", range(_STRIP_SEEDS), STRIP_YAWS)
         self.writer.write_image("fakes", grid, self.trainer.nimg)
         self.writer.write_image("turn", turn, self.trainer.nimg)
 
@@ -224,7 +241,7 @@ class _Run:
         print(f"Run folder: {self.folder}")
         print(f"Data: {self.config.data.path}: {len(self.dataset)} images, used at {self.dataset.resolution} pixels")
         print(f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians; discriminator "
-              f"{counts['D']:.2f} M; rasteriser {choice.name} ({choice.reason})")
+              f"{counts['D']:.2f} M; rasteriser {choice}")
 
 
 def fixed_styles(model: Generator, seed: int) -> Tensor:  # [1, num_ws, w_dim]
@@ -232,10 +249,11 @@ def fixed_styles(model: Generator, seed: int) -> Tensor:  # [1, num_ws, w_dim]
     return model.mapping(model.seed_to_z(seed), model.neutral_label())
 
 
-def turn_strip(model: Generator, seeds, size: int) -> Tensor:  # [seeds * yaws, 3, S, S] in [-1, 1]
+def turn_strip(model: Generator, seeds: Iterable[int], size: int) -> Tensor:  # [seeds, yaws, 3, S, S] in [-1, 1]
     """Every seed from the yaws of the strip, over white."""
     cameras = Cameras.orbit(torch.tensor(STRIP_YAWS), device=model.device)
-    return torch.cat([model.images(fixed_styles(model, seed), cameras, size).color[0].cpu() * 2 - 1 for seed in seeds])
+    return torch.stack([model.images(fixed_styles(model, seed), cameras, size).color[0].cpu() * 2 - 1
+                        for seed in seeds])
 
 
 def provenance(config: TrainConfig) -> dict:

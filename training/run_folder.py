@@ -21,8 +21,9 @@ def new_run_folder(outdir: str | os.PathLike, config: TrainConfig, world_size: i
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
-    name = "-".join([f"{max(taken, default=-1) + 1:05d}", config.preset, Path(config.data.path).stem,
-                     f"gpus{world_size}", f"batch{config.batch}", f"gamma{config.loss.r1_gamma:g}", *([desc] if desc else [])])
+    parts = [f"{max(taken, default=-1) + 1:05d}", config.preset, Path(config.data.path).stem, f"gpus{world_size}",
+             f"batch{config.batch}", f"gamma{config.loss.r1_gamma:g}", *([desc] if desc else [])]
+    name = "-".join(parts)
     folder = outdir / name
     folder.mkdir()
     return folder

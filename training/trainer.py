@@ -143,7 +143,7 @@ class Trainer:
     # ----------------------------------------------------------------------------------------------- parts
 
     def _reals(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """uint8 images over the background, in [-1, 1], with alpha as a fourth channel if the discriminator wants it."""
+        """Images over the background in [-1, 1], with alpha as a fourth channel if the discriminator wants it."""
         image = batch["image"].to(self.device).float().div(127.5).sub(1.0)
         if self.config.data.background != "image":
             alpha = batch["alpha"].to(self.device).float().div(255.0)

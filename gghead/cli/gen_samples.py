@@ -112,6 +112,7 @@ def main(network, seeds, trunc, trunc_cutoff, outdir, views, yaw, pitch, size, s
     for sample in samples:
         path = outdir / f"seed{sample.seed:04d}.png"
         write_png(path, sample.image)
+        print(path)
         if shapes:
             sample.gaussians[0].save_ply(path.with_suffix(".ply"))
-        print(path, path.with_suffix(".ply") if shapes else "")
+            print(path.with_suffix(".ply"))

@@ -1,4 +1,4 @@
-"""From raw UV planes to Gaussian attributes: the ranges and activations of GGHead, with biases that start at the template.
+"""From raw UV planes to Gaussian attributes: ranges and activations of GGHead, with biases that start at the template.
 
 Raw zero means: the Gaussian sits on the template, is about as wide as its texel, lies in the tangent plane, is mid-grey
 and nearly opaque. Therefore an untrained network with zero-initialised outputs renders the plain template.
@@ -132,6 +132,11 @@ class GaussianAttributes(nn.Module):
             sh_degree=config.sh_degree or None,
             uv=self.uv.expand(batch, -1, -1),
         )
+
+    @property
+    def spacing(self) -> Tensor:  # [N]
+        """Distance between neighbouring Gaussians along the surface on the template, world units."""
+        return self.log_spacing[:, :2].mean(dim=1).exp()
 
     def scale_ratio(self, gaussians: Gaussians) -> Tensor:  # [B, N, 3]
         """Standard deviations as multiples of the texel spacing; the watchdog's measure of shrinking."""

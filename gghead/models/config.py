@@ -11,7 +11,7 @@ class AttributeConfig:
     position_range: float = 0.25
     """Largest offset from the template along each world axis, world units."""
     scale_mode: Literal["texel", "absolute"] = "texel"
-    """texel: a multiple of the distance between neighbouring Gaussians on the template; absolute: GGHead's log-scale."""
+    """texel: multiples of the distance between neighbouring Gaussians on the template; absolute: GGHead's log-scale."""
     scale_init: float = 0.75
     """Standard deviation at raw value zero, as a multiple of the texel spacing (mode texel)."""
     scale_min: float = 0.4
@@ -48,7 +48,7 @@ class BackgroundConfig:
     """What stands behind the head."""
 
     kind: Literal["none", "gaussians", "cnn"] = "none"
-    """none: a plain colour given at render time; gaussians: a plane of Gaussians; cnn: an image from a small network."""
+    """none: a plain colour given at render time; gaussians: a plane of them; cnn: an image from a small network."""
     resolution: int = 64
     """Gaussians per side of the plane, or pixels of the network's image before resizing."""
     depth: float = -1.0

@@ -17,7 +17,7 @@ def _import_fault() -> str:
         import gsplat
     except ImportError as error:
         return f"gsplat cannot be imported ({error}); pip install gsplat"
-    return "" if hasattr(gsplat, "rasterization") else "this gsplat has no rasterization function; pip install gsplat==1.5.3"
+    return "" if hasattr(gsplat, "rasterization") else "this gsplat has no rasterization; pip install gsplat==1.5.3"
 
 
 def available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

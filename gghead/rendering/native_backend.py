@@ -1,7 +1,7 @@
 """Compositing in C++ on the CPU (``torch_utils/ops/splat_cpu.cpp``), built on first use and registered with torch.
 
-Forward and backward run on torch's thread pool and give the same bits for any number of threads. Where the library cannot be
-built, one warning says why and the torch backend takes over.
+Forward and backward run on torch's thread pool and give the same bits for any number of threads. Where the library
+cannot be built, one warning says why and the torch backend takes over.
 """
 
 import functools
@@ -42,8 +42,8 @@ def composite(
 ) -> tuple[Tensor, Tensor]:
     """Blend projected Gaussians to colours [I, H, W, D] and alphas [I, H, W, 1]; see the seam in ``registry.py``.
 
-    Float32 tensors on the CPU. Gaussians with a non-finite attribute are skipped. Raises ``UserError`` for another type or
-    device and ``ValueError`` for shapes that do not fit together.
+    Float32 tensors on the CPU. Gaussians with a non-finite attribute or a conic that is not positive definite are
+    skipped. Raises ``UserError`` for another type or device and ``ValueError`` for shapes that do not fit together.
     """
     if means2d.dtype != torch.float32 or means2d.device.type != "cpu":
         raise UserError(

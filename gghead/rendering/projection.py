@@ -4,7 +4,6 @@ Everything is plain torch, differentiable with respect to the Gaussians and the 
 component-major ([..., component, N]) so that each step is one vectorised operation over all Gaussians.
 """
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -44,49 +43,48 @@ def project(
 ) -> Projection:
     """Project every Gaussian of a batch element into its ``C`` cameras.
 
-    With ``A = J W R(q) S`` (2x3; ``J`` the pinhole's Jacobian at the mean) the 2D covariance is ``A A^T + eps2d I``. Its
-    determinant is taken as ``|a x b|^2 + eps2d (|a|^2 + |b|^2) + eps2d^2`` with the rows ``a, b`` of ``A``, which does not
-    cancel for needles where ``xx * yy - xy^2`` would.
+    With ``A = J W R(q) S`` (2x3; ``J`` the pinhole's Jacobian at the mean) the 2D covariance is ``A A^T + eps2d I``.
+    Its determinant is taken as ``|a x b|^2 + eps2d (|a|^2 + |b|^2) + eps2d^2`` with the rows ``a, b`` of ``A``, which
+    does not cancel for needles where ``xx * yy - xy^2`` would.
     """
     b, n = opacities.shape
     c = viewmats.shape[1]
     rotations = viewmats[..., :3, :3].reshape(b, c * 3, 3)
     translations = viewmats[..., :3, 3].reshape(b, c * 3, 1)
-    centres = torch.baddbmm(translations, rotations, means.mT).reshape(b, c, 3, n)
-    axes = (rotations @ _scaled_axes(quats, scales).reshape(b, 3, 3 * n)).reshape(b, c, 3, 3, n)  # [camera axis, own axis]
+    sideways, depths = torch.baddbmm(translations, rotations, means.mT).reshape(b, c, 3, n).split([2, 1], 2)
+    axes = rotations @ _scaled_axes(quats, scales).reshape(b, 3, 3 * n)
+    across, along = axes.reshape(b, c, 3, 3, n).split([2, 1], 2)  # [B, C, camera axis, own axis, N]
 
-    depths = centres[:, :, 2]
+    depths = depths.squeeze(2)
     in_range = (depths >= near_plane) & (depths <= far_plane)
     # A culled Gaussian gets a harmless depth: dividing by its own could make 0 * inf in the gradient.
-    z = torch.where(in_range, depths, 1.0)[:, :, None]
+    inverse_z = torch.where(in_range, depths, 1.0).reciprocal()[:, :, None]
     size = means.new_tensor([width, height])[:, None]
     focal = torch.stack([Ks[..., 0, 0], Ks[..., 1, 1]], -1)[..., None]  # [B, C, 2, 1]
     principal = Ks[..., :2, 2:]
-    slopes = centres[:, :, :2] / z  # [B, C, 2, N]
+    slopes = sideways * inverse_z  # [B, C, 2, N]
     means2d = slopes * focal + principal
 
     margin = _SLOPE_MARGIN * size
     clamped = torch.clamp(slopes, -(principal + margin) / focal, (size - principal + margin) / focal)
-    rows = (axes[:, :, :2] - clamped[:, :, :, None] * axes[:, :, 2:]) * (focal / z)[:, :, :, None]  # [B, C, 2, 3, N]
-    variances = rows.square().sum(3)  # [B, C, 2, N]
+    rows = (across - clamped[:, :, :, None] * along) * (focal * inverse_z)[:, :, :, None]  # [B, C, 2, 3, N]
     first, second = rows.unbind(2)
-    covariance = (first * second).sum(2)
-    area = torch.linalg.cross(first, second, dim=2).square().sum(2)  # determinant before the blur
-    det = area + eps2d * (variances.sum(2) + eps2d)
-    variances = variances + eps2d
-    conics = torch.stack([variances[:, :, 1] / det, -covariance / det, variances[:, :, 0] / det], -1)
+    var_x, var_y, covariance = first.square().sum(2), second.square().sum(2), (first * second).sum(2)
+    area = _squared_area(first, second)  # determinant before the blur
+    det = area + eps2d * (var_x + var_y + eps2d)
+    var_x, var_y, inverse_det = var_x + eps2d, var_y + eps2d, det.reciprocal()
+    conics = torch.stack([var_y * inverse_det, -covariance * inverse_det, var_x * inverse_det], -1)
 
     opacities = opacities[:, None].expand(b, c, n)
     if antialiased:
         opacities = opacities * (area / det).clamp_min(_MIN_COMPENSATION).sqrt()
-    radii = _radii(means2d, variances, opacities, in_range & (det > 0), size)
+    radii = _radii(means2d, torch.stack([var_x, var_y], 2), opacities, in_range & (det > 0), size)
     return Projection(means2d.mT.contiguous(), depths, conics, opacities, radii)
 
 
 def quat_to_rotmat(quats: Tensor) -> Tensor:
     """Rotation matrices [..., 3, 3] of quaternions [..., 4] (w, x, y, z) of any length."""
-    rotations = _rotation_entries(quats.reshape(1, -1, 4).mT).mT
-    return rotations.reshape(*quats.shape[:-1], 3, 3)
+    return torch.stack(_rotation_entries(quats, dim=-1), -1).unflatten(-1, (3, 3))
 
 
 def _scaled_axes(
@@ -94,38 +92,23 @@ def _scaled_axes(
     scales: Tensor,  # [B, N, 3]
 ) -> Tensor:
     """``R(q) S`` as [B, 3, 3, N]: column k is the k-th own axis of the Gaussian, as long as its standard deviation."""
-    b, n, _ = quats.shape
-    return _rotation_entries(quats.mT).reshape(b, 3, 3, n) * scales.mT.contiguous()[:, None]
+    rotations = torch.stack(_rotation_entries(quats.mT.contiguous(), dim=1), 1).unflatten(1, (3, 3))
+    return rotations * scales.mT.contiguous()[:, None]
 
 
-def _rotation_entries(quats: Tensor) -> Tensor:  # [B, 4, N] -> [B, 9, N]
-    """The entries of R(q) are linear in the products of two components of q, divided by its squared length."""
-    b, _, n = quats.shape
-    quats = quats.contiguous()
-    products = (quats[:, :, None] * quats[:, None]).reshape(b, 16, n)
-    length = quats.square().sum(1, keepdim=True).clamp_min(torch.finfo(quats.dtype).tiny)
-    return (_products_to_rotation(quats.dtype, quats.device) @ products) / length
+def _rotation_entries(quats: Tensor, dim: int) -> list[Tensor]:
+    """The nine entries of R(q), row by row; the four components of q lie along ``dim``."""
+    # Scaling to the length sqrt(2) takes care of all factors of 2 below.
+    squared = quats.square().sum(dim, keepdim=True).clamp_min(torch.finfo(quats.dtype).tiny)
+    w, x, y, z = (quats * (2 / squared).sqrt()).unbind(dim)
+    wx, wy, wz, xx, xy, xz, yy, yz, zz = w * x, w * y, w * z, x * x, x * y, x * z, y * y, y * z, z * z
+    return [1 - (yy + zz), xy - wz, xz + wy, xy + wz, 1 - (xx + zz), yz - wx, xz - wy, yz + wx, 1 - (xx + yy)]
 
 
-@functools.cache
-def _products_to_rotation(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[9, 16] with R = table . vec(q q^T) for a unit quaternion."""
-    entries = (  # signed products of (w, x, y, z) per entry of R, row-major
-        {"ww": 1, "xx": 1, "yy": -1, "zz": -1},
-        {"xy": 2, "wz": -2},
-        {"xz": 2, "wy": 2},
-        {"xy": 2, "wz": 2},
-        {"ww": 1, "xx": -1, "yy": 1, "zz": -1},
-        {"yz": 2, "wx": -2},
-        {"xz": 2, "wy": -2},
-        {"yz": 2, "wx": 2},
-        {"ww": 1, "xx": -1, "yy": -1, "zz": 1},
-    )
-    table = torch.zeros(9, 4, 4, dtype=dtype, device=device)
-    for row, products in zip(table, entries, strict=True):
-        for (p, q), sign in products.items():
-            row["wxyz".index(p), "wxyz".index(q)] = sign
-    return table.reshape(9, 16)
+def _squared_area(first: Tensor, second: Tensor) -> Tensor:  # [B, C, 3, N] each -> [B, C, N]
+    """Squared length of the cross product."""
+    (ax, ay, az), (bx, by, bz) = first.unbind(2), second.unbind(2)
+    return (ay * bz - az * by).square() + (az * bx - ax * bz).square() + (ax * by - ay * bx).square()
 
 
 @torch.no_grad()

@@ -40,11 +40,12 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Render 3D Gaussians; names, shapes, numbers and results are those of ``gsplat.rasterization`` 1.5.
 
-    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [..., C, height, width, X], the
-    opacities [..., C, height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``, ``opacities``
-    (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras`` and ``backend``. X is D, or 1 for "D"
-    (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds colour what is
-    left of the transmittance; the depth has none. Half-precision inputs are rendered in float32, also under autocast.
+    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [..., C, height, width, X],
+    the opacities [..., C, height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``,
+    ``opacities`` (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras`` and ``backend``. X is D,
+    or 1 for "D" (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last.
+    Backgrounds colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered in
+    float32, also under autocast.
 
     Raises ``UserError`` for shapes or modes that do not fit and for a backend that cannot be used.
     """
@@ -56,13 +57,14 @@ def rasterization(
         choice = registry.resolve(backend, means.device, dtype)
         if choice.backend.rasterize is not None and n > 0:
             pictures, alphas, meta = choice.backend.rasterize(
-                *inputs[:7], width, height, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d, sh_degree=sh_degree,
-                backgrounds=inputs[7], render_mode=render_mode, rasterize_mode=rasterize_mode,
+                *inputs[:7], width, height, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d,
+                sh_degree=sh_degree, backgrounds=inputs[7], render_mode=render_mode, rasterize_mode=rasterize_mode,
             )  # fmt: skip
         else:
             composite = choice.backend.composite or registry.resolve("torch", means.device, dtype).backend.composite
+            planes = (near_plane, far_plane, eps2d)
             pictures, alphas, meta = _project_and_composite(
-                *inputs, width, height, batch, (near_plane, far_plane, eps2d), sh_degree, render_mode, rasterize_mode, composite
+                *inputs, width, height, batch, planes, sh_degree, render_mode, rasterize_mode, composite
             )
     meta.update(width=width, height=height, n_batches=math.prod(batch), n_cameras=c, backend=choice.backend.name)
     return pictures, alphas, meta
@@ -145,12 +147,13 @@ def _check(
     }
     for name, (tensor, shape) in wanted.items():
         if list(tensor.shape) != shape:
-            raise UserError(f"{name} must have the shape {shape} to fit means and viewmats, but it is {list(tensor.shape)}.")
+            raise UserError(f"{name} must have the shape {shape} to fit the others, but it is {list(tensor.shape)}.")
         if tensor.device != means.device:
             raise UserError(f"{name} is on {tensor.device} but means on {means.device}; move them to the same device.")
     kind = "[..., (C,) N, D]" if sh_degree is None else "[..., (C,) N, K, 3]"
     tail = 1 if sh_degree is None else 2
-    if list(colors.shape[:-tail]) not in ([*batch, n], [*batch, c, n]) or (sh_degree is not None and colors.shape[-1] != 3):
+    fits = list(colors.shape[:-tail]) in ([*batch, n], [*batch, c, n]) and (sh_degree is None or colors.shape[-1] == 3)
+    if not fits:
         raise UserError(f"colors must have the shape {kind} with N = {n} and C = {c}, but it is {list(colors.shape)}.")
     if sh_degree is not None and not 0 <= sh_degree <= sh.MAX_DEGREE:
         raise UserError(f"sh_degree must be between 0 and {sh.MAX_DEGREE}, but it is {sh_degree}.")

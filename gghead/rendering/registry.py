@@ -1,7 +1,7 @@
 """Which code rasterises: the backends by name, and the choice among them with its reason.
 
-A backend either *composites* (the shared torch code of ``rasterization.py`` projects, it blends) or *replaces* the whole
-rasterisation. The seam for compositing backends is one function of flat tensors, where ``I`` counts all images::
+A backend either *composites* (the shared torch code of ``rasterization.py`` projects, it blends) or *replaces* the
+whole rasterisation. The seam for compositing backends is one function of flat tensors, where ``I`` counts all images::
 
     composite(
         means2d: Tensor,    # [I, N, 2] pixels; pixel centres are at +0.5
@@ -15,9 +15,9 @@ rasterisation. The seam for compositing backends is one function of flat tensors
         height: int,
     ) -> tuple[Tensor, Tensor]  # colors [I, H, W, D], alphas [I, H, W, 1]
 
-It is differentiable with respect to ``means2d``, ``conics``, ``opacities``, ``colors`` and ``backgrounds``. All tensors are
-contiguous, of one floating-point type and on one device. A culled Gaussian may hold any finite numbers. Its numbers are
-those of ``torch_backend.py``, the specification.
+It is differentiable with respect to ``means2d``, ``conics``, ``opacities``, ``colors`` and ``backgrounds``. All tensors
+are contiguous, of one floating-point type and on one device. A culled Gaussian may hold any finite numbers. Its results
+are those of ``torch_backend.py``, the specification.
 """
 
 import importlib.util
@@ -80,7 +80,8 @@ def available_names(device: torch.device | str = "cpu", dtype: torch.dtype = tor
 def resolve(name: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Choice:
     """Choose the backend for tensors on ``device`` of ``dtype``.
 
-    ``"auto"`` means the environment variable ``GGHEAD_RASTERIZER`` where it is set, otherwise the first backend that works.
+    ``"auto"`` means the environment variable ``GGHEAD_RASTERIZER`` where it is set, otherwise the first backend that
+    works.
     Raises ``UserError`` for an unknown name and for a named backend that does not work here.
     """
     device = torch.device(device)

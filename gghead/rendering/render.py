@@ -38,8 +38,8 @@ def render(
 ) -> RenderOutput:
     """Render; differentiable with respect to the Gaussians, the cameras' poses and the background.
 
-    Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError`` where the batch shapes
-    do not fit or where uv or features are asked for and the Gaussians have none.
+    Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError`` where the batch
+    shapes do not fit or where uv or features are asked for and the Gaussians have none.
     """
     width, height = (size, size) if isinstance(size, int) else size
     gaussians = gaussians if gaussians.shape else gaussians[None]

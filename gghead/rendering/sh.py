@@ -1,7 +1,7 @@
 """Real spherical harmonics for view-dependent colour, with the basis order and signs of 3D Gaussian Splatting.
 
-The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as polynomials of the unit direction; degree 1 in
-the order (y, z, x) with signs (-, +, -).
+The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as polynomials of the unit direction; degree
+1 in the order (y, z, x) with signs (-, +, -).
 """
 
 import torch
@@ -65,7 +65,7 @@ def evaluate(
     """Colours [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS."""
     used = num_bases(degree)
     if used > coefficients.shape[-2]:
-        raise UserError(f"sh_degree {degree} needs {used} coefficients per channel, but there are {coefficients.shape[-2]}.")
+        raise UserError(f"sh_degree {degree} needs {used} coefficients, but there are {coefficients.shape[-2]}.")
     directions = torch.nn.functional.normalize(directions, dim=-1)
     values = basis(degree, directions)
     return ((values[..., None] * coefficients[..., :used, :]).sum(-2) + 0.5).clamp_min(0.0)

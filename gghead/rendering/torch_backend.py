@@ -1,22 +1,24 @@
 """Front-to-back compositing in plain torch: the readable specification that every other backend is compared with.
 
-The rules are those of 3D Gaussian Splatting (Kerbl et al. 2023) with the constants of gsplat 1.5.3. For the Gaussians of a
-picture in the order of their depth (ties in the order of their index), at a pixel centre with offset d from the mean::
+The rules are those of 3D Gaussian Splatting (Kerbl et al. 2023) with the constants of gsplat 1.5.3. For the Gaussians
+of a picture in the order of their depth (ties in the order of their index), at a pixel centre with offset d from the
+mean::
 
     sigma = d^T conic d / 2        alpha = min(0.999, opacity * exp(-sigma))
     skip the pair where sigma < 0 or alpha < 1/255
     stop before a Gaussian that would leave a transmittance T * (1 - alpha) <= 1e-4
     colour += alpha * T * c,   T *= 1 - alpha        at the end: colour += T * background, opacity = 1 - T
 
-How it is done: without gradients, list the pairs (Gaussian, pixel) whose alpha reaches 1/255, sort them by pixel (stable,
-so that the depth order stays) and drop those behind the stop. Then, with gradients, blend that list: the transmittance in
-front of a pair is exp of a running sum of log(1 - alpha) in float64, taken relative to the pixel's first pair, which is
-exact to about 1e-9 for any length of the list.
+How it is done: without gradients, list the pairs (Gaussian, pixel) whose alpha reaches 1/255, sort them by pixel
+(stable, so that the depth order stays) and drop those behind the stop. Then, with gradients, blend that list: the
+transmittance in front of a pair is exp of a running sum of log(1 - alpha) in float64, taken relative to the pixel's
+first pair, which is exact to about 1e-9 for any length of the list.
 
-Cost: time O(pairs * (D + 20)) plus a sort of the Gaussians; every listed candidate lies in a Gaussian's own ellipse, so
-about 9 of 10 are kept. Memory: pictures are worked off in bands of pixel rows with at most ``BAND_PAIRS`` candidates (or
-one row, if a single row has more), at about 150 bytes a candidate. For gradients the kept pairs of all bands are stored
-(about 100 bytes each); beyond ``STORED_BANDS`` bands only their indices are (16 bytes) and the blend is repeated in backward.
+Cost: time O(pairs * (D + 20)) plus two sorts. The candidates are the pixels inside the ellipse alpha >= 1/255, so
+hardly any is listed in vain, except behind the stop. Memory: pictures are worked off in bands of pixel rows with at
+most ``BAND_PAIRS`` candidates (or one row, if a single row has more), at about 150 bytes a candidate. For gradients the
+kept pairs of all bands are stored, about 100 bytes each; where there are more than ``STORED_BANDS`` bands only their
+indices are (16 bytes), and the blend is repeated in the backward pass.
 """
 
 from collections.abc import Iterator
@@ -29,8 +31,8 @@ from gghead.rendering.projection import MIN_ALPHA
 
 MAX_ALPHA = 0.999
 MIN_TRANSMITTANCE = 1e-4
-BAND_PAIRS = 2**19
-STORED_BANDS = 32
+BAND_PAIRS = 2**18  # larger arrays leave the cache
+STORED_BANDS = 64
 
 
 def composite(
@@ -49,12 +51,12 @@ def composite(
     # One contiguous list per parameter over all Gaussians of all images, so that gathering pairs is sequential work.
     splats = [*means2d.reshape(-1, 2).unbind(1), *conics.reshape(-1, 3).unbind(1), opacities.reshape(-1)]
     splats = [values.contiguous() for values in splats]
-    colors = colors.reshape(-1, channels)
+    planes = colors.reshape(-1, channels).mT.contiguous()
     bands = list(_bands(_depth_order(depths, radii), [s.detach() for s in splats], radii, images, count, width, height))
     repeat_in_backward = torch.is_grad_enabled() and len(bands) > STORED_BANDS
     parts = []
     for ids, pixels, first_row, rows in bands:
-        arguments = (ids, pixels, _pixel_centres(first_row, rows, width, height, depths.dtype, depths.device), colors)
+        arguments = (ids, pixels, _pixel_centres(first_row, rows, width, height, depths.dtype, depths.device), planes)
         if repeat_in_backward:
             parts.append(checkpoint(_blend, *arguments, *splats, use_reentrant=False, preserve_rng_state=False))
         else:
@@ -80,7 +82,7 @@ def _blend(
     ids: Tensor,  # [P] flat index of the Gaussian
     pixels: Tensor,  # [P] pixel in the band, ascending; depth ascending within a pixel
     centres: tuple[Tensor, Tensor],  # x and y of every pixel of the band
-    colors: Tensor,  # [I * N, D]
+    planes: Tensor,  # [D, I * N] colours
     *splats: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Colours [pixels, D] without background and remaining transmittance [pixels] of a band."""
@@ -90,10 +92,10 @@ def _blend(
     ends = torch.bincount(pixels, minlength=num_pixels).cumsum(0)
     ends = torch.nn.functional.pad(ends, (1, 0))
     at_ends = log_t.index_select(0, ends)
-    in_front = torch.exp(log_t[:-1] - at_ends.index_select(0, pixels)).to(alpha.dtype)
-    weighted = (alpha * in_front)[:, None] * colors.index_select(0, ids)
-    blended = weighted.new_zeros(num_pixels, colors.shape[1]).index_add(0, pixels, weighted)
-    return blended, torch.exp(at_ends[1:] - at_ends[:-1]).to(alpha.dtype)
+    weight = alpha * torch.exp(log_t[:-1] - at_ends.index_select(0, pixels)).to(alpha.dtype)
+    black = weight.new_zeros(num_pixels)
+    blended = [black.index_add(0, pixels, weight * plane.index_select(0, ids)) for plane in planes.unbind(0)]
+    return torch.stack(blended, -1), torch.exp(at_ends[1:] - at_ends[:-1]).to(alpha.dtype)
 
 
 # ------------------------------------------------------------------------------------- the list of contributing pairs
@@ -110,7 +112,7 @@ def _depth_order(depths: Tensor, radii: Tensor) -> Tensor:
 def _bands(
     order: Tensor, splats: list[Tensor], radii: Tensor, images: int, count: int, width: int, height: int
 ) -> Iterator[tuple[Tensor, Tensor, int, int]]:
-    """Yield (ids, pixels, first row, rows) for bands of the pictures stacked on each other, which together cover all rows."""
+    """Yield (ids, pixels, first row, rows) for bands that together cover all rows of the pictures, stacked."""
     mean_y, half_width, half_height = splats[1][order].double(), *radii.reshape(-1, 2)[order].double().unbind(1)
     top = torch.ceil(mean_y - half_height - 0.5).clamp(0, height).long()
     bottom = (torch.floor(mean_y + half_height - 0.5) + 1).clamp(0, height).long()
@@ -140,11 +142,11 @@ def _bands(
 def _candidates(
     ids: Tensor, starts: Tensor, stops: Tensor, first_row: int, splats: list[Tensor], width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """Pairs (Gaussian, pixel of the band) in the order of ``ids``: row by row the pixels inside the ellipse alpha >= 1/255."""
+    """Pairs (Gaussian, pixel of the band) in the order of ``ids``: row by row the pixels with alpha >= 1/255."""
     span, local_row = _enumerate(starts, stops)
     ids = ids[span]
-    # Where sigma <= limit along a row is the interval between the roots of a quadratic in dx. It is taken in float64 and
-    # widened a little; what is too much is dropped by the exact test afterwards.
+    # Where sigma <= limit along a row is the interval between the roots of a quadratic in dx. It is taken in float64
+    # and widened a little; what is too much is dropped by the exact test afterwards.
     mean_x, mean_y, xx, xy, yy, opacity = (values.index_select(0, ids).double() for values in splats)
     dy = (local_row + first_row) % height + 0.5 - mean_y
     limit = torch.log(opacity / MIN_ALPHA) * (1 + 1e-6) + 1e-6

@@ -1,38 +1,47 @@
 """The procedural human head: a swept grid of rays onto the implicit surface, one rectangular UV chart.
 
-The chart's columns are azimuths (u = 0.5 in front, the seam u = 0 = 1 down the back), its rows are loops that start at a
-slit along the midline from the crown to the back of the head (v = 0; u and 1 - u meet there) and sink over face, neck
-and shoulders (v = 1). A slit instead of a pole gives every texel of the scalp about the same size.
+The chart's columns are azimuths (u = 0.5 in front, the seam u = 0 = 1 down the back), its rows are loops that start at
+a slit along the midline from the crown to the back of the head (v = 0; u and 1 - u meet there) and sink over face,
+neck and shoulders (v = 1). A slit instead of a pole gives every texel of the scalp about the same size.
 """
 
 import numpy as np
 
-from gghead.template.head_shape import MOUTH_HALF_WIDTH, eye_lines, mouth_line, smoothstep, surface
+from gghead.template import head_rig
+from gghead.template.head_shape import (
+    MOUTH_HALF_WIDTH,
+    ear_offset,
+    ear_plane,
+    eye_lines,
+    mouth_line,
+    smoothstep,
+    surface,
+)
 from gghead.template.mesh import Template
 from gghead.template.primitives import grid_faces, grid_uvs
 
 COLUMNS, ROWS = 80, 68
 
-# v, elevation of the ray in front, elevation of the ray behind (degrees; the loop is the cone between), height and depth
-# of the rays' common origin on the spine.
+# v, elevation of the ray in front, elevation of the ray behind (degrees; the loop is the cone between), height and
+# depth of the rays' common origin on the spine.
 LOOPS = np.array(
     [
         (0.000, 125.0, 55.0, 0.120, -0.020),
-        (0.140, 35.0, -30.0, 0.120, -0.020),
-        (0.250, 14.0, -36.0, 0.110, -0.020),
-        (0.420, -3.5, -37.0, 0.095, -0.020),
-        (0.560, -16.5, -34.0, 0.075, -0.024),
-        (0.700, -24.0, -29.0, 0.020, -0.030),
-        (0.810, -30.0, -25.0, -0.050, -0.034),
-        (0.850, -40.0, -22.0, -0.080, -0.038),
-        (0.885, -45.0, -18.0, -0.140, -0.055),
-        (0.940, -36.0, -8.0, -0.280, -0.085),
+        (0.120, 35.0, -30.0, 0.120, -0.020),
+        (0.230, 14.0, -36.0, 0.110, -0.020),
+        (0.380, -3.5, -37.0, 0.095, -0.020),
+        (0.520, -16.5, -34.0, 0.075, -0.024),
+        (0.660, -24.0, -29.0, 0.020, -0.030),
+        (0.790, -30.0, -25.0, -0.050, -0.034),
+        (0.835, -40.0, -22.0, -0.080, -0.038),
+        (0.875, -45.0, -18.0, -0.140, -0.055),
+        (0.935, -36.0, -8.0, -0.280, -0.085),
         (1.000, -8.0, 16.0, -0.440, -0.110),
     ]
 )
 # Rows that follow the lids and the lips: v of the row, and the room in v over which their bending fades.
-UPPER_LID, LOWER_LID, UPPER_LIP, LOWER_LIP = 26 / ROWS, 31 / ROWS, 46 / ROWS, 49 / ROWS
-INSIDE_OUT = 0.83  # loops beyond this v are traced from the spine outwards: the shoulders hide the neck from outside
+UPPER_LID, LOWER_LID, UPPER_LIP, LOWER_LIP = 23 / ROWS, 28 / ROWS, 43 / ROWS, 46 / ROWS
+INSIDE_OUT = 0.82  # loops beyond this v are traced from the spine outwards: the shoulders hide the neck from outside
 SLIT = 0.5  # half length of the slit, radians seen from the rays' origin
 
 
@@ -47,12 +56,16 @@ def head() -> Template:
     mirror = np.zeros(count, dtype=np.int64)
     mirror[index.ravel()] = index[:, ::-1].ravel()
     uv_faces = grid_faces(COLUMNS, ROWS)
+    faces = index.ravel()[uv_faces]
     return Template(
         name="head",
         vertices=vertices,
-        faces=index.ravel()[uv_faces],
+        faces=faces,
         uvs=grid_uvs(COLUMNS, ROWS),
         uv_faces=uv_faces,
+        regions={name: np.round(weight, 6) for name, weight in head_rig.regions(vertices).items()},
+        blendshapes=head_rig.blendshapes(vertices, mirror),
+        landmarks=head_rig.landmarks(vertices),
         mirror_index=mirror,
     )
 
@@ -71,7 +84,7 @@ def _shared_indices() -> tuple[np.ndarray, int]:  # [ROWS + 1, COLUMNS + 1], num
 def _azimuths() -> np.ndarray:  # [COLUMNS // 2 + 1] radians from 0 (front) to pi (back)
     """Columns are dense over the face, denser than average at the ears."""
     angle = np.linspace(0.0, np.pi, 721)
-    density = 0.6 + 2.4 / (1.0 + np.exp((angle - 0.66) / 0.11)) + 0.9 * np.exp(-0.5 * ((angle - 1.66) / 0.22) ** 2)
+    density = 0.6 + 2.4 / (1.0 + np.exp((angle - 0.66) / 0.11)) + 1.3 * np.exp(-0.5 * ((angle - 1.70) / 0.20) ** 2)
     share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return np.interp(np.linspace(0.0, share[-1], COLUMNS // 2 + 1), share, angle)
 
@@ -83,7 +96,7 @@ def _rays(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     polar = np.pi / 2 - cone
     azimuth = _azimuths()[None]
     # Loops near the slit are ellipses around it that become circles at a right angle from the axis.
-    fade = np.clip(1 - polar / (np.pi / 2), 0, 1) ** 2
+    fade = smoothstep(polar, np.pi / 2, 0.0)
     a, b = polar * np.sin(azimuth), np.sqrt(polar**2 + SLIT**2 * fade) * np.cos(azimuth)
     distance = np.hypot(a, b)
     turn = np.arctan2(a, b)
@@ -119,29 +132,31 @@ def _monotone(x: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarra
 
 def _half_vertices() -> np.ndarray:
     """Surface points of the right half of the chart, [ROWS + 1, COLUMNS // 2 + 1, 3]."""
-    return np.round(_relaxed(_trace(_bent_rows())), 6)
+    return np.round(_with_relief(_trace(_bent_rows())), 6)
 
 
 def _bent_rows() -> np.ndarray:  # [ROWS + 1, COLUMNS // 2 + 1]
     """Loop positions v' of every grid point: straight rows, but some bent along the lid edges and the lips."""
     columns = COLUMNS // 2 + 1
     nominal = np.array([UPPER_LID, LOWER_LID, UPPER_LIP, LOWER_LIP])[:, None]
-    low, high = np.repeat(nominal - 0.1, columns, 1), np.repeat(nominal + 0.1, columns, 1)
-    for _ in range(16):  # bisection for the loop position at which each column meets each line
-        middle = (low + high) / 2
-        points = _trace(middle)
+    low, width, parts = np.repeat(nominal - 0.1, columns, 1), 0.2, 9
+    for _ in range(4):  # section search for the loop position at which each column meets each line
+        samples = low + width * (np.arange(parts + 1) / parts)[:, None, None]  # [parts + 1, 4, columns]
+        points = _trace(samples.reshape(-1, columns)).reshape(parts + 1, 4, columns, 3)
         lines, share = _row_lines(points[..., 0])
-        above = points[..., 1] > lines
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    bent = nominal + share * (middle - nominal)
-    fixed = [np.full((1, columns), v) for v in (0.0, 0.25, 0.575, 0.82, 1.0)]
+        below = points[..., 1] <= lines
+        below[-1] = True
+        low = low + width * np.maximum(below.argmax(0) - 1, 0) / parts
+        width /= parts
+    bent = nominal + share[0] * (low + width / 2 - nominal)
+    fixed = [np.full((1, columns), v) for v in (0.0, 0.22, 0.52, 0.80, 1.0)]
     values = np.concatenate([*fixed[:2], bent[:2], fixed[2], bent[2:], *fixed[3:]])
     knots = np.concatenate([*fixed[:2], nominal[:2] + 0 * bent[:2], fixed[2], nominal[2:] + 0 * bent[2:], *fixed[3:]])
     rows = np.linspace(0.0, 1.0, ROWS + 1)
     return np.stack([_monotone(rows, knots[:, c], values[:, c]) for c in range(columns)], axis=1)
 
 
-def _row_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [4, columns] -> heights, shares, both [4, columns]
+def _row_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [S, 4, columns] -> heights, shares of that shape
     """Heights that the four bent rows aim at where their points have the given x, and how much they bend there."""
     s, lower, upper = eye_lines(x)
     lips = mouth_line(x)
@@ -151,8 +166,8 @@ def _row_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [4, columns] 
     gap = 0.0006 + 0.0018 * np.sqrt(np.clip(1.2 - along, 0.0, 1.0))
     in_eye = 1.0 - smoothstep(np.abs(s), 1.0, 2.1)
     in_mouth = 1.0 - smoothstep(along, 1.1, 2.0)
-    lines = np.stack([(upper + slack)[0], (lower - slack)[1], (lips + gap)[2], (lips - gap)[3]])
-    return lines, np.stack([in_eye[0], in_eye[1], in_mouth[2], in_mouth[3]])
+    lines = [(upper + slack)[:, 0], (lower - slack)[:, 1], (lips + gap)[:, 2], (lips - gap)[:, 3]]
+    return np.stack(lines, 1), np.stack([in_eye[:, 0], in_eye[:, 1], in_mouth[:, 2], in_mouth[:, 3]], 1)
 
 
 def _trace(rows: np.ndarray) -> np.ndarray:  # [R, COLUMNS // 2 + 1] -> [R, COLUMNS // 2 + 1, 3]
@@ -161,7 +176,7 @@ def _trace(rows: np.ndarray) -> np.ndarray:  # [R, COLUMNS // 2 + 1] -> [R, COLU
     outwards = rows.ravel() > INSIDE_OUT
     radius = np.where(outwards, 0.03, 0.6)
     active = np.arange(len(origins))
-    for _ in range(120):
+    for _ in range(40):
         distance = surface(origins[active] + radius[active, None] * directions[active])
         radius[active] -= np.where(outwards[active], 0.8, 0.6) * distance
         active = active[np.abs(distance) > 1e-6]
@@ -170,15 +185,23 @@ def _trace(rows: np.ndarray) -> np.ndarray:  # [R, COLUMNS // 2 + 1] -> [R, COLU
     return (origins + radius[:, None] * directions).reshape(*rows.shape, 3)
 
 
-def _relaxed(points: np.ndarray) -> np.ndarray:
-    """Even out the grid where the surface is steep along the rays: ears and sides of the nose."""
-    x, y, z = np.moveaxis(points, -1, 0)
-    ear = np.exp(-(((x - 0.23) / 0.05) ** 2) - ((y - 0.04) / 0.09) ** 2 - ((z + 0.03) / 0.07) ** 2)
-    wing = np.exp(-(((x - 0.042) / 0.012) ** 2) - ((y + 0.015) / 0.028) ** 2 - ((z - 0.24) / 0.03) ** 2)
-    weight = np.clip(1.6 * ear + 0.7 * wing, 0.0, 0.85)[..., None]
+def _relaxed(points: np.ndarray, weight: np.ndarray, rounds: int) -> np.ndarray:
+    """Move grid points towards the mean of their four neighbours, by `weight` [ROWS + 1, COLUMNS // 2 + 1]."""
+    weight = weight[..., None].copy()
     weight[:, [0, -1]] = weight[[0, -1]] = 0.0
-    for _ in range(3):
+    for _ in range(rounds):
         mean = points.copy()
         mean[1:-1, 1:-1] = (points[2:, 1:-1] + points[:-2, 1:-1] + points[1:-1, 2:] + points[1:-1, :-2]) / 4
         points = points + weight * (mean - points)
     return points
+
+
+def _with_relief(points: np.ndarray) -> np.ndarray:
+    """Draw out the ears, and even out the grid where the surface is steep: beside the nose and behind the ears."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    wing = np.exp(-(((x - 0.042) / 0.012) ** 2) - ((y + 0.015) / 0.028) ** 2 - ((z - 0.24) / 0.03) ** 2)
+    points = _relaxed(points, 0.7 * wing, 3)
+    flat = points.reshape(-1, 3)
+    _, back, radius = ear_plane(flat)
+    shell = np.exp(-(((radius - 1.0) / 0.22) ** 2)) * smoothstep(back, -0.1, 0.4) * smoothstep(flat[:, 0], 0.12, 0.15)
+    return _relaxed((flat + ear_offset(flat)).reshape(points.shape), 0.8 * shell.reshape(x.shape), 4)

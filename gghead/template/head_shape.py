@@ -17,9 +17,9 @@ MOUTH_HEIGHT, MOUTH_HALF_WIDTH = -0.0950, 0.0710
 def ellipsoid(p: np.ndarray, centre, radii) -> np.ndarray:  # [N, 3] -> [N]
     """Approximate signed distance to an ellipsoid (first order exact at its surface)."""
     q = (p - np.asarray(centre)) / np.asarray(radii)
-    k0 = np.sqrt((q * q).sum(1))
+    k0 = np.sqrt(np.einsum("ij,ij->i", q, q))
     q /= np.asarray(radii)
-    k1 = np.sqrt((q * q).sum(1))
+    k1 = np.sqrt(np.einsum("ij,ij->i", q, q))
     return k0 * (k0 - 1.0) / np.maximum(k1, 1e-9)
 
 
@@ -41,7 +41,7 @@ def smooth_min(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
 def bump(p: np.ndarray, centre, sigma) -> np.ndarray:  # [N]
     """Gaussian bump of height one with standard deviations `sigma` per axis."""
     q = (p - np.asarray(centre)) / np.asarray(sigma)
-    return np.exp(-0.5 * (q * q).sum(1))
+    return np.exp(-0.5 * np.einsum("ij,ij->i", q, q))
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -68,30 +68,31 @@ def eye_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [N
 def mouth_line(x: np.ndarray) -> np.ndarray:  # [N] of |x| -> [N]
     """Height of the line between the lips."""
     s = np.minimum(x / MOUTH_HALF_WIDTH, 1.3)
-    return MOUTH_HEIGHT - 0.0020 * np.exp(-((s / 0.16) ** 2)) + 0.0020 * np.exp(-(((s - 0.42) / 0.25) ** 2)) - 0.001 * s
+    return MOUTH_HEIGHT - 0.0025 * np.exp(-((s / 0.20) ** 2)) - 0.0015 * s**4
 
 
 def surface(points: np.ndarray) -> np.ndarray:  # [N, 3] -> [N], negative inside
     """Approximate signed distance to the neutral head."""
     p = np.concatenate([np.abs(points[:, :1]), points[:, 1:]], axis=1)
     d = _skull(p)
-    d = smooth_min(d, _neck(p), 0.045)
+    d = smooth_min(d, _neck(p), 0.045 + 0.085 * smoothstep(p[:, 2], 0.0, -0.12))
     d = _sculpt(p, d)
     d = smooth_min(d, _nose(p), 0.030)
     d = _mouth(p, d)
-    d = _eye(p, d)
-    return smooth_min(d, _ear(p), 0.010)
+    return _eye(p, d)
 
 
 def _skull(p: np.ndarray) -> np.ndarray:
+    # Wide pairs meet on the midline: |x| rounded off there keeps them from leaving a crease.
+    soft = np.concatenate([np.sqrt(p[:, :1] ** 2 + 0.04**2), p[:, 1:]], axis=1)
     d = ellipsoid(p, (0.0, 0.168, -0.022), (0.206, 0.228, 0.256))  # braincase
-    d = smooth_min(d, ellipsoid(p, (0.0, 0.205, 0.088), (0.168, 0.150, 0.155)), 0.06)  # forehead
-    d = smooth_min(d, ellipsoid(p, (0.0, 0.000, 0.062), (0.180, 0.190, 0.160)), 0.07)  # midface
-    d = smooth_min(d, ellipsoid(p, (0.0, -0.105, 0.078), (0.138, 0.103, 0.138)), 0.05)  # jaw
-    d = smooth_min(d, ellipsoid(p, (0.062, -0.120, 0.060), (0.074, 0.070, 0.090)), 0.05)  # angle of the jaw
-    d = smooth_min(d, ellipsoid(p, (0.0, -0.174, 0.178), (0.062, 0.038, 0.050)), 0.05)  # chin
-    d = smooth_min(d, ellipsoid(p, (0.118, 0.020, 0.115), (0.060, 0.046, 0.066)), 0.05)  # cheekbone
-    return smooth_min(d, ellipsoid(p, (0.0, -0.090, 0.160), (0.078, 0.072, 0.078)), 0.05)  # teeth and lips' base
+    d = smooth_min(d, ellipsoid(p, (0.0, 0.200, 0.088), (0.172, 0.155, 0.155)), 0.06)  # forehead
+    d = smooth_min(d, ellipsoid(p, (0.0, 0.020, 0.062), (0.182, 0.205, 0.160)), 0.07)  # midface
+    d = smooth_min(d, ellipsoid(p, (0.0, -0.100, 0.076), (0.140, 0.108, 0.136)), 0.06)  # jaw
+    d = smooth_min(d, ellipsoid(soft, (0.090, -0.110, 0.050), (0.052, 0.062, 0.080)), 0.06)  # angle of the jaw
+    d = smooth_min(d, ellipsoid(p, (0.0, -0.172, 0.176), (0.060, 0.040, 0.050)), 0.05)  # chin
+    d = smooth_min(d, ellipsoid(soft, (0.108, 0.022, 0.120), (0.058, 0.046, 0.066)), 0.06)  # cheekbone
+    return smooth_min(d, ellipsoid(p, (0.0, -0.090, 0.160), (0.078, 0.072, 0.078)), 0.06)  # teeth and lips' base
 
 
 def _neck(p: np.ndarray) -> np.ndarray:
@@ -105,10 +106,10 @@ def _sculpt(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Broad relief: brows, eye sockets, temples, cheeks, folds, chin."""
     d = d - 0.010 * bump(p, (0.075, 0.137, 0.225), (0.050, 0.016, 0.045))  # brow ridge
     d = d - 0.006 * bump(p, (0.0, 0.125, 0.250), (0.030, 0.022, 0.040))  # glabella
-    d = d + 0.023 * bump(p, (0.078, 0.088, 0.215), (0.034, 0.022, 0.045))  # eye socket
-    d = d + 0.012 * bump(p, (0.040, 0.078, 0.225), (0.012, 0.020, 0.040))  # inner corner beside the bridge
-    d = d + 0.010 * bump(p, (0.195, 0.150, 0.110), (0.045, 0.050, 0.050))  # temple
-    d = d + 0.007 * bump(p, (0.125, -0.075, 0.165), (0.035, 0.040, 0.050))  # hollow of the cheek
+    d = d + 0.020 * bump(p, (0.080, 0.088, 0.215), (0.034, 0.022, 0.045))  # eye socket
+    d = d + 0.008 * bump(p, (0.040, 0.078, 0.225), (0.012, 0.020, 0.040))  # inner corner beside the bridge
+    d = d + 0.006 * bump(p, (0.195, 0.150, 0.110), (0.045, 0.050, 0.050))  # temple
+    d = d + 0.003 * bump(p, (0.125, -0.075, 0.165), (0.035, 0.040, 0.050))  # hollow of the cheek
     d = d - 0.006 * bump(p, (0.082, 0.010, 0.225), (0.030, 0.024, 0.040))  # apple of the cheek
     d = d + 0.004 * bump(p, (0.068, -0.055, 0.230), (0.012, 0.026, 0.040))  # fold from nose to mouth
     d = d + 0.008 * bump(p, (0.0, -0.143, 0.245), (0.040, 0.011, 0.040))  # under the lower lip
@@ -117,14 +118,13 @@ def _sculpt(p: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 
 def _nose(p: np.ndarray) -> np.ndarray:
-    bridge = capsule(p, (0.0, 0.092, 0.222), (0.0, 0.012, 0.270), 0.017, 0.022)
-    tip = ellipsoid(p, (0.0, -0.003, 0.275), (0.028, 0.024, 0.031))
-    nose = smooth_min(bridge, tip, 0.030)
-    wings = ellipsoid(p, (0.029, -0.017, 0.247), (0.019, 0.019, 0.025))
-    nose = smooth_min(nose, wings, 0.020)
-    nose = smooth_min(nose, ellipsoid(p, (0.0, -0.018, 0.255), (0.012, 0.020, 0.030)), 0.016)  # between the nostrils
-    nose = nose + 0.012 * bump(p, (0.018, -0.040, 0.262), (0.0075, 0.008, 0.014))  # nostril
-    return nose + 0.003 * bump(p, (0.034, 0.006, 0.262), (0.008, 0.012, 0.020))  # groove above the wing
+    bridge = capsule(p, (0.0, 0.095, 0.224), (0.0, 0.012, 0.272), 0.016, 0.020)
+    flank = capsule(p, (0.0, 0.060, 0.196), (0.0, -0.004, 0.228), 0.022, 0.043)
+    nose = smooth_min(bridge, flank, 0.025)
+    nose = smooth_min(nose, ellipsoid(p, (0.0, -0.003, 0.276), (0.027, 0.023, 0.030)), 0.025)  # tip
+    nose = smooth_min(nose, ellipsoid(p, (0.031, -0.018, 0.247), (0.018, 0.019, 0.026)), 0.022)  # wing
+    nose = smooth_min(nose, ellipsoid(p, (0.0, -0.020, 0.256), (0.012, 0.020, 0.030)), 0.016)  # between the nostrils
+    return nose + 0.010 * bump(p, (0.019, -0.040, 0.262), (0.009, 0.008, 0.015))  # nostril
 
 
 def _mouth(p: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -149,9 +149,9 @@ def _eye(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     distance = np.sqrt((away * away).sum(1))
     s, lower, upper = eye_lines(p[:, 0])
     # Signed height above the lower or below the upper lid edge: positive in the opening.
-    inside = np.minimum(p[:, 1] - lower, upper - p[:, 1])
+    inside = np.minimum(p[:, 1] - lower, upper - p[:, 1]) - 0.1 * np.maximum(np.abs(s) - 0.97, 0.0)
     opening = smoothstep(inside, -0.0014, 0.0010) * smoothstep(away[:, 2], 0.0, 0.008)
-    crease = 0.0030 * np.exp(-0.5 * ((p[:, 1] - upper - 0.0120) / 0.0032) ** 2) * np.maximum(1 - (s * s) * 0.8, 0)
+    crease = 0.0030 * np.exp(-0.5 * ((p[:, 1] - upper - 0.0120) / 0.0032) ** 2) * np.maximum(1 - 0.8 * s * s, 0.0) ** 2
     lids = distance - EYEBALL_RADIUS - LID_THICKNESS + crease
     ball = distance - EYEBALL_RADIUS
     covered = smooth_min(d, lids, 0.016)
@@ -160,17 +160,33 @@ def _eye(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     return np.where(opening > 0, covered + opening * (bare - covered), covered)
 
 
-def _ear(p: np.ndarray) -> np.ndarray:
-    """A thin tilted disc that stands off the head, with a hollow in its outer face."""
-    out, back = np.array([0.80, -0.10, 0.60]), np.array([0.585, 0.0, -0.81])
-    out /= np.linalg.norm(out)
-    up = np.cross(out, back)
-    up /= np.linalg.norm(up)
-    back = np.cross(up, out)
-    q = (p - np.array([0.2130, 0.0420, -0.0180])) @ np.stack([out, up, back], axis=1)
-    height = q[:, 1] / 0.086
-    breadth = 0.047 * (1.0 + 0.24 * np.clip(height, -1, 1))
-    q = np.stack([q[:, 0], q[:, 1], (q[:, 2] - 0.004 * height) * (0.047 / breadth)], axis=1)
-    disc = ellipsoid(q, (0.0, 0.0, 0.0), (0.0150, 0.086, 0.047))
-    disc = disc + 0.016 * bump(q, (0.012, -0.008, -0.006), (0.020, 0.030, 0.016))  # concha
-    return disc + 0.006 * bump(q, (0.012, 0.045, 0.006), (0.020, 0.016, 0.016))  # hollow under the helix
+EAR_CENTRE = np.array([0.2050, 0.0420, -0.0120])
+EAR_HALF_HEIGHT, EAR_HALF_BREADTH = 0.088, 0.048
+
+
+def ear_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates of points [N, 3] (x >= 0) in the ear's oval: upwards, backwards (both 1 at its rim), and radius."""
+    lean = 0.16  # radians that the ear's axis leans backwards
+    y, z = points[:, 1] - EAR_CENTRE[1], points[:, 2] - EAR_CENTRE[2]
+    up = (y * np.cos(lean) - z * np.sin(lean)) / EAR_HALF_HEIGHT
+    back = (-z * np.cos(lean) - y * np.sin(lean)) / EAR_HALF_BREADTH
+    back = back / (1.0 + 0.28 * np.clip(up, -1.0, 1.0))  # narrow at the lobe
+    return up, back, np.hypot(up, back)
+
+
+def ear_offset(points: np.ndarray) -> np.ndarray:  # [N, 3] -> [N, 3]
+    """How far the bare side of the head is drawn out into an ear; for points with x >= 0.
+
+    A displacement rather than a part of the implicit function: an ear hides its own back from rays out of the head.
+    """
+    up, back, radius = ear_plane(points)
+    side = smoothstep(points[:, 0], 0.12, 0.15)
+    oval = smoothstep(radius, 1.06, 0.76) * side
+    height = 0.012 + 0.038 * smoothstep(back, -0.9, 0.75)  # the flange opens towards the back
+    height = height * (1.0 - 0.40 * smoothstep(up, 0.35, 1.0) - 0.15 * smoothstep(up, -0.4, -1.0))
+    rim = 0.008 * np.exp(-(((radius - 0.80) / 0.13) ** 2)) * smoothstep(back + 0.5 * up, -0.6, 0.1)
+    concha = 0.024 * np.exp(-(((up + 0.12) / 0.30) ** 2) - ((back - 0.02) / 0.34) ** 2)
+    scapha = 0.008 * np.exp(-(((up - 0.48) / 0.20) ** 2) - ((back - 0.10) / 0.40) ** 2)
+    tragus = 0.007 * np.exp(-(((up + 0.14) / 0.16) ** 2) - ((back + 0.62) / 0.20) ** 2)
+    direction = np.stack([0.86 + 0 * up, 0.02 * up, -0.24 * smoothstep(back, -0.4, 0.8)], axis=1)
+    return (oval * (height + rim - concha - scapha + tragus))[:, None] * direction

@@ -62,7 +62,7 @@ class Template:
 
     @functools.cached_property
     def vertex_normals(self) -> np.ndarray:  # [V, 3]
-        """Unit outward normals, averaged over the faces around a vertex with their area as weight."""
+        """Unit outward normals, averaged over the faces around a vertex with their angle as weight."""
         return vertex_normals(self.vertices, self.faces)
 
     def posed(self, coefficients: dict[str, float]) -> np.ndarray:  # [V, 3]
@@ -74,7 +74,8 @@ class Template:
         vertices = self.vertices.copy()
         for name, value in coefficients.items():
             if name not in self.blendshapes:
-                raise UserError(f"Template '{self.name}' has no blendshape '{name}'; it has {sorted(self.blendshapes)}.")
+                known = ", ".join(sorted(self.blendshapes)) or "none"
+                raise UserError(f"Template '{self.name}' has no blendshape '{name}'; it has: {known}.")
             vertices += float(value) * self.blendshapes[name]
         return vertices
 
@@ -86,12 +87,29 @@ class Template:
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit vertex normals [V, 3] of a mesh, area-weighted; (0, 0, 1) for a vertex without a proper face."""
-    corners = vertices[faces]
+    """Unit vertex normals [V, 3] of a mesh; (0, 0, 1) for a vertex without a proper face.
+
+    Face normals are weighted with the face's angle at the vertex (Thuermer and Wuethrich, 1998), so the result does not
+    depend on how the quads of a grid were split into triangles.
+    """
+    corners = vertices[faces].astype(np.float64)
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices, dtype=np.float64)
+    length = np.linalg.norm(face_normals, axis=1, keepdims=True)
+    face_normals = face_normals / np.maximum(length, 1e-30)
+    angles = corner_angles(corners)
+    normals = np.zeros((len(vertices), 3))
     for i in range(3):
         for axis in range(3):
-            normals[:, axis] += np.bincount(faces[:, i], weights=face_normals[:, axis], minlength=len(vertices))
+            weights = angles[:, i] * face_normals[:, axis]
+            normals[:, axis] += np.bincount(faces[:, i], weights=weights, minlength=len(vertices))
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 1e-20, normals / np.maximum(length, 1e-20), np.array([0.0, 0.0, 1.0]))
+    return np.where(length > 1e-12, normals / np.maximum(length, 1e-12), np.array([0.0, 0.0, 1.0]))
+
+
+def corner_angles(corners: np.ndarray) -> np.ndarray:  # [F, 3, D] -> [F, 3]
+    """Interior angle of every triangle at each of its corners, radians; 0 where an edge has no length."""
+    edges = np.roll(corners, -1, axis=1) - corners
+    edges = edges / np.maximum(np.linalg.norm(edges, axis=2, keepdims=True), 1e-30)
+    cosine = -(edges * np.roll(edges, 1, axis=1)).sum(2)
+    proper = (np.abs(edges).sum(2) > 0) & (np.abs(np.roll(edges, 1, axis=1)).sum(2) > 0)
+    return np.where(proper, np.arccos(np.clip(cosine, -1.0, 1.0)), 0.0)

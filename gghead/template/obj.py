@@ -21,7 +21,8 @@ def load_obj(path: str | Path) -> Template:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise UserError(f"Template '{path}' cannot be read ({error.strerror}); give the path of an OBJ file.") from error
+        reason = error.strerror or "unreadable"
+        raise UserError(f"Template '{path}' cannot be read ({reason}); give the path of an OBJ file.") from error
     vertices, uvs, faces, uv_faces = [], [], [], []
     for number, line in enumerate(lines, 1):
         words = line.split("#", 1)[0].split()

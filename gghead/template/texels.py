@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.template.mesh import Template
+from gghead.template.mesh import Template, corner_angles
 from gghead.template.rasterize import rasterize_triangles
 from torch_utils.errors import UserError
 
@@ -158,21 +158,21 @@ def _region_labels(template: Template, spread) -> np.ndarray:  # [R, R] int64
 
 
 def _uv_derivatives(template: Template) -> tuple[np.ndarray, np.ndarray]:  # [T, 3], [T, 3]
-    """dP/du and dP/dv at every UV vertex: face derivatives averaged with the UV area as weight."""
+    """dP/du and dP/dv at every UV vertex: the faces' derivatives averaged with their UV angle as weight."""
     uv, points = template.uvs[template.uv_faces], template.vertices[template.faces]
     (du1, dv1), (du2, dv2) = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
     e1, e2 = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
     area = du1 * dv2 - du2 * dv1
-    sign = np.sign(area)[:, None]  # weight |area| times the derivative's division by area
+    divisor = np.where(np.abs(area) > 1e-15, area, np.inf)[:, None]
     derivatives = (
-        sign * (dv2[:, None] * e1 - dv1[:, None] * e2),
-        sign * (du1[:, None] * e2 - du2[:, None] * e1),
+        (dv2[:, None] * e1 - dv1[:, None] * e2) / divisor,
+        (du1[:, None] * e2 - du2[:, None] * e1) / divisor,
     )
-    count = len(template.uvs)
-    corners = template.uv_faces.ravel()
-    total = np.maximum(np.bincount(corners, weights=np.repeat(np.abs(area), 3), minlength=count), 1e-30)[:, None]
+    count, corner = len(template.uvs), template.uv_faces.ravel()
+    weight = (corner_angles(uv) * (np.abs(area) > 1e-15)[:, None]).ravel()
+    total = np.maximum(np.bincount(corner, weights=weight, minlength=count), 1e-30)[:, None]
     sums = [
-        np.stack([np.bincount(corners, np.repeat(d[:, axis], 3), minlength=count) for axis in range(3)], 1)
+        np.stack([np.bincount(corner, weight * np.repeat(d[:, axis], 3), minlength=count) for axis in range(3)], 1)
         for d in derivatives
     ]
     return sums[0] / total, sums[1] / total

@@ -11,7 +11,8 @@ from torch import Tensor
 
 def dense_rasterization(
     means, quats, scales, opacities, colors, viewmats, Ks, width, height, *,
-    near_plane=0.01, far_plane=1e10, eps2d=0.3, sh_degree=None, backgrounds=None, render_mode="RGB", rasterize_mode="classic",
+    near_plane=0.01, far_plane=1e10, eps2d=0.3, sh_degree=None, backgrounds=None,
+    render_mode="RGB", rasterize_mode="classic",
 ):  # fmt: skip
     """As ``gghead.rendering.rasterization``; returns colours and alphas in float64."""
     batch, n, c = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
@@ -57,7 +58,7 @@ def real_harmonic(band: int, order: int, rays: Tensor) -> Tensor:
     """Real spherical harmonic with the Condon-Shortley phase, from the derivatives of the Legendre polynomial."""
     m = abs(order)
     x, y, z = rays.unbind(-1)
-    # Legendre polynomial by Rodrigues' formula: d^band/dz^band (z^2 - 1)^band / (2^band band!), differentiated m more times.
+    # Rodrigues' formula: d^band/dz^band (z^2 - 1)^band / (2^band band!), differentiated m more times.
     polynomial = {2 * k: math.comb(band, k) * (-1.0) ** (band - k) for k in range(band + 1)}
     for _ in range(band + m):
         polynomial = {power - 1: power * factor for power, factor in polynomial.items() if power > 0}
@@ -105,7 +106,9 @@ def _one_picture(
         slope_x = torch.clamp(x / z, -(cx + 0.15 * width) / fx, (width - cx + 0.15 * width) / fx)
         slope_y = torch.clamp(y / z, -(cy + 0.15 * height) / fy, (height - cy + 0.15 * height) / fy)
         zero = torch.zeros_like(z)
-        jacobian = torch.stack([torch.stack([fx / z, zero, -fx * slope_x / z]), torch.stack([zero, fy / z, -fy * slope_y / z])])
+        jacobian = torch.stack(
+            [torch.stack([fx / z, zero, -fx * slope_x / z]), torch.stack([zero, fy / z, -fy * slope_y / z])]
+        )
         factor = jacobian @ world_to_camera @ _rotation(quats[g]) @ torch.diag(scales[g])
         sharp = factor @ factor.T
         blurred = sharp + eps2d * torch.eye(2, dtype=torch.float64)

@@ -1,7 +1,8 @@
 """Builds a C++ operator library on first use and keeps it for all later processes.
 
 A library is named after everything that decides its machine code: sources and headers, flags, torch, compiler and the
-processor's features. It is built in a folder of its own and moved into place when finished, under a lock between processes.
+processor's features. It is built in a folder of its own and moved into place when finished, under a lock between
+processes.
 """
 
 import contextlib

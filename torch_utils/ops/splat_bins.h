@@ -44,7 +44,7 @@ struct Job {
 
 constexpr uint32_t kShared = 0x80000000u;
 
-// Upper bound of log2(255 o) within 0.03, cheap and without branches; <= 0 means that no pixel can reach 1/255.
+// Upper bound of log2(255 o) within 0.03, cheap and without branches.
 inline float reach(float opacity) {
   const float x = 255.f * opacity;
   int32_t bits;
@@ -53,35 +53,60 @@ inline float reach(float opacity) {
   return float((bits >> 23) - 127) + f + 0.3398f * f * (1.f - f) + 0.018f;
 }
 
-// The ellipse A dx^2 + B dx dy + C dy^2 <= t (in units of log2) around a mean, with the few hundredths of slack that make
-// culling safe against rounding. A form that is not clearly positive definite counts as unbounded.
-struct Ellipse {
-  float x, y, A, B, C, t, k, half_width, half_height;
+// sigma in units of log2 around a mean, A (dx + h dy)^2 + q dy^2: this form cannot become negative, and for needles it keeps
+// the digits that a dx^2 + 2 b dx dy + c dy^2 loses. The determinant is taken in double, where it is exact enough.
+struct Form {
+  float A, h, q;
+  bool definite;
 };
 
-inline Ellipse ellipse(float x, float y, float a, float b, float c, float opacity) {
-  Ellipse e;
-  e.x = x;
-  e.y = y;
-  e.A = 0.5f * kLog2e * a;
-  e.B = kLog2e * b;
-  e.C = 0.5f * kLog2e * c;
-  e.t = reach(opacity);
-  e.k = 4.f * e.A * e.C - e.B * e.B;
-  const bool bounded = e.A > 0.f && e.C > 0.f && e.k > 4e-6f * e.A * e.C;
-  const float scale = 4.f * e.t / (bounded ? e.k : 1.f);
-  e.half_width = bounded ? std::sqrt(std::max(scale * e.C, 0.f)) + 0.01f : 1e9f;
-  e.half_height = bounded ? std::sqrt(std::max(scale * e.A, 0.f)) + 0.01f : 1e9f;
-  return e;
+inline Form form(float a, float b, float c) {
+  const double determinant = double(a) * c - double(b) * b;
+  const bool definite = (a > 0.f) & (c > 0.f) & (determinant > 0.0);
+  const float divisor = definite ? a : 1.f;
+  return {0.5f * kLog2e * a, b / divisor, float(0.5 * double(kLog2e) * determinant) / divisor, definite};
 }
 
-inline int first_pixel(float edge, int size) {
-  return int(std::ceil(std::min(std::max(edge - 0.5f, 0.f), float(size))));
+// Sixteen footprints A (dx + h dy)^2 + q dy^2 <= t, with a hundredth of a pixel of slack that makes culling safe against
+// rounding. Plain loops over lanes, which compilers turn into vector code.
+struct Footprints {
+  float x[16], y[16], A[16], h[16], q[16], t[16];
+  float half_width[16], half_height[16];
+  float peak[16];  // dy of the rightmost point; that of the leftmost is -peak
+  bool valid[16];  // positive definite, and able to reach 1/255
+};
+
+inline void footprints(const Inputs& in, const int64_t* gaussians, Footprints& f) {
+  float a[16], b[16], c[16], o[16];
+  for (int l = 0; l < 16; ++l) {
+    const float *m = in.means + 2 * gaussians[l], *q = in.conics + 3 * gaussians[l];
+    f.x[l] = m[0];
+    f.y[l] = m[1];
+    a[l] = q[0];
+    b[l] = q[1];
+    c[l] = q[2];
+    o[l] = in.opacities[gaussians[l]];
+  }
+  for (int l = 0; l < 16; ++l) {
+    const Form e = form(a[l], b[l], c[l]);
+    const float t = reach(o[l]), positive = t > 0.f ? t : 0.f;
+    f.A[l] = e.A;
+    f.h[l] = e.h;
+    f.q[l] = e.q;
+    f.t[l] = positive;
+    f.valid[l] = e.definite & (o[l] >= kMinAlpha);
+    const float width = std::sqrt(positive * c[l] / (a[l] * e.q));
+    f.half_width[l] = width + 0.01f;
+    f.half_height[l] = std::sqrt(positive / e.q) + 0.01f;
+    f.peak[l] = -b[l] / c[l] * width;
+  }
 }
 
-inline int last_pixel(float edge, int size) {
-  return int(std::floor(std::min(std::max(edge - 0.5f, -1.f), float(size - 1))));
-}
+inline float clamp(float v, float low, float high) { return v < low ? low : (v > high ? high : v); }
+
+// First and last pixel whose centre lies beyond, or before, an edge; `size` and -1 where there is none.
+inline int first_pixel(float edge, int size) { return int(std::ceil(clamp(edge - 0.5f, 0.f, float(size)))); }
+inline int last_pixel(float edge, int size) { return int(std::floor(clamp(edge - 0.5f, -1.f, float(size - 1)))); }
 
 // Bits whose unsigned order is the order of the floats, with -0 equal to +0.
 inline uint32_t sortable(float depth) {
@@ -91,28 +116,32 @@ inline uint32_t sortable(float depth) {
   return bits ^ ((bits >> 31) ? 0xffffffffu : 0x80000000u);
 }
 
-// Range of bands under each Gaussian of [begin, end) (flat over images); first > last for the culled and the non-finite.
+// Range of bands under each Gaussian of [begin, end) (flat over images); first > last for the culled, the non-finite and those
+// whose conic is not positive definite.
 inline void find_bands(const Inputs& in, int64_t begin, int64_t end, uint32_t* key, uint16_t* first, uint16_t* last) {
-  for (int64_t g = begin; g < end; ++g) {
-    const float *m = in.means + 2 * g, *q = in.conics + 3 * g;
-    const float o = in.opacities[g], z = in.depths[g];
-    float zero = 0.f * (m[0] + m[1]) + 0.f * (q[0] + q[1] + q[2]) + 0.f * o + 0.f * z;
-    const Ellipse e = ellipse(m[0], m[1], q[0], q[1], q[2], o);
-    const int y0 = first_pixel(e.y - e.half_height, in.height), y1 = last_pixel(e.y + e.half_height, in.height);
-    const int x0 = first_pixel(e.x - e.half_width, in.width), x1 = last_pixel(e.x + e.half_width, in.width);
-    const bool seen = (zero == 0.f) & (in.radii[2 * g] > 0) & (in.radii[2 * g + 1] > 0) & (o >= kMinAlpha) &
-                      (x0 <= x1) & (y0 <= y1);
-    key[g] = sortable(z);
-    first[g] = seen ? uint16_t(y0 / kBandPixels) : uint16_t(1);
-    last[g] = seen ? uint16_t(y1 / kBandPixels) : uint16_t(0);
-  }
-  for (int64_t g = begin; g < end; ++g) {  // apart, to keep the loop above free of an inner one
-    const float* c = in.colors + g * in.channels;
-    float zero = 0.f;
-    for (int64_t k = 0; k < in.channels; ++k) zero += 0.f * c[k];
-    if (!(zero == 0.f)) {
-      first[g] = 1;
-      last[g] = 0;
+  Footprints f;
+  for (int64_t g = begin; g < end; g += 16) {
+    const int lanes = int(std::min<int64_t>(16, end - g));
+    int64_t index[16];
+    for (int l = 0; l < 16; ++l) index[l] = g + std::min(l, lanes - 1);
+    footprints(in, index, f);
+    int low[16], high[16];
+    for (int l = 0; l < 16; ++l) {
+      const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height), y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
+      const int x0 = first_pixel(f.x[l] - f.half_width[l], in.width), x1 = last_pixel(f.x[l] + f.half_width[l], in.width);
+      const bool seen = f.valid[l] & (x0 <= x1) & (y0 <= y1);
+      low[l] = seen ? y0 / kBandPixels : 1;
+      high[l] = seen ? y1 / kBandPixels : 0;
+    }
+    for (int l = 0; l < lanes; ++l) {
+      const int64_t i = g + l;
+      const float* c = in.colors + i * in.channels;
+      float zero = 0.f * (f.x[l] + f.y[l]) + 0.f * (f.A[l] + f.h[l] + f.q[l]) + 0.f * in.opacities[i] + 0.f * in.depths[i];
+      for (int64_t k = 0; k < in.channels; ++k) zero += 0.f * c[k];
+      const bool seen = (zero == 0.f) & (in.radii[2 * i] > 0) & (in.radii[2 * i + 1] > 0);
+      key[i] = sortable(in.depths[i]);
+      first[i] = uint16_t(seen ? low[l] : 1);
+      last[i] = uint16_t(seen ? high[l] : 0);
     }
   }
 }
@@ -165,35 +194,36 @@ inline void bin_band(const Inputs& in, int64_t image, int band, const uint32_t* 
 
   job.block_count.assign(size_t(rows) * in.block_columns, 0u);
   int64_t filled = 0, entries = 0;
+  Footprints f;
   for (int64_t begin = 0; begin < n; begin += 16) {
     const int lanes = int(std::min<int64_t>(16, n - begin));
-    Ellipse e[16];
-    int top[16], bottom[16];
-    for (int l = 0; l < lanes; ++l) {
-      const int64_t g = base + (job.ids[begin + l] & ~kShared);
-      const float *m = in.means + 2 * g, *q = in.conics + 3 * g;
-      e[l] = ellipse(m[0], m[1], q[0], q[1], q[2], in.opacities[g]);
-      top[l] = std::max(first_pixel(e[l].y - e[l].half_height, in.height) / kBlock - row0, 0);
-      bottom[l] = std::min(last_pixel(e[l].y + e[l].half_height, in.height) / kBlock - row0, rows - 1);
+    int64_t index[16];
+    for (int l = 0; l < 16; ++l) index[l] = base + (job.ids[begin + std::min(l, lanes - 1)] & ~kShared);
+    footprints(in, index, f);
+    int top[16], count[16], x0[kBandRows][16], x1[kBandRows][16], tallest = 0;
+    for (int l = 0; l < 16; ++l) {
+      const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height), y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
+      top[l] = std::max(y0 / kBlock - row0, 0);
+      count[l] = std::min(y1 / kBlock - row0, rows - 1) - top[l] + 1;
+      tallest = std::max(tallest, count[l]);
+    }
+    for (int k = 0; k < tallest; ++k) {
+      for (int l = 0; l < 16; ++l) {
+        const float low = float((row0 + top[l] + k) * kBlock) + 0.5f - f.y[l], high = low + float(kBlock - 1);
+        const float right = clamp(f.peak[l], low, high), left = clamp(-f.peak[l], low, high);
+        const float spare_right = f.t[l] - f.q[l] * right * right, spare_left = f.t[l] - f.q[l] * left * left;
+        const float reach_right = std::sqrt((spare_right > 0.f ? spare_right : 0.f) / f.A[l]) + 0.01f;
+        const float reach_left = std::sqrt((spare_left > 0.f ? spare_left : 0.f) / f.A[l]) + 0.01f;
+        x0[k][l] = first_pixel(f.x[l] - f.h[l] * left - reach_left, in.width);
+        x1[k][l] = last_pixel(f.x[l] - f.h[l] * right + reach_right, in.width);
+      }
     }
     if (job.segments.size() < size_t(filled) + 16 * kBandRows) job.segments.resize(2 * filled + 64 * kBandRows);
     for (int l = 0; l < lanes; ++l) {
-      const Ellipse& q = e[l];
-      const bool bounded = q.half_width < 1e8f;
-      const float slope = bounded ? q.B / (2.f * q.A) : 0.f;
-      const float inverse = bounded ? 1.f / (2.f * q.A) : 0.f;
-      // The rightmost point of the ellipse lies at dy = peak, the leftmost at -peak (there 2C dy + B dx = 0).
-      const float peak = bounded ? -q.B / (2.f * q.C) * q.half_width : 0.f;
-      for (int r = top[l]; r <= bottom[l]; ++r) {
-        const float low = float((row0 + r) * kBlock) + 0.5f - q.y, high = low + float(kBlock - 1);
-        const float right = std::min(std::max(peak, low), high), left = std::min(std::max(-peak, low), high);
-        const float reach_right = std::sqrt(std::max(4.f * q.A * q.t - q.k * right * right, 0.f)) * inverse;
-        const float reach_left = std::sqrt(std::max(4.f * q.A * q.t - q.k * left * left, 0.f)) * inverse;
-        const float slack = bounded ? 0.01f : 1e9f;
-        const int x0 = first_pixel(q.x - slope * left - reach_left - slack, in.width);
-        const int x1 = last_pixel(q.x - slope * right + reach_right + slack, in.width);
-        if (x1 < x0) continue;
-        const int length = x1 / kBlock - x0 / kBlock + 1, block = r * in.block_columns + x0 / kBlock;
+      for (int k = 0; k < count[l]; ++k) {
+        if (x1[k][l] < x0[k][l]) continue;
+        const int length = x1[k][l] / kBlock - x0[k][l] / kBlock + 1;
+        const int block = (top[l] + k) * in.block_columns + x0[k][l] / kBlock;
         job.segments[filled++] = {uint32_t(begin + l), uint16_t(block), uint16_t(length)};
         for (int b = 0; b < length; ++b) ++job.block_count[block + b];
         entries += length;

@@ -1,8 +1,9 @@
 // Compositing of projected Gaussians on CPUs, forward and analytic backward, float32.
 //
 // Rules (those of gsplat's classic rasteriser): pixel centres at +0.5; alpha = min(0.999, o exp(-sigma)); pairs with
-// sigma < 0 or alpha < 1/255 are skipped; order by depth, ties by index; a pixel is finished before the Gaussian that
-// would bring its transmittance T to 1e-4 or below. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are
+// alpha < 1/255 are skipped; order by depth, ties by index; a pixel is finished before the Gaussian that
+// would bring its transmittance T to 1e-4 or below. A Gaussian with a non-finite attribute or a conic that is not positive
+// definite (sigma < 0 somewhere) is left out. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are
 // cut has no influence on the result.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -25,7 +26,7 @@ using namespace simd16;
 
 constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
-constexpr int kHeader = 6;  // x, y, A, B, C (conic in units of log2), opacity; then the channels
+constexpr int kHeader = 6;  // x, y, A, h, q (see Form), opacity; then the channels
 
 int64_t round16(int64_t n) { return (n + 15) / 16 * 16; }
 int64_t record_stride(int64_t channels) { return round16(kHeader + channels); }
@@ -109,10 +110,11 @@ Pixels block_pixels(int x0, int y0) {
 // The one place where a pair is evaluated, so that forward and backward agree to the last bit.
 inline Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
   const F16 dx = set(r[0]) - p.x, dy = set(r[1]) - p.y;
-  const F16 s = fma(dx, fma(set(r[2]), dx, set(r[3]) * dy), set(r[4]) * dy * dy);
+  const F16 along = fma(set(r[3]), dy, dx);
+  const F16 s = fma(set(r[2]) * along, along, set(r[4]) * dy * dy);
   raw = set(r[5]) * exp2_negative(s);
   alpha = min(raw, set(kMaxAlpha));
-  return both(ge(s, set(0.f)), ge(alpha, set(kMinAlpha)));
+  return ge(alpha, set(kMinAlpha));
 }
 
 inline void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
@@ -286,11 +288,13 @@ void fill_plan(const Inputs& in, int64_t image, Job& job, const Piece& piece, in
     float* r = records + stride * i;
     r[0] = in.means[2 * g];
     r[1] = in.means[2 * g + 1];
-    r[2] = 0.5f * kLog2e * in.conics[3 * g];
-    r[3] = kLog2e * in.conics[3 * g + 1];
-    r[4] = 0.5f * kLog2e * in.conics[3 * g + 2];
+    const Form e = form(in.conics[3 * g], in.conics[3 * g + 1], in.conics[3 * g + 2]);
+    r[2] = e.A;
+    r[3] = e.h;
+    r[4] = e.q;
     r[5] = in.opacities[g];
     std::memcpy(r + kHeader, in.colors + g * in.channels, in.channels * sizeof(float));
+    std::fill(r + kHeader + in.channels, r + stride, 0.f);
   }
 }
 
@@ -395,9 +399,9 @@ struct Gradients {
 
 // Moments of v_sigma -> gradients of mean, conic and opacity; added to what is there.
 inline void add_gradient(const float* record, const float* row, int64_t channels, int64_t g, const Gradients& out) {
-  const float a = record[2] * (2.f / kLog2e), b = record[3] * (1.f / kLog2e), c = record[4] * (2.f / kLog2e);
-  out.means[2 * g] += a * row[2] + b * row[4];
-  out.means[2 * g + 1] += b * row[2] + c * row[4];
+  const float v_x = record[2] * (2.f / kLog2e) * (row[2] + record[3] * row[4]);
+  out.means[2 * g] += v_x;
+  out.means[2 * g + 1] += record[3] * v_x + record[4] * (2.f / kLog2e) * row[4];
   out.conics[3 * g] += 0.5f * row[6];
   out.conics[3 * g + 1] += row[8];
   out.conics[3 * g + 2] += 0.5f * row[10];
@@ -462,12 +466,15 @@ std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor&
   for_each_job(jobs, [&](int64_t j) { bin_band(in, j / f.bands, int(j % f.bands), key, first, last, space->jobs[j]); });
 
   std::vector<Piece> pieces(jobs);
-  int64_t words = round16(jobs * int64_t(sizeof(Piece) / 4));
+  std::vector<int64_t> used;  // where each section ends; up to the next sixteen words lies padding
+  int64_t words = 0;
   auto take = [&](int64_t n) {
     const int64_t at = words;
+    used.push_back(at + n);
     words += round16(n);
     return at;
   };
+  take(jobs * int64_t(sizeof(Piece) / 4));
   for (int64_t j = 0; j < jobs; ++j) {
     const Job& job = space->jobs[j];
     Piece& p = pieces[j];
@@ -484,6 +491,7 @@ std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor&
   Tensor plan = at::empty({words}, at::TensorOptions().dtype(at::kInt));
   int32_t* plan_data = plan.mutable_data_ptr<int32_t>();
   if (jobs) std::memcpy(plan_data, pieces.data(), jobs * sizeof(Piece));
+  for (int64_t end : used) std::fill(plan_data + end, plan_data + round16(end), 0);
 
   Tensor out = at::empty({I, height, width, D}, colors.options()), alphas = at::empty({I, height, width, 1}, colors.options());
   float *out_data = out.mutable_data_ptr<float>(), *alpha_data = alphas.mutable_data_ptr<float>();

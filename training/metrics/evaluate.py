@@ -10,6 +10,8 @@ import json
 import os
 import re
 import time
+import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.errors import UserError
+from torch_utils.files import write_atomically
 from training.console import format_time
 from training.metrics import swd
 from training.metrics.features import InceptionFeatures, RandomFeatures
@@ -75,7 +78,7 @@ class MetricSet:
         device: torch.device | str = "cpu",
         batch: int = 64,
     ) -> None:
-        """Raise ``UserError`` for unknown names, for ``fid`` without a network and for data sets too small to compare."""
+        """Raise ``UserError`` for unknown names, ``fid`` without a network and data sets too small to compare."""
         self.metrics = parse_metrics(names)
         if feature_net is None and any(metric.kind == "fid" for metric in self.metrics):
             raise UserError("A fid metric needs --feature-net=FILE (a TorchScript Inception); frd2k needs no download.")
@@ -115,7 +118,8 @@ class MetricSet:
         start = time.time()
         self.prepare()
         kinds = {metric.kind for metric in self.metrics}
-        fits = {m.name: GaussianFit.empty(self._real_fits(m.kind)[0].reference) for m in self.metrics if m.kind != "swd"}
+        frechet = [metric for metric in self.metrics if metric.kind != "swd"]
+        fits = {m.name: GaussianFit.empty(self._real_fits(m.kind)[0].reference) for m in frechet}
         patches = {m.name: swd.PatchSet(m.images, self.seed) for m in self.metrics if m.kind == "swd"}
         done = 0
         for images in sample(self.images_needed, self.batch):
@@ -230,9 +234,7 @@ def dataset_key(dataset: Any) -> str:
 
 
 def default_cache_dir() -> Path:
-    """Return ``$GGHEAD_CACHE_DIR``, or ``gghead`` in the user's cache folder."""
-    if os.environ.get("GGHEAD_CACHE_DIR"):
-        return Path(os.environ["GGHEAD_CACHE_DIR"])
+    """Return ``gghead`` in the user's cache folder (``$XDG_CACHE_HOME``, else ``~/.cache``)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gghead"
 
 
@@ -252,8 +254,12 @@ def metric_record(name: str, results: dict[str, float], seconds: float, snapshot
 def write_metric(record: dict[str, Any], run_dir: str | Path) -> Path:
     """Append a record to ``metric-<name>.jsonl`` in the run folder and return that file."""
     path = Path(run_dir) / f"metric-{record['metric']}.jsonl"
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} could not be written ({reason}); free space or choose another folder.") from error
     return path
 
 
@@ -269,27 +275,27 @@ def fit_to(fit: GaussianFit, device: torch.device) -> GaussianFit:
 def _save_fits(path: Path, fits: Sequence[GaussianFit]) -> None:
     arrays = {"reference": fits[0].reference.cpu().numpy()}
     for number, fit in enumerate(fits):
-        arrays |= {f"count{number}": numpy.array(fit.count)}
+        arrays[f"count{number}"] = numpy.array(fit.count)
         arrays |= {f"total{number}": fit.total.cpu().numpy(), f"outer{number}": fit.outer.cpu().numpy()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
-    numpy.savez(temporary, **arrays)
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: numpy.savez(file, **arrays))
+    except (OSError, UserError) as error:  # only time is lost: the next run computes them again
+        warnings.warn(f"The metrics' cache is not kept: {error}", stacklevel=3)
 
 
 def _load_fits(path: Path) -> tuple[GaussianFit, GaussianFit] | None:
-    """Return the cached fits, or None where there are none."""
+    """Return the cached fits, or None where there are none or the file is damaged."""
     if not path.exists():
         return None
-    with numpy.load(path) as arrays:
-        reference = torch.from_numpy(arrays["reference"])
+    try:
+        with path.open("rb") as file, numpy.load(file, allow_pickle=False) as archive:
+            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
         fits = [
-            GaussianFit(
-                int(arrays[f"count{n}"]),
-                torch.from_numpy(arrays[f"total{n}"]),
-                torch.from_numpy(arrays[f"outer{n}"]),
-                reference,
-            )
+            GaussianFit(int(arrays[f"count{n}"]), arrays[f"total{n}"], arrays[f"outer{n}"], arrays["reference"])
             for n in range(2)
         ]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        warnings.warn(f"The metrics' cache {path} is damaged ({error}) and will be rebuilt.", stacklevel=3)
+        return None
     return fits[0], fits[1]

@@ -2,8 +2,8 @@
 
 Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem et al. 2020,
 "Reliable fidelity and diversity metrics", use a randomly initialised network for this). What they measure is not what
-Inception measures, so the result is called ``frd``, never FID, and only compares with other ``frd`` of the same version,
-resolution and data.
+Inception measures, so the result is called ``frd``, never FID, and only compares with other ``frd`` of the same
+version, resolution and data.
 """
 
 import math
@@ -28,7 +28,7 @@ class RandomFeatures(nn.Module):
     the second pooled to 4x4 (where it is: sees misplaced and deformed features). The remainder is projected to 48
     numbers (colour and light). There is no normalisation over the batch: a picture's features depend on it alone.
 
-    Weights come from ``numpy.random.RandomState``, whose stream numpy has frozen, so they are the same on every machine.
+    Weights come from ``numpy.random.RandomState``, whose stream numpy has frozen: they are the same on every machine.
     Changing any number here needs a new version name.
     """
 
@@ -103,7 +103,7 @@ class InceptionFeatures(nn.Module):
         try:
             self.network = torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"{path} is not a TorchScript feature network; give --feature-net a file that is.") from error
+            raise UserError(f"{path} is no TorchScript network; give --feature-net a file that is.") from error
         self.name = f"torchscript-{Path(path).name}-{Path(path).stat().st_size}"
         names = [argument.name for argument in self.network.forward.schema.arguments]
         self.options = {"return_features": True} if "return_features" in names else {}
@@ -122,7 +122,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def _check(images: Tensor, smallest: int) -> Tensor:
-    """Return float pictures in [-1, 1]. Both sets pass through bytes, so that rounding is no difference between them."""
+    """Return float pictures in [-1, 1], rounded to bytes first as the real ones are."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be [N, 3, H, W], but their shape is {tuple(images.shape)}")
     if min(images.shape[2:]) < smallest:

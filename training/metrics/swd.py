@@ -16,8 +16,8 @@ from training.metrics.features import to_uint8
 
 PATCH = 7
 SMALLEST_LEVEL = 16
-PATCHES = 65536  # per level and set
-DIRECTIONS = 256
+PATCHES = 32768  # per level and set
+DIRECTIONS = 128
 
 
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:  # [N, 3, H, W] -> finest first, the last is the low-pass rest

@@ -39,7 +39,7 @@ def _tube(path: np.ndarray, radius: float, closed: bool) -> Mesh:  # [N, 3]
     side = np.cross(ahead, np.where(np.abs(ahead[:, 1:2]) < 0.9, [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]))
     side /= np.sqrt((side**2).sum(1, keepdims=True))
     up = np.cross(side, ahead)
-    turn = np.linspace(0, 2 * np.pi, 6)[:, None, None]
+    turn = np.linspace(2 * np.pi, 0, 6)[:, None, None]
     points = path[None] + radius * (np.cos(turn) * side[None] + np.sin(turn) * up[None])
     if closed:
         points = np.concatenate([points, points[:, :1]], 1)
@@ -61,7 +61,8 @@ def glasses(person: Person, eye: np.ndarray) -> Mesh:  # [3] centre of the left 
     for side in (-1.0, 1.0):
         x = np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** power * 0.058
         y = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** power * 0.044
-        rim = np.stack([side * (eye[0] + 0.002) + x, eye[1] - 0.004 + y, eye[2] + 0.082 - 3.0 * x**2 - side * x * 0.25], -1)
+        z = eye[2] + 0.082 - 3.0 * x**2 - side * x * 0.25
+        rim = np.stack([side * (eye[0] + 0.002) + x, eye[1] - 0.004 + y, z], -1)
         parts.append(_tube(rim, 0.0042, closed=True))
         corner = np.array([side * (eye[0] + 0.060), eye[1] + 0.012, eye[2] + 0.056])
         ear = np.array([side * 0.218, eye[1] + 0.020, -0.030])

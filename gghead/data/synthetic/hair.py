@@ -1,8 +1,8 @@
 """Hair as a shell around the head whose edge (hairline, fringe, tips) is cut per pixel, strand by strand.
 
-The shell has two coordinates. ``s`` runs down: it is the polar angle (radians from straight up, seen from ``CENTRE``) as far
-as the equator, and from there goes on vertically, ``DROP`` units per radian. ``phi`` is the azimuth, 0 in front, positive
-to the subject's left. A haircut is the line ``s_line(phi)`` down to which there is hair.
+The shell has two coordinates. ``s`` runs down: it is the polar angle (radians from straight up, seen from ``CENTRE``)
+as far as the equator, and from there goes on vertically, ``DROP`` units per radian. ``phi`` is the azimuth, 0 in front,
+positive to the subject's left. A haircut is the line ``s_line(phi)`` down to which there is hair.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class Shell:
     phi: np.ndarray  # [V] from -pi to pi; the two columns at the back share their place
     directions: np.ndarray  # [V, 3] outwards from the centre (dome) or from the vertical axis (curtain)
     origins: np.ndarray  # [V, 3]
-    radius: np.ndarray  # [V] distance of the scalp along the direction
+    hanging: np.ndarray  # [V] distance of the scalp along the direction; the curtain keeps that of the rim
+    fitting: np.ndarray  # [V] the same, but below the rim the distance of the nape
     faces: np.ndarray  # [F, 3] counter-clockwise seen from outside
 
 
@@ -53,12 +54,22 @@ def build_shell(head: np.ndarray) -> Shell:  # [N, 3] neutral head vertices
     cosine = np.einsum("ik,jk->ij", directions, scalp / reach[:, None])
     near = np.exp((cosine - 1) / (2 * np.radians(3.0) ** 2) * 2)
     radius = (near * reach).sum(1) / np.maximum(near.sum(1), 1e-12)
-    radius = radius.reshape(len(rows), -1)
-    radius[DOME_ROWS:] = radius[DOME_ROWS - 1]  # the curtain hangs from the rim
+    hanging = radius.reshape(len(rows), -1).copy()
+    hanging[DOME_ROWS:] = hanging[DOME_ROWS - 1]
+
+    below = head[(np.abs(head[:, 0]) < 0.222) & (head[:, 1] < 0.2)]
+    turn = np.arctan2(below[:, 0], below[:, 2] - CENTRE[2])
+    curtain = s > EQUATOR
+    aside = (phi[curtain, None] - turn + np.pi) % (2 * np.pi) - np.pi
+    lower = origins[curtain, 1:2] - below[:, 1]
+    near = np.exp(-0.5 * ((aside / 0.12) ** 2 + (lower / 0.03) ** 2))
+    fitting = hanging.ravel().copy()
+    fitting[curtain] = (near * np.hypot(below[:, 0], below[:, 2] - CENTRE[2])).sum(1) / np.maximum(near.sum(1), 1e-12)
+    fitting = np.where(curtain & (s > EQUATOR + 1.6), hanging.ravel(), fitting)
     index = np.arange(len(s)).reshape(len(rows), -1)
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
     faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
-    return Shell(s, phi, directions, origins, radius.ravel(), faces)
+    return Shell(s, phi, directions, origins, hanging.ravel(), fitting, faces)
 
 
 def _knots(person: Person) -> tuple[list[float], list[float]]:
@@ -84,7 +95,7 @@ def _knots(person: Person) -> tuple[list[float], list[float]]:
 def line(person: Person, phi: np.ndarray) -> np.ndarray:
     """Return ``s_line``, smooth in ``phi``."""
     knots, values = _knots(person)
-    return np.interp(np.abs(phi), knots, values)
+    return np.interp(np.abs(phi), knots, values).astype(phi.dtype)
 
 
 def thickness(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
@@ -108,14 +119,31 @@ def thickness(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
     curl = person.hair_curl
     lumps = noise(phi * 2.6 + seed, s * 2.4 + seed) + 0.5 * noise(phi * 6 + 2 * seed, s * 5.5 + seed)
     height = height * (1 + (0.15 + 0.35 * curl) * lumps * step(s, 0.0, 0.5))
-    edge = np.clip((line(person, phi) - s) / (0.25 if style not in ("afro", "curly") else 0.45), 0.0, 1.0)
+    slope = (line(person, phi + 0.03) - line(person, phi - 0.03)) / 0.06
+    inside = (line(person, phi) - s) / np.sqrt(1 + (slope / np.sin(np.clip(s, 0.3, EQUATOR))) ** 2)
+    edge = np.clip(inside / (0.25 if style not in ("afro", "curly") else 0.45), 0.0, 1.0)
     return height * np.sqrt(edge) + 0.004
 
 
 def vertices(person: Person, shell: Shell) -> np.ndarray:  # [V, 3]
     """Return the shell with the haircut's volume, on the neutral head."""
-    reach = shell.radius + thickness(person, shell.s, shell.phi)
+    scalp = shell.hanging if person.hair_style in ("long", "bob", "parted") else shell.fitting
+    reach = scalp + thickness(person, shell.s, shell.phi)
     return shell.origins + reach[:, None] * shell.directions
+
+
+def visible_faces(person: Person, shell: Shell) -> np.ndarray:  # [F', 3]
+    """Return the faces of the shell that are not wholly cut away."""
+    kept = shell.s < line(person, shell.phi) + 0.25
+    return shell.faces[kept[shell.faces].any(1)]
+
+
+def buried(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
+    """Whether a place on the scalp lies so deep under the hair that no camera sees it."""
+    if person.hair_style in ("bald", "horseshoe"):
+        return np.zeros(s.shape, bool)
+    lowest = np.minimum.reduce([line(person, phi + shift) for shift in (-0.25, 0.0, 0.25)])
+    return (lowest - s > 0.25) & (s < EQUATOR + 0.2)
 
 
 def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
@@ -126,9 +154,9 @@ def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # boo
     curl = 0.3 + person.hair_curl
     wobble = 0.035 * noise(s * 5 + seed, phi * 2 + seed) * curl
     limit = line(person, phi + wobble)
-    tips = limit > EQUATOR + 0.9
+    tips = (limit > EQUATOR + 0.9) & (person.hair_style not in ("afro", "curly"))
     ragged = noise(phi * 26 + seed, s * 0.7) + 0.6 * noise(phi * 60 + seed, s * 0.7)
-    inside = s < limit + ragged * np.where(tips, 0.10, 0.035)
+    inside = s < limit + ragged * np.where(tips, 0.06, 0.035)
     if person.hair_style == "horseshoe":
         inside &= s > 1.18 + 0.10 * noise(phi * 9 + seed, s) - 0.25 * step(np.abs(phi), 2.2, 3.0)
     return inside
@@ -147,7 +175,7 @@ def shadow(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N]
     """Ambient light that the hair takes from the skin near and behind its edge."""
     if person.hair_style in ("bald", "horseshoe", "crop"):
         return np.zeros_like(s)
-    below = s - np.interp(np.abs(phi), *_knots(person))
+    below = s - line(person, phi)
     depth = {"fringe": 0.5, "afro": 0.45, "curly": 0.45}.get(person.hair_style, 0.35)
     shade = depth * step(below, 0.30, -0.02)
     if person.hair_style in ("long", "bob", "parted"):  # cheeks and neck beside and behind a curtain

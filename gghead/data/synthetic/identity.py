@@ -1,6 +1,6 @@
 """Who somebody is by shape: smooth deformations of space around the head, as a linear basis.
 
-Every mode is a displacement field, so the same coefficients move the skin, the hair, the glasses and the collar together.
+Every mode is a displacement field, so the same coefficients move skin, hair, glasses and collar together.
 Lengths are world units (0.01 = 3.7 mm).
 """
 
@@ -22,7 +22,8 @@ class Mode:
     std: float
     direction: tuple[float, float, float] = (0.0, 0.0, 0.0)  # unit vector on the subject's left, mirrored on the right
     scale: tuple[float, float, float] = (0.0, 0.0, 0.0)  # relative stretch about the centre, per axis
-    man: float = 0.0  # mean shift for masculinity +1, in standard deviations (and minus that for -1)
+    mean: float = 0.0  # of the coefficient
+    man: float = 0.0  # further shift for masculinity +1, in standard deviations (and minus that for -1)
 
 
 _WIDE = (9.0, 9.0, 9.0)  # a bump so wide that the mode is a plain stretch
@@ -32,8 +33,8 @@ MODES = (
     Mode("width", (0, 0.05, 0), _WIDE, 0.042, scale=X, man=0.15),
     Mode("height", (0, 0.05, 0), _WIDE, 0.040, scale=Y, man=0.15),
     Mode("depth", (0, 0.05, 0), _WIDE, 0.035, scale=Z),
-    Mode("jaw width", (0.130, -0.110, 0.080), (0.07, 0.06, 0.12), 0.0125, X, man=0.5),
-    Mode("jaw angle", (0.120, -0.100, 0.020), (0.06, 0.05, 0.07), 0.0110, Y),
+    Mode("jaw width", (0.130, -0.110, 0.080), (0.07, 0.06, 0.12), 0.0125, X, mean=-0.9, man=0.5),
+    Mode("jaw angle", (0.120, -0.100, 0.020), (0.06, 0.05, 0.07), 0.0110, Y, mean=0.5),
     Mode("chin height", (0, -0.170, 0.170), (0.11, 0.055, 0.10), 0.0140, Y, man=-0.3),
     Mode("chin forward", (0, -0.175, 0.220), (0.06, 0.045, 0.07), 0.0120, Z, man=0.3),
     Mode("chin width", (0.045, -0.175, 0.200), (0.035, 0.040, 0.06), 0.0080, X, man=0.4),
@@ -83,5 +84,5 @@ def basis(points: np.ndarray) -> np.ndarray:  # [N, 3] neutral positions -> [K, 
 
 def sample_coefficients(random: np.random.RandomState, masculinity: float) -> np.ndarray:  # [K]
     """Draw an identity; coefficients are cut at 2.3 standard deviations, where faces stay plausible."""
-    means = np.array([mode.man for mode in MODES]) * masculinity
+    means = np.array([mode.mean + mode.man * masculinity for mode in MODES])
     return means + np.clip(random.standard_normal(len(MODES)), -2.3, 2.3)

@@ -15,11 +15,12 @@ def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     iu, iv = np.floor(u), np.floor(v)
     fu, fv = u - iu, v - iv
     fu, fv = fu * fu * (3 - 2 * fu), fv * fv * (3 - 2 * fv)
-    iu, iv = iu.astype(np.int64) & 255, iv.astype(np.int64) & 255
-    ju, jv = (iu + 1) & 255, (iv + 1) & 255
+    iu, iv = iu.astype(np.int32) & 255, iv.astype(np.int32) & 255
+    ju, iv, jv = (iu + 1) & 255, iv << 8, ((iv + 1) & 255) << 8
     tile = _tile()
-    low = tile[iv, iu] * (1 - fu) + tile[iv, ju] * fu
-    return low * (1 - fv) + (tile[jv, iu] * (1 - fu) + tile[jv, ju] * fu) * fv
+    a, b, c, d = tile.take(iv | iu), tile.take(iv | ju), tile.take(jv | iu), tile.take(jv | ju)
+    low = a + (b - a) * fu
+    return low + (c + (d - c) * fu - low) * fv
 
 
 def step(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
@@ -34,9 +35,9 @@ def bell(*offsets_and_sigmas: tuple[np.ndarray, float]) -> np.ndarray:
 
 
 def linear(srgb) -> np.ndarray:
-    """sRGB values in [0, 255] to linear light in [0, 1]."""
+    """sRGB values in [0, 255] to linear light in [0, 1], float32 (all painting is done in it)."""
     x = np.asarray(srgb, np.float64) / 255
-    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def display(light: np.ndarray) -> np.ndarray:

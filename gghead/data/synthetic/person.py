@@ -20,7 +20,7 @@ HAIR_STYLES = ("bald", "horseshoe", "crop", "short", "quiff", "fringe", "afro", 
 
 @dataclass(frozen=True)
 class Person:
-    """One subject; colours are linear RGB [3], lengths world units."""
+    """One subject; colours are linear RGB [3] float32, lengths world units."""
 
     shape: np.ndarray  # [K] coefficients of identity.MODES
     skin: np.ndarray
@@ -69,9 +69,9 @@ def _along(anchors: list, position: float) -> np.ndarray:
 
 def sample_person(random: np.random.RandomState) -> Person:
     """Draw a subject."""
-    masculinity = random.choice([-1.0, 1.0]) * random.uniform(0.3, 1.2)
+    masculinity = float(random.choice([-1.0, 1.0])) * random.uniform(0.3, 1.2)
     man = masculinity > 0
-    tone = random.uniform(0, len(SKIN) - 1)
+    tone = (len(SKIN) - 1) * random.beta(1.0, 1.35)
     skin = linear(_along(SKIN, tone) * np.exp(random.normal(0, 0.02, 3)))
     fair = tone < 3.2
     age = random.uniform(0, 1)
@@ -98,7 +98,7 @@ def sample_person(random: np.random.RandomState) -> Person:
 
     natural = skin * linear((236, 176, 168)) / linear((250, 224, 208))
     painted = linear(_along([(150, 40, 48), (176, 60, 70), (120, 30, 50), (190, 96, 92)], random.uniform(0, 3)))
-    lips = natural if man else natural + random.choice([0.0, 0.25, 0.7]) * (painted - natural)
+    lips = natural if man else natural + float(random.choice([0.0, 0.25, 0.7])) * (painted - natural)
     beard = "none"
     if man:
         beard = str(random.choice(["none", "stubble", "moustache", "goatee", "full"], p=[0.5, 0.18, 0.06, 0.09, 0.17]))
@@ -120,12 +120,12 @@ def sample_person(random: np.random.RandomState) -> Person:
         hair_volume=random.uniform(0.018, 0.042),
         hair_curl=random.uniform(0.6, 1.0) if style in ("afro", "curly") else random.beta(1.2, 2.5),
         hairline=random.normal(0.0, 0.05),
-        part=random.choice([0.0, -0.35, 0.35]) + random.normal(0, 0.06),
+        part=float(random.choice([0.0, -0.35, 0.35])) + random.normal(0, 0.06),
         beard=beard,
         beard_density=random.uniform(0.6, 1.0),
         clothes=clothes,
         trim=trim,
-        collar=random.choice([-0.20, -0.26, -0.29, -0.32]) + random.normal(0, 0.008),
+        collar=float(random.choice([-0.20, -0.26, -0.29, -0.32])) + random.normal(0, 0.008),
         neckline=random.uniform(0.02, 0.14),
         glasses=str(random.choice(["none", "round", "square"], p=[0.87, 0.06, 0.07])),
         frame=linear(_along([(20, 20, 22), (60, 40, 30), (150, 150, 155)], random.uniform(0, 2))),
@@ -143,14 +143,15 @@ def sample_light(random: np.random.RandomState) -> Light:
     warm = np.exp(random.normal(0, 0.06) * np.array([1.0, 0.0, -1.0]))
     strength = random.uniform(0.45, 0.85)
     ambient = random.uniform(0.30, 0.48)
-    return Light(
-        key=_direction(yaw, random.uniform(0.2, 0.9)),
-        key_colour=strength * warm,
-        fill=_direction(-np.sign(yaw) * random.uniform(0.5, 1.2), random.uniform(-0.1, 0.4)),
-        fill_colour=random.uniform(0.08, 0.28) / warm,
-        sky=ambient * np.array([0.98, 1.0, 1.04]),
-        ground=ambient * random.uniform(0.45, 0.8) * np.array([1.05, 1.0, 0.94]),
-    )
+    parts = {
+        "key": _direction(yaw, random.uniform(0.2, 0.9)),
+        "key_colour": strength * warm,
+        "fill": _direction(-np.sign(yaw) * random.uniform(0.5, 1.2), random.uniform(-0.1, 0.4)),
+        "fill_colour": random.uniform(0.08, 0.28) / warm,
+        "sky": ambient * np.array([0.98, 1.0, 1.04]),
+        "ground": ambient * random.uniform(0.45, 0.8) * np.array([1.05, 1.0, 0.94]),
+    }
+    return Light(**{name: value.astype(np.float32) for name, value in parts.items()})
 
 
 def sample_expression(random: np.random.RandomState) -> dict[str, float]:
@@ -161,7 +162,7 @@ def sample_expression(random: np.random.RandomState) -> dict[str, float]:
     )
     amount = random.uniform(0.4, 1.0)
     both = {
-        "calm": {},
+        "calm": {"mouthSmile": 0.25},
         "smile": {"mouthSmile": 0.8, "cheekSquint": 0.4, "eyeSquint": 0.25},
         "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.5, "jawOpen": 0.35},
         "talk": {"jawOpen": 0.4},

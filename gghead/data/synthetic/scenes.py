@@ -1,0 +1,90 @@
+"""Who is seen in which picture of a synthetic data set, and the pool of processes that draws them."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from gghead.cameras import Cameras
+from gghead.data.synthetic.person import sample_expression, sample_light, sample_person
+from gghead.data.synthetic.render import Picture, render
+from torch_utils.rng import derive_seed
+
+YAW_STD, PITCH_STD, ROLL_STD = 0.30, 0.15, 0.04  # radians, about as in FFHQ
+FULL_PITCH_STD = 0.20
+_CHUNK = 8  # pictures per message between processes
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Scene = tuple[Picture, np.ndarray, dict]  # picture, label [25], record for dataset.json
+
+
+@dataclass(frozen=True)
+class Request:
+    """A synthetic data set; picture i shows camera ``i % views`` of expression ``i // views % expressions`` of subject
+    ``i // (views * expressions)``."""
+
+    num: int
+    """Number of pictures."""
+    resolution: int
+    """Side in pixels."""
+    seed: int = 0
+    """Everything random derives from it."""
+    cameras: str = "ffhq"
+    """"ffhq": in front of the face, as in portrait photos; "full": all the way round."""
+    views: int = 1
+    """Cameras per expression."""
+    expressions: int = 1
+    """Expressions per subject."""
+
+
+def _random(seed: int, *stream: int | str) -> np.random.RandomState:
+    return np.random.RandomState(derive_seed(seed, *stream) % 2**32)
+
+
+def sample_label(random: np.random.RandomState, cameras: str) -> np.ndarray:  # [25] float64
+    """Draw a camera at radius 2.7 that looks at the origin."""
+    full = cameras == "full"
+    yaw = random.uniform(-np.pi, np.pi) if full else random.normal(0, YAW_STD)
+    pitch = random.normal(0, FULL_PITCH_STD if full else PITCH_STD)
+    roll = random.normal(0, ROLL_STD)
+    angles = (torch.tensor(angle, dtype=torch.float64) for angle in (yaw, np.clip(pitch, -1.2, 1.2), roll))
+    return Cameras.orbit(*angles).label().reshape(-1).numpy()
+
+
+def draw(request: Request, index: int) -> Scene:
+    """Draw picture ``index`` of the data set: a pure function of its arguments."""
+    view, expression_id = index % request.views, index // request.views % request.expressions
+    subject = index // (request.views * request.expressions)
+    random = _random(request.seed, "subject", subject)
+    person, light = sample_person(random), sample_light(random)
+    expression = sample_expression(_random(request.seed, "expression", subject, expression_id))
+    label = sample_label(_random(request.seed, "camera", index), request.cameras)
+    record = {"subject": subject, "expression": expression_id, "camera": view}
+    record["blendshapes"] = {name: round(value, 4) for name, value in expression.items() if value > 0}
+    return render(person, expression, light, label, request.resolution), label, record
+
+
+def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
+    """Yield all pictures in order, drawn by ``workers`` processes of one thread each."""
+    workers = min(workers, -(-request.num // _CHUNK))
+    if workers == 1:
+        yield from map(partial(draw, request), range(request.num))
+        return
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the libraries when a process starts
+    try:
+        pool = multiprocessing.get_context("spawn").Pool(workers)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    with pool:
+        yield from pool.imap(partial(draw, request), range(request.num), chunksize=_CHUNK)
+        pool.close()
+        pool.join()

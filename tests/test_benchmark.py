@@ -1,0 +1,39 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "benchmark.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_raster_writes_a_row_for_every_scene_and_backend(benchmark, tmp_path):
+    path = tmp_path / "raster.json"
+    options = ["--gaussians=20,30", "--size=8", "--images=2", "--backends=torch", "--repeats=1", f"--json={path}"]
+    result = CliRunner().invoke(benchmark.main, ["raster", *options])
+    assert result.exit_code == 0, result.output
+    report = json.loads(path.read_text())
+    assert report["machine"]["threads"] >= 1 and "torch" in report["machine"]
+    assert [(row["gaussians"], row["backend"]) for row in report["rows"]] == [(20, "torch"), (30, "torch")]
+    assert all(0 < row["forward_ms"] and row["ratio_to_fastest"] == 1 for row in report["rows"])
+
+
+def test_raster_refuses_an_unknown_backend_in_a_sentence(benchmark):
+    result = CliRunner().invoke(benchmark.main, ["raster", "--backends=vulkan"])
+    assert result.exit_code == 1 and "no rasteriser 'vulkan'" in result.output
+
+
+def test_runs_take_turns(benchmark):
+    order = []
+    runs = {name: (lambda name=name: order.append(name)) for name in "ab"}
+    medians = benchmark.interleaved_medians(runs, 2, benchmark.torch.device("cpu"))
+    assert order == list("ababab") and set(medians) == {"a", "b"}

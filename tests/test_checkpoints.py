@@ -1,0 +1,115 @@
+"""Snapshots: round trip, header, and one sentence for every damaged file."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import gghead
+from gghead import checkpoints
+from gghead.cameras import Cameras
+from gghead.models.config import AttributeConfig, BackgroundConfig, GeneratorConfig
+from gghead.models.generator import Generator
+from gghead.template import load_template, save_obj
+from torch_utils.errors import UserError
+
+CONFIG = GeneratorConfig(z_dim=8, w_dim=8, template="sphere", plane_resolution=16, latent_resolution=8, cbase=128,
+                         cmax=8, grid=16, image_size=16, attributes=AttributeConfig(rotation="6d"),
+                         background=BackgroundConfig(kind="gaussians", resolution=8, cbase=64, cmax=8))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = Generator(CONFIG).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def picture(model):
+    ws = model.mapping(model.seed_to_z(3), truncation_psi=0.7)
+    with torch.no_grad():
+        return model.images(ws, Cameras.orbit(0.3), 16).color
+
+
+def test_round_trip_gives_the_same_image(model, tmp_path):
+    path = tmp_path / "network-snapshot-000012.safetensors"
+    checkpoints.save(model, path, kimg=12.5, provenance={"dataset": "x.zip"})
+    info = checkpoints.read_info(path)
+    assert (info.config, info.kimg, info.provenance) == (CONFIG, 12.5, {"dataset": "x.zip"})
+    loaded = gghead.load(tmp_path)  # the run folder: its newest snapshot
+    assert torch.equal(picture(loaded), picture(model))
+    assert not any(p.requires_grad for p in loaded.parameters()) and not loaded.training
+
+
+def test_half_precision_is_smaller_and_close(model, tmp_path):
+    for name, dtype in (("full", torch.float32), ("half", torch.float16)):
+        checkpoints.save(model, tmp_path / f"{name}.safetensors", dtype=dtype)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < sizes[0]
+    torch.testing.assert_close(picture(gghead.load(tmp_path / "half.safetensors")), picture(model), atol=0.02, rtol=0)
+
+
+def test_own_template_travels_in_the_file(tmp_path):
+    obj = tmp_path / "ball.obj"
+    save_obj(load_template("sphere"), obj)
+    config = checkpoints.config_json.replace(CONFIG, {"template": str(obj)})
+    model = Generator(config).eval()
+    checkpoints.save(model, tmp_path / "net.safetensors")
+    obj.unlink()
+    assert torch.equal(picture(gghead.load(tmp_path / "net.safetensors")), picture(model))
+
+
+def test_newest_snapshot_is_taken(model, tmp_path):
+    for kimg in (2, 10):
+        checkpoints.save(model, tmp_path / f"network-snapshot-{kimg:06d}.safetensors", kimg=kimg)
+    assert checkpoints.latest_snapshot(tmp_path).name.endswith("000010.safetensors")
+
+
+def rewrite(path, **changes):
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = {**file.metadata(), **changes}
+    save_file(load_file(path), path, metadata)
+
+
+def test_faults_are_one_sentence(model, tmp_path):
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(UserError, match="does not exist"):
+        gghead.load(path)
+    with pytest.raises(UserError, match="holds no network-snapshot"):
+        gghead.load(tmp_path)
+    checkpoints.save(model, path)
+    whole = path.read_bytes()
+    for size in (0, 5, 1000, len(whole) - 8):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match="truncated or no safetensors"):
+            gghead.load(path)
+    path.write_bytes(whole)
+    config = json.loads(json.dumps(checkpoints.config_json.to_dict(CONFIG)))
+    rewrite(path, config=json.dumps({**config, "w_dims": 8}))
+    with pytest.raises(UserError, match="no key 'w_dims'; did you mean 'w_dim'"):
+        gghead.load(path)
+    rewrite(path, config=json.dumps({**config, "w_dim": 16}))
+    with pytest.raises(UserError, match="does not fit its own config"):
+        gghead.load(path)
+    rewrite(path, config=json.dumps(config), format="gghead/99")
+    with pytest.raises(UserError, match="format 'gghead/99'"):
+        gghead.load(path)
+
+
+def test_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    checkpoints.save(model, path, kimg=1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch_utils.files.os.fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        checkpoints.save(model, path, kimg=2)
+    assert checkpoints.read_info(path).kimg == 1
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -1,0 +1,91 @@
+"""Which package may import which, and what `import gghead` may cost. Reads the sources; runs none of them."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch_utils", "gghead", "training")
+RECIPES = ("datasets", "scripts", "tests")
+FORBIDDEN = {"torch_utils": {"gghead", "training"}, "gghead": {"training"}, "training": set()}
+LAZY = ("gsplat", "viser", "tensorboard", "scipy", "av", "mediapipe", "huggingface_hub")
+BUDGET = 0.2  # seconds of processor time that gghead may add to torch's own import
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> list[tuple[int, str]]:
+    """Every imported module with its line, also inside functions; relative imports stay in their package."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.append((node.lineno, node.module))
+    return found
+
+
+def offences(paths: list[Path], forbidden: set[str]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in paths
+        for line, name in imported(path)
+        if name.split(".")[0] in forbidden
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_one_way(package):
+    assert sources(package)
+    assert not offences(sources(package), FORBIDDEN[package])
+
+
+def test_recipes_are_never_imported():
+    everything = [*sources(*PACKAGES, *RECIPES), *ROOT.glob("*.py")]
+    assert not offences(everything, {"datasets", "scripts"})
+
+
+@pytest.mark.parametrize("folder", RECIPES)
+def test_recipes_are_no_packages(folder):
+    assert not list((ROOT / folder).rglob("__init__.py")), f"{folder} would shadow other people's packages"
+
+
+def test_packages_are_packages():
+    bare = {path.parent for path in sources(*PACKAGES) if not (path.parent / "__init__.py").exists()}
+    assert not bare, "without an __init__.py these are left out of the wheel"
+
+
+def test_importing_gghead_is_light():
+    # Processor time, because the wall clock also counts whatever else the machine does.
+    code = (
+        "import sys, time, torch, numpy\nstart = time.process_time()\nimport gghead\n"
+        "gghead.Cameras\n"
+        f"print(time.process_time() - start, *(name for name in {LAZY} if name in sys.modules))"
+    )
+    costs = []
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
+            capture_output=True, text=True,
+        )
+        cost, *loaded = done.stdout.split()
+        assert not loaded, f"import gghead also imports {loaded}"
+        costs.append(float(cost))
+    assert min(costs) <= BUDGET
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_heavy_imports_stand_inside_functions(package):
+    def at_module_level(path: Path) -> list[str]:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        names = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level]
+        return [f"{path.relative_to(ROOT)}: {name}" for name in names if name.split(".")[0] in LAZY]
+
+    assert not [offence for path in sources(package) for offence in at_module_level(path)]

@@ -1,0 +1,347 @@
+"""Distances against closed forms, and in the right order for ever worse pictures."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy
+import pytest
+import torch
+import torch.nn.functional as F
+
+from torch_utils.errors import UserError
+from training.metrics import MetricSet, evaluate, parse_metric, swd, write_metric
+from training.metrics.features import InceptionFeatures, RandomFeatures
+from training.metrics.frechet import GaussianFit, distance, frechet_distance
+
+
+def faces(count: int, seed: int, size: int = 32) -> torch.Tensor:
+    """Crude faces of varying colour, size and place, uint8 [N, 3, S, S]."""
+    random = numpy.random.RandomState(seed)
+    y, x = numpy.mgrid[:size, :size] / size - 0.5
+    pictures = []
+    for _ in range(count):
+        skin, back = random.uniform(0.3, 0.9, (3, 1, 1)), random.uniform(0, 1, (3, 1, 1))
+        dx, dy, radius = random.uniform(-0.05, 0.05), random.uniform(-0.05, 0.05), random.uniform(0.28, 0.38)
+        head = numpy.hypot(x - dx, (y - dy) * 0.8) < radius
+        eyes = numpy.hypot(numpy.abs(x - dx) - radius * 0.4, y - dy + 0.06) < 0.05
+        picture = numpy.where(head, skin, back) * numpy.where(eyes, 0.2, 1) + random.randn(3, size, size) * 0.02
+        pictures.append(picture.clip(0, 1) * 255)
+    return torch.from_numpy(numpy.stack(pictures)).round().to(torch.uint8)
+
+
+@dataclass
+class Faces:
+    """Stands in for gghead.data.ImageDataset."""
+
+    images: torch.Tensor
+    has_masks: bool = True
+    path: str = "faces"
+    resolution: int = 32
+    reads: int = 0
+    labels: torch.Tensor = field(init=False)
+
+    def __post_init__(self):
+        self.labels = torch.zeros(len(self.images), 25)
+
+    def __len__(self):
+        return len(self.images)
+
+    def name(self, index):
+        return f"{index:08d}.png"
+
+    def get(self, index):
+        self.reads += 1
+        return self.images[index], torch.full((1, 32, 32), 255, dtype=torch.uint8), self.labels[index]
+
+
+def sampler(images):
+    def sample(count, batch):
+        for start in range(0, count, batch):
+            index = torch.arange(start, min(start + batch, count)) % len(images)
+            yield images[index]
+
+    return sample
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Fréchet
+
+
+def test_frechet_of_diagonal_gaussians():
+    a, b = torch.tensor([1.0, 4.0, 9.0]), torch.tensor([4.0, 1.0, 0.0])
+    mean = torch.tensor([0.0, 3.0, 0.0])
+    expected = 9 + (a.sqrt() - b.sqrt()).square().sum()
+    assert frechet_distance(mean, torch.diag(a), 0 * mean, torch.diag(b)) == pytest.approx(float(expected))
+
+
+def test_frechet_agrees_with_the_general_matrix_root():
+    from scipy.linalg import sqrtm
+
+    random = numpy.random.RandomState(0)
+    a, b = (m @ m.T for m in random.randn(2, 6, 6))
+    mean_a, mean_b = random.randn(2, 6)
+    expected = ((mean_a - mean_b) ** 2).sum() + numpy.trace(a + b - 2 * sqrtm(a @ b)).real
+    args = (torch.from_numpy(value) for value in (mean_a, a, mean_b, b))
+    assert frechet_distance(*args) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_of_equal_and_degenerate_gaussians():
+    features = torch.randn(5, 20)  # fewer than dimensions: the covariance is singular
+    fit = GaussianFit.of(features)
+    assert distance(fit, fit) == pytest.approx(0, abs=1e-4)
+    shifted = GaussianFit.of(features + 2)
+    assert distance(fit, shifted) == pytest.approx(80, rel=1e-4)
+    assert distance(fit, shifted) == pytest.approx(distance(shifted, fit), rel=1e-6)
+
+
+def test_fit_is_that_of_the_whole_set():
+    features = torch.randn(50, 4) + 100
+    fit = GaussianFit.empty(features[0])
+    for part in features.split(7):
+        fit.add(part)
+    torch.testing.assert_close(fit.mean, features.double().mean(0))
+    torch.testing.assert_close(fit.covariance, torch.cov(features.double().T))
+    parts = [GaussianFit.empty(features[0]) for _ in range(2)]
+    parts[0].add(features[:20])
+    parts[1].add(features[20:])
+    torch.testing.assert_close(parts[0].merged(parts[1]).covariance, fit.covariance)
+    with pytest.raises(ValueError, match="at least 2"):
+        GaussianFit.of(features[:1]).covariance  # noqa: B018
+    with pytest.raises(ValueError, match="reference"):
+        fit.merged(GaussianFit.of(features[5:]))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Features
+
+GOLDEN = [0.875672, -0.136471, 0.884441, 2.513636, 0.059506, 1.115225, -4.059949, 0.113515]
+
+
+def test_features_are_those_of_version_one():
+    network = RandomFeatures()
+    images = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(251).to(torch.uint8)
+    features = network(images)
+    assert features.shape == (2, network.dims) == (2, 264)
+    # Golden numbers: if they change, every published frd changes, so the version must change as well.
+    golden = torch.tensor(GOLDEN)
+    torch.testing.assert_close(features[0, [0, 20, 40, 60, 100, 150, 200, 263]], golden, atol=2e-4, rtol=1e-3)
+
+
+
+
+def test_features_belong_to_a_picture_alone_and_leave_the_global_generator():
+    before = torch.random.get_rng_state()
+    network, images = RandomFeatures(), faces(4, 0)
+    torch.testing.assert_close(network(images)[:1], network(images[:1]), atol=1e-5, rtol=1e-5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_features_of_floats_and_bytes_agree():
+    network, images = RandomFeatures(), faces(2, 0)
+    torch.testing.assert_close(network(images.float() / 127.5 - 1), network(images))
+
+
+@pytest.mark.parametrize("size", [36, 64, 320])
+def test_features_at_any_size(size):
+    assert RandomFeatures()(torch.zeros(1, 3, size, size)).isfinite().all()
+
+
+def test_features_refuse_tiny_pictures():
+    with pytest.raises(UserError, match="at least 32"):
+        RandomFeatures()(torch.zeros(1, 3, 16, 16))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Sliced Wasserstein
+
+
+def test_pyramid_adds_up_again():
+    images = torch.rand(2, 3, 64, 64)
+    fine, middle, coarse = swd.laplacian_pyramid(images)
+    assert [level.shape[2] for level in (fine, middle, coarse)] == [64, 32, 16]
+
+    def up(level):
+        spread = level.new_zeros(*level.shape[:2], 2 * level.shape[2], 2 * level.shape[3])
+        spread[:, :, ::2, ::2] = level * 4
+        return swd._blur(spread)
+
+    torch.testing.assert_close(fine + up(middle + up(coarse)), images, atol=1e-5, rtol=0)
+    flat = swd.laplacian_pyramid(torch.full((1, 3, 32, 32), 0.5))
+    assert flat[0].abs()[..., 4:-4, 4:-4].max() < 1e-6
+
+
+def test_wasserstein_of_shifted_sets_is_the_mean_projected_shift():
+    real = torch.randn(500, 8)
+    shift = torch.zeros(8)
+    shift[3] = 2.0
+    axes = numpy.random.RandomState(0).randn(8, 128)
+    expected = 2 * numpy.abs(axes[3] / numpy.linalg.norm(axes, axis=0)).mean()
+    assert swd.sliced_wasserstein(real, real + shift) == pytest.approx(expected, rel=1e-4)
+    assert swd.sliced_wasserstein(real, real[torch.randperm(500)]) == pytest.approx(0, abs=1e-6)
+
+
+def test_patch_sets_have_equal_size_whatever_the_images():
+    for count in (3, 10):
+        patches = swd.PatchSet(count, patches=100)
+        for part in faces(count, 0).split(2):
+            patches.add(part)
+        assert {size: patches.get(size).shape for size in patches.levels} == {
+            32: (100, 3, 7, 7), 16: (100, 3, 7, 7)}
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Both, as named metrics
+
+
+@pytest.fixture
+def small_patches(monkeypatch):
+    monkeypatch.setattr(swd.PatchSet.__init__, "__defaults__", (0, 4096))
+
+
+def blurred(images, times):
+    images = images.float()
+    for _ in range(times):
+        images = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    return images.round().to(torch.uint8)
+
+
+def noisy(images, strength):
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * strength
+    return (images + noise).clamp(0, 255).to(torch.uint8)
+
+
+def squeezed(images, width):
+    thin = F.interpolate(images.float(), (32, width), mode="bilinear", antialias=True)
+    pad = (32 - width) // 2
+    return F.pad(thin, (pad, 32 - width - pad, 0, 0), mode="replicate").round().to(torch.uint8)
+
+
+def collapsed(images, modes):
+    return images[torch.arange(len(images)) % modes]
+
+
+@pytest.mark.parametrize("damage", [
+    [(blurred, 1), (blurred, 2), (blurred, 5)],
+    [(noisy, 10), (noisy, 25), (noisy, 60)],
+    [(squeezed, 28), (squeezed, 24), (squeezed, 18)],
+    [(collapsed, 30), (collapsed, 8), (collapsed, 1)],
+], ids=["blur", "noise", "squeeze", "modes"])
+def test_distances_rise_with_the_damage(damage, tmp_path, small_patches):
+    metrics = MetricSet(Faces(faces(300, 0)), "frd300,swd300", cache_dir=tmp_path)
+    fresh = faces(300, 1)
+    clean = results(metrics.evaluate(sampler(fresh)))
+    assert clean["frd300"] < 1.3 * clean["frd300_floor"]
+    assert clean["swd300"] < 2 * clean["swd300_floor"]
+    damaged = [results(metrics.evaluate(sampler(change(fresh, much)))) for change, much in damage]
+    for name in ("frd300", "swd300"):
+        row = [values[name] for values in damaged]
+        assert row == sorted(row)
+        assert row[0] > clean[name] and row[-1] > 3 * clean[f"{name}_floor"]
+
+
+def results(records):
+    return {name: value for record in records for name, value in record["results"].items()}
+
+
+def test_records_have_stylegans_form_and_are_appended(tmp_path, small_patches):
+    metrics = MetricSet(Faces(faces(40, 0)), ["frd20", "swd20"], cache_dir=tmp_path)
+    records = metrics.evaluate(sampler(faces(20, 1)), snapshot="network-snapshot-000004.safetensors")
+    for record in records * 2:
+        path = write_metric(record, tmp_path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert path.name == "metric-swd20.jsonl" and len(lines) == 2
+    assert set(lines[0]) == {"results", "metric", "total_time", "total_time_str", "num_gpus", "snapshot", "timestamp"}
+    assert set(lines[0]["results"]) == {"swd20", "swd20_floor", "swd20_32px", "swd20_16px"}
+    assert metrics.floors() == {"frd20": records[0]["results"]["frd20_floor"],
+                                "swd20": records[1]["results"]["swd20_floor"]}
+
+
+def test_a_metric_does_not_depend_on_batches_or_company(tmp_path, small_patches):
+    dataset, fakes = Faces(faces(40, 0)), faces(30, 1)
+    one = results(MetricSet(dataset, "frd20,swd20,frd30", cache_dir=tmp_path, batch=7).evaluate(sampler(fakes)))
+    other = results(MetricSet(dataset, "frd20", cache_dir=tmp_path, batch=20).evaluate(sampler(fakes)))
+    assert other["frd20"] == pytest.approx(one["frd20"], rel=1e-5)
+    assert one["frd30"] != one["frd20"]
+
+
+def test_reals_are_read_once_and_again_when_they_changed(tmp_path):
+    dataset = Faces(faces(20, 0))
+    first = MetricSet(dataset, "frd20", cache_dir=tmp_path).floors()
+    assert dataset.reads == 20
+    assert MetricSet(dataset, "frd20", cache_dir=tmp_path).floors() == pytest.approx(first)
+    assert dataset.reads == 20
+    MetricSet(dataset, "frd20", cache_dir=tmp_path, background=(1, 1, 1)).floors()
+    assert dataset.reads == 40
+    dataset.labels[3, 3] = 1
+    MetricSet(dataset, "frd20", cache_dir=tmp_path).floors()
+    assert dataset.reads == 60
+
+
+def test_a_damaged_cache_is_said_and_rebuilt(tmp_path):
+    first = MetricSet(Faces(faces(20, 0)), "frd20", cache_dir=tmp_path).floors()
+    (cached,) = (tmp_path / "metrics").iterdir()
+    cached.write_bytes(cached.read_bytes()[:200])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert MetricSet(Faces(faces(20, 0)), "frd20", cache_dir=tmp_path).floors() == first
+
+
+def test_background_goes_behind_the_mask(tmp_path):
+    dataset = Faces(faces(4, 0))
+    dataset.get = lambda index: (dataset.images[index], torch.zeros(1, 32, 32, dtype=torch.uint8), None)
+    metrics = MetricSet(dataset, "frd4", cache_dir=tmp_path, background=(1.0, 0.0, 0.5))
+    (batch,) = metrics.real_batches([0, 1])
+    assert batch[:, 0].min() == 255 and batch[:, 1].max() == 0 and batch[:, 2].unique().tolist() == [128]
+
+
+@pytest.mark.parametrize(("name", "kind", "count"), [
+    ("frd2k", "frd", 2000), ("swd", "swd", 2048), ("frd500", "frd", 500), ("swd4k", "swd", 4000),
+    ("fid50k", "fid", 50000)
+])
+def test_names(name, kind, count):
+    metric = parse_metric(name)
+    assert (metric.name, metric.kind, metric.images) == (name, kind, count)
+
+
+@pytest.mark.parametrize("name", ["frd", "fid", "frd0", "frd1", "is50k", "swdk", ""])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(UserError, match="metric"):
+        parse_metric(name)
+
+
+def test_none_needs_nothing():
+    metrics = MetricSet(Faces(faces(4, 0)), "none")
+    assert metrics.images_needed == 0 and metrics.evaluate(sampler(faces(1, 0))) == []
+
+
+def test_faults_are_named(tmp_path):
+    with pytest.raises(UserError, match="--feature-net"):
+        MetricSet(Faces(faces(4, 0)), "fid20")
+    with pytest.raises(UserError, match="at least 4"):
+        MetricSet(Faces(faces(3, 0)), "frd20")
+    with pytest.raises(UserError, match="masks"):
+        MetricSet(Faces(faces(4, 0), has_masks=False), "frd20", background=(1, 1, 1))
+    with pytest.raises(ValueError, match="sampler gave 1 "):
+        MetricSet(Faces(faces(4, 0)), "frd20", cache_dir=tmp_path).evaluate(lambda n, batch: [faces(1, 0)])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old, and so are everyone's Inception files
+def test_a_users_network_gives_fid(tmp_path):
+    class Mean(torch.nn.Module):
+        def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+            value = images.float().mean((2, 3))
+            return value if return_features else value * 0
+
+    path = tmp_path / "inception.pt"
+    torch.jit.script(Mean()).save(str(path))
+    metrics = MetricSet(Faces(faces(40, 0)), "fid20", feature_net=path, cache_dir=tmp_path)
+    values = results(metrics.evaluate(sampler(faces(20, 1))))
+    fits = [GaussianFit.of(images.float().mean((2, 3))) for images in (faces(40, 0), faces(20, 1))]
+    assert values["fid20"] == pytest.approx(distance(*fits), rel=1e-4)
+    (tmp_path / "text.pt").write_text("no network")
+    with pytest.raises(UserError, match="text.pt"):
+        InceptionFeatures(tmp_path / "text.pt")
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert evaluate.default_cache_dir() == tmp_path / "gghead"

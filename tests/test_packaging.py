@@ -1,0 +1,114 @@
+"""What gets installed: the metadata, the built wheel, the lock."""
+
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("gghead", "torch_utils", "training")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), flags=re.M))
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonical(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    """The wheel of a copy of the sources, so that no build folder is left in, or taken from, the working tree."""
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed, so no wheel can be built offline")
+    copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    for folder in (*PACKAGES, "datasets", "scripts", "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, copy / file)
+    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    done = subprocess.run([*command, "-w", str(target)], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [built] = target.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        yield archive
+
+
+def test_wheel_holds_the_three_packages_and_nothing_else(wheel):
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert tops == {*PACKAGES, f"gghead-{PROJECT['version']}.dist-info"}
+
+
+def test_wheel_holds_every_source_file(wheel):
+    wanted = {str(p.relative_to(ROOT)) for package in PACKAGES for p in (ROOT / package).rglob("*.py")}
+    wanted |= {str(p.relative_to(ROOT)) for p in (ROOT / "torch_utils").rglob("*.cpp")}
+    assert wanted <= set(wheel.namelist())
+
+
+def test_wheel_carries_licence_and_commands(wheel):
+    info = f"gghead-{PROJECT['version']}.dist-info"
+    metadata = wheel.read(f"{info}/METADATA").decode()
+    assert "License-Expression: Apache-2.0" in metadata
+    assert b"Apache License" in wheel.read(f"{info}/licenses/LICENSE")
+    entries = wheel.read(f"{info}/entry_points.txt").decode()
+    for command, target in PROJECT["scripts"].items():
+        assert f"{command} = {target}" in entries
+
+
+@pytest.mark.parametrize("target", PROJECT["scripts"].values())
+def test_commands_exist(target):
+    module, function = target.split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_nothing_depends_on_torchvision():
+    """torchvision and what needs it would replace the installed torch."""
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    bad = {"torchvision", "timm", "lpips", "clean-fid", "torch-fidelity", "piq", "facenet-pytorch"}
+    assert not bad & (names(PROJECT["dependencies"]) | names(extras) | names(list(LOCK)))
+
+
+def test_lock_is_complete_and_pins_torch():
+    assert LOCK["torch"] == "2.13.0"
+    locked = {canonical(name) for name in LOCK}
+    assert names(PROJECT["dependencies"]) | names(PROJECT["optional-dependencies"]["dev"]) <= locked
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) == len(LOCK), "every line is name==version"
+    installed = {canonical(found.name): found for found in importlib.metadata.distributions()}
+    for name, version in LOCK.items():
+        found = installed.get(canonical(name))
+        if found is None or found.version.split("+")[0] != version:
+            continue  # another torch was chosen, or the developers' tools are not installed
+        for requirement in found.requires or []:
+            needed, _, marker = requirement.partition(";")
+            if not marker:
+                assert names([needed]) <= locked, f"{name} needs {needed}, which is not pinned"
+
+
+def test_version_is_told_once():
+    import gghead
+
+    assert gghead.__version__ == PROJECT["version"]
+
+
+def test_licence_is_apache():
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text and "Copyright 2026 The gghead authors" in text
+    assert PROJECT["license"] == "Apache-2.0"
+
+
+def test_ci_script_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0

@@ -1,0 +1,206 @@
+"""train.py end to end on the CPU: options, run folder, resuming, and what it says to wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import gghead
+from gghead.cameras import Cameras
+from torch_utils.errors import UserError
+from training.cli import main, resolve
+from training.run_folder import load_state, read_options
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "--set=generator.plane_resolution=16", "--set=generator.latent_resolution=8", "--set=generator.template=sphere",
+    "--set=stages.image_size=32", "--set=stages.grid=16", "--cbase=128", "--cmax=8", "--batch=4", "--tick=0.008",
+    "--snap=1", "--device=cpu", "--fp32=1",
+]
+
+
+def write_dataset(folder, count=6, size=32, masks=True):
+    random = np.random.RandomState(0)
+    labels = Cameras.orbit(torch.linspace(-0.4, 0.4, count)).label().tolist()
+    names = [f"img{i}.png" for i in range(count)]
+    folder.mkdir()
+    for name in names:
+        Image.fromarray(random.randint(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name)
+    content = {"labels": [list(pair) for pair in zip(names, labels, strict=True)]}
+    if masks:
+        (folder / "masks").mkdir()
+        content["masks"] = {name: f"masks/{name}" for name in names}
+        for name in names:
+            Image.fromarray(random.randint(100, 256, (size, size), dtype=np.uint8)).save(folder / "masks" / name)
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "faces")
+
+
+def train(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    outdir = tmp_path_factory.mktemp("runs")
+    result = train("--data", data, "--outdir", outdir, "--kimg=0.016", "--metrics=frd4", *SMALL)
+    assert result.exit_code == 0, result.output
+    (folder,) = outdir.iterdir()
+    return folder, result.output
+
+
+def test_run_folder_has_what_stylegan_users_expect(finished):
+    folder, output = finished
+    assert folder.name == "00000-tiny-faces-gpus1-batch4-gamma0.2"
+    names = {path.name for path in folder.iterdir()}
+    for wanted in ("training_options.json", "log.txt", "stats.jsonl", "reals.png", "fakes_init.png", "fakes000000.png",
+                   "fakes000000_turn.png", "network-snapshot-000000.safetensors", "training-state-000000.pt",
+                   "metric-frd4.jsonl"):
+        assert wanted in names, wanted
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert "sec/kimg" in output and "preset tiny" in output and "rasteriser" in output
+    line = json.loads((folder / "stats.jsonl").read_text().splitlines()[-1])
+    for name in ("Loss/scores/real", "Loss/signs/fake", "Loss/G/loss", "Loss/D/loss", "Progress/kimg",
+                 "Watchdog/uncovered", "Watchdog/scale/q50"):
+        assert {"num", "mean", "std"} == set(line[name]), name
+    metric = json.loads((folder / "metric-frd4.jsonl").read_text().splitlines()[-1])
+    assert {"frd4", "frd4_floor"} <= set(metric["results"]) and metric["snapshot"].endswith(".safetensors")
+
+
+def test_snapshot_loads_and_records_its_making(finished):
+    folder, _ = finished
+    model = gghead.load(folder)
+    assert model.config.image_size == 32 and model.attributes.num == 256
+    assert model.sample(seed=1).means.shape == (1, 256, 3)
+    from gghead.checkpoints import latest_snapshot, read_info
+    assert read_info(latest_snapshot(folder)).provenance["dataset"] == "faces"
+
+
+def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):
+    folder, _ = finished
+    half = train("--data", data, "--outdir", tmp_path, "--kimg=0.008", "--metrics=none", *SMALL)
+    assert half.exit_code == 0, half.output
+    (run,) = tmp_path.iterdir()
+    again = train("--resume", run, "--kimg=0.016", "--device=cpu")
+    assert again.exit_code == 0, again.output
+    whole, parts = load_state(folder)["trainer"], load_state(run)["trainer"]
+    assert whole["step"] == parts["step"] == 4
+    for network in ("G", "D", "G_ema"):
+        for key, value in whole[network].items():
+            assert torch.equal(value, parts[network][key]), key
+    assert read_options(run).kimg == 0.016
+
+
+def test_init_starts_from_weights(finished, data, tmp_path):
+    folder, _ = finished
+    result = train("--data", data, "--outdir", tmp_path, "--kimg=0.004", "--init", folder, *SMALL)
+    assert result.exit_code == 0, result.output
+    other = [a for a in SMALL if "cmax" not in a] + ["--cmax=4"]
+    result = train("--data", data, "--outdir", tmp_path, "--kimg=0.004", "--init", folder, *other)
+    assert result.exit_code != 0 and "another architecture (it differs in cmax)" in result.output
+
+
+def test_dry_run_prints_the_config_and_writes_nothing(data, tmp_path):
+    result = train("--data", data, "--outdir", tmp_path / "runs", "-n", "--lambda_tv=3", *SMALL)
+    assert result.exit_code == 0, result.output
+    config = json.loads(result.output[result.output.index("{"):])
+    assert config["stages"][0]["lambda_tv"] == 3 and config["batch"] == 4
+    assert not (tmp_path / "runs").exists()
+
+
+def options(**given):
+    names = {p.name: None for p in main.params} | {"set": (), "data": "x.zip"}
+    return names | given
+
+
+def test_choices_follow_data_and_machine_with_reasons():
+    cpu = torch.device("cpu")
+    config, reasons = resolve(options(), 512, 854, True, cpu)
+    assert config.preset == "tiny" and config.data.background == "random" and any("preset tiny" in r for r in reasons)
+    config, reasons = resolve(options(), 64, 854, False, cpu)
+    assert config.generator.background.kind == "gaussians" and config.data.background == "image"
+    config, _ = resolve(options(preset="ffhq512"), 512, 70000, True, cpu)
+    assert config.augment.mode == "noaug" and config.loss.r1_gamma == 1.0
+    config, reasons = resolve(options(preset="ffhq512"), 512, 500, True, cpu)
+    assert config.augment.mode == "ada" and any("only 500 images" in r for r in reasons)
+    assert resolve(options(gamma=7.0, fp32=True), 64, 900, True, cpu)[0].loss.r1_gamma == 7.0
+    with pytest.raises(UserError, match="trains at 512 pixels, but the images have 64"):
+        resolve(options(preset="ffhq512"), 64, 500, True, cpu)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ([], "--data is missing"),
+    (["--data=nowhere.zip"], "nowhere.zip"),
+    (["--data={data}", "--batch=0"], "--batch"),
+    (["--data={data}", "--set=loss.r1_gama=1"], "did you mean 'r1_gamma'"),
+    (["--data={data}", "--set=oops"], "must have the form key=value"),
+    (["--data={data}", "--preset=ffhq256"], "choose a smaller preset"),
+    (["--data={data}", "--device=cuda"], "sees no GPU"),
+    (["--data={data}", "--masks=none", "--background=white", *SMALL], "needs masks"),
+    (["--resume=nowhere"], "is no training run"),
+    (["--resume={data}", "--batch=8"], "leave out --batch"),
+    (["--data={data}", "--init=nowhere.safetensors", *SMALL], "does not exist"),
+])
+def test_wrong_options_are_one_sentence(data, arguments, words, tmp_path):
+    if "--device=cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    result = train(*[a.format(data=data) for a in arguments], "--outdir", tmp_path)
+    assert result.exit_code != 0 and words in result.output, result.output
+    assert "Traceback" not in result.output
+
+
+def test_ctrl_c_leaves_a_run_that_resumes(data, tmp_path):
+    command = [sys.executable, "train.py", f"--data={data}", f"--outdir={tmp_path}", "--kimg=1000", *SMALL,
+               "--snap=1000"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("tick 2"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == 130 and "Continue with: python train.py --resume=" in rest
+    (run,) = tmp_path.iterdir()
+    step = load_state(run)["trainer"]["step"]
+    result = train("--resume", run, f"--kimg={(step * 4 + 4) / 1000}", "--device=cpu")
+    assert result.exit_code == 0, result.output
+    assert load_state(run)["trainer"]["step"] == step + 1
+
+
+def test_truncated_state_falls_back_to_the_one_before(finished, tmp_path):
+    import shutil
+
+    folder, _ = finished
+    run = shutil.copytree(folder, tmp_path / "run")
+    good = next(run.glob("training-state-*.pt"))
+    bad = run / "training-state-999999.pt"
+    bad.write_bytes(good.read_bytes()[:100])
+    assert load_state(run)["trainer"]["step"] == 4
+    good.unlink()
+    with pytest.raises(UserError, match="holds no readable training-state"):
+        load_state(run)
+
+
+def test_two_processes_under_torchrun(data, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611", "train.py",
+               f"--data={data}", f"--outdir={tmp_path}", "--kimg=0.016", *SMALL, "--batch=8"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    begin = time.time()
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (run,) = tmp_path.iterdir()
+    assert "gpus2" in run.name and load_state(run)["trainer"]["step"] == 2, time.time() - begin
