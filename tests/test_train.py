@@ -167,13 +167,13 @@ def test_ctrl_c_leaves_a_run_that_resumes(data, tmp_path):
     command = [sys.executable, "train.py", f"--data={data}", f"--outdir={tmp_path}", "--kimg=1000", *SMALL,
                "--snap=1000"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("tick 2"):
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stdout.read()
-    assert process.wait(timeout=60) == 130 and "Continue with: python train.py --resume=" in rest
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("tick 2"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130 and "Continue with: python train.py --resume=" in rest
     (run,) = tmp_path.iterdir()
     step = load_state(run)["trainer"]["step"]
     result = train("--resume", run, f"--kimg={(step * 4 + 4) / 1000}", "--device=cpu")

@@ -23,7 +23,7 @@ from torch_utils.errors import UserError
 from training import images, run_folder
 from training.config import DataConfig, TrainConfig
 from training.console import memory_use, status_line
-from training.metrics.evaluate import MetricSet, parse_metrics, write_metric
+from training.metrics.evaluate import MetricSet, write_metric
 from training.metrics.sampler import ModelSampler
 from training.schedule import stage_at
 from training.stats import StatsWriter
@@ -47,9 +47,6 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
 
     Raises ``UserError`` for data or files that do not fit.
     """
-    parse_metrics(config.metrics)  # so that a misspelt name fails now and not at the first snapshot
-    if config.metrics and config.stages[0].image_size < SMALLEST_PICTURE:
-        raise UserError(f"--metrics needs pictures of at least {SMALLEST_PICTURE} pixels; use --metrics=none.")
     state = run_folder.load_state(resume) if resume is not None else None
     nimg = state["trainer"]["step"] * config.batch if state else 0
     dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)
@@ -77,6 +74,7 @@ class _Run:
         self.config, self.folder, self.trainer, self.dataset, self.writer = config, folder, trainer, dataset, writer
         self.processes = trainer.processes
         self.watchdog = Watchdog()
+        self.metric_set: MetricSet | None = None
         self.started = time.time()
         self.tick, self.fresh = 0, state is None
         if state is not None:
@@ -87,6 +85,8 @@ class _Run:
         """Steps until the end; a tick's work in between."""
         trainer, total = self.trainer, int(self.config.kimg * 1000)
         self._say_start()
+        if self.writer is not None and self.config.metrics:
+            self._metric_set().prepare()  # a wrong name or a set too small fails now and not at the first snapshot
         if self.fresh:
             self._reals_picture()
             self._pictures("fakes_init")
@@ -192,15 +192,20 @@ class _Run:
         if not self.config.metrics:
             return
         sampler = ModelSampler(self.trainer.G_ema, self.trainer.labels, self.config.seed)
-        white = None if self.config.data.background == "image" else (1.0, 1.0, 1.0)
-        metrics = MetricSet(self.dataset, self.config.metrics, background=white, seed=self.config.seed,
-                            device=self.trainer.device)
         snapshot = run_folder.snapshot_path(self.folder, self.trainer.nimg / 1000).name
-        for record in metrics.evaluate(sampler, snapshot=snapshot):
+        for record in self._metric_set().evaluate(sampler, snapshot=snapshot):
             write_metric(record, self.folder)
             results = record["results"]
             print("  " + "  ".join(f"{key} {value:.4g}" for key, value in results.items()))
             self.writer.write_values({f"Metrics/{key}": value for key, value in results.items()}, self.trainer.nimg)
+
+    def _metric_set(self) -> MetricSet:
+        """The metrics against the data set at its present size; the reals are measured once per size."""
+        if self.metric_set is None or self.metric_set.dataset is not self.dataset:
+            white = None if self.config.data.background == "image" else (1.0, 1.0, 1.0)
+            self.metric_set = MetricSet(self.dataset, self.config.metrics, background=white, seed=self.config.seed,
+                                        device=self.trainer.device)
+        return self.metric_set
 
     # ---------------------------------------------------------------------------------------------- pictures
 

@@ -27,11 +27,11 @@ COLUMNS, ROWS = 80, 68
 LOOPS = np.array(
     [
         (0.000, 125.0, 55.0, 0.120, -0.020),
-        (0.120, 35.0, -30.0, 0.120, -0.020),
-        (0.230, 14.0, -36.0, 0.110, -0.020),
-        (0.380, -3.5, -37.0, 0.095, -0.020),
-        (0.520, -16.5, -34.0, 0.075, -0.024),
-        (0.660, -24.0, -29.0, 0.020, -0.030),
+        (0.120, 35.0, -18.0, 0.120, -0.020),
+        (0.230, 14.0, -26.0, 0.110, -0.020),
+        (0.380, -3.5, -30.5, 0.095, -0.020),
+        (0.520, -16.5, -31.0, 0.075, -0.024),
+        (0.660, -24.0, -28.5, 0.020, -0.030),
         (0.790, -30.0, -25.0, -0.050, -0.034),
         (0.835, -40.0, -22.0, -0.080, -0.038),
         (0.875, -45.0, -18.0, -0.140, -0.055),
@@ -55,7 +55,7 @@ def head() -> Template:
     vertices[index.ravel()] = points.reshape(-1, 3)
     mirror = np.zeros(count, dtype=np.int64)
     mirror[index.ravel()] = index[:, ::-1].ravel()
-    uv_faces = grid_faces(COLUMNS, ROWS)
+    uv_faces = _chart_faces()
     faces = index.ravel()[uv_faces]
     return Template(
         name="head",
@@ -68,6 +68,19 @@ def head() -> Template:
         landmarks=head_rig.landmarks(vertices),
         mirror_index=mirror,
     )
+
+
+def _chart_faces() -> np.ndarray:
+    """The grid's triangles, with the two cells at the slit's front end split along their other diagonal.
+
+    There three corners of the mirrored split would all lie on the midline, a triangle without a front.
+    """
+    faces = grid_faces(COLUMNS, ROWS)
+    middle, below = COLUMNS // 2, COLUMNS + 1
+    for column, rising in ((middle - 1, True), (middle, False)):
+        a, b, c, d = column, column + 1, column + below, column + below + 1
+        faces[2 * column : 2 * column + 2] = [(a, c, b), (b, c, d)] if rising else [(a, c, d), (a, d, b)]
+    return faces
 
 
 def _shared_indices() -> tuple[np.ndarray, int]:  # [ROWS + 1, COLUMNS + 1], number of vertices
@@ -94,7 +107,9 @@ def _rays(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     front, back, height, depth = (_monotone(rows, LOOPS[:, 0], LOOPS[:, k]) for k in range(1, 5))
     cone, tilt = np.radians(front + back) / 2, np.radians(front - back) / 2
     polar = np.pi / 2 - cone
-    azimuth = _azimuths()[None]
+    # Near the slit the columns part evenly along it; cosines of the azimuths would crowd them at its ends.
+    along_slit = np.arccos(1.0 - 2.0 * np.linspace(0.0, 1.0, COLUMNS // 2 + 1))
+    azimuth = _azimuths() + smoothstep(polar, 1.3, 0.0) * (along_slit - _azimuths())
     # Loops near the slit are ellipses around it that become circles at a right angle from the axis.
     fade = smoothstep(polar, np.pi / 2, 0.0)
     a, b = polar * np.sin(azimuth), np.sqrt(polar**2 + SLIT**2 * fade) * np.cos(azimuth)
@@ -132,7 +147,7 @@ def _monotone(x: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarra
 
 def _half_vertices() -> np.ndarray:
     """Surface points of the right half of the chart, [ROWS + 1, COLUMNS // 2 + 1, 3]."""
-    return np.round(_with_relief(_trace(_bent_rows())), 6)
+    return np.round(_with_relief(_trace(_bent_rows(), steps=90)), 6)
 
 
 def _bent_rows() -> np.ndarray:  # [ROWS + 1, COLUMNS // 2 + 1]
@@ -170,13 +185,13 @@ def _row_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [S, 4, column
     return np.stack(lines, 1), np.stack([in_eye[:, 0], in_eye[:, 1], in_mouth[:, 2], in_mouth[:, 3]], 1)
 
 
-def _trace(rows: np.ndarray) -> np.ndarray:  # [R, COLUMNS // 2 + 1] -> [R, COLUMNS // 2 + 1, 3]
+def _trace(rows: np.ndarray, steps: int = 30) -> np.ndarray:  # [R, COLUMNS // 2 + 1] -> [..., 3]
     """Surface point along each ray: the outermost on the head, the innermost on neck and shoulders."""
     origins, directions = (a.reshape(-1, 3) for a in _rays(rows))
     outwards = rows.ravel() > INSIDE_OUT
     radius = np.where(outwards, 0.03, 0.6)
     active = np.arange(len(origins))
-    for _ in range(40):
+    for _ in range(steps):
         distance = surface(origins[active] + radius[active, None] * directions[active])
         radius[active] -= np.where(outwards[active], 0.8, 0.6) * distance
         active = active[np.abs(distance) > 1e-6]

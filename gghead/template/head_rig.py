@@ -208,7 +208,8 @@ def _eye_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
     # Above the edge the skin keeps its own depth the further it is from the edge.
     closing[:, 2] *= np.where(y > upper, smoothstep(y - upper, 0.016, 0.002), 1.0) * np.clip(travel / 0.004, 0.0, 1.0)
     # The lower lid comes up to just below the place where the lids meet.
-    share = np.where(y < lower, smoothstep(lower - y, 0.012, 0.0), np.clip((meet - y) / np.maximum(meet - lower, 1e-9), 0, 1))
+    within = np.clip((meet - y) / np.maximum(meet - lower, 1e-9), 0.0, 1.0)
+    share = np.where(y < lower, smoothstep(lower - y, 0.012, 0.0), within)
     raised = _vector(0.10 * (upper - lower) * share, (0.0, 1.0, 0.0))
     blink = _vector(near * inside * (close_upper > 0), (1, 1, 1)) * closing + _vector(near * inside, (1, 1, 1)) * raised
     band_up = smoothstep(y - upper, 0.020, 0.004) * smoothstep(y - (upper + lower) / 2, 0.0, 0.010)

@@ -18,6 +18,7 @@ constexpr int kBandRows = 8;                     // block rows in a band
 constexpr int kBandPixels = kBlock * kBandRows;  // pixel rows in a band
 constexpr float kLog2e = 1.44269504088896341f;
 constexpr float kMinAlpha = 1.f / 255.f;
+constexpr int kAhead = 24;  // Gaussians whose scattered attributes are fetched ahead of their use
 constexpr int kMaxSide = 32764;  // block index within a band has to fit 16 bits
 
 struct Inputs {
@@ -38,6 +39,7 @@ struct Job {
   std::vector<uint32_t> ids;            // Gaussian of each local index; kShared set if it touches other bands too
   std::vector<Segment> segments;
   std::vector<uint32_t> block_count;
+  std::vector<int32_t> change;
   int64_t segments_used = 0;
   int64_t entries = 0;  // sum of block_count
 };
@@ -73,7 +75,7 @@ struct Footprints {
   float x[16], y[16], A[16], h[16], q[16], t[16];
   float half_width[16], half_height[16];
   float peak[16];  // dy of the rightmost point; that of the leftmost is -peak
-  bool valid[16];  // positive definite, and able to reach 1/255
+  int32_t valid[16];  // 1: positive definite, and able to reach 1/255
 };
 
 inline void footprints(const Inputs& in, const int64_t* gaussians, Footprints& f) {
@@ -94,7 +96,7 @@ inline void footprints(const Inputs& in, const int64_t* gaussians, Footprints& f
     f.h[l] = e.h;
     f.q[l] = e.q;
     f.t[l] = positive;
-    f.valid[l] = e.definite & (o[l] >= kMinAlpha);
+    f.valid[l] = int32_t(e.definite) & int32_t(o[l] >= kMinAlpha);
     const float width = std::sqrt(positive * c[l] / (a[l] * e.q));
     f.half_width[l] = width + 0.01f;
     f.half_height[l] = std::sqrt(positive / e.q) + 0.01f;
@@ -116,6 +118,25 @@ inline uint32_t sortable(float depth) {
   return bits ^ ((bits >> 31) ? 0xffffffffu : 0x80000000u);
 }
 
+// 0 * x is 0 for a finite x and NaN otherwise.
+inline float zero_if_finite(const float* values, int64_t n) {
+  float sum[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int l = 0; l < 16; ++l) sum[l] += 0.f * values[i + l];
+  }
+  for (; i < n; ++i) sum[i % 16] += 0.f * values[i];
+  float total = 0.f;
+  for (float v : sum) total += v;
+  return total;
+}
+
+inline bool all_finite(const Inputs& in, int64_t g, int64_t n) {
+  return zero_if_finite(in.means + 2 * g, 2 * n) + zero_if_finite(in.conics + 3 * g, 3 * n) +
+             zero_if_finite(in.opacities + g, n) + zero_if_finite(in.depths + g, n) +
+             zero_if_finite(in.colors + in.channels * g, in.channels * n) == 0.f;
+}
+
 // Range of bands under each Gaussian of [begin, end) (flat over images); first > last for the culled, the non-finite and those
 // whose conic is not positive definite.
 inline void find_bands(const Inputs& in, int64_t begin, int64_t end, uint32_t* key, uint16_t* first, uint16_t* last) {
@@ -129,19 +150,22 @@ inline void find_bands(const Inputs& in, int64_t begin, int64_t end, uint32_t* k
     for (int l = 0; l < 16; ++l) {
       const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height), y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
       const int x0 = first_pixel(f.x[l] - f.half_width[l], in.width), x1 = last_pixel(f.x[l] + f.half_width[l], in.width);
-      const bool seen = f.valid[l] & (x0 <= x1) & (y0 <= y1);
+      const int seen = f.valid[l] & int(x0 <= x1) & int(y0 <= y1);
       low[l] = seen ? y0 / kBandPixels : 1;
       high[l] = seen ? y1 / kBandPixels : 0;
     }
     for (int l = 0; l < lanes; ++l) {
       const int64_t i = g + l;
-      const float* c = in.colors + i * in.channels;
-      float zero = 0.f * (f.x[l] + f.y[l]) + 0.f * (f.A[l] + f.h[l] + f.q[l]) + 0.f * in.opacities[i] + 0.f * in.depths[i];
-      for (int64_t k = 0; k < in.channels; ++k) zero += 0.f * c[k];
-      const bool seen = (zero == 0.f) & (in.radii[2 * i] > 0) & (in.radii[2 * i + 1] > 0);
+      const bool seen = (in.radii[2 * i] > 0) & (in.radii[2 * i + 1] > 0);
       key[i] = sortable(in.depths[i]);
       first[i] = uint16_t(seen ? low[l] : 1);
       last[i] = uint16_t(seen ? high[l] : 0);
+    }
+    if (all_finite(in, g, lanes)) continue;
+    for (int l = 0; l < lanes; ++l) {
+      if (all_finite(in, g + l, 1)) continue;
+      first[g + l] = 1;
+      last[g + l] = 0;
     }
   }
 }
@@ -192,11 +216,20 @@ inline void bin_band(const Inputs& in, int64_t image, int band, const uint32_t* 
   job.ids.resize(n);
   for (int64_t i = 0; i < n; ++i) job.ids[i] = uint32_t(job.keys[i]);
 
-  job.block_count.assign(size_t(rows) * in.block_columns, 0u);
+  // Runs per block by differences: +1 where a run starts, -1 behind its end (a run never leaves its row).
+  job.block_count.resize(size_t(rows) * in.block_columns);
+  job.change.assign(job.block_count.size() + 1, 0);
+  int32_t* change = job.change.data();
   int64_t filled = 0, entries = 0;
   Footprints f;
   for (int64_t begin = 0; begin < n; begin += 16) {
     const int lanes = int(std::min<int64_t>(16, n - begin));
+    for (int l = 0; l < lanes; ++l) {
+      const int64_t next = base + (job.ids[std::min(begin + l + kAhead, n - 1)] & ~kShared);
+      __builtin_prefetch(in.means + 2 * next);
+      __builtin_prefetch(in.conics + 3 * next);
+      __builtin_prefetch(in.opacities + next);
+    }
     int64_t index[16];
     for (int l = 0; l < 16; ++l) index[l] = base + (job.ids[begin + std::min(l, lanes - 1)] & ~kShared);
     footprints(in, index, f);
@@ -212,24 +245,28 @@ inline void bin_band(const Inputs& in, int64_t image, int band, const uint32_t* 
         const float low = float((row0 + top[l] + k) * kBlock) + 0.5f - f.y[l], high = low + float(kBlock - 1);
         const float right = clamp(f.peak[l], low, high), left = clamp(-f.peak[l], low, high);
         const float spare_right = f.t[l] - f.q[l] * right * right, spare_left = f.t[l] - f.q[l] * left * left;
-        const float reach_right = std::sqrt((spare_right > 0.f ? spare_right : 0.f) / f.A[l]) + 0.01f;
-        const float reach_left = std::sqrt((spare_left > 0.f ? spare_left : 0.f) / f.A[l]) + 0.01f;
+        const float inverse = 1.f / f.A[l];
+        const float reach_right = std::sqrt((spare_right > 0.f ? spare_right : 0.f) * inverse) + 0.01f;
+        const float reach_left = std::sqrt((spare_left > 0.f ? spare_left : 0.f) * inverse) + 0.01f;
         x0[k][l] = first_pixel(f.x[l] - f.h[l] * left - reach_left, in.width);
         x1[k][l] = last_pixel(f.x[l] - f.h[l] * right + reach_right, in.width);
       }
     }
     if (job.segments.size() < size_t(filled) + 16 * kBandRows) job.segments.resize(2 * filled + 64 * kBandRows);
     for (int l = 0; l < lanes; ++l) {
-      for (int k = 0; k < count[l]; ++k) {
-        if (x1[k][l] < x0[k][l]) continue;
-        const int length = x1[k][l] / kBlock - x0[k][l] / kBlock + 1;
-        const int block = (top[l] + k) * in.block_columns + x0[k][l] / kBlock;
-        job.segments[filled++] = {uint32_t(begin + l), uint16_t(block), uint16_t(length)};
-        for (int b = 0; b < length; ++b) ++job.block_count[block + b];
+      for (int k = 0; k < count[l]; ++k) {  // an empty run is written, then overwritten: cheaper than a branch
+        const int kept = x0[k][l] <= x1[k][l], left = x0[k][l] / kBlock;
+        const int length = kept ? x1[k][l] / kBlock - left + 1 : 0, block = (top[l] + k) * in.block_columns + left;
+        job.segments[filled] = {uint32_t(begin + l), uint16_t(block), uint16_t(length)};
+        filled += kept;
         entries += length;
+        change[block] += kept;
+        change[block + length] -= kept;
       }
     }
   }
+  int32_t covering = 0;
+  for (size_t b = 0; b + 1 < job.change.size(); ++b) job.block_count[b] = uint32_t(covering += change[b]);
   job.entries = entries;
   job.segments_used = filled;
 }

@@ -117,6 +117,7 @@ inline Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
   return ge(alpha, set(kMinAlpha));
 }
 
+constexpr int64_t kFetch = 12;  // entries of a block list whose records are fetched ahead
 inline void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
 
 // CHANNELS = 0: any number, with the sums in memory.
@@ -133,7 +134,7 @@ void forward_block(const float* records, int64_t stride, int64_t channels, const
       if (!any(gt(falling, set(kMinTransmittance)))) break;
       falling = max(falling, set(1e-12f));  // far from denormals
     }
-    prefetch(records + stride * list[std::min(i + 6, n - 1)]);
+    prefetch(records + stride * list[std::min(i + kFetch, n - 1)]);
     const float* r = records + stride * list[i];
     F16 raw, alpha;
     const Mask hit = evaluate(r, pixels, raw, alpha);
@@ -220,8 +221,8 @@ void backward_block(const float* records, int64_t stride, int64_t channels, cons
   for (int c = 0; c < CHANNELS; ++c) color[c] = load(g.color.data() + 16 * c);
   F16 T = transmittance, R = rest;  // R: what lies behind, projected on the colour gradient
   for (int64_t i = n - 1; i >= 0; --i) {
-    prefetch(records + stride * list[std::max<int64_t>(i - 6, 0)]);
-    prefetch(rows + row_stride * list[std::max<int64_t>(i - 6, 0)]);
+    prefetch(records + stride * list[std::max<int64_t>(i - kFetch, 0)]);
+    prefetch(rows + row_stride * list[std::max<int64_t>(i - kFetch, 0)]);
     const float* r = records + stride * list[i];
     F16 raw, alpha;
     Mask hit = evaluate(r, pixels, raw, alpha);
@@ -284,6 +285,11 @@ void fill_plan(const Inputs& in, int64_t image, Job& job, const Piece& piece, in
   }
   float* records = reinterpret_cast<float*>(plan + piece.records);
   for (size_t i = 0; i < job.ids.size(); ++i) {
+    const int64_t next = image * in.count + (job.ids[std::min(i + kAhead, job.ids.size() - 1)] & ~kShared);
+    __builtin_prefetch(in.means + 2 * next);
+    __builtin_prefetch(in.conics + 3 * next);
+    __builtin_prefetch(in.opacities + next);
+    __builtin_prefetch(in.colors + in.channels * next);
     const int64_t g = image * in.count + (job.ids[i] & ~kShared);
     float* r = records + stride * i;
     r[0] = in.means[2 * g];
@@ -550,7 +556,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
     backward_band(f, image, int(j % f.bands), pieces[j], plan_data, bg ? bg + image * D : nullptr, vc, va,
                   space->gradients[j], band_background.data() + j * D);
     const int32_t* ids = plan_data + pieces[j].ids;
-    for (int64_t i = 0; i < pieces[j].gaussians; ++i) {
+    const int64_t n = pieces[j].gaussians;
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t next = image * N + (uint32_t(ids[std::min(i + kAhead, n - 1)]) & ~kShared);
+      __builtin_prefetch(out.means + 2 * next, 1);
+      __builtin_prefetch(out.conics + 3 * next, 1);
+      __builtin_prefetch(out.opacities + next, 1);
+      __builtin_prefetch(out.colors + D * next, 1);
       if (!(uint32_t(ids[i]) & kShared)) add(j, i, uint32_t(ids[i]));
     }
   });

@@ -158,7 +158,7 @@ def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # boo
     ragged = noise(phi * 26 + seed, s * 0.7) + 0.6 * noise(phi * 60 + seed, s * 0.7)
     inside = s < limit + ragged * np.where(tips, 0.06, 0.035)
     if person.hair_style == "horseshoe":
-        inside &= s > 1.18 + 0.10 * noise(phi * 9 + seed, s) - 0.25 * step(np.abs(phi), 2.2, 3.0)
+        inside &= (s > 1.20 + 0.05 * noise(phi * 9 + seed, s) - 0.2 * step(np.abs(phi), 2.2, 3.0)) & (np.abs(phi) > 1.0)
     return inside
 
 

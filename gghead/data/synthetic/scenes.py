@@ -12,6 +12,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.data.synthetic.person import sample_expression, sample_light, sample_person
 from gghead.data.synthetic.render import Picture, render
+from torch_utils.errors import UserError
 from torch_utils.rng import derive_seed
 
 YAW_STD, PITCH_STD, ROLL_STD = 0.30, 0.15, 0.04  # radians, about as in FFHQ
@@ -39,6 +40,12 @@ class Request:
     """Cameras per expression."""
     expressions: int = 1
     """Expressions per subject."""
+
+    def __post_init__(self):
+        if self.cameras not in ("ffhq", "full"):
+            raise UserError(f"cameras must be 'ffhq' or 'full', but it is '{self.cameras}'.")
+        if min(self.num, self.resolution, self.views, self.expressions) < 1:
+            raise UserError("num, resolution, views and expressions must be at least 1.")
 
 
 def _random(seed: int, *stream: int | str) -> np.random.RandomState:
