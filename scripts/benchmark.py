@@ -4,10 +4,12 @@ import json
 import math
 import os
 import platform
+import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,7 +21,11 @@ import torch  # noqa: E402
 from gghead.cameras import Cameras  # noqa: E402
 from gghead.rendering import rasterization, registry  # noqa: E402
 from torch_utils.cli import IntRangeList, command  # noqa: E402
+from torch_utils.errors import UserError  # noqa: E402
 from torch_utils.rng import generator  # noqa: E402
+from training.cli import bf16_reason  # noqa: E402
+from training.presets import PRESETS  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
 
 
 @click.group()
@@ -160,6 +166,88 @@ def _time_scene(
             }
         )
     return rows
+
+
+@main.add_command
+@command(name="train")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="what to train")
+@click.option("--batch", type=click.IntRange(1), help="images per step  [default: the preset's]")
+@click.option("--steps", type=click.IntRange(1), default=16, show_default=True, help="timed steps after two of warm-up")
+@click.option("--warmup", type=click.IntRange(0), default=2, show_default=True, help="steps before the timed ones")
+@click.option("--stage", type=click.IntRange(0), default=0, show_default=True, help="stage of the schedule to time")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: as train.py chooses]")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
+@click.option("--profile", type=click.IntRange(0), default=12, show_default=True, help="rows of the operator table")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
+def train(preset, batch, steps, warmup, stage, precision, device, threads, profile, json_path) -> None:
+    """Time training steps on random images: seconds per kimg, peak memory, and where the time goes.
+
+    Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that contain it once
+    in 16. ``--stage`` makes that stage the only one of the run.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    device = torch.device(device)
+    config = PRESETS[preset]
+    if stage >= len(config.stages):
+        raise UserError(f"--stage={stage}: {preset} has the stages 0 to {len(config.stages) - 1}.")
+    only = replace(config.stages[stage], start_kimg=0.0, fade_kimg=0.0)
+    config = replace(config, batch=batch or config.batch, stages=(only,),
+                     precision=precision or ("bf16" if bf16_reason(device)[0] else "fp32"))
+    about = machine(device)
+    click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    trainer = Trainer(config, Cameras.orbit(torch.linspace(-0.4, 0.4, 16)).label(), device)
+    counts = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in "GD"}
+    click.echo(f"{preset} at {only.image_size} pixels, batch {config.batch}, {config.precision}: generator "
+               f"{counts['G'] / 1e6:.2f} M parameters, discriminator {counts['D'] / 1e6:.2f} M, "
+               f"{trainer.G.attributes.num} Gaussians, rasteriser {registry.resolve('auto', device)}")
+    source, size = generator(0, "benchmark"), (config.batch, 4, only.image_size, only.image_size)
+    pixels = torch.randint(0, 256, size, generator=source, dtype=torch.uint8)
+    images = {"image": pixels[:, :3], "alpha": pixels[:, 3:],
+              "label": trainer.labels[torch.arange(config.batch) % 16].cpu()}
+    for _ in range(warmup):
+        trainer.step(images)
+    trainer.step_index = 0
+    times = []
+    for _ in range(steps):
+        _synchronize(device)
+        start = time.perf_counter()
+        trainer.step(images)
+        _synchronize(device)
+        times.append(time.perf_counter() - start)
+    figures = {
+        "preset": preset, "batch": config.batch, "precision": config.precision, "steps": steps,
+        "parameters": counts, "gaussians": trainer.G.attributes.num,
+        "sec_per_kimg": sum(times) / (steps * config.batch) * 1000,
+        "images_per_sec": steps * config.batch / sum(times),
+        "median_step_ms": statistics.median(times) * 1000,
+        "penalty_step_ms": times[0] * 1000,
+        "peak_memory_gib": _peak_memory(device),
+    }
+    click.echo(f"{figures['sec_per_kimg']:.1f} s/kimg, {figures['images_per_sec']:.1f} images/s, median step "
+               f"{figures['median_step_ms']:.0f} ms, step with penalty {figures['penalty_step_ms']:.0f} ms, peak "
+               f"memory {figures['peak_memory_gib']:.2f} GiB")
+    if profile:
+        trainer.step_index = 0
+        with torch.profiler.profile() as profiler:
+            for _ in range(min(steps, 16)):
+                trainer.step(images)
+        events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+        total = sum(event.self_cpu_time_total for event in events)
+        figures["operators"] = {event.key: event.self_cpu_time_total / total for event in events[:profile]}
+        for name, share in figures["operators"].items():
+            click.echo(f"{share:7.1%}  {name}")
+    if json_path:
+        Path(json_path).write_text(json.dumps({"machine": about, "train": figures}, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+def _peak_memory(device: torch.device) -> float:
+    """GiB: the process's largest resident size, or the device's largest allocation."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _synchronize(device: torch.device) -> None:

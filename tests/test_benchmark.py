@@ -37,3 +37,14 @@ def test_runs_take_turns(benchmark):
     runs = {name: (lambda name=name: order.append(name)) for name in "ab"}
     medians = benchmark.interleaved_medians(runs, 2, benchmark.torch.device("cpu"))
     assert order == list("ababab") and set(medians) == {"a", "b"}
+
+
+def test_train_times_steps_and_names_operators(benchmark, tmp_path):
+    path = tmp_path / "train.json"
+    options = ["--preset=tiny", "--batch=4", "--steps=1", "--warmup=0", "--profile=3", f"--json={path}"]
+    result = CliRunner().invoke(benchmark.main, ["train", *options])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(path.read_text())["train"]
+    assert figures["sec_per_kimg"] > 0 and figures["gaussians"] == 4096 and len(figures["operators"]) == 3
+    wrong = CliRunner().invoke(benchmark.main, ["train", "--stage=3"])
+    assert wrong.exit_code == 1 and "has the stages 0 to 0" in wrong.output

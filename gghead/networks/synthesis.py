@@ -1,8 +1,8 @@
 """StyleGAN2 skip generator, cut in two at the latent resolution.
 
 Below the cut ``Synthesis`` turns styles into the latent ``Z`` (a UV feature map); above it ``Decoder`` turns (Z, w)
-into the raw attribute planes. Everything the decoder needs is in (Z, w): plane outputs start at the cut, so an encoder that
-predicts Z can use the same decoder.
+into the raw attribute planes. Everything the decoder needs is in (Z, w): plane outputs start at the cut, so an encoder
+that predicts Z can use the same decoder.
 """
 
 import torch

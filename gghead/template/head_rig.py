@@ -87,7 +87,7 @@ def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 
     chin = np.interp(z, [-0.12, -0.05, 0.03, 0.10, 0.16, 0.20], [-0.02, -0.07, -0.15, -0.205, -0.213, -0.213])
     behind = smoothstep(z, -0.055, -0.025)
     below = smoothstep(y - chin, -0.012, 0.008)
-    face = below * behind * (1.0 - scalp) * (1.0 - ears)
+    face = below * behind * (1.0 - scalp - ears)
     neck = np.clip(1.0 - scalp - face - ears, 0.0, 1.0)
     return {
         "mouth": inner,
@@ -281,7 +281,7 @@ def _mouth_side_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
         "mouthDimpleLeft": half * (_vector(dimple, (0.004, 0.002, -0.010)) + _vector(corner, (0.007, 0.002, -0.003))),
         "mouthUpperUpLeft": half * (_vector(upper, (0.002, 0.015, 0.002)) + _vector(fold, (0.001, 0.005, 0.002))),
         "mouthLowerDownLeft": half * _vector(lower, (0.001, -0.017, 0.001)),
-        "mouthPressLeft": half * front[:, None] * _vector(press * toward_line, (0.0, 0.005, 0.0)),
+        "mouthPressLeft": half * front[:, None] * _vector(press * toward_line, (0.0, 0.008, 0.0)),
     }
 
 

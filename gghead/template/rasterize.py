@@ -116,24 +116,24 @@ def _covered(kept, corners, snapped_and_flip, bits, width, height):
     edge = np.where(flip[:, None, None], -edge, edge)  # [T, 3, 2]
     # With y down and positive area the interior lies to the right of each edge: top edges run in +x, left ones in -y.
     top_left = ((edge[..., 1] == 0) & (edge[..., 0] > 0)) | (edge[..., 1] < 0)
-    closed = top_left.astype(np.int64)
+    # Each edge function is linear: its value at the box's first pixel centre and its steps per pixel and per line.
+    step = int(one) if bits >= 0 else one
+    first_x, first_y = (np.rint((corner + 0.5) * one).astype(np.int64)[:, None] for corner in (x0, y0))
+    value0 = edge[..., 0] * (first_y - start[..., 1]) - edge[..., 1] * (first_x - start[..., 0]) + top_left
+    step_x, step_y = -edge[..., 1] * step, edge[..., 0] * step
+    lines = np.concatenate([value0, step_x, step_y, np.stack([wide, y0 * width + x0], 1)], axis=1)  # [T, 11]
     pixels, owners = [], []
     for begin, stop in _chunks(counts):
         count = counts[begin:stop]
         triangle = np.repeat(np.arange(begin, stop), count)
         offset = np.arange(len(triangle)) - np.repeat(np.cumsum(count) - count, count)
-        row = offset // wide[triangle]
-        x = x0[triangle] + offset - row * wide[triangle]
-        y = y0[triangle] + row
-        px = np.rint((x + 0.5) * one).astype(np.int64)
-        py = np.rint((y + 0.5) * one).astype(np.int64)
-        inside = np.ones(len(triangle), dtype=bool)
-        for i in range(3):
-            value = edge[triangle, i, 0] * (py - start[triangle, i, 1]) - edge[triangle, i, 1] * (
-                px - start[triangle, i, 0]
-            )
-            inside &= value + closed[triangle, i] > 0
-        pixels.append((y * width + x)[inside])
+        line = lines[triangle]
+        down = offset // line[:, 9]
+        across = offset - down * line[:, 9]
+        inside = line[:, 0] + line[:, 3] * across + line[:, 6] * down > 0
+        inside &= line[:, 1] + line[:, 4] * across + line[:, 7] * down > 0
+        inside &= line[:, 2] + line[:, 5] * across + line[:, 8] * down > 0
+        pixels.append((line[:, 10] + down * width + across)[inside])
         owners.append(triangle[inside])
     pixel, triangle = np.concatenate(pixels), np.concatenate(owners)
     return pixel, kept[triangle], _weights(corners[triangle], pixel % width + 0.5, pixel // width + 0.5)

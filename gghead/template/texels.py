@@ -88,7 +88,8 @@ def _read(path: Path, resolution: int) -> dict[str, np.ndarray] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:  # zip members carry checksums, checked on reading
+        # The members of the zip carry checksums, which reading checks.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
         if arrays["mask"].shape != (resolution, resolution):
             raise ValueError("wrong resolution")

@@ -107,7 +107,7 @@ def _solid(person: Person, expression: dict[str, float]) -> _Mesh:
     vertices = moved + _morph(assets.modes, person)
     beard = skin.beard_mask(person, neutral)
     if beard.any() and person.beard != "stubble":
-        lumps = 1 + 0.35 * noise(neutral[:, 0] * 60 + person.seed, neutral[:, 1] * 60)
+        lumps = 1 + 0.15 * noise(neutral[:, 0] * 60 + person.seed, neutral[:, 1] * 60)
         depth = 0.020 if person.beard == "full" else 0.010
         vertices = vertices + (beard * lumps * depth)[:, None] * assets.template.vertex_normals
     extras = [(accessories.garment(person), CLOTH)]

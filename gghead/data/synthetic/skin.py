@@ -77,7 +77,7 @@ def paint(
     beard = beard_mask(person, place)
     if beard.any():
         strands = noise(place[:, 0] * 200 + seed, y * 60) * 0.25
-        solid = {"stubble": 0.38, "goatee": 0.85}.get(person.beard, 0.92) * person.beard_density
+        solid = {"stubble": 0.45}.get(person.beard, 1.0) * (0.55 + 0.45 * person.beard_density)
         colour = _over(colour, person.hair * np.exp(strands)[:, None] * 0.85, beard * solid)
         gloss = gloss * (1 - 0.8 * beard)
         shine = gloss[near]
