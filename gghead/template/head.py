@@ -5,6 +5,8 @@ a slit along the midline from the crown to the back of the head (v = 0; u and 1 
 neck and shoulders (v = 1). A slit instead of a pole gives every texel of the scalp about the same size.
 """
 
+import functools
+
 import numpy as np
 
 from gghead.template import head_rig
@@ -22,23 +24,23 @@ from gghead.template.primitives import grid_faces, grid_uvs
 
 COLUMNS, ROWS = 80, 68
 
-# v, elevation of the ray in front, elevation of the ray behind (degrees; the loop is the cone between), height and
-# depth of the rays' common origin on the spine.
+# v, elevation of the ray in front (degrees), height of the loop on the back of the head, height and depth of the rays'
+# common origin on the spine. The loop is the cone between its two ends; above the first line it widens from the slit.
 LOOPS = np.array(
     [
-        (0.000, 125.0, 55.0, 0.120, -0.020),
-        (0.120, 35.0, -13.5, 0.120, -0.020),
-        (0.230, 14.0, -22.5, 0.110, -0.020),
-        (0.380, -3.5, -32.0, 0.095, -0.020),
-        (0.520, -16.5, -40.0, 0.075, -0.024),
-        (0.660, -24.0, -42.5, 0.020, -0.030),
-        (0.790, -30.0, -42.0, -0.050, -0.034),
-        (0.835, -40.0, -41.5, -0.080, -0.038),
-        (0.875, -45.0, -39.0, -0.140, -0.055),
-        (0.935, -36.0, -17.0, -0.280, -0.085),
-        (1.000, -8.0, 16.0, -0.440, -0.110),
+        (0.120, 35.0, 0.020, 0.120, -0.020),
+        (0.230, 14.0, -0.024, 0.110, -0.020),
+        (0.380, -3.5, -0.084, 0.095, -0.020),
+        (0.520, -16.5, -0.140, 0.075, -0.024),
+        (0.660, -24.0, -0.196, 0.020, -0.030),
+        (0.790, -30.0, -0.248, -0.050, -0.034),
+        (0.835, -40.0, -0.264, -0.080, -0.038),
+        (0.875, -45.0, -0.284, -0.140, -0.055),
+        (0.935, -36.0, -0.325, -0.280, -0.085),
+        (1.000, -8.0, -0.398, -0.440, -0.110),
     ]
 )
+SLIT_TILT = 30.0  # degrees that the direction of the slit's middle leans back from straight up
 # Rows that follow the lids and the lips: v of the row, and the room in v over which their bending fades.
 UPPER_LID, LOWER_LID, UPPER_LIP, LOWER_LIP = 23 / ROWS, 28 / ROWS, 43 / ROWS, 46 / ROWS
 INSIDE_OUT = 0.82  # loops beyond this v are traced from the spine outwards: the shoulders hide the neck from outside
@@ -97,14 +99,15 @@ def _shared_indices() -> tuple[np.ndarray, int]:  # [ROWS + 1, COLUMNS + 1], num
 def _azimuths() -> np.ndarray:  # [COLUMNS // 2 + 1] radians from 0 (front) to pi (back)
     """Columns are dense over the face, denser than average at the ears."""
     angle = np.linspace(0.0, np.pi, 721)
-    density = 0.6 + 2.4 / (1.0 + np.exp((angle - 0.66) / 0.11)) + 1.3 * np.exp(-0.5 * ((angle - 1.70) / 0.20) ** 2)
+    density = 0.7 + 2.4 / (1.0 + np.exp((angle - 0.66) / 0.11)) + 1.3 * np.exp(-0.5 * ((angle - 1.70) / 0.20) ** 2)
     share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return np.interp(np.linspace(0.0, share[-1], COLUMNS // 2 + 1), share, angle)
 
 
 def _rays(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Origins and directions [ROWS + 1, COLUMNS // 2 + 1, 3] of the rays at loop positions `rows` of the same shape."""
-    front, back, height, depth = (_monotone(rows, LOOPS[:, 0], LOOPS[:, k]) for k in range(1, 5))
+    knots = _loop_knots()
+    front, back, height, depth = (_monotone(rows, knots[:, 0], knots[:, k]) for k in range(1, 5))
     cone, tilt = np.radians(front + back) / 2, np.radians(front - back) / 2
     polar = np.pi / 2 - cone
     # Near the slit the columns part evenly along it; cosines of the azimuths would crowd them at its ends.
@@ -121,6 +124,21 @@ def _rays(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     directions = np.stack([x, y * cos + z * sin, z * cos - y * sin], -1)
     directions[:, 0, 0] = directions[:, -1, 0] = 0.0  # the midline stays exactly on x = 0
     return np.stack([np.zeros_like(height), height, depth], -1), directions
+
+
+@functools.cache
+def _loop_knots() -> np.ndarray:  # [K, 5]
+    """LOOPS on a fine scale, with the elevation of the ray behind instead of the height where it meets the back."""
+    rows = np.linspace(LOOPS[0, 0], 1.0, 40)
+    front, target, height, depth = (_monotone(rows, LOOPS[:, 0], LOOPS[:, k]) for k in range(1, 5))
+    far, near = np.full(len(rows), -0.5), np.full(len(rows), -0.12)
+    for _ in range(30):
+        middle = (far + near) / 2
+        outside = surface(np.stack([0 * middle, target, middle], axis=1)) > 0
+        far, near = np.where(outside, middle, far), np.where(outside, near, middle)
+    back = np.degrees(np.arctan2(target - height, depth - far))
+    slit = [0.0, 90.0 + SLIT_TILT, 90.0 - SLIT_TILT, height[0], depth[0]]
+    return np.concatenate([[slit], np.stack([rows, front, back, height, depth], axis=1)])
 
 
 def _monotone(x: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarray:

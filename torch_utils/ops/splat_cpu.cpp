@@ -28,8 +28,6 @@ constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
 constexpr int kHeader = 6;  // x, y, A, h, q (see Form), opacity; then the channels
 
-constexpr int kSpare = 1, kShortRun = 4;  // see fill_plan
-
 int64_t round16(int64_t n) { return (n + 15) / 16 * 16; }
 int64_t record_stride(int64_t channels) { return round16(kHeader + channels); }
 // Gradient row: six moments of v_sigma on the even lanes, channels 0..7 on the odd ones; further channels in sixteens.
@@ -273,27 +271,18 @@ void with_channels(int64_t channels, const F& f) {
 void fill_plan(const Inputs& in, int64_t image, Job& job, const Piece& piece, int32_t* plan) {
   const int64_t stride = record_stride(in.channels);
   std::memcpy(plan + piece.ids, job.ids.data(), job.ids.size() * sizeof(uint32_t));
-  // Counts become list heads; scattering moves each head to its list's end, which is what `ends` has to hold. A spare slot
-  // behind each list takes the writes of a run's unused steps, so that the common short runs need no branch.
+  // Counts become list heads; scattering moves each head to its list's end, which is what `ends` has to hold.
   uint32_t* ends = reinterpret_cast<uint32_t*>(plan + piece.ends);
-  const size_t blocks = job.block_count.size();
   uint32_t sum = 0;
-  for (size_t b = 0; b < blocks; ++b) {
+  for (size_t b = 0; b < job.block_count.size(); ++b) {
     ends[b] = sum;
-    sum += job.block_count[b] + kSpare;
+    sum += job.block_count[b];
   }
-  for (size_t b = blocks; b < blocks + kShortRun; ++b) ends[b] = sum;
   uint32_t* lists = reinterpret_cast<uint32_t*>(plan + piece.lists);
   for (int64_t s = 0; s < job.segments_used; ++s) {
     const Segment seg = job.segments[s];
-    for (int b = 0; b < kShortRun; ++b) {
-      uint32_t& head = ends[seg.block + b];
-      lists[head] = seg.local;
-      head += b < seg.length;
-    }
-    for (int b = seg.block + kShortRun; b < seg.block + seg.length; ++b) lists[ends[b]++] = seg.local;
+    for (int b = seg.block; b < seg.block + seg.length; ++b) lists[ends[b]++] = seg.local;
   }
-  for (size_t b = 0; b <= blocks; ++b) lists[ends[b]] = 0;
   float* records = reinterpret_cast<float*>(plan + piece.records);
   for (size_t i = 0; i < job.ids.size(); ++i) {
     const int64_t next = image * in.count + (job.ids[std::min(i + kAhead, job.ids.size() - 1)] & ~kShared);
@@ -325,7 +314,7 @@ void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, i
   with_channels(D, [&](auto count) {
     for (int b = 0; b < f.rows(band) * f.columns; ++b) {
       const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
-      const uint32_t begin = b ? ends[b - 1] + kSpare : 0;
+      const uint32_t begin = b ? ends[b - 1] : 0;
       F16 transmittance, stop;
       forward_block<decltype(count)::value>(records, stride, D, lists + begin, ends[b] - begin, block_pixels(x0, y0),
                                             sums.data(), transmittance, stop);
@@ -372,7 +361,7 @@ void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, 
   with_channels(D, [&](auto count) {
     for (int b = 0; b < f.rows(band) * f.columns; ++b) {
       const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
-      const uint32_t begin = b ? ends[b - 1] + kSpare : 0;
+      const uint32_t begin = b ? ends[b - 1] : 0;
       alignas(64) float v_alpha[16] = {};
       std::fill(g.color.begin(), g.color.end(), 0.f);
       for (int y = 0; y < std::min(kBlock, f.height - y0); ++y) {
@@ -496,12 +485,12 @@ std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor&
     const Job& job = space->jobs[j];
     Piece& p = pieces[j];
     const int64_t blocks = int64_t(f.rows(int(j % f.bands))) * f.columns;
-    TORCH_CHECK(job.entries + blocks < int64_t(UINT32_MAX), "splat: more than 2^32 pairs of Gaussian and block in one band.");
+    TORCH_CHECK(job.entries < int64_t(UINT32_MAX), "splat: more than 2^32 pairs of Gaussian and block in one band.");
     p.gaussians = int64_t(job.ids.size());
     p.entries = job.entries;
     p.ids = take(p.gaussians);
-    p.ends = take(blocks + kShortRun);
-    p.lists = take(p.entries + kSpare * blocks + 1);
+    p.ends = take(blocks);
+    p.lists = take(p.entries);
     p.records = take(p.gaussians * record_stride(D));
     p.state = take(save ? 32 * blocks : 0);
   }
