@@ -16,7 +16,7 @@ from torch_utils.ops import native_build
 
 SOURCE_FOLDER = Path(native_build.__file__).parent
 SOURCES = (SOURCE_FOLDER / "splat_cpu.cpp",)
-HEADERS = (SOURCE_FOLDER / "splat_bins.h", SOURCE_FOLDER / "simd16.h")
+HEADERS = tuple(SOURCE_FOLDER / name for name in ("splat_bins.h", "splat_blocks.h", "simd16.h"))
 
 
 def available() -> tuple[bool, str]:

@@ -145,13 +145,10 @@ def _monotone(x: np.ndarray, knots: np.ndarray, values: np.ndarray) -> np.ndarra
     """Cubic interpolation without overshoot (Fritsch and Butland's slopes)."""
     step, rise = np.diff(knots), np.diff(values)
     slope = rise / step
-    inner = np.where(
-        slope[1:] * slope[:-1] > 0,
-        3 * (step[1:] + step[:-1])
-        / ((2 * step[1:] + step[:-1]) / np.where(slope[:-1] == 0, 1, slope[:-1])
-           + (step[1:] + 2 * step[:-1]) / np.where(slope[1:] == 0, 1, slope[1:])),
-        0.0,
-    )  # fmt: skip
+    rising = slope[1:] * slope[:-1] > 0  # elsewhere the curve turns or rests, and its derivative is zero
+    before, after = np.where(rising, slope[:-1], 1.0), np.where(rising, slope[1:], 1.0)
+    weights = (2 * step[1:] + step[:-1]) / before + (step[1:] + 2 * step[:-1]) / after
+    inner = np.where(rising, 3 * (step[1:] + step[:-1]) / weights, 0.0)
     derivative = np.concatenate([[slope[0]], inner, [slope[-1]]])
     i = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(step) - 1)
     h, t = step[i], (x - knots[i]) / step[i]
@@ -176,7 +173,7 @@ def _bent_rows() -> np.ndarray:  # [ROWS + 1, COLUMNS // 2 + 1]
     for _ in range(4):  # section search for the loop position at which each column meets each line
         samples = low + width * (np.arange(parts + 1) / parts)[:, None, None]  # [parts + 1, 4, columns]
         points = _trace(samples.reshape(-1, columns)).reshape(parts + 1, 4, columns, 3)
-        lines, share = _row_lines(points[..., 0])
+        lines, share = _row_lines(points)
         below = points[..., 1] <= lines
         below[-1] = True
         low = low + width * np.maximum(below.argmax(0) - 1, 0) / parts
@@ -189,16 +186,18 @@ def _bent_rows() -> np.ndarray:  # [ROWS + 1, COLUMNS // 2 + 1]
     return np.stack([_monotone(rows, knots[:, c], values[:, c]) for c in range(columns)], axis=1)
 
 
-def _row_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [S, 4, columns] -> heights, shares of that shape
+def _row_lines(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [S, 4, columns, 3] -> two [S, 4, columns]
     """Heights that the four bent rows aim at where their points have the given x, and how much they bend there."""
+    x = points[..., 0]
+    front = smoothstep(points[..., 2], 0.02, 0.10)
     s, lower, upper = eye_lines(x)
     lips = mouth_line(x)
     along = x / MOUTH_HALF_WIDTH
     # Room that keeps the rows between the lids, and between the lips, apart at the corners.
     slack = 0.0032 * np.clip(s * s, 0.0, 1.0)
     gap = 0.0006 + 0.0018 * np.sqrt(np.clip(1.2 - along, 0.0, 1.0))
-    in_eye = 1.0 - smoothstep(np.abs(s), 1.0, 2.1)
-    in_mouth = 1.0 - smoothstep(along, 1.1, 2.0)
+    in_eye = front * smoothstep(np.abs(s), 2.1, 1.0)
+    in_mouth = front * smoothstep(along, 2.0, 1.1)
     lines = [(upper + slack)[:, 0], (lower - slack)[:, 1], (lips + gap)[:, 2], (lips - gap)[:, 3]]
     return np.stack(lines, 1), np.stack([in_eye[:, 0], in_eye[:, 1], in_mouth[:, 2], in_mouth[:, 3]], 1)
 

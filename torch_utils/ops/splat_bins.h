@@ -11,13 +11,14 @@
 #include <cstring>
 #include <vector>
 
+#include "splat_blocks.h"
+
 namespace splat {
 
 constexpr int kBlock = 4;                        // pixels along a block's side
 constexpr int kBandRows = 8;                     // block rows in a band
 constexpr int kBandPixels = kBlock * kBandRows;  // pixel rows in a band
 constexpr float kLog2e = 1.44269504088896341f;
-constexpr float kMinAlpha = 1.f / 255.f;
 constexpr int kAhead = 24;  // Gaussians whose scattered attributes are fetched ahead of their use
 constexpr int kMaxSide = 32764;  // block index within a band has to fit 16 bits
 

@@ -16,17 +16,11 @@
 #include <numeric>
 #include <tuple>
 
-#include "simd16.h"
 #include "splat_bins.h"
+#include "splat_blocks.h"
 
 namespace splat {
 namespace {
-
-using namespace simd16;
-
-constexpr float kMaxAlpha = 0.999f;
-constexpr float kMinTransmittance = 1e-4f;
-constexpr int kHeader = 6;  // x, y, A, h, q (see Form), opacity; then the channels
 
 int64_t round16(int64_t n) { return (n + 15) / 16 * 16; }
 int64_t record_stride(int64_t channels) { return round16(kHeader + channels); }
@@ -93,164 +87,6 @@ struct Frame {
   int64_t channels;
   int rows(int band) const { return std::min(kBandRows, (height + kBlock - 1) / kBlock - band * kBandRows); }
 };
-
-struct Pixels {
-  F16 x, y;
-};
-
-Pixels block_pixels(int x0, int y0) {
-  F16 x, y;
-  for (int i = 0; i < 16; ++i) {
-    x[i] = float(x0 + i % kBlock) + 0.5f;
-    y[i] = float(y0 + i / kBlock) + 0.5f;
-  }
-  return {x, y};
-}
-
-// The one place where a pair is evaluated, so that forward and backward agree to the last bit.
-inline Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
-  const F16 dx = set(r[0]) - p.x, dy = set(r[1]) - p.y;
-  const F16 along = fma(set(r[3]), dy, dx);
-  const F16 s = fma(set(r[2]) * along, along, set(r[4]) * dy * dy);
-  raw = set(r[5]) * exp2_negative(s);
-  alpha = min(raw, set(kMaxAlpha));
-  return ge(alpha, set(kMinAlpha));
-}
-
-constexpr int64_t kFetch = 12;  // entries of a block list whose records are fetched ahead
-inline void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
-
-// CHANNELS = 0: any number, with the sums in memory.
-template <int CHANNELS>
-void forward_block(const float* records, int64_t stride, int64_t channels, const uint32_t* list, int64_t n,
-                   const Pixels& pixels, float* sums, F16& transmittance, F16& stop) {
-  F16 acc[CHANNELS ? CHANNELS : 1];
-  for (auto& a : acc) a = set(0.f);
-  if (!CHANNELS) std::fill(sums, sums + 16 * channels, 0.f);
-  // `falling` keeps multiplying after a pixel is finished: it stays below the limit, so no mask has to be carried along.
-  F16 falling = set(1.f), kept = set(1.f), end = set(0.f);
-  for (int64_t i = 0; i < n; ++i) {
-    if (i % 8 == 0) {
-      if (!any(gt(falling, set(kMinTransmittance)))) break;
-      falling = max(falling, set(1e-12f));  // far from denormals
-    }
-    prefetch(records + stride * list[std::min(i + kFetch, n - 1)]);
-    const float* r = records + stride * list[i];
-    F16 raw, alpha;
-    const Mask hit = evaluate(r, pixels, raw, alpha);
-    alpha = keep(hit, alpha);
-    const F16 next = fnma(alpha, falling, falling);
-    const Mask live = gt(next, set(kMinTransmittance));
-    const F16 weight = keep(live, alpha * falling);
-    falling = next;
-    kept = pick(live, next, kept);
-    end = pick(live, set(float(i + 1)), end);
-    if (CHANNELS) {
-      for (int c = 0; c < CHANNELS; ++c) acc[c] = fma(weight, set(r[kHeader + c]), acc[c]);
-    } else {
-      for (int64_t c = 0; c < channels; ++c) store(sums + 16 * c, fma(weight, set(r[kHeader + c]), load(sums + 16 * c)));
-    }
-  }
-  for (int c = 0; c < CHANNELS; ++c) store(sums + 16 * c, acc[c]);
-  transmittance = kept;
-  stop = end;
-}
-
-// Adds K Gaussians' gradient rows. Sums over the pixels of a block are a small matrix product: pairs holds v_sigma and
-// the blending weight of each pixel, `basis` the monomials 1, u, v, u^2, uv, v^2 and the pixel's colour gradient. The
-// monomials are about the block's centre (cx, cy); translating them to the Gaussian's centre comes after the sum.
-template <int K>
-inline void add_rows(const float* pairs, const float* const* records, float* const* rows, const float* basis,
-                     float cx, float cy) {
-  F16 acc[K];
-  for (auto& a : acc) a = set(0.f);
-  for (int p = 0; p < 16; ++p) {
-    const F16 b = load(basis + 16 * p);
-    for (int k = 0; k < K; ++k) acc[k] = fma(repeat_pair(pairs + 32 * k + 2 * p), b, acc[k]);
-  }
-  for (int k = 0; k < K; ++k) {
-    const float dx = records[k][0] - cx, dy = records[k][1] - cy;
-#if defined(__AVX512F__)
-    // Horner steps of the translation: m[u] += dx m[1], m[uu] += dx m[u] ...; odd lanes (colours) pass through.
-    auto step = [&](float d, Mask lanes, __m512i source) {
-      acc[k] = fma(set(d), (F16)_mm512_maskz_permutexvar_ps(lanes, source, (__m512)acc[k]), acc[k]);
-    };
-    step(dx, 1 << 2 | 1 << 6 | 1 << 8, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0));
-    step(dx, 1 << 6, _mm512_set1_epi32(2));
-    step(dy, 1 << 4 | 1 << 8 | 1 << 10, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0));
-    step(dy, 1 << 10, _mm512_set1_epi32(4));
-#else
-    F16& m = acc[k];
-    m[6] += dx * (2.f * m[2] + dx * m[0]);
-    m[8] += dx * m[4] + dy * m[2] + dx * dy * m[0];
-    m[10] += dy * (2.f * m[4] + dy * m[0]);
-    m[2] += dx * m[0];
-    m[4] += dy * m[0];
-#endif
-    store(rows[k], load(rows[k]) + acc[k]);
-  }
-}
-
-// Channels 8 and up: weights only, sixteen channels at a time.
-inline void add_further_channels(const float* pairs, float* row, const float* gradients, int64_t groups) {
-  for (int64_t g = 0; g < groups; ++g) {
-    F16 acc = load(row + 16 + 16 * g);
-    for (int p = 0; p < 16; ++p) acc = fma(set(pairs[2 * p + 1]), load(gradients + 16 * (16 * g + p)), acc);
-    store(row + 16 + 16 * g, acc);
-  }
-}
-
-struct BlockGradient {
-  float basis[16 * 16];        // [pixel in interleaved order][gradient lane]
-  std::vector<float> color;    // [channel][pixel]
-  std::vector<float> further;  // [group of sixteen channels from 8 on][pixel in interleaved order][channel]
-};
-
-template <int CHANNELS>
-void backward_block(const float* records, int64_t stride, int64_t channels, const uint32_t* list, int64_t n,
-                    const Pixels& pixels, const BlockGradient& g, F16 transmittance, F16 stop, F16 rest, float* rows,
-                    int64_t row_stride) {
-  constexpr int kBatch = 8;
-  alignas(64) float pairs[kBatch * 32];
-  const float* batch_records[kBatch];
-  float* batch_rows[kBatch];
-  int filled = 0;
-  const float cx = pixels.x[0] + 1.5f, cy = pixels.y[0] + 1.5f;
-  const int64_t groups = (row_stride - 16) / 16;
-  F16 color[CHANNELS ? CHANNELS : 1];
-  for (int c = 0; c < CHANNELS; ++c) color[c] = load(g.color.data() + 16 * c);
-  F16 T = transmittance, R = rest;  // R: what lies behind, projected on the colour gradient
-  for (int64_t i = n - 1; i >= 0; --i) {
-    prefetch(records + stride * list[std::max<int64_t>(i - kFetch, 0)]);
-    prefetch(rows + row_stride * list[std::max<int64_t>(i - kFetch, 0)]);
-    const float* r = records + stride * list[i];
-    F16 raw, alpha;
-    Mask hit = evaluate(r, pixels, raw, alpha);
-    hit = both(hit, gt(stop, set(float(i))));
-    alpha = keep(hit, alpha);
-    const F16 inverse = reciprocal(set(1.f) - alpha);
-    T = T * inverse;
-    const F16 weight = alpha * T;
-    F16 cv = set(0.f);
-    if (CHANNELS) {
-      for (int c = 0; c < CHANNELS; ++c) cv = fma(set(r[kHeader + c]), color[c], cv);
-    } else {
-      for (int64_t c = 0; c < channels; ++c) cv = fma(set(r[kHeader + c]), load(g.color.data() + 16 * c), cv);
-    }
-    const F16 v_alpha = fnma(R, inverse, T * cv);
-    R = fma(weight, cv, R);
-    const Mask free = both(hit, ge(set(kMaxAlpha), raw));  // no gradient through a clamped alpha
-    interleave_store(pairs + 32 * filled, keep(free, -alpha * v_alpha), weight);
-    batch_records[filled] = r;
-    batch_rows[filled] = rows + row_stride * list[i];
-    if (groups) add_further_channels(pairs + 32 * filled, batch_rows[filled], g.further.data(), groups);
-    if (++filled == kBatch) {
-      add_rows<kBatch>(pairs, batch_records, batch_rows, g.basis, cx, cy);
-      filled = 0;
-    }
-  }
-  for (int k = 0; k < filled; ++k) add_rows<1>(pairs + 32 * k, batch_records + k, batch_rows + k, g.basis, cx, cy);
-}
 
 // Calls f with the channel count as a compile-time constant where it is a common one.
 template <class F>
