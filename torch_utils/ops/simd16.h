@@ -1,5 +1,5 @@
-// Sixteen float lanes = the 4x4 pixels of one block. AVX-512 has its own path because masks stay in mask registers there;
-// everywhere else GCC/Clang vector extensions let the compiler split the sixteen lanes into what the machine has.
+// Sixteen float lanes = the 4x4 pixels of one block. AVX-512 has its own path because masks stay in mask registers
+// there; everywhere else GCC/Clang vector extensions let the compiler split the lanes into what the machine has.
 #pragma once
 
 #include <cstdint>

@@ -15,7 +15,6 @@
 
 namespace splat {
 
-constexpr int kBlock = 4;                        // pixels along a block's side
 constexpr int kBandRows = 8;                     // block rows in a band
 constexpr int kBandPixels = kBlock * kBandRows;  // pixel rows in a band
 constexpr float kLog2e = 1.44269504088896341f;
@@ -56,8 +55,8 @@ inline float reach(float opacity) {
   return float((bits >> 23) - 127) + f + 0.3398f * f * (1.f - f) + 0.018f;
 }
 
-// sigma in units of log2 around a mean, A (dx + h dy)^2 + q dy^2: this form cannot become negative, and for needles it keeps
-// the digits that a dx^2 + 2 b dx dy + c dy^2 loses. The determinant is taken in double, where it is exact enough.
+// sigma in units of log2 around a mean, A (dx + h dy)^2 + q dy^2: this form cannot become negative, and for needles it
+// keeps the digits that a dx^2 + 2 b dx dy + c dy^2 loses. The determinant is taken in double, exact enough.
 struct Form {
   float A, h, q;
   bool definite;
@@ -70,8 +69,8 @@ inline Form form(float a, float b, float c) {
   return {0.5f * kLog2e * a, b / divisor, float(0.5 * double(kLog2e) * determinant) / divisor, definite};
 }
 
-// Sixteen footprints A (dx + h dy)^2 + q dy^2 <= t, with a hundredth of a pixel of slack that makes culling safe against
-// rounding. Plain loops over lanes, which compilers turn into vector code.
+// Sixteen footprints A (dx + h dy)^2 + q dy^2 <= t, with a hundredth of a pixel of slack that makes culling safe
+// against rounding. Plain loops over lanes, which compilers turn into vector code.
 struct Footprints {
   float x[16], y[16], A[16], h[16], q[16], t[16];
   float half_width[16], half_height[16];
@@ -138,8 +137,8 @@ inline bool all_finite(const Inputs& in, int64_t g, int64_t n) {
              zero_if_finite(in.colors + in.channels * g, in.channels * n) == 0.f;
 }
 
-// Range of bands under each Gaussian of [begin, end) (flat over images); first > last for the culled, the non-finite and those
-// whose conic is not positive definite.
+// Range of bands under each Gaussian of [begin, end) (flat over images); first > last for the culled, the non-finite
+// and those whose conic is not positive definite.
 inline void find_bands(const Inputs& in, int64_t begin, int64_t end, uint32_t* key, uint16_t* first, uint16_t* last) {
   Footprints f;
   for (int64_t g = begin; g < end; g += 16) {
@@ -149,8 +148,10 @@ inline void find_bands(const Inputs& in, int64_t begin, int64_t end, uint32_t* k
     footprints(in, index, f);
     int low[16], high[16];
     for (int l = 0; l < 16; ++l) {
-      const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height), y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
-      const int x0 = first_pixel(f.x[l] - f.half_width[l], in.width), x1 = last_pixel(f.x[l] + f.half_width[l], in.width);
+      const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height);
+      const int y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
+      const int x0 = first_pixel(f.x[l] - f.half_width[l], in.width);
+      const int x1 = last_pixel(f.x[l] + f.half_width[l], in.width);
       const int seen = f.valid[l] & int(x0 <= x1) & int(y0 <= y1);
       low[l] = seen ? y0 / kBandPixels : 1;
       high[l] = seen ? y1 / kBandPixels : 0;
@@ -236,7 +237,8 @@ inline void bin_band(const Inputs& in, int64_t image, int band, const uint32_t* 
     footprints(in, index, f);
     int top[16], count[16], x0[kBandRows][16], x1[kBandRows][16], tallest = 0;
     for (int l = 0; l < 16; ++l) {
-      const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height), y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
+      const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height);
+      const int y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
       top[l] = std::max(y0 / kBlock - row0, 0);
       count[l] = std::min(y1 / kBlock - row0, rows - 1) - top[l] + 1;
       tallest = std::max(tallest, count[l]);

@@ -11,6 +11,7 @@ namespace splat {
 
 using namespace simd16;
 
+constexpr int kBlock = 4;  // pixels along a block's side
 constexpr float kMinAlpha = 1.f / 255.f;
 constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
@@ -49,7 +50,7 @@ void forward_block(const float* records, int64_t stride, int64_t channels, const
   F16 acc[CHANNELS ? CHANNELS : 1];
   for (auto& a : acc) a = set(0.f);
   if (!CHANNELS) std::fill(sums, sums + 16 * channels, 0.f);
-  // `falling` keeps multiplying after a pixel is finished: it stays below the limit, so no mask has to be carried along.
+  // `falling` keeps multiplying after a pixel is finished: it stays below the limit, so no mask has to be carried on.
   F16 falling = set(1.f), kept = set(1.f), end = set(0.f);
   for (int64_t i = 0; i < n; ++i) {
     if (i % 8 == 0) {
@@ -70,7 +71,9 @@ void forward_block(const float* records, int64_t stride, int64_t channels, const
     if (CHANNELS) {
       for (int c = 0; c < CHANNELS; ++c) acc[c] = fma(weight, set(r[kHeader + c]), acc[c]);
     } else {
-      for (int64_t c = 0; c < channels; ++c) store(sums + 16 * c, fma(weight, set(r[kHeader + c]), load(sums + 16 * c)));
+      for (int64_t c = 0; c < channels; ++c) {
+        store(sums + 16 * c, fma(weight, set(r[kHeader + c]), load(sums + 16 * c)));
+      }
     }
   }
   for (int c = 0; c < CHANNELS; ++c) store(sums + 16 * c, acc[c]);

@@ -1,10 +1,10 @@
 // Compositing of projected Gaussians on CPUs, forward and analytic backward, float32.
 //
 // Rules (those of gsplat's classic rasteriser): pixel centres at +0.5; alpha = min(0.999, o exp(-sigma)); pairs with
-// alpha < 1/255 are skipped; order by depth, ties by index; a pixel is finished before the Gaussian that
-// would bring its transmittance T to 1e-4 or below. A Gaussian with a non-finite attribute or a conic that is not positive
-// definite (sigma < 0 somewhere) is left out. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are
-// cut has no influence on the result.
+// alpha < 1/255 are skipped; order by depth, ties by index; a pixel is finished before the Gaussian that would bring
+// its transmittance T to 1e-4 or below. A Gaussian with a non-finite attribute or a conic that is not positive definite
+// (sigma < 0 somewhere) is left out. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are cut has no
+// influence on the result.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -219,7 +219,9 @@ void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, 
       for (int i = 0; i < 16; ++i) n = std::max<int64_t>(n, int64_t(stop[i]));
       if (n == 0) continue;
       for (int p = 0; p < 16; ++p) {
-        for (int64_t c = 0; c < std::min<int64_t>(D, 8); ++c) g.basis[16 * p + 2 * c + 1] = g.color[16 * c + kInterleaved[p]];
+        for (int64_t c = 0; c < std::min<int64_t>(D, 8); ++c) {
+          g.basis[16 * p + 2 * c + 1] = g.color[16 * c + kInterleaved[p]];
+        }
         for (int64_t c = 8; c < D; ++c) {
           g.further[((c - 8) / 16 * 16 + p) * 16 + (c - 8) % 16] = g.color[16 * c + kInterleaved[p]];
         }
@@ -233,6 +235,15 @@ void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, 
     for (int i = 0; i < 16; ++i) sum += background_lanes[16 * c + i];
     v_background[c] = sum;
   }
+}
+
+// The largest job first, so that no thread is left with it at the end.
+std::vector<int64_t> largest_first(const std::vector<Piece>& pieces) {
+  std::vector<int64_t> order(pieces.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return pieces[a].entries > pieces[b].entries; });
+  return order;
 }
 
 struct Gradients {
@@ -252,8 +263,8 @@ inline void add_gradient(const float* record, const float* row, int64_t channels
 }
 
 void check(const at::Tensor& t, const char* name, std::initializer_list<int64_t> shape, at::ScalarType type) {
-  TORCH_CHECK_VALUE(t.device().is_cpu() && t.scalar_type() == type && t.sizes() == at::IntArrayRef(shape), "splat: ", name,
-                    " must be a CPU tensor of type ", type, " and shape ", at::IntArrayRef(shape), ", but is ",
+  TORCH_CHECK_VALUE(t.device().is_cpu() && t.scalar_type() == type && t.sizes() == at::IntArrayRef(shape), "splat: ",
+                    name, " must be a CPU tensor of type ", type, " and shape ", at::IntArrayRef(shape), ", but is ",
                     t.scalar_type(), " ", t.sizes(), " on ", t.device(), ".");
 }
 
@@ -279,7 +290,8 @@ std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor&
   check(depths_, "depths", {I, N}, at::kFloat);
   check(radii_, "radii", {I, N, 2}, at::kInt);
   if (background_) check(*background_, "backgrounds", {I, D}, at::kFloat);
-  TORCH_CHECK_VALUE(N < int64_t(kShared), "splat: at most 2^31 - 1 Gaussians per image.");
+  // Positions in a block's list are kept as floats, which are exact up to here.
+  TORCH_CHECK_VALUE(N <= (1 << 24), "splat: an image can have 2^24 Gaussians at most, but has ", N, ".");
   const Frame f = frame(D, width, height);
   const Tensor means = means_.contiguous(), conics = conics_.contiguous(), opacities = opacities_.contiguous(),
                colors = colors_.contiguous(), depths = depths_.contiguous(), radii = radii_.contiguous(),
@@ -335,15 +347,15 @@ std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor&
   if (jobs) std::memcpy(plan_data, pieces.data(), jobs * sizeof(Piece));
   for (int64_t end : used) std::fill(plan_data + end, plan_data + round16(end), 0);
 
-  Tensor out = at::empty({I, height, width, D}, colors.options()), alphas = at::empty({I, height, width, 1}, colors.options());
+  Tensor out = at::empty({I, height, width, D}, colors.options());
+  Tensor alphas = at::empty({I, height, width, 1}, colors.options());
   float *out_data = out.mutable_data_ptr<float>(), *alpha_data = alphas.mutable_data_ptr<float>();
-  std::vector<int64_t> order(jobs);  // the largest job first, so that no thread is left with it at the end
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return pieces[a].entries > pieces[b].entries; });
+  const std::vector<int64_t> order = largest_first(pieces);
   for_each_job(jobs, [&](int64_t k) {
     const int64_t j = order[k], image = j / f.bands;
     fill_plan(in, image, space->jobs[j], pieces[j], plan_data);
-    forward_band(f, image, int(j % f.bands), pieces[j], plan_data, save, bg ? bg + image * D : nullptr, out_data, alpha_data);
+    forward_band(f, image, int(j % f.bands), pieces[j], plan_data, save, bg ? bg + image * D : nullptr, out_data,
+                 alpha_data);
   });
   if (!save) plan = at::empty({0}, plan.options());
   return {out, alphas, plan};
@@ -384,9 +396,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
     add_gradient(reinterpret_cast<const float*>(plan_data + pieces[j].records) + stride * i,
                  space->gradients[j].data() + row_stride * i, D, j / f.bands * N + id, out);
   };
-  std::vector<int64_t> order(jobs);
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return pieces[a].entries > pieces[b].entries; });
+  const std::vector<int64_t> order = largest_first(pieces);
   for_each_job(jobs, [&](int64_t k) {
     const int64_t j = order[k], image = j / f.bands;
     backward_band(f, image, int(j % f.bands), pieces[j], plan_data, bg ? bg + image * D : nullptr, vc, va,
@@ -403,7 +413,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
     }
   });
   // Gaussians under several bands: their rows are added band after band, whichever thread does it.
-  const int64_t parts = std::max<int64_t>(1, at::get_num_threads() / std::max<int64_t>(I, 1)), share = (N + parts - 1) / parts;
+  const int64_t parts = std::max<int64_t>(1, at::get_num_threads() / std::max<int64_t>(I, 1));
+  const int64_t share = (N + parts - 1) / parts;
   for_each_job(I * parts, [&](int64_t k) {
     const int64_t image = k / parts, begin = k % parts * share, end = begin + share;
     for (int64_t j = image * f.bands; j < (image + 1) * f.bands; ++j) {
