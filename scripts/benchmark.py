@@ -22,6 +22,7 @@ from gghead.cameras import Cameras  # noqa: E402
 from gghead.rendering import rasterization, registry  # noqa: E402
 from torch_utils.cli import IntRangeList, command  # noqa: E402
 from torch_utils.errors import UserError  # noqa: E402
+from torch_utils.memory import keep_freed_memory  # noqa: E402
 from torch_utils.rng import generator  # noqa: E402
 from training.cli import bf16_reason  # noqa: E402
 from training.presets import PRESETS  # noqa: E402
@@ -197,6 +198,8 @@ def train(preset, batch, steps, warmup, stage, precision, device, threads, profi
                      precision=precision or ("bf16" if bf16_reason(device)[0] else "fp32"))
     about = machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    if device.type == "cpu":
+        keep_freed_memory()
     trainer = Trainer(config, Cameras.orbit(torch.linspace(-0.4, 0.4, 16)).label(), device)
     counts = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in "GD"}
     click.echo(f"{preset} at {only.image_size} pixels, batch {config.batch}, {config.precision}: generator "

@@ -20,6 +20,7 @@ from gghead.models.generator import Generator
 from gghead.rendering import registry
 from torch_utils.distributed import Processes, barrier
 from torch_utils.errors import UserError
+from torch_utils.memory import keep_freed_memory
 from training import images, run_folder
 from training.config import DataConfig, TrainConfig
 from training.console import memory_use, status_line
@@ -47,6 +48,8 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
 
     Raises ``UserError`` for data or files that do not fit.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None
     nimg = state["trainer"]["step"] * config.batch if state else 0
     dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)

@@ -10,9 +10,9 @@ from training.config import DataConfig, LossConfig, OptimizerConfig, Stage, Trai
 _TINY = TrainConfig(
     preset="tiny",
     data=DataConfig(background="random"),
-    generator=GeneratorConfig(z_dim=128, w_dim=128, plane_resolution=64, latent_resolution=16, cbase=4096, cmax=128,
+    generator=GeneratorConfig(z_dim=128, w_dim=128, plane_resolution=64, latent_resolution=16, cbase=2048, cmax=128,
                               grid=64, image_size=64),
-    discriminator=DiscriminatorConfig(cbase=4096, cmax=128, map_depth=2),
+    discriminator=DiscriminatorConfig(cbase=2048, cmax=128, map_depth=2),
     loss=LossConfig(r1_gamma=0.2, blur_sigma=2.5, blur_fade_kimg=10, lambda_position=0.1, lambda_scale=0.05),
     optimizer=OptimizerConfig(ema_kimg=5),
     augment=AugmentConfig(mode="ada", kimg=100),  # a short run needs a quick controller
