@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gghead.rotations import matrix_to_quat, quat_multiply
 from torch_utils.checks import check_shape
 from torch_utils.errors import UserError
 
@@ -21,7 +22,7 @@ class Gaussians:
     opacities: Tensor  # [..., N] in [0, 1]
     colors: Tensor  # [..., N, 3] RGB in [0, 1], or [..., N, K, 3] spherical harmonics where sh_degree is set
     sh_degree: int | None = None  # None: colors are RGB; otherwise K = (sh_degree + 1)^2
-    uv: Tensor | None = None  # [..., N, 2] place on the template, in [0, 1]
+    uv: Tensor | None = None  # [..., N, 2] place on the template's UV square, in [-1, 1] as grid_sample takes it
     features: Tensor | None = None  # [..., N, F] anything else with one value per Gaussian
 
     def __post_init__(self) -> None:
@@ -151,7 +152,7 @@ class Gaussians:
         eye = torch.eye(3, dtype=self.dtype, device=self.device)
         if (rotation @ rotation.mT - eye).abs().max() > 1e-3:
             raise UserError("This matrix shears or stretches; move Gaussians by rotation, equal scale and shift only.")
-        turned = _quat_multiply(_matrix_to_quat(rotation)[..., None, :], self.quats)
+        turned = quat_multiply(matrix_to_quat(rotation)[..., None, :], self.quats)
         return replace(
             self,
             means=self.means @ linear.mT + matrix[..., None, :3, 3],
@@ -180,40 +181,6 @@ class Gaussians:
         from gghead import ply
 
         return ply.load(path)
-
-
-def _matrix_to_quat(rotation: Tensor) -> Tensor:
-    """Quaternions [..., 4] of rotation matrices [..., 3, 3].
-
-    All four components are worked out from the largest one (Shepperd 1978), so no division by a small number occurs.
-    """
-    m = rotation
-    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
-    squares = torch.stack([1 + xx + yy + zz, 1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz], -1)  # 4 q_i^2
-    products = torch.stack([squares[..., 0], wx, wy, wz,
-                            wx, squares[..., 1], xy, xz,
-                            wy, xy, squares[..., 2], yz,
-                            wz, xz, yz, squares[..., 3]], -1)  # fmt: skip
-    products = products.reshape(*m.shape[:-2], 4, 4)  # 4 q q^T: every row is a multiple of q
-    largest = squares.argmax(-1)[..., None, None].expand(*m.shape[:-2], 1, 4)
-    return torch.nn.functional.normalize(products.gather(-2, largest)[..., 0, :], dim=-1)
-
-
-def _quat_multiply(first: Tensor, second: Tensor) -> Tensor:
-    """Hamilton product of quaternions [..., 4]: the rotation ``second``, then ``first``."""
-    aw, ax, ay, az = first.unbind(-1)
-    bw, bx, by, bz = second.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        -1,
-    )
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from torch_utils.errors import UserError
-from training.metrics import MetricSet, evaluate, parse_metric, swd, write_metric
+from training.metrics import MetricSet, parse_metric, swd, write_metric
 from training.metrics.features import InceptionFeatures, RandomFeatures
 from training.metrics.frechet import GaussianFit, distance, frechet_distance
 
@@ -340,8 +340,3 @@ def test_a_users_network_gives_fid(tmp_path):
     (tmp_path / "text.pt").write_text("no network")
     with pytest.raises(UserError, match="text.pt"):
         InceptionFeatures(tmp_path / "text.pt")
-
-
-def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert evaluate.default_cache_dir() == tmp_path / "gghead"

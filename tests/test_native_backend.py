@@ -285,7 +285,7 @@ def test_a_broken_source_is_a_build_error_that_quotes_the_compiler(tmp_path, mon
     source.write_text("this is not C++;\n")
     with pytest.raises(native_build.BuildError, match="broken.cpp"):
         native_build.load_library("gghead_broken", [source])
-    assert not list(native_build.cache_dir().glob("*.so"))
+    assert not list(native_build.cache_dir("torch_extensions").glob("*.so"))
 
 
 @needs_toolchain

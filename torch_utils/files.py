@@ -8,6 +8,12 @@ from typing import BinaryIO
 from torch_utils.errors import UserError
 
 
+def cache_dir(name: str) -> Path:
+    """The user's cache folder for ``name``: ``$XDG_CACHE_HOME/gghead/name``, by default under ``~/.cache``."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "gghead" / name
+
+
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
     """Call ``write`` with a temporary file beside ``path`` and rename it when all of it is on the disk.
 

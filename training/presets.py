@@ -16,7 +16,7 @@ _TINY = TrainConfig(
     loss=LossConfig(r1_gamma=0.2, blur_sigma=2.5, blur_fade_kimg=10, lambda_position=0.1, lambda_scale=0.05),
     optimizer=OptimizerConfig(ema_kimg=5),
     augment=AugmentConfig(mode="ada", kimg=100),  # a short run needs a quick controller
-    stages=(Stage(image_size=64, grid=64, lambda_tv=5.0),),
+    stages=(Stage(image_size=64, grid=64, lambda_tv=5.0, lambda_beta=0.3),),
     batch=16, kimg=200, tick_kimg=1, snapshot_ticks=10,
 )
 _SMALL = replace(
@@ -25,7 +25,7 @@ _SMALL = replace(
                       cmax=256, grid=128, image_size=128),
     discriminator=DiscriminatorConfig(cbase=8192, cmax=256, map_depth=4),
     loss=replace(_TINY.loss, r1_gamma=0.4, blur_sigma=5, blur_fade_kimg=50),
-    stages=(Stage(image_size=128, grid=128, lambda_tv=10.0),),
+    stages=(Stage(image_size=128, grid=128, lambda_tv=10.0, lambda_beta=0.3),),
     batch=16, kimg=2000, tick_kimg=2, snapshot_ticks=25,
 )
 _FFHQ512 = TrainConfig(

@@ -12,52 +12,10 @@ from torch import Tensor, nn
 
 from gghead.gaussians import Gaussians
 from gghead.models.config import AttributeConfig
+from gghead.rendering.sh import C0
+from gghead.rotations import matrix_to_quat, quat_multiply, rotation_6d_to_matrix
 from gghead.template import Template
 from torch_utils.errors import UserError
-
-SH_C0 = 0.5 / math.sqrt(math.pi)
-
-
-def quaternion_multiply(a: Tensor, b: Tensor) -> Tensor:  # [..., 4] w first -> [..., 4]
-    """Hamilton product: rotate by ``b`` first, then by ``a``."""
-    aw, ax, ay, az = a.unbind(-1)
-    bw, bx, by, bz = b.unbind(-1)
-    return torch.stack([
-        aw * bw - ax * bx - ay * by - az * bz,
-        aw * bx + ax * bw + ay * bz - az * by,
-        aw * by - ax * bz + ay * bw + az * bx,
-        aw * bz + ax * by - ay * bx + az * bw,
-    ], dim=-1)
-
-
-def matrix_to_quaternion(matrix: Tensor) -> Tensor:  # [..., 3, 3] rotations -> [..., 4] w first, w >= 0
-    """Convert rotation matrices; the largest of the four components is the divisor, so no case is ill-conditioned."""
-    m00, m11, m22 = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
-    squares = torch.stack([1 + m00 + m11 + m22, 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22], -1)
-    size = squares.clamp_min(1e-12).sqrt()  # twice the absolute value of each component
-    x = matrix[..., 2, 1] - matrix[..., 1, 2]
-    y = matrix[..., 0, 2] - matrix[..., 2, 0]
-    z = matrix[..., 1, 0] - matrix[..., 0, 1]
-    xy = matrix[..., 1, 0] + matrix[..., 0, 1]
-    xz = matrix[..., 0, 2] + matrix[..., 2, 0]
-    yz = matrix[..., 2, 1] + matrix[..., 1, 2]
-    candidates = torch.stack([
-        torch.stack([squares[..., 0], x, y, z], -1),
-        torch.stack([x, squares[..., 1], xy, xz], -1),
-        torch.stack([y, xy, squares[..., 2], yz], -1),
-        torch.stack([z, xz, yz, squares[..., 3]], -1),
-    ], dim=-2) / (2 * size[..., None])
-    best = squares.argmax(-1)[..., None, None].expand(*matrix.shape[:-2], 1, 4)
-    quaternion = torch.gather(candidates, -2, best).squeeze(-2)
-    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
-
-
-def rotation_6d_to_matrix(raw: Tensor) -> Tensor:  # [..., 6] -> [..., 3, 3]
-    """Gram-Schmidt on two columns (Zhou et al. 2019, "On the continuity of rotation representations")."""
-    first = F.normalize(raw[..., :3], dim=-1)
-    second = raw[..., 3:] - (first * raw[..., 3:]).sum(-1, keepdim=True) * first
-    second = F.normalize(second, dim=-1)
-    return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
 
 
 class GaussianAttributes(nn.Module):
@@ -84,7 +42,7 @@ class GaussianAttributes(nn.Module):
         if config.rotation_frame == "tangent":
             spacing = torch.cat([spacing, mean * config.thickness], dim=1)
             frame = pick(texels.frame.flatten(0, 1)).reshape(-1, 3, 3).transpose(1, 2)  # columns are the axes
-            quats = matrix_to_quaternion(frame)
+            quats = matrix_to_quat(frame)
         else:
             spacing = mean.expand(-1, 3).contiguous()
             quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(spacing), 4).contiguous()
@@ -121,7 +79,7 @@ class GaussianAttributes(nn.Module):
         """Apply the activations; see the module's first lines for what raw zero means."""
         config, batch = self.config, len(raw["position"])
         means = self.position + config.position_range * raw["position"].tanh()
-        quats = quaternion_multiply(self.quats.expand(batch, -1, -1), self._local_rotation(raw["rotation"]))
+        quats = quat_multiply(self.quats.expand(batch, -1, -1), self._local_rotation(raw["rotation"]))
         opacity_bias = math.log(config.opacity_init / (1.0 - config.opacity_init))
         return Gaussians(
             means=means,
@@ -145,7 +103,7 @@ class GaussianAttributes(nn.Module):
     def _local_rotation(self, raw: Tensor) -> Tensor:
         if self.config.rotation == "6d":
             identity = raw.new_tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
-            return matrix_to_quaternion(rotation_6d_to_matrix(raw + identity))
+            return matrix_to_quat(rotation_6d_to_matrix(raw + identity))
         return F.normalize(raw + raw.new_tensor([1.0, 0.0, 0.0, 0.0]), dim=-1)
 
     def _log_scale(self, raw: Tensor) -> Tensor:
@@ -161,5 +119,5 @@ class GaussianAttributes(nn.Module):
         overshoot = self.config.color_overshoot
         if self.config.sh_degree == 0:
             return raw.sigmoid() * (1.0 + 2.0 * overshoot) - overshoot
-        coefficients = (raw.tanh() * (1.0 + 2.0 * overshoot) - overshoot) * (0.5 / SH_C0)
+        coefficients = (raw.tanh() * (1.0 + 2.0 * overshoot) - overshoot) * (0.5 / C0)
         return coefficients.unflatten(-1, (4, 3))

@@ -12,9 +12,9 @@ class AttributeConfig:
     """Largest offset from the template along each world axis, world units."""
     scale_mode: Literal["texel", "absolute"] = "texel"
     """texel: multiples of the distance between neighbouring Gaussians on the template; absolute: GGHead's log-scale."""
-    scale_init: float = 0.75
+    scale_init: float = 0.85
     """Standard deviation at raw value zero, as a multiple of the texel spacing (mode texel)."""
-    scale_min: float = 0.4
+    scale_min: float = 0.6
     """Smallest multiple: splats thinner than this let the background through between texels (mode texel)."""
     scale_max: float = 5.0
     """Largest multiple (mode texel)."""

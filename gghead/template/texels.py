@@ -1,8 +1,6 @@
 """Texel maps: what lies at the centre of every texel of a template's UV layout, baked exactly and cached."""
 
 import functools
-import os
-import tempfile
 import warnings
 import zipfile
 from dataclasses import dataclass, fields, replace
@@ -15,6 +13,7 @@ from torch import Tensor
 from gghead.template.mesh import Template, corner_angles
 from gghead.template.rasterize import rasterize_triangles
 from torch_utils.errors import UserError
+from torch_utils.files import cache_dir, write_atomically
 
 FORMAT_VERSION = 1  # raise it when the meaning or the numbers of a map change: older cache files are then not found
 _ARRAYS = ("position", "normal", "frame", "spacing", "region", "mask", "face_index", "bary", "blendshapes")
@@ -80,8 +79,7 @@ def _texels(template: Template, resolution: int) -> TexelMaps:
 
 def cache_path(template: Template, resolution: int) -> Path:
     """Where the maps of this template and resolution are kept on disk."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(root) / "gghead" / "texels" / f"{template.sha256[:24]}-{resolution}-v{FORMAT_VERSION}.npz"
+    return cache_dir("texels") / f"{template.sha256[:24]}-{resolution}-v{FORMAT_VERSION}.npz"
 
 
 def _read(path: Path, resolution: int) -> dict[str, np.ndarray] | None:
@@ -100,18 +98,11 @@ def _read(path: Path, resolution: int) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside the target and rename, so that a reader never sees half a file."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        warnings.warn(f"Texel maps could not be cached in {path.parent} ({error.strerror}).", stacklevel=4)
+        write_atomically(path, lambda file: np.savez(file, **arrays))
+    except (OSError, UserError) as error:
+        warnings.warn(f"Texel maps could not be cached: {error}", stacklevel=4)
 
 
 def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import torch
 
+from torch_utils.files import cache_dir
+
 BASE_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w")
 """NaN and infinity keep their meaning (no -ffast-math); warnings of torch's headers are of no use to the user."""
 OPTIONAL_FLAGS = ("-march=native", "-fopenmp")
@@ -26,12 +28,6 @@ OPTIONAL_FLAGS = ("-march=native", "-fopenmp")
 
 class BuildError(RuntimeError):
     """The compiler or ninja failed; the message holds the last lines of their output."""
-
-
-def cache_dir() -> Path:
-    """Folder of built libraries: ``$XDG_CACHE_HOME/gghead/torch_extensions``, by default under ``~/.cache``."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(root) / "gghead" / "torch_extensions"
 
 
 def _search_path() -> str:
@@ -87,7 +83,7 @@ def library_path(name: str, sources: Sequence[Path], headers: Sequence[Path] = (
         digest.update(part.encode() + b"\0")
     for path in (*sources, *headers):
         digest.update(path.read_bytes() + b"\0")
-    return cache_dir() / f"{name}_{digest.hexdigest()[:20]}.so"
+    return cache_dir("torch_extensions") / f"{name}_{digest.hexdigest()[:20]}.so"
 
 
 @contextlib.contextmanager

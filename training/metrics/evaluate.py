@@ -7,7 +7,6 @@ is measured on half as many pictures, and Fréchet distances grow as pictures ge
 
 import hashlib
 import json
-import os
 import re
 import time
 import warnings
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from torch_utils.errors import UserError
+from torch_utils.files import cache_dir as default_folder
 from torch_utils.files import write_atomically
 from training.console import format_time
 from training.metrics import swd
@@ -87,7 +87,7 @@ class MetricSet:
         if background is not None and not dataset.has_masks:
             raise UserError("Metrics over a plain background need masks, but the data set has none; add them as masks.")
         self.dataset, self.background, self.feature_net = dataset, background, feature_net
-        self.cache_dir = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        self.cache_dir = Path(cache_dir) if cache_dir is not None else default_folder("metrics")
         self.seed, self.device, self.batch = seed, torch.device(device), batch
         order = numpy.random.RandomState(seed).permutation(len(dataset))[:MAX_REALS]
         self.halves = (order[0::2], order[1::2])
@@ -170,7 +170,7 @@ class MetricSet:
             network = self._network(kind)
             digest = hashlib.blake2b(digest_size=12)
             digest.update(f"{dataset_key(self.dataset)}/{network.name}/{self.background}/{self.seed}".encode())
-            path = self.cache_dir / "metrics" / f"{kind}-{digest.hexdigest()}.npz"
+            path = self.cache_dir / f"{kind}-{digest.hexdigest()}.npz"
             fits = _load_fits(path)
             if fits is None:
                 fits = self._fit_halves(network)
@@ -231,11 +231,6 @@ def dataset_key(dataset: Any) -> str:
     digest.update("\n".join(dataset.name(index) for index in range(len(dataset))).encode())
     digest.update(numpy.ascontiguousarray(numpy.asarray(dataset.labels, dtype=numpy.float32)).tobytes())
     return digest.hexdigest()
-
-
-def default_cache_dir() -> Path:
-    """Return ``gghead`` in the user's cache folder (``$XDG_CACHE_HOME``, else ``~/.cache``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gghead"
 
 
 def metric_record(name: str, results: dict[str, float], seconds: float, snapshot: str, num_gpus: int) -> dict[str, Any]:

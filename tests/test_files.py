@@ -1,0 +1,30 @@
+"""Atomic writing and the cache folder."""
+
+from pathlib import Path
+
+import pytest
+
+from torch_utils.errors import UserError
+from torch_utils.files import cache_dir, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.bin"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="file.bin could not be written .No space left on device"):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UserError, match="could not be written"):
+        write_atomically(tmp_path / "missing" / "file.bin", lambda file: file.write(b"x"))
+
+
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir("texels") == tmp_path / "gghead" / "texels"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir("texels") == Path.home() / ".cache" / "gghead" / "texels"
