@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from PIL import Image
 
 from torch_utils import cli
@@ -44,6 +45,17 @@ def call(script: str, *options: str) -> None:
         raise Stopped
     if status:
         raise UserError(f"{script} ended with status {status}; its message stands above.")
+
+
+def affordable_kimg() -> float:
+    """A few minutes' training: how much that is depends on the rasteriser that works here."""
+    from gghead.rendering import registry
+
+    if registry.resolve("auto", "cuda" if torch.cuda.is_available() else "cpu").backend.name != "torch":
+        return 15.0
+    print("No C++ compiler was found, so rendering is about twenty times slower and this demo trains on 1 kimg only; "
+          "for heads worth looking at, `apt install g++` and start again.")
+    return 1.0
 
 
 def newest_run(runs: Path) -> tuple[Path, float] | None:
@@ -85,13 +97,14 @@ def stack_strips(folder: Path, seeds: list[int], target: Path, columns: int = 2)
 
 
 @cli.command()
-@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), default=6.0, show_default=True,
-              help="Thousands of images to train with, counted from the run's start")
+@click.option("--kimg", type=click.FloatRange(min=0, min_open=True),
+              help="Thousands of images to train with, counted from the run's start  [default: 15, or 1 without g++]")
 @click.option("--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw")
 @click.option("--fresh", is_flag=True, help="Start a new run instead of continuing the last one")
-def main(kimg: float, seeds: list[int], fresh: bool):
+def main(kimg: float | None, seeds: list[int], fresh: bool):
     """Make synthetic heads, train the tiny preset on them, draw what it has learnt."""
     started = time.monotonic()
+    kimg = kimg or affordable_kimg()
     data, samples, strip = DEMO / "heads.zip", DEMO / "samples", DEMO / "strip.png"
     turntable, splat = DEMO / "turntable.webp", samples / f"seed{seeds[0]:04d}.ply"
     try:

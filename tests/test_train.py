@@ -204,3 +204,22 @@ def test_two_processes_under_torchrun(data, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     (run,) = tmp_path.iterdir()
     assert "gpus2" in run.name and load_state(run)["trainer"]["step"] == 2, time.time() - begin
+
+
+def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):
+    """The first state cannot be written; the run says so, trains on, and writes the next one."""
+    from training import run_folder
+
+    write, refused = run_folder.write_atomically, []
+
+    def full_once(path, save):
+        if path.suffix == ".pt" and not refused:
+            refused.append(path)
+            raise UserError(f"{path} could not be written (No space left on device).")
+        write(path, save)
+
+    monkeypatch.setattr(run_folder, "write_atomically", full_once)
+    result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
+    assert result.exit_code == 0 and "No space left on device" in result.output
+    (run,) = tmp_path.iterdir()
+    assert len(refused) == 1 and load_state(run)["trainer"]["step"] == 4

@@ -24,8 +24,8 @@ class Processes:
 def start(device_type: str) -> tuple[Processes, torch.device]:
     """Join the group that torchrun announces in the environment (gloo on CPUs, nccl on GPUs) and pick the device.
 
-    Without torchrun this is a single process. A collective that waits longer than ten minutes fails with torch's
-    message that names the rank.
+    Without torchrun this is a single process. A collective that waits longer than an hour (the first process may be
+    measuring metrics meanwhile) fails with torch's message that names the rank.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -34,7 +34,7 @@ def start(device_type: str) -> tuple[Processes, torch.device]:
         torch.cuda.set_device(device)
     if world_size > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if device_type == "cuda" else "gloo",
-                                             timeout=timedelta(minutes=10))
+                                             timeout=timedelta(hours=1))
     return Processes(rank, world_size), device
 
 

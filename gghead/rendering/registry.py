@@ -20,7 +20,6 @@ are contiguous, of one floating-point type and on one device. A culled Gaussian 
 are those of ``torch_backend.py``, the specification.
 """
 
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,8 +122,6 @@ def _native_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, s
         return False, "tensors are not on the CPU"
     if dtype != torch.float32:
         return False, f"it works in float32, not {dtype}"
-    if importlib.util.find_spec("gghead.rendering.native_backend") is None:
-        return False, "it is not part of this installation"
     from gghead.rendering import native_backend
 
     return native_backend.available()
