@@ -196,7 +196,7 @@ def test_truncated_state_falls_back_to_the_one_before(finished, tmp_path):
 
 
 def test_two_processes_under_torchrun(data, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611", "train.py",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py",
                f"--data={data}", f"--outdir={tmp_path}", "--kimg=0.016", *SMALL, "--batch=8"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     begin = time.time()

@@ -1,5 +1,6 @@
 """The run around the steps: data, ticks, status, pictures, snapshots, resuming."""
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -24,6 +25,7 @@ from torch_utils.memory import keep_freed_memory
 from training import images, run_folder
 from training.config import DataConfig, TrainConfig
 from training.console import memory_use, status_line
+from training.interrupt import StopRequest
 from training.metrics.evaluate import MetricSet, write_metric
 from training.metrics.sampler import ModelSampler
 from training.schedule import stage_at
@@ -93,31 +95,35 @@ class _Run:
         if self.fresh:
             self._reals_picture()
             self._pictures("fakes_init")
-        maintenance = 0.0
-        try:
+        maintenance, stopped = 0.0, False
+        with StopRequest(self.processes, trainer.device) as stop, contextlib.closing(self):
             while trainer.nimg < total:
                 tick_start, first = time.time(), trainer.nimg
-                self._steps_of_tick(min(first + int(self.config.tick_kimg * 1000), total))
+                stopped = self._steps_of_tick(min(first + int(self.config.tick_kimg * 1000), total), stop)
+                if stopped:
+                    self._save()
+                    break
                 seconds = time.time() - tick_start
-                done = trainer.nimg >= total
                 self.tick += 1
                 self._end_tick(seconds, trainer.nimg - first, maintenance)
                 begin = time.time()
-                if done or self.tick % self.config.snapshot_ticks == 0:
+                if trainer.nimg >= total or self.tick % self.config.snapshot_ticks == 0:
                     self._snapshot()
                 maintenance = time.time() - begin
-        except KeyboardInterrupt:
+        if stopped:
             if self.writer is not None:
-                self._save()
                 print(f"Stopped at {trainer.nimg / 1000:.1f} kimg. "
                       f"Continue with: python train.py --resume={self.folder}")
-            raise SystemExit(130) from None
-        finally:
-            self.dataset.close()
+            raise SystemExit(130)
         if self.writer is not None:
             print(f"Done: {trainer.nimg / 1000:.1f} kimg. Samples: python gen_samples.py --network={self.folder}")
 
-    def _steps_of_tick(self, until: int) -> None:
+    def close(self) -> None:
+        """Close the data set."""
+        self.dataset.close()
+
+    def _steps_of_tick(self, until: int, stop: StopRequest) -> bool:
+        """Train up to ``until`` images; whether a stop was asked for."""
         trainer, share = self.trainer, self.config.batch // self.processes.world_size
         while trainer.nimg < until:
             stage_size = stage_at(self.config.stages, trainer.nimg)[0].image_size
@@ -134,6 +140,9 @@ class _Run:
                         left = (self.config.kimg * 1000 - trainer.nimg) / speed
                         self.writer.live(f"kimg {trainer.nimg / 1000:.2f}  {speed:.1f} images/s  "
                                          f"eta {left / 60:.0f} min  augment {float(trainer.augment.p):.3f}")
+                    if stop.agreed():
+                        return True
+        return False
 
     def _end_tick(self, seconds: float, count: int, maintenance: float) -> None:
         trainer = self.trainer
@@ -174,14 +183,16 @@ class _Run:
         return self.watchdog.verdict()
 
     def _snapshot(self) -> None:
+        self._save()
         if self.writer is not None:
-            self._save()
             self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}")
             self._metrics()
         barrier(self.processes)
 
     def _save(self) -> None:
         """Write snapshot and state; a full disk is reported and the run goes on with the files it had."""
+        if self.writer is None:
+            return
         kimg = self.trainer.nimg / 1000
         try:
             checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,

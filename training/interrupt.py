@@ -1,0 +1,40 @@
+"""Stopping between two steps instead of in the middle of one."""
+
+import signal
+import threading
+
+import torch
+
+from torch_utils.distributed import Processes, sum_over_processes
+
+
+class StopRequest:
+    """Within it, the first Ctrl-C or SIGTERM is a request that ``agreed`` reports; a second one interrupts at once.
+
+    A state saved in the middle of a step would hold an updated generator and an old discriminator, and a run resumed
+    from it would not be the run it continues.
+    """
+
+    def __init__(self, processes: Processes, device: torch.device) -> None:
+        self.processes, self.device, self.asked = processes, device, False
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def agreed(self) -> bool:
+        """Whether any process has been asked; all processes get the same answer at the same step."""
+        if self.processes.world_size == 1:
+            return self.asked
+        return bool(sum_over_processes(torch.tensor(float(self.asked), device=self.device), self.processes) > 0)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
