@@ -279,7 +279,7 @@ def test_reals_are_read_once_and_again_when_they_changed(tmp_path):
 
 def test_a_damaged_cache_is_said_and_rebuilt(tmp_path):
     first = MetricSet(Faces(faces(20, 0)), "frd20", cache_dir=tmp_path).floors()
-    (cached,) = (tmp_path / "metrics").iterdir()
+    (cached,) = tmp_path.iterdir()
     cached.write_bytes(cached.read_bytes()[:200])
     with pytest.warns(UserWarning, match="damaged"):
         assert MetricSet(Faces(faces(20, 0)), "frd20", cache_dir=tmp_path).floors() == first

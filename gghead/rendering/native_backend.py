@@ -68,7 +68,7 @@ _failure: list[str] = []
 
 @functools.cache
 def _load() -> bool:
-    """Build or load the operators once per process and tell torch their shapes and derivatives."""
+    """Build or load the operators, once per process; whether that worked."""
     try:
         native_build.load_library("gghead_splat_cpu", SOURCES, HEADERS)
     except native_build.BuildError as error:
@@ -79,11 +79,17 @@ def _load() -> bool:
             stacklevel=3,
         )
         return False
+    _register()
+    return True
+
+
+@functools.cache
+def _register() -> None:
+    """Tell torch shapes and derivatives; once per process, a second time would be an override."""
     torch.library.register_fake("gghead_splat::composite", _fake_composite)
     torch.library.register_fake("gghead_splat::composite_backward", _fake_backward)
     torch.library.register_autograd("gghead_splat::composite", _backward, setup_context=_setup_context)
     torch.library.register_autograd("gghead_splat::composite_backward", _double_backward)
-    return True
 
 
 def _setup_context(ctx, inputs, output) -> None:
