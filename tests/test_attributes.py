@@ -43,35 +43,10 @@ def test_ranges_hold_for_any_raw_value():
     planes = torch.randn(3, 14, 16, 16, generator=torch.Generator().manual_seed(0)) * 20
     g = attributes.activate(attributes.sample(planes))
     ratio = attributes.scale_ratio(g)
-    assert ratio.min() >= 0.6 - 1e-5 and ratio.max() <= 5.0 * 3.0 + 1e-3
+    assert ratio.min() >= 0.6 - 1e-5 and ratio.max() <= 5.0 + 1e-4
     assert (g.means - attributes.position).abs().max() <= 0.25 + 1e-6
     assert g.colors.min() >= -0.0011 and g.colors.max() <= 1.0011
     assert g.opacities.min() >= 0 and g.opacities.max() <= 1
-
-
-def test_scales_follow_a_stretched_surface():
-    """Neighbours pulled twice as far apart along u get Gaussians twice as long along u, and no gradient through it."""
-    attributes = make(template="plane")
-    raw = attributes.sample(zero_planes(attributes, 1))
-    wanted = attributes.position * torch.tensor([1.5, 1.0, 1.0]) - attributes.position
-    raw["position"] = (wanted / 0.25).atanh()[None].requires_grad_(True)
-    g = attributes.activate(raw)
-    plain = attributes.activate(attributes.sample(zero_planes(attributes, 1)))
-    ratio = (g.scales / plain.scales).unflatten(1, (16, 16))[0, 4:12, 4:12]
-    torch.testing.assert_close(ratio[..., 0], torch.full((8, 8), 1.5), rtol=1e-3, atol=0)
-    torch.testing.assert_close(ratio[..., 1], torch.ones(8, 8), rtol=1e-3, atol=0)
-    assert not g.scales.requires_grad
-    still = make(template="plane", max_stretch=1.0).activate(raw)
-    torch.testing.assert_close(still.scales, plain.scales)
-
-
-def test_neighbours_of_a_template_with_holes():
-    from gghead.models.attributes import _neighbours
-
-    valid = torch.tensor([[True, True, False], [True, True, True], [False, False, True]])
-    left, right, above, below = _neighbours(valid).tolist()  # numbered 0 1 / 2 3 4 / 5
-    assert left == [0, 0, 2, 2, 3, 5] and right == [1, 1, 3, 4, 4, 5]
-    assert above == [0, 1, 0, 1, 4, 4] and below == [2, 3, 2, 3, 5, 5]
 
 
 def test_log_scale_has_unit_slope_at_zero():

@@ -18,16 +18,6 @@ from gghead.template import Template
 from torch_utils.errors import UserError
 
 
-def _neighbours(valid: Tensor) -> Tensor:  # bool [R, R] -> [4, N]
-    """Indices among the valid texels of the left, right, upper and lower neighbour; itself where there is none."""
-    size = len(valid)
-    number = torch.full((size + 2, size + 2), -1)
-    number[1:-1, 1:-1][valid] = torch.arange(int(valid.sum()))
-    own = number[1:-1, 1:-1][valid]
-    shifted = (number[1:-1, :-2], number[1:-1, 2:], number[:-2, 1:-1], number[2:, 1:-1])
-    return torch.stack([torch.where(s[valid] >= 0, s[valid], own) for s in shifted])
-
-
 class GaussianAttributes(nn.Module):
     """The template sampled at a grid of texels, and the activations that turn raw planes into Gaussians there."""
 
@@ -58,10 +48,8 @@ class GaussianAttributes(nn.Module):
             quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(spacing), 4).contiguous()
         # Derived from the template, so not part of a checkpoint.
         for name, value in {"valid": valid, "uv": pick(uv), "position": pick(texels.position), "quats": quats,
-                            "log_spacing": spacing.log(), "neighbours": _neighbours(valid.unflatten(0, (grid, grid)))
-                            }.items():
+                            "log_spacing": spacing.log()}.items():
             self.register_buffer(name, value, persistent=False)
-        self.register_buffer("distances", self._neighbour_distances(self.position[None])[0], persistent=False)
 
     @property
     def num(self) -> int:
@@ -90,13 +78,13 @@ class GaussianAttributes(nn.Module):
     def activate(self, raw: dict[str, Tensor]) -> Gaussians:  # raw attributes [B, N, C_k] -> Gaussians [B, N]
         """Apply the activations; see the module's first lines for what raw zero means."""
         config, batch = self.config, len(raw["position"])
-        means = self.position + config.position_range * (config.position_gain * raw["position"]).tanh()
+        means = self.position + config.position_range * raw["position"].tanh()
         quats = quat_multiply(self.quats.expand(batch, -1, -1), self._local_rotation(raw["rotation"]))
         opacity_bias = math.log(config.opacity_init / (1.0 - config.opacity_init))
         return Gaussians(
             means=means,
             quats=quats,
-            scales=(self._log_scale(raw["scale"]) + self._log_stretch(means)).exp(),
+            scales=self._log_scale(raw["scale"]).exp(),
             opacities=(raw["opacity"][..., 0] + opacity_bias).sigmoid(),
             colors=self._color(raw["color"]),
             sh_degree=config.sh_degree or None,
@@ -111,28 +99,6 @@ class GaussianAttributes(nn.Module):
     def scale_ratio(self, gaussians: Gaussians) -> Tensor:  # [B, N, 3]
         """Standard deviations as multiples of the texel spacing; the watchdog's measure of shrinking."""
         return gaussians.scales / self.log_spacing.exp()
-
-    @torch.no_grad()
-    def _log_stretch(self, means: Tensor) -> Tensor:  # [B, N, 3] -> [B, N, 3] (or 0)
-        """How much wider than on the template the neighbours lie, along u, v and (their mean) the normal.
-
-        A floor on the scales keeps a head closed only if it refers to the surface as it is, pulled about by offsets.
-        No gradient: moving apart must not be a way of growing.
-        """
-        config = self.config
-        if config.scale_mode == "absolute" or config.max_stretch <= 1.0:
-            return means.new_zeros(())
-        ratio = self._neighbour_distances(means) / self.distances.clamp_min(1e-8)
-        stretch = torch.where(self.distances > 0, ratio, 1.0).clamp(1.0, config.max_stretch).log()  # [B, N, 2]
-        mean = stretch.mean(dim=2, keepdim=True)
-        if config.rotation_frame == "world":
-            return mean.expand(-1, -1, 3)
-        return torch.cat([stretch, mean], dim=2)
-
-    def _neighbour_distances(self, means: Tensor) -> Tensor:  # [B, N, 3] -> [B, N, 2]
-        """Distance between the neighbours on both sides, along u and along v."""
-        left, right, above, below = (means[:, index] for index in self.neighbours)
-        return torch.stack([(right - left).norm(dim=2), (below - above).norm(dim=2)], dim=2)
 
     def _local_rotation(self, raw: Tensor) -> Tensor:
         if self.config.rotation == "6d":

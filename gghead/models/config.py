@@ -10,8 +10,6 @@ class AttributeConfig:
 
     position_range: float = 0.25
     """Largest offset from the template along each world axis, world units."""
-    position_gain: float = 1.0
-    """Offsets are position_range * tanh(position_gain * raw): smaller values let the geometry learn more slowly."""
     scale_mode: Literal["texel", "absolute"] = "texel"
     """texel: multiples of the distance between neighbouring Gaussians on the template; absolute: GGHead's log-scale."""
     scale_init: float = 0.85
@@ -20,9 +18,7 @@ class AttributeConfig:
     """Smallest multiple: splats thinner than this let the background through between texels (mode texel)."""
     scale_max: float = 5.0
     """Largest multiple (mode texel)."""
-    max_stretch: float = 3.0
-    """Where offsets pull neighbours apart the spacing grows with them, up to this factor; 1: the template's spacing."""
-    thickness: float = 1.0
+    thickness: float = 0.5
     """Multiple of the mean texel spacing that stands for the spacing along the normal (mode texel, tangent frame)."""
     rotation: Literal["quaternion", "6d"] = "quaternion"
     """Parametrisation of the rotation; raw zero is no rotation."""
