@@ -52,7 +52,7 @@ def affordable_kimg() -> float:
     from gghead.rendering import registry
 
     if registry.resolve("auto", "cuda" if torch.cuda.is_available() else "cpu").backend.name != "torch":
-        return 15.0
+        return 40.0
     print("No C++ compiler was found, so rendering is about twenty times slower and this demo trains on 1 kimg only; "
           "for heads worth looking at, `apt install g++` and start again.")
     return 1.0
@@ -88,17 +88,18 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
 
 
 def stack_strips(folder: Path, seeds: list[int], target: Path, columns: int = 2) -> None:
-    """Put the three-view pictures of the seeds into one picture, some columns wide."""
+    """Put the three-view pictures of the seeds into one picture, some columns wide, at twice their size."""
     strips = [np.asarray(Image.open(folder / f"seed{seed:04d}.png")) for seed in seeds]
     columns = min(columns, len(strips))
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
     rows = [np.concatenate(strips[i : i + columns], axis=1) for i in range(0, len(strips), columns)]
-    Image.fromarray(np.concatenate(rows, axis=0)).save(target)
+    picture = Image.fromarray(np.concatenate(rows, axis=0))
+    picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.LANCZOS).save(target)
 
 
 @cli.command()
 @click.option("--kimg", type=click.FloatRange(min=0, min_open=True),
-              help="Thousands of images to train with, counted from the run's start  [default: 15, or 1 without g++]")
+              help="Thousands of images to train with, counted from the run's start  [default: 40, or 1 without g++]")
 @click.option("--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw")
 @click.option("--fresh", is_flag=True, help="Start a new run instead of continuing the last one")
 def main(kimg: float | None, seeds: list[int], fresh: bool):
@@ -111,11 +112,12 @@ def main(kimg: float | None, seeds: list[int], fresh: bool):
         if not (ROOT / data).exists():
             call("datasets/synthetic_heads.py", f"--dest={data}", "--num=2000", "--resolution=64", "--seed=0")
         run = train(data, kimg, fresh)
-        draw = [f"--network={run}", "--trunc=0.7", "--size=128"]
+        draw = [f"--network={run}", "--trunc=0.7"]
         call("gen_samples.py", *draw, f"--seeds={','.join(map(str, seeds))}", f"--outdir={samples}", "--shapes=1")
         stack_strips(ROOT / samples, seeds, ROOT / strip)
         turning = seeds[:4]
-        shown = [f"--seeds={','.join(map(str, turning))}", f"--grid={len(turning)}x1", "--frames=60", "--fps=20"]
+        shown = [f"--seeds={','.join(map(str, turning))}", f"--grid={len(turning)}x1", "--frames=60", "--fps=20",
+                 "--size=128"]
         call("scripts/gen_video.py", *draw, *shown, "--camera=turntable", f"--output={turntable}")
     except Stopped:
         print("\nStopped. Nothing is lost: `make demo` goes on where training last saved its state.")

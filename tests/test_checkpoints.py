@@ -113,3 +113,14 @@ def test_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
         checkpoints.save(model, path, kimg=2)
     assert checkpoints.read_info(path).kimg == 1
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_larger_pictures_show_no_more_than_the_training_size(model):
+    """Four times the pixels, the same low-pass filter relative to the head: averaged down it is the small picture."""
+    with torch.no_grad():
+        gaussians = model.gaussians(model.mapping(model.seed_to_z(3)))
+        small = model.render(gaussians, Cameras.orbit(0.3), 16).color[0]
+        large = model.render(gaussians, Cameras.orbit(0.3), 64).color[0]
+        sharp = model.render(gaussians, Cameras.orbit(0.3), 64, eps2d=0.3).color[0]
+    error = [(torch.nn.functional.avg_pool2d(x, 4) - small).abs().mean() for x in (large, sharp)]
+    assert error[0] < error[1]

@@ -102,8 +102,15 @@ class Generator(nn.Module):
         background: Tensor | None = None,  # colour [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
         **options,  # of ``gghead.render``: uv, features, backend, …
     ) -> RenderOutput:
-        """Render over a background: the given one, else white. See ``gghead.render`` for the shapes."""
+        """Render over a background: the given one, else white. See ``gghead.render`` for the shapes.
+
+        Above the training size the low-pass filter of the rasteriser grows with the picture: the network has only
+        ever been judged through it, and what it covered (dots between splats) would come to light (the observation of
+        Yu et al. 2024, "Mip-Splatting").
+        """
         size = size or self.config.image_size
+        larger = max(max(size) if isinstance(size, tuple) else size, self.config.image_size) / self.config.image_size
+        options.setdefault("eps2d", 0.3 * larger**2)
         if background is None:
             background = gaussians.means.new_ones(1, 3)
         if background.ndim == 2:

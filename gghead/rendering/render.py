@@ -33,6 +33,7 @@ def render(
     uv: bool = False,
     features: bool = False,
     depth: bool = True,
+    eps2d: float = 0.3,  # variance in square pixels added to every projected Gaussian
     backend: str = "auto",
     rasterize_mode: RasterizeMode = "classic",
 ) -> RenderOutput:
@@ -73,6 +74,7 @@ def render(
         width,
         height,
         backgrounds=backgrounds,
+        eps2d=eps2d,
         render_mode="RGB+ED" if depth else "RGB",
         rasterize_mode=rasterize_mode,
         backend=backend,
