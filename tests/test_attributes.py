@@ -70,3 +70,29 @@ def test_faults_name_the_option():
         make(sh_degree=2)
     with pytest.raises(UserError, match="scale_init"):
         GaussianAttributes(replace(AttributeConfig(), scale_init=9.0), load_template("sphere"), 8)
+
+
+def test_smoothed_geometry_follows_block_means_and_leaves_colours_alone():
+    attributes = make(geometry_smoothing=4)
+    planes = torch.randn(1, 14, 16, 16, generator=torch.Generator().manual_seed(0))
+    checkers = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1.0
+    planes[:, :3] = checkers + 0.5  # every 4x4 block has the mean 0.5
+    raw, plain = attributes.sample(planes), make().sample(planes)
+    torch.testing.assert_close(raw["position"], torch.full_like(raw["position"], 0.5))
+    for name in ("color", "opacity"):
+        assert torch.equal(raw[name], plain[name])
+    for name in ("scale", "rotation"):
+        rough, smooth = (v[name].reshape(16, 16, -1).diff(dim=0).abs().mean() for v in (plain, raw))
+        assert smooth < 0.3 * rough
+
+
+def test_position_gain_scales_the_raw_offset():
+    planes = torch.randn(1, 14, 16, 16, generator=torch.Generator().manual_seed(0))
+    slow, plain = make(position_gain=0.02).sample(planes), make().sample(planes)
+    torch.testing.assert_close(slow["position"], 0.02 * plain["position"])
+    assert torch.equal(slow["scale"], plain["scale"])
+
+
+def test_smoothing_must_divide_the_planes():
+    with pytest.raises(UserError, match="geometry_smoothing"):
+        make(geometry_smoothing=3).sample(torch.zeros(1, 14, 16, 16))

@@ -1,5 +1,6 @@
 """The C++ compositor against a dense float64 reference, and as a citizen of torch."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from gghead.rendering import native_backend
 from torch_utils.errors import UserError
 from torch_utils.ops import native_build
 
-needs_toolchain = pytest.mark.skipif(not native_build.toolchain()[0], reason=native_build.toolchain()[1])
+WORKS, REASON = native_build.available(native_backend.LIBRARY)
+needs_toolchain = pytest.mark.skipif(not WORKS, reason=REASON)
 
 
 def dense_reference(
@@ -258,22 +260,27 @@ def test_wrong_inputs_are_refused_in_a_sentence():
         native_backend.composite(*inputs, None, 0, 8)
 
 
+def _forget():
+    for cached in (native_backend._load, native_backend._tools):
+        inspect.unwrap(cached, stop=lambda f: hasattr(f, "cache_clear")).cache_clear()
+
+
 def test_without_a_compiler_the_torch_backend_takes_over(monkeypatch):
     from gghead.rendering import torch_backend
 
     monkeypatch.setattr(native_backend, "_failure", [])
     monkeypatch.setattr(native_build, "find_compiler", lambda: None)
-    native_backend._load.cache_clear()
+    _forget()
     inputs = scene(1, 30, 3, 12, 10)
     try:
-        assert native_backend.available() == (False, native_build.toolchain()[1])
+        assert native_backend.available() == (False, native_build.available(native_backend.LIBRARY)[1])
         with pytest.warns(UserWarning, match="install a working g"):
             result = native_backend.composite(*inputs, None, 12, 10)
         again = native_backend.composite(*inputs, None, 12, 10)  # the warning comes once
         works, reason = native_backend.available()
         assert not works and "could not be built" in reason
     finally:
-        native_backend._load.cache_clear()
+        _forget()
     expected = torch_backend.composite(*inputs, None, 12, 10)
     assert torch.equal(result[0], expected[0]) and torch.equal(again[1], expected[1])
 
@@ -284,7 +291,7 @@ def test_a_broken_source_is_a_build_error_that_quotes_the_compiler(tmp_path, mon
     source = tmp_path / "broken.cpp"
     source.write_text("this is not C++;\n")
     with pytest.raises(native_build.BuildError, match="broken.cpp"):
-        native_build.load_library("gghead_broken", [source])
+        native_build.load(native_build.Library("gghead_broken", (source,)))
     assert not list(native_build.cache_dir("torch_extensions").glob("*.so"))
 
 
@@ -293,13 +300,14 @@ def test_the_library_is_named_after_what_decides_its_code(tmp_path, monkeypatch)
     source, header = tmp_path / "a.cpp", tmp_path / "a.h"
     source.write_text("int a;")
     header.write_text("int b;")
-    first = native_build.library_path("a", [source], [header])
-    assert first == native_build.library_path("a", [source], [header])
+    library = native_build.Library("a", (source,), (header,))
+    first = native_build.cached_path(library)
+    assert first == native_build.cached_path(library)
     header.write_text("int c;")
-    assert native_build.library_path("a", [source], [header]) != first
-    monkeypatch.setattr(native_build, "compile_flags", lambda compiler: ("-O1",))
+    assert native_build.cached_path(library) != first
     header.write_text("int b;")
-    assert native_build.library_path("a", [source], [header]) != first
+    monkeypatch.setattr(native_build, "FLAGS", ("-O1",))
+    assert native_build.cached_path(library) != first
 
 
 @needs_toolchain
@@ -309,7 +317,7 @@ def test_processes_build_once_between_them(tmp_path):
     source.write_text("int gghead_tiny() { return 1; }\n")
     code = (
         "import sys, pathlib; from torch_utils.ops import native_build;"
-        "native_build.load_library('gghead_tiny', [pathlib.Path(sys.argv[1])]); print('loaded')"
+        "native_build.load(native_build.Library('gghead_tiny', (pathlib.Path(sys.argv[1]),))); print('loaded')"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, str(source)]
@@ -319,5 +327,37 @@ def test_processes_build_once_between_them(tmp_path):
     ]
     results = [process.communicate(timeout=120) for process in both]
     assert [out.strip() for out, _ in results] == ["loaded", "loaded"], results
-    assert sum("building gghead_tiny (once" in err for _, err in results) == 1
+    assert sum("building gghead_tiny for" in err for _, err in results) == 1
     assert len(list((tmp_path / "gghead" / "torch_extensions").glob("gghead_tiny_*.so"))) == 1
+
+
+@needs_toolchain
+@pytest.mark.parametrize("level", [name for name in native_build.levels() if name != native_build.level()][:1])
+def test_the_next_simd_level_is_as_exact(level):
+    """The same tests in a process that is told to use less of the processor."""
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": {"plain": "default"}.get(level, level), "OMP_NUM_THREADS": "1"}
+    here = os.path.dirname(__file__)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "dense or outputs or needles",
+               os.path.join(here, "test_native_backend.py"), os.path.join(here, "test_native_projection.py")]
+    check = ("from torch_utils.ops import native_build; assert native_build.level() == " + repr(level))
+    root = os.path.dirname(here)
+    subprocess.run([sys.executable, "-c", check], env=environment, cwd=root, check=True, timeout=60)
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "passed" in done.stdout and "skipped" not in done.stdout
+
+
+@needs_toolchain
+def test_building_ahead_leaves_a_library_per_level(tmp_path, monkeypatch):
+    source = tmp_path / "tiny.cpp"
+    source.write_text("int gghead_tiny() { return 1; }\n")
+    library = native_build.Library("gghead_tiny", (source,))
+    monkeypatch.setattr(native_build, "PREBUILT", tmp_path / "prebuilt")
+    built = native_build.build_ahead(library)
+    assert len(built) == len(native_build.levels()) and all(path.is_file() for path in built)
+    monkeypatch.setattr(native_build, "find_compiler", lambda: None)
+    assert native_build.available(library) == (True, f"{native_build.level()}, built with the installation")
+    native_build.load(library)
+    source.write_text("int gghead_tiny() { return 2; }\n")  # stale libraries are not used
+    with pytest.raises(native_build.BuildError, match="no C"):
+        native_build.load(library)

@@ -12,6 +12,7 @@ from gghead.networks.mapping import MappingNetwork
 from gghead.networks.synthesis import Decoder, Synthesis
 from torch_utils.errors import UserError
 from torch_utils.ops.modulated_conv2d import modulated_conv2d
+from torch_utils.ops.noise_bias import add_noise_and_bias
 from torch_utils.ops.resample import blur, conv2d_down, downsample2x, fir_kernel, upsample2x
 
 W_DIM = 8
@@ -20,6 +21,20 @@ W_DIM = 8
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("noises", [1, 3])
+def test_noise_and_bias_equal_the_broadcast_sum(layout, noises):
+    y = torch.randn(3, 5, 4, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    bias, strength = torch.randn(5, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
+    inputs = [y, bias.requires_grad_(), strength.requires_grad_()]
+    noise = torch.randn(noises, 1, 4, 6, dtype=torch.float64)
+    fast, slow = add_noise_and_bias(y, bias, noise, strength), y + bias[:, None, None] + strength * noise
+    torch.testing.assert_close(fast, slow)
+    assert fast.is_contiguous(memory_format=layout)
+    for a, b in zip(*(torch.autograd.grad(v.square().sum(), inputs) for v in (fast, slow)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("up", [False, True])

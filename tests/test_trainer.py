@@ -174,6 +174,25 @@ def test_options_train(changes):
     assert ("Loss/r2_penalty" in summary) == (changes.get("loss", LossConfig()).kind == "relativistic")
 
 
+@pytest.mark.parametrize("parts", [None, BATCH // 2])
+def test_reused_fakes_are_those_of_the_generator_phase(parts, monkeypatch):
+    """One generator pass per step, and the discriminator scores the very images that the generator was judged by."""
+    config = tiny_config(loss=LossConfig(reuse_fakes=True), augment=AugmentConfig(mode="noaug"), batch_gpu=parts)
+    trainer = Trainer(config, labels())
+    made, scored = [], []
+    fakes, logits = trainer._fakes, trainer._logits
+    monkeypatch.setattr(trainer, "_fakes", lambda *a, **k: made.append(fakes(*a, **k)) or made[-1])
+    monkeypatch.setattr(trainer, "_logits", lambda x, c, *a: scored.append((x, c)) or logits(x, c, *a))
+    w_avg = trainer.G.mapping.w_avg.clone()
+    trainer.step(batch_at(0))
+    share = parts or BATCH
+    assert len(made) == BATCH // share
+    discriminator = [(x, c) for x, c in scored if len(x) == 2 * share]  # fakes, then reals
+    for (x, c), (image, label, _) in zip(discriminator, made, strict=True):
+        assert torch.equal(x[:share], image.detach()) and torch.equal(c[:share], label) and not x.requires_grad
+    assert not torch.equal(trainer.G.mapping.w_avg, w_avg)
+
+
 @pytest.mark.parametrize("kind", ["gaussians", "cnn"])
 def test_own_backgrounds_train(kind):
     generator = replace(tiny_config().generator, background=BackgroundConfig(kind=kind, resolution=8, cbase=64, cmax=8),

@@ -52,6 +52,8 @@ class LossConfig:
     """Weight of the gradient penalty, (gamma / 2) |grad|^2."""
     r1_interval: int = 16
     """The penalty runs every so many steps, with its gain multiplied accordingly (lazy regularisation)."""
+    reuse_fakes: bool = False
+    """The discriminator learns from the generator phase's images instead of a fresh batch: one generator pass less."""
     blur_sigma: float = 10.0
     """Standard deviation in pixels of the discriminator's blur at the start."""
     blur_fade_kimg: float = 200.0

@@ -53,6 +53,7 @@ class Trainer:
         self.ada = AdaController(config.augment)
         self.labels = labels.to(self.device, torch.float32)
         self.sign_sum = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum and count since p last changed
+        self._kept_fakes: list[tuple[Tensor, Tensor]] = []  # from the generator's phase to the discriminator's
         self.stats = Stats()
         self._apply_stage()
 
@@ -94,7 +95,10 @@ class Trainer:
 
     def _generator_pass(self, part: slice, reals: Tensor, real_c: Tensor) -> Tensor:
         loss, stage = self.config.loss, self.stage
-        fakes, c, terms = self._fakes("G", part, regularize=True)
+        reuse = loss.reuse_fakes
+        fakes, c, terms = self._fakes("G", part, regularize=True, update_w_avg=reuse)
+        if reuse:
+            self._kept_fakes.append((fakes.detach(), c))
         logits = self._logits(fakes, c, "G", part)
         paired = None
         if loss.kind == "relativistic":
@@ -113,8 +117,11 @@ class Trainer:
         return total
 
     def _discriminator_pass(self, part: slice, reals: Tensor, real_c: Tensor) -> Tensor:
-        with torch.no_grad():
-            fakes, c, _ = self._fakes("D", part, update_w_avg=True)
+        if self.config.loss.reuse_fakes:
+            fakes, c = self._kept_fakes.pop(0)
+        else:
+            with torch.no_grad():
+                fakes, c, _ = self._fakes("D", part, update_w_avg=True)
         fake, real = self._both_logits(fakes, c, reals[part], real_c[part], part)
         loss = losses.discriminator_loss(fake, real, self.config.loss.kind == "relativistic").mean()
         self.stats.report("Loss/scores/real", real)

@@ -58,6 +58,7 @@ class GaussianAttributes(nn.Module):
 
     def sample(self, planes: Tensor) -> dict[str, Tensor]:  # [B, C, P, P] -> raw attributes [B, N, C_k]
         """Sample the raw planes at the grid's texels (bilinear; exact where grid and plane agree) and split them."""
+        planes = self._smooth_geometry(planes)
         if planes.shape[-1] != self.grid:
             grid = self.uv if self.all_valid else None
             if grid is not None:
@@ -73,7 +74,9 @@ class GaussianAttributes(nn.Module):
             if not self.all_valid:
                 raw = raw[:, self.valid]
         channels = self.config.channels
-        return dict(zip(channels, raw.split(list(channels.values()), dim=2), strict=True))
+        attributes = dict(zip(channels, raw.split(list(channels.values()), dim=2), strict=True))
+        attributes["position"] = attributes["position"] * self.config.position_gain
+        return attributes
 
     def activate(self, raw: dict[str, Tensor]) -> Gaussians:  # raw attributes [B, N, C_k] -> Gaussians [B, N]
         """Apply the activations; see the module's first lines for what raw zero means."""
@@ -99,6 +102,20 @@ class GaussianAttributes(nn.Module):
     def scale_ratio(self, gaussians: Gaussians) -> Tensor:  # [B, N, 3]
         """Standard deviations as multiples of the texel spacing; the watchdog's measure of shrinking."""
         return gaussians.scales / self.log_spacing.exp()
+
+    def _smooth_geometry(self, planes: Tensor) -> Tensor:  # [B, C, P, P] -> same
+        """Average the geometry channels over blocks and interpolate between these: a surface instead of single splats
+        that trade places in depth, which shows as dots."""
+        factor, channels = self.config.geometry_smoothing, self.config.channels
+        if factor == 1:
+            return planes
+        if planes.shape[-1] % factor:
+            raise UserError(f"attributes.geometry_smoothing ({factor}) must divide the plane resolution "
+                            f"({planes.shape[-1]}).")
+        geometry = channels["position"] + channels["scale"] + channels["rotation"]
+        smooth = F.interpolate(F.avg_pool2d(planes[:, :geometry], factor), scale_factor=factor, mode="bilinear",
+                               align_corners=False)
+        return torch.cat([smooth, planes[:, geometry:]], dim=1)
 
     def _local_rotation(self, raw: Tensor) -> Tensor:
         if self.config.rotation == "6d":

@@ -10,6 +10,10 @@ class AttributeConfig:
 
     position_range: float = 0.25
     """Largest offset from the template along each world axis, world units."""
+    position_gain: float = 1.0
+    """Factor of the network's output for offsets; GGHead has 1, less lets colours learn before shapes fold."""
+    geometry_smoothing: int = 1
+    """Positions, scales, rotations are averaged over so many plane pixels a side: neighbours move together."""
     scale_mode: Literal["texel", "absolute"] = "texel"
     """texel: multiples of the distance between neighbouring Gaussians on the template; absolute: GGHead's log-scale."""
     scale_init: float = 0.85

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torch_utils.ops.modulated_conv2d import modulated_conv2d
+from torch_utils.ops.noise_bias import add_noise_and_bias
 from torch_utils.ops.resample import conv2d_down, fir_kernel
 
 LRELU_SLOPE = 0.2
@@ -86,11 +87,13 @@ class SynthesisLayer(nn.Module):
     ) -> Tensor:  # [B, O, R, R]
         # The gain of the rectifier is folded into demodulation, noise and bias.
         y = modulated_conv2d(x, self.weight, self.affine(w), kernel=self.fir if self.up else None, gain=LRELU_GAIN)
-        shift = (self.bias * LRELU_GAIN).to(y.dtype)[None, :, None, None]
+        bias = self.bias * LRELU_GAIN
         noise = layer_noise(self.noise_const, len(x), noise_mode, generator)
-        if noise is not None:
-            shift = shift + (noise * (self.noise_strength * LRELU_GAIN)).to(y.dtype)
-        return F.leaky_relu(y + shift, LRELU_SLOPE)
+        if noise is None:
+            y = y + bias.to(y.dtype)[None, :, None, None]
+        else:
+            y = add_noise_and_bias(y, bias, noise, self.noise_strength * LRELU_GAIN)
+        return F.leaky_relu(y, LRELU_SLOPE)
 
 
 def layer_noise(const: Tensor, batch: int, mode: str, generator: torch.Generator | None) -> Tensor | None:

@@ -1,7 +1,7 @@
-"""Compositing in C++ on the CPU (``torch_utils/ops/splat_cpu.cpp``), built on first use and registered with torch.
+"""Projection and compositing in C++ on the CPU (``torch_utils/ops/splat_*``), registered with torch.
 
 Forward and backward run on torch's thread pool and give the same bits for any number of threads. Where the library
-cannot be built, one warning says why and the torch backend takes over.
+cannot be built, one warning says why and the torch code takes over.
 """
 
 import functools
@@ -11,12 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gghead.rendering import projection
+from gghead.rendering.projection import Projection
 from torch_utils.errors import UserError
 from torch_utils.ops import native_build
 
-SOURCE_FOLDER = Path(native_build.__file__).parent
-SOURCES = (SOURCE_FOLDER / "splat_cpu.cpp",)
-HEADERS = tuple(SOURCE_FOLDER / name for name in ("splat_bins.h", "splat_blocks.h", "simd16.h"))
+_FOLDER = Path(native_build.__file__).parent
+LIBRARY = native_build.Library(
+    "gghead_splat",
+    sources=(_FOLDER / "splat_composite.cpp", _FOLDER / "splat_projection.cpp"),
+    headers=tuple(_FOLDER / name for name in ("simd16.h", "splat_bins.h", "splat_blocks.h", "splat_jobs.h",
+                                              "splat_project.h")),
+)  # fmt: skip
 
 
 def available() -> tuple[bool, str]:
@@ -24,9 +30,39 @@ def available() -> tuple[bool, str]:
 
     After a build that failed it answers False with the failure.
     """
-    if _failure:
-        return False, _failure[0]
-    return native_build.toolchain()
+    return (False, _failure[0]) if _failure else _tools()
+
+
+@functools.cache
+def _tools() -> tuple[bool, str]:
+    return native_build.available(LIBRARY)
+
+
+def project(
+    means: Tensor,  # [B, N, 3]
+    quats: Tensor,  # [B, N, 4]
+    scales: Tensor,  # [B, N, 3]
+    opacities: Tensor,  # [B, N]
+    viewmats: Tensor,  # [B, C, 4, 4]
+    Ks: Tensor,  # [B, C, 3, 3], gets no gradient
+    width: int,
+    height: int,
+    near_plane: float,
+    far_plane: float,
+    eps2d: float,
+    antialiased: bool,
+) -> Projection:
+    """``projection.project`` in C++, float32 on the CPU; same formulas, same units.
+
+    A Gaussian that gets no gradient from its projection has none, even if it holds NaN or infinity.
+    """
+    if not _load():
+        return projection.project(means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane,
+                                  eps2d, antialiased)  # fmt: skip
+    means2d, depths, conics, faded, radii = torch.ops.gghead_splat.project(
+        means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, eps2d, antialiased
+    )
+    return Projection(means2d, depths, conics, faded, radii)
 
 
 def composite(
@@ -66,11 +102,12 @@ _failure: list[str] = []
 """Why the library could not be built in this process; empty as long as nothing has failed."""
 
 
+@torch.compiler.disable
 @functools.cache
 def _load() -> bool:
     """Build or load the operators, once per process; whether that worked."""
     try:
-        native_build.load_library("gghead_splat_cpu", SOURCES, HEADERS)
+        native_build.load(LIBRARY)
     except native_build.BuildError as error:
         _failure.append(f"its library could not be built: {error}")
         warnings.warn(
@@ -86,21 +123,58 @@ def _load() -> bool:
 @functools.cache
 def _register() -> None:
     """Tell torch shapes and derivatives; once per process, a second time would be an override."""
+    torch.library.register_fake("gghead_splat::project", _fake_project)
+    torch.library.register_fake("gghead_splat::project_backward", _fake_project_backward)
+    torch.library.register_autograd("gghead_splat::project", _project_backward, setup_context=_project_context)
+    torch.library.register_autograd("gghead_splat::project_backward", _double_backward)
     torch.library.register_fake("gghead_splat::composite", _fake_composite)
     torch.library.register_fake("gghead_splat::composite_backward", _fake_backward)
     torch.library.register_autograd("gghead_splat::composite", _backward, setup_context=_setup_context)
     torch.library.register_autograd("gghead_splat::composite_backward", _double_backward)
 
 
+def _project_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs[:6])
+    ctx.options = inputs[6:]
+    ctx.shapes = [tensor.shape for tensor in output[:4]]
+    ctx.set_materialize_grads(False)
+
+
+def _project_backward(ctx, v_means2d, v_depths, v_conics, v_opacities, _v_radii):
+    given = (v_means2d, v_depths, v_conics, v_opacities)
+    means = ctx.saved_tensors[0]
+    filled = [means.new_zeros(shape) if v is None else v for v, shape in zip(given, ctx.shapes, strict=True)]
+    gradients = torch.ops.gghead_splat.project_backward(
+        *filled, *ctx.saved_tensors, *ctx.options, ctx.needs_input_grad[4]
+    )
+    *of_gaussians, of_views = gradients
+    of_views = of_views if ctx.needs_input_grad[4] else None
+    return (*of_gaussians, of_views, None, *[None] * len(ctx.options))
+
+
+def _fake_project(means, quats, scales, opacities, viewmats, Ks, *options):
+    shape = (means.shape[0], viewmats.shape[1], means.shape[1])
+    radii = means.new_empty((*shape, 2), dtype=torch.int32)
+    return (*(means.new_empty((*shape, *tail)) for tail in ([2], [], [3], [])), radii)
+
+
+def _fake_project_backward(v_means2d, v_depths, v_conics, v_opacities, means, quats, scales, opacities, viewmats,
+                           Ks, *options):  # fmt: skip
+    return tuple(t.new_empty(t.shape) for t in (means, quats, scales, opacities, viewmats))
+
+
 def _setup_context(ctx, inputs, output) -> None:
     *_, backgrounds, _width, _height, _save = inputs
-    _, _, plan = output
-    ctx.count = inputs[0].shape[1]
+    colors, alphas, plan = output
+    ctx.count, ctx.shapes = inputs[0].shape[1], (colors.shape, alphas.shape)
     ctx.save_for_backward(plan, backgrounds)
+    ctx.set_materialize_grads(False)  # a gradient of the plan would be megabytes of zeros
 
 
 def _backward(ctx, v_colors, v_alphas, _v_plan):
     plan, backgrounds = ctx.saved_tensors
+    v_colors, v_alphas = (torch.zeros(shape) if v is None else v
+                          for v, shape in zip((v_colors, v_alphas), ctx.shapes, strict=True))  # fmt: skip
     gradients = torch.ops.gghead_splat.composite_backward(v_colors, v_alphas, plan, backgrounds, ctx.count)
     v_means, v_conics, v_opacities, v_features, v_background = gradients
     v_background = None if backgrounds is None else v_background

@@ -42,10 +42,11 @@ def rasterization(
 
     ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [..., C, height, width, X],
     the opacities [..., C, height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``,
-    ``opacities`` (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras`` and ``backend``. X is D,
-    or 1 for "D" (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last.
-    Backgrounds colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered in
-    float32, also under autocast.
+    ``opacities`` (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs
+    also ``n_nonfinite``, a tensor: how many Gaussians hold NaN or infinity (the native backend skips them). X is D, or
+    1 for "D" (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
+    colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered in float32, also
+    under autocast.
 
     Raises ``UserError`` for shapes or modes that do not fit and for a backend that cannot be used.
     """
@@ -61,10 +62,10 @@ def rasterization(
                 sh_degree=sh_degree, backgrounds=inputs[7], render_mode=render_mode, rasterize_mode=rasterize_mode,
             )  # fmt: skip
         else:
-            composite = choice.backend.composite or registry.resolve("torch", means.device, dtype).backend.composite
+            compositor = choice.backend if choice.backend.composite else registry.resolve("torch", means.device).backend
             planes = (near_plane, far_plane, eps2d)
             pictures, alphas, meta = _project_and_composite(
-                *inputs, width, height, batch, planes, sh_degree, render_mode, rasterize_mode, composite
+                *inputs, width, height, batch, planes, sh_degree, render_mode, rasterize_mode, compositor
             )
     meta.update(width=width, height=height, n_batches=math.prod(batch), n_cameras=c, backend=choice.backend.name)
     return pictures, alphas, meta
@@ -73,13 +74,13 @@ def rasterization(
 def _project_and_composite(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
     backgrounds: Tensor | None, width: int, height: int, batch: torch.Size, planes: tuple[float, float, float],
-    sh_degree: int | None, render_mode: str, rasterize_mode: str, composite,
+    sh_degree: int | None, render_mode: str, rasterize_mode: str, backend: registry.Backend,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
     """The part that all compositing backends share: projection, harmonics, depth channel, batch dimensions."""
     b, c, n = math.prod(batch), viewmats.shape[-3], means.shape[-2]
     images = b * c
     near_plane, far_plane, eps2d = planes
-    projection = project(
+    projection = (backend.project or project)(
         means.reshape(b, n, 3), quats.reshape(b, n, 4), scales.reshape(b, n, 3), opacities.reshape(b, n),
         viewmats.reshape(b, c, 4, 4), Ks.reshape(b, c, 3, 3), width, height,
         near_plane, far_plane, eps2d, rasterize_mode == "antialiased",
@@ -88,6 +89,11 @@ def _project_and_composite(
         name: getattr(projection, name).reshape(*batch, c, n, *tail)
         for name, tail in (("means2d", [2]), ("radii", [2]), ("depths", []), ("conics", [3]), ("opacities", []))
     }
+    with torch.no_grad():  # a sum is finite if its terms are (but for overflow)
+        sums = means.sum(-1) + quats.sum(-1) + scales.sum(-1) + opacities
+        if colors.shape[: opacities.ndim] == opacities.shape:  # not a colour per camera
+            sums = sums + colors.flatten(opacities.ndim).sum(-1)
+        meta["n_nonfinite"] = (~sums.isfinite()).sum()
     channels = []
     if render_mode.startswith("RGB"):
         per_camera = colors.ndim == len(batch) + 3 + (sh_degree is not None)
@@ -102,7 +108,7 @@ def _project_and_composite(
             backgrounds = torch.nn.functional.pad(kept, (0, 1))
     values = torch.cat(channels, -1) if len(channels) > 1 else channels[0]
     # The flattened views start at the tensors in `meta`, so that gradients of those can be retained as with gsplat.
-    pictures, alphas = composite(
+    pictures, alphas = backend.composite(
         meta["means2d"].reshape(images, n, 2),
         meta["conics"].reshape(images, n, 3),
         meta["opacities"].reshape(images, n).contiguous(),

@@ -1,7 +1,8 @@
 """Which code rasterises: the backends by name, and the choice among them with its reason.
 
-A backend either *composites* (the shared torch code of ``rasterization.py`` projects, it blends) or *replaces* the
-whole rasterisation. The seam for compositing backends is one function of flat tensors, where ``I`` counts all images::
+A backend either *composites* (it blends what the shared torch code, or a function of its own, has projected) or
+*replaces* the whole rasterisation. The seam for compositing backends is one function of flat tensors, where ``I``
+counts all images::
 
     composite(
         means2d: Tensor,    # [I, N, 2] pixels; pixel centres are at +0.5
@@ -41,6 +42,8 @@ class Backend:
     """Whether it works for a device and type, and the reason in a few words (no sentence, no full stop)."""
     composite: Callable[..., Any] | None = None
     """The seam described above."""
+    project: Callable[..., Any] | None = None
+    """A compositing backend's own ``projection.project``; None: the shared torch code."""
     rasterize: Callable[..., Any] | None = None
     """Same arguments and result as ``rasterization`` (all but ``backend``), shapes already checked."""
 
@@ -76,6 +79,7 @@ def available_names(device: torch.device | str = "cpu", dtype: torch.dtype = tor
     return tuple(name for name, backend in _backends.items() if backend.available(torch.device(device), dtype)[0])
 
 
+@torch.compiler.disable
 def resolve(name: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Choice:
     """Choose the backend for tensors on ``device`` of ``dtype``.
 
@@ -127,6 +131,12 @@ def _native_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, s
     return native_backend.available()
 
 
+def _native_project(*args, **kwargs):
+    from gghead.rendering import native_backend
+
+    return native_backend.project(*args, **kwargs)
+
+
 def _native_composite(*args, **kwargs):
     from gghead.rendering import native_backend
 
@@ -144,5 +154,5 @@ def _torch_composite(*args, **kwargs):
 
 
 register(Backend("gsplat", _gsplat_available, rasterize=_gsplat_rasterize))
-register(Backend("native", _native_available, composite=_native_composite))
+register(Backend("native", _native_available, composite=_native_composite, project=_native_project))
 register(Backend("torch", _torch_available, composite=_torch_composite))

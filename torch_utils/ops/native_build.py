@@ -1,33 +1,65 @@
-"""Builds a C++ operator library on first use and keeps it for all later processes.
+"""Builds C++ operator libraries, on first use or ahead of time (``python setup.py build_ext``), one per SIMD level.
 
-A library is named after everything that decides its machine code: sources and headers, flags, torch, compiler and the
-processor's features. It is built in a folder of its own and moved into place when finished, under a lock between
-processes.
+Which level runs is decided when a library is loaded, by what torch says about the processor, so that code built on one
+machine runs on another. A library is named after everything that decides its machine code. It is built in a folder of
+its own and moved into place when finished, under a lock between processes; later processes only load it.
 """
 
 import contextlib
-import functools
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from torch_utils.files import cache_dir
 
-BASE_FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w")
+FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w")
 """NaN and infinity keep their meaning (no -ffast-math); warnings of torch's headers are of no use to the user."""
-OPTIONAL_FLAGS = ("-march=native", "-fopenmp")
-"""Used where the compiler knows them; OpenMP only marks the loops of at::parallel_for, whose runtime is torch's own."""
+OPENMP = "-fopenmp"
+"""Used where the compiler knows it: it only marks the loops of at::parallel_for, whose runtime is torch's own."""
+_X86_LEVELS = {
+    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mbmi2",
+               "-mprefer-vector-width=512"),
+    "avx2": ("-mavx2", "-mfma", "-mbmi2"),
+    "plain": (),
+}  # fmt: skip
+PREBUILT = Path(__file__).parent / "prebuilt"
+"""Where ``setup.py build_ext`` leaves its libraries."""
 
 
 class BuildError(RuntimeError):
     """The compiler or ninja failed; the message holds the last lines of their output."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library of torch operators and the files it is made of."""
+
+    name: str
+    sources: tuple[Path, ...]
+    headers: tuple[Path, ...] = ()
+
+
+def levels() -> dict[str, tuple[str, ...]]:
+    """SIMD levels of this kind of processor, best first, with their compiler flags. ARM's 64-bit processors always
+    have NEON, so there is one level only."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        return _X86_LEVELS
+    return {"neon" if machine in ("arm64", "aarch64") else "plain": ()}
+
+
+def level() -> str:
+    """The level to load: what torch found the processor to have, or was told by ATEN_CPU_CAPABILITY to use."""
+    wanted = torch.backends.cpu.get_cpu_capability().lower()
+    return wanted if wanted in levels() else list(levels())[-1]
 
 
 def _search_path() -> str:
@@ -41,49 +73,48 @@ def find_compiler() -> str | None:
     return next((found for name in names if (found := shutil.which(name, path=_search_path()))), None)
 
 
-def toolchain() -> tuple[bool, str]:
-    """Whether compiler and ninja are there, and the reason in a few words; builds nothing."""
+def find_ninja() -> str | None:
+    """ninja's path; None where there is none."""
+    return shutil.which("ninja", path=_search_path())
+
+
+def available(library: Library) -> tuple[bool, str]:
+    """Whether ``library`` can be had here, and the reason in a few words; builds nothing."""
     if os.name != "posix":
         return False, "built on Linux and macOS only"
+    if prebuilt_path(library).exists():
+        return True, f"{level()}, built with the installation"
     compiler = find_compiler()
     if compiler is None:
         return False, "no C++ compiler; install g++ or clang++, or set CXX"
-    if shutil.which("ninja", path=_search_path()) is None:
+    if find_ninja() is None:
         return False, "no ninja; pip install ninja"
-    return True, f"C++ compiler {os.path.basename(compiler)}"
+    return True, f"{level()}, C++ compiler {os.path.basename(compiler)}"
 
 
-@functools.cache
-def compile_flags(compiler: str) -> tuple[str, ...]:
-    """The flags for ``compiler``: the base flags and those of the optional ones that it accepts."""
-
-    def accepted(flag: str) -> bool:
-        command = [compiler, *flag.split(), "-x", "c++", "-E", "-", "-o", os.devnull]
-        return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0
-
-    return (*BASE_FLAGS, *(flag for flag in OPTIONAL_FLAGS if accepted(flag)))
+def _digest(library: Library, level_name: str, *more: str) -> str:
+    digest = hashlib.sha256()
+    for part in (*FLAGS, *levels()[level_name], torch.__version__, sys.platform, platform.machine(), *more):
+        digest.update(part.encode() + b"\0")
+    for path in (*library.sources, *library.headers):
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:20]
 
 
-def _processor() -> str:
-    """What -march=native depends on."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
-    return f"{platform.machine()} {platform.processor()}"
+def prebuilt_path(library: Library, level_name: str | None = None) -> Path:
+    """Where ``setup.py build_ext`` puts the library for this torch; the name changes with the sources."""
+    level_name = level_name or level()
+    return PREBUILT / f"{library.name}_{level_name}_{_digest(library, level_name)}.so"
 
 
-def library_path(name: str, sources: Sequence[Path], headers: Sequence[Path] = ()) -> Path:
-    """Where the library of these sources lives for this compiler, torch and processor, built or not."""
+def cached_path(library: Library) -> Path:
+    """Where a library built on first use lives, for this compiler, torch and SIMD level, built or not."""
     compiler = find_compiler()
     if compiler is None:
-        raise BuildError(toolchain()[1])
+        raise BuildError(available(library)[1])
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    digest = hashlib.sha256()
-    for part in (*compile_flags(compiler), torch.__version__, sys.platform, compiler, version, _processor()):
-        digest.update(part.encode() + b"\0")
-    for path in (*sources, *headers):
-        digest.update(path.read_bytes() + b"\0")
-    return cache_dir("torch_extensions") / f"{name}_{digest.hexdigest()[:20]}.so"
+    name = f"{library.name}_{level()}_{_digest(library, level(), compiler, version)}.so"
+    return cache_dir("torch_extensions") / name
 
 
 @contextlib.contextmanager
@@ -96,55 +127,80 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _build_environment(compiler: str) -> Iterator[None]:
-    """PATH and CXX as torch's extension builder reads them, restored afterwards."""
-    before = {key: os.environ.get(key) for key in ("PATH", "CXX")}
-    os.environ.update(PATH=_search_path(), CXX=compiler)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
+def _accepts(compiler: str, flag: str) -> bool:
+    command = [compiler, flag, "-x", "c++", "-E", "-", "-o", os.devnull]
+    return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0
 
 
-def _build(name: str, sources: Sequence[Path], folder: Path, compiler: str) -> Path:
-    """Run ninja in ``folder`` and return the library; importing the builder costs a second, so it stands in here."""
-    from torch.utils import cpp_extension
+def _ninja_file(library: Library, target: Path, compiler: str, level_name: str) -> str:
+    """The text of the build: one object per source, one shared library that takes torch from the running process."""
+    root = Path(torch.__file__).parent
+    includes = [root / "include", root / "include" / "torch" / "csrc" / "api" / "include"]
+    flags = [*FLAGS, *levels()[level_name], f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"]
+    flags += [f'-isystem "{path}"' for path in includes] + [OPENMP] * _accepts(compiler, OPENMP)
+    link = ["-shared", f'-L"{root / "lib"}"', "-lc10", "-ltorch_cpu", "-ltorch"]
+    link += ["-undefined dynamic_lookup"] * (sys.platform == "darwin")
 
-    with _build_environment(compiler):
-        files = [str(path) for path in sources]
-        flags = list(compile_flags(compiler))
-        cpp_extension.load(name, files, extra_cflags=flags, build_directory=str(folder), is_python_module=False)
-    return folder / f"{name}.so"
+    def escape(path: Path) -> str:
+        return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+    objects = {source.with_suffix(".o").name: source for source in library.sources}
+    lines = [
+        "rule compile", f'  command = "{compiler}" {" ".join(flags)} -c $in -o $out',
+        "rule link", f'  command = "{compiler}" $in {" ".join(link)} -o $out',
+        *(f"build {name}: compile {escape(source)}" for name, source in objects.items()),
+        f"build {escape(target)}: link {' '.join(objects)}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
-def load_library(name: str, sources: Sequence[Path], headers: Sequence[Path] = (), seconds: int = 30) -> None:
-    """Load the operators of ``sources`` into torch, building the library first if no process has yet.
+def build(library: Library, target: Path, level_name: str) -> None:
+    """Compile ``library`` for one level into the file ``target``; nothing is left behind if that fails."""
+    compiler, ninja = find_compiler(), find_ninja()
+    if compiler is None or ninja is None:
+        raise BuildError(available(library)[1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_suffix(".build")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    built = folder.resolve() / target.name
+    (folder / "build.ninja").write_text(_ninja_file(library, built, compiler, level_name))
+    done = subprocess.run([ninja], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise BuildError(" | ".join((done.stdout + done.stderr).strip().splitlines()[-8:]))
+    os.replace(built, target)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def build_ahead(library: Library) -> list[Path]:
+    """Build all levels of this kind of processor into the package, and return their files."""
+    shutil.rmtree(PREBUILT, ignore_errors=True)
+    targets = {name: prebuilt_path(library, name) for name in levels()}
+    for name, target in targets.items():
+        build(library, target, name)
+    return list(targets.values())
+
+
+def load(library: Library, seconds: int = 30) -> None:
+    """Load the operators of ``library`` into torch, building it first if no process has yet.
 
     Raises ``BuildError`` if it cannot be built or loaded. ``seconds`` is what the message says a build takes.
     """
-    works, reason = toolchain()
-    compiler = find_compiler()
-    if not works or compiler is None:
+    works, reason = available(library)
+    if not works:
         raise BuildError(reason)
     try:
-        target = library_path(name, sources, headers)
+        target = prebuilt_path(library)
         if not target.exists():
+            target = cached_path(library)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(target.with_suffix(".lock")):
-                if not target.exists():
-                    print(f"gghead: building {name} (once, about {seconds} s) ...", file=sys.stderr, flush=True)
-                    folder = target.with_suffix(".build")
-                    shutil.rmtree(folder, ignore_errors=True)
-                    folder.mkdir()
-                    os.replace(_build(name, sources, folder, compiler), target)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    return
+            if not target.exists():
+                with _locked(target.with_suffix(".lock")):
+                    if not target.exists():
+                        print(f"gghead: building {library.name} for {level()} (once, about {seconds} s) ...",
+                              file=sys.stderr, flush=True)
+                        build(library, target, level())
         torch.ops.load_library(str(target))
-    except (RuntimeError, OSError) as error:
-        tail = " | ".join(str(error).strip().splitlines()[-8:])
-        raise BuildError(f"{type(error).__name__}: {tail}") from error
+    except OSError as error:
+        raise BuildError(f"{type(error).__name__}: {error}") from error

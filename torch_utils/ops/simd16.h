@@ -38,6 +38,7 @@ inline Mask ge(F16 a, F16 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _
 inline Mask gt(F16 a, F16 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
 inline Mask both(Mask a, Mask b) { return Mask(a & b); }
 inline bool any(Mask m) { return m != 0; }
+inline bool all(Mask m) { return m == 0xffff; }
 inline F16 keep(Mask m, F16 a) { return (F16)_mm512_maskz_mov_ps(m, (__m512)a); }
 inline F16 pick(Mask m, F16 a, F16 b) { return (F16)_mm512_mask_mov_ps((__m512)b, m, (__m512)a); }
 
@@ -50,6 +51,8 @@ inline F16 reciprocal(F16 x) {
 // 2^(n + f) for integral n.
 inline F16 scale_by_power(F16 v, F16 n) { return (F16)_mm512_scalef_ps((__m512)v, (__m512)n); }
 inline F16 round(F16 x) { return (F16)_mm512_roundscale_ps((__m512)x, 0x08); }
+inline F16 ceiling(F16 x) { return (F16)_mm512_roundscale_ps((__m512)x, 0x0a); }
+inline F16 square_root(F16 x) { return (F16)_mm512_sqrt_ps((__m512)x); }
 
 // p[0], p[1] repeated eight times.
 inline F16 repeat_pair(const float* p) {
@@ -82,6 +85,22 @@ inline bool any(Mask m) {
   int32_t found = 0;
   for (int i = 0; i < 16; ++i) found |= m[i];
   return found != 0;
+}
+
+inline bool all(Mask m) {
+  int32_t found = -1;
+  for (int i = 0; i < 16; ++i) found &= m[i];
+  return found != 0;
+}
+
+inline F16 ceiling(F16 x) {
+  for (int i = 0; i < 16; ++i) x[i] = __builtin_ceilf(x[i]);
+  return x;
+}
+
+inline F16 square_root(F16 x) {
+  for (int i = 0; i < 16; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
 }
 
 inline F16 round(F16 x) {  // valid for |x| < 2^22: adding 1.5 * 2^23 pushes the fraction out of the mantissa

@@ -5,12 +5,10 @@
 // its transmittance T to 1e-4 or below. A Gaussian with a non-finite attribute or a conic that is not positive definite
 // (sigma < 0 somewhere) is left out. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are cut has no
 // influence on the result.
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include <atomic>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -18,6 +16,7 @@
 
 #include "splat_bins.h"
 #include "splat_blocks.h"
+#include "splat_jobs.h"
 
 namespace splat {
 namespace {
@@ -72,15 +71,6 @@ class Lease {
   }
   std::unique_ptr<Workspace> space_;
 };
-
-// Runs f(0..n-1) on torch's thread pool; each thread takes the next job when it is done with one.
-template <class F>
-void for_each_job(int64_t n, const F& f) {
-  std::atomic<int64_t> next{0};
-  at::parallel_for(0, std::min<int64_t>(n, at::get_num_threads()), 1, [&](int64_t, int64_t) {
-    for (int64_t j = next++; j < n; j = next++) f(j);
-  });
-}
 
 struct Frame {
   int width, height, columns, bands;
@@ -262,12 +252,6 @@ inline void add_gradient(const float* record, const float* row, int64_t channels
   for (int64_t k = 0; k < channels; ++k) out.colors[g * channels + k] += k < 8 ? row[2 * k + 1] : row[8 + k];
 }
 
-void check(const at::Tensor& t, const char* name, std::initializer_list<int64_t> shape, at::ScalarType type) {
-  TORCH_CHECK_VALUE(t.device().is_cpu() && t.scalar_type() == type && t.sizes() == at::IntArrayRef(shape), "splat: ",
-                    name, " must be a CPU tensor of type ", type, " and shape ", at::IntArrayRef(shape), ", but is ",
-                    t.scalar_type(), " ", t.sizes(), " on ", t.device(), ".");
-}
-
 Frame frame(int64_t channels, int64_t width, int64_t height) {
   TORCH_CHECK_VALUE(width > 0 && height > 0 && width <= kMaxSide && height <= kMaxSide,
                     "splat: width and height must lie in 1..", kMaxSide, ", but are ", width, " and ", height, ".");
@@ -435,7 +419,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
 }  // namespace
 }  // namespace splat
 
-TORCH_LIBRARY(gghead_splat, m) {
+TORCH_LIBRARY_FRAGMENT(gghead_splat, m) {
   m.def(
       "composite(Tensor means2d, Tensor conics, Tensor opacities, Tensor colors, Tensor depths, Tensor radii, "
       "Tensor? backgrounds, int width, int height, bool save) -> (Tensor, Tensor, Tensor)");

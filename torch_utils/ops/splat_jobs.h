@@ -1,0 +1,28 @@
+// What the operators share: jobs on torch's threads, and the check of their tensors.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <atomic>
+#include <initializer_list>
+
+namespace splat {
+
+// Runs f(0..n-1) on torch's thread pool; each thread takes the next job when it is done with one.
+template <class F>
+void for_each_job(int64_t n, const F& f) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, std::min<int64_t>(n, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t j = next++; j < n; j = next++) f(j);
+  });
+}
+
+inline void check(const at::Tensor& t, const char* name, std::initializer_list<int64_t> shape, at::ScalarType type) {
+  TORCH_CHECK_VALUE(t.device().is_cpu() && t.scalar_type() == type && t.sizes() == at::IntArrayRef(shape), "splat: ",
+                    name, " must be a CPU tensor of type ", type, " and shape ", at::IntArrayRef(shape), ", but is ",
+                    t.scalar_type(), " ", t.sizes(), " on ", t.device(), ".");
+}
+
+}  // namespace splat
