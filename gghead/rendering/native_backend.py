@@ -19,7 +19,7 @@ from torch_utils.ops import native_build
 _FOLDER = Path(native_build.__file__).parent
 LIBRARY = native_build.Library(
     "gghead_splat",
-    sources=(_FOLDER / "splat_composite.cpp", _FOLDER / "splat_projection.cpp"),
+    sources=tuple(_FOLDER / f"splat_{name}.cpp" for name in ("composite", "projection", "probe")),
     headers=tuple(_FOLDER / name for name in ("simd16.h", "splat_bins.h", "splat_blocks.h", "splat_jobs.h",
                                               "splat_project.h")),
 )  # fmt: skip
@@ -94,7 +94,7 @@ def composite(
         )
     inputs = (means2d, conics, opacities, colors)
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*inputs, backgrounds))
-    out, alphas, _ = torch.ops.gghead_splat.composite(*inputs, depths, radii, backgrounds, width, height, save)
+    out, alphas, _, _ = torch.ops.gghead_splat.composite(*inputs, depths, radii, backgrounds, width, height, save)
     return out, alphas
 
 
@@ -165,17 +165,17 @@ def _fake_project_backward(v_means2d, v_depths, v_conics, v_opacities, means, qu
 
 def _setup_context(ctx, inputs, output) -> None:
     *_, backgrounds, _width, _height, _save = inputs
-    colors, alphas, plan = output
+    colors, alphas, plan, lists = output
     ctx.count, ctx.shapes = inputs[0].shape[1], (colors.shape, alphas.shape)
-    ctx.save_for_backward(plan, backgrounds)
+    ctx.save_for_backward(plan, lists, backgrounds)
     ctx.set_materialize_grads(False)  # a gradient of the plan would be megabytes of zeros
 
 
-def _backward(ctx, v_colors, v_alphas, _v_plan):
-    plan, backgrounds = ctx.saved_tensors
+def _backward(ctx, v_colors, v_alphas, _v_plan, _v_lists):
+    plan, lists, backgrounds = ctx.saved_tensors
     v_colors, v_alphas = (torch.zeros(shape) if v is None else v
                           for v, shape in zip((v_colors, v_alphas), ctx.shapes, strict=True))  # fmt: skip
-    gradients = torch.ops.gghead_splat.composite_backward(v_colors, v_alphas, plan, backgrounds, ctx.count)
+    gradients = torch.ops.gghead_splat.composite_backward(v_colors, v_alphas, plan, lists, backgrounds, ctx.count)
     v_means, v_conics, v_opacities, v_features, v_background = gradients
     v_background = None if backgrounds is None else v_background
     return v_means, v_conics, v_opacities, v_features, None, None, v_background, None, None, None
@@ -187,12 +187,12 @@ def _double_backward(ctx, *gradients):
 
 def _fake_composite(means2d, conics, opacities, colors, depths, radii, backgrounds, width, height, save):
     images, channels = colors.shape[0], colors.shape[2]
-    size = torch.library.get_ctx().new_dynamic_size() if save else 0
-    plan = colors.new_empty((size,), dtype=torch.int32)
-    return colors.new_empty((images, height, width, channels)), colors.new_empty((images, height, width, 1)), plan
+    saved = [colors.new_empty((torch.library.get_ctx().new_dynamic_size() if save else 0,), dtype=torch.int32)
+             for _ in range(2)]  # fmt: skip
+    return colors.new_empty((images, height, width, channels)), colors.new_empty((images, height, width, 1)), *saved
 
 
-def _fake_backward(v_colors, v_alphas, plan, backgrounds, count):
+def _fake_backward(v_colors, v_alphas, plan, lists, backgrounds, count):
     images, channels = v_colors.shape[0], v_colors.shape[3]
     shapes = ((images, count, 2), (images, count, 3), (images, count), (images, count, channels), (images, channels))
     return tuple(v_colors.new_empty(shape) for shape in shapes)

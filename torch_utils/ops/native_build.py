@@ -20,7 +20,8 @@ import torch
 
 from torch_utils.files import cache_dir
 
-FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-w")
+FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
+         "-ffp-contract=fast", "-w")
 """NaN and infinity keep their meaning (no -ffast-math); warnings of torch's headers are of no use to the user."""
 OPENMP = "-fopenmp"
 """Used where the compiler knows it: it only marks the loops of at::parallel_for, whose runtime is torch's own."""

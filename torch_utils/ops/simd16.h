@@ -1,135 +1,272 @@
-// Sixteen float lanes = the 4x4 pixels of one block. AVX-512 has its own path because masks stay in mask registers
-// there; everywhere else GCC/Clang vector extensions let the compiler split the lanes into what the machine has.
+// Sixteen float lanes = the 4x4 pixels of one block, or sixteen Gaussians. On AVX-512 they are one register and masks
+// live in mask registers; elsewhere they are two or four of the vectors that the machine has, through GCC/Clang vector
+// extensions, so that AVX2, SSE and NEON share one text.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
+// These are single instructions or a few: a call would cost more, and pass vectors through memory.
+#define SIMD_INLINE inline __attribute__((always_inline))
+
 namespace simd16 {
-
-typedef float F16 __attribute__((vector_size(64)));
-
-inline F16 load(const float* p) {
-  F16 v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-
-inline void store(float* p, F16 v) { std::memcpy(p, &v, sizeof(v)); }
-
-inline F16 set(float x) { return F16{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-
-// Order in which interleave_store() lays down the pixels (unpack instructions work within 128-bit quarters).
-constexpr int kInterleaved[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
 
 #if defined(__AVX512F__)
 
+constexpr int kRegisters = 32;  // in units of F16
+
+typedef float F16 __attribute__((vector_size(64)));
 using Mask = __mmask16;
 
-inline F16 fma(F16 a, F16 b, F16 c) { return (F16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-inline F16 fnma(F16 a, F16 b, F16 c) { return (F16)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-inline F16 min(F16 a, F16 b) { return (F16)_mm512_min_ps((__m512)a, (__m512)b); }
-inline F16 max(F16 a, F16 b) { return (F16)_mm512_max_ps((__m512)a, (__m512)b); }
-inline Mask ge(F16 a, F16 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ); }
-inline Mask gt(F16 a, F16 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
-inline Mask both(Mask a, Mask b) { return Mask(a & b); }
-inline bool any(Mask m) { return m != 0; }
-inline bool all(Mask m) { return m == 0xffff; }
-inline F16 keep(Mask m, F16 a) { return (F16)_mm512_maskz_mov_ps(m, (__m512)a); }
-inline F16 pick(Mask m, F16 a, F16 b) { return (F16)_mm512_mask_mov_ps((__m512)b, m, (__m512)a); }
+SIMD_INLINE F16 set(float x) { return (F16)_mm512_set1_ps(x); }
+SIMD_INLINE F16 fma(F16 a, F16 b, F16 c) { return (F16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+SIMD_INLINE F16 fnma(F16 a, F16 b, F16 c) { return (F16)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+SIMD_INLINE F16 min(F16 a, F16 b) { return (F16)_mm512_min_ps((__m512)a, (__m512)b); }
+SIMD_INLINE F16 max(F16 a, F16 b) { return (F16)_mm512_max_ps((__m512)a, (__m512)b); }
+SIMD_INLINE Mask ge(F16 a, F16 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ); }
+SIMD_INLINE Mask gt(F16 a, F16 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
+SIMD_INLINE Mask both(Mask a, Mask b) { return Mask(a & b); }
+SIMD_INLINE bool any(Mask m) { return m != 0; }
+SIMD_INLINE bool all(Mask m) { return m == 0xffff; }
+SIMD_INLINE F16 keep(Mask m, F16 a) { return (F16)_mm512_maskz_mov_ps(m, (__m512)a); }
+SIMD_INLINE F16 pick(Mask m, F16 a, F16 b) { return (F16)_mm512_mask_mov_ps((__m512)b, m, (__m512)a); }
 
 // 1 / x to one unit in the last place: the 14-bit estimate and one Newton step.
-inline F16 reciprocal(F16 x) {
+SIMD_INLINE F16 reciprocal(F16 x) {
   F16 r = (F16)_mm512_rcp14_ps((__m512)x);
   return fma(fnma(x, r, set(1.f)), r, r);
 }
 
+SIMD_INLINE F16 load(const float* p) { return (F16)_mm512_loadu_ps(p); }
+SIMD_INLINE void store(float* p, F16 v) { _mm512_storeu_ps(p, (__m512)v); }
+
 // 2^(n + f) for integral n.
-inline F16 scale_by_power(F16 v, F16 n) { return (F16)_mm512_scalef_ps((__m512)v, (__m512)n); }
-inline F16 round(F16 x) { return (F16)_mm512_roundscale_ps((__m512)x, 0x08); }
-inline F16 ceiling(F16 x) { return (F16)_mm512_roundscale_ps((__m512)x, 0x0a); }
-inline F16 square_root(F16 x) { return (F16)_mm512_sqrt_ps((__m512)x); }
+SIMD_INLINE F16 scale_by_power(F16 v, F16 n) { return (F16)_mm512_scalef_ps((__m512)v, (__m512)n); }
+SIMD_INLINE F16 round(F16 x) { return (F16)_mm512_roundscale_ps((__m512)x, 0x08); }
+SIMD_INLINE F16 ceiling(F16 x) { return (F16)_mm512_roundscale_ps((__m512)x, 0x0a); }
+SIMD_INLINE F16 square_root(F16 x) { return (F16)_mm512_sqrt_ps((__m512)x); }
 
 // p[0], p[1] repeated eight times.
-inline F16 repeat_pair(const float* p) {
+SIMD_INLINE F16 repeat_pair(const float* p) {
   double d;
   std::memcpy(&d, p, sizeof(d));
   return (F16)_mm512_castpd_ps(_mm512_set1_pd(d));
 }
 
-inline void interleave_store(float* p, F16 a, F16 b) {
+// Lane order in which interleave_store() lays down its pairs: unpack instructions work within 128-bit quarters.
+constexpr int kInterleaved[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
+
+SIMD_INLINE void interleave_store(float* p, F16 a, F16 b) {
   _mm512_storeu_ps(p, _mm512_unpacklo_ps((__m512)a, (__m512)b));
   _mm512_storeu_ps(p + 16, _mm512_unpackhi_ps((__m512)a, (__m512)b));
 }
 
 #else
 
-typedef int32_t Mask __attribute__((vector_size(64)));
+#if defined(__AVX__)
+constexpr int kWidth = 8, kRegisters = 8;  // registers in units of F16
+#elif defined(__aarch64__)
+constexpr int kWidth = 4, kRegisters = 8;
+#else
+constexpr int kWidth = 4, kRegisters = 4;
+#endif
+constexpr int kParts = 16 / kWidth;
 
-inline F16 fma(F16 a, F16 b, F16 c) { return a * b + c; }
-inline F16 fnma(F16 a, F16 b, F16 c) { return c - a * b; }
-inline F16 min(F16 a, F16 b) { return a < b ? a : b; }
-inline F16 max(F16 a, F16 b) { return a > b ? a : b; }
-inline Mask ge(F16 a, F16 b) { return a >= b; }
-inline Mask gt(F16 a, F16 b) { return a > b; }
-inline Mask both(Mask a, Mask b) { return a & b; }
-inline F16 keep(Mask m, F16 a) { return (F16)((Mask)a & m); }
-inline F16 pick(Mask m, F16 a, F16 b) { return m ? a : b; }
-inline F16 reciprocal(F16 x) { return set(1.f) / x; }
+typedef float Part __attribute__((vector_size(4 * kWidth)));
+typedef int32_t Bits __attribute__((vector_size(4 * kWidth)));
+typedef double Pairs __attribute__((vector_size(4 * kWidth)));
+typedef int64_t Words __attribute__((vector_size(4 * kWidth)));
 
-inline bool any(Mask m) {
-  int32_t found = 0;
-  for (int i = 0; i < 16; ++i) found |= m[i];
+// Members and not an array: compilers keep only those in registers.
+template <class P, int N>
+struct Parts {
+  P p0, p1, p2, p3;
+};
+template <class P>
+struct Parts<P, 2> {
+  P p0, p1;
+};
+
+struct F16 : Parts<Part, kParts> {
+  float& operator[](int i) { return reinterpret_cast<float*>(this)[i]; }
+  float operator[](int i) const { return reinterpret_cast<const float*>(this)[i]; }
+};
+
+using Mask = Parts<Bits, kParts>;
+
+template <int I>
+using Index = std::integral_constant<int, I>;
+
+template <class T, int I>
+SIMD_INLINE auto at(const T& v, Index<I>) {
+  if constexpr (I == 0) {
+    return v.p0;
+  } else if constexpr (I == 1) {
+    return v.p1;
+  } else if constexpr (I == 2) {
+    return v.p2;
+  } else {
+    return v.p3;
+  }
+}
+
+// Calls f for each part, and makes a value of what it returns.
+template <int N = kParts, class F>
+SIMD_INLINE void for_parts(const F& f) {
+  f(Index<0>()), f(Index<1>());
+  if constexpr (N == 4) f(Index<2>()), f(Index<3>());
+}
+
+template <int N = kParts, class F>
+SIMD_INLINE auto parts(const F& f) {
+  if constexpr (N == 2) {
+    return Parts<decltype(f(Index<0>())), 2>{f(Index<0>()), f(Index<1>())};
+  } else {
+    return Parts<decltype(f(Index<0>())), 4>{f(Index<0>()), f(Index<1>()), f(Index<2>()), f(Index<3>())};
+  }
+}
+
+SIMD_INLINE F16 set(float x) {
+  return F16{parts([&](auto) { return x - Part{}; })};
+}
+SIMD_INLINE F16 operator+(F16 a, F16 b) {
+  return F16{parts([&](auto i) { return at(a, i) + at(b, i); })};
+}
+SIMD_INLINE F16 operator-(F16 a, F16 b) {
+  return F16{parts([&](auto i) { return at(a, i) - at(b, i); })};
+}
+SIMD_INLINE F16 operator*(F16 a, F16 b) {
+  return F16{parts([&](auto i) { return at(a, i) * at(b, i); })};
+}
+SIMD_INLINE F16 operator/(F16 a, F16 b) {
+  return F16{parts([&](auto i) { return at(a, i) / at(b, i); })};
+}
+SIMD_INLINE F16 operator-(F16 a) {
+  return F16{parts([&](auto i) { return -at(a, i); })};
+}
+SIMD_INLINE F16 fma(F16 a, F16 b, F16 c) {
+  return F16{parts([&](auto i) { return at(a, i) * at(b, i) + at(c, i); })};
+}
+SIMD_INLINE F16 fnma(F16 a, F16 b, F16 c) {
+  return F16{parts([&](auto i) { return at(c, i) - at(a, i) * at(b, i); })};
+}
+SIMD_INLINE Mask ge(F16 a, F16 b) {
+  return parts([&](auto i) { return (Bits)(at(a, i) >= at(b, i)); });
+}
+SIMD_INLINE Mask gt(F16 a, F16 b) {
+  return parts([&](auto i) { return (Bits)(at(a, i) > at(b, i)); });
+}
+SIMD_INLINE Mask both(Mask a, Mask b) {
+  return parts([&](auto i) { return at(a, i) & at(b, i); });
+}
+SIMD_INLINE F16 keep(Mask m, F16 a) {
+  return F16{parts([&](auto i) { return (Part)((Bits)at(a, i) & at(m, i)); })};
+}
+SIMD_INLINE F16 pick(Mask m, F16 a, F16 b) {
+  return F16{parts([&](auto i) { return (Part)(((Bits)at(a, i) & at(m, i)) | ((Bits)at(b, i) & ~at(m, i))); })};
+}
+SIMD_INLINE F16 min(F16 a, F16 b) {
+  return F16{parts([&](auto i) { return at(a, i) < at(b, i) ? at(a, i) : at(b, i); })};
+}
+SIMD_INLINE F16 max(F16 a, F16 b) {
+  return F16{parts([&](auto i) { return at(a, i) > at(b, i) ? at(a, i) : at(b, i); })};
+}
+
+SIMD_INLINE bool any(Mask m) {
+  Bits joined = m.p0;
+  for_parts([&](auto i) { joined |= at(m, i); });
+  const Words words = (Words)joined;
+  int64_t found = 0;
+  for (int i = 0; i < kWidth / 2; ++i) found |= words[i];
   return found != 0;
 }
 
-inline bool all(Mask m) {
-  int32_t found = -1;
-  for (int i = 0; i < 16; ++i) found &= m[i];
-  return found != 0;
+SIMD_INLINE bool all(Mask m) {
+  Bits joined = m.p0;
+  for_parts([&](auto i) { joined &= at(m, i); });
+  const Words words = (Words)joined;
+  int64_t found = -1;
+  for (int i = 0; i < kWidth / 2; ++i) found &= words[i];
+  return found == -1;
 }
 
-inline F16 ceiling(F16 x) {
-  for (int i = 0; i < 16; ++i) x[i] = __builtin_ceilf(x[i]);
-  return x;
-}
+SIMD_INLINE F16 reciprocal(F16 x) { return set(1.f) / x; }
 
-inline F16 square_root(F16 x) {
-  for (int i = 0; i < 16; ++i) x[i] = __builtin_sqrtf(x[i]);
-  return x;
-}
-
-inline F16 round(F16 x) {  // valid for |x| < 2^22: adding 1.5 * 2^23 pushes the fraction out of the mantissa
+SIMD_INLINE F16 round(F16 x) {  // valid for |x| < 2^22: adding 1.5 * 2^23 pushes the fraction out of the mantissa
   const F16 magic = set(12582912.f);
   return (x + magic) - magic;
 }
 
-inline F16 scale_by_power(F16 v, F16 n) {
-  const F16 magic = set(12582912.f);
-  return v * (F16)(((Mask)(n + magic) - (Mask)magic + 127) << 23);
+SIMD_INLINE F16 ceiling(F16 x) {
+  for (int i = 0; i < 16; ++i) x[i] = __builtin_ceilf(x[i]);
+  return x;
 }
 
-inline F16 repeat_pair(const float* p) {
-  const float a = p[0], b = p[1];
-  return F16{a, b, a, b, a, b, a, b, a, b, a, b, a, b, a, b};
+SIMD_INLINE F16 square_root(F16 x) {
+  for (int i = 0; i < 16; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
 }
 
-inline void interleave_store(float* p, F16 a, F16 b) {
-  for (int i = 0; i < 16; ++i) {
-    p[2 * i] = a[kInterleaved[i]];
-    p[2 * i + 1] = b[kInterleaved[i]];
-  }
+SIMD_INLINE F16 scale_by_power(F16 v, F16 n) {
+  const Part magic = 12582912.f - Part{};
+  return F16{parts([&](auto i) {
+    return at(v, i) * (Part)(((Bits)(at(n, i) + magic) - (Bits)magic + 127) << 23);
+  })};
+}
+
+SIMD_INLINE F16 repeat_pair(const float* p) {
+  double d;
+  std::memcpy(&d, p, sizeof(d));
+  const Part both_values = (Part)(d - Pairs{});
+  return F16{parts([&](auto) { return both_values; })};
+}
+
+#if defined(__AVX__)
+constexpr int kInterleaved[16] = {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15};
+#else
+constexpr int kInterleaved[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#endif
+
+SIMD_INLINE void interleave_store(float* p, F16 a, F16 b) {
+  for_parts([&](auto i) {
+#if defined(__AVX__)
+    const Part low = __builtin_shufflevector(at(a, i), at(b, i), 0, 8, 1, 9, 4, 12, 5, 13);
+    const Part high = __builtin_shufflevector(at(a, i), at(b, i), 2, 10, 3, 11, 6, 14, 7, 15);
+#else
+    const Part low = __builtin_shufflevector(at(a, i), at(b, i), 0, 4, 1, 5);
+    const Part high = __builtin_shufflevector(at(a, i), at(b, i), 2, 6, 3, 7);
+#endif
+    std::memcpy(p + 2 * kWidth * i, &low, sizeof(low));
+    std::memcpy(p + 2 * kWidth * i + kWidth, &high, sizeof(high));
+  });
+}
+
+// Part by part: compilers copy a whole struct in pieces that the following vector load cannot be forwarded from.
+SIMD_INLINE F16 load(const float* p) {
+  return F16{parts([&](auto i) {
+    Part v;
+    std::memcpy(&v, p + kWidth * i, sizeof(v));
+    return v;
+  })};
+}
+
+SIMD_INLINE void store(float* p, F16 v) {
+  for_parts([&](auto i) {
+    const Part part = at(v, i);
+    std::memcpy(p + kWidth * i, &part, sizeof(part));
+  });
 }
 
 #endif
 
 // 2^-s for s >= 0, relative error 8e-8: degree-6 minimax polynomial on [-1/2, 1/2] (own fit, Lawson iteration). Beyond
 // s = 120 the value saturates, far below every threshold that is compared with it.
-inline F16 exp2_negative(F16 s) {
+SIMD_INLINE F16 exp2_negative(F16 s) {
   const F16 x = max(-s, set(-120.f));
   const F16 n = round(x);
   const F16 f = x - n;

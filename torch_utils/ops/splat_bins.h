@@ -1,8 +1,10 @@
 // Which Gaussians touch which 4x4 block, in depth order.
 //
-// An image is cut into bands of kBandRows block rows; a (image, band) pair is a job. Each job keeps its own compact,
-// depth-sorted list of Gaussians, so that sorting, binning, rasterising and gradient accumulation of different jobs
-// share nothing. The bands are fixed by the image height alone: no result depends on the number of threads.
+// An image is cut into bands of kBandRows block rows; a (image, band) pair is a job. Its Gaussians' records are written
+// next to each other, in the order of their index, by one pass over the inputs from front to back; from then on a job
+// works in a small piece of memory of its own: it sorts by depth, lists the Gaussians of each block, rasterises, and in
+// the backward pass adds up gradients. Nothing is gathered from all over the inputs. The bands are fixed by the image
+// height alone: no result depends on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +20,7 @@ namespace splat {
 constexpr int kBandRows = 8;                     // block rows in a band
 constexpr int kBandPixels = kBlock * kBandRows;  // pixel rows in a band
 constexpr float kLog2e = 1.44269504088896341f;
-constexpr int kAhead = 24;  // Gaussians whose scattered attributes are fetched ahead of their use
+constexpr int64_t kChunk = 2048;  // Gaussians per job of the passes over the inputs
 constexpr int kMaxSide = 32764;  // block index within a band has to fit 16 bits
 
 struct Inputs {
@@ -35,8 +37,8 @@ struct Segment {
 };
 
 struct Job {
-  std::vector<uint64_t> keys, scratch;  // depth bits << 32 | index
-  std::vector<uint32_t> ids;            // Gaussian of each local index; kShared set if it touches other bands too
+  int64_t members = 0;
+  std::vector<uint64_t> keys, scratch;  // depth bits << 32 | position among the records
   std::vector<Segment> segments;
   std::vector<uint32_t> block_count;
   std::vector<int32_t> change;
@@ -44,7 +46,11 @@ struct Job {
   int64_t entries = 0;  // sum of block_count
 };
 
-constexpr uint32_t kShared = 0x80000000u;
+// Where a job's records, and the Gaussians they belong to, are written.
+struct Destination {
+  float* records;
+  uint32_t* ids;
+};
 
 // Upper bound of log2(255 o) within 0.03, cheap and without branches.
 inline float reach(float opacity) {
@@ -72,35 +78,43 @@ inline Form form(float a, float b, float c) {
 // Sixteen footprints A (dx + h dy)^2 + q dy^2 <= t, with a hundredth of a pixel of slack that makes culling safe
 // against rounding. Plain loops over lanes, which compilers turn into vector code.
 struct Footprints {
-  float x[16], y[16], A[16], h[16], q[16], t[16];
+  float x[16], y[16], A[16], h[16], q[16], o[16], t[16];
   float half_width[16], half_height[16];
   float peak[16];  // dy of the rightmost point; that of the leftmost is -peak
   int32_t valid[16];  // 1: positive definite, and able to reach 1/255
 };
 
-inline void footprints(const Inputs& in, const int64_t* gaussians, Footprints& f) {
-  float a[16], b[16], c[16], o[16];
+// From the form and the opacity to the extents.
+inline void measure(Footprints& f) {
   for (int l = 0; l < 16; ++l) {
-    const float *m = in.means + 2 * gaussians[l], *q = in.conics + 3 * gaussians[l];
+    const float t = reach(f.o[l]), positive = t > 0.f ? t : 0.f, over_q = positive / f.q[l];
+    f.t[l] = positive;
+    const float width = std::sqrt(positive / f.A[l] + f.h[l] * f.h[l] * over_q);
+    f.half_width[l] = width + 0.01f;
+    f.half_height[l] = std::sqrt(over_q) + 0.01f;
+    f.peak[l] = width > 0.f ? -f.h[l] * over_q / width : 0.f;
+  }
+}
+
+// Gaussians g, g + 1, ...; lanes beyond the last one repeat it.
+inline void footprints(const Inputs& in, int64_t g, int lanes, Footprints& f) {
+  float a[16], b[16], c[16];
+  for (int l = 0; l < 16; ++l) {
+    const int64_t i = g + std::min(l, lanes - 1);
+    const float *m = in.means + 2 * i, *q = in.conics + 3 * i;
     f.x[l] = m[0];
     f.y[l] = m[1];
     a[l] = q[0];
     b[l] = q[1];
     c[l] = q[2];
-    o[l] = in.opacities[gaussians[l]];
+    f.o[l] = in.opacities[i];
   }
   for (int l = 0; l < 16; ++l) {
     const Form e = form(a[l], b[l], c[l]);
-    const float t = reach(o[l]), positive = t > 0.f ? t : 0.f;
     f.A[l] = e.A;
     f.h[l] = e.h;
     f.q[l] = e.q;
-    f.t[l] = positive;
-    f.valid[l] = int32_t(e.definite) & int32_t(o[l] >= kMinAlpha);
-    const float width = std::sqrt(positive * c[l] / (a[l] * e.q));
-    f.half_width[l] = width + 0.01f;
-    f.half_height[l] = std::sqrt(positive / e.q) + 0.01f;
-    f.peak[l] = -b[l] / c[l] * width;
+    f.valid[l] = int32_t(e.definite) & int32_t(f.o[l] >= kMinAlpha);
   }
 }
 
@@ -137,15 +151,17 @@ inline bool all_finite(const Inputs& in, int64_t g, int64_t n) {
              zero_if_finite(in.colors + in.channels * g, in.channels * n) == 0.f;
 }
 
-// Range of bands under each Gaussian of [begin, end) (flat over images); first > last for the culled, the non-finite
-// and those whose conic is not positive definite.
-inline void find_bands(const Inputs& in, int64_t begin, int64_t end, uint32_t* key, uint16_t* first, uint16_t* last) {
+// Range of bands under each Gaussian begin <= g < end of an image, and how many each band gets; first > last for the
+// culled, the non-finite and those whose conic is not positive definite.
+inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t end, uint16_t* first, uint16_t* last,
+                       uint32_t* counts) {
   Footprints f;
-  for (int64_t g = begin; g < end; g += 16) {
-    const int lanes = int(std::min<int64_t>(16, end - g));
-    int64_t index[16];
-    for (int l = 0; l < 16; ++l) index[l] = g + std::min(l, lanes - 1);
-    footprints(in, index, f);
+  std::fill(counts, counts + in.bands, 0u);
+  const int64_t base = image * in.count;
+  for (int64_t g = base + begin; g < base + end; g += 16) {
+    const int lanes = int(std::min<int64_t>(16, base + end - g));
+    footprints(in, g, lanes, f);
+    measure(f);
     int low[16], high[16];
     for (int l = 0; l < 16; ++l) {
       const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height);
@@ -156,18 +172,41 @@ inline void find_bands(const Inputs& in, int64_t begin, int64_t end, uint32_t* k
       low[l] = seen ? y0 / kBandPixels : 1;
       high[l] = seen ? y1 / kBandPixels : 0;
     }
+    const bool finite = all_finite(in, g, lanes);
     for (int l = 0; l < lanes; ++l) {
       const int64_t i = g + l;
-      const bool seen = (in.radii[2 * i] > 0) & (in.radii[2 * i + 1] > 0);
-      key[i] = sortable(in.depths[i]);
+      const bool seen = (in.radii[2 * i] > 0) & (in.radii[2 * i + 1] > 0) & (finite || all_finite(in, i, 1));
       first[i] = uint16_t(seen ? low[l] : 1);
       last[i] = uint16_t(seen ? high[l] : 0);
+      for (int b = first[i]; b <= last[i]; ++b) ++counts[b];
     }
-    if (all_finite(in, g, lanes)) continue;
+  }
+}
+
+// Writes the records, ids and sorting keys of the same Gaussians; `position` says where the next one of a band goes.
+inline void write_records(const Inputs& in, int64_t image, int64_t begin, int64_t end, const uint16_t* first,
+                          const uint16_t* last, int64_t stride, uint32_t* position, const Destination* to, Job* jobs) {
+  Footprints f;
+  const int64_t base = image * in.count;
+  for (int64_t g = base + begin; g < base + end; g += 16) {
+    const int lanes = int(std::min<int64_t>(16, base + end - g));
+    footprints(in, g, lanes, f);
     for (int l = 0; l < lanes; ++l) {
-      if (all_finite(in, g + l, 1)) continue;
-      first[g + l] = 1;
-      last[g + l] = 0;
+      const int64_t i = g + l;
+      for (int b = first[i]; b <= last[i]; ++b) {
+        const uint32_t p = position[b]++;
+        float* r = to[b].records + stride * p;
+        r[0] = f.x[l];
+        r[1] = f.y[l];
+        r[2] = f.A[l];
+        r[3] = f.h[l];
+        r[4] = f.q[l];
+        r[5] = f.o[l];
+        for (int64_t c = 0; c < in.channels; ++c) r[kHeader + c] = in.colors[i * in.channels + c];
+        for (int64_t c = kHeader + in.channels; c < stride; ++c) r[c] = 0.f;
+        to[b].ids[p] = uint32_t(i - base);
+        jobs[b].keys[p] = (uint64_t(sortable(in.depths[i])) << 32) | p;
+      }
     }
   }
 }
@@ -200,23 +239,12 @@ inline void sort_by_depth(std::vector<uint64_t>& keys, std::vector<uint64_t>& sc
   if (from != keys.data()) std::swap(keys, scratch);
 }
 
-// Depth-sorted members of a band, their runs of blocks, and how many entries each block gets.
-inline void bin_band(const Inputs& in, int64_t image, int band, const uint32_t* key, const uint16_t* first,
-                     const uint16_t* last, Job& job) {
-  const int64_t base = image * in.count;
+// Sorts a band's members by depth, finds their runs of blocks, and counts how many entries each block gets.
+inline void bin_band(const Inputs& in, int band, const float* records, int64_t stride, Job& job) {
   const int row0 = band * kBandRows;
   const int rows = std::min(kBandRows, (in.height + kBlock - 1) / kBlock - row0);
-  job.keys.resize(std::max<size_t>(job.keys.size(), in.count + 1));
-  int64_t n = 0;
-  for (int64_t g = 0; g < in.count; ++g) {
-    const int f = first[base + g], l = last[base + g];
-    const uint32_t tag = uint32_t(g) | (f != l ? kShared : 0u);
-    job.keys[n] = (uint64_t(key[base + g]) << 32) | tag;
-    n += (f <= band) & (band <= l);
-  }
+  const int64_t n = job.members;
   sort_by_depth(job.keys, job.scratch, n);
-  job.ids.resize(n);
-  for (int64_t i = 0; i < n; ++i) job.ids[i] = uint32_t(job.keys[i]);
 
   // Runs per block by differences: +1 where a run starts, -1 behind its end (a run never leaves its row).
   job.block_count.resize(size_t(rows) * in.block_columns);
@@ -226,15 +254,18 @@ inline void bin_band(const Inputs& in, int64_t image, int band, const uint32_t* 
   Footprints f;
   for (int64_t begin = 0; begin < n; begin += 16) {
     const int lanes = int(std::min<int64_t>(16, n - begin));
-    for (int l = 0; l < lanes; ++l) {
-      const int64_t next = base + (job.ids[std::min(begin + l + kAhead, n - 1)] & ~kShared);
-      __builtin_prefetch(in.means + 2 * next);
-      __builtin_prefetch(in.conics + 3 * next);
-      __builtin_prefetch(in.opacities + next);
+    uint32_t local[16];
+    for (int l = 0; l < 16; ++l) {
+      local[l] = uint32_t(job.keys[begin + std::min(l, lanes - 1)]);
+      const float* r = records + stride * local[l];
+      f.x[l] = r[0];
+      f.y[l] = r[1];
+      f.A[l] = r[2];
+      f.h[l] = r[3];
+      f.q[l] = r[4];
+      f.o[l] = r[5];
     }
-    int64_t index[16];
-    for (int l = 0; l < 16; ++l) index[l] = base + (job.ids[begin + std::min(l, lanes - 1)] & ~kShared);
-    footprints(in, index, f);
+    measure(f);
     int top[16], count[16], x0[kBandRows][16], x1[kBandRows][16], tallest = 0;
     for (int l = 0; l < 16; ++l) {
       const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height);
@@ -260,7 +291,7 @@ inline void bin_band(const Inputs& in, int64_t image, int band, const uint32_t* 
       for (int k = 0; k < count[l]; ++k) {  // an empty run is written, then overwritten: cheaper than a branch
         const int kept = x0[k][l] <= x1[k][l], left = x0[k][l] / kBlock;
         const int length = kept ? x1[k][l] / kBlock - left + 1 : 0, block = (top[l] + k) * in.block_columns + left;
-        job.segments[filled] = {uint32_t(begin + l), uint16_t(block), uint16_t(length)};
+        job.segments[filled] = {local[l], uint16_t(block), uint16_t(length)};
         filled += kept;
         entries += length;
         change[block] += kept;

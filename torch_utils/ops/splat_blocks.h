@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 #include "simd16.h"
@@ -17,21 +18,32 @@ constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
 constexpr int kHeader = 6;  // x, y, A, h, q (see Form), opacity; then the channels
 
+// Starts at a cache line, so that no vector of sixteen straddles two.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <class U>
+  LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64))); }
+  void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(64)); }
+  bool operator==(const LineAllocator&) const { return true; }
+};
+using Floats = std::vector<float, LineAllocator<float>>;
+
 struct Pixels {
   F16 x, y;
+  float centre_x, centre_y;
 };
 
 inline Pixels block_pixels(int x0, int y0) {
-  F16 x, y;
-  for (int i = 0; i < 16; ++i) {
-    x[i] = float(x0 + i % kBlock) + 0.5f;
-    y[i] = float(y0 + i / kBlock) + 0.5f;
-  }
-  return {x, y};
+  alignas(64) static constexpr float kColumns[16] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
+  alignas(64) static constexpr float kRows[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+  return {set(float(x0) + 0.5f) + load(kColumns), set(float(y0) + 0.5f) + load(kRows), float(x0 + 2), float(y0 + 2)};
 }
 
 // The one place where a pair is evaluated, so that forward and backward agree to the last bit.
-inline Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
+SIMD_INLINE Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
   const F16 dx = set(r[0]) - p.x, dy = set(r[1]) - p.y;
   const F16 along = fma(set(r[3]), dy, dx);
   const F16 s = fma(set(r[2]) * along, along, set(r[4]) * dy * dy);
@@ -43,32 +55,38 @@ inline Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
 constexpr int64_t kFetch = 12;  // entries of a block list whose records are fetched ahead
 inline void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
 
-// CHANNELS = 0: any number, with the sums in memory.
+// Blends a list and packs it: entries that no pixel takes are dropped, so that the backward pass never meets them.
+// `stop` is the end of each pixel's part of the packed list. CHANNELS = 0: any number, with the sums in memory.
 template <int CHANNELS>
-void forward_block(const float* records, int64_t stride, int64_t channels, const uint32_t* list, int64_t n,
+void forward_block(const float* records, int64_t stride, int64_t channels, uint32_t* list, int64_t n,
                    const Pixels& pixels, float* sums, F16& transmittance, F16& stop) {
   F16 acc[CHANNELS ? CHANNELS : 1];
   for (auto& a : acc) a = set(0.f);
   if (!CHANNELS) std::fill(sums, sums + 16 * channels, 0.f);
   // `falling` keeps multiplying after a pixel is finished: it stays below the limit, so no mask has to be carried on.
   F16 falling = set(1.f), kept = set(1.f), end = set(0.f);
+  int64_t packed = 0;
   for (int64_t i = 0; i < n; ++i) {
     if (i % 8 == 0) {
       if (!any(gt(falling, set(kMinTransmittance)))) break;
       falling = max(falling, set(1e-12f));  // far from denormals
     }
     prefetch(records + stride * list[std::min(i + kFetch, n - 1)]);
-    const float* r = records + stride * list[i];
+    const uint32_t entry = list[i];
+    const float* r = records + stride * entry;
     F16 raw, alpha;
     const Mask hit = evaluate(r, pixels, raw, alpha);
     alpha = keep(hit, alpha);
     const F16 next = fnma(alpha, falling, falling);
-    const Mask live = gt(next, set(kMinTransmittance));
+    const Mask live = gt(next, set(kMinTransmittance)), taken = both(hit, live);
     const F16 weight = keep(live, alpha * falling);
     falling = next;
     kept = pick(live, next, kept);
-    end = pick(live, set(float(i + 1)), end);
+    list[packed] = entry;
+    packed += any(taken);
+    end = pick(taken, set(float(packed)), end);
     if (CHANNELS) {
+#pragma GCC unroll 8
       for (int c = 0; c < CHANNELS; ++c) acc[c] = fma(weight, set(r[kHeader + c]), acc[c]);
     } else {
       for (int64_t c = 0; c < channels; ++c) {
@@ -88,11 +106,14 @@ template <int K>
 inline void add_rows(const float* pairs, const float* const* records, float* const* rows, const float* basis,
                      float cx, float cy) {
   F16 acc[K];
-  for (auto& a : acc) a = set(0.f);
+#pragma GCC unroll 8
+  for (int k = 0; k < K; ++k) acc[k] = set(0.f);
   for (int p = 0; p < 16; ++p) {
     const F16 b = load(basis + 16 * p);
+#pragma GCC unroll 8
     for (int k = 0; k < K; ++k) acc[k] = fma(repeat_pair(pairs + 32 * k + 2 * p), b, acc[k]);
   }
+#pragma GCC unroll 8
   for (int k = 0; k < K; ++k) {
     const float dx = records[k][0] - cx, dy = records[k][1] - cy;
 #if defined(__AVX512F__)
@@ -104,15 +125,19 @@ inline void add_rows(const float* pairs, const float* const* records, float* con
     step(dx, 1 << 6, _mm512_set1_epi32(2));
     step(dy, 1 << 4 | 1 << 8 | 1 << 10, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0));
     step(dy, 1 << 10, _mm512_set1_epi32(4));
-#else
-    F16& m = acc[k];
-    m[6] += dx * (2.f * m[2] + dx * m[0]);
-    m[8] += dx * m[4] + dy * m[2] + dx * dy * m[0];
-    m[10] += dy * (2.f * m[4] + dy * m[0]);
-    m[2] += dx * m[0];
-    m[4] += dy * m[0];
-#endif
     store(rows[k], load(rows[k]) + acc[k]);
+#else
+    // In scalars after the sum, since single lanes of a vector can only be changed by way of memory.
+    store(rows[k], load(rows[k]) + acc[k]);
+    alignas(64) float m[16];
+    store(m, acc[k]);
+    float* row = rows[k];
+    row[6] += dx * (2.f * m[2] + dx * m[0]);
+    row[8] += dx * m[4] + dy * m[2] + dx * dy * m[0];
+    row[10] += dy * (2.f * m[4] + dy * m[0]);
+    row[2] += dx * m[0];
+    row[4] += dy * m[0];
+#endif
   }
 }
 
@@ -126,21 +151,21 @@ inline void add_further_channels(const float* pairs, float* row, const float* gr
 }
 
 struct BlockGradient {
-  float basis[16 * 16];        // [pixel in interleaved order][gradient lane]
-  std::vector<float> color;    // [channel][pixel]
-  std::vector<float> further;  // [group of sixteen channels from 8 on][pixel in interleaved order][channel]
+  alignas(64) float basis[16 * 16];  // [pixel in interleaved order][gradient lane]
+  Floats color;                      // [channel][pixel]
+  Floats further;                    // [group of sixteen channels from 8 on][pixel in interleaved order][channel]
 };
 
 template <int CHANNELS>
 void backward_block(const float* records, int64_t stride, int64_t channels, const uint32_t* list, int64_t n,
                     const Pixels& pixels, const BlockGradient& g, F16 transmittance, F16 stop, F16 rest, float* rows,
                     int64_t row_stride) {
-  constexpr int kBatch = 8;
+  constexpr int kBatch = kRegisters / 4;  // sums of one matrix product that stay in registers
   alignas(64) float pairs[kBatch * 32];
   const float* batch_records[kBatch];
   float* batch_rows[kBatch];
   int filled = 0;
-  const float cx = pixels.x[0] + 1.5f, cy = pixels.y[0] + 1.5f;
+  const float cx = pixels.centre_x, cy = pixels.centre_y;
   const int64_t groups = (row_stride - 16) / 16;
   F16 color[CHANNELS ? CHANNELS : 1];
   for (int c = 0; c < CHANNELS; ++c) color[c] = load(g.color.data() + 16 * c);
@@ -158,6 +183,7 @@ void backward_block(const float* records, int64_t stride, int64_t channels, cons
     const F16 weight = alpha * T;
     F16 cv = set(0.f);
     if (CHANNELS) {
+#pragma GCC unroll 8
       for (int c = 0; c < CHANNELS; ++c) cv = fma(set(r[kHeader + c]), color[c], cv);
     } else {
       for (int64_t c = 0; c < channels; ++c) cv = fma(set(r[kHeader + c]), load(g.color.data() + 16 * c), cv);

@@ -26,8 +26,10 @@ int64_t record_stride(int64_t channels) { return round16(kHeader + channels); }
 // Gradient row: six moments of v_sigma on the even lanes, channels 0..7 on the odd ones; further channels in sixteens.
 int64_t gradient_stride(int64_t channels) { return 16 + round16(std::max<int64_t>(channels - 8, 0)); }
 
-// Everything the backward pass needs, in one int32 tensor: a table of offsets per job, then for each job its Gaussians,
-// the ends of its block lists, the lists (local indices in depth order), the records and the final state of each pixel.
+// What the backward pass needs, in two int32 tensors. The plan: a table of offsets per job; for each chunk of
+// the inputs and each band where the chunk's records end; then for each job its Gaussians, their records and the final
+// state of each pixel. The lists: the ends of each job's block lists, and the
+// lists, which name records in depth order; the forward pass packs each list to the entries that some pixel takes.
 struct Piece {
   int64_t gaussians, entries, ids, ends, lists, records, state;
 };
@@ -35,10 +37,11 @@ static_assert(sizeof(Piece) == 56, "a piece is fourteen int32 words of the plan"
 
 // Buffers survive between calls: fresh pages cost more than the work done in them.
 struct Workspace {
-  std::vector<uint32_t> key;
   std::vector<uint16_t> first, last;
+  std::vector<uint32_t> positions;  // [image][chunk][band]: where the chunk's next record goes
+  std::vector<Destination> destinations;
   std::vector<Job> jobs;
-  std::vector<std::vector<float>> gradients;
+  std::vector<Floats> gradients;
 };
 
 class Lease {
@@ -94,49 +97,29 @@ void with_channels(int64_t channels, const F& f) {
   }
 }
 
-void fill_plan(const Inputs& in, int64_t image, Job& job, const Piece& piece, int32_t* plan) {
-  const int64_t stride = record_stride(in.channels);
-  std::memcpy(plan + piece.ids, job.ids.data(), job.ids.size() * sizeof(uint32_t));
+// Turns a job's runs into one list per block.
+void fill_lists(const Job& job, const Piece& piece, int32_t* lists_data) {
   // Counts become list heads; scattering moves each head to its list's end, which is what `ends` has to hold.
-  uint32_t* ends = reinterpret_cast<uint32_t*>(plan + piece.ends);
+  uint32_t* ends = reinterpret_cast<uint32_t*>(lists_data + piece.ends);
   uint32_t sum = 0;
   for (size_t b = 0; b < job.block_count.size(); ++b) {
     ends[b] = sum;
     sum += job.block_count[b];
   }
-  uint32_t* lists = reinterpret_cast<uint32_t*>(plan + piece.lists);
+  uint32_t* lists = reinterpret_cast<uint32_t*>(lists_data + piece.lists);
   for (int64_t s = 0; s < job.segments_used; ++s) {
     const Segment seg = job.segments[s];
     for (int b = seg.block; b < seg.block + seg.length; ++b) lists[ends[b]++] = seg.local;
   }
-  float* records = reinterpret_cast<float*>(plan + piece.records);
-  for (size_t i = 0; i < job.ids.size(); ++i) {
-    const int64_t next = image * in.count + (job.ids[std::min(i + kAhead, job.ids.size() - 1)] & ~kShared);
-    __builtin_prefetch(in.means + 2 * next);
-    __builtin_prefetch(in.conics + 3 * next);
-    __builtin_prefetch(in.opacities + next);
-    __builtin_prefetch(in.colors + in.channels * next);
-    const int64_t g = image * in.count + (job.ids[i] & ~kShared);
-    float* r = records + stride * i;
-    r[0] = in.means[2 * g];
-    r[1] = in.means[2 * g + 1];
-    const Form e = form(in.conics[3 * g], in.conics[3 * g + 1], in.conics[3 * g + 2]);
-    r[2] = e.A;
-    r[3] = e.h;
-    r[4] = e.q;
-    r[5] = in.opacities[g];
-    std::memcpy(r + kHeader, in.colors + g * in.channels, in.channels * sizeof(float));
-    std::fill(r + kHeader + in.channels, r + stride, 0.f);
-  }
 }
 
-void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, int32_t* plan, bool save,
-                  const float* background, float* colors, float* alphas) {
+void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, int32_t* plan, int32_t* lists_data,
+                  bool save, const float* background, float* colors, float* alphas) {
   const float* records = reinterpret_cast<const float*>(plan + piece.records);
-  const uint32_t* ends = reinterpret_cast<const uint32_t*>(plan + piece.ends);
-  const uint32_t* lists = reinterpret_cast<const uint32_t*>(plan + piece.lists);
+  const uint32_t* ends = reinterpret_cast<const uint32_t*>(lists_data + piece.ends);
+  uint32_t* lists = reinterpret_cast<uint32_t*>(lists_data + piece.lists);
   const int64_t stride = record_stride(f.channels), D = f.channels;
-  std::vector<float> sums(16 * std::max<int64_t>(D, 1));
+  Floats sums(16 * std::max<int64_t>(D, 1));
   with_channels(D, [&](auto count) {
     for (int b = 0; b < f.rows(band) * f.columns; ++b) {
       const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
@@ -167,11 +150,11 @@ void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, i
 
 // Gradient rows of one band; v_background gets this band's share.
 void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, const int32_t* plan,
-                   const float* background, const float* v_colors, const float* v_alphas, std::vector<float>& rows,
-                   float* v_background) {
+                   const int32_t* lists_data, const float* background, const float* v_colors, const float* v_alphas,
+                   Floats& rows, float* v_background) {
   const float* records = reinterpret_cast<const float*>(plan + piece.records);
-  const uint32_t* ends = reinterpret_cast<const uint32_t*>(plan + piece.ends);
-  const uint32_t* lists = reinterpret_cast<const uint32_t*>(plan + piece.lists);
+  const uint32_t* ends = reinterpret_cast<const uint32_t*>(lists_data + piece.ends);
+  const uint32_t* lists = reinterpret_cast<const uint32_t*>(lists_data + piece.lists);
   const int64_t stride = record_stride(f.channels), row_stride = gradient_stride(f.channels), D = f.channels;
   rows.assign(piece.gaussians * row_stride, 0.f);
   BlockGradient g;
@@ -183,7 +166,7 @@ void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, 
     const float monomials[6] = {1.f, u, v, u * u, u * v, v * v};
     for (int m = 0; m < 6; ++m) g.basis[16 * p + 2 * m] = monomials[m];
   }
-  std::vector<float> background_lanes(16 * D, 0.f);
+  Floats background_lanes(16 * D, 0.f);
   with_channels(D, [&](auto count) {
     for (int b = 0; b < f.rows(band) * f.columns; ++b) {
       const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
@@ -262,9 +245,29 @@ Frame frame(int64_t channels, int64_t width, int64_t height) {
 using at::Tensor;
 using Background = std::optional<Tensor>;
 
-std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor& conics_, const Tensor& opacities_,
-                                             const Tensor& colors_, const Tensor& depths_, const Tensor& radii_,
-                                             const Background& background_, int64_t width, int64_t height, bool save) {
+// Ends a section of a tensor that is being laid out: each section begins at a multiple of sixteen words.
+struct Layout {
+  int64_t words = 0;
+  std::vector<int64_t> ends;
+  int64_t take(int64_t n) {
+    const int64_t at = words;
+    ends.push_back(at + n);
+    words += round16(n);
+    return at;
+  }
+  Tensor allocate() const {
+    Tensor t = at::empty({words}, at::TensorOptions().dtype(at::kInt));
+    int32_t* data = t.mutable_data_ptr<int32_t>();
+    for (int64_t end : ends) std::fill(data + end, data + round16(end), 0);  // what lies between sections
+    return t;
+  }
+};
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor& conics_,
+                                                     const Tensor& opacities_, const Tensor& colors_,
+                                                     const Tensor& depths_, const Tensor& radii_,
+                                                     const Background& background_, int64_t width, int64_t height,
+                                                     bool save) {
   TORCH_CHECK_VALUE(colors_.dim() == 3, "splat: colors must have shape [I, N, D], but has ", colors_.sizes(), ".");
   const int64_t I = colors_.size(0), N = colors_.size(1), D = colors_.size(2);
   check(means_, "means2d", {I, N, 2}, at::kFloat);
@@ -290,46 +293,63 @@ std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor&
   auto grow = [](auto& v, int64_t n) {
     if (int64_t(v.size()) < n) v.resize(n);
   };
-  grow(space->key, I * N);
+  const int64_t chunks = (N + kChunk - 1) / kChunk, stride = record_stride(D);
   grow(space->first, I * N);
   grow(space->last, I * N);
   grow(space->jobs, jobs);
-  uint32_t* key = space->key.data();
+  grow(space->positions, I * chunks * f.bands);
+  grow(space->destinations, jobs);
   uint16_t *first = space->first.data(), *last = space->last.data();
+  uint32_t* positions = space->positions.data();
+  Job* job = space->jobs.data();
+  Destination* destinations = space->destinations.data();
 
-  constexpr int64_t kChunk = 2048;
-  for_each_job((I * N + kChunk - 1) / kChunk, [&](int64_t j) {
-    find_bands(in, j * kChunk, std::min((j + 1) * kChunk, I * N), key, first, last);
+  for_each_job(I * chunks, [&](int64_t k) {
+    const int64_t begin = k % chunks * kChunk;
+    find_bands(in, k / chunks, begin, std::min(begin + kChunk, N), first, last, positions + k * f.bands);
   });
-  for_each_job(jobs, [&](int64_t j) { bin_band(in, j / f.bands, int(j % f.bands), key, first, last, space->jobs[j]); });
-
+  Layout plan_layout;
+  plan_layout.take(jobs * int64_t(sizeof(Piece) / 4));
+  const int64_t ends = plan_layout.take(I * chunks * f.bands);
   std::vector<Piece> pieces(jobs);
-  std::vector<int64_t> used;  // where each section ends; up to the next sixteen words lies padding
-  int64_t words = 0;
-  auto take = [&](int64_t n) {
-    const int64_t at = words;
-    used.push_back(at + n);
-    words += round16(n);
-    return at;
-  };
-  take(jobs * int64_t(sizeof(Piece) / 4));
   for (int64_t j = 0; j < jobs; ++j) {
-    const Job& job = space->jobs[j];
-    Piece& p = pieces[j];
-    const int64_t blocks = int64_t(f.rows(int(j % f.bands))) * f.columns;
-    TORCH_CHECK(job.entries < int64_t(UINT32_MAX), "splat: more than 2^32 pairs of Gaussian and block in one band.");
-    p.gaussians = int64_t(job.ids.size());
-    p.entries = job.entries;
-    p.ids = take(p.gaussians);
-    p.ends = take(blocks);
-    p.lists = take(p.entries);
-    p.records = take(p.gaussians * record_stride(D));
-    p.state = take(save ? 32 * blocks : 0);
+    uint32_t members = 0;  // counts become positions
+    for (int64_t k = j / f.bands * chunks; k < (j / f.bands + 1) * chunks; ++k) {
+      uint32_t& entry = positions[k * f.bands + j % f.bands];
+      const uint32_t count = entry;
+      entry = members;
+      members += count;
+    }
+    job[j].members = members;
+    grow(job[j].keys, members);
+    pieces[j].gaussians = members;
+    pieces[j].ids = plan_layout.take(members);
+    pieces[j].records = plan_layout.take(members * stride);
+    pieces[j].state = plan_layout.take(save ? 32 * int64_t(f.rows(int(j % f.bands))) * f.columns : 0);
   }
-  Tensor plan = at::empty({words}, at::TensorOptions().dtype(at::kInt));
+  Tensor plan = plan_layout.allocate();
   int32_t* plan_data = plan.mutable_data_ptr<int32_t>();
+  for (int64_t j = 0; j < jobs; ++j) {
+    destinations[j] = {reinterpret_cast<float*>(plan_data + pieces[j].records),
+                       reinterpret_cast<uint32_t*>(plan_data + pieces[j].ids)};
+  }
+  for_each_job(I * chunks, [&](int64_t k) {
+    const int64_t image = k / chunks, begin = k % chunks * kChunk;
+    write_records(in, image, begin, std::min(begin + kChunk, N), first, last, stride, positions + k * f.bands,
+                  destinations + image * f.bands, job + image * f.bands);
+  });
+  std::memcpy(plan_data + ends, positions, I * chunks * f.bands * sizeof(uint32_t));
+  for_each_job(jobs, [&](int64_t j) { bin_band(in, int(j % f.bands), destinations[j].records, stride, job[j]); });
+  Layout lists_layout;
+  for (int64_t j = 0; j < jobs; ++j) {
+    TORCH_CHECK(job[j].entries < int64_t(UINT32_MAX), "splat: more than 2^32 pairs of Gaussian and block in one band.");
+    pieces[j].entries = job[j].entries;
+    pieces[j].ends = lists_layout.take(int64_t(job[j].block_count.size()));
+    pieces[j].lists = lists_layout.take(job[j].entries);
+  }
+  Tensor lists = lists_layout.allocate();
+  int32_t* lists_data = lists.mutable_data_ptr<int32_t>();
   if (jobs) std::memcpy(plan_data, pieces.data(), jobs * sizeof(Piece));
-  for (int64_t end : used) std::fill(plan_data + end, plan_data + round16(end), 0);
 
   Tensor out = at::empty({I, height, width, D}, colors.options());
   Tensor alphas = at::empty({I, height, width, 1}, colors.options());
@@ -337,17 +357,20 @@ std::tuple<Tensor, Tensor, Tensor> composite(const Tensor& means_, const Tensor&
   const std::vector<int64_t> order = largest_first(pieces);
   for_each_job(jobs, [&](int64_t k) {
     const int64_t j = order[k], image = j / f.bands;
-    fill_plan(in, image, space->jobs[j], pieces[j], plan_data);
-    forward_band(f, image, int(j % f.bands), pieces[j], plan_data, save, bg ? bg + image * D : nullptr, out_data,
-                 alpha_data);
+    fill_lists(job[j], pieces[j], lists_data);
+    forward_band(f, image, int(j % f.bands), pieces[j], plan_data, lists_data, save, bg ? bg + image * D : nullptr,
+                 out_data, alpha_data);
   });
-  if (!save) plan = at::empty({0}, plan.options());
-  return {out, alphas, plan};
+  if (!save) {
+    plan = at::empty({0}, plan.options());
+    lists = at::empty({0}, plan.options());
+  }
+  return {out, alphas, plan, lists};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tensor& v_colors_, const Tensor& v_alphas_,
-                                                                      const Tensor& plan, const Background& background_,
-                                                                      int64_t N) {
+                                                                      const Tensor& plan, const Tensor& lists,
+                                                                      const Background& background_, int64_t N) {
   TORCH_CHECK_VALUE(v_colors_.dim() == 4, "splat: the colour gradient must have shape [I, H, W, D].");
   const int64_t I = v_colors_.size(0), H = v_colors_.size(1), W = v_colors_.size(2), D = v_colors_.size(3);
   check(v_colors_, "the colour gradient", {I, H, W, D}, at::kFloat);
@@ -355,20 +378,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
   if (background_) check(*background_, "backgrounds", {I, D}, at::kFloat);
   const Frame f = frame(D, W, H);
   const int64_t jobs = I * f.bands;
-  TORCH_CHECK_VALUE(plan.scalar_type() == at::kInt && plan.is_contiguous() &&
+  TORCH_CHECK_VALUE(plan.scalar_type() == at::kInt && plan.is_contiguous() && lists.scalar_type() == at::kInt &&
+                        lists.is_contiguous() &&
                         plan.numel() >= jobs * int64_t(sizeof(Piece) / 4) && (jobs == 0 || plan.numel() > 0),
                     "splat: the forward pass was run with save=False, so it has no backward pass.");
   const Tensor v_colors = v_colors_.contiguous(), v_alphas = v_alphas_.contiguous(),
                background = background_ ? background_->contiguous() : Tensor();
   const float* bg = background_ ? background.const_data_ptr<float>() : nullptr;
   const float *vc = v_colors.const_data_ptr<float>(), *va = v_alphas.const_data_ptr<float>();
-  const int32_t* plan_data = plan.const_data_ptr<int32_t>();
+  const int32_t *plan_data = plan.const_data_ptr<int32_t>(), *lists_data = lists.const_data_ptr<int32_t>();
   std::vector<Piece> pieces(jobs);
   if (jobs) std::memcpy(pieces.data(), plan_data, jobs * sizeof(Piece));
 
   const auto options = v_colors.options();
-  Tensor v_means = at::zeros({I, N, 2}, options), v_conics = at::zeros({I, N, 3}, options),
-         v_opacities = at::zeros({I, N}, options), v_features = at::zeros({I, N, D}, options),
+  Tensor v_means = at::empty({I, N, 2}, options), v_conics = at::empty({I, N, 3}, options),
+         v_opacities = at::empty({I, N}, options), v_features = at::empty({I, N, D}, options),
          v_background = at::zeros({I, D}, options);
   const Gradients out{v_means.mutable_data_ptr<float>(), v_conics.mutable_data_ptr<float>(),
                       v_opacities.mutable_data_ptr<float>(), v_features.mutable_data_ptr<float>()};
@@ -376,36 +400,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
   if (int64_t(space->gradients.size()) < jobs) space->gradients.resize(jobs);
   std::vector<float> band_background(jobs * D);
   const int64_t stride = record_stride(D), row_stride = gradient_stride(D);
-  auto add = [&](int64_t j, int64_t i, uint32_t id) {
-    add_gradient(reinterpret_cast<const float*>(plan_data + pieces[j].records) + stride * i,
-                 space->gradients[j].data() + row_stride * i, D, j / f.bands * N + id, out);
-  };
+  const int64_t chunks = (N + kChunk - 1) / kChunk;
+  const int32_t* ends = plan_data + round16(jobs * int64_t(sizeof(Piece) / 4));
   const std::vector<int64_t> order = largest_first(pieces);
   for_each_job(jobs, [&](int64_t k) {
     const int64_t j = order[k], image = j / f.bands;
-    backward_band(f, image, int(j % f.bands), pieces[j], plan_data, bg ? bg + image * D : nullptr, vc, va,
-                  space->gradients[j], band_background.data() + j * D);
-    const int32_t* ids = plan_data + pieces[j].ids;
-    const int64_t n = pieces[j].gaussians;
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t next = image * N + (uint32_t(ids[std::min(i + kAhead, n - 1)]) & ~kShared);
-      __builtin_prefetch(out.means + 2 * next, 1);
-      __builtin_prefetch(out.conics + 3 * next, 1);
-      __builtin_prefetch(out.opacities + next, 1);
-      __builtin_prefetch(out.colors + D * next, 1);
-      if (!(uint32_t(ids[i]) & kShared)) add(j, i, uint32_t(ids[i]));
-    }
+    backward_band(f, image, int(j % f.bands), pieces[j], plan_data, lists_data, bg ? bg + image * D : nullptr, vc,
+                  va, space->gradients[j], band_background.data() + j * D);
   });
-  // Gaussians under several bands: their rows are added band after band, whichever thread does it.
-  const int64_t parts = std::max<int64_t>(1, at::get_num_threads() / std::max<int64_t>(I, 1));
-  const int64_t share = (N + parts - 1) / parts;
-  for_each_job(I * parts, [&](int64_t k) {
-    const int64_t image = k / parts, begin = k % parts * share, end = begin + share;
-    for (int64_t j = image * f.bands; j < (image + 1) * f.bands; ++j) {
-      const int32_t* ids = plan_data + pieces[j].ids;
-      for (int64_t i = 0; i < pieces[j].gaussians; ++i) {
-        const uint32_t id = uint32_t(ids[i]) & ~kShared;
-        if ((uint32_t(ids[i]) & kShared) && id >= begin && id < end) add(j, i, id);
+  // Each chunk of the inputs collects its rows, band after band, whichever thread does it.
+  for_each_job(I * chunks, [&](int64_t k) {
+    const int64_t image = k / chunks, begin = k % chunks * kChunk, count = std::min(kChunk, N - begin);
+    const int64_t base = image * N + begin;
+    std::fill_n(out.means + 2 * base, 2 * count, 0.f);
+    std::fill_n(out.conics + 3 * base, 3 * count, 0.f);
+    std::fill_n(out.opacities + base, count, 0.f);
+    std::fill_n(out.colors + D * base, D * count, 0.f);
+    for (int64_t b = 0; b < f.bands; ++b) {
+      const int64_t j = image * f.bands + b, first = k % chunks ? ends[(k - 1) * f.bands + b] : 0;
+      const float* records = reinterpret_cast<const float*>(plan_data + pieces[j].records);
+      const float* rows = space->gradients[j].data();
+      for (int64_t i = first; i < ends[k * f.bands + b]; ++i) {
+        add_gradient(records + stride * i, rows + row_stride * i, D, image * N + plan_data[pieces[j].ids + i], out);
       }
     }
   });
@@ -422,9 +438,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
 TORCH_LIBRARY_FRAGMENT(gghead_splat, m) {
   m.def(
       "composite(Tensor means2d, Tensor conics, Tensor opacities, Tensor colors, Tensor depths, Tensor radii, "
-      "Tensor? backgrounds, int width, int height, bool save) -> (Tensor, Tensor, Tensor)");
+      "Tensor? backgrounds, int width, int height, bool save) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "composite_backward(Tensor v_colors, Tensor v_alphas, Tensor plan, Tensor? backgrounds, int count) -> "
+      "composite_backward(Tensor v_colors, Tensor v_alphas, Tensor plan, Tensor lists, Tensor? backgrounds, int count) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 

@@ -66,19 +66,19 @@ struct Vec {
   F16 x, y, z;
 };
 
-inline Vec operator*(F16 a, const Vec& v) { return {a * v.x, a * v.y, a * v.z}; }
-inline Vec operator+(const Vec& a, const Vec& b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
-inline Vec operator-(const Vec& a, const Vec& b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
-inline F16 dot(const Vec& a, const Vec& b) { return fma(a.x, b.x, fma(a.y, b.y, a.z * b.z)); }
-inline Vec cross(const Vec& a, const Vec& b) {
+SIMD_INLINE Vec operator*(F16 a, const Vec& v) { return {a * v.x, a * v.y, a * v.z}; }
+SIMD_INLINE Vec operator+(const Vec& a, const Vec& b) { return {a.x + b.x, a.y + b.y, a.z + b.z}; }
+SIMD_INLINE Vec operator-(const Vec& a, const Vec& b) { return {a.x - b.x, a.y - b.y, a.z - b.z}; }
+SIMD_INLINE F16 dot(const Vec& a, const Vec& b) { return fma(a.x, b.x, fma(a.y, b.y, a.z * b.z)); }
+SIMD_INLINE Vec cross(const Vec& a, const Vec& b) {
   return {a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x};
 }
-inline Vec multiply(const float (&m)[3][3], const Vec& v) {
+SIMD_INLINE Vec multiply(const float (&m)[3][3], const Vec& v) {
   return {fma(set(m[0][0]), v.x, fma(set(m[0][1]), v.y, set(m[0][2]) * v.z)),
           fma(set(m[1][0]), v.x, fma(set(m[1][1]), v.y, set(m[1][2]) * v.z)),
           fma(set(m[2][0]), v.x, fma(set(m[2][1]), v.y, set(m[2][2]) * v.z))};
 }
-inline Vec multiply_transposed(const float (&m)[3][3], const Vec& v) {
+SIMD_INLINE Vec multiply_transposed(const float (&m)[3][3], const Vec& v) {
   return {fma(set(m[0][0]), v.x, fma(set(m[1][0]), v.y, set(m[2][0]) * v.z)),
           fma(set(m[0][1]), v.x, fma(set(m[1][1]), v.y, set(m[2][1]) * v.z)),
           fma(set(m[0][2]), v.x, fma(set(m[1][2]), v.y, set(m[2][2]) * v.z))};
@@ -105,12 +105,12 @@ inline float total(F16 v) {
   return sum;
 }
 
-inline F16 absolute(F16 v) { return max(v, -v); }
-inline Mask equal(F16 a, F16 b) { return both(ge(a, b), ge(b, a)); }
-inline F16 clamp16(F16 v, float low, float high) { return min(max(v, set(low)), set(high)); }
+SIMD_INLINE F16 absolute(F16 v) { return max(v, -v); }
+SIMD_INLINE Mask equal(F16 a, F16 b) { return both(ge(a, b), ge(b, a)); }
+SIMD_INLINE F16 clamp16(F16 v, float low, float high) { return min(max(v, set(low)), set(high)); }
 
 // ln(x) for normal x > 0, relative error 1e-7: atanh series of the mantissa, folded to [sqrt(1/2), sqrt(2)).
-inline F16 logarithm(F16 x) {
+SIMD_INLINE F16 logarithm(F16 x) {
   F16 mantissa, exponent;
   for (int l = 0; l < 16; ++l) {
     const float value = x[l];
