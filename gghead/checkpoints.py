@@ -18,6 +18,8 @@ from torch_utils.errors import UserError
 from torch_utils.files import write_atomically
 
 FORMAT = "gghead/1"
+SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
+"""Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -74,7 +76,7 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
 
 
 def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> Generator:
-    """Load a generator from a snapshot file or from the newest snapshot of a run folder, in evaluation mode.
+    """Load a generator from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     Raises ``UserError`` for a missing, truncated or foreign file, and for a config that this version does not know.
     """
@@ -92,11 +94,12 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> Generat
 def _open(path: str | os.PathLike) -> tuple[SnapshotInfo, dict[str, Tensor], str]:
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
+    path = Path(path) if Path(path).exists() else SHIPPED.get(str(path), Path(path))
     if path.is_dir():
         path = latest_snapshot(path)
     if not path.is_file():
-        raise UserError(f"The network {path} does not exist; name a snapshot file or the folder of a training run.")
+        raise UserError(f"The network {path} does not exist; name a snapshot file, the folder of a training run or one "
+                        f"of the networks that are shipped ({', '.join(SHIPPED)}).")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

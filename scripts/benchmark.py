@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch  # noqa: E402
 
 from gghead.cameras import Cameras  # noqa: E402
-from gghead.rendering import rasterization, registry  # noqa: E402
+from gghead.checkpoints import load  # noqa: E402
+from gghead.rendering import native_backend, rasterization, registry  # noqa: E402
 from torch_utils.cli import IntRangeList, command  # noqa: E402
 from torch_utils.errors import UserError  # noqa: E402
 from torch_utils.memory import keep_freed_memory  # noqa: E402
@@ -95,10 +96,11 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
 
 @main.add_command
 @command(name="raster")
-@click.option("--gaussians", type=IntRangeList(), default="4096", show_default=True, help="Gaussians per image (list)")
-@click.option("--size", type=IntRangeList(), default="64", show_default=True, help="picture sizes in pixels (list)")
-@click.option("--images", type=click.IntRange(1), default=16, show_default=True, help="images per call")
-@click.option("--channels", type=click.IntRange(1), default=6, show_default=True, help="colour channels")
+@click.option("--gaussians", type=IntRangeList(), default="16384,65536", show_default=True,
+              help="Gaussians per image (list)")
+@click.option("--size", type=IntRangeList(), default="128,256", show_default=True, help="picture sizes (list)")
+@click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="images per call")
+@click.option("--channels", type=IntRangeList(), default="3,6", show_default=True, help="colour channels (list)")
 @click.option("--backends", default="all", show_default=True, help="comma list, or all that work here")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
@@ -106,21 +108,31 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
 @click.option("--seed", type=int, default=0, show_default=True, help="seed of the scene")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
 def raster(gaussians, size, images, channels, backends, device, repeats, threads, seed, json_path) -> None:
-    """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns."""
+    """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
+
+    For the native backend also its stages, and how far it stands above the floor: the vector instructions that the
+    blocks with something to show need at least, at the measured rate of multiply-adds, plus the memory traffic.
+    """
     if threads:
         torch.set_num_threads(threads)
     device = torch.device(device)
     names = registry.available_names(device) if backends == "all" else tuple(backends.split(","))
     for name in names:
         registry.resolve(name, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     about = machine(device)
+    if "native" in names:
+        about["native"] = native_backend.available()[1]
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
-    click.echo(f"{images} images per call, {channels} channels, medians of {repeats} interleaved rounds in ms")
-    click.echo(f"{'Gaussians':>9} {'size':>5} {'backend':>8} {'forward':>9} {'fwd+bwd':>9} {'x fastest':>9}")
+    click.echo(f"{images} images per call, medians of {repeats} interleaved rounds in ms")
+    click.echo(f"{'Gaussians':>9} {'size':>5} {'ch':>3} {'backend':>8} {'forward':>9} {'fwd+bwd':>9} {'x fastest':>9}  "
+               "native only: project + composite | backward of both, x floor forward | forward + backward")
     rows = []
     for count in gaussians:
         for pixels in size:
-            rows += _time_scene(names, count, pixels, images, channels, seed, repeats, device)
+            for width in channels:
+                rows += _time_scene(names, count, pixels, images, width, seed, repeats, device)
     if json_path:
         Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
         click.echo(f"wrote {json_path}")
@@ -132,6 +144,7 @@ def _time_scene(
     inputs = head_scene(images, count, channels, seed, device)
     cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images, device=device)[:, None])
     view = (cameras.viewmats, cameras.Ks(pixels, pixels), pixels, pixels)
+    weights = None
 
     def forward(name: str) -> Callable[[], object]:
         def run():
@@ -143,30 +156,69 @@ def _time_scene(
     def both(name: str) -> Callable[[], object]:
         def run():
             pictures, alphas, _ = rasterization(*inputs, *view, backend=name)
-            return torch.autograd.grad(pictures.square().sum() + alphas.sum(), inputs)
+            return torch.autograd.grad((pictures, alphas), inputs, weights)
 
         return run
 
+    weights = [torch.randn(picture.shape, device=device) for picture in forward(names[0])()[:2]]
     ahead = interleaved_medians({name: forward(name) for name in names}, repeats, device)
     whole = interleaved_medians({name: both(name) for name in names}, repeats, device)
     fastest = min(whole.values())
     rows = []
     for name in names:
-        ratio = whole[name] / fastest
-        click.echo(f"{count:9d} {pixels:5d} {name:>8} {ahead[name]:9.2f} {whole[name]:9.2f} {ratio:9.2f}")
-        rows.append(
-            {
-                "gaussians": count,
-                "size": pixels,
-                "images": images,
-                "channels": channels,
-                "backend": name,
-                "forward_ms": ahead[name],
-                "forward_backward_ms": whole[name],
-                "ratio_to_fastest": ratio,
-            }
-        )
+        row = {"gaussians": count, "size": pixels, "images": images, "channels": channels, "backend": name,
+               "forward_ms": ahead[name], "forward_backward_ms": whole[name], "ratio_to_fastest": whole[name] / fastest}
+        line = (f"{count:9d} {pixels:5d} {channels:3d} {name:>8} {ahead[name]:9.2f} {whole[name]:9.2f} "
+                f"{row['ratio_to_fastest']:9.2f}")
+        if name == "native":
+            row |= _native_figures([value.detach() for value in inputs], view, repeats, device)
+            stages, floor = row["stages_ms"], row["floor_ms"]
+            row["x_floor_forward"] = (stages["project"] + stages["composite"]) / floor["forward"]
+            row["x_floor"] = sum(stages.values()) / (floor["forward"] + floor["backward"])
+            line += (f"  {stages['project']:.2f} + {stages['composite']:.2f} | {stages['composite_backward']:.2f} + "
+                     f"{stages['project_backward']:.2f}, {row['x_floor_forward']:.1f} | {row['x_floor']:.1f}")
+        click.echo(line)
+        rows.append(row)
     return rows
+
+
+def _native_figures(inputs: list[torch.Tensor], view, repeats: int, device) -> dict:
+    """The native operators by themselves, without torch's share, and the floor of the same scene.
+
+    Vector instructions of sixteen lanes per pair of Gaussian and 4x4 block, at the measured rate of multiply-adds:
+    25 + C forward (quadratic form, exp2, blend, C colours), 77 + 2C backward. Traffic: what has to be read and written
+    once per Gaussian (attributes, a record of 64 bytes per 16 floats, gradients) and 16 bytes per pair, at 55 GB/s
+    while it fits into 32 MB and at 27 GB/s beyond.
+    """
+    means, quats, scales, opacities, colors = inputs
+    viewmats, Ks, width, height = view
+    viewmats, Ks = viewmats.float().contiguous(), Ks.float().contiguous()
+    (batch, count, channels), cameras = colors.shape, viewmats.shape[1]
+    operators, options = torch.ops.gghead_splat, (width, height, 0.01, 1e10, 0.3, False)
+    gaussians = (means, quats, scales, opacities, viewmats, Ks)
+    means2d, depths, conics, faded, radii = operators.project(*gaussians, *options)
+    images = batch * cameras
+    flat = (means2d.flatten(0, 1), conics.flatten(0, 1), faded.flatten(0, 1),
+            colors[:, None].expand(-1, cameras, -1, -1).reshape(images, count, channels), depths.flatten(0, 1),
+            radii.flatten(0, 1), None, width, height)
+    picture, alphas, plan, lists = operators.composite(*flat, True)
+    weights = torch.randn_like(picture), torch.randn_like(alphas)
+    upstream = [torch.randn_like(value) for value in (means2d, depths, conics, faded)]
+    stages = interleaved_medians({
+        "project": lambda: operators.project(*gaussians, *options),
+        "composite": lambda: operators.composite(*flat, True),
+        "composite_backward": lambda: operators.composite_backward(*weights, plan, lists, None, count),
+        "project_backward": lambda: operators.project_backward(*upstream, *gaussians, *options, False),
+    }, repeats, device)  # fmt: skip
+    visits, rate = operators.visits(plan, images, width, height), operators.fma_rate(0.1)
+    record = 64 * math.ceil((6 + channels) / 16)
+    read = images * count * 4 * (11 + channels)
+    traffic = {"forward": read + images * count * record + 16 * visits,
+               "backward": 2 * read + 2 * images * count * record + 16 * visits}
+    instructions = {"forward": 25 + channels, "backward": 77 + 2 * channels}
+    floor = {name: 1000 * (visits * instructions[name] / rate + moved / (55e9 if moved < 32e6 else 27e9))
+             for name, moved in traffic.items()}
+    return {"stages_ms": stages, "floor_ms": floor, "visits": visits, "fma_per_s": rate}
 
 
 @main.add_command
@@ -180,8 +232,10 @@ def _time_scene(
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--profile", type=click.IntRange(0), default=12, show_default=True, help="rows of the operator table")
+@click.option("--compare", is_flag=True, help="also time a plain step: fp32, torch rasteriser, fresh fakes")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def train(preset, batch, steps, warmup, stage, precision, device, threads, profile, json_path) -> None:
+def train(preset, batch, steps, warmup, stage, precision, device, threads, profile, compare,
+          json_path) -> None:
     """Time training steps on random images: seconds per kimg, peak memory, and where the time goes.
 
     Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that contain it once
@@ -231,6 +285,8 @@ def train(preset, batch, steps, warmup, stage, precision, device, threads, profi
     click.echo(f"{figures['sec_per_kimg']:.1f} s/kimg, {figures['images_per_sec']:.1f} images/s, median step "
                f"{figures['median_step_ms']:.0f} ms, step with penalty {figures['penalty_step_ms']:.0f} ms, peak "
                f"memory {figures['peak_memory_gib']:.2f} GiB")
+    if compare:
+        figures |= _compare_with_plain(trainer, images, steps)
     if profile:
         trainer.step_index = 0
         with torch.profiler.profile() as profiler:
@@ -243,6 +299,70 @@ def train(preset, batch, steps, warmup, stage, precision, device, threads, profi
             click.echo(f"{share:7.1%}  {name}")
     if json_path:
         Path(json_path).write_text(json.dumps({"machine": about, "train": figures}, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+def _compare_with_plain(trainer: Trainer, images: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
+    """The same steps without the fast paths that can be switched off, each beside one with them."""
+    plain_config = replace(trainer.config, precision="fp32", loss=replace(trainer.config.loss, reuse_fakes=False))
+    plain = Trainer(plain_config, trainer.labels.cpu(), trainer.device)
+    plain.step(images)  # warms up
+    times: dict[str, list[float]] = {"fast": [], "plain": []}
+    trainer.step_index = plain.step_index = 0
+    before = os.environ.get(registry.ENVIRONMENT_VARIABLE)
+    for _ in range(steps):
+        for name, side, backend in (("fast", trainer, before), ("plain", plain, "torch")):
+            os.environ[registry.ENVIRONMENT_VARIABLE] = backend or "auto"
+            _synchronize(trainer.device)
+            start = time.perf_counter()
+            side.step(images)
+            _synchronize(trainer.device)
+            times[name].append(time.perf_counter() - start)
+    os.environ[registry.ENVIRONMENT_VARIABLE] = before or "auto"
+    ratio = sum(times["plain"]) / sum(times["fast"])
+    means = {name: 1000 * statistics.mean(values) for name, values in times.items()}
+    click.echo(f"plain step (fp32, torch rasteriser, fakes made anew for the discriminator): {means['plain']:.0f} ms "
+               f"against {means['fast']:.0f} ms, {ratio:.1f} times as long; means of {steps} steps, taking turns")
+    return {"plain_step_ms": means["plain"], "plain_over_fast": ratio}
+
+
+@main.add_command
+@command(name="sample")
+@click.option("--network", default="demo", show_default=True, metavar="FILE|RUN|demo", help="what to sample from")
+@click.option("--batch", type=IntRangeList(), default="1,16", show_default=True, help="heads or views at once (list)")
+@click.option("--size", type=click.IntRange(1), help="pixels per side  [default: the training size]")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--repeats", type=click.IntRange(1), default=15, show_default=True, help="timed rounds")
+@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
+def sample(network, batch, size, device, repeats, threads, json_path) -> None:
+    """Time sampling: latent to picture, and new cameras for a head that is already there."""
+    if threads:
+        torch.set_num_threads(threads)
+    device = torch.device(device)
+    model = load(network, device)
+    if bf16_reason(device)[0]:
+        model.dtype = torch.bfloat16
+    size = size or model.config.image_size
+    about = machine(device)
+    click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    click.echo(f"{network}, {model.attributes.num} Gaussians, {size} pixels, {str(model.dtype)[6:]}, pictures per s")
+    rows = []
+    with torch.inference_mode():
+        for count in batch:
+            cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, count, device=device))
+            each, around = Cameras.from_label(cameras.label()[:, None]), Cameras.from_label(cameras.label()[None])
+            z = torch.randn(count, model.z_dim, device=device)
+            label = None if not model.c_dim else model.neutral_label().expand(count, -1)
+            head = model.sample(0)
+            runs = {"latent": lambda z=z, each=each, label=label: model.images(model.mapping(z, label), each, size),
+                    "camera": lambda around=around, head=head: model.render(head, around, size)}
+            medians = interleaved_medians(runs, repeats, device)
+            rows.append({"batch": count, **{f"{name}_fps": 1000 * count / ms for name, ms in medians.items()}})
+            click.echo(f"batch {count:3d}: latent to picture {rows[-1]['latent_fps']:8.1f}   camera to picture "
+                       f"{rows[-1]['camera_fps']:8.1f}")
+    if json_path:
+        Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
         click.echo(f"wrote {json_path}")
 
 

@@ -1,4 +1,4 @@
-"""The first run: synthetic heads, a few minutes of training, then pictures, a turntable and a splat file.
+"""The first run: heads of the shipped network, then synthetic data, a few minutes of training, pictures, a splat file.
 
 Everything is done by the commands that people type (each is printed). Started again, it trains the same run on.
 """
@@ -52,10 +52,10 @@ def affordable_kimg() -> float:
     from gghead.rendering import registry
 
     if registry.resolve("auto", "cuda" if torch.cuda.is_available() else "cpu").backend.name != "torch":
-        return 40.0
+        return 20.0
     print("No C++ compiler was found, so a training step takes about two and a half times as long and this demo trains "
-          "on 15 kimg only; for better heads, `apt install g++` and start again.")
-    return 15.0
+          "on 10 kimg only; for better heads, `apt install g++` and start again.")
+    return 10.0
 
 
 def newest_run(runs: Path) -> tuple[Path, float] | None:
@@ -99,7 +99,7 @@ def stack_strips(folder: Path, seeds: list[int], target: Path, columns: int = 2)
 
 @cli.command()
 @click.option("--kimg", type=click.FloatRange(min=0, min_open=True),
-              help="Thousands of images to train with, counted from the run's start  [default: 40, or 15 without g++]")
+              help="Thousands of images to train with, counted from the run's start  [default: 20, or 10 without g++]")
 @click.option("--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw")
 @click.option("--fresh", is_flag=True, help="Start a new run instead of continuing the last one")
 def main(kimg: float | None, seeds: list[int], fresh: bool):
@@ -107,8 +107,15 @@ def main(kimg: float | None, seeds: list[int], fresh: bool):
     started = time.monotonic()
     kimg = kimg or affordable_kimg()
     data, samples, strip = DEMO / "heads.zip", DEMO / "samples", DEMO / "strip.png"
+    shipped = DEMO / "shipped.png"
     turntable, splat = DEMO / "turntable.webp", samples / f"seed{seeds[0]:04d}.ply"
     try:
+        if not (ROOT / shipped).exists():
+            folder = DEMO / "shipped"
+            call("gen_samples.py", "--network=demo", f"--seeds={','.join(map(str, seeds))}", "--trunc=0.7",
+                 f"--outdir={folder}")
+            stack_strips(ROOT / folder, seeds, ROOT / shipped)
+            print(f"{shipped} shows what the shipped network makes. Now a run of your own:")
         if not (ROOT / data).exists():
             call("datasets/synthetic_heads.py", f"--dest={data}", "--num=2000", "--resolution=64", "--seed=0")
         run = train(data, kimg, fresh)
@@ -125,6 +132,7 @@ def main(kimg: float | None, seeds: list[int], fresh: bool):
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\nDone in {minutes} min {seconds:02d} s. In {DEMO}/:")
     for path, what in [
+        (shipped.name, "heads of the shipped network (python gen_samples.py --seeds=0-7)"),
         (strip.name, f"{len(seeds)} seeds, three views each"),
         (turntable.name, f"{len(turning)} heads turning"),
         (splat.relative_to(DEMO), "a head as Gaussian splats, for any splat viewer"),

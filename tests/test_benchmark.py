@@ -1,9 +1,13 @@
+"""scripts/benchmark.py: rows for what was asked, floors, ratios, reports."""
+
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
+from gghead.rendering import native_backend
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "benchmark.py"
 
@@ -18,7 +22,8 @@ def benchmark():
 
 def test_raster_writes_a_row_for_every_scene_and_backend(benchmark, tmp_path):
     path = tmp_path / "raster.json"
-    options = ["--gaussians=20,30", "--size=8", "--images=2", "--backends=torch", "--repeats=1", f"--json={path}"]
+    options = ["--gaussians=20,30", "--size=8", "--images=2", "--channels=3", "--backends=torch", "--repeats=1",
+               f"--json={path}"]
     result = CliRunner().invoke(benchmark.main, ["raster", *options])
     assert result.exit_code == 0, result.output
     report = json.loads(path.read_text())
@@ -41,10 +46,31 @@ def test_runs_take_turns(benchmark):
 
 def test_train_times_steps_and_names_operators(benchmark, tmp_path):
     path = tmp_path / "train.json"
-    options = ["--preset=tiny", "--batch=4", "--steps=1", "--warmup=0", "--profile=3", f"--json={path}"]
+    options = ["--preset=tiny", "--batch=4", "--steps=1", "--warmup=0", "--profile=3", "--compare", f"--json={path}"]
     result = CliRunner().invoke(benchmark.main, ["train", *options])
     assert result.exit_code == 0, result.output
     figures = json.loads(path.read_text())["train"]
+    assert figures["plain_over_fast"] > 0 and "times as long" in result.output
     assert figures["sec_per_kimg"] > 0 and figures["gaussians"] == 4096 and len(figures["operators"]) == 3
     wrong = CliRunner().invoke(benchmark.main, ["train", "--stage=3"])
     assert wrong.exit_code == 1 and "has the stages 0 to 0" in wrong.output
+
+
+@pytest.mark.skipif(not native_backend.available()[0], reason=native_backend.available()[1])
+def test_native_rows_state_their_distance_from_the_floor(benchmark, tmp_path):
+    path = tmp_path / "raster.json"
+    options = ["--gaussians=500", "--size=32", "--channels=3,6", "--backends=native", "--repeats=1", f"--json={path}"]
+    result = CliRunner().invoke(benchmark.main, ["raster", *options])
+    assert result.exit_code == 0, result.output
+    three, six = json.loads(path.read_text())["rows"]
+    assert three["visits"] == six["visits"] > 500 and three["fma_per_s"] > 1e8
+    assert 0 < three["floor_ms"]["forward"] < six["floor_ms"]["forward"] < six["floor_ms"]["backward"]
+    assert three["x_floor"] > 1 and six["x_floor_forward"] > 1
+
+
+def test_sampling_is_timed_both_ways(benchmark, tmp_path):
+    path = tmp_path / "sample.json"
+    result = CliRunner().invoke(benchmark.main, ["sample", "--batch=1,2", "--repeats=1", f"--json={path}"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["batch"] for row in rows] == [1, 2] and all(row["camera_fps"] > row["latent_fps"] > 0 for row in rows)

@@ -52,6 +52,17 @@ def test_half_precision_is_smaller_and_close(model, tmp_path):
     torch.testing.assert_close(picture(gghead.load(tmp_path / "half.safetensors")), picture(model), atol=0.02, rtol=0)
 
 
+def test_the_shipped_network_loads_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    info, path = checkpoints.read_info("demo"), checkpoints.SHIPPED["demo"]
+    assert path.stat().st_size <= 10 * 2**20 and info.kimg > 0
+    assert info.provenance["command"].startswith("train.py --data=")
+    head = gghead.load("demo").sample(3, psi=0.7)
+    assert head.means.shape == (1, 4096, 3) and head.means.isfinite().all()
+    with pytest.raises(UserError, match="demo"):
+        checkpoints.read_info("dmeo")
+
+
 def test_own_template_travels_in_the_file(tmp_path):
     obj = tmp_path / "ball.obj"
     save_obj(load_template("sphere"), obj)

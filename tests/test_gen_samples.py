@@ -12,12 +12,11 @@ from PIL import Image
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.cli import gen_video
-from gghead.cli.common import latest_run
+from gghead.cli.common import default_network
 from gghead.cli.gen_samples import generate_samples, main, spread_yaws
 from gghead.gaussians import Gaussians
 from gghead.models.config import BackgroundConfig, GeneratorConfig
 from gghead.models.generator import Generator
-from torch_utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = dict(z_dim=8, w_dim=8, template="sphere", plane_resolution=8, latent_resolution=4, cbase=64, cmax=8, grid=12,
@@ -142,9 +141,20 @@ def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
     ]:
         (tmp_path / name).mkdir()
         (tmp_path / name / file).touch()
-    assert latest_run(tmp_path).name == "00010-b"
-    with pytest.raises(UserError, match=r"--network=RUN.*train\.py"):
-        latest_run(tmp_path / "00011-c")
+    assert default_network(tmp_path).name == "00010-b"
+    assert default_network(tmp_path / "00011-c") == "demo"
+
+
+def test_without_a_network_the_shipped_one_draws(tmp_path, monkeypatch):
+    """Straight after the installation, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    output = call("--seeds=0-1", "--trunc=0.7")
+    assert "of demo" in output
+    first, second = (np.asarray(Image.open(tmp_path / "out" / f"seed000{seed}.png")) for seed in (0, 1))
+    assert first.shape == (64, 192, 3)
+    assert np.abs(first.astype(int) - second).mean() > 3  # different people
+    middle = first[:, 64:128].astype(int)
+    assert (middle[:4, :4] > 240).all() and middle[24:44, 24:44].std() > 8  # a face before a white background
 
 
 @pytest.mark.parametrize(

@@ -30,16 +30,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def latest_run(root: str | Path = RUNS) -> Path:
-    """Return the run folder below ``root`` with the highest number that holds a snapshot.
-
-    Raises ``UserError`` if there is none.
-    """
+def default_network(root: str | Path = RUNS) -> str | Path:
+    """Return the run below ``root`` with the highest number that holds a snapshot, or else "demo", which is shipped."""
     runs = {path.parent for path in Path(root).glob("*/network-snapshot-*.safetensors")}
     numbered = {int(match[1]): run for run in runs if (match := re.match(r"(\d+)-", run.name))}
-    if not numbered:
-        raise UserError(f"No network was found below {root}: name one with --network=RUN, or run train.py first.")
-    return numbered[max(numbered)]
+    return numbered[max(numbered)] if numbered else "demo"
 
 
 def to_uint8(color: Tensor) -> np.ndarray:

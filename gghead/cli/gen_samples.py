@@ -9,7 +9,7 @@ import click
 import numpy as np
 import torch
 
-from gghead.cli.common import beside, latest_run, pick_device, to_uint8, write_png
+from gghead.cli.common import beside, default_network, pick_device, to_uint8, write_png
 from torch_utils import cli, rng
 from torch_utils.errors import UserError
 
@@ -70,7 +70,8 @@ def spread_yaws(views: int) -> tuple[float, ...]:
 
 
 @cli.command()
-@click.option("--network", metavar="FILE|RUN", help="Snapshot or run folder  [default: newest in training-runs]")
+@click.option("--network", metavar="FILE|RUN|demo",
+              help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
 @click.option("--seeds", type=cli.IntRangeList(), required=True, help="Seeds such as 0,1,4-6")
 @click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
 @click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate this many first layers only  [default: all]")
@@ -95,7 +96,7 @@ def main(network, seeds, trunc, trunc_cutoff, outdir, views, yaw, pitch, size, s
         raise UserError("--views and --yaw exclude each other: --yaw=0.4,0,-0.4 already says how many views there are.")
     import gghead
 
-    network = network or latest_run()
+    network = network or default_network()
     model = gghead.load(network, device=pick_device(device))
     print(f"Drawing {len(seeds)} seeds of {network}")
     samples = generate_samples(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.cli.common import beside, latest_run, pick_device, to_uint8
+from gghead.cli.common import beside, default_network, pick_device, to_uint8
 from gghead.video import save_video
 from torch_utils import cli
 from torch_utils.errors import UserError
@@ -88,7 +88,8 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 
 @cli.command()
-@click.option("--network", metavar="FILE|RUN", help="Snapshot or run folder  [default: newest in training-runs]")
+@click.option("--network", metavar="FILE|RUN|demo",
+              help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
 @click.option("--seeds", type=cli.IntRangeList(), required=True, help="One per cell, or more to interpolate: 0,1,4-6")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The video: .mp4, .webp or .gif")
 @click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
@@ -109,7 +110,7 @@ def main(network, seeds, output, trunc, trunc_cutoff, frames, fps, grid, camera,
     """
     import gghead
 
-    network = network or latest_run()
+    network = network or default_network()
     device = pick_device(device)
     model = gghead.load(network, device=device)
     cells = parse_grid(grid)

@@ -89,11 +89,7 @@ def _project_and_composite(
         name: getattr(projection, name).reshape(*batch, c, n, *tail)
         for name, tail in (("means2d", [2]), ("radii", [2]), ("depths", []), ("conics", [3]), ("opacities", []))
     }
-    with torch.no_grad():  # a sum is finite if its terms are (but for overflow)
-        sums = means.sum(-1) + quats.sum(-1) + scales.sum(-1) + opacities
-        if colors.shape[: opacities.ndim] == opacities.shape:  # not a colour per camera
-            sums = sums + colors.flatten(opacities.ndim).sum(-1)
-        meta["n_nonfinite"] = (~sums.isfinite()).sum()
+    meta["n_nonfinite"] = _count_nonfinite(means, quats, scales, opacities, colors)
     channels = []
     if render_mode.startswith("RGB"):
         per_camera = colors.ndim == len(batch) + 3 + (sh_degree is not None)
@@ -124,6 +120,20 @@ def _project_and_composite(
         pictures = torch.cat([pictures[..., :-1], expected], -1)
     shape = (*batch, c, height, width)
     return pictures.reshape(*shape, pictures.shape[-1]), alphas.reshape(*shape, 1), meta
+
+
+@torch.compiler.disable
+@torch.no_grad()
+def _count_nonfinite(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor) -> Tensor:
+    """Number of Gaussians that hold NaN or infinity. One sum over everything settles the usual case: a sum of finite
+    terms is finite, but for overflow."""
+    values = [means, quats, scales, opacities]
+    if colors.shape[: opacities.ndim] == opacities.shape:  # not a colour per camera
+        values.append(colors)
+    if math.isfinite(sum(float(value.sum()) for value in values)):
+        return torch.zeros((), dtype=torch.int64)
+    finite = [value.reshape(*opacities.shape, -1).isfinite().all(-1) for value in values]
+    return (~torch.stack(finite).all(0)).sum()
 
 
 def _check(

@@ -432,19 +432,40 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
   return {v_means, v_conics, v_opacities, v_features, v_background};
 }
 
+// Pairs of a Gaussian and a 4x4 block in which at least one pixel takes it: the work that no culling can avoid.
+int64_t visits(const Tensor& plan, int64_t images, int64_t width, int64_t height) {
+  const Frame f = frame(0, width, height);
+  const int64_t jobs = images * f.bands;
+  TORCH_CHECK_VALUE(plan.scalar_type() == at::kInt && plan.numel() >= jobs * int64_t(sizeof(Piece) / 4),
+                    "splat: visits needs the plan of a forward pass with save=True.");
+  const int32_t* data = plan.const_data_ptr<int32_t>();
+  std::vector<Piece> pieces(jobs);
+  if (jobs) std::memcpy(pieces.data(), data, jobs * sizeof(Piece));
+  int64_t total = 0;
+  for (int64_t j = 0; j < jobs; ++j) {
+    const float* state = reinterpret_cast<const float*>(data + pieces[j].state);
+    for (int64_t b = 0; b < int64_t(f.rows(int(j % f.bands))) * f.columns; ++b) {
+      total += int64_t(*std::max_element(state + 32 * b + 16, state + 32 * b + 32));
+    }
+  }
+  return total;
+}
+
 }  // namespace
 }  // namespace splat
 
 TORCH_LIBRARY_FRAGMENT(gghead_splat, m) {
+  m.def("visits(Tensor plan, int images, int width, int height) -> int");
   m.def(
       "composite(Tensor means2d, Tensor conics, Tensor opacities, Tensor colors, Tensor depths, Tensor radii, "
       "Tensor? backgrounds, int width, int height, bool save) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "composite_backward(Tensor v_colors, Tensor v_alphas, Tensor plan, Tensor lists, Tensor? backgrounds, int count) -> "
-      "(Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "composite_backward(Tensor v_colors, Tensor v_alphas, Tensor plan, Tensor lists, Tensor? backgrounds, "
+      "int count) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(gghead_splat, CPU, m) {
   m.impl("composite", splat::composite);
   m.impl("composite_backward", splat::composite_backward);
+  m.impl("visits", splat::visits);
 }
