@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import platform
 import resource
@@ -106,8 +107,9 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="seed of the scene")
+@click.option("--memory", is_flag=True, help="also the peak memory of forward + backward, each in a process of its own")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def raster(gaussians, size, images, channels, backends, device, repeats, threads, seed, json_path) -> None:
+def raster(gaussians, size, images, channels, backends, device, repeats, threads, seed, memory, json_path) -> None:
     """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
 
     For the native backend also its stages, and how far it stands above the floor: the vector instructions that the
@@ -132,10 +134,36 @@ def raster(gaussians, size, images, channels, backends, device, repeats, threads
     for count in gaussians:
         for pixels in size:
             for width in channels:
-                rows += _time_scene(names, count, pixels, images, width, seed, repeats, device)
+                new = _time_scene(names, count, pixels, images, width, seed, repeats, device)
+                for row in new if memory else ():
+                    scene = (row["backend"], count, pixels, images, width)
+                    with multiprocessing.get_context("spawn").Pool(1) as pool:
+                        row["extra_memory_mib"] = pool.apply(_extra_memory, scene)
+                    click.echo(f"{row['backend']:>28} {row['extra_memory_mib']:9.0f} MiB above what it starts from")
+                rows += new
     if json_path:
         Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
         click.echo(f"wrote {json_path}")
+
+
+def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int) -> float:
+    """MiB by which the process's resident memory rises at most in one forward and backward pass (Linux)."""
+    cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images)[:, None])
+
+    def step(inputs: list[torch.Tensor], size: int) -> None:
+        pictures, alphas, _ = rasterization(*inputs, cameras.viewmats, cameras.Ks(size, size), size, size, backend=name)
+        torch.autograd.grad(pictures.sum() + alphas.sum(), inputs)
+
+    def status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(key)))
+
+    step(head_scene(images, 64, channels, 0, torch.device("cpu")), 16)  # code and threads are there from now on
+    inputs = head_scene(images, count, channels, 0, torch.device("cpu"))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status("VmRSS")
+    step(inputs, pixels)
+    return (status("VmHWM") - before) / 1024
 
 
 def _time_scene(

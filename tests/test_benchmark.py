@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,14 +59,16 @@ def test_train_times_steps_and_names_operators(benchmark, tmp_path):
 
 
 @pytest.mark.skipif(not native_backend.available()[0], reason=native_backend.available()[1])
-def test_native_rows_state_their_distance_from_the_floor(benchmark, tmp_path):
+def test_native_rows_state_their_distance_from_the_floor(tmp_path):
     path = tmp_path / "raster.json"
-    options = ["--gaussians=500", "--size=32", "--channels=3,6", "--backends=native", "--repeats=1", f"--json={path}"]
-    result = CliRunner().invoke(benchmark.main, ["raster", *options])
-    assert result.exit_code == 0, result.output
+    options = ["--gaussians=500", "--size=32", "--channels=3,6", "--backends=native", "--repeats=1", "--memory",
+               f"--json={path}"]
+    done = subprocess.run([sys.executable, str(SCRIPT), "raster", *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     three, six = json.loads(path.read_text())["rows"]
     assert three["visits"] == six["visits"] > 500 and three["fma_per_s"] > 1e8
     assert 0 < three["floor_ms"]["forward"] < six["floor_ms"]["forward"] < six["floor_ms"]["backward"]
+    assert 0 < three["extra_memory_mib"] < 50
     assert three["x_floor"] > 1 and six["x_floor_forward"] > 1
 
 

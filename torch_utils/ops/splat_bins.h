@@ -20,6 +20,7 @@ namespace splat {
 constexpr int kBandRows = 8;                     // block rows in a band
 constexpr int kBandPixels = kBlock * kBandRows;  // pixel rows in a band
 constexpr float kLog2e = 1.44269504088896341f;
+constexpr int kAhead = 48;  // members of a band whose records are fetched ahead of their use
 constexpr int64_t kChunk = 2048;  // Gaussians per job of the passes over the inputs
 constexpr int kMaxSide = 32764;  // block index within a band has to fit 16 bits
 
@@ -184,7 +185,9 @@ inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t e
 }
 
 // Writes the records, ids and sorting keys of the same Gaussians; `position` says where the next one of a band goes.
-inline void write_records(const Inputs& in, int64_t image, int64_t begin, int64_t end, const uint16_t* first,
+// CHANNELS = 0: any number.
+template <int CHANNELS>
+void write_records(const Inputs& in, int64_t image, int64_t begin, int64_t end, const uint16_t* first,
                           const uint16_t* last, int64_t stride, uint32_t* position, const Destination* to, Job* jobs) {
   Footprints f;
   const int64_t base = image * in.count;
@@ -202,8 +205,9 @@ inline void write_records(const Inputs& in, int64_t image, int64_t begin, int64_
         r[3] = f.h[l];
         r[4] = f.q[l];
         r[5] = f.o[l];
-        for (int64_t c = 0; c < in.channels; ++c) r[kHeader + c] = in.colors[i * in.channels + c];
-        for (int64_t c = kHeader + in.channels; c < stride; ++c) r[c] = 0.f;
+        const int64_t channels = CHANNELS ? CHANNELS : in.channels, words = CHANNELS ? 16 : stride;
+        for (int64_t c = 0; c < channels; ++c) r[kHeader + c] = in.colors[i * channels + c];
+        for (int64_t c = kHeader + channels; c < words; ++c) r[c] = 0.f;
         to[b].ids[p] = uint32_t(i - base);
         jobs[b].keys[p] = (uint64_t(sortable(in.depths[i])) << 32) | p;
       }
@@ -256,6 +260,7 @@ inline void bin_band(const Inputs& in, int band, const float* records, int64_t s
     const int lanes = int(std::min<int64_t>(16, n - begin));
     uint32_t local[16];
     for (int l = 0; l < 16; ++l) {
+      __builtin_prefetch(records + stride * uint32_t(job.keys[std::min(begin + l + kAhead, n - 1)]));
       local[l] = uint32_t(job.keys[begin + std::min(l, lanes - 1)]);
       const float* r = records + stride * local[l];
       f.x[l] = r[0];

@@ -335,8 +335,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite(const Tensor& means_, const
   }
   for_each_job(I * chunks, [&](int64_t k) {
     const int64_t image = k / chunks, begin = k % chunks * kChunk;
-    write_records(in, image, begin, std::min(begin + kChunk, N), first, last, stride, positions + k * f.bands,
-                  destinations + image * f.bands, job + image * f.bands);
+    with_channels(D, [&](auto width) {
+      write_records<decltype(width)::value>(in, image, begin, std::min(begin + kChunk, N), first, last, stride,
+                                            positions + k * f.bands, destinations + image * f.bands,
+                                            job + image * f.bands);
+    });
   });
   std::memcpy(plan_data + ends, positions, I * chunks * f.bands * sizeof(uint32_t));
   for_each_job(jobs, [&](int64_t j) { bin_band(in, int(j % f.bands), destinations[j].records, stride, job[j]); });
