@@ -68,7 +68,7 @@ def test_native_rows_state_their_distance_from_the_floor(tmp_path):
     three, six = json.loads(path.read_text())["rows"]
     assert three["visits"] == six["visits"] > 500 and three["fma_per_s"] > 1e8
     assert 0 < three["floor_ms"]["forward"] < six["floor_ms"]["forward"] < six["floor_ms"]["backward"]
-    assert 0 < three["extra_memory_mib"] < 50
+    assert 0 <= three["extra_memory_mib"] < 50
     assert three["x_floor"] > 1 and six["x_floor_forward"] > 1
 
 

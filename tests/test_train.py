@@ -17,6 +17,7 @@ from PIL import Image
 import gghead
 from gghead.cameras import Cameras
 from torch_utils.errors import UserError
+from training import cli
 from training.cli import main, resolve
 from training.run_folder import load_state, read_options
 
@@ -223,3 +224,17 @@ def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatc
     assert result.exit_code == 0 and "No space left on device" in result.output
     (run,) = tmp_path.iterdir()
     assert len(refused) == 1 and load_state(run)["trainer"]["step"] == 4
+
+
+@pytest.mark.parametrize(("isa", "fast"), [("ALL", True), ("AVX512_CORE_AMX", True), ("AVX512_CORE_BF16", True),
+                                           ("AVX2", False), ("AVX512_CORE_VNNI", False)])
+def test_bf16_is_not_chosen_where_it_is_held_back(isa, fast, monkeypatch):
+    """Without its instructions a bf16 convolution falls back to a loop; the choice has to know about the limits."""
+    monkeypatch.setattr(cli, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    chosen, reason = cli.bf16_reason(torch.device("cpu"))
+    assert chosen == fast and (fast or isa in reason)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert cli.bf16_reason(torch.device("cpu")) == (False, "ATEN_CPU_CAPABILITY keeps torch below AVX-512")

@@ -1,6 +1,7 @@
 """``python train.py --data=X.zip``: options, and the choices made for the user with their reasons."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def bf16_reason(device: torch.device) -> tuple[bool, str]:
         return fast, "the GPU has bf16" if fast else "the GPU has no bf16"
     if device.type == "cpu":
         if torch.backends.mkldnn.is_available() and _cpu_has_bf16():
-            return True, "the CPU has bf16 instructions"
+            held_back = _bf16_held_back()
+            return (False, held_back) if held_back else (True, "the CPU has bf16 instructions")
         return False, "the CPU has no bf16 instructions"
     return False, f"bf16 is not used on {device.type}"
 
@@ -34,6 +36,17 @@ def _cpu_has_bf16() -> bool:
     if capabilities:
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx"))
     return any(getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx512_bf16", "amx_tile"))
+
+
+def _bf16_held_back() -> str:
+    """What keeps torch from using bf16 instructions that are there; without them such convolutions take ten times as
+    long as in float32."""
+    if "AVX512" not in torch.backends.cpu.get_cpu_capability():
+        return "ATEN_CPU_CAPABILITY keeps torch below AVX-512"
+    isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    if isa in ("ALL", "DEFAULT") or "BF16" in isa or "AMX" in isa or "FP16" in isa:
+        return ""
+    return f"ONEDNN_MAX_CPU_ISA={isa} keeps oneDNN from its bf16 instructions"
 
 
 def resolve_preset(image_size: int, device: torch.device) -> tuple[str, str]:
