@@ -340,3 +340,13 @@ def test_a_users_network_gives_fid(tmp_path):
     (tmp_path / "text.pt").write_text("no network")
     with pytest.raises(UserError, match="text.pt"):
         InceptionFeatures(tmp_path / "text.pt")
+
+
+def test_patches_do_not_depend_on_how_batches_are_cut():
+    images = torch.rand(8, 3, 32, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole, parts = swd.PatchSet(8, seed=3, patches=80), swd.PatchSet(8, seed=3, patches=80)
+    whole.add(images)
+    for part in images.split([3, 1, 4]):
+        parts.add(part)
+    for size in whole.levels:
+        torch.testing.assert_close(whole.get(size), parts.get(size), rtol=0, atol=1e-6)

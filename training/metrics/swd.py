@@ -47,7 +47,8 @@ class PatchSet:
         """Expect ``images`` pictures in all; ``seed`` fixes where the patches are cut."""
         self.patches = patches
         self.per_image = -(-patches // images)
-        self.random = numpy.random.RandomState(seed)
+        self.seed = seed
+        self.random: dict[int, numpy.random.RandomState] = {}  # one stream per level: batches may be cut in any way
         self.levels: dict[int, list[Tensor]] = {}  # level's size -> list of [n, 3, 7, 7]
 
     def add(self, images: Tensor) -> None:  # [N, 3, H, W] uint8 or float [-1, 1]
@@ -56,8 +57,9 @@ class PatchSet:
             raise UserError(f"swd needs pictures of at least {SMALLEST_LEVEL} pixels, not {min(images.shape[2:])}.")
         for level in laplacian_pyramid(to_uint8(images).float() / 127.5 - 1):
             count, _, height, width = level.shape
-            top = self.random.randint(0, height - PATCH + 1, (count, self.per_image))
-            left = self.random.randint(0, width - PATCH + 1, (count, self.per_image))
+            stream = self.random.setdefault(height, numpy.random.RandomState([self.seed, height]))
+            places = stream.random_sample((count, self.per_image, 2)) * (height - PATCH + 1, width - PATCH + 1)
+            top, left = places.astype(numpy.int64).transpose(2, 0, 1)
             image = torch.arange(count, device=level.device).repeat_interleave(self.per_image)
             windows = level.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # [N, 3, H-6, W-6, 7, 7], a view
             top, left = (torch.from_numpy(index.ravel()).to(level.device) for index in (top, left))
