@@ -52,7 +52,8 @@ def test_wheel_holds_the_three_packages_and_nothing_else(wheel):
 
 def test_wheel_holds_every_source_file(wheel):
     wanted = {str(p.relative_to(ROOT)) for package in PACKAGES for p in (ROOT / package).rglob("*.py")}
-    wanted |= {str(p.relative_to(ROOT)) for p in (ROOT / "torch_utils").rglob("*.cpp")}
+    for pattern in ("torch_utils/ops/*.cpp", "torch_utils/ops/*.h", "gghead/weights/*"):
+        wanted |= {str(p.relative_to(ROOT)) for p in ROOT.glob(pattern)}
     assert wanted <= set(wheel.namelist())
 
 

@@ -188,7 +188,7 @@ inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t e
 // CHANNELS = 0: any number.
 template <int CHANNELS>
 void write_records(const Inputs& in, int64_t image, int64_t begin, int64_t end, const uint16_t* first,
-                          const uint16_t* last, int64_t stride, uint32_t* position, const Destination* to, Job* jobs) {
+                   const uint16_t* last, int64_t stride, uint32_t* position, const Destination* to, Job* jobs) {
   Footprints f;
   const int64_t base = image * in.count;
   for (int64_t g = base + begin; g < base + end; g += 16) {

@@ -26,10 +26,10 @@ int64_t record_stride(int64_t channels) { return round16(kHeader + channels); }
 // Gradient row: six moments of v_sigma on the even lanes, channels 0..7 on the odd ones; further channels in sixteens.
 int64_t gradient_stride(int64_t channels) { return 16 + round16(std::max<int64_t>(channels - 8, 0)); }
 
-// What the backward pass needs, in two int32 tensors. The plan: a table of offsets per job; for each chunk of
-// the inputs and each band where the chunk's records end; then for each job its Gaussians, their records and the final
-// state of each pixel. The lists: the ends of each job's block lists, and the
-// lists, which name records in depth order; the forward pass packs each list to the entries that some pixel takes.
+// What the backward pass needs, in two int32 tensors. The plan: a table of offsets per job; where the records of each
+// chunk of the inputs end in each band; then for each job its Gaussians, their records and the final state of each
+// pixel. The lists: the ends of each job's block lists, and the lists, which name records in depth order; the forward
+// pass packs each list to the entries that some pixel takes.
 struct Piece {
   int64_t gaussians, entries, ids, ends, lists, records, state;
 };
@@ -245,7 +245,7 @@ Frame frame(int64_t channels, int64_t width, int64_t height) {
 using at::Tensor;
 using Background = std::optional<Tensor>;
 
-// Ends a section of a tensor that is being laid out: each section begins at a multiple of sixteen words.
+// A tensor of sections, each of which begins at a multiple of sixteen words.
 struct Layout {
   int64_t words = 0;
   std::vector<int64_t> ends;
