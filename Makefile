@@ -54,6 +54,9 @@ ifeq ($(TORCH),$(DEFAULT_TORCH))
 else
 	@$(BIN)/python -c 'import torch; print("Using torch", torch.__version__)'
 endif
+	@echo "Building the C++ rasteriser for this processor"
+	@$(BIN)/python setup.py -q build_ext --native || \
+	    echo "Without it plain torch rasterises, several times slower; with a compiler it is built on first use."
 	@echo '$(TORCH)' > $(VENV)/torch-requirement
 	@touch $@
 

@@ -265,11 +265,12 @@ def _forget():
         inspect.unwrap(cached, stop=lambda f: hasattr(f, "cache_clear")).cache_clear()
 
 
-def test_without_a_compiler_the_torch_backend_takes_over(monkeypatch):
+def test_without_a_compiler_the_torch_backend_takes_over(monkeypatch, tmp_path):
     from gghead.rendering import torch_backend
 
     monkeypatch.setattr(native_backend, "_failure", [])
     monkeypatch.setattr(native_build, "find_compiler", lambda: None)
+    monkeypatch.setattr(native_build, "PREBUILT", tmp_path)
     _forget()
     inputs = scene(1, 30, 3, 12, 10)
     try:
@@ -353,11 +354,20 @@ def test_building_ahead_leaves_a_library_per_level(tmp_path, monkeypatch):
     source.write_text("int gghead_tiny() { return 1; }\n")
     library = native_build.Library("gghead_tiny", (source,))
     monkeypatch.setattr(native_build, "PREBUILT", tmp_path / "prebuilt")
+    last = list(native_build.levels())[-1]
+    assert [path.name.split("_")[2] for path in native_build.build_ahead(library, [last])] == [last]
     built = native_build.build_ahead(library)
     assert len(built) == len(native_build.levels()) and all(path.is_file() for path in built)
     monkeypatch.setattr(native_build, "find_compiler", lambda: None)
     assert native_build.available(library) == (True, f"{native_build.level()}, built with the installation")
     native_build.load(library)
-    source.write_text("int gghead_tiny() { return 2; }\n")  # stale libraries are not used
-    with pytest.raises(native_build.BuildError, match="no C"):
-        native_build.load(library)
+    foreign = native_build.Library("gghead_foreign", (source,))  # one that does not load here is built anew
+    native_build.prebuilt_path(foreign).write_bytes(b"not a library")
+    source_of_stale = tmp_path / "stale.cpp"
+    source_of_stale.write_text("int gghead_stale() { return 1; }\n")
+    stale = native_build.Library("gghead_stale", (source_of_stale,))
+    native_build.prebuilt_path(stale).touch()
+    source_of_stale.write_text("int gghead_stale() { return 2; }\n")
+    for other in (foreign, stale):
+        with pytest.raises(native_build.BuildError, match="no C"):
+            native_build.load(other)

@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,12 +85,15 @@ def available(library: Library) -> tuple[bool, str]:
         return False, "built on Linux and macOS only"
     if prebuilt_path(library).exists():
         return True, f"{level()}, built with the installation"
-    compiler = find_compiler()
-    if compiler is None:
-        return False, "no C++ compiler; install g++ or clang++, or set CXX"
-    if find_ninja() is None:
-        return False, "no ninja; pip install ninja"
-    return True, f"{level()}, C++ compiler {os.path.basename(compiler)}"
+    missing = _missing_tool()
+    return (False, missing) if missing else (True, f"{level()}, C++ compiler {os.path.basename(find_compiler() or '')}")
+
+
+def _missing_tool() -> str:
+    """What a build here would lack, with the remedy; empty if nothing."""
+    if find_compiler() is None:
+        return "no C++ compiler; install g++ or clang++, or set CXX"
+    return "" if find_ninja() else "no ninja; pip install ninja"
 
 
 def _digest(library: Library, level_name: str, *more: str) -> str:
@@ -112,7 +115,7 @@ def cached_path(library: Library) -> Path:
     """Where a library built on first use lives, for this compiler, torch and SIMD level, built or not."""
     compiler = find_compiler()
     if compiler is None:
-        raise BuildError(available(library)[1])
+        raise BuildError(_missing_tool())
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     name = f"{library.name}_{level()}_{_digest(library, level(), compiler, version)}.so"
     return cache_dir("torch_extensions") / name
@@ -159,7 +162,7 @@ def build(library: Library, target: Path, level_name: str) -> None:
     """Compile ``library`` for one level into the file ``target``; nothing is left behind if that fails."""
     compiler, ninja = find_compiler(), find_ninja()
     if compiler is None or ninja is None:
-        raise BuildError(available(library)[1])
+        raise BuildError(_missing_tool())
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = target.with_suffix(".build")
     shutil.rmtree(folder, ignore_errors=True)
@@ -174,10 +177,10 @@ def build(library: Library, target: Path, level_name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def build_ahead(library: Library) -> list[Path]:
-    """Build all levels of this kind of processor into the package, and return their files."""
+def build_ahead(library: Library, wanted: Sequence[str] | None = None) -> list[Path]:
+    """Build the wanted levels, or all of this kind of processor, into the package; return their files."""
     shutil.rmtree(PREBUILT, ignore_errors=True)
-    targets = {name: prebuilt_path(library, name) for name in levels()}
+    targets = {name: prebuilt_path(library, name) for name in wanted or levels()}
     for name, target in targets.items():
         build(library, target, name)
     return list(targets.values())
@@ -191,17 +194,20 @@ def load(library: Library, seconds: int = 30) -> None:
     works, reason = available(library)
     if not works:
         raise BuildError(reason)
+    if prebuilt_path(library).exists():
+        # Built elsewhere it may ask for another C library; then this machine builds its own.
+        with contextlib.suppress(OSError):
+            torch.ops.load_library(str(prebuilt_path(library)))
+            return
     try:
-        target = prebuilt_path(library)
+        target = cached_path(library)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            target = cached_path(library)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                with _locked(target.with_suffix(".lock")):
-                    if not target.exists():
-                        print(f"gghead: building {library.name} for {level()} (once, about {seconds} s) ...",
-                              file=sys.stderr, flush=True)
-                        build(library, target, level())
+            with _locked(target.with_suffix(".lock")):
+                if not target.exists():
+                    print(f"gghead: building {library.name} for {level()} (once, about {seconds} s) ...",
+                          file=sys.stderr, flush=True)
+                    build(library, target, level())
         torch.ops.load_library(str(target))
     except OSError as error:
         raise BuildError(f"{type(error).__name__}: {error}") from error
