@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from gghead.rendering import native_backend
 from torch_utils.errors import UserError
@@ -231,9 +231,9 @@ def test_is_a_well_behaved_operator():
     leaves = [t.requires_grad_() for t in (means, conics, opacities, colors)]
     background = torch.rand(1, 3, requires_grad=True)
     for bg in (None, background):
-        torch.library.opcheck(torch.ops.gghead_splat.composite.default, (*leaves, depths, radii, bg, 8, 9, True))
+        library.opcheck(torch.ops.gghead_splat.composite.default, (*leaves, depths, radii, bg, 8, 9, True))
     values = [t.detach() for t in leaves]
-    torch.library.opcheck(torch.ops.gghead_splat.composite.default, (*values, depths, radii, None, 8, 9, False))
+    library.opcheck(torch.ops.gghead_splat.composite.default, (*values, depths, radii, None, 8, 9, False))
     with torch.inference_mode():
         out, _ = native_backend.composite(*values, depths, radii, None, 8, 9)
     assert torch.equal(out, native_backend.composite(*values, depths, radii, None, 8, 9)[0])

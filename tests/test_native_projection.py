@@ -4,6 +4,7 @@ The rasteriser's own tests compare it with the dense reference; here are its oth
 
 import pytest
 import torch
+from torch import library
 
 from gghead.cameras import Cameras
 from gghead.rendering import native_backend, projection, rasterization
@@ -108,7 +109,7 @@ def test_is_a_well_behaved_operator():
     native_backend.project(*inputs, WIDTH, HEIGHT, 0.1, 100.0, 0.3, False)  # loads the operators
     leaves = [t.requires_grad_(i < 5) for i, t in enumerate(inputs)]
     options = (WIDTH, HEIGHT, 0.1, 100.0, 0.3, True)
-    torch.library.opcheck(torch.ops.gghead_splat.project.default, (*leaves, *options))
+    library.opcheck(torch.ops.gghead_splat.project.default, (*leaves, *options))
     with pytest.raises(UserError, match="second derivative"):
         out = native_backend.project(*leaves, *options)
         first = torch.autograd.grad(out.conics.square().sum(), leaves[0], create_graph=True)[0]

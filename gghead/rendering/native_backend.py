@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from gghead.rendering import projection
 from gghead.rendering.projection import Projection
@@ -123,14 +123,14 @@ def _load() -> bool:
 @functools.cache
 def _register() -> None:
     """Tell torch shapes and derivatives; once per process, a second time would be an override."""
-    torch.library.register_fake("gghead_splat::project", _fake_project)
-    torch.library.register_fake("gghead_splat::project_backward", _fake_project_backward)
-    torch.library.register_autograd("gghead_splat::project", _project_backward, setup_context=_project_context)
-    torch.library.register_autograd("gghead_splat::project_backward", _double_backward)
-    torch.library.register_fake("gghead_splat::composite", _fake_composite)
-    torch.library.register_fake("gghead_splat::composite_backward", _fake_backward)
-    torch.library.register_autograd("gghead_splat::composite", _backward, setup_context=_setup_context)
-    torch.library.register_autograd("gghead_splat::composite_backward", _double_backward)
+    library.register_fake("gghead_splat::project", _fake_project)
+    library.register_fake("gghead_splat::project_backward", _fake_project_backward)
+    library.register_autograd("gghead_splat::project", _project_backward, setup_context=_project_context)
+    library.register_autograd("gghead_splat::project_backward", _double_backward)
+    library.register_fake("gghead_splat::composite", _fake_composite)
+    library.register_fake("gghead_splat::composite_backward", _fake_backward)
+    library.register_autograd("gghead_splat::composite", _backward, setup_context=_setup_context)
+    library.register_autograd("gghead_splat::composite_backward", _double_backward)
 
 
 def _project_context(ctx, inputs, output) -> None:
@@ -187,7 +187,7 @@ def _double_backward(ctx, *gradients):
 
 def _fake_composite(means2d, conics, opacities, colors, depths, radii, backgrounds, width, height, save):
     images, channels = colors.shape[0], colors.shape[2]
-    saved = [colors.new_empty((torch.library.get_ctx().new_dynamic_size() if save else 0,), dtype=torch.int32)
+    saved = [colors.new_empty((library.get_ctx().new_dynamic_size() if save else 0,), dtype=torch.int32)
              for _ in range(2)]  # fmt: skip
     return colors.new_empty((images, height, width, channels)), colors.new_empty((images, height, width, 1)), *saved
 
