@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -13,12 +14,39 @@
 
 // These are single instructions or a few: a call would cost more, and pass vectors through memory.
 #define SIMD_INLINE inline __attribute__((always_inline))
+#define SIMD_LAMBDA __attribute__((always_inline))
 
 namespace simd16 {
+
+template <int I>
+using Index = std::integral_constant<int, I>;
+
+// Calls f(Index<0>()) … f(Index<K - 1>()).
+template <class F, int... I>
+SIMD_INLINE void each(const F& f, std::integer_sequence<int, I...>) {
+  (f(Index<I>()), ...);
+}
+template <int K, class F>
+SIMD_INLINE void each(const F& f) {
+  each(f, std::make_integer_sequence<int, K>());
+}
+
+// K values. A single one is no array: compilers leave arrays of structures in memory.
+template <class T, int K>
+struct Several {
+  T values[K];
+  SIMD_INLINE T& operator[](int k) { return values[k]; }
+};
+template <class T>
+struct Several<T, 1> {
+  T value;
+  SIMD_INLINE T& operator[](int) { return value; }
+};
 
 #if defined(__AVX512F__)
 
 constexpr int kRegisters = 32;  // in units of F16
+constexpr int kTogether = 8;    // independent chains of instructions that keep the processor busy
 
 typedef float F16 __attribute__((vector_size(64)));
 using Mask = __mmask16;
@@ -75,6 +103,7 @@ constexpr int kWidth = 4, kRegisters = 8;
 #else
 constexpr int kWidth = 4, kRegisters = 4;
 #endif
+constexpr int kTogether = 1;  // the parts of a vector are independent already
 constexpr int kParts = 16 / kWidth;
 
 typedef float Part __attribute__((vector_size(4 * kWidth)));
@@ -98,9 +127,6 @@ struct F16 : Parts<Part, kParts> {
 };
 
 using Mask = Parts<Bits, kParts>;
-
-template <int I>
-using Index = std::integral_constant<int, I>;
 
 template <class T, int I>
 SIMD_INLINE auto at(const T& v, Index<I>) {
@@ -132,54 +158,54 @@ SIMD_INLINE auto parts(const F& f) {
 }
 
 SIMD_INLINE F16 set(float x) {
-  return F16{parts([&](auto) { return x - Part{}; })};
+  return F16{parts([&](auto) SIMD_LAMBDA { return x - Part{}; })};
 }
 SIMD_INLINE F16 operator+(F16 a, F16 b) {
-  return F16{parts([&](auto i) { return at(a, i) + at(b, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) + at(b, i); })};
 }
 SIMD_INLINE F16 operator-(F16 a, F16 b) {
-  return F16{parts([&](auto i) { return at(a, i) - at(b, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) - at(b, i); })};
 }
 SIMD_INLINE F16 operator*(F16 a, F16 b) {
-  return F16{parts([&](auto i) { return at(a, i) * at(b, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) * at(b, i); })};
 }
 SIMD_INLINE F16 operator/(F16 a, F16 b) {
-  return F16{parts([&](auto i) { return at(a, i) / at(b, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) / at(b, i); })};
 }
 SIMD_INLINE F16 operator-(F16 a) {
-  return F16{parts([&](auto i) { return -at(a, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return -at(a, i); })};
 }
 SIMD_INLINE F16 fma(F16 a, F16 b, F16 c) {
-  return F16{parts([&](auto i) { return at(a, i) * at(b, i) + at(c, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) * at(b, i) + at(c, i); })};
 }
 SIMD_INLINE F16 fnma(F16 a, F16 b, F16 c) {
-  return F16{parts([&](auto i) { return at(c, i) - at(a, i) * at(b, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(c, i) - at(a, i) * at(b, i); })};
 }
 SIMD_INLINE Mask ge(F16 a, F16 b) {
-  return parts([&](auto i) { return (Bits)(at(a, i) >= at(b, i)); });
+  return parts([&](auto i) SIMD_LAMBDA { return (Bits)(at(a, i) >= at(b, i)); });
 }
 SIMD_INLINE Mask gt(F16 a, F16 b) {
-  return parts([&](auto i) { return (Bits)(at(a, i) > at(b, i)); });
+  return parts([&](auto i) SIMD_LAMBDA { return (Bits)(at(a, i) > at(b, i)); });
 }
 SIMD_INLINE Mask both(Mask a, Mask b) {
-  return parts([&](auto i) { return at(a, i) & at(b, i); });
+  return parts([&](auto i) SIMD_LAMBDA { return at(a, i) & at(b, i); });
 }
 SIMD_INLINE F16 keep(Mask m, F16 a) {
-  return F16{parts([&](auto i) { return (Part)((Bits)at(a, i) & at(m, i)); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return (Part)((Bits)at(a, i) & at(m, i)); })};
 }
 SIMD_INLINE F16 pick(Mask m, F16 a, F16 b) {
-  return F16{parts([&](auto i) { return (Part)(((Bits)at(a, i) & at(m, i)) | ((Bits)at(b, i) & ~at(m, i))); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return (Part)(((Bits)at(a, i) & at(m, i)) | ((Bits)at(b, i) & ~at(m, i))); })};
 }
 SIMD_INLINE F16 min(F16 a, F16 b) {
-  return F16{parts([&](auto i) { return at(a, i) < at(b, i) ? at(a, i) : at(b, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) < at(b, i) ? at(a, i) : at(b, i); })};
 }
 SIMD_INLINE F16 max(F16 a, F16 b) {
-  return F16{parts([&](auto i) { return at(a, i) > at(b, i) ? at(a, i) : at(b, i); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) > at(b, i) ? at(a, i) : at(b, i); })};
 }
 
 SIMD_INLINE bool any(Mask m) {
   Bits joined = m.p0;
-  for_parts([&](auto i) { joined |= at(m, i); });
+  for_parts([&](auto i) SIMD_LAMBDA { joined |= at(m, i); });
   const Words words = (Words)joined;
   int64_t found = 0;
   for (int i = 0; i < kWidth / 2; ++i) found |= words[i];
@@ -188,7 +214,7 @@ SIMD_INLINE bool any(Mask m) {
 
 SIMD_INLINE bool all(Mask m) {
   Bits joined = m.p0;
-  for_parts([&](auto i) { joined &= at(m, i); });
+  for_parts([&](auto i) SIMD_LAMBDA { joined &= at(m, i); });
   const Words words = (Words)joined;
   int64_t found = -1;
   for (int i = 0; i < kWidth / 2; ++i) found &= words[i];
@@ -214,7 +240,7 @@ SIMD_INLINE F16 square_root(F16 x) {
 
 SIMD_INLINE F16 scale_by_power(F16 v, F16 n) {
   const Part magic = 12582912.f - Part{};
-  return F16{parts([&](auto i) {
+  return F16{parts([&](auto i) SIMD_LAMBDA {
     return at(v, i) * (Part)(((Bits)(at(n, i) + magic) - (Bits)magic + 127) << 23);
   })};
 }
@@ -223,7 +249,7 @@ SIMD_INLINE F16 repeat_pair(const float* p) {
   double d;
   std::memcpy(&d, p, sizeof(d));
   const Part both_values = (Part)(d - Pairs{});
-  return F16{parts([&](auto) { return both_values; })};
+  return F16{parts([&](auto) SIMD_LAMBDA { return both_values; })};
 }
 
 #if defined(__AVX__)
@@ -233,7 +259,7 @@ constexpr int kInterleaved[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 
 #endif
 
 SIMD_INLINE void interleave_store(float* p, F16 a, F16 b) {
-  for_parts([&](auto i) {
+  for_parts([&](auto i) SIMD_LAMBDA {
 #if defined(__AVX__)
     const Part low = __builtin_shufflevector(at(a, i), at(b, i), 0, 8, 1, 9, 4, 12, 5, 13);
     const Part high = __builtin_shufflevector(at(a, i), at(b, i), 2, 10, 3, 11, 6, 14, 7, 15);
@@ -248,7 +274,7 @@ SIMD_INLINE void interleave_store(float* p, F16 a, F16 b) {
 
 // Part by part: compilers copy a whole struct in pieces that the following vector load cannot be forwarded from.
 SIMD_INLINE F16 load(const float* p) {
-  return F16{parts([&](auto i) {
+  return F16{parts([&](auto i) SIMD_LAMBDA {
     Part v;
     std::memcpy(&v, p + kWidth * i, sizeof(v));
     return v;
@@ -256,7 +282,7 @@ SIMD_INLINE F16 load(const float* p) {
 }
 
 SIMD_INLINE void store(float* p, F16 v) {
-  for_parts([&](auto i) {
+  for_parts([&](auto i) SIMD_LAMBDA {
     const Part part = at(v, i);
     std::memcpy(p + kWidth * i, &part, sizeof(part));
   });
@@ -266,18 +292,20 @@ SIMD_INLINE void store(float* p, F16 v) {
 
 // 2^-s for s >= 0, relative error 8e-8: degree-6 minimax polynomial on [-1/2, 1/2] (own fit, Lawson iteration). Beyond
 // s = 120 the value saturates, far below every threshold that is compared with it.
-SIMD_INLINE F16 exp2_negative(F16 s) {
-  const F16 x = max(-s, set(-120.f));
-  const F16 n = round(x);
-  const F16 f = x - n;
-  F16 p = set(0.0001534581242594868f);
-  p = fma(p, f, set(0.0013399930903688073f));
-  p = fma(p, f, set(0.009618489071726799f));
-  p = fma(p, f, set(0.05550328642129898f));
-  p = fma(p, f, set(0.24022646248340607f));
-  p = fma(p, f, set(0.6931471824645996f));
-  p = fma(p, f, set(1.f));
-  return scale_by_power(p, n);
+// K values at once, step by step.
+template <int K>
+SIMD_INLINE void exp2_negative(Several<F16, K>& s) {
+  Several<F16, K> n, p;
+  each<K>([&](auto k) SIMD_LAMBDA { s[k] = max(-s[k], set(-120.f)); });
+  each<K>([&](auto k) SIMD_LAMBDA { n[k] = round(s[k]); });
+  each<K>([&](auto k) SIMD_LAMBDA { s[k] = s[k] - n[k]; });
+  each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(set(0.0001534581242594868f), s[k], set(0.0013399930903688073f)); });
+  each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(0.009618489071726799f)); });
+  each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(0.05550328642129898f)); });
+  each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(0.24022646248340607f)); });
+  each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(0.6931471824645996f)); });
+  each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(1.f)); });
+  each<K>([&](auto k) SIMD_LAMBDA { s[k] = scale_by_power(p[k], n[k]); });
 }
 
 }  // namespace simd16

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <vector>
 
 #include "splat_blocks.h"
@@ -37,14 +38,20 @@ struct Segment {
   uint16_t block, length;
 };
 
+// What outlives the work on a job.
 struct Job {
   int64_t members = 0;
-  std::vector<uint64_t> keys, scratch;  // depth bits << 32 | position among the records
+  std::vector<uint64_t> keys;    // depth bits << 32 | position among the records
+  std::vector<uint32_t> packed;  // the blocks' lists one after another, with the entries that some pixel takes
+  std::vector<uint32_t> ends;    // of each block's packed list
+};
+
+// What does not: a worker takes it from job to job, and it stays near the processor.
+struct Desk {
+  std::vector<uint64_t> keys;
   std::vector<Segment> segments;
-  std::vector<uint32_t> block_count;
   std::vector<int32_t> change;
-  int64_t segments_used = 0;
-  int64_t entries = 0;  // sum of block_count
+  std::vector<uint32_t> ends, lists;  // the blocks' lists one after another, and where each ends
 };
 
 // Where a job's records, and the Gaussians they belong to, are written.
@@ -243,18 +250,17 @@ inline void sort_by_depth(std::vector<uint64_t>& keys, std::vector<uint64_t>& sc
   if (from != keys.data()) std::swap(keys, scratch);
 }
 
-// Sorts a band's members by depth, finds their runs of blocks, and counts how many entries each block gets.
-inline void bin_band(const Inputs& in, int band, const float* records, int64_t stride, Job& job) {
+// Sorts a band's members by depth, finds their runs of blocks, and lists the members of each block.
+inline void bin_band(const Inputs& in, int band, const float* records, int64_t stride, Job& job, Desk& desk) {
   const int row0 = band * kBandRows;
   const int rows = std::min(kBandRows, (in.height + kBlock - 1) / kBlock - row0);
-  const int64_t n = job.members;
-  sort_by_depth(job.keys, job.scratch, n);
+  const int64_t n = job.members, blocks = int64_t(rows) * in.block_columns;
+  sort_by_depth(job.keys, desk.keys, n);
 
   // Runs per block by differences: +1 where a run starts, -1 behind its end (a run never leaves its row).
-  job.block_count.resize(size_t(rows) * in.block_columns);
-  job.change.assign(job.block_count.size() + 1, 0);
-  int32_t* change = job.change.data();
-  int64_t filled = 0, entries = 0;
+  desk.change.assign(blocks + 1, 0);
+  int32_t* change = desk.change.data();
+  int64_t filled = 0;
   Footprints f;
   for (int64_t begin = 0; begin < n; begin += 16) {
     const int lanes = int(std::min<int64_t>(16, n - begin));
@@ -291,23 +297,34 @@ inline void bin_band(const Inputs& in, int band, const float* records, int64_t s
         x1[k][l] = last_pixel(f.x[l] - f.h[l] * right + reach_right, in.width);
       }
     }
-    if (job.segments.size() < size_t(filled) + 16 * kBandRows) job.segments.resize(2 * filled + 64 * kBandRows);
+    if (desk.segments.size() < size_t(filled) + 16 * kBandRows) desk.segments.resize(2 * filled + 64 * kBandRows);
     for (int l = 0; l < lanes; ++l) {
       for (int k = 0; k < count[l]; ++k) {  // an empty run is written, then overwritten: cheaper than a branch
         const int kept = x0[k][l] <= x1[k][l], left = x0[k][l] / kBlock;
         const int length = kept ? x1[k][l] / kBlock - left + 1 : 0, block = (top[l] + k) * in.block_columns + left;
-        job.segments[filled] = {local[l], uint16_t(block), uint16_t(length)};
+        desk.segments[filled] = {local[l], uint16_t(block), uint16_t(length)};
         filled += kept;
-        entries += length;
         change[block] += kept;
         change[block + length] -= kept;
       }
     }
   }
+  // Counts become the lists' heads; filling moves each head to its list's end.
+  if (desk.ends.size() < size_t(blocks)) desk.ends.resize(blocks);
+  uint32_t* ends = desk.ends.data();
+  int64_t entries = 0;
   int32_t covering = 0;
-  for (size_t b = 0; b + 1 < job.change.size(); ++b) job.block_count[b] = uint32_t(covering += change[b]);
-  job.entries = entries;
-  job.segments_used = filled;
+  for (int64_t b = 0; b < blocks; ++b) {
+    ends[b] = uint32_t(entries);
+    entries += covering += change[b];
+  }
+  if (entries > UINT32_MAX) throw std::runtime_error("splat: more than 2^32 pairs of Gaussian and block in one band.");
+  if (desk.lists.size() < size_t(entries)) desk.lists.resize(entries);
+  uint32_t* lists = desk.lists.data();
+  for (int64_t s = 0; s < filled; ++s) {
+    const Segment run = desk.segments[s];
+    for (int b = run.block; b < run.block + run.length; ++b) lists[ends[b]++] = run.local;
+  }
 }
 
 }  // namespace splat

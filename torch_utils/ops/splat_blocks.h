@@ -42,61 +42,105 @@ inline Pixels block_pixels(int x0, int y0) {
   return {set(float(x0) + 0.5f) + load(kColumns), set(float(y0) + 0.5f) + load(kRows), float(x0 + 2), float(y0 + 2)};
 }
 
-// The one place where a pair is evaluated, so that forward and backward agree to the last bit.
-SIMD_INLINE Mask evaluate(const float* r, const Pixels& p, F16& raw, F16& alpha) {
-  const F16 dx = set(r[0]) - p.x, dy = set(r[1]) - p.y;
-  const F16 along = fma(set(r[3]), dy, dx);
-  const F16 s = fma(set(r[2]) * along, along, set(r[4]) * dy * dy);
-  raw = set(r[5]) * exp2_negative(s);
-  alpha = min(raw, set(kMaxAlpha));
-  return ge(alpha, set(kMinAlpha));
+// The one place where pairs are evaluated, so that forward and backward agree to the last bit. K entries at once, step
+// by step: one pair is a chain of twenty dependent instructions, longer than a processor looks ahead.
+template <int K>
+SIMD_INLINE void evaluate(Several<const float*, K>& r, const Pixels& p, Several<F16, K>& raw,
+                          Several<F16, K>& alpha, Several<Mask, K>& hit) {
+  Several<F16, K> dx, dy;
+  each<K>([&](auto k) SIMD_LAMBDA { dy[k] = set(r[k][1]) - p.y; });
+  each<K>([&](auto k) SIMD_LAMBDA { dx[k] = set(r[k][0]) - p.x; });
+  each<K>([&](auto k) SIMD_LAMBDA { dx[k] = fma(set(r[k][3]), dy[k], dx[k]); });
+  each<K>([&](auto k) SIMD_LAMBDA { dy[k] = set(r[k][4]) * dy[k] * dy[k]; });
+  each<K>([&](auto k) SIMD_LAMBDA { raw[k] = fma(set(r[k][2]) * dx[k], dx[k], dy[k]); });
+  exp2_negative(raw);
+  each<K>([&](auto k) SIMD_LAMBDA { raw[k] = set(r[k][5]) * raw[k]; });
+  each<K>([&](auto k) SIMD_LAMBDA { alpha[k] = min(raw[k], set(kMaxAlpha)); });
+  each<K>([&](auto k) SIMD_LAMBDA { hit[k] = ge(alpha[k], set(kMinAlpha)); });
 }
 
 constexpr int64_t kFetch = 12;  // entries of a block list whose records are fetched ahead
 inline void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
 
+// Brings a band's records, which are used all over the place, nearer in the order in which they lie.
+inline void approach(const float* records, int64_t words) {
+  for (int64_t i = 0; i < words; i += 16) __builtin_prefetch(records + i, 0, 2);
+}
+
+// f(0) … f(CHANNELS - 1). Written out, what the channels need stays in registers; a loop leaves it in memory, which is
+// better than spilling everything else where registers are few.
+template <int CHANNELS, class F>
+SIMD_INLINE void for_channels(const F& f) {
+  if constexpr (kRegisters >= 32) {
+    each<CHANNELS>(f);
+  } else {
+    for (int c = 0; c < CHANNELS; ++c) f(c);
+  }
+}
+
 // Blends a list and packs it: entries that no pixel takes are dropped, so that the backward pass never meets them.
-// `stop` is the end of each pixel's part of the packed list. CHANNELS = 0: any number, with the sums in memory.
+// `stop` is the end of each pixel's part of the packed list, whose length is returned. CHANNELS = 0: any number, with
+// the sums in memory.
 template <int CHANNELS>
-void forward_block(const float* records, int64_t stride, int64_t channels, uint32_t* list, int64_t n,
+int64_t forward_block(const float* records, int64_t stride, int64_t channels, uint32_t* list, int64_t n,
                    const Pixels& pixels, float* sums, F16& transmittance, F16& stop) {
   F16 acc[CHANNELS ? CHANNELS : 1];
-  for (auto& a : acc) a = set(0.f);
-  if (!CHANNELS) std::fill(sums, sums + 16 * channels, 0.f);
+  if constexpr (CHANNELS > 0) {
+    for_channels<CHANNELS>([&](auto c) SIMD_LAMBDA { acc[c] = set(0.f); });
+  } else {
+    std::fill(sums, sums + 16 * channels, 0.f);
+  }
   // `falling` keeps multiplying after a pixel is finished: it stays below the limit, so no mask has to be carried on.
   F16 falling = set(1.f), kept = set(1.f), end = set(0.f);
   int64_t packed = 0;
-  for (int64_t i = 0; i < n; ++i) {
+  auto blend = [&](auto together, int64_t i) SIMD_LAMBDA {
+    constexpr int K = decltype(together)::value;
+    Several<const float*, K> r;
+    Several<uint32_t, K> entry;
+    Several<F16, K> raw, alpha;
+    Several<Mask, K> hit;
+    each<K>([&](auto k) SIMD_LAMBDA { prefetch(records + stride * list[std::min(i + k + kFetch, n - 1)]); });
+    each<K>([&](auto k) SIMD_LAMBDA { entry[k] = list[i + k]; });
+    each<K>([&](auto k) SIMD_LAMBDA { r[k] = records + stride * entry[k]; });
+    evaluate(r, pixels, raw, alpha, hit);
+    each<K>([&](auto k) SIMD_LAMBDA {
+      alpha[k] = keep(hit[k], alpha[k]);
+      const F16 next = fnma(alpha[k], falling, falling);
+      const Mask live = gt(next, set(kMinTransmittance)), taken = both(hit[k], live);
+      const F16 weight = keep(live, alpha[k] * falling);
+      falling = next;
+      kept = pick(live, next, kept);
+      list[packed] = entry[k];
+      packed += any(taken);
+      end = pick(taken, set(float(packed)), end);
+      if constexpr (CHANNELS > 0) {
+        for_channels<CHANNELS>([&](auto c) SIMD_LAMBDA { acc[c] = fma(weight, set(r[k][kHeader + c]), acc[c]); });
+      } else {
+        for (int64_t c = 0; c < channels; ++c) {
+          store(sums + 16 * c, fma(weight, set(r[k][kHeader + c]), load(sums + 16 * c)));
+        }
+      }
+    });
+  };
+  for (int64_t i = 0; i < n;) {
     if (i % 8 == 0) {
       if (!any(gt(falling, set(kMinTransmittance)))) break;
       falling = max(falling, set(1e-12f));  // far from denormals
     }
-    prefetch(records + stride * list[std::min(i + kFetch, n - 1)]);
-    const uint32_t entry = list[i];
-    const float* r = records + stride * entry;
-    F16 raw, alpha;
-    const Mask hit = evaluate(r, pixels, raw, alpha);
-    alpha = keep(hit, alpha);
-    const F16 next = fnma(alpha, falling, falling);
-    const Mask live = gt(next, set(kMinTransmittance)), taken = both(hit, live);
-    const F16 weight = keep(live, alpha * falling);
-    falling = next;
-    kept = pick(live, next, kept);
-    list[packed] = entry;
-    packed += any(taken);
-    end = pick(taken, set(float(packed)), end);
-    if (CHANNELS) {
-#pragma GCC unroll 8
-      for (int c = 0; c < CHANNELS; ++c) acc[c] = fma(weight, set(r[kHeader + c]), acc[c]);
-    } else {
-      for (int64_t c = 0; c < channels; ++c) {
-        store(sums + 16 * c, fma(weight, set(r[kHeader + c]), load(sums + 16 * c)));
+    if constexpr (kTogether > 1) {
+      if (i + kTogether <= n) {
+        blend(Index<kTogether>(), i);
+        i += kTogether;
+        continue;
       }
     }
+    blend(Index<1>(), i);  // called in one place only, or else compilers keep it a function
+    ++i;
   }
-  for (int c = 0; c < CHANNELS; ++c) store(sums + 16 * c, acc[c]);
+  if constexpr (CHANNELS > 0) for_channels<CHANNELS>([&](auto c) SIMD_LAMBDA { store(sums + 16 * c, acc[c]); });
   transmittance = kept;
   stop = end;
+  return packed;
 }
 
 // Adds K Gaussians' gradient rows. Sums over the pixels of a block are a small matrix product: pairs holds v_sigma and
@@ -160,6 +204,7 @@ template <int CHANNELS>
 void backward_block(const float* records, int64_t stride, int64_t channels, const uint32_t* list, int64_t n,
                     const Pixels& pixels, const BlockGradient& g, F16 transmittance, F16 stop, F16 rest, float* rows,
                     int64_t row_stride) {
+  constexpr int kWalk = std::max(kTogether / 2, 1);
   constexpr int kBatch = kRegisters / 4;  // sums of one matrix product that stay in registers
   alignas(64) float pairs[kBatch * 32];
   const float* batch_records[kBatch];
@@ -168,38 +213,55 @@ void backward_block(const float* records, int64_t stride, int64_t channels, cons
   const float cx = pixels.centre_x, cy = pixels.centre_y;
   const int64_t groups = (row_stride - 16) / 16;
   F16 color[CHANNELS ? CHANNELS : 1];
-  for (int c = 0; c < CHANNELS; ++c) color[c] = load(g.color.data() + 16 * c);
+  if constexpr (CHANNELS > 0) for_channels<CHANNELS>([&](auto c) SIMD_LAMBDA { color[c] = load(g.color.data() + 16 * c); });
   F16 T = transmittance, R = rest;  // R: what lies behind, projected on the colour gradient
-  for (int64_t i = n - 1; i >= 0; --i) {
-    prefetch(records + stride * list[std::max<int64_t>(i - kFetch, 0)]);
-    prefetch(rows + row_stride * list[std::max<int64_t>(i - kFetch, 0)]);
-    const float* r = records + stride * list[i];
-    F16 raw, alpha;
-    Mask hit = evaluate(r, pixels, raw, alpha);
-    hit = both(hit, gt(stop, set(float(i))));
-    alpha = keep(hit, alpha);
-    const F16 inverse = reciprocal(set(1.f) - alpha);
-    T = T * inverse;
-    const F16 weight = alpha * T;
-    F16 cv = set(0.f);
-    if (CHANNELS) {
-#pragma GCC unroll 8
-      for (int c = 0; c < CHANNELS; ++c) cv = fma(set(r[kHeader + c]), color[c], cv);
-    } else {
-      for (int64_t c = 0; c < channels; ++c) cv = fma(set(r[kHeader + c]), load(g.color.data() + 16 * c), cv);
-    }
-    const F16 v_alpha = fnma(R, inverse, T * cv);
-    R = fma(weight, cv, R);
-    const Mask free = both(hit, ge(set(kMaxAlpha), raw));  // no gradient through a clamped alpha
-    interleave_store(pairs + 32 * filled, keep(free, -alpha * v_alpha), weight);
-    batch_records[filled] = r;
-    batch_rows[filled] = rows + row_stride * list[i];
-    if (groups) add_further_channels(pairs + 32 * filled, batch_rows[filled], g.further.data(), groups);
-    if (++filled == kBatch) {
-      add_rows<kBatch>(pairs, batch_records, batch_rows, g.basis, cx, cy);
-      filled = 0;
-    }
+  // Entries last, last - 1, …
+  auto walk = [&](auto together, int64_t last) SIMD_LAMBDA {
+    constexpr int K = decltype(together)::value;
+    Several<const float*, K> r;
+    Several<F16, K> raw, alpha;
+    Several<Mask, K> hit;
+    each<K>([&](auto k) SIMD_LAMBDA {
+      const uint32_t ahead = list[std::max<int64_t>(last - k - kFetch, 0)];
+      prefetch(records + stride * ahead);
+      prefetch(rows + row_stride * ahead);
+    });
+    each<K>([&](auto k) SIMD_LAMBDA { r[k] = records + stride * list[last - k]; });
+    evaluate(r, pixels, raw, alpha, hit);
+    Several<F16, K> inverse, cv;
+    each<K>([&](auto k) SIMD_LAMBDA {
+      hit[k] = both(hit[k], gt(stop, set(float(last - k))));
+      alpha[k] = keep(hit[k], alpha[k]);
+    });
+    each<K>([&](auto k) SIMD_LAMBDA { inverse[k] = reciprocal(set(1.f) - alpha[k]); });
+    each<K>([&](auto k) SIMD_LAMBDA {
+      cv[k] = set(0.f);
+      if constexpr (CHANNELS > 0) {
+        for_channels<CHANNELS>([&](auto c) SIMD_LAMBDA { cv[k] = fma(set(r[k][kHeader + c]), color[c], cv[k]); });
+      } else {
+        for (int64_t c = 0; c < channels; ++c) cv[k] = fma(set(r[k][kHeader + c]), load(g.color.data() + 16 * c), cv[k]);
+      }
+    });
+    each<K>([&](auto k) SIMD_LAMBDA {
+      T = T * inverse[k];
+      const F16 weight = alpha[k] * T, v_alpha = fnma(R, inverse[k], T * cv[k]);
+      R = fma(weight, cv[k], R);
+      const Mask free = both(hit[k], ge(set(kMaxAlpha), raw[k]));  // no gradient through a clamped alpha
+      interleave_store(pairs + 32 * filled, keep(free, -alpha[k] * v_alpha), weight);
+      batch_records[filled] = r[k];
+      batch_rows[filled] = rows + row_stride * list[last - k];
+      if (groups) add_further_channels(pairs + 32 * filled, batch_rows[filled], g.further.data(), groups);
+      if (++filled == kBatch) {
+        add_rows<kBatch>(pairs, batch_records, batch_rows, g.basis, cx, cy);
+        filled = 0;
+      }
+    });
+  };
+  int64_t left = n;
+  if constexpr (kWalk > 1) {
+    for (; left >= kWalk; left -= kWalk) walk(Index<kWalk>(), left - 1);
   }
+  for (; left > 0; --left) walk(Index<1>(), left - 1);
   for (int k = 0; k < filled; ++k) add_rows<1>(pairs + 32 * k, batch_records + k, batch_rows + k, g.basis, cx, cy);
 }
 

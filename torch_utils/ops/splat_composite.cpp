@@ -28,8 +28,8 @@ int64_t gradient_stride(int64_t channels) { return 16 + round16(std::max<int64_t
 
 // What the backward pass needs, in two int32 tensors. The plan: a table of offsets per job; where the records of each
 // chunk of the inputs end in each band; then for each job its Gaussians, their records and the final state of each
-// pixel. The lists: the ends of each job's block lists, and the lists, which name records in depth order; the forward
-// pass packs each list to the entries that some pixel takes.
+// pixel. The lists: the ends of each job's block lists, and the lists, which name the records that some pixel takes, in
+// depth order.
 struct Piece {
   int64_t gaussians, entries, ids, ends, lists, records, state;
 };
@@ -41,6 +41,7 @@ struct Workspace {
   std::vector<uint32_t> positions;  // [image][chunk][band]: where the chunk's next record goes
   std::vector<Destination> destinations;
   std::vector<Job> jobs;
+  std::vector<Desk> desks;
   std::vector<Floats> gradients;
 };
 
@@ -97,40 +98,32 @@ void with_channels(int64_t channels, const F& f) {
   }
 }
 
-// Turns a job's runs into one list per block.
-void fill_lists(const Job& job, const Piece& piece, int32_t* lists_data) {
-  // Counts become list heads; scattering moves each head to its list's end, which is what `ends` has to hold.
-  uint32_t* ends = reinterpret_cast<uint32_t*>(lists_data + piece.ends);
-  uint32_t sum = 0;
-  for (size_t b = 0; b < job.block_count.size(); ++b) {
-    ends[b] = sum;
-    sum += job.block_count[b];
-  }
-  uint32_t* lists = reinterpret_cast<uint32_t*>(lists_data + piece.lists);
-  for (int64_t s = 0; s < job.segments_used; ++s) {
-    const Segment seg = job.segments[s];
-    for (int b = seg.block; b < seg.block + seg.length; ++b) lists[ends[b]++] = seg.local;
-  }
-}
-
-void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, int32_t* plan, int32_t* lists_data,
+// Blends the lists on the desk, and keeps the packed ones with the job.
+void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, int32_t* plan, Desk& desk, Job& job,
                   bool save, const float* background, float* colors, float* alphas) {
   const float* records = reinterpret_cast<const float*>(plan + piece.records);
-  const uint32_t* ends = reinterpret_cast<const uint32_t*>(lists_data + piece.ends);
-  uint32_t* lists = reinterpret_cast<uint32_t*>(lists_data + piece.lists);
-  const int64_t stride = record_stride(f.channels), D = f.channels;
+  const int64_t stride = record_stride(f.channels), D = f.channels, blocks = int64_t(f.rows(band)) * f.columns;
   Floats sums(16 * std::max<int64_t>(D, 1));
+  if (save) {
+    const size_t most = blocks ? desk.ends[blocks - 1] : 0;
+    if (job.packed.size() < most) job.packed.resize(most);
+    job.ends.resize(blocks);
+  }
+  uint32_t kept = 0;
   with_channels(D, [&](auto count) {
-    for (int b = 0; b < f.rows(band) * f.columns; ++b) {
+    for (int b = 0; b < blocks; ++b) {
       const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
-      const uint32_t begin = b ? ends[b - 1] : 0;
+      const uint32_t begin = b ? desk.ends[b - 1] : 0;
+      uint32_t* list = desk.lists.data() + begin;
       F16 transmittance, stop;
-      forward_block<decltype(count)::value>(records, stride, D, lists + begin, ends[b] - begin, block_pixels(x0, y0),
-                                            sums.data(), transmittance, stop);
+      const int64_t taken = forward_block<decltype(count)::value>(
+          records, stride, D, list, desk.ends[b] - begin, block_pixels(x0, y0), sums.data(), transmittance, stop);
       if (save) {
         float* state = reinterpret_cast<float*>(plan + piece.state) + 32 * int64_t(b);
         store(state, transmittance);
         store(state + 16, stop);
+        std::copy_n(list, taken, job.packed.data() + kept);
+        job.ends[b] = kept += uint32_t(taken);
       }
       for (int64_t c = 0; background && c < D; ++c) {
         store(sums.data() + 16 * c, fma(transmittance, set(background[c]), load(sums.data() + 16 * c)));
@@ -156,6 +149,7 @@ void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, 
   const uint32_t* ends = reinterpret_cast<const uint32_t*>(lists_data + piece.ends);
   const uint32_t* lists = reinterpret_cast<const uint32_t*>(lists_data + piece.lists);
   const int64_t stride = record_stride(f.channels), row_stride = gradient_stride(f.channels), D = f.channels;
+  approach(records, piece.gaussians * stride);
   rows.assign(piece.gaussians * row_stride, 0.f);
   BlockGradient g;
   g.color.resize(16 * std::max<int64_t>(D, 1));
@@ -211,11 +205,11 @@ void backward_band(const Frame& f, int64_t image, int band, const Piece& piece, 
 }
 
 // The largest job first, so that no thread is left with it at the end.
-std::vector<int64_t> largest_first(const std::vector<Piece>& pieces) {
+std::vector<int64_t> largest_first(const std::vector<Piece>& pieces, int64_t Piece::*size) {
   std::vector<int64_t> order(pieces.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
-                   [&](int64_t a, int64_t b) { return pieces[a].entries > pieces[b].entries; });
+                   [&](int64_t a, int64_t b) { return pieces[a].*size > pieces[b].*size; });
   return order;
 }
 
@@ -304,7 +298,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite(const Tensor& means_, const
   Job* job = space->jobs.data();
   Destination* destinations = space->destinations.data();
 
-  for_each_job(I * chunks, [&](int64_t k) {
+  for_each_job(I * chunks, [&](int64_t k, int64_t) {
     const int64_t begin = k % chunks * kChunk;
     find_bands(in, k / chunks, begin, std::min(begin + kChunk, N), first, last, positions + k * f.bands);
   });
@@ -333,7 +327,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite(const Tensor& means_, const
     destinations[j] = {reinterpret_cast<float*>(plan_data + pieces[j].records),
                        reinterpret_cast<uint32_t*>(plan_data + pieces[j].ids)};
   }
-  for_each_job(I * chunks, [&](int64_t k) {
+  for_each_job(I * chunks, [&](int64_t k, int64_t) {
     const int64_t image = k / chunks, begin = k % chunks * kChunk;
     with_channels(D, [&](auto width) {
       write_records<decltype(width)::value>(in, image, begin, std::min(begin + kChunk, N), first, last, stride,
@@ -342,32 +336,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite(const Tensor& means_, const
     });
   });
   std::memcpy(plan_data + ends, positions, I * chunks * f.bands * sizeof(uint32_t));
-  for_each_job(jobs, [&](int64_t j) { bin_band(in, int(j % f.bands), destinations[j].records, stride, job[j]); });
+  Tensor out = at::empty({I, height, width, D}, colors.options());
+  Tensor alphas = at::empty({I, height, width, 1}, colors.options());
+  float *out_data = out.mutable_data_ptr<float>(), *alpha_data = alphas.mutable_data_ptr<float>();
+  grow(space->desks, at::get_num_threads());
+  const std::vector<int64_t> order = largest_first(pieces, &Piece::gaussians);
+  for_each_job(jobs, [&](int64_t k, int64_t worker) {
+    const int64_t j = order[k], image = j / f.bands, band = j % f.bands;
+    Desk& desk = space->desks[worker];
+    approach(destinations[j].records, stride * job[j].members);
+    bin_band(in, int(band), destinations[j].records, stride, job[j], desk);
+    forward_band(f, image, int(band), pieces[j], plan_data, desk, job[j], save, bg ? bg + image * D : nullptr,
+                 out_data, alpha_data);
+  });
+  if (!save) return {out, alphas, at::empty({0}, plan.options()), at::empty({0}, plan.options())};
   Layout lists_layout;
   for (int64_t j = 0; j < jobs; ++j) {
-    TORCH_CHECK(job[j].entries < int64_t(UINT32_MAX), "splat: more than 2^32 pairs of Gaussian and block in one band.");
-    pieces[j].entries = job[j].entries;
-    pieces[j].ends = lists_layout.take(int64_t(job[j].block_count.size()));
-    pieces[j].lists = lists_layout.take(job[j].entries);
+    pieces[j].entries = job[j].ends.empty() ? 0 : job[j].ends.back();
+    pieces[j].ends = lists_layout.take(int64_t(job[j].ends.size()));
+    pieces[j].lists = lists_layout.take(pieces[j].entries);
   }
   Tensor lists = lists_layout.allocate();
   int32_t* lists_data = lists.mutable_data_ptr<int32_t>();
   if (jobs) std::memcpy(plan_data, pieces.data(), jobs * sizeof(Piece));
-
-  Tensor out = at::empty({I, height, width, D}, colors.options());
-  Tensor alphas = at::empty({I, height, width, 1}, colors.options());
-  float *out_data = out.mutable_data_ptr<float>(), *alpha_data = alphas.mutable_data_ptr<float>();
-  const std::vector<int64_t> order = largest_first(pieces);
-  for_each_job(jobs, [&](int64_t k) {
-    const int64_t j = order[k], image = j / f.bands;
-    fill_lists(job[j], pieces[j], lists_data);
-    forward_band(f, image, int(j % f.bands), pieces[j], plan_data, lists_data, save, bg ? bg + image * D : nullptr,
-                 out_data, alpha_data);
+  for_each_job(jobs, [&](int64_t j, int64_t) {
+    std::copy(job[j].ends.begin(), job[j].ends.end(), lists_data + pieces[j].ends);
+    std::copy_n(job[j].packed.begin(), pieces[j].entries, lists_data + pieces[j].lists);
   });
-  if (!save) {
-    plan = at::empty({0}, plan.options());
-    lists = at::empty({0}, plan.options());
-  }
   return {out, alphas, plan, lists};
 }
 
@@ -405,14 +400,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> composite_backward(const Tens
   const int64_t stride = record_stride(D), row_stride = gradient_stride(D);
   const int64_t chunks = (N + kChunk - 1) / kChunk;
   const int32_t* ends = plan_data + round16(jobs * int64_t(sizeof(Piece) / 4));
-  const std::vector<int64_t> order = largest_first(pieces);
-  for_each_job(jobs, [&](int64_t k) {
+  const std::vector<int64_t> order = largest_first(pieces, &Piece::entries);
+  for_each_job(jobs, [&](int64_t k, int64_t) {
     const int64_t j = order[k], image = j / f.bands;
     backward_band(f, image, int(j % f.bands), pieces[j], plan_data, lists_data, bg ? bg + image * D : nullptr, vc,
                   va, space->gradients[j], band_background.data() + j * D);
   });
   // Each chunk of the inputs collects its rows, band after band, whichever thread does it.
-  for_each_job(I * chunks, [&](int64_t k) {
+  for_each_job(I * chunks, [&](int64_t k, int64_t) {
     const int64_t image = k / chunks, begin = k % chunks * kChunk, count = std::min(kChunk, N - begin);
     const int64_t base = image * N + begin;
     std::fill_n(out.means + 2 * base, 2 * count, 0.f);

@@ -10,12 +10,13 @@
 
 namespace splat {
 
-// Runs f(0..n-1) on torch's thread pool; each thread takes the next job when it is done with one.
+// Runs f(job, worker) for jobs 0..n-1 on torch's thread pool; each worker (0..threads-1) takes the next job when it is
+// done with one.
 template <class F>
 void for_each_job(int64_t n, const F& f) {
   std::atomic<int64_t> next{0};
-  at::parallel_for(0, std::min<int64_t>(n, at::get_num_threads()), 1, [&](int64_t, int64_t) {
-    for (int64_t j = next++; j < n; j = next++) f(j);
+  at::parallel_for(0, std::min<int64_t>(n, at::get_num_threads()), 1, [&](int64_t worker, int64_t) {
+    for (int64_t j = next++; j < n; j = next++) f(j, worker);
   });
 }
 

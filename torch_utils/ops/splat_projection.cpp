@@ -61,7 +61,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> project(const Tensor& means, 
                       conics.mutable_data_ptr<float>(), faded.mutable_data_ptr<float>(),
                       radii.mutable_data_ptr<int32_t>()};
   const int64_t ranges = (N + kRange - 1) / kRange;
-  for_each_job(B * ranges, [&](int64_t j) {
+  for_each_job(B * ranges, [&](int64_t j, int64_t) {
     const int64_t begin = j % ranges * kRange;
     project_range(s, j / ranges, begin, std::min(begin + kRange, N), out);
   });
@@ -91,7 +91,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> project_backward(
                           v_scales.mutable_data_ptr<float>(), v_opacities.mutable_data_ptr<float>()};
   const int64_t ranges = (N + kRange - 1) / kRange, share = C * kViewGradient;
   std::vector<float> views(of_views ? B * ranges * share : 0);
-  for_each_job(B * ranges, [&](int64_t j) {
+  for_each_job(B * ranges, [&](int64_t j, int64_t) {
     const int64_t begin = j % ranges * kRange;
     project_range_backward(s, j / ranges, begin, std::min(begin + kRange, N), in, out,
                            of_views ? views.data() + j * share : nullptr);
