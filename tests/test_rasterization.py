@@ -425,3 +425,16 @@ def test_huge_and_degenerate_gaussians_stay_finite():
     for mode in ("classic", "antialiased"):
         colors, _, grads = gradients(rasterization, inputs, rasterize_mode=mode)
         assert colors.isfinite().all() and all(g.isfinite().all() for g in grads.values())
+
+
+@pytest.mark.parametrize("name", ["means", "quats", "scales", "opacities", "colors"])
+def test_values_that_are_not_finite_raise_where_they_are_checked(monkeypatch, name):
+    inputs = scene(n=20)
+    inputs[name] = inputs[name].clone()
+    inputs[name][7] = float("nan")
+    rasterization(**inputs, width=8, height=8)
+    monkeypatch.setenv("GGHEAD_CHECK_FINITE", "1")
+    with pytest.raises(UserError, match=rf"{name} are not finite, the first is {name}\[7.* = nan"):
+        rasterization(**inputs, width=8, height=8)
+    inputs[name] = scene(n=20)[name]
+    rasterization(**inputs, width=8, height=8)

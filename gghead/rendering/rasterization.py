@@ -1,6 +1,7 @@
 """``rasterization``: gsplat's function of that name (1.5), on any device, with any backend."""
 
 import math
+import os
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ RasterizeMode = Literal["classic", "antialiased"]
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
 
+CHECK_FINITE = "GGHEAD_CHECK_FINITE"  # environment variable for looking for faults; costs a pass over the inputs
 _MIN_ALPHA_OF_ED = 1e-10  # floor of the division that turns accumulated depth into expected depth
 
 
@@ -43,15 +45,19 @@ def rasterization(
     ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [..., C, height, width, X],
     the opacities [..., C, height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``,
     ``opacities`` (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs
-    also ``n_nonfinite``, a tensor: how many Gaussians hold NaN or infinity (the native backend skips them). X is D, or
+    also ``n_nonfinite``, a tensor: how many Gaussians hold NaN or infinity (the native backend skips them; with the
+    environment variable ``GGHEAD_CHECK_FINITE=1`` they are an error on any device). X is D, or
     1 for "D" (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
     colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered in float32, also
     under autocast.
 
-    Raises ``UserError`` for shapes or modes that do not fit and for a backend that cannot be used.
+    Raises ``UserError`` for shapes or modes that do not fit, for a backend that cannot be used, and for values that are
+    not finite where they are checked.
     """
     inputs = (means, quats, scales, opacities, colors, viewmats, Ks, backgrounds)
     batch, n, c = _check(*inputs, width, height, sh_degree, render_mode, rasterize_mode)
+    if os.environ.get(CHECK_FINITE, "0") not in ("", "0"):
+        _raise_nonfinite(means, quats, scales, opacities, colors)
     dtype = torch.float64 if means.dtype == torch.float64 else torch.float32
     with torch.autocast(means.device.type, enabled=False):
         inputs = [None if value is None else value.to(dtype) for value in inputs]
@@ -134,6 +140,20 @@ def _count_nonfinite(means: Tensor, quats: Tensor, scales: Tensor, opacities: Te
         return torch.zeros((), dtype=torch.int64)
     finite = [value.reshape(*opacities.shape, -1).isfinite().all(-1) for value in values]
     return (~torch.stack(finite).all(0)).sum()
+
+
+@torch.compiler.disable
+@torch.no_grad()
+def _raise_nonfinite(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor) -> None:
+    for name, value in {"means": means, "quats": quats, "scales": scales, "opacities": opacities,
+                        "colors": colors}.items():  # fmt: skip
+        bad = (~value.isfinite()).nonzero()
+        if len(bad):
+            raise UserError(
+                f"{len(bad)} of {value.numel()} numbers of {name} are not finite, the first is {name}"
+                f"{bad[0].tolist()} = {float(value[tuple(bad[0])])}; find what made it, or unset {CHECK_FINITE} to "
+                "have such Gaussians skipped."
+            )
 
 
 def _check(
