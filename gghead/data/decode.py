@@ -1,6 +1,6 @@
 """Decoding of one image file as photographers and tools really write them: rotated by EXIF, CMYK, 16 bits, broken.
 
-Formats are PNG, JPEG, WebP, BMP and still GIF. What the header says is read here without PIL, so that a picture that
+Formats are PNG, JPEG, WebP, BMP, still GIF and, where PIL was built with it, AVIF. What the header says is read here without PIL, so that a picture that
 declares an absurd size is refused before anything looks at its pixels.
 """
 
@@ -15,7 +15,7 @@ from PIL import Image
 from torch_utils.errors import UserError
 
 MAX_PIXELS = 80_000_000  # below PIL's own limit, so PIL neither warns nor refuses
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "AVIF")
 _PNG_CHANNELS = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 _JPEG_CHANNELS = {1: "L", 3: "RGB", 4: "CMYK"}
 _TURNS = {  # EXIF tag 0x0112 (CIPA DC-008, section 4.6.4) -> what brings the picture upright
