@@ -79,7 +79,8 @@ def write_archive(
         if frames.landmarks is not None:
             writer.add_file("landmarks.npy", encode_npy(frames.landmarks[kept].numpy()))
         head = {"kind": frames.kind, "version": VERSION, "format": frames.format, "splits": list(frames.splits),
-                "expression_names": frames.coefficient_names, "fps": frames.fps, "notes": list(frames.notes)}  # fmt: skip
+                "expression_names": frames.coefficient_names, "fps": frames.fps,
+                "notes": list(frames.notes)}  # fmt: skip
         for key, value in head.items():
             if value not in (None, [], ""):
                 writer.set(key, value)
@@ -178,8 +179,8 @@ def describe(frames: FrameSet) -> list[str]:
         lines.append("splits: " + ", ".join(counts))
     yaw, pitch, _ = (np.degrees(angle.numpy()) for angle in frames.cameras.angles())
     radius = frames.cameras.position.norm(dim=-1)
-    lines.append(f"cameras: yaw {yaw.min():.0f} to {yaw.max():.0f}, pitch {pitch.min():.0f} to {pitch.max():.0f} degrees, "
-                 f"{float(radius.min()):.2f} to {float(radius.max()):.2f} units from the head")  # fmt: skip
+    lines.append(f"cameras: yaw {yaw.min():.0f} to {yaw.max():.0f}, pitch {pitch.min():.0f} to {pitch.max():.0f} "
+                 f"degrees, {float(radius.min()):.2f} to {float(radius.max()):.2f} units from the head")  # fmt: skip
     return lines + list(frames.notes)
 
 

@@ -1,7 +1,7 @@
 """Decoding of one image file as photographers and tools really write them: rotated by EXIF, CMYK, 16 bits, broken.
 
-Formats are PNG, JPEG, WebP, BMP, still GIF and, where PIL was built with it, AVIF. What the header says is read here without PIL, so that a picture that
-declares an absurd size is refused before anything looks at its pixels.
+Formats are PNG, JPEG, WebP, BMP, still GIF and, where PIL was built with it, AVIF. What the header says is read here
+without PIL, so that a picture that declares an absurd size is refused before anything looks at its pixels.
 """
 
 import io

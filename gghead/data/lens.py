@@ -51,7 +51,7 @@ class Lens:
         return self
 
     def undistort(self, pixels: np.ndarray) -> np.ndarray:  # [H, W, C] uint8 -> [H, W, C] uint8
-        """The picture that a pinhole with the same intrinsics would have taken; beyond the border it repeats the rim."""
+        """The picture that a pinhole with the same intrinsics would have taken; outside, the rim is repeated."""
         import torch
         import torch.nn.functional as F
 

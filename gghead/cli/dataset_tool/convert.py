@@ -55,8 +55,8 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 
 @cli.command()
 @click.option("--from", "format", metavar="FORMAT", default="auto", show_default=True,
-              help="auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar, nerfblendshape, imavatar, "
-                   "vhap, nersemble, ava256, facescape, nerfstudio, facelift")
+              help="auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar, nerfblendshape, "
+                   "imavatar, vhap, nersemble, ava256, facescape, nerfstudio, facelift")
 @click.option("--source", type=click.Path(path_type=Path), required=True, help="Folder or zip with the data")
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write")
 @click.option("--kind", type=click.Choice(["captures", "sequence"]), help="Write it as  [default: what it is]")
@@ -69,17 +69,18 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 @click.option("--scale", type=float, help="World units per unit of the data; 2.681 for metres  [default: the format's]")
 @click.option("--offset", type=cli.FloatList(), metavar="X,Y,Z", help="Where the data's origin lies in our world")
 @click.option("--world", metavar="FILE|16 NUMBERS", help="4x4 from the data's frame to our world, instead of both")
-@click.option("--flame", type=click.Path(path_type=Path), help="Your FLAME model file, for the exact joints of the neck")
+@click.option("--flame", type=click.Path(path_type=Path), help="Your FLAME model, for the exact joints of the neck")
 @click.option("--lens", type=click.Choice(["undistort", "refuse", "ignore"]), default=None,
               help="Pictures with lens distortion  [default: undistort; refuse for Ava-256]")
-@click.option("--test-frames", type=click.IntRange(min=0), help="The last so many are for testing  [default: the format's]")
+@click.option("--test-frames", type=click.IntRange(min=0),
+              help="The last so many are for testing  [default: the format's]")
 @click.option("--test-clips", metavar="NAMES", help="Clips for testing (IMavatar)")
 @click.option("--skip-missing", type=cli.BOOL, default=False, show_default=True, help="Go on without missing frames")
 @click.option("--fps", type=float, help="Frames per second, where the data do not say")
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), help="JPEG for re-encoded pictures  [default: PNG]")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads")
-def main(format, source, dest, kind, resolution, max_images, subjects, expressions, cameras, extras, scale, offset, world,
-         flame, lens, test_frames, test_clips, skip_missing, fps, jpeg_quality, workers):  # fmt: skip
+def main(format, source, dest, kind, resolution, max_images, subjects, expressions, cameras, extras, scale, offset,
+         world, flame, lens, test_frames, test_clips, skip_missing, fps, jpeg_quality, workers):  # fmt: skip
     """Convert captures or a sequence of another project to a zip of ours.
 
     \b
@@ -103,7 +104,8 @@ def main(format, source, dest, kind, resolution, max_images, subjects, expressio
         click.echo(line)
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")
     begin = time.perf_counter()
-    report = archive.write_archive(frames, dest, jpeg_quality=jpeg_quality, workers=workers, progress=_progress(len(frames)))
+    report = archive.write_archive(frames, dest, jpeg_quality=jpeg_quality, workers=workers,
+                                   progress=_progress(len(frames)))  # fmt: skip
     seconds = time.perf_counter() - begin
     for sentence in report.skipped[:_SHOWN]:
         click.echo(f"skipped: {sentence}")

@@ -1,9 +1,10 @@
 """The project's own zips and those of EG3D and GGHead: pictures and ``dataset.json``.
 
 ``labels`` (25 numbers per picture, EG3D's) hold the cameras. Without more, every picture is a capture of its own. A
-project zip adds ``frames``, one record per picture (``file``, ``mask``, ``subject``, ``expression_id``, ``camera``, ``split``,
-``expression``, ``extras``), and on top ``kind`` ("captures" or "sequence"), ``version``, ``expression_names``, ``fps``,
-``notes``; ``gghead.data.archive`` writes them. GGHead's masks lie in a zip ``<name>_masks_*.zip`` beside the data.
+project zip adds ``frames``, one record per picture (``file``, ``mask``, ``subject``, ``expression_id``, ``camera``,
+``split``, ``expression``, ``extras``), and on top ``kind`` ("captures" or "sequence"), ``version``,
+``expression_names``, ``fps``, ``notes``; ``gghead.data.archive`` writes them. GGHead's masks lie in a zip
+``<name>_masks_*.zip`` beside the data.
 """
 
 import dataclasses

@@ -1,11 +1,11 @@
 """Ava-256 (Martinez et al. 2024): ``<capture>/decoder`` with ``camera_calibration.json``, ``image``, ``head_pose``.
 
-Source: facebookresearch/ava-256 (data/ava_dataset.py, data/structure.md). ``KRT`` lists per camera K (3x3, transposed), T
-(4x4 world-to-camera, transposed), ``distortion`` (4); OpenCV axes, pixels of 2668x4096 pictures counted from pixel
-centres. Head poses (``head_pose.zip``: 000123.txt, 3x4) take the head to the rig, so cameras go to the head by its
-inverse. The unit is taken to be millimetres (judging by magnitudes). How the head's own axes stand is not documented, so
-the head is placed by its cameras. The authors' loader ignores ``distortion``; here a distortion that matters is refused
-unless --lens says otherwise, because its convention is not documented either.
+Source: facebookresearch/ava-256 (data/ava_dataset.py, data/structure.md). ``KRT`` lists per camera K (3x3,
+transposed), T (4x4 world-to-camera, transposed), ``distortion`` (4); OpenCV axes, pixels of 2668x4096 pictures
+counted from pixel centres. Head poses (``head_pose.zip``: 000123.txt, 3x4) take the head to the rig, so cameras go to
+the head by its inverse. The unit is taken to be millimetres (judging by magnitudes). How the head's own axes stand is
+not documented, so the head is placed by its cameras. The authors' loader ignores ``distortion``; here a distortion
+that matters is refused unless --lens says otherwise, because its convention is not documented either.
 """
 
 import csv
@@ -16,7 +16,7 @@ import numpy as np
 
 from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
-from gghead.data.formats.geometry import place_by_cameras, invert, matrix_intrinsics, relative_to_head
+from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras, relative_to_head
 from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import array, entry, matrix, read_bytes, read_json, read_numbers
 from gghead.data.formats.zip_folder import ZipFolderSource
@@ -70,7 +70,7 @@ def _capture(source: ZipFolderSource, base: str, subject: str, options: ReadOpti
         path = next((p for p in (f"{base}head_pose/head_pose.zip/{number:06d}.txt", f"{base}head_pose/{number:06d}.txt")
                      if p in names), None)  # fmt: skip
         if path is None:
-            raise UserError(f"Frame {number} of {base}frame_list.csv in {source.path} has no head pose {number:06d}.txt.")
+            raise UserError(f"Frame {number} of {base}frame_list.csv in {source.path} has no head pose.")
         values = read_numbers(source, path)
         head = matrix(values.reshape(-1, 4) if values.size % 4 == 0 else values, f"{path} in {source.path}")
         for camera, (pose, k, lens) in cameras.items():

@@ -1,7 +1,7 @@
 """The project's own sequence folders (``sequence/transforms.json`` of the shared avatar set).
 
-``cam2world`` has our axes, world and unit already (``transform_matrix`` is the same with OpenGL axes); every frame has its
-``split``, ``expression`` and ``mask_path``. ``geometry.npz`` beside it brings 68 landmarks per frame.
+``cam2world`` has our axes, world and unit already (``transform_matrix`` is the same with OpenGL axes); every frame
+has its ``split``, ``expression`` and ``mask_path``. ``geometry.npz`` beside it brings 68 landmarks per frame.
 """
 
 import dataclasses

@@ -1,14 +1,15 @@
 """FaceLift's GS-LRM input (Lyu et al. 2025): ``opencv_cameras.json`` beside the pictures of one head.
 
-Source: weijielyu/FaceLift. ``frames``: ``w``, ``h``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels from the outer corner, ``w2c`` (4x4
-world-to-camera, OpenCV axes), ``file_path``. The frame of its heads is not documented, so they are placed by the cameras.
+Source: weijielyu/FaceLift. ``frames``: ``w``, ``h``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels from the outer corner,
+``w2c`` (4x4 world-to-camera, OpenCV axes), ``file_path``. The frame of its heads is not documented, so they are
+placed by the cameras.
 """
 
 import numpy as np
 
 from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
-from gghead.data.formats.geometry import place_by_cameras, intrinsics, invert
+from gghead.data.formats.geometry import intrinsics, invert, place_by_cameras
 from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, read_json
 from gghead.data.sources import Source

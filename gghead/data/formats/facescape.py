@@ -1,10 +1,10 @@
 """FaceScape multi-view (Yang et al. 2020): ``<id>/<expression>/<view>.jpg`` and ``params.json``.
 
-Source: zhuhao-nju/facescape, doc/doc_mview_model.md and toolkit/src/camera.py. Per view i: ``i_K`` (its upper 3x3), ``i_Rt``
-(3x4 world-to-camera, OpenCV axes), ``i_distortion`` (k1 k2 p1 p2 k3, OpenCV), ``i_width``, ``i_height``, ``i_valid``. Views
-whose ``i_valid`` is false are left out, as the authors ask. Pixels are counted from pixel centres (the toolkit's own
-camera of 200 pixels has its principal point at 99.5). Every tuple was reconstructed on its own, in an arbitrary frame and unit, so each
-is placed by its cameras.
+Source: zhuhao-nju/facescape, doc/doc_mview_model.md and toolkit/src/camera.py. Per view i: ``i_K`` (its upper 3x3),
+``i_Rt`` (3x4 world-to-camera, OpenCV axes), ``i_distortion`` (k1 k2 p1 p2 k3, OpenCV), ``i_width``, ``i_height``,
+``i_valid``. Views whose ``i_valid`` is false are left out, as the authors ask. Pixels are counted from pixel centres
+(the toolkit's own camera of 200 pixels has its principal point at 99.5). Every tuple was reconstructed on its own, in
+an arbitrary frame and unit, so each is placed by its cameras.
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 
 from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
-from gghead.data.formats.geometry import place_by_cameras, invert, matrix_intrinsics
+from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras
 from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import array, entry, matrix, number, read_json
 from gghead.data.lens import Lens

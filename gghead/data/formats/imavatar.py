@@ -1,9 +1,9 @@
 """IMavatar (Zheng et al. 2022) and PointAvatar (2023): ``<clip>/flame_params.json``, ``<clip>/image``, ``<clip>/mask``.
 
-Source: zhengyuf/PointAvatar, code/datasets/real_dataset.py and code/flame/FLAME.py. FLAME is scaled by 4 and stands in a
-world that ``world_mat`` (rotation the identity) takes to a camera with x right, y up and the scene at negative z; the
-``intrinsics`` fx, fy, cx, cy are divided by the picture size, fx is negative, and a point P of the camera is seen at
-u = cx + fx P.x / P.z, v = cy + fy P.y / P.z. The camera stands still and the head's motion is in FLAME's pose
+Source: zhengyuf/PointAvatar, code/datasets/real_dataset.py and code/flame/FLAME.py. FLAME is scaled by 4 and stands
+in a world that ``world_mat`` (rotation the identity) takes to a camera with x right, y up and the scene at negative
+z; the ``intrinsics`` fx, fy, cx, cy are divided by the picture size, fx is negative, and a point P of the camera is
+seen at u = cx + fx P.x / P.z, v = cy + fy P.y / P.z. The camera stands still and the head's motion is in FLAME's pose
 (``pose``: root, neck, jaw, two eyes, as axis times angle); here it is moved into the camera. Test clips are MVI_1812
 (subject 1), MVI_1802 (subject 2) and ``test`` (subject 3).
 """

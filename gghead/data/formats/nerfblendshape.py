@@ -1,9 +1,9 @@
 """NeRFBlendShape (Gao et al. 2022): ``transforms.json``, ``head_imgs/<id>.jpg``, ``parsing/<id>.png``.
 
-Source: USTC3DV/NeRFBlendShape-code, nerf/provider.py. Poses are camera-to-world with NeRF's (OpenGL) axes, relative to
-the head: y up, face along +z. Its loader's axis permutation and factor 0.33 are instant-ngp's and are not part of the
-data. The unit is taken to be metres: the head lies in a box of ±0.18. 46 FaceWarehouse coefficients; the head is the pure
-blue of ``parsing``. Test frames are the last 500.
+Source: USTC3DV/NeRFBlendShape-code, nerf/provider.py. Poses are camera-to-world with NeRF's (OpenGL) axes, relative
+to the head: y up, face along +z. Its loader's axis permutation and factor 0.33 are instant-ngp's and are not part of
+the data. The unit is taken to be metres: the head lies in a box of ±0.18. 46 FaceWarehouse coefficients; the head is
+the pure blue of ``parsing``. Test frames are the last 500.
 """
 
 import numpy as np

@@ -12,7 +12,7 @@ import numpy as np
 
 from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
-from gghead.data.formats.geometry import from_opengl, place_by_cameras, intrinsics
+from gghead.data.formats.geometry import from_opengl, intrinsics, place_by_cameras
 from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, read_json
 from gghead.data.lens import Lens

@@ -1,13 +1,13 @@
 """NeRSemble v2 and its benchmark (Kirschstein et al. 2023): calibration, videos or extracted pictures, tracking.
 
 Sources: tobias-kirschstein/nersemble-data and nersemble-benchmark (models/flame.py), ShenhanQian/VHAP
-(data/nersemble_v2_dataset.py). ``<person>/calibration/camera_params.json``: ``world_2_cam`` per serial (4x4, OpenCV, metres)
-and ``intrinsics``, one 3x3 for pictures of 2200x3208, or one per serial for the benchmark's own size;
+(data/nersemble_v2_dataset.py). ``<person>/calibration/camera_params.json``: ``world_2_cam`` per serial (4x4, OpenCV,
+metres) and ``intrinsics``, one 3x3 for pictures of 2200x3208, or one per serial for the benchmark's own size;
 ``<person>/sequences/<SEQ>/images/cam_<serial>.mp4`` (or ``cam_<serial>_<t>.jpg``) and ``alpha_maps`` likewise.
 
 Without tracking the cameras are those of the rig: the head moves in them. The benchmark's
-``tracking/flame2023_tracking_v2.npz`` takes FLAME's head (neck turned, no root) to the world by scale * R x + t; then the
-cameras are relative to the head and frames have expressions. Test data of the benchmark: the held-out cameras of
+``tracking/flame2023_tracking_v2.npz`` takes FLAME's head (neck turned, no root) to the world by scale * R x + t; then
+the cameras are relative to the head and frames have expressions. Test data of the benchmark: the held-out cameras of
 its NVS task; for avatars every camera but the training one, and the held-out sequences.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble, natural
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
-from gghead.data.formats.geometry import place_by_cameras, invert, matrix_intrinsics, relative_to_head
+from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras, relative_to_head
 from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import array, entry, matrix, read_json, read_npz
 from gghead.data.pictures import probe_sizes
