@@ -174,13 +174,11 @@ def describe(frames: FrameSet) -> list[str]:
         lines.append(f"coefficients: {frames.width} ({named})")
     if frames.extras:
         lines.append("extras: " + ", ".join(f"{name} ({values.shape[1]})" for name, values in frames.extras.items()))
-    if frames.split is not None:
-        counts = [f"{name} {int((frames.split == code).sum())}" for code, name in enumerate(frames.splits)]
+    if frames.split_codes is not None:
+        counts = [f"{name} {int((frames.split_codes == code).sum())}" for code, name in enumerate(frames.splits)]
         lines.append("splits: " + ", ".join(counts))
     yaw, pitch, _ = (np.degrees(angle.numpy()) for angle in frames.cameras.angles())
     radius = frames.cameras.position.norm(dim=-1)
     lines.append(f"cameras: yaw {yaw.min():.0f} to {yaw.max():.0f}, pitch {pitch.min():.0f} to {pitch.max():.0f} "
                  f"degrees, {float(radius.min()):.2f} to {float(radius.max()):.2f} units from the head")  # fmt: skip
     return lines + list(frames.notes)
-
-

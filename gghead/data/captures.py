@@ -42,9 +42,7 @@ class Captures(FrameSet):
         """Names of the cameras that saw it."""
         return tuple(self.camera_names[code] for code in np.unique(self.camera[self.indices(subject, expression)]))
 
-    def views(
-        self, subject: str | int, expression: str | int, cameras: Sequence[str | int] | None = None
-    ) -> Views:
+    def views(self, subject: str | int, expression: str | int, cameras: Sequence[str | int] | None = None) -> Views:
         """Decode the pictures of one instant; ``cameras`` names those wanted, in that order (None = all).
 
         Raises ``UserError`` for names that do not exist together, or pictures of different sizes (give a resolution).
@@ -72,7 +70,7 @@ class Captures(FrameSet):
         split: str | None = None,
     ) -> "Captures":
         """The captures of these subjects, expressions, cameras and split."""
-        chosen = self if split is None else self.in_split(split)
+        chosen = self if split is None else self.split(split)
         return chosen.take(chosen.indices(subjects, expressions, cameras))
 
     def as_sequence(self) -> "TrackedSequence":

@@ -46,7 +46,7 @@ class FrameSet:
     camera_names: tuple[str, ...] = ("0",)
     coefficients: Tensor | None = None  # float32 [N, K] expression coefficients
     coefficient_names: tuple[str, ...] | None = None
-    split: np.ndarray | None = None  # [N] int8 index into splits, -1 = in none
+    split_codes: np.ndarray | None = None  # [N] int8 index into splits, -1 = in none
     splits: tuple[str, ...] = ()
     extras: dict[str, Tensor] = field(default_factory=dict)  # float32 [N, k]: jaw, eyes, eyelids, neck …
     landmarks: Tensor | None = None  # float32 [N, L, 3] world units
@@ -63,7 +63,7 @@ class FrameSet:
             raise UserError(f"{where} holds no picture that was asked for.")
         lengths = {"cameras": len(self.cameras), "subject": len(self.subject), "moment": len(self.moment),
                    "camera": len(self.camera)}  # fmt: skip
-        for name in ("coefficients", "split", "landmarks"):
+        for name in ("coefficients", "split_codes", "landmarks"):
             if getattr(self, name) is not None:
                 lengths[name] = len(getattr(self, name))
         lengths |= {name: len(values) for name, values in self.extras.items()}
@@ -110,7 +110,8 @@ class FrameSet:
                      self.cameras[index], coefficients)  # fmt: skip
 
     def split_of(self, index: int) -> str | None:
-        return None if self.split is None or self.split[index] < 0 else self.splits[self.split[index]]
+        code = -1 if self.split_codes is None else int(self.split_codes[index])
+        return None if code < 0 else self.splits[code]
 
     # --------------------------------------------------------------- selecting
     def take(self, indices: Sequence[int] | np.ndarray) -> Self:
@@ -124,16 +125,16 @@ class FrameSet:
         return dataclasses.replace(
             self, pictures=self.pictures.select(indices), cameras=self.cameras[at],
             extras={name: values[at] for name, values in self.extras.items()},
-            **{name: part(getattr(self, name)) for name in ("subject", "moment", "camera", "coefficients", "split",
+            **{name: part(getattr(self, name)) for name in ("subject", "moment", "camera", "coefficients", "split_codes",
                                                             "landmarks")},
         )  # fmt: skip
 
-    def in_split(self, name: str) -> Self:
+    def split(self, name: str) -> Self:
         """The frames of a split, such as "train"; raises ``UserError`` if there is none of that name."""
-        if self.split is None or name not in self.splits:
+        if self.split_codes is None or name not in self.splits:
             have = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no splits"
             raise UserError(f"{self.pictures.source.path} has no split '{name}'; {have}.")
-        return self.take(np.flatnonzero(self.split == self.splits.index(name)))
+        return self.take(np.flatnonzero(self.split_codes == self.splits.index(name)))
 
     def indices(
         self,

@@ -51,6 +51,7 @@ class Pictures:
 
     def select(self, indices: np.ndarray) -> "Pictures":
         """The pictures at ``indices``, in that order."""
+
         def take(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else array[indices]
 

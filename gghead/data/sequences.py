@@ -44,7 +44,7 @@ class TrackedSequence(FrameSet):
 
         Avatars extrapolate badly, so coefficients to animate with are clamped to what was seen in training.
         """
-        seen = self if split is None or not self.splits else self.in_split(split)
+        seen = self if split is None or not self.splits else self.split(split)
         return seen.coefficients.amin(0), seen.coefficients.amax(0)
 
     def as_captures(self) -> "Captures":

@@ -54,9 +54,15 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 
 
 @cli.command()
-@click.option("--from", "format", metavar="FORMAT", default="auto", show_default=True,
-              help="auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar, nerfblendshape, "
-                   "imavatar, vhap, nersemble, ava256, facescape, nerfstudio, facelift")
+@click.option(
+    "--from",
+    "format",
+    metavar="FORMAT",
+    default="auto",
+    show_default=True,
+    help="auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar, nerfblendshape, "
+    "imavatar, vhap, nersemble, ava256, facescape, nerfstudio, facelift",
+)
 @click.option("--source", type=click.Path(path_type=Path), required=True, help="Folder or zip with the data")
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write")
 @click.option("--kind", type=click.Choice(["captures", "sequence"]), help="Write it as  [default: what it is]")
@@ -70,10 +76,15 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 @click.option("--offset", type=cli.FloatList(), metavar="X,Y,Z", help="Where the data's origin lies in our world")
 @click.option("--world", metavar="FILE|16 NUMBERS", help="4x4 from the data's frame to our world, instead of both")
 @click.option("--flame", type=click.Path(path_type=Path), help="Your FLAME model, for the exact joints of the neck")
-@click.option("--lens", type=click.Choice(["undistort", "refuse", "ignore"]), default=None,
-              help="Pictures with lens distortion  [default: undistort; refuse for Ava-256]")
-@click.option("--test-frames", type=click.IntRange(min=0),
-              help="The last so many are for testing  [default: the format's]")
+@click.option(
+    "--lens",
+    type=click.Choice(["undistort", "refuse", "ignore"]),
+    default=None,
+    help="Pictures with lens distortion  [default: undistort; refuse for Ava-256]",
+)
+@click.option(
+    "--test-frames", type=click.IntRange(min=0), help="The last so many are for testing  [default: the format's]"
+)
 @click.option("--test-clips", metavar="NAMES", help="Clips for testing (IMavatar)")
 @click.option("--skip-missing", type=cli.BOOL, default=False, show_default=True, help="Go on without missing frames")
 @click.option("--fps", type=float, help="Frames per second, where the data do not say")

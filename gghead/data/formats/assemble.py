@@ -46,13 +46,13 @@ class Row:
 
 def natural(text: str) -> list:
     """Sorting key by which 10 comes after 9."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def frame_number(picture: str, index: int) -> int:
     """The number in a picture's name (``images/00012.png`` -> 12), or ``index`` where the name is no number."""
     stem = picture.rpartition("/")[2].partition(".")[0]
-    return int(stem) if stem.isdigit() else index
+    return int(stem) if stem.isdecimal() else index
 
 
 def codes(values: Iterable[str], order: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -94,11 +94,7 @@ def assemble(
     is_sequence = kind is TrackedSequence
     if is_sequence:
         _check_numbers(rows, where, options, notes)
-        rows.sort(key=lambda row: (natural(row.clip), row.number, natural(row.camera)))
-        order = list(dict.fromkeys(row.moment for row in rows))
-    else:
-        rows.sort(key=lambda row: (natural(row.subject), natural(row.moment), natural(row.camera)))
-        order = None
+    rows = _ordered(rows, by_time=is_sequence)
     names = [row.picture for row in rows]
     videos = VideoFrames(source) if any(map(is_video_frame, names)) else None
     sizes = probe_sizes(source, names, [(row.subject, row.camera, row.size) for row in rows], videos)
@@ -110,7 +106,8 @@ def assemble(
         mask_source, lenses, lens_codes, videos=videos,
     )  # fmt: skip
     subject, subjects = codes(row.subject for row in rows)
-    moment, moments = codes((row.moment for row in rows), order)
+    in_time = list(dict.fromkeys(row.moment for row in rows)) if is_sequence else None
+    moment, moments = codes((row.moment for row in rows), in_time)
     camera, camera_names = codes(row.camera for row in rows)
     known = [name for name in splits if any(row.split == name for row in rows)]
     vectors = [row.coefficients for row in rows]
@@ -142,6 +139,16 @@ def _selected(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
     if not rows:
         raise UserError(f"{where} holds no picture that was asked for.")
     return rows
+
+
+def _ordered(rows: list[Row], by_time: bool) -> list[Row]:
+    """By subject, moment and camera, or by clip, number and camera; numbers in names count as numbers."""
+    camera = codes(row.camera for row in rows)[0]
+    if by_time:
+        keys = (camera, np.array([row.number for row in rows]), codes(row.clip for row in rows)[0])
+    else:
+        keys = (camera, codes(row.moment for row in rows)[0], codes(row.subject for row in rows)[0])
+    return [rows[index] for index in np.lexsort(keys)]
 
 
 def _present(

@@ -79,8 +79,20 @@ def _capture(source: ZipFolderSource, base: str, subject: str, options: ReadOpti
                                         f"{folder}.zip/{number:06d}.avif", f"{folder}/{number:06d}.avif")
                             if p in names), None)  # fmt: skip
             if picture is not None:  # not every camera has every frame
-                rows.append(Row(picture, relative_to_head(pose[None], head[None])[0], k, FULL_SIZE, subject=subject,
-                                moment=_moment(line), camera=camera, clip=line["seg_id"], number=number, lens=lens))
+                rows.append(
+                    Row(
+                        picture,
+                        relative_to_head(pose[None], head[None])[0],
+                        k,
+                        FULL_SIZE,
+                        subject=subject,
+                        moment=_moment(line),
+                        camera=camera,
+                        clip=line["seg_id"],
+                        number=number,
+                        lens=lens,
+                    )
+                )
     return rows
 
 

@@ -64,8 +64,18 @@ def _tuple(
         k1, k2, p1, p2, k3 = array(content.get(f"{view}_distortion", [0] * 5), (5,), f"'{view}_distortion' of {where}")
         lens = Lens((unit[0, 0], unit[1, 1], unit[0, 2], unit[1, 2]), k1, k2, p1, p2, k3)
         pose = invert(matrix(entry(content, f"{view}_Rt", where), f"'{view}_Rt' of {where}"))
-        rows.append(Row(f"{folder}{view}.jpg", pose, unit, (int(width), int(height)), subject=subject,
-                        moment=expression, camera=str(view), lens=lens if any((k1, k2, p1, p2, k3)) else None))
+        rows.append(
+            Row(
+                f"{folder}{view}.jpg",
+                pose,
+                unit,
+                (int(width), int(height)),
+                subject=subject,
+                moment=expression,
+                camera=str(view),
+                lens=lens if any((k1, k2, p1, p2, k3)) else None,
+            )
+        )
     if rows:
         poses, matrices = np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])
         placement = place_by_cameras(poses, matrices, where, options)

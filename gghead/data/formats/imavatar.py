@@ -68,7 +68,7 @@ def _clip(source: Source, file: str, options: ReadOptions, notes: list[str]) -> 
     for index, (frame, camera, angles) in enumerate(zip(frames, cameras, pose, strict=True)):
         at = f"frame {index} of {where}"
         stem = member(entry(frame, "file_path", at)).rpartition("/")[2]
-        if not stem.isdigit():
+        if not stem.isdecimal():
             raise UserError(f"'file_path' of {at} must end in the frame's number, but it is {frame['file_path']!r}.")
         base = f"{folder}/" if folder else ""
         rows.append(Row(

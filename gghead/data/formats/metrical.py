@@ -60,7 +60,7 @@ def rows_of_frames(
     for file in files:
         where = f"{file} in {source.path}"
         digits = file.rpartition("/")[2].removesuffix(".frame")
-        if not digits.isdigit():
+        if not digits.isdecimal():
             raise UserError(f"{where} is not named after its frame's number, such as 00012.frame.")
         content = load_torch_zip(read_bytes(source, file), where)
         pose, matrix, size = _camera(content, where)

@@ -41,7 +41,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     for index, frame in enumerate(frames):
         at = f"frame {index} of {where}"
         step = entry(frame, "img_id", at)
-        if not str(step).isdigit():
+        if not str(step).isdecimal():
             raise UserError(f"'img_id' of {at} must be a number, but it is {step!r}.")
         pose = from_opengl(matrix(entry(frame, "transform_matrix", at), f"The pose of {at}"))
         rows.append(Row(f"{folder}/{step}.jpg", pose, k, (int(width), int(height)), f"parsing/{step}.png",

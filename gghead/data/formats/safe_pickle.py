@@ -143,7 +143,7 @@ def load_torch_zip(data: bytes, where: str) -> Any:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
-                raise UserError(f"{where} would unpack to more than {_MAX_BYTES >> 30} GiB, as zip bombs do.")
+                raise UserError(f"{where} would unpack to more than {_MAX_BYTES >> 20} MiB, as zip bombs do.")
             names = {name.partition("/")[2]: name for name in archive.namelist()}
             if "data.pkl" not in names:
                 raise UserError(f"{where} was not written by torch.save; copy it again.")

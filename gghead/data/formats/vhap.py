@@ -31,8 +31,11 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     names = set(source.names())
     files = [(f"transforms_{split}.json", split) for split in ("train", "val", "test")]
     files = [(name, split) for name, split in files if name in names] or [("transforms.json", None)]
-    frames = [(frame, split, f"frame {index} of {name} in {source.path}") for name, split in files
-              for index, frame in enumerate(frame_list(read_json(source, name), f"{name} in {source.path}"))]
+    frames = [
+        (frame, split, f"frame {index} of {name} in {source.path}")
+        for name, split in files
+        for index, frame in enumerate(frame_list(read_json(source, name), f"{name} in {source.path}"))
+    ]
     base = ""
     if any(str(frame.get("file_path", "")).startswith("../") for frame, _, _ in frames):
         if not isinstance(source, FolderSource):
