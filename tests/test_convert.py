@@ -107,7 +107,7 @@ def test_resized_pictures_and_square_zips_for_image_datasets(tmp_path):
         rgb, alpha, label = images.get(index)
         frame = before.get(index)
         assert torch.equal(rgb, frame.rgb) and torch.equal(alpha, frame.alpha)
-        torch.testing.assert_close(label.double(), frame.camera.label(), atol=1e-6, rtol=0)
+        torch.testing.assert_close(label, frame.camera.label(), atol=1e-6, rtol=0)
     jpeg = convert(
         tmp_path / "insta", tmp_path / "jpeg.zip", "--resolution=40x30", "--test-frames=0", "--jpeg-quality=90"
     )

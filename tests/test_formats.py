@@ -203,6 +203,34 @@ def test_unions_of_exports_point_beside_themselves(tmp_path):
     check(frames, example, FLAME_SCALE * example.points + FLAME_OFFSET)
 
 
+def test_exports_of_one_camera_have_an_empty_validation_file(tmp_path):
+    sequences_of.vhap(tmp_path)
+    (tmp_path / "transforms_val.json").write_text('{"frames": []}')
+    assert read(tmp_path).splits == ("train", "test")
+    for name in ("train", "test"):
+        (tmp_path / f"transforms_{name}.json").write_text('{"frames": []}')
+    with pytest.raises(UserError, match="has no frames in transforms_train.json"):
+        read(tmp_path, "vhap")
+
+
+def test_scenes_of_nerf_have_a_file_per_split(tmp_path):
+    example = captures_of.nerfstudio(tmp_path)
+    content = json.loads((tmp_path / "transforms.json").read_text())
+    angle = 2 * np.arctan(0.5 * 96 / content.pop("fl_x"))
+    for key in ("fl_y", "cx", "cy", "w", "h"):
+        content.pop(key)
+    for split, frames in (("train", content["frames"][:4]), ("test", content["frames"][4:])):
+        frames = [{**frame, "file_path": frame["file_path"].removesuffix(".png")} for frame in frames]
+        (tmp_path / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
+    (tmp_path / "transforms.json").unlink()
+    frames = read(tmp_path)
+    assert [len(frames.split(name)) for name in ("train", "test")] == [4, 2]
+    assert sorted(frames.name(i) for i in range(6)) == sorted(example.names)
+    k = frames.cameras.intrinsics[0].numpy()
+    np.testing.assert_allclose([k[0, 0] * 96, k[1, 1] * 128], [210, 210])  # square pixels, centred
+    np.testing.assert_allclose(k[:2, 2], 0.5)
+
+
 def test_estimated_joints_are_said_to_be_estimates(tmp_path):
     sequences_of.vhap(tmp_path)
     notes = read(tmp_path).notes

@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import sys
+import types
 import zipfile
 from collections import OrderedDict
 
@@ -123,3 +125,16 @@ def test_model_files_keep_their_arrays():
     np.testing.assert_array_equal(result["c"], dense)
     np.testing.assert_array_equal(result["r"], dense)
     refused("no model file", pickle.dumps([1]), load_model)
+
+
+def test_chumpy_arrays_of_model_files_are_their_numbers(monkeypatch):
+    """chumpy is not needed: its objects are pickled as attributes, the numbers under ``x``."""
+    module = types.ModuleType("chumpy.ch")
+    module.Ch = type("Ch", (), {"__module__": "chumpy.ch"})
+    monkeypatch.setitem(sys.modules, "chumpy", types.ModuleType("chumpy"))
+    monkeypatch.setitem(sys.modules, "chumpy.ch", module)
+    value = module.Ch()
+    value.__dict__.update(x=np.arange(6.0).reshape(2, 3), _dirty_vars={"x"}, _itr=None)
+    data = pickle.dumps({"v_template": value}, protocol=2)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(load_model(data, "x")["v_template"], np.arange(6.0).reshape(2, 3))

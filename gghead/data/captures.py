@@ -23,7 +23,7 @@ class Views:
 
     rgb: Tensor  # uint8 [V, 3, H, W]
     alpha: Tensor  # uint8 [V, 1, H, W]
-    cameras: Cameras  # [V]
+    cameras: Cameras  # [V] float32
     coefficients: Tensor | None  # float32 [K] of that instant
     indices: np.ndarray  # [V] frames of the captures
 
@@ -59,8 +59,9 @@ class Captures(FrameSet):
         if len({self.size(int(index)) for index in indices}) > 1:
             raise UserError(f"The views of subject {subject} differ in size; call resized(...) first.")
         frames = [self.get(int(index)) for index in indices]
-        return Views(torch.stack([frame.rgb for frame in frames]), torch.stack([frame.alpha for frame in frames]),
-                     self.cameras[torch.from_numpy(indices)], frames[0].coefficients, indices)  # fmt: skip
+        cameras = self.cameras[torch.from_numpy(indices)].to(torch.float32)
+        rgb, alpha = (torch.stack([getattr(frame, name) for frame in frames]) for name in ("rgb", "alpha"))
+        return Views(rgb, alpha, cameras, frames[0].coefficients, indices)
 
     def select(
         self,

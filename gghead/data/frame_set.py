@@ -24,7 +24,7 @@ class Frame:
 
     rgb: Tensor  # uint8 [3, H, W], not multiplied by alpha
     alpha: Tensor  # uint8 [1, H, W], 255 everywhere where the data have no masks
-    camera: Cameras  # batch shape (), relative to the head
+    camera: Cameras  # float32, batch shape (); relative to the head in sequences
     coefficients: Tensor | None  # float32 [K]
 
 
@@ -107,7 +107,7 @@ class FrameSet:
         rgb, alpha = self.pictures.read(index)
         coefficients = None if self.coefficients is None else self.coefficients[index].clone()
         return Frame(torch.from_numpy(rgb.transpose(2, 0, 1).copy()), torch.from_numpy(alpha[None].copy()),
-                     self.cameras[index], coefficients)  # fmt: skip
+                     self.cameras[index].to(torch.float32), coefficients)  # fmt: skip
 
     def split_of(self, index: int) -> str | None:
         code = -1 if self.split_codes is None else int(self.split_codes[index])
@@ -125,8 +125,8 @@ class FrameSet:
         return dataclasses.replace(
             self, pictures=self.pictures.select(indices), cameras=self.cameras[at],
             extras={name: values[at] for name, values in self.extras.items()},
-            **{name: part(getattr(self, name)) for name in ("subject", "moment", "camera", "coefficients", "split_codes",
-                                                            "landmarks")},
+            **{name: part(getattr(self, name)) for name in ("subject", "moment", "camera", "coefficients",
+                                                            "split_codes", "landmarks")},
         )  # fmt: skip
 
     def split(self, name: str) -> Self:

@@ -96,21 +96,24 @@ class Pictures:
 
     def encoded(self, index: int) -> tuple[bytes, str] | None:
         """The picture's file and its suffix where the file itself is what ``read`` shows, or None."""
-        name = self.name(index)
-        if is_video_frame(name) or (self.lens is not None and self.lens[index] >= 0):
+        if not self._unchanged(index):
             return None
-        if self.resolution is not None and tuple(self.sizes[index]) != self.resolution:
-            return None
-        data = self.source.read(name)
+        data = self.source.read(self.name(index))
         return _copyable(data, ("RGB", "L", "P", "RGBA", "LA") if self.mask_kind == "embedded" else ("RGB", "L", "P"))
 
     def encoded_mask(self, index: int) -> bytes | None:
         """The mask's PNG where the file itself is what ``read`` shows, or None."""
-        if self.mask_kind != "file" or self.encoded(index) is None or is_video_frame(self.masks[index].decode()):
+        if self.mask_kind != "file" or not self._unchanged(index) or is_video_frame(self.masks[index].decode()):
             return None
         data = (self.mask_source or self.source).read(self.masks[index].decode())
         kept, header = _copyable(data, ("L",)), parse_header(data)
         return data if kept and kept[1] == ".png" and header.size == tuple(self.sizes[index]) else None
+
+    def _unchanged(self, index: int) -> bool:
+        """Whether ``read`` neither resamples the picture nor takes it from a video."""
+        if is_video_frame(self.name(index)) or (self.lens is not None and self.lens[index] >= 0):
+            return False
+        return self.resolution is None or tuple(self.sizes[index]) == self.resolution
 
     def _read_mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
         if self.mask_kind == "none":

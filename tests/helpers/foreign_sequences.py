@@ -187,7 +187,8 @@ def vhap(folder: Path) -> Example:
         world = posed(POINTS, rotation, neck, joints) + shift
         np.savez(folder / f"flame_param/{step:05d}.npz", rotation=rotation_vector(rotation)[None],
                  translation=shift[None], neck_pose=rotation_vector(neck)[None],
-                 jaw_pose=np.full((1, 3), 0.1 * step), eyes_pose=np.zeros((1, 6)), shape=shape, expr=exp[step][None])  # fmt: skip
+                 jaw_pose=np.full((1, 3), 0.1 * step), eyes_pose=np.zeros((1, 6)), shape=shape,
+                 expr=exp[step][None])  # fmt: skip
         for camera, position in enumerate((np.array([0.1, 0.05, 1.0]), np.array([-0.6, 0.1, 0.8]))):
             axes = look_at(position, np.array([0.0, 0.0, 0.0]), roll=3.0)
             uv = see(world, position, axes, *FOCAL, *CENTRE)

@@ -73,7 +73,6 @@ def read(source: Source, options: ReadOptions) -> Captures | TrackedSequence:
         TrackedSequence if kind == "sequence" else Captures, source, rows, gaps_known, mask_source=mask_source,
         format="gghead" if records else "eg3d", mask_kind="file" if masks else "embedded", fps=content.get("fps"),
         coefficient_names=content.get("expression_names") or _names_beside(source), notes=content.get("notes") or (),
-        splits=content.get("splits") or ("train", "val", "test"),
     )  # fmt: skip
     return _with_landmarks(frames, source, names, options)
 

@@ -19,6 +19,7 @@ from gghead.data.sources import Source, image_header
 from gghead.data.video_frames import VideoFrames, is_video_frame
 from torch_utils.errors import UserError
 
+_SPLITS = ("train", "val", "test")  # in this order, then any others
 _LENS_PIXELS = 0.5  # a distortion that shifts nothing by more is none
 
 
@@ -74,7 +75,6 @@ def assemble(
     mask_colour: tuple[int, int, int] = (255, 255, 255),
     mask_source: Source | None = None,
     coefficient_names: Sequence[str] | None = None,
-    splits: Sequence[str] = ("train", "val", "test"),
     fps: float | None = None,
     notes: Sequence[str] = (),
 ) -> Captures | TrackedSequence:
@@ -109,7 +109,8 @@ def assemble(
     in_time = list(dict.fromkeys(row.moment for row in rows)) if is_sequence else None
     moment, moments = codes((row.moment for row in rows), in_time)
     camera, camera_names = codes(row.camera for row in rows)
-    known = [name for name in splits if any(row.split == name for row in rows)]
+    used = {row.split for row in rows} - {None}
+    known = [name for name in _SPLITS if name in used] + sorted(used - set(_SPLITS))
     vectors = [row.coefficients for row in rows]
     have = [vector is not None for vector in vectors]
     if any(have) and not all(have):

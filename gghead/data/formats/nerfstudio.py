@@ -29,10 +29,25 @@ def looks_like(names: set[str], content: dict | None) -> bool:
 
 def read(source: Source, options: ReadOptions) -> Captures:
     """Read a scene of one head; see ``assemble`` for what is refused."""
-    name = "transforms.json" if "transforms.json" in source.names() else "transforms_train.json"
+    names = set(source.names())
+    files = [("transforms.json", None)]
+    if "transforms.json" not in names:  # NeRF's synthetic scenes
+        files = [(f"transforms_{split}.json", split) for split in ("train", "val", "test")]
+        files = [(name, split) for name, split in files if name in names] or files[:1]
+    rows = []
+    for name, split in files:
+        rows += _rows(source, name, split, names, len(rows))
+    poses, matrices = np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])
+    placement = place_by_cameras(poses, matrices, str(source.path), options)
+    for row, pose in zip(rows, placement.cameras(poses), strict=True):
+        row.cam2world = pose
+    has_masks = any(row.mask for row in rows)
+    return assemble(Captures, source, rows, options, format="nerfstudio", mask_kind="file" if has_masks else "embedded")
+
+
+def _rows(source: Source, name: str, split: str | None, names: set[str], first: int) -> list[Row]:
     where = f"{name} in {source.path}"
     content = read_json(source, name)
-    names = set(source.names())
     rows = []
     for index, frame in enumerate(frame_list(content, where)):
         at = f"frame {index} of {where}"
@@ -42,14 +57,10 @@ def read(source: Source, options: ReadOptions) -> Captures:
             picture = next((picture + end for end in IMAGE_SUFFIXES if picture + end in names), picture + ".png")
         k, size, lens = _camera(values, source, picture, names, at)
         mask = frame.get("mask_path")
-        rows.append(Row(picture, from_opengl(matrix(entry(frame, "transform_matrix", at), f"The pose of {at}")), k,
-                        size, member(mask) if mask else None, camera=f"{index:05d}", lens=lens))  # fmt: skip
-    poses, matrices = np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])
-    placement = place_by_cameras(poses, matrices, where, options)
-    for row, pose in zip(rows, placement.cameras(poses), strict=True):
-        row.cam2world = pose
-    has_masks = any(row.mask for row in rows)
-    return assemble(Captures, source, rows, options, format="nerfstudio", mask_kind="file" if has_masks else "embedded")
+        pose = from_opengl(matrix(entry(frame, "transform_matrix", at), f"The pose of {at}"))
+        rows.append(Row(picture, pose, k, size, member(mask) if mask else None, camera=f"{first + index:05d}",
+                        split=split, lens=lens))  # fmt: skip
+    return rows
 
 
 def _camera(

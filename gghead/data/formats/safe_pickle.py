@@ -106,6 +106,8 @@ for _storage in _STORAGES:
 _MODEL_TABLE: dict[tuple[str, str], Any] = {
     ("copy_reg", "_reconstructor"): lambda kind, *_: kind(),
     ("copyreg", "_reconstructor"): lambda kind, *_: kind(),
+    ("__builtin__", "set"): set,
+    ("builtins", "set"): set,
     ("__builtin__", "object"): object,
     ("builtins", "object"): object,
     **{(f"scipy.sparse.{dot}{kind}", f"{kind}_matrix"): _Record for kind in ("csc", "csr") for dot in ("", "_")},

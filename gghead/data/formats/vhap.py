@@ -34,8 +34,10 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     frames = [
         (frame, split, f"frame {index} of {name} in {source.path}")
         for name, split in files
-        for index, frame in enumerate(frame_list(read_json(source, name), f"{name} in {source.path}"))
+        for index, frame in enumerate(_frames(source, name))
     ]
+    if not frames:
+        raise UserError(f"{source.path} has no frames in {', '.join(name for name, _ in files)}.")
     base = ""
     if any(str(frame.get("file_path", "")).startswith("../") for frame, _, _ in frames):
         if not isinstance(source, FolderSource):
@@ -70,6 +72,16 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         row.cam2world = pose
     return assemble(TrackedSequence, source, rows, options, format="vhap", mask_kind="file",
                     notes=() if exact else estimate_note(motion, str(source.path)))  # fmt: skip
+
+
+def _frames(source: Source, name: str) -> list[dict]:
+    """The frames of a file; with one camera ``transforms_val.json`` has none."""
+    content = read_json(source, name)
+    return (
+        []
+        if isinstance(content, dict) and content.get("frames") == []
+        else frame_list(content, f"{name} in {source.path}")
+    )
 
 
 def _parameters(source: Source, path: str) -> dict[str, np.ndarray]:
