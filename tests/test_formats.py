@@ -1,6 +1,7 @@
 """Readers of other projects' formats, tested by reprojection: known points land on the known pixels."""
 
 import json
+import os
 import shutil
 
 import helpers.foreign_captures as captures_of
@@ -420,6 +421,26 @@ def test_other_faults_are_sentences(tmp_path):
     refused("does not exist", tmp_path / "nowhere")
     with pytest.raises(UserError, match="no format 'instar'; choose one of"):
         read(folders["insta"], "instar")
+
+
+class _Command:
+    def __init__(self, text):
+        self.text = text
+
+    def __reduce__(self):
+        return os.system, (self.text,)
+
+
+def test_a_tracker_frame_that_runs_code_is_refused_and_not_run(tmp_path):
+    sequences_of.metrical(tmp_path)
+    flag = tmp_path / "ran"
+    torch.save({"opencv": _Command(f"touch {flag}")}, tmp_path / "checkpoint/00002.frame")
+    refused("00002.frame .* is refused: it calls posix.system.*Nothing of it was run", tmp_path, test_frames=1)
+    assert not flag.exists()
+    torch.save({"flame": {}, "opencv": {}, "img_size": np.array([64, 80])}, tmp_path / "checkpoint/00002.frame")
+    refused("00002.frame .* has no 'R'", tmp_path, test_frames=1)
+    (tmp_path / "checkpoint/00002.frame").write_bytes(b"PK")
+    refused("00002.frame .* is damaged", tmp_path, test_frames=1)
 
 
 def test_every_format_is_found_by_its_files(tmp_path):
