@@ -62,15 +62,16 @@ def same(before, after):
 def test_a_converted_set_reads_back_the_same(name, tmp_path):
     (tmp_path / "data").mkdir()
     WRITERS[name](tmp_path / "data")
-    options = ReadOptions(test_frames=2)
-    result = convert(tmp_path / "data", tmp_path / "out.zip", "--test-frames=2")
+    by_time = "test_frames" in FORMATS[name].uses
+    options, flags = ReadOptions(test_frames=2 if by_time else None), ["--test-frames=2"] * by_time
+    result = convert(tmp_path / "data", tmp_path / "out.zip", *flags)
     assert result.exit_code == 0, result.output
     before, after = read(tmp_path / "data", options=options), read(tmp_path / "out.zip")
     assert after.format == "gghead"
     same(before, after)
     assert f"{before.kind} ({name})" in result.output and "frames/s" in result.output
     assert not list(tmp_path.glob(".*tmp"))
-    again = convert(tmp_path / "data", tmp_path / "again.zip", "--test-frames=2", "--workers=1")
+    again = convert(tmp_path / "data", tmp_path / "again.zip", *flags, "--workers=1")
     assert again.exit_code == 0
     assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "out.zip").read_bytes()
 
@@ -130,6 +131,15 @@ def test_the_shared_sets_convert_unchanged(tmp_path):
     assert after.fps == 25.0 and after.coefficient_names[0] == "browDown_L"
 
 
+def test_an_unpacked_zip_is_as_good(tmp_path):
+    (tmp_path / "vhap").mkdir()
+    sequences_of.vhap(tmp_path / "vhap")
+    convert(tmp_path / "vhap", tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        archive.extractall(tmp_path / "folder")
+    same(read(tmp_path / "out.zip"), read(tmp_path / "folder"))
+
+
 def test_eg3d_and_gghead_zips_are_captures_of_one_view_each(tmp_path):
     labels = [Cameras.orbit(0.1 * i).label()[0].numpy() for i in range(3)]
     pictures = [np.random.RandomState(i).randint(0, 256, (8, 8, 3), np.uint8) for i in range(3)]
@@ -184,16 +194,19 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
         (["--cameras=9"], "no camera '9'"),
         (["--extras=tail"], "no 'tail'"),
         (["--test-frames=99"], "cannot be the test frames"),
+        (["--flame=flame.pkl"], "--flame has no meaning for insta"),
+        (["--test-clips=a"], "--test-clips has no meaning for insta"),
+        (["--lens=ignore"], "--lens has no meaning for insta"),
         (["--from=nersemble"], "no person with"),
         (["--from=archive"], "no dataset.json"),
-        (["--flame=nothing.pkl", "--from=vhap"], "flame_param_path|'timestep_index'|has no"),
+        (["--from=vhap"], "no flame_param_path"),
     ],
 )
 def test_wrong_options_are_one_sentence(options, sentence, tmp_path):
     (tmp_path / "data").mkdir()
     sequences_of.insta(tmp_path / "data")
-    more = options if any("test-frames" in option for option in options) else [*options, "--test-frames=1"]
-    result = convert(tmp_path / "data", tmp_path / "out.zip", *more)
+    more = [] if any("test-frames" in option or "--from" in option for option in options) else ["--test-frames=1"]
+    result = convert(tmp_path / "data", tmp_path / "out.zip", *options, *more)
     assert result.exit_code == 1 and result.output.count("\n") == 1, result.output
     assert re.search(sentence, result.output), result.output
     assert not (tmp_path / "out.zip").exists()

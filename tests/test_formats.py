@@ -423,6 +423,32 @@ def test_other_faults_are_sentences(tmp_path):
         read(folders["insta"], "instar")
 
 
+def test_rigs_that_do_not_tell_where_the_head_is(tmp_path):
+    captures_of.nerfstudio(tmp_path)
+    good = json.loads((tmp_path / "transforms.json").read_text())
+
+    def parallel(content):
+        for index, frame in enumerate(content["frames"]):
+            frame["transform_matrix"] = [[1, 0, 0, 0.1 * index], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]]
+
+    def all_around(content):
+        for index, frame in enumerate(content["frames"]):
+            pose = np.eye(4)
+            pose[:3, :3] = captures_of.turn(60 * index)
+            pose[:3, 3] = pose[:3, 2] * 2
+            frame["transform_matrix"] = pose.tolist()
+
+    edit(tmp_path / "transforms.json", parallel)
+    refused("axes are parallel.*--world", tmp_path)
+    edit(tmp_path / "transforms.json", all_around)
+    refused("stand all around; give --world", tmp_path)
+    assert len(read(tmp_path, options=ReadOptions(world=tuple(map(tuple, np.eye(4).tolist()))))) == 6
+    (tmp_path / "transforms.json").write_text(json.dumps(good))
+    small, large = (read(tmp_path, options=ReadOptions(scale=scale)) for scale in (1.0, 2.0))
+    # The guessed centre stays at our origin whatever the scale.
+    torch.testing.assert_close(large.cameras.position, 2 * small.cameras.position)
+
+
 class _Command:
     def __init__(self, text):
         self.text = text

@@ -70,11 +70,10 @@ class FrameSet:
         for name, length in lengths.items():
             if length != count:
                 raise UserError(f"{where} has {count} pictures, but {length} entries of '{name}'.")
-        names = [self.pictures.name(i) for i in range(count)]
-        check_labels(self.cameras.label().double().numpy(), names, where)
+        check_labels(self.cameras.label().double().numpy(), _Names(self.pictures), where)
         if self.coefficients is not None and not bool(torch.isfinite(self.coefficients).all()):
             bad = int((~torch.isfinite(self.coefficients)).any(1).nonzero()[0])
-            raise UserError(f"The expression of {names[bad]} in {where} holds NaN or infinite numbers; leave it out.")
+            raise UserError(f"The expression of {self.name(bad)} in {where} holds NaN or infinite numbers; mend it.")
         if self.coefficient_names is not None and len(self.coefficient_names) != self.width:
             raise UserError(f"{where} names {len(self.coefficient_names)} expression coefficients, but its vectors "
                             f"have {self.width}.")  # fmt: skip
@@ -205,6 +204,16 @@ class FrameSet:
     def close(self) -> None:
         """Close the files; no picture can be read afterwards."""
         self.pictures.source.close()
+
+
+class _Names:
+    """The pictures' names, made when they are asked for."""
+
+    def __init__(self, pictures: Pictures):
+        self.pictures = pictures
+
+    def __getitem__(self, index: int) -> str:
+        return self.pictures.name(index)
 
 
 def _listed(wanted: Iterable[str | int] | str | int) -> list[str | int]:

@@ -22,29 +22,32 @@ class Format:
 
     name: str
     text: str
+    uses: tuple[str, ...] = ()
+    """Options of ``ReadOptions`` that not every format has a use for."""
 
     @property
     def module(self):
         return importlib.import_module(f"gghead.data.formats.{self.name}")
 
 
+_SPECIAL = {"test_frames": "--test-frames", "test_clips": "--test-clips", "flame": "--flame", "lens": "--lens"}
 # The first that fits is taken: special ones stand before general ones.
 FORMATS = {
     format.name: format
     for format in (
         Format("archive", "zips of this project, mvheads, EG3D and GGHead (dataset.json)"),
-        Format("flashavatar", "FlashAvatar: imgs, alpha, tracker frames that count from 0"),
-        Format("metrical", "metrical-tracker: checkpoint/*.frame beside images"),
-        Format("imavatar", "IMavatar and PointAvatar: flame_params.json per clip"),
-        Format("nersemble", "NeRSemble v2 and its benchmark: calibration and videos or pictures"),
-        Format("ava256", "Ava-256: camera_calibration.json, head_pose, AVIF pictures"),
-        Format("facescape", "FaceScape multi-view: params.json per expression"),
+        Format("flashavatar", "FlashAvatar: imgs, alpha, tracker frames that count from 0", ("test_frames",)),
+        Format("metrical", "metrical-tracker: checkpoint/*.frame beside images", ("test_frames",)),
+        Format("imavatar", "IMavatar and PointAvatar: flame_params.json per clip", ("test_clips", "flame")),
+        Format("nersemble", "NeRSemble v2 and its benchmark: calibration and videos or pictures", ("flame",)),
+        Format("ava256", "Ava-256: camera_calibration.json, head_pose, AVIF pictures", ("lens",)),
+        Format("facescape", "FaceScape multi-view: params.json per expression", ("lens",)),
         Format("facelift", "FaceLift: opencv_cameras.json"),
         Format("avatar", "sequence folders of this project: transforms.json with cam2world"),
-        Format("vhap", "VHAP exports for GaussianAvatars: transforms*.json, flame_param"),
-        Format("insta", "INSTA: transforms.json, flame/exp"),
-        Format("nerfblendshape", "NeRFBlendShape: transforms.json with 46 coefficients"),
-        Format("nerfstudio", "nerfstudio, instant-ngp, COLMAP: transforms.json"),
+        Format("vhap", "VHAP exports for GaussianAvatars: transforms*.json, flame_param", ("flame",)),
+        Format("insta", "INSTA: transforms.json, flame/exp", ("test_frames",)),
+        Format("nerfblendshape", "NeRFBlendShape: transforms.json with 46 coefficients", ("test_frames",)),
+        Format("nerfstudio", "nerfstudio, instant-ngp, COLMAP: transforms.json", ("lens",)),
     )
 }
 
@@ -65,7 +68,8 @@ def read(
 ) -> Captures | TrackedSequence:
     """Read a data set: a folder, a zip, or the JSON file in its folder.
 
-    Raises ``UserError`` for an unknown format, and whatever the reader finds wrong.
+    Raises ``UserError`` for an unknown format, an option that the format has no use for, and whatever the reader finds
+    wrong.
     """
     path = Path(path)
     source = open_source(path.parent if path.suffix == ".json" and path.is_file() else path)
@@ -75,7 +79,11 @@ def read(
         chosen = FORMATS[format]
     else:
         raise UserError(f"There is no format '{format}'; choose one of auto, {', '.join(FORMATS)}.")
-    return chosen.module.read(source, options or ReadOptions())
+    options = options or ReadOptions()
+    for key, flag in _SPECIAL.items():
+        if getattr(options, key) is not None and key not in chosen.uses:
+            raise UserError(f"{flag} has no meaning for {chosen.name} data such as {path}; leave it out.")
+    return chosen.module.read(source, options)
 
 
 def _transforms(source: Source, names: set[str]) -> dict | None:

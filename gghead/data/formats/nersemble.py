@@ -79,7 +79,7 @@ def _person(
             tracked += [track in names] * len(here)
             rows += here
     if any(tracked) and not all(tracked):
-        raise UserError(f"Only some sequences of person {subject} in {source.path} are tracked; choose by --expressions.")
+        raise UserError(f"Only some sequences of {subject} in {source.path} are tracked; choose by --expressions.")
     if not rows:
         return rows
     sizes = probe_sizes(source, [row.picture for row in rows], [row.camera for row in rows], VideoFrames(source))

@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of every reader; those that a format has no use for are ignored by it."""
+    """Options of the readers; ``formats.read`` refuses those that a format has no use for."""
 
     subjects: tuple[str, ...] | None = None
     """Names of the people to read."""
