@@ -165,20 +165,19 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
     sequences_of.vhap(tmp_path / "vhap")
     good = (tmp_path / "vhap/images/00001_00.png").read_bytes()
     (tmp_path / "vhap/images/00001_00.png").write_bytes(good[: len(good) // 2])
-    (tmp_path / "vhap/images/00003_01.png").write_bytes(b"no picture")
+    (tmp_path / "vhap/images/00000_01.png").write_bytes(b"no picture")  # the first of its camera
     result = convert(tmp_path / "vhap", tmp_path / "out.zip")
     assert result.exit_code == 0, result.output
     assert "10 frames written (10 copied as they are), 2 skipped" in result.output
-    assert "skipped: images/00001_00.png" in result.output and "skipped: images/00003_01.png" in result.output
+    assert "skipped: images/00001_00.png" in result.output and "skipped: images/00000_01.png" in result.output
     assert len(read(tmp_path / "out.zip")) == 10
-    for picture in (tmp_path / "vhap/images").glob("*.png"):
-        if picture.name != "00000_00.png":  # the size is looked up in one picture per camera
-            picture.write_bytes(good[:60])
-    (tmp_path / "vhap/images/00000_00.png").write_bytes(good[:60])
     old = (tmp_path / "out.zip").read_bytes()
-    result = convert(tmp_path / "vhap", tmp_path / "out.zip")
-    assert result.exit_code == 1 and "No picture of" in result.output and result.output.count("Error") == 1
-    assert (tmp_path / "out.zip").read_bytes() == old and not list(tmp_path.glob(".*tmp"))
+    for rest, sentence in ((good[:60], "No picture of"), (b"", "not a readable image")):
+        for picture in (tmp_path / "vhap/images").glob("*.png"):
+            picture.write_bytes(rest)
+        result = convert(tmp_path / "vhap", tmp_path / "out.zip")
+        assert result.exit_code == 1 and sentence in result.output and result.output.count("Error") == 1
+        assert (tmp_path / "out.zip").read_bytes() == old and not list(tmp_path.glob(".*tmp"))
 
 
 @pytest.mark.parametrize(

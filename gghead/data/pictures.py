@@ -136,21 +136,35 @@ class Pictures:
         return np.asarray(decode_image(data, mode, where))
 
 
-def probe_sizes(source: Source, names: Sequence[str], groups: Sequence, videos: VideoFrames | None = None
-                ) -> np.ndarray:  # -> [N, 2] int32  # fmt: skip
-    """Sizes of pictures, looking into the first one of every group (camera) only; ``read`` checks the others."""
+def probe_sizes(
+    source: Source,
+    names: Sequence[str],
+    groups: Sequence,
+    videos: VideoFrames | None = None,
+    stated: Sequence[tuple[int, int] | None] | None = None,  # sizes for groups in which no picture can be read
+) -> np.ndarray:  # -> [N, 2] int32
+    """Sizes of pictures, looking into one of every group (camera) only; ``read`` checks the others.
+
+    A broken picture is passed over, since one among thousands is no reason to stop; reading it will say so. Raises
+    ``UserError`` if every picture is broken.
+    """
     sizes: dict = {}
+    fault = None
     for name, group in zip(names, groups, strict=True):
         if group in sizes:
             continue
-        if is_video_frame(name):
-            sizes[group] = videos.read(name).shape[1::-1]
-            continue
         try:
-            sizes[group] = image_header(source, name)[0]
-        except (KeyError, FileNotFoundError) as error:
-            raise UserError(f"{name} in {source.path} is missing; copy it again or leave it out.") from error
-    return np.array([sizes[group] for group in groups], np.int32).reshape(-1, 2)
+            sizes[group] = videos.read(name).shape[1::-1] if is_video_frame(name) else image_header(source, name)[0]
+        except (KeyError, FileNotFoundError):
+            fault = fault or UserError(f"{name} in {source.path} is missing; copy it again or leave it out.")
+        except UserError as error:
+            fault = fault or error
+    if fault is not None and not sizes:
+        raise fault
+    somewhere = next(iter(sizes.values()), (1, 1))
+    stated = stated or [None] * len(names)
+    found = [sizes.get(group) or size or somewhere for group, size in zip(groups, stated, strict=True)]
+    return np.array(found, np.int32).reshape(-1, 2)
 
 
 def _fit(alpha: np.ndarray, rgb: np.ndarray) -> np.ndarray:

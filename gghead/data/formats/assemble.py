@@ -88,7 +88,7 @@ def assemble(
     notes = list(notes)
     rows = _selected(rows, options, where)
     rows, mask_kind = _present(rows, source, mask_source or source, mask_kind, options, notes)
-    if mask_kind == "embedded" and image_header(source, rows[0].picture)[1] not in ("RGBA", "LA"):
+    if mask_kind == "embedded" and not _has_alpha(source, rows):
         notes.append("The pictures have no alpha channel: alpha is 255 everywhere.")
         mask_kind = "none"
     is_sequence = kind is TrackedSequence
@@ -97,7 +97,8 @@ def assemble(
     rows = _ordered(rows, by_time=is_sequence)
     names = [row.picture for row in rows]
     videos = VideoFrames(source) if any(map(is_video_frame, names)) else None
-    sizes = probe_sizes(source, names, [(row.subject, row.camera, row.size) for row in rows], videos)
+    groups = [(row.subject, row.camera, row.size) for row in rows]
+    sizes = probe_sizes(source, names, groups, videos, [row.size for row in rows])
     _check_aspect(rows, sizes, where)
     lens_codes, lenses = _lenses(rows, sizes, options, where, notes)
     pictures = Pictures(
@@ -179,6 +180,16 @@ def _present(
             raise UserError(f"{sentence}; copy them again, or go on without such frames by --skip-missing=1.")
         notes.append(f"{sentence}; their frames are left out.")
     return rows, mask_kind
+
+
+def _has_alpha(source: Source, rows: list[Row]) -> bool:
+    """Whether the first picture that can be read has an alpha channel."""
+    for row in rows:
+        try:
+            return image_header(source, row.picture)[1] in ("RGBA", "LA")
+        except UserError:
+            continue  # a broken picture is reported when it is read
+    return False
 
 
 def _check_numbers(rows: list[Row], where: str, options: ReadOptions, notes: list[str]) -> None:
