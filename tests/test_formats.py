@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.scene import POINTS
 
+from gghead.data.archive import write_archive
 from gghead.data.formats import FORMATS, detect, read
 from gghead.data.formats.options import ReadOptions
 from gghead.data.sources import open_source
@@ -447,6 +448,78 @@ def test_rigs_that_do_not_tell_where_the_head_is(tmp_path):
     small, large = (read(tmp_path, options=ReadOptions(scale=scale)) for scale in (1.0, 2.0))
     # The guessed centre stays at our origin whatever the scale.
     torch.testing.assert_close(large.cameras.position, 2 * small.cameras.position)
+
+
+JUNK = (None, "x", "", [], {}, [[1]], -1, 0, 1e400, True, ["a"], [None], {"a": 1}, "../../x", 10**30)
+JSON_FILES = {
+    "insta": "transforms.json", "nerfblendshape": "transforms.json", "imavatar": "MVI_1810/flame_params.json",
+    "vhap": "transforms_train.json", "nerfstudio": "transforms.json", "facelift": "opencv_cameras.json",
+    "facescape": "12/2_smile/params.json", "nersemble": "037/calibration/camera_params.json",
+    "ava256": "20210810--1306--ABC123/decoder/camera_calibration.json", "avatar": "transforms.json",
+    "archive": "dataset.json",
+}  # fmt: skip
+
+
+def project_folder(name, folder):
+    """The project's own two forms, made from an example of another."""
+    if name == "archive":
+        (folder / "from").mkdir()
+        sequences_of.vhap(folder / "from")
+        write_archive(read(folder / "from"), folder / "set.zip")
+        shutil.unpack_archive(folder / "set.zip", folder)
+        shutil.rmtree(folder / "from")
+    else:
+        sequences_of.insta(folder)
+
+        def ours(content):
+            for index, frame in enumerate(content["frames"]):
+                frame |= {
+                    "cam2world": frame["transform_matrix"],
+                    "expression": [0.1] * 3,
+                    "frame": index,
+                    "split": "train",
+                }
+            content |= {"fps": 25, "expression_names": ["a", "b", "c"]}
+
+        edit(folder / "transforms.json", ours)
+
+
+def places(content, depth=0, at=()):
+    """Where something can be put into a JSON content: keys, and the first two entries of lists."""
+    yield at
+    inner = (
+        content.items() if isinstance(content, dict) else enumerate(content[:2]) if isinstance(content, list) else ()
+    )
+    for key, value in inner if depth < 5 else ():
+        yield from places(value, depth + 1, (*at, key))
+
+
+@pytest.mark.parametrize("name", JSON_FILES)
+def test_no_content_of_a_json_file_ends_in_a_traceback(name, tmp_path):
+    write = SEQUENCES[name][0] if name in SEQUENCES else CAPTURES.get(name, lambda f: project_folder(name, f))
+    write(tmp_path)
+    path = tmp_path / JSON_FILES[name]
+    good = path.read_text()
+    every = list(places(json.loads(good)))
+    random = np.random.RandomState(0)
+    options = ReadOptions(test_frames=1 if "test_frames" in FORMATS[name].uses else None)
+    read(tmp_path, name, options)
+    refusals = 0
+    for _ in range(40):
+        at, junk = every[random.randint(len(every))], JUNK[random.randint(len(JUNK))]
+        content = json.loads(good)
+        inner = content
+        for key in at[:-1]:
+            inner = inner[key]
+        if at:
+            inner[at[-1]] = junk
+        path.write_text(json.dumps(content if at else junk))
+        try:
+            read(tmp_path, name, options)  # what is optional may be junk and yet readable
+        except UserError as error:
+            refusals += 1
+            assert "\n" not in str(error)
+    assert refusals > 10
 
 
 class _Command:

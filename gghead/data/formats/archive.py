@@ -18,7 +18,7 @@ from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.avatar import OUR_WORLD
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, read_npz
+from gghead.data.formats.parsing import array, entry, number, read_npz, text, texts
 from gghead.data.labels import label_array, parse_dataset_json
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import FolderSource, Source, is_image, open_source
@@ -43,27 +43,27 @@ def read(source: Source, options: ReadOptions) -> Captures | TrackedSequence:
     kind = content.get("kind", "captures")
     if kind not in ("captures", "sequence"):
         raise UserError(f"'kind' of {where} must be captures or sequence, but it is {kind!r}.")
-    records = {entry(record, "file", f"a frame of {where}"): record for record in content.get("frames") or []}
+    listed = content.get("frames") or []
+    if not isinstance(listed, list):
+        raise UserError(f"'frames' of {where} is not a list of frames.")
+    records = {text(entry(record, "file", f"A frame of {where}"), f"'file' of {where}"): record for record in listed}
     names = list(content["labels"])
-    labels = label_array(content["labels"], names, source.path)  # checks what the exact numbers below repeat
-    masks, mask_source = dict(content.get("masks") or {}), None
-    masks |= {name: record["mask"] for name, record in records.items() if record.get("mask")}
+    label_array(content["labels"], names, source.path)  # checks the numbers that are used in full precision below
+    inner = content.get("masks") or {}
+    if not isinstance(inner, dict):
+        raise UserError(f"'masks' of {where} is not a table of picture and mask.")
+    masks, mask_source = {name: text(mask, f"The mask of {name} in {where}") for name, mask in inner.items()}, None
+    for name, record in records.items():
+        if record.get("mask") is not None:
+            masks[name] = text(record["mask"], f"'mask' of {name} in {where}")
     if not masks:
         masks, mask_source = _masks_beside(source, names)
-    rows = []
-    for index, name in enumerate(names):
-        record = records.get(name, {})
-        label = np.asarray(content["labels"][name], np.float64) if len(labels[index]) == 25 else labels[index]
-        stem = name.rpartition(".")[0]
-        step = record.get("frame", index)
-        rows.append(Row(
-            name, label[:16].reshape(4, 4), label[16:].reshape(3, 3), mask=masks.get(name),
-            subject=str(record.get("subject", "0" if kind == "sequence" else stem)),
-            moment=str(record.get("expression_id", step if kind == "sequence" else 0)),
-            camera=str(record.get("camera", _camera_of(name) if records else 0)), clip=str(record.get("clip", "")),
-            number=int(step), coefficients=record.get("expression"), split=record.get("split"),
-            extras=record.get("extras") or {},
-        ))  # fmt: skip
+    rows = [
+        _row(name, content["labels"][name], records.get(name, {}), index, kind, bool(records), where)
+        for index, name in enumerate(names)
+    ]
+    for row in rows:
+        row.mask = masks.get(row.picture)
     poses = OUR_WORLD.overridden(options).cameras(np.stack([row.cam2world for row in rows]))
     for row, pose in zip(rows, poses, strict=True):
         row.cam2world = pose
@@ -71,10 +71,35 @@ def read(source: Source, options: ReadOptions) -> Captures | TrackedSequence:
     _need_all(rows, source, options)
     frames = assemble(
         TrackedSequence if kind == "sequence" else Captures, source, rows, gaps_known, mask_source=mask_source,
-        format="gghead" if records else "eg3d", mask_kind="file" if masks else "embedded", fps=content.get("fps"),
-        coefficient_names=content.get("expression_names") or _names_beside(source), notes=content.get("notes") or (),
+        format="gghead" if records else "eg3d", mask_kind="file" if masks else "embedded",
+        fps=number(content, "fps", where) if content.get("fps") is not None else None,
+        coefficient_names=texts(content.get("expression_names"), f"'expression_names' of {where}")
+        or _names_beside(source),
+        notes=texts(content.get("notes"), f"'notes' of {where}"),
     )  # fmt: skip
     return _with_landmarks(frames, source, names, options)
+
+
+def _row(name: str, label: list, record: dict, index: int, kind: str, has_records: bool, where: str) -> Row:
+    """One picture; what its record does not say follows from its name and place."""
+    at = f"{name} in {where}"
+    numbers = np.asarray(label, np.float64)
+    step = int(number(record, "frame", at)) if "frame" in record else index
+    stem = name.rpartition(".")[0]
+    known = {
+        "subject": "0" if kind == "sequence" else stem,
+        "expression_id": str(step) if kind == "sequence" else "0",
+        "camera": _camera_of(name) if has_records else "0",
+    }
+    known |= {key: text(record[key], f"'{key}' of {at}") for key in (*known, "split") if record.get(key) is not None}
+    extras = record.get("extras") or {}
+    if not isinstance(extras, dict):
+        raise UserError(f"'extras' of {at} is not a table.")
+    return Row(
+        name, numbers[:16].reshape(4, 4), numbers[16:].reshape(3, 3), subject=known["subject"],
+        moment=known["expression_id"], camera=known["camera"], number=step, coefficients=record.get("expression"),
+        split=known.get("split"), extras=extras,
+    )  # fmt: skip
 
 
 def _need_all(rows: list[Row], source: Source, options: ReadOptions) -> None:

@@ -13,6 +13,7 @@ import dataclasses
 import io
 
 import numpy as np
+from PIL import features
 
 from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
@@ -36,6 +37,9 @@ def read(source: Source, options: ReadOptions) -> Captures:
     """Read all captures below a folder; see ``assemble`` for what is refused."""
     if not isinstance(source, FolderSource):
         raise UserError(f"{source.path} is a zip; give the folder into which Ava-256 was downloaded.")
+    if not features.check("avif"):
+        raise UserError("The pictures of Ava-256 are AVIF files, which this Pillow cannot read: pip install -U pillow "
+                        "(11.3 or newer).")  # fmt: skip
     nested = ZipFolderSource(source.path)
     names = nested.names()
     rows: list[Row] = []
@@ -102,7 +106,10 @@ def _moment(line: dict) -> str:
 
 def _calibration(content: dict, where: str, options: ReadOptions) -> dict[str, tuple]:
     cameras = {}
-    for index, item in enumerate(entry(content, "KRT", where)):
+    listed = entry(content, "KRT", where)
+    if not isinstance(listed, list):
+        raise UserError(f"'KRT' of {where} is not a list of cameras.")
+    for index, item in enumerate(listed):
         at = f"camera {index} of {where}"
         name = str(entry(item, "cameraId", at))
         if options.cameras is not None and name not in options.cameras:

@@ -12,7 +12,19 @@ import torch
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import Placement, intrinsics
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, frame_list, matrix, member, number, read_json, read_npz
+from gghead.data.formats.parsing import (
+    array,
+    entry,
+    frame_list,
+    matrix,
+    member,
+    number,
+    picture_size,
+    read_json,
+    read_npz,
+    text,
+    texts,
+)
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source
 
@@ -28,24 +40,26 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     where = f"transforms.json in {source.path}"
     content = read_json(source, "transforms.json")
     frames = frame_list(content, where)
-    width, height = number(content, "w", where), number(content, "h", where)
+    width, height = picture_size(content, where)
     k = intrinsics(*(number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy")), width, height)
     rows = []
     for index, frame in enumerate(frames):
         at = f"frame {index} of {where}"
-        mask = frame.get("mask_path")
+        mask, split = frame.get("mask_path"), frame.get("split")
+        split = None if split is None else text(split, f"'split' of {at}")
         step = int(number(frame, "frame", at))
         rows.append(Row(
             member(entry(frame, "file_path", at)), matrix(entry(frame, "cam2world", at), f"The pose of {at}"), k,
             (int(width), int(height)), member(mask) if mask else None, number=step, moment=f"{step:05d}",
-            coefficients=entry(frame, "expression", at), split=frame.get("split"),
+            coefficients=entry(frame, "expression", at), split=split,
         ))  # fmt: skip
     poses = OUR_WORLD.overridden(options).cameras(np.stack([row.cam2world for row in rows]))
     for row, pose in zip(rows, poses, strict=True):
         row.cam2world = pose
+    names = texts(content.get("expression_names"), f"'expression_names' of {where}")
     fps = number(content, "fps", where) if "fps" in content else None
     sequence = assemble(TrackedSequence, source, rows, options, format="avatar", mask_kind="file", fps=fps,
-                        coefficient_names=content.get("expression_names"))  # fmt: skip
+                        coefficient_names=names or None)  # fmt: skip
     if "geometry.npz" not in source.names():
         return sequence
     points = array(read_npz(source, "geometry.npz").get("landmarks68"), (len(frames), 68, 3),

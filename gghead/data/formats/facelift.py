@@ -11,7 +11,7 @@ from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import intrinsics, invert, place_by_cameras
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, read_json
+from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, picture_size, read_json
 from gghead.data.sources import Source
 from torch_utils.errors import UserError
 
@@ -29,11 +29,12 @@ def read(source: Source, options: ReadOptions) -> Captures:
         where = f"{file} in {source.path}"
         base = file.removesuffix(_FILE)
         content = read_json(source, file)
+        frames = frame_list(content, where)
         subject = str(content.get("id") or base.rstrip("/").rpartition("/")[2] or source.path.resolve().name)
         here = []
-        for index, frame in enumerate(frame_list(content, where)):
+        for index, frame in enumerate(frames):
             at = f"frame {index} of {where}"
-            width, height = number(frame, "w", at), number(frame, "h", at)
+            width, height = picture_size(frame, at)
             k = intrinsics(*(number(frame, key, at) for key in ("fx", "fy", "cx", "cy")), width, height)
             pose = invert(matrix(entry(frame, "w2c", at), f"'w2c' of {at}"))
             here.append(Row(member(entry(frame, "file_path", at), base), pose, k, (int(width), int(height)),

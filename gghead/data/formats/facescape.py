@@ -15,7 +15,7 @@ from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, matrix, number, read_json
+from gghead.data.formats.parsing import array, entry, matrix, picture_size, read_json
 from gghead.data.lens import Lens
 from gghead.data.sources import Source
 from torch_utils.errors import UserError
@@ -59,7 +59,7 @@ def _tuple(
             continue
         k = np.asarray(entry(content, f"{view}_K", where), object)
         k = array(k[:3, :3] if k.ndim == 2 else k, (3, 3), f"'{view}_K' of {where}")
-        width, height = number(content, f"{view}_width", where), number(content, f"{view}_height", where)
+        width, height = picture_size(content, where, (f"{view}_width", f"{view}_height"))
         unit = matrix_intrinsics(k, width, height, f"'{view}_K' of {where}", origin_at_centre=True)
         k1, k2, p1, p2, k3 = array(content.get(f"{view}_distortion", [0] * 5), (5,), f"'{view}_distortion' of {where}")
         lens = Lens((unit[0, 0], unit[1, 1], unit[0, 2], unit[1, 2]), k1, k2, p1, p2, k3)

@@ -10,7 +10,7 @@ from gghead.data.formats.assemble import Row, assemble, frame_number
 from gghead.data.formats.flame import flame_placement
 from gghead.data.formats.geometry import intrinsics
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, read_json, read_numbers
+from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, picture_size, read_json, read_numbers
 from gghead.data.formats.splits import by_time
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source
@@ -28,7 +28,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     where = f"{name} in {source.path}"
     content = read_json(source, name)
     frames = frame_list(content, where)
-    width, height = number(content, "w", where), number(content, "h", where)
+    width, height = picture_size(content, where)
     focal = [number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy")]
     poses = np.stack([matrix(entry(frame, "transform_matrix", f"frame {i} of {where}"), f"The pose of frame {i} of "
                              f"{where}") for i, frame in enumerate(frames)])  # fmt: skip
@@ -41,7 +41,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         # A frame without its picture is reported by ``assemble``, together with all others.
         vector = read_numbers(source, expression) if picture in have else ()
         step = frame_number(picture, index)
-        rows.append(Row(picture, pose, intrinsics(*focal, width, height), (int(width), int(height)), number=step,
+        rows.append(Row(picture, pose, intrinsics(*focal, width, height), (width, height), number=step,
                         moment=f"{step:05d}", coefficients=vector))  # fmt: skip
     by_time(rows, TEST_FRAMES, options)
     return assemble(TrackedSequence, source, rows, options, format="insta", mask_kind="embedded", fps=25.0)

@@ -80,6 +80,8 @@ def _camera(content: Any, where: str) -> tuple[np.ndarray, np.ndarray, tuple[int
     """Camera-to-world in FLAME's frame, intrinsics divided by the picture size, and that size."""
     opencv = entry(content, "opencv", where)
     height, width = array(entry(content, "img_size", where), (2,), f"'img_size' of {where}")
+    if min(height, width) < 1:
+        raise UserError(f"'img_size' of {where} is {height:g}x{width:g}.")
     pose = np.eye(4)
     pose[:3, :3] = array(entry(opencv, "R", where), (1, 3, 3), f"'R' of {where}")[0]
     pose[:3, 3] = array(entry(opencv, "t", where), (1, 3), f"'t' of {where}")[0]

@@ -11,7 +11,7 @@ import numpy as np
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import METRES_PER_UNIT, Placement, from_opengl, intrinsics
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import entry, frame_list, matrix, number, read_json
+from gghead.data.formats.parsing import entry, frame_list, matrix, number, picture_size, read_json
 from gghead.data.formats.splits import by_time
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source
@@ -33,7 +33,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     where = f"{name} in {source.path}"
     content = read_json(source, name)
     frames = frame_list(content, where)
-    width, height = number(content, "w", where), number(content, "h", where)
+    width, height = picture_size(content, where)
     k = intrinsics(*(number(content, key, where) for key in ("fx", "fy", "cx", "cy")), width, height)
     names = set(source.names())
     folder = "head_imgs" if any(name.startswith("head_imgs/") for name in names) else "ori_imgs"

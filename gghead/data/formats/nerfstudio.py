@@ -14,7 +14,7 @@ from gghead.data.captures import Captures
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import from_opengl, intrinsics, place_by_cameras
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, read_json
+from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, picture_size, read_json
 from gghead.data.lens import Lens
 from gghead.data.sources import IMAGE_SUFFIXES, Source, image_header
 from torch_utils.errors import UserError
@@ -74,7 +74,7 @@ def _camera(
         raise UserError(f"The lens of {at} has '{strange[0]}', which is no pinhole with k1, k2, k3, p1, p2; undistort "
                         "the pictures first.")  # fmt: skip
     if "w" in values and "h" in values:
-        width, height = int(number(values, "w", at)), int(number(values, "h", at))
+        width, height = picture_size(values, at)
     elif picture in names:
         width, height = image_header(source, picture)[0]
     else:

@@ -20,7 +20,7 @@ from gghead.data.formats.assemble import Row, assemble, natural
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras, relative_to_head
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, matrix, read_json, read_npz
+from gghead.data.formats.parsing import array, entry, matrix, picture_size, read_json, read_npz
 from gghead.data.pictures import probe_sizes
 from gghead.data.sources import Source
 from gghead.data.video_frames import VideoFrames
@@ -65,8 +65,11 @@ def _person(
 ) -> list[Row]:
     where = f"{person}{CALIBRATION} in {source.path}"
     content = read_json(source, person + CALIBRATION)
+    extrinsics = entry(content, "world_2_cam", where)
+    if not isinstance(extrinsics, dict) or not extrinsics:
+        raise UserError(f"'world_2_cam' of {where} is not a table of cameras.")
     poses = {str(serial): invert(matrix(pose, f"'world_2_cam' of camera {serial} in {where}"))
-             for serial, pose in entry(content, "world_2_cam", where).items()}  # fmt: skip
+             for serial, pose in extrinsics.items()}  # fmt: skip
     rows: list[Row] = []
     tracked: list[bool] = []
     for (owner, sequence), names in sorted(files.items(), key=lambda item: natural(item[0][1])):
@@ -110,7 +113,7 @@ def _sequence(
         if serial not in poses:
             raise UserError(f"{name} in {source.path} is of camera {serial}, which {CALIBRATION} does not know.")
         video = suffix == "mp4"
-        steps = range(VideoFrames(source).count(name)) if video else [int(step)]
+        steps = range(VideoFrames(source).count(name)) if video else [int(step or 0)]
         mask = f"{folder}alpha_maps/{name.rpartition('/')[2]}"
         mask = mask if video else f"{mask.rpartition('.')[0]}.png"
         for at in steps:
@@ -160,7 +163,8 @@ def _matrix(content: dict, serial: str, size: tuple[int, int], where: str) -> tu
             raise UserError(f"{where} has no intrinsics of camera {serial}.")
         values = values[serial]
     else:
-        size = (int(content.get("width", RAW_SIZE[0])), int(content.get("height", RAW_SIZE[1])))
+        known = {"width": RAW_SIZE[0], "height": RAW_SIZE[1], **content}
+        size = picture_size(known, where, ("width", "height"))
     what = f"The intrinsics of camera {serial} in {where}"
     return matrix_intrinsics(array(values, (3, 3), what), *size, what), size
 

@@ -27,7 +27,7 @@ def read_json(source: Source, name: str) -> Any:
 def read_bytes(source: Source, name: str) -> bytes:
     try:
         return source.read(name)
-    except (KeyError, FileNotFoundError) as error:
+    except (KeyError, OSError) as error:
         raise UserError(f"{source.path} has no {name}; copy it again, or read it as another format.") from error
 
 
@@ -89,6 +89,30 @@ def array(values: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray: 
 def number(content: Any, key: str, where: str) -> float:
     """Return the finite number ``content[key]``."""
     return float(array(entry(content, key, where), (), f"'{key}' of {where}"))
+
+
+def picture_size(content: Any, where: str, keys: tuple[str, str] = ("w", "h")) -> tuple[int, int]:
+    """Return the width and height under ``keys``, at least 1."""
+    width, height = (number(content, key, where) for key in keys)
+    if width < 1 or height < 1:
+        raise UserError(
+            f"{where} has pictures of {width:g}x{height:g} pixels; its '{keys[0]}' or '{keys[1]}' is wrong."
+        )
+    return int(width), int(height)
+
+
+def text(value: Any, what: str) -> str:
+    """Return a name of a file, which may be a number; raises ``UserError`` for anything else."""
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise UserError(f"{what} must be a name or a number, but it is {type(value).__name__}.")
+    return str(value)
+
+
+def texts(value: Any, what: str) -> tuple[str, ...]:
+    """Return a list of names of a file; none for None."""
+    if value is not None and not isinstance(value, (list, tuple)):
+        raise UserError(f"{what} must be a list, but it is {type(value).__name__}.")
+    return tuple(text(item, f"An entry of {what}") for item in value or ())
 
 
 def matrix(values: Any, what: str) -> np.ndarray:  # 3x4 or 4x4 -> 4x4 float64

@@ -14,7 +14,17 @@ from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import from_opengl, intrinsics, relative_to_head
 from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, frame_list, matrix, member, number, read_json, read_npz
+from gghead.data.formats.parsing import (
+    array,
+    entry,
+    frame_list,
+    matrix,
+    member,
+    number,
+    picture_size,
+    read_json,
+    read_npz,
+)
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import FolderSource, Source, open_source
 from torch_utils.errors import UserError
@@ -52,7 +62,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         if path not in parameters:
             parameters[path] = _parameters(source, path)
         flame = parameters[path]
-        width, height = number(frame, "w", at), number(frame, "h", at)
+        width, height = picture_size(frame, at)
         step, camera = int(number(frame, "timestep_index", at)), int(number(frame, "camera_index", at))
         mask = frame.get("fg_mask_path")
         rows.append(Row(
