@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers.examples import CAPTURES, SEQUENCES
 from PIL import Image
 
 from gghead.cameras import Cameras
@@ -27,11 +28,10 @@ from torch_utils.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 WRITERS = {
-    "insta": sequences_of.insta, "metrical": sequences_of.metrical, "flashavatar": sequences_of.flashavatar,
-    "nerfblendshape": sequences_of.nerfblendshape, "imavatar": sequences_of.imavatar, "vhap": sequences_of.vhap,
-    "nerfstudio": captures_of.nerfstudio, "facelift": captures_of.facelift, "facescape": captures_of.facescape,
-    "ava256": captures_of.ava256, "nersemble": lambda folder: captures_of.nersemble(folder, True),
-}  # fmt: skip
+    **{name: write for name, (write, _) in SEQUENCES.items()},
+    **CAPTURES,
+    "nersemble": lambda folder: captures_of.nersemble(folder, tracked=True),
+}
 
 
 def convert(source, dest, *more):
