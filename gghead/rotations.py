@@ -1,4 +1,4 @@
-"""Rotations as quaternions (w first), matrices and six numbers."""
+"""Rotations as quaternions (w first), matrices, axis times angle, and six numbers."""
 
 import torch
 import torch.nn.functional as F
@@ -42,3 +42,25 @@ def rotation_6d_to_matrix(raw: Tensor) -> Tensor:  # [..., 6] -> [..., 3, 3]
     second = raw[..., 3:] - (first * raw[..., 3:]).sum(-1, keepdim=True) * first
     second = F.normalize(second, dim=-1)
     return torch.stack([first, second, torch.linalg.cross(first, second)], dim=-1)
+
+
+def axis_angle_to_matrix(vector: Tensor) -> Tensor:  # [..., 3], length = angle in radians -> [..., 3, 3]
+    """Rodrigues' formula; a zero vector gives the identity."""
+    angle = vector.norm(dim=-1, keepdim=True)
+    x, y, z = (vector / angle.clamp_min(torch.finfo(vector.dtype).tiny)).unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    eye = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    angle = angle[..., None]
+    return eye + angle.sin() * cross + (1 - angle.cos()) * (cross @ cross)
+
+
+def matrix_to_axis_angle(matrix: Tensor) -> Tensor:  # [..., 3, 3] rotations -> [..., 3]
+    """The inverse of :func:`axis_angle_to_matrix` for angles from 0 to pi."""
+    quat = matrix_to_quat(matrix)
+    quat = torch.where(quat[..., :1] < 0, -quat, quat)
+    sine = quat[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, quat[..., :1])
+    # For small angles sin(a / 2) = a / 2, so the factor tends to 2.
+    factor = torch.where(sine > 1e-7, angle / sine.clamp_min(1e-7), torch.full_like(sine, 2.0))
+    return quat[..., 1:] * factor

@@ -4,7 +4,13 @@ import torch
 import torch.nn.functional as F
 
 from gghead.rendering.projection import quat_to_rotmat
-from gghead.rotations import matrix_to_quat, quat_multiply, rotation_6d_to_matrix
+from gghead.rotations import (
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    matrix_to_quat,
+    quat_multiply,
+    rotation_6d_to_matrix,
+)
 
 
 def test_products_and_conversions_agree_with_matrices():
@@ -28,3 +34,15 @@ def test_six_numbers_give_rotations():
     matrix = rotation_6d_to_matrix(torch.randn(20, 6, generator=torch.Generator().manual_seed(2)))
     torch.testing.assert_close(matrix @ matrix.mT, torch.eye(3).expand(20, 3, 3), atol=1e-5, rtol=0)
     assert (torch.linalg.det(matrix) > 0.99).all()
+
+
+def test_axis_and_angle_are_what_the_matrix_turns_about():
+    vectors = torch.tensor([[0.0, 0.0, 0.0], [0.3, -1.2, 0.5], [0.0, 3.1, 0.0], [1e-9, 0.0, 0.0], [0.02, 0.01, -0.03]])
+    vectors = vectors.double()
+    matrices = axis_angle_to_matrix(vectors)
+    cross = torch.zeros(5, 3, 3, dtype=torch.float64)
+    for (i, j), (axis, sign) in {(2, 1): (0, 1), (1, 2): (0, -1), (0, 2): (1, 1), (2, 0): (1, -1), (1, 0): (2, 1),
+                                 (0, 1): (2, -1)}.items():  # fmt: skip
+        cross[:, i, j] = sign * vectors[:, axis]
+    torch.testing.assert_close(matrices, torch.linalg.matrix_exp(cross))
+    torch.testing.assert_close(matrix_to_axis_angle(matrices), vectors, atol=1e-9, rtol=1e-7)

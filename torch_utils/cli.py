@@ -1,6 +1,7 @@
 """Command lines the StyleGAN way: dashes or underscores, ``--flag=1``, comma lists and ranges, one-sentence errors."""
 
 import functools
+import importlib
 import re
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import click
 from torch_utils.errors import UserError
 
 BOOL = click.BOOL  # --mirror=1, --mirror=true; never a bare flag
+_CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}
 
 
 def command(**settings) -> Callable:
@@ -22,10 +24,28 @@ def command(**settings) -> Callable:
             except UserError as error:
                 raise click.ClickException(str(error)) from error
 
-        context = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}
-        return click.command(context_settings=context, **settings)(guarded)
+        return click.command(context_settings=_CONTEXT, **settings)(guarded)
 
     return decorate
+
+
+class _LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are named or listed."""
+
+    def __init__(self, modules: dict[str, str], **settings):
+        super().__init__(context_settings=_CONTEXT, **settings)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return importlib.import_module(self._modules[name]).main if name in self._modules else None
+
+
+def lazy_group(text: str, modules: dict[str, str]) -> click.Group:
+    """Return a command with the subcommands ``modules`` (name -> module whose ``main`` is the command)."""
+    return _LazyGroup(modules, help=text)
 
 
 class IntRangeList(click.ParamType):

@@ -8,33 +8,46 @@ from PIL import Image
 FILTER = Image.Resampling.HAMMING
 
 
-def resize_image(rgb: np.ndarray, size: int) -> np.ndarray:  # [H, W, 3] uint8 -> [size, size, 3] uint8
-    return rgb if rgb.shape[0] == size else np.asarray(Image.fromarray(rgb).resize((size, size), FILTER))
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the source, fractions allowed
+
+
+def resize_image(
+    rgb: np.ndarray,  # [H, W, 3] uint8
+    size: int | tuple[int, int],  # side of a square, or (width, height)
+    box: Box | None = None,  # the part to show; None = everything
+) -> np.ndarray:  # [height, width, 3] uint8
+    width, height = (size, size) if isinstance(size, int) else size
+    if rgb.shape[:2] == (height, width) and box is None:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize((width, height), FILTER, box))
 
 
 def resize_straight_alpha(
     rgb: np.ndarray,  # [H, W, 3] uint8, colour not multiplied by alpha
     alpha: np.ndarray,  # [H, W] uint8
-    size: int,
+    size: int | tuple[int, int],  # side of a square, or (width, height)
+    box: Box | None = None,  # the part to show; None = everything
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rgb [size, size, 3], alpha [size, size]) uint8, resized with alpha-weighted colours.
+    """Return (rgb [height, width, 3], alpha [height, width]) uint8, resized with alpha-weighted colours.
 
     Compositing the result over any background equals, up to rounding, resizing the composite, which is what an
     antialiased camera would see. Where alpha vanishes the plainly resized colour is kept.
     """
-    if rgb.shape[0] == size and alpha.shape[0] == size:
+    width, height = (size, size) if isinstance(size, int) else size
+    if rgb.shape[:2] == alpha.shape == (height, width) and box is None:
         return rgb, alpha
-    if alpha.shape[0] != rgb.shape[0]:
+    if alpha.shape != rgb.shape[:2]:
         alpha = np.asarray(Image.fromarray(alpha).resize(rgb.shape[1::-1], Image.Resampling.BILINEAR))
     if alpha.min() == 255:
-        return resize_image(rgb, size), np.full((size, size), 255, np.uint8)
+        return resize_image(rgb, (width, height), box), np.full((height, width), 255, np.uint8)
     weight = alpha.astype(np.float32) / 255
     planes = [weight] + [rgb[..., channel] * weight for channel in range(3)]
-    small = [np.asarray(Image.fromarray(plane).resize((size, size), FILTER)) for plane in planes]
+    small = [np.asarray(Image.fromarray(plane).resize((width, height), FILTER, box)) for plane in planes]
     coverage = np.clip(small[0], 0, 1)  # against rounding
     colour = np.stack(small[1:], axis=-1) / np.maximum(coverage, 1e-4)[..., None]
     seen = coverage[..., None] > 0.5 / 255
-    colour = np.where(seen, np.clip(np.rint(colour), 0, 255), resize_image(rgb, size)).astype(np.uint8)
+    plain = resize_image(rgb, (width, height), box)
+    colour = np.where(seen, np.clip(np.rint(colour), 0, 255), plain).astype(np.uint8)
     return colour, np.rint(coverage * 255).astype(np.uint8)
 
 

@@ -1,7 +1,7 @@
 """Named files inside a zip or a folder, readable from any thread and from forked processes."""
 
-import io
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -9,11 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from gghead.data.decode import decode_image, open_image, parse_header
 from torch_utils.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # the fixed part before a member's data (PKWARE APPNOTE 4.3.7)
-_PNG_CHANNELS = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+_HEAD = 1 << 16  # bytes that hold the size of nearly every JPEG and WebP
+_UNSAFE = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:")  # leaves the folder that a zip is unpacked into
+_BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 200  # both exceeded: nobody's pictures or labels pack like that
 
 
 class ZipSource:
@@ -31,6 +34,9 @@ class ZipSource:
         except zipfile.BadZipFile as error:
             raise UserError(f"{path} is not a zip file or is incomplete ({error}); copy or make it again.") from error
         self._descriptor = os.open(path, os.O_RDONLY)
+        length = os.fstat(self._descriptor).st_size
+        for info in self._infos.values():
+            _check_member(path, info.filename, info.compress_size, info.file_size, length)
 
     def names(self) -> list[str]:
         return sorted(self._infos)
@@ -44,7 +50,8 @@ class ZipSource:
         info = self._infos[name]
         data = self._raw(info, info.compress_size)
         try:
-            data = zlib.decompress(data, -15) if info.compress_type == zipfile.ZIP_DEFLATED else data
+            if info.compress_type == zipfile.ZIP_DEFLATED:  # never unpacks more than the checked size and a byte
+                data = zlib.decompressobj(-15).decompress(data, info.file_size + 1)
         except zlib.error as error:
             raise UserError(f"{name} in {self.path} is damaged ({error}); copy or make the zip again.") from error
         if zlib.crc32(data) != info.CRC:
@@ -124,34 +131,34 @@ def is_image(name: str) -> bool:
 
 
 def image_header(source: Source, name: str) -> tuple[tuple[int, int], str]:
-    """Return ((width, height), PIL mode) of an image without decoding it: 33 bytes of a PNG, else PIL's lazy open."""
+    """Return ((width, height), PIL mode) of an image as ``read_image`` returns it, without decoding it.
+
+    33 bytes of a PNG or 64 KiB of another format are read; the whole file only where they do not tell.
+    """
     head = source.head(name, 33)
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR" and len(head) == 33:
-        width, height, _, colour = struct.unpack(">IIBB", head[16:26])
-        return (width, height), _PNG_CHANNELS.get(colour, "RGB")
-    with open_image(source.read(name), f"{name} in {source.path}") as image:
-        return image.size, image.mode
-
-
-def open_image(data: bytes, where: str) -> Image.Image:
-    """Open an encoded image with PIL (decoding happens later); raises ``UserError`` if it is not one."""
-    try:
-        return Image.open(io.BytesIO(data))
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{where} is not a readable image; replace or remove it.") from error
-
-
-def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
-    """Return the decoded image in PIL mode ``mode``; raises ``UserError`` naming ``where`` for a truncated one."""
-    try:
-        with open_image(data, where) as image:
-            return image.convert(mode)
-    except UserError:
-        raise
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{where} cannot be decoded ({error}); replace or remove it.") from error
+    is_png = head[:4] == b"\x89PNG"
+    header = parse_header(head if is_png else source.head(name, _HEAD))
+    if header is None or (is_png and header.width != header.height):  # a PNG's orientation may stand anywhere in it
+        data = source.read(name)
+        header = parse_header(data)
+        if header is None:
+            with open_image(data, f"{name} in {source.path}") as image:
+                return image.size, image.mode
+    return header.size, header.mode
 
 
 def read_image(source: Source, name: str, mode: str) -> Image.Image:
     """Return a decoded image of the source; errors as ``decode_image``."""
     return decode_image(source.read(name), mode, f"{name} in {source.path}")
+
+
+def _check_member(path: Path, name: str, packed: int, size: int, length: int) -> None:
+    """Raise ``UserError`` for a member of a zip of ``length`` bytes that no honest tool writes."""
+    if _UNSAFE.search(name):
+        raise UserError(f"{path} names a member '{name}', which points outside the zip; it is not safe, so make the "
+                        "zip again with relative names.")  # fmt: skip
+    if packed > length:
+        raise UserError(f"{path} is damaged: {name} claims more bytes than the zip has; copy or make it again.")
+    if size > _BOMB_BYTES and size > _BOMB_RATIO * packed:
+        raise UserError(f"{path} is refused: {name} would unpack from {packed} to {size} bytes, as zip bombs do; make "
+                        "the zip again without it.")  # fmt: skip

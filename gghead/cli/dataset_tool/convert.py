@@ -1,0 +1,140 @@
+"""Convert multi-view captures and tracked sequences of other projects to one zip of ours."""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+_SHOWN = 5  # faults listed in full
+
+
+def names(text: str | None) -> tuple[str, ...] | None:
+    """``a,b,3-5`` -> (a, b, 3, 4, 5); leading zeros are kept: ``000-002`` -> (000, 001, 002)."""
+    if text is None:
+        return None
+    found: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        match = re.fullmatch(r"(\d+)-(\d+)", part)
+        if match and int(match[1]) <= int(match[2]):
+            width = len(match[1]) if match[1][0] == "0" and len(match[1]) > 1 else 0
+            found += [str(number).zfill(width) for number in range(int(match[1]), int(match[2]) + 1)]
+        elif part:
+            found.append(part)
+    return tuple(found)
+
+
+def resolution(text: str | None) -> tuple[int, int] | None:
+    """``640x480`` or ``512`` -> (width, height)."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
+    if not match:
+        raise UserError(f"--resolution={text} is not of the form WIDTHxHEIGHT, such as 512x512.")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
+    """Sixteen numbers, row by row, or a text file that holds them."""
+    if text is None:
+        return None
+    words = Path(text).read_text().split() if Path(text).is_file() else text.split(",")
+    try:
+        values = [float(word.strip(",[]")) for word in words if word.strip(",[]")]
+    except ValueError as error:
+        raise UserError(f"--world={text} is neither a file nor sixteen numbers with commas.") from error
+    if len(values) != 16:
+        raise UserError(f"--world has {len(values)} numbers, but a 4x4 matrix has 16.")
+    return tuple(tuple(row) for row in np.reshape(values, (4, 4)).tolist())
+
+
+@cli.command()
+@click.option(
+    "--from",
+    "format",
+    metavar="FORMAT",
+    default="auto",
+    show_default=True,
+    help="auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar, nerfblendshape, "
+    "imavatar, vhap, nersemble, ava256, facescape, nerfstudio, facelift",
+)
+@click.option("--source", type=click.Path(path_type=Path), required=True, help="Folder or zip with the data")
+@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write")
+@click.option("--kind", type=click.Choice(["captures", "sequence"]), help="Write it as  [default: what it is]")
+@click.option("--resolution", metavar="WxH", help="Crop to this aspect and resize  [default: as it is, files copied]")
+@click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many")
+@click.option("--subjects", metavar="NAMES", help="Only these people: 3,7-9")
+@click.option("--expressions", metavar="NAMES", help="Only these expressions, sequences or clips")
+@click.option("--cameras", metavar="NAMES", help="Only these cameras")
+@click.option("--extras", metavar="NAMES", help="Append tracked parameters to the expression: jaw,eyelids,eyes,neck")
+@click.option("--scale", type=float, help="World units per unit of the data; 2.681 for metres  [default: the format's]")
+@click.option("--offset", type=cli.FloatList(), metavar="X,Y,Z", help="Where the data's origin lies in our world")
+@click.option("--world", metavar="FILE|16 NUMBERS", help="4x4 from the data's frame to our world, instead of both")
+@click.option("--flame", type=click.Path(path_type=Path), help="Your FLAME model, for the exact joints of the neck")
+@click.option(
+    "--lens",
+    type=click.Choice(["undistort", "refuse", "ignore"]),
+    default=None,
+    help="Pictures with lens distortion  [default: undistort; refuse for Ava-256]",
+)
+@click.option(
+    "--test-frames", type=click.IntRange(min=0), help="The last so many are for testing  [default: the format's]"
+)
+@click.option("--test-clips", metavar="NAMES", help="Clips for testing (IMavatar)")
+@click.option("--skip-missing", type=cli.BOOL, default=False, show_default=True, help="Go on without missing frames")
+@click.option("--fps", type=float, help="Frames per second, where the data do not say")
+@click.option("--jpeg-quality", type=click.IntRange(1, 100), help="JPEG for re-encoded pictures  [default: PNG]")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads")
+def main(format, source, dest, kind, resolution, max_images, subjects, expressions, cameras, extras, scale, offset,
+         world, flame, lens, test_frames, test_clips, skip_missing, fps, jpeg_quality, workers):  # fmt: skip
+    """Convert captures or a sequence of another project to a zip of ours.
+
+    \b
+    python scripts/dataset_tool.py convert --from=insta --source=bala --dest=bala.zip
+    """
+    from gghead.data import archive
+    from gghead.data.formats import read
+    from gghead.data.formats.options import ReadOptions
+
+    if offset is not None and len(offset) != 3:
+        raise UserError(f"--offset must be three numbers, but it has {len(offset)}.")
+    options = ReadOptions(
+        names(subjects), names(expressions), names(cameras), scale, None if offset is None else tuple(offset),
+        world_matrix(world), test_frames, names(test_clips), skip_missing, flame, lens, fps,
+    )  # fmt: skip
+    begin = time.perf_counter()
+    frames = archive.as_kind(read(source, format, options), kind)
+    frames = archive.limited(frames, max_images).with_extras(*(names(extras) or ()))
+    frames = frames.resized(_resolution(resolution))
+    for line in archive.describe(frames):
+        click.echo(line)
+    click.echo(f"read in {time.perf_counter() - begin:.1f} s")
+    begin = time.perf_counter()
+    report = archive.write_archive(frames, dest, jpeg_quality=jpeg_quality, workers=workers,
+                                   progress=_progress(len(frames)))  # fmt: skip
+    seconds = time.perf_counter() - begin
+    for sentence in report.skipped[:_SHOWN]:
+        click.echo(f"skipped: {sentence}")
+    if len(report.skipped) > _SHOWN:
+        click.echo(f"skipped: {len(report.skipped) - _SHOWN} more")
+    click.echo(f"{report.written} frames written ({report.copied} copied as they are), {len(report.skipped)} skipped, "
+               f"{seconds:.1f} s, {report.written / max(seconds, 1e-9):.0f} frames/s: {dest}")  # fmt: skip
+
+
+_resolution = resolution  # the option of that name hides the function
+
+
+def _progress(total: int):
+    """A counter on one line, for people only."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int) -> None:
+        click.echo(f"\r{done}/{total}", err=True, nl=done == total)
+
+    return show

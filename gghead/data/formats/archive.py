@@ -1,0 +1,170 @@
+"""The project's own zips and those of EG3D and GGHead: pictures and ``dataset.json``.
+
+``labels`` (25 numbers per picture, EG3D's) hold the cameras. Without more, every picture is a capture of its own. A
+project zip adds ``frames``, one record per picture (``file``, ``mask``, ``subject``, ``expression_id``, ``camera``,
+``split``, ``expression``, ``extras``), and on top ``kind`` ("captures" or "sequence"), ``version``,
+``expression_names``, ``fps``, ``notes``; ``gghead.data.archive`` writes them. GGHead's masks lie in a zip
+``<name>_masks_*.zip`` beside the data.
+"""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gghead.data.captures import Captures
+from gghead.data.formats.assemble import Row, assemble
+from gghead.data.formats.avatar import OUR_WORLD
+from gghead.data.formats.options import ReadOptions
+from gghead.data.formats.parsing import array, entry, number, read_npz, text, texts
+from gghead.data.labels import label_array, parse_dataset_json
+from gghead.data.sequences import TrackedSequence
+from gghead.data.sources import FolderSource, Source, is_image, open_source
+from torch_utils.errors import UserError
+
+VERSION = 1
+
+
+def looks_like(names: set[str], content: dict | None) -> bool:
+    return "dataset.json" in names
+
+
+def read(source: Source, options: ReadOptions) -> Captures | TrackedSequence:
+    """Read a zip or folder with dataset.json; see ``assemble`` for what is refused."""
+    where = f"dataset.json in {source.path}"
+    if "dataset.json" not in source.names():
+        raise UserError(f"{source.path} holds no dataset.json.")
+    content = parse_dataset_json(source.read("dataset.json"), source.path)
+    version = content.get("version", VERSION)
+    if version != VERSION:
+        raise UserError(f"{source.path} is of version {version}, but version {VERSION} is read here; update gghead.")
+    kind = content.get("kind", "captures")
+    if kind not in ("captures", "sequence"):
+        raise UserError(f"'kind' of {where} must be captures or sequence, but it is {kind!r}.")
+    listed = content.get("frames") or []
+    if not isinstance(listed, list):
+        raise UserError(f"'frames' of {where} is not a list of frames.")
+    records = {text(entry(record, "file", f"A frame of {where}"), f"'file' of {where}"): record for record in listed}
+    names = list(content["labels"])
+    label_array(content["labels"], names, source.path)  # checks the numbers that are used in full precision below
+    inner = content.get("masks") or {}
+    if not isinstance(inner, dict):
+        raise UserError(f"'masks' of {where} is not a table of picture and mask.")
+    masks, mask_source = {name: text(mask, f"The mask of {name} in {where}") for name, mask in inner.items()}, None
+    for name, record in records.items():
+        if record.get("mask") is not None:
+            masks[name] = text(record["mask"], f"'mask' of {name} in {where}")
+    if not masks:
+        masks, mask_source = _masks_beside(source, names)
+    rows = [
+        _row(name, content["labels"][name], records.get(name, {}), index, kind, bool(records), where)
+        for index, name in enumerate(names)
+    ]
+    for row in rows:
+        row.mask = masks.get(row.picture)
+    poses = OUR_WORLD.overridden(options).cameras(np.stack([row.cam2world for row in rows]))
+    for row, pose in zip(rows, poses, strict=True):
+        row.cam2world = pose
+    gaps_known = dataclasses.replace(options, skip_missing=True) if kind == "sequence" else options
+    _need_all(rows, source, options)
+    frames = assemble(
+        TrackedSequence if kind == "sequence" else Captures, source, rows, gaps_known, mask_source=mask_source,
+        format="gghead" if records else "eg3d", mask_kind="file" if masks else "embedded",
+        fps=number(content, "fps", where) if content.get("fps") is not None else None,
+        coefficient_names=texts(content.get("expression_names"), f"'expression_names' of {where}")
+        or _names_beside(source),
+        notes=texts(content.get("notes"), f"'notes' of {where}"),
+    )  # fmt: skip
+    return _with_landmarks(frames, source, names, options)
+
+
+def _row(name: str, label: list, record: dict, index: int, kind: str, has_records: bool, where: str) -> Row:
+    """One picture; what its record does not say follows from its name and place."""
+    at = f"{name} in {where}"
+    numbers = np.asarray(label, np.float64)
+    step = int(number(record, "frame", at)) if "frame" in record else index
+    stem = name.rpartition(".")[0]
+    known = {
+        "subject": "0" if kind == "sequence" else stem,
+        "expression_id": str(step) if kind == "sequence" else "0",
+        "camera": _camera_of(name) if has_records else "0",
+    }
+    known |= {key: text(record[key], f"'{key}' of {at}") for key in (*known, "split") if record.get(key) is not None}
+    extras = record.get("extras") or {}
+    if not isinstance(extras, dict):
+        raise UserError(f"'extras' of {at} is not a table.")
+    return Row(
+        name, numbers[:16].reshape(4, 4), numbers[16:].reshape(3, 3), subject=known["subject"],
+        moment=known["expression_id"], camera=known["camera"], number=step, coefficients=record.get("expression"),
+        split=known.get("split"), extras=extras,
+    )  # fmt: skip
+
+
+def _need_all(rows: list[Row], source: Source, options: ReadOptions) -> None:
+    """Pictures may not be missing, although gaps in time are what the converted data had."""
+    have = set(source.names())
+    missing = [row.picture for row in rows if row.picture not in have]
+    if missing and not options.skip_missing:
+        raise UserError(f"dataset.json of {source.path} labels {missing[0]}, but there is no such image; copy the zip "
+                        "again, or go on by --skip-missing=1.")  # fmt: skip
+
+
+def _camera_of(name: str) -> str:
+    """``images/003/e0_c07.jpg`` -> 07, as mvheads names its pictures; otherwise the picture's own name."""
+    stem = name.rpartition("/")[2].partition(".")[0]
+    return stem.rpartition("_c")[2] if "_c" in stem else stem
+
+
+def _masks_beside(source: Source, names: list[str]) -> tuple[dict[str, str], Source | None]:
+    base = source.path.parent / (source.path.name if isinstance(source, FolderSource) else source.path.stem)
+    beside = sorted(file for file in base.parent.glob(f"{base.name}_masks_*") if file.is_dir() or file.suffix == ".zip")
+    if not beside:
+        return {}, None
+    mask_source = open_source(next((file for file in beside if "modnet" in file.name), beside[0]))
+    found = [name for name in mask_source.names() if is_image(name)]
+    if len(found) != len(names):
+        raise UserError(f"{mask_source.path} holds {len(found)} masks for the {len(names)} images of {source.path}.")
+    by_stem = {str(Path(name).with_suffix("")): name for name in found}
+    stems = [str(Path(name).with_suffix("")) for name in names]
+    paired = [by_stem[stem] for stem in stems] if all(stem in by_stem for stem in stems) else found
+    ordered = names if paired is not found else sorted(names)
+    return dict(zip(ordered, paired, strict=True)), mask_source
+
+
+def _geometry(source: Source) -> dict[str, np.ndarray]:
+    """``geometry.npz`` beside mvheads.zip, if there is one."""
+    beside = source.path.parent / "geometry.npz"
+    if source.path.is_dir() or not beside.is_file():
+        return {}
+    return read_npz(FolderSource(beside.parent), beside.name)
+
+
+def _names_beside(source: Source) -> tuple[str, ...] | None:
+    names = _geometry(source).get("expression_names")
+    return None if names is None else tuple(map(str, names))
+
+
+def _with_landmarks(
+    frames: Captures | TrackedSequence, source: Source, names: list[str], options: ReadOptions
+) -> Captures | TrackedSequence:
+    """Add landmarks: ``landmarks.npy`` of the zip (in the order of ``labels``), or mvheads' geometry."""
+    points = None
+    if "landmarks.npy" in source.names():
+        try:
+            stored = np.load(io.BytesIO(source.read("landmarks.npy")), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise UserError(f"landmarks.npy in {source.path} is damaged ({error}); copy the zip again.") from error
+        stored = array(stored, (len(names), None, 3), f"landmarks.npy in {source.path}")
+        at = {name: index for index, name in enumerate(names)}
+        points = stored[[at[frames.name(index)] for index in range(len(frames))]]
+    elif {"landmarks68", "subject"} <= set(geometry := _geometry(source)):
+        row = {str(subject): index for index, subject in enumerate(geometry["subject"])}
+        if all(subject in row for subject in frames.subjects):
+            of_subject = np.array([row[subject] for subject in frames.subjects])[frames.subject]
+            points = geometry["landmarks68"][of_subject, [int(frames.moments[code]) for code in frames.moment]]
+    if points is None:
+        return frames
+    points = OUR_WORLD.overridden(options).points(points).astype(np.float32)
+    return dataclasses.replace(frames, landmarks=torch.from_numpy(points))

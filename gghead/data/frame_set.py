@@ -1,0 +1,220 @@
+"""What multi-view captures and tracked sequences have in common: pictures, cameras, coefficients, splits.
+
+Only indices and small arrays are held; pixels are decoded on request, from any thread.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.data.labels import check_labels
+from gghead.data.pictures import Pictures
+from torch_utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture."""
+
+    rgb: Tensor  # uint8 [3, H, W], not multiplied by alpha
+    alpha: Tensor  # uint8 [1, H, W], 255 everywhere where the data have no masks
+    camera: Cameras  # float32, batch shape (); relative to the head in sequences
+    coefficients: Tensor | None  # float32 [K]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSet:
+    """N pictures with what is known of them; the base of ``Captures`` and ``TrackedSequence``.
+
+    Raises ``UserError`` where lengths differ or a camera is impossible.
+    """
+
+    pictures: Pictures
+    cameras: Cameras  # [N] float64; world = ours: y up, face along +z, 1 unit = 0.373 m of head
+    subject: np.ndarray  # [N] int32 index into subjects
+    moment: np.ndarray  # [N] int32 index into moments
+    camera: np.ndarray  # [N] int32 index into camera_names
+    subjects: tuple[str, ...] = ("0",)
+    moments: tuple[str, ...] = ("0",)
+    """What the face does: the name of an expression, or of a time step in order."""
+    camera_names: tuple[str, ...] = ("0",)
+    coefficients: Tensor | None = None  # float32 [N, K] expression coefficients
+    coefficient_names: tuple[str, ...] | None = None
+    split_codes: np.ndarray | None = None  # [N] int8 index into splits, -1 = in none
+    splits: tuple[str, ...] = ()
+    extras: dict[str, Tensor] = field(default_factory=dict)  # float32 [N, k]: jaw, eyes, eyelids, neck …
+    landmarks: Tensor | None = None  # float32 [N, L, 3] world units
+    fps: float | None = None
+    format: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences that a user should read: what was left out, assumed or estimated."""
+
+    kind = "frames"
+
+    def __post_init__(self) -> None:
+        count, where = len(self.pictures), self.pictures.source.path
+        if not count:
+            raise UserError(f"{where} holds no picture that was asked for.")
+        lengths = {"cameras": len(self.cameras), "subject": len(self.subject), "moment": len(self.moment),
+                   "camera": len(self.camera)}  # fmt: skip
+        for name in ("coefficients", "split_codes", "landmarks"):
+            if getattr(self, name) is not None:
+                lengths[name] = len(getattr(self, name))
+        lengths |= {name: len(values) for name, values in self.extras.items()}
+        for name, length in lengths.items():
+            if length != count:
+                raise UserError(f"{where} has {count} pictures, but {length} entries of '{name}'.")
+        check_labels(self.cameras.label().double().numpy(), _Names(self.pictures), where)
+        if self.coefficients is not None and not bool(torch.isfinite(self.coefficients).all()):
+            bad = int((~torch.isfinite(self.coefficients)).any(1).nonzero()[0])
+            raise UserError(f"The expression of {self.name(bad)} in {where} holds NaN or infinite numbers; mend it.")
+        if self.coefficient_names is not None and len(self.coefficient_names) != self.width:
+            raise UserError(f"{where} names {len(self.coefficient_names)} expression coefficients, but its vectors "
+                            f"have {self.width}.")  # fmt: skip
+
+    # ----------------------------------------------------------------- reading
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def has_masks(self) -> bool:
+        return self.pictures.mask_kind != "none"
+
+    @property
+    def width(self) -> int:
+        """Number of expression coefficients."""
+        return 0 if self.coefficients is None else self.coefficients.shape[1]
+
+    def name(self, index: int) -> str:
+        """The picture's name in its source."""
+        return self.pictures.name(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of the picture that ``get`` returns."""
+        return self.pictures.resolution or tuple(int(side) for side in self.pictures.sizes[index])
+
+    def get(self, index: int) -> Frame:
+        """Decode a frame. Safe to call from several threads; raises ``UserError`` for a broken picture."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        rgb, alpha = self.pictures.read(index)
+        coefficients = None if self.coefficients is None else self.coefficients[index].clone()
+        return Frame(torch.from_numpy(rgb.transpose(2, 0, 1).copy()), torch.from_numpy(alpha[None].copy()),
+                     self.cameras[index].to(torch.float32), coefficients)  # fmt: skip
+
+    def split_of(self, index: int) -> str | None:
+        code = -1 if self.split_codes is None else int(self.split_codes[index])
+        return None if code < 0 else self.splits[code]
+
+    # --------------------------------------------------------------- selecting
+    def take(self, indices: Sequence[int] | np.ndarray) -> Self:
+        """The frames at ``indices``, in that order; names of subjects, moments and cameras stay as they are."""
+        indices = np.asarray(indices, np.int64)
+        at = torch.from_numpy(indices)
+
+        def part(values):
+            return None if values is None else values[at if isinstance(values, Tensor) else indices]
+
+        return dataclasses.replace(
+            self, pictures=self.pictures.select(indices), cameras=self.cameras[at],
+            extras={name: values[at] for name, values in self.extras.items()},
+            **{name: part(getattr(self, name)) for name in ("subject", "moment", "camera", "coefficients",
+                                                            "split_codes", "landmarks")},
+        )  # fmt: skip
+
+    def split(self, name: str) -> Self:
+        """The frames of a split, such as "train"; raises ``UserError`` if there is none of that name."""
+        if self.split_codes is None or name not in self.splits:
+            have = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no splits"
+            raise UserError(f"{self.pictures.source.path} has no split '{name}'; {have}.")
+        return self.take(np.flatnonzero(self.split_codes == self.splits.index(name)))
+
+    def indices(
+        self,
+        subjects: Iterable[str | int] | str | int | None = None,
+        moments: Iterable[str | int] | str | int | None = None,
+        cameras: Iterable[str | int] | str | int | None = None,
+    ) -> np.ndarray:
+        """Indices of the frames with these names (None = all); raises ``UserError`` for a name that does not exist."""
+        chosen = np.ones(len(self), bool)
+        for wanted, codes, names, what in (
+            (subjects, self.subject, self.subjects, "subject"),
+            (moments, self.moment, self.moments, "expression"),
+            (cameras, self.camera, self.camera_names, "camera"),
+        ):
+            if wanted is not None:
+                chosen &= np.isin(codes, [self._code(name, names, what) for name in _listed(wanted)])
+        return np.flatnonzero(chosen)
+
+    def _code(self, name: str | int, names: tuple[str, ...], what: str) -> int:
+        if str(name) in names:
+            return names.index(str(name))
+        shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+        raise UserError(f"{self.pictures.source.path} has no {what} '{name}'; it has {shown}.")
+
+    # ---------------------------------------------------------------- changing
+    def resized(self, resolution: int | tuple[int, int] | None) -> Self:
+        """The same frames shown at ``resolution`` (width, height; one number = a square).
+
+        Pictures of another aspect lose their margins (the largest centred part is shown) and the cameras' intrinsics
+        follow exactly, so that what is seen stays where the camera says.
+        """
+        if resolution is None:
+            return self
+        width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
+        if width < 1 or height < 1:
+            raise UserError(f"A resolution must be at least 1x1, but it is {width}x{height}.")
+        if self.pictures.resolution is not None:
+            raise UserError("These pictures are already resized; start from those that were read.")
+        pictures = dataclasses.replace(self.pictures, resolution=(width, height))
+        intrinsics = self.cameras.intrinsics.clone()
+        sizes, first = np.unique(self.pictures.sizes, axis=0, return_index=True)
+        for size, index in zip(sizes, first, strict=True):
+            box = pictures.box(int(index))
+            if box is None:
+                continue
+            here = torch.from_numpy((self.pictures.sizes == size).all(1))
+            scale = intrinsics.new_tensor([size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1]), 1])
+            shift = intrinsics.new_tensor([-box[0] / (box[2] - box[0]), -box[1] / (box[3] - box[1]), 0])
+            changed = intrinsics[here] * scale[:, None]
+            changed[:, :, 2] += shift
+            intrinsics[here] = changed
+        return dataclasses.replace(self, pictures=pictures, cameras=Cameras(self.cameras.cam2world, intrinsics))
+
+    def with_extras(self, *names: str) -> Self:
+        """Append tracked parameters such as "jaw" or "eyelids" to the coefficients, as columns jaw_0, jaw_1 …"""
+        columns = [] if self.coefficients is None else [self.coefficients]
+        labels = list(self.coefficient_names or (f"exp_{i}" for i in range(self.width)))
+        for name in names:
+            if name not in self.extras:
+                raise UserError(f"{self.pictures.source.path} has no '{name}' to append to the expression; it has "
+                                f"{', '.join(self.extras) or 'none'}.")  # fmt: skip
+            columns.append(self.extras[name])
+            labels += [f"{name}_{i}" for i in range(self.extras[name].shape[1])]
+        if not names:
+            return self
+        return dataclasses.replace(self, coefficients=torch.cat(columns, 1), coefficient_names=tuple(labels))
+
+    def close(self) -> None:
+        """Close the files; no picture can be read afterwards."""
+        self.pictures.source.close()
+
+
+class _Names:
+    """The pictures' names, made when they are asked for."""
+
+    def __init__(self, pictures: Pictures):
+        self.pictures = pictures
+
+    def __getitem__(self, index: int) -> str:
+        return self.pictures.name(index)
+
+
+def _listed(wanted: Iterable[str | int] | str | int) -> list[str | int]:
+    return [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted)

@@ -1,0 +1,186 @@
+"""Pictures of captures and sequences: names and sizes in memory, pixels decoded on request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from gghead.data.decode import decode_image, parse_header
+from gghead.data.lens import Lens
+from gghead.data.resize import Box, resize_image, resize_straight_alpha
+from gghead.data.sources import Source, image_header
+from gghead.data.video_frames import VideoFrames, is_video_frame
+from torch_utils.errors import UserError
+
+MaskKind = Literal["none", "embedded", "file", "colour"]
+_COPIED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}  # what ImageDataset and EG3D's readers take as it stands
+
+
+def pack_names(names: Sequence[str]) -> np.ndarray:
+    """Names as one array of bytes: a tenth of the memory of Python strings, and nothing for workers to copy."""
+    return np.char.encode(np.asarray(list(names), dtype=np.str_), "utf-8") if len(names) else np.empty(0, "S1")
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """N pictures and their masks in a source.
+
+    Raises ``UserError`` on request of a picture that is missing, damaged or not of its stated size.
+    """
+
+    source: Source
+    names: np.ndarray  # [N] bytes; "video.mp4#17" is frame 17 of a video
+    sizes: np.ndarray  # [N, 2] int32, width and height of the stored picture
+    mask_kind: MaskKind = "none"
+    """Where masks come from: the pictures' own alpha, grey files, or one colour of label files."""
+    masks: np.ndarray | None = None  # [N] bytes, for "file" and "colour"
+    mask_colour: tuple[int, int, int] = (255, 255, 255)
+    mask_source: Source | None = None
+    """Where mask files lie, if not in ``source``."""
+    lenses: tuple[Lens, ...] = ()
+    lens: np.ndarray | None = None  # [N] int32 index into lenses, -1 = a pinhole
+    resolution: tuple[int, int] | None = None  # width, height to show; None = as stored
+    videos: VideoFrames | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index].decode()
+
+    def select(self, indices: np.ndarray) -> "Pictures":
+        """The pictures at ``indices``, in that order."""
+
+        def take(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[indices]
+
+        return replace(self, names=self.names[indices], sizes=self.sizes[indices], masks=take(self.masks),
+                       lens=take(self.lens))  # fmt: skip
+
+    def box(self, index: int) -> Box | None:
+        """The part of the stored picture that ``resolution`` shows: the largest centred one of that aspect."""
+        if self.resolution is None:
+            return None
+        width, height = (int(side) for side in self.sizes[index])
+        shown_width = min(width, height * self.resolution[0] / self.resolution[1])
+        shown_height = min(height, width * self.resolution[1] / self.resolution[0])
+        if shown_width > width - 1e-6 and shown_height > height - 1e-6:
+            return None
+        left, top = (width - shown_width) / 2, (height - shown_height) / 2
+        return (left, top, left + shown_width, top + shown_height)
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:  # -> [H, W, 3] uint8, [H, W] uint8
+        """Return colour (not multiplied by alpha) and alpha; alpha is 255 everywhere where there are no masks."""
+        where = f"{self.name(index)} in {self.source.path}"
+        if self.mask_kind == "embedded":
+            rgba = self._decode(self.name(index), "RGBA", where)
+            rgb, alpha = rgba[..., :3], rgba[..., 3]
+        else:
+            rgb, alpha = self._decode(self.name(index), "RGB", where), self._read_mask(index)
+        width, height = (int(side) for side in self.sizes[index])
+        if rgb.shape[:2] != (height, width):
+            raise UserError(f"{where} is {rgb.shape[1]}x{rgb.shape[0]}, but its camera belongs to pictures of "
+                            f"{width}x{height}; replace it or leave it out.")  # fmt: skip
+        if self.lens is not None and self.lens[index] >= 0:
+            lens = self.lenses[self.lens[index]]
+            rgb = lens.undistort(rgb)
+            alpha = None if alpha is None else lens.undistort(_fit(alpha, rgb)[..., None])[..., 0]
+        size, box = self.resolution or (width, height), self.box(index)
+        if alpha is None:
+            rgb = resize_image(rgb, size, box)
+            return rgb, np.full(rgb.shape[:2], 255, np.uint8)
+        if not alpha.any():
+            raise UserError(f"The mask of {where} is empty (all zero); mend it or leave the picture out.")
+        return resize_straight_alpha(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
+
+    def encoded(self, index: int) -> tuple[bytes, str] | None:
+        """The picture's file and its suffix where the file itself is what ``read`` shows, or None."""
+        if not self._unchanged(index):
+            return None
+        data = self.source.read(self.name(index))
+        return _copyable(data, ("RGB", "L", "P", "RGBA", "LA") if self.mask_kind == "embedded" else ("RGB", "L", "P"))
+
+    def encoded_mask(self, index: int) -> bytes | None:
+        """The mask's PNG where the file itself is what ``read`` shows, or None."""
+        if self.mask_kind != "file" or not self._unchanged(index) or is_video_frame(self.masks[index].decode()):
+            return None
+        data = (self.mask_source or self.source).read(self.masks[index].decode())
+        kept, header = _copyable(data, ("L",)), parse_header(data)
+        return data if kept and kept[1] == ".png" and header.size == tuple(self.sizes[index]) else None
+
+    def _unchanged(self, index: int) -> bool:
+        """Whether ``read`` neither resamples the picture nor takes it from a video."""
+        if is_video_frame(self.name(index)) or (self.lens is not None and self.lens[index] >= 0):
+            return False
+        return self.resolution is None or tuple(self.sizes[index]) == self.resolution
+
+    def _read_mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
+        if self.mask_kind == "none":
+            return None
+        name, source = self.masks[index].decode(), self.mask_source or self.source
+        where = f"{name} in {source.path}"
+        if self.mask_kind == "file":
+            return self._decode(name, "L", where, source)
+        labels = self._decode(name, "RGB", where, source)
+        return (labels == np.array(self.mask_colour, np.uint8)).all(-1).astype(np.uint8) * 255
+
+    def _decode(self, name: str, mode: str, where: str, source: Source | None = None) -> np.ndarray:
+        if is_video_frame(name):
+            frame = self.videos.read(name)
+            return frame if mode == "RGB" else frame[..., 0]  # alpha videos are grey
+        try:
+            data = (source or self.source).read(name)
+        except (KeyError, FileNotFoundError) as error:
+            raise UserError(f"{where} is missing; copy it again or leave it out.") from error
+        return np.asarray(decode_image(data, mode, where))
+
+
+def probe_sizes(
+    source: Source,
+    names: Sequence[str],
+    groups: Sequence,
+    videos: VideoFrames | None = None,
+    stated: Sequence[tuple[int, int] | None] | None = None,  # sizes for groups in which no picture can be read
+) -> np.ndarray:  # -> [N, 2] int32
+    """Sizes of pictures, looking into one of every group (camera) only; ``read`` checks the others.
+
+    A broken picture is passed over, since one among thousands is no reason to stop; reading it will say so. Raises
+    ``UserError`` if every picture is broken.
+    """
+    sizes: dict = {}
+    fault = None
+    for name, group in zip(names, groups, strict=True):
+        if group in sizes:
+            continue
+        try:
+            sizes[group] = videos.read(name).shape[1::-1] if is_video_frame(name) else image_header(source, name)[0]
+        except (KeyError, FileNotFoundError):
+            fault = fault or UserError(f"{name} in {source.path} is missing; copy it again or leave it out.")
+        except UserError as error:
+            fault = fault or error
+    if fault is not None and not sizes:
+        raise fault
+    somewhere = next(iter(sizes.values()), (1, 1))
+    stated = stated or [None] * len(names)
+    found = [sizes.get(group) or size or somewhere for group, size in zip(groups, stated, strict=True)]
+    return np.array(found, np.int32).reshape(-1, 2)
+
+
+def _fit(alpha: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """A mask at the size of its picture."""
+    from PIL import Image
+
+    if alpha.shape == rgb.shape[:2]:
+        return alpha
+    return np.asarray(Image.fromarray(alpha).resize(rgb.shape[1::-1], Image.Resampling.BILINEAR))
+
+
+def _copyable(data: bytes, modes: tuple[str, ...]) -> tuple[bytes, str] | None:
+    header = parse_header(data)
+    kind = "PNG" if data[:4] == b"\x89PNG" else "JPEG" if data[:2] == b"\xff\xd8" else "WEBP"
+    if header is None or header.orientation != 1 or header.mode not in modes:
+        return None
+    if (kind == "WEBP" and data[8:12] != b"WEBP") or (kind == "PNG" and data[24] != 8):
+        return None
+    return data, _COPIED[kind]

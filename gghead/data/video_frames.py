@@ -1,0 +1,99 @@
+"""Single frames of videos, decoded on request: a picture named ``images/cam_1.mp4#17`` is frame 17 of that video."""
+
+import io
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from gghead.data.sources import Source, ZipSource
+from torch_utils.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+_OPEN = 32  # decoders kept per thread: a rig's cameras are read in turn, and seeking costs a key frame's distance
+
+
+def is_video_frame(name: str) -> bool:
+    return "#" in name and name.rpartition("#")[0].lower().endswith(VIDEO_SUFFIXES)
+
+
+def _library():
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("Reading videos needs PyAV: pip install av (the extra [video]), or extract the frames to "
+                        "pictures first.") from error  # fmt: skip
+    return av
+
+
+class _Decoder:
+    """One open video and the frame that it would decode next."""
+
+    def __init__(self, file, where: str):
+        av = _library()
+        self.where = where
+        try:
+            self.container = av.open(file)
+            self.stream = self.container.streams.video[0]
+        except (av.FFmpegError, IndexError) as error:
+            raise UserError(f"{where} is not a readable video ({error}); copy it again.") from error
+        self.errors = (av.FFmpegError, StopIteration)
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self.container.seek(0)
+        self.frames = self.container.decode(self.stream)
+        self.next = 0
+
+    def frame(self, index: int) -> np.ndarray:
+        if index < self.next:
+            self._rewind()
+        picture = None
+        try:
+            while self.next <= index:  # counting is exact, whatever the time stamps say
+                picture = next(self.frames)
+                self.next += 1
+        except self.errors as error:
+            raise UserError(f"{self.where} ends or is damaged at frame {self.next}, but frame {index} is needed; "
+                            "copy it again or leave the frames after it out.") from error  # fmt: skip
+        return picture.to_ndarray(format="rgb24")
+
+
+class VideoFrames:
+    """Frames of the videos of a source; every thread has its own decoders."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self._local = threading.local()
+
+    def read(self, name: str) -> np.ndarray:  # "video.mp4#17" -> [H, W, 3] uint8
+        """Decode one frame; raises ``UserError`` without PyAV or for a damaged or too short video."""
+        video, _, index = name.rpartition("#")
+        return self._decoder(video).frame(int(index))
+
+    def count(self, video: str) -> int:
+        """Return the number of frames: what the file says, or else as many as can be unpacked."""
+        decoder = self._decoder(video)
+        stated = decoder.stream.frames
+        if stated:
+            return stated
+        counted = sum(packet.size > 0 for packet in decoder.container.demux(decoder.stream))
+        decoder._rewind()
+        return counted
+
+    def _decoder(self, video: str) -> _Decoder:
+        decoders = self._local.__dict__.setdefault("decoders", OrderedDict())
+        if video not in decoders:
+            zipped = isinstance(self.source, ZipSource)
+            file = io.BytesIO(self.source.read(video)) if zipped else str(self.source.path / video)
+            decoders[video] = _Decoder(file, f"{video} in {self.source.path}")
+            if len(decoders) > _OPEN:
+                decoders.popitem(last=False)[1].container.close()
+        decoders.move_to_end(video)
+        return decoders[video]
+
+    def __getstate__(self) -> dict:
+        return {"source": self.source}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["source"])
