@@ -2,4 +2,9 @@
 
 from torch_utils.cli import lazy_group
 
-main = lazy_group("Make, convert and check training data.", {})
+main = lazy_group(
+    "Make, convert and check training data.",
+    {
+        "photos": "gghead.cli.dataset_tool.photos",
+    },
+)
