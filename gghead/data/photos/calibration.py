@@ -1,7 +1,7 @@
-"""Making the landmark model (``landmark_model.npz``) from pictures:
+"""Making the landmark model (``gghead/weights/landmark_model.npz``) from pictures:
 
     python -m gghead.data.photos.calibration --mvheads=shared/data/mvheads --photos=shared/data/photos/images \
-        --dest=gghead/data/photos/landmark_model.npz
+        --skip=shared/data/photos/raw --dest=gghead/weights/landmark_model.npz
 
 1. MediaPipe's points are found in renders of ICT-FaceKit heads by known cameras (subjects below 80, views within 40
    degrees of yaw) and triangulated over all of them: a mean place per point that fits what the detector says.
@@ -134,9 +134,7 @@ def sliding(views: Views, heads: np.ndarray) -> np.ndarray:  # heads: [V] equal 
     return np.mean(strays, axis=0)
 
 
-def mediapipe_model(
-    views: Views, heads: np.ndarray, photos: list[np.ndarray], mirror: np.ndarray
-) -> LandmarkModel:
+def mediapipe_model(views: Views, heads: np.ndarray, photos: list[np.ndarray], mirror: np.ndarray) -> LandmarkModel:
     """Steps 1 to 3 for MediaPipe's points; ``heads`` [V] numbers the head of each view."""
     mean, stray = symmetric(triangulate(views)[0], mirror), sliding(views, heads)
     stray = np.maximum(stray, stray[mirror])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from gghead.cameras import FFHQ_FOCAL
 from gghead.data.photos.pose import camera_position
@@ -79,11 +79,10 @@ def cut(pixels: np.ndarray, crop: Crop, resolution: int) -> tuple[np.ndarray, fl
         box = np.concatenate([crop.centre - crop.size / 2 - low, crop.centre + crop.size / 2 - low])
         picture = window.resize((resolution, resolution), FILTER, box=tuple(box.tolist()))
     result = np.asarray(picture)
+    if corners.min() >= 0 and (corners <= pixels.shape[1::-1]).all():
+        return result, 0.0
     outside = _distance_outside(crop, resolution, pixels.shape[1], pixels.shape[0])
-    filled = float((outside > 0).mean())
-    if filled:
-        result = _blurred_fill(result, outside / crop.size, resolution)
-    return result, filled
+    return _blurred_fill(result, outside / crop.size, resolution), float((outside > 0).mean())
 
 
 def _reflected(index: np.ndarray, length: int) -> np.ndarray:
@@ -97,14 +96,13 @@ def _reflected(index: np.ndarray, length: int) -> np.ndarray:
 def _distance_outside(crop: Crop, resolution: int, width: int, height: int) -> np.ndarray:  # [R, R] pixels of the photo
     """How far outside the photo each pixel of the crop has its centre; 0 inside."""
     share = (np.arange(resolution) + 0.5) / resolution
-    x, y = np.moveaxis(crop.to_photo(np.stack(np.meshgrid(share, share), -1)), -1, 0)
+    columns, rows = crop.matrix[:, :1] * (share - 0.5), crop.matrix[:, 1:] * (share - 0.5)  # [2, R] each
+    x = crop.centre[0] + columns[0] + rows[0][:, None]
+    y = crop.centre[1] + columns[1] + rows[1][:, None]
     return np.hypot(np.maximum(np.maximum(-x, x - width), 0), np.maximum(np.maximum(-y, y - height), 0))
 
 
 def _blurred_fill(picture: np.ndarray, outside: np.ndarray, resolution: int) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
-    sigma = (_BLUR * resolution,) * 2 + (0,) * (picture.ndim - 2)
-    blurred = gaussian_filter(picture.astype(np.float32), sigma, mode="nearest")
+    blurred = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(_BLUR * resolution))
     weight = np.clip(outside / _FADE, 0, 1).astype(np.float32).reshape(outside.shape + (1,) * (picture.ndim - 2))
-    return np.rint(picture + weight * (blurred - picture)).astype(np.uint8)
+    return np.rint(picture + weight * (np.asarray(blurred, np.float32) - picture)).astype(np.uint8)

@@ -1,6 +1,6 @@
 """The 3D landmark model: where detected landmarks lie on an average head, and how they stray from there.
 
-``landmark_model.npz`` holds, for each scheme of ``landmarks.SCHEMES``:
+``gghead/weights/landmark_model.npz`` holds, for each scheme of ``landmarks.SCHEMES``:
 
 ``index``  which of the scheme's points are used. None is on the face's outline: those slide over the head as it turns.
 ``mean``   [M, 3] their places in world units (the frame of EG3D's FFHQ labels), symmetric in x.
@@ -22,7 +22,7 @@ import numpy as np
 from gghead.data.photos.landmarks import SCHEMES
 from torch_utils.errors import UserError
 
-MODEL_FILE = Path(__file__).with_name("landmark_model.npz")
+MODEL_FILE = Path(__file__).parents[2] / "weights" / "landmark_model.npz"
 
 # Points for the FFHQ alignment: (the eye on the left of a frontal picture, the other eye, the two mouth corners).
 _EYES_AND_MOUTH = {

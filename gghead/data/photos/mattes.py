@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from gghead.data.photos.crop import Crop, cut
-from gghead.data.photos.guided_filter import guided_filter
+from gghead.data.photos.guided_filter import fast_guided_filter
 from gghead.data.sources import decode_image
 from torch_utils.errors import UserError
 
@@ -30,18 +30,19 @@ class SelfieMatte:
     """
 
     def __init__(self):
-        from gghead.data.photos.mediapipe_faces import import_mediapipe
+        from gghead.data.photos.mediapipe_faces import import_mediapipe, process
 
         solutions = getattr(import_mediapipe(), "solutions", None)
         if solutions is None:
             raise UserError("This mediapipe has no selfie segmentation; give --masks=DIR, --matte=onnx:PATH or none.")
         self._network = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+        self._process = process
 
     def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
         small = picture
         if picture.shape[0] > 512:  # the network sees 256 pixels, and OpenCV shrinks without a filter
             small = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BILINEAR))
-        coarse = self._network.process(np.ascontiguousarray(small)).segmentation_mask
+        coarse = self._process(self._network, small).segmentation_mask
         return refine(picture, coarse)
 
 
@@ -113,7 +114,7 @@ def refine(picture: np.ndarray, coarse: np.ndarray) -> np.ndarray:  # [R, R, 3] 
     """Let a coarse mask follow the edges of the picture."""
     side = picture.shape[0]
     mask = np.asarray(Image.fromarray(coarse.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))
-    refined = guided_filter(picture / np.float32(255), mask, max(side // 64, 1))
+    refined = fast_guided_filter(picture / np.float32(255), mask, max(side // 64, 1), shrink=max(side // 256, 1))
     # The filter's linear model leaves a haze over both sides of the edge; the ends of the range are put back.
     return np.rint(np.clip((refined - 0.05) / 0.9, 0, 1) * 255).astype(np.uint8)
 

@@ -64,6 +64,13 @@ def import_mediapipe():
     return mediapipe
 
 
+def process(network, picture: np.ndarray):  # [H, W, 3] uint8
+    """Run one of MediaPipe's solutions without the deprecation warnings of the protobuf inside it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return network.process(np.ascontiguousarray(picture))
+
+
 class _Finder:
     """The detector of both adapters: boxes of faces anywhere in a picture of any size."""
 
@@ -101,7 +108,7 @@ class _Finder:
             picture = np.pad(small, ((border, border), (border, border), (0, 0)), mode="edge") if border else small
             high, wide = picture.shape[:2]
             for network in self._networks:
-                for detection in network.process(np.ascontiguousarray(picture)).detections or []:
+                for detection in process(network, picture).detections or []:
                     area = detection.location_data.relative_bounding_box
                     eyes = [(p.x * wide, p.y * high) for p in detection.location_data.relative_keypoints[:2]]
                     boxes.append(
@@ -149,12 +156,9 @@ class MediapipeLandmarks:
                 "download a face_landmarker.task and give --landmarker=face_landmarker.task."
             )
         self._finder = _Finder(solutions)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # protobuf deprecations inside mediapipe
-            self._mesh = solutions.face_mesh.FaceMesh(
-                static_image_mode=True, max_num_faces=2, refine_landmarks=True, min_detection_confidence=0.3
-            )
-            self._mesh.process(np.zeros((8, 8, 3), np.uint8))
+        self._mesh = solutions.face_mesh.FaceMesh(
+            static_image_mode=True, max_num_faces=2, refine_landmarks=True, min_detection_confidence=0.3
+        )
 
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:
         faces: list[Face] = []
@@ -167,7 +171,7 @@ class MediapipeLandmarks:
         return largest_first(faces)
 
     def _meshes(self, crop: np.ndarray) -> list[np.ndarray]:
-        found = self._mesh.process(crop).multi_face_landmarks or []
+        found = process(self._mesh, crop).multi_face_landmarks or []
         return [np.array([(point.x, point.y) for point in mesh.landmark]) for mesh in found]
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -221,6 +222,9 @@ _state: dict = {}  # of a worker process
 def _start(cache, files, options, labels, process: bool = False) -> None:
     if process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it lets started photos finish
+        # MediaPipe's C++ parts log start-up notes that nothing switches off; Python's own messages still come through.
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _state.clear()
     _state.update(cache=cache, files=files)
     try:
