@@ -80,31 +80,27 @@ class _Finder:
             for kind in (1, 0)  # 1: small faces in a 192-pixel picture; 0: large faces in a 128-pixel picture
         ]
 
-    def boxes(self, rgb: np.ndarray, every: bool) -> list[_Box]:
-        """Search the whole picture, then ever smaller tiles while nothing is found (or, for all faces, always)."""
-        found: list[_Box] = []
-        for level in range(3):
-            side = max(rgb.shape[:2]) / 2**level
-            if level and side < 256:
+    def rounds(self, rgb: np.ndarray) -> Iterator[list[_Box]]:
+        """Yield the boxes in the whole picture, then those in ever smaller tiles, each round the largest first.
+
+        Faces down to about a hundredth of the width are found so.
+        """
+        for level in range(4):
+            if level and max(rgb.shape[:2]) / 2**level < 256:
                 break
+            found: list[_Box] = []
             for left, top, width, height in _tiles(rgb.shape[1], rgb.shape[0], level):
                 tile = Image.fromarray(rgb[top : top + height, left : left + width])
-                found += self._search(tile, left, top)
-            if found and not every:
-                break
-        kept: list[_Box] = []
-        for box in sorted(found, key=lambda box: (-box.score, box.left, box.top)):
-            if all(box.overlap(other) < _OVERLAP for other in kept):
-                kept.append(box)
-        return sorted(kept, key=lambda box: (-box.side, box.left, box.top))
+                found += self._search(tile, left, top, framed=not level)
+            yield apart(found)
 
-    def _search(self, tile: Image.Image, left: int, top: int) -> list[_Box]:
+    def _search(self, tile: Image.Image, left: int, top: int, framed: bool) -> list[_Box]:
         scale = min(640 / max(tile.size), 1.0)
         size = [max(round(side * scale), 1) for side in tile.size]
         small = np.asarray(tile.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
         margin = max(size) // 4  # the networks miss faces that fill the picture: the second try stands in a frame
         boxes = []
-        for border in (0, margin):
+        for border in (0, margin) if framed else (0,):
             picture = np.pad(small, ((border, border), (border, border), (0, 0)), mode="edge") if border else small
             high, wide = picture.shape[:2]
             for network in self._networks:
@@ -124,6 +120,15 @@ class _Finder:
             if boxes:
                 break
         return boxes
+
+
+def apart(boxes: list[_Box]) -> list[_Box]:
+    """Return one box for each face, the surest, sorted from the largest to the smallest."""
+    kept: list[_Box] = []
+    for box in sorted(boxes, key=lambda box: (-box.score, box.left, box.top)):
+        if all(box.overlap(other) < _OVERLAP for other in kept):
+            kept.append(box)
+    return sorted(kept, key=lambda box: (-box.side, box.left, box.top))
 
 
 def _tiles(width: int, height: int, level: int) -> Iterator[tuple[int, int, int, int]]:  # left, top, width, height
@@ -161,14 +166,20 @@ class MediapipeLandmarks:
         )
 
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:
-        faces: list[Face] = []
-        for box in self._finder.boxes(rgb, every):
-            points = measure(rgb, box, self._meshes, self._flips)
-            if points is not None:
-                faces.append(Face(points, "mediapipe478", box.score))
-                if not every:
-                    break
-        return largest_first(faces)
+        rounds = self._finder.rounds(rgb)
+        if every:
+            rounds = iter([apart([box for found in rounds for box in found])])
+        for boxes in rounds:  # smaller tiles are searched only while nothing turned out to be a face
+            faces: list[Face] = []
+            for box in boxes:
+                points = measure(rgb, box, self._meshes, self._flips)
+                if points is not None:
+                    faces.append(Face(points, "mediapipe478", box.score))
+                    if not every:
+                        return faces
+            if faces:
+                return largest_first(faces)
+        return []
 
     def _meshes(self, crop: np.ndarray) -> list[np.ndarray]:
         found = process(self._mesh, crop).multi_face_landmarks or []
