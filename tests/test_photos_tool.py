@@ -83,6 +83,7 @@ def test_photos_become_a_data_set_with_their_cameras(folder):
     result = run(folder, "--align=never")
     assert result.exit_code == 0, result.output
     assert "4 of 4 photos used (100.0%), 4 faces." in result.output
+    assert "1 other files are no photos that can be read (first: notes.txt)" in result.output
     dataset = ImageDataset(folder / "out.zip")
     assert len(dataset) == 4 and dataset.resolution == 32 and not dataset.has_masks
     frames = content(folder / "out.zip")["frames"]

@@ -10,6 +10,8 @@
    change the shape but not the frame. The model's mean is the mean of both shapes.
 3. Residuals in the renders at the true cameras give the modes and the rest of each point.
 
+``--evaluate=1`` then prints how well the model's cameras agree with the known ones of the other subjects' renders.
+
 The 68 iBUG points have no detector here: their places are known on the heads, so step 1 is exact, step 2 is left out,
 and a detector's noise of one percent of the crop is added.
 """
@@ -26,10 +28,12 @@ import numpy as np
 from PIL import Image
 
 from gghead.cameras import FFHQ_FOCAL
+from gghead.data.photos.crop import Crop
 from gghead.data.photos.landmark_model import LandmarkModel, mirror_index, save_models
 from gghead.data.photos.landmarks import SCHEMES
+from gghead.data.photos.photo import camera_degrees
 from gghead.data.photos.pose import FACE_ORIGIN, camera_position, fit_pose, project
-from torch_utils.cli import command
+from torch_utils.cli import BOOL, command
 
 TRAINING_SUBJECTS = 80  # mvheads' subjects from here on are for tests
 _MODES = 40
@@ -203,13 +207,35 @@ def ibug_model(folder: Path) -> LandmarkModel:
     return statistics("ibug68", np.arange(17, SCHEMES["ibug68"]), mean, views, mirror, _IBUG_NOISE)
 
 
+def accuracy(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:  # [V, 3, 3] rotations each
+    """Compare cameras with the known ones.
+
+    Returns ``slope`` [2] of found over true yaw and pitch, ``mean`` and ``sd`` [3] of the errors in yaw, pitch and roll
+    (degrees), ``position`` [3] RMS of the camera's place (world units), ``turn`` [2] median and 95th percentile of the
+    angle between the rotations (degrees).
+    """
+    unit = Crop(np.zeros(2), 1.0)
+    true_angles, angles = (np.stack([camera_degrees(unit.label(r)) for r in x]) for x in (truth, found))
+    errors = angles - true_angles
+    places = np.stack([camera_position(a) - camera_position(b) for a, b in zip(truth, found, strict=True)])
+    cosines = (np.einsum("vij,vij->v", truth, found) - 1) / 2
+    return {
+        "slope": np.array([np.polyfit(true_angles[:, i], angles[:, i], 1)[0] for i in (0, 1)]),
+        "mean": errors.mean(0),
+        "sd": errors.std(0),
+        "position": np.sqrt((places**2).mean(0)),
+        "turn": np.percentile(np.degrees(np.arccos(np.clip(cosines, -1, 1))), [50, 95]),
+    }
+
+
 @command()
 @click.option("--mvheads", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of mvheads.zip.")
 @click.option("--photos", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of photos (.jpg).")
 @click.option("--skip", type=click.Path(path_type=Path, exists=True), help="Folder whose file names are left out.")
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The .npz to write.")
-@click.option("--find-mirror", type=click.BOOL, default=False, help="Find the mirrored points anew (default: keep).")
-def main(mvheads: Path, photos: Path, skip: Path | None, dest: Path, find_mirror: bool) -> None:
+@click.option("--find-mirror", type=BOOL, default=False, help="Find the mirrored points anew (default: keep).")
+@click.option("--evaluate", type=BOOL, default=False, help="Test it on the other subjects, |yaw| < 35 degrees.")
+def main(mvheads: Path, photos: Path, skip: Path | None, dest: Path, find_mirror: bool, evaluate: bool) -> None:
     """Make the landmark model; needs mediapipe and takes some minutes."""
     from gghead.data.photos.mediapipe_faces import MediapipeLandmarks
 
@@ -237,6 +263,12 @@ def main(mvheads: Path, photos: Path, skip: Path | None, dest: Path, find_mirror
     model = mediapipe_model(views, heads, [points for points in found if points is not None], mirror)
     save_models(dest, [model, ibug_model(mvheads)], mirror)
     click.echo(f"{len(views.points)} renders, {len(found)} photos, {len(model.index)} points: {dest}")
+    if evaluate:
+        views, _ = load_mvheads(mvheads, find, range(TRAINING_SUBJECTS, 120), yaw=35.0)
+        fits = np.stack([fit_pose(points, model).rotation for points in views.points])
+        click.echo(f"{len(fits)} renders of other subjects:")
+        for name, values in accuracy(views.rotation, fits).items():
+            click.echo(f"  {name}: {' '.join(f'{value:.3f}' for value in values)}")
 
 
 if __name__ == "__main__":

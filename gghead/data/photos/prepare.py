@@ -68,7 +68,8 @@ def prepare(
     try:
         names = _photo_names(files)[:max_images]
         labels = read_cameras(cameras, names, files) if cameras is not None else None
-        report = Report(photos=len(names))
+        others = [name for name in files.names() if not is_image(name) and not _hidden(name)]
+        report = Report(len(names), others)
         with DatasetWriter(dest) as writer, ZipWriter(masks_file) if masks_zip else nullcontext() as masks:
             cache = PhotoCache(work_folder(dest), files, options, labels)
             frames: list[dict] = []
@@ -114,8 +115,12 @@ def read_cameras(path: str | os.PathLike, names: list[str], files: Source) -> di
     return {name: [round(float(value), 7) for value in row] for name, row in zip(known, rows, strict=True)}
 
 
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
 def _photo_names(files: Source) -> list[str]:
-    names = [name for name in files.names() if is_image(name) and not Path(name).name.startswith(".")]
+    names = [name for name in files.names() if is_image(name) and not _hidden(name)]
     if not names:
         raise UserError(f"There are no photos in {files.path} (png, jpg, jpeg, webp or bmp, also in sub-folders).")
     return names
@@ -198,7 +203,9 @@ def _finished(
 
 
 @contextmanager
-def _runner(cache, files, options, labels, workers: int) -> Iterator[Callable[[str], Future]]:
+def _runner(
+    cache: PhotoCache, files: Source, options: PhotoOptions, labels: dict[str, list[float]] | None, workers: int
+) -> Iterator[Callable[[str], Future]]:
     """Yield a function that starts the work on a photo."""
     if workers == 0:
         _start(cache, files, options, labels)
@@ -219,7 +226,14 @@ def _runner(cache, files, options, labels, workers: int) -> Iterator[Callable[[s
 _state: dict = {}  # of a worker process
 
 
-def _start(cache, files, options, labels, process: bool = False) -> None:
+def _start(
+    cache: PhotoCache,
+    files: Source,
+    options: PhotoOptions,
+    labels: dict[str, list[float]] | None,
+    process: bool = False,
+) -> None:
+    """Prepare this process for ``_work``; ``process``: it was started for nothing else."""
     if process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it lets started photos finish
         # MediaPipe's C++ parts log start-up notes that nothing switches off; Python's own messages still come through.

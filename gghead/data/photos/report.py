@@ -13,6 +13,7 @@ class Report:
     """Filled photo by photo, in the order of the photos."""
 
     photos: int = 0
+    ignored: list[str] = field(default_factory=list)  # other files among the photos
     items: list[dict] = field(default_factory=list)  # the records of the kept faces
     skipped: list[dict] = field(default_factory=list)  # source, reason, detail
 
@@ -30,6 +31,8 @@ class Report:
         for reason, count in self.reasons.items():
             first = next(entry for entry in self.skipped if entry["reason"] == reason)
             lines.append(f"  {count} skipped, {reason} (first: {first['source']}: {first['detail']})")
+        if self.ignored:
+            lines.append(f"  {len(self.ignored)} other files are no photos that can be read (first: {self.ignored[0]})")
         fitted = [record["residual_px"] for record in self.items if "residual_px" in record]
         if fitted:
             fitted.sort()
@@ -42,6 +45,7 @@ class Report:
         content = {
             "photos": self.photos,
             "faces": len(self.items),
+            "ignored_files": len(self.ignored),
             "skipped": self.reasons,
             "options": options,
             "skipped_photos": self.skipped,
