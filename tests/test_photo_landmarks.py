@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gghead.data.photos import pose
+from gghead.data.photos.landmark_model import landmark_model
 from gghead.data.photos.landmarks import Face, JsonLandmarks, largest_first
 from gghead.data.photos.mediapipe_faces import MediapipeLandmarks, TaskLandmarks, _Box, _tiles, _upright
 from gghead.data.photos.photo import make_landmarker
@@ -115,6 +117,62 @@ def test_upright_crops_know_their_place(side):
     v, u = np.indices(weight.shape) + 0.5
     found = to_photo @ [(u * weight).sum() / weight.sum(), (v * weight).sum() / weight.sum(), 1]
     np.testing.assert_allclose(found, target, atol=0.01 * side)
+
+
+def fake_tasks(monkeypatch, usable=True):
+    """A stand-in for newer mediapipe: its landmarker sees a frontal face in every bright patch."""
+    model = landmark_model("mediapipe478")
+    face = np.zeros((478, 2))
+    face[model.index] = pose.project(np.diag([1.0, -1.0, -1.0]), model.mean)
+    corner = face[model.index].min(0)
+    face[[i for i in range(478) if i not in set(model.index.tolist())]] = face[model.index].mean(0)
+    face = (face - corner) / (face - corner).max(0)  # fills the unit square
+
+    def detect(image):
+        rows, columns = np.nonzero(image.data[..., 0] > 128)
+        if not len(rows):
+            return types.SimpleNamespace(face_landmarks=[])
+        low = np.array([columns.min(), rows.min()])
+        size = np.array([columns.max(), rows.max()]) + 1 - low
+        mesh = (low + face * size) / image.data.shape[1::-1]
+        return types.SimpleNamespace(face_landmarks=[[types.SimpleNamespace(x=x, y=y) for x, y in mesh]])
+
+    def create(options):
+        if not usable:
+            raise RuntimeError("bad model")
+        return types.SimpleNamespace(detect=detect)
+
+    python = types.ModuleType("mediapipe.tasks.python")
+    python.BaseOptions = types.SimpleNamespace
+    python.vision = types.SimpleNamespace(
+        FaceLandmarkerOptions=types.SimpleNamespace,
+        FaceLandmarker=types.SimpleNamespace(create_from_options=create),
+    )
+    tasks, package = types.ModuleType("mediapipe.tasks"), types.ModuleType("mediapipe")
+    tasks.python, package.tasks = python, tasks
+    package.ImageFormat = types.SimpleNamespace(SRGB=1)
+    package.Image = lambda image_format, data: types.SimpleNamespace(data=data)
+    for name, module in (("mediapipe", package), ("mediapipe.tasks", tasks), ("mediapipe.tasks.python", python)):
+        monkeypatch.setitem(sys.modules, name, module)
+    return face
+
+
+def test_a_task_file_works_through_the_tasks_api(tmp_path, monkeypatch):
+    face = fake_tasks(monkeypatch)
+    (tmp_path / "face_landmarker.task").write_bytes(b"model")
+    landmarker = make_landmarker(str(tmp_path / "face_landmarker.task"))
+    photo = np.zeros((1500, 2600, 3), np.uint8)
+    photo[400:720, 1800:2080] = 255
+    (found,) = landmarker.faces(photo, "x", True)
+    np.testing.assert_allclose(found.points, [1800, 400] + face * [280, 320], atol=4)
+    assert landmarker.faces(np.zeros((50, 50, 3), np.uint8), "x", True) == []
+
+
+def test_a_broken_task_file_is_named(tmp_path, monkeypatch):
+    fake_tasks(monkeypatch, usable=False)
+    (tmp_path / "other.task").write_bytes(b"model")
+    with pytest.raises(UserError, match=r"other.task is no face_landmarker.task .* \(bad model\)"):
+        TaskLandmarks(tmp_path / "other.task")
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def _cores() -> int:
 @click.option("--masks", type=click.Path(path_type=Path), help="Folder with masks of the photos, instead of --matte.")
 @click.option("--masks-zip", type=BOOL, default=False, help="Also write GGHead's separate zip of masks.")
 @click.option("--foreground", type=BOOL, default=True, show_default=True,
-              help="Remove the background's colour where masks are partial; 0 for readers that ignore masks.")  # fmt: skip
+              help="Remove the background's colour where masks are partial; 0: leave photos as they are.")  # fmt: skip
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many photos.")
 @click.option("--min-scale", type=click.FloatRange(min=0), help="Skip crops smaller than this share of --resolution.")
 @click.option("--min-sharpness", type=click.FloatRange(min=0), help="Skip faces less sharp than this.")
