@@ -28,7 +28,7 @@ class PhotoCache:
     def path(self, name: str) -> Path:
         """Return where the result of a photo is or will be."""
         folder = isinstance(self._files, FolderSource)
-        stamp = _stamp(self._files.path / name) if folder else [*_stamp(self._files.path), self._files.size(name)]
+        stamp = _stamp(self._files.path / name if folder else self._files.path)
         label = self._labels.get(name) if self._labels else None
         content = json.dumps([*self._common, name, stamp, label], sort_keys=True)
         return self.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.zip"
