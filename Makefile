@@ -2,6 +2,7 @@
 # make test   venv, ruff, the whole test suite
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
 # make lint   ruff only
+# make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
 #
 # TORCH chooses the torch that `make venv` installs: a requirement with pip options, or `system` for the one that
 # PYTHON already has. It is remembered in .venv, so `make test` and `make demo` need not repeat it.
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?=
 PYTEST ?=
 
-.PHONY: venv test demo lint
+.PHONY: venv prep test demo lint
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/stamp
@@ -50,7 +51,7 @@ endif
 	@$(PIP) install -q --no-deps --no-build-isolation -e .
 ifeq ($(TORCH),$(DEFAULT_TORCH))
 	@$(BIN)/python -c 'import torch; v = torch.__version__; assert v.startswith("$(TORCH_VERSION)"), f"torch {v} replaced $(TORCH)"'
-	@$(PIP) check
+	@test -e $(VENV)/prep || $(PIP) check
 else
 	@$(BIN)/python -c 'import torch; print("Using torch", torch.__version__)'
 endif
@@ -58,6 +59,15 @@ endif
 	@$(BIN)/python setup.py -q build_ext --native || \
 	    echo "Without it plain torch rasterises, several times slower; with a compiler it is built on first use."
 	@echo '$(TORCH)' > $(VENV)/torch-requirement
+	@touch $@
+
+prep: $(VENV)/prep
+
+# MediaPipe names packages that it does not need here, so `pip check` has to look away from now on.
+$(VENV)/prep: requirements-prep.txt | $(VENV)/stamp
+	@echo "Installing what the preparation of photos needs"
+	@$(PIP) install -q --no-deps -r requirements-prep.txt
+	@$(BIN)/python -c 'import mediapipe.python.solutions'
 	@touch $@
 
 lint: venv
