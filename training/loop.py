@@ -41,7 +41,7 @@ def open_dataset(config: DataConfig, resolution: int | None = None) -> ImageData
     """The images of a run at ``resolution``."""
     masks = None if config.masks in (None, "none") or config.background == "image" else config.masks
     return ImageDataset(config.path, masks=masks, resolution=resolution, mirror=config.mirror,
-                        max_images=config.max_images)
+                        max_images=config.max_images, shards_at_once=config.shards_at_once)
 
 
 def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, processes: Processes, *,
@@ -131,7 +131,8 @@ class _Run:
                 self.dataset.close()
                 self.dataset = open_dataset(self.config.data, stage_size)
             with BatchLoader(self.dataset, share, self.config.seed, self.processes.rank, self.processes.world_size,
-                             start=trainer.nimg, workers=self.config.workers) as loader:
+                             start=trainer.nimg, workers=self.config.workers,
+                             sampler=self.dataset.sampler(self.config.seed)) as loader:
                 while trainer.nimg < until and stage_at(self.config.stages, trainer.nimg)[0].image_size == stage_size:
                     begin = time.time()
                     trainer.step(next(loader))

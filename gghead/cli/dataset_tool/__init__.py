@@ -2,4 +2,7 @@
 
 from torch_utils.cli import lazy_group
 
-main = lazy_group("Make, convert and check training data.", {})
+main = lazy_group("Make, convert and check training data.", {
+    "check": "gghead.cli.dataset_tool.check",
+    "shard": "gghead.cli.dataset_tool.shard",
+})  # fmt: skip
