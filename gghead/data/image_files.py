@@ -150,10 +150,17 @@ def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[di
         raise UserError(f"{source.path} holds no dataset.json with camera labels; datasets/labelled_photos.py writes "
                         "one.") from error  # fmt: skip
     info = parse_dataset_json(data, source.path)
-    masks = info.get("masks") or {}
+    masks = info.get("masks") or _masks_of_frames(info)
     if not isinstance(masks, dict):
         raise UserError(f"'masks' in the dataset.json of {source.path} is no table from image names to mask names.")
     return info, masks
+
+
+def _masks_of_frames(info: dict) -> dict[str, str]:
+    """The masks that multi-view sets name in ``frames`` beside each image."""
+    records = info.get("frames") if isinstance(info.get("frames"), list) else []
+    records = [record for record in records if isinstance(record, dict)]
+    return {record["file"]: record["mask"] for record in records if record.get("mask") and record.get("file")}
 
 
 def image_names(source: Source, inner: dict[str, str]) -> list[str]:

@@ -29,19 +29,27 @@ def open_shards(
             raise UserError(f"{path}: masks of tar files stand beside the images in them, as KEY.mask.png; leave out "
                             "--masks.")  # fmt: skip
         return open_tars(tars, masks is not None, _beside(folder)), True
-    zips = zip_shards(folder)
+    return [ImageFiles(*part) for part in shard_inputs(folder, masks)], False
+
+
+def shard_inputs(
+    path: Path, masks: str | os.PathLike | None
+) -> list[tuple[Path, str | os.PathLike | None, dict[str, list] | None]]:
+    """Return (file, its masks, its labels if they stand elsewhere) for the zips of a folder, or for ``path`` itself.
+
+    Raises:
+        UserError: labels of images that no shard holds, or no masks for a shard.
+    """
+    zips = zip_shards(path)
     if not zips:
-        return [ImageFiles(folder, masks)], False
-    labels = _beside(folder)
-    shards, used = [], 0
-    for shard in zips:
-        own = _labels_of(shard, labels) if labels is not None else None
-        used += len(own or ())
-        shards.append(ImageFiles(shard, _masks_of(shard, masks), own))
+        return [(path, masks, None)]
+    labels = _beside(path)
+    parts = [(shard, _masks_of(shard, masks), None if labels is None else _labels_of(shard, labels)) for shard in zips]
+    used = sum(len(own or ()) for _, _, own in parts)
     if labels is not None and used != len(labels):
         raise UserError(f"dataset.json in {path} labels {len(labels)} images, but its shards hold {used} of them; copy "
                         "the missing shards or write it again.")  # fmt: skip
-    return shards, False
+    return parts
 
 
 def zip_shards(folder: Path) -> list[Path]:
