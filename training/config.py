@@ -20,6 +20,8 @@ class DataConfig:
     """Add every image flipped, with its camera flipped too."""
     max_images: int | None = None
     """Use only the first so many images."""
+    check: bool = True
+    """Refuse to train on cameras that cannot be those of heads (see dataset_tool.py check)."""
     shards_at_once: int | None = None
     """Of data in several files, mix images of only so many at a time; none: any image at any time (tar files: 2)."""
     background: Literal["white", "random", "image"] = "white"

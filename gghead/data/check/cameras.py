@@ -1,7 +1,7 @@
 """Faults of camera labels that show in the numbers alone: layout, axes, units, field of view, and single odd ones.
 
-The head is taken to stand around the world's origin, upright along +y. A camera that misses it is tried under the mix-ups
-that occur in this field; the one under which it looks at the head is named.
+The head is taken to stand around the world's origin, upright along +y. A camera that misses it is tried under the
+mix-ups that occur in this field; the one under which it looks at the head is named.
 """
 
 import numpy as np
@@ -14,6 +14,7 @@ from gghead.data.labels import rigid_faults
 HEAD_HEIGHT = 0.65  # chin to crown of the template, world units
 UNIT_METRES = 0.373
 _AIM = 25.0  # degrees between the picture's middle and the head's, beyond which a camera misses it
+_SHARED = 0.7  # share of the wrong cameras that one mix-up must explain
 _ROLL = 60.0  # degrees; nobody tilts the head further
 _STEEP = 50.0  # degrees of pitch that few cameras have
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # y and z of the camera
@@ -108,7 +109,9 @@ def _orientation(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> tu
         if not medians:
             break
         code = min(medians, key=medians.get)
-        helped = wrong & tried[code][1]
+        helped = wrong & tried[code][1] & (tried[code][0] < _AIM / 2)
+        if helped.sum() < _SHARED * wrong.sum():
+            break  # what mends a few cameras by chance is no explanation
         good[chosen[helped]] = False
         findings += of_mask(code, good_mask(len(labels), chosen[helped]), names)
         wrong = wrong & ~helped

@@ -116,7 +116,8 @@ def repeated(groups: list[list[int]], names: list[str], labels: np.ndarray) -> l
     for group in groups:
         close = np.abs(labels[group] - labels[group[0]]).max() < 0.02
         (same if close else differing).extend(group[1:])
-    return [Finding(code, [names[i] for i in which]) for code, which in (("duplicate", same), ("duplicate-camera", differing))]
+    kinds = (("duplicate", same), ("duplicate-camera", differing))
+    return [Finding(code, [names[i] for i in which]) for code, which in kinds if which]
 
 
 def mirrored_pairs(looks: list[Look], window: int = 24) -> list[tuple[int, int]]:

@@ -118,7 +118,10 @@ def check_dataset(
     else:
         findings += _pictures(report, workers, progress)
         findings += _pairs(report)
-        findings += _silhouettes(report)
+        if any(found.code in ("units", "framing") for found in findings):
+            report.not_checked.append("whether cameras fit the heads: their distances are wrong")
+        else:
+            findings += _silhouettes(report)
     report.findings = ordered(_merged(findings))
     return report
 
@@ -156,9 +159,9 @@ def _headers(report: Report) -> list[Finding]:
 def _equal_files(report: Report) -> list[Finding]:
     """Images that are the same file, by the checksums that a zip holds."""
     groups = defaultdict(list)
-    for index, name in enumerate(name for part in report.inventories for name in part.names):
-        inventory, _ = report.place(index)
-        checksum = inventory.source.checksum(name)
+    numbered = enumerate((part, name) for part in report.inventories for name in part.names)
+    for index, (part, name) in numbered:
+        checksum = part.source.checksum(name)
         if checksum is not None:
             groups[checksum].append(index)
     return repeated([group for group in groups.values() if len(group) > 1], report.names, report.labels)

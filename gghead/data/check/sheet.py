@@ -1,4 +1,4 @@
-"""The contact sheet: photos, the same with the template drawn over them by their cameras, and histograms of the poses."""
+"""The contact sheet: photos, the same with the template drawn over them by their cameras, and histograms of poses."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -87,15 +87,16 @@ def _heading(draw: ImageDraw.ImageDraw, report: Report, width: int) -> None:
     verdict = "training may start" if report.ok else "training must not start"
     draw.text((GAP, 8), f"{report.path.name}: {len(report.names)} images, {verdict}", _INK if report.ok else _ALARM,
               _font(15))  # fmt: skip
-    draw.text((width // 2, 8), "cyan: outline; magenta: eyes, brows, lips; green: lines of equal height and side", _FAINT,
-              _font(13))  # fmt: skip
+    legend = "cyan: outline; magenta: eyes, brows, lips; green: lines of equal height and side"
+    draw.text((width // 2, 8), legend, _FAINT, _font(13))
     lines = [f"{found.severity}  {found.code}: {found.count} {found.texts()[0]}" for found in report.findings]
     lines = lines[:7] + [f"and {len(lines) - 7} more"] if len(lines) > 8 else lines or ["nothing wrong was found"]
     for i, line in enumerate(lines):
         draw.text((GAP, 30 + 16 * i), line, _ALARM if line.startswith("error") else _INK, _font(13))
 
 
-def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, report: Report, index: int, reason: str, x: int, y: int) -> None:
+def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, report: Report, index: int, reason: str, x: int,
+          y: int) -> None:  # fmt: skip
     inventory, at = report.place(index)
     label = report.labels[index]
     try:

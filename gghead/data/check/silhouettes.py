@@ -11,10 +11,10 @@ from gghead.template import load_template, rasterize_triangles
 GRID = 48  # side at which silhouettes are compared
 _LOW, _DROP = 0.45, 0.2  # an odd image: below this, and by so much below the set's median
 _FAR = 0.45  # median below which a set as a whole does not fit; healthy ones have 0.7 to 0.9
-_HAIR = 1.12  # usual width of a head with hair in units of the template's
-_WIDTHS = (0.74, 1.48)  # medians beyond which the heads have another size than the cameras say
+_HAIR = 1.06  # usual width of a head with hair in units of the template's
+_WIDTHS = (0.8, 1.33)  # medians beyond which the heads have another size than the cameras say
 _TURNED = 5.0  # degrees of yaw from which a head's outline tells left from right
-_ENOUGH = 40  # neighbours of different poses that tell whether labels slipped
+_ENOUGH = 24  # neighbours of different poses that tell whether labels slipped
 _EVIDENCE = -4.0  # standard errors by which flipped masks, or other cameras, must fit better
 
 
@@ -64,7 +64,7 @@ def fit(label: np.ndarray, mask: np.ndarray) -> Fit:  # [25], [GRID, GRID] uint8
     chin, nose, brow = int(np.clip(np.ceil(rows[0]), 0, GRID)), rows[1], rows[2:].min()
     top, bottom = int(np.clip(brow, 0, GRID)), int(np.clip(np.ceil(nose), 0, GRID))
     return Fit(_overlap(outline, inside, chin), _overlap(outline, inside[:, ::-1], chin),
-               _overlap(outline, ~inside, chin), _width(outline[top:bottom], inside[top:bottom]),
+               _overlap(outline, ~inside, chin), _width(xy[:, 0] * GRID, xy[:, 1] * GRID, inside, top, bottom),
                outline, inside, chin)  # fmt: skip
 
 
@@ -74,16 +74,20 @@ def _overlap(outline: np.ndarray, mask: np.ndarray, below: int) -> float:
     return np.count_nonzero(outline & mask) / union if union else 0.0
 
 
-def _width(outline: np.ndarray, mask: np.ndarray) -> float:
-    uncut = ~(mask[:, 0] | mask[:, -1] | outline[:, 0] | outline[:, -1]) & outline.any(1)
-    return float(mask[uncut].sum() / outline[uncut].sum()) if uncut.any() else np.nan
+def _width(x: np.ndarray, y: np.ndarray, inside: np.ndarray, top: int, bottom: int) -> float:
+    """Mean width of the mask in rows that it does not leave, over the width of the template between the same rows."""
+    between = x[(y >= top) & (y < bottom)]
+    rows = inside[top:bottom]
+    rows = rows[~(rows[:, 0] | rows[:, -1]) & rows.any(1)]
+    return float(rows.sum(1).mean() / np.ptp(between)) if len(rows) and len(between) else np.nan
 
 
 def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> list[Finding]:  # yaw: [N] degrees
     """Return what the overlaps of masks and template say about a set; a few dozen images say enough."""
     columns = ("iou", "flipped", "inverted", "width")
     iou, flipped, inverted, width = (np.array([getattr(fit, column) for fit in fits]) for column in columns)
-    exchanged = (inverted > iou + 0.3) & (inverted > 0.4)
+    around = np.array([(fit.inside & ~fit.outline).sum() / max((~fit.outline).sum(), 1) for fit in fits])
+    exchanged = (inverted > iou + 0.3) & (inverted > 0.4) & (around > 0.6)
     findings = of_mask("mask-inverted", exchanged, names)
     fair = ~exchanged
     if not fair.any():
