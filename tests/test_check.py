@@ -190,8 +190,8 @@ def scaled(rows, position=1.0, focal=1.0):
         ("units", lambda rows: scaled(rows, 37.3), "centimetres"),
         ("units", lambda rows: scaled(rows, 0.373), "metres"),
         ("framing", lambda rows: scaled(rows, 1, 0.1), "0.1 times as high"),
-        ("silhouette-scale", lambda rows: scaled(rows, 1, 0.6), "1.4"),
-        ("silhouette-scale", lambda rows: scaled(rows, 1, 1.7), "0.49"),
+        ("silhouette-scale", lambda rows: scaled(rows, 1, 0.6), "1.5"),
+        ("silhouette-scale", lambda rows: scaled(rows, 1, 1.7), "0.51"),
     ],
 )
 def test_sizes_that_do_not_belong_together(data, tmp_path, code, change, mention):

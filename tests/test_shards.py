@@ -228,6 +228,33 @@ def test_tars_are_read_once_per_epoch_and_few_are_held(whole, tmp_path, monkeypa
         dataset.close()
 
 
+def test_a_preview_reads_the_first_tars_only(whole, tmp_path):
+    write_shards(whole, tmp_path / "set", "zip", 4)
+    dataset = ImageDataset(tmp_path / "set", mirror=True, shards_at_once=1)
+    assert set(dataset.preview(9, 0)) == {0, 1, 2, 3} and len(dataset.preview(9, 0)) == 9
+    anywhere = ImageDataset(tmp_path / "set", mirror=True).preview(20, 0)
+    assert sorted(anywhere) == list(range(20))
+
+
+def test_training_from_tars(tmp_path):
+    pytest.importorskip("webdataset", reason="tar files need the extra [wds]")
+    from training.cli import main as train
+
+    with DatasetWriter(tmp_path / "whole.zip") as writer:
+        for i in range(10):
+            writer.add(image_name(i), picture(i, 32), label(i), mask(i, 32))
+    write_shards(tmp_path / "whole.zip", tmp_path / "tars", "tar", 3)
+    small = ["--set=generator.plane_resolution=16", "--set=generator.latent_resolution=8", "--set=stages.grid=16",
+             "--set=generator.template=sphere", "--set=stages.image_size=32", "--cbase=128", "--cmax=8", "--batch=4",
+             "--tick=0.008", "--snap=1", "--device=cpu", "--fp32=1", "--metrics=none"]  # fmt: skip
+    data, outdir = f"--data={tmp_path}/tars/shard-{{000000..000003}}.tar", f"--outdir={tmp_path / 'runs'}"
+    result = CliRunner().invoke(train, [data, outdir, "--kimg=0.008", *small])
+    assert result.exit_code == 0, result.output
+    (run,) = (tmp_path / "runs").iterdir()
+    again = CliRunner().invoke(train, [f"--resume={run}", "--kimg=0.016"])
+    assert again.exit_code == 0 and "Done: 0.0 kimg" in again.output, again.output
+
+
 def test_tar_files_written_by_others(tmp_path):
     pytest.importorskip("webdataset", reason="tar files need the extra [wds]")
     folder = tmp_path / "tars"

@@ -261,7 +261,7 @@ class _Run:
             return
         width, height = images.grid_size(self.dataset.resolution)
         reals = []
-        for index in _spread(len(self.dataset), width * height, self.config.seed):
+        for index in self.dataset.preview(width * height, self.config.seed):
             rgb, alpha, _ = self.dataset.get(int(index))
             image, alpha = rgb.float() / 127.5 - 1, alpha.float() / 255
             reals.append(image if self.config.data.background == "image" else image * alpha + 1 - alpha)

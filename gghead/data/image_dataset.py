@@ -103,6 +103,15 @@ class ImageDataset:
         shard, at = self._place(file)
         return self._shards[shard].record(at)
 
+    def preview(self, wanted: int, seed: int) -> np.ndarray:
+        """Return ``wanted`` random items to show, without repeats as long as there are enough; of shards that are read
+        in order only from the first ones, so that looking at some pictures does not read everything."""
+        near = len(self)
+        if self.shards_at_once is not None and self._chosen is None:
+            near = min(self.num_files, self._starts[min(self.shards_at_once, len(self._shards))])
+        items = np.random.RandomState(seed).permutation(near)
+        return np.sort(np.resize(items, wanted)) if near < len(self) else np.resize(items, wanted)
+
     def sampler(self, seed: int) -> EpochSampler | ShardSampler:
         """Return the order of training: a global one, or with ``shards_at_once`` one that stays within few shards."""
         if self.shards_at_once is None:

@@ -128,7 +128,7 @@ class ImageFiles:
     def _probe_masks(self) -> None:
         if self.mask_source is None:
             return
-        sizes = np.array([self.mask_source.size(name) for name in self.mask_names])
+        sizes = self.mask_source.sizes(self.mask_names)
         for index in np.argsort(sizes, kind="stable")[:_PROBED_MASKS]:
             self.mask(int(index))
 
@@ -192,6 +192,8 @@ def pair_masks(
         masks = next((file for file in beside if "modnet" in file.name), beside[0])
     source = open_source(masks)
     mask_names = [name for name in source.names() if is_image(name)]
+    if mask_names == names:
+        return source, mask_names
     by_stem = {os.path.splitext(name)[0]: name for name in mask_names}
     paired = [by_stem.get(os.path.splitext(name)[0]) for name in names]
     if len(mask_names) == len(names) and not any(paired):

@@ -38,9 +38,9 @@ class ZipSource:
         """Names that the zip holds more than once."""
         return self._index.repeated
 
-    def size(self, name: str) -> int:
-        """Return the stored size of a member in bytes, without reading it."""
-        return int(self._index.row(name)["packed"])
+    def sizes(self, names: list[str]) -> np.ndarray:
+        """Return the stored sizes of members in bytes, without reading them."""
+        return self._index.rows["packed"][self._index.find(names)]
 
     def checksum(self, name: str) -> int | None:
         """Return a number that equal files share, without reading the file; None where there is none."""
@@ -106,8 +106,8 @@ class FolderSource:
     def names(self) -> list[str]:
         return self._names
 
-    def size(self, name: str) -> int:
-        return (self.path / name).stat().st_size
+    def sizes(self, names: list[str]) -> np.ndarray:
+        return np.array([(self.path / name).stat().st_size for name in names])
 
     def checksum(self, name: str) -> int | None:
         return None

@@ -40,12 +40,24 @@ class ZipIndex:
     rows: np.ndarray  # [N] offset of the local header, packed and real size, crc, compression kind, flags
     repeated: list[str]  # names that stood there more than once
 
+    def find(self, names: list[str]) -> np.ndarray:
+        """Return the places of members; raises ``KeyError`` if one is not there."""
+        if names == self.names:
+            return np.arange(len(names))
+        if len(names) > len(self.names) / 20:
+            places = dict(zip(self.names, range(len(self.names)), strict=True))
+            return np.array([places[name] for name in names], np.int64)
+        return np.array([self._at(name) for name in names], np.int64)
+
     def row(self, name: str) -> np.void:
         """Return the row of a member; raises ``KeyError`` if there is none."""
+        return self.rows[self._at(name)]
+
+    def _at(self, name: str) -> int:
         at = bisect.bisect_left(self.names, name)
         if at == len(self.names) or self.names[at] != name:
             raise KeyError(name)
-        return self.rows[at]
+        return at
 
 
 def read_index(descriptor: int, path: Path) -> ZipIndex:
@@ -124,7 +136,9 @@ def _entries(data: bytes, count: int) -> tuple[list[str], np.ndarray]:
         rows["size"][i], rows["packed"][i], rows["offset"][i] = _zip64_sizes(
             extra, *(int(entries[column][i]) for column in ("size", "packed", "offset")))  # fmt: skip
     unicode = (entries["flags"] & 0x800) != 0
-    return [name.decode("utf-8" if utf else "cp437") for name, utf in zip(names, unicode.tolist(), strict=True)], rows
+    decoded = [name.decode("utf-8" if utf or name.isascii() else "cp437")  # cp437 is slow, and equal for ASCII
+               for name, utf in zip(names, unicode.tolist(), strict=True)]  # fmt: skip
+    return decoded, rows
 
 
 def _zip64_sizes(extra: bytes, *values: int) -> list[int]:

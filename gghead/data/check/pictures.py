@@ -33,20 +33,25 @@ class Look:
     mask_range: tuple[int, int] = (0, 255)
     """Smallest and largest value."""
     small: np.ndarray | None = None
-    """The mask at the size of ``silhouettes``."""
+    """The mask at the size of ``silhouettes``, where it was asked for."""
 
 
-def look_at(inventory: Inventory, workers: int, progress: Callable[[int], object] = lambda count: None) -> list[Look]:
-    """Decode every image and mask of a set in threads."""
+def look_at(
+    inventory: Inventory,
+    keep: set[int],
+    workers: int,
+    progress: Callable[[int], object] = lambda count: None,
+) -> list[Look]:
+    """Decode every image and mask of a set in threads; only those in ``keep`` leave a small mask behind."""
     looks = []
     with ThreadPoolExecutor(workers, thread_name_prefix="gghead-check") as pool:
-        for look in pool.map(lambda i: _look(inventory, i), range(len(inventory.names))):
+        for look in pool.map(lambda i: _look(inventory, i, i in keep), range(len(inventory.names))):
             looks.append(look)
             progress(len(looks))
     return looks
 
 
-def _look(inventory: Inventory, index: int) -> Look:
+def _look(inventory: Inventory, index: int, keep_mask: bool) -> Look:
     name, look = inventory.names[index], Look()
     try:
         embedded = inventory.mask_source is None and image_header(inventory.source, name)[1] in ("RGBA", "LA")
@@ -65,7 +70,7 @@ def _look(inventory: Inventory, index: int) -> Look:
             look.mask_error = str(error)
             return look
         look.mask_size, look.mask_range = mask.size, mask.getextrema()
-        look.small = small_mask(np.asarray(mask))
+        look.small = small_mask(np.asarray(mask)) if keep_mask else None
     return look
 
 

@@ -167,10 +167,21 @@ def _equal_files(report: Report) -> list[Finding]:
     return repeated([group for group in groups.values() if len(group) > 1], report.names, report.labels)
 
 
+def _to_compare(usable: np.ndarray) -> set[int]:
+    """Which images' masks to compare with the template: all of a small set, runs of neighbours of a large one."""
+    chosen = np.flatnonzero(usable)
+    if len(chosen) <= _FITTED:
+        return set(chosen.tolist())
+    starts = np.linspace(0, len(chosen) - _BLOCK, _FITTED // _BLOCK).astype(int)
+    return {int(chosen[start + k]) for start in starts for k in range(_BLOCK)}
+
+
 def _pictures(report: Report, workers: int, progress: Callable[[int, int], object]) -> list[Finding]:
+    keep, done = _to_compare(report.usable), 0
     for inventory in report.inventories:
+        own = {i - done for i in keep}
+        report.looks += look_at(inventory, own, workers, lambda n, done=done: progress(done + n, len(report.names)))
         done = len(report.looks)
-        report.looks += look_at(inventory, workers, lambda n, done=done: progress(done + n, len(report.names)))
     whole = Inventory(None, report.names, report.labels, None,
                       [name for part in report.inventories for name in part.mask_names])  # fmt: skip
     return check_pictures(whole, report.looks)
@@ -189,16 +200,13 @@ def _pairs(report: Report) -> list[Finding]:
 
 def _silhouettes(report: Report) -> list[Finding]:
     compared = [i for i, look in enumerate(report.looks)
-                if report.usable[i] and look.small is not None and look.mask_range[1] > 0 and look.mask_range[0] < 255]
+                if look.small is not None and look.mask_range[1] > 0 and look.mask_range[0] < 255]
     if not compared:
-        why = "no image has both a mask and a usable camera" if any(look.small is not None for look in report.looks) \
-            else "there are no masks"  # fmt: skip
+        masks = any(look.mask_size is not None for look in report.looks)
+        why = "no image has both a mask and a usable camera" if masks else "there are no masks"
         report.not_checked.append(f"whether cameras fit the heads, and left and right (mirrored poses): {why}; look at "
                                   "the contact sheet")  # fmt: skip
         return []
-    if len(compared) > _FITTED:
-        starts = np.linspace(0, len(compared) - _BLOCK, _FITTED // _BLOCK).astype(int)
-        compared = sorted({compared[start + k] for start in starts for k in range(_BLOCK)})
     report.fits = {i: fit(report.labels[i], report.looks[i].small) for i in compared}
     yaw = angles(report.labels[compared])[:, 0]
     if (np.abs(yaw) > 5).sum() < 8:
