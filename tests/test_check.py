@@ -199,6 +199,12 @@ def test_sizes_that_do_not_belong_together(data, tmp_path, code, change, mention
     assert mention in only(check(data, tmp_path), code).sentence()
 
 
+def test_tight_crops_are_worth_a_warning_only(data, tmp_path):
+    data.masks = {}
+    data.relabel(scaled(data.array(), 1, 2.0))
+    only(check(data, tmp_path, fast=True), "framing", COUNT, "warning")
+
+
 def test_the_diagonal_field_of_view(data, tmp_path):
     data.masks = {}
     data.relabel(scaled(data.array(), 1, 3.0143 / 4.2647))

@@ -293,6 +293,12 @@ def test_tar_files_written_by_others(tmp_path):
         ImageDataset(folder).get(0)
 
 
+def test_tars_are_checked_before_they_are_tars(whole, tmp_path):
+    write_shards(whole, tmp_path / "tars", "tar", 5)
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "tars")])
+    assert result.exit_code == 1 and "before it is split into tar files" in result.output
+
+
 def test_without_webdataset_the_remedy_is_named(whole, tmp_path, monkeypatch):
     write_shards(whole, tmp_path / "tars", "tar", 5)
     monkeypatch.setitem(sys.modules, "webdataset", None)

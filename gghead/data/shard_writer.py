@@ -31,7 +31,8 @@ def write_shards(
     """Write ``dest/shard-000000.zip`` (or .tar) … with ``per_shard`` images each; return the number of shards.
 
     Zips are data sets of their own. Beside tar files stands one dataset.json with all labels, which spares readers a
-    pass over all of them. ``dest`` appears whole or not at all.
+    pass over all of them. Labels, masks and ``frames`` travel along, other tables (uv, depth) do not. ``dest`` appears
+    whole or not at all.
 
     Raises:
         UserError: broken input, or a ``dest`` that exists or cannot be written.
@@ -69,7 +70,7 @@ def _write_zip(files: ImageFiles, members: range, path: Path) -> None:
     with DatasetWriter(path) as writer:
         for i in members:
             writer.add(files.names[i], files.source.read(files.names[i]), files.labels[i], _separate_mask(files, i))
-        records = [files.record(i) for i in members]
+        records = [_record(files, i) for i in members]
         if any(records):
             writer.set("frames", [record for record in records if record])
 
@@ -83,7 +84,7 @@ def _write_tar(files: ImageFiles, members: range, path: Path) -> list[list]:
                 name = files.names[i]
                 key, suffix = f"{i:08d}", os.path.splitext(name)[1].lower()
                 label = [round(value, 7) for value in files.labels[i].astype(np.float64).tolist()]
-                about = {"label": label, "name": name, **files.record(i)}
+                about = {"label": label, "name": name, **_record(files, i)}
                 parts = [(suffix, files.source.read(name)),
                          (".json", json.dumps(about, separators=(",", ":")).encode())]  # fmt: skip
                 if files.has_masks:
@@ -94,6 +95,11 @@ def _write_tar(files: ImageFiles, members: range, path: Path) -> list[list]:
 
     write_atomically(path, write)
     return labels
+
+
+def _record(files: ImageFiles, index: int) -> dict:
+    """An image's entry of ``frames`` without its mask's name, which is another one in the shard."""
+    return {key: value for key, value in files.record(index).items() if key != "mask"}
 
 
 def _separate_mask(files: ImageFiles, index: int) -> bytes | None:

@@ -137,7 +137,7 @@ def _framing(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> list[F
     share = np.where(usable, focal * HEAD_HEIGHT / np.maximum(radius, 1e-9), np.nan)
     typical, findings = float(np.nanmedian(share)), []
     if not _SHARE[0] < typical < _SHARE[1]:
-        unit, scale = _unit(typical)
+        unit, scale = _unit(typical, float(np.median(radius[usable])))
         if unit:
             findings += of_mask("units", usable, names, values={"unit": unit, "scale": scale})
         else:
@@ -160,10 +160,11 @@ def _framing(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> list[F
     return findings
 
 
-def _unit(share: float) -> tuple[str, float]:
-    """The unit in which the heads would fill the picture as usual, and how many of it are one unit of the world."""
+def _unit(share: float, radius: float) -> tuple[str, float]:
+    """The unit in which heads would fill the picture and stand as far away as usual, and how many of it are one unit of
+    the world."""
     for unit, per_metre in (("millimetres", 1000), ("centimetres", 100), ("metres", 1)):
         scale = UNIT_METRES * per_metre
-        if 0.5 < share * scale < 1.6:
+        if 0.5 < share * scale < 1.6 and 1.2 < radius / scale < 5.5:
             return unit, round(scale, 3)
     return "", 1.0

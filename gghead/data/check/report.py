@@ -17,7 +17,7 @@ from gghead.data.shards import shard_inputs, tar_urls
 from gghead.data.sources import image_header
 from torch_utils.errors import UserError
 
-_FITTED = 1024  # images whose masks are compared with the template; about 7 ms each
+_FITTED = 512  # images whose masks are compared with the template; about 7 ms each
 _BLOCK = 8  # they are taken in runs of neighbours, so that slipped labels show
 _HEADERS = 2048
 

@@ -107,7 +107,12 @@ def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, report: Report, index: 
         picture = None
     if picture is not None:
         sheet.paste(picture, (x, y))
-        sheet.paste(Image.fromarray(overlay(np.asarray(picture), label)), (x + CELL + GAP, y))
+        drawn = overlay(np.asarray(picture), label)
+        sheet.paste(Image.fromarray(drawn), (x + CELL + GAP, y))
+        if np.array_equal(drawn, np.asarray(picture)):
+            note = "no head in this camera's view"
+            draw.rectangle((x + CELL + GAP, y + 4, x + 2 * CELL + GAP, y + 22), _PAPER)
+            draw.text((x + CELL + GAP + 4, y + 5), note, _ALARM, _font(12))
     if np.isfinite(label).all():
         yaw, pitch, _ = angles(label[None])[0]
         text = f"yaw {yaw:+.0f}  pitch {pitch:+.0f}"
