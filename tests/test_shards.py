@@ -82,6 +82,14 @@ def test_one_dataset_json_beside_the_shards(tmp_path, prefix):
         ImageDataset(folder, masks=None)
 
 
+def test_a_folder_of_images_may_hold_archives_too(whole, tmp_path):
+    with zipfile.ZipFile(whole) as archive:
+        archive.extractall(tmp_path / "folder")
+    for name in ("backup.zip", "backup.tar"):
+        (tmp_path / "folder" / name).write_bytes(b"something else")
+    assert same_items(ImageDataset(tmp_path / "folder"), ImageDataset(whole))
+
+
 def test_shards_must_have_one_size(tmp_path):
     (tmp_path / "set").mkdir()
     for name, size in (("a", 8), ("b", 16)):

@@ -57,13 +57,18 @@ def zip_shards(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     zips = sorted(file for file in folder.glob("*.zip") if "_masks_" not in file.name)
-    return zips if zips and not any(is_image(file.name) for file in folder.rglob("*")) else []
+    return zips if zips and not _has_images(folder) else []
+
+
+def _has_images(folder: Path) -> bool:
+    return any(is_image(file.name) for file in folder.rglob("*"))
 
 
 def tar_urls(text: str) -> list[str]:
-    """Return the tar files that ``text`` names: a folder of them, one, a brace list, or addresses; else nothing."""
+    """Return the tar files that ``text`` names: a folder of them (and no images), one, a brace list, or addresses."""
     if os.path.isdir(text):
-        return [str(file) for file in sorted(Path(text).glob("*.tar"))]
+        tars = [str(file) for file in sorted(Path(text).glob("*.tar"))]
+        return tars if tars and not _has_images(Path(text)) else []
     if not text.endswith(".tar") and not text.startswith("pipe:"):
         return []
     if "{" not in text:
