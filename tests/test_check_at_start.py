@@ -50,6 +50,8 @@ def test_training_stops_at_wrong_cameras_unless_told_otherwise(tmp_path):
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 1 and "Remedy: store its inverse" in refused.output
     assert not (tmp_path / "runs").exists()
+    trained = CliRunner().invoke(main, [*arguments, "--set=data.check=false", "--kimg=0.008"])
+    assert trained.exit_code == 0 and "Done" in trained.output, trained.output
 
 
 def test_training_says_how_long_it_waited_for_data(tmp_path, monkeypatch):
