@@ -82,3 +82,17 @@ def test_sampling_is_timed_both_ways(benchmark, tmp_path):
     assert result.exit_code == 0, result.output
     rows = json.loads(path.read_text())["rows"]
     assert [row["batch"] for row in rows] == [1, 2] and all(row["camera_fps"] > row["latent_fps"] > 0 for row in rows)
+
+
+def test_reading_is_timed_by_format_and_workers(benchmark, tmp_path):
+    path = tmp_path / "data.json"
+    options = ["--size=32", "--resolution=16", "--images=32", "--workers=1,2", "--repeats=1", f"--json={path}"]
+    result = CliRunner().invoke(benchmark.main, ["data", *options])
+    assert result.exit_code == 0, result.output
+    report = json.loads(path.read_text())
+    assert [row["format"] for row in report["rows"]] == list(benchmark.cost.FORMATS)
+    assert all(row["decode_ms"] > 0 and set(row["loader_images_per_sec"]) == {"1", "2"} for row in report["rows"])
+    sizes = {row["format"]: row["kib"] for row in report["rows"]}
+    assert sizes["png level 0"] > sizes["png level 6"] > sizes["jpeg q95"] and "torch" in report["machine"]
+    wrong = CliRunner().invoke(benchmark.main, ["data", "--formats=gif"])
+    assert wrong.exit_code == 1 and "there is no 'gif'" in wrong.output

@@ -144,6 +144,20 @@ def test_frames_follow_the_files(tmp_path):
     assert [record["subject"] for record in frames(dataset)] == [10, 11, 12]
 
 
+def test_masks_that_only_frames_name_are_found(tmp_path):
+    """As in multi-view sets such as shared/data/mvheads."""
+    files = {name: encode_png(picture(i)) for i, name in enumerate(("images/a.png", "images/b.png"))}
+    masks = {f"masks/{name[7:]}": encode_png(soft_mask(i)) for i, name in enumerate(files)}
+    content = {
+        "labels": [[name, label().tolist()] for name in files],
+        "frames": [{"file": f"images/{x}.png", "mask": f"masks/{x}.png", "subject": x} for x in "ab"],
+    }
+    rewrite(tmp_path / "a.zip", files={**files, **masks, "dataset.json": json.dumps(content)})
+    dataset = ImageDataset(tmp_path / "a.zip")
+    assert len(dataset) == 2 and np.array_equal(dataset.get(1)[1][0], soft_mask(1))
+    assert dataset.record(1)["subject"] == "b"
+
+
 def test_threads_forks_and_pickles_read_the_same(tmp_path):
     path = write(tmp_path / "a.zip", count=8, size=16)
     dataset = ImageDataset(path, cache_mb=0)

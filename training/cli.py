@@ -174,7 +174,8 @@ def pick_device(name: str | None) -> tuple[str, str]:
 
 
 @command()
-@click.option("--data", help="Training images with cameras: EG3D zip or folder with dataset.json.", metavar="ZIP|DIR")
+@click.option("--data", help="Training images with cameras: EG3D zip or folder, or a folder of zips or tars.",
+              metavar="ZIP|DIR")
 @click.option("--outdir", help="Where to save the results.", metavar="DIR", default="training-runs", show_default=True)
 @click.option("--preset", "--cfg", help="Configuration; chosen by data and machine if not given.",
               type=click.Choice(list(PRESETS)))

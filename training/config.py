@@ -13,13 +13,17 @@ class DataConfig:
     """The training images."""
 
     path: str = ""
-    """EG3D zip or folder with dataset.json."""
+    """EG3D zip or folder with dataset.json, folder of such zips, or WebDataset-style tar files."""
     masks: str | None = "auto"
     """auto: masks in the zip or GGHead's zip beside it; a path; none: ignore masks."""
     mirror: bool = False
     """Add every image flipped, with its camera flipped too."""
     max_images: int | None = None
     """Use only the first so many images."""
+    check: bool = True
+    """Refuse to train on cameras that cannot be those of heads (see dataset_tool.py check)."""
+    shards_at_once: int | None = None
+    """Of data in several files, mix images of only so many at a time; none: any image at any time (tar files: 2)."""
     background: Literal["white", "random", "image"] = "white"
     """What masked reals and fakes are composited over; image: the photo's own background, masks unused."""
 

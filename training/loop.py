@@ -17,6 +17,7 @@ from torch import Tensor
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.data import BatchLoader, ImageDataset
+from gghead.data.check.start import check_at_start
 from gghead.models.generator import Generator
 from gghead.rendering import registry
 from torch_utils.distributed import Processes, barrier
@@ -35,13 +36,14 @@ from training.watchdog import Watchdog
 
 STRIP_YAWS = (-1.05, -0.7, -0.35, 0.0, 0.35, 0.7, 1.05)  # radians; ±60 degrees
 _STRIP_SEEDS = 4
+_MUCH_WAITING = 0.1  # share of a tick spent waiting for images that is worth a word
 
 
 def open_dataset(config: DataConfig, resolution: int | None = None) -> ImageDataset:
     """The images of a run at ``resolution``."""
     masks = None if config.masks in (None, "none") or config.background == "image" else config.masks
     return ImageDataset(config.path, masks=masks, resolution=resolution, mirror=config.mirror,
-                        max_images=config.max_images)
+                        max_images=config.max_images, shards_at_once=config.shards_at_once)
 
 
 def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, processes: Processes, *,
@@ -55,6 +57,7 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
     state = run_folder.load_state(resume) if resume is not None else None
     nimg = state["trainer"]["step"] * config.batch if state else 0
     dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)
+    warnings = check_at_start(dataset) if config.data.check else []
     trainer = Trainer(config, dataset.labels, device, processes)
     if state is not None:
         trainer.load_state_dict(state["trainer"])
@@ -65,6 +68,8 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
         folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
         run_folder.write_options(folder, config)
         with StatsWriter(folder) as writer:
+            for warning in warnings:
+                print(f"  {warning}")
             _Run(config, folder, trainer, dataset, writer, state).train()
     else:
         _Run(config, None, trainer, dataset, None, state).train()
@@ -81,6 +86,7 @@ class _Run:
         self.watchdog = Watchdog()
         self.metric_set: MetricSet | None = None
         self.started = time.time()
+        self.waited = 0.0  # seconds of this tick in which no batch was ready
         self.tick, self.fresh = 0, state is None
         if state is not None:
             self.tick = state["tick"]
@@ -131,10 +137,13 @@ class _Run:
                 self.dataset.close()
                 self.dataset = open_dataset(self.config.data, stage_size)
             with BatchLoader(self.dataset, share, self.config.seed, self.processes.rank, self.processes.world_size,
-                             start=trainer.nimg, workers=self.config.workers) as loader:
+                             start=trainer.nimg, workers=self.config.workers,
+                             sampler=self.dataset.sampler(self.config.seed)) as loader:
                 while trainer.nimg < until and stage_at(self.config.stages, trainer.nimg)[0].image_size == stage_size:
                     begin = time.time()
-                    trainer.step(next(loader))
+                    batch = next(loader)
+                    self.waited += time.time() - begin
+                    trainer.step(batch)
                     if self.writer is not None:
                         speed = self.config.batch / max(time.time() - begin, 1e-9)
                         left = (self.config.kimg * 1000 - trainer.nimg) / speed
@@ -151,6 +160,9 @@ class _Run:
         trainer.stats.report("Progress/augment", float(trainer.augment.p))
         trainer.stats.report("Timing/sec_per_kimg", seconds / max(count, 1) * 1000)
         trainer.stats.report("Timing/maintenance_sec", maintenance)
+        share, self.waited = self.waited / max(seconds, 1e-9), 0.0
+        trainer.stats.report("Timing/data_wait", share * seconds)
+        trainer.stats.report("Timing/data_wait_share", share)
         for name, value in memory.items():
             trainer.stats.report(f"Resources/{name}_gb", value)
         warnings = self._watch()
@@ -162,6 +174,9 @@ class _Run:
                           augment=float(trainer.augment.p), total_images=int(self.config.kimg * 1000)))
         for warning in warnings:
             print(f"  watchdog: {warning}")
+        if share > _MUCH_WAITING:
+            print(f"  data: {share:.0%} of the time no images were ready; raise --workers, store the images at the "
+                  "training size, or as PNG or JPEG on a local disk")
         self.writer.write(summary, trainer.nimg)
 
     @torch.no_grad()
@@ -246,7 +261,7 @@ class _Run:
             return
         width, height = images.grid_size(self.dataset.resolution)
         reals = []
-        for index in _spread(len(self.dataset), width * height, self.config.seed):
+        for index in self.dataset.preview(width * height, self.config.seed):
             rgb, alpha, _ = self.dataset.get(int(index))
             image, alpha = rgb.float() / 127.5 - 1, alpha.float() / 255
             reals.append(image if self.config.data.background == "image" else image * alpha + 1 - alpha)

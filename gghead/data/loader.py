@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gghead.data.image_dataset import ImageDataset
-from gghead.data.sampler import EpochSampler
+from gghead.data.sampler import EpochSampler, ShardSampler
 from torch_utils.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -20,11 +20,12 @@ class BatchLoader(Iterator[Batch]):
     Args:
         dataset: Where the items come from.
         batch: Images per batch of this process; all processes together consume ``batch * world`` per step.
-        seed: Seed of the order; the same on every process.
+        seed: Seed of the default order; the same on every process.
         rank, world: This process and their number.
         start: Images consumed so far by all processes together (``position`` of the loader that is continued).
         workers: Threads, each preparing a whole batch (PIL and zlib work without the interpreter lock).
         prefetch: Batches prepared ahead; None = one per worker, at least two.
+        sampler: The order, such as ``dataset.sampler(seed)``; None: any image at any time.
 
     An error in a worker (a broken file) is raised by ``next``. Use as a context manager or call ``close``.
     """
@@ -39,12 +40,13 @@ class BatchLoader(Iterator[Batch]):
         start: int = 0,
         workers: int = 2,
         prefetch: int | None = None,
+        sampler: EpochSampler | ShardSampler | None = None,
     ):
         if batch < 1 or not 0 <= rank < world or start < 0 or workers < 1:
             raise UserError(f"Impossible loader: batch {batch}, rank {rank} of {world}, start {start}, {workers=}.")
         self.dataset, self.batch, self.rank, self.world = dataset, batch, rank, world
         self.position = start  # images handed out so far, over all processes
-        self._sampler = EpochSampler(len(dataset), seed)
+        self._sampler = sampler if sampler is not None else EpochSampler(len(dataset), seed)
         self._ahead = start
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="gghead-data")
         self._pending: collections.deque[Future[Batch]] = collections.deque()

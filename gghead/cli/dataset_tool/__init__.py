@@ -3,9 +3,11 @@
 from torch_utils.cli import lazy_group
 
 main = lazy_group(
-    "Make, convert and check training data.",
+    "Make, convert, check and cut training data.",
     {
         "photos": "gghead.cli.dataset_tool.photos",
         "convert": "gghead.cli.dataset_tool.convert",
+        "check": "gghead.cli.dataset_tool.check",
+        "shard": "gghead.cli.dataset_tool.shard",
     },
 )

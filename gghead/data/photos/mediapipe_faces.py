@@ -22,7 +22,9 @@ _CROP = 320  # side of the picture that the mesh network is given, pixels
 _ROOM = 2.0  # its side over the side of the detected face box
 _OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
 _MISMATCH = 0.06  # mesh and mirrored mesh further apart (RMS over the face's size) are not the same face
-_REMEDY = "run `make prep` or install gghead[prep] (Python up to 3.12), or give --landmarker=FILE.json or --cameras=FILE.json"
+_REMEDY = (
+    "run `make prep`, or install gghead[prep] (Python 3.9-3.12), or give --landmarker=FILE.json or --cameras=FILE.json"
+)
 
 
 @dataclass(frozen=True)

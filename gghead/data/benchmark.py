@@ -1,0 +1,79 @@
+"""What reading costs: pictures with the statistics of photos, encoded in the formats that zips hold."""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gghead.cameras import Cameras
+from gghead.data.decode import decode_image
+from gghead.data.image_dataset import ImageDataset
+from gghead.data.loader import BatchLoader
+from gghead.data.writer import DatasetWriter
+
+FORMATS: dict[str, dict] = {
+    "png level 0": {"format": "png", "compress_level": 0},
+    "png level 1": {"format": "png", "compress_level": 1},
+    "png level 6": {"format": "png", "compress_level": 6},
+    "jpeg q95": {"format": "jpeg", "quality": 95},
+    "webp q95": {"format": "webp", "quality": 95},
+    "webp lossless": {"format": "webp", "lossless": True},
+}
+
+
+def photo_like(size: int, seed: int) -> Image.Image:
+    """A picture whose spectrum falls as that of photos (amplitude 1/f), with a little sensor noise."""
+    random = np.random.RandomState(seed)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = 1
+    planes = []
+    for _ in range(3):
+        spectrum = np.fft.rfft2(random.normal(size=(size, size))) / frequency**1.2
+        spectrum[0, 0] = 0
+        plane = np.fft.irfft2(spectrum, (size, size))
+        planes.append(plane / plane.std())
+    grey, red, blue = planes  # colours of photos vary less than their brightness
+    colors = 128 + 50 * np.stack([grey + 0.3 * red, grey, grey + 0.3 * blue], -1)
+    return Image.fromarray(np.clip(colors + random.normal(0, 1.5, colors.shape), 0, 255).astype(np.uint8))
+
+
+def encode(picture: Image.Image, name: str) -> bytes:
+    """Encode in one of ``FORMATS``."""
+    buffer = io.BytesIO()
+    picture.save(buffer, **FORMATS[name])
+    return buffer.getvalue()
+
+
+def decoders(files: dict[str, list[bytes]]) -> dict[str, Callable[[], object]]:
+    """A function per format that decodes all its files."""
+    return {name: lambda name=name, data=data: [decode_image(file, "RGB", name) for file in data]
+            for name, data in files.items()}  # fmt: skip
+
+
+def write_set(path: Path, pictures: list[bytes], count: int, size: int) -> Path:
+    """Write ``count`` images with masks, repeating ``pictures``."""
+    label = Cameras.orbit(0.1).label()[0].numpy()
+    y, x = np.mgrid[:size, :size] / size - 0.5
+    mask = np.rint(255 * np.clip(20 * (0.4 - np.hypot(x, y)), 0, 1)).astype(np.uint8)
+    suffix = {b"\x89": "png", b"\xff": "jpg", b"R": "webp"}
+    with DatasetWriter(path) as writer:
+        for i in range(count):
+            data = pictures[i % len(pictures)]
+            writer.add(f"{i:06d}.{suffix[data[:1]]}", data, label, mask)
+    return path
+
+
+def loader_speed(path: Path, resolution: int, workers: int, images: int, batch: int = 16) -> float:
+    """Images per second of a ``BatchLoader`` that nobody waits for, nothing cached."""
+    dataset = ImageDataset(path, resolution=resolution, cache_mb=0)
+    with BatchLoader(dataset, batch, seed=0, workers=workers) as loader:
+        next(loader)
+        begin = time.perf_counter()
+        for _ in range(images // batch):
+            next(loader)
+        speed = images // batch * batch / (time.perf_counter() - begin)
+    dataset.close()
+    return speed

@@ -1,0 +1,7 @@
+"""Checking a data set before it is trained on: every fault by name, its likely cause and its remedy."""
+
+from gghead.data.check.cameras import check_cameras
+from gghead.data.check.findings import FAULTS, Finding
+from gghead.data.check.report import Report, check_dataset
+
+__all__ = ["FAULTS", "Finding", "Report", "check_cameras", "check_dataset"]

@@ -1,0 +1,201 @@
+"""The images, masks and labels of one zip or folder, at the size and with the bytes that stand there."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from gghead.data.labels import label_array, parse_dataset_json
+from gghead.data.sources import Source, image_header, is_image, open_source, read_image
+from torch_utils.errors import UserError
+
+_PROBED_MASKS = 32  # an empty mask is among the smallest files, so decoding these at the start finds it
+_PROBED_HEADERS = 2048  # sizes read at the start; in larger sets an even sample, and the rest when they are decoded
+
+
+class ImageFiles:
+    """An EG3D zip or folder with its masks; ``ImageDataset`` makes training items of one or several of these.
+
+    Args:
+        path: Zip or folder with ``dataset.json``.
+        masks: As for ``ImageDataset``.
+        labels: name -> 25 numbers, for a shard whose labels stand elsewhere than in its own dataset.json.
+
+    Raises:
+        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty masks.
+    """
+
+    def __init__(self, path: Path, masks: str | os.PathLike | None = "auto", labels: dict[str, list] | None = None):
+        self.path = path
+        self.source = open_source(path)
+        self.info, inner = read_info(self.source, labels)
+        names = image_names(self.source, inner)
+        by_name = self.info.pop("labels")
+        if missing := set(by_name).difference(names):
+            raise UserError(f"dataset.json of {path} labels {min(missing)}, but there is no such image.")
+        self._records: dict[str, dict] | None = None
+        self.names = names
+        self.labels = label_array(by_name, names, path)  # [N, 25] float32
+        sampled = names[:: -(-len(names) // _PROBED_HEADERS)]
+        self.size, modes = self._common_size(sampled)
+        self._sampled = len(sampled) < len(names)
+        self.mask_source, found = pair_masks(self.source, inner, names, masks)
+        self._embedded = self.mask_source is None and masks is not None and self._have_alpha(modes)
+        if self.mask_source is not None:
+            self._require_masks(found)
+        self.mask_names = found
+        self._probe_masks()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def has_masks(self) -> bool:
+        return self._embedded or self.mask_source is not None
+
+    def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
+        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the first."""
+        name = self.names[index]
+        rgb = np.asarray(read_image(self.source, name, "RGB"))
+        if rgb.shape[:2] != (self.size, self.size):
+            raise UserError(self._other_size(name, rgb.shape[1::-1]))
+        return rgb
+
+    def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
+        """Return a decoded mask; None where the files have none. Raises ``UserError`` for an empty or oblong one."""
+        if not self.has_masks:
+            return None
+        name = self.names[index]
+        if self._embedded:
+            if self._sampled and not _has_alpha(image_header(self.source, name)[1]):
+                raise UserError(f"{name} in {self.path} has no alpha channel, but others have; make them alike.")
+            source, mask_name = self.source, name
+            mask = np.asarray(read_image(source, name, "RGBA"))[..., 3]
+        else:
+            source, mask_name = self.mask_source, self.mask_names[index]
+            mask = np.asarray(read_image(source, mask_name, "L"))
+        if mask.shape[0] != mask.shape[1]:
+            size = f"{mask.shape[1]}x{mask.shape[0]}"
+            raise UserError(f"The mask {mask_name} in {source.path} is {size}, but must be square.")
+        if not mask.any():
+            raise UserError(f"The mask {mask_name} in {source.path} is empty (all zero); mend it or leave {name} out.")
+        return mask
+
+    def record(self, index: int) -> dict:
+        """Return the entry of ``frames`` in dataset.json for an image, {} if there is none."""
+        if self._records is None:
+            self._records = {record.get("file"): record for record in self.info.get("frames", [])}
+        return self._records.get(self.names[index], {})
+
+    def close(self) -> None:
+        """Close the files; nothing can be read afterwards."""
+        self.source.close()
+        if self.mask_source is not None and self.mask_source is not self.source:
+            self.mask_source.close()
+
+    def _common_size(self, names: list[str]) -> tuple[int, set[str]]:
+        """Return the one side length of the images and the colour modes met."""
+        self.size, modes = 0, set()
+        for name in names:
+            size, mode = image_header(self.source, name)
+            modes.add(mode)
+            if size[0] != size[1]:
+                raise UserError(f"{name} in {self.path} is {size[0]}x{size[1]}; images must be square, so crop them.")
+            self.size = self.size or size[0]
+            if size[0] != self.size:
+                raise UserError(self._other_size(name, size))
+        return self.size, modes
+
+    def _other_size(self, name: str, size: tuple[int, int]) -> str:
+        return (f"All images of {self.path} must have one size, but {name} is {size[0]}x{size[1]} and {self.names[0]} "
+                f"is {self.size}x{self.size}; resize them first.")  # fmt: skip
+
+    def _have_alpha(self, modes: set[str]) -> bool:
+        with_alpha = {mode for mode in modes if _has_alpha(mode)}
+        if with_alpha and modes - with_alpha:
+            raise UserError(f"Some images of {self.path} have an alpha channel and some do not; make them alike.")
+        return bool(with_alpha)
+
+    def _require_masks(self, found: list[str | None]) -> None:
+        if None not in found:
+            return
+        present = sum(is_image(name) for name in self.mask_source.names())
+        if self.mask_source is self.source:
+            name = self.names[found.index(None)]
+            raise UserError(f"{name} in {self.path} has no mask, although dataset.json lists masks.")
+        raise UserError(f"{self.mask_source.path} holds {present} masks for the {len(self)} images of {self.path}.")
+
+    def _probe_masks(self) -> None:
+        if self.mask_source is None:
+            return
+        sizes = self.mask_source.sizes(self.mask_names)
+        for index in np.argsort(sizes, kind="stable")[:_PROBED_MASKS]:
+            self.mask(int(index))
+
+
+def _has_alpha(mode: str) -> bool:
+    return mode in ("RGBA", "LA")
+
+
+def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[dict, dict[str, str]]:
+    """Return (content of dataset.json with ``labels`` as a dict, its table of masks: image -> mask).
+
+    ``labels`` stand in for a dataset.json that is not there.
+    """
+    if labels is not None:
+        return {"labels": labels}, {}
+    try:
+        data = source.read("dataset.json")
+    except (KeyError, FileNotFoundError) as error:
+        raise UserError(f"{source.path} holds no dataset.json with camera labels; datasets/labelled_photos.py writes "
+                        "one.") from error  # fmt: skip
+    info = parse_dataset_json(data, source.path)
+    masks = info.get("masks") or _masks_of_frames(info)
+    if not isinstance(masks, dict):
+        raise UserError(f"'masks' in the dataset.json of {source.path} is no table from image names to mask names.")
+    return info, masks
+
+
+def _masks_of_frames(info: dict) -> dict[str, str]:
+    """The masks that multi-view sets name in ``frames`` beside each image."""
+    records = info.get("frames") if isinstance(info.get("frames"), list) else []
+    records = [record for record in records if isinstance(record, dict)]
+    return {record["file"]: record["mask"] for record in records if record.get("mask") and record.get("file")}
+
+
+def image_names(source: Source, inner: dict[str, str]) -> list[str]:
+    """Return the images of a source in their fixed order, without the masks ``inner`` that lie among them."""
+    not_images = set(inner.values())
+    return [name for name in source.names() if is_image(name) and name not in not_images]
+
+
+def pair_masks(
+    images: Source, inner: dict[str, str], names: list[str], masks: str | os.PathLike | None
+) -> tuple[Source | None, list[str | None]]:
+    """Return the source of separate masks and, for every image, its mask's name there, None where it is missing.
+
+    The source is None if there are no masks but perhaps the images' own alpha channels. The files of a masks' zip are
+    paired by their names without suffix, or by order where their number agrees and the names do not.
+    """
+    if masks is None:
+        return None, []
+    if str(masks) == "auto":
+        if inner:
+            present = set(images.names())
+            return images, [inner[name] if inner.get(name) in present else None for name in names]
+        path = images.path
+        base = path.parent / path.stem if path.is_file() else path
+        beside = sorted(base.parent.glob(f"{base.name}_masks_*"))
+        beside = [file for file in beside if file.is_dir() or file.suffix == ".zip"]
+        if not beside:
+            return None, []
+        masks = next((file for file in beside if "modnet" in file.name), beside[0])
+    source = open_source(masks)
+    mask_names = [name for name in source.names() if is_image(name)]
+    if mask_names == names:
+        return source, mask_names
+    by_stem = {os.path.splitext(name)[0]: name for name in mask_names}
+    paired = [by_stem.get(os.path.splitext(name)[0]) for name in names]
+    if len(mask_names) == len(names) and not any(paired):
+        return source, mask_names
+    return source, paired

@@ -1,0 +1,113 @@
+"""Splitting a data set into shards: zips like the one it came from, or WebDataset-style tar files. No image is encoded
+anew."""
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gghead.data.image_files import ImageFiles
+from gghead.data.sources import decode_image
+from gghead.data.tar_files import tar_member
+from gghead.data.writer import DatasetWriter, encode_png
+from torch_utils.errors import UserError
+from torch_utils.files import write_atomically
+
+FORMATS = ("zip", "tar")
+
+
+def write_shards(
+    source: Path,
+    dest: Path,
+    kind: str,
+    per_shard: int,
+    masks: str | os.PathLike | None = "auto",
+    progress: Callable[[int], object] = lambda count: None,  # called with the images written so far
+) -> int:
+    """Write ``dest/shard-000000.zip`` (or .tar) … with ``per_shard`` images each; return the number of shards.
+
+    Zips are data sets of their own. Beside tar files stands one dataset.json with all labels, which spares readers a
+    pass over all of them. Labels, masks and ``frames`` travel along, other tables (uv, depth) do not. ``dest`` appears
+    whole or not at all.
+
+    Raises:
+        UserError: broken input, or a ``dest`` that exists or cannot be written.
+    """
+    if kind not in FORMATS:
+        raise UserError(f"--format={kind} must be one of {', '.join(FORMATS)}.")
+    if dest.exists():
+        raise UserError(f"{dest} exists already; choose another folder or remove it.")
+    files = ImageFiles(source, masks)
+    temporary = dest.with_name(f".{dest.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        labels: list[list] = []
+        ranges = [range(i, min(i + per_shard, len(files))) for i in range(0, len(files), per_shard)]
+        for number, members in enumerate(ranges):
+            name = f"shard-{number:06d}.{kind}"
+            if kind == "zip":
+                _write_zip(files, members, temporary / name)
+            else:
+                labels += _write_tar(files, members, temporary / name)
+            progress(members.stop)
+        if kind == "tar":
+            content = json.dumps({"labels": labels}, separators=(",", ":")).encode()
+            write_atomically(temporary / "dataset.json", lambda file: file.write(content))
+        os.replace(temporary, dest)
+    except OSError as error:
+        raise UserError(f"{dest} cannot be written ({error.strerror}); free space or choose another folder.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        files.close()
+    return len(ranges)
+
+
+def _write_zip(files: ImageFiles, members: range, path: Path) -> None:
+    with DatasetWriter(path) as writer:
+        for i in members:
+            writer.add(files.names[i], files.source.read(files.names[i]), files.labels[i], _separate_mask(files, i))
+        records = [_record(files, i) for i in members]
+        if any(records):
+            writer.set("frames", [record for record in records if record])
+
+
+def _write_tar(files: ImageFiles, members: range, path: Path) -> list[list]:
+    labels = []
+
+    def write(stream) -> None:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for i in members:
+                name = files.names[i]
+                key, suffix = f"{i:08d}", os.path.splitext(name)[1].lower()
+                label = [round(value, 7) for value in files.labels[i].astype(np.float64).tolist()]
+                about = {"label": label, "name": name, **_record(files, i)}
+                parts = [(suffix, files.source.read(name)),
+                         (".json", json.dumps(about, separators=(",", ":")).encode())]  # fmt: skip
+                if files.has_masks:
+                    parts.insert(1, (".mask.png", _any_mask(files, i)))
+                for ending, data in parts:
+                    archive.addfile(*tar_member(key + ending, data))
+                labels.append([f"{path.name}/{key}{suffix}", label])
+
+    write_atomically(path, write)
+    return labels
+
+
+def _record(files: ImageFiles, index: int) -> dict:
+    """An image's entry of ``frames`` without its mask's name, which is another one in the shard."""
+    return {key: value for key, value in files.record(index).items() if key != "mask"}
+
+
+def _separate_mask(files: ImageFiles, index: int) -> bytes | None:
+    if files.mask_source is None:
+        return None  # an image's own alpha channel travels with it
+    data = files.mask_source.read(files.mask_names[index])
+    return data if data[:4] == b"\x89PNG" else encode_png(np.asarray(decode_image(data, "L", files.mask_names[index])))
+
+
+def _any_mask(files: ImageFiles, index: int) -> bytes:
+    return _separate_mask(files, index) or encode_png(files.mask(index))

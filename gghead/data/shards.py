@@ -1,0 +1,103 @@
+"""Data sets in several parts: a folder of zips, a folder or brace list of tar files."""
+
+import os
+from pathlib import Path
+
+from gghead.data.image_files import ImageFiles
+from gghead.data.labels import parse_dataset_json
+from gghead.data.sources import is_image, open_source
+from gghead.data.tar_files import TarShard, open_tars, webdataset
+from torch_utils.errors import UserError
+
+
+def open_shards(
+    path: str | os.PathLike, masks: str | os.PathLike | None
+) -> tuple[list[ImageFiles] | list[TarShard], bool]:
+    """Return the parts of a data set in their fixed order, and whether they can be read in order only.
+
+    A single zip or folder of images is one part. A folder that holds zips and no images is a set of shards: each has
+    its own dataset.json, or one dataset.json beside them labels ``shard.zip/name`` (or ``name``, where names are
+    unique). Zips called ``<shard>_masks_*`` are masks. Tar files as in ``tar_files``.
+
+    Raises:
+        UserError: nothing there, or parts that cannot be used.
+    """
+    text, folder = os.fspath(path), Path(path)
+    tars = tar_urls(text)
+    if tars:
+        if masks not in (None, "auto"):
+            raise UserError(f"{path}: masks of tar files stand beside the images in them, as KEY.mask.png; leave out "
+                            "--masks.")  # fmt: skip
+        return open_tars(tars, masks is not None, _beside(folder)), True
+    return [ImageFiles(*part) for part in shard_inputs(folder, masks)], False
+
+
+def shard_inputs(
+    path: Path, masks: str | os.PathLike | None
+) -> list[tuple[Path, str | os.PathLike | None, dict[str, list] | None]]:
+    """Return (file, its masks, its labels if they stand elsewhere) for the zips of a folder, or for ``path`` itself.
+
+    Raises:
+        UserError: labels of images that no shard holds, or no masks for a shard.
+    """
+    zips = zip_shards(path)
+    if not zips:
+        return [(path, masks, None)]
+    labels = _beside(path)
+    parts = [(shard, _masks_of(shard, masks), None if labels is None else _labels_of(shard, labels)) for shard in zips]
+    used = sum(len(own or ()) for _, _, own in parts)
+    if labels is not None and used != len(labels):
+        raise UserError(f"dataset.json in {path} labels {len(labels)} images, but its shards hold {used} of them; copy "
+                        "the missing shards or write it again.")  # fmt: skip
+    return parts
+
+
+def zip_shards(folder: Path) -> list[Path]:
+    """Return the zips of a folder that holds no images itself; masks' zips are left out."""
+    if not folder.is_dir():
+        return []
+    zips = sorted(file for file in folder.glob("*.zip") if "_masks_" not in file.name)
+    return zips if zips and not _has_images(folder) else []
+
+
+def _has_images(folder: Path) -> bool:
+    return any(is_image(file.name) for file in folder.rglob("*"))
+
+
+def tar_urls(text: str) -> list[str]:
+    """Return the tar files that ``text`` names: a folder of them (and no images), one, a brace list, or addresses."""
+    if os.path.isdir(text):
+        tars = [str(file) for file in sorted(Path(text).glob("*.tar"))]
+        return tars if tars and not _has_images(Path(text)) else []
+    if not text.endswith(".tar") and not text.startswith("pipe:"):
+        return []
+    if "{" not in text:
+        return [text]
+    return webdataset().shardlists.expand_urls(text)
+
+
+def _beside(folder: Path) -> dict[str, list] | None:
+    """The labels of the one dataset.json beside the shards (of a brace list: in the folder before its last part)."""
+    file = (folder if folder.is_dir() else folder.parent) / "dataset.json"
+    return parse_dataset_json(file.read_bytes(), file.parent)["labels"] if file.is_file() else None
+
+
+def _labels_of(shard: Path, labels: dict[str, list]) -> dict[str, list]:
+    source, own = open_source(shard), {}
+    for name in filter(is_image, source.names()):
+        for key in (f"{shard.name}/{name}", f"{shard.stem}/{name}", name):
+            if key in labels:
+                own[name] = labels[key]
+                break
+    source.close()
+    return own
+
+
+def _masks_of(shard: Path, masks: str | os.PathLike | None) -> str | os.PathLike | None:
+    if masks in (None, "auto"):
+        return masks
+    found = Path(masks) / shard.name
+    if not found.exists():
+        raise UserError(f"The data are shards, so --masks must be a folder with a zip of masks for each of them, but "
+                        f"there is no {found}.")  # fmt: skip
+    return found

@@ -1,0 +1,194 @@
+"""WebDataset-style tar files as parts of a data set: ``KEY.jpg|png|webp``, ``KEY.mask.png`` and ``KEY.json``.
+
+The json holds ``{"label": [25 floats]}``. Tar files are read from their beginning to their end through the library
+``webdataset``, so they may also lie behind its addresses (``pipe:``, ``http:``); a few whole files are held encoded in
+memory, and the order of training stays within them (``sampler.ShardSampler``).
+"""
+
+import collections
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gghead.data.decode import decode_image, parse_header
+from gghead.data.labels import label_array
+from gghead.data.sources import is_image
+from torch_utils.errors import UserError
+
+_HELD = 3  # encoded tar files in memory: the two that the order mixes by default and the next one
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a tar file, encoded."""
+
+    name: str
+    """``KEY.jpg`` and the like."""
+    image: bytes
+    """The image file."""
+    mask: bytes | None
+    """The mask file, if there is one."""
+    about: dict
+    """The content of ``KEY.json``."""
+
+
+def webdataset():
+    """Return the library; raises ``UserError`` with the remedy where it is not installed."""
+    try:
+        import webdataset as library
+    except ImportError as error:
+        raise UserError("Tar files are read through webdataset; install it with: pip install webdataset") from error
+    return library
+
+
+def read_samples(url: str) -> Iterator[Sample]:
+    """Yield the pictures of a tar file in their order; raises ``UserError`` naming a broken file or member."""
+    library = webdataset()
+    try:
+        with library.gopen(url) as stream:
+            members = library.tariterators.tar_file_expander([{"url": url, "stream": stream}])
+            samples = map(_sample, library.tariterators.group_by_keys(members))
+            yield from (sample for sample in samples if sample is not None)
+    except (OSError, tarfile.TarError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or "it is cut off or no tar file"
+        raise UserError(f"{url} cannot be read ({reason}); copy or make it again.") from error
+    except ValueError as error:
+        raise UserError(f"{url} holds a .json member that cannot be read ({error}); make it again.") from error
+
+
+def _sample(fields: dict) -> Sample | None:
+    kinds = [kind for kind in fields if is_image("." + kind)]
+    images = [kind for kind in kinds if not kind.startswith("mask.")]
+    masks = [kind for kind in kinds if kind.startswith("mask.")]
+    if not images:
+        return None
+    return Sample(f"{fields['__key__']}.{images[0]}", fields[images[0]], fields[masks[0]] if masks else None,
+                  json.loads(fields.get("json", b"{}")))  # fmt: skip
+
+
+class ShardMemory:
+    """The encoded pictures of the tar files used last."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self._lock = threading.Lock()
+        self._shards: collections.OrderedDict[str, list[Sample]] = collections.OrderedDict()
+
+    def get(self, url: str) -> list[Sample]:
+        """Return the pictures of a tar file, reading it if it is not here. Safe to call from several threads."""
+        with self._lock:
+            if url not in self._shards:
+                while len(self._shards) >= self.capacity:  # first, so that never more than these are held
+                    self._shards.popitem(last=False)
+                self._shards[url] = list(read_samples(url))
+            self._shards.move_to_end(url)
+            return self._shards[url]
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._shards.clear()
+
+    def __getstate__(self) -> dict:
+        return {"capacity": self.capacity}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["capacity"])
+
+
+class TarShard:
+    """One tar file with the interface of ``ImageFiles``."""
+
+    def __init__(self, url: str, names: list[str], labels: np.ndarray, size: int, masks: bool, memory: ShardMemory):
+        self.url, self.path = url, Path(url)
+        self.names, self.labels, self.size, self.has_masks = names, labels, size, masks
+        self.info: dict = {}
+        self._memory = memory
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
+        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the first."""
+        sample = self._sample(index)
+        rgb = np.asarray(decode_image(sample.image, "RGB", f"{sample.name} in {self.url}"))
+        if rgb.shape[:2] != (self.size, self.size):
+            raise UserError(f"All images must be square and of one size, but {sample.name} in {self.url} is "
+                            f"{rgb.shape[1]}x{rgb.shape[0]} and the first one {self.size}x{self.size}; resize them.")
+        return rgb
+
+    def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
+        """Return a decoded mask; None where masks are not used. Raises ``UserError`` for a missing or empty one."""
+        if not self.has_masks:
+            return None
+        sample = self._sample(index)
+        if sample.mask is None:
+            raise UserError(f"{sample.name} in {self.url} has no mask, but others have; add KEY.mask.png.")
+        mask = np.asarray(decode_image(sample.mask, "L", f"the mask of {sample.name} in {self.url}"))
+        if mask.shape[0] != mask.shape[1] or not mask.any():
+            raise UserError(f"The mask of {sample.name} in {self.url} is empty or not square; mend it or leave the "
+                            "image out.")  # fmt: skip
+        return mask
+
+    def record(self, index: int) -> dict:
+        """Return what stands in the json beside the label."""
+        return {key: value for key, value in self._sample(index).about.items() if key != "label"}
+
+    def close(self) -> None:
+        """Drop what is held in memory."""
+        self._memory.clear()
+
+    def _sample(self, index: int) -> Sample:
+        samples = self._memory.get(self.url)
+        if index >= len(samples) or samples[index].name != self.names[index]:
+            raise UserError(f"{self.url} does not hold {self.names[index]} at its place, so the dataset.json beside it "
+                            "belongs to other files; write both again with dataset_tool.py shard.")  # fmt: skip
+        return samples[index]
+
+
+def open_tars(urls: list[str], masks: bool, labels: dict[str, list] | None) -> list[TarShard]:
+    """Open tar files; ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside spare a pass over all.
+
+    Without them every file is read once from end to end for its labels.
+
+    Raises:
+        UserError: a broken file, an image without a label, no images at all.
+    """
+    memory = ShardMemory(_HELD)
+    by_shard: dict[str, dict[str, list]] = {}
+    for name, label in (labels or {}).items():
+        shard, _, inner = name.partition("/")
+        by_shard.setdefault(shard, {})[inner] = label
+    if labels is not None and (absent := [url for url in urls if Path(url).name not in by_shard]):
+        raise UserError(f"The dataset.json beside {absent[0]} has no labels of this file; write both again with "
+                        "dataset_tool.py shard.")  # fmt: skip
+    shards, first = [], next((samples[0] for url in urls if (samples := memory.get(url))), None)
+    if first is None:
+        raise UserError(f"{urls[0]} holds no images KEY.jpg, KEY.png or KEY.webp.")
+    header = parse_header(first.image)
+    size = header.size if header else decode_image(first.image, "RGB", first.name).size
+    if size[0] != size[1]:
+        raise UserError(f"{first.name} in {urls[0]} is {size[0]}x{size[1]}; images must be square, so crop them.")
+    for url in urls:
+        if labels is None:
+            found = {sample.name: sample.about.get("label") for sample in memory.get(url)}
+            names, own = list(found), {name: label for name, label in found.items() if label is not None}
+        else:
+            own = by_shard[Path(url).name]
+            names = list(own)
+        rows = label_array(own, names, url)
+        shards.append(TarShard(url, names, rows, size[0], masks and first.mask is not None, memory))
+    return shards
+
+
+def tar_member(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    """Return a tar entry with fixed owner and time, so that the same content gives the same bytes."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    return info, io.BytesIO(data)
