@@ -1,4 +1,4 @@
-"""Make, convert, check and cut training data: ``dataset_tool.py photos | convert | check | shard``; see each one's --help."""
+"""Make, convert, check and cut training data: ``dataset_tool.py photos | convert | check | shard``."""
 
 from gghead.cli.dataset_tool import main
 
