@@ -280,6 +280,25 @@ def test_damaged_member_is_named(tmp_path):
         dataset.get(0)
 
 
+def test_one_broken_image_among_a_thousand_is_stood_in_for_and_named(tmp_path):
+    path = write(tmp_path / "a.zip", count=1001, size=8, masks=False)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 30] ^= 255  # of image 0
+    path.write_bytes(data)
+    dataset = ImageDataset(path, mirror=True)
+    for index in (0, 1001):
+        for got, stand_in in zip(dataset.get(index), dataset.get(index + 1), strict=True):
+            assert torch.equal(got, stand_in)
+    assert list(dataset.broken) == [dataset.name(0)] and "damaged" in dataset.broken[dataset.name(0)]
+    at = data.index(b"IDAT", data.index(b"img00000005.png"))
+    data[at + 30] ^= 255
+    path.write_bytes(data)
+    dataset = ImageDataset(path)
+    dataset.get(0)
+    with pytest.raises(UserError, match="img00000005.png .* damaged"):
+        dataset.get(5)
+
+
 def test_truncated_image_in_a_folder_is_named(tmp_path):
     with zipfile.ZipFile(write(tmp_path / "a.zip", size=32)) as archive:
         archive.extractall(tmp_path / "folder")

@@ -87,6 +87,7 @@ class _Run:
         self.metric_set: MetricSet | None = None
         self.started = time.time()
         self.waited = 0.0  # seconds of this tick in which no batch was ready
+        self.told: set[str] = set()  # broken images that were spoken of
         self.tick, self.fresh = 0, state is None
         if state is not None:
             self.tick = state["tick"]
@@ -163,6 +164,7 @@ class _Run:
         share, self.waited = self.waited / max(seconds, 1e-9), 0.0
         trainer.stats.report("Timing/data_wait", share * seconds)
         trainer.stats.report("Timing/data_wait_share", share)
+        trainer.stats.report("Progress/broken_images", len(self.dataset.broken))
         for name, value in memory.items():
             trainer.stats.report(f"Resources/{name}_gb", value)
         warnings = self._watch()
@@ -174,6 +176,9 @@ class _Run:
                           augment=float(trainer.augment.p), total_images=int(self.config.kimg * 1000)))
         for warning in warnings:
             print(f"  watchdog: {warning}")
+        for name in [name for name in list(self.dataset.broken) if name not in self.told]:
+            self.told.add(name)
+            print(f"  data: left out, {self.dataset.broken[name]}")
         if share > _MUCH_WAITING:
             print(f"  data: {share:.0%} of the time no images were ready; raise --workers, store the images at the "
                   "training size, or as PNG or JPEG on a local disk")

@@ -32,6 +32,10 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, s
            OverflowError, Warning, Image.DecompressionBombError)  # fmt: skip
 
 
+class BrokenImage(UserError):
+    """One image or mask cannot be used; the others may be fine."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says of its picture before any pixel is decoded."""
@@ -80,13 +84,13 @@ def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
     of a phone's multi-picture JPEG the main picture counts.
 
     Raises:
-        UserError: naming ``where``, for a damaged, truncated, animated or absurdly large image.
+        BrokenImage: naming ``where``, for a damaged, truncated, animated or absurdly large image.
     """
     with open_image(data, where) as image:
         header = parse_header(data)
         try:
             if getattr(image, "is_animated", False) and image.format != "MPO":
-                raise UserError(f"{where} is animated ({image.n_frames} frames); save the one frame that you want.")
+                raise BrokenImage(f"{where} is animated ({image.n_frames} frames); save the one frame that you want.")
             image.load()
             if header is not None and header.orientation in _TURNS:
                 image = image.transpose(_TURNS[header.orientation])
@@ -94,22 +98,22 @@ def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
         except UserError:
             raise
         except _BROKEN as error:
-            raise UserError(f"{where} cannot be decoded ({error}); replace or remove it.") from error
+            raise BrokenImage(f"{where} cannot be decoded ({error}); replace or remove it.") from error
 
 
 def open_image(data: bytes, where: str) -> Image.Image:
-    """Open an encoded image with PIL (decoding happens later); raises ``UserError`` if it is not one or too large."""
+    """Open an encoded image with PIL (decoding happens later); raises ``BrokenImage`` if it is not one or too large."""
     header = parse_header(data)
     if header is not None:
         if header.width * header.height > MAX_PIXELS:
-            raise UserError(f"{where} claims {header.width}x{header.height} pixels, more than {MAX_PIXELS // 10**6} "
+            raise BrokenImage(f"{where} claims {header.width}x{header.height} pixels, more than {MAX_PIXELS // 10**6} "
                             "million; it is broken or a trap, so replace, shrink or remove it.")  # fmt: skip
         if header.exif_at >= 0:  # PIL warns about damaged EXIF, and we have read what we need: rename the segment
             data = data[: header.exif_at] + b"\xef" + data[header.exif_at + 1 :]
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except _BROKEN as error:
-        raise UserError(f"{where} is not a readable image; replace or remove it.") from error
+        raise BrokenImage(f"{where} is not a readable image; replace or remove it.") from error
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

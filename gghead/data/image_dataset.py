@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.data.decode import BrokenImage
+from gghead.data.image_files import BROKEN_SHARE
 from gghead.data.resize import resize_image, resize_straight_alpha
 from gghead.data.sampler import EpochSampler, ShardSampler
 from gghead.data.shards import open_shards
@@ -33,6 +35,9 @@ class ImageDataset:
         cache_mb: Memory for decoded, resized items; a full cache keeps what it has and decodes the rest anew.
         shards_at_once: How many shards the order of ``sampler`` reads from at a time (``ShardSampler``); None: any
             image at any time, except for tar files, which cannot be read like that (2).
+
+    Of thousands of images one in a thousand may be broken: another item stands in for it, always the same one, and
+    ``broken`` says which and why.
 
     Nothing but names, labels and the cache is held in memory. All sizes are read at the start in sets of up to 2048
     images and a sample of them in larger ones; the rest is checked when it is decoded.
@@ -70,6 +75,7 @@ class ImageDataset:
             shard.labels = None  # held once
         self.num_files = len(labels)  # image files; twice as many items when mirrored
         self.resolution = self._shards[0].size if resolution is None else resolution
+        self.broken: dict[str, str] = {}  # name -> what is wrong, of the images met so far
         self._cache: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
         self._room = cache_mb * 2**20
@@ -125,9 +131,15 @@ class ImageDataset:
 
     def get(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return (rgb uint8 [3, H, W], alpha uint8 [1, H, W], label float32 [25]); colours are not multiplied by
-        alpha. Safe to call from several threads."""
+        alpha. Safe to call from several threads. Raises ``UserError`` for a broken image where too many are."""
         index = self._check_index(index)
-        item = self._load(index % self.num_files)
+        while True:
+            try:
+                item = self._load(index % self.num_files)
+                break
+            except BrokenImage as error:
+                self._tolerate(self.name(index), error)
+                index = (index + 1) % len(self)
         if index >= self.num_files:
             item = item[:, :, ::-1]
         item = torch.from_numpy(item.copy())  # a copy: callers may write into what they get
@@ -143,6 +155,13 @@ class ImageDataset:
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, _lock=threading.Lock(), _cache={})
+
+    def _tolerate(self, name: str, error: BrokenImage) -> None:
+        """Note a broken image; raise ``error`` where more than one in a thousand is."""
+        with self._lock:
+            self.broken[name] = str(error)
+            if len(self.broken) > self.num_files // BROKEN_SHARE:
+                raise error
 
     def _check_index(self, index: int) -> int:
         if not 0 <= index < len(self):

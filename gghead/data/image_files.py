@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gghead.data.decode import BrokenImage
 from gghead.data.labels import label_array, parse_dataset_json
 from gghead.data.sources import Source, image_header, is_image, open_source, read_image
 from torch_utils.errors import UserError
 
+BROKEN_SHARE = 1000  # one image in so many may be broken
 _PROBED_MASKS = 32  # an empty mask is among the smallest files, so decoding these at the start finds it
 _PROBED_HEADERS = 2048  # sizes read at the start; in larger sets an even sample, and the rest when they are decoded
 
@@ -58,7 +60,7 @@ class ImageFiles:
         name = self.names[index]
         rgb = np.asarray(read_image(self.source, name, "RGB"))
         if rgb.shape[:2] != (self.size, self.size):
-            raise UserError(self._other_size(name, rgb.shape[1::-1]))
+            raise BrokenImage(self._other_size(name, rgb.shape[1::-1]))
         return rgb
 
     def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
@@ -68,7 +70,7 @@ class ImageFiles:
         name = self.names[index]
         if self._embedded:
             if self._sampled and not _has_alpha(image_header(self.source, name)[1]):
-                raise UserError(f"{name} in {self.path} has no alpha channel, but others have; make them alike.")
+                raise BrokenImage(f"{name} in {self.path} has no alpha channel, but others have; make them alike.")
             source, mask_name = self.source, name
             mask = np.asarray(read_image(source, name, "RGBA"))[..., 3]
         else:
@@ -76,9 +78,10 @@ class ImageFiles:
             mask = np.asarray(read_image(source, mask_name, "L"))
         if mask.shape[0] != mask.shape[1]:
             size = f"{mask.shape[1]}x{mask.shape[0]}"
-            raise UserError(f"The mask {mask_name} in {source.path} is {size}, but must be square.")
+            raise BrokenImage(f"The mask {mask_name} in {source.path} is {size}, but must be square.")
         if not mask.any():
-            raise UserError(f"The mask {mask_name} in {source.path} is empty (all zero); mend it or leave {name} out.")
+            raise BrokenImage(f"The mask {mask_name} in {source.path} is empty (all zero); mend it or leave {name} "
+                              "out.")  # fmt: skip
         return mask
 
     def record(self, index: int) -> dict:
@@ -95,9 +98,15 @@ class ImageFiles:
 
     def _common_size(self, names: list[str]) -> tuple[int, set[str]]:
         """Return the one side length of the images and the colour modes met."""
-        self.size, modes = 0, set()
+        self.size, modes, broken = 0, set(), 0
         for name in names:
-            size, mode = image_header(self.source, name)
+            try:
+                size, mode = image_header(self.source, name)
+            except BrokenImage:
+                broken += 1
+                if broken > len(names) // BROKEN_SHARE:
+                    raise
+                continue  # it is met again, and named, when it is decoded
             modes.add(mode)
             if size[0] != size[1]:
                 raise UserError(f"{name} in {self.path} is {size[0]}x{size[1]}; images must be square, so crop them.")

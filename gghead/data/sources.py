@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gghead.data.decode import decode_image, open_image, parse_header
+from gghead.data.decode import BrokenImage, decode_image, open_image, parse_header
 from gghead.data.zip_index import DEFLATED, STORED, read_index
 from torch_utils.errors import UserError
 
@@ -55,9 +55,9 @@ class ZipSource:
             if row["kind"] == DEFLATED:  # never unpacks more than the checked size and a byte
                 data = zlib.decompressobj(-15).decompress(data, int(row["size"]) + 1)
         except zlib.error as error:
-            raise UserError(f"{name} in {self.path} is damaged ({error}); copy or make the zip again.") from error
+            raise BrokenImage(f"{name} in {self.path} is damaged ({error}); copy or make the zip again.") from error
         if zlib.crc32(data) != row["crc"]:
-            raise UserError(f"{name} in {self.path} is damaged (its checksum differs); copy or make the zip again.")
+            raise BrokenImage(f"{name} in {self.path} is damaged (its checksum differs); copy or make the zip again.")
         return data
 
     def head(self, name: str, count: int) -> bytes:
@@ -73,7 +73,7 @@ class ZipSource:
         at = int(row["offset"])
         header = os.pread(self._descriptor, _LOCAL_HEADER.size, at)
         if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
-            raise UserError(f"{name} in {self.path} is damaged; copy or make the zip again.")
+            raise BrokenImage(f"{name} in {self.path} is damaged; copy or make the zip again.")
         name_size, extra_size = _LOCAL_HEADER.unpack(header)[-2:]
         return os.pread(self._descriptor, count, at + _LOCAL_HEADER.size + name_size + extra_size)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gghead.data.decode import decode_image, parse_header
+from gghead.data.decode import BrokenImage, decode_image, parse_header
 from gghead.data.labels import label_array
 from gghead.data.sources import is_image
 from torch_utils.errors import UserError
@@ -119,8 +119,8 @@ class TarShard:
         sample = self._sample(index)
         rgb = np.asarray(decode_image(sample.image, "RGB", f"{sample.name} in {self.url}"))
         if rgb.shape[:2] != (self.size, self.size):
-            raise UserError(f"All images must be square and of one size, but {sample.name} in {self.url} is "
-                            f"{rgb.shape[1]}x{rgb.shape[0]} and the first one {self.size}x{self.size}; resize them.")
+            raise BrokenImage(f"All images must be square and of one size, but {sample.name} in {self.url} is "
+                              f"{rgb.shape[1]}x{rgb.shape[0]} and the first one {self.size}x{self.size}; resize them.")
         return rgb
 
     def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
@@ -132,7 +132,7 @@ class TarShard:
             raise UserError(f"{sample.name} in {self.url} has no mask, but others have; add KEY.mask.png.")
         mask = np.asarray(decode_image(sample.mask, "L", f"the mask of {sample.name} in {self.url}"))
         if mask.shape[0] != mask.shape[1] or not mask.any():
-            raise UserError(f"The mask of {sample.name} in {self.url} is empty or not square; mend it or leave the "
+            raise BrokenImage(f"The mask of {sample.name} in {self.url} is empty or not square; mend it or leave the "
                             "image out.")  # fmt: skip
         return mask
 
