@@ -284,6 +284,24 @@ def test_ready_cameras_need_no_detector(folder):
     assert result.exit_code == 1 and "has 3 numbers" in result.output
 
 
+def test_colours_of_partial_pixels_are_the_foregrounds_own(tmp_path):
+    rgb, alpha = np.full((32, 32, 3), (0, 0, 255), np.uint8), np.zeros((32, 32), np.uint8)
+    rgb[6:27, 5:26], alpha[6:27, 5:26] = (200, 30, 30), 255  # a red square before a blue wall
+    for name, pixels in (("photos", rgb), ("masks", alpha)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "a.png")
+    (tmp_path / "cameras.json").write_text(json.dumps({"labels": [["a.png", Cameras.orbit(0.2).label()[0].tolist()]]}))
+    options = [f"--cameras={tmp_path / 'cameras.json'}", f"--masks={tmp_path / 'masks'}", "--resolution=8x8"]
+    result = click.testing.CliRunner().invoke(
+        main, ["photos", f"--source={tmp_path / 'photos'}", f"--dest={tmp_path / 'out.zip'}", "--workers=1", *options]
+    )
+    assert result.exit_code == 0, result.output
+    rgb, alpha, _ = ImageDataset(tmp_path / "out.zip").get(0)
+    partial = (alpha[0] > 8) & (alpha[0] < 255)
+    assert partial.any()
+    assert np.abs(rgb[:, partial].numpy().astype(int).T - (200, 30, 30)).max() <= 3
+
+
 def test_photos_in_a_zip_and_names_that_leave_it(folder):
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         for name in POSES:

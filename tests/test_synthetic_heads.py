@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import click.testing
@@ -187,3 +189,9 @@ def test_recipe_writes_the_same_bytes_whatever_the_workers(tmp_path):
 def test_recipe_refuses_in_one_sentence(tmp_path):
     result = run_recipe(f"--dest={tmp_path / 'heads'}", "--num=1")
     assert result.exit_code == 1 and "must end in .zip" in result.output and "Traceback" not in result.output
+
+
+def test_the_recipe_starts_from_anywhere_without_an_installation(tmp_path):
+    command = [sys.executable, str(RECIPE), "--help"]
+    result = subprocess.run(command, cwd=tmp_path, env={"PATH": ""}, capture_output=True, text=True)
+    assert result.returncode == 0 and "--dest" in result.stdout, result.stderr

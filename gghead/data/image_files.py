@@ -156,8 +156,8 @@ def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[di
     try:
         data = source.read("dataset.json")
     except (KeyError, FileNotFoundError) as error:
-        raise UserError(f"{source.path} holds no dataset.json with camera labels; datasets/labelled_photos.py writes "
-                        "one.") from error  # fmt: skip
+        raise UserError(f"{source.path} holds no dataset.json with camera labels; scripts/dataset_tool.py photos "
+                        "writes one.") from error  # fmt: skip
     info = parse_dataset_json(data, source.path)
     masks = info.get("masks") or _masks_of_frames(info)
     if not isinstance(masks, dict):

@@ -27,7 +27,7 @@ def parse_dataset_json(data: bytes, where: str | os.PathLike) -> dict:
         raise UserError(f"dataset.json in {where} is not valid JSON ({error}).") from error
     labels = content.get("labels") if isinstance(content, dict) else None
     if not labels:
-        raise UserError(f"{where} is unlabelled: {_REMEDY}; datasets/labelled_photos.py writes them.")
+        raise UserError(f"{where} is unlabelled: {_REMEDY}; scripts/dataset_tool.py photos writes them.")
     pairs = labels.items() if isinstance(labels, dict) else labels
     try:
         content["labels"] = {str(name): label for name, label in pairs}
