@@ -1,5 +1,6 @@
 """Captures and sequences in memory: the shared sets by reprojection, views, splits, extras, sizes, threads."""
 
+import dataclasses
 import pickle
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from gghead.data.formats import read
 from gghead.data.formats.options import ReadOptions
+from gghead.data.sequences import TrackedSequence
 from torch_utils.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
@@ -117,12 +119,11 @@ def test_views_are_one_instant_of_one_head(rig):
 
 
 def test_kinds_change_into_one_another(rig):
-    sequence = rig.as_sequence()
+    sequence = TrackedSequence.of(rig)
     assert (np.diff(sequence.moment) >= 0).all() and len(sequence.in_time(1, 3)) == 6
     assert sequence.as_captures().moments == rig.moments
     with pytest.raises(UserError, match="no expression coefficients"):
-        rig.__class__(rig.pictures, rig.cameras, rig.subject, rig.moment, rig.camera, rig.subjects, rig.moments,
-                      rig.camera_names).as_sequence()  # fmt: skip
+        TrackedSequence.of(dataclasses.replace(rig, coefficients=None, coefficient_names=None))
 
 
 def test_extras_become_named_columns(tmp_path):

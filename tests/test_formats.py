@@ -12,6 +12,7 @@ from helpers.scene import POINTS
 
 from gghead.data.formats import FORMATS, detect, read
 from gghead.data.formats.options import ReadOptions
+from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import open_source
 from torch_utils.errors import UserError
 
@@ -110,7 +111,7 @@ def test_nersemble_benchmark_follows_the_tracked_head(tmp_path):
     check(frames, example, FLAME_SCALE * example.points + FLAME_OFFSET)
     assert frames.expressions_of("037") == tuple(f"EXP-2-eyes/{i:05d}" for i in (1, 2, 3))
     assert [frames.camera_names[c] for c in frames.split("train").camera] == ["222200037"] * 3
-    sequence = frames.as_sequence()
+    sequence = TrackedSequence.of(frames)
     assert sequence.kind == "sequence" and len(sequence) == 9
 
 

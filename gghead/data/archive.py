@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gghead.data.frame_set import FrameSet
+from gghead.data.sequences import TrackedSequence
 from gghead.data.writer import DatasetWriter, encode_npy, encode_png
 from torch_utils.errors import UserError
 
@@ -158,7 +159,7 @@ def as_kind(frames: FrameSet, kind: str | None) -> FrameSet:
     """``frames`` as "captures" or "sequence"; as they are for None. Raises ``UserError`` where that cannot be."""
     if kind is None or frames.kind == kind:
         return frames
-    return frames.as_captures() if kind == "captures" else frames.as_sequence()
+    return frames.as_captures() if kind == "captures" else TrackedSequence.of(frames)
 
 
 def describe(frames: FrameSet) -> list[str]:

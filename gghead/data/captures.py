@@ -1,9 +1,7 @@
 """Multi-view captures: subjects x expressions (or time steps) x cameras."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +10,6 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.data.frame_set import FrameSet
 from torch_utils.errors import UserError
-
-if TYPE_CHECKING:
-    from gghead.data.sequences import TrackedSequence
 
 
 @dataclass(frozen=True)
@@ -73,15 +68,3 @@ class Captures(FrameSet):
         """The captures of these subjects, expressions, cameras and split."""
         chosen = self if split is None else self.split(split)
         return chosen.take(chosen.indices(subjects, expressions, cameras))
-
-    def as_sequence(self) -> "TrackedSequence":
-        """The same frames as the sequence of one person, in the order of time steps.
-
-        Raises ``UserError`` for several subjects or without coefficients.
-        """
-        from gghead.data.sequences import TrackedSequence
-
-        if len(np.unique(self.subject)) > 1:
-            raise UserError("A sequence shows one person; select a single subject first.")
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return TrackedSequence(**values)

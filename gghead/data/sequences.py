@@ -2,16 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from gghead.data.captures import Captures
 from gghead.data.frame_set import FrameSet
 from torch_utils.errors import UserError
-
-if TYPE_CHECKING:
-    from gghead.data.captures import Captures
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +44,18 @@ class TrackedSequence(FrameSet):
         seen = self if split is None or not self.splits else self.split(split)
         return seen.coefficients.amin(0), seen.coefficients.amax(0)
 
-    def as_captures(self) -> "Captures":
-        """The same frames as captures of one subject, a time step being what captures call an expression."""
-        from gghead.data.captures import Captures
+    @classmethod
+    def of(cls, captures: Captures) -> "TrackedSequence":
+        """The frames of captures as the sequence of one person, in the order of time steps.
 
+        Raises ``UserError`` for several subjects or without coefficients.
+        """
+        if len(np.unique(captures.subject)) > 1:
+            raise UserError("A sequence shows one person; select a single subject first.")
+        return cls(**{f.name: getattr(captures, f.name) for f in dataclasses.fields(captures)})
+
+    def as_captures(self) -> Captures:
+        """The same frames as captures of one subject, a time step being what captures call an expression."""
         return Captures(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
 
