@@ -67,6 +67,20 @@ class Latent:
         residual = None if self.residual is None else half(self.residual)
         return replace(self, residual=residual, delta={name: half(value) for name, value in self.delta.items()})
 
+    def truncated(self, model: Generator, psi: float, cutoff: int | None = None) -> "Latent":
+        """Move towards the average head: psi 1 changes nothing, 0 is the average head.
+
+        With ``cutoff`` only that many leading styles move; otherwise residual and delta shrink with the styles.
+        """
+        if psi == 1.0:
+            return self
+        cut = self.ws.shape[1] if cutoff is None else cutoff
+        ws = torch.cat([model.mapping.w_avg.lerp(self.ws[:, :cut], psi), self.ws[:, cut:]], dim=1)
+        if cutoff is not None:
+            return replace(self, ws=ws)
+        residual = None if self.residual is None else psi * self.residual
+        return replace(self, ws=ws, residual=residual, delta={name: psi * value for name, value in self.delta.items()})
+
     def features(self, model: Generator, noise_mode: str = "const",
                  generator: torch.Generator | None = None) -> Tensor:  # [B, C, R, R]
         """Return Z, residual included."""

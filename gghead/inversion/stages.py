@@ -47,7 +47,7 @@ class InversionConfig:
     """Degrees that a camera may turn away from its label; 0 keeps the direction."""
     max_shift: float = 0.1
     """World units that it may move besides (1 unit is about 0.37 m of head); 0 keeps the place."""
-    lr: tuple[float, ...] = (0.05, 0.03, 0.03, 0.003)
+    lr: tuple[float, ...] = (0.1, 0.05, 0.05, 0.01)
     """Learning rates of the stages, in deviations of w, of w and of Z's channels, and in weights."""
     lr_camera: float = 0.01
     """Learning rate of the camera, in units of 0.2 radians and 0.1 world units."""
@@ -57,9 +57,9 @@ class InversionConfig:
     """Weight of the squared distance between w+ and the w found, likewise."""
     prior_z: float = 0.01
     """Weight of the squared residual on Z, in deviations of its channels."""
-    prior_pti: float = 1.0
+    prior_pti: float = 0.1
     """Weight of the mean squared change of the decoder's weights."""
-    novel_views: float = 0.5
+    novel_views: float = 0.2
     """Weight, in stages z and pti, of staying like the head of stage w+ when seen from up to 35 degrees aside: a single
     picture says nothing about the sides, and free features would paint noise there."""
     locality: float = 0.0
@@ -90,8 +90,8 @@ class StageResult:
     """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture."""
     frames: np.ndarray
     """uint8 [T, B, S, S, 3], the optimisation."""
-    stopped: dict[int, int]
-    """Picture -> step at which its loss was no longer finite; its latent is that of the step before."""
+    stopped: dict[int, str]
+    """Picture -> stage and step at which its loss was no longer finite; its latent is that of the step before."""
 
 
 class Inversion:
@@ -120,7 +120,7 @@ class Inversion:
                                            math.radians(config.max_rotation), config.max_shift)
         self.w_avg = model.mapping.w_avg.detach()
         self.w_std = self._w_deviation()
-        self.stopped: dict[int, int] = {}
+        self.stopped: dict[int, str] = {}
         self._reference: tuple[Latent, object] | None = None
 
     def run(self) -> Iterator[StageResult]:
@@ -130,7 +130,7 @@ class Inversion:
             number = STAGES.index(stage)
             parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
             frames = self._optimise(parameters, build, self.config.steps[number], self.config.lr[number],
-                                    moving=stage != "pti", guarded=stage in ("z", "pti"))
+                                    stage)
             with torch.no_grad():
                 latent = build(1.0)[0].map(Tensor.detach).stored()
                 latent = replace(latent, camera=self.refinement.cameras().label().detach())
@@ -182,7 +182,8 @@ class Inversion:
 
         def build(_: float) -> tuple[Latent, Tensor]:
             latent = replace(before, delta=delta)
-            prior = sum(value.square().reshape(len(value), -1).sum(1) for value in delta.values()) / count * self.config.prior_pti
+            change = sum(value.square().reshape(len(value), -1).sum(1) for value in delta.values()) / count
+            prior = self.config.prior_pti * change
             if self.config.locality > 0:
                 prior = prior + self.config.locality * self._unlike_nearby(latent, nearby)
             return latent, prior
@@ -191,10 +192,10 @@ class Inversion:
 
     # -------------------------------------------------------------- optimising
     def _optimise(self, parameters: list[Tensor], build: Callable[[float], tuple[Latent, Tensor]], steps: int,
-                  rate: float, moving: bool, guarded: bool) -> np.ndarray:  # -> uint8 [T, B, S, S, 3]
+                  rate: float, stage: str) -> np.ndarray:  # -> uint8 [T, B, S, S, 3]
         """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures stay independent."""
-        camera = self.refinement.raw
-        moving = moving and camera.requires_grad
+        camera, guarded = self.refinement.raw, stage in ("z", "pti") and self.config.novel_views > 0
+        moving = stage != "pti" and camera.requires_grad
         optimised = [*parameters, camera] if moving else list(parameters)
         adam = torch.optim.Adam([{"params": parameters, "base": rate}]
                                 + ([{"params": [camera], "base": self.config.lr_camera}] if moving else []),
@@ -207,13 +208,13 @@ class Inversion:
                 group["lr"] = group["base"] * _ramp(step / steps)
             latent, prior = build(step / steps)
             cameras = self.refinement.cameras() if moving else self._fixed()
-            color, loss = self._loss(latent, cameras, sides if guarded and self.config.novel_views > 0 else None)
+            color, loss = self._loss(latent, cameras, sides if guarded else None)
             loss = loss + prior
             adam.zero_grad(set_to_none=True)
             loss.sum().backward()
             bad = nonfinite(loss.detach(), [value.grad for value in optimised])
             for index in bad.nonzero()[:, 0].tolist():
-                self.stopped.setdefault(index, step)
+                self.stopped.setdefault(index, f"step {step} of stage {stage}")
             frozen = torch.tensor(sorted(self.stopped), dtype=torch.long, device=camera.device)
             with torch.no_grad():
                 for value, good in zip(optimised, last_good, strict=True):

@@ -1,5 +1,6 @@
 """Pictures to invert: one file, a folder or a data set zip, with masks and cameras from wherever they are."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -63,6 +64,17 @@ class TargetReader:
     def name(self, index: int) -> str:
         """Return ``Target.name`` without reading the picture."""
         return str(Path(self.names[index]).with_suffix("")).replace("/", "_")
+
+    def identity(self, index: int) -> str:
+        """Return a hash of the picture, its mask, its label and how they are read."""
+        name = self.names[index]
+        mask = (self.masks or {}).get(name)
+        label = None if self.labels is None else self.labels[name].tolist()
+        how = [self.size, self.camera if label is None else label, self.use_masks, self.landmarker]
+        found = hashlib.sha256(repr(how).encode() + self.source.read(name))
+        if mask is not None:
+            found.update(self.mask_source.read(mask))
+        return found.hexdigest()
 
     def read(self, index: int) -> Target:
         """Return one picture."""
