@@ -30,6 +30,8 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--landmarker", default="mediapipe", show_default=True,
               help="Of --camera=auto: as in dataset_tool.py photos")
 @click.option("--masks", metavar="FILE|DIR|ZIP|none", help="Masks  [default: dataset.json's, else alpha channels]")
+@click.option("--max-images", type=click.IntRange(min=1), 
+              help="A fixed random subset of so many pictures  [default: all]")
 @click.option("--steps", default="100,150,100,100", show_default=True,
               help="Steps of the stages, or one number for all")
 @click.option("--max-rotation", type=click.FloatRange(0, 45), default=8.0, show_default=True,
@@ -46,8 +48,8 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, target, method, camera, landmarker, masks, steps, max_rotation, max_shift, novel_views, locality,
-         batch, video, outdir, seed, device):
+def main(network, target, method, camera, landmarker, masks, max_images, steps, max_rotation, max_shift, novel_views,
+         locality, batch, video, outdir, seed, device):
     """Find the latents of photos: what --network must be given to draw them.
 
     Finished pictures are skipped when the command is repeated. The latents go to gen_samples.py and gen_video.py as
@@ -67,7 +69,7 @@ def main(network, target, method, camera, landmarker, masks, steps, max_rotation
         config["novel_views"] = novel_views
     network = network or default_network()
     model = gghead.load(network, device=pick_device(device))
-    reader = open_targets(target, model.config.image_size, camera, masks, landmarker)
+    reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
     print(f"Inverting {len(reader)} picture{'s'[: len(reader) > 1]} of {target} with {network}, method {method}")
     print(invert_all(model, reader, outdir, InversionConfig(**config), batch, None if video == "none" else video))
     print(f"Files are in {outdir}")

@@ -77,7 +77,7 @@ def _invert(model: Generator, targets: list[Target], keys: dict[str, str], outdi
         mean = sum(values["psnr"] for values in result.metrics) / len(targets)
         say(f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} picture{'s'[: len(targets) > 1]}, {seconds:.1f} s each")
         for b, target in enumerate(targets):
-            info = {"target": target.name, "stage": result.stage, "metrics": metrics[-1][b],
+            info = {"target": target.name, "stage": result.stage, "metrics": result.metrics[b],
                     "config": to_dict(config), "stopped": b in result.stopped}
             latents.save(outdir / target.name / f"latent-{result.stage}.safetensors",
                          replace(_one(result.latent, b), info=info), model)

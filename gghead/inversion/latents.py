@@ -145,7 +145,8 @@ def save(path: str | os.PathLike, latent: Latent, model: Generator) -> None:
         tensors["camera"] = latent.camera[0]
     tensors |= {_DELTA + name: value[0].half() for name, value in latent.delta.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"format": FORMAT, "info": json.dumps(latent.info), **fingerprints(model)}
+    # One entry: safetensors writes several in an order that changes from run to run, and files shall be the same.
+    metadata = {"latent": json.dumps({"format": FORMAT, "info": latent.info, **fingerprints(model)})}
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -166,8 +167,9 @@ def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            metadata = json.loads(metadata["latent"]) if "latent" in metadata else metadata
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is truncated or no safetensors file ({error}); make it again.") from error
     if metadata.get("format") != FORMAT or "ws" not in tensors:
         raise UserError(f"{path} has format {metadata.get('format')!r}, but latent files have '{FORMAT}'.")
@@ -175,7 +177,7 @@ def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
         raise UserError(f"{path} contains numbers that are not finite; make it again.")
     tensors = {name: value.float()[None] for name, value in tensors.items()}
     delta = {name.removeprefix(_DELTA): value for name, value in tensors.items() if name.startswith(_DELTA)}
-    latent = Latent(tensors["ws"], tensors.get("residual"), delta, tensors.get("camera"), json.loads(metadata["info"]))
+    latent = Latent(tensors["ws"], tensors.get("residual"), delta, tensors.get("camera"), metadata["info"])
     if model is None:
         return latent
     _check_owner(path, latent, metadata, model)

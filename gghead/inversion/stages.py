@@ -47,9 +47,9 @@ class InversionConfig:
     """Degrees that a camera may turn away from its label; 0 keeps the direction."""
     max_shift: float = 0.1
     """World units that it may move besides (1 unit is about 0.37 m of head); 0 keeps the place."""
-    lr: tuple[float, ...] = (0.1, 0.05, 0.05, 0.01)
+    lr: tuple[float, ...] = (0.1, 0.05, 0.05, 0.001)
     """Learning rates of the stages, in deviations of w, of w and of Z's channels, and in weights."""
-    lr_camera: float = 0.01
+    lr_camera: float = 0.02
     """Learning rate of the camera, in units of 0.2 radians and 0.1 world units."""
     prior_w: float = 0.002
     """Weight of the squared distance from w_avg (stages w and w+), in deviations of w."""
@@ -193,7 +193,11 @@ class Inversion:
     # -------------------------------------------------------------- optimising
     def _optimise(self, parameters: list[Tensor], build: Callable[[float], tuple[Latent, Tensor]], steps: int,
                   rate: float, stage: str) -> np.ndarray:  # -> uint8 [T, B, S, S, 3]
-        """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures stay independent."""
+        """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures stay independent.
+
+        The parameters end at the best state that was met, picture by picture: of the last quarter, in which the noise
+        on w is gone, or the start, so that a stage never ends worse than the one before it.
+        """
         camera, guarded = self.refinement.raw, stage in ("z", "pti") and self.config.novel_views > 0
         moving = stage != "pti" and camera.requires_grad
         optimised = [*parameters, camera] if moving else list(parameters)
@@ -201,50 +205,61 @@ class Inversion:
                                 + ([{"params": [camera], "base": self.config.lr_camera}] if moving else []),
                                 betas=(0.9, 0.99))
         sides = [rng.generator(self.config.seed, "sides", target.name) for target in self.targets]
-        shown_at = set(np.linspace(0, steps - 1, min(_FRAMES, steps)).round().astype(int).tolist())
-        frames, last_good = [], [value.detach().clone() for value in optimised]
-        for step in range(steps):
+        shown_at = set(np.linspace(0, steps, min(_FRAMES, steps + 1)).round().astype(int).tolist())
+        frames, good, best = [], _copies(optimised), _copies(optimised)
+        lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)
+        for step in range(steps + 1):  # the last one only looks at where the one before it went
             for group in adam.param_groups:
                 group["lr"] = group["base"] * _ramp(step / steps)
             latent, prior = build(step / steps)
             cameras = self.refinement.cameras() if moving else self._fixed()
-            color, loss = self._loss(latent, cameras, sides if guarded else None)
-            loss = loss + prior
+            color, own, aside = self._losses(latent, cameras, sides if guarded else None)
             adam.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            bad = nonfinite(loss.detach(), [value.grad for value in optimised])
-            for index in bad.nonzero()[:, 0].tolist():
+            (own + prior + aside).sum().backward()
+            loss = (own + prior).detach()
+            for index in nonfinite(loss, [value.grad for value in optimised]).nonzero()[:, 0].tolist():
                 self.stopped.setdefault(index, f"step {step} of stage {stage}")
             frozen = torch.tensor(sorted(self.stopped), dtype=torch.long, device=camera.device)
             with torch.no_grad():
-                for value, good in zip(optimised, last_good, strict=True):
-                    value[frozen] = good[frozen]  # the state whose loss was finite
-                    good.copy_(value)
-                adam.step()
-                for value, good in zip(optimised, last_good, strict=True):
-                    value[frozen] = good[frozen]
+                better = loss < lowest
+                better[frozen] = False
+                if step / steps >= _NOISE_ENDS or (step == 0 and stage != "w"):
+                    lowest = torch.where(better, loss, lowest)
+                    for value, kept in zip(optimised, best, strict=True):
+                        kept[better] = value[better]
+                for value, kept in zip(optimised, good, strict=True):
+                    value[frozen] = kept[frozen]  # the last state whose loss was finite
+                    kept.copy_(value)
+                if step < steps:
+                    adam.step()
+                for value, kept in zip(optimised, good, strict=True):
+                    value[frozen] = kept[frozen]
             if step in shown_at:
                 frames.append(_bytes(color))
+        with torch.no_grad():
+            found = lowest.isfinite()
+            for value, kept in zip(optimised, best, strict=True):
+                value[found] = kept[found]
         return np.stack(frames)
 
-    def _loss(self, latent: Latent, cameras: Cameras, sides: list[torch.Generator] | None) -> tuple[Tensor, Tensor]:
-        """Return the rendered pictures and their losses; with ``sides`` also against the reference from aside."""
-        heads = self._heads(latent)
+    def _losses(self, latent: Latent, cameras: Cameras,
+                sides: list[torch.Generator] | None) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return the rendered pictures, their losses and, with ``sides``, those against the reference from aside."""
+        heads, count = self._heads(latent), len(self.targets)
+        front = cameras.reshape(count, 1)
         if sides is None:
-            out = draw(self.model, heads, latent.ws, cameras.reshape(len(self.targets), 1))
-            return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0])
-        reference, reference_heads = self._reference
-        yaw = torch.cat([torch.rand(1, generator=side) for side in sides]) * 70 - 35
-        aside = Cameras.cat([turned(cameras[b : b + 1], [float(yaw[b])]) for b in range(len(yaw))])  # (B, 1)
-        front = cameras.reshape(len(self.targets), 1)
+            out = draw(self.model, heads, latent.ws, front)
+            return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0]), 0.0
+        yaws = [float(torch.rand(1, generator=side)) * 70 - 35 for side in sides]
+        aside = Cameras.cat([turned(cameras[b : b + 1], [yaw]) for b, yaw in enumerate(yaws)])  # (B, 1)
         both = Cameras(torch.cat([front.cam2world, aside.cam2world.detach()], 1),
                        torch.cat([front.intrinsics, aside.intrinsics], 1))
         out = draw(self.model, heads, latent.ws, both)
+        reference, reference_heads = self._reference
         with torch.no_grad():
             wanted = draw(self.model, reference_heads, reference.ws, aside).color[:, 0]
-        loss = self.objective(out.color[:, 0], out.alpha[:, 0])
-        return out.color[:, 0], loss + self.config.novel_views * image_loss(out.color[:, 1], wanted,
-                                                                            self.config.objective)
+        unlike = image_loss(out.color[:, 1], wanted, self.config.objective)
+        return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0]), self.config.novel_views * unlike
 
     def _heads(self, latent: Latent):
         return latent.gaussians(self.model)
@@ -307,6 +322,10 @@ def _ramp(fraction: float) -> float:
     """Linear at the start, a cosine at the end (StyleGAN2's projector)."""
     down = min(1.0, (1.0 - fraction) / _RAMP_DOWN)
     return (0.5 - 0.5 * math.cos(down * math.pi)) * min(1.0, (fraction + 1e-3) / _RAMP_UP)
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
 
 
 def _bytes(color: Tensor) -> np.ndarray:  # [B, 3, H, W] in [0, 1] -> uint8 [B, H, W, 3]

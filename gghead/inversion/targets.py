@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -111,12 +112,10 @@ class TargetReader:
 
     def _prepared(self, index: int) -> Target:
         """Face, crop, mask and camera by the preparation of photos that the training data went through."""
-        from gghead.data.photos.photo import PhotoOptions, PhotoWorker, Skip
+        from gghead.data.photos.photo import Skip
 
         name = self.names[index]
-        options = PhotoOptions(resolution=self.size, landmarker=self.landmarker,
-                               matte="selfie" if self.use_masks else "none")
-        (found,) = PhotoWorker(options).run(self.source.read(name), name)
+        (found,) = self._preparation.run(self.source.read(name), name)
         if isinstance(found, Skip):
             raise UserError(f"{name} cannot be used with --camera=auto: {found.reason} ({found.detail}); crop it "
                             "yourself and give --camera=frontal or a file.")
@@ -125,12 +124,21 @@ class TargetReader:
         return replace(self._target(index, rgb, mask), label=torch.tensor(found.label))
 
 
+    @cached_property
+    def _preparation(self):
+        from gghead.data.photos.photo import PhotoOptions, PhotoWorker
+
+        matte = "selfie" if self.use_masks else "none"
+        return PhotoWorker(PhotoOptions(resolution=self.size, landmarker=self.landmarker, matte=matte))
+
+
 def open_targets(
     path: str | os.PathLike,
     size: int,
     camera: str = "label",
     masks: str | None = None,
     landmarker: str = "mediapipe",
+    max_images: int | None = None,
 ) -> TargetReader:
     """Open a picture, a folder or a zip.
 
@@ -141,6 +149,7 @@ def open_targets(
         masks: A file (for one picture), a folder or zip with the same names, "none", or None = what dataset.json
             lists, else alpha channels.
         landmarker: Of ``camera="auto"``, see ``dataset_tool.py photos``.
+        max_images: A fixed random subset of this many, the one that ``ImageDataset`` takes.
 
     Raises ``UserError`` as ``TargetReader``.
     """
@@ -155,6 +164,8 @@ def open_targets(
              and not any(part.startswith(".") for part in name.split("/"))]
     if not names:
         raise UserError(f"--target={path} holds no pictures (png, jpg, jpeg, webp or bmp).")
+    if max_images is not None and max_images < len(names):
+        names = [names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])]
     mask_source, mask_names = source, {name: listed[name] for name in names if name in listed}
     if masks not in (None, "none"):
         mask_source, mask_names = _given_masks(Path(masks), names)
