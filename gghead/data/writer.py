@@ -5,7 +5,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -35,11 +35,11 @@ def image_name(index: int) -> str:
     return f"{index // 1000:05d}/img{index:08d}.png"
 
 
-class DatasetWriter:
-    """Write images, masks and labels to a zip that ``ImageDataset`` and EG3D's readers understand.
+class ZipWriter:
+    """Write stored members with fixed timestamps to a zip that appears whole or not at all.
 
-    Use as a context manager: on a clean exit ``dataset.json`` is added and the file moves to ``dest`` in one step;
-    after an error nothing stays behind and an older ``dest`` is untouched.
+    Use as a context manager: on a clean exit the file moves to ``dest`` in one step; after an error nothing stays
+    behind and an older ``dest`` is untouched.
 
     Raises:
         UserError: if ``dest`` is no .zip, its folder cannot be written, or the disk is full.
@@ -49,9 +49,6 @@ class DatasetWriter:
         self.dest = Path(dest)
         if self.dest.suffix != ".zip":
             raise UserError(f"{dest} must end in .zip.")
-        self._labels: list[list] = []
-        self._masks: dict[str, str] = {}
-        self._extra: dict[str, Any] = {}
         self._temporary = self.dest.with_name(f".{self.dest.name}.{os.getpid()}.tmp")
         try:
             self.dest.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +65,42 @@ class DatasetWriter:
             self._zip.writestr(info, data)
         except OSError as error:
             raise UserError(f"{self.dest} cannot be written ({error.strerror}); nothing was changed.") from error
+
+    def _complete(self) -> None:
+        """Add what can be written only when everything else is there."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._complete()
+                self._close()
+                os.replace(self._temporary, self.dest)
+            else:
+                self._close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        try:
+            self._zip.close()
+        except OSError as error:
+            raise UserError(f"{self.dest} cannot be written ({error.strerror}); nothing was changed.") from error
+
+
+class DatasetWriter(ZipWriter):
+    """Write images, masks and labels to a zip that ``ImageDataset`` and EG3D's readers understand.
+
+    A ``ZipWriter`` that adds ``dataset.json`` on a clean exit; it raises the same errors.
+    """
+
+    def __init__(self, dest: str | os.PathLike):
+        super().__init__(dest)
+        self._labels: list[list] = []
+        self._masks: dict[str, str] = {}
+        self._extra: dict[str, Any] = {}
 
     def add(
         self,
@@ -92,23 +125,6 @@ class DatasetWriter:
         """Add a further key to dataset.json; old readers ignore those they do not know."""
         self._extra[key] = value
 
-    def __enter__(self) -> "DatasetWriter":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                content = {"labels": self._labels, **({"masks": self._masks} if self._masks else {}), **self._extra}
-                self.add_file("dataset.json", json.dumps(content, separators=(",", ":")).encode())
-                self._close()
-                os.replace(self._temporary, self.dest)
-            else:
-                self._close()
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        try:
-            self._zip.close()
-        except OSError as error:
-            raise UserError(f"{self.dest} cannot be written ({error.strerror}); nothing was changed.") from error
+    def _complete(self) -> None:
+        content = {"labels": self._labels, **({"masks": self._masks} if self._masks else {}), **self._extra}
+        self.add_file("dataset.json", json.dumps(content, separators=(",", ":")).encode())

@@ -2,6 +2,10 @@
 
 from torch_utils.cli import lazy_group
 
-main = lazy_group("Make, convert and check training data.", {
-    "convert": "gghead.cli.dataset_tool.convert",
-})
+main = lazy_group(
+    "Make, convert and check training data.",
+    {
+        "photos": "gghead.cli.dataset_tool.photos",
+        "convert": "gghead.cli.dataset_tool.convert",
+    },
+)

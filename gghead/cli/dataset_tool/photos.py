@@ -1,0 +1,110 @@
+"""``dataset_tool.py photos``: a folder of photos to a training zip with cameras and masks."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import click
+
+from torch_utils.cli import BOOL, command
+from torch_utils.errors import UserError
+
+
+def parse_resolution(text: str) -> int:
+    """Return 512 for "512x512" or "512"; raises ``UserError`` for anything else."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if width != height or width < 8:
+        raise UserError(f"--resolution={text} must be square and at least 8x8, such as 512x512.")
+    return width
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@command()
+@click.option("--source", type=click.Path(path_type=Path), required=True, help="Folder (or zip) of photos.")
+@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
+@click.option("--resolution", default="512x512", show_default=True, help="Size of the pictures.")
+@click.option("--mirror", type=BOOL, default=False, help="Add mirrored copies, as EG3D's FFHQ has them.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes (default: one per core); 0 uses none.")
+@click.option("--faces", type=click.Choice(["largest", "all"]), default="largest", show_default=True,
+              help="Which faces of a photo.")  # fmt: skip
+@click.option("--align", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+              help="Turn crops upright: auto does so where the face leans by more than 10 degrees.")  # fmt: skip
+@click.option("--landmarker", default="mediapipe", show_default=True,
+              help="mediapipe, FILE.json of landmarks, or a face_landmarker.task file.")  # fmt: skip
+@click.option("--cameras", type=click.Path(path_type=Path),
+              help="JSON of ready cameras as EG3D's dataset.json: square photos are not cropped.")  # fmt: skip
+@click.option("--matte", default="selfie", show_default=True, help="selfie, onnx:PATH (a matting network) or none.")
+@click.option("--masks", type=click.Path(path_type=Path), help="Folder with masks of the photos, instead of --matte.")
+@click.option("--masks-zip", type=BOOL, default=False, help="Also write GGHead's separate zip of masks.")
+@click.option("--foreground", type=BOOL, default=True, show_default=True,
+              help="Remove the background's colour where masks are partial; 0: leave photos as they are.")  # fmt: skip
+@click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many photos.")
+@click.option("--min-scale", type=click.FloatRange(min=0), help="Skip crops smaller than this share of --resolution.")
+@click.option("--min-sharpness", type=click.FloatRange(min=0), help="Skip faces less sharp than this.")
+@click.option("--max-filled", type=click.FloatRange(0, 1), help="Skip crops with more than this share made up.")
+@click.option("--max-yaw", type=click.FloatRange(min=0), help="Skip faces turned further to a side (degrees).")
+@click.option("--max-pitch", type=click.FloatRange(min=0), help="Skip faces turned further up or down (degrees).")
+def main(
+    source: Path,
+    dest: Path,
+    resolution: str,
+    mirror: bool,
+    workers: int | None,
+    faces: str,
+    align: str,
+    landmarker: str,
+    cameras: Path | None,
+    matte: str,
+    masks: Path | None,
+    masks_zip: bool,
+    foreground: bool,
+    max_images: int | None,
+    **limits: float | None,
+) -> None:
+    """Find the faces in photos, estimate their cameras, crop and cut them out as EG3D's FFHQ is.
+
+    Labels follow EG3D (radius 2.7, focal length 4.2647). What is skipped is counted by reason and listed in
+    <dest>_report.json. After an interruption the same command continues where it stopped.
+    """
+    from gghead.data.photos.photo import PhotoOptions
+    from gghead.data.photos.prepare import prepare, work_folder
+    from gghead.data.photos.quality import Limits
+
+    options = PhotoOptions(
+        resolution=parse_resolution(resolution),
+        faces=faces,
+        align=align,
+        landmarker=landmarker,
+        matte="none" if masks else matte,
+        masks=str(masks) if masks else None,
+        foreground=foreground,
+        limits=Limits(**{key: value for key, value in limits.items() if value is not None}),
+    )
+    begin = time.perf_counter()
+    with click.progressbar(length=1, label="Photos", show_pos=True, item_show_func=_kept) as bar:
+
+        def progress(done: int, total: int, kept: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos, f"{kept} faces")
+
+        try:
+            report = prepare(
+                source, dest, options, cameras, mirror, masks_zip,
+                _cores() if workers is None else workers, max_images, progress,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            sentence = f"Interrupted; the same command continues where it stopped ({work_folder(dest)})."
+            raise UserError(sentence) from None
+    seconds = time.perf_counter() - begin
+    for line in report.lines():
+        click.echo(line)
+    click.echo(f"{dest} written in {seconds:.0f} s ({report.photos / seconds:.1f} photos per second).")
+
+
+def _kept(text: str | None) -> str:
+    return text or ""

@@ -1,0 +1,1 @@
+"""Photos to training data: landmarks, cameras, crops, masks (``dataset_tool.py photos``)."""

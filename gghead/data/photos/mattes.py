@@ -1,0 +1,135 @@
+"""Where the foreground masks come from: MediaPipe's selfie network, files, an ONNX matting network, or nowhere."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from gghead.data.photos.crop import Crop, cut
+from gghead.data.photos.guided_filter import fast_guided_filter
+from gghead.data.sources import decode_image
+from torch_utils.errors import UserError
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+class Matte(Protocol):
+    """What cuts the person out. It is made in the process that uses it."""
+
+    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
+        """Return alpha [R, R] uint8 of ``picture`` [R, R, 3] uint8, the ``crop`` of photo ``name`` of ``size`` (width,
+        height); a crop of None means that the photo was taken as it is. Raises ``UserError`` if there is none."""
+        ...
+
+
+class SelfieMatte:
+    """MediaPipe's selfie segmentation (256x256, in mediapipe==0.10.14), refined by a guided filter.
+
+    Raises ``UserError`` where mediapipe cannot be imported or has no ``solutions``.
+    """
+
+    def __init__(self):
+        from gghead.data.photos.mediapipe_faces import import_mediapipe, process
+
+        solutions = getattr(import_mediapipe(), "solutions", None)
+        if solutions is None:
+            raise UserError("This mediapipe has no selfie segmentation; give --masks=DIR, --matte=onnx:PATH or none.")
+        self._network = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+        self._process = process
+
+    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
+        small = picture
+        if picture.shape[0] > 512:  # the network sees 256 pixels, and OpenCV shrinks without a filter
+            small = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BILINEAR))
+        coarse = self._process(self._network, small).segmentation_mask
+        return refine(picture, coarse)
+
+
+class FolderMatte:
+    """Masks of the photos (255 = person) in a folder, each with its photo's relative path and stem, any image type.
+
+    Raises ``UserError`` if there is no such folder.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UserError(f"--masks={folder} is not a folder.")
+
+    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
+        for suffix in _SUFFIXES:
+            path = self.folder / Path(name).with_suffix(suffix)
+            if path.is_file():
+                break
+        else:
+            raise UserError(f"{name} has no mask {Path(name).with_suffix('.png')} in {self.folder}.")
+        mask = np.asarray(decode_image(path.read_bytes(), "L", str(path)))
+        if mask.shape != (size[1], size[0]):
+            raise UserError(f"The mask {path} is {mask.shape[1]}x{mask.shape[0]}, but {name} is {size[0]}x{size[1]}.")
+        whole = Crop(np.array(size) / 2, float(size[0])) if crop is None else crop
+        return cut(mask, whole, picture.shape[0])[0]
+
+
+class OnnxMatte:
+    """A matting network by path: one input [1, 3, H, W], RGB in [-1, 1], and a first output [1, 1, H, W], alpha in
+    [0, 1], as MODNet's export has them. Needs the package onnxruntime.
+
+    Raises ``UserError`` if the file or onnxruntime is missing or the network has another form.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"The matting network {path} does not exist; give --matte=onnx:PATH of an .onnx file.")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError("--matte=onnx needs onnxruntime; run 'pip install onnxruntime'.") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # the workers are what runs in parallel
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise UserError(f"{path} is no network that onnxruntime can read ({error}).") from error
+        first = self._session.get_inputs()[0]
+        if len(first.shape) != 4 or first.shape[1] not in (3, None) and not isinstance(first.shape[1], str):
+            raise UserError(f"{path} takes {first.shape}, but a matting network must take [1, 3, H, W].")
+        self._name = first.name
+        self._side = first.shape[2] if isinstance(first.shape[2], int) else 512
+
+    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
+        small = Image.fromarray(picture).resize((self._side, self._side), Image.Resampling.BILINEAR)
+        given = (np.asarray(small, np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
+        result = np.asarray(self._session.run(None, {self._name: given})[0]).squeeze()
+        if result.ndim != 2:
+            raise UserError(f"{self.path} returned {list(result.shape)}, not [1, 1, H, W] as a matting network must.")
+        side = (picture.shape[1], picture.shape[0])
+        alpha = Image.fromarray(result.astype(np.float32)).resize(side, Image.Resampling.BILINEAR)
+        return np.rint(np.clip(np.asarray(alpha), 0, 1) * 255).astype(np.uint8)
+
+
+def refine(picture: np.ndarray, coarse: np.ndarray) -> np.ndarray:  # [R, R, 3] uint8, [h, w] float -> [R, R] uint8
+    """Let a coarse mask follow the edges of the picture."""
+    side = picture.shape[0]
+    mask = np.asarray(Image.fromarray(coarse.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))
+    refined = fast_guided_filter(picture / np.float32(255), mask, max(side // 64, 1), shrink=max(side // 256, 1))
+    # The filter's linear model leaves a haze over both sides of the edge; the ends of the range are put back.
+    return np.rint(np.clip((refined - 0.05) / 0.9, 0, 1) * 255).astype(np.uint8)
+
+
+def make_matte(name: str, masks: str | Path | None) -> Matte | None:
+    """Return the matte for ``--matte`` (selfie, onnx:PATH or none) and ``--masks`` (a folder, which comes first).
+
+    Raises ``UserError`` for another name, or as the mattes do.
+    """
+    if masks is not None:
+        return FolderMatte(masks)
+    if name == "none":
+        return None
+    if name == "selfie":
+        return SelfieMatte()
+    if name.startswith("onnx:"):
+        return OnnxMatte(name.removeprefix("onnx:"))
+    raise UserError(f"--matte={name} is unknown; use selfie, onnx:PATH or none.")

@@ -1,0 +1,193 @@
+"""One photo: find the face, fit the camera, cut the crop and the mask, judge; everything that a worker process does."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gghead.cameras import Cameras
+from gghead.data.photos.crop import Crop, cut
+from gghead.data.photos.landmark_model import landmark_model, level_angle
+from gghead.data.photos.landmarks import Face, JsonLandmarks, Landmarker
+from gghead.data.photos.mattes import Matte, make_matte
+from gghead.data.photos.pose import fit_pose
+from gghead.data.photos.quality import Limits, Measures, fault, score, sharpness
+from gghead.data.resize import estimate_foreground, resize_image, resize_straight_alpha
+from gghead.data.sources import decode_image
+from gghead.data.writer import encode_png
+from torch_utils.errors import UserError
+
+ALIGN = ("auto", "always", "never")
+AUTO_ALIGN_DEGREES = 10.0  # photos that were aligned before rarely lean more
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """What decides the result for one photo (and therefore names it in the cache)."""
+
+    resolution: int = 512
+    """side of the pictures, pixels"""
+    faces: str = "largest"
+    """largest or all"""
+    align: str = "auto"
+    """turn the crop so that the face stands upright: always, never, or (auto) where it leans by more than 10 degrees"""
+    landmarker: str = "mediapipe"
+    """mediapipe, a .json file of landmarks, or a face_landmarker.task file"""
+    matte: str = "selfie"
+    """selfie, onnx:PATH or none"""
+    masks: str | None = None
+    """folder of masks, instead of a matte"""
+    foreground: bool = True
+    """store the foreground's own colours where the mask is partial, not their mixture with the background"""
+    limits: Limits = field(default_factory=Limits)
+    """what is skipped"""
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A finished picture."""
+
+    image: bytes  # PNG [R, R, 3]
+    mask: bytes | None  # PNG [R, R]
+    label: list[float]  # 25
+    record: dict  # what ``frames`` in dataset.json says of it
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A photo or a face that is left out."""
+
+    reason: str
+    detail: str
+
+
+class PhotoWorker:
+    """Turns photos into items. Made once in each process, because networks cannot travel between processes.
+
+    ``labels`` are ready cameras by name; with them photos are taken whole and no detector is needed.
+
+    Raises:
+        UserError: a package, file or option is missing or wrong.
+    """
+
+    def __init__(self, options: PhotoOptions, labels: dict[str, list[float]] | None = None):
+        self.options = options
+        self._labels = labels
+        self._landmarker = None if labels is not None else make_landmarker(options.landmarker)
+        self._matte: Matte | None = make_matte(options.matte, options.masks)
+
+    def run(self, data: bytes, name: str) -> list[Item | Skip]:
+        """Return what becomes of a photo (its encoded bytes): an item or a reason for every face considered."""
+        try:
+            rgb = np.asarray(decode_image(data, "RGB", name))
+        except UserError as error:
+            return [Skip("unreadable", str(error))]
+        if self._labels is not None:
+            return [self._with_camera(rgb, name)]
+        every = self.options.faces == "all"
+        faces = self._landmarker.faces(rgb, name, every)
+        if not faces:
+            return [Skip("no face", "no face was found")]
+        return [self._face(rgb, name, face, index) for index, face in enumerate(faces if every else faces[:1])]
+
+    def _face(self, rgb: np.ndarray, name: str, face: Face, index: int) -> Item | Skip:
+        options = self.options
+        fit = fit_pose(face.points, landmark_model(face.scheme))
+        angle = level_angle(face.points, face.scheme)
+        leans = abs(np.degrees(angle)) > AUTO_ALIGN_DEGREES
+        turn = options.align == "always" or (options.align == "auto" and leans)
+        crop = Crop(fit.centre, fit.size, angle if turn else 0.0)
+        label = crop.label(fit.rotation)
+        yaw, pitch, roll = camera_degrees(label)
+        height, width = rgb.shape[:2]
+        outside = (face.points < 0) | (face.points > [width, height])
+        if fit.size > 20 * max(width, height):  # nothing but a failed fit; a crop of that size costs memory
+            return Skip("poor fit", f"the crop would have {fit.size:.0f} pixels")
+        side = max(options.resolution, 256)  # masks are cut at no less
+        picture, filled = cut(rgb, crop, side)
+        measures = Measures(
+            scale=fit.size / options.resolution,
+            sharpness=sharpness(picture),
+            filled=filled,
+            cut=float(outside.any(1).mean()),
+            yaw=yaw,
+            pitch=pitch,
+            residual=fit.residual,
+        )
+        if found := fault(measures, options.limits):
+            return Skip(*found)
+        record = {
+            "source": name,
+            "face": index,
+            "yaw": yaw,
+            "pitch": pitch,
+            "roll": roll,
+            "crop_box_in_source": crop.box,
+            "crop_angle": round(float(np.degrees(crop.angle)), 2),
+            "filled": round(filled, 4),
+            "residual_px": round(fit.residual * 512, 3),
+            "unusual": round(fit.unusual, 2),
+            "sharpness": measures.sharpness,
+            "score": round(face.score, 4),
+            "quality": score(measures),
+        }
+        return self._finish(picture, name, crop, (width, height), label.tolist(), record)
+
+    def _with_camera(self, rgb: np.ndarray, name: str) -> Item | Skip:
+        height, width = rgb.shape[:2]
+        if width != height:
+            return Skip("not square", f"{width}x{height}; a photo with a ready camera must be square")
+        label = self._labels[name]
+        yaw, pitch, roll = camera_degrees(np.array(label))
+        side = max(self.options.resolution, 256)
+        picture = resize_image(rgb, side)
+        record = {"source": name, "yaw": yaw, "pitch": pitch, "roll": roll}
+        return self._finish(picture, name, None, (width, height), label, record)
+
+    def _finish(
+        self,
+        picture: np.ndarray,  # [S, S, 3] uint8
+        name: str,
+        crop: Crop | None,
+        size: tuple[int, int],
+        label: list[float],
+        record: dict,
+    ) -> Item | Skip:
+        resolution = self.options.resolution
+        if self._matte is None:
+            return Item(encode_png(resize_image(picture, resolution)), None, label, record)
+        try:
+            alpha = self._matte.alpha(picture, name, crop, size)
+        except UserError as error:
+            return Skip("no mask", str(error))
+        if not alpha.any():
+            return Skip("no mask", "the mask is empty: no person was found")
+        if self.options.foreground:
+            picture = np.where(alpha[..., None] > 0, estimate_foreground(picture, alpha), picture)
+        picture, alpha = resize_straight_alpha(picture, alpha, resolution)
+        if not alpha.any():
+            return Skip("no mask", "the mask is empty at this resolution")
+        return Item(encode_png(picture), encode_png(alpha), label, record)
+
+
+def make_landmarker(name: str) -> Landmarker:
+    """Return the adapter for ``--landmarker``; raises ``UserError`` if it cannot be used."""
+    if name == "mediapipe":
+        from gghead.data.photos.mediapipe_faces import MediapipeLandmarks
+
+        return MediapipeLandmarks()
+    if name.endswith(".json"):
+        return JsonLandmarks(name)
+    if name.endswith(".task"):
+        from gghead.data.photos.mediapipe_faces import TaskLandmarks
+
+        return TaskLandmarks(name)
+    raise UserError(f"--landmarker={name} is unknown; use mediapipe, a .json file of landmarks or a .task model file.")
+
+
+def camera_degrees(label: np.ndarray) -> tuple[float, float, float]:  # [25] -> yaw, pitch, roll
+    """Angles of a label's camera in degrees (signs as in ``Cameras.orbit``)."""
+    import torch
+
+    angles = Cameras.from_label(torch.from_numpy(np.asarray(label, np.float64))).angles()
+    yaw, pitch, roll = (round(float(np.degrees(float(angle))), 3) for angle in angles)
+    return yaw, pitch, roll
