@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from PIL import Image
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.cli import gen_samples, gen_video, invert
+from gghead.data.photos.landmark_model import landmark_model
+from gghead.data.photos.pose import project
 from gghead.data.writer import DatasetWriter, encode_png
 from gghead.gaussians import Gaussians
 from gghead.inversion import Inversion, load, open_targets
 from gghead.inversion import latents as latent_files
 from gghead.inversion import stages as stages_module
 from gghead.inversion.objective import draw
+from gghead.inversion.own_heads import OwnHeads
 from torch_utils.errors import UserError
 
 FEW = ("--steps=3", "--video=none")
@@ -127,6 +131,43 @@ def test_single_pictures_and_where_their_cameras_come_from(home, tmp_path):
     assert open_targets(photo, 24, str(keyed)).read(0).label.tolist() == pytest.approx(label, abs=1e-6)
 
 
+def test_seeds_of_the_network_are_targets(home, tmp_path):
+    model = checkpoints.load(home / "network.safetensors")
+    own = OwnHeads(model, [3, 5])
+    target, (head, _) = own.read(1), own.head(1)
+    shown = model.render(head, own.camera(1), 24).color[0, 0]
+    alpha = target.mask / 255
+    assert float((target.rgb / 255 * alpha + 1 - alpha - shown.clamp(0, 1)).abs().max()) < 2.5 / 255
+    assert torch.equal(OwnHeads(model, [5]).read(0).rgb, target.rgb)
+    call(home, "seeds:3,5", tmp_path, "--method=w", *FEW)
+    assert (tmp_path / "seed0005" / "latent-w.safetensors").is_file()
+
+
+def test_a_photo_goes_in_directly(home, tmp_path):
+    """With landmarks from a file, because mediapipe is optional: the face is found, cropped, its camera estimated."""
+    model = landmark_model("ibug68")
+    camera = Cameras.orbit(torch.tensor([0.3]), 0.1)
+    points = np.tile([50.0, 55.0], (68, 1))
+    points[model.index] += 60 * project(camera.cam2world[0, :3, :3].double().numpy(), model.mean)
+    noise = np.random.default_rng(0).integers(0, 256, (110, 100, 3), dtype=np.uint8)
+    for name in ("me.jpg", "nobody.jpg"):
+        Image.fromarray(noise).save(tmp_path / name)
+    (tmp_path / "points.json").write_text(json.dumps({"scheme": "ibug68", "files": {"me.jpg": points.tolist()}}))
+    auto = ["--camera=auto", "--method=w", f"--landmarker={tmp_path / 'points.json'}", "--masks=none", *FEW]
+    call(home, tmp_path / "me.jpg", tmp_path / "out", *auto)
+    start = json.loads((tmp_path / "out" / "me" / "metrics.json").read_text())["camera"]["start"]
+    yaw, pitch, _ = Cameras.from_label(torch.tensor(start)).angles()
+    assert float(yaw) == pytest.approx(0.3, abs=0.03) and float(pitch) == pytest.approx(0.1, abs=0.03)
+    output = call(home, tmp_path / "nobody.jpg", tmp_path / "out", *auto, fails=True)
+    assert "nobody.jpg cannot be used with --camera=auto: no face" in output
+
+
+def test_without_mediapipe_auto_says_what_to_install(home, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    output = call(home, home / "photos" / "img0.png", tmp_path, "--camera=auto", fails=True)
+    assert "Finding faces needs mediapipe" in output
+
+
 def test_masks_come_from_alpha_files_or_nowhere(home, tmp_path):
     photos = home / "photos"
     alpha = np.asarray(Image.open(photos / "img0.png"))[..., 3]
@@ -231,6 +272,7 @@ def test_broken_input_is_a_sentence(home, tmp_path):
         (photos, [f"--masks={tmp_path / 'wide'}"], "has no mask for img1.png"),
         (photos / "img0.png", [f"--camera={tmp_path / 'three.txt'}"], "holds 3 numbers, but a camera label has 25"),
         (photos / "img0.png", ["--camera=sideways"], "neither label, auto, frontal nor a file"),
+        ("seeds:4-1", [], "runs backwards"),
         (photos / "img0.png", ["--method=encoder"], "'encoder' is not one of"),
         (photos / "img0.png", ["--steps=1,2"], "--steps=1,2 must be one positive number or four"),
     ]

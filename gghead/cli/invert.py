@@ -22,7 +22,8 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @cli.command()
 @click.option("--network", metavar="FILE|RUN|demo",
               help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
-@click.option("--target", type=click.Path(path_type=Path), required=True, help="A picture, a folder or a data set zip")
+@click.option("--target", required=True, metavar="FILE|DIR|ZIP|seeds:LIST",
+              help="A picture, a folder, a data set zip, or seeds of the network itself (what it can reach at best)")
 @click.option("--method", type=click.Choice(["w", "w+", "z", "pti"]), default="w+", show_default=True,
               help="Last stage: one style, a style per layer, also a residual on Z, also tuned decoder weights")
 @click.option("--camera", default="label", show_default=True, metavar="label|auto|frontal|FILE",
@@ -60,6 +61,7 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
     """
     import gghead
     from gghead.inversion.batches import invert_all
+    from gghead.inversion.own_heads import OwnHeads
     from gghead.inversion.stages import InversionConfig
     from gghead.inversion.targets import open_targets
 
@@ -69,7 +71,10 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
         config["novel_views"] = novel_views
     network = network or default_network()
     model = gghead.load(network, device=pick_device(device))
-    reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
+    if target.startswith("seeds:"):
+        reader = OwnHeads(model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None))
+    else:
+        reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
     print(f"Inverting {len(reader)} picture{'s'[: len(reader) > 1]} of {target} with {network}, method {method}")
     print(invert_all(model, reader, outdir, InversionConfig(**config), batch, None if video == "none" else video))
     print(f"Files are in {outdir}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from gghead.inversion import latents
+from gghead.inversion.own_heads import OwnHeads
 from gghead.inversion.report import METRICS, novel_views, read_metrics, save_pictures, summarise, write_json
 from gghead.inversion.stages import Inversion, InversionConfig
 from gghead.inversion.targets import Target, TargetReader
@@ -22,7 +23,7 @@ Say = Callable[[str], None]
 
 def invert_all(
     model: Generator,
-    reader: TargetReader,
+    reader: TargetReader | OwnHeads,
     outdir: Path,
     config: InversionConfig,
     batch: int = 8,
@@ -102,7 +103,8 @@ def _one(latent: latents.Latent, index: int) -> latents.Latent:
     return latent[index : index + 1]
 
 
-def _batches(reader: TargetReader, pending: list[int], batch: int, broken: dict[str, str]) -> Iterator[list[Target]]:
+def _batches(reader: TargetReader | OwnHeads, pending: list[int], batch: int,
+             broken: dict[str, str]) -> Iterator[list[Target]]:
     """Read targets and group those with and those without a mask; pictures that cannot be read go to ``broken``."""
     waiting: dict[bool, list[Target]] = {True: [], False: []}
     for index in pending:
@@ -119,7 +121,7 @@ def _batches(reader: TargetReader, pending: list[int], batch: int, broken: dict[
     yield from (group for group in waiting.values() if group)
 
 
-def _key(reader: TargetReader, index: int, config: InversionConfig, own: dict[str, str]) -> str:
+def _key(reader: TargetReader | OwnHeads, index: int, config: InversionConfig, own: dict[str, str]) -> str:
     """A hash of everything that the result depends on."""
     text = json.dumps([reader.identity(index), to_dict(config), own])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

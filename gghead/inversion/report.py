@@ -47,7 +47,7 @@ def save_pictures(folder: Path, results: Sequence[StageResult], views: Sequence[
     side = views[0].shape[2]
     large = _enlarged(wanted, side)
     rows = [beside([large, *stage[index]]) for stage in views]
-    columns = ["target", *(f"{yaw:+.0f}°" for yaw in NOVEL_YAWS)]
+    columns = ["target", *(f"{yaw:+.0f}°" if yaw else "0°" for yaw in NOVEL_YAWS)]
     write_png(folder / "strip.png", with_labels(np.concatenate(rows), columns, [result.stage for result in results]))
     middle = NOVEL_YAWS.index(0.0)
     write_png(folder / "row.png", beside([large, *(stage[index, middle] for stage in views), views[-1][index, 0],
@@ -91,7 +91,7 @@ def summarise(outdir: Path, names: Sequence[str]) -> str:
     for name in list(found)[:_SHEET_ROWS]:
         with Image.open(outdir / name / "row.png") as image:
             rows.append(np.asarray(image.convert("RGB")))
-        labels.append(name[-12:])
+        labels.append(name.rsplit("_", 1)[-1][-12:])
     stages = list(found[next(iter(found))]["stages"])
     if len({row.shape for row in rows}) == 1:  # one method in this folder
         columns = ["target", *stages, f"{NOVEL_YAWS[0]:+.0f}°", f"{NOVEL_YAWS[-1]:+.0f}°"]
