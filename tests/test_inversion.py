@@ -217,6 +217,8 @@ def test_wrong_batches_and_methods_are_sentences(model):
         Inversion(model, [wrong], InversionConfig())
     with pytest.raises(UserError, match="no inversion method 'encoder'; choose from w, w\\+, z, pti"):
         list(Inversion(model, [pictured(model, 0)], InversionConfig("encoder")).run())
+    with pytest.raises(UserError, match="steps must be 4 positive numbers"):
+        InversionConfig(steps=(10,))
 
 
 # ------------------------------------------------------------------------------------------------------------ latents

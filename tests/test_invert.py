@@ -112,6 +112,9 @@ def test_repeating_skips_what_is_done_and_mends_what_is_not(home, tmp_path, monk
     assert len(batches) == 1
     call(home, home / "heads.zip", out, "--method=w", *FEW, "--seed=1")
     assert len(batches) == 2 and len(batches[1]) == 3, "other options are another inversion"
+    call(home, home / "heads.zip", out, "--method=w+", *FEW)
+    call(home, home / "heads.zip", out, "--method=w", *FEW)
+    assert {path.stem for path in latent_files.find(str(out))} == {"latent-w"}, "no stage of another one stays"
 
 
 def test_single_pictures_and_where_their_cameras_come_from(home, tmp_path):

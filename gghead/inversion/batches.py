@@ -33,7 +33,8 @@ def invert_all(
     """Invert every target into ``outdir/<name>/`` and return the table of means.
 
     A target whose files are complete for the same picture, network and options is skipped, so the same command
-    continues after an interruption; one that was interrupted starts again.
+    continues after an interruption; one that was interrupted starts again. A folder holds one inversion: other options
+    replace what was there.
 
     Raises:
         UserError: at the end, naming the pictures that could not be read or whose loss was no longer finite (their
@@ -69,7 +70,7 @@ def _invert(model: Generator, targets: list[Target], keys: dict[str, str], outdi
     inversion, results, views, metrics = Inversion(model, targets, config), [], [], []
     started = time.perf_counter()
     for target in targets:
-        (outdir / target.name / METRICS).unlink(missing_ok=True)  # of another picture, network or other options
+        _clear(outdir / target.name)
     for result in inversion.run():
         seconds = (time.perf_counter() - started) / len(targets)
         results.append(result)
@@ -97,6 +98,15 @@ def _invert(model: Generator, targets: list[Target], keys: dict[str, str], outdi
             "stages": {result.stage: stage[b] for result, stage in zip(results, metrics, strict=True)},
         })
     return {targets[b].name: where for b, where in inversion.stopped.items()}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an inversion of another picture, by another network or with other options left: a later stage of it
+    would be taken for the result of this one."""
+    (folder / METRICS).unlink(missing_ok=True)
+    for stage in latents.STAGES:
+        (folder / f"latent-{stage}.safetensors").unlink(missing_ok=True)
+        (folder / f"{stage}.png").unlink(missing_ok=True)
 
 
 def _one(latent: latents.Latent, index: int) -> latents.Latent:
