@@ -277,6 +277,10 @@ def test_latents_of_other_networks_and_broken_files_are_sentences(model, tmp_pat
     checkpoints.save(model, tmp_path / "network.safetensors")
     with pytest.raises(UserError, match="has format 'gghead/1'"):
         load(tmp_path / "network.safetensors")
+    wrong = some_latent(model)
+    save(path, Latent(wrong.ws, torch.zeros(1, 8, 2, 2)), model)
+    with pytest.raises(UserError, match="residual in .* must have shape"):
+        load(path, model)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="truncated"):
         load(path, model)

@@ -18,7 +18,7 @@ from gghead.data.photos.landmark_model import landmark_model
 from gghead.data.photos.pose import project
 from gghead.data.writer import DatasetWriter, encode_png
 from gghead.gaussians import Gaussians
-from gghead.inversion import Inversion, load, open_targets
+from gghead.inversion import Inversion, Latent, load, open_targets
 from gghead.inversion import latents as latent_files
 from gghead.inversion import stages as stages_module
 from gghead.inversion.objective import draw
@@ -65,7 +65,7 @@ def call(home, target, outdir, *options, fails=False, command=invert.main):
 def test_a_zip_is_inverted_and_everything_is_written(home, tmp_path):
     out = tmp_path / "out"
     output = call(home, home / "heads.zip", out, "--method=pti", "--steps=3", "--batch=2")
-    assert "3 pictures" in output and "2 pictures" in output and "stage targets PSNR" in output
+    assert "3 pictures" in output and "2 pictures" in output and "stage targets PSNR in mask SSIM" in output
     names = {"metrics.json", "target.png", "row.png", "strip.png", "optimisation.webp"}
     names |= {f"{stage}.png" for stage in latent_files.STAGES}
     names |= {f"latent-{stage}.safetensors" for stage in latent_files.STAGES}
@@ -142,8 +142,11 @@ def test_seeds_of_the_network_are_targets(home, tmp_path):
     alpha = target.mask / 255
     assert float((target.rgb / 255 * alpha + 1 - alpha - shown.clamp(0, 1)).abs().max()) < 2.5 / 255
     assert torch.equal(OwnHeads(model, [5]).read(0).rgb, target.rgb)
-    call(home, "seeds:3,5", tmp_path, "--method=w", *FEW)
-    assert (tmp_path / "seed0005" / "latent-w.safetensors").is_file()
+    output = call(home, "seeds:3,5", tmp_path, "--method=w", *FEW)
+    assert "PSNR in mask aside SSIM" in output and (tmp_path / "seed0005" / "latent-w.safetensors").is_file()
+    _, ws = own.head(1)
+    assert own.judge(target, Latent(ws, camera=own.camera(1).label())) == {"psnr_aside": 100.0}
+    assert own.judge(target, Latent(own.head(0)[1], camera=own.camera(1).label()))["psnr_aside"] < 40
 
 
 def test_a_photo_goes_in_directly(home, tmp_path):
@@ -205,6 +208,9 @@ def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
     call(home, None, drawn, f"--latents={out / first / 'latent-w.safetensors'},{out / second}", "--yaw=0",
          command=gen_samples.main)
     assert (drawn / f"{first}-w.png").is_file()
+
+    twice = f"--latents={out / first},{out / first}"
+    assert "Two latents would both be" in call(home, None, drawn, twice, fails=True, command=gen_samples.main)
 
     film = tmp_path / "film.webp"
     arguments = [f"--network={home / 'network.safetensors'}", f"--latents={out}", "--seeds=1-2", f"--output={film}",

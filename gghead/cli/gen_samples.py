@@ -137,6 +137,10 @@ def main(network, seeds, latents, trunc, trunc_cutoff, outdir, views, yaw, pitch
     model = gghead.load(network, device=pick_device(device))
     files = [] if latents is None else latent_files.find(latents)
     loaded = [latent_files.load(file, model).truncated(model, trunc, trunc_cutoff) for file in files]
+    names = [latent.name for latent in loaded]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"Two latents would both be written to {outdir / twice}.png; draw each with its own --outdir.")
     counted = [f"{len(seeds)} seeds"] * bool(seeds) + [f"{len(files)} latents"] * bool(files)
     print(f"Drawing {' and '.join(counted)} of {network}")
     looks = {"yaws": yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS)), "pitch": pitch, "size": size,

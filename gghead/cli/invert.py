@@ -1,5 +1,6 @@
 """Photos to latents: ``out/<photo>/latent-<stage>.safetensors`` with pictures, strips, videos and a table."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,7 +34,7 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--masks", metavar="FILE|DIR|ZIP|none", help="Masks  [default: dataset.json's, else alpha channels]")
 @click.option("--max-images", type=click.IntRange(min=1), 
               help="A fixed random subset of so many pictures  [default: all]")
-@click.option("--steps", default="100,150,100,100", show_default=True,
+@click.option("--steps", default="200,150,100,100", show_default=True,
               help="Steps of the stages, or one number for all")
 @click.option("--max-rotation", type=click.FloatRange(0, 45), default=8.0, show_default=True,
               help="Degrees by which a camera may be turned; 0 with --max-shift=0 keeps it")
@@ -76,5 +77,6 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
     else:
         reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
     print(f"Inverting {len(reader)} picture{'s'[: len(reader) > 1]} of {target} with {network}, method {method}")
-    print(invert_all(model, reader, outdir, InversionConfig(**config), batch, None if video == "none" else video))
+    say = partial(print, flush=True)  # a picture may take minutes
+    print(invert_all(model, reader, outdir, InversionConfig(**config), batch, None if video == "none" else video, say))
     print(f"Files are in {outdir}")

@@ -54,7 +54,7 @@ def invert_all(
         if targets[0].mask is None and model.config.background.kind == "none":
             say(f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask: the whole picture is "
                 "matched, background included, although this network draws heads only")
-        for name, step in _invert(model, targets, keys, outdir, config, video, say).items():
+        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say).items():
             broken[name] = f"{name}: the loss was no longer finite at {step}; its last good state is saved"
     table = summarise(outdir, names)
     if broken:
@@ -65,8 +65,16 @@ def invert_all(
     return table
 
 
-def _invert(model: Generator, targets: list[Target], keys: dict[str, str], outdir: Path, config: InversionConfig,
-            video: str | None, say: Say) -> dict[str, str]:  # -> name of a stopped target -> where
+def _invert(
+    model: Generator,
+    reader: TargetReader | OwnHeads,
+    targets: list[Target],
+    keys: dict[str, str],
+    outdir: Path,
+    config: InversionConfig,
+    video: str | None,
+    say: Say,
+) -> dict[str, str]:  # name of a stopped target -> where it stopped
     inversion, results, views, metrics = Inversion(model, targets, config), [], [], []
     started = time.perf_counter()
     for target in targets:
@@ -75,7 +83,8 @@ def _invert(model: Generator, targets: list[Target], keys: dict[str, str], outdi
         seconds = (time.perf_counter() - started) / len(targets)
         results.append(result)
         views.append(novel_views(model, result))
-        metrics.append([{**values, "seconds": round(seconds, 2)} for values in result.metrics])
+        metrics.append([{**values, **reader.judge(targets[b], _one(result.latent, b)), "seconds": round(seconds, 2)}
+                        for b, values in enumerate(result.metrics)])
         mean = sum(values["psnr"] for values in result.metrics) / len(targets)
         say(f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} picture{'s'[: len(targets) > 1]}, {seconds:.1f} s each")
         for b, target in enumerate(targets):

@@ -168,6 +168,7 @@ def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             metadata = json.loads(metadata["latent"]) if "latent" in metadata else metadata
+            metadata = metadata if isinstance(metadata, dict) else {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is truncated or no safetensors file ({error}); make it again.") from error
@@ -176,8 +177,12 @@ def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
     if any(not bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise UserError(f"{path} contains numbers that are not finite; make it again.")
     tensors = {name: value.float()[None] for name, value in tensors.items()}
+    for name, shape in (("ws", (1, None, None)), ("residual", (1, None, None, None)), ("camera", (1, 25))):
+        if name in tensors:
+            check_shape(f"{name} in {path}", tensors[name], shape)
     delta = {name.removeprefix(_DELTA): value for name, value in tensors.items() if name.startswith(_DELTA)}
-    latent = Latent(tensors["ws"], tensors.get("residual"), delta, tensors.get("camera"), metadata["info"])
+    latent = Latent(tensors["ws"], tensors.get("residual"), delta, tensors.get("camera"),
+                    metadata.get("info") or {})
     if model is None:
         return latent
     _check_owner(path, latent, metadata, model)
@@ -220,6 +225,9 @@ def _check_owner(path: Path, latent: Latent, metadata: dict, model: Generator) -
         raise UserError(f"{path} was made with another network (same architecture, other weights); name that network "
                         "with --network, or invert the picture again with this one.")
     check_shape(f"ws in {path}", latent.ws, (1, model.num_ws, model.config.w_dim))
+    if latent.residual is not None:
+        side = model.config.latent_resolution
+        check_shape(f"residual in {path}", latent.residual, (1, model.synthesis.out_channels, side, side))
     parameters = dict(model.decoder.named_parameters())
     for name, value in latent.delta.items():
         if name not in parameters:

@@ -7,12 +7,16 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
+from gghead.image_metrics import psnr
+from gghead.inversion.cameras import turned
+from gghead.inversion.latents import Latent
 from gghead.inversion.objective import draw
 from gghead.inversion.targets import Target
 from gghead.models.generator import Generator
 from torch_utils import rng
 
 _YAW, _PITCH = 0.4, 0.15  # radians; cameras are drawn within
+_ASIDE = (-25.0, 25.0)  # degrees
 
 
 class OwnHeads:
@@ -56,6 +60,17 @@ class OwnHeads:
         colours = _straight(rgb, mask) if self.model.config.background.kind == "none" else rgb
         return Target(self.name(index), colours, mask if colours is not rgb else None,
                       self.camera(index).label()[0].cpu())
+
+    @torch.no_grad()
+    def judge(self, target: Target, latent: Latent) -> dict[str, float]:
+        """How well a head found for ``target`` looks like the true one from 25 degrees aside, in dB; the picture said
+        nothing about that. Each is seen from its own camera, turned."""
+        index = [self.name(index) for index in range(len(self))].index(target.name)
+        (heads, ws), model = self.head(index), self.model
+        truth = draw(model, heads, ws, turned(self.camera(index), list(_ASIDE))).color
+        found = Cameras.from_label(latent.camera)
+        shown = draw(model, latent.gaussians(model), latent.ws, turned(found, list(_ASIDE))).color
+        return {"psnr_aside": round(float(psnr(shown, truth).mean()), 5)}
 
 
 def _straight(rgb: Tensor, mask: Tensor) -> Tensor:  # uint8 [3, S, S] over white, [1, S, S] -> uint8 [3, S, S]

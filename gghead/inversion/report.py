@@ -96,12 +96,18 @@ def summarise(outdir: Path, names: Sequence[str]) -> str:
     if len({row.shape for row in rows}) == 1:  # one method in this folder
         columns = ["target", *stages, f"{NOVEL_YAWS[0]:+.0f}°", f"{NOVEL_YAWS[-1]:+.0f}°"]
         write_png(outdir / "contact.png", with_labels(np.concatenate(rows), columns, labels))
-    lines = ["stage  targets   PSNR   in mask   SSIM   in mask   seconds"]
+    return _table(means)
+
+
+def _table(means: dict[str, dict[str, float]]) -> str:
+    columns = {"targets": ("targets", 0), "PSNR": ("psnr", 2), "in mask": ("psnr_mask", 2), "aside": ("psnr_aside", 2),
+               "SSIM": ("ssim", 3), "ssim in mask": ("ssim_mask", 3), "seconds": ("seconds", 2)}
+    columns = {title: column for title, column in columns.items() if any(column[0] in mean for mean in means.values())}
+    lines = ["stage  " + "  ".join(f"{title:>7s}" for title in columns)]
     for stage, mean in means.items():
-        inside = [f"{mean[key]:.{digits}f}" if key in mean else "-" for key, digits in (("psnr_mask", 2),
-                                                                                        ("ssim_mask", 3))]
-        lines.append(f"{stage:5s}  {mean['targets']:7d}  {mean['psnr']:5.2f}  {inside[0]:>8s}  {mean['ssim']:5.3f}  "
-                     f"{inside[1]:>8s}  {mean['seconds']:8.2f}")
+        cells = [(f"{mean[key]:.{digits}f}" if key in mean else "-").rjust(max(len(title), 7))
+                 for title, (key, digits) in columns.items()]
+        lines.append(f"{stage:5s}  " + "  ".join(cells))
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ class InversionConfig:
 
     method: str = "w+"
     """Last stage: w, w+, z or pti; the stages before it are run as well."""
-    steps: tuple[int, ...] = (100, 150, 100, 100)
+    steps: tuple[int, ...] = (200, 150, 100, 100)
     """Steps of the stages w, w+, z, pti."""
     seed: int = 0
     """Of the random heads to start from, the noise on w and the cameras of the novel views."""

@@ -16,6 +16,7 @@ from gghead.data.decode import decode_image
 from gghead.data.labels import LABEL_SIZE, check_labels, label_array, parse_dataset_json
 from gghead.data.resize import resize_image, resize_straight_alpha
 from gghead.data.sources import FolderSource, Source, image_header, is_image, open_source, read_image
+from gghead.inversion.latents import Latent
 from torch_utils.errors import UserError
 
 
@@ -76,6 +77,10 @@ class TargetReader:
         if mask is not None:
             found.update(self.mask_source.read(mask))
         return found.hexdigest()
+
+    def judge(self, target: Target, latent: Latent) -> dict[str, float]:
+        """Further metrics where the truth is known (``OwnHeads.judge``); of a picture nothing more is known."""
+        return {}
 
     def read(self, index: int) -> Target:
         """Return one picture."""
