@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gghead.template import load_template
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Gaussians", "load", "load_template", "rasterization", "render", "rendering"]
+__all__ = ["Cameras", "Gaussians", "inversion", "load", "load_template", "rasterization", "render", "rendering"]
 
 _HOMES = {
     "Cameras": "gghead.cameras",
@@ -26,15 +26,16 @@ _HOMES = {
     "rasterization": "gghead.rendering",
     "render": "gghead.rendering",
 }
+_PACKAGES = ("inversion", "rendering")
 
 
 def __getattr__(name: str):
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name == "rendering":
-        return importlib.import_module("gghead.rendering")
+    if name in _PACKAGES:
+        return importlib.import_module(f"gghead.{name}")
     raise AttributeError(f"module 'gghead' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, "rendering"])
+    return sorted([*globals(), *_HOMES, *_PACKAGES])

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
+from gghead.sheets import with_labels
 from torch_utils.files import write_atomically
 
 LARGE_CANVAS = (7680, 4320)  # what StyleGAN fills, from 256 pixels on
@@ -108,26 +109,3 @@ def save_strip(images: Tensor, path: str | Path, labels: Sequence[str] | None = 
     picture = with_labels(make_grid(images, (len(images), 1)), labels, None)
     save_picture(picture, path)
     return picture
-
-
-def with_labels(
-    picture: numpy.ndarray,  # uint8 [H, W, 3]
-    top: Sequence[str] | None,  # one per column, evenly spaced
-    left: Sequence[str] | None,  # one per row
-) -> numpy.ndarray:
-    """Return the picture with a white border that carries labels in Pillow's built-in font."""
-    if not top and not left:
-        return picture
-    height, width = picture.shape[:2]
-    size = min(max(width // (8 * len(top)) if top else 12, 10), 24)
-    font = ImageFont.load_default(size)
-    above = size + 6 if top else 0
-    beside = max(math.ceil(font.getlength(text)) for text in left) + 8 if left else 0
-    sheet = Image.new("RGB", (width + beside, height + above), "white")
-    sheet.paste(Image.fromarray(picture), (beside, above))
-    draw = ImageDraw.Draw(sheet)
-    for index, text in enumerate(top or ()):
-        draw.text((beside + width * (index + 0.5) / len(top), above / 2), text, "black", font, anchor="mm")
-    for index, text in enumerate(left or ()):
-        draw.text((beside - 4, above + height * (index + 0.5) / len(left)), text, "black", font, anchor="rm")
-    return numpy.asarray(sheet)

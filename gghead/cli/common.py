@@ -1,16 +1,11 @@
-"""What the sampling commands share: which network, which device, from rendered colours to picture files."""
+"""What the sampling commands share: which network, which device."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
 
 RUNS = Path("training-runs")  # where train.py writes unless told otherwise
 
@@ -35,25 +30,3 @@ def default_network(root: str | Path = RUNS) -> str | Path:
     runs = {path.parent for path in Path(root).glob("*/network-snapshot-*.safetensors")}
     numbered = {int(match[1]): run for run in runs if (match := re.match(r"(\d+)-", run.name))}
     return numbered[max(numbered)] if numbered else "demo"
-
-
-def to_uint8(color: Tensor) -> np.ndarray:
-    """Turn rendered colours [..., 3, H, W] in [0, 1] into uint8 pictures [..., H, W, 3]."""
-    return (color.detach().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
-
-
-def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Put pictures [H, W, 3] of one height side by side."""
-    return np.concatenate(list(pictures), axis=1)
-
-
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] as PNG, making the folder; the file appears whole or not at all.
-
-    Raises ``UserError`` if the system refuses.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {path.parent} cannot be made ({error.strerror}); choose another one.") from error
-    write_atomically(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))

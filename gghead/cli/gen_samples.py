@@ -1,5 +1,6 @@
-"""Pictures and splats of seeds: ``seed0003.png`` with three views side by side, ``seed0003.ply`` on request."""
+"""Pictures and splats of seeds or latent files: ``seed0003.png`` with three views, ``seed0003.ply`` on request."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,59 +10,89 @@ import click
 import numpy as np
 import torch
 
-from gghead.cli.common import beside, default_network, pick_device, to_uint8, write_png
+from gghead.cli.common import default_network, pick_device
+from gghead.sheets import beside, to_uint8, write_png
 from torch_utils import cli, rng
 from torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from gghead.gaussians import Gaussians
+    from gghead.inversion.latents import Latent
 
 EG3D_YAWS = (0.4, 0.0, -0.4)  # radians, the three views EG3D's gen_samples.py draws, in its order
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One seed, generated and drawn."""
+    """One head, generated and drawn."""
 
-    seed: int
+    name: str
+    """Of its files: ``seed0003``, or ``<target>-<stage>`` of a latent file."""
     image: np.ndarray
     """uint8 [H, V * W, 3]: the V views side by side."""
     gaussians: "Gaussians"
     """The head itself, batch shape [1]."""
 
 
-@torch.no_grad()
+def seed_latents(
+    model,
+    seeds: Iterable[int],
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,  # number of leading layers that are truncated; None = all
+) -> Iterator["Latent"]:
+    """Yield the styles of each seed; z is ``numpy.random.RandomState(seed).randn(1, z_dim)``, as StyleGAN draws it."""
+    from gghead.inversion.latents import Latent
+
+    for seed in seeds:
+        # One label for all views, so that only the camera moves and never the head.
+        with torch.no_grad():
+            yield Latent(model.mapping(model.seed_to_z(seed), model.neutral_label(), truncation_psi, truncation_cutoff))
+
+
 def generate_samples(
     model,
     seeds: Iterable[int],
+    *,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+    noise_mode: Literal["const", "random", "none"] = "const",
+    **views,  # yaws, pitch, size, fov_deg of ``draw_latent``
+) -> Iterator[Sample]:
+    """Yield one ``Sample`` per seed, in order.
+
+    Random noise comes from a generator derived from the seed. Every seed runs through the network alone: convolution
+    libraries choose other summation orders for other batch sizes, and a seed's picture shall not depend on its
+    neighbours.
+    """
+    for seed in seeds:
+        (latent,) = seed_latents(model, [seed], truncation_psi, truncation_cutoff)
+        yield draw_latent(model, latent, f"seed{seed:04d}", noise_mode, seed, **views)
+
+
+@torch.no_grad()
+def draw_latent(
+    model,
+    latent: "Latent",  # one head
+    name: str,
+    noise_mode: Literal["const", "random", "none"] = "const",
+    noise_seed: int = 0,  # of noise mode "random"
     *,
     yaws: Sequence[float] = EG3D_YAWS,  # radians, > 0: the camera stands at the subject's left
     pitch: float = 0.0,  # radians, > 0: the camera stands above
     size: int | None = None,  # pixels; None = the size the network was trained at
     fov_deg: float | None = None,  # horizontal field of view; None = FFHQ's focal length, 13.38 degrees
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,  # number of leading layers that are truncated; None = all
-    noise_mode: Literal["const", "random", "none"] = "const",
-) -> Iterator[Sample]:
-    """Yield one ``Sample`` per seed, in order.
-
-    z comes from ``numpy.random.RandomState(seed).randn(1, z_dim)``, random noise from a generator derived from the
-    seed. Every seed runs through the network alone: convolution libraries choose other summation orders for other
-    batch sizes, and a seed's picture shall not depend on its neighbours.
-    """
+) -> Sample:
+    """Draw one head from several sides."""
     from gghead.cameras import FFHQ_FOCAL, Cameras, focal_from_fov_deg
 
     device, size = model.device, size or model.config.image_size
     focal = FFHQ_FOCAL if fov_deg is None else focal_from_fov_deg(fov_deg)
     cameras = Cameras.orbit(torch.tensor(yaws, dtype=torch.float32), pitch=pitch, focal=focal).to(device)
-    for seed in seeds:
-        # One label for all views, so that only the camera moves and never the head.
-        ws = model.mapping(model.seed_to_z(seed), model.neutral_label(), truncation_psi, truncation_cutoff)
-        generator = rng.generator(seed, "sample-noise", device=device) if noise_mode == "random" else None
-        gaussians = model.gaussians(ws, noise_mode, generator)
-        background = model.background_image(ws, size)
-        color = model.render(gaussians, cameras, size, background=background).color  # [1, V, 3, H, W]
-        yield Sample(seed, beside(to_uint8(color[0])), gaussians)
+    generator = rng.generator(noise_seed, "sample-noise", device=device) if noise_mode == "random" else None
+    gaussians = latent.gaussians(model, noise_mode, generator)
+    background = model.background_image(latent.ws, size)
+    color = model.render(gaussians, cameras, size, background=background).color  # [1, V, 3, H, W]
+    return Sample(name, beside(to_uint8(color[0])), gaussians)
 
 
 def spread_yaws(views: int) -> tuple[float, ...]:
@@ -72,7 +103,9 @@ def spread_yaws(views: int) -> tuple[float, ...]:
 @cli.command()
 @click.option("--network", metavar="FILE|RUN|demo",
               help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
-@click.option("--seeds", type=cli.IntRangeList(), required=True, help="Seeds such as 0,1,4-6")
+@click.option("--seeds", type=cli.IntRangeList(), default=(), help="Seeds such as 0,1,4-6")
+@click.option("--latents", metavar="FILE[,FILE…]|DIR",
+              help="Latent files of scripts/invert.py; a folder stands for the last stage of every target in it")
 @click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
 @click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate this many first layers only  [default: all]")
 @click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
@@ -86,34 +119,39 @@ def spread_yaws(views: int) -> tuple[float, ...]:
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
               help="Noise inputs: as trained, drawn from the seed, or off")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, seeds, trunc, trunc_cutoff, outdir, views, yaw, pitch, size, shapes, fov_deg, noise_mode, device):
-    """Draw the heads of --seeds from several sides.
+def main(network, seeds, latents, trunc, trunc_cutoff, outdir, views, yaw, pitch, size, shapes, fov_deg, noise_mode,
+         device):
+    """Draw the heads of --seeds, of --latents or of both from several sides.
 
     \b
     python gen_samples.py --network=training-runs/00000-tiny-heads --seeds=0-7 --trunc=0.7 --shapes=1
     """
     if views is not None and yaw is not None:
         raise UserError("--views and --yaw exclude each other: --yaw=0.4,0,-0.4 already says how many views there are.")
+    if not seeds and latents is None:
+        raise UserError("Nothing to draw: give --seeds=0-7 or --latents=FILE (or both).")
     import gghead
+    from gghead.inversion import latents as latent_files
 
     network = network or default_network()
     model = gghead.load(network, device=pick_device(device))
-    print(f"Drawing {len(seeds)} seeds of {network}")
-    samples = generate_samples(
-        model,
-        seeds,
-        yaws=yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS)),
-        pitch=pitch,
-        size=size,
-        fov_deg=fov_deg,
-        truncation_psi=trunc,
-        truncation_cutoff=trunc_cutoff,
-        noise_mode=noise_mode,
-    )
-    for sample in samples:
-        path = outdir / f"seed{sample.seed:04d}.png"
+    files = [] if latents is None else latent_files.find(latents)
+    loaded = [latent_files.load(file, model).truncated(model, trunc, trunc_cutoff) for file in files]
+    names = [latent.name for latent in loaded]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"Two latents would both be written to {outdir / twice}.png; draw each with its own --outdir.")
+    counted = [f"{len(seeds)} seeds"] * bool(seeds) + [f"{len(files)} latents"] * bool(files)
+    print(f"Drawing {' and '.join(counted)} of {network}")
+    looks = {"yaws": yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS)), "pitch": pitch, "size": size,
+             "fov_deg": fov_deg}
+    samples = generate_samples(model, seeds, truncation_psi=trunc, truncation_cutoff=trunc_cutoff,
+                               noise_mode=noise_mode, **looks)
+    inverted = (draw_latent(model, latent, latent.name, noise_mode, **looks) for latent in loaded)
+    for sample in itertools.chain(samples, inverted):
+        path = outdir / f"{sample.name}.png"
         write_png(path, sample.image)
         print(path)
         if shapes:
-            sample.gaussians[0].save_ply(path.with_suffix(".ply"))
-            print(path.with_suffix(".ply"))
+            sample.gaussians[0].save_ply(outdir / f"{sample.name}.ply")
+            print(outdir / f"{sample.name}.ply")

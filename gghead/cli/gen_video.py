@@ -1,18 +1,24 @@
-"""Videos of seeds: the camera turns around each head, and several seeds per cell flow into each other."""
+"""Videos of seeds and latents: the camera turns around each head, and several per cell flow into each other."""
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.cli.common import beside, default_network, pick_device, to_uint8
+from gghead.cli.common import default_network, pick_device
+from gghead.cli.gen_samples import seed_latents
+from gghead.sheets import beside, to_uint8
 from gghead.video import save_video
 from torch_utils import cli
 from torch_utils.errors import UserError
+
+if TYPE_CHECKING:
+    from gghead.inversion.latents import Latent
 
 CAMERA_PATHS = ("turntable", "sweep", "spiral")
 
@@ -26,17 +32,19 @@ def camera_path(name: str, frames: int, pitch: float = 0.0, device: torch.device
 
 
 def closed_path(
-    keys: Tensor,  # [K, num_ws, w_dim]
+    keys: Tensor,  # [K, ...]
     frames: int,
-) -> Tensor:  # [frames, num_ws, w_dim]
+    at: Sequence[int] | None = None,  # which frames; None = all
+) -> Tensor:  # [frames, ...] or [len(at), ...]
     """Interpolate ``keys`` by a periodic cubic spline: the first frame shows the first key, the last flows into it."""
+    at = range(frames) if at is None else at
     if len(keys) == 1:
-        return keys.expand(frames, -1, -1)
+        return keys.expand(len(at), *keys.shape[1:])
     from scipy.interpolate import CubicSpline
 
     closed = torch.cat([keys, keys[:1]]).double().cpu().numpy()
     spline = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic", axis=0)
-    return torch.from_numpy(spline(np.arange(frames) * (len(keys) / frames))).to(keys)
+    return torch.from_numpy(spline(np.asarray(at) * (len(keys) / frames))).to(keys)
 
 
 @torch.no_grad()
@@ -49,31 +57,36 @@ def generate_frames(
     size: int | None = None,  # pixels per cell; None = the size the network was trained at
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
+    latents: Sequence["Latent"] = (),  # further heads, after the seeds
 ) -> Iterator[np.ndarray]:  # T times uint8 [rows * H, columns * H, 3]
-    """Yield one picture per camera. The seeds are dealt to the cells; a cell with several interpolates between them.
+    """Yield one picture per camera. The heads are dealt to the cells; a cell with several interpolates between them.
 
-    Raises ``UserError`` if the seeds cannot be dealt evenly.
+    Raises ``UserError`` if they cannot be dealt evenly.
     """
+    from gghead.inversion.latents import stack
+
     columns, rows = grid
     cells = columns * rows
-    if not seeds or len(seeds) % cells:
+    heads = [*seed_latents(model, seeds, truncation_psi, truncation_cutoff),
+             *(latent.truncated(model, truncation_psi, truncation_cutoff) for latent in latents)]
+    if not heads or len(heads) % cells:
         raise UserError(
-            f"--grid={columns}x{rows} needs a multiple of {cells} seeds, but --seeds has {len(seeds)}: "
-            f"name {cells} seeds, or more for an interpolation in every cell."
+            f"--grid={columns}x{rows} needs a multiple of {cells} seeds or latents, but there are {len(heads)}: "
+            f"name {cells}, or more for an interpolation in every cell."
         )
     size = size or model.config.image_size
-    label, frames, keys = model.neutral_label(), cameras.shape[0], len(seeds) // cells
-    ws = torch.cat([model.mapping(model.seed_to_z(seed), label, truncation_psi, truncation_cutoff) for seed in seeds])
-    paths = [closed_path(part, frames) for part in ws.split(keys)]
+    frames, keys = cameras.shape[0], len(heads) // cells
+    groups = [stack(heads[start : start + keys]) for start in range(0, len(heads), keys)]
 
-    def generate(ws: Tensor):
-        return model.gaussians(ws), model.background_image(ws, size)
+    def generate(group: "Latent", frame: int):
+        latent = group.map(lambda values: closed_path(values, frames, [frame]))
+        return latent.gaussians(model), model.background_image(latent.ws, size)
 
-    still = [generate(path[:1]) for path in paths] if keys == 1 else None
+    still = [generate(group, 0) for group in groups] if keys == 1 else None
     for frame in range(frames):
         drawn = []
-        for cell, path in enumerate(paths):
-            head, background = still[cell] if still else generate(path[frame : frame + 1])
+        for cell, group in enumerate(groups):
+            head, background = still[cell] if still else generate(group, frame)
             color = model.render(head, cameras[frame : frame + 1], size, background=background).color
             drawn.append(to_uint8(color[0, 0]))
         yield np.concatenate([beside(drawn[row * columns : (row + 1) * columns]) for row in range(rows)], axis=0)
@@ -90,7 +103,8 @@ def parse_grid(text: str) -> tuple[int, int]:
 @cli.command()
 @click.option("--network", metavar="FILE|RUN|demo",
               help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
-@click.option("--seeds", type=cli.IntRangeList(), required=True, help="One per cell, or more to interpolate: 0,1,4-6")
+@click.option("--seeds", type=cli.IntRangeList(), default=(), help="One per cell, or more to interpolate: 0,1,4-6")
+@click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Latent files of scripts/invert.py, after the seeds")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The video: .mp4, .webp or .gif")
 @click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
 @click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate this many first layers only  [default: all]")
@@ -102,21 +116,24 @@ def parse_grid(text: str) -> tuple[int, int]:
 @click.option("--pitch", type=float, default=0.0, show_default=True, help="Pitch of turntable and sweep, in radians")
 @click.option("--size", type=click.IntRange(min=1), help="Pixels per cell  [default: the training size]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, seeds, output, trunc, trunc_cutoff, frames, fps, grid, camera, pitch, size, device):
-    """Turn the heads of --seeds, or let them flow into each other, in a looping video.
+def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid, camera, pitch, size, device):
+    """Turn the heads of --seeds and --latents, or let them flow into each other, in a looping video.
 
     \b
     python scripts/gen_video.py --seeds=0-7 --grid=4x2 --camera=sweep --output=out/heads.webp
     """
     import gghead
+    from gghead.inversion import latents as latent_files
 
     network = network or default_network()
     device = pick_device(device)
     model = gghead.load(network, device=device)
     cells = parse_grid(grid)
     cameras = camera_path(camera, frames, pitch, device)
+    loaded = [] if latents is None else [latent_files.load(file, model) for file in latent_files.find(latents)]
     pictures = generate_frames(
-        model, seeds, cameras, grid=cells, size=size, truncation_psi=trunc, truncation_cutoff=trunc_cutoff
+        model, seeds, cameras, grid=cells, size=size, truncation_psi=trunc, truncation_cutoff=trunc_cutoff,
+        latents=loaded,
     )
     save_video(list(pictures), output, fps)
     print(output)

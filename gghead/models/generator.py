@@ -1,5 +1,7 @@
 """The generator: z -> w -> Z -> UV planes -> Gaussians -> images."""
 
+import os
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -132,6 +134,13 @@ class Generator(nn.Module):
         """One head for one seed; z is ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools."""
         ws = self.mapping(self.seed_to_z(seed), self.neutral_label(), psi, cutoff)
         return self.gaussians(ws, noise_mode)
+
+    @torch.no_grad()
+    def load_latent(self, path: str | os.PathLike) -> Gaussians:
+        """The head of a latent file (``scripts/invert.py``), batch shape [1]; errors as ``gghead.inversion.load``."""
+        from gghead.inversion.latents import load
+
+        return load(path, self).gaussians(self)
 
     def seed_to_z(self, seed: int) -> Tensor:  # [1, z_dim]
         """The latent of a seed, the same on every machine."""

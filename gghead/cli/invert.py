@@ -1,0 +1,82 @@
+"""Photos to latents: ``out/<photo>/latent-<stage>.safetensors`` with pictures, strips, videos and a table."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from gghead.cli.common import default_network, pick_device
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+_STAGES = 4
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """``200`` -> (200, 200, 200, 200); ``50,100,80,60`` as it stands: steps of w, w+, z, pti."""
+    numbers = text.split(",")
+    if len(numbers) not in (1, _STAGES) or not all(part.strip().isdigit() and int(part) > 0 for part in numbers):
+        raise UserError(f"--steps={text} must be one positive number or four, for the stages w, w+, z and pti.")
+    return tuple(int(part) for part in numbers) * (_STAGES // len(numbers))
+
+
+@cli.command()
+@click.option("--network", metavar="FILE|RUN|demo",
+              help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
+@click.option("--target", required=True, metavar="FILE|DIR|ZIP|seeds:LIST",
+              help="A picture, a folder, a data set zip, or seeds of the network itself (what it can reach at best)")
+@click.option("--method", type=click.Choice(["w", "w+", "z", "pti"]), default="w+", show_default=True,
+              help="Last stage: one style, a style per layer, also a residual on Z, also tuned decoder weights")
+@click.option("--camera", default="label", show_default=True, metavar="label|auto|frontal|FILE",
+              help="From dataset.json, estimated from the face (finds, crops and cuts it out), frontal, or a file")
+@click.option("--landmarker", default="mediapipe", show_default=True,
+              help="Of --camera=auto: as in dataset_tool.py photos")
+@click.option("--masks", metavar="FILE|DIR|ZIP|none", help="Masks  [default: dataset.json's, else alpha channels]")
+@click.option("--max-images", type=click.IntRange(min=1), 
+              help="A fixed random subset of so many pictures  [default: all]")
+@click.option("--steps", default="200,150,100,100", show_default=True,
+              help="Steps of the stages, or one number for all")
+@click.option("--max-rotation", type=click.FloatRange(0, 45), default=8.0, show_default=True,
+              help="Degrees by which a camera may be turned; 0 with --max-shift=0 keeps it")
+@click.option("--max-shift", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+              help="World units by which it may be moved besides")
+@click.option("--novel-views", type=click.FloatRange(min=0), default=None,
+              help="How much z and pti must look like w+ from aside  [default: 0.2]")
+@click.option("--locality", type=click.FloatRange(min=0), default=0.0, show_default=True,
+              help="PTI's locality regularisation: weight of leaving heads near the pivot alone")
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures optimised together")
+@click.option("--video", type=click.Choice(["webp", "mp4", "none"]), default="webp", show_default=True,
+              help="Film of the optimisation")
+@click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+def main(network, target, method, camera, landmarker, masks, max_images, steps, max_rotation, max_shift, novel_views,
+         locality, batch, video, outdir, seed, device):
+    """Find the latents of photos: what --network must be given to draw them.
+
+    Finished pictures are skipped when the command is repeated. The latents go to gen_samples.py and gen_video.py as
+    --latents=FILE or --latents=OUTDIR.
+
+    \b
+    python scripts/invert.py --network=training-runs/00000-tiny-photos --target=photos.zip --method=pti
+    """
+    import gghead
+    from gghead.inversion.batches import invert_all
+    from gghead.inversion.own_heads import OwnHeads
+    from gghead.inversion.stages import InversionConfig
+    from gghead.inversion.targets import open_targets
+
+    config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
+              "max_shift": max_shift, "locality": locality}
+    if novel_views is not None:
+        config["novel_views"] = novel_views
+    network = network or default_network()
+    model = gghead.load(network, device=pick_device(device))
+    if target.startswith("seeds:"):
+        reader = OwnHeads(model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None))
+    else:
+        reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
+    print(f"Inverting {len(reader)} picture{'s'[: len(reader) > 1]} of {target} with {network}, method {method}")
+    say = partial(print, flush=True)  # a picture may take minutes
+    print(invert_all(model, reader, outdir, InversionConfig(**config), batch, None if video == "none" else video, say))
+    print(f"Files are in {outdir}")

@@ -1,0 +1,342 @@
+"""Inversion in stages: w, then w+, then a residual on Z, then pivotal tuning of the decoder; cameras along the way.
+
+w: one style for all layers, projected as Karras et al. 2020 ("Analyzing and improving the image quality of StyleGAN",
+appendix D) do, with fading noise on w; the start is the best of some random heads. w+: one style per layer (Abdal et
+al. 2019, "Image2StyleGAN"), held near the w found. z: what styles cannot say is added to Z itself, the feature map
+where the generator is cut. pti: Roich et al. 2021 ("Pivotal tuning for latent-based editing of real images") change
+the weights around the pivot; here those of the decoder alone, because below the cut Z is free already, so a file stays
+small. Noise images stay as trained: Z's residual says all that they could.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
+from gghead.image_metrics import psnr, ssim
+from gghead.inversion.cameras import CameraRefinement, turned
+from gghead.inversion.latents import STAGES, Latent
+from gghead.inversion.objective import Objective, ObjectiveConfig, draw, image_loss, nonfinite
+from gghead.inversion.targets import Target
+from gghead.models.generator import Generator
+from torch_utils import rng
+from torch_utils.errors import UserError
+
+_FRAMES = 15  # pictures of each stage in the video
+_NOISE, _NOISE_ENDS = 0.05, 0.75  # StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
+_RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
+
+
+@dataclass(frozen=True)
+class InversionConfig:
+    """How a picture is inverted."""
+
+    method: str = "w+"
+    """Last stage: w, w+, z or pti; the stages before it are run as well."""
+    steps: tuple[int, ...] = (200, 150, 100, 100)
+    """Steps of the stages w, w+, z, pti."""
+    seed: int = 0
+    """Of the random heads to start from, the noise on w and the cameras of the novel views."""
+    candidates: int = 64
+    """Random heads among which, and the average head, the start is chosen."""
+    max_rotation: float = 8.0
+    """Degrees that a camera may turn away from its label; 0 keeps the direction."""
+    max_shift: float = 0.1
+    """World units that it may move besides (1 unit is about 0.37 m of head); 0 keeps the place."""
+    lr: tuple[float, ...] = (0.1, 0.05, 0.05, 0.001)
+    """Learning rates of the stages, in deviations of w, of w and of Z's channels, and in weights."""
+    lr_camera: float = 0.02
+    """Learning rate of the camera, in units of 0.2 radians and 0.1 world units."""
+    prior_w: float = 0.002
+    """Weight of the squared distance from w_avg (stages w and w+), in deviations of w."""
+    prior_wplus: float = 0.01
+    """Weight of the squared distance between w+ and the w found, likewise."""
+    prior_z: float = 0.01
+    """Weight of the squared residual on Z, in deviations of its channels."""
+    prior_pti: float = 0.1
+    """Weight of the mean squared change of the decoder's weights."""
+    novel_views: float = 0.2
+    """Weight, in stages z and pti, of staying like the head of stage w+ when seen from up to 35 degrees aside: a single
+    picture says little about the sides, and free features would paint noise there. On a network's own heads, where the
+    truth is known, 0.2 gives 1.8 dB more at 25 degrees than 0 and costs 0.3 dB in front."""
+    locality: float = 0.0
+    """Weight, in stage pti, of leaving heads near the pivot as they are (Roich et al., section 3.2); 0 = off."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """Weights of the losses."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages to run. Raises ``UserError`` for an unknown method."""
+        if self.method not in STAGES:
+            raise UserError(f"There is no inversion method '{self.method}'; choose from {', '.join(STAGES)}.")
+        return STAGES[: STAGES.index(self.method) + 1]
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "lr"):
+            values = getattr(self, name)
+            if len(values) != len(STAGES) or min(values) <= 0:
+                raise UserError(f"{name} must be {len(STAGES)} positive numbers, for the stages {', '.join(STAGES)}, "
+                                f"but it is {values}.")
+
+
+@dataclass(frozen=True, eq=False)
+class StageResult:
+    """A batch of B pictures after one stage."""
+
+    stage: str
+    latent: Latent
+    """As read back from a file, cameras included."""
+    color: Tensor
+    """[B, 3, S, S] in [0, 1], rendered from it."""
+    wanted: Tensor
+    """[B, 3, S, S], what was to be matched."""
+    metrics: list[dict[str, float]]
+    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture."""
+    frames: np.ndarray
+    """uint8 [T, B, S, S, 3], the optimisation."""
+    stopped: dict[int, str]
+    """Picture -> stage and step at which its loss was no longer finite; its latent is that of the step before."""
+
+
+class Inversion:
+    """Inverts a batch of pictures at once; each result depends on its own picture only, up to rounding.
+
+    Args:
+        model: The generator; it is not changed.
+        targets: Pictures at the size that the network was trained for, all with a mask or all without.
+        config: See ``InversionConfig``.
+    """
+
+    def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig) -> None:
+        self.model, self.targets, self.config = model, list(targets), config
+        device, size = model.device, model.config.image_size
+        for target in targets:
+            if target.rgb.shape != (3, size, size):
+                raise UserError(f"{target.name} is {list(target.rgb.shape)}, but this network needs "
+                                f"[3, {size}, {size}].")
+        rgb = torch.stack([target.rgb for target in targets]).to(device).float() / 255
+        masks = [target.mask for target in targets]
+        if any(mask is None for mask in masks) != all(mask is None for mask in masks):
+            raise UserError("Pictures with and without masks must be inverted in different batches.")
+        self.mask = None if masks[0] is None else torch.stack(masks).to(device).float() / 255
+        self.objective = Objective(model, rgb, self.mask, config.objective)
+        self.refinement = CameraRefinement(torch.stack([target.label for target in targets]).to(device),
+                                           math.radians(config.max_rotation), config.max_shift)
+        self.w_avg = model.mapping.w_avg.detach()
+        self.w_std = self._w_deviation()
+        self.stopped: dict[int, str] = {}
+        self._reference: tuple[Latent, Gaussians] | None = None
+
+    def run(self) -> Iterator[StageResult]:
+        """Yield the result of every stage, in order. A picture whose loss is no longer finite stays where it was."""
+        latent = None
+        for stage in self.config.stages:
+            number = STAGES.index(stage)
+            parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
+            frames = self._optimise(parameters, build, self.config.steps[number], self.config.lr[number], stage)
+            with torch.no_grad():
+                latent = build(1.0)[0].map(Tensor.detach).stored()
+                latent = replace(latent, camera=self.refinement.cameras().label().detach())
+                result = self._judge(stage, latent, frames)
+                if stage == "w+":
+                    self._reference = latent, self._heads(latent)
+            yield result
+
+    # ------------------------------------------------------------------ stages
+    def _stage_w(self, _: None):
+        raw = self._start().requires_grad_(True)
+        noises = [rng.generator(self.config.seed, "w-noise", target.name) for target in self.targets]
+
+        def build(fraction: float) -> tuple[Latent, Tensor]:
+            strength = _NOISE * max(0.0, 1 - fraction / _NOISE_ENDS) ** 2
+            noise = torch.cat([torch.randn(1, raw.shape[1], generator=noise) for noise in noises]).to(raw.device)
+            w = self.w_avg + self.w_std * (raw + strength * noise)
+            return Latent(w[:, None].repeat(1, self.model.num_ws, 1)), self.config.prior_w * raw.square().mean(1)
+
+        return [raw], build
+
+    def _stage_wplus(self, before: Latent):
+        raw = torch.zeros_like(before.ws).requires_grad_(True)
+
+        def build(_: float) -> tuple[Latent, Tensor]:
+            ws = before.ws + self.w_std * raw
+            far = ((ws - self.w_avg) / self.w_std).square().mean((1, 2))
+            return Latent(ws), self.config.prior_wplus * raw.square().mean((1, 2)) + self.config.prior_w * far
+
+        return [raw], build
+
+    def _stage_z(self, before: Latent):
+        with torch.no_grad():
+            z = self.model.latent(before.ws).float()
+        deviation = z.square().mean((2, 3), keepdim=True).sqrt()  # [B, C, 1, 1]
+        raw = torch.zeros_like(z).requires_grad_(True)
+
+        def build(_: float) -> tuple[Latent, Tensor]:
+            latent = Latent(before.ws, deviation * raw)
+            return latent, self.config.prior_z * raw.square().mean((1, 2, 3))
+
+        return [raw], build
+
+    def _stage_pti(self, before: Latent):
+        own = dict(self.model.decoder.named_parameters())
+        delta = {name: value.new_zeros(len(self.targets), *value.shape).requires_grad_(True)
+                 for name, value in own.items()}
+        count = sum(value.numel() for value in own.values())
+        nearby = [rng.generator(self.config.seed, "locality", target.name) for target in self.targets]
+
+        def build(_: float) -> tuple[Latent, Tensor]:
+            latent = replace(before, delta=delta)
+            change = sum(value.square().reshape(len(value), -1).sum(1) for value in delta.values()) / count
+            prior = self.config.prior_pti * change
+            if self.config.locality > 0:
+                prior = prior + self.config.locality * self._unlike_nearby(latent, nearby)
+            return latent, prior
+
+        return list(delta.values()), build
+
+    # -------------------------------------------------------------- optimising
+    def _optimise(self, parameters: list[Tensor], build: Callable[[float], tuple[Latent, Tensor]], steps: int,
+                  rate: float, stage: str) -> np.ndarray:  # -> uint8 [T, B, S, S, 3]
+        """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures stay independent.
+
+        The parameters end at the best state that was met, picture by picture: of the last quarter, in which the noise
+        on w is gone, or the start, so that a stage never ends worse than the one before it.
+        """
+        camera, guarded = self.refinement.raw, stage in ("z", "pti") and self.config.novel_views > 0
+        moving = stage != "pti" and camera.requires_grad
+        optimised = [*parameters, camera] if moving else list(parameters)
+        adam = torch.optim.Adam([{"params": parameters, "base": rate}]
+                                + ([{"params": [camera], "base": self.config.lr_camera}] if moving else []),
+                                betas=(0.9, 0.99))
+        sides = [rng.generator(self.config.seed, "sides", target.name) for target in self.targets]
+        shown_at = set(np.linspace(0, steps, min(_FRAMES, steps + 1)).round().astype(int).tolist())
+        frames, good, best = [], _copies(optimised), _copies(optimised)
+        lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)
+        for step in range(steps + 1):  # the last one only looks at where the one before it went
+            for group in adam.param_groups:
+                group["lr"] = group["base"] * _ramp(step / steps)
+            latent, prior = build(step / steps)
+            cameras = self.refinement.cameras() if moving else self._fixed()
+            color, own, aside = self._losses(latent, cameras, sides if guarded else None)
+            adam.zero_grad(set_to_none=True)
+            (own + prior + aside).sum().backward()
+            loss = (own + prior).detach()
+            for index in nonfinite(loss, [value.grad for value in optimised]).nonzero()[:, 0].tolist():
+                self.stopped.setdefault(index, f"step {step} of stage {stage}")
+            frozen = torch.tensor(sorted(self.stopped), dtype=torch.long, device=camera.device)
+            with torch.no_grad():
+                better = loss < lowest
+                better[frozen] = False
+                if step / steps >= _NOISE_ENDS or (step == 0 and stage != "w"):
+                    lowest = torch.where(better, loss, lowest)
+                    for value, kept in zip(optimised, best, strict=True):
+                        kept[better] = value[better]
+                for value, kept in zip(optimised, good, strict=True):
+                    value[frozen] = kept[frozen]  # the last state whose loss was finite
+                    kept.copy_(value)
+                if step < steps:
+                    adam.step()
+                for value, kept in zip(optimised, good, strict=True):
+                    value[frozen] = kept[frozen]
+            if step in shown_at:
+                frames.append(_bytes(color))
+        with torch.no_grad():
+            found = lowest.isfinite()
+            for value, kept in zip(optimised, best, strict=True):
+                value[found] = kept[found]
+        return np.stack(frames)
+
+    def _losses(self, latent: Latent, cameras: Cameras,
+                sides: list[torch.Generator] | None) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return the rendered pictures, their losses and, with ``sides``, those against the reference from aside."""
+        heads, count = self._heads(latent), len(self.targets)
+        front = cameras.reshape(count, 1)
+        if sides is None:
+            out = draw(self.model, heads, latent.ws, front)
+            return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0]), 0.0
+        yaws = [float(torch.rand(1, generator=side)) * 70 - 35 for side in sides]
+        aside = Cameras.cat([turned(cameras[b : b + 1], [yaw]) for b, yaw in enumerate(yaws)])  # (B, 1)
+        both = Cameras(torch.cat([front.cam2world, aside.cam2world.detach()], 1),
+                       torch.cat([front.intrinsics, aside.intrinsics], 1))
+        out = draw(self.model, heads, latent.ws, both)
+        reference, reference_heads = self._reference
+        with torch.no_grad():
+            wanted = draw(self.model, reference_heads, reference.ws, aside).color[:, 0]
+        unlike = image_loss(out.color[:, 1], wanted, self.config.objective)
+        return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0]), self.config.novel_views * unlike
+
+    def _heads(self, latent: Latent) -> Gaussians:
+        return latent.gaussians(self.model)
+
+    def _fixed(self) -> Cameras:
+        with torch.no_grad():
+            return self.refinement.cameras()
+
+    def _unlike_nearby(self, latent: Latent, nearby: list[torch.Generator]) -> Tensor:  # [B]
+        """How the tuned decoder draws a head near the pivot, against the untuned one (Roich et al., equation 4)."""
+        z = torch.cat([torch.randn(1, self.model.z_dim, generator=generator) for generator in nearby])
+        label = self.model.neutral_label()
+        with torch.no_grad():
+            far = self.model.mapping(z.to(self.model.device), None if label is None else label.expand(len(z), -1))
+            step = far - latent.ws
+            reach = 0.5 * self.w_std * math.sqrt(step.shape[-1])  # half the usual distance from the average
+            near = Latent(latent.ws + reach * step / step.norm(dim=2, keepdim=True).clamp_min(1e-6))
+            cameras = self._fixed().reshape(len(z), 1)
+            wanted = draw(self.model, self._heads(near), near.ws, cameras).color[:, 0]
+        shown = draw(self.model, self._heads(replace(near, delta=latent.delta)), near.ws, cameras).color[:, 0]
+        return image_loss(shown, wanted, self.config.objective)
+
+    # ------------------------------------------------------------------- start
+    @torch.no_grad()
+    def _w_deviation(self, count: int = 1024) -> float:
+        """Root mean square of w - w_avg over heads and dimensions."""
+        return float((self._random_w(count, "w-deviation") - self.w_avg).square().mean().sqrt().clamp_min(1e-8))
+
+    def _random_w(self, count: int, stream: str) -> Tensor:  # [count, w_dim]
+        z = torch.randn(count, self.model.z_dim, generator=rng.generator(self.config.seed, stream))
+        label = self.model.neutral_label()
+        return self.model.mapping(z.to(self.model.device), None if label is None else label.expand(count, -1))[:, 0]
+
+    @torch.no_grad()
+    def _start(self) -> Tensor:  # [B, w_dim] in deviations from w_avg
+        """For every picture the best of the average head and ``candidates`` random ones, truncated to 0.7."""
+        candidates = self.w_avg.lerp(self._random_w(self.config.candidates, "candidates"), 0.7)
+        candidates = torch.cat([self.w_avg[None], candidates]) if len(candidates) else self.w_avg[None]
+        cameras, losses = self._fixed(), []
+        for w in candidates:
+            ws = w.expand(1, self.model.num_ws, -1)
+            out = draw(self.model, self.model.gaussians(ws), ws, cameras)  # one head before all cameras
+            losses.append(self.objective(out.color[0], out.alpha[0]))
+        best = torch.stack(losses).nan_to_num(torch.inf).argmin(0)
+        return (candidates[best] - self.w_avg) / self.w_std
+
+    def _judge(self, stage: str, latent: Latent, frames: np.ndarray) -> StageResult:
+        cameras = Cameras.from_label(latent.camera).reshape(len(latent), 1)
+        out = draw(self.model, self._heads(latent), latent.ws, cameras)
+        color, wanted = out.color[:, 0], self.objective.target
+        values = {"psnr": psnr(color, wanted), "ssim": ssim(color, wanted),
+                  "loss": self.objective(color, out.alpha[:, 0])}
+        if self.mask is not None:
+            values |= {"psnr_mask": psnr(color, wanted, self.mask), "ssim_mask": ssim(color, wanted, self.mask)}
+        metrics = [{name: round(float(value[b]), 5) for name, value in values.items()} for b in range(len(latent))]
+        return StageResult(stage, latent, color.clamp(0, 1), wanted, metrics, frames, dict(self.stopped))
+
+
+def _ramp(fraction: float) -> float:
+    """Linear at the start, a cosine at the end (StyleGAN2's projector)."""
+    down = min(1.0, (1.0 - fraction) / _RAMP_DOWN)
+    return (0.5 - 0.5 * math.cos(down * math.pi)) * min(1.0, (fraction + 1e-3) / _RAMP_UP)
+
+
+def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+def _bytes(color: Tensor) -> np.ndarray:  # [B, 3, H, W] in [0, 1] -> uint8 [B, H, W, 3]
+    pictures = (color.detach().nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
+    return pictures.movedim(1, -1).cpu().numpy()

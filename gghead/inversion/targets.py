@@ -1,0 +1,237 @@
+"""Pictures to invert: one file, a folder or a data set zip, with masks and cameras from wherever they are."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.data.decode import decode_image
+from gghead.data.labels import LABEL_SIZE, check_labels, label_array, parse_dataset_json
+from gghead.data.resize import resize_image, resize_straight_alpha
+from gghead.data.sources import FolderSource, Source, image_header, is_image, open_source, read_image
+from gghead.inversion.latents import Latent
+from torch_utils.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One picture at the network's size."""
+
+    name: str
+    """Name of its folder in the output: the file's path without its ending, "/" replaced by "_"."""
+    rgb: Tensor
+    """uint8 [3, S, S]"""
+    mask: Tensor | None
+    """uint8 [1, S, S], 255 = the head"""
+    label: Tensor
+    """float32 [25], where its camera starts"""
+
+
+@dataclass(frozen=True)
+class TargetReader:
+    """Reads pictures one by one; nothing is decoded before it is asked for.
+
+    Raises ``UserError`` for a missing file, a picture that is not square or has no label, a mask of another size, an
+    empty mask, and as the photo preparation does for ``camera="auto"``.
+    """
+
+    source: Source
+    names: list[str]
+    size: int
+    """Pixels a side to resize to."""
+    camera: str = "label"
+    """label (from dataset.json), frontal, auto (the photo preparation finds face, camera and mask), or a JSON file."""
+    labels: dict[str, Tensor] | None = None
+    masks: dict[str, str] | None = None
+    """Picture -> mask in ``mask_source``; None: the pictures' own alpha, if any."""
+    mask_source: Source | None = None
+    use_masks: bool = True
+    """False: pictures are matched whole."""
+    landmarker: str = "mediapipe"
+    """Of camera="auto"."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Target]:
+        return (self.read(index) for index in range(len(self)))
+
+    def name(self, index: int) -> str:
+        """Return ``Target.name`` without reading the picture."""
+        return str(Path(self.names[index]).with_suffix("")).replace("/", "_")
+
+    def identity(self, index: int) -> str:
+        """Return a hash of the picture, its mask, its label and how they are read."""
+        name = self.names[index]
+        mask = (self.masks or {}).get(name)
+        label = None if self.labels is None else self.labels[name].tolist()
+        how = [self.size, self.camera if label is None else label, self.use_masks, self.landmarker]
+        found = hashlib.sha256(repr(how).encode() + self.source.read(name))
+        if mask is not None:
+            found.update(self.mask_source.read(mask))
+        return found.hexdigest()
+
+    def judge(self, target: Target, latent: Latent) -> dict[str, float]:
+        """Further metrics where the truth is known (``OwnHeads.judge``); of a picture nothing more is known."""
+        return {}
+
+    def read(self, index: int) -> Target:
+        """Return one picture."""
+        name = self.names[index]
+        if self.camera == "auto":
+            return self._prepared(index)
+        (width, height), mode = image_header(self.source, name)
+        if width != height:
+            raise UserError(f"{name} in {self.source.path} is {width}x{height}, but pictures to invert must be square; "
+                            "crop it, or let --camera=auto find the face.")
+        mask_name = (self.masks or {}).get(name)
+        if not self.use_masks or (mask_name is None and mode not in ("RGBA", "LA")):
+            rgb = resize_image(np.asarray(read_image(self.source, name, "RGB")), self.size)
+            return self._target(index, rgb, None)
+        if mask_name is None:
+            rgba = np.asarray(read_image(self.source, name, "RGBA"))
+            rgb, mask = rgba[..., :3], rgba[..., 3]
+        else:
+            rgb = np.asarray(read_image(self.source, name, "RGB"))
+            mask = np.asarray(read_image(self.mask_source, mask_name, "L"))
+        if mask.shape != rgb.shape[:2]:
+            raise UserError(f"The mask {mask_name} is {mask.shape[1]}x{mask.shape[0]}, but {name} is {width}x{height}; "
+                            "they must have one size.")
+        rgb, mask = resize_straight_alpha(rgb, mask, self.size)
+        if not mask.any():
+            raise UserError(f"The mask of {name} in {self.source.path} is empty (all zero); mend it, or use the whole "
+                            "picture with --masks=none.")
+        return self._target(index, rgb, mask)
+
+    def _target(self, index: int, rgb: np.ndarray, mask: np.ndarray | None) -> Target:
+        label = self.labels[self.names[index]] if self.labels is not None else Cameras.orbit(0.0).label()[0]
+        return Target(self.name(index), torch.from_numpy(rgb.copy()).movedim(-1, 0),
+                      None if mask is None else torch.from_numpy(mask.copy())[None], label)
+
+    def _prepared(self, index: int) -> Target:
+        """Face, crop, mask and camera by the preparation of photos that the training data went through."""
+        from gghead.data.photos.photo import Skip
+
+        name = self.names[index]
+        (found,) = self._preparation.run(self.source.read(name), name)
+        if isinstance(found, Skip):
+            raise UserError(f"{name} cannot be used with --camera=auto: {found.reason} ({found.detail}); crop it "
+                            "yourself and give --camera=frontal or a file.")
+        rgb = np.asarray(decode_image(found.image, "RGB", name))
+        mask = None if found.mask is None else np.asarray(decode_image(found.mask, "L", name))
+        return replace(self._target(index, rgb, mask), label=torch.tensor(found.label))
+
+
+    @cached_property
+    def _preparation(self):
+        from gghead.data.photos.photo import PhotoOptions, PhotoWorker
+
+        matte = "selfie" if self.use_masks else "none"
+        return PhotoWorker(PhotoOptions(resolution=self.size, landmarker=self.landmarker, matte=matte))
+
+
+def open_targets(
+    path: str | os.PathLike,
+    size: int,
+    camera: str = "label",
+    masks: str | None = None,
+    landmarker: str = "mediapipe",
+    max_images: int | None = None,
+) -> TargetReader:
+    """Open a picture, a folder or a zip.
+
+    Args:
+        path: What to invert.
+        size: Pixels a side that the network works at.
+        camera: See ``TargetReader``; "label" looks into the dataset.json of the zip or folder, or beside the picture.
+        masks: A file (for one picture), a folder or zip with the same names, "none", or None = what dataset.json
+            lists, else alpha channels.
+        landmarker: Of ``camera="auto"``, see ``dataset_tool.py photos``.
+        max_images: A fixed random subset of this many, the one that ``ImageDataset`` takes.
+
+    Raises ``UserError`` as ``TargetReader``.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"--target={path} does not exist; name a picture, a folder of pictures or a data set zip.")
+    single = path.is_file() and is_image(path.name)
+    source = _OneFile(path) if single else open_source(path)
+    info = _dataset_json(path, source, single)
+    listed = {} if masks == "none" or info is None else info.get("masks") or {}
+    names = [name for name in source.names() if is_image(name) and name not in set(listed.values())
+             and not any(part.startswith(".") for part in name.split("/"))]
+    if not names:
+        raise UserError(f"--target={path} holds no pictures (png, jpg, jpeg, webp or bmp).")
+    if max_images is not None and max_images < len(names):
+        names = [names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])]
+    mask_source, mask_names = source, {name: listed[name] for name in names if name in listed}
+    if masks not in (None, "none"):
+        mask_source, mask_names = _given_masks(Path(masks), names)
+    labels = None if camera in ("auto", "frontal") else _labels(camera, path, info, names)
+    return TargetReader(source, names, size, camera, labels, mask_names, mask_source, masks != "none", landmarker)
+
+
+class _OneFile(FolderSource):
+    """A folder of which only one file is seen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._names = path.parent, [path.name]
+
+
+def _dataset_json(path: Path, source: Source, single: bool) -> dict | None:
+    """dataset.json of a zip or folder, or that beside a single picture; None if there is none."""
+    if single:
+        beside = path.parent / "dataset.json"
+        return parse_dataset_json(beside.read_bytes(), path.parent) if beside.is_file() else None
+    return parse_dataset_json(source.read("dataset.json"), path) if "dataset.json" in source.names() else None
+
+
+def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
+    if not path.exists():
+        raise UserError(f"--masks={path} does not exist; name a mask file, a folder or zip of masks, or none.")
+    if path.is_file() and is_image(path.name):
+        if len(names) > 1:
+            raise UserError(f"--masks={path} is one file, but there are {len(names)} pictures; name a folder of masks.")
+        return _OneFile(path), {names[0]: path.name}
+    source = open_source(path)
+    by_stem = {str(Path(name).with_suffix("")): name for name in source.names() if is_image(name)}
+    found = {name: by_stem.get(str(Path(name).with_suffix(""))) for name in names}
+    for name, mask in found.items():
+        if mask is None:
+            raise UserError(f"--masks={path} has no mask for {name}; masks must have the pictures' names.")
+    return source, found
+
+
+def _labels(camera: str, path: Path, info: dict | None, names: list[str]) -> dict[str, Tensor]:
+    """Labels of all pictures, from dataset.json or from the file named by ``camera``."""
+    where: str | os.PathLike = path
+    if camera != "label":
+        info, where = _camera_file(Path(camera), names), camera
+    if info is None:
+        raise UserError(f"{path} has no camera labels (no dataset.json there); give --camera=frontal if the face looks "
+                        "into the camera, --camera=auto to estimate it, or --camera=FILE with 25 numbers.")
+    rows = label_array({name: info["labels"][name] for name in names if name in info["labels"]}, names, where)
+    return dict(zip(names, torch.from_numpy(rows), strict=True))
+
+
+def _camera_file(path: Path, names: list[str]) -> dict:
+    """A JSON of labels as EG3D's dataset.json, or 25 numbers for every picture (JSON list or plain text)."""
+    if not path.is_file():
+        raise UserError(f"--camera={path} is neither label, auto, frontal nor a file; it must be one of these.")
+    data = path.read_bytes()
+    try:
+        numbers = np.array([float(word) for word in data.decode().replace(",", " ").strip("[] \n").split()])
+    except ValueError:
+        return parse_dataset_json(data, path)
+    if numbers.shape != (LABEL_SIZE,):
+        raise UserError(f"{path} holds {len(numbers)} numbers, but a camera label has {LABEL_SIZE} (camera-to-world "
+                        "4x4, then intrinsics 3x3 divided by the picture size).")
+    check_labels(numbers[None], [names[0]], path)
+    return {"labels": dict.fromkeys(names, numbers.tolist())}

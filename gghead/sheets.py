@@ -1,0 +1,58 @@
+"""From rendered colours to picture files: side by side, with labels at the border."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from torch_utils.errors import UserError
+from torch_utils.files import write_atomically
+
+
+def with_labels(
+    picture: np.ndarray,  # uint8 [H, W, 3]
+    top: Sequence[str] | None,  # one per column, evenly spaced
+    left: Sequence[str] | None,  # one per row
+) -> np.ndarray:
+    """Return the picture with a white border that carries labels in Pillow's built-in font."""
+    if not top and not left:
+        return picture
+    height, width = picture.shape[:2]
+    size = min(max(width // (8 * len(top)) if top else 12, 10), 24)
+    font = ImageFont.load_default(size)
+    above = size + 6 if top else 0
+    beside = max(math.ceil(font.getlength(text)) for text in left) + 8 if left else 0
+    sheet = Image.new("RGB", (width + beside, height + above), "white")
+    sheet.paste(Image.fromarray(picture), (beside, above))
+    draw = ImageDraw.Draw(sheet)
+    for index, text in enumerate(top or ()):
+        draw.text((beside + width * (index + 0.5) / len(top), above / 2), text, "black", font, anchor="mm")
+    for index, text in enumerate(left or ()):
+        draw.text((beside - 4, above + height * (index + 0.5) / len(left)), text, "black", font, anchor="rm")
+    return np.asarray(sheet)
+
+
+def to_uint8(color: Tensor) -> np.ndarray:
+    """Turn rendered colours [..., 3, H, W] in [0, 1] into uint8 pictures [..., H, W, 3]."""
+    return (color.detach().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
+def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Put pictures [H, W, 3] of one height side by side."""
+    return np.concatenate(list(pictures), axis=1)
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] as PNG, making the folder; the file appears whole or not at all.
+
+    Raises ``UserError`` if the system refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {path.parent} cannot be made ({error.strerror}); choose another one.") from error
+    write_atomically(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))
