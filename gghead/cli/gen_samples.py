@@ -97,7 +97,7 @@ def main(network, seeds, trunc, trunc_cutoff, outdir, views, yaw, pitch, size, s
     import gghead
 
     network = network or default_network()
-    model = gghead.load(network, device=pick_device(device))
+    model = gghead.load(network, device=pick_device(device), kind="generator")
     print(f"Drawing {len(seeds)} seeds of {network}")
     samples = generate_samples(
         model,

@@ -112,7 +112,7 @@ def main(network, seeds, output, trunc, trunc_cutoff, frames, fps, grid, camera,
 
     network = network or default_network()
     device = pick_device(device)
-    model = gghead.load(network, device=device)
+    model = gghead.load(network, device=device, kind="generator")
     cells = parse_grid(grid)
     cameras = camera_path(camera, frames, pitch, device)
     pictures = generate_frames(
