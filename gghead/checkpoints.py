@@ -141,8 +141,9 @@ def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tens
 def _expect(path: Path, metadata: dict[str, str], kind: str | None) -> None:
     found = metadata.get("kind")
     if found not in KINDS or kind not in (None, found):
-        wanted = "this version loads " + " or ".join(KINDS.values()) if kind is None else f"{KINDS[kind]} is needed here"
-        raise UserError(f"{path} is {KINDS.get(found, f'a model of the unknown kind {found!r}')}, but {wanted}.")
+        said = KINDS.get(found, f"a model of the unknown kind {found!r}")
+        wanted = f"{KINDS[kind]} is needed here" if kind else f"only {' or '.join(KINDS.values())} can be loaded"
+        raise UserError(f"{path} is {said}, but {wanted}.")
 
 
 def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:

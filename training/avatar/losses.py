@@ -14,12 +14,7 @@ class AvatarLoss:
     def __init__(self, config: AvatarLossConfig, device: torch.device) -> None:
         self.config, self.network = config, None
         if config.perceptual_net is not None:
-            try:
-                self.network = torch.jit.load(config.perceptual_net, map_location=device).eval()
-            except (RuntimeError, ValueError, OSError) as error:
-                raise UserError(f"--perceptual-net={config.perceptual_net} is no TorchScript file; export your network "
-                                "with torch.jit.save.") from error
-            self.network.requires_grad_(False)
+            self.network = load_network(config.perceptual_net, "--perceptual-net", device)
 
     def __call__(self, picture: Tensor, truth: Tensor, mask: Tensor, iteration: int) -> dict[str, Tensor]:
         """``picture`` and ``truth`` [3, H, W] over the same background, ``mask`` [1, H, W]; all parts and "total"."""
@@ -33,6 +28,17 @@ class AvatarLoss:
             total = total + config.perceptual * parts["perceptual"]
         parts["total"] = total
         return parts
+
+
+def load_network(path: str, option: str, device: torch.device) -> torch.nn.Module:
+    """The user's distance network, (picture, truth) [1, 3, H, W] in [-1, 1] -> a number."""
+    try:
+        network = torch.jit.load(path, map_location=device).eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{option}={path} is no TorchScript file; export your network with torch.jit.save.") from error
+    for parameter in network.parameters():  # ScriptModules have no requires_grad_ of their own
+        parameter.requires_grad_(False)
+    return network
 
 
 def head_box(mask: Tensor, margin: float = 0.05) -> tuple[int, int, int, int]:  # [1, H, W]

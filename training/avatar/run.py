@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gghead import checkpoints
+from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
 from torch_utils import config as config_json
 from torch_utils.distributed import Processes
@@ -15,7 +16,6 @@ from torch_utils.errors import UserError
 from torch_utils.memory import keep_freed_memory
 from training import images, run_folder
 from training.avatar.config import AvatarTrainConfig
-from training.avatar.frames import Frames, read_sequence, split_or_all
 from training.avatar.trainer import AvatarTrainer
 from training.console import format_time, memory_use
 from training.interrupt import StopRequest
@@ -39,8 +39,8 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     trainer = AvatarTrainer(config, frames, device)
     if state is not None:
         if state["trainer"]["config"]["width"] != sequence.width:
-            raise UserError(f"{config.data} has {sequence.width} expression coefficients, but {resume} was trained with "
-                            f"{state['trainer']['config']['width']}; resume with the data it was trained on.")
+            raise UserError(f"{config.data} has {sequence.width} expression coefficients, but {resume} was trained "
+                            f"with {state['trainer']['config']['width']}; resume with the data it was trained on.")
         trainer.load_state_dict(state["trainer"])
     parts = ["avatar", config.preset, Path(config.data).stem, "x".join(map(str, frames.size))]
     folder = resume or run_folder.numbered_folder(outdir, parts)

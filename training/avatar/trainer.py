@@ -2,18 +2,20 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gghead.animation.frames import Frames
+from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.rendering import rasterization
 from gghead.template import load_template
 from torch_utils import config as config_json
-from torch_utils.rng import generator
+from torch_utils.rng import derive_seed, generator
 from training.avatar.config import AvatarTrainConfig
 from training.avatar.densify import Densifier, Refinement
-from training.avatar.frames import Frames, frame_at, middle_camera
 from training.avatar.initial import neighbour_distance, surface_points
 from training.avatar.losses import AvatarLoss
 from training.stats import Stats
@@ -146,3 +148,18 @@ def make_optimizer(avatar: Avatar, config: AvatarTrainConfig) -> torch.optim.Ada
               for name, parameter in avatar.named_parameters() if parameter.numel()]  # fmt: skip
     # Fused: one pass over the basis instead of six, which is most of a step on a CPU.
     return torch.optim.Adam(groups, eps=_EPS, fused=True)
+
+
+def frame_at(iteration: int, count: int, seed: int) -> int:
+    """Which of ``count`` frames an iteration shows: every pass goes through all of them in another order."""
+    epoch, place = divmod(iteration, count)
+    order = np.random.RandomState(derive_seed(seed, "order", epoch) % 2**32).permutation(count)
+    return int(order[place])
+
+
+def middle_camera(cameras: Cameras) -> tuple[float, ...]:
+    """The label of the camera [25 numbers] that stands nearest the mean direction of all of them."""
+    forward = cameras.cam2world[:, :3, 2]
+    mean = forward.mean(0)
+    index = int((forward @ mean).argmax())
+    return tuple(float(value) for value in cameras[index].label())

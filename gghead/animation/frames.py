@@ -1,4 +1,4 @@
-"""The frames of a sequence as an avatar is trained and judged on them, and their order in training."""
+"""The frames of a sequence as an avatar is trained, shown and judged on them."""
 
 import numpy as np
 import torch
@@ -8,7 +8,6 @@ from gghead.cameras import Cameras
 from gghead.data import formats
 from gghead.data.sequences import TrackedSequence
 from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
 
 
 def read_sequence(path: str, resolution: tuple[int, ...] | None = None, extras: tuple[str, ...] = ()) \
@@ -72,18 +71,3 @@ class Frames:
     def camera(self, index: int) -> Cameras:
         """Batch shape (1,)."""
         return self.cameras[index : index + 1]
-
-
-def frame_at(iteration: int, count: int, seed: int) -> int:
-    """Which of ``count`` frames an iteration shows: every pass goes through all of them in another order."""
-    epoch, place = divmod(iteration, count)
-    order = np.random.RandomState(derive_seed(seed, "order", epoch) % 2**32).permutation(count)
-    return int(order[place])
-
-
-def middle_camera(cameras: Cameras) -> tuple[float, ...]:
-    """The label of the camera [25 numbers] that stands nearest the mean direction of all of them."""
-    forward = cameras.cam2world[:, :3, 2]
-    mean = forward.mean(0)
-    index = int((forward @ mean).argmax())
-    return tuple(float(value) for value in cameras[index].label())
