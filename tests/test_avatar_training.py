@@ -6,10 +6,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -32,7 +30,6 @@ from training.avatar.initial import neighbour_distance, surface_points
 from training.avatar.losses import AvatarLoss, head_box
 from training.avatar.trainer import AvatarTrainer, falling, frame_at, make_optimizer
 
-ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
 
 
@@ -350,21 +347,19 @@ def test_resumed_command_equals_one_run(finished, data, tmp_path):
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(data, tmp_path):
-    command = [sys.executable, "scripts/train_avatar.py", f"--data={data}", f"--outdir={tmp_path}",
-               "--iterations=100000", *SMALL, "--snap=100000"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.time() + 120
-    while time.time() < deadline and not list(tmp_path.glob("*/stats.jsonl")):
-        time.sleep(0.05)
-    while time.time() < deadline and not next(tmp_path.glob("*/stats.jsonl")).read_text():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 130, output
-    assert "Stopped at iteration" in output and "--resume=" in output
+    def interrupt():  # once the loop runs, which has written its first tick
+        deadline = time.time() + 60
+        while time.time() < deadline and not any(p.read_text() for p in tmp_path.glob("*/stats.jsonl")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    result = train(f"--data={data}", f"--outdir={tmp_path}", "--iterations=100000", *SMALL, "--snap=100000")
+    assert result.exit_code == 130, result.output
     folder = next(tmp_path.iterdir())
-    assert list(folder.glob("training-state-*.pt")) and gghead.load(folder).kind == "avatar"
+    assert "Stopped at iteration" in result.output and f"--resume={folder}" in result.output
+    iteration = int(re.search(r"Stopped at iteration (\d+)", result.output)[1])
+    assert list(folder.glob(f"training-state-{iteration:06d}.pt")) and gghead.load(folder).kind == "avatar"
 
 
 @pytest.mark.parametrize("change, sentence", [
