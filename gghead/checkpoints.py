@@ -1,4 +1,7 @@
-"""Snapshots: EMA weights in one safetensors file, with the config and provenance in its header; no code is executed."""
+"""Snapshots: weights in one safetensors file, with the config and provenance in its header; no code is executed.
+
+Two kinds of model are kept: generators (EMA weights of a GAN) and avatars of one person. ``load`` reads both.
+"""
 
 import json
 import os
@@ -10,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gghead.models.avatar import Avatar
+from gghead.models.avatar_config import AvatarConfig
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
 from gghead.template import BUILT_IN, Template, load_template
@@ -20,6 +25,7 @@ from torch_utils.files import write_atomically
 FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
 """Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
+KINDS = {"generator": "a generator of heads", "avatar": "an avatar of one person"}
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -62,28 +68,49 @@ def save(model: Generator, path: str | os.PathLike, *, kimg: float = 0.0, proven
     write_atomically(path, lambda file: file.write(data))
 
 
+def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, provenance: dict | None = None) -> None:
+    """Write an avatar to ``path``; the same file format, promises and errors as ``save``."""
+    from safetensors.torch import save as to_bytes
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}
+    metadata = {"format": FORMAT, "kind": "avatar", "config": json.dumps(config_json.to_dict(avatar.config)),
+                "iteration": str(int(iteration)), "provenance": json.dumps(provenance or {})}
+    data = to_bytes(tensors, metadata)
+    write_atomically(path, lambda file: file.write(data))
+
+
 def latest_snapshot(run: str | os.PathLike) -> Path:
-    """The snapshot with the highest kimg in a run folder. Raises ``UserError`` if there is none."""
-    found = sorted(Path(run).glob("network-snapshot-*.safetensors"))
+    """The newest snapshot in a run folder: most kimg, or most iterations. Raises ``UserError`` if there is none."""
+    found = sorted([*Path(run).glob("network-snapshot-*.safetensors"), *Path(run).glob("avatar-*.safetensors")])
     if not found:
-        raise UserError(f"{run} holds no network-snapshot-*.safetensors; name a run of train.py or a snapshot file.")
+        raise UserError(f"{run} holds no network-snapshot-*.safetensors and no avatar-*.safetensors; name a run of "
+                        "train.py or train_avatar.py, or a snapshot file.")
     return found[-1]
 
 
 def read_info(path: str | os.PathLike) -> SnapshotInfo:
-    """Read a snapshot's header. Raises ``UserError`` as ``load`` does."""
-    return _open(path)[0]
+    """Read the header of a generator's snapshot. Raises ``UserError`` as ``load`` does."""
+    path, metadata, _ = _read(path)
+    _expect(path, metadata, "generator")
+    return _info(path, metadata)
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> Generator:
-    """Load a generator from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
+def load(path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None) -> Generator | Avatar:
+    """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
-    Raises ``UserError`` for a missing, truncated or foreign file, and for a config that this version does not know.
+    The file says whether it is a generator or an avatar; ``kind`` insists on one of them ("generator", "avatar").
+    Raises ``UserError`` for a missing, truncated or foreign file, for one of another kind, and for a config that this
+    version does not know.
     """
-    info, tensors, sha256 = _open(path)
-    model = Generator(info.config, _template(info.config.template, tensors, sha256))
-    state = {name: value.float() if value.is_floating_point() else value
-             for name, value in tensors.items() if not name.startswith("template.")}
+    path, metadata, tensors = _read(path)
+    _expect(path, metadata, kind)
+    if metadata["kind"] == "avatar":
+        model, state = _avatar(path, metadata, tensors), tensors
+    else:
+        config = _info(path, metadata).config
+        model = Generator(config, _template(config.template, tensors, metadata["template_sha256"]))
+        state = {name: value.float() if value.is_floating_point() else value
+                 for name, value in tensors.items() if not name.startswith("template.")}
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -91,7 +118,7 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> Generat
     return model.eval().requires_grad_(False).to(device)
 
 
-def _open(path: str | os.PathLike) -> tuple[SnapshotInfo, dict[str, Tensor], str]:
+def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path) if Path(path).exists() else SHIPPED.get(str(path), Path(path))
@@ -108,9 +135,27 @@ def _open(path: str | os.PathLike) -> tuple[SnapshotInfo, dict[str, Tensor], str
         raise UserError(f"{path} is truncated or no safetensors file ({error}); copy or train it again.") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} has format {metadata.get('format')!r}, but this version reads '{FORMAT}'.")
+    return path, metadata, tensors
+
+
+def _expect(path: Path, metadata: dict[str, str], kind: str | None) -> None:
+    found = metadata.get("kind")
+    if found not in KINDS or kind not in (None, found):
+        said = KINDS.get(found, f"a model of the unknown kind {found!r}")
+        wanted = f"{KINDS[kind]} is needed here" if kind else f"only {' or '.join(KINDS.values())} can be loaded"
+        raise UserError(f"{path} is {said}, but {wanted}.")
+
+
+def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:
     config = config_json.from_dict(GeneratorConfig, json.loads(metadata["config"]), f"config of {path}")
-    info = SnapshotInfo(config, float(metadata["kimg"]), json.loads(metadata["provenance"]))
-    return info, tensors, metadata["template_sha256"]
+    return SnapshotInfo(config, float(metadata["kimg"]), json.loads(metadata["provenance"]))
+
+
+def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Avatar:
+    config = config_json.from_dict(AvatarConfig, json.loads(metadata["config"]), f"config of {path}")
+    if "means" not in tensors:
+        raise UserError(f"{path} holds no Gaussians; copy or train it again.")
+    return Avatar(config, count=len(tensors["means"]))
 
 
 def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:

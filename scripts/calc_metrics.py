@@ -43,7 +43,7 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
     trained_on = run_folder.read_options(snapshot.parent).data if in_run else None
     if data is None and trained_on is None:
         raise UserError(f"{network} lies in no run folder that names its data set; name one with --data=FILE.")
-    model = gghead.load(snapshot, device=pick_device(device))
+    model = gghead.load(snapshot, device=pick_device(device), kind="generator")
     dataset = ImageDataset(data or trained_on.path, resolution=model.config.image_size,
                            mirror=trained_on.mirror if trained_on and data is None else False)
     if background is None:

@@ -22,7 +22,8 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 def main(network: str, dest: Path, dtype: str) -> None:
     """Write a snapshot's weights in another precision, with its config and provenance."""
     info = checkpoints.read_info(network)
-    checkpoints.save(checkpoints.load(network), dest, kimg=info.kimg, provenance=info.provenance, dtype=DTYPES[dtype])
+    model = checkpoints.load(network, kind="generator")
+    checkpoints.save(model, dest, kimg=info.kimg, provenance=info.provenance, dtype=DTYPES[dtype])
     print(f"{dest}: {dest.stat().st_size / 2**20:.1f} MiB, {info.kimg:g} kimg, {dtype}")
 
 

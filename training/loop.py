@@ -216,7 +216,7 @@ class _Run:
         kimg = self.trainer.nimg / 1000
         try:
             checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,
-                             provenance=provenance(self.config))
+                             provenance=provenance(self.config.preset, self.config.data.path))
             run_folder.save_state(self.folder, kimg, {"trainer": self.trainer.state_dict(), "tick": self.tick,
                                                       "watchdog": self.watchdog.state_dict()})
         except UserError as error:
@@ -295,13 +295,13 @@ def turn_strip(model: Generator, seeds: Iterable[int], size: int) -> Tensor:  # 
                         for seed in seeds])
 
 
-def provenance(config: TrainConfig) -> dict:
+def provenance(preset: str, data: str) -> dict:
     """What a snapshot says of its making."""
     root = Path(__file__).resolve().parent.parent
     found = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
     return {
-        "dataset": Path(config.data.path).name,
-        "preset": config.preset,
+        "dataset": Path(data).name,
+        "preset": preset,
         "command": " ".join(sys.argv),
         "git": found.stdout.strip() or "unknown",
         "torch": torch.__version__,
@@ -311,7 +311,7 @@ def provenance(config: TrainConfig) -> dict:
 
 def _init_from(trainer: Trainer, init: str) -> None:
     """Copy a snapshot's weights into generator and average; everything else starts anew."""
-    source = checkpoints.load(init)
+    source = checkpoints.load(init, kind="generator")
     for model in (trainer.G, trainer.G_ema):
         try:
             model.load_state_dict(source.state_dict())

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -14,28 +16,33 @@ from training.config import TrainConfig
 
 OPTIONS = "training_options.json"
 _KEEP_STATES = 2
+Config = TypeVar("Config")
 
 
 def new_run_folder(outdir: str | os.PathLike, config: TrainConfig, world_size: int, desc: str | None = None) -> Path:
     """Make ``<outdir>/00003-<preset>-<dataset>-gpus1-batch16-gamma0.05[-desc]`` with the next free number."""
+    parts = [config.preset, Path(config.data.path).stem, f"gpus{world_size}", f"batch{config.batch}",
+             f"gamma{config.loss.r1_gamma:g}", *([desc] if desc else [])]
+    return numbered_folder(outdir, parts)
+
+
+def numbered_folder(outdir: str | os.PathLike, parts: Sequence[str]) -> Path:
+    """Make ``<outdir>/00003-<parts joined by ->`` with the next free number."""
     outdir = Path(outdir)
     outdir.mkdir(parents=True, exist_ok=True)
     taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
-    parts = [f"{max(taken, default=-1) + 1:05d}", config.preset, Path(config.data.path).stem, f"gpus{world_size}",
-             f"batch{config.batch}", f"gamma{config.loss.r1_gamma:g}", *([desc] if desc else [])]
-    name = "-".join(parts)
-    folder = outdir / name
+    folder = outdir / "-".join([f"{max(taken, default=-1) + 1:05d}", *parts])
     folder.mkdir()
     return folder
 
 
-def write_options(folder: Path, config: TrainConfig) -> None:
-    """Write the resolved config."""
+def write_options(folder: Path, config: object) -> None:
+    """Write the resolved config, a dataclass."""
     text = json.dumps(config_json.to_dict(config), indent=2) + "\n"
     write_atomically(folder / OPTIONS, lambda file: file.write(text.encode()))
 
 
-def read_options(folder: str | os.PathLike) -> TrainConfig:
+def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig) -> Config:
     """Read the config of a run. Raises ``UserError`` for a folder that is no run or an option this version lacks."""
     path = Path(folder) / OPTIONS
     try:
@@ -44,7 +51,7 @@ def read_options(folder: str | os.PathLike) -> TrainConfig:
         raise UserError(f"{folder} is no training run: it holds no {OPTIONS}; name the folder of a run.") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it from a copy.") from error
-    return config_json.from_dict(TrainConfig, values, str(path))
+    return config_json.from_dict(kind, values, str(path))
 
 
 def save_state(folder: Path, kimg: float, state: dict) -> None:

@@ -134,7 +134,7 @@ def main(network, seeds, latents, trunc, trunc_cutoff, outdir, views, yaw, pitch
     from gghead.inversion import latents as latent_files
 
     network = network or default_network()
-    model = gghead.load(network, device=pick_device(device))
+    model = gghead.load(network, device=pick_device(device), kind="generator")
     files = [] if latents is None else latent_files.find(latents)
     loaded = [latent_files.load(file, model).truncated(model, trunc, trunc_cutoff) for file in files]
     names = [latent.name for latent in loaded]

@@ -127,7 +127,7 @@ def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid
 
     network = network or default_network()
     device = pick_device(device)
-    model = gghead.load(network, device=device)
+    model = gghead.load(network, device=device, kind="generator")
     cells = parse_grid(grid)
     cameras = camera_path(camera, frames, pitch, device)
     loaded = [] if latents is None else [latent_files.load(file, model) for file in latent_files.find(latents)]

@@ -71,7 +71,7 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
     if novel_views is not None:
         config["novel_views"] = novel_views
     network = network or default_network()
-    model = gghead.load(network, device=pick_device(device))
+    model = gghead.load(network, device=pick_device(device), kind="generator")
     if target.startswith("seeds:"):
         reader = OwnHeads(model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None))
     else:

@@ -1,0 +1,1 @@
+"""Driving avatars: by tracked sequences, tables of weights, along camera paths."""

@@ -1,0 +1,73 @@
+"""The frames of a sequence as an avatar is trained, shown and judged on them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.data import formats
+from gghead.data.sequences import TrackedSequence
+from torch_utils.errors import UserError
+
+
+def read_sequence(path: str, resolution: tuple[int, ...] | None = None, extras: tuple[str, ...] = ()) \
+        -> TrackedSequence:  # fmt: skip
+    """Read a tracked sequence at ``resolution`` (width, height), with ``extras`` appended to its coefficients.
+
+    Raises ``UserError`` for data that are no sequence of one person with expression coefficients.
+    """
+    data = formats.read(path)
+    if data.coefficients is None or not data.width:
+        raise UserError(f"{path} has no expression coefficients, so no avatar can follow them; track the frames first "
+                        "(docs/formats.md lists the trackers' formats that are read).")
+    sequence = data if isinstance(data, TrackedSequence) else TrackedSequence.of(data)
+    return sequence.with_extras(*extras).resized(None if resolution is None else tuple(resolution))
+
+
+def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
+    """The frames of a split. Raises ``UserError`` if it is missing or empty."""
+    part = np.flatnonzero([sequence.split_of(index) == name for index in range(len(sequence))])
+    if not len(part):
+        raise UserError(f"{sequence.pictures.source.path} has no frames of the split '{name}'; "
+                        + (f"its splits are {', '.join(sequence.splits)}." if sequence.splits else
+                           "it has no splits: convert it with --test-frames=N."))  # fmt: skip
+    return sequence.take(part)
+
+
+class Frames:
+    """Pictures, masks, cameras and coefficients by index; decoded once and kept where they fit into memory."""
+
+    def __init__(self, sequence: TrackedSequence, cache_mb: int = 2048) -> None:
+        sizes = {sequence.size(index) for index in range(len(sequence))}
+        if len(sizes) > 1:
+            raise UserError(f"The frames of {sequence.pictures.source.path} have different sizes; choose one with "
+                            "--resolution.")
+        self.sequence, self.size = sequence, sizes.pop()
+        self.expression = sequence.coefficients.float()
+        self.cameras = sequence.cameras.to(torch.float32)
+        fits = len(sequence) * 4 * self.size[0] * self.size[1] <= cache_mb * 2**20
+        self._kept: dict[int, Tensor] | None = {} if fits else None
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def picture(self, index: int) -> tuple[Tensor, Tensor]:
+        """Colour [3, H, W], not multiplied by alpha, and alpha [1, H, W], both in [0, 1]."""
+        rgba = None if self._kept is None else self._kept.get(index)
+        if rgba is None:
+            frame = self.sequence.get(index)
+            rgba = torch.cat([frame.rgb, frame.alpha])
+            if self._kept is not None:
+                self._kept[index] = rgba
+        rgba = rgba.float() / 255
+        return rgba[:3], rgba[3:]
+
+    def over(self, index: int, background: Tensor | float = 1.0) -> Tensor:  # [3, H, W]
+        """The picture put over a colour [3] by its mask; white by default, as everything is judged."""
+        rgb, alpha = self.picture(index)
+        background = torch.as_tensor(background, dtype=rgb.dtype).expand(3)[:, None, None]
+        return rgb * alpha + background * (1 - alpha)
+
+    def camera(self, index: int) -> Cameras:
+        """Batch shape (1,)."""
+        return self.cameras[index : index + 1]

@@ -1,0 +1,34 @@
+"""An avatar's pictures: coefficients and cameras in, frames out."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.models.avatar import Avatar
+from gghead.rendering import render
+
+
+@torch.no_grad()
+def pictures(avatar: Avatar, expression: Tensor, cameras: Cameras, size: tuple[int, int] | None = None, *,
+             background: float = 1.0, clamp: bool = True) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
+    """One picture per row of ``expression`` [T, B] and camera (batch shape (T,)), one after the other."""
+    size = size or tuple(avatar.config.image_size)
+    for index in range(len(expression)):
+        gaussians = avatar(expression[index : index + 1].to(avatar.device), clamp=clamp)
+        camera = cameras[index : index + 1].to(avatar.device, torch.float32)
+        yield render(gaussians, camera, size, background=background, depth=False).color[0, 0].clamp(0, 1)
+
+
+def camera_path(avatar: Avatar, name: str, frames: int, pitch: float = 0.0) -> Cameras:
+    """A path of batch shape (frames,) with the lens and the distance of the avatar's middle camera.
+
+    ``name``: still (the middle camera itself), turntable, sweep or spiral.
+    """
+    middle = avatar.camera()
+    if name == "still":
+        return Cameras(middle.cam2world.expand(frames, 4, 4), middle.intrinsics.expand(frames, 3, 3))
+    options = {} if name == "spiral" else {"pitch": pitch}
+    path = getattr(Cameras, name)(frames, radius=float(middle.position.norm()), **options).to(avatar.device)
+    return Cameras(path.cam2world, middle.intrinsics.expand(frames, 3, 3))

@@ -1,0 +1,174 @@
+"""The avatar of one person: static Gaussians whose colours and opacities follow expression coefficients.
+
+After Dhamo et al., "HeadGaS: Real-Time Animatable Head Avatars via 3D Gaussian Splatting" (ECCV 2024), section 3. What
+the paper leaves open is decided here: the bias feature is one per Gaussian and starts at zero, four octaves encode the
+mean, the mean gets no gradient through that encoding (pictures move Gaussians, not the network's taste in places), the
+network starts at opacity 0.1 with the harmonics above degree 0 scaled by 0.1.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
+from gghead.models.avatar_config import AvatarConfig
+from gghead.rendering import sh
+from gghead.rotations import quat_multiply
+from torch_utils.checks import check_shape
+from torch_utils.errors import UserError
+from torch_utils.rng import generator
+
+INITIAL_OPACITY = 0.1
+_REST_GAIN = 0.1  # of harmonics above degree 0
+_GEOMETRY = 7  # offset of the mean, quaternion
+_GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
+
+PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0}
+"""Parameters with one entry per Gaussian, and along which dimension."""
+
+
+def blend(basis: Tensor, bias: Tensor, expression: Tensor) -> Tensor:  # [B, N, F], [N, F], [T, B] -> [T, N, F]
+    """f = F^T e + f0 (HeadGaS, equation 3) for all Gaussians as one matrix product."""
+    count, features = bias.shape
+    return (expression @ basis.reshape(len(basis), count * features)).unflatten(-1, (count, features)) + bias
+
+
+def positional_encoding(x: Tensor, frequencies: int) -> Tensor:  # [N, 3] -> [N, 3 + 6 * frequencies]
+    """The coordinates themselves, then sine and cosine of 2^k pi x (Mildenhall et al. 2020, "NeRF", equation 4)."""
+    angles = x[:, None] * (math.pi * 2.0 ** torch.arange(frequencies, dtype=x.dtype, device=x.device))[:, None]
+    return torch.cat([x, torch.cat([angles.sin(), angles.cos()], 1).flatten(1)], 1)
+
+
+class Avatar(nn.Module):
+    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training unless told not to."""
+
+    kind = "avatar"
+
+    def __init__(self, config: AvatarConfig, points: Tensor | None = None, *, count: int | None = None,
+                 spacing: float | Tensor = 0.02, seed: int = 0) -> None:
+        """Start from ``points`` [N, 3] with ``spacing`` (world units, one or [N]) as their standard deviation.
+
+        With ``count`` in place of points everything is zero, to be filled from a file.
+        """
+        super().__init__()
+        points = torch.zeros(count or 0, 3) if points is None else points.float()
+        n = len(points)
+        self.config = config
+        spacing = torch.as_tensor(spacing, dtype=torch.float32).expand(n)
+        self.means = nn.Parameter(points.clone())
+        self.log_scales = nn.Parameter(spacing.log()[:, None].repeat(1, 3))
+        self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))
+        features = config.feature_dim if config.mlp else self._outputs(config)
+        self.basis = nn.Parameter(torch.zeros(config.width if config.blend else 0, n, features))
+        self.bias = nn.Parameter(torch.zeros(n, features))
+        if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
+            self.static = nn.Parameter(torch.zeros(n, self._appearance(config)))
+        if config.mlp:
+            inputs = features + 3 + 6 * config.frequencies + (0 if config.blend else config.width)
+            self.hidden = _linear(inputs, config.hidden, seed, "hidden")
+            self.output = _linear(config.hidden, self._outputs(config), seed, "output")
+        with torch.no_grad():
+            place = math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
+            if config.changes == "geometry":
+                self.static[:, -1] = place
+            elif config.mlp:
+                self.output.bias[self._appearance(config) - 1] = place
+            else:
+                self.bias[:, self._appearance(config) - 1] = place
+        self.register_buffer("coefficient_min", torch.full((config.width,), -math.inf))
+        self.register_buffer("coefficient_max", torch.full((config.width,), math.inf))
+
+    @staticmethod
+    def _appearance(config: AvatarConfig) -> int:
+        return 3 * sh.num_bases(config.sh_degree) + 1
+
+    @classmethod
+    def _outputs(cls, config: AvatarConfig) -> int:
+        """Numbers per Gaussian that depend on the expression: harmonics and opacity, then offset and rotation."""
+        appearance = cls._appearance(config)
+        return {"appearance": appearance, "geometry": _GEOMETRY, "everything": appearance + _GEOMETRY}[config.changes]
+
+    @property
+    def num(self) -> int:
+        """Number of Gaussians."""
+        return len(self.means)
+
+    @property
+    def device(self) -> torch.device:
+        return self.means.device
+
+    def per_gaussian(self) -> dict[str, int]:
+        """The parameters with one entry per Gaussian -> the dimension of the Gaussians."""
+        return {name: dim for name, dim in PER_GAUSSIAN.items() if hasattr(self, name)}
+
+    def clamp(self, expression: Tensor) -> Tensor:  # [..., B] -> [..., B]
+        """Bring coefficients into the range that was seen in training: beyond it the network invents."""
+        return expression.clamp(self.coefficient_min, self.coefficient_max)
+
+    def forward(self, expression: Tensor, *, clamp: bool = True, sh_degree: int | None = None) -> Gaussians:
+        """Gaussians of batch shape [T] for ``expression`` [T, B]; ``sh_degree`` leaves out higher bands.
+
+        Raises ``UserError`` for another number of coefficients or values that are not finite.
+        """
+        config = self.config
+        if expression.shape[-1:] != (config.width,):
+            raise UserError(f"This avatar takes {config.width} expression coefficients, but was given "
+                            f"{list(expression.shape)}; drive it with the expression model it was trained with.")
+        check_shape("expression", expression, (config.width,))
+        if expression.ndim != 2:
+            raise UserError(f"expression must be [frames, {config.width}], but it is {list(expression.shape)}.")
+        if not bool(expression.isfinite().all()):
+            raise UserError("The expression holds NaN or infinite coefficients; mend them.")
+        expression = self.clamp(expression) if clamp else expression
+        raw = self._raw(expression)
+        frames, appearance = len(expression), self._appearance(config)
+        fixed = config.changes == "geometry"
+        look = self.static.expand(frames, -1, -1) if fixed else raw[..., :appearance]
+        means, quats = self.means.expand(frames, -1, -1), self.quats.expand(frames, -1, -1)
+        if config.changes != "appearance":
+            moved = raw[..., -_GEOMETRY:]
+            means = means + _GEOMETRY_GAIN * moved[..., :3]
+            turn = torch.cat([1 + moved[..., 3:4], moved[..., 4:]], -1)
+            quats = quat_multiply(F.normalize(turn, dim=-1), quats)
+        degree = config.sh_degree if sh_degree is None else min(sh_degree, config.sh_degree)
+        colors = look[..., : 3 * sh.num_bases(degree)].unflatten(-1, (-1, 3))
+        if degree > 0:
+            colors = torch.cat([colors[..., :1, :], _REST_GAIN * colors[..., 1:, :]], -2)
+        return Gaussians(means=means, quats=quats, scales=self.log_scales.exp().expand(frames, -1, -1),
+                         opacities=look[..., -1].sigmoid(), colors=colors, sh_degree=degree)
+
+    def _raw(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, O]
+        config = self.config
+        features = blend(self.basis, self.bias, expression) if config.blend else \
+            self.bias.expand(len(expression), -1, -1)  # fmt: skip
+        if not config.mlp:
+            return features
+        # The layer's weight is applied part by part: what is the same for all frames, or for all Gaussians, is
+        # computed once.
+        weight = self.hidden.weight
+        count = features.shape[-1]
+        place = positional_encoding(self.means.detach(), config.frequencies)
+        inner = F.linear(place, weight[:, count : count + place.shape[1]], self.hidden.bias)
+        inner = inner + F.linear(features, weight[:, :count])
+        if not config.blend:
+            inner = inner + F.linear(expression, weight[:, count + place.shape[1] :])[:, None]
+        return self.output(F.relu(inner))
+
+    def camera(self) -> Cameras:
+        """The middle training camera, batch shape (1,)."""
+        if not self.config.camera:
+            return Cameras.orbit(0.0)
+        return Cameras.from_label(torch.tensor(self.config.camera, device=self.device)[None])
+
+
+def _linear(inputs: int, outputs: int, seed: int, name: str) -> nn.Linear:
+    """A layer with torch's own initialisation, uniform in +-1/sqrt(inputs), from an explicit seed."""
+    layer = nn.Linear(inputs, outputs)
+    random, bound = generator(seed, "avatar", name), 1 / math.sqrt(inputs)
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=random)
+        layer.bias.uniform_(-bound, bound, generator=random)
+    return layer

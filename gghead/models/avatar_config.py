@@ -1,0 +1,37 @@
+"""What an avatar of one person is made of, as a frozen dataclass that survives JSON (``torch_utils.config``)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class AvatarConfig:
+    """Gaussians with a feature basis that expression coefficients blend (HeadGaS, section 3).
+
+    The last three fields are the paper's ablations; their defaults are the paper's model.
+    """
+
+    width: int
+    """Number of expression coefficients B, which the data decide: 52, 46, 100 …"""
+    coefficient_names: tuple[str, ...] = ()
+    """Names of the coefficients, where the data have any."""
+    expression_model: str = ""
+    """Where the coefficients come from: the format of the training sequence."""
+    feature_dim: int = 32
+    """Numbers per Gaussian and coefficient in the basis."""
+    hidden: int = 64
+    """Width of the two-layer network."""
+    frequencies: int = 4
+    """Octaves of the positional encoding of the mean (not stated in the paper)."""
+    sh_degree: int = 3
+    """Degree of the spherical harmonics of the colours."""
+    image_size: tuple[int, ...] = (256, 256)
+    """Width and height of the training pictures; what is rendered by default."""
+    camera: tuple[float, ...] = ()
+    """Label (25 numbers) of the training camera nearest the middle of all of them."""
+    blend: bool = True
+    """Off: the expression is only one more input of the network (the paper's "w/o blending")."""
+    mlp: bool = True
+    """Off: the basis blends colours and opacities themselves (the paper's "w/o MLP")."""
+    changes: Literal["appearance", "geometry", "everything"] = "appearance"
+    """What the expression changes: colour and opacity; offsets of mean and rotation; or all of these."""

@@ -1,0 +1,1 @@
+"""Training and judging avatars of one person (HeadGaS)."""

@@ -1,0 +1,95 @@
+"""``python scripts/train_avatar.py --data=DIR --preset=tiny``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+_ABLATIONS = {
+    "no-blending": {"avatar": {"blend": False}},
+    "geometry": {"avatar": {"changes": "geometry"}},
+    "everything": {"avatar": {"changes": "everything"}},
+    "no-mlp": {"avatar": {"mlp": False}},
+    "no-perceptual": {"loss": {"perceptual": 0.0}},
+}
+
+
+@cli.command()
+@click.option("--data", metavar="DIR|ZIP", help="Tracked sequence with expression coefficients; see docs/formats.md")
+@click.option("--preset", type=click.Choice(["tiny", "headgas"]), default=None,
+              help="headgas: the paper's numbers; tiny: minutes on a CPU  [default: tiny]")
+@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
+              help="Where the run folder is made")
+@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
+@click.option("--resolution", metavar="N|WxH", help="Pixels of the training pictures  [default: the preset's]")
+@click.option("--iterations", type=click.IntRange(min=1), help="Frames shown in all  [default: the preset's]")
+@click.option("--points", type=click.IntRange(min=4), help="Initial points on the template  [default: the preset's]")
+@click.option("--max-gaussians", type=click.IntRange(min=0), help="Upper limit, 0 = none  [default: the preset's]")
+@click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
+@click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
+@click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
+@click.option("--ablation", type=click.Choice(list(_ABLATIONS)), help="One of the paper's five ablations")
+@click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
+@click.option("--perceptual-net", metavar="FILE", help="TorchScript distance (picture, truth in [-1, 1]); else off")
+@click.option("--tick", type=click.IntRange(min=1), help="Iterations between status lines")
+@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
+@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+def main(resume, outdir, device, dry_run, **options):
+    """Train an avatar of one person from a tracked sequence (HeadGaS).
+
+    \b
+    python scripts/train_avatar.py --data=sequence --preset=tiny
+    python scripts/train_avatar.py --resume=training-runs/00000-avatar-tiny-sequence-128x128
+    """
+    from gghead.cli.common import pick_device
+    from torch_utils import config as config_json
+    from training.avatar.config import PRESETS
+    from training.avatar.run import read_config, run
+
+    if resume is not None:
+        allowed = {"data", "iterations", "tick", "snap"}
+        given = [name for name, value in options.items() if value is not None and name not in allowed]
+        if given:
+            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
+        config = read_config(resume, _changes(options))
+    else:
+        if options["data"] is None:
+            raise UserError("--data is missing: name a folder or zip with a tracked sequence.")
+        config = config_json.replace(PRESETS[options["preset"] or "tiny"], _changes(options))
+    if dry_run:
+        print(json.dumps(config_json.to_dict(config), indent=2))
+        return
+    run(config, outdir, pick_device(device), resume=Path(resume) if resume else None)
+
+
+def _changes(options: dict) -> dict:
+    """Options that were given -> the keys of ``AvatarTrainConfig``."""
+    changes: dict = {"avatar": {}, "loss": {}, "densify": {}}
+    if options["ablation"]:
+        for part, values in _ABLATIONS[options["ablation"]].items():
+            changes[part].update(values)
+    places = {"data": None, "iterations": None, "points": None, "background": None, "tick": None, "seed": None,
+              "feature_dim": "avatar", "sh_degree": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
+    for name, part in places.items():
+        if options[name] is not None:
+            (changes if part is None else changes[part])[name] = options[name]
+    if options["snap"] is not None:
+        changes["snapshot_ticks"] = options["snap"]
+    if options["extras"]:
+        changes["extras"] = options["extras"].split(",")
+    if options["resolution"]:
+        changes["resolution"] = parse_size(options["resolution"])
+    return changes
+
+
+def parse_size(text: str) -> list[int]:
+    """``256`` or ``320x240`` -> [width, height]."""
+    parts = text.split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"--resolution={text} is neither a number nor WIDTHxHEIGHT, such as 128 or 320x240.")
+    return [int(part) for part in parts * (3 - len(parts))]

@@ -1,0 +1,122 @@
+"""What one training of an avatar is, and the presets: ``headgas`` has the paper's numbers."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from gghead.models.avatar_config import AvatarConfig
+
+
+@dataclass(frozen=True)
+class DensifyConfig:
+    """When Gaussians are cloned, split and pruned (3DGS, section 5; names and rules of gsplat's DefaultStrategy)."""
+
+    start: int = 500
+    """First iteration after which Gaussians may be added."""
+    until: int = 15_000
+    """Iteration from which they stay as they are."""
+    every: int = 100
+    """Iterations between two refinements."""
+    gradient: float = 2e-4
+    """Mean gradient of the projected mean, in halves of the picture, from which a Gaussian is cloned or split."""
+    small: float = 0.01
+    """Largest standard deviation, as a share of the extent, up to which it is cloned and beyond which it is split."""
+    large: float = 0.1
+    """Share of the extent beyond which it is pruned, from iteration ``large_from`` on."""
+    large_from: int = 3000
+    """Iteration from which large Gaussians are pruned."""
+    min_opacity: float = 0.005
+    """Pruned if the opacity stayed below it in all frames of the window; the paper's opacity follows the expression,
+    so that 3DGS's reset of it has nothing to reset."""
+    window: int = 1000
+    """Longest window in iterations; it is one pass over the training frames if that is shorter."""
+    max_gaussians: int = 0
+    """No more Gaussians than that, those with the largest gradients first; 0 = no limit, as in the paper."""
+
+
+@dataclass(frozen=True)
+class AvatarLossConfig:
+    """Weights of HeadGaS, equation 6."""
+
+    l1: float = 0.8
+    """Mean absolute difference."""
+    dssim: float = 0.2
+    """1 - SSIM."""
+    perceptual: float = 0.1
+    """Distance of the user's own network (``perceptual_net``) in the head's box; 0 = off."""
+    perceptual_from: int = 10_000
+    """First iteration with it."""
+    perceptual_net: str | None = None
+    """TorchScript file: (picture, truth) [1, 3, H, W] in [-1, 1] -> a distance. Without one the term is off."""
+
+
+@dataclass(frozen=True)
+class RateConfig:
+    """Adam's learning rates: those of 3DGS, and for what 3DGS does not have see methods of HeadGaS in docs."""
+
+    means: float = 1.6e-4
+    """Of the means in extents, at the start."""
+    means_end: float = 1.6e-6
+    """The same at the end; in between it falls exponentially."""
+    scales: float = 5e-3
+    """Of the logarithms of the standard deviations."""
+    quats: float = 1e-3
+    """Of the rotations."""
+    features: float = 2.5e-3
+    """Of basis and bias (and of stored colours and opacities)."""
+    network: float = 1e-3
+    """Of the network at the start."""
+    network_end: float = 1e-5
+    """The same at the end."""
+
+
+@dataclass(frozen=True)
+class AvatarTrainConfig:
+    """One run."""
+
+    preset: str
+    """Row of the table below it started from."""
+    data: str = ""
+    """Folder or zip of a tracked sequence."""
+    resolution: tuple[int, ...] | None = None
+    """Width and height that pictures are trained at; None = as they are."""
+    extras: tuple[str, ...] = ()
+    """Tracked parameters appended to the coefficients, such as jaw, eyes, eyelids."""
+    avatar: AvatarConfig = field(default_factory=lambda: AvatarConfig(width=0))
+    """The model; width, names and camera are filled in from the data."""
+    template: str = "head"
+    """Mesh whose surface gives the initial points."""
+    points: int = 2500
+    """How many."""
+    iterations: int = 50_000
+    """One frame each."""
+    extent: float = 1.0
+    """Size of the scene in world units, which 3DGS's rates and limits refer to; a head is about that large."""
+    sh_every: int = 1000
+    """Iterations between two degrees of the harmonics, as in 3DGS."""
+    background: Literal["random", "blackwhite", "white"] = "random"
+    """What picture and truth are put over: a random colour, black or white by chance, or white."""
+    loss: AvatarLossConfig = AvatarLossConfig()
+    """Weights."""
+    rates: RateConfig = RateConfig()
+    """Learning rates."""
+    densify: DensifyConfig = DensifyConfig()
+    """Adding and removing Gaussians."""
+    tick: int = 500
+    """Iterations between two status lines."""
+    snapshot_ticks: int = 10
+    """Status lines between two snapshots."""
+    cache_mb: int = 2048
+    """Decoded frames are kept in memory if they take no more than that, in MiB."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+_HEADGAS = AvatarTrainConfig(preset="headgas", resolution=(512, 512))
+# A core takes about 70 ms per iteration at 128 pixels with 5,000 Gaussians; the cap keeps it there.
+_TINY = replace(
+    _HEADGAS, preset="tiny", resolution=(128, 128), iterations=15_000,
+    avatar=AvatarConfig(width=0, sh_degree=1),
+    densify=DensifyConfig(until=7500, gradient=6e-4, max_gaussians=5000),
+)  # fmt: skip
+
+PRESETS = {config.preset: config for config in (_TINY, _HEADGAS)}

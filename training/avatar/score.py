@@ -1,0 +1,124 @@
+"""How well an avatar shows frames it was not trained on: PSNR, SSIM, L2, beside two baselines without any model.
+
+All pictures are put over white by the data's masks and have the avatar's size. Mouth and eyes are measured apart
+where the sequence has the 68 landmarks of iBUG, in boxes around their projections.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gghead.animation.frames import Frames
+from gghead.animation.show import pictures
+from gghead.image_metrics import psnr, ssim
+from gghead.models.avatar import Avatar
+from torch_utils.files import write_atomically
+from training import images
+
+REGIONS = {"mouth": slice(48, 68), "eyes": slice(36, 48)}  # of 68 landmarks
+_MARGIN = 0.3  # of a region's box, on every side
+_NEAREST_SIZE = 64  # pixels at which the nearest frame is looked for
+_WORST = 6
+
+
+def score(avatar: Avatar, test: Frames, train: Frames, network: torch.nn.Module | None = None) -> tuple[dict, list]:
+    """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
+
+    The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
+    a stronger opponent than the frame with the nearest coefficients. ``network`` is the user's LPIPS.
+    """
+    mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
+    nearest = nearest_frames(test, train)
+    records = []
+    shown = pictures(avatar, test.expression, test.cameras, test.size)
+    for index, picture in enumerate(shown):
+        truth, boxes = test.over(index), region_masks(test, index)
+        record = {"frame": test.sequence.name(index), "nearest": train.sequence.name(nearest[index])}
+        for method, guess in (("avatar", picture.cpu()), ("nearest_frame", train.over(nearest[index])),
+                              ("mean_image", mean)):
+            record[method] = _compare(guess, truth, boxes, network)
+        records.append(record)
+    methods = ("avatar", "nearest_frame", "mean_image")
+    means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
+                      for key in sorted({key for r in records for key in r[method]})} for method in methods}
+    return means, records
+
+
+def _compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: torch.nn.Module | None) -> dict:
+    values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
+              "l2": float((guess - truth).square().mean())}
+    for name, box in boxes.items():
+        values[f"{name}_psnr"], values[f"{name}_ssim"] = float(psnr(guess, truth, box)), float(ssim(guess, truth, box))
+    if network is not None:
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        pair = [(image[None] * 2 - 1).to(device) for image in (guess, truth)]
+        values["lpips"] = float(network(*pair).mean())
+    return values
+
+
+def nearest_frames(test: Frames, train: Frames) -> list[int]:
+    """For every test frame the training frame with the least squared difference, at a size of at most 64 pixels."""
+    a, b = (torch.stack(list(_small(frames))) for frames in (test, train))
+    distances = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
+    return distances.argmin(1).tolist()
+
+
+def _small(frames: Frames) -> Iterator[Tensor]:
+    for index in range(len(frames)):
+        picture = frames.over(index)
+        factor = max(max(picture.shape[1:]) // _NEAREST_SIZE, 1)
+        yield F.avg_pool2d(picture[None], factor).flatten().double()
+
+
+def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
+    """Boxes [1, H, W] of ones around mouth and eyes; empty without 68 landmarks or where a region is out of sight."""
+    landmarks = frames.sequence.landmarks
+    if landmarks is None or landmarks.shape[1] != 68:
+        return {}
+    (width, height), camera = frames.size, frames.camera(index)
+    points = landmarks[index].float() @ camera.viewmats[0, :3, :3].T + camera.viewmats[0, :3, 3]
+    pixels = points @ camera.Ks(width, height)[0].T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    masks = {}
+    for name, rows in REGIONS.items():
+        low, high = pixels[rows].amin(0), pixels[rows].amax(0)
+        margin = _MARGIN * (high - low).max()
+        left, top = (low - margin).clamp_min(0).floor().int().tolist()
+        right, bottom = (high + margin).ceil().int().tolist()
+        mask = torch.zeros(1, height, width)
+        mask[:, top : max(bottom, 0), left : max(right, 0)] = 1
+        if bool(mask[:, 5:-5, 5:-5].any()):  # SSIM has no values at the outer five pixels
+            masks[name] = mask
+    return masks
+
+
+def table(means: dict) -> str:
+    """The means as lines of text, a method each."""
+    keys = list(means["avatar"])
+    lines = ["".join([f"{'':<15s}", *(f"{key:>12s}" for key in keys)])]
+    for method, values in means.items():
+        lines.append("".join([f"{method:<15s}", *(f"{values.get(key, float('nan')):12.4f}" for key in keys)]))
+    return "\n".join(lines)
+
+
+def write_report(outdir: Path, header: dict, means: dict, records: list[dict]) -> None:
+    """``scores.json``: what was scored, the means, every frame."""
+    text = json.dumps({**header, "results": means, "frames": records}, indent=1) + "\n"
+    write_atomically(outdir / "scores.json", lambda file: file.write(text.encode()))
+
+
+def write_worst(path: Path, avatar: Avatar, test: Frames, records: list[dict], count: int = _WORST) -> None:
+    """A sheet of the frames with the lowest PSNR: truth, avatar, absolute difference times 3 (dark on white)."""
+    order = sorted(range(len(records)), key=lambda index: records[index]["avatar"]["psnr"])[:count]
+    truth = torch.stack([test.over(index) for index in order])
+    shown = torch.stack([picture.cpu() for picture in pictures(avatar, test.expression[order], test.cameras[order],
+                                                               test.size)])
+    error = 1 - (3 * (shown - truth).abs()).clamp(0, 1)
+    sheet = images.make_grid(torch.cat([truth, shown, error]) * 2 - 1, (len(order), 3))
+    top = [f"{records[index]['avatar']['psnr']:.1f} dB" for index in order]
+    images.save_picture(images.with_labels(sheet, top, ["truth", "avatar", "error"]), path)

@@ -1,0 +1,165 @@
+"""One step of an avatar's training, and everything that an exact resume needs."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead.animation.frames import Frames
+from gghead.cameras import Cameras
+from gghead.models.avatar import Avatar
+from gghead.models.avatar_config import AvatarConfig
+from gghead.rendering import rasterization
+from gghead.template import load_template
+from torch_utils import config as config_json
+from torch_utils.rng import derive_seed, generator
+from training.avatar.config import AvatarTrainConfig
+from training.avatar.densify import Densifier, Refinement
+from training.avatar.initial import neighbour_distance, surface_points
+from training.avatar.losses import AvatarLoss
+from training.stats import Stats
+
+_EPS = 1e-15  # of 3DGS's Adam
+
+
+def new_avatar(config: AvatarTrainConfig, frames: Frames) -> Avatar:
+    """The avatar that a run starts from; what depends on the data is filled in."""
+    sequence = frames.sequence
+    filled = config_json.replace(config.avatar, {
+        "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
+        "expression_model": sequence.format, "image_size": list(frames.size),
+        "camera": list(middle_camera(frames.cameras)),
+    })  # fmt: skip
+    points = surface_points(load_template(config.template), config.points, config.seed)
+    avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
+    avatar.coefficient_min.copy_(frames.expression.amin(0))
+    avatar.coefficient_max.copy_(frames.expression.amax(0))
+    return avatar
+
+
+class AvatarTrainer:
+    """Trains on one frame per step. Everything random follows from the seed and the iteration."""
+
+    def __init__(self, config: AvatarTrainConfig, frames: Frames, device: torch.device) -> None:
+        self.config, self.frames, self.device = config, frames, device
+        self.iteration = 0
+        self.stats = Stats()
+        self.loss = AvatarLoss(config.loss, device)
+        self._set_avatar(new_avatar(config, frames))
+
+    def _set_avatar(self, avatar: Avatar) -> None:
+        self.avatar = avatar.to(self.device).train()
+        self.optimizer = make_optimizer(self.avatar, self.config)
+        self.densifier = Densifier(self.config.densify, avatar.num, self.config.extent, len(self.frames), self.device)
+
+    # ------------------------------------------------------------------ stepping
+    def step(self) -> None:
+        """Render a frame, compare, update; refine the set of Gaussians where the schedule says so."""
+        config, index = self.config, frame_at(self.iteration, len(self.frames), self.config.seed)
+        rgb, alpha = (value.to(self.device) for value in self.frames.picture(index))
+        background = self._background()
+        truth = rgb * alpha + background[:, None, None] * (1 - alpha)
+        degree = min(self.iteration // config.sh_every, self.avatar.config.sh_degree)
+        self._set_rates()
+        gaussians = self.avatar(self.frames.expression[index : index + 1].to(self.device), sh_degree=degree)
+        camera, (width, height) = self.frames.camera(index).to(self.device), self.frames.size
+        pictures, _, meta = rasterization(
+            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors,
+            camera.viewmats[None], camera.Ks(width, height)[None], width, height, sh_degree=degree,
+            backgrounds=background[None, None],
+        )  # fmt: skip
+        means2d = meta["means2d"]
+        refining = self.iteration < config.densify.until
+        if refining:
+            means2d.retain_grad()
+        parts = self.loss(pictures[0, 0].permute(2, 0, 1), truth, alpha, self.iteration)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["total"].backward()
+        if refining:
+            self.densifier.observe(means2d.grad.reshape(-1, 2), meta["radii"].reshape(-1, 2),
+                                   gaussians.opacities[0].detach(), (width, height))  # fmt: skip
+        self.optimizer.step()
+        for name, value in parts.items():
+            self.stats.report(f"Loss/{name}", value)
+        self.iteration += 1
+        if refining:
+            self._refine()
+
+    def _background(self) -> Tensor:  # [3]
+        if self.config.background == "white":
+            return torch.ones(3, device=self.device)
+        random = generator(self.config.seed, "background", self.iteration)
+        colour = torch.rand(3, generator=random)
+        if self.config.background == "blackwhite":
+            colour = (colour[:1] > 0.5).float().expand(3)
+        return colour.to(self.device)
+
+    def _set_rates(self) -> None:
+        rates, share = self.config.rates, min(self.iteration / max(self.config.iterations, 1), 1.0)
+        for group in self.optimizer.param_groups:
+            if group["name"] == "means":
+                group["lr"] = self.config.extent * falling(rates.means, rates.means_end, share)
+            elif group["name"].startswith(("hidden", "output")):
+                group["lr"] = falling(rates.network, rates.network_end, share)
+
+    def _refine(self) -> None:
+        plan, done = self.config.densify, Refinement()
+        if self.iteration > plan.start and self.iteration % plan.every == 0:
+            random = generator(self.config.seed, "split", self.iteration)
+            done = self.densifier.refine(self.avatar, self.optimizer, self.iteration, random)
+            for name in ("cloned", "split", "pruned"):
+                self.stats.report(f"Densify/{name}", float(getattr(done, name)))
+
+    # -------------------------------------------------------------------- states
+    def state_dict(self) -> dict:
+        """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
+        return {
+            "iteration": self.iteration,
+            "avatar": {name: value.detach().clone() for name, value in self.avatar.state_dict().items()},
+            "config": config_json.to_dict(self.avatar.config),
+            "optimizer": self.optimizer.state_dict(),
+            "densifier": self.densifier.state_dict(),
+            "stats": self.stats.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        config = config_json.from_dict(AvatarConfig, state["config"], "the avatar of the training state")
+        avatar = Avatar(config, count=len(state["avatar"]["means"]))
+        avatar.load_state_dict(state["avatar"])
+        self._set_avatar(avatar)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.densifier.load_state_dict(state["densifier"])
+        self.stats.load_state_dict(state["stats"])
+        self.iteration = state["iteration"]
+
+
+def falling(first: float, last: float, share: float) -> float:
+    """Exponential decay from ``first`` to ``last`` as ``share`` goes from 0 to 1."""
+    return math.exp((1 - share) * math.log(first) + share * math.log(last))
+
+
+def make_optimizer(avatar: Avatar, config: AvatarTrainConfig) -> torch.optim.Adam:
+    """Adam with one named group per parameter, so that a group's parameter can be exchanged."""
+    rates = config.rates
+    table = {"means": rates.means * config.extent, "log_scales": rates.scales, "quats": rates.quats,
+             "basis": rates.features, "bias": rates.features, "static": rates.features}  # fmt: skip
+    groups = [{"params": [parameter], "name": name, "lr": table.get(name, rates.network)}
+              for name, parameter in avatar.named_parameters() if parameter.numel()]  # fmt: skip
+    # Fused: one pass over the basis instead of six, which is most of a step on a CPU.
+    return torch.optim.Adam(groups, eps=_EPS, fused=True)
+
+
+def frame_at(iteration: int, count: int, seed: int) -> int:
+    """Which of ``count`` frames an iteration shows: every pass goes through all of them in another order."""
+    epoch, place = divmod(iteration, count)
+    order = np.random.RandomState(derive_seed(seed, "order", epoch) % 2**32).permutation(count)
+    return int(order[place])
+
+
+def middle_camera(cameras: Cameras) -> tuple[float, ...]:
+    """The label of the camera [25 numbers] that stands nearest the mean direction of all of them."""
+    forward = cameras.cam2world[:, :3, 2]
+    mean = forward.mean(0)
+    index = int((forward @ mean).argmax())
+    return tuple(float(value) for value in cameras[index].label())
