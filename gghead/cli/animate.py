@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import beside, pick_device, to_uint8
+from gghead.cli.common import pick_device
+from gghead.sheets import beside, to_uint8
 from torch_utils import cli
 from torch_utils.errors import UserError
 
