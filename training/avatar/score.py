@@ -17,6 +17,7 @@ from gghead.animation.frames import Frames
 from gghead.animation.show import pictures
 from gghead.image_metrics import psnr, ssim
 from gghead.models.avatar import Avatar
+from gghead.sheets import with_labels
 from torch_utils.files import write_atomically
 from training import images
 
@@ -121,4 +122,4 @@ def write_worst(path: Path, avatar: Avatar, test: Frames, records: list[dict], c
     error = 1 - (3 * (shown - truth).abs()).clamp(0, 1)
     sheet = images.make_grid(torch.cat([truth, shown, error]) * 2 - 1, (len(order), 3))
     top = [f"{records[index]['avatar']['psnr']:.1f} dB" for index in order]
-    images.save_picture(images.with_labels(sheet, top, ["truth", "avatar", "error"]), path)
+    images.save_picture(with_labels(sheet, top, ["truth", "avatar", "error"]), path)
