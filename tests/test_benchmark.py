@@ -1,32 +1,26 @@
 """scripts/benchmark.py: rows for what was asked, floors, ratios, reports."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from gghead.rendering import native_backend
+from training.benchmarks import main, reading
+from training.benchmarks.common import interleaved_medians
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "benchmark.py"
 
 
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_raster_writes_a_row_for_every_scene_and_backend(benchmark, tmp_path):
+def test_raster_writes_a_row_for_every_scene_and_backend(tmp_path):
     path = tmp_path / "raster.json"
     options = ["--gaussians=20,30", "--size=8", "--images=2", "--channels=3", "--backends=torch", "--repeats=1",
                f"--json={path}"]
-    result = CliRunner().invoke(benchmark.main, ["raster", *options])
+    result = CliRunner().invoke(main, ["raster", *options])
     assert result.exit_code == 0, result.output
     report = json.loads(path.read_text())
     assert report["machine"]["threads"] >= 1 and "torch" in report["machine"]
@@ -34,27 +28,27 @@ def test_raster_writes_a_row_for_every_scene_and_backend(benchmark, tmp_path):
     assert all(0 < row["forward_ms"] and row["ratio_to_fastest"] == 1 for row in report["rows"])
 
 
-def test_raster_refuses_an_unknown_backend_in_a_sentence(benchmark):
-    result = CliRunner().invoke(benchmark.main, ["raster", "--backends=vulkan"])
+def test_raster_refuses_an_unknown_backend_in_a_sentence():
+    result = CliRunner().invoke(main, ["raster", "--backends=vulkan"])
     assert result.exit_code == 1 and "no rasteriser 'vulkan'" in result.output
 
 
-def test_runs_take_turns(benchmark):
+def test_runs_take_turns():
     order = []
     runs = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    medians = benchmark.interleaved_medians(runs, 2, benchmark.torch.device("cpu"))
+    medians = interleaved_medians(runs, 2, torch.device("cpu"))
     assert order == list("ababab") and set(medians) == {"a", "b"}
 
 
-def test_train_times_steps_and_names_operators(benchmark, tmp_path):
+def test_train_times_steps_and_names_operators(tmp_path):
     path = tmp_path / "train.json"
     options = ["--preset=tiny", "--batch=4", "--steps=1", "--warmup=0", "--profile=3", "--compare", f"--json={path}"]
-    result = CliRunner().invoke(benchmark.main, ["train", *options])
+    result = CliRunner().invoke(main, ["train", *options])
     assert result.exit_code == 0, result.output
     figures = json.loads(path.read_text())["train"]
     assert figures["plain_over_fast"] > 0 and "times as long" in result.output
     assert figures["sec_per_kimg"] > 0 and figures["gaussians"] == 4096 and len(figures["operators"]) == 3
-    wrong = CliRunner().invoke(benchmark.main, ["train", "--stage=3"])
+    wrong = CliRunner().invoke(main, ["train", "--stage=3"])
     assert wrong.exit_code == 1 and "has the stages 0 to 0" in wrong.output
 
 
@@ -76,23 +70,23 @@ def test_native_rows_state_their_distance_from_the_floor(tmp_path):
     assert three["x_floor"] > 1 and six["x_floor_forward"] > 1
 
 
-def test_sampling_is_timed_both_ways(benchmark, tmp_path):
+def test_sampling_is_timed_both_ways(tmp_path):
     path = tmp_path / "sample.json"
-    result = CliRunner().invoke(benchmark.main, ["sample", "--batch=1,2", "--repeats=1", f"--json={path}"])
+    result = CliRunner().invoke(main, ["sample", "--batch=1,2", "--repeats=1", f"--json={path}"])
     assert result.exit_code == 0, result.output
     rows = json.loads(path.read_text())["rows"]
     assert [row["batch"] for row in rows] == [1, 2] and all(row["camera_fps"] > row["latent_fps"] > 0 for row in rows)
 
 
-def test_reading_is_timed_by_format_and_workers(benchmark, tmp_path):
+def test_reading_is_timed_by_format_and_workers(tmp_path):
     path = tmp_path / "data.json"
     options = ["--size=32", "--resolution=16", "--images=32", "--workers=1,2", "--repeats=1", f"--json={path}"]
-    result = CliRunner().invoke(benchmark.main, ["data", *options])
+    result = CliRunner().invoke(main, ["data", *options])
     assert result.exit_code == 0, result.output
     report = json.loads(path.read_text())
-    assert [row["format"] for row in report["rows"]] == list(benchmark.cost.FORMATS)
+    assert [row["format"] for row in report["rows"]] == list(reading.FORMATS)
     assert all(row["decode_ms"] > 0 and set(row["loader_images_per_sec"]) == {"1", "2"} for row in report["rows"])
     sizes = {row["format"]: row["kib"] for row in report["rows"]}
     assert sizes["png level 0"] > sizes["png level 6"] > sizes["jpeg q95"] and "torch" in report["machine"]
-    wrong = CliRunner().invoke(benchmark.main, ["data", "--formats=gif"])
+    wrong = CliRunner().invoke(main, ["data", "--formats=gif"])
     assert wrong.exit_code == 1 and "there is no 'gif'" in wrong.output

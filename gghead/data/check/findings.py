@@ -41,7 +41,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
                    "remove them"),
     "mask-empty": (ERROR, "masks that are all zero", "the matting found nobody",
                    "make them again or take the images out"),
-    "mask-full": (WARNING, "masks that are all foreground", "placeholders, or the matting failed",
+    "mask-full": (WARNING, "masks that are all foreground", "stand-ins, or the matting failed",
                   "make them again, or train with --masks=none"),
     "mask-inverted": (ERROR, "masks that cover the background instead of the head",
                       "255 must be the person; the tool wrote the opposite", "invert the masks"),
@@ -102,7 +102,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
                    "crop instead of stretching, and shift the principal point by the crop"),
     "radius-outlier": (WARNING, "cameras much nearer or farther than the others", "single poses failed",
                        "look at them in the contact sheet; estimate them again or leave them out"),
-    "one-camera": (WARNING, "one camera for all images", "placeholders instead of estimated poses",
+    "one-camera": (WARNING, "one camera for all images", "the frontal pose was written instead of estimated ones",
                    "estimate the cameras; depth cannot be learnt from one view"),
     # ---------------------------------------------------------------------------------- pictures and cameras
     "mirrored-pairs": (ERROR, "pairs of mirrored images whose cameras are not mirrored",

@@ -1,0 +1,194 @@
+"""``benchmark.py raster``: the rasterisers, and the native one against its physical floor."""
+
+import json
+import math
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import torch
+
+from gghead.cameras import Cameras
+from gghead.rendering import native_backend, rasterization, registry
+from torch_utils.cli import IntRangeList, command
+from torch_utils.memory import keep_freed_memory
+from torch_utils.rng import generator
+from training.benchmarks.common import interleaved_medians, machine
+
+
+def head_scene(images: int, count: int, channels: int, seed: int, device: torch.device) -> list[torch.Tensor]:
+    """Means, quats, scales, opacities and colours of Gaussians on an ellipsoid of about a head's size, in random order.
+
+    The standard deviations are 0.6 to 1.4 of the spacing (half of that along the third axis), so that at a picture size
+    of sqrt(count) pixels a splat is about as large as a pixel, as in training.
+    """
+    rng = generator(seed, "benchmark", count)
+    index = torch.arange(count) + 0.5
+    polar, height = math.pi * (1 + math.sqrt(5)) * index, 1 - 2 * index / count
+    ring = (1 - height.square()).sqrt()
+    points = torch.stack([ring * polar.cos() * 0.26, height * 0.36, ring * polar.sin() * 0.30], -1)
+    points = points[torch.randperm(count, generator=rng)].repeat(images, 1, 1)
+    spacing = math.sqrt(4 * math.pi * 0.3**2 / count)
+    scales = spacing * (0.6 + 0.8 * torch.rand(images, count, 3, generator=rng)) * torch.tensor([1.0, 1.0, 0.5])
+    tensors = [
+        points,
+        torch.randn(images, count, 4, generator=rng),
+        scales,
+        0.3 + 0.65 * torch.rand(images, count, generator=rng),
+        torch.rand(images, count, channels, generator=rng),
+    ]
+    return [tensor.to(device).requires_grad_() for tensor in tensors]
+
+
+@command(name="raster")
+@click.option("--gaussians", type=IntRangeList(), default="16384,65536", show_default=True,
+              help="Gaussians per image (list)")
+@click.option("--size", type=IntRangeList(), default="128,256", show_default=True, help="picture sizes (list)")
+@click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="images per call")
+@click.option("--channels", type=IntRangeList(), default="3,6", show_default=True, help="colour channels (list)")
+@click.option("--backends", default="all", show_default=True, help="comma list, or all that work here")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
+@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
+@click.option("--seed", type=int, default=0, show_default=True, help="seed of the scene")
+@click.option("--memory", is_flag=True, help="also the peak memory of forward + backward, each in a process of its own")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
+def main(gaussians, size, images, channels, backends, device, repeats, threads, seed, memory, json_path) -> None:
+    """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
+
+    For the native backend also its stages, and how far it stands above the floor: the vector instructions that the
+    blocks with something to show need at least, at the measured rate of multiply-adds, plus the memory traffic.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    device = torch.device(device)
+    names = registry.available_names(device) if backends == "all" else tuple(backends.split(","))
+    for name in names:
+        registry.resolve(name, device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    about = machine(device)
+    if "native" in names:
+        about["native"] = native_backend.available()[1]
+    click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    click.echo(f"{images} images per call, medians of {repeats} interleaved rounds in ms")
+    click.echo(f"{'Gaussians':>9} {'size':>5} {'ch':>3} {'backend':>8} {'forward':>9} {'fwd+bwd':>9} {'x fastest':>9}  "
+               "native only: project + composite | backward of both, x floor forward | forward + backward")
+    rows = []
+    for count in gaussians:
+        for pixels in size:
+            for width in channels:
+                new = _time_scene(names, count, pixels, images, width, seed, repeats, device)
+                for row in new if memory else ():
+                    scene = (row["backend"], count, pixels, images, width)
+                    with multiprocessing.get_context("spawn").Pool(1) as pool:
+                        row["extra_memory_mib"] = pool.apply(_extra_memory, scene)
+                    click.echo(f"{row['backend']:>28} {row['extra_memory_mib']:9.0f} MiB above what it starts from")
+                rows += new
+    if json_path:
+        Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int) -> float:
+    """MiB by which the process's resident memory rises at most in one forward and backward pass (Linux)."""
+    cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images)[:, None])
+
+    def step(inputs: list[torch.Tensor], size: int) -> None:
+        pictures, alphas, _ = rasterization(*inputs, cameras.viewmats, cameras.Ks(size, size), size, size, backend=name)
+        torch.autograd.grad(pictures.sum() + alphas.sum(), inputs)
+
+    def status(key: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(key)))
+
+    step(head_scene(images, 64, channels, 0, torch.device("cpu")), 16)  # code and threads are there from now on
+    inputs = head_scene(images, count, channels, 0, torch.device("cpu"))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status("VmRSS")
+    step(inputs, pixels)
+    return (status("VmHWM") - before) / 1024
+
+
+def _time_scene(
+    names: tuple[str, ...], count: int, pixels: int, images: int, channels: int, seed: int, repeats: int, device
+) -> list[dict]:
+    inputs = head_scene(images, count, channels, seed, device)
+    cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images, device=device)[:, None])
+    view = (cameras.viewmats, cameras.Ks(pixels, pixels), pixels, pixels)
+    weights = None
+
+    def forward(name: str) -> Callable[[], object]:
+        def run():
+            with torch.no_grad():
+                return rasterization(*inputs, *view, backend=name)
+
+        return run
+
+    def both(name: str) -> Callable[[], object]:
+        def run():
+            pictures, alphas, _ = rasterization(*inputs, *view, backend=name)
+            return torch.autograd.grad((pictures, alphas), inputs, weights)
+
+        return run
+
+    weights = [torch.randn(picture.shape, device=device) for picture in forward(names[0])()[:2]]
+    ahead = interleaved_medians({name: forward(name) for name in names}, repeats, device)
+    whole = interleaved_medians({name: both(name) for name in names}, repeats, device)
+    fastest = min(whole.values())
+    rows = []
+    for name in names:
+        row = {"gaussians": count, "size": pixels, "images": images, "channels": channels, "backend": name,
+               "forward_ms": ahead[name], "forward_backward_ms": whole[name], "ratio_to_fastest": whole[name] / fastest}
+        line = (f"{count:9d} {pixels:5d} {channels:3d} {name:>8} {ahead[name]:9.2f} {whole[name]:9.2f} "
+                f"{row['ratio_to_fastest']:9.2f}")
+        if name == "native":
+            row |= _native_figures([value.detach() for value in inputs], view, repeats, device)
+            stages, floor = row["stages_ms"], row["floor_ms"]
+            row["x_floor_forward"] = (stages["project"] + stages["composite"]) / floor["forward"]
+            row["x_floor"] = sum(stages.values()) / (floor["forward"] + floor["backward"])
+            line += (f"  {stages['project']:.2f} + {stages['composite']:.2f} | {stages['composite_backward']:.2f} + "
+                     f"{stages['project_backward']:.2f}, {row['x_floor_forward']:.1f} | {row['x_floor']:.1f}")
+        click.echo(line)
+        rows.append(row)
+    return rows
+
+
+def _native_figures(inputs: list[torch.Tensor], view, repeats: int, device) -> dict:
+    """The native operators by themselves, without torch's share, and the floor of the same scene.
+
+    Vector instructions of sixteen lanes per pair of Gaussian and 4x4 block, at the measured rate of multiply-adds:
+    25 + C forward (quadratic form, exp2, blend, C colours), 77 + 2C backward. Traffic: what has to be read and written
+    once per Gaussian (attributes, a record of 64 bytes per 16 floats, gradients) and 16 bytes per pair, at 55 GB/s
+    while it fits into 32 MB and at 27 GB/s beyond.
+    """
+    means, quats, scales, opacities, colors = inputs
+    viewmats, Ks, width, height = view
+    viewmats, Ks = viewmats.float().contiguous(), Ks.float().contiguous()
+    (batch, count, channels), cameras = colors.shape, viewmats.shape[1]
+    operators, options = torch.ops.gghead_splat, (width, height, 0.01, 1e10, 0.3, False)
+    gaussians = (means, quats, scales, opacities, viewmats, Ks)
+    means2d, depths, conics, faded, radii = operators.project(*gaussians, *options)
+    images = batch * cameras
+    flat = (means2d.flatten(0, 1), conics.flatten(0, 1), faded.flatten(0, 1),
+            colors[:, None].expand(-1, cameras, -1, -1).reshape(images, count, channels), depths.flatten(0, 1),
+            radii.flatten(0, 1), None, width, height)
+    picture, alphas, plan, lists = operators.composite(*flat, True)
+    weights = torch.randn_like(picture), torch.randn_like(alphas)
+    upstream = [torch.randn_like(value) for value in (means2d, depths, conics, faded)]
+    stages = interleaved_medians({
+        "project": lambda: operators.project(*gaussians, *options),
+        "composite": lambda: operators.composite(*flat, True),
+        "composite_backward": lambda: operators.composite_backward(*weights, plan, lists, None, count),
+        "project_backward": lambda: operators.project_backward(*upstream, *gaussians, *options, False),
+    }, repeats, device)  # fmt: skip
+    visits, rate = operators.visits(plan, images, width, height), operators.fma_rate(0.1)
+    record = 64 * math.ceil((6 + channels) / 16)
+    read = images * count * 4 * (11 + channels)
+    traffic = {"forward": read + images * count * record + 16 * visits,
+               "backward": 2 * read + 2 * images * count * record + 16 * visits}
+    instructions = {"forward": 25 + channels, "backward": 77 + 2 * channels}
+    floor = {name: 1000 * (visits * instructions[name] / rate + moved / (55e9 if moved < 32e6 else 27e9))
+             for name, moved in traffic.items()}
+    return {"stages_ms": stages, "floor_ms": floor, "visits": visits, "fma_per_s": rate}

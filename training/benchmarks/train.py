@@ -1,0 +1,126 @@
+"""``benchmark.py train``: training steps, where their time goes, and a plain step beside them."""
+
+import json
+import os
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from gghead.cameras import Cameras
+from gghead.rendering import registry
+from torch_utils.cli import command
+from torch_utils.errors import UserError
+from torch_utils.memory import keep_freed_memory
+from torch_utils.rng import generator
+from training.benchmarks.common import machine, peak_memory, synchronize
+from training.cli import bf16_reason
+from training.presets import PRESETS
+from training.trainer import Trainer
+
+
+@command(name="train")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="what to train")
+@click.option("--batch", type=click.IntRange(1), help="images per step  [default: the preset's]")
+@click.option("--steps", type=click.IntRange(1), default=16, show_default=True, help="timed steps after two of warm-up")
+@click.option("--warmup", type=click.IntRange(0), default=2, show_default=True, help="steps before the timed ones")
+@click.option("--stage", type=click.IntRange(0), default=0, show_default=True, help="stage of the schedule to time")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: as train.py chooses]")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
+@click.option("--profile", type=click.IntRange(0), default=12, show_default=True, help="rows of the operator table")
+@click.option("--compare", is_flag=True, help="also time a plain step: fp32, torch rasteriser, fresh fakes")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
+def main(preset, batch, steps, warmup, stage, precision, device, threads, profile, compare,
+          json_path) -> None:
+    """Time training steps on random images: seconds per kimg, peak memory, and where the time goes.
+
+    Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that contain it once
+    in 16. ``--stage`` makes that stage the only one of the run.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    device = torch.device(device)
+    config = PRESETS[preset]
+    if stage >= len(config.stages):
+        raise UserError(f"--stage={stage}: {preset} has the stages 0 to {len(config.stages) - 1}.")
+    only = replace(config.stages[stage], start_kimg=0.0, fade_kimg=0.0)
+    config = replace(config, batch=batch or config.batch, stages=(only,),
+                     precision=precision or ("bf16" if bf16_reason(device)[0] else "fp32"))
+    about = machine(device)
+    click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    if device.type == "cpu":
+        keep_freed_memory()
+    trainer = Trainer(config, Cameras.orbit(torch.linspace(-0.4, 0.4, 16)).label(), device)
+    counts = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in "GD"}
+    click.echo(f"{preset} at {only.image_size} pixels, batch {config.batch}, {config.precision}: generator "
+               f"{counts['G'] / 1e6:.2f} M parameters, discriminator {counts['D'] / 1e6:.2f} M, "
+               f"{trainer.G.attributes.num} Gaussians, rasteriser {registry.resolve('auto', device)}")
+    source, size = generator(0, "benchmark"), (config.batch, 4, only.image_size, only.image_size)
+    pixels = torch.randint(0, 256, size, generator=source, dtype=torch.uint8)
+    images = {"image": pixels[:, :3], "alpha": pixels[:, 3:],
+              "label": trainer.labels[torch.arange(config.batch) % 16].cpu()}
+    for _ in range(warmup):
+        trainer.step(images)
+    trainer.step_index = 0
+    times = []
+    for _ in range(steps):
+        synchronize(device)
+        start = time.perf_counter()
+        trainer.step(images)
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    figures = {
+        "preset": preset, "batch": config.batch, "precision": config.precision, "steps": steps,
+        "parameters": counts, "gaussians": trainer.G.attributes.num,
+        "sec_per_kimg": sum(times) / (steps * config.batch) * 1000,
+        "images_per_sec": steps * config.batch / sum(times),
+        "median_step_ms": statistics.median(times) * 1000,
+        "penalty_step_ms": times[0] * 1000,
+        "peak_memory_gib": peak_memory(device),
+    }
+    click.echo(f"{figures['sec_per_kimg']:.1f} s/kimg, {figures['images_per_sec']:.1f} images/s, median step "
+               f"{figures['median_step_ms']:.0f} ms, step with penalty {figures['penalty_step_ms']:.0f} ms, peak "
+               f"memory {figures['peak_memory_gib']:.2f} GiB")
+    if compare:
+        figures |= _compare_with_plain(trainer, images, steps)
+    if profile:
+        trainer.step_index = 0
+        with torch.profiler.profile() as profiler:
+            for _ in range(min(steps, 16)):
+                trainer.step(images)
+        events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+        total = sum(event.self_cpu_time_total for event in events)
+        figures["operators"] = {event.key: event.self_cpu_time_total / total for event in events[:profile]}
+        for name, share in figures["operators"].items():
+            click.echo(f"{share:7.1%}  {name}")
+    if json_path:
+        Path(json_path).write_text(json.dumps({"machine": about, "train": figures}, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+def _compare_with_plain(trainer: Trainer, images: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
+    """The same steps without the fast paths that can be switched off, each beside one with them."""
+    plain_config = replace(trainer.config, precision="fp32", loss=replace(trainer.config.loss, reuse_fakes=False))
+    plain = Trainer(plain_config, trainer.labels.cpu(), trainer.device)
+    plain.step(images)  # warms up
+    times: dict[str, list[float]] = {"fast": [], "plain": []}
+    trainer.step_index = plain.step_index = 0
+    before = os.environ.get(registry.ENVIRONMENT_VARIABLE)
+    for _ in range(steps):
+        for name, side, backend in (("fast", trainer, before), ("plain", plain, "torch")):
+            os.environ[registry.ENVIRONMENT_VARIABLE] = backend or "auto"
+            synchronize(trainer.device)
+            start = time.perf_counter()
+            side.step(images)
+            synchronize(trainer.device)
+            times[name].append(time.perf_counter() - start)
+    os.environ[registry.ENVIRONMENT_VARIABLE] = before or "auto"
+    ratio = sum(times["plain"]) / sum(times["fast"])
+    means = {name: 1000 * statistics.mean(values) for name, values in times.items()}
+    click.echo(f"plain step (fp32, torch rasteriser, fakes made anew for the discriminator): {means['plain']:.0f} ms "
+               f"against {means['fast']:.0f} ms, {ratio:.1f} times as long; means of {steps} steps, taking turns")
+    return {"plain_step_ms": means["plain"], "plain_over_fast": ratio}
