@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gghead.animation.animate import animate
     from gghead.cameras import Cameras
     from gghead.checkpoints import load
     from gghead.gaussians import Gaussians
@@ -16,17 +17,21 @@ if TYPE_CHECKING:
     from gghead.template import load_template
 
 __version__ = "0.1.0"
-__all__ = ["Cameras", "Gaussians", "inversion", "load", "load_template", "rasterization", "render", "rendering"]
+__all__ = [
+    "Cameras", "Gaussians", "animate", "animation", "inversion", "load", "load_template", "rasterization", "render",
+    "rendering",
+]  # fmt: skip
 
 _HOMES = {
     "Cameras": "gghead.cameras",
     "Gaussians": "gghead.gaussians",
+    "animate": "gghead.animation.animate",
     "load": "gghead.checkpoints",
     "load_template": "gghead.template",
     "rasterization": "gghead.rendering",
     "render": "gghead.rendering",
 }
-_PACKAGES = ("inversion", "rendering")
+_PACKAGES = ("animation", "inversion", "rendering")
 
 
 def __getattr__(name: str):

@@ -49,7 +49,8 @@ class Gaussians:
         names = ("means", "quats", "scales", "opacities", "colors", "uv", "features")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "Gaussians":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Gaussians":
+        """Apply ``function`` to every tensor."""
         return replace(self, **{name: function(tensor) for name, tensor in self._tensors().items()})
 
     # ----------------------------------------------------------------- reading
@@ -78,7 +79,7 @@ class Gaussians:
             raise IndexError("Gaussians are indexed by batch dimension only, without '...'")
         if len([i for i in index if i is not None]) > len(self.shape):
             raise IndexError(f"too many indices for Gaussians of batch shape {list(self.shape)}; use select for N")
-        return self._map(lambda tensor: tensor[index])
+        return self.map(lambda tensor: tensor[index])
 
     def validate(self, name: str = "Gaussians") -> "Gaussians":
         """Return ``self``; raise ``UserError`` for values not finite, scales <= 0 or opacities out of [0, 1]."""
@@ -99,7 +100,7 @@ class Gaussians:
         if not isinstance(which, (Tensor, slice)):
             which = torch.as_tensor(which, device=self.device)
         batch = (slice(None),) * len(self.shape)
-        return self._map(lambda tensor: tensor[(*batch, which)])
+        return self.map(lambda tensor: tensor[(*batch, which)])
 
     @classmethod
     def cat(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
@@ -163,10 +164,10 @@ class Gaussians:
 
     def to(self, *args, **kwargs) -> "Gaussians":
         """As ``torch.Tensor.to``."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> "Gaussians":
-        return self._map(Tensor.detach)
+        return self.map(Tensor.detach)
 
     # ------------------------------------------------------------------- files
     def save_ply(self, path: str | Path) -> None:

@@ -1,1 +1,1 @@
-"""Driving avatars: by tracked sequences, tables of weights, along camera paths."""
+"""Moving heads and avatars: by blendshapes or a transformer, by tracked sequences and tables, along camera paths."""

@@ -1,4 +1,4 @@
-"""What moves an avatar: the coefficients of a tracked sequence or of a CSV table, brought to the avatar's own."""
+"""What moves an avatar or a head: the coefficients of a tracked sequence or of a CSV table, brought to its own."""
 
 import csv
 import difflib
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
+from gghead.animation.sliders import Sliders
 from gghead.models.avatar_config import AvatarConfig
 from torch_utils.errors import UserError
 
@@ -22,11 +23,15 @@ class Drive:
     expression: Tensor  # [T, B]
     frames: Frames | None
     fps: float | None
+    left_out: tuple[str, ...] = ()
+    """Coefficients of the drive that a head has no shape for."""
 
 
-def read_drive(path: str, config: AvatarConfig, *, split: str | None = None, mapping: str | None = None,
+def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None = None, mapping: str | None = None,
                size: tuple[int, int] | None = None) -> Drive:
-    """Read a sequence (folder, zip) or a .csv for an avatar of ``config``; ``mapping`` names a matrix [B, drive's B].
+    """Read a sequence (folder, zip) or a .csv for an avatar of ``config``, or for a head with these sliders.
+
+    ``mapping`` names a matrix [B, drive's B]. Heads take coefficients by their names in ARKit or ICT-FaceKit.
 
     Raises ``UserError`` for another expression model without a mapping, and for broken files.
     """
@@ -34,12 +39,19 @@ def read_drive(path: str, config: AvatarConfig, *, split: str | None = None, map
         if split is not None:
             raise UserError(f"--split has no meaning for the table {path}; leave it out.")
         names, values = read_table(path)
+        if names is not None and mapping is None and isinstance(config, Sliders):
+            taken, left_out = config.take(names, values, f"The table {path}")
+            return Drive(taken, None, None, left_out)
         if names is not None and mapping is None and config.coefficient_names:
             return Drive(_by_name(names, values, config, path), None, None)
         return Drive(_matched(values, names, f"the table {path}", config, mapping), None, None)
     sequence = read_sequence(path, size)
     sequence = sequence if split is None else split_or_all(sequence, split)
     what = f"{path} ({sequence.format})"
+    named = sequence.coefficient_names or ()
+    if isinstance(config, Sliders) and mapping is None and any(config.knows(name) for name in named):
+        taken, left_out = config.take(named, sequence.coefficients.float(), what)
+        return Drive(taken, Frames(sequence), sequence.fps, left_out)
     expression = _matched(sequence.coefficients.float(), sequence.coefficient_names, what, config, mapping)
     return Drive(expression, Frames(sequence), sequence.fps)
 
@@ -96,7 +108,7 @@ def _by_name(names: tuple[str, ...], values: Tensor, config: AvatarConfig, path:
     return expression
 
 
-def _matched(values: Tensor, names: tuple[str, ...] | None, what: str, config: AvatarConfig,
+def _matched(values: Tensor, names: tuple[str, ...] | None, what: str, config: AvatarConfig | Sliders,
              mapping: str | None) -> Tensor:
     own = tuple(config.coefficient_names)
     if mapping is not None:
@@ -104,7 +116,8 @@ def _matched(values: Tensor, names: tuple[str, ...] | None, what: str, config: A
     if names and own and set(names) == set(own):
         return values[:, [names.index(name) for name in own]]
     if values.shape[1] != config.width or (names and own):
-        raise UserError(f"{what} has {values.shape[1]} coefficients{_said(names)}, but the avatar was trained with "
+        taught = f"{config.owner} has" if isinstance(config, Sliders) else "the avatar was trained with"
+        raise UserError(f"{what} has {values.shape[1]} coefficients{_said(names)}, but {taught} "
                         f"{config.width}{_said(own)} of '{config.expression_model}': another expression model. Give "
                         f"--mapping=FILE, a matrix of {config.width} rows and {values.shape[1]} columns.")
     return values
@@ -124,6 +137,6 @@ def _matrix(path: str, rows: int, columns: int) -> Tensor:
         except (OSError, ValueError) as error:
             raise UserError(f"--mapping={path} is neither .npy nor .csv ({error}).") from error
     if tuple(matrix.shape) != (rows, columns) or not bool(matrix.isfinite().all()):
-        raise UserError(f"--mapping={path} must be a matrix of {rows} rows (the avatar's coefficients) and {columns} "
+        raise UserError(f"--mapping={path} must be a matrix of {rows} rows (the coefficients that are driven) and {columns} "
                         f"columns (the drive's) of finite numbers, but its shape is {list(matrix.shape)}.")
     return matrix

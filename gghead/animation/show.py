@@ -1,12 +1,15 @@
-"""An avatar's pictures: coefficients and cameras in, frames out."""
+"""Pictures of avatars and heads that are driven: coefficients and cameras in, frames out."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from gghead.animation.animate import BLENDSHAPES, moved
 from gghead.cameras import Cameras
+from gghead.inversion.latents import Latent
 from gghead.models.avatar import Avatar
+from gghead.models.generator import Generator
 from gghead.rendering import render
 
 
@@ -21,14 +24,30 @@ def pictures(avatar: Avatar, expression: Tensor, cameras: Cameras, size: tuple[i
         yield render(gaussians, camera, size, background=background, depth=False).color[0, 0].clamp(0, 1)
 
 
+@torch.no_grad()
+def head_pictures(model: Generator, latent: Latent, table: Tensor, cameras: Cameras, size: int | None = None, *,
+                  motion: object = BLENDSHAPES) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
+    """One picture of a head per row of ``table`` [T, K] (in the order of ``sliders(model, motion)``) and camera."""
+    head = latent.gaussians(model) if motion == BLENDSHAPES else latent
+    background = model.background_image(latent.ws, size or model.config.image_size)
+    for index in range(len(table)):
+        gaussians = moved(head, table[index : index + 1], model, motion)
+        camera = cameras[index : index + 1].to(model.device, torch.float32)
+        yield model.render(gaussians, camera, size, background=background, depth=False).color[0, 0].clamp(0, 1)
+
+
 def camera_path(avatar: Avatar, name: str, frames: int, pitch: float = 0.0) -> Cameras:
     """A path of batch shape (frames,) with the lens and the distance of the avatar's middle camera.
 
     ``name``: still (the middle camera itself), turntable, sweep or spiral.
     """
-    middle = avatar.camera()
+    return path_around(avatar.camera(), name, frames, pitch)
+
+
+def path_around(middle: Cameras, name: str, frames: int, pitch: float = 0.0) -> Cameras:
+    """The same around any camera (batch shape ())."""
     if name == "still":
         return Cameras(middle.cam2world.expand(frames, 4, 4), middle.intrinsics.expand(frames, 3, 3))
     options = {} if name == "spiral" else {"pitch": pitch}
-    path = getattr(Cameras, name)(frames, radius=float(middle.position.norm()), **options).to(avatar.device)
+    path = getattr(Cameras, name)(frames, radius=float(middle.position.norm()), **options).to(middle.cam2world.device)
     return Cameras(path.cam2world, middle.intrinsics.expand(frames, 3, 3))

@@ -24,6 +24,11 @@ def rgb_to_dc(rgb: Tensor) -> Tensor:
     return (rgb - 0.5) / C0
 
 
+def dc_to_rgb(dc: Tensor) -> Tensor:
+    """The inverse of :func:`rgb_to_dc`: the colour from all sides together."""
+    return dc * C0 + 0.5
+
+
 def basis(
     degree: int,
     directions: Tensor,  # [..., 3] unit vectors

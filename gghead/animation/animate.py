@@ -1,0 +1,72 @@
+"""One interface for both ways of changing the expression of a head.
+
+>>> head = model.sample(seed=3)
+>>> smiles = gghead.animate(head, {"mouthSmileLeft": [0, 0.5, 1], "mouthSmileRight": [0, 0.5, 1]}, model=model)
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from gghead.animation.blendshapes import pose
+from gghead.animation.sliders import Sliders
+from gghead.animation.surface import moving_surface
+from gghead.gaussians import Gaussians
+from gghead.inversion.latents import Latent
+from gghead.template import load_template
+from torch_utils.errors import UserError
+
+if TYPE_CHECKING:
+    from gghead.models.generator import Generator
+
+BLENDSHAPES = "blendshapes"
+
+
+def animate(
+    head: Gaussians | Latent,  # [1 or T] heads
+    weights: str | Mapping[str, float | Sequence[float] | Tensor] | Tensor,  # see Sliders.table
+    *,
+    names: Sequence[str] | None = None,  # columns of a tensor of weights [T, K]; None: all of ``sliders(...)``
+    model: "Generator | None" = None,  # whose head it is; needed for latents, and where its template is not "head"
+    motion: object = BLENDSHAPES,  # or an expression transformer, which moves latents
+) -> Gaussians:  # [T, N]
+    """The head with other expressions.
+
+    Weights that the way of moving has no shape for (gaze, tongue) are left out with a warning. ``model`` may also be a
+    reconstructor. Zero weights change nothing.
+
+    Raises ``UserError`` for unknown names (naming the nearest), for batches that do not fit, for heads without UV places
+    and for a transformer of another network.
+    """
+    model = getattr(model, "generator", model)
+    table, left_out = sliders(model, motion).table(weights, names)
+    if left_out:
+        warnings.warn(f"No shape for {', '.join(left_out)}: left out.", stacklevel=2)
+    return moved(head, table, model, motion)
+
+
+def moved(head: Gaussians | Latent, table: Tensor, model: "Generator | None", motion: object) -> Gaussians:
+    """As :func:`animate`, for a table [T, K] in the order of :func:`sliders`."""
+    if isinstance(head, Latent) and model is None:
+        raise UserError("A latent needs its network to become a head; give model=…")
+    table = table.to(head.device if isinstance(head, Gaussians) else head.ws.device)
+    if motion == BLENDSHAPES:
+        gaussians = head.gaussians(model) if isinstance(head, Latent) else head
+        return pose(gaussians, table.to(gaussians.dtype), moving_surface(_template(model), gaussians.device))
+    if isinstance(head, Gaussians):
+        raise UserError("An expression transformer changes latents, and these are Gaussians; give the latent of the head, "
+                        "or use motion='blendshapes'.")
+    return motion(head, table, model).gaussians(model)
+
+
+def sliders(model: "Generator | None" = None, motion: object = BLENDSHAPES) -> Sliders:
+    """What heads of ``model`` can be driven by. Raises ``UserError`` for a template without blendshapes."""
+    if motion == BLENDSHAPES:
+        return Sliders(moving_surface(_template(model)).names, owner="the head template")
+    return motion.sliders
+
+
+def _template(model: "Generator | None"):
+    return load_template("head") if model is None else model.template
