@@ -34,11 +34,11 @@ def animate(
 ) -> Gaussians:  # [T, N]
     """The head with other expressions.
 
-    Weights that the way of moving has no shape for (gaze, tongue) are left out with a warning. ``model`` may also be a
-    reconstructor. Zero weights change nothing.
+    Weights that the way of moving has no shape for (gaze, tongue) are left out with a warning. ``model`` may be a
+    reconstructor, too. Zero weights change nothing.
 
-    Raises ``UserError`` for unknown names (naming the nearest), for batches that do not fit, for heads without UV places
-    and for a transformer of another network.
+    Raises ``UserError`` for unknown names (naming the nearest), batches that do not fit, heads without UV places, and a
+    transformer of another network.
     """
     model = getattr(model, "generator", model)
     table, left_out = sliders(model, motion).table(weights, names)
@@ -56,8 +56,8 @@ def moved(head: Gaussians | Latent, table: Tensor, model: "Generator | None", mo
         gaussians = head.gaussians(model) if isinstance(head, Latent) else head
         return pose(gaussians, table.to(gaussians.dtype), moving_surface(_template(model), gaussians.device))
     if isinstance(head, Gaussians):
-        raise UserError("An expression transformer changes latents, and these are Gaussians; give the latent of the head, "
-                        "or use motion='blendshapes'.")
+        raise UserError("An expression transformer changes latents, and these are Gaussians; give the latent of the "
+                        "head, or use motion='blendshapes'.")
     return motion(head, table, model).gaussians(model)
 
 

@@ -1,8 +1,8 @@
 """Expressions without training: the blendshapes of the template move the Gaussians of any head that lives on it.
 
-Means take the offset of the surface below them, rotations the rotation of its deformation gradient, scales its stretch.
-Where it is squeezed to a line (an eye under its lid) or torn (between parting lips) splats fade, and behind parting lips
-a dark sheet shows.
+Means take the offset of the surface below them, rotations the rotation of its deformation gradient, scales its
+stretch. Where it is squeezed to a line (an eye under its lid) or torn (between parting lips) splats fade, and behind
+parting lips a dark sheet shows.
 """
 
 from dataclasses import replace
@@ -20,7 +20,11 @@ _BEHIND = 0.015  # world units that it moves in below its neighbours meanwhile
 _TORN = (2.5, 4.0)  # stretch at which a patch begins to fade, and at which it is gone; scales grow up to the first
 
 
-def pose(head: Gaussians, weights: Tensor, surface: MovingSurface) -> Gaussians:  # [1 or T, N], [T, K] -> [T, N or more]
+def pose(
+    head: Gaussians,  # [1 or T, N]
+    weights: Tensor,  # [T, K]
+    surface: MovingSurface,
+) -> Gaussians:  # [T, N or more]
     """Move ``head`` by ``weights`` of ``surface.names``; zero weights give it back bit for bit.
 
     The Gaussians of the mouth's inside are appended where lips part. Where ``features`` tells head (1) from background
@@ -29,11 +33,11 @@ def pose(head: Gaussians, weights: Tensor, surface: MovingSurface) -> Gaussians:
     Raises ``UserError`` for Gaussians without UV places and for batches that do not fit.
     """
     if head.uv is None:
-        raise UserError("These Gaussians have no UV places, so blendshapes cannot move them; heads of a generator, of an "
-                        "inversion or of a reconstructor have them, splats from a .ply do not.")
+        raise UserError("These Gaussians have no UV places, so blendshapes cannot move them; heads of a generator, an "
+                        "inversion or a reconstructor have them, splats from a .ply do not.")
     if len(head.shape) != 1 or head.shape[0] not in (1, len(weights)):
-        raise UserError(f"Weights of {len(weights)} frames move one head or as many heads, but the batch shape of these "
-                        f"Gaussians is {list(head.shape)}.")
+        raise UserError(f"Weights of {len(weights)} frames move one head or as many heads, but the batch shape of "
+                        f"these Gaussians is {list(head.shape)}.")
     places = surface.below(head.means, head.uv)
     if head.features is not None:
         places = replace(places, follows=places.follows * (head.features[..., :1] > 0.5))

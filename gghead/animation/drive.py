@@ -137,6 +137,6 @@ def _matrix(path: str, rows: int, columns: int) -> Tensor:
         except (OSError, ValueError) as error:
             raise UserError(f"--mapping={path} is neither .npy nor .csv ({error}).") from error
     if tuple(matrix.shape) != (rows, columns) or not bool(matrix.isfinite().all()):
-        raise UserError(f"--mapping={path} must be a matrix of {rows} rows (the coefficients that are driven) and {columns} "
-                        f"columns (the drive's) of finite numbers, but its shape is {list(matrix.shape)}.")
+        raise UserError(f"--mapping={path} must be a matrix of {rows} rows (the coefficients that are driven) and "
+                        f"{columns} columns (the drive's) of finite numbers, but its shape is {list(matrix.shape)}.")
     return matrix

@@ -1,4 +1,4 @@
-"""What shows between parting lips: a dark sheet behind them, spread over the faces of the template that an open jaw tears."""
+"""What shows between parting lips: a dark sheet behind them, on the faces of the template that an open jaw tears."""
 
 import functools
 import math
@@ -33,16 +33,15 @@ def cavity_of(surface: MovingSurface) -> Cavity | None:
     """The sheet of a template; None where nothing tears (no such blendshape, or lips that are no slit)."""
     if _OPENING not in surface.names:
         return None
-    count, device = len(surface.faces), surface.faces.device
-    centres = Places(torch.arange(count, device=device), torch.full((count, 3), 1 / 3, device=device),
-                     torch.ones(count, 1, device=device))
-    weights = torch.zeros(len(surface.names), device=device)
+    new, count = surface.positions.new_ones, len(surface.faces)
+    centres = Places(torch.arange(count, device=surface.faces.device), new(count, 3) / 3, new(count, 1))
+    weights = new(len(surface.names)) * 0
     weights[surface.names.index(_OPENING)] = 1.0
     torn = (surface.moved(centres, weights).stretch()[:, 0] > _TORN).nonzero()[:, 0]
     if not len(torn):
         return None
-    bary = torch.full((3, 3), 1 / 6, device=device) + torch.eye(3, device=device) / 2  # three places per face
-    places = Places(torn.repeat_interleave(3), bary.repeat(len(torn), 1), torch.ones(3 * len(torn), 1, device=device))
+    bary = (new(3, 3) / 6 + new(3).diag() / 2).repeat(len(torn), 1)  # three places per face
+    places = Places(torn.repeat_interleave(3), bary, new(3 * len(torn), 1))
     corners = surface.positions[surface.faces[places.face]]
     arms = corners - corners.mean(1, keepdim=True)
     # Covariance of an even triangle, a third of its area for each of the three splats.
@@ -72,8 +71,10 @@ def opened(head: Gaussians, places: Places, surface: MovingSurface, weights: Ten
     share = (lips / lips.sum(-1, keepdim=True).clamp_min(1e-6))[..., None]
     colors = head.colors if head.sh_degree is None else sh.dc_to_rgb(head.colors[..., 0, :])
     color = _SHADE * (share * colors).sum(-2, keepdim=True)
-    gap = (share * (head.means - surface.point(places))).sum(-2, keepdim=True)
-    back = gap - gap.new_tensor([0.0, 0.0, _DEPTH])
+    # How far forward the lips stand: their height over the surface, measured along z.
+    normal = surface.moved(places, torch.zeros_like(weights[:1])).normal
+    height = ((head.means - surface.point(places)) * normal).sum(-1, keepdim=True) / normal[..., 2:].clamp_min(0.3)
+    back = ((share * height).sum(-2, keepdim=True) - _DEPTH) * normal.new_tensor([0.0, 0.0, 1.0])
     sheet, count = motion.carry(cavity.sheet[None], most=math.inf), len(weights)
     return replace(sheet, means=sheet.means + back, opacities=shown, colors=color.expand(sheet.colors.shape),
                    uv=surface.uv(cavity.places).expand(count, -1, -1),

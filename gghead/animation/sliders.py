@@ -91,7 +91,7 @@ class Sliders:
             columns = [torch.as_tensor(value, dtype=torch.float32).flatten() for value in weights.values()]
             lengths = {len(column) for column in columns} - {1}
             if len(lengths) > 1 or 0 in lengths:
-                raise UserError(f"Weights must have one number or one per frame, but there are {sorted(lengths)} numbers.")
+                raise UserError(f"Weights must have one number or one per frame, but there are {sorted(lengths)}.")
             frames = max(lengths, default=1)
             names, values = tuple(weights), torch.stack([column.expand(frames) for column in columns], 1)
         else:

@@ -1,8 +1,8 @@
 """The template's surface in motion: where it goes, how it turns and stretches when blendshapes are mixed in.
 
 Networks slide Gaussians along the template: what an eye looks like is often drawn by Gaussians of texels beside the
-eye's. So a Gaussian is looked up not at its own texel but at the place of the template that it lies over, which is found
-from its texel by Newton's method in the tangent plane. There it takes the surface's offset and deformation gradient.
+eye's. So a Gaussian is looked up not at its own texel but at the place of the template that it lies over, found from
+its texel by Newton's method in the tangent plane. There it takes the surface's offset and deformation gradient.
 """
 
 import functools
@@ -44,8 +44,8 @@ class MovingSurface:
 
     def __init__(self, template: Template) -> None:
         if not template.blendshapes:
-            raise UserError(f"The template '{template.name}' has no blendshapes; animate heads on the template 'head', or "
-                            "use an expression transformer.")
+            raise UserError(f"The template '{template.name}' has no blendshapes; animate heads on the template 'head', "
+                            "or use an expression transformer.")
         shapes = with_halves(template)
         self.names = tuple(shapes)
         self.faces = torch.from_numpy(template.faces).long()  # [F, 3]
@@ -57,11 +57,13 @@ class MovingSurface:
         # Faces reach over the borders of UV islands by some texels, for points that are carried over them.
         self.face_map = torch.from_numpy(_grown(face, 4).astype(np.int64))
 
-    def to(self, device: torch.device | str) -> "MovingSurface":
-        """The same surface on another device."""
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "MovingSurface":
+        """The same surface on another device, or in another precision."""
         moved = object.__new__(MovingSurface)
-        moved.__dict__ = {name: value.to(device) if isinstance(value, Tensor) else value
-                          for name, value in self.__dict__.items()}
+        moved.__dict__ = {
+            name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
+            for name, value in self.__dict__.items()
+        }
         return moved
 
     # ----------------------------------------------------------------- looking up
@@ -155,8 +157,8 @@ class Motion:
     def rotation(self) -> Tensor:  # [..., N, 4] quaternions
         """The rotation in the polar decomposition of the gradient, in closed form.
 
-        It is the least rotation that takes the normal along, after a turn in the tangent plane by the angle of the polar
-        decomposition of a 2 x 2 matrix M, atan2(M10 - M01, M00 + M11). Exactly (1, 0, 0, 0) where nothing moves.
+        It is the least rotation that takes the normal along, after a turn in the tangent plane by the angle of the
+        polar decomposition of a 2 x 2 matrix M, atan2(M10 - M01, M00 + M11). Exactly (1, 0, 0, 0) where nothing moves.
         """
         normal = self.normal.expand(self.offset.shape)
         moved = (self.gradient @ normal[..., None])[..., 0]

@@ -113,7 +113,7 @@ def _animate_heads(network, seeds, latents, drive, weights, motion, output, spli
         print(f"No shape for {', '.join(source.left_out)}: left out")
     chosen, camera = _choose(drive or "--weights", source, frames, camera, shown, "still")
     if still and len(chosen) > _PICTURES:
-        raise UserError(f"{output} would show {len(chosen)} frames side by side; choose up to {_PICTURES} with --frames.")
+        raise UserError(f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them with --frames.")
     table = source.expression[chosen]
     cameras = (source.frames.cameras[chosen] if camera == "tracked"
                else path_around(Cameras.orbit(0.0), camera, len(chosen), pitch))
