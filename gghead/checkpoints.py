@@ -111,8 +111,8 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     The file says what it is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives
-    its own, which is the one that its latents belong to. Raises ``UserError`` for a missing, truncated or foreign file, for one of another kind, and for a config that this
-    version does not know.
+    its own, which is the one that its latents belong to. Raises ``UserError`` for a missing, truncated or foreign
+    file, for one of another kind, and for a config that this version does not know.
     """
     path, metadata, tensors = _read(path)
     _expect(path, metadata, kind)

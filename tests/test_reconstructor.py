@@ -21,9 +21,9 @@ from gghead.template import load_template
 from torch_utils.errors import UserError
 
 
-def views(heads=1, count=3, height=24, width=24, seed=0):
+def views(heads=1, count=3, height=24, width=24, seed=0, focal=2.9):
     random = torch.Generator().manual_seed(seed)
-    cameras = Cameras.orbit(torch.linspace(-0.9, 0.8, count), 0.1, focal=2.9)
+    cameras = Cameras.orbit(torch.linspace(-0.9, 0.8, count), 0.1, focal=focal)
     cameras = Cameras(cameras.cam2world.expand(heads, -1, -1, -1), cameras.intrinsics.expand(heads, -1, -1, -1))
     return torch.rand(heads, count, 3, height, width, generator=random), cameras
 
@@ -139,9 +139,8 @@ def test_any_number_of_views_of_any_size(count, height, width):
 
 def test_gradients_reach_everything_that_encodes():
     model = small_reconstructor().requires_grad_(True)
-    predicted = model.predict(*views(1, 2))
+    predicted = model.predict(*views(1, 2, focal=8.0))  # close, so that not every token is inside
     (predicted.latent.residual.square().sum() + predicted.latent.ws.sum() + predicted.offset.square().sum()).backward()
-    # Keys' biases shift all logits of a softmax alike, and the last block's offset ends nowhere but in the output.
     silent = {name for name, value in model.named_parameters() if not name.startswith("generator.")
               and (value.grad is None or not bool(value.grad.any()))}
     assert silent == set()
@@ -156,13 +155,12 @@ def test_bf16_is_close_to_float32():
 
 
 def test_background_surrounds_the_rig_and_is_told_from_the_head():
-    model = small_reconstructor(background=RigBackgroundConfig(kind="sphere", channels=(4, 4), resolution=8))
+    model = small_reconstructor(background=RigBackgroundConfig(kind="sphere", channels=(4, 4), resolution=32))
     rgb, cameras = views(heads=2, count=3)
     predicted = model.predict(rgb, cameras)
     back = predicted.background
-    assert back.means.shape == (2, 8 * 16, 3)
-    centre = cameras.position.mean(1, keepdim=True)
-    assert ((back.means - centre).norm(dim=-1) > (cameras.position - centre).norm(dim=-1).max()).all()
+    assert back.means.shape == (2, 32 * 64, 3)
+    assert (back.means.norm(dim=-1) > cameras.position.norm(dim=-1).max()).all()
     head = predicted.latent.gaussians(model.generator)
     whole = with_background(head, back)
     out = render(whole, cameras, 24, features=True)

@@ -8,7 +8,7 @@ from gghead.models.config import GeneratorConfig
 
 @dataclass(frozen=True)
 class RigBackgroundConfig:
-    """What stands around the head: Gaussians on a sphere about the cameras (HeadsUp's background branch)."""
+    """What stands around the head: Gaussians on a sphere that holds the cameras (HeadsUp's background branch)."""
 
     kind: Literal["none", "sphere"] = "none"
     """none: pictures have a plain background; sphere: a code of all views becomes Gaussians on a sphere."""
@@ -19,7 +19,7 @@ class RigBackgroundConfig:
     resolution: int = 64
     """Rows of the sphere's map; it has twice as many columns."""
     radius: float = 1.1
-    """Radius of the sphere as a multiple of the largest distance of a camera from the cameras' centre."""
+    """Smallest radius of the sphere about the head, as a multiple of the largest distance of a camera from it."""
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,11 @@ class RigBackground(nn.Module):
         for convolution in self.convolutions:
             x = convolution(F.leaky_relu(F.interpolate(x, scale_factor=2, mode="nearest"), LRELU_SLOPE))
         raw = self.out(F.leaky_relu(x, LRELU_SLOPE)).float().flatten(2).transpose(1, 2)  # [B, 2 R^2, 5]
-        centre = cameras.position.mean(1, keepdim=True)
-        size = self.radius * (cameras.position - centre).norm(dim=-1).amax(1).clamp_min(2.7)[:, None, None]
-        size = size * (1 + 0.3 * raw[..., 4:].tanh())
+        # About the head, not about the cameras' mean, which moves with the choice of views and may lie in the face.
+        size = self.radius * cameras.position.norm(dim=-1).amax(1)[:, None, None] * (1 + 0.3 * raw[..., 4:].sigmoid())
         spacing = math.pi / self.resolution
         scales = (size * spacing * (0.5 * raw[..., 3:4].tanh()).exp()).expand(-1, -1, 3)
         quats = raw.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*raw.shape[:2], 4)
-        return Gaussians(means=centre + size * self.direction, quats=quats, scales=scales,
+        return Gaussians(means=size * self.direction, quats=quats, scales=scales,
                          opacities=raw.new_full(raw.shape[:2], 0.99), colors=raw[..., :3].sigmoid(),
                          uv=raw.new_zeros(*raw.shape[:2], 2))

@@ -57,7 +57,7 @@ class GuidedAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Guided attention, cross-attention to all image tokens, mixing among UV tokens, multilayer perceptron (pre-norm)."""
+    """Guided attention, cross-attention to all image tokens, mixing among UV tokens, perceptron (all pre-norm)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, source: int, samples: int | None,
                  mixing: str) -> None:
@@ -96,7 +96,7 @@ class UVTransformer(nn.Module):
 
     def __init__(self, position: Tensor, width: int, layers: int, heads: int, mlp_ratio: float, source: int,
                  samples: int | None, mixing: str) -> None:
-        """``position`` [3, R, R]: the template at the cells' centres; ``samples``: numbers per view, None = unguided."""
+        """``position`` [3, R, R]: the template at the cells' centres; ``samples``: numbers per view, None: unguided."""
         super().__init__()
         place = fourier(position.flatten(1).T)
         self.register_buffer("place", place, persistent=False)

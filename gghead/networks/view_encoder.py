@@ -1,4 +1,4 @@
-"""Pictures with cameras -> features: a residual network over colours and the rays of all pixels, shared by all views."""
+"""Pictures with cameras -> features: a residual network over colours and the pixels' rays, shared by all views."""
 
 import torch
 import torch.nn.functional as F

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from helpers.small_network import small_network
 from PIL import Image
 
 from gghead.cameras import Cameras
 from gghead.rendering import render
-from helpers.small_network import small_network
 
 SIZE, FOCAL = 32, 2.9
 NAMES = ("jawOpen", "mouthSmile")

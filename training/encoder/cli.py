@@ -95,7 +95,8 @@ def _take_over(config, network):
     if isinstance(network, Reconstructor):
         return config_json.replace(config, {"model": network.config})
     if not isinstance(network, Generator):
-        raise UserError("--init names an avatar; a generator (train.py) or a reconstructor (train_encoder.py) is needed.")
+        raise UserError("--init names an avatar; a generator (train.py) or a reconstructor (train_encoder.py) is "
+                        "needed.")
     size = network.config.image_size
     stages = [{**stage, "image_size": size} for stage in config_json.to_dict(config.stages)]
     return config_json.replace(config, {"model": {"generator": network.config}, "stages": stages})

@@ -203,5 +203,7 @@ def check(config: EncoderTrainConfig, world_size: int = 1) -> None:
     for stage in config.stages:
         if stage.batch < 1 or stage.batch % world_size:
             raise UserError(f"A batch of {stage.batch} heads cannot be shared by {world_size} processes.")
+        if config.loss.adversarial > 0 and stage.image_size & (stage.image_size - 1):
+            raise UserError(f"The discriminator needs sizes that are powers of two, not {stage.image_size}.")
         if not stage.views or min(stage.views) < 1 or stage.targets < 1:
             raise UserError("Every stage needs at least one input view and one target.")

@@ -140,9 +140,10 @@ class _Run:
         summary = trainer.stats.collect()
         loss = summary["Loss/total"]["mean"]
         if self.writer is not None:
+            left = (self.config.steps - trainer.step_index) * per_step
             print(f"step {trainer.step_index:<7d} loss {loss:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}  "
                   f"sec/step {per_step:<6.3f} time {format_time(time.time() - self.started):<10s} "
-                  f"cpumem {memory['cpumem']:.2f}  eta {format_time((self.config.steps - trainer.step_index) * per_step)}")
+                  f"cpumem {memory['cpumem']:.2f}  eta {format_time(left)}")
             self.writer.write(summary, trainer.step_index)
         if not np.isfinite(loss):
             raise UserError(f"The loss became {loss} before step {trainer.step_index}; resume from the last state with "
@@ -154,8 +155,9 @@ class _Run:
             return
         step = self.trainer.step_index
         try:
-            checkpoints.save_reconstructor(self.trainer.ema, self.folder / f"reconstructor-{step:06d}.safetensors", step=step,
-                                           provenance=provenance(self.config.preset, self.config.data.path))
+            said = provenance(self.config.preset, self.config.data.path)
+            checkpoints.save_reconstructor(self.trainer.ema, self.folder / f"reconstructor-{step:06d}.safetensors",
+                                           step=step, provenance=said)
             run_folder.save_state(self.folder, step, {"trainer": self.trainer.state_dict(),
                                                       "seconds": time.time() - self.started})
         except UserError as error:
