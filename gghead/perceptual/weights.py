@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import urllib.request
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,9 @@ def read_tensors(file: WeightFile, option: str) -> dict[str, Tensor]:
 
             state = load_file(file.path)
         else:
-            state = torch.load(file.path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # of odd pickle protocols; what is wrong with a file is said below
+                warnings.simplefilter("ignore")
+                state = torch.load(file.path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{option}: {file.path} is refused: it holds more than tensors, or is damaged. Nothing of it "
                         "was run.") from error
