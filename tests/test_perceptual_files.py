@@ -118,6 +118,8 @@ def test_one_safetensors_file_holds_everything(files, tmp_path):
     assert save_lpips(distance, path) == sha256(path)
     again = load_distance(f"lpips-alex:{trusted(path)}", OPTION)
     assert torch.equal(again(*pair()), distance(*pair())) and "lpips.safetensors" in again.name
+    with pytest.raises(UserError, match="Only LPIPS is saved as one file"):
+        save_lpips(load_distance("gradient", OPTION), path)
 
 
 # ----------------------------------------------------------------------------------------------------------- downloads

@@ -82,6 +82,7 @@ def _invert(
     distances: dict[str, Distance | None],
 ) -> dict[str, str]:  # name of a stopped target -> where it stopped
     inversion, results, views, metrics = Inversion(model, targets, config, **distances), [], [], []
+    nets = {f"{use}_net": distance.name for use, distance in distances.items() if distance is not None}
     started = time.perf_counter()
     for target in targets:
         _clear(outdir / target.name)
@@ -95,7 +96,7 @@ def _invert(
         say(f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} picture{'s'[: len(targets) > 1]}, {seconds:.1f} s each")
         for b, target in enumerate(targets):
             info = {"target": target.name, "stage": result.stage, "metrics": result.metrics[b],
-                    "config": to_dict(config), "stopped": b in result.stopped}
+                    "config": to_dict(config), "stopped": b in result.stopped, **nets}
             latents.save(outdir / target.name / f"latent-{result.stage}.safetensors",
                          replace(_one(result.latent, b), info=info), model)
         started = time.perf_counter()
@@ -107,7 +108,7 @@ def _invert(
             "target": target.name,
             "key": keys[target.name] if b not in inversion.stopped else "stopped",
             "masked": target.mask is not None,
-            **{f"{use}_net": distance.name for use, distance in distances.items() if distance is not None},
+            **nets,
             "camera": {"label": results[-1].latent.camera[b].tolist(), "start": target.label.tolist(),
                        "turned_degrees": round(float(torch.rad2deg(omega[b].norm())), 3),
                        "shift": round(float(shift[b].norm()), 4)},

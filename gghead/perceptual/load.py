@@ -14,6 +14,7 @@ named are the public ones, taken from the cache or downloaded. See docs/perceptu
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -91,11 +92,16 @@ def load_discriminator(run: str, option: str) -> tuple[Discriminator, Path]:
     raise UserError(f"{option}: {run} holds no readable training state; name another run.")
 
 
-def save_lpips(distance: LPIPS, path: str) -> str:
+def save_lpips(distance: LPIPS, path: str | os.PathLike) -> str:
     """Write backbone and linear weights to one safetensors file, without the classifier that the public VGG16 file
-    carries, and return its SHA-256, which belongs after ``#sha256=`` where the file is named."""
+    carries, and return its SHA-256, which belongs after ``#sha256=`` where the file is named.
+
+    Raises ``UserError`` for a distance that is not LPIPS, or if the file cannot be written.
+    """
     from safetensors.torch import save
 
+    if not isinstance(distance, LPIPS):
+        raise UserError(f"Only LPIPS is saved as one file, but this is: {distance.name}.")
     state = {name: value.cpu().contiguous() for name, value in distance.backbone.state_dict().items()}
     for layer in range(len(distance.backbone.channels)):
         state[_LINEAR.format(layer)] = distance.get_buffer(f"weight{layer}").cpu()[None, :, None, None].contiguous()
