@@ -1,7 +1,7 @@
 """Snapshots: weights in one safetensors file, with the config and provenance in its header; no code is executed.
 
-Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind it) and avatars of
-one person. ``load`` reads all of them.
+Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind it), expression
+transformers for the latents of one of these, and avatars of one person. ``load`` reads all of them.
 """
 
 import json
@@ -17,6 +17,7 @@ from torch import Tensor
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.config import GeneratorConfig
+from gghead.models.expression import ExpressionConfig, ExpressionModel
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
@@ -29,8 +30,8 @@ FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
 """Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
 KINDS = {"generator": "a generator of heads", "reconstructor": "a reconstructor from views",
-         "avatar": "an avatar of one person"}
-_STEMS = ("network-snapshot", "reconstructor", "avatar")  # of the files in run folders
+         "expression": "an expression transformer", "avatar": "an avatar of one person"}
+_STEMS = ("network-snapshot", "reconstructor", "expression", "avatar")  # of the files in run folders
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -79,13 +80,24 @@ def _save_with_template(model: torch.nn.Module, template: Template, path: str | 
     write_atomically(path, lambda file: file.write(data))
 
 
+def save_expression(model: ExpressionModel, path: str | os.PathLike, *, step: int = 0,
+                    provenance: dict | None = None) -> None:
+    """Write an expression transformer to ``path``; the same file format, promises and errors as ``save``."""
+    _save_alone(model, path, "expression", {"step": str(int(step))}, provenance)
+
+
 def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, provenance: dict | None = None) -> None:
     """Write an avatar to ``path``; the same file format, promises and errors as ``save``."""
+    _save_alone(avatar, path, "avatar", {"iteration": str(int(iteration))}, provenance)
+
+
+def _save_alone(model: torch.nn.Module, path: str | os.PathLike, kind: str, more: dict[str, str],
+                provenance: dict | None) -> None:
     from safetensors.torch import save as to_bytes
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}
-    metadata = {"format": FORMAT, "kind": "avatar", "config": json.dumps(config_json.to_dict(avatar.config)),
-                "iteration": str(int(iteration)), "provenance": json.dumps(provenance or {})}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
+                "provenance": json.dumps(provenance or {})}
     data = to_bytes(tensors, metadata)
     write_atomically(path, lambda file: file.write(data))
 
@@ -95,7 +107,7 @@ def latest_snapshot(run: str | os.PathLike) -> Path:
     found = sorted(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
     if not found:
         raise UserError(f"{run} holds no {' and no '.join(f'{stem}-*.safetensors' for stem in _STEMS)}; name a run of "
-                        "train.py, train_encoder.py or train_avatar.py, or a snapshot file.")
+                        "train.py or of another train_*.py, or a snapshot file.")
     return found[-1]
 
 
@@ -107,7 +119,7 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
 
 
 def load(path: str | os.PathLike, device: torch.device | str = "cpu",
-         kind: str | None = None) -> Generator | Reconstructor | Avatar:
+         kind: str | None = None) -> Generator | Reconstructor | ExpressionModel | Avatar:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     The file says what it is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives
@@ -118,6 +130,8 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
     _expect(path, metadata, kind)
     if metadata["kind"] == "avatar":
         model, state = _avatar(path, metadata, tensors), tensors
+    elif metadata["kind"] == "expression":
+        model, state = ExpressionModel(_config(path, metadata)), tensors
     else:
         config = _config(path, metadata)
         made, inner = (Generator, config) if isinstance(config, GeneratorConfig) else (Reconstructor, config.generator)
@@ -167,9 +181,9 @@ def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:
     return SnapshotInfo(inner, float(metadata["kimg"]), json.loads(metadata["provenance"]))
 
 
-def _config(path: Path, metadata: dict[str, str]) -> GeneratorConfig | ReconstructorConfig:
-    kind = GeneratorConfig if metadata["kind"] == "generator" else ReconstructorConfig
-    return config_json.from_dict(kind, json.loads(metadata["config"]), f"config of {path}")
+def _config(path: Path, metadata: dict[str, str]) -> GeneratorConfig | ReconstructorConfig | ExpressionConfig:
+    kinds = {"generator": GeneratorConfig, "reconstructor": ReconstructorConfig, "expression": ExpressionConfig}
+    return config_json.from_dict(kinds[metadata["kind"]], json.loads(metadata["config"]), f"config of {path}")
 
 
 def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Avatar:

@@ -29,6 +29,15 @@ def canonical(name: str) -> str:
     return name[:-2] + _SIDES[name[-2:]] if name[-2:] in _SIDES else name
 
 
+def mirrored(name: str) -> str:
+    """The name of the same thing on the other side of the face: ``jawLeft`` -> ``jawRight``; else the name itself."""
+    for left, right in (("Left", "Right"), ("_L", "_R")):
+        for one, other in ((left, right), (right, left)):
+            if name.endswith(one):
+                return name.removesuffix(one) + other
+    return name
+
+
 _KNOWN = {*ARKIT, "browInnerUpLeft", "browInnerUpRight", "cheekPuffLeft", "cheekPuffRight"}
 
 

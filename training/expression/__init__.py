@@ -1,0 +1,1 @@
+"""Training the learnt way of changing expressions."""

@@ -1,0 +1,77 @@
+"""``python scripts/train_expression.py --network=RUN --data=captures.zip``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+
+@cli.command()
+@click.option("--network", metavar="FILE|RUN", help="Reconstructor whose latents are to move; it stays as it is")
+@click.option("--data", metavar="DIR|ZIP", help="Multi-view captures with masks and expression coefficients")
+@click.option("--preset", type=click.Choice(["tiny", "small", "headsup"]), default=None,
+              help="tiny: minutes on a CPU, for hundreds of triplets  [default: tiny]")
+@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
+              help="Where the run folder is made")
+@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
+@click.option("--holdout", metavar="LIST", help="Subjects that are not trained on, such as 108-119 or anna,ben")
+@click.option("--views", type=click.IntRange(min=1), help="Views that latents are encoded from  [default: 8]")
+@click.option("--mirror", type=cli.BOOL, help="Also show every triplet mirrored  [default: 1]")
+@click.option("--batch", type=click.IntRange(min=1), help="Triplets per step  [default: the preset's]")
+@click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
+@click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
+@click.option("--mixing", type=click.Choice(["attention", "convolution"]), help="How UV tokens see each other")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate  [default: the preset's]")
+@click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
+@click.option("--tick", type=click.IntRange(min=1), help="Steps between status lines")
+@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
+@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+def main(resume, outdir, device, dry_run, **options):
+    """Train a transformer that changes the expression of a reconstructed head (HeadsUp's F).
+
+    \b
+    python scripts/train_expression.py --network=training-runs/00000-encoder-… --data=mvheads --holdout=108-119
+    python scripts/animate.py --network=… --latents=… --motion=training-runs/00001-expression-… --weights=jawOpen=1 …
+    """
+    from gghead.cli.common import pick_device
+    from torch_utils import config as config_json
+    from training.cli import bf16_reason
+    from training.encoder.cli import expand
+    from training.expression.config import PRESETS, check
+    from training.expression.run import read_config, run
+
+    chosen = pick_device(device)
+    changes = {"data": {}, "model": {}}
+    places = {"network": None, "steps": None, "tick": None, "seed": None, "precision": None, "batch": None,
+              "rate": None, "views": "data", "mirror": "data", "width": "model", "layers": "model", "mixing": "model"}
+    if resume is not None:
+        allowed = {"data", "network", "steps", "tick", "snap"}
+        given = [name for name, value in options.items() if value is not None and name not in allowed]
+        if given:
+            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
+    elif options["precision"] is None:
+        fast, why = bf16_reason(chosen)
+        options["precision"] = "bf16" if fast else "fp32"
+        print(f"  precision {options['precision']}: {why}")
+    for name, part in places.items():
+        if options[name] is not None:
+            (changes if part is None else changes[part])[name] = options[name]
+    if options["data"] is not None:
+        changes["data"]["path"] = options["data"]
+    if options["holdout"]:
+        changes["data"]["holdout"] = expand(options["holdout"])
+    if options["snap"] is not None:
+        changes["snapshot_ticks"] = options["snap"]
+    preset = PRESETS[options["preset"] or "tiny"]
+    config = read_config(resume, changes) if resume else config_json.replace(preset, changes)
+    check(config)
+    if dry_run:
+        print(json.dumps(config_json.to_dict(config), indent=2))
+        return
+    run(config, outdir, chosen, resume=Path(resume) if resume else None)

@@ -1,0 +1,108 @@
+"""What one training of an expression transformer is, and the presets."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from gghead.models.expression import ExpressionConfig
+from torch_utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ExpressionDataConfig:
+    """Where triplets (neutral, expression, coefficients) come from."""
+
+    path: str = ""
+    """Multi-view captures with expression coefficients (docs/formats.md)."""
+    holdout: tuple[str, ...] = ()
+    """Subjects that are not trained on; should hold those that the encoder has not seen."""
+    views: int = 8
+    """Views that latents are encoded from."""
+    subsets: int = 2
+    """Different choices of them per head."""
+    targets: int = 2
+    """Views of the expression that the prediction is compared with as a picture."""
+    mirror: bool = True
+    """Half of the triplets are seen mirrored, left coefficients exchanged with right ones."""
+    cache_mb: int = 4096
+    """Decoded pictures are kept in memory if they take no more than that, in MiB; so are latents."""
+
+
+@dataclass(frozen=True)
+class ExpressionLossConfig:
+    """Weights."""
+
+    latent: float = 0.3
+    """Squared difference of Z and styles, as a share of what the expressions change in them."""
+    l1: float = 1.0
+    """Mean absolute difference of pictures over a pyramid of halvings."""
+    l2: float = 2.0
+    """Mean squared difference, likewise."""
+    gradient: float = 1.0
+    """Mean absolute difference of neighbouring pixels' differences, likewise."""
+    region: float = 2.0
+    """Additional weight of pixels that show eyes and mouth."""
+
+
+@dataclass(frozen=True)
+class ExpressionTrainConfig:
+    """One run."""
+
+    preset: str
+    """Row of the table below it started from."""
+    network: str = ""
+    """Reconstructor, snapshot or run folder; it stays as it is."""
+    data: ExpressionDataConfig = field(default_factory=ExpressionDataConfig)
+    """Triplets."""
+    model: ExpressionConfig = field(default_factory=ExpressionConfig)
+    """The transformer; what depends on data and network is filled in."""
+    loss: ExpressionLossConfig = field(default_factory=ExpressionLossConfig)
+    """Weights."""
+    rate: float = 5e-4
+    """Peak learning rate of AdamW."""
+    decay: float = 0.05
+    """Weight decay."""
+    warmup: int = 50
+    """Steps of linear growth."""
+    last: float = 0.05
+    """Share of the rate that is left at the end, falling along a cosine."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema_steps: float = 200.0
+    """Half-life of the moving average in steps; at most a tenth of the steps so far."""
+    batch: int = 4
+    """Triplets per step."""
+    steps: int = 2000
+    """Where the run ends."""
+    tick: int = 50
+    """Steps between status lines."""
+    snapshot_ticks: int = 5
+    """Status lines between snapshots."""
+    precision: Literal["bf16", "fp32"] = "fp32"
+    """Of convolutions and attention."""
+    seed: int = 0
+    """Every random choice of the run derives from it."""
+
+
+_TINY = ExpressionTrainConfig(
+    preset="tiny",
+    # Hundreds of triplets, not millions: few layers, much dropout, neighbours only.
+    model=ExpressionConfig(width=96, layers=2, heads=4, mlp_ratio=2.0, tokens=8, mixing="convolution", dropout=0.1),
+)  # fmt: skip
+_SMALL = replace(_TINY, preset="small", model=ExpressionConfig(width=256, layers=4, heads=8, dropout=0.1), batch=8,
+                 rate=3e-4, warmup=500, ema_steps=1000.0, steps=50_000, tick=200)
+# HeadsUp trains F on latents of 64 x 64 x 512 and says neither size nor steps: those of its encoder are taken.
+_HEADSUP = replace(_SMALL, preset="headsup", model=ExpressionConfig(width=512, layers=8, heads=8, mlp_ratio=4.0),
+                   batch=32, rate=2e-4, warmup=2000, ema_steps=5000.0, steps=200_000, tick=500)
+
+PRESETS = {config.preset: config for config in (_TINY, _SMALL, _HEADSUP)}
+
+
+def check(config: ExpressionTrainConfig) -> None:
+    """Raise ``UserError`` for a config that cannot train, naming the option."""
+    if not config.data.path:
+        raise UserError("--data is missing: name multi-view captures with expression coefficients.")
+    if not config.network:
+        raise UserError("--network is missing: name the reconstructor whose latents are to move (a run of "
+                        "scripts/train_encoder.py).")
+    if config.data.views < 1 or config.data.targets < 1 or config.batch < 1:
+        raise UserError("Views, targets and batch must be at least 1.")

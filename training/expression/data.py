@@ -1,0 +1,149 @@
+"""Triplets from captures: a subject's neutral latent, an expression's latent, and the coefficients of the latter."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gghead.animation.sliders import mirrored
+from gghead.cameras import Cameras
+from gghead.data.captures import Captures
+from gghead.data.kept_frames import KeptFrames
+from gghead.models.reconstructor import Reconstructor
+from torch_utils.errors import UserError
+from torch_utils.rng import derive_seed
+from training.expression.config import ExpressionDataConfig
+
+NEUTRAL = 0.25
+"""No coefficient of a moment that counts as neutral is larger."""
+
+
+@dataclass(frozen=True, eq=False)
+class TripletBatch:
+    """B triplets with T pictures of the expression over white, in [0, 1]."""
+
+    ws: Tensor  # [B, L, D] of the neutral head
+    z: Tensor  # [B, C, R, R]
+    wanted_ws: Tensor  # the same of the expression
+    wanted_z: Tensor
+    table: Tensor  # [B, K] coefficients, less those of the neutral moment
+    target: Tensor  # [B, T, 3, S, S]
+    alpha: Tensor  # [B, T, 1, S, S]
+    cameras: Cameras  # [B, T]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two moments of a subject."""
+
+    subject: str
+    neutral: np.ndarray  # frames
+    expression: np.ndarray  # frames
+    table: Tensor  # [K]
+
+
+def pairs_of(captures: Captures) -> list[Pair]:
+    """Every subject's neutral moment with every other one.
+
+    Raises ``UserError`` for captures without coefficients, and if no subject has a neutral moment and another one.
+    """
+    if captures.coefficients is None:
+        raise UserError(f"{captures.pictures.source.path} has no expression coefficients, so no expression can be "
+                        "learnt from it or judged by it; docs/formats.md says where they are written.")
+    found = []
+    for code, subject in enumerate(captures.subjects):
+        frames = np.flatnonzero(captures.subject == code)
+        moments = [frames[captures.moment[frames] == moment] for moment in np.unique(captures.moment[frames])]
+        tables = [captures.coefficients[int(moment[0])] for moment in moments]
+        sizes = [float(table.abs().max()) for table in tables]
+        if len(moments) < 2 or min(sizes) > NEUTRAL:
+            continue
+        rest = int(np.argmin(sizes))
+        found += [Pair(subject, moments[rest], moment, tables[index] - tables[rest])
+                  for index, moment in enumerate(moments) if index != rest]
+    if not found:
+        raise UserError(f"No subject of {captures.pictures.source.path} was seen both with a neutral face (all "
+                        f"coefficients at most {NEUTRAL}) and with another expression.")
+    return found
+
+
+class Triplets:
+    """Draws batches; what a step shows depends on seed and step alone. Latents are encoded when first asked for."""
+
+    def __init__(self, captures: Captures, config: ExpressionDataConfig, size: int, model: Reconstructor,
+                 seed: int) -> None:
+        """Raises ``UserError`` for hold-outs that do not exist, and if no triplet is left."""
+        for name in config.holdout:
+            captures.indices(name)
+        kept = [name for name in captures.subjects if name not in config.holdout]
+        if not kept:
+            raise UserError(f"{captures.pictures.source.path} has no subject left to train on; hold out fewer.")
+        captures = captures.select(subjects=kept).resized(size)
+        self.config, self.model, self.seed = config, model, seed
+        self.pairs, self.captures = pairs_of(captures), captures
+        names = captures.coefficient_names or tuple(f"exp_{index}" for index in range(captures.width))
+        self.names = names
+        others = [mirrored(name) for name in names]
+        self.swap = [names.index(name) for name in others] if set(others) == set(names) else None
+        self._frames, self._cameras = KeptFrames(captures, config.cache_mb), captures.cameras.to(torch.float32)
+        side = model.config.generator.latent_resolution
+        size_mb = 2 * model.generator.synthesis.out_channels * side * side / 2**20
+        heads = 2 * len(self.pairs) * config.subsets * (2 if config.mirror else 1)
+        self._latents: dict | None = {} if heads * size_mb <= config.cache_mb else None
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether triplets are also shown mirrored: asked for, and every coefficient's other side is known."""
+        return self.config.mirror and self.swap is not None
+
+    def batch(self, count: int, step: int) -> TripletBatch:
+        """``count`` triplets of this step."""
+        draw = np.random.RandomState(derive_seed(self.seed, "triplets", step) % 2**32)
+        chosen = []
+        for _ in range(count):
+            pair = self.pairs[draw.randint(len(self.pairs))]
+            flip = self.mirrors and draw.rand() < 0.5
+            subsets = draw.randint(self.config.subsets, size=2)
+            shown = draw.permutation(len(pair.expression))[np.arange(self.config.targets) % len(pair.expression)]
+            chosen.append((pair, flip, subsets, pair.expression[shown]))
+        return self.assemble(chosen)
+
+    def assemble(self, chosen: list[tuple]) -> TripletBatch:
+        """(pair, mirrored, subsets of views, frames to show) -> a batch."""
+        keys = [(frames.tobytes(), flip, int(subset)) for pair, flip, subsets, _ in chosen
+                for frames, subset in zip((pair.neutral, pair.expression), subsets, strict=True)]
+        latents = self._encoded(keys)
+        ws, z = (torch.stack(part) for part in zip(*latents, strict=True))
+        table = torch.stack([pair.table[self.swap] if flip else pair.table for pair, flip, _, _ in chosen])
+        target, alpha, labels = zip(*(self.read(frames, flip) for _, flip, _, frames in chosen), strict=True)
+        return TripletBatch(ws[::2], z[::2], ws[1::2], z[1::2], table, torch.stack(target), torch.stack(alpha),
+                            Cameras.from_label(torch.stack(labels)))
+
+    def read(self, frames: np.ndarray, flip: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures over white [V, 3, S, S], alpha [V, 1, S, S] and labels [V, 25]."""
+        rgba = torch.stack([self._frames.rgba(int(index)) for index in frames]).float() / 255
+        cameras = self._cameras[torch.from_numpy(np.asarray(frames))]
+        if flip:
+            rgba, cameras = rgba.flip(-1), cameras.mirror()
+        rgb, alpha = rgba[:, :3], rgba[:, 3:]
+        return rgb * alpha + 1 - alpha, alpha, cameras.label()
+
+    def inputs(self, frames: np.ndarray, subset: int) -> np.ndarray:
+        """The frames that a head's latent is encoded from."""
+        draw = np.random.RandomState(derive_seed(self.seed, "views", int(frames[0]), subset) % 2**32)
+        return frames[draw.permutation(len(frames))[: self.config.views]]
+
+    def _encoded(self, keys: list[tuple]) -> list[tuple[Tensor, Tensor]]:
+        """(frames, mirrored, subset) -> styles and Z, both as stored (Z in half precision)."""
+        known = self._latents if self._latents is not None else {}
+        for key in dict.fromkeys(keys):
+            if key not in known:
+                data, flip, subset = key
+                frames = np.frombuffer(data, dtype=self.pairs[0].neutral.dtype)
+                rgb, _, label = self.read(self.inputs(frames, subset), flip)
+                with torch.no_grad():
+                    latent = self.model.encode(rgb[None], Cameras.from_label(label[None]))
+                    z = latent.features(self.model.generator)
+                known[key] = latent.ws[0].cpu(), z[0].half().cpu()
+        return [(known[key][0], known[key][1].float()) for key in keys]

@@ -1,0 +1,134 @@
+"""One step of an expression transformer's training, and everything that an exact resume needs."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gghead.image_loss import ImageLossConfig, image_loss
+from gghead.inversion.latents import fingerprints
+from gghead.models.expression import ExpressionModel
+from gghead.models.reconstructor import Reconstructor
+from gghead.rendering import render
+from torch_utils import config as config_json
+from torch_utils.rng import derive_seed
+from training.expression.config import ExpressionTrainConfig
+from training.expression.data import TripletBatch, Triplets
+from training.stats import Stats
+from training.trainer import PRECISIONS
+
+_REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
+_SCALE_BATCH = 16  # triplets that the unit of the latent loss is taken from
+
+
+def new_model(config: ExpressionTrainConfig, triplets: Triplets, model: Reconstructor) -> ExpressionModel:
+    """The transformer that a run starts from; what depends on data and network is filled in."""
+    generator = model.generator
+    filled = config_json.replace(config.model, {
+        "coefficient_names": list(triplets.names), "expression_model": triplets.captures.format,
+        "network": fingerprints(generator)["network"], "channels": generator.synthesis.out_channels,
+        "side": generator.config.latent_resolution, "num_ws": generator.num_ws, "w_dim": generator.config.w_dim,
+    })  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "init"))
+        expression = ExpressionModel(filled)
+    tables = torch.stack([pair.table for pair in triplets.pairs])
+    if triplets.mirrors:
+        tables = torch.cat([tables, tables[:, triplets.swap]])
+    expression.coefficient_min.copy_(tables.amin(0).clamp_max(0))
+    expression.coefficient_max.copy_(tables.amax(0).clamp_min(0))
+    return expression
+
+
+class ExpressionTrainer:
+    """Trains the transformer; the reconstructor and its decoder stay as they are."""
+
+    def __init__(self, config: ExpressionTrainConfig, triplets: Triplets, reconstructor: Reconstructor,
+                 device: torch.device | str = "cpu") -> None:
+        self.config, self.triplets, self.device = config, triplets, torch.device(device)
+        self.reconstructor = reconstructor.eval().requires_grad_(False).to(self.device)
+        self.reconstructor.dtype = PRECISIONS[config.precision]
+        self.step_index, self.stats = 0, Stats()
+        self.model = new_model(config, triplets, reconstructor).to(self.device).train()
+        self.model.dtype = PRECISIONS[config.precision]
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        # Biases, places and norms are not pulled towards zero.
+        groups = [{"params": [p for p in self.model.parameters() if (p.ndim > 1) == large], "weight_decay": decay}
+                  for large, decay in ((True, config.decay), (False, 0.0))]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
+        self.region = self._region()
+        first = self.triplets.batch(_SCALE_BATCH, 0)
+        self.units = tuple(float((wanted - start).square().mean().clamp_min(1e-8))
+                           for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws)))
+
+    def step(self) -> None:
+        """One update."""
+        config = self.config
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(config.seed, "dropout", self.step_index))
+            parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index))
+        value = config.loss.latent * parts["latent"] + parts["pixels"]
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self._set_rates()
+        self.optimizer.step()
+        for name, part in {**parts, "total": value}.items():
+            self.stats.report(f"Loss/{name}", part)
+        self.stats.report("Progress/gradient_norm", norm)
+        half_life = min(config.ema_steps, max(self.step_index, 1) * 0.1)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()),
+                                 1 - 0.5 ** (1 / max(half_life, 1e-8)))
+        self.step_index += 1
+
+    def terms(self, model: ExpressionModel, batch: TripletBatch) -> dict[str, Tensor]:
+        """``latent``: the squared error of the predicted change, 1 where nothing is predicted; ``pixels``."""
+        config, generator = self.config.loss, self.reconstructor.generator
+        to = {name: value.to(self.device) for name, value in vars(batch).items()}
+        change, styles = model.changes(to["z"], to["table"])
+        z, ws = to["z"] + change, to["ws"] + styles.unflatten(1, to["ws"].shape[1:])
+        latent = sum((now - wanted).square().mean() / unit
+                     for now, wanted, unit in zip((z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True))
+        heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
+        if config.region > 0:
+            heads.features = self.region.expand(len(heads.means), -1, -1)
+        out = render(heads, to["cameras"], to["target"].shape[-1], background=1.0, depth=False,
+                     features=config.region > 0)
+        shown, wanted = out.color.flatten(0, 1), to["target"].flatten(0, 1)
+        if config.region > 0:
+            shown = wanted + (shown - wanted) * (1 + config.region * out.features.flatten(0, 1).detach())
+        weights = ImageLossConfig(config.l1, config.l2, config.gradient)
+        return {"latent": latent / 2, "pixels": image_loss(shown, wanted, weights).mean()}
+
+    def _region(self) -> Tensor:  # [N, 1]
+        """1 on the Gaussians of eyes and mouth."""
+        generator = self.reconstructor.generator
+        texels = generator.template.texels(generator.attributes.grid)
+        wanted = [texels.region_names.index(name) for name in _REGIONS if name in texels.region_names]
+        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[generator.attributes.valid.cpu()]
+        return chosen.float()[:, None].to(self.device)
+
+    def _set_rates(self) -> None:
+        config, step = self.config, self.step_index + 1
+        share = min(step / max(config.steps, 1), 1.0)
+        factor = min(step / max(config.warmup, 1), 1.0)
+        factor *= config.last + (1 - config.last) * 0.5 * (1 + math.cos(math.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * config.rate
+
+    # -------------------------------------------------------------------- states
+    def state_dict(self) -> dict:
+        """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
+        return {"step": self.step_index, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict(), "units": list(self.units),
+                "network": self.model.config.network}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from ``state_dict``'s result."""
+        self.step_index, self.units = state["step"], tuple(state["units"])
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.stats.load_state_dict(state["stats"])
