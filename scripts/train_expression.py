@@ -1,4 +1,4 @@
-"""``python scripts/train_expression.py --data=captures.zip --preset=tiny``: see training/expression/cli.py."""
+"""``python scripts/train_expression.py --network=RUN --data=captures.zip``: see training/expression/cli.py."""
 
 from training.expression.cli import main
 

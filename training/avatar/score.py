@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gghead.animation.frames import Frames
 from gghead.animation.show import pictures
+from gghead.cameras import Cameras
 from gghead.image_metrics import psnr, ssim
 from gghead.models.avatar import Avatar
 from gghead.perceptual import Distance
@@ -82,8 +83,13 @@ def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
     landmarks = frames.sequence.landmarks
     if landmarks is None or landmarks.shape[1] != 68:
         return {}
-    (width, height), camera = frames.size, frames.camera(index)
-    points = landmarks[index].float() @ camera.viewmats[0, :3, :3].T + camera.viewmats[0, :3, 3]
+    return region_boxes(landmarks[index], frames.camera(index), frames.size)
+
+
+def region_boxes(landmarks: Tensor, camera: Cameras, size: tuple[int, int]) -> dict[str, Tensor]:
+    """The same for landmarks [68, 3] in world units, a camera of batch shape (1,) and pictures of (width, height)."""
+    width, height = size
+    points = landmarks.float() @ camera.viewmats[0, :3, :3].T + camera.viewmats[0, :3, 3]
     pixels = points @ camera.Ks(width, height)[0].T
     pixels = pixels[:, :2] / pixels[:, 2:]
     masks = {}

@@ -1,0 +1,47 @@
+"""``python scripts/score_expression.py --network=RUN --data=captures.zip``."""
+
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+
+
+@cli.command()
+@click.option("--network", required=True, metavar="FILE|RUN", help="Reconstructor, or run folder (its newest)")
+@click.option("--data", required=True, metavar="DIR|ZIP", help="Multi-view captures with expression coefficients")
+@click.option("--subjects", metavar="LIST", help="Subjects that are judged, such as 108-119: those held out in "
+              "training  [default: all]")
+@click.option("--motion", metavar="FILE|RUN", help="Expression transformer that is compared too")
+@click.option("--views", type=click.IntRange(min=1), default=8, show_default=True,
+              help="Cameras that the neutral head is encoded from; the others are compared with")
+@click.option("--size", type=click.IntRange(min=16), help="Side of the pictures  [default: the network's]")
+@click.option("--outdir", type=click.Path(path_type=Path), default=Path("out/expression"), show_default=True,
+              help="Where scores.json and sheet.png go")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+def main(network, data, subjects, motion, views, size, outdir, device):
+    """Compare ways of animating with captured expressions: neutral as it is, blendshapes, transformer.
+
+    \b
+    python scripts/score_expression.py --network=RUN --data=mvheads --subjects=108-119 --motion=RUN2
+    """
+    import gghead
+    from gghead.cli.common import pick_device
+    from training.encoder.cli import expand
+    from training.encoder.data import read_captures
+    from training.expression.score import means, score, table, write_report
+
+    device = pick_device(device)
+    model = gghead.load(network, device, kind="reconstructor")
+    way = None if motion is None else gghead.load(motion, device, kind="expression")
+    captures = read_captures(data)
+    if subjects is not None:
+        captures = captures.select(subjects=expand(subjects))
+    trials = score(captures, model, way, views, size)
+    outdir.mkdir(parents=True, exist_ok=True)
+    write_report(outdir, {"network": str(network), "data": str(data), "motion": motion, "views": views}, trials)
+    print(f"{len(trials)} expressions, {views} input views; PSNR in dB inside the masks (mouth, eyes: in boxes around "
+          "them), better: share of expressions that are closer than the neutral head")
+    print(table(means(trials)))
+    print(outdir / "scores.json")
+    print(outdir / "sheet.png")
