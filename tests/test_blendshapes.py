@@ -59,10 +59,15 @@ def test_a_batch_of_frames_is_its_frames_one_by_one():
     together = pose(head, weights, surface())
     alone = [pose(head, weights[index : index + 1], surface()) for index in range(3)]
     both = pose(head[[0, 0, 0]], weights, surface())
+    own = slice(0, head.num)
     for index in range(3):
         for name in FIELDS:
-            torch.testing.assert_close(getattr(together[index], name), getattr(alone[index][0], name))
+            torch.testing.assert_close(getattr(together[index].select(own), name),
+                                       getattr(alone[index][0].select(own), name))
             torch.testing.assert_close(getattr(together[index], name), getattr(both[index], name))
+    # The inside of the mouth is there for all frames if one needs it; where lips are shut nobody sees it.
+    assert alone[2].num == head.num < together.num
+    assert not together.opacities[2, head.num :].any() and together.opacities[1, head.num :].any()
 
 
 def test_the_background_stays():
@@ -210,7 +215,7 @@ def test_the_inside_of_the_mouth_lies_behind_the_lips_and_has_their_colour():
     moved = pose(replace(head, means=head.means + torch.tensor([0.0, 0.0, 0.02])), row({"jawOpen": 0.6}), own)
     inside = moved.select(slice(head.num, None))
     assert inside.num > 100 and bool((inside.opacities >= 0).all()) and float(inside.opacities.max()) == 1
-    torch.testing.assert_close(inside.colors, torch.full_like(inside.colors, 0.2), atol=1e-3, rtol=0)
+    assert 0.1 < float(inside.colors.min()) < 0.2 < float(inside.colors.max()) < 0.35  # of lips of 0.5
     plain = pose(head, row({"jawOpen": 0.6}), own).select(slice(head.num, None))
     shift = (inside.means - plain.means)[0].mean(0)
     torch.testing.assert_close(shift, torch.tensor([0.0, 0.0, 0.02]), atol=4e-3, rtol=0)  # it goes where the lips are

@@ -2,14 +2,14 @@
 
 Means take the offset of the surface below them, rotations the rotation of its deformation gradient, scales its
 stretch. Where it is squeezed to a line (an eye under its lid) or torn (between parting lips) splats fade, and behind
-parting lips a dark sheet shows.
+parting lips a dark sheet shows (``gghead.animation.mouth``).
 """
 
 from dataclasses import replace
 
 from torch import Tensor
 
-from gghead.animation.mouth import opened
+from gghead.animation.mouth import opened, parted
 from gghead.animation.surface import MovingSurface
 from gghead.gaussians import Gaussians
 from torch_utils.errors import UserError
@@ -17,7 +17,7 @@ from torch_utils.errors import UserError
 # Chosen by looking at heads of 64 x 64 to 192 x 192 Gaussians.
 _SQUEEZED = 0.3  # share of its area at which a patch of surface begins to fade
 _BEHIND = 0.015  # world units that it moves in below its neighbours meanwhile
-_TORN = (2.5, 4.0)  # stretch at which a patch begins to fade, and at which it is gone; scales grow up to the first
+_STRETCHED = 2.5  # most that scales grow
 
 
 def pose(
@@ -42,11 +42,9 @@ def pose(
     if head.features is not None:
         places = replace(places, follows=places.follows * (head.features[..., :1] > 0.5))
     motion = surface.moved(places, weights)
-    begin, end = _TORN
-    torn = ((end - motion.stretch()) / (end - begin)).clamp(0, 1)
     squeezed = (motion.area / _SQUEEZED).clamp(0, 1)
-    posed = motion.carry(head, most=begin)
+    posed = motion.carry(head, most=_STRETCHED)
     posed = replace(posed, means=posed.means - _BEHIND * (1 - squeezed) * motion.normal,
-                    opacities=posed.opacities * (torn * squeezed)[..., 0])
+                    opacities=posed.opacities * (squeezed * parted(places, motion, surface))[..., 0])
     inside = opened(head, places, surface, weights)
     return posed if inside is None else Gaussians.cat([posed, inside])

@@ -7,25 +7,28 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gghead.animation.surface import MovingSurface, Places
+from gghead.animation.surface import Motion, MovingSurface, Places
 from gghead.gaussians import Gaussians
 from gghead.rendering import sh
 from gghead.rotations import matrix_to_quat
 
 _OPENING = "jawOpen"  # the blendshape whose torn faces are the inside of the mouth
-_TORN = 2.5  # stretch at weight one from which a face counts as torn
-_SHOWN = (1.5, 3.0)  # stretch at which the sheet begins to show, and at which it is opaque
-_DEPTH = 0.015  # world units that it lies behind the lips
-_SHADE = 0.4  # its colour, as a share of the lips' mean colour
-_OVERLAP = 1.8  # of its splats
+_SLIT = 2.0  # stretch at weight one from which a face lies between the lips
+_SHOWN = (1.05, 1.4)  # stretch at which the sheet begins to show, and at which it is opaque
+_DEPTH = 0.03  # world units that it lies behind the lips
+_SHADES = (0.3, 0.65)  # its colour at the upper and at the lower lip, as a share of the lips' mean colour
+_RINGS = 2  # rings of faces around the slit that it reaches under: a head's lips may meet elsewhere
+_OVERLAP = 2.5  # of its splats
+_PARTED = (1.5, 2.5)  # stretch at which splats between the lips begin to fade, and at which they are gone
 
 
 @dataclass(frozen=True)
 class Cavity:
     """The sheet at rest, on the template."""
 
+    slit: Tensor  # [F] bool: faces between the lips
     places: Places  # [M]
-    sheet: Gaussians  # [M], colours not yet known
+    sheet: Gaussians  # [M], colours are shares of the lips' colour
 
 
 @functools.lru_cache(maxsize=4)
@@ -37,46 +40,60 @@ def cavity_of(surface: MovingSurface) -> Cavity | None:
     centres = Places(torch.arange(count, device=surface.faces.device), new(count, 3) / 3, new(count, 1))
     weights = new(len(surface.names)) * 0
     weights[surface.names.index(_OPENING)] = 1.0
-    torn = (surface.moved(centres, weights).stretch()[:, 0] > _TORN).nonzero()[:, 0]
-    if not len(torn):
+    slit = surface.moved(centres, weights).stretch()[:, 0] > _SLIT
+    if not bool(slit.any()):
         return None
-    bary = (new(3, 3) / 6 + new(3).diag() / 2).repeat(len(torn), 1)  # three places per face
-    places = Places(torn.repeat_interleave(3), bary, new(3 * len(torn), 1))
+    wide = slit
+    for _ in range(_RINGS):
+        wide = torch.isin(surface.faces, surface.faces[wide]).any(1)
+    torn = wide.nonzero()[:, 0]
+    bary = torch.cat([new(3, 3) / 6 + new(3).diag() / 2, new(1, 3) / 3])  # the middles of a face's four quarters
+    places = Places(torn.repeat_interleave(4), bary.repeat(len(torn), 1), new(4 * len(torn), 1))
     corners = surface.positions[surface.faces[places.face]]
     arms = corners - corners.mean(1, keepdim=True)
-    # Covariance of an even triangle, a third of its area for each of the three splats.
-    variances, axes = torch.linalg.eigh(arms.mT @ arms / 36)
+    # Covariance of an even triangle, a quarter of its area for each splat.
+    variances, axes = torch.linalg.eigh(arms.mT @ arms / 48)
     axes = axes * torch.linalg.det(axes).sign()[:, None, None]
     scales = _OVERLAP * variances.clamp_min(0).sqrt()
     scales = torch.cat([0.2 * scales[:, 1:2], scales[:, 1:]], 1)  # flat, but not infinitely thin
     points = surface.point(places)
-    ones = torch.ones_like(points)
-    return Cavity(places, Gaussians(points, matrix_to_quat(axes), scales, ones[:, 0], ones))
+    height = points[:, 1:2]
+    down = ((height.max() - height) / (height.max() - height.min())).clamp(0, 1)
+    shades = (_SHADES[0] + (_SHADES[1] - _SHADES[0]) * down).expand(-1, 3)
+    return Cavity(slit, places, Gaussians(points, matrix_to_quat(axes), scales, torch.ones_like(down[:, 0]), shades))
+
+
+def parted(places: Places, motion: Motion, surface: MovingSurface) -> Tensor:  # [..., N, 1] in [0, 1]
+    """What is left of splats: those between the lips fade when these part."""
+    cavity, (begin, end) = cavity_of(surface), _PARTED
+    left = ((end - motion.stretch()) / (end - begin)).clamp(0, 1)
+    return torch.ones_like(left) if cavity is None else torch.where(cavity.slit[places.face][..., None], left, 1.0)
 
 
 def opened(head: Gaussians, places: Places, surface: MovingSurface, weights: Tensor) -> Gaussians | None:
     """The sheets [T, M] of ``head`` [1 or T, N] (at rest) for weights [T, K]; None where all mouths are shut.
 
-    It lies behind the head's own lips, wherever they stand off the template, and is as dark as their colour asks for.
+    It lies behind the head's own lips, wherever they stand off the template, and has their colour, darkened.
     """
     cavity = cavity_of(surface)
     if cavity is None:
         return None
     motion = surface.moved(cavity.places, weights)
     low, high = _SHOWN
-    shown = ((motion.stretch()[..., 0] - low) / (high - low)).clamp(0, 1)
+    stretch = torch.where(cavity.slit[cavity.places.face][:, None], motion.stretch(), 1.0).amax((-2, -1))
+    shown = ((stretch - low) / (high - low)).clamp(0, 1)[:, None]  # [T, 1]
     if not bool((shown > 0).any()):
         return None
     lips = (surface.lips[surface.faces[places.face]] * places.bary).sum(-1) * head.opacities  # [B, N]
     share = (lips / lips.sum(-1, keepdim=True).clamp_min(1e-6))[..., None]
     colors = head.colors if head.sh_degree is None else sh.dc_to_rgb(head.colors[..., 0, :])
-    color = _SHADE * (share * colors).sum(-2, keepdim=True)
+    color = (share * colors).sum(-2, keepdim=True)
     # How far forward the lips stand: their height over the surface, measured along z.
     normal = surface.moved(places, torch.zeros_like(weights[:1])).normal
     height = ((head.means - surface.point(places)) * normal).sum(-1, keepdim=True) / normal[..., 2:].clamp_min(0.3)
     back = ((share * height).sum(-2, keepdim=True) - _DEPTH) * normal.new_tensor([0.0, 0.0, 1.0])
     sheet, count = motion.carry(cavity.sheet[None], most=math.inf), len(weights)
-    return replace(sheet, means=sheet.means + back, opacities=shown, colors=color.expand(sheet.colors.shape),
+    return replace(sheet, means=sheet.means + back, opacities=shown * sheet.opacities, colors=color * sheet.colors,
                    uv=surface.uv(cavity.places).expand(count, -1, -1),
                    features=None if head.features is None else torch.ones_like(head.features[..., :1, :]).expand(
                        count, sheet.num, -1))

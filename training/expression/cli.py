@@ -19,6 +19,7 @@ from torch_utils.errors import UserError
 @click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
 @click.option("--holdout", metavar="LIST", help="Subjects that are not trained on, such as 108-119 or anna,ben")
 @click.option("--views", type=click.IntRange(min=1), help="Views that latents are encoded from  [default: 8]")
+@click.option("--subsets", type=click.IntRange(min=1), help="Different choices of these views per head  [default: 2]")
 @click.option("--mirror", type=cli.BOOL, help="Also show every triplet mirrored  [default: 1]")
 @click.option("--batch", type=click.IntRange(min=1), help="Triplets per step  [default: the preset's]")
 @click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
@@ -49,7 +50,8 @@ def main(resume, outdir, device, dry_run, **options):
     chosen = pick_device(device)
     changes = {"data": {}, "model": {}}
     places = {"network": None, "steps": None, "tick": None, "seed": None, "precision": None, "batch": None,
-              "rate": None, "views": "data", "mirror": "data", "width": "model", "layers": "model", "mixing": "model"}
+              "rate": None, "views": "data", "subsets": "data", "mirror": "data", "width": "model",
+              "layers": "model", "mixing": "model"}
     if resume is not None:
         allowed = {"data", "network", "steps", "tick", "snap"}
         given = [name for name, value in options.items() if value is not None and name not in allowed]
