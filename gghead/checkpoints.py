@@ -132,6 +132,16 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
     return model.generator if kind == "generator" and isinstance(model, Reconstructor) else model
 
 
+def load_with_encoder(path: str | os.PathLike,
+                      device: torch.device | str = "cpu") -> tuple[Generator, Reconstructor | None]:
+    """The generator of a snapshot and the reconstructor around it, if the snapshot is one; errors as ``load``."""
+    _, metadata, _ = _read(path)
+    if metadata.get("kind") == "reconstructor":
+        model = load(path, device)
+        return model.generator, model
+    return load(path, device, kind="generator"), None
+
+
 def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 

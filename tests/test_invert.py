@@ -23,6 +23,7 @@ from gghead.inversion import latents as latent_files
 from gghead.inversion import stages as stages_module
 from gghead.inversion.objective import draw
 from gghead.inversion.own_heads import OwnHeads
+from gghead.inversion.stages import OPTIMISED
 from torch_utils.errors import UserError
 
 FEW = ("--steps=3", "--video=none")
@@ -67,13 +68,13 @@ def test_a_zip_is_inverted_and_everything_is_written(home, tmp_path):
     output = call(home, home / "heads.zip", out, "--method=pti", "--steps=3", "--batch=2")
     assert "3 pictures" in output and "2 pictures" in output and "stage targets PSNR in mask SSIM" in output
     names = {"metrics.json", "target.png", "row.png", "strip.png", "optimisation.webp"}
-    names |= {f"{stage}.png" for stage in latent_files.STAGES}
-    names |= {f"latent-{stage}.safetensors" for stage in latent_files.STAGES}
+    names |= {f"{stage}.png" for stage in OPTIMISED}
+    names |= {f"latent-{stage}.safetensors" for stage in OPTIMISED}
     for seed in range(3):
         folder = out / f"00000_img{seed}"
         assert {path.name for path in folder.iterdir()} == names
         metrics = json.loads((folder / "metrics.json").read_text())
-        assert list(metrics["stages"]) == list(latent_files.STAGES) and metrics["masked"]
+        assert list(metrics["stages"]) == list(OPTIMISED) and metrics["masked"]
         assert 0 <= metrics["camera"]["turned_degrees"] <= 8
         with Image.open(folder / "pti.png") as image:
             assert image.size == (24, 24)
