@@ -129,6 +129,8 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
     except RuntimeError as error:
         raise UserError(f"{path} does not fit its own config ({str(error).splitlines()[-1].strip()}).") from error
     model = model.eval().requires_grad_(False).to(device)
+    if isinstance(model, Reconstructor):  # the mapping's average moves in GAN training only
+        model.generator.samples_seeds = bool(model.generator.mapping.w_avg.any())
     return model.generator if kind == "generator" and isinstance(model, Reconstructor) else model
 
 

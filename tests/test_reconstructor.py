@@ -186,6 +186,11 @@ def test_snapshot_round_trip_and_the_generator_inside(tmp_path):
     head = generator.load_latent(tmp_path / "head.safetensors")
     torch.testing.assert_close(head.means, latent.stored().gaussians(model.generator).means)
     assert checkpoints.read_info(path).config == model.config.generator
+    with pytest.raises(UserError, match="never trained on seeds"):
+        generator.sample(seed=0)
+    model.generator.mapping.w_avg += 0.1
+    checkpoints.save_reconstructor(model, path)
+    assert gghead.load(path, kind="generator").sample(seed=0).shape == (1,)
     with pytest.raises(UserError, match="of another architecture"):
         latents.load(tmp_path / "head.safetensors", small_network(latent_resolution=8))
 

@@ -47,8 +47,6 @@ class InversionConfig:
 
     method: str = "w+"
     """Last stage: encoder, w, w+, z or pti; the stages before it are run as well."""
-    encoder: bool = False
-    """Start from the network's encoder: its latent stands for w and w+, unless w+ is the last stage."""
     steps: tuple[int, ...] = (200, 150, 100, 100)
     """Steps of the stages w, w+, z, pti."""
     seed: int = 0
@@ -79,6 +77,8 @@ class InversionConfig:
     """Weight, in stage pti, of leaving heads near the pivot as they are (Roich et al., section 3.2); 0 = off."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Weights of the losses."""
+    encoder: bool = False
+    """Start from the network's encoder: its latent stands for w and w+, unless w+ is the last stage."""
 
     @property
     def stages(self) -> tuple[str, ...]:
