@@ -32,7 +32,8 @@ from torch_utils.errors import UserError
 @click.option("--background", type=click.Choice(["white", "image"]), help="Put pictures over white by their masks, or "
               "model what stands behind the head too  [default: the preset's]")
 @click.option("--mirror", type=cli.BOOL, help="Also show every head mirrored  [default: 1]")
-@click.option("--perceptual-net", metavar="FILE", help="The user's own distance network; else none")
+@click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, discriminator:RUN, "
+              "a TorchScript file … (docs/perceptual.md); else none")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
 @click.option("--tick", type=click.IntRange(min=1), help="Steps between status lines")
 @click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from gghead.gaussians import Gaussians
+from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.image_metrics import ssim
-from gghead.inversion.objective import ObjectiveConfig, image_loss
 from gghead.models.attributes import GaussianAttributes
 from training.encoder.config import EncoderLossConfig
 
@@ -18,7 +18,7 @@ def picture_terms(shown: Tensor, wanted: Tensor, alpha: Tensor, mask: Tensor, we
     """
     if weight is not None:
         shown = wanted + (shown - wanted) * (1 + weight)
-    parts = {"pixels": image_loss(shown, wanted, ObjectiveConfig(config.l1, config.l2, config.gradient)).mean()}
+    parts = {"pixels": image_loss(shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)).mean()}
     if config.ssim > 0:
         parts["ssim"] = (1 - ssim(shown, wanted)).mean()
     if config.silhouette > 0:

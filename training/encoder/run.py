@@ -61,9 +61,12 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
     """The user's perceptual network, or ``None``, which ``_say_start`` prints."""
     if config.loss.perceptual_net is None:
         return None
-    from training.avatar.losses import load_network
+    from gghead.perceptual.load import load_distance
 
-    return load_network(config.loss.perceptual_net, "--perceptual-net", device)
+    distance = load_distance(config.loss.perceptual_net, "--perceptual-net", device)
+    for stage in config.stages:
+        distance.check_size(stage.image_size, stage.image_size)
+    return distance
 
 
 class _Run:
@@ -122,7 +125,9 @@ class _Run:
                   f"{len(captures.captures)} pictures; held out: {', '.join(config.data.holdout) or 'none'}")
         if trainer.samples is not None:
             print(f"Data: samples of {config.init} in {config.data.gan_share:.0%} of the steps")
-        if trainer.perceptual is None and config.loss.perceptual > 0:
+        if trainer.perceptual is not None:
+            print(f"  loss: {trainer.perceptual.name} with weight {config.loss.perceptual:g}")
+        elif config.loss.perceptual > 0:
             print("  loss: no perceptual network is given (--perceptual-net), so pixels and gradients at several "
                   "scales stand for it")
         millions = [sum(p.numel() for p in group) / 1e6
