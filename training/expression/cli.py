@@ -26,6 +26,8 @@ from torch_utils.errors import UserError
 @click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
 @click.option("--mixing", type=click.Choice(["attention", "convolution"]), help="How UV tokens see each other")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate  [default: the preset's]")
+@click.option("--pictures-from", type=click.IntRange(min=0),
+              help="First step that compares pictures, not only latents  [default: the preset's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
 @click.option("--tick", type=click.IntRange(min=1), help="Steps between status lines")
 @click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
@@ -48,10 +50,10 @@ def main(resume, outdir, device, dry_run, **options):
     from training.expression.run import read_config, run
 
     chosen = pick_device(device)
-    changes = {"data": {}, "model": {}}
+    changes = {"data": {}, "model": {}, "loss": {}}
     places = {"network": None, "steps": None, "tick": None, "seed": None, "precision": None, "batch": None,
               "rate": None, "views": "data", "subsets": "data", "mirror": "data", "width": "model",
-              "layers": "model", "mixing": "model"}
+              "layers": "model", "mixing": "model", "pictures_from": "loss"}
     if resume is not None:
         allowed = {"data", "network", "steps", "tick", "snap"}
         given = [name for name, value in options.items() if value is not None and name not in allowed]

@@ -39,6 +39,8 @@ class ExpressionLossConfig:
     """Mean squared difference, likewise."""
     gradient: float = 1.0
     """Mean absolute difference of neighbouring pixels' differences, likewise."""
+    pictures_from: int = 0
+    """First step with pictures; before it only latents are compared, at a fraction of the cost."""
     region: float = 2.0
     """Additional weight of pixels that show eyes and mouth."""
 
@@ -87,9 +89,10 @@ _TINY = ExpressionTrainConfig(
     preset="tiny",
     # Hundreds of triplets, not millions: few layers, much dropout, neighbours only.
     model=ExpressionConfig(width=96, layers=2, heads=4, mlp_ratio=2.0, tokens=8, mixing="convolution", dropout=0.1),
+    loss=ExpressionLossConfig(pictures_from=1000),
 )  # fmt: skip
-_SMALL = replace(_TINY, preset="small", model=ExpressionConfig(width=256, layers=4, heads=8, dropout=0.1), batch=8,
-                 rate=3e-4, warmup=500, ema_steps=1000.0, steps=50_000, tick=200)
+_SMALL = replace(_TINY, preset="small", model=ExpressionConfig(width=256, layers=4, heads=8, dropout=0.1),
+                 loss=ExpressionLossConfig(), batch=8, rate=3e-4, warmup=500, ema_steps=1000.0, steps=50_000, tick=200)
 # HeadsUp trains F on latents of 64 x 64 x 512 and says neither size nor steps: those of its encoder are taken.
 _HEADSUP = replace(_SMALL, preset="headsup", model=ExpressionConfig(width=512, layers=8, heads=8, mlp_ratio=4.0),
                    batch=32, rate=2e-4, warmup=2000, ema_steps=5000.0, steps=200_000, tick=500)

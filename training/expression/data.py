@@ -104,15 +104,15 @@ class Triplets:
         for _ in range(count):
             pair = self.pairs[draw.randint(len(self.pairs))]
             flip = self.mirrors and draw.rand() < 0.5
-            subsets = draw.randint(self.config.subsets, size=2)
+            subset = int(draw.randint(self.config.subsets))
             shown = draw.permutation(len(pair.expression))[np.arange(self.config.targets) % len(pair.expression)]
-            chosen.append((pair, flip, subsets, pair.expression[shown]))
+            chosen.append((pair, flip, subset, pair.expression[shown]))
         return self.assemble(chosen)
 
     def assemble(self, chosen: list[tuple]) -> TripletBatch:
-        """(pair, mirrored, subsets of views, frames to show) -> a batch."""
-        keys = [(frames.tobytes(), flip, int(subset)) for pair, flip, subsets, _ in chosen
-                for frames, subset in zip((pair.neutral, pair.expression), subsets, strict=True)]
+        """(pair, mirrored, subset of views, frames to show) -> a batch."""
+        keys = [(frames.tobytes(), flip, subset) for pair, flip, subset, _ in chosen
+                for frames in (pair.neutral, pair.expression)]
         latents = self._encoded(keys)
         ws, z = (torch.stack(part) for part in zip(*latents, strict=True))
         table = torch.stack([pair.table[self.swap] if flip else pair.table for pair, flip, _, _ in chosen])
@@ -130,8 +130,12 @@ class Triplets:
         return rgb * alpha + 1 - alpha, alpha, cameras.label()
 
     def inputs(self, frames: np.ndarray, subset: int) -> np.ndarray:
-        """The frames that a head's latent is encoded from."""
-        draw = np.random.RandomState(derive_seed(self.seed, "views", int(frames[0]), subset) % 2**32)
+        """The frames that a head's latent is encoded from: the same cameras for all moments of a subject.
+
+        Latents differ from one choice of cameras to the next; that difference is not to be learnt as an expression.
+        """
+        subject = int(self.captures.subject[frames[0]])
+        draw = np.random.RandomState(derive_seed(self.seed, "views", subject, subset) % 2**32)
         return frames[draw.permutation(len(frames))[: self.config.views]]
 
     def _encoded(self, keys: list[tuple]) -> list[tuple[Tensor, Tensor]]:

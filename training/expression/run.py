@@ -103,7 +103,7 @@ class _Run:
         for name, value in memory.items():
             trainer.stats.report(f"Resources/{name}_gb", value)
         summary = trainer.stats.collect()
-        means = {name: summary[f"Loss/{name}"]["mean"] for name in ("total", "latent", "pixels")}
+        means = {name: summary.get(f"Loss/{name}", {"mean": 0.0})["mean"] for name in ("total", "latent", "pixels")}
         left = (self.config.steps - trainer.step_index) * per_step
         print(f"step {trainer.step_index:<7d} loss {means['total']:.4f}  latent {means['latent']:.3f}  "
               f"pixels {means['pixels']:.4f}  sec/step {per_step:<6.3f} time "

@@ -67,8 +67,9 @@ class ExpressionTrainer:
         config = self.config
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(config.seed, "dropout", self.step_index))
-            parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index))
-        value = config.loss.latent * parts["latent"] + parts["pixels"]
+            pictures = self.step_index >= config.loss.pictures_from
+            parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index), pictures)
+        value = config.loss.latent * parts["latent"] + parts.get("pixels", 0.0)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -83,14 +84,16 @@ class ExpressionTrainer:
                                  1 - 0.5 ** (1 / max(half_life, 1e-8)))
         self.step_index += 1
 
-    def terms(self, model: ExpressionModel, batch: TripletBatch) -> dict[str, Tensor]:
-        """``latent``: the squared error of the predicted change, 1 where nothing is predicted; ``pixels``."""
+    def terms(self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True) -> dict[str, Tensor]:
+        """``latent``: the squared error of the predicted change, 1 where nothing is predicted; ``pixels``, if asked."""
         config, generator = self.config.loss, self.reconstructor.generator
         to = {name: value.to(self.device) for name, value in vars(batch).items()}
         change, styles = model.changes(to["z"], to["table"])
         z, ws = to["z"] + change, to["ws"] + styles.unflatten(1, to["ws"].shape[1:])
         latent = sum((now - wanted).square().mean() / unit
                      for now, wanted, unit in zip((z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True))
+        if not pictures:
+            return {"latent": latent / 2}
         heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
         if config.region > 0:
             heads.features = self.region.expand(len(heads.means), -1, -1)
