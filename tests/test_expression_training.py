@@ -129,9 +129,10 @@ def test_steps_learn_and_leave_the_reconstructor_alone(captures, network):
             return {name: float(value) for name, value in trainer.terms(trainer.model, batch).items()}
 
     start = terms()
-    assert start["latent"] == pytest.approx(0.5 * sum(
-        float((wanted - now).square().mean()) / unit for now, wanted, unit in (
-            (batch.z, batch.wanted_z, trainer.units[0]), (batch.ws, batch.wanted_ws, trainer.units[1]))), rel=1e-4)
+    for name, now, wanted, unit in (("z", batch.z, batch.wanted_z, trainer.units[0]),
+                                    ("styles", batch.ws, batch.wanted_ws, trainer.units[1])):
+        assert start[name] == pytest.approx(float((wanted - now).square().mean()) / unit, rel=1e-4)
+    assert start["latent"] == pytest.approx(start["z"] + 0.1 * start["styles"], rel=1e-5)
     for _ in range(80):
         trainer.step()
     trainer.model.eval()

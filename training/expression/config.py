@@ -31,8 +31,10 @@ class ExpressionDataConfig:
 class ExpressionLossConfig:
     """Weights."""
 
-    latent: float = 0.3
-    """Squared difference of Z and styles, as a share of what the expressions change in them."""
+    latent: float = 1.0
+    """Squared difference of Z, and of styles, as shares of what the expressions change in them."""
+    styles: float = 0.1
+    """Weight of the styles in it: they change much less of the picture than Z does."""
     l1: float = 1.0
     """Mean absolute difference of pictures over a pyramid of halvings."""
     l2: float = 2.0
@@ -59,7 +61,7 @@ class ExpressionTrainConfig:
     """The transformer; what depends on data and network is filled in."""
     loss: ExpressionLossConfig = field(default_factory=ExpressionLossConfig)
     """Weights."""
-    rate: float = 5e-4
+    rate: float = 2e-3
     """Peak learning rate of AdamW."""
     decay: float = 0.05
     """Weight decay."""

@@ -85,15 +85,17 @@ class ExpressionTrainer:
         self.step_index += 1
 
     def terms(self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True) -> dict[str, Tensor]:
-        """``latent``: the squared error of the predicted change, 1 where nothing is predicted; ``pixels``, if asked."""
+        """``z`` and ``styles``: squared errors of the predicted change, 1 where nothing is predicted; ``latent``: both;
+        ``pixels``, if asked."""
         config, generator = self.config.loss, self.reconstructor.generator
         to = {name: value.to(self.device) for name, value in vars(batch).items()}
         change, styles = model.changes(to["z"], to["table"])
         z, ws = to["z"] + change, to["ws"] + styles.unflatten(1, to["ws"].shape[1:])
-        latent = sum((now - wanted).square().mean() / unit
-                     for now, wanted, unit in zip((z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True))
+        parts = {name: (now - wanted).square().mean() / unit for name, now, wanted, unit in zip(
+            ("z", "styles"), (z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True)}
+        parts["latent"] = parts["z"] + config.styles * parts["styles"]
         if not pictures:
-            return {"latent": latent / 2}
+            return parts
         heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
         if config.region > 0:
             heads.features = self.region.expand(len(heads.means), -1, -1)
@@ -103,7 +105,7 @@ class ExpressionTrainer:
         if config.region > 0:
             shown = wanted + (shown - wanted) * (1 + config.region * out.features.flatten(0, 1).detach())
         weights = ImageLossConfig(config.l1, config.l2, config.gradient)
-        return {"latent": latent / 2, "pixels": image_loss(shown, wanted, weights).mean()}
+        return {**parts, "pixels": image_loss(shown, wanted, weights).mean()}
 
     def _region(self) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
