@@ -19,7 +19,7 @@ class ExpressionTransformer(nn.Module):
         super().__init__()
         self.side, self.count = side, tokens
         self.embed = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
-        self.places = nn.Parameter(0.02 * torch.randn(side * side, width))
+        self.places = nn.Parameter(torch.randn(side * side, width))  # as large as what they are added to
         self.kinds = nn.Parameter(0.5 * torch.randn(tokens, width))
         self.linear = nn.Linear(coefficients, tokens * width, bias=False)
         self.bent = nn.Sequential(nn.Linear(coefficients, width), nn.GELU(), nn.Linear(width, tokens * width))
