@@ -87,12 +87,12 @@ class Latent:
         z = model.latent(self.ws, noise_mode, generator)
         return z if self.residual is None else z + self.residual.to(z.dtype)
 
-    def gaussians(self, model: Generator, noise_mode: str = "const",
-                  generator: torch.Generator | None = None) -> Gaussians:
-        """Return the heads [B, N]. ``model`` itself is never changed: deltas live in this call only."""
+    def raw_attributes(self, model: Generator, noise_mode: str = "const",
+                       generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return the raw attributes per Gaussian, each [B, N, C_k], the input of ``model.assemble``."""
         z = self.features(model, noise_mode, generator)
         if not self.delta:
-            return model.assemble(model.decode(z, self.ws, noise_mode, generator), self.ws)
+            return model.decode(z, self.ws, noise_mode, generator)
         ws = self.ws[:, model.synthesis.num_ws :]
         own = dict(model.decoder.named_parameters())
         planes = [
@@ -102,7 +102,12 @@ class Latent:
             )
             for b in range(len(self))
         ]
-        return model.assemble(model.attributes.sample(torch.cat(planes)), self.ws)
+        return model.attributes.sample(torch.cat(planes))
+
+    def gaussians(self, model: Generator, noise_mode: str = "const",
+                  generator: torch.Generator | None = None) -> Gaussians:
+        """Return the heads [B, N]. ``model`` itself is never changed: deltas live in this call only."""
+        return model.assemble(self.raw_attributes(model, noise_mode, generator), self.ws)
 
 
 def stack(latents: Sequence[Latent]) -> Latent:
