@@ -1,6 +1,7 @@
 """Snapshots: weights in one safetensors file, with the config and provenance in its header; no code is executed.
 
-Two kinds of model are kept: generators (EMA weights of a GAN) and avatars of one person. ``load`` reads both.
+Three kinds of model are kept: generators (EMA weights of a GAN), avatars of one person, and priors over the latents of
+a generator. ``load`` reads all.
 """
 
 import json
@@ -17,6 +18,8 @@ from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
+from gghead.models.prior import Prior
+from gghead.models.prior_config import PriorConfig
 from gghead.template import BUILT_IN, Template, load_template
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
@@ -25,7 +28,8 @@ from torch_utils.files import write_atomically
 FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
 """Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
-KINDS = {"generator": "a generator of heads", "avatar": "an avatar of one person"}
+KINDS = {"generator": "a generator of heads", "avatar": "an avatar of one person",
+         "prior": "a prior over latents"}
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -79,12 +83,24 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, 
     write_atomically(path, lambda file: file.write(data))
 
 
+def save_prior(prior: Prior, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None) -> None:
+    """Write a prior to ``path``; the same file format, promises and errors as ``save``."""
+    from safetensors.torch import save as to_bytes
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in prior.state_dict().items()}
+    metadata = {"format": FORMAT, "kind": "prior", "config": json.dumps(config_json.to_dict(prior.config)),
+                "step": str(int(step)), "provenance": json.dumps(provenance or {})}
+    data = to_bytes(tensors, metadata)
+    write_atomically(path, lambda file: file.write(data))
+
+
 def latest_snapshot(run: str | os.PathLike) -> Path:
     """The newest snapshot in a run folder: most kimg, or most iterations. Raises ``UserError`` if there is none."""
-    found = sorted([*Path(run).glob("network-snapshot-*.safetensors"), *Path(run).glob("avatar-*.safetensors")])
+    kinds = ("network-snapshot", "avatar", "prior")
+    found = sorted(path for kind in kinds for path in Path(run).glob(f"{kind}-*.safetensors"))
     if not found:
-        raise UserError(f"{run} holds no network-snapshot-*.safetensors and no avatar-*.safetensors; name a run of "
-                        "train.py or train_avatar.py, or a snapshot file.")
+        raise UserError(f"{run} holds no {' and no '.join(f'{kind}-*.safetensors' for kind in kinds)}; name a run of "
+                        "train.py, train_avatar.py or train_prior.py, or a snapshot file.")
     return found[-1]
 
 
@@ -95,10 +111,10 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
     return _info(path, metadata)
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None) -> Generator | Avatar:
+def load(path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None) -> Generator | Avatar | Prior:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
-    The file says whether it is a generator or an avatar; ``kind`` insists on one of them ("generator", "avatar").
+    The file says what it is; ``kind`` insists on one of "generator", "avatar", "prior".
     Raises ``UserError`` for a missing, truncated or foreign file, for one of another kind, and for a config that this
     version does not know.
     """
@@ -106,6 +122,9 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu", kind: str 
     _expect(path, metadata, kind)
     if metadata["kind"] == "avatar":
         model, state = _avatar(path, metadata, tensors), tensors
+    elif metadata["kind"] == "prior":
+        config = config_json.from_dict(PriorConfig, json.loads(metadata["config"]), f"config of {path}")
+        model, state = Prior(config), tensors
     else:
         config = _info(path, metadata).config
         model = Generator(config, _template(config.template, tensors, metadata["template_sha256"]))

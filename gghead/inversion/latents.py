@@ -194,10 +194,11 @@ def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
     return latent.map(lambda tensor: tensor.to(model.device))
 
 
-def find(paths: str) -> list[Path]:
+def find(paths: str, last_stage: str = "pti") -> list[Path]:
     """Return the latent files of ``--latents``: a comma list of files and folders.
 
-    A folder stands for the last stage of every target in it. Raises ``UserError`` where there is none.
+    A folder stands for the last stage of every target in it, though none after ``last_stage``. Raises ``UserError``
+    where there is none.
     """
     found: list[Path] = []
     for part in paths.split(","):
@@ -209,7 +210,10 @@ def find(paths: str) -> list[Path]:
             continue
         last: dict[Path, tuple[int, Path]] = {}
         for file in sorted(path.rglob("latent-*.safetensors")):
-            rank = STAGES.index(stage) if (stage := file.stem.removeprefix("latent-")) in STAGES else len(STAGES)
+            stage = file.stem.removeprefix("latent-")
+            if stage in STAGES[STAGES.index(last_stage) + 1 :]:
+                continue
+            rank = STAGES.index(stage) if stage in STAGES else len(STAGES)
             last[file.parent] = max(last.get(file.parent, (-1, file)), (rank, file))
         if not last:
             raise UserError(f"--latents={path} holds no latent-*.safetensors; name an --outdir of scripts/invert.py.")
