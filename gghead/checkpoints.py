@@ -111,7 +111,8 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
     return _info(path, metadata)
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None) -> Generator | Avatar | Prior:
+def load(path: str | os.PathLike, device: torch.device | str = "cpu",
+         kind: str | None = None) -> Generator | Avatar | Prior:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     The file says what it is; ``kind`` insists on one of "generator", "avatar", "prior".

@@ -1,17 +1,21 @@
 """A latent as whitened tokens: styles by their principal components, the residual on Z by patches of its own.
 
-Flows start at independent normal noise, so what they end at should have mean zero and variance one as well. Components
-that carry next to nothing are left out: whitening would blow up their noise.
+Flows start at independent normal noise, so what they end at should be as near to it as can be. Styles come out of a
+leaky rectifier, whose kink makes them anything but normal; undoing it leaves what is nearly so (the P_N space of Zhu et
+al. 2020, "Improved StyleGAN embedding: where are the good latents?"). Components that carry next to nothing are left
+out: whitening would blow up their noise.
 """
 
 import dataclasses
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gghead.inversion.latents import Latent
 from gghead.models.prior_config import TokenShape
+from gghead.networks.layers import LRELU_SLOPE
 from torch_utils.errors import UserError
 
 _SAME = 1e-5  # styles that differ by no more are the same
@@ -41,7 +45,7 @@ class LatentTokens(nn.Module):
     def encode(self, latent: Latent) -> Tensor:  # [B, D]
         """Return whitened tokens; no residual is a residual of zero. Deltas and cameras are left out."""
         shape = self.shape
-        w = (latent.ws[:, : shape.rows] - self.w_mean) @ self.w_basis.T / self.w_scale
+        w = (before_rectifier(latent.ws[:, : shape.rows]) - self.w_mean) @ self.w_basis.T / self.w_scale
         if not shape.channels:
             return w.flatten(1)
         z = latent.residual if latent.residual is not None else self.z_mean.new_zeros(len(latent), *self.z_mean.shape)
@@ -53,7 +57,7 @@ class LatentTokens(nn.Module):
         shape = self.shape
         w, z = x.split(list(shape.sizes), dim=1)
         w = (w.unflatten(1, (shape.rows, -1)) * self.w_scale) @ self.w_basis + self.w_mean
-        w = w.expand(-1, shape.num_ws, -1).contiguous()
+        w = F.leaky_relu(w, LRELU_SLOPE).expand(-1, shape.num_ws, -1).contiguous()
         if not shape.channels:
             return Latent(w)
         z = _from_patches(z, shape.z_components, shape.side, shape.patch) * self.z_scale[:, None, None]
@@ -75,6 +79,11 @@ class LatentTokens(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+def before_rectifier(ws: Tensor) -> Tensor:
+    """Undo the mapping network's last leaky rectifier, but for its gain."""
+    return F.leaky_relu(ws, 1 / LRELU_SLOPE)
+
+
 def fit_tokens(latents: Iterable[Latent], patch: int, w_share: float, z_share: float, z_limit: int) -> LatentTokens:
     """Measure means and principal components over ``latents`` (any batches; read twice, so no iterator).
 
@@ -86,7 +95,7 @@ def fit_tokens(latents: Iterable[Latent], patch: int, w_share: float, z_share: f
     for latent in latents:
         count += len(latent)
         rows_differ |= bool((latent.ws - latent.ws[:, :1]).abs().amax() > _SAME)
-        w_sum = w_sum + latent.ws.double().sum(0)
+        w_sum = w_sum + before_rectifier(latent.ws).double().sum(0)
         if latent.residual is not None:
             has_residual = True
             z_sum = z_sum + latent.residual.double().sum(0)
@@ -97,7 +106,7 @@ def fit_tokens(latents: Iterable[Latent], patch: int, w_share: float, z_share: f
     w_mean, z_mean = w_sum[:rows] / count, z_sum / count if has_residual else None
     w_cov, z_cov = 0.0, 0.0
     for latent in latents:
-        w = (latent.ws[:, :rows].double() - w_mean).flatten(0, 1)
+        w = (before_rectifier(latent.ws[:, :rows]).double() - w_mean).flatten(0, 1)
         w_cov = w_cov + w.T @ w / (count * rows)
         if has_residual:
             z = -z_mean[None] if latent.residual is None else latent.residual.double() - z_mean

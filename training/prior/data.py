@@ -1,14 +1,13 @@
 """The heads a prior learns from: latent files, seeds of the generator, and their condition vectors."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gghead.data.vectors import read_vectors
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent, stack
 from gghead.models.generator import Generator
@@ -98,38 +97,6 @@ def split(count: int, holdout: float, seed: int) -> tuple[list[int], list[int]]:
     return sorted(order[aside:]), sorted(order[:aside])
 
 
-def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
-    """Vectors by name: the arrays of an .npz, or the rows of a .csv (name first; a header line may stand above).
-
-    Raises ``UserError`` for a broken file, vectors of different lengths, and numbers that are not finite.
-    """
-    path = Path(path)
-    try:
-        if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                vectors = {name: np.asarray(archive[name], dtype=np.float32).ravel() for name in archive.files}
-        elif path.suffix.lower() == ".csv":
-            with open(path, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.reader(file) if row]
-            if rows and not _is_number(rows[0][-1]):
-                rows = rows[1:]
-            vectors = {row[0].strip(): np.array([float(cell) for cell in row[1:]], dtype=np.float32) for row in rows}
-        else:
-            raise UserError(f"{path} is neither .npz nor .csv; conditions are read from these.")
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} holds no vectors that can be read ({error}).") from error
-    lengths = {len(vector) for vector in vectors.values()}
-    if len(lengths) != 1 or lengths == {0}:
-        raise UserError(f"{path} must hold one vector per name, all of one length, but its lengths are "
-                        f"{sorted(lengths)}.")
-    bad = next((name for name, vector in vectors.items() if not np.isfinite(vector).all()), None)
-    if bad is not None:
-        raise UserError(f"The vector '{bad}' in {path} holds numbers that are not finite.")
-    return vectors
-
-
 def conditions(path: str | None, names: Sequence[str]) -> Tensor | None:  # [N, cond_dim]
     """The vectors of the named heads. Raises ``UserError`` as ``read_vectors``, and for a head without one."""
     if path is None:
@@ -140,11 +107,3 @@ def conditions(path: str | None, names: Sequence[str]) -> Tensor | None:  # [N, 
         raise UserError(f"{path} has no vector for {len(missing)} of {len(names)} heads, such as '{missing[0]}'; add "
                         "them, or leave those heads out.")
     return torch.from_numpy(np.stack([vectors[name] for name in names]))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -133,8 +133,8 @@ class _Run:
               f"cpumem {memory['cpumem']:.2f}  eta {format_time((self.config.steps - trainer.step_number) * per_step)}")
         self.writer.write(summary, trainer.step_number)
         if not np.isfinite(loss):
-            raise UserError(f"The loss became {loss} before step {trainer.step_number}; resume from the last state with "
-                            "a lower --lr.")
+            raise UserError(f"The loss became {loss} before step {trainer.step_number}; resume from the last state "
+                            "with a lower --lr.")
 
     def _save(self) -> None:
         """Write prior and state; a full disk is reported and the run goes on with the files it had."""
