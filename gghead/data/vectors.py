@@ -17,7 +17,7 @@ def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 vectors = {name: np.asarray(archive[name], dtype=np.float32).ravel() for name in archive.files}
         elif path.suffix.lower() == ".csv":
             with open(path, newline="", encoding="utf-8") as file:

@@ -1,4 +1,10 @@
-"""Diffusion transformer with adaLN-zero (Peebles and Xie 2023, section 3.2), over tokens of several kinds."""
+"""Diffusion transformer with adaptive layer norm (Peebles and Xie 2023, section 3.2), over tokens of several kinds.
+
+Their adaLN-zero closes every block's gate at the start. Here only the way out starts at zero and the gates are ajar:
+what the network is asked for has no linear part (``gghead.models.prior``), and with both at zero nothing but a linear
+part could tell it where to begin. For the same reason what enters a rectifier starts ``_BEND`` times wider than usual:
+near zero a GELU is a straight line and an even function, which cannot tell two heaps of data from one.
+"""
 
 import math
 
@@ -7,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _FREQUENCIES = 256
+_BEND = 3.0
 
 
 def time_features(t: Tensor) -> Tensor:  # [B] in [0, 1] -> [B, 256]
@@ -22,10 +29,22 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:  # [B, T, W], [
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
+def _start_modulation(layer: nn.Linear, values: tuple[float, ...]) -> None:
+    """Start at ``values``, one for each of the layer's outputs of a token's width, with small changes over time."""
+    nn.init.normal_(layer.weight, std=0.02)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor(values).repeat_interleave(len(layer.bias) // len(values)))
+
+
+def _widen(layer: nn.Linear) -> None:
+    with torch.no_grad():
+        layer.weight.mul_(_BEND)
+
+
 class Block(nn.Module):
     """Attention and a perceptron, each scaled, shifted and gated by the embedding of time and condition."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int, gate: float) -> None:
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -35,8 +54,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(approximate="tanh"),
                                  nn.Linear(mlp_ratio * width, width))
         self.modulation = nn.Linear(width, 6 * width)
-        nn.init.zeros_(self.modulation.weight)  # adaLN-zero: a new block is the identity
-        nn.init.zeros_(self.modulation.bias)
+        _start_modulation(self.modulation, (0.0, 0.0, gate) * 2)
+        _widen(self.mlp[0])
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # [B, T, W], [B, W] -> [B, T, W]
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(embedding)).chunk(6, dim=1)
@@ -60,15 +79,18 @@ class DiT(nn.Module):
         self.kinds = kinds
         self.enter = nn.ModuleList(nn.Linear(size, width) for _, size in kinds)
         self.leave = nn.ModuleList(nn.Linear(width, size) for _, size in kinds)
-        self.place = nn.Parameter(0.02 * torch.randn(1, sum(count for count, _ in kinds), width))
+        self.place = nn.Parameter(0.7 * torch.randn(1, sum(count for count, _ in kinds), width))
         self.time = nn.Sequential(nn.Linear(_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.condition = nn.Sequential(nn.Linear(cond_dim, width), nn.SiLU(), nn.Linear(width, width)) if cond_dim \
             else None
         self.nothing = nn.Parameter(torch.zeros(width)) if cond_dim else None  # what stands for no condition
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, depth**-0.5) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(width, 2 * width)
-        for layer in (self.modulation, *self.leave):
+        _start_modulation(self.modulation, (0.0, 0.0))
+        for layer in self.enter:
+            _widen(layer)
+        for layer in self.leave:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 

@@ -41,7 +41,7 @@ def nearest_sheet(model: Generator, samples: Latent, train: Heads, found: Neighb
         pictures.append(beside([_drawn(model, samples[index : index + 1], _YAWS),
                                 _drawn(model, train.latent[other : other + 1], _YAWS)]))
         left.append(f"{float(found.distance[index]):.2f}")
-    return with_labels(np.concatenate(pictures), ["sample", "nearest training head"], left)
+    return with_labels(np.concatenate(pictures), ["sample", "nearest"], left)
 
 
 def beside_sheet(model: Generator, truth: Latent, samples: Latent, rows: int = 2) -> np.ndarray:  # uint8 [H, W, 3]
