@@ -74,21 +74,33 @@ def blend_planes(model: Generator, base: Latent, donor: Latent, mask: Tensor,
 
     ``take`` limits it to the shape (position, scale, rotation) or to colour and opacity. ``fit`` makes the part belong:
     its shape is shifted by the smoothest field that lets both heads agree around the mask (the membrane of Perez et al.
-    2003, "Poisson image editing"), its colours by the median difference of the two faces elsewhere. A membrane for
-    colours too would spread whatever touches the mask, such as a beard, over the whole part.
+    2003, "Poisson image editing"), its colours go through the tone curve that takes its old face's median
+    colour to its new one's. A membrane for colours too would spread whatever touches the mask, such as a beard, over
+    the whole part.
     """
     kinds = {"all": (*GEOMETRY, *APPEARANCE), "shape": GEOMETRY, "colour": APPEARANCE}[take]
     weight = at_gaussians(model, mask)[0]
     correction = None
     if fit:
         raw, other = base.raw_attributes(model), donor.raw_attributes(model)
-        difference = {kind: raw[kind] - other[kind] for kind in kinds}
-        skin = _skin(model, weight)
-        correction = {kind: membrane(model, value, weight) if kind in GEOMETRY else
-                      (value[:, skin].median(dim=1, keepdim=True).values if kind == "color" and bool(skin.any())
-                       else torch.zeros_like(value)).expand_as(value)
-                      for kind, value in difference.items()}
+        correction = {kind: membrane(model, raw[kind] - other[kind], weight) for kind in kinds if kind in GEOMETRY}
+        if "color" in kinds:
+            correction["color"] = _tone(model, raw["color"], other["color"], _skin(model, weight))
+            correction["opacity"] = torch.zeros_like(other["opacity"])
     return PlaneBlend(base, donor, weight, kinds, correction)
+
+
+def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:  # [B, N, C] each, bool [N] -> as raw
+    """What to add to ``other``'s raw colours so that its skin has the colour of ``raw``'s."""
+    if not bool(skin.any()):
+        return torch.zeros_like(other)
+    if model.config.attributes.sh_degree:  # coefficients, not colours: their mean is shifted
+        return (raw - other)[:, skin].median(dim=1, keepdim=True).values.expand_as(other)
+    new, old = (value[:, skin].sigmoid().median(dim=1, keepdim=True).values.clamp(0.01, 0.99) for value in (raw, other))
+    # What is darker than the skin keeps its ratio to it; what is lighter may not be drawn beyond white.
+    color, above = other.sigmoid(), torch.minimum(new / old, (1 - new) / (1 - old))
+    toned = torch.where(color < old, color * new / old, new + (color - old) * above)
+    return torch.logit(toned, eps=4e-3) - other
 
 
 def _skin(model: Generator, weight: Tensor) -> Tensor:  # [N] bool

@@ -50,5 +50,5 @@ def main(rows, cols, part, space, take, fit, softness, network, outdir, trunc, y
             write_head(model, head, outdir, f"{base.name}+{donor.name}", "region", shapes, part=part)
     grid = [[None, *(donor.latent for donor in donors)],
             *([base.latent, *line] for base, line in zip(changed, swapped, strict=True))]
-    write_sheet(outdir, draw_sheet(model, grid, [part, *(donor.name for donor in donors)],
+    write_sheet(outdir, draw_sheet(model, grid, ["", *(donor.name for donor in donors)],
                                    ["", *(base.name for base in changed)], yaw, size))
