@@ -45,27 +45,29 @@ def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.devic
     heads, held_out = open_data(config, model)
     cond, held_out_cond = (conditions(config.cond, part.names) for part in (heads, held_out))
     prior = new_prior(config, model, heads, cond)
-    trainer = PriorTrainer(config, prior, heads, held_out if len(held_out) else None, cond, held_out_cond, device)
-    seconds = 0.0
-    if resume is not None:
-        state = run_folder.load_state(resume)
+    state = run_folder.load_state(resume) if resume is not None else None
+    if state is not None:
         _check_same(prior, state["trainer"]["prior"], resume)
+        prior.load_state_dict(state["trainer"]["prior"])  # the heads are encoded by the statistics they were
+    trainer = PriorTrainer(config, prior, heads, held_out if len(held_out) else None, cond, held_out_cond, device)
+    if state is not None:
         trainer.load_state_dict(state["trainer"])
-        seconds = state["seconds"]
     source = Path(config.latents.split(",")[0]).stem if config.latents else "samples"
     folder = resume or run_folder.numbered_folder(outdir, ["prior", config.preset, source])
     run_folder.write_options(folder, config)
     with StatsWriter(folder) as writer:
+        seconds = state["seconds"] if state else 0.0
         _Run(config, folder, model, trainer, writer, seconds).train(len(heads), len(held_out))
     return folder
 
 
 def _check_same(prior, state: dict, resume: Path) -> None:
-    """The data must be what it was: the statistics say so."""
+    """The data must be what it was: the statistics say so (bases may turn with the rounding of another machine)."""
     for name, value in prior.state_dict().items():
         if name.startswith(("tokens.", "cond_")):
-            old = state.get(name)
-            if old is None or old.shape != value.shape or not torch.allclose(old, value.cpu(), rtol=1e-3, atol=1e-4):
+            old, turns = state.get(name), name.endswith("_basis")
+            same = old is not None and old.shape == value.shape
+            if not same or not (turns or torch.allclose(old, value.cpu(), rtol=1e-3, atol=1e-4)):
                 raise UserError(f"The latents are not those that {resume} was trained on; put them back, or start a "
                                 "new run.")
 
