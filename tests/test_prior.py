@@ -344,6 +344,15 @@ def test_distances_of_sets(model):
     assert score.marginals(w + 1.0, w) == pytest.approx(float((1 / w.std(0)).mean()), rel=1e-4)
 
 
+def test_long_vectors_are_compared_along_what_varies():
+    random = torch.Generator().manual_seed(0)
+    axes, _ = torch.linalg.qr(torch.randn(5000, 3, generator=random))
+    a, b = (torch.randn(400, 3, generator=random) for _ in range(2))
+    b = b + torch.tensor([2.0, 0, 0])
+    long = score.latent_frechet(a @ axes.T, b @ axes.T)
+    assert long == pytest.approx(score.latent_frechet(a, b), rel=1e-3) and long > 3000
+
+
 # ------------------------------------------------------------------------ commands
 @pytest.fixture(scope="module")
 def network(model, tmp_path_factory):

@@ -21,6 +21,7 @@ from training.prior.data import Heads
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 100)
 _CHUNK = 512
+_WIDEST = 128
 _PICTURES = 64  # heads per pass
 _YAW = 0.4  # radians; cameras of the pictures are even in [-_YAW, _YAW]
 
@@ -72,7 +73,16 @@ def closer_than_usual(samples: Neighbours, usual: Neighbours, share: float = 0.0
 
 
 def latent_frechet(a: Tensor, b: Tensor) -> float:  # [N, D], [M, D]
-    """Fréchet distance of two sets of ``vectors``, in thousandths of a set's variance (which is about one)."""
+    """Fréchet distance of two sets of ``vectors``, in thousandths of a set's variance (which is about one).
+
+    Long vectors are first projected on the ``_WIDEST`` principal components of ``b``.
+    """
+    if b.shape[1] > _WIDEST:
+        mean = b.mean(0)
+        values, along = torch.linalg.eigh(((b - mean) @ (b - mean).T).double())  # [M, M]: D may be tens of thousands
+        count = min(_WIDEST, int((values > 1e-5 * values[-1]).sum()))  # the others are rounding, not directions
+        axes = torch.nn.functional.normalize(along[:, -count:].T.to(b) @ (b - mean), dim=1)
+        a, b = (a - mean) @ axes.T, (b - mean) @ axes.T
     return 1000 * distance(GaussianFit.of(a), GaussianFit.of(b))
 
 
