@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.models.avatar import Avatar
+from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
 from gghead.template import BUILT_IN, Template, load_template
@@ -68,8 +69,9 @@ def save(model: Generator, path: str | os.PathLike, *, kimg: float = 0.0, proven
     write_atomically(path, lambda file: file.write(data))
 
 
-def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, provenance: dict | None = None) -> None:
-    """Write an avatar to ``path``; the same file format, promises and errors as ``save``."""
+def save_avatar(avatar: AvatarModel, path: str | os.PathLike, *, iteration: int = 0,
+                provenance: dict | None = None) -> None:
+    """Write an avatar, compressed or not, to ``path``; the same file format, promises and errors as ``save``."""
     from safetensors.torch import save as to_bytes
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}
@@ -95,7 +97,8 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
     return _info(path, metadata)
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None) -> Generator | Avatar:
+def load(path: str | os.PathLike, device: torch.device | str = "cpu",
+         kind: str | None = None) -> Generator | AvatarModel:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     The file says whether it is a generator or an avatar; ``kind`` insists on one of them ("generator", "avatar").
@@ -151,11 +154,18 @@ def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:
     return SnapshotInfo(config, float(metadata["kimg"]), json.loads(metadata["provenance"]))
 
 
-def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Avatar:
+def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> AvatarModel:
     config = config_json.from_dict(AvatarConfig, json.loads(metadata["config"]), f"config of {path}")
-    if "means" not in tensors:
+    compressed = config.factors is not None
+    found = tensors.get("places.codes" if compressed else "means")
+    if found is None:
         raise UserError(f"{path} holds no Gaussians; copy or train it again.")
-    return Avatar(config, count=len(tensors["means"]))
+    if not compressed:
+        return Avatar(config, count=len(found))
+    if sum(config.factors.counts) != len(found):
+        raise UserError(f"{path} does not fit its own config ({len(found)} Gaussians, but groups of "
+                        f"{list(config.factors.counts)}).")
+    return CompressedAvatar(config)
 
 
 def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:

@@ -16,7 +16,7 @@ from torch import Tensor
 from gghead.animation.frames import Frames
 from gghead.animation.show import pictures
 from gghead.image_metrics import psnr, ssim
-from gghead.models.avatar import Avatar
+from gghead.models.avatar import AvatarModel
 from gghead.sheets import with_labels
 from torch_utils.files import write_atomically
 from training import images
@@ -27,7 +27,8 @@ _NEAREST_SIZE = 64  # pixels at which the nearest frame is looked for
 _WORST = 6
 
 
-def score(avatar: Avatar, test: Frames, train: Frames, network: torch.nn.Module | None = None) -> tuple[dict, list]:
+def score(avatar: AvatarModel, test: Frames, train: Frames,
+          network: torch.nn.Module | None = None) -> tuple[dict, list]:
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
     The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
@@ -42,7 +43,7 @@ def score(avatar: Avatar, test: Frames, train: Frames, network: torch.nn.Module 
         record = {"frame": test.sequence.name(index), "nearest": train.sequence.name(nearest[index])}
         for method, guess in (("avatar", picture.cpu()), ("nearest_frame", train.over(nearest[index])),
                               ("mean_image", mean)):
-            record[method] = _compare(guess, truth, boxes, network)
+            record[method] = compare(guess, truth, boxes, network)
         records.append(record)
     methods = ("avatar", "nearest_frame", "mean_image")
     means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
@@ -50,7 +51,8 @@ def score(avatar: Avatar, test: Frames, train: Frames, network: torch.nn.Module 
     return means, records
 
 
-def _compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: torch.nn.Module | None) -> dict:
+def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: torch.nn.Module | None = None) -> dict:
+    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by the user's ``network``."""
     values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
               "l2": float((guess - truth).square().mean())}
     for name, box in boxes.items():
@@ -113,7 +115,7 @@ def write_report(outdir: Path, header: dict, means: dict, records: list[dict]) -
     write_atomically(outdir / "scores.json", lambda file: file.write(text.encode()))
 
 
-def write_worst(path: Path, avatar: Avatar, test: Frames, records: list[dict], count: int = _WORST) -> None:
+def write_worst(path: Path, avatar: AvatarModel, test: Frames, records: list[dict], count: int = _WORST) -> None:
     """A sheet of the frames with the lowest PSNR: truth, avatar, absolute difference times 3 (dark on white)."""
     order = sorted(range(len(records)), key=lambda index: records[index]["avatar"]["psnr"])[:count]
     truth = torch.stack([test.over(index) for index in order])

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from torch_utils import cli
-from torch_utils.errors import UserError
 
 
 @cli.command()
@@ -24,34 +23,22 @@ def main(network, data, split, outdir, lpips_net, device):
 
     Prints a table and writes scores.json (all frames) and worst.png (the frames with the lowest PSNR).
     """
-    import gghead
-    from gghead.animation.drive import read_drive
-    from gghead.animation.frames import Frames, read_sequence, split_or_all
-    from gghead.checkpoints import latest_snapshot
+    from gghead.animation.frames import Frames, split_or_all
     from gghead.cli.common import pick_device
-    from training import run_folder
-    from training.avatar.config import AvatarTrainConfig
     from training.avatar.losses import load_network
     from training.avatar.score import score, table, write_report, write_worst
+    from training.avatar.source import open_avatar
 
     device = pick_device(device)
-    path = latest_snapshot(network) if Path(network).is_dir() else Path(network)
-    avatar = gghead.load(path, device=device, kind="avatar")
-    in_run = (path.parent / run_folder.OPTIONS).is_file()
-    run = run_folder.read_options(path.parent, AvatarTrainConfig) if in_run else None
-    if data is None and run is None:
-        raise UserError(f"{network} lies in no run folder that names its sequence; name one with --data=DIR.")
-    data, size = data or run.data, tuple(avatar.config.image_size)
-    sequence = read_sequence(data, size, run.extras if run else ())
-    test, train = (Frames(split_or_all(sequence, name)) for name in (split, "train"))
-    if sequence.width != avatar.config.width:
-        read_drive(data, avatar.config)  # says what differs
+    source = open_avatar(network, data, device)
+    avatar, size = source.avatar, tuple(source.avatar.config.image_size)
+    test, train = (Frames(split_or_all(source.sequence, name)) for name in (split, "train"))
     lpips = None if lpips_net is None else load_network(lpips_net, "--lpips-net", device)
     means, records = score(avatar, test, train, lpips)
-    outdir = outdir or path.parent
+    outdir = outdir or source.path.parent
     outdir.mkdir(parents=True, exist_ok=True)
-    header = {"avatar": path.name, "data": data, "split": split, "size": list(size), "background": "white",
-              "gaussians": avatar.num}
+    header = {"avatar": source.path.name, "data": source.data, "split": split, "size": list(size),
+              "background": "white", "gaussians": avatar.num}
     write_report(outdir, header, means, records)
     write_worst(outdir / "worst.png", avatar, test, records)
     print(f"{len(records)} frames of '{split}' at {size[0]}x{size[1]} over white, {avatar.num} Gaussians")
