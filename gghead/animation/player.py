@@ -8,7 +8,6 @@ have changed by more than that keep it.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.cameras import Cameras
@@ -17,6 +16,7 @@ from gghead.rendering import rasterization, render, sh
 from torch_utils.errors import UserError
 
 _BLOCK = 2048  # Gaussians: hidden layer and outputs of a block take about a megabyte
+_TINY = 1e-24  # squared length of a direction that counts as none
 _WORTH_PICKING = 0.6  # share of changed Gaussians up to which picking them out is cheaper than doing all
 
 
@@ -98,7 +98,9 @@ class Player:
         """The harmonics towards every Gaussian, which follow the camera only."""
         pose = camera.cam2world
         if self._seen is None or not torch.equal(self._seen[0], pose):
-            directions = F.normalize(sh.directions(self._means, camera.viewmats)[0].T.contiguous(), dim=0)
+            directions = sh.directions(self._means, camera.viewmats)[0].T.contiguous()  # [3, N]
+            # Not by F.normalize, whose norm along the first dimension takes longer than all harmonics.
+            directions *= directions.square().sum(0).clamp_min_(_TINY).rsqrt_()
             values = sh.basis(self.avatar.config.sh_degree, directions, 0)
             values[1:] *= REST_GAIN
             self._seen = pose.clone(), values

@@ -90,20 +90,17 @@ class CompressedAvatar(AvatarModel):
 
     def rows(self, first: int, last: int, mixture: Tensor, prepared: None) -> Tensor:
         """``inner`` of Gaussians of one group. The scales go into the movements, so that codes are only converted."""
-        fixed = self.fixed.codes[first:last].float()
-        if self.fixed.bits != 32:
-            fixed = fixed * self.fixed.scale + self.fixed.offset
         begin = 0
         for weight in self.weights:
             count, rank = weight.codes.shape
             if begin <= first < begin + count:
                 break
             begin += count
-        codes, movements = weight.codes[first - begin : last - begin].float(), mixture[:rank]
-        if weight.bits != 32:
-            fixed = fixed + weight.offset @ movements
+        fixed, movements = self.fixed.codes[first:last].float(), mixture[:rank]
+        if self.fixed.bits != 32:
+            fixed = torch.addcmul(self.fixed.offset + weight.offset @ movements, fixed, self.fixed.scale)
             movements = weight.scale.T * movements
-        return torch.addmm(fixed, codes, movements)
+        return torch.addmm(fixed, weight.codes[first - begin : last - begin].float(), movements)
 
     @torch.no_grad()
     def quantised(self, bits: int) -> "CompressedAvatar":

@@ -78,7 +78,7 @@ def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int
 @click.option("--forms", default=",".join(FORMS), show_default=True, help="as trained, compressed, or both")
 @click.option("--tolerance", type=click.FloatRange(min=0), help="leave Gaussians that change by less  [default: off]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
-@click.option("--repeats", type=click.IntRange(1), default=30, show_default=True, help="timed rounds; the median counts")
+@click.option("--repeats", type=click.IntRange(1), default=30, show_default=True, help="timed rounds")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--seed", type=int, default=0, show_default=True, help="seed of the copies")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
