@@ -111,7 +111,8 @@ class Player:
             self.evaluated += last - first
             return self._network(hidden)
         kept, raw = self._hidden[first:last], self._raw[:, first:last]
-        changed = (((hidden - kept).abs() @ self._bounds).amax(1) > self.tolerance).nonzero()[:, 0]
+        near = ((hidden - kept).abs() @ self._bounds).amax(1) <= self.tolerance  # not so for the first frame's NaN
+        changed = (~near).nonzero()[:, 0]
         self.evaluated += len(changed)
         if len(changed) > _WORTH_PICKING * (last - first):
             kept.copy_(hidden)
