@@ -25,11 +25,12 @@ _AT_ONCE = 4096  # Gaussians
 class CompressionPlan:
     """How much is kept."""
 
-    rank: int = 48
-    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none."""
+    rank: int = 128
+    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A quarter of it does for
+    whole pictures; mouth and eyes take more."""
     combinations: int = 24
     """Combinations of the coefficients, at most."""
-    prune: float = 0.2
+    prune: float = 0.1
     """A Gaussian may leave out movements that change its activations by less than this share of what the average
     Gaussian's change by, root mean square over the frames."""
 

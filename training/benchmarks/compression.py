@@ -37,10 +37,10 @@ def file_bytes(avatar: AvatarModel) -> int:
 @command(name="compression")
 @click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="avatar, or run folder (its newest)")
 @click.option("--data", metavar="DIR|ZIP", help="sequence with the splits train and test  [default: the run's]")
-@click.option("--rank", type=IntRangeList(), default="8,16,24,32,48,64", show_default=True, help="movements (list)")
+@click.option("--rank", type=IntRangeList(), default="16,32,64,96,128", show_default=True, help="movements (list)")
 @click.option("--bits", type=IntRangeList(), default="8,16", show_default=True,
               help="bits per number (list of 8, 16, 32)")
-@click.option("--prune", type=FloatList(), default="0,0.2", show_default=True, help="share left out (list)")
+@click.option("--prune", type=FloatList(), default="0.1", show_default=True, help="share left out (list)")
 @click.option("--combinations", type=click.IntRange(1), default=CompressionPlan().combinations, show_default=True,
               help="combinations of the coefficients")
 @click.option("--split", default="test", show_default=True, help="frames to score")
