@@ -25,8 +25,12 @@ def parse_steps(text: str) -> tuple[int, ...]:
               help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
 @click.option("--target", required=True, metavar="FILE|DIR|ZIP|seeds:LIST",
               help="A picture, a folder, a data set zip, or seeds of the network itself (what it can reach at best)")
-@click.option("--method", type=click.Choice(["w", "w+", "z", "pti"]), default="w+", show_default=True,
-              help="Last stage: one style, a style per layer, also a residual on Z, also tuned decoder weights")
+@click.option("--method", default="w+", show_default=True,
+              type=click.Choice(["encoder", "w", "w+", "z", "pti"]),
+              help="Last stage: the network's encoder alone; one style, a style per layer, also a residual on Z, also "
+              "tuned decoder weights")
+@click.option("--encoder", type=cli.BOOL, default=None,
+              help="Start from the network's encoder  [default: where it has one]")
 @click.option("--camera", default="label", show_default=True, metavar="label|auto|frontal|FILE",
               help="From dataset.json, estimated from the face (finds, crops and cuts it out), frontal, or a file")
 @click.option("--landmarker", default="mediapipe", show_default=True,
@@ -44,14 +48,21 @@ def parse_steps(text: str) -> tuple[int, ...]:
               help="How much z and pti must look like w+ from aside  [default: 0.2]")
 @click.option("--locality", type=click.FloatRange(min=0), default=0.0, show_default=True,
               help="PTI's locality regularisation: weight of leaving heads near the pivot alone")
+@click.option("--perceptual-net", metavar="SPEC", help="Perceptual term of the loss: lpips-vgg[:FILES], "
+              "lpips-alex[:FILES], vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; "
+              "see docs/perceptual.md  [default: no such term]")
+@click.option("--perceptual-weight", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="Its weight  [default: 0.5]")
+@click.option("--lpips-net", metavar="SPEC", help="Report LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a "
+              "TorchScript file  [default: no LPIPS]")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures optimised together")
 @click.option("--video", type=click.Choice(["webp", "mp4", "none"]), default="webp", show_default=True,
               help="Film of the optimisation")
 @click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, target, method, camera, landmarker, masks, max_images, steps, max_rotation, max_shift, novel_views,
-         locality, batch, video, outdir, seed, device):
+def main(network, target, method, encoder, camera, landmarker, masks, max_images, steps, max_rotation, max_shift,
+         novel_views, locality, perceptual_net, perceptual_weight, lpips_net, batch, video, outdir, seed, device):
     """Find the latents of photos: what --network must be given to draw them.
 
     Finished pictures are skipped when the command is repeated. The latents go to gen_samples.py and gen_video.py as
@@ -60,23 +71,39 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
     \b
     python scripts/invert.py --network=training-runs/00000-tiny-photos --target=photos.zip --method=pti
     """
-    import gghead
+    from gghead.checkpoints import load_with_encoder
     from gghead.inversion.batches import invert_all
+    from gghead.inversion.objective import ObjectiveConfig
     from gghead.inversion.own_heads import OwnHeads
     from gghead.inversion.stages import InversionConfig
     from gghead.inversion.targets import open_targets
+    from gghead.perceptual import load_distance, load_metric
 
     config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
               "max_shift": max_shift, "locality": locality}
     if novel_views is not None:
         config["novel_views"] = novel_views
-    network = network or default_network()
-    model = gghead.load(network, device=pick_device(device), kind="generator")
+    if perceptual_weight is not None:
+        if perceptual_net is None:
+            raise UserError("--perceptual-weight needs a distance to weigh; name one with --perceptual-net.")
+        config["objective"] = ObjectiveConfig(perceptual=perceptual_weight)
+    device, network = pick_device(device), network or default_network()
+    model, own = load_with_encoder(network, device)
+    own = None if encoder is False else own
+    config = InversionConfig(**config, encoder=own is not None if encoder is None else encoder)
+    _ = config.stages  # a method that does not go with the network is refused before anything is read
+    perceptual = None if perceptual_net is None else load_distance(perceptual_net, "--perceptual-net", device)
+    lpips = None if lpips_net is None else load_metric(lpips_net, "--lpips-net", device)
     if target.startswith("seeds:"):
         reader = OwnHeads(model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None))
     else:
         reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
     print(f"Inverting {len(reader)} picture{'s'[: len(reader) > 1]} of {target} with {network}, method {method}")
     say = partial(print, flush=True)  # a picture may take minutes
-    print(invert_all(model, reader, outdir, InversionConfig(**config), batch, None if video == "none" else video, say))
+    print(f"perceptual term: {config.objective.perceptual:g} times {perceptual.name}" if perceptual
+          else "no perceptual term, because --perceptual-net names no network")
+    if lpips is not None:
+        print(f"LPIPS in the report: {lpips.name}")
+    video = None if video == "none" else video
+    print(invert_all(model, reader, outdir, config, batch, video, say, perceptual, lpips, own))
     print(f"Files are in {outdir}")

@@ -6,11 +6,14 @@ al. 2019, "Image2StyleGAN"), held near the w found. z: what styles cannot say is
 where the generator is cut. pti: Roich et al. 2021 ("Pivotal tuning for latent-based editing of real images") change
 the weights around the pivot; here those of the decoder alone, because below the cut Z is free already, so a file stays
 small. Noise images stay as trained: Z's residual says all that they could.
+
+encoder: a network that has one (a reconstructor) is asked first, and w+ or z start from its answer; w is left out.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,15 +21,21 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
+from gghead.image_loss import image_loss
 from gghead.image_metrics import psnr, ssim
 from gghead.inversion.cameras import CameraRefinement, turned
 from gghead.inversion.latents import STAGES, Latent
-from gghead.inversion.objective import Objective, ObjectiveConfig, draw, image_loss, nonfinite
+from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfinite
 from gghead.inversion.targets import Target
 from gghead.models.generator import Generator
+from gghead.perceptual import Distance
 from torch_utils import rng
 from torch_utils.errors import UserError
 
+if TYPE_CHECKING:  # a reconstructor holds latents, which live here
+    from gghead.models.reconstructor import Reconstructor
+
+OPTIMISED = STAGES[1:]  # the stages that take steps
 _FRAMES = 15  # pictures of each stage in the video
 _NOISE, _NOISE_ENDS = 0.05, 0.75  # StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
@@ -37,7 +46,7 @@ class InversionConfig:
     """How a picture is inverted."""
 
     method: str = "w+"
-    """Last stage: w, w+, z or pti; the stages before it are run as well."""
+    """Last stage: encoder, w, w+, z or pti; the stages before it are run as well."""
     steps: tuple[int, ...] = (200, 150, 100, 100)
     """Steps of the stages w, w+, z, pti."""
     seed: int = 0
@@ -57,7 +66,7 @@ class InversionConfig:
     prior_wplus: float = 0.01
     """Weight of the squared distance between w+ and the w found, likewise."""
     prior_z: float = 0.01
-    """Weight of the squared residual on Z, in deviations of its channels."""
+    """Weight of the squared residual on Z (its distance from the encoder's), in deviations of its channels."""
     prior_pti: float = 0.1
     """Weight of the mean squared change of the decoder's weights."""
     novel_views: float = 0.2
@@ -68,20 +77,31 @@ class InversionConfig:
     """Weight, in stage pti, of leaving heads near the pivot as they are (Roich et al., section 3.2); 0 = off."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Weights of the losses."""
+    encoder: bool = False
+    """Start from the network's encoder: its latent stands for w and w+, unless w+ is the last stage."""
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages to run. Raises ``UserError`` for an unknown method."""
         if self.method not in STAGES:
             raise UserError(f"There is no inversion method '{self.method}'; choose from {', '.join(STAGES)}.")
-        return STAGES[: STAGES.index(self.method) + 1]
+        if not self.encoder:
+            if self.method == "encoder":
+                raise UserError("The method encoder needs a network with an encoder (scripts/train_encoder.py); this "
+                                "one has none.")
+            return OPTIMISED[: OPTIMISED.index(self.method) + 1]
+        if self.method == "w":
+            raise UserError("The encoder gives more than one style, so there is no stage w after it; choose the method "
+                            "encoder, w+, z or pti, or leave the encoder out.")
+        return {"encoder": STAGES[:1], "w+": ("encoder", "w+"), "z": ("encoder", "z"),
+                "pti": ("encoder", "z", "pti")}[self.method]  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("steps", "lr"):
             values = getattr(self, name)
-            if len(values) != len(STAGES) or min(values) <= 0:
-                raise UserError(f"{name} must be {len(STAGES)} positive numbers, for the stages {', '.join(STAGES)}, "
-                                f"but it is {values}.")
+            if len(values) != len(OPTIMISED) or min(values) <= 0:
+                raise UserError(f"{name} must be {len(OPTIMISED)} positive numbers, for the stages "
+                                f"{', '.join(OPTIMISED)}, but it is {values}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +116,7 @@ class StageResult:
     wanted: Tensor
     """[B, 3, S, S], what was to be matched."""
     metrics: list[dict[str, float]]
-    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture."""
+    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; lpips where it is measured."""
     frames: np.ndarray
     """uint8 [T, B, S, S, 3], the optimisation."""
     stopped: dict[int, str]
@@ -110,10 +130,18 @@ class Inversion:
         model: The generator; it is not changed.
         targets: Pictures at the size that the network was trained for, all with a mask or all without.
         config: See ``InversionConfig``.
+        perceptual: A distance to add to the objective, with its weight; without one there is no such term.
+        lpips: A distance to report as the metric lpips.
+        encoder: The reconstructor that ``model`` is the generator of, where ``config.encoder`` is set.
     """
 
-    def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig) -> None:
-        self.model, self.targets, self.config = model, list(targets), config
+    def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig,
+                 perceptual: Distance | None = None, lpips: Distance | None = None,
+                 encoder: "Reconstructor | None" = None) -> None:
+        self.model, self.targets, self.config, self.lpips = model, list(targets), config, lpips
+        self.encoder = encoder
+        if config.encoder and encoder is None:
+            raise UserError("To start from an encoder, name a network that has one (scripts/train_encoder.py).")
         device, size = model.device, model.config.image_size
         for target in targets:
             if target.rgb.shape != (3, size, size):
@@ -124,7 +152,10 @@ class Inversion:
         if any(mask is None for mask in masks) != all(mask is None for mask in masks):
             raise UserError("Pictures with and without masks must be inverted in different batches.")
         self.mask = None if masks[0] is None else torch.stack(masks).to(device).float() / 255
-        self.objective = Objective(model, rgb, self.mask, config.objective)
+        self.objective = Objective(model, rgb, self.mask, config.objective, perceptual)
+        for distance in (perceptual, lpips):
+            if distance is not None:
+                distance.check_size(size, size)
         self.refinement = CameraRefinement(torch.stack([target.label for target in targets]).to(device),
                                            math.radians(config.max_rotation), config.max_shift)
         self.w_avg = model.mapping.w_avg.detach()
@@ -136,7 +167,13 @@ class Inversion:
         """Yield the result of every stage, in order. A picture whose loss is no longer finite stays where it was."""
         latent = None
         for stage in self.config.stages:
-            number = STAGES.index(stage)
+            if stage == "encoder":
+                latent = self._encoded()
+                self._reference = latent, self._heads(latent)
+                result = self._judge(stage, latent, np.zeros(0, np.uint8))
+                yield replace(result, frames=_bytes(result.color)[None])
+                continue
+            number = OPTIMISED.index(stage)
             parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
             frames = self._optimise(parameters, build, self.config.steps[number], self.config.lr[number], stage)
             with torch.no_grad():
@@ -148,6 +185,12 @@ class Inversion:
             yield result
 
     # ------------------------------------------------------------------ stages
+    @torch.no_grad()
+    def _encoded(self) -> Latent:
+        cameras = self.refinement.cameras()
+        latent = self.encoder.encode(self.objective.target[:, None], cameras.reshape(len(self.targets), 1)).stored()
+        return replace(latent, camera=cameras.label())
+
     def _stage_w(self, _: None):
         raw = self._start().requires_grad_(True)
         noises = [rng.generator(self.config.seed, "w-noise", target.name) for target in self.targets]
@@ -174,11 +217,12 @@ class Inversion:
         with torch.no_grad():
             z = self.model.latent(before.ws).float()
         deviation = z.square().mean((2, 3), keepdim=True).sqrt()  # [B, C, 1, 1]
-        raw = torch.zeros_like(z).requires_grad_(True)
+        start = torch.zeros_like(z) if before.residual is None else before.residual / deviation
+        raw = start.clone().requires_grad_(True)
 
         def build(_: float) -> tuple[Latent, Tensor]:
             latent = Latent(before.ws, deviation * raw)
-            return latent, self.config.prior_z * raw.square().mean((1, 2, 3))
+            return latent, self.config.prior_z * (raw - start).square().mean((1, 2, 3))
 
         return [raw], build
 
@@ -323,6 +367,8 @@ class Inversion:
                   "loss": self.objective(color, out.alpha[:, 0])}
         if self.mask is not None:
             values |= {"psnr_mask": psnr(color, wanted, self.mask), "ssim_mask": ssim(color, wanted, self.mask)}
+        if self.lpips is not None:
+            values["lpips"] = self.lpips(color.clamp(0, 1) * 2 - 1, wanted * 2 - 1)
         metrics = [{name: round(float(value[b]), 5) for name, value in values.items()} for b in range(len(latent))]
         return StageResult(stage, latent, color.clamp(0, 1), wanted, metrics, frames, dict(self.stopped))
 

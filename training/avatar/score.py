@@ -17,6 +17,7 @@ from gghead.animation.frames import Frames
 from gghead.animation.show import pictures
 from gghead.image_metrics import psnr, ssim
 from gghead.models.avatar import AvatarModel
+from gghead.perceptual import Distance
 from gghead.sheets import with_labels
 from torch_utils.files import write_atomically
 from training import images
@@ -27,12 +28,11 @@ _NEAREST_SIZE = 64  # pixels at which the nearest frame is looked for
 _WORST = 6
 
 
-def score(avatar: AvatarModel, test: Frames, train: Frames,
-          network: torch.nn.Module | None = None) -> tuple[dict, list]:
+def score(avatar: AvatarModel, test: Frames, train: Frames, network: Distance | None = None) -> tuple[dict, list]:
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
     The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
-    a stronger opponent than the frame with the nearest coefficients. ``network`` is the user's LPIPS.
+    a stronger opponent than the frame with the nearest coefficients. ``network`` measures LPIPS.
     """
     mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
     nearest = nearest_frames(test, train)
@@ -51,8 +51,8 @@ def score(avatar: AvatarModel, test: Frames, train: Frames,
     return means, records
 
 
-def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: torch.nn.Module | None = None) -> dict:
-    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by the user's ``network``."""
+def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None) -> dict:
+    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by ``network``."""
     values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
               "l2": float((guess - truth).square().mean())}
     for name, box in boxes.items():
