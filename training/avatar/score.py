@@ -18,7 +18,8 @@ from gghead.animation.show import pictures
 from gghead.image_metrics import psnr, ssim
 from gghead.models.avatar import AvatarModel
 from gghead.perceptual import Distance
-from gghead.sheets import with_labels
+from gghead.sheets import beside, to_uint8, with_labels
+from gghead.video import save_video
 from torch_utils.files import write_atomically
 from training import images
 
@@ -121,7 +122,22 @@ def write_worst(path: Path, avatar: AvatarModel, test: Frames, records: list[dic
     truth = torch.stack([test.over(index) for index in order])
     shown = torch.stack([picture.cpu() for picture in pictures(avatar, test.expression[order], test.cameras[order],
                                                                test.size)])
-    error = 1 - (3 * (shown - truth).abs()).clamp(0, 1)
+    error = _difference(shown, truth)
     sheet = images.make_grid(torch.cat([truth, shown, error]) * 2 - 1, (len(order), 3))
     top = [f"{records[index]['avatar']['psnr']:.1f} dB" for index in order]
     images.save_picture(with_labels(sheet, top, ["truth", "avatar", "error"]), path)
+
+
+def write_video(path: Path, avatar: AvatarModel, test: Frames) -> None:
+    """All frames: truth, avatar, difference, side by side at the sequence's speed."""
+    shown = pictures(avatar, test.expression, test.cameras, test.size)
+    frames = []
+    for index, guess in enumerate(shown):
+        truth = test.over(index)
+        frames.append(beside([to_uint8(picture) for picture in (truth, guess, _difference(guess.cpu(), truth))]))
+    save_video(frames, path, test.sequence.fps or 25.0)
+
+
+def _difference(guess: Tensor, truth: Tensor) -> Tensor:
+    """Three times the absolute difference, dark on white."""
+    return 1 - (3 * (guess - truth).abs()).clamp(0, 1)

@@ -15,8 +15,10 @@ from torch_utils import cli
               "[default: beside the avatar]")
 @click.option("--lpips-net", metavar="SPEC", help="LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a TorchScript "
               "file; see docs/perceptual.md  [default: no LPIPS]")
+@click.option("--video", type=click.Path(path_type=Path), metavar="FILE", help="Also a video of truth, avatar and "
+              "error: .mp4, .webp or .gif")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, data, split, outdir, lpips_net, device):
+def main(network, data, split, outdir, lpips_net, video, device):
     """Score an avatar on held-out frames, beside the nearest training frame and the mean training image.
 
     \b
@@ -27,9 +29,12 @@ def main(network, data, split, outdir, lpips_net, device):
     from gghead.animation.frames import Frames, split_or_all
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_metric
-    from training.avatar.score import score, table, write_report, write_worst
+    from gghead.video import check_ending
+    from training.avatar.score import score, table, write_report, write_video, write_worst
     from training.avatar.source import open_avatar
 
+    if video is not None:
+        check_ending(video)
     device = pick_device(device)
     source = open_avatar(network, data, device)
     avatar, size = source.avatar, tuple(source.avatar.config.image_size)
@@ -44,6 +49,8 @@ def main(network, data, split, outdir, lpips_net, device):
               "background": "white", "gaussians": avatar.num, "lpips_net": lpips.name if lpips else None}
     write_report(outdir, header, means, records)
     write_worst(outdir / "worst.png", avatar, test, records)
+    if video is not None:
+        write_video(video, avatar, test)
     print(f"{len(records)} frames of '{split}' at {size[0]}x{size[1]} over white, {avatar.num} Gaussians")
     print(table(means))
     print(f"lpips: {lpips.name}" if lpips else "no LPIPS, because --lpips-net names no network")
