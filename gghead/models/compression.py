@@ -16,7 +16,7 @@ from gghead.models.avatar_config import FactorConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from torch_utils.errors import UserError
 
-_BOX = 0.01  # share of the whole range of each coefficient, taken alone, in what the training frames use
+_BOX = 0.3  # share of each coefficient's whole range, moved alone, beside what the training frames use
 _NOISE = 1e-9  # of the strongest combination; weaker ones are rounding
 _AT_ONCE = 4096  # Gaussians
 
@@ -28,7 +28,7 @@ class CompressionPlan:
     rank: int = 128
     """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A quarter of it does for
     whole pictures; mouth and eyes take more."""
-    combinations: int = 24
+    combinations: int = 64
     """Combinations of the coefficients, at most."""
     prune: float = 0.1
     """A Gaussian may leave out movements that change its activations by less than this share of what the average
@@ -36,8 +36,8 @@ class CompressionPlan:
 
 
 def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # [T, B], [B], [B]
-    """Mean [B] and covariance [B, B] of the frames, with a little of the whole box from ``low`` to ``high``: other
-    people's expressions are to look right too."""
+    """Mean [B] and covariance [B, B] of the frames, with a part of the whole box from ``low`` to ``high``: other
+    people's expressions, and single coefficients moved by hand, are to look right too."""
     expression, span = expression.double(), (high - low).double()
     center = expression.mean(0)
     moved = expression - center
