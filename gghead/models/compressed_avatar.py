@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gghead.models.avatar import AvatarModel, appearance_size, output_size
 from gghead.models.avatar_config import AvatarConfig, FactorConfig
 from gghead.models.quantized import Quantized
+from torch_utils import config as config_json
 from torch_utils.errors import UserError
 
 _FINE = {8: 16, 16: 16, 32: 32}  # bits of the geometry: a pixel is a thousandth of a head, 8 bits are too few
@@ -105,14 +106,12 @@ class CompressedAvatar(AvatarModel):
     @torch.no_grad()
     def quantised(self, bits: int) -> "CompressedAvatar":
         """The same avatar with ``bits`` per number. Raises ``UserError`` unless this one has 32."""
-        from torch_utils import config as config_json
-
         if self.config.factors.bits != 32:
             raise UserError(f"This avatar has {self.config.factors.bits} bits per number already; quantise the one it "
                             "was made from.")
         made = CompressedAvatar(config_json.replace(self.config, {"factors": {"bits": bits}})).to(self.device)
         own, parts = dict(self.named_modules()), dict(made.named_modules())
-        for name, part in list(parts.items()):
+        for name, part in parts.items():
             if isinstance(part, Quantized):
                 part.load_state_dict(Quantized.of(own[name].codes, part.bits, part.dim).state_dict())
         for name in ("center", "mixing", "coefficient_min", "coefficient_max"):
@@ -125,7 +124,8 @@ class CompressedAvatar(AvatarModel):
 def _check(factors: FactorConfig | None) -> None:
     if factors is None:
         raise UserError("This avatar's config says nothing about factors; it is not a compressed one.")
-    if len(factors.ranks) != len(factors.counts) or not factors.ranks or factors.combinations < 0 \
-            or min(*factors.ranks, *factors.counts, 0) < 0 or list(factors.ranks) != sorted(factors.ranks)[::-1]:
-        raise UserError(f"The factors of this avatar contradict themselves: groups of {list(factors.counts)} Gaussians "
-                        f"with {list(factors.ranks)} movements; copy the file again.")  # fmt: skip
+    ranks, counts = list(factors.ranks), list(factors.counts)
+    ordered = ranks == sorted(ranks, reverse=True) and min([0, *ranks, *counts, factors.combinations]) == 0
+    if not ranks or len(ranks) != len(counts) or not ordered:
+        raise UserError(f"The factors of this avatar contradict themselves: groups of {counts} Gaussians with {ranks} "
+                        "movements; copy the file again.")
