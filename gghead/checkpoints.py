@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.models.avatar import Avatar
+from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
 from gghead.models.prior import Prior
@@ -81,8 +82,9 @@ def _save_with_template(model: torch.nn.Module, template: Template, path: str | 
     write_atomically(path, lambda file: file.write(data))
 
 
-def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, provenance: dict | None = None) -> None:
-    """Write an avatar to ``path``; the same file format, promises and errors as ``save``."""
+def save_avatar(avatar: AvatarModel, path: str | os.PathLike, *, iteration: int = 0,
+                provenance: dict | None = None) -> None:
+    """Write an avatar, compressed or not, to ``path``; the same file format, promises and errors as ``save``."""
     _save_plain(avatar, path, "avatar", {"iteration": str(int(iteration))}, provenance)
 
 
@@ -119,7 +121,7 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
 
 
 def load(path: str | os.PathLike, device: torch.device | str = "cpu",
-         kind: str | None = None) -> Generator | Reconstructor | Prior | Avatar:
+         kind: str | None = None) -> Generator | Reconstructor | Prior | AvatarModel:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     The file says what it is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives
@@ -199,11 +201,18 @@ def _config(path: Path, metadata: dict[str, str]) -> GeneratorConfig | Reconstru
     return config_json.from_dict(kind, json.loads(metadata["config"]), f"config of {path}")
 
 
-def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Avatar:
+def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> AvatarModel:
     config = config_json.from_dict(AvatarConfig, json.loads(metadata["config"]), f"config of {path}")
-    if "means" not in tensors:
+    compressed = config.factors is not None
+    found = tensors.get("places.codes" if compressed else "means")
+    if found is None:
         raise UserError(f"{path} holds no Gaussians; copy or train it again.")
-    return Avatar(config, count=len(tensors["means"]))
+    if not compressed:
+        return Avatar(config, count=len(found))
+    if sum(config.factors.counts) != len(found):
+        raise UserError(f"{path} does not fit its own config ({len(found)} Gaussians, but groups of "
+                        f"{list(config.factors.counts)}).")
+    return CompressedAvatar(config)
 
 
 def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:
