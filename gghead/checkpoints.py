@@ -1,7 +1,8 @@
 """Snapshots: weights in one safetensors file, with the config and provenance in its header; no code is executed.
 
 Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind it), expression
-transformers for the latents of one of these, and avatars of one person. ``load`` reads all of them.
+transformers for the latents of one of these, priors over the latents of a generator, and avatars of one person.
+``load`` reads all of them.
 """
 
 import json
@@ -14,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.models.avatar import Avatar
+from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.config import GeneratorConfig
 from gghead.models.expression import ExpressionConfig, ExpressionModel
 from gghead.models.generator import Generator
+from gghead.models.prior import Prior
+from gghead.models.prior_config import PriorConfig
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.template import BUILT_IN, Template, load_template
@@ -30,8 +34,9 @@ FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
 """Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
 KINDS = {"generator": "a generator of heads", "reconstructor": "a reconstructor from views",
-         "expression": "an expression transformer", "avatar": "an avatar of one person"}
-_STEMS = ("network-snapshot", "reconstructor", "expression", "avatar")  # of the files in run folders
+         "expression": "an expression transformer", "prior": "a prior over latents",
+         "avatar": "an avatar of one person"}
+_STEMS = ("network-snapshot", "reconstructor", "expression", "prior", "avatar")  # of the files in run folders
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -83,21 +88,27 @@ def _save_with_template(model: torch.nn.Module, template: Template, path: str | 
 def save_expression(model: ExpressionModel, path: str | os.PathLike, *, step: int = 0,
                     provenance: dict | None = None) -> None:
     """Write an expression transformer to ``path``; the same file format, promises and errors as ``save``."""
-    _save_alone(model, path, "expression", {"step": str(int(step))}, provenance)
+    _save_plain(model, path, "expression", {"step": str(int(step))}, provenance)
 
 
-def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, provenance: dict | None = None) -> None:
-    """Write an avatar to ``path``; the same file format, promises and errors as ``save``."""
-    _save_alone(avatar, path, "avatar", {"iteration": str(int(iteration))}, provenance)
+def save_avatar(avatar: AvatarModel, path: str | os.PathLike, *, iteration: int = 0,
+                provenance: dict | None = None) -> None:
+    """Write an avatar, compressed or not, to ``path``; the same file format, promises and errors as ``save``."""
+    _save_plain(avatar, path, "avatar", {"iteration": str(int(iteration))}, provenance)
 
 
-def _save_alone(model: torch.nn.Module, path: str | os.PathLike, kind: str, more: dict[str, str],
+def save_prior(prior: Prior, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None) -> None:
+    """Write a prior to ``path``; the same file format, promises and errors as ``save``."""
+    _save_plain(prior, path, "prior", {"step": str(int(step))}, provenance)
+
+
+def _save_plain(model: torch.nn.Module, path: str | os.PathLike, kind: str, more: dict[str, str],
                 provenance: dict | None) -> None:
     from safetensors.torch import save as to_bytes
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
-                "provenance": json.dumps(provenance or {})}
+                "provenance": json.dumps(provenance or {})}  # fmt: skip
     data = to_bytes(tensors, metadata)
     write_atomically(path, lambda file: file.write(data))
 
@@ -119,7 +130,7 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
 
 
 def load(path: str | os.PathLike, device: torch.device | str = "cpu",
-         kind: str | None = None) -> Generator | Reconstructor | ExpressionModel | Avatar:
+         kind: str | None = None) -> Generator | Reconstructor | ExpressionModel | Prior | AvatarModel:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     The file says what it is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives
@@ -132,6 +143,9 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
         model, state = _avatar(path, metadata, tensors), tensors
     elif metadata["kind"] == "expression":
         model, state = ExpressionModel(_config(path, metadata)), tensors
+    elif metadata["kind"] == "prior":
+        config = config_json.from_dict(PriorConfig, json.loads(metadata["config"]), f"config of {path}")
+        model, state = Prior(config), tensors
     else:
         config = _config(path, metadata)
         made, inner = (Generator, config) if isinstance(config, GeneratorConfig) else (Reconstructor, config.generator)
@@ -198,11 +212,18 @@ def _config(path: Path, metadata: dict[str, str]) -> GeneratorConfig | Reconstru
     return config_json.from_dict(kinds[metadata["kind"]], json.loads(metadata["config"]), f"config of {path}")
 
 
-def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Avatar:
+def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> AvatarModel:
     config = config_json.from_dict(AvatarConfig, json.loads(metadata["config"]), f"config of {path}")
-    if "means" not in tensors:
+    compressed = config.factors is not None
+    found = tensors.get("places.codes" if compressed else "means")
+    if found is None:
         raise UserError(f"{path} holds no Gaussians; copy or train it again.")
-    return Avatar(config, count=len(tensors["means"]))
+    if not compressed:
+        return Avatar(config, count=len(found))
+    if sum(config.factors.counts) != len(found):
+        raise UserError(f"{path} does not fit its own config ({len(found)} Gaussians, but groups of "
+                        f"{list(config.factors.counts)}).")
+    return CompressedAvatar(config)
 
 
 def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:

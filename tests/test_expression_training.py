@@ -168,7 +168,7 @@ def test_command_trains_resumes_animates_and_scores(data, network, network_file,
     result = CliRunner().invoke(main, [*common, "--holdout=003", "--steps=6", f"--outdir={tmp_path}",
                                        "--precision=fp32"])
     assert result.exit_code == 0, result.output
-    assert "3 triplets, 2 coefficients; held out: 003" in result.output and "held-out subjects: latent" in result.output
+    assert "3 triplets, 2 coefficients; held out: 003" in result.output and "held-out subjects: z" in result.output
     run = next(tmp_path.glob("00000-expression-tiny-balls"))
     again = CliRunner().invoke(main, [f"--resume={run}", "--steps=9"])
     assert again.exit_code == 0 and (run / "expression-000009.safetensors").is_file(), again.output
