@@ -1,0 +1,1 @@
+"""Training of the multi-view encoder (HeadsUp) in front of the generator's decoder."""

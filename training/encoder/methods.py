@@ -1,0 +1,40 @@
+"""What turns views into heads, as the scorer calls it: the encoder, the fit, the bare template."""
+
+from pathlib import Path
+
+import torch
+
+import gghead
+from gghead.checkpoints import latest_snapshot
+from gghead.gaussians import Gaussians
+from gghead.reconstruction.inputs import InputViews
+from training.encoder.baseline import BaselineConfig, fit, template_head
+from training.encoder.score import Method
+
+
+def encoder_method(network: str | Path, device: torch.device) -> tuple[Path, Method]:
+    """Load a reconstructor; return its file and the method."""
+    path = latest_snapshot(network) if Path(network).is_dir() else Path(network)
+    model = gghead.load(path, device=device, kind="reconstructor")
+
+    @torch.no_grad()
+    def encode(views: InputViews) -> tuple[Gaussians, dict]:
+        latent = model.encode(views.rgb[None], views.cameras.reshape(1, len(views)))
+        return latent.gaussians(model.generator), {}
+
+    return path, encode
+
+
+def baseline_method(config: BaselineConfig) -> Method:
+    """Fit every head anew."""
+
+    def fitted(views: InputViews) -> tuple[Gaussians, dict]:
+        found = fit(views.rgb, views.alpha, views.cameras, config)
+        return found.head, {"steps": found.steps, "processor_seconds": round(found.processor_seconds, 2)}
+
+    return fitted
+
+
+def template_method(views: InputViews) -> tuple[Gaussians, dict]:
+    """The fit's start: what colours alone achieve, and how far the bare template lies from the truth."""
+    return template_head(views.rgb, views.alpha, views.cameras), {}
