@@ -39,10 +39,10 @@ class GaussianAttributes(nn.Module):
         uv = torch.stack(torch.meshgrid(centre, centre, indexing="xy"))
         spacing = pick(texels.spacing)
         mean = spacing.log().mean(dim=1, keepdim=True).exp()
-        if config.rotation_frame == "tangent":
+        if config.rotation_frame in ("tangent", "surface"):
             spacing = torch.cat([spacing, mean * config.thickness], dim=1)
-            frame = pick(texels.frame.flatten(0, 1)).reshape(-1, 3, 3).transpose(1, 2)  # columns are the axes
-            quats = matrix_to_quat(frame)
+            frame = pick(texels.frame.flatten(0, 1)).reshape(-1, 3, 3)  # columns are tangent, bitangent, normal
+            quats = matrix_to_quat(frame if config.rotation_frame == "surface" else frame.mT)
         else:
             spacing = mean.expand(-1, 3).contiguous()
             quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(spacing), 4).contiguous()

@@ -26,8 +26,9 @@ class AttributeConfig:
     """Multiple of the mean texel spacing that stands for the spacing along the normal (mode texel, tangent frame)."""
     rotation: Literal["quaternion", "6d"] = "quaternion"
     """Parametrisation of the rotation; raw zero is no rotation."""
-    rotation_frame: Literal["tangent", "world"] = "tangent"
-    """Rotations are relative to the texel's tangent frame, or to the world axes as in GGHead."""
+    rotation_frame: Literal["tangent", "world", "surface"] = "tangent"
+    """Rotations are relative to the texel's tangent frame (surface), to the world axes as in GGHead (world), or to the
+    inverse of the tangent frame (tangent): what all networks before "surface" existed were trained with."""
     sh_degree: int = 0
     """0: plain RGB; 1: first-degree spherical harmonics (side views suffer: the authors' own remark)."""
     color_overshoot: float = 0.001

@@ -26,8 +26,8 @@ from torch_utils.rng import generator
 
 _EPS = 1e-15  # of 3DGS's Adam
 _COLOR_EPS = 0.02  # projected colours are kept so far from 0 and 1, where the sigmoid has no gradient
-_SMOOTH_SIDE = 64
-_INSIDE = 0.99
+_SMOOTH_SIDE = 64  # side of the grid that weights of smoothness refer to
+_INSIDE = 0.95  # opacity from which a pixel shows the head alone
 _BEHIND = 0.03  # world units that a texel may lie behind the rendered surface and still be seen
 
 
@@ -35,8 +35,10 @@ _BEHIND = 0.03  # world units that a texel may lie behind the rendered surface a
 class BaselineConfig:
     """How a head is fitted. The values were chosen on training subjects of mvheads (docs/reconstruction.md)."""
 
-    grid: int = 64
+    grid: int = 128
     """Gaussians a side of the template's UV square."""
+    grid_of_one: int = 64
+    """The same for a single view, whose outline says little of the shape: coarse Gaussians blur what is wrong."""
     seconds: float = 60.0
     """Time to fit, beginning with the projection of colours."""
     max_steps: int | None = None
@@ -49,18 +51,19 @@ class BaselineConfig:
     """Weight of 1 - SSIM; L1 has the rest (3DGS)."""
     silhouette: float = 0.5
     """Weight of the mean absolute difference of alpha and mask."""
-    smooth: dict[str, float] = field(default_factory=lambda: {"position": 1.0, "scale": 0.01, "color": 0.01})
+    smooth: dict[str, float] = field(default_factory=lambda: {"position": 40.0, "scale": 0.1, "rotation": 0.1,
+                                                              "color": 0.1})
     """Weights of the mean squared slope of raw attributes over the UV square, per view: the fewer views, the smoother.
     In differences between the texels of a 64 x 64 grid."""
     anchor: float = 0.0
     """Weight of the mean squared raw attributes but colour: stay near the template where nothing is seen."""
-    rates: dict[str, float] = field(default_factory=lambda: {"position": 2e-3, "scale": 5e-3, "rotation": 1e-3,
-                                                             "color": 1e-2, "opacity": 5e-2})
+    rates: dict[str, float] = field(default_factory=lambda: {"position": 6e-3, "scale": 5e-3, "rotation": 1e-3,
+                                                             "color": 3e-2, "opacity": 5e-2})
     """Adam's rates of the raw attributes."""
     end: float = 0.05
     """Share of all rates that is left at the end (exponential decay over the time)."""
-    attributes: AttributeConfig = AttributeConfig()
-    """Ranges of the attributes, those of the generators."""
+    attributes: AttributeConfig = AttributeConfig(rotation_frame="surface")
+    """Ranges of the attributes, those of the generators, and Gaussians that lie in the surface."""
     template: str = "head"
     """Mesh whose texels carry the Gaussians."""
     seed: int = 0
@@ -98,7 +101,8 @@ def template_head(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: Baseline
 
 
 def _start(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig) -> "_Texels":
-    attributes = GaussianAttributes(config.attributes, load_template(config.template), config.grid).to(rgb.device)
+    grid = config.grid if len(rgb) > 1 else min(config.grid, config.grid_of_one)
+    attributes = GaussianAttributes(config.attributes, load_template(config.template), grid).to(rgb.device)
     model = _Texels(attributes, config)
     model.raw["color"].copy_(torch.logit(projected_colors(attributes, model.heads(), rgb, alpha, cameras), _COLOR_EPS))
     return model
@@ -111,7 +115,7 @@ class _Texels:
         if not attributes.all_valid:
             raise UserError(f"The template '{config.template}' does not fill its UV square, which this fit needs; use "
                             "--template=head.")
-        self.attributes, side = attributes, config.grid
+        self.attributes, side = attributes, attributes.grid
         device = attributes.position.device
         self.raw = {name: torch.zeros(1, channels, side, side, device=device)
                     for name, channels in config.attributes.channels.items()}
