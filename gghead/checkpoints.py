@@ -1,6 +1,7 @@
 """Snapshots: weights in one safetensors file, with the config and provenance in its header; no code is executed.
 
-Two kinds of model are kept: generators (EMA weights of a GAN) and avatars of one person. ``load`` reads both.
+Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind it) and avatars of
+one person. ``load`` reads all of them.
 """
 
 import json
@@ -17,6 +18,8 @@ from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
+from gghead.models.reconstructor import Reconstructor
+from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.template import BUILT_IN, Template, load_template
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
@@ -25,7 +28,9 @@ from torch_utils.files import write_atomically
 FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
 """Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
-KINDS = {"generator": "a generator of heads", "avatar": "an avatar of one person"}
+KINDS = {"generator": "a generator of heads", "reconstructor": "a reconstructor from views",
+         "avatar": "an avatar of one person"}
+_STEMS = ("network-snapshot", "reconstructor", "avatar")  # of the files in run folders
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -48,22 +53,28 @@ def save(model: Generator, path: str | os.PathLike, *, kimg: float = 0.0, proven
     ``dtype`` float16 halves the file. Raises ``UserError`` if the disk is full or the folder cannot be written; a file
     that was there before is then still whole.
     """
+    _save_with_template(model, model.template, path, "generator", {"kimg": repr(float(kimg))}, provenance, dtype)
+
+
+def save_reconstructor(model: Reconstructor, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None,
+                       dtype: torch.dtype = torch.float32) -> None:
+    """Write a reconstructor with its generator to ``path``; the same file format, promises and errors as ``save``."""
+    more = {"step": str(int(step)), "kimg": "0.0"}
+    _save_with_template(model, model.generator.template, path, "reconstructor", more, provenance, dtype)
+
+
+def _save_with_template(model: torch.nn.Module, template: Template, path: str | os.PathLike, kind: str,
+                        more: dict[str, str], provenance: dict | None, dtype: torch.dtype) -> None:
     from safetensors.torch import save as to_bytes
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     tensors = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
     for name in _GEOMETRY:
-        array = getattr(model.template, name)
-        kind = np.int32 if array.dtype.kind == "i" else np.float64
-        tensors[f"template.{name}"] = torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
-    metadata = {
-        "format": FORMAT,
-        "kind": "generator",
-        "config": json.dumps(config_json.to_dict(model.config)),
-        "kimg": repr(float(kimg)),
-        "template_sha256": model.template.sha256,
-        "provenance": json.dumps(provenance or {}),
-    }
+        array = getattr(template, name)
+        number = np.int32 if array.dtype.kind == "i" else np.float64
+        tensors[f"template.{name}"] = torch.from_numpy(np.ascontiguousarray(array, dtype=number))
+    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
+                "template_sha256": template.sha256, "provenance": json.dumps(provenance or {})}  # fmt: skip
     data = to_bytes(tensors, metadata)
     write_atomically(path, lambda file: file.write(data))
 
@@ -81,41 +92,44 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, 
 
 def latest_snapshot(run: str | os.PathLike) -> Path:
     """The newest snapshot in a run folder: most kimg, or most iterations. Raises ``UserError`` if there is none."""
-    found = sorted([*Path(run).glob("network-snapshot-*.safetensors"), *Path(run).glob("avatar-*.safetensors")])
+    found = sorted(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
     if not found:
-        raise UserError(f"{run} holds no network-snapshot-*.safetensors and no avatar-*.safetensors; name a run of "
-                        "train.py or train_avatar.py, or a snapshot file.")
+        raise UserError(f"{run} holds no {' and no '.join(f'{stem}-*.safetensors' for stem in _STEMS)}; name a run of "
+                        "train.py, train_encoder.py or train_avatar.py, or a snapshot file.")
     return found[-1]
 
 
 def read_info(path: str | os.PathLike) -> SnapshotInfo:
-    """Read the header of a generator's snapshot. Raises ``UserError`` as ``load`` does."""
+    """Read the header of a generator's snapshot (or of the one in a reconstructor). Errors as ``load``."""
     path, metadata, _ = _read(path)
     _expect(path, metadata, "generator")
     return _info(path, metadata)
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None) -> Generator | Avatar:
+def load(path: str | os.PathLike, device: torch.device | str = "cpu",
+         kind: str | None = None) -> Generator | Reconstructor | Avatar:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
-    The file says whether it is a generator or an avatar; ``kind`` insists on one of them ("generator", "avatar").
-    Raises ``UserError`` for a missing, truncated or foreign file, for one of another kind, and for a config that this
-    version does not know.
+    The file says what it is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives
+    its own, which is the one that its latents belong to. Raises ``UserError`` for a missing, truncated or foreign
+    file, for one of another kind, and for a config that this version does not know.
     """
     path, metadata, tensors = _read(path)
     _expect(path, metadata, kind)
     if metadata["kind"] == "avatar":
         model, state = _avatar(path, metadata, tensors), tensors
     else:
-        config = _info(path, metadata).config
-        model = Generator(config, _template(config.template, tensors, metadata["template_sha256"]))
+        config = _config(path, metadata)
+        made, inner = (Generator, config) if isinstance(config, GeneratorConfig) else (Reconstructor, config.generator)
+        model = made(config, _template(inner.template, tensors, metadata["template_sha256"]))
         state = {name: value.float() if value.is_floating_point() else value
                  for name, value in tensors.items() if not name.startswith("template.")}
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{path} does not fit its own config ({str(error).splitlines()[-1].strip()}).") from error
-    return model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False).to(device)
+    return model.generator if kind == "generator" and isinstance(model, Reconstructor) else model
 
 
 def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
@@ -140,15 +154,22 @@ def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tens
 
 def _expect(path: Path, metadata: dict[str, str], kind: str | None) -> None:
     found = metadata.get("kind")
-    if found not in KINDS or kind not in (None, found):
+    inside = {"reconstructor": "generator"}.get(found)  # a reconstructor holds a generator
+    if found not in KINDS or kind not in (None, found, inside):
         said = KINDS.get(found, f"a model of the unknown kind {found!r}")
         wanted = f"{KINDS[kind]} is needed here" if kind else f"only {' or '.join(KINDS.values())} can be loaded"
         raise UserError(f"{path} is {said}, but {wanted}.")
 
 
 def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:
-    config = config_json.from_dict(GeneratorConfig, json.loads(metadata["config"]), f"config of {path}")
-    return SnapshotInfo(config, float(metadata["kimg"]), json.loads(metadata["provenance"]))
+    config = _config(path, metadata)
+    inner = config if isinstance(config, GeneratorConfig) else config.generator
+    return SnapshotInfo(inner, float(metadata["kimg"]), json.loads(metadata["provenance"]))
+
+
+def _config(path: Path, metadata: dict[str, str]) -> GeneratorConfig | ReconstructorConfig:
+    kind = GeneratorConfig if metadata["kind"] == "generator" else ReconstructorConfig
+    return config_json.from_dict(kind, json.loads(metadata["config"]), f"config of {path}")
 
 
 def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Avatar:

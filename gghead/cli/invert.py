@@ -44,6 +44,13 @@ def parse_steps(text: str) -> tuple[int, ...]:
               help="How much z and pti must look like w+ from aside  [default: 0.2]")
 @click.option("--locality", type=click.FloatRange(min=0), default=0.0, show_default=True,
               help="PTI's locality regularisation: weight of leaving heads near the pivot alone")
+@click.option("--perceptual-net", metavar="SPEC", help="Perceptual term of the loss: lpips-vgg[:FILES], "
+              "lpips-alex[:FILES], vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; "
+              "see docs/perceptual.md  [default: no such term]")
+@click.option("--perceptual-weight", type=click.FloatRange(min=0, min_open=True), default=None,
+              help="Its weight  [default: 0.5]")
+@click.option("--lpips-net", metavar="SPEC", help="Report LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a "
+              "TorchScript file  [default: no LPIPS]")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures optimised together")
 @click.option("--video", type=click.Choice(["webp", "mp4", "none"]), default="webp", show_default=True,
               help="Film of the optimisation")
@@ -51,7 +58,7 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
 def main(network, target, method, camera, landmarker, masks, max_images, steps, max_rotation, max_shift, novel_views,
-         locality, batch, video, outdir, seed, device):
+         locality, perceptual_net, perceptual_weight, lpips_net, batch, video, outdir, seed, device):
     """Find the latents of photos: what --network must be given to draw them.
 
     Finished pictures are skipped when the command is repeated. The latents go to gen_samples.py and gen_video.py as
@@ -62,21 +69,35 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
     """
     import gghead
     from gghead.inversion.batches import invert_all
+    from gghead.inversion.objective import ObjectiveConfig
     from gghead.inversion.own_heads import OwnHeads
     from gghead.inversion.stages import InversionConfig
     from gghead.inversion.targets import open_targets
+    from gghead.perceptual import load_distance, load_metric
 
     config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
               "max_shift": max_shift, "locality": locality}
     if novel_views is not None:
         config["novel_views"] = novel_views
+    if perceptual_weight is not None:
+        if perceptual_net is None:
+            raise UserError("--perceptual-weight needs a distance to weigh; name one with --perceptual-net.")
+        config["objective"] = ObjectiveConfig(perceptual=perceptual_weight)
+    config, device = InversionConfig(**config), pick_device(device)
     network = network or default_network()
-    model = gghead.load(network, device=pick_device(device), kind="generator")
+    model = gghead.load(network, device=device, kind="generator")
+    perceptual = None if perceptual_net is None else load_distance(perceptual_net, "--perceptual-net", device)
+    lpips = None if lpips_net is None else load_metric(lpips_net, "--lpips-net", device)
     if target.startswith("seeds:"):
         reader = OwnHeads(model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None))
     else:
         reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
     print(f"Inverting {len(reader)} picture{'s'[: len(reader) > 1]} of {target} with {network}, method {method}")
     say = partial(print, flush=True)  # a picture may take minutes
-    print(invert_all(model, reader, outdir, InversionConfig(**config), batch, None if video == "none" else video, say))
+    print(f"perceptual term: {config.objective.perceptual:g} times {perceptual.name}" if perceptual
+          else "no perceptual term, because --perceptual-net names no network")
+    if lpips is not None:
+        print(f"LPIPS in the report: {lpips.name}")
+    video = None if video == "none" else video
+    print(invert_all(model, reader, outdir, config, batch, video, say, perceptual, lpips))
     print(f"Files are in {outdir}")

@@ -15,6 +15,7 @@ from gghead.inversion.report import METRICS, novel_views, read_metrics, save_pic
 from gghead.inversion.stages import Inversion, InversionConfig
 from gghead.inversion.targets import Target, TargetReader
 from gghead.models.generator import Generator
+from gghead.perceptual import Distance
 from torch_utils.config import to_dict
 from torch_utils.errors import UserError
 
@@ -29,23 +30,27 @@ def invert_all(
     batch: int = 8,
     video: str | None = "webp",
     say: Say = print,
+    perceptual: Distance | None = None,
+    lpips: Distance | None = None,
 ) -> str:
     """Invert every target into ``outdir/<name>/`` and return the table of means.
 
     A target whose files are complete for the same picture, network and options is skipped, so the same command
     continues after an interruption; one that was interrupted starts again. A folder holds one inversion: other options
-    replace what was there.
+    replace what was there. ``perceptual`` and ``lpips`` are as in ``Inversion``.
 
     Raises:
         UserError: at the end, naming the pictures that could not be read or whose loss was no longer finite (their
             last good state is saved and marked so); a single picture's own sentence is raised as it is.
     """
     own = latents.fingerprints(model)
+    distances = {"perceptual": perceptual, "lpips": lpips}
+    named = {use: distance.name for use, distance in distances.items() if distance is not None}
     names = [reader.name(index) for index in range(len(reader))]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"Two pictures would both be written to {outdir / twice}; rename one of them.")
-    keys = {name: _key(reader, index, config, own) for index, name in enumerate(names)}
+    keys = {name: _key(reader, index, config, own | named) for index, name in enumerate(names)}
     pending = [index for index, name in enumerate(names) if not _done(outdir / name, keys[name])]
     if len(pending) < len(names):
         say(f"{len(names) - len(pending)} of {len(names)} are done already")
@@ -54,7 +59,7 @@ def invert_all(
         if targets[0].mask is None and model.config.background.kind == "none":
             say(f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask: the whole picture is "
                 "matched, background included, although this network draws heads only")
-        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say).items():
+        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say, distances).items():
             broken[name] = f"{name}: the loss was no longer finite at {step}; its last good state is saved"
     table = summarise(outdir, names)
     if broken:
@@ -74,8 +79,10 @@ def _invert(
     config: InversionConfig,
     video: str | None,
     say: Say,
+    distances: dict[str, Distance | None],
 ) -> dict[str, str]:  # name of a stopped target -> where it stopped
-    inversion, results, views, metrics = Inversion(model, targets, config), [], [], []
+    inversion, results, views, metrics = Inversion(model, targets, config, **distances), [], [], []
+    nets = {f"{use}_net": distance.name for use, distance in distances.items() if distance is not None}
     started = time.perf_counter()
     for target in targets:
         _clear(outdir / target.name)
@@ -89,7 +96,7 @@ def _invert(
         say(f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} picture{'s'[: len(targets) > 1]}, {seconds:.1f} s each")
         for b, target in enumerate(targets):
             info = {"target": target.name, "stage": result.stage, "metrics": result.metrics[b],
-                    "config": to_dict(config), "stopped": b in result.stopped}
+                    "config": to_dict(config), "stopped": b in result.stopped, **nets}
             latents.save(outdir / target.name / f"latent-{result.stage}.safetensors",
                          replace(_one(result.latent, b), info=info), model)
         started = time.perf_counter()
@@ -101,6 +108,7 @@ def _invert(
             "target": target.name,
             "key": keys[target.name] if b not in inversion.stopped else "stopped",
             "masked": target.mask is not None,
+            **nets,
             "camera": {"label": results[-1].latent.camera[b].tolist(), "start": target.label.tolist(),
                        "turned_degrees": round(float(torch.rad2deg(omega[b].norm())), 3),
                        "shift": round(float(shift[b].norm()), 4)},

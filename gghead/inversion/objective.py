@@ -1,45 +1,28 @@
 """What a reconstruction is judged by while it is optimised: pixels and their gradients at several scales, and alpha.
 
-Needs no download. Every loss is one number per picture, so that pictures in one batch do not influence each other.
+Needs no download; a perceptual distance is added where the user names one. Every loss is one number per picture, so
+that pictures in one batch do not influence each other.
 """
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.models.generator import Generator
+from gghead.perceptual import Distance
 from gghead.rendering import RenderOutput
-
-_SMALLEST = 8  # pixels a side of the coarsest level
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig:
+class ObjectiveConfig(ImageLossConfig):
     """Weights of the parts."""
 
-    l1: float = 1.0
-    """Mean absolute difference, averaged over the levels of the pyramid."""
-    l2: float = 2.0
-    """Mean squared difference, likewise: large errors weigh more, which helps at the start."""
-    gradient: float = 2.0
-    """Mean absolute difference of the horizontal and vertical differences of neighbours, likewise."""
     alpha: float = 1.0
     """Mean absolute difference of alpha and mask, where there is a mask."""
-
-
-def image_loss(shown: Tensor, wanted: Tensor, config: ObjectiveConfig) -> Tensor:  # [B, 3, H, W] twice -> [B]
-    """Pixel and gradient differences over a pyramid of halved pictures."""
-    difference, total, levels = shown - wanted, 0.0, 0
-    while True:
-        total = total + config.l1 * _mean(difference.abs()) + config.l2 * _mean(difference.square())
-        total = total + config.gradient * (_mean((difference[..., 1:] - difference[..., :-1]).abs())
-                                           + _mean((difference[..., 1:, :] - difference[..., :-1, :]).abs()))
-        levels += 1
-        if min(difference.shape[-2:]) < 2 * _SMALLEST:
-            return total / levels
-        difference = F.avg_pool2d(difference, 2)  # linear, so pooling the difference is pooling both
+    perceptual: float = 0.5
+    """Perceptual distance, where the user names one."""
 
 
 class Objective:
@@ -50,9 +33,10 @@ class Objective:
     picture is matched.
     """
 
-    def __init__(self, model: Generator, rgb: Tensor, mask: Tensor | None, config: ObjectiveConfig) -> None:
+    def __init__(self, model: Generator, rgb: Tensor, mask: Tensor | None, config: ObjectiveConfig,
+                 perceptual: Distance | None = None) -> None:
         """``rgb`` [B, 3, S, S] in [0, 1], ``mask`` [B, 1, S, S] in [0, 1]."""
-        self.config = config
+        self.config, self.perceptual = config, perceptual
         self.over_white = mask is not None and model.config.background.kind == "none"
         self.mask = mask
         self.target = rgb * mask + (1 - mask) if self.over_white else rgb
@@ -61,6 +45,8 @@ class Objective:
         loss = image_loss(color, self.target, self.config)
         if self.over_white:
             loss = loss + self.config.alpha * _mean((alpha - self.mask).abs())
+        if self.perceptual is not None and self.config.perceptual > 0:
+            loss = loss + self.config.perceptual * self.perceptual(color * 2 - 1, self.target * 2 - 1)
         return loss
 
 

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
+from gghead.image_loss import image_loss
 from gghead.image_metrics import psnr, ssim
 from gghead.inversion.cameras import CameraRefinement, turned
 from gghead.inversion.latents import STAGES, Latent
-from gghead.inversion.objective import Objective, ObjectiveConfig, draw, image_loss, nonfinite
+from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfinite
 from gghead.inversion.targets import Target
 from gghead.models.generator import Generator
+from gghead.perceptual import Distance
 from torch_utils import rng
 from torch_utils.errors import UserError
 
@@ -96,7 +98,7 @@ class StageResult:
     wanted: Tensor
     """[B, 3, S, S], what was to be matched."""
     metrics: list[dict[str, float]]
-    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture."""
+    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; lpips where it is measured."""
     frames: np.ndarray
     """uint8 [T, B, S, S, 3], the optimisation."""
     stopped: dict[int, str]
@@ -110,10 +112,13 @@ class Inversion:
         model: The generator; it is not changed.
         targets: Pictures at the size that the network was trained for, all with a mask or all without.
         config: See ``InversionConfig``.
+        perceptual: A distance to add to the objective, with its weight; without one there is no such term.
+        lpips: A distance to report as the metric lpips.
     """
 
-    def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig) -> None:
-        self.model, self.targets, self.config = model, list(targets), config
+    def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig,
+                 perceptual: Distance | None = None, lpips: Distance | None = None) -> None:
+        self.model, self.targets, self.config, self.lpips = model, list(targets), config, lpips
         device, size = model.device, model.config.image_size
         for target in targets:
             if target.rgb.shape != (3, size, size):
@@ -124,7 +129,10 @@ class Inversion:
         if any(mask is None for mask in masks) != all(mask is None for mask in masks):
             raise UserError("Pictures with and without masks must be inverted in different batches.")
         self.mask = None if masks[0] is None else torch.stack(masks).to(device).float() / 255
-        self.objective = Objective(model, rgb, self.mask, config.objective)
+        self.objective = Objective(model, rgb, self.mask, config.objective, perceptual)
+        for distance in (perceptual, lpips):
+            if distance is not None:
+                distance.check_size(size, size)
         self.refinement = CameraRefinement(torch.stack([target.label for target in targets]).to(device),
                                            math.radians(config.max_rotation), config.max_shift)
         self.w_avg = model.mapping.w_avg.detach()
@@ -323,6 +331,8 @@ class Inversion:
                   "loss": self.objective(color, out.alpha[:, 0])}
         if self.mask is not None:
             values |= {"psnr_mask": psnr(color, wanted, self.mask), "ssim_mask": ssim(color, wanted, self.mask)}
+        if self.lpips is not None:
+            values["lpips"] = self.lpips(color.clamp(0, 1) * 2 - 1, wanted * 2 - 1)
         metrics = [{name: round(float(value[b]), 5) for name, value in values.items()} for b in range(len(latent))]
         return StageResult(stage, latent, color.clamp(0, 1), wanted, metrics, frames, dict(self.stopped))
 

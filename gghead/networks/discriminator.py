@@ -1,6 +1,7 @@
 """StyleGAN2 residual discriminator, conditioned on the camera by projection, growing in resolution with a fade-in."""
 
 import math
+import re
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,15 @@ class Discriminator(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:  # [B] logits, float32
         """Raises ``UserError`` for an image size that the network was not built for."""
+        x = self.features(images, alpha, dtype)[-1]
+        x = self.conv(minibatch_std(x.float(), self.mbstd_group))
+        x = self.out(self.fc(x.flatten(1)))
+        if self.camera is None:
+            return x[:, 0]
+        return (x * self.camera(c.float())).sum(dim=1) / math.sqrt(self.cmap_dim)
+
+    def features(self, images: Tensor, alpha: float = 1.0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+        """The activations after every block, from the finest to 4x4; arguments and errors as ``forward``'s."""
         size = images.shape[-1]
         if size not in self.image_sizes:
             raise UserError(f"The discriminator takes images of {self.image_sizes} pixels, but they have {size}.")
@@ -95,15 +105,27 @@ class Discriminator(nn.Module):
         if alpha < 1.0:
             half = downsample2x(images, self.fir).to(dtype, memory_format=torch.channels_last)
             x = x * alpha + self._input_at(size // 2, half) * (1.0 - alpha)
-        size //= 2
-        while size > 4:
-            x = self.blocks[str(size)](x)
-            size //= 2
-        x = self.conv(minibatch_std(x.float(), self.mbstd_group))
-        x = self.out(self.fc(x.flatten(1)))
-        if self.camera is None:
-            return x[:, 0]
-        return (x * self.camera(c.float())).sum(dim=1) / math.sqrt(self.cmap_dim)
+        found = [x]
+        while (size := size // 2) > 4:
+            found.append(self.blocks[str(size)](found[-1]))
+        return found
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor]) -> "Discriminator":
+        """Build the network that ``state`` is of, in evaluation; the group size of the minibatch statistics, which is
+        not in it, is the default. Raises ``UserError`` if ``state`` is of no discriminator."""
+        try:
+            sizes = tuple(int(key.split(".")[1]) for key in state if re.fullmatch(r"from_rgb\.\d+\.weight", key))
+            width, channels = state[f"from_rgb.{max(sizes)}.weight"].shape[:2]
+            cond = "camera.embed.weight" in state
+            network = cls(sizes, channels=channels, cbase=width * max(sizes), cmax=state["fc.weight"].shape[0],
+                          c_dim=state["camera.embed.weight"].shape[1] if cond else 0,
+                          map_depth=sum(bool(re.fullmatch(r"camera\.layers\.\d+\.weight", key)) for key in state),
+                          cmap_dim=state["out.weight"].shape[0] if cond else None)
+            network.load_state_dict(state)
+        except (KeyError, ValueError, IndexError, RuntimeError) as error:
+            raise UserError(f"these are not the weights of a discriminator ({str(error).splitlines()[0]})") from error
+        return network.eval()
 
     def _input_at(self, size: int, images: Tensor) -> Tensor:
         if str(size) not in self.from_rgb:

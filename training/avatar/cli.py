@@ -33,7 +33,8 @@ _ABLATIONS = {
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
 @click.option("--ablation", type=click.Choice(list(_ABLATIONS)), help="One of the paper's five ablations")
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
-@click.option("--perceptual-net", metavar="FILE", help="TorchScript distance (picture, truth in [-1, 1]); else off")
+@click.option("--perceptual-net", metavar="SPEC", help="Perceptual loss: lpips-vgg[:FILES], lpips-alex[:FILES], "
+              "vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; see docs/perceptual.md  [default: off]")
 @click.option("--tick", type=click.IntRange(min=1), help="Iterations between status lines")
 @click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
 @click.option("--seed", type=int, help="Seed of everything random  [default: 0]")

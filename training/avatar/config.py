@@ -42,11 +42,11 @@ class AvatarLossConfig:
     dssim: float = 0.2
     """1 - SSIM."""
     perceptual: float = 0.1
-    """Distance of the user's own network (``perceptual_net``) in the head's box; 0 = off."""
+    """Distance by ``perceptual_net`` in the head's box; 0 = off."""
     perceptual_from: int = 10_000
     """First iteration with it."""
     perceptual_net: str | None = None
-    """TorchScript file: (picture, truth) [1, 3, H, W] in [-1, 1] -> a distance. Without one the term is off."""
+    """What ``gghead.perceptual.load_distance`` takes, such as "lpips-vgg". Without one the term is off."""
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,7 @@ class _Run:
             print("  data: no masks, so the avatar learns whatever stands behind the head too")
         for note in frames.sequence.notes:
             print(f"  data: {note}")
-        if self.trainer.loss.network is None:
-            print("  loss: no perceptual term, because --perceptual-net names no network")
+        print(f"  loss: {self.trainer.loss.description}")
         print(f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
               f"{registry.resolve('auto', self.trainer.device, torch.float32)}")
 

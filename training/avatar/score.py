@@ -17,6 +17,7 @@ from gghead.animation.frames import Frames
 from gghead.animation.show import pictures
 from gghead.image_metrics import psnr, ssim
 from gghead.models.avatar import Avatar
+from gghead.perceptual import Distance
 from gghead.sheets import with_labels
 from torch_utils.files import write_atomically
 from training import images
@@ -27,11 +28,11 @@ _NEAREST_SIZE = 64  # pixels at which the nearest frame is looked for
 _WORST = 6
 
 
-def score(avatar: Avatar, test: Frames, train: Frames, network: torch.nn.Module | None = None) -> tuple[dict, list]:
+def score(avatar: Avatar, test: Frames, train: Frames, network: Distance | None = None) -> tuple[dict, list]:
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
     The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
-    a stronger opponent than the frame with the nearest coefficients. ``network`` is the user's LPIPS.
+    a stronger opponent than the frame with the nearest coefficients. ``network`` measures LPIPS.
     """
     mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
     nearest = nearest_frames(test, train)
@@ -50,7 +51,7 @@ def score(avatar: Avatar, test: Frames, train: Frames, network: torch.nn.Module 
     return means, records
 
 
-def _compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: torch.nn.Module | None) -> dict:
+def _compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None) -> dict:
     values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
               "l2": float((guess - truth).square().mean())}
     for name, box in boxes.items():

@@ -45,7 +45,7 @@ class AvatarTrainer:
         self.config, self.frames, self.device = config, frames, device
         self.iteration = 0
         self.stats = Stats()
-        self.loss = AvatarLoss(config.loss, device)
+        self.loss = AvatarLoss(config.loss, device, frames.size)
         self._set_avatar(new_avatar(config, frames))
 
     def _set_avatar(self, avatar: Avatar) -> None:

@@ -1,0 +1,140 @@
+"""Views of one head -> its latent, in one pass: HeadsUp's encoder in front of the generator's own decoder.
+
+The latent is the one that inversion finds and seeds give: styles w+ and what is added to Z. So everything that takes
+a latent takes a reconstruction, and the decoder cannot tell where its input comes from.
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
+from gghead.inversion.latents import Latent
+from gghead.models.generator import Generator
+from gghead.models.reconstructor_config import ReconstructorConfig
+from gghead.networks.rig_background import RigBackground
+from gghead.networks.uv_transformer import UVTransformer
+from gghead.networks.view_encoder import ViewEncoder
+from gghead.networks.view_lookup import ViewLookup
+from gghead.template import Template
+from torch_utils.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the encoder says of a batch of heads."""
+
+    latent: Latent
+    """Styles and residual [B, …] of the generator."""
+    offset: Tensor | None
+    """[B, T, 3] the encoder's own idea of where the surface lies beside the template (guided encoders)."""
+    background: Gaussians | None
+    """What stands around the head [B, M], if the model has a background branch."""
+
+
+class Reconstructor(nn.Module):
+    """``dtype`` is the precision of convolutions and attention; geometry and rendering stay float32."""
+
+    def __init__(self, config: ReconstructorConfig, template: Template | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = Generator(config.generator, template)
+        self.encoder = ViewEncoder(config.channels, config.blocks)
+        side, template = config.generator.latent_resolution, self.generator.template
+        self.lookup = None
+        if config.guided:
+            if not 0 <= config.fine_level < len(config.channels):
+                raise UserError(f"fine_level must name one of the {len(config.channels)} levels of the image encoder, "
+                                f"but it is {config.fine_level}.")
+            self.lookup = ViewLookup(template, side, config.detail, config.channels[config.fine_level])
+        self.transformer = UVTransformer(
+            template.texels(side).position, config.width, config.layers, config.heads, config.mlp_ratio,
+            config.channels[-1], None if self.lookup is None else self.lookup.channels, config.mixing)
+        self.to_residual = nn.Linear(config.width, self.generator.synthesis.out_channels)
+        self.to_styles = nn.Linear(config.width, self.generator.num_ws * config.generator.w_dim)
+        for layer in (self.to_residual, self.to_styles):  # so an untrained encoder gives the average head
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        back = config.background
+        self.background = (RigBackground(back.code, back.channels, back.resolution, back.radius)
+                           if back.kind == "sphere" else None)
+
+    @property
+    def device(self) -> torch.device:
+        return self.generator.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.generator.dtype
+
+    @dtype.setter
+    def dtype(self, value: torch.dtype) -> None:
+        self.generator.dtype = value
+
+    def predict(self, rgb: Tensor, cameras: Cameras) -> Prediction:
+        """Pictures [B, V, 3, H, W] in [0, 1] of B heads from cameras [B, V], any V, H and W -> what is in them.
+
+        Raises ``UserError`` for shapes that do not fit, no view at all, cameras that are impossible and pictures with
+        numbers that are not finite.
+        """
+        _check(rgb, cameras)
+        batch, views = rgb.shape[:2]
+        rgb, cameras = rgb.to(self.device, torch.float32), cameras.to(device=self.device, dtype=torch.float32)
+        with self._autocast():
+            features = self.encoder(rgb.flatten(0, 1), cameras.reshape(batch * views))
+            source = features[-1].flatten(2).transpose(1, 2).unflatten(0, (batch, views)).flatten(1, 2)
+            lookup = None
+            if self.lookup is not None:
+                fine, extent = features[self.config.fine_level], self.encoder.extent(*rgb.shape[-2:])
+
+                def lookup(offset: Tensor) -> tuple[Tensor, Tensor]:
+                    with torch.autocast(self.device.type, enabled=False):
+                        return self.lookup(offset, rgb, fine, extent, cameras)
+
+            tokens, offset = self.transformer(source, lookup)
+            residual = self.to_residual(tokens)
+            change = self.to_styles(tokens.mean(1)) if self.config.styles else None
+            background = self.background(self.background.code(rgb, cameras), cameras) if self.background else None
+        side = self.config.generator.latent_resolution
+        residual = residual.float().transpose(1, 2).unflatten(2, (side, side))
+        ws = self.generator.mapping.w_avg.expand(batch, self.generator.num_ws, -1)
+        if change is not None:
+            ws = ws + change.float().unflatten(1, ws.shape[1:])
+        return Prediction(Latent(ws=ws, residual=residual), offset, background)
+
+    @torch.no_grad()
+    def encode(self, rgb: Tensor, cameras: Cameras) -> Latent:
+        """The latents [B] of heads seen in ``rgb`` [B, V, 3, H, W] from ``cameras`` [B, V]; errors as ``predict``."""
+        return self.predict(rgb, cameras).latent
+
+    def _autocast(self):
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
+    """Head [B, N] and rig [B, M] as one set; ``features[..., 0]`` is 1 on the head. The head alone without a rig."""
+    if background is None:
+        return head
+    head.features, background.features = torch.ones_like(head.means[..., :1]), torch.zeros_like(
+        background.means[..., :1])
+    return Gaussians.cat([head, background])
+
+
+def _check(rgb: Tensor, cameras: Cameras) -> None:
+    if rgb.ndim != 5 or rgb.shape[2] != 3:
+        raise UserError(f"Pictures must have the shape [heads, views, 3, height, width], but these have "
+                        f"{list(rgb.shape)}.")
+    if rgb.shape[1] == 0:
+        raise UserError("A reconstruction needs at least one view, but none was given.")
+    if tuple(cameras.shape) != tuple(rgb.shape[:2]):
+        raise UserError(f"Every view needs a camera: the pictures are {list(rgb.shape[:2])} (heads, views), but the "
+                        f"cameras have the batch shape {list(cameras.shape)}.")
+    if not bool(torch.isfinite(rgb).all()):
+        head, view = (~torch.isfinite(rgb)).flatten(2).any(2).nonzero()[0].tolist()
+        raise UserError(f"View {view} of head {head} contains numbers that are not finite; read the picture again.")
+    cameras.validate("The camera of view")

@@ -1,0 +1,157 @@
+"""How different two pictures look: every distance is called as ``distance(picture, truth)`` and gives [B] numbers."""
+
+import torch
+from torch import Tensor, nn
+
+from gghead.image_loss import ImageLossConfig, image_loss
+from gghead.networks.discriminator import Discriminator
+from gghead.perceptual.backbones import Backbone
+from torch_utils.errors import UserError
+from torch_utils.ops.resample import downsample2x, fir_kernel
+
+_EPS = 1e-10  # of LPIPS
+
+
+class Distance(nn.Module):
+    """A fixed measure of difference: nothing of it is trained, gradients flow to the pictures."""
+
+    name = "distance"
+    """One line for people, with the files it was read from."""
+    smallest = 1
+    """Pixels a side that pictures must have."""
+    any_size = True
+    """Whether pictures may have any size and aspect from there on, so that crops can be compared."""
+
+    def freeze(self) -> "Distance":
+        """Switch to evaluation without gradients of the weights; returns itself."""
+        for parameter in self.parameters():  # ScriptModules have no requires_grad_ of their own
+            parameter.requires_grad_(False)
+        return self.eval()
+
+    def forward(self, picture: Tensor, truth: Tensor) -> Tensor:  # [B, 3, H, W] in [-1, 1] twice -> [B]
+        """Raises ``UserError`` for other shapes and for pictures that are too small."""
+        if picture.shape != truth.shape or picture.ndim != 4 or picture.shape[1] != 3:
+            raise UserError(f"{self.name} compares two batches [B, 3, H, W], but these have the shapes "
+                            f"{list(picture.shape)} and {list(truth.shape)}.")
+        if not (picture.is_floating_point() and truth.is_floating_point()):
+            raise UserError(f"{self.name} compares pictures in [-1, 1], but these are {picture.dtype} and "
+                            f"{truth.dtype}.")
+        self.check_size(*picture.shape[:1:-1])
+        return self.measure(picture, truth)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise ``UserError`` if pictures of this size cannot be compared."""
+        if min(width, height) < self.smallest:
+            raise UserError(f"{self.name} needs pictures of at least {self.smallest}x{self.smallest} pixels, but these "
+                            f"are {width}x{height}.")
+
+    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+        """What ``forward`` returns, after its checks."""
+        raise NotImplementedError
+
+
+class LPIPS(Distance):
+    """Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric", equation 1.
+
+    Feature vectors are scaled to length 1 at every place; squared differences are weighted by channel, averaged over
+    places and summed over the five layers.
+    """
+
+    def __init__(self, backbone: Backbone, weights: list[Tensor], name: str | None = None) -> None:
+        """``weights``: for every layer [C], those of the public v0.1 files."""
+        super().__init__()
+        self.backbone = backbone
+        self.name = name or f"LPIPS {backbone.architecture.name}"
+        self.smallest = backbone.architecture.smallest
+        for layer, weight in enumerate(weights):
+            self.register_buffer(f"weight{layer}", weight)
+
+    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+        pairs = zip(self.backbone(picture), self.backbone(truth), strict=True)
+        total = picture.new_zeros(len(picture))
+        for layer, (a, b) in enumerate(pairs):
+            difference = (_unit(a) - _unit(b)).square()
+            weighted = difference * self.get_buffer(f"weight{layer}")[:, None, None]  # no matmul: float32 in autocast
+            total = total + weighted.sum(1).mean((1, 2))
+        return total
+
+
+class FeatureDistance(Distance):
+    """Mean absolute difference of the features, averaged over the five layers.
+
+    The content distance of Chen and Koltun 2017 ("Photographic image synthesis with cascaded refinement networks",
+    equation 1) with every layer weighted by the inverse of its size.
+    """
+
+    def __init__(self, backbone: Backbone, name: str | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.name = name or f"{backbone.architecture.name} features"
+        self.smallest = backbone.architecture.smallest
+
+    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+        return _mean_difference(self.backbone(picture), self.backbone(truth))
+
+
+class GradientDistance(Distance):
+    """``gghead.image_loss``: pixels and their gradients at several scales. Needs no download."""
+
+    name = "differences of pixels and their gradients at several scales"
+    smallest = 2
+
+    def __init__(self, config: ImageLossConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ImageLossConfig()
+
+    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+        return image_loss(picture / 2, truth / 2, self.config)  # differences as those of pictures in [0, 1]
+
+
+class DiscriminatorDistance(Distance):
+    """Mean absolute difference of the discriminator's activations after each of its blocks, averaged over the blocks.
+
+    Feature matching (Salimans et al. 2016, "Improved techniques for training GANs"), as pix2pixHD (Wang et al. 2018)
+    compares a picture with its truth. Pictures are halved until the discriminator takes their size.
+    """
+
+    any_size = False
+
+    def __init__(self, discriminator: Discriminator, name: str = "features of a discriminator") -> None:
+        """Raises ``UserError`` for a discriminator that wants alpha besides the colours."""
+        super().__init__()
+        if discriminator.channels != 3:
+            raise UserError(f"{name}: this discriminator looks at {discriminator.channels} channels (colours and "
+                            "alpha), but pictures have 3; take one that was trained without alpha.")
+        self.discriminator, self.name = discriminator, name
+        self.smallest = min(discriminator.image_sizes)
+        self.register_buffer("fir", fir_kernel(), persistent=False)
+
+    def check_size(self, width: int, height: int) -> None:
+        sizes = self.discriminator.image_sizes
+        halved = {width >> shift for shift in range(width.bit_length()) if width % (1 << shift) == 0}
+        if width != height or not halved & set(sizes):
+            raise UserError(f"{self.name} takes square pictures of {', '.join(map(str, sizes))} pixels or these "
+                            f"doubled any number of times, but these are {width}x{height}.")
+
+    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+        features = []
+        for images in (picture, truth):
+            while images.shape[-1] not in self.discriminator.image_sizes:
+                images = downsample2x(images, self.fir)
+            features.append(self.discriminator.features(images))
+        return _mean_difference(*features)
+
+
+def _unit(features: Tensor) -> Tensor:  # [B, C, h, w]
+    """Length 1 over channels. Where all are zero the root has no gradient; they stay zero and get none."""
+    features = _precise(features)
+    return features / (features.square().sum(1, keepdim=True).clamp_min(_EPS**2).sqrt() + _EPS)
+
+
+def _mean_difference(first: list[Tensor], second: list[Tensor]) -> Tensor:  # -> [B]
+    means = [(_precise(a) - _precise(b)).abs().flatten(1).mean(1) for a, b in zip(first, second, strict=True)]
+    return torch.stack(means).mean(0)
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

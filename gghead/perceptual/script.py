@@ -1,0 +1,53 @@
+"""Distance networks of the user's own, as TorchScript; also the ``vgg16.pt`` of StyleGAN's projectors."""
+
+import torch
+from torch import Tensor
+
+from gghead.perceptual.distances import Distance
+from gghead.perceptual.weights import WeightFile
+from torch_utils.errors import UserError
+
+
+class ScriptDistance(Distance):
+    """A TorchScript network as a distance.
+
+    It is called with (picture, truth) in [-1, 1] and returns a number per picture. A network with the argument
+    ``return_lpips`` is NVIDIA's vgg16.pt (stylegan2-ada-pytorch, projector.py): it maps pictures in [0, 255] to
+    vectors whose squared distance is LPIPS.
+    """
+
+    def __init__(self, network: torch.jit.ScriptModule, name: str) -> None:
+        super().__init__()
+        self.network, self.name = network, name
+        arguments = {argument.name for argument in network.forward.schema.arguments}
+        self.embeds = "return_lpips" in arguments
+
+    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+        if self.embeds:
+            a, b = (self.network(images * 127.5 + 127.5, resize_images=False, return_lpips=True)
+                    for images in (picture, truth))
+            return (a - b).square().flatten(1).sum(1)
+        values = self._call(picture, truth)
+        if len(picture) > 1 and values.numel() == 1:  # a mean over the batch
+            pairs = zip(picture.split(1), truth.split(1), strict=True)
+            values = torch.cat([self._call(*pair).reshape(1) for pair in pairs])
+        if values.numel() != len(picture):
+            raise UserError(f"{self.name} returned {list(values.shape)} for {len(picture)} pictures; a distance "
+                            "network returns one number per picture.")
+        return values.reshape(-1)
+
+    def _call(self, picture: Tensor, truth: Tensor) -> Tensor:
+        values = self.network(picture, truth)
+        if not isinstance(values, Tensor):
+            raise UserError(f"{self.name} returned a {type(values).__name__}, but a distance network returns a tensor.")
+        return values
+
+
+def load_script(file: WeightFile, option: str, device: torch.device | str) -> ScriptDistance:
+    """Read a TorchScript file. Raises ``UserError`` if it is none."""
+    try:
+        network = torch.jit.load(str(file.path), map_location=device)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{option}={file.path} is no TorchScript file; export your network with torch.jit.save, or "
+                        f"write lpips-vgg:{file.path.name} (lpips-alex:, vgg:) for a file of weights.") from error
+    return ScriptDistance(network, f"TorchScript network {file.title}")

@@ -1,0 +1,149 @@
+"""``python scripts/train_encoder.py --data=captures.zip --preset=tiny``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+
+@cli.command()
+@click.option("--data", metavar="DIR|ZIP", help="Multi-view captures with masks; see docs/formats.md")
+@click.option("--preset", type=click.Choice(["tiny", "small", "headsup"]), default=None,
+              help="headsup: the paper's numbers; tiny: hours on a CPU  [default: tiny]")
+@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
+              help="Where the run folder is made")
+@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
+@click.option("--init", metavar="RUN|FILE", help="Start from this GAN's generator, or from this reconstructor")
+@click.option("--decoder", type=click.Choice(["tuned", "frozen"]), help="Train the decoder too?  [default: tuned]")
+@click.option("--gan-share", type=click.FloatRange(0, 1), help="Share of steps that see samples of --init  "
+              "[default: 0, or 1 without --data]")
+@click.option("--holdout", metavar="LIST", help="Subjects that are not trained on, such as 108-119 or anna,ben")
+@click.option("--identities", type=click.IntRange(min=1), help="Use only the first so many subjects")
+@click.option("--cameras", type=click.IntRange(min=2), help="Use only so many cameras of each head")
+@click.option("--views", type=cli.IntRangeList(), help="Numbers of input views that are drawn from")
+@click.option("--resolution", type=click.IntRange(min=16), help="Side of inputs and targets  [default: the preset's]")
+@click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
+@click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
+@click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
+@click.option("--guided", type=cli.BOOL, help="Look up where texels project to  [default: the preset's]")
+@click.option("--background", type=click.Choice(["white", "image"]), help="Put pictures over white by their masks, or "
+              "model what stands behind the head too  [default: the preset's]")
+@click.option("--mirror", type=cli.BOOL, help="Also show every head mirrored  [default: 1]")
+@click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, discriminator:RUN, "
+              "a TorchScript file … (docs/perceptual.md); else none")
+@click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
+@click.option("--tick", type=click.IntRange(min=1), help="Steps between status lines")
+@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
+@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+def main(resume, outdir, device, dry_run, **options):
+    """Train an encoder that reconstructs a head from any number of views (HeadsUp).
+
+    \b
+    python scripts/train_encoder.py --data=captures.zip --holdout=108-119
+    python scripts/train_encoder.py --init=training-runs/00000-tiny-… --decoder=frozen        # the GAN's own heads
+    torchrun --nproc-per-node=8 scripts/train_encoder.py --data=captures.zip --preset=headsup
+    """
+    from gghead import checkpoints
+    from gghead.cli.common import pick_device
+    from torch_utils import config as config_json
+    from torch_utils import distributed
+    from training.cli import bf16_reason
+    from training.encoder.config import PRESETS, check
+    from training.encoder.run import read_config, run
+
+    chosen = pick_device(device)
+    if resume is not None:
+        allowed = {"data", "steps", "tick", "snap"}
+        given = [name for name, value in options.items() if value is not None and name not in allowed]
+        if given:
+            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
+        config = read_config(resume, _changes(options, None))
+    else:
+        preset = PRESETS[options["preset"] or "tiny"]
+        fast, why = bf16_reason(chosen)
+        if options["precision"] is None:
+            options["precision"] = "bf16" if fast else "fp32"
+            print(f"  precision {options['precision']}: {why}")
+        config = config_json.replace(preset, _changes(options, preset))
+        if options["init"] is not None:
+            config = _take_over(config, checkpoints.load(options["init"]))
+        if options["resolution"] is not None:
+            stages = [{**stage, "image_size": options["resolution"]} for stage in config_json.to_dict(config.stages)]
+            config = config_json.replace(config, {"stages": stages})
+    check(config)
+    if dry_run:
+        print(json.dumps(config_json.to_dict(config), indent=2))
+        return
+    processes, chosen = distributed.start(chosen.type)
+    try:
+        run(config, outdir, chosen, processes, resume=Path(resume) if resume else None)
+    finally:
+        distributed.stop()
+
+
+def _take_over(config, network):
+    """The config with the model of --init, which the run continues."""
+    from gghead.models.generator import Generator
+    from gghead.models.reconstructor import Reconstructor
+    from torch_utils import config as config_json
+
+    if isinstance(network, Reconstructor):
+        return config_json.replace(config, {"model": network.config})
+    if not isinstance(network, Generator):
+        raise UserError("--init names an avatar; a generator (train.py) or a reconstructor (train_encoder.py) is "
+                        "needed.")
+    size = network.config.image_size
+    stages = [{**stage, "image_size": size} for stage in config_json.to_dict(config.stages)]
+    return config_json.replace(config, {"model": {"generator": network.config}, "stages": stages})
+
+
+def _changes(options: dict, preset) -> dict:
+    """Options that were given -> the keys of ``EncoderTrainConfig``."""
+    from torch_utils import config as config_json
+
+    changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}}
+    places = {"init": None, "steps": None, "tick": None, "seed": None, "precision": None, "gan_share": "data",
+              "identities": "data", "cameras": "data", "mirror": "data", "background": "data", "width": "model",
+              "layers": "model", "guided": "model", "perceptual_net": "loss"}
+    for name, part in places.items():
+        if options[name] is not None:
+            (changes if part is None else changes[part])[name] = options[name]
+    if options["data"] is not None:
+        changes["data"]["path"] = options["data"]
+    elif options["init"] is not None and options["gan_share"] is None:
+        changes["data"]["gan_share"] = 1.0
+    if options["holdout"]:
+        changes["data"]["holdout"] = expand(options["holdout"])
+    if options["background"] is not None:
+        changes["model"]["background"] = {"kind": "sphere" if options["background"] == "image" else "none"}
+    if options["snap"] is not None:
+        changes["snapshot_ticks"] = options["snap"]
+    if options["decoder"] == "frozen":
+        changes["rates"]["decoder"] = 0.0
+    if options["perceptual_net"] is not None and preset is not None and preset.loss.perceptual == 0:
+        changes["loss"]["perceptual"] = 0.5
+    if preset is not None and (options["views"] or options["batch"]):
+        stages = config_json.to_dict(preset.stages)
+        for stage in stages:
+            stage["views"] = options["views"] or stage["views"]
+            stage["batch"] = options["batch"] or stage["batch"]
+        changes["stages"] = stages
+    return changes
+
+
+def expand(text: str) -> list[str]:
+    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros."""
+    names = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if dash and first.isdigit() and last.isdigit() and int(first) <= int(last):
+            names += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        elif part.strip():
+            names.append(part.strip())
+    return names

@@ -1,0 +1,66 @@
+"""What a reconstruction is judged by in training; every part is a mean, so weights do not depend on sizes."""
+
+import torch
+from torch import Tensor
+
+from gghead.gaussians import Gaussians
+from gghead.image_loss import ImageLossConfig, image_loss
+from gghead.image_metrics import ssim
+from gghead.models.attributes import GaussianAttributes
+from training.encoder.config import EncoderLossConfig
+
+
+def picture_terms(shown: Tensor, wanted: Tensor, alpha: Tensor, mask: Tensor, weight: Tensor | None,
+                  config: EncoderLossConfig) -> dict[str, Tensor]:
+    """Pixels, structure and silhouette of pictures [M, 3, H, W] in [0, 1], alpha and mask [M, 1, H, W].
+
+    ``weight`` [M, 1, H, W] adds weight to regions: differences there are multiplied by 1 + weight.
+    """
+    if weight is not None:
+        shown = wanted + (shown - wanted) * (1 + weight)
+    parts = {"pixels": image_loss(shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)).mean()}
+    if config.ssim > 0:
+        parts["ssim"] = (1 - ssim(shown, wanted)).mean()
+    if config.silhouette > 0:
+        parts["silhouette"] = (alpha - mask).abs().mean()
+    return parts
+
+
+def surface_terms(attributes: GaussianAttributes, raw: dict[str, Tensor], heads: Gaussians, offset: Tensor | None,
+                  config: EncoderLossConfig) -> dict[str, Tensor]:
+    """Distance from the template, total variation over the UV map, and the encoder's own idea of the surface.
+
+    ``offset`` [B, T, 3] is compared with the mean offset of the Gaussians in each token's cell, held fixed.
+    """
+    parts, moved = {}, heads.means - attributes.position
+    if config.position > 0:
+        parts["position"] = (moved.square().sum(-1) + 1e-8).sqrt().mean()
+    if config.tv > 0:
+        maps = as_map(attributes, torch.cat([raw["position"], raw["scale"]], -1))
+        valid = attributes.valid.reshape(attributes.grid, attributes.grid).float()
+        right, down = valid[:, 1:] * valid[:, :-1], valid[1:] * valid[:-1]
+        parts["tv"] = (((maps[..., 1:] - maps[..., :-1]).abs() * right).mean()
+                       + ((maps[..., 1:, :] - maps[..., :-1, :]).abs() * down).mean())
+    if config.place > 0 and offset is not None:
+        side = int(offset.shape[1] ** 0.5)
+        valid = as_map(attributes, torch.ones_like(moved[:1, :, :1]))
+        share = torch.nn.functional.adaptive_avg_pool2d(valid, side)
+        mean = torch.nn.functional.adaptive_avg_pool2d(as_map(attributes, moved.detach()), side) / share.clamp_min(1e-6)
+        parts["place"] = ((offset.transpose(1, 2).unflatten(2, (side, side)) - mean).abs() * (share > 0)).mean()
+    return parts
+
+
+def as_map(attributes: GaussianAttributes, values: Tensor) -> Tensor:  # [B, N, C] -> [B, C, grid, grid]
+    """Values per Gaussian back on the UV grid; zero where there is no Gaussian."""
+    batch, _, channels = values.shape
+    side = attributes.grid
+    if not attributes.all_valid:
+        full = values.new_zeros(batch, side * side, channels)
+        full[:, attributes.valid] = values
+        values = full
+    return values.transpose(1, 2).reshape(batch, channels, side, side)
+
+
+def total(parts: dict[str, Tensor], config: EncoderLossConfig) -> Tensor:
+    """The weighted sum; ``pixels`` carries its weights already."""
+    return sum(value * getattr(config, name, 1.0) for name, value in parts.items())

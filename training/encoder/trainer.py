@@ -1,0 +1,204 @@
+"""The state of an encoder's run and one training step; no files, no printing."""
+
+import copy
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gghead.cameras import Cameras
+from gghead.models.generator import LABEL_DIM, Generator
+from gghead.models.reconstructor import Reconstructor, with_background
+from gghead.networks.discriminator import Discriminator
+from gghead.rendering import render
+from torch_utils.distributed import Processes, average_gradients
+from torch_utils.rng import derive_seed
+from training import losses as adversarial
+from training.encoder import losses
+from training.encoder.config import EncoderTrainConfig, stage_at
+from training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
+from training.stats import Stats
+from training.trainer import PRECISIONS
+
+_R1_INTERVAL = 16
+_REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``EncoderStage.region`` gives more weight
+_GENERATOR_PARTS = ("mapping.", "synthesis.")  # not trained: the latent space stays that of the generator
+
+
+class EncoderTrainer:
+    """Encoder, decoder, late discriminator, optimisers and moving average of one run."""
+
+    def __init__(self, config: EncoderTrainConfig, captures: CaptureHeads | None, device: torch.device | str = "cpu",
+                 processes: Processes | None = None, init: Reconstructor | Generator | None = None,
+                 perceptual=None) -> None:
+        """``init`` is the network that ``config.init`` names; ``perceptual`` maps pictures and truths to [M]."""
+        self.config, self.device = config, torch.device(device)
+        self.processes = processes or Processes()
+        self.captures, self.perceptual, self.step_index = captures, perceptual, 0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(config.seed, "init"))
+            self.model = Reconstructor(config.model)
+            sizes = sorted({stage.image_size for stage in config.stages})
+            options = config.discriminator
+            self.discriminator = None
+            if config.loss.adversarial > 0:
+                self.discriminator = Discriminator(tuple(sizes), cbase=options.cbase, cmax=options.cmax,
+                                                   c_dim=LABEL_DIM if options.cond else 0,
+                                                   map_depth=options.map_depth, mbstd_group=options.mbstd_group)
+        self._init_from(init)
+        self.model.to(self.device).train()
+        self.model.dtype = PRECISIONS[config.precision]
+        self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.samples = None
+        if config.data.gan_share > 0:
+            source = init if isinstance(init, Generator) else init.generator
+            self.samples = SampledHeads(copy.deepcopy(source).to(self.device).eval().requires_grad_(False),
+                                        config.stages[0].image_size)
+        self._freeze()
+        rates = config.rates
+        groups = [{"params": self.encoder_parameters, "name": "encoder", "peak": rates.encoder}]
+        if self.decoder_parameters:
+            groups.append({"params": self.decoder_parameters, "name": "decoder", "peak": rates.decoder})
+        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(rates.beta1, rates.beta2), fused=True)
+        self.d_optimizer = None
+        if self.discriminator is not None:
+            self.discriminator.to(self.device).train()
+            self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True)
+        self.stats = Stats()
+
+    def _init_from(self, init: Reconstructor | Generator | None) -> None:
+        if isinstance(init, Reconstructor):
+            self.model.load_state_dict(init.state_dict())
+        elif init is not None:
+            self.model.generator.load_state_dict(init.state_dict())
+
+    def _freeze(self) -> None:
+        """Leave mapping and synthesis, and the decoder if it is to stay, as they are."""
+        for name, parameter in self.model.generator.named_parameters():
+            frozen = name.startswith(_GENERATOR_PARTS) or self.config.rates.decoder == 0
+            parameter.requires_grad_(not frozen)
+        own = {id(p) for p in self.model.generator.parameters()}
+        self.encoder_parameters = [p for p in self.model.parameters() if id(p) not in own]
+        self.decoder_parameters = [p for p in self.model.generator.parameters() if p.requires_grad]
+
+    # ------------------------------------------------------------------ stepping
+    def step(self) -> None:
+        """One update of the encoder (and decoder), one of the discriminator once its time has come."""
+        config, stage = self.config, stage_at(self.config.stages, self.step_index)
+        share = stage.batch // self.processes.world_size
+        rows = slice(self.processes.rank * share, (self.processes.rank + 1) * share)
+        sampled = self.samples is not None and from_gan(config.data.gan_share, config.seed, self.step_index)
+        source = self.samples if sampled else self.captures
+        batch = source.batch(stage, config.seed, self.step_index, rows)
+        judged = self.discriminator is not None and self.step_index >= config.loss.adversarial_from
+        parts, shown, wanted = self.terms(self.model, batch, stage.region, judged)
+        value = losses.total(parts, config.loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        trained = [*self.encoder_parameters, *self.decoder_parameters]
+        average_gradients(trained, self.processes)
+        norm = nn.utils.clip_grad_norm_(self.encoder_parameters, config.rates.clip)
+        self._set_rates()
+        self.optimizer.step()
+        for name, part in parts.items():
+            self.stats.report(f"Loss/{name}", part)
+        self.stats.report("Loss/total", value)
+        self.stats.report("Progress/gradient_norm", norm)
+        if judged:
+            self._discriminator_step(shown.detach(), wanted, batch.target_cameras.label().flatten(0, 1))
+        self._update_ema()
+        self.step_index += 1
+
+    def terms(self, model: Reconstructor, batch: HeadBatch, region: float = 0.0,
+              judged: bool = False) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """All parts of the loss, and pictures shown and wanted [B * T, 3, S, S]."""
+        config, generator = self.config.loss, model.generator
+        batch = _to(batch, self.device)
+        predicted = model.predict(batch.rgb, batch.cameras)
+        latent = predicted.latent
+        z = latent.features(generator)
+        raw = generator.decode(z.to(model.dtype), latent.ws)
+        heads = generator.attributes.activate(raw)
+        if region > 0:
+            heads.features = self._regions(generator).expand(len(heads.means), -1, -1)
+        surface = losses.surface_terms(generator.attributes, raw, heads, predicted.offset, config)
+        whole = heads if region > 0 else with_background(heads, predicted.background)
+        out = render(whole, batch.target_cameras, batch.target.shape[-1], background=1.0, depth=False,
+                     features=whole.features is not None)
+        shown, wanted = out.color.flatten(0, 1), batch.target.flatten(0, 1)
+        weight = region * out.features.flatten(0, 1).detach() if region > 0 else None
+        alpha = out.features if predicted.background is not None and region == 0 else out.alpha
+        parts = losses.picture_terms(shown, wanted, alpha.flatten(0, 1), batch.alpha.flatten(0, 1), weight, config)
+        parts |= surface
+        if self.perceptual is not None and config.perceptual > 0:
+            parts["perceptual"] = self.perceptual(shown * 2 - 1, wanted * 2 - 1).mean()
+        if batch.ws is not None and config.latent > 0:
+            parts["latent"] = ((z.float() - batch.z).square().mean() + (latent.ws - batch.ws).square().mean())
+        if judged:
+            self.discriminator.requires_grad_(False)
+            logits = self.discriminator(shown * 2 - 1, batch.target_cameras.label().flatten(0, 1), 1.0, model.dtype)
+            parts["adversarial"] = adversarial.generator_loss(logits).mean()
+            self.discriminator.requires_grad_(True)
+        return parts, shown, wanted
+
+    def _discriminator_step(self, shown: Tensor, wanted: Tensor, labels: Tensor) -> None:
+        wanted, labels = wanted.to(self.device), labels.to(self.device)
+        logits = [self.discriminator(x * 2 - 1, labels, 1.0, self.model.dtype) for x in (shown, wanted)]
+        value = adversarial.discriminator_loss(*logits).mean()
+        if self.step_index % _R1_INTERVAL == 0:
+            real = (wanted * 2 - 1).requires_grad_(True)
+            penalty = adversarial.gradient_penalty(self.discriminator(real, labels, 1.0, self.model.dtype), real)
+            value = value + penalty.mean() * (self.config.loss.r1_gamma / 2 * _R1_INTERVAL)
+            self.stats.report("Loss/r1_penalty", penalty)
+        self.d_optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        average_gradients(self.discriminator.parameters(), self.processes)
+        self.d_optimizer.step()
+        self.stats.report("Loss/discriminator", value)
+
+    def _regions(self, generator: Generator) -> Tensor:  # [N, 1]
+        """1 on the Gaussians of eyes and mouth."""
+        texels = generator.template.texels(generator.attributes.grid)
+        wanted = [texels.region_names.index(name) for name in _REGIONS if name in texels.region_names]
+        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[generator.attributes.valid.cpu()]
+        return chosen.float()[:, None].to(self.device)
+
+    def _set_rates(self) -> None:
+        rates, step = self.config.rates, self.step_index + 1
+        share = min(step / max(self.config.steps, 1), 1.0)
+        factor = min(step / max(rates.warmup, 1), 1.0)
+        factor *= rates.last + (1 - rates.last) * 0.5 * (1 + math.cos(math.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * group["peak"]
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        half_life = min(self.config.rates.ema_steps, max(self.step_index, 1) * 0.1)
+        beta = 0.5 ** (1 / max(half_life, 1e-8))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - beta)
+
+    # -------------------------------------------------------------------- states
+    def state_dict(self) -> dict:
+        """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
+        state = {"step": self.step_index, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
+                 "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict()}
+        if self.discriminator is not None:
+            state |= {"discriminator": self.discriminator.state_dict(), "d_optimizer": self.d_optimizer.state_dict()}
+        return state
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from ``state_dict``'s result."""
+        self.step_index = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.stats.load_state_dict(state["stats"])
+        if self.discriminator is not None:
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.d_optimizer.load_state_dict(state["d_optimizer"])
+
+
+def _to(batch: HeadBatch, device: torch.device) -> HeadBatch:
+    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, (Tensor, Cameras))}
+    return replace(batch, **moved)
