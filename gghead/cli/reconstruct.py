@@ -17,6 +17,7 @@ from torch_utils import cli
 @click.option("--subject", metavar="NAME", help="Whom to reconstruct  [default: the only one]")
 @click.option("--expression", metavar="NAME", help="What the face does  [default: the subject's first]")
 @click.option("--views", metavar="LIST", help="Cameras or pictures to take: 00,04,08  [default: all]")
+@click.option("--count", type=click.IntRange(min=1), help="Take only so many of them, evenly spread over the front")
 @click.option("--camera", default="label", show_default=True, metavar="label|auto|frontal|FILE",
               help="Of photos: from dataset.json, estimated from the face (finds, crops, cuts out), frontal, a file")
 @click.option("--masks", metavar="FILE|DIR|ZIP|none", help="Of photos  [default: dataset.json's, else alpha channels]")
@@ -33,7 +34,7 @@ from torch_utils import cli
               help="Compare cameras and masks with the head template first")
 @click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, data, subject, expression, views, camera, masks, landmarker, latent_file, refine, resolution, size,
+def main(network, data, subject, expression, views, count, camera, masks, landmarker, latent_file, refine, resolution, size,
          frames, npz, check, outdir, device):
     """Reconstruct a head from one or more views.
 
@@ -65,7 +66,7 @@ def main(network, data, subject, expression, views, camera, masks, landmarker, l
 
     given = read_inputs(data, resolution or generator.config.image_size, subject=subject, expression=expression,
                         views=None if views is None else [part.strip() for part in views.split(",") if part.strip()],
-                        camera=camera, masks=masks, landmarker=landmarker, device=device)
+                        count=count, camera=camera, masks=masks, landmarker=landmarker, device=device)
     warnings = check_views(given, data) if check else []
     for warning in warnings:
         print(f"warning: {warning}")

@@ -37,7 +37,7 @@ def choose_views(names: Sequence[str], cameras: Cameras, counts: Sequence[int], 
     front = sorted((name for name in names if abs(yaw[name]) < FRONT), key=yaw.get)
     behind = sorted((name for name in names if abs(yaw[name]) >= FRONT), key=lambda name: abs(yaw[name]))
     most = len(names) - targets
-    if not 0 < targets < len(front) or min(counts, default=1) < 1 or max(counts, default=1) > most:
+    if not 0 <= targets <= len(front) or min(counts, default=1) < 1 or max(counts, default=1) > most:
         raise UserError(f"{len(names)} views, {len(front)} of them in front, cannot give {max(counts, default=1)} inputs "
                         f"and {targets} targets; ask for fewer.")
     held_out = spread(front, targets)

@@ -203,11 +203,12 @@ def find(paths: str) -> list[Path]:
             found.append(path)
             continue
         last: dict[Path, tuple[int, Path]] = {}
-        for file in sorted(path.rglob("latent-*.safetensors")):
+        for file in sorted(path.rglob("latent*.safetensors")):
             rank = STAGES.index(stage) if (stage := file.stem.removeprefix("latent-")) in STAGES else len(STAGES)
             last[file.parent] = max(last.get(file.parent, (-1, file)), (rank, file))
         if not last:
-            raise UserError(f"--latents={path} holds no latent-*.safetensors; name an --outdir of scripts/invert.py.")
+            raise UserError(f"--latents={path} holds no latent*.safetensors; name an --outdir of scripts/invert.py "
+                            "or scripts/reconstruct.py.")
         found += [file for _, file in last.values()]
     return found
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.data.captures import Captures
 from gghead.data.sources import is_image
+from gghead.data.view_choice import choose_views
 from torch_utils.errors import UserError
 
 _MOST = 64  # pictures without records that are still taken for views of one person
@@ -43,7 +44,7 @@ class InputViews:
         for name, picture in zip(self.names, torch.cat([self.rgb, self.alpha], 1), strict=True):
             if not bool(torch.isfinite(picture).all()):
                 raise UserError(f"The picture of view {name} holds NaN or infinite numbers; make it again.")
-        self.cameras.validate("The camera of view")
+        self.cameras.validate("The camera of view")  # by number, the names may be long
 
     @classmethod
     def of(cls, rgb: Tensor, alpha: Tensor, cameras: Cameras, names: Sequence[str], masked: bool = True,
@@ -88,7 +89,7 @@ def from_captures(
             raise UserError(f"{where} holds {len(indices)} pictures and does not say which show the same person; name "
                             "those of one person with --views.")
         return _stacked(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
-    if views and not all(_found(view, captures.camera_names) for view in views):
+    if views and not any(_found(view, captures.camera_names) for view in views):
         indices = _pictures(captures, views)
         _one_instant(captures, indices)
         return _stacked(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
@@ -101,7 +102,7 @@ def from_captures(
     expression = expression if expression is not None else captures.expressions_of(subject)[0]
     expression = _found(expression, captures.moments) or expression
     names = captures.cameras_of(subject, expression)
-    chosen = [_found(view, captures.camera_names) for view in views] if views else names
+    chosen = [_found(view, captures.camera_names) or view for view in views] if views else names
     if len(set(chosen)) < len(chosen):
         raise UserError(f"--views={','.join(views)} names a view twice; name each once.")
     taken = captures.views(subject, expression, list(chosen))
@@ -115,6 +116,7 @@ def read_inputs(
     subject: str | None = None,
     expression: str | None = None,
     views: Sequence[str] | None = None,
+    count: int | None = None,
     camera: str = "label",
     masks: str | None = None,
     landmarker: str = "mediapipe",
@@ -126,6 +128,7 @@ def read_inputs(
         path: Data set, folder with ``dataset.json``, or one photo.
         size: Pixels a side that the network works at.
         subject, expression, views: See ``from_captures``.
+        count: Take only so many of these, evenly spread over those in front.
         camera: "label", or where the cameras of photos come from: auto, frontal, or a file (``open_targets``).
         masks: For photos, as ``open_targets``.
         landmarker: Of ``camera="auto"``.
@@ -141,14 +144,20 @@ def read_inputs(
     photo = path.is_file() and is_image(path.name)
     plain = path.is_dir() and not any(file.suffix in (".json", ".zip") for file in path.iterdir())
     if photo or camera != "label" or (plain and any(is_image(file.name) for file in path.iterdir())):
-        return _photos(path, size, views, camera, masks, landmarker, device)
+        return _evenly(_photos(path, size, views, camera, masks, landmarker, device), count)
     captures = formats.read(path)
     if not isinstance(captures, Captures):
         raise UserError(f"{path} is a {captures.kind} of one camera, but a reconstruction needs views of one instant; "
                         "name multi-view captures or a folder of pictures with dataset.json.")
     if captures.format == "eg3d" and not views:
         _all_labelled(captures)
-    return from_captures(captures.resized(size), subject, expression, views, device)
+    return _evenly(from_captures(captures.resized(size), subject, expression, views, device), count)
+
+
+def _evenly(views: InputViews, count: int | None) -> InputViews:
+    if count is None:
+        return views
+    return views.pick(choose_views(views.names, views.cameras, [count], targets=0).inputs[count])
 
 
 def _photos(path: Path, size: int, views: Sequence[str] | None, camera: str, masks: str | None, landmarker: str,

@@ -58,7 +58,7 @@ def refine(model: Generator, latent: Latent, views: InputViews, config: RefineCo
             group["lr"] = group["base"] * ramp(step / config.steps)
         now = moved()
         loss = _loss(model, now, views.cameras, objective)
-        value = float(loss)
+        value = float(loss.detach())
         if value != value or value == float("inf"):
             raise UserError(f"The loss is not finite at step {step} of the refinement; use smaller --refine or none.")
         if value < lowest:

@@ -4,5 +4,5 @@ from torch_utils.cli import lazy_group
 
 main = lazy_group(
     "Measure parts of the system on this machine.",
-    {name: f"training.benchmarks.{name}" for name in ("raster", "train", "sample", "data")},
+    {name: f"training.benchmarks.{name}" for name in ("raster", "train", "sample", "data", "encode")},
 )

@@ -45,7 +45,7 @@ class BaselineConfig:
     """End after so many steps instead: the same result on every machine."""
     views_per_step: int = 1
     """Views in one step; every pass goes through all of them."""
-    levels: tuple[int, ...] = (8, 16)
+    levels: tuple[int, ...] = (4, 8, 16, 32)
     """Sides of the coarse grids of offsets that are added to every texel's own."""
     dssim: float = 0.2
     """Weight of 1 - SSIM; L1 has the rest (3DGS)."""

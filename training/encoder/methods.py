@@ -7,22 +7,27 @@ import torch
 import gghead
 from gghead.checkpoints import latest_snapshot
 from gghead.gaussians import Gaussians
+from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import InputViews
 from training.encoder.baseline import BaselineConfig, fit, template_head
 from training.encoder.score import Method
 
 
-def encoder_method(network: str | Path, device: torch.device) -> tuple[Path, Method]:
-    """Load a reconstructor; return its file and the method."""
+def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Reconstructor]:
+    """Load a reconstructor; return its file, too. Raises ``UserError`` as ``gghead.load``."""
     path = latest_snapshot(network) if Path(network).is_dir() else Path(network)
-    model = gghead.load(path, device=device, kind="reconstructor")
+    return path, gghead.load(path, device=device, kind="reconstructor")
+
+
+def encoder_method(model: Reconstructor) -> Method:
+    """One pass of the encoder."""
 
     @torch.no_grad()
     def encode(views: InputViews) -> tuple[Gaussians, dict]:
         latent = model.encode(views.rgb[None], views.cameras.reshape(1, len(views)))
         return latent.gaussians(model.generator), {}
 
-    return path, encode
+    return encode
 
 
 def baseline_method(config: BaselineConfig) -> Method:

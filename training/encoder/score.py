@@ -5,7 +5,7 @@ Pictures are put over white by the data's masks. The views that judge are the sa
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from gghead.reconstruction.inputs import InputViews, from_captures
 from gghead.reconstruction.judge import compare
 from torch_utils.errors import UserError
 from torch_utils.files import write_atomically
-from training.encoder.surface import mean_distance, read_surface
+from training.encoder.surface import TrueSurface, mean_distance, read_surface
 
 Method = Callable[[InputViews], tuple[Gaussians, dict]]
 """Views -> head, batch shape (1,), and what to record."""
@@ -68,47 +68,64 @@ def _head(record: dict) -> tuple[str, str]:
     return record["subject"], record["expression"]
 
 
+@dataclass(frozen=True, eq=False)
+class TestHead:
+    """A head whose every view is known."""
+
+    __test__ = False  # no test of pytest's
+
+    subject: str
+    expression: str
+    every: InputViews
+    surface: TrueSurface | None = None
+
+
+def capture_heads(captures: Captures, subjects: Iterable[str], expressions: Sequence[str] | None = None,
+                  geometry: Path | None = None, device: torch.device | str = "cpu") -> Iterator[TestHead]:
+    """Read the heads of captures one by one; meshes are known of the first expression (the neutral one) only.
+
+    Raises ``UserError`` for subjects and expressions that do not exist.
+    """
+    for subject in subjects:
+        known = captures.expressions_of(subject)
+        for expression in expressions or known:
+            surface = read_surface(geometry, subject) if geometry is not None and expression == known[0] else None
+            yield TestHead(subject, expression, from_captures(captures, subject, expression, device=device), surface)
+
+
 def score(
     methods: dict[str, Method],
-    captures: Captures,
-    subjects: Iterable[str],
+    heads: Iterable[TestHead],
     counts: Sequence[int],
-    device: torch.device,
     *,
-    expressions: Sequence[str] | None = None,  # None: all
     targets: int = 4,
-    geometry: Path | None = None,
     limits: dict[str, tuple[str, ...]] | None = None,  # method -> the only subjects it is tried on
     scores: Scores | None = None,
     seen: Callable[[dict, Gaussians, InputViews, ViewChoice], None] = lambda *_: None,  # called after every record
 ) -> Scores:
     """Give every method the same views of every head, render the held-out ones, measure.
 
-    Raises ``UserError`` for subjects that do not exist and for more views than there are.
+    Raises ``UserError`` for more views than there are.
     """
-    scores = scores or Scores()
-    for subject in subjects:
-        for expression in expressions or captures.expressions_of(subject):
-            every = from_captures(captures, subject, expression, device=device)
-            choice = choose_views(every.names, every.cameras, counts, targets)
-            neutral = expression == captures.expressions_of(subject)[0]
-            surface = read_surface(geometry, subject) if geometry is not None and neutral else None
-            for count in counts:
-                for method, make in methods.items():
-                    if limits and subject not in limits.get(method, (subject,)):
-                        continue
-                    given = every.pick(choice.inputs[count])
-                    begin = time.perf_counter()
-                    head, about = make(given)
-                    seconds = time.perf_counter() - begin
-                    record = {"method": method, "views": count, "subject": subject, "expression": expression,
-                              "seconds": round(seconds, 3), **about,
-                              **_judge(head, every, choice, count)}
-                    if surface is not None:
-                        front = every.cameras[(every.cameras.angles()[0].abs() < FRONT).nonzero()[:, 0]]
-                        record["distance"] = round(mean_distance(head, front, every.size, surface), 4)
-                    scores.records.append(record)
-                    seen(record, head, every, choice)
+    scores = scores if scores is not None else Scores()
+    for test in heads:
+        every = test.every
+        choice = choose_views(every.names, every.cameras, counts, targets)
+        front = every.cameras[(every.cameras.angles()[0].abs() < FRONT).nonzero()[:, 0]]
+        for count in counts:
+            for method, make in methods.items():
+                if limits and test.subject not in limits.get(method, (test.subject,)):
+                    continue
+                given = every.pick(choice.inputs[count])
+                begin = time.perf_counter()
+                head, about = make(given)
+                seconds = time.perf_counter() - begin
+                record = {"method": method, "views": count, "subject": test.subject, "expression": test.expression,
+                          "seconds": round(seconds, 3), **about, **_judge(head, every, choice, count)}
+                if test.surface is not None:
+                    record["distance"] = round(mean_distance(head, front, every.size, test.surface), 4)
+                scores.records.append(record)
+                seen(record, head, every, choice)
     return scores
 
 

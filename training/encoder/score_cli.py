@@ -1,6 +1,5 @@
 """``python scripts/score_encoder.py --network=RUN --data=mvheads``."""
 
-import json
 from pathlib import Path
 
 import click
@@ -41,35 +40,38 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     sheets of pictures. Without --network the fits alone are scored.
     """
     from gghead.cli.common import pick_device
-    from gghead.data import formats
-    from gghead.data.captures import Captures
     from training.encoder import score as scoring
     from training.encoder.baseline import BaselineConfig
-    from training.encoder.methods import baseline_method, encoder_method, template_method
+    from training.encoder.data import read_captures
+    from training.encoder.gan_heads import gan_heads
+    from training.encoder.methods import baseline_method, encoder_method, load_encoder, template_method
     from training.encoder.score_sheet import ScoreSheet
 
     device = pick_device(device)
-    if data == "gan" or data.startswith("gan:"):
-        from training.encoder.gan_round_trip import main as round_trip
-
-        round_trip(network, data.removeprefix("gan").removeprefix(":") or "0-15", counts, targets, resolution, outdir,
-                   device)
-        return
-    captures = formats.read(data)
-    if not isinstance(captures, Captures):
-        raise UserError(f"{data} is a {captures.kind} of one camera; an encoder is scored on multi-view captures.")
-    captures = captures.resized(resolution)
-    people = listed(subjects, captures.subjects, "--subjects")
-    methods, limits, scores = {"template": template_method}, {}, scoring.Scores()
+    methods, limits, scores, path = {"template": template_method}, {}, scoring.Scores(), None
     fits = bool(baseline_seconds or baseline_steps)
+    own_heads = data == "gan" or data.startswith("gan:")
     if not (network or fits):
         raise UserError("There is nothing to score: give --network=RUN, --baseline-seconds=60, or both.")
-    path = None
     if network:
-        path, methods["encoder"] = encoder_method(network, device)
+        path, model = load_encoder(network, device)
+        methods["encoder"] = encoder_method(model)
     if fits:
         methods["fit"] = baseline_method(BaselineConfig(seconds=baseline_seconds or 60.0, max_steps=baseline_steps))
-        limits["fit"] = listed(baseline_subjects or subjects, captures.subjects, "--baseline-subjects")
+    moments = expressions.split(",") if expressions else None
+    if own_heads:
+        if not network:
+            raise UserError("--data=gan scores heads of the network's own generator; name it with --network.")
+        numbers = cli.IntRangeList().convert(data.removeprefix("gan").removeprefix(":") or "0-15", None, None)
+        people, moments = tuple(map(str, numbers)), ["0"]
+        heads = gan_heads(model.generator, numbers, resolution)
+    else:
+        captures = read_captures(data).resized(resolution)
+        people = listed(subjects, captures.subjects, "--subjects")
+        moments = moments or captures.expressions_of(people[0])
+        heads = scoring.capture_heads(captures, people, moments, geometry_file(geometry, captures), device)
+    if fits and baseline_subjects:
+        limits["fit"] = listed(baseline_subjects, people, "--baseline-subjects")
     if baseline:
         scores.records += scoring.read_records(Path(baseline), "fit")
     outdir = outdir or (path.parent if path else Path("out"))
@@ -77,18 +79,15 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     header = {"network": str(path) if path else None, "data": str(data), "resolution": resolution, "views": counts,
               "targets": targets, "background": "white", "baseline": {"seconds": baseline_seconds,
                                                                       "steps": baseline_steps}}
-    drawn = listed(sheets, captures.subjects, "--sheets") if sheets else people[:1]
-    moments = expressions.split(",") if expressions else None
-    pictures = [ScoreSheet(person, moment) for person in drawn
-                for moment in (moments or captures.expressions_of(person))]
+    drawn = listed(sheets, people, "--sheets") if sheets else people[:1]
+    pictures = [ScoreSheet(person, moment) for person in drawn for moment in moments]
 
     def seen(record, head, every, choice):
         for sheet in pictures:
             sheet.add(record, head, every, choice)
         scoring.write_scores(outdir / "scores.json", header, scores)  # an interrupted run keeps what it has
 
-    scoring.score(methods, captures, people, counts, device, expressions=moments, targets=targets,
-                  geometry=geometry_file(geometry, captures), limits=limits, scores=scores, seen=seen)
+    scoring.score(methods, heads, counts, targets=targets, limits=limits, scores=scores, seen=seen)
     for sheet in pictures:
         sheet.write(outdir / f"sheet-{sheet.subject}-{sheet.expression}.png")
     print(f"{len(people)} people of {data} at {resolution} pixels over white; {targets} views held out")
@@ -122,8 +121,3 @@ def geometry_file(given: str | None, captures) -> Path | None:
     if given and not path.is_file():
         raise UserError(f"--geometry={given} does not exist; name geometry.npz of mvheads, or none.")
     return path if path.is_file() else None
-
-
-def read_header(path: Path) -> dict:
-    """What a scores.json says about itself."""
-    return {key: value for key, value in json.loads(path.read_bytes()).items() if key not in ("means", "records")}
