@@ -35,7 +35,11 @@ def test_order_of_the_cameras_does_not_matter():
     assert choose_views([NAMES[i] for i in order], CAMERAS[order], [4]) == choose_views(NAMES, CAMERAS, [4])
 
 
+def test_without_targets_all_views_in_front_may_be_inputs():
+    assert choose_views(NAMES, CAMERAS, [16], targets=0).inputs[16] == tuple(NAMES[:16])
+
+
 def test_too_much_is_refused_in_a_sentence():
-    for counts, targets in (([17], 4), ([0], 4), ([1], 16)):
+    for counts, targets in (([17], 4), ([0], 4), ([1], 17)):
         with pytest.raises(UserError, match="20 views, 16 of them in front, cannot give"):
             choose_views(NAMES, CAMERAS, counts, targets)

@@ -27,15 +27,16 @@ from torch_utils import cli
 @click.option("--refine", type=click.IntRange(min=0), default=0, show_default=True,
               help="Steps of optimising the latent on the views afterwards")
 @click.option("--resolution", type=click.IntRange(min=16), help="Pixels a side of the views  [default: the network's]")
-@click.option("--size", type=click.IntRange(min=16), help="Pixels of novel views and turntable  [default: the network's]")
+@click.option("--size", type=click.IntRange(min=16),
+              help="Pixels of novel views and turntable  [default: the network's]")
 @click.option("--frames", type=click.IntRange(min=0), default=60, show_default=True, help="Of the turntable; 0 = none")
 @click.option("--npz", type=cli.BOOL, default=False, show_default=True, help="Also write latent.npz")
 @click.option("--check", type=cli.BOOL, default=True, show_default=True,
               help="Compare cameras and masks with the head template first")
 @click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, data, subject, expression, views, count, camera, masks, landmarker, latent_file, refine, resolution, size,
-         frames, npz, check, outdir, device):
+def main(network, data, subject, expression, views, count, camera, masks, landmarker, latent_file, refine, resolution,
+         size, frames, npz, check, outdir, device):
     """Reconstruct a head from one or more views.
 
     The latent goes to gen_samples.py, gen_video.py and animate.py as --latents=FILE with the same --network.

@@ -38,8 +38,8 @@ def choose_views(names: Sequence[str], cameras: Cameras, counts: Sequence[int], 
     behind = sorted((name for name in names if abs(yaw[name]) >= FRONT), key=lambda name: abs(yaw[name]))
     most = len(names) - targets
     if not 0 <= targets <= len(front) or min(counts, default=1) < 1 or max(counts, default=1) > most:
-        raise UserError(f"{len(names)} views, {len(front)} of them in front, cannot give {max(counts, default=1)} inputs "
-                        f"and {targets} targets; ask for fewer.")
+        raise UserError(f"{len(names)} views, {len(front)} of them in front, cannot give {max(counts, default=1)} "
+                        f"inputs and {targets} targets; ask for fewer.")
     held_out = spread(front, targets)
     rest = [name for name in front if name not in held_out]
     inputs = {count: spread(rest, count) if count <= len(rest) else rest + behind[: count - len(rest)]

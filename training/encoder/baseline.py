@@ -154,7 +154,8 @@ def _optimise(model: _Texels, rgb: Tensor, alpha: Tensor, cameras: Cameras, conf
             group["lr"] = group["base"] * config.end**share
         planes = model.planes()
         out = render(model.heads(planes), cameras[chosen], tuple(size), background=1.0, depth=False)
-        loss = _loss(out.color[0], out.alpha[0], rgb[chosen], alpha[chosen], config) + _unevenness(planes, config) / len(rgb)
+        loss = _loss(out.color[0], out.alpha[0], rgb[chosen], alpha[chosen], config)
+        loss = loss + _unevenness(planes, config) / len(rgb)
         adam.zero_grad(set_to_none=True)
         loss.backward()
         adam.step()

@@ -130,12 +130,10 @@ def score(
 
 
 def _judge(head: Gaussians, every: InputViews, choice: ViewChoice, count: int) -> dict:
-    record = means_over_views(head, every.pick(choice.targets))
-    record |= {f"inputs_{key}": value for key, value in means_over_views(head, every.pick(choice.inputs[count])).items()}
     unseen = [name for name in choice.behind if name not in choice.inputs[count]]
-    if unseen:
-        record |= {f"behind_{key}": value for key, value in means_over_views(head, every.pick(unseen)).items()}
-    return record
+    parts = {"": choice.targets, "inputs_": choice.inputs[count], "behind_": unseen}
+    return {prefix + key: value for prefix, names in parts.items() if names
+            for key, value in means_over_views(head, every.pick(names)).items()}
 
 
 def means_over_views(head: Gaussians, truth: InputViews) -> dict[str, float]:
