@@ -11,6 +11,7 @@ from torch_utils.errors import UserError
 from training.encoder.surface import (
     TrueSurface,
     depth_points,
+    divided,
     head_width,
     mean_distance,
     point_distances,
@@ -56,6 +57,20 @@ def test_search_equals_brute_force_although_triangles_differ_in_size():
     points = random.randn(200, 3) * 2
     each = [to_triangles(np.repeat(point[None], len(triangles), 0), vertices[triangles]).min() for point in points]
     np.testing.assert_allclose(point_distances(points, vertices, triangles), each, atol=1e-12)
+
+
+def test_divided_triangles_cover_the_same_surface():
+    corners = np.random.RandomState(2).randn(5, 3, 3) * [[[1.0]], [[0.1]], [[3.0]], [[1.0]], [[0.0]]]
+    parts = divided(corners, 0.5)
+    radius = np.linalg.norm(parts - parts.mean(1)[:, None], axis=2).max()
+    assert radius <= 0.5 and len(parts) > 5
+
+    def area(triangles):
+        edges = triangles[:, 1:] - triangles[:, :1]
+        return np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1).sum()
+
+    assert area(parts) == pytest.approx(area(corners))
+    assert len(divided(corners[:1], 1e9)) == 1
 
 
 def test_depth_points_lie_on_a_wall_at_known_depth():

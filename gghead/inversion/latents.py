@@ -207,8 +207,8 @@ def find(paths: str) -> list[Path]:
             rank = STAGES.index(stage) if (stage := file.stem.removeprefix("latent-")) in STAGES else len(STAGES)
             last[file.parent] = max(last.get(file.parent, (-1, file)), (rank, file))
         if not last:
-            raise UserError(f"--latents={path} holds no latent-*.safetensors and no latent.safetensors; name an --outdir "
-                            "of scripts/invert.py or scripts/reconstruct.py.")
+            raise UserError(f"--latents={path} holds no latent-*.safetensors and no latent.safetensors; name an "
+                            "--outdir of scripts/invert.py or scripts/reconstruct.py.")
         found += [file for _, file in last.values()]
     return found
 
