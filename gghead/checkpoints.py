@@ -129,7 +129,19 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
     except RuntimeError as error:
         raise UserError(f"{path} does not fit its own config ({str(error).splitlines()[-1].strip()}).") from error
     model = model.eval().requires_grad_(False).to(device)
+    if isinstance(model, Reconstructor):  # the mapping's average moves in GAN training only
+        model.generator.samples_seeds = bool(model.generator.mapping.w_avg.any())
     return model.generator if kind == "generator" and isinstance(model, Reconstructor) else model
+
+
+def load_with_encoder(path: str | os.PathLike,
+                      device: torch.device | str = "cpu") -> tuple[Generator, Reconstructor | None]:
+    """The generator of a snapshot and the reconstructor around it, if the snapshot is one; errors as ``load``."""
+    _, metadata, _ = _read(path)
+    if metadata.get("kind") == "reconstructor":
+        model = load(path, device)
+        return model.generator, model
+    return load(path, device, kind="generator"), None
 
 
 def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tensor]]:

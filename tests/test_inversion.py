@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from helpers.small_network import small_network
+from helpers.small_reconstructor import small_reconstructor
 
 import gghead
 from gghead import checkpoints
@@ -222,6 +223,39 @@ def test_wrong_batches_and_methods_are_sentences(model):
 
 
 # ------------------------------------------------------------------------------------------------------------ latents
+def test_inversion_starts_from_the_encoder():
+    encoder = small_reconstructor()
+    generator = encoder.generator
+    targets = [pictured(generator, seed) for seed in (1, 2)]
+
+    def run(method, **options):
+        config = InversionConfig(method=method, encoder=True, steps=(4, 4, 4, 4), max_rotation=0, max_shift=0,
+                                 **options)
+        return list(Inversion(generator, targets, config, encoder=encoder).run())
+
+    (alone,) = run("encoder")
+    rgb, masks = (torch.stack([getattr(target, name) for target in targets]).float() / 255 for name in ("rgb", "mask"))
+    cameras = Cameras.from_label(torch.stack([target.label for target in targets]))
+    wanted = encoder.encode((rgb * masks + 1 - masks)[:, None], cameras.reshape(2, 1)).stored()
+    torch.testing.assert_close(alone.latent.residual, wanted.residual)
+    torch.testing.assert_close(alone.latent.ws, wanted.ws)
+    assert alone.frames.shape == (1, 2, 24, 24, 3) and alone.stage == "encoder"
+    assert [result.stage for result in run("pti")] == ["encoder", "z", "pti"]
+    before, after = run("z")
+    for b in range(2):
+        assert after.metrics[b]["loss"] <= before.metrics[b]["loss"] + 1e-4
+    # With no step the stage z ends where the encoder left it.
+    held = run("z", prior_z=1e6)[1].latent.residual
+    torch.testing.assert_close(held, wanted.residual, atol=2e-2, rtol=1e-2)
+    assert run("w+")[1].latent.residual is None
+    with pytest.raises(UserError, match="no stage w after it"):
+        run("w")
+    with pytest.raises(UserError, match="needs a network with an encoder"):
+        list(Inversion(generator, targets, InversionConfig(method="encoder")).run())
+    with pytest.raises(UserError, match="name a network that has one"):
+        Inversion(generator, targets, InversionConfig(method="z", encoder=True))
+
+
 def some_latent(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     ws = model.mapping(model.seed_to_z(seed))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.small_network import small_network
+from helpers.small_reconstructor import small_reconstructor
 from PIL import Image
 
 from gghead import checkpoints
@@ -23,6 +24,7 @@ from gghead.inversion import latents as latent_files
 from gghead.inversion import stages as stages_module
 from gghead.inversion.objective import draw
 from gghead.inversion.own_heads import OwnHeads
+from gghead.inversion.stages import OPTIMISED
 from torch_utils.errors import UserError
 
 FEW = ("--steps=3", "--video=none")
@@ -67,13 +69,13 @@ def test_a_zip_is_inverted_and_everything_is_written(home, tmp_path):
     output = call(home, home / "heads.zip", out, "--method=pti", "--steps=3", "--batch=2")
     assert "3 pictures" in output and "2 pictures" in output and "stage targets PSNR in mask SSIM" in output
     names = {"metrics.json", "target.png", "row.png", "strip.png", "optimisation.webp"}
-    names |= {f"{stage}.png" for stage in latent_files.STAGES}
-    names |= {f"latent-{stage}.safetensors" for stage in latent_files.STAGES}
+    names |= {f"{stage}.png" for stage in OPTIMISED}
+    names |= {f"latent-{stage}.safetensors" for stage in OPTIMISED}
     for seed in range(3):
         folder = out / f"00000_img{seed}"
         assert {path.name for path in folder.iterdir()} == names
         metrics = json.loads((folder / "metrics.json").read_text())
-        assert list(metrics["stages"]) == list(latent_files.STAGES) and metrics["masked"]
+        assert list(metrics["stages"]) == list(OPTIMISED) and metrics["masked"]
         assert 0 <= metrics["camera"]["turned_degrees"] <= 8
         with Image.open(folder / "pti.png") as image:
             assert image.size == (24, 24)
@@ -147,6 +149,21 @@ def test_seeds_of_the_network_are_targets(home, tmp_path):
     _, ws = own.head(1)
     assert own.judge(target, Latent(ws, camera=own.camera(1).label())) == {"psnr_aside": 100.0}
     assert own.judge(target, Latent(own.head(0)[1], camera=own.camera(1).label()))["psnr_aside"] < 40
+
+
+def test_a_network_with_an_encoder(home, tmp_path):
+    model = small_reconstructor()
+    model.generator.mapping.w_avg += 0.01
+    checkpoints.save_reconstructor(model, tmp_path / "with.safetensors")
+    arguments = [f"--network={tmp_path / 'with.safetensors'}", f"--target={home / 'heads.zip'}", "--steps=2"]
+    for method, options, stages in (("encoder", [], ["encoder"]), ("z", [], ["encoder", "z"]),
+                                    ("w", ["--encoder=0"], ["w"])):  # fmt: skip
+        out = tmp_path / f"out-{method}"
+        result = CliRunner().invoke(invert.main, [*arguments, f"--method={method}", f"--outdir={out}", *options])
+        assert result.exit_code == 0, result.output
+        assert list(json.loads((out / "00000_img0" / "metrics.json").read_text())["stages"]) == stages
+    output = call(home, home / "heads.zip", tmp_path / "no", "--method=encoder", fails=True)
+    assert "needs a network with an encoder" in output
 
 
 def test_a_photo_goes_in_directly(home, tmp_path):

@@ -65,16 +65,16 @@ def test_lookup_finds_the_pixels_that_the_template_projects_to():
     features = torch.nn.functional.avg_pool2d(ramp[:2], 4).expand(2, 2, 16, 16)
     offset = torch.zeros(1, 64, 3)
     samples, inside = lookup(offset, rgb, features, (1.0, 1.0), cameras)
-    assert samples.shape == (1, 64, 2, lookup.channels) and bool((inside == 1).all())
+    assert samples.shape == (1, 2, 64, lookup.channels) and bool((inside == 1).all())
     points = template.texels(32).position.flatten(1).T.double()
     for view in range(2):
         camera = cameras[0, view].to(torch.float64)
         local = (points - camera.position) @ camera.cam2world[:3, :3]
         place = (local @ camera.intrinsics.T)[:, :2] / local[:, 2:]
         by_token = place.reshape(8, 4, 8, 4, 2).permute(0, 2, 4, 1, 3).reshape(64, 2, 16)
-        got = (samples[0, :, view, :32].reshape(64, 2, 16).double() + 1) / 2
+        got = (samples[0, view, :, :32].reshape(64, 2, 16).double() + 1) / 2
         torch.testing.assert_close(got, by_token, atol=1e-4, rtol=0)
-        at_centre = samples[0, :, view, 48:50].double()
+        at_centre = samples[0, view, :, 48:50].double()
         torch.testing.assert_close(at_centre, by_token.mean(2), atol=1e-3, rtol=0)
 
 
@@ -82,7 +82,7 @@ def test_lookup_knows_what_is_hidden_and_what_is_outside():
     lookup = ViewLookup(load_template("head"), tokens=16, detail=4, features=1)
     cameras = Cameras.orbit(torch.tensor([0.0, math.pi]), focal=2.9)[None]
     samples, _ = lookup(torch.zeros(1, 256, 3), torch.rand(1, 2, 3, 32, 32), torch.rand(2, 1, 8, 8), (1, 1), cameras)
-    facing, behind = samples[0, :, :, -5], samples[0, :, :, -3]  # along the normal; depth behind what is nearest
+    facing, behind = samples[0, ..., -5].T, samples[0, ..., -3].T  # along the normal; depth behind what is nearest
     front, back = facing[:, 0] > 0.7, facing[:, 1] > 0.7
     assert behind[front, 0].median() < 0.4 < 3 < behind[front, 1].median()
     assert behind[back, 1].median() < 0.4 < 3 < behind[back, 0].median()
@@ -186,6 +186,11 @@ def test_snapshot_round_trip_and_the_generator_inside(tmp_path):
     head = generator.load_latent(tmp_path / "head.safetensors")
     torch.testing.assert_close(head.means, latent.stored().gaussians(model.generator).means)
     assert checkpoints.read_info(path).config == model.config.generator
+    with pytest.raises(UserError, match="never trained on seeds"):
+        generator.sample(seed=0)
+    model.generator.mapping.w_avg += 0.1
+    checkpoints.save_reconstructor(model, path)
+    assert gghead.load(path, kind="generator").sample(seed=0).shape == (1,)
     with pytest.raises(UserError, match="of another architecture"):
         latents.load(tmp_path / "head.safetensors", small_network(latent_resolution=8))
 

@@ -25,8 +25,12 @@ def parse_steps(text: str) -> tuple[int, ...]:
               help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
 @click.option("--target", required=True, metavar="FILE|DIR|ZIP|seeds:LIST",
               help="A picture, a folder, a data set zip, or seeds of the network itself (what it can reach at best)")
-@click.option("--method", type=click.Choice(["w", "w+", "z", "pti"]), default="w+", show_default=True,
-              help="Last stage: one style, a style per layer, also a residual on Z, also tuned decoder weights")
+@click.option("--method", default="w+", show_default=True,
+              type=click.Choice(["encoder", "w", "w+", "z", "pti"]),
+              help="Last stage: the network's encoder alone; one style, a style per layer, also a residual on Z, also "
+              "tuned decoder weights")
+@click.option("--encoder", type=cli.BOOL, default=None,
+              help="Start from the network's encoder  [default: where it has one]")
 @click.option("--camera", default="label", show_default=True, metavar="label|auto|frontal|FILE",
               help="From dataset.json, estimated from the face (finds, crops and cuts it out), frontal, or a file")
 @click.option("--landmarker", default="mediapipe", show_default=True,
@@ -57,8 +61,8 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, target, method, camera, landmarker, masks, max_images, steps, max_rotation, max_shift, novel_views,
-         locality, perceptual_net, perceptual_weight, lpips_net, batch, video, outdir, seed, device):
+def main(network, target, method, encoder, camera, landmarker, masks, max_images, steps, max_rotation, max_shift,
+         novel_views, locality, perceptual_net, perceptual_weight, lpips_net, batch, video, outdir, seed, device):
     """Find the latents of photos: what --network must be given to draw them.
 
     Finished pictures are skipped when the command is repeated. The latents go to gen_samples.py and gen_video.py as
@@ -67,7 +71,7 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
     \b
     python scripts/invert.py --network=training-runs/00000-tiny-photos --target=photos.zip --method=pti
     """
-    import gghead
+    from gghead.checkpoints import load_with_encoder
     from gghead.inversion.batches import invert_all
     from gghead.inversion.objective import ObjectiveConfig
     from gghead.inversion.own_heads import OwnHeads
@@ -83,9 +87,11 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
         if perceptual_net is None:
             raise UserError("--perceptual-weight needs a distance to weigh; name one with --perceptual-net.")
         config["objective"] = ObjectiveConfig(perceptual=perceptual_weight)
-    config, device = InversionConfig(**config), pick_device(device)
-    network = network or default_network()
-    model = gghead.load(network, device=device, kind="generator")
+    device, network = pick_device(device), network or default_network()
+    model, own = load_with_encoder(network, device)
+    own = None if encoder is False else own
+    config = InversionConfig(**config, encoder=own is not None if encoder is None else encoder)
+    _ = config.stages  # a method that does not go with the network is refused before anything is read
     perceptual = None if perceptual_net is None else load_distance(perceptual_net, "--perceptual-net", device)
     lpips = None if lpips_net is None else load_metric(lpips_net, "--lpips-net", device)
     if target.startswith("seeds:"):
@@ -99,5 +105,5 @@ def main(network, target, method, camera, landmarker, masks, max_images, steps, 
     if lpips is not None:
         print(f"LPIPS in the report: {lpips.name}")
     video = None if video == "none" else video
-    print(invert_all(model, reader, outdir, config, batch, video, say, perceptual, lpips))
+    print(invert_all(model, reader, outdir, config, batch, video, say, perceptual, lpips, own))
     print(f"Files are in {outdir}")

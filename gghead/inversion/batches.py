@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +19,9 @@ from gghead.models.generator import Generator
 from gghead.perceptual import Distance
 from torch_utils.config import to_dict
 from torch_utils.errors import UserError
+
+if TYPE_CHECKING:  # a reconstructor holds latents, which live here
+    from gghead.models.reconstructor import Reconstructor
 
 Say = Callable[[str], None]
 
@@ -32,12 +36,14 @@ def invert_all(
     say: Say = print,
     perceptual: Distance | None = None,
     lpips: Distance | None = None,
+    encoder: "Reconstructor | None" = None,
 ) -> str:
     """Invert every target into ``outdir/<name>/`` and return the table of means.
 
     A target whose files are complete for the same picture, network and options is skipped, so the same command
     continues after an interruption; one that was interrupted starts again. A folder holds one inversion: other options
-    replace what was there. ``perceptual`` and ``lpips`` are as in ``Inversion``.
+    replace what was there. ``perceptual``, ``lpips`` and ``encoder`` are as in
+    ``Inversion``.
 
     Raises:
         UserError: at the end, naming the pictures that could not be read or whose loss was no longer finite (their
@@ -50,7 +56,8 @@ def invert_all(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"Two pictures would both be written to {outdir / twice}; rename one of them.")
-    keys = {name: _key(reader, index, config, own | named) for index, name in enumerate(names)}
+    encoded = {} if encoder is None else {"encoder": latents.fingerprint(encoder)}
+    keys = {name: _key(reader, index, config, own | named | encoded) for index, name in enumerate(names)}
     pending = [index for index, name in enumerate(names) if not _done(outdir / name, keys[name])]
     if len(pending) < len(names):
         say(f"{len(names) - len(pending)} of {len(names)} are done already")
@@ -59,7 +66,8 @@ def invert_all(
         if targets[0].mask is None and model.config.background.kind == "none":
             say(f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask: the whole picture is "
                 "matched, background included, although this network draws heads only")
-        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say, distances).items():
+        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say, distances,
+                                  encoder).items():
             broken[name] = f"{name}: the loss was no longer finite at {step}; its last good state is saved"
     table = summarise(outdir, names)
     if broken:
@@ -80,8 +88,9 @@ def _invert(
     video: str | None,
     say: Say,
     distances: dict[str, Distance | None],
+    encoder: "Reconstructor | None",
 ) -> dict[str, str]:  # name of a stopped target -> where it stopped
-    inversion, results, views, metrics = Inversion(model, targets, config, **distances), [], [], []
+    inversion, results, views, metrics = Inversion(model, targets, config, **distances, encoder=encoder), [], [], []
     nets = {f"{use}_net": distance.name for use, distance in distances.items() if distance is not None}
     started = time.perf_counter()
     for target in targets:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gghead.gaussians import Gaussians
 from gghead.models.generator import Generator
@@ -125,11 +125,16 @@ def fingerprints(model: Generator) -> dict[str, str]:
     """Return what tells networks apart: a hash of the architecture, and one of all numbers in the network."""
     architecture = hashlib.sha256(json.dumps(config_json.to_dict(model.config), sort_keys=True).encode())
     architecture.update(model.template.sha256.encode())
-    network = architecture.copy()
-    for name, value in sorted(model.state_dict().items()):
-        network.update(name.encode())
-        network.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return {"architecture": architecture.hexdigest()[:16], "network": network.hexdigest()[:16]}
+    return {"architecture": architecture.hexdigest()[:16], "network": fingerprint(model, architecture)}
+
+
+def fingerprint(module: nn.Module, start=None) -> str:
+    """Return a hash of all numbers in ``module``, continued from the hash ``start``."""
+    digest = hashlib.sha256() if start is None else start.copy()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save(path: str | os.PathLike, latent: Latent, model: Generator) -> None:
@@ -213,8 +218,9 @@ def find(paths: str) -> list[Path]:
     return found
 
 
-STAGES = ("w", "w+", "z", "pti")
-"""The stages of inversion in their order; each starts from the one before it."""
+STAGES = ("encoder", "w", "w+", "z", "pti")
+"""The stages of inversion in their order; each starts from the one before it. A network with an encoder begins with
+it, one without with w."""
 
 
 def _check_owner(path: Path, latent: Latent, metadata: dict, model: Generator) -> None:

@@ -6,11 +6,14 @@ al. 2019, "Image2StyleGAN"), held near the w found. z: what styles cannot say is
 where the generator is cut. pti: Roich et al. 2021 ("Pivotal tuning for latent-based editing of real images") change
 the weights around the pivot; here those of the decoder alone, because below the cut Z is free already, so a file stays
 small. Noise images stay as trained: Z's residual says all that they could.
+
+encoder: a network that has one (a reconstructor) is asked first, and w+ or z start from its answer; w is left out.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +32,10 @@ from gghead.perceptual import Distance
 from torch_utils import rng
 from torch_utils.errors import UserError
 
+if TYPE_CHECKING:  # a reconstructor holds latents, which live here
+    from gghead.models.reconstructor import Reconstructor
+
+OPTIMISED = STAGES[1:]  # the stages that take steps
 _FRAMES = 15  # pictures of each stage in the video
 _NOISE, _NOISE_ENDS = 0.05, 0.75  # StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
@@ -39,7 +46,7 @@ class InversionConfig:
     """How a picture is inverted."""
 
     method: str = "w+"
-    """Last stage: w, w+, z or pti; the stages before it are run as well."""
+    """Last stage: encoder, w, w+, z or pti; the stages before it are run as well."""
     steps: tuple[int, ...] = (200, 150, 100, 100)
     """Steps of the stages w, w+, z, pti."""
     seed: int = 0
@@ -59,7 +66,7 @@ class InversionConfig:
     prior_wplus: float = 0.01
     """Weight of the squared distance between w+ and the w found, likewise."""
     prior_z: float = 0.01
-    """Weight of the squared residual on Z, in deviations of its channels."""
+    """Weight of the squared residual on Z (its distance from the encoder's), in deviations of its channels."""
     prior_pti: float = 0.1
     """Weight of the mean squared change of the decoder's weights."""
     novel_views: float = 0.2
@@ -70,20 +77,31 @@ class InversionConfig:
     """Weight, in stage pti, of leaving heads near the pivot as they are (Roich et al., section 3.2); 0 = off."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Weights of the losses."""
+    encoder: bool = False
+    """Start from the network's encoder: its latent stands for w and w+, unless w+ is the last stage."""
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages to run. Raises ``UserError`` for an unknown method."""
         if self.method not in STAGES:
             raise UserError(f"There is no inversion method '{self.method}'; choose from {', '.join(STAGES)}.")
-        return STAGES[: STAGES.index(self.method) + 1]
+        if not self.encoder:
+            if self.method == "encoder":
+                raise UserError("The method encoder needs a network with an encoder (scripts/train_encoder.py); this "
+                                "one has none.")
+            return OPTIMISED[: OPTIMISED.index(self.method) + 1]
+        if self.method == "w":
+            raise UserError("The encoder gives more than one style, so there is no stage w after it; choose the method "
+                            "encoder, w+, z or pti, or leave the encoder out.")
+        return {"encoder": STAGES[:1], "w+": ("encoder", "w+"), "z": ("encoder", "z"),
+                "pti": ("encoder", "z", "pti")}[self.method]  # fmt: skip
 
     def __post_init__(self) -> None:
         for name in ("steps", "lr"):
             values = getattr(self, name)
-            if len(values) != len(STAGES) or min(values) <= 0:
-                raise UserError(f"{name} must be {len(STAGES)} positive numbers, for the stages {', '.join(STAGES)}, "
-                                f"but it is {values}.")
+            if len(values) != len(OPTIMISED) or min(values) <= 0:
+                raise UserError(f"{name} must be {len(OPTIMISED)} positive numbers, for the stages "
+                                f"{', '.join(OPTIMISED)}, but it is {values}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +132,16 @@ class Inversion:
         config: See ``InversionConfig``.
         perceptual: A distance to add to the objective, with its weight; without one there is no such term.
         lpips: A distance to report as the metric lpips.
+        encoder: The reconstructor that ``model`` is the generator of, where ``config.encoder`` is set.
     """
 
     def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig,
-                 perceptual: Distance | None = None, lpips: Distance | None = None) -> None:
+                 perceptual: Distance | None = None, lpips: Distance | None = None,
+                 encoder: "Reconstructor | None" = None) -> None:
         self.model, self.targets, self.config, self.lpips = model, list(targets), config, lpips
+        self.encoder = encoder
+        if config.encoder and encoder is None:
+            raise UserError("To start from an encoder, name a network that has one (scripts/train_encoder.py).")
         device, size = model.device, model.config.image_size
         for target in targets:
             if target.rgb.shape != (3, size, size):
@@ -144,7 +167,13 @@ class Inversion:
         """Yield the result of every stage, in order. A picture whose loss is no longer finite stays where it was."""
         latent = None
         for stage in self.config.stages:
-            number = STAGES.index(stage)
+            if stage == "encoder":
+                latent = self._encoded()
+                self._reference = latent, self._heads(latent)
+                result = self._judge(stage, latent, np.zeros(0, np.uint8))
+                yield replace(result, frames=_bytes(result.color)[None])
+                continue
+            number = OPTIMISED.index(stage)
             parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
             frames = self._optimise(parameters, build, self.config.steps[number], self.config.lr[number], stage)
             with torch.no_grad():
@@ -156,6 +185,12 @@ class Inversion:
             yield result
 
     # ------------------------------------------------------------------ stages
+    @torch.no_grad()
+    def _encoded(self) -> Latent:
+        cameras = self.refinement.cameras()
+        latent = self.encoder.encode(self.objective.target[:, None], cameras.reshape(len(self.targets), 1)).stored()
+        return replace(latent, camera=cameras.label())
+
     def _stage_w(self, _: None):
         raw = self._start().requires_grad_(True)
         noises = [rng.generator(self.config.seed, "w-noise", target.name) for target in self.targets]
@@ -182,11 +217,12 @@ class Inversion:
         with torch.no_grad():
             z = self.model.latent(before.ws).float()
         deviation = z.square().mean((2, 3), keepdim=True).sqrt()  # [B, C, 1, 1]
-        raw = torch.zeros_like(z).requires_grad_(True)
+        start = torch.zeros_like(z) if before.residual is None else before.residual / deviation
+        raw = start.clone().requires_grad_(True)
 
         def build(_: float) -> tuple[Latent, Tensor]:
             latent = Latent(before.ws, deviation * raw)
-            return latent, self.config.prior_z * raw.square().mean((1, 2, 3))
+            return latent, self.config.prior_z * (raw - start).square().mean((1, 2, 3))
 
         return [raw], build
 

@@ -24,6 +24,9 @@ LABEL_DIM = 25
 class Generator(nn.Module):
     """A GGHead generator. ``dtype`` is the precision of the convolutions; geometry and rendering stay float32."""
 
+    samples_seeds = True
+    """Whether seeds give heads; not so behind an encoder that was trained without a GAN."""
+
     def __init__(self, config: GeneratorConfig, template: Template | None = None) -> None:
         super().__init__()
         _check(config)
@@ -143,7 +146,10 @@ class Generator(nn.Module):
         return load(path, self).gaussians(self)
 
     def seed_to_z(self, seed: int) -> Tensor:  # [1, z_dim]
-        """The latent of a seed, the same on every machine."""
+        """The latent of a seed, the same on every machine. Raises ``UserError`` where the network knows no seeds."""
+        if not self.samples_seeds:
+            raise UserError("This network decodes what its encoder sees; it was never trained on seeds. Give it "
+                            "latents (scripts/reconstruct.py, scripts/invert.py), or draw them from a prior (--prior).")
         z = np.random.RandomState(seed).randn(1, self.z_dim)
         return torch.from_numpy(z.astype(np.float32)).to(self.device)
 

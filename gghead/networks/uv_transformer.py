@@ -46,14 +46,14 @@ class GuidedAttention(nn.Module):
         self.unseen = nn.Parameter(torch.zeros(heads))  # logit taken off where the point lies outside the picture
 
     def forward(self, x: Tensor, samples: Tensor, inside: Tensor) -> Tensor:
-        """``x`` [B, T, D], ``samples`` [B, T, V, S], ``inside`` [B, T, V] in [0, 1] -> [B, T, D]."""
+        """``x`` [B, T, D], ``samples`` [B, V, T, S], ``inside`` [B, V, T] in [0, 1] -> [B, T, D]."""
         embedded = self.embed(samples)
-        key = self.key(embedded).unflatten(-1, (self.heads, -1))  # [B, T, V, h, d]
+        key = self.key(embedded).unflatten(-1, (self.heads, -1))  # [B, V, T, h, d]
         query = self.query(x).unflatten(-1, (self.heads, -1))  # [B, T, h, d]
-        logits = (key * query[:, :, None]).sum(-1).float() / math.sqrt(key.shape[-1])
-        weights = (logits - (1 - inside[..., None]) * (4.0 + self.unseen)).softmax(2).to(embedded.dtype)
+        logits = (key * query[:, None]).sum(-1).float() / math.sqrt(key.shape[-1])
+        weights = (logits - (1 - inside[..., None]) * (4.0 + self.unseen)).softmax(1).to(embedded.dtype)
         value = self.value(embedded).unflatten(-1, (self.heads, -1))
-        return self.out((weights[..., None] * value).sum(2).flatten(-2))
+        return self.out((weights[..., None] * value).sum(1).flatten(-2))
 
 
 class Block(nn.Module):

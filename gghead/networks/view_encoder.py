@@ -69,8 +69,9 @@ class ViewEncoder(nn.Module):
         height, width = rgb.shape[-2:]
         with torch.autocast(rgb.device.type, enabled=False):  # geometry in full precision
             x = torch.cat([rgb * 2 - 1, plucker_rays(cameras, height, width)], 1)
-        x = F.pad(x, (0, _multiple(width, self.stride) - width, 0, _multiple(height, self.stride) - height),
-                  mode="replicate").contiguous(memory_format=torch.channels_last)
+        more = (_multiple(width, self.stride) - width, _multiple(height, self.stride) - height)
+        x = F.pad(x, (0, more[0], 0, more[1]), mode="replicate") if any(more) else x
+        x = x.contiguous(memory_format=torch.channels_last)
         features = []
         for index, (down, level) in enumerate(zip(self.down, self.levels, strict=True)):
             x = level(down(F.leaky_relu(x, LRELU_SLOPE) if index else x))

@@ -31,7 +31,7 @@ class ViewLookup(nn.Module):
         features: Tensor,  # [B * V, C, h, w]
         extent: tuple[float, float],  # share of the features that is picture, x and y
         cameras: Cameras,  # [B, V]
-    ) -> tuple[Tensor, Tensor]:  # samples [B, T, V, channels], inside [B, T, V]
+    ) -> tuple[Tensor, Tensor]:  # samples [B, V, T, channels], inside [B, V, T]
         batch, views = rgb.shape[:2]
         side, fine = self.side, self.side * self.detail
         shift = offset.transpose(1, 2).unflatten(2, (side, side))
@@ -61,8 +61,7 @@ class ViewLookup(nn.Module):
         geometry = torch.cat([direction, torch.stack([distance.flatten(0, 1)[..., 0] - 2.7, behind.flatten(1).clamp(
             0, 4), inside, 10 * far], -1)], -1)
         samples = torch.cat([colours.transpose(1, 2), looked.transpose(1, 2), geometry], -1)  # [B * V, T, S]
-        return (samples.unflatten(0, (batch, views)).transpose(1, 2),
-                inside.unflatten(0, (batch, views)).transpose(1, 2))
+        return samples.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
 
     def _nearest(self, place: Tensor, depth: Tensor, centre: Tensor) -> Tensor:
         """Depth of the nearest texel in the pixel, of a coarse picture, that every token falls into: [B * V, R, R].

@@ -66,7 +66,7 @@ class EncoderLossConfig:
     """Distance of ``perceptual_net``."""
     perceptual_net: str | None = None
     """Files of the user's own network (docs/perceptual.md)."""
-    silhouette: float = 0.5
+    silhouette: float = 1.0
     """Mean absolute difference of alpha and mask."""
     position: float = 0.01
     """Mean distance of the Gaussians from the template, world units."""
@@ -138,7 +138,7 @@ class EncoderTrainConfig:
     """Every random choice of the run derives from it."""
 
 
-_SURFACE = AttributeConfig(position_gain=0.25, geometry_smoothing=2, opacity_init=0.95)
+_SURFACE = AttributeConfig(position_gain=0.25, scale_min=0.25, scale_max=3.0, thickness=0.3, opacity_init=0.95)
 # 16,384 Gaussians and a picture of 128 pixels a side: about half a second a step on one core.
 _TINY = EncoderTrainConfig(
     preset="tiny",
