@@ -113,7 +113,7 @@ def test_command_scores_encoder_fit_and_template(tmp_path, data, network):
     one = next(entry for entry in content["records"] if entry["method"] == "encoder")
     assert {"psnr_mask", "psnr", "ssim", "iou", "inputs_psnr_mask", "seconds"} <= set(one) and "distance" not in one
     sheet = np.asarray(Image.open(tmp_path / "sheet-002-0.png"))
-    assert sheet.shape[0] >= 4 * 24 and sheet.shape[1] >= 7 * 24, "a row per method and number of views"
+    assert sheet.shape[0] >= 2 * 24 and sheet.shape[1] >= 7 * 24, "a row per method and number of views"
     assert (tmp_path / "sheet-002-1.png").is_file() and not (tmp_path / "sheet-001-0.png").exists()
 
 

@@ -51,12 +51,12 @@ class Scores:
             rows.append(row)
         return rows
 
-    def gains(self, method: str, opponent: str) -> list[dict]:
-        """PSNR in the mask of one method minus that of another on the heads that both have, per number of views."""
+    def gains(self, method: str, opponent: str, key: str = "psnr_mask") -> list[dict]:
+        """One figure of one method minus that of another on the heads that both have, per number of views."""
         rows = []
         for views in dict.fromkeys(record["views"] for record in self.records):
-            theirs = {_head(record): record["psnr_mask"] for record in self.of(opponent, views)}
-            ours = {_head(record): record["psnr_mask"] for record in self.of(method, views)}
+            theirs = {_head(record): record[key] for record in self.of(opponent, views)}
+            ours = {_head(record): record[key] for record in self.of(method, views)}
             gains = [ours[head] - theirs[head] for head in ours if head in theirs]
             if gains:
                 rows.append({"views": views, "heads": len(gains), "gain": round(float(np.mean(gains)), 4),

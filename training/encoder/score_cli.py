@@ -83,7 +83,7 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     pictures = [ScoreSheet(person, moment) for person in drawn for moment in moments]
 
     def seen(record, head, every, choice):
-        for sheet in pictures:
+        for sheet in pictures if record["method"] != "template" else ():
             sheet.add(record, head, every, choice)
         scoring.write_scores(outdir / "scores.json", header, scores)  # an interrupted run keeps what it has
 
@@ -92,9 +92,11 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
         sheet.write(outdir / f"sheet-{sheet.subject}-{sheet.expression}.png")
     print(f"{len(people)} people of {data} at {resolution} pixels over white; {targets} views held out")
     print(scoring.table(scores))
-    if gains := scores.gains("encoder", "fit"):
-        print("encoder above fit, PSNR in mask, dB: " + ", ".join(
-            f"N={row['views']} {row['gain']:+.2f} (least {row['least']:+.2f}, {row['heads']} heads)" for row in gains))
+    for key, name in (("psnr_mask", "PSNR in mask"), ("psnr", "PSNR of the whole picture")):
+        if gains := scores.gains("encoder", "fit", key):  # what spills over the outline shows in the whole picture only
+            cells = [f"N={row['views']} {row['gain']:+.2f} (least {row['least']:+.2f}, {row['heads']} heads)"
+                     for row in gains]
+            print(f"encoder above fit, {name}, dB: {', '.join(cells)}")
     print(outdir / "scores.json")
 
 
