@@ -91,6 +91,13 @@ def test_wrong_axes_are_named(yaws, code, wrong):
         check_views(views, "folder")
 
 
+def test_a_single_view_from_behind_is_only_warned_about():
+    (warning,) = check_views(seen((3.0,)), "here")
+    assert warning.startswith("from-behind")
+    with pytest.raises(UserError, match="here: from-behind"):
+        check_views(seen((3.0, -2.9)), "here")
+
+
 def test_cameras_of_another_crop_are_found_by_the_masks():
     given = seen((-0.6, -0.3, 0.0, 0.4))
     shifted = given.cameras.intrinsics.clone()
