@@ -104,16 +104,17 @@ def test_command_scores_encoder_fit_and_template(tmp_path, data, network):
     records = read_records(tmp_path / "a/scores.json", "fit")
     assert [(entry["subject"], entry["views"], entry["steps"]) for entry in records] == [("002", 1, 2), ("002", 3, 2)]
     result = run(*options, f"--network={network}", f"--baseline={tmp_path / 'a/scores.json'}", f"--outdir={tmp_path}",
-                 "--sheets=2")
+                 "--sheets=2", "--refine=2")
     assert result.exit_code == 0, result.output
-    assert "encoder above fit" in result.output and "N=3" in result.output
+    assert "encoder above fit" in result.output and "refined above fit" in result.output and "N=3" in result.output
     content = json.loads((tmp_path / "scores.json").read_text())
     assert {(row["method"], row["views"], row["heads"]) for row in content["means"]} == {
-        ("template", 1, 4), ("template", 3, 4), ("encoder", 1, 4), ("encoder", 3, 4), ("fit", 1, 1), ("fit", 3, 1)}
+        ("template", 1, 4), ("template", 3, 4), ("encoder", 1, 4), ("encoder", 3, 4),
+        ("refined", 1, 4), ("refined", 3, 4), ("fit", 1, 1), ("fit", 3, 1)}
     one = next(entry for entry in content["records"] if entry["method"] == "encoder")
     assert {"psnr_mask", "psnr", "ssim", "iou", "inputs_psnr_mask", "seconds"} <= set(one) and "distance" not in one
     sheet = np.asarray(Image.open(tmp_path / "sheet-002-0.png"))
-    assert sheet.shape[0] >= 2 * 24 and sheet.shape[1] >= 7 * 24, "a row per method and number of views"
+    assert sheet.shape[0] >= 4 * 24 and sheet.shape[1] >= 7 * 24, "a row per method and number of views"
     assert (tmp_path / "sheet-002-1.png").is_file() and not (tmp_path / "sheet-001-0.png").exists()
 
 

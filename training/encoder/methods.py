@@ -9,6 +9,7 @@ from gghead.checkpoints import latest_snapshot
 from gghead.gaussians import Gaussians
 from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import InputViews
+from gghead.reconstruction.refine import RefineConfig, refine
 from training.encoder.baseline import BaselineConfig, fit, template_head
 from training.encoder.score import Method
 
@@ -19,13 +20,15 @@ def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Recon
     return path, gghead.load(path, device=device, kind="reconstructor")
 
 
-def encoder_method(model: Reconstructor) -> Method:
-    """One pass of the encoder."""
+def encoder_method(model: Reconstructor, refine_steps: int = 0) -> Method:
+    """One pass of the encoder, and so many steps of optimising its latent on the views."""
 
-    @torch.no_grad()
     def encode(views: InputViews) -> tuple[Gaussians, dict]:
         latent = model.encode(views.rgb[None], views.cameras.reshape(1, len(views)))
-        return latent.gaussians(model.generator), {}
+        if refine_steps:
+            latent = refine(model.generator, latent, views, RefineConfig(steps=refine_steps))
+        with torch.no_grad():
+            return latent.gaussians(model.generator), {}
 
     return encode
 

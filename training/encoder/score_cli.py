@@ -20,6 +20,8 @@ from torch_utils.errors import UserError
               help="Views in front that are held out of every number of inputs")
 @click.option("--resolution", type=click.IntRange(min=16), default=128, show_default=True, help="Pixels a side")
 @click.option("--geometry", metavar="FILE|none", help="True meshes  [default: geometry.npz beside the data]")
+@click.option("--refine", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Also score the encoder followed by so many steps on the latent")
 @click.option("--baseline-seconds", type=click.FloatRange(min=0), default=0.0, show_default=True,
               help="Also fit Gaussians to the same views for so long each; 0 = not")
 @click.option("--baseline-steps", type=click.IntRange(min=1), help="So many steps instead of a time")
@@ -29,8 +31,8 @@ from torch_utils.errors import UserError
               "[default: beside the network, else out]")
 @click.option("--sheets", metavar="LIST", help="Subjects to draw a sheet of  [default: the first]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, data, subjects, expressions, counts, targets, resolution, geometry, baseline_seconds, baseline_steps,
-         baseline_subjects, baseline, outdir, sheets, device):
+def main(network, data, subjects, expressions, counts, targets, resolution, geometry, refine, baseline_seconds,
+         baseline_steps, baseline_subjects, baseline, outdir, sheets, device):
     """Score a multi-view encoder on people it has not seen, beside per-subject optimisation.
 
     \b
@@ -56,6 +58,8 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     if network:
         path, model = load_encoder(network, device)
         methods["encoder"] = encoder_method(model)
+        if refine:
+            methods["refined"] = encoder_method(model, refine)
     if fits:
         methods["fit"] = baseline_method(BaselineConfig(seconds=baseline_seconds or 60.0, max_steps=baseline_steps))
     moments = expressions.split(",") if expressions else None
@@ -77,7 +81,7 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     outdir = outdir or (path.parent if path else Path("out"))
     outdir.mkdir(parents=True, exist_ok=True)
     header = {"network": str(path) if path else None, "data": str(data), "resolution": resolution, "views": counts,
-              "targets": targets, "background": "white", "baseline": {"seconds": baseline_seconds,
+              "targets": targets, "background": "white", "refine": refine, "baseline": {"seconds": baseline_seconds,
                                                                       "steps": baseline_steps}}
     drawn = listed(sheets, people, "--sheets") if sheets else people[:1]
     pictures = [ScoreSheet(person, moment) for person in drawn for moment in moments]
@@ -93,10 +97,11 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     print(f"{len(people)} people of {data} at {resolution} pixels over white; {targets} views held out")
     print(scoring.table(scores))
     for key, name in (("psnr_mask", "PSNR in mask"), ("psnr", "PSNR of the whole picture")):
-        if gains := scores.gains("encoder", "fit", key):  # what spills over the outline shows in the whole picture only
+        for method in ("encoder", "refined"):  # what spills over the outline shows in the whole picture only
             cells = [f"N={row['views']} {row['gain']:+.2f} (least {row['least']:+.2f}, {row['heads']} heads)"
-                     for row in gains]
-            print(f"encoder above fit, {name}, dB: {', '.join(cells)}")
+                     for row in scores.gains(method, "fit", key)]
+            if cells:
+                print(f"{method} above fit, {name}, dB: {', '.join(cells)}")
     print(outdir / "scores.json")
 
 
