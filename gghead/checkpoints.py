@@ -1,7 +1,7 @@
 """Snapshots: weights in one safetensors file, with the config and provenance in its header; no code is executed.
 
-Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind it) and avatars of
-one person. ``load`` reads all of them.
+Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind it), priors over the
+latents of a generator, and avatars of one person. ``load`` reads all of them.
 """
 
 import json
@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.models.avatar import Avatar
+from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
+from gghead.models.prior import Prior
+from gghead.models.prior_config import PriorConfig
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.template import BUILT_IN, Template, load_template
@@ -29,8 +32,8 @@ FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
 """Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
 KINDS = {"generator": "a generator of heads", "reconstructor": "a reconstructor from views",
-         "avatar": "an avatar of one person"}
-_STEMS = ("network-snapshot", "reconstructor", "avatar")  # of the files in run folders
+         "prior": "a prior over latents", "avatar": "an avatar of one person"}
+_STEMS = ("network-snapshot", "reconstructor", "prior", "avatar")  # of the files in run folders
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -79,13 +82,24 @@ def _save_with_template(model: torch.nn.Module, template: Template, path: str | 
     write_atomically(path, lambda file: file.write(data))
 
 
-def save_avatar(avatar: Avatar, path: str | os.PathLike, *, iteration: int = 0, provenance: dict | None = None) -> None:
-    """Write an avatar to ``path``; the same file format, promises and errors as ``save``."""
+def save_avatar(avatar: AvatarModel, path: str | os.PathLike, *, iteration: int = 0,
+                provenance: dict | None = None) -> None:
+    """Write an avatar, compressed or not, to ``path``; the same file format, promises and errors as ``save``."""
+    _save_plain(avatar, path, "avatar", {"iteration": str(int(iteration))}, provenance)
+
+
+def save_prior(prior: Prior, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None) -> None:
+    """Write a prior to ``path``; the same file format, promises and errors as ``save``."""
+    _save_plain(prior, path, "prior", {"step": str(int(step))}, provenance)
+
+
+def _save_plain(model: torch.nn.Module, path: str | os.PathLike, kind: str, more: dict[str, str],
+                provenance: dict | None) -> None:
     from safetensors.torch import save as to_bytes
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in avatar.state_dict().items()}
-    metadata = {"format": FORMAT, "kind": "avatar", "config": json.dumps(config_json.to_dict(avatar.config)),
-                "iteration": str(int(iteration)), "provenance": json.dumps(provenance or {})}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
+                "provenance": json.dumps(provenance or {})}  # fmt: skip
     data = to_bytes(tensors, metadata)
     write_atomically(path, lambda file: file.write(data))
 
@@ -95,7 +109,7 @@ def latest_snapshot(run: str | os.PathLike) -> Path:
     found = sorted(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
     if not found:
         raise UserError(f"{run} holds no {' and no '.join(f'{stem}-*.safetensors' for stem in _STEMS)}; name a run of "
-                        "train.py, train_encoder.py or train_avatar.py, or a snapshot file.")
+                        "train.py, train_encoder.py, train_prior.py or train_avatar.py, or a snapshot file.")
     return found[-1]
 
 
@@ -107,7 +121,7 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
 
 
 def load(path: str | os.PathLike, device: torch.device | str = "cpu",
-         kind: str | None = None) -> Generator | Reconstructor | Avatar:
+         kind: str | None = None) -> Generator | Reconstructor | Prior | AvatarModel:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
     The file says what it is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives
@@ -118,6 +132,9 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
     _expect(path, metadata, kind)
     if metadata["kind"] == "avatar":
         model, state = _avatar(path, metadata, tensors), tensors
+    elif metadata["kind"] == "prior":
+        config = config_json.from_dict(PriorConfig, json.loads(metadata["config"]), f"config of {path}")
+        model, state = Prior(config), tensors
     else:
         config = _config(path, metadata)
         made, inner = (Generator, config) if isinstance(config, GeneratorConfig) else (Reconstructor, config.generator)
@@ -184,11 +201,18 @@ def _config(path: Path, metadata: dict[str, str]) -> GeneratorConfig | Reconstru
     return config_json.from_dict(kind, json.loads(metadata["config"]), f"config of {path}")
 
 
-def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Avatar:
+def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> AvatarModel:
     config = config_json.from_dict(AvatarConfig, json.loads(metadata["config"]), f"config of {path}")
-    if "means" not in tensors:
+    compressed = config.factors is not None
+    found = tensors.get("places.codes" if compressed else "means")
+    if found is None:
         raise UserError(f"{path} holds no Gaussians; copy or train it again.")
-    return Avatar(config, count=len(tensors["means"]))
+    if not compressed:
+        return Avatar(config, count=len(found))
+    if sum(config.factors.counts) != len(found):
+        raise UserError(f"{path} does not fit its own config ({len(found)} Gaussians, but groups of "
+                        f"{list(config.factors.counts)}).")
+    return CompressedAvatar(config)
 
 
 def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from torch_utils.errors import UserError
 
+ENDINGS = (".mp4", ".webp", ".gif")
+
 
 def save_video(
     frames: np.ndarray | Sequence[np.ndarray],  # uint8 [T, H, W, 3]
@@ -25,14 +27,11 @@ def save_video(
     Raises ``UserError`` for an unknown ending, frames of a wrong shape or type, no way to write .mp4, a failing disk.
     """
     path = Path(path)
-    writers: dict[str, Callable[[np.ndarray, Path, float], None]] = {
-        ".mp4": _write_mp4,
-        ".webp": _write_webp,
-        ".gif": _write_gif,
-    }
+    check_ending(path)
     suffix = path.suffix.lower()
-    if suffix not in writers:
-        raise UserError(f"{path} must end in {', '.join(writers)}: videos are written in these formats.")
+    writers: dict[str, Callable[[np.ndarray, Path, float], None]] = dict(
+        zip(ENDINGS, (_write_mp4, _write_webp, _write_gif), strict=True)
+    )
     frames = _check_frames(frames)
     if not fps > 0:
         raise UserError(f"fps must be greater than 0, but it is {fps}.")
@@ -46,6 +45,12 @@ def save_video(
             part.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} could not be written ({error.strerror or error}); choose another folder.") from error
+
+
+def check_ending(path: str | Path) -> None:
+    """Raise ``UserError`` unless ``path`` names a format that videos are written in; before hours of work for one."""
+    if Path(path).suffix.lower() not in ENDINGS:
+        raise UserError(f"{path} must end in {', '.join(ENDINGS)}: videos are written in these formats.")
 
 
 def _check_frames(frames) -> np.ndarray:

@@ -227,8 +227,11 @@ def test_score_command(file, data, tmp_path):
     assert np.asarray(Image.open(tmp_path / "scores/worst.png")).shape[0] >= 3 * SIZE
     again = CliRunner().invoke(score_main, arguments)
     assert json.loads((tmp_path / "scores/scores.json").read_text()) == report and again.exit_code == 0
+    result = CliRunner().invoke(score_main, [*arguments, f"--video={tmp_path / 'all.gif'}"])
+    assert result.exit_code == 0 and frames_of(tmp_path / "all.gif").shape == (2, SIZE, 3 * SIZE, 3)
     wider = write_sequence(tmp_path / "wider", names=("a", "b", "c", "d"))
-    for bad, sentence in ((arguments[:1], "lies in no run folder"), ([*arguments, "--split=val"], "no frames of the"),
+    for bad, sentence in ((arguments[:1], "lies in no run folder"), ([*arguments, "--video=x.avi"], "must end in .mp4"),
+                          ([*arguments, "--split=val"], "no frames of the"),
                           ([arguments[0], f"--data={wider}"], "another expression model")):
         result = CliRunner().invoke(score_main, bad)
         assert result.exit_code == 1 and sentence in result.output, result.output

@@ -1,6 +1,10 @@
 """Training an encoder: batches, losses, steps, exact resume, the command end to end, broken input."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +26,9 @@ from training.encoder.cli import expand, main
 from training.encoder.config import PRESETS, EncoderDataConfig, EncoderLossConfig, EncoderStage, check, stage_at
 from training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
 from training.encoder.trainer import EncoderTrainer
+from training.run_folder import load_state
+
+ROOT = Path(__file__).resolve().parents[1]
 
 LARGER = {"image_size": 32, "views": [1, 2], "targets": 2, "batch": 2}  # discriminators take powers of two
 STAGE = EncoderStage(image_size=24, views=(2, 3), targets=2, batch=3)
@@ -316,6 +323,17 @@ def test_on_the_heads_of_a_gan(tmp_path, tiny_preset):
     model = gghead.load(tmp_path / "00000-encoder-tiny-samples")
     reference = small_network().state_dict()
     assert all(torch.equal(value, reference[name]) for name, value in model.generator.state_dict().items())
+
+
+def test_two_processes_under_torchrun(data, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               "scripts/train_encoder.py", f"--data={data}", f"--outdir={tmp_path}", "--steps=2", "--tick=1",
+               "--batch=2", "--resolution=32", "--views=1", "--width=16", "--layers=1", "--precision=fp32"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (run,) = tmp_path.iterdir()
+    assert load_state(run)["trainer"]["step"] == 2 and result.stdout.count("Run folder") == 1
 
 
 def test_refusals(data, tmp_path, tiny_preset):

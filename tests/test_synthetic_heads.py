@@ -167,7 +167,7 @@ def test_pictures_are_pure_functions_and_views_share_the_person():
     again = draw(request, 6)
     assert np.array_equal(picture.rgb, again[0].rgb) and np.array_equal(label, again[1]) and record == again[2]
     records = [scene[2] for scene in scenes(request)]
-    ids = [(record["subject"], record["expression"], record["camera"]) for record in records]
+    ids = [(record["subject"], record["expression_id"], record["camera"]) for record in records]
     assert ids == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)]
     assert records[0]["blendshapes"] == records[1]["blendshapes"] != records[2]["blendshapes"]
     other = draw(dataclasses.replace(request, seed=6), 6)[0]

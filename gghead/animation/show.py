@@ -2,26 +2,22 @@
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
+from gghead.animation.player import Player
 from gghead.cameras import Cameras
-from gghead.models.avatar import Avatar
-from gghead.rendering import render
+from gghead.models.avatar import AvatarModel
 
 
-@torch.no_grad()
-def pictures(avatar: Avatar, expression: Tensor, cameras: Cameras, size: tuple[int, int] | None = None, *,
+def pictures(avatar: AvatarModel, expression: Tensor, cameras: Cameras, size: tuple[int, int] | None = None, *,
              background: float = 1.0, clamp: bool = True) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
     """One picture per row of ``expression`` [T, B] and camera (batch shape (T,)), one after the other."""
-    size = size or tuple(avatar.config.image_size)
+    size, player = size or tuple(avatar.config.image_size), Player(avatar)
     for index in range(len(expression)):
-        gaussians = avatar(expression[index : index + 1].to(avatar.device), clamp=clamp)
-        camera = cameras[index : index + 1].to(avatar.device, torch.float32)
-        yield render(gaussians, camera, size, background=background, depth=False).color[0, 0].clamp(0, 1)
+        yield player.draw(expression[index], cameras[index : index + 1], size, background=background, clamp=clamp)
 
 
-def camera_path(avatar: Avatar, name: str, frames: int, pitch: float = 0.0) -> Cameras:
+def camera_path(avatar: AvatarModel, name: str, frames: int, pitch: float = 0.0) -> Cameras:
     """A path of batch shape (frames,) with the lens and the distance of the avatar's middle camera.
 
     ``name``: still (the middle camera itself), turntable, sweep or spiral.

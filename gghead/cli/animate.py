@@ -40,8 +40,12 @@ def main(network, drive, output, split, frames, camera, pitch, shown, clamp, map
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
     from gghead.video import save_video
+    from torch_utils.memory import keep_freed_memory
 
-    avatar = gghead.load(network, device=pick_device(device), kind="avatar")
+    device = pick_device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    avatar = gghead.load(network, device=device, kind="avatar")
     width, height = avatar.config.image_size
     extent = (width, height) if size is None else (size, max(round(size * height / width), 1))
     source = read_drive(drive, avatar.config, split=split, mapping=mapping, size=extent)

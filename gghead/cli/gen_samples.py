@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +18,7 @@ from torch_utils.errors import UserError
 if TYPE_CHECKING:
     from gghead.gaussians import Gaussians
     from gghead.inversion.latents import Latent
+    from gghead.models.prior import Prior
 
 EG3D_YAWS = (0.4, 0.0, -0.4)  # radians, the three views EG3D's gen_samples.py draws, in its order
 
@@ -47,6 +48,22 @@ def seed_latents(
         # One label for all views, so that only the camera moves and never the head.
         with torch.no_grad():
             yield Latent(model.mapping(model.seed_to_z(seed), model.neutral_label(), truncation_psi, truncation_cutoff))
+
+
+def prior_latents(
+    prior: "Prior",
+    seeds: Iterable[int],
+    *,
+    steps: int = 20,  # of the solver, two evaluations each
+    guidance: float = 1.0,
+    cond: str | None = None,  # FILE or FILE:NAME; None = unconditional
+) -> Iterator["Latent"]:
+    """Yield the latent that the prior draws for each seed; the noise depends on the seed alone."""
+    from gghead.data.vectors import pick_vector
+
+    vector = None if cond is None else torch.from_numpy(pick_vector(cond))[None]
+    for seed in seeds:
+        yield prior.sample(seed, steps=steps, guidance=guidance, cond=vector)
 
 
 def generate_samples(
@@ -106,6 +123,13 @@ def spread_yaws(views: int) -> tuple[float, ...]:
 @click.option("--seeds", type=cli.IntRangeList(), default=(), help="Seeds such as 0,1,4-6")
 @click.option("--latents", metavar="FILE[,FILE…]|DIR",
               help="Latent files of scripts/invert.py; a folder stands for the last stage of every target in it")
+@click.option("--prior", "prior_file", metavar="FILE|RUN",
+              help="Draw the seeds from this prior (scripts/train_prior.py) instead of the mapping network")
+@click.option("--cond", metavar="FILE[:NAME]", help="Condition of the prior: an .npz or .csv, and which of its vectors")
+@click.option("--guidance", type=float, help="Strength of the condition: 0 = none, 1 = as trained  [default: 1]")
+@click.option("--prior-steps", type=click.IntRange(min=1), help="Steps from noise to a latent  [default: 20]")
+@click.option("--save-latents", type=cli.BOOL, default=False, show_default=True,
+              help="Write latent files of the seeds as well: OUTDIR/seed0000/latent-sample.safetensors")
 @click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
 @click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate this many first layers only  [default: all]")
 @click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
@@ -119,17 +143,24 @@ def spread_yaws(views: int) -> tuple[float, ...]:
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
               help="Noise inputs: as trained, drawn from the seed, or off")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, seeds, latents, trunc, trunc_cutoff, outdir, views, yaw, pitch, size, shapes, fov_deg, noise_mode,
-         device):
+def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_latents, trunc, trunc_cutoff, outdir,
+         views, yaw, pitch, size, shapes, fov_deg, noise_mode, device):
     """Draw the heads of --seeds, of --latents or of both from several sides.
 
     \b
     python gen_samples.py --network=training-runs/00000-tiny-heads --seeds=0-7 --trunc=0.7 --shapes=1
+    python gen_samples.py --network=demo --prior=training-runs/00001-prior-tiny-samples --seeds=0-7
     """
     if views is not None and yaw is not None:
         raise UserError("--views and --yaw exclude each other: --yaw=0.4,0,-0.4 already says how many views there are.")
     if not seeds and latents is None:
         raise UserError("Nothing to draw: give --seeds=0-7 or --latents=FILE (or both).")
+    flow = {name: value for name, value in (("cond", cond), ("guidance", guidance), ("steps", prior_steps))
+            if value is not None}
+    if prior_file is None and flow:
+        raise UserError("--cond, --guidance and --prior-steps belong to a prior; name one with --prior=FILE.")
+    if prior_file is not None and not seeds:
+        raise UserError("--prior draws seeds, but none are given; add --seeds=0-7.")
     import gghead
     from gghead.inversion import latents as latent_files
 
@@ -142,16 +173,26 @@ def main(network, seeds, latents, trunc, trunc_cutoff, outdir, views, yaw, pitch
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"Two latents would both be written to {outdir / twice}.png; draw each with its own --outdir.")
     counted = [f"{len(seeds)} seeds"] * bool(seeds) + [f"{len(files)} latents"] * bool(files)
-    print(f"Drawing {' and '.join(counted)} of {network}")
+    print(f"Drawing {' and '.join(counted)} of {network}" + (f" with the prior {prior_file}" if prior_file else ""))
     looks = {"yaws": yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS)), "pitch": pitch, "size": size,
              "fov_deg": fov_deg}
-    samples = generate_samples(model, seeds, truncation_psi=trunc, truncation_cutoff=trunc_cutoff,
-                               noise_mode=noise_mode, **looks)
-    inverted = (draw_latent(model, latent, latent.name, noise_mode, **looks) for latent in loaded)
-    for sample in itertools.chain(samples, inverted):
-        path = outdir / f"{sample.name}.png"
-        write_png(path, sample.image)
-        print(path)
+    if prior_file is None:
+        kind, drawn = "seed", seed_latents(model, seeds, trunc, trunc_cutoff)
+    else:
+        prior = gghead.load(prior_file, device=model.device, kind="prior")
+        prior.check_owner(model, prior_file)
+        kind = "prior"
+        drawn = (latent.truncated(model, trunc, trunc_cutoff) for latent in prior_latents(prior, seeds, **flow))
+    named = [f"{kind}{seed:04d}" for seed in seeds]
+    heads = itertools.chain(zip(named, drawn, seeds, strict=True), zip(names, loaded, [0] * len(names), strict=True))
+    for name, latent, seed in heads:
+        sample = draw_latent(model, latent, name, noise_mode, seed, **looks)
+        write_png(outdir / f"{name}.png", sample.image)
+        print(outdir / f"{name}.png")
         if shapes:
-            sample.gaussians[0].save_ply(outdir / f"{sample.name}.ply")
-            print(outdir / f"{sample.name}.ply")
+            sample.gaussians[0].save_ply(outdir / f"{name}.ply")
+            print(outdir / f"{name}.ply")
+        if save_latents and name in named:
+            path = outdir / name / "latent-sample.safetensors"
+            latent_files.save(path, replace(latent, info={"target": name, "stage": "sample", **flow}), model)
+            print(path)

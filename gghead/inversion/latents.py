@@ -87,12 +87,12 @@ class Latent:
         z = model.latent(self.ws, noise_mode, generator)
         return z if self.residual is None else z + self.residual.to(z.dtype)
 
-    def gaussians(self, model: Generator, noise_mode: str = "const",
-                  generator: torch.Generator | None = None) -> Gaussians:
-        """Return the heads [B, N]. ``model`` itself is never changed: deltas live in this call only."""
+    def raw_attributes(self, model: Generator, noise_mode: str = "const",
+                       generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Return the raw attributes per Gaussian, each [B, N, C_k], the input of ``model.assemble``."""
         z = self.features(model, noise_mode, generator)
         if not self.delta:
-            return model.assemble(model.decode(z, self.ws, noise_mode, generator), self.ws)
+            return model.decode(z, self.ws, noise_mode, generator)
         ws = self.ws[:, model.synthesis.num_ws :]
         own = dict(model.decoder.named_parameters())
         planes = [
@@ -102,7 +102,12 @@ class Latent:
             )
             for b in range(len(self))
         ]
-        return model.assemble(model.attributes.sample(torch.cat(planes)), self.ws)
+        return model.attributes.sample(torch.cat(planes))
+
+    def gaussians(self, model: Generator, noise_mode: str = "const",
+                  generator: torch.Generator | None = None) -> Gaussians:
+        """Return the heads [B, N]. ``model`` itself is never changed: deltas live in this call only."""
+        return model.assemble(self.raw_attributes(model, noise_mode, generator), self.ws)
 
 
 def stack(latents: Sequence[Latent]) -> Latent:
@@ -194,10 +199,11 @@ def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
     return latent.map(lambda tensor: tensor.to(model.device))
 
 
-def find(paths: str) -> list[Path]:
+def find(paths: str, last_stage: str = "pti") -> list[Path]:
     """Return the latent files of ``--latents``: a comma list of files and folders.
 
-    A folder stands for the last stage of every target in it. Raises ``UserError`` where there is none.
+    A folder stands for the last stage of every target in it, though none after ``last_stage``. Raises ``UserError``
+    where there is none.
     """
     found: list[Path] = []
     for part in paths.split(","):
@@ -209,7 +215,10 @@ def find(paths: str) -> list[Path]:
             continue
         last: dict[Path, tuple[int, Path]] = {}
         for file in sorted(path.rglob("latent*.safetensors")):
-            rank = STAGES.index(stage) if (stage := file.stem.removeprefix("latent-")) in STAGES else len(STAGES)
+            stage = file.stem.removeprefix("latent-")
+            if stage in STAGES[STAGES.index(last_stage) + 1 :]:
+                continue
+            rank = STAGES.index(stage) if stage in STAGES else len(STAGES)
             last[file.parent] = max(last.get(file.parent, (-1, file)), (rank, file))
         if not last:
             raise UserError(f"--latents={path} holds no latent-*.safetensors and no latent.safetensors; name an "

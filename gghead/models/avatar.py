@@ -17,12 +17,11 @@ from gghead.gaussians import Gaussians
 from gghead.models.avatar_config import AvatarConfig
 from gghead.rendering import sh
 from gghead.rotations import quat_multiply
-from torch_utils.checks import check_shape
 from torch_utils.errors import UserError
 from torch_utils.rng import generator
 
 INITIAL_OPACITY = 0.1
-_REST_GAIN = 0.1  # of harmonics above degree 0
+REST_GAIN = 0.1  # of harmonics above degree 0
 _GEOMETRY = 7  # offset of the mean, quaternion
 _GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
 
@@ -42,54 +41,20 @@ def positional_encoding(x: Tensor, frequencies: int) -> Tensor:  # [N, 3] -> [N,
     return torch.cat([x, torch.cat([angles.sin(), angles.cos()], 1).flatten(1)], 1)
 
 
-class Avatar(nn.Module):
-    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training unless told not to."""
+class AvatarModel(nn.Module):
+    """What all avatars share: from expression coefficients to Gaussians. Subclasses store the Gaussians.
+
+    ``means``, ``log_scales``, ``quats`` (and ``static`` where only the geometry changes) are floats per Gaussian;
+    ``inner`` is an affine function of the coefficients, and ``outer`` what comes after it.
+    """
 
     kind = "avatar"
 
-    def __init__(self, config: AvatarConfig, points: Tensor | None = None, *, count: int | None = None,
-                 spacing: float | Tensor = 0.02, seed: int = 0) -> None:
-        """Start from ``points`` [N, 3] with ``spacing`` (world units, one or [N]) as their standard deviation.
-
-        With ``count`` in place of points everything is zero, to be filled from a file.
-        """
+    def __init__(self, config: AvatarConfig) -> None:
         super().__init__()
-        points = torch.zeros(count or 0, 3) if points is None else points.float()
-        n = len(points)
         self.config = config
-        spacing = torch.as_tensor(spacing, dtype=torch.float32).expand(n)
-        self.means = nn.Parameter(points.clone())
-        self.log_scales = nn.Parameter(spacing.log()[:, None].repeat(1, 3))
-        self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))
-        features = config.feature_dim if config.mlp else self._outputs(config)
-        self.basis = nn.Parameter(torch.zeros(config.width if config.blend else 0, n, features))
-        self.bias = nn.Parameter(torch.zeros(n, features))
-        if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
-            self.static = nn.Parameter(torch.zeros(n, self._appearance(config)))
-        if config.mlp:
-            inputs = features + 3 + 6 * config.frequencies + (0 if config.blend else config.width)
-            self.hidden = _linear(inputs, config.hidden, seed, "hidden")
-            self.output = _linear(config.hidden, self._outputs(config), seed, "output")
-        with torch.no_grad():
-            place = math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
-            if config.changes == "geometry":
-                self.static[:, -1] = place
-            elif config.mlp:
-                self.output.bias[self._appearance(config) - 1] = place
-            else:
-                self.bias[:, self._appearance(config) - 1] = place
         self.register_buffer("coefficient_min", torch.full((config.width,), -math.inf))
         self.register_buffer("coefficient_max", torch.full((config.width,), math.inf))
-
-    @staticmethod
-    def _appearance(config: AvatarConfig) -> int:
-        return 3 * sh.num_bases(config.sh_degree) + 1
-
-    @classmethod
-    def _outputs(cls, config: AvatarConfig) -> int:
-        """Numbers per Gaussian that depend on the expression: harmonics and opacity, then offset and rotation."""
-        appearance = cls._appearance(config)
-        return {"appearance": appearance, "geometry": _GEOMETRY, "everything": appearance + _GEOMETRY}[config.changes]
 
     @property
     def num(self) -> int:
@@ -98,33 +63,37 @@ class Avatar(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.means.device
+        return self.coefficient_min.device
 
-    def per_gaussian(self) -> dict[str, int]:
-        """The parameters with one entry per Gaussian -> the dimension of the Gaussians."""
-        return {name: dim for name, dim in PER_GAUSSIAN.items() if hasattr(self, name)}
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all numbers that are kept while it runs."""
+        return sum(value.numel() * value.element_size() for value in self.state_dict().values())
 
     def clamp(self, expression: Tensor) -> Tensor:  # [..., B] -> [..., B]
         """Bring coefficients into the range that was seen in training: beyond it the network invents."""
         return expression.clamp(self.coefficient_min, self.coefficient_max)
+
+    def checked(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [T, B] -> [T, B]
+        """Coefficients ready for use. Raises ``UserError`` for another number of them or values that are not finite."""
+        width = self.config.width
+        if expression.shape[-1:] != (width,):
+            raise UserError(f"This avatar takes {width} expression coefficients, but was given "
+                            f"{list(expression.shape)}; drive it with the expression model it was trained with.")
+        if expression.ndim != 2:
+            raise UserError(f"expression must be [frames, {width}], but it is {list(expression.shape)}.")
+        if not bool(expression.isfinite().all()):
+            raise UserError("The expression holds NaN or infinite coefficients; mend them.")
+        return self.clamp(expression) if clamp else expression
 
     def forward(self, expression: Tensor, *, clamp: bool = True, sh_degree: int | None = None) -> Gaussians:
         """Gaussians of batch shape [T] for ``expression`` [T, B]; ``sh_degree`` leaves out higher bands.
 
         Raises ``UserError`` for another number of coefficients or values that are not finite.
         """
-        config = self.config
-        if expression.shape[-1:] != (config.width,):
-            raise UserError(f"This avatar takes {config.width} expression coefficients, but was given "
-                            f"{list(expression.shape)}; drive it with the expression model it was trained with.")
-        check_shape("expression", expression, (config.width,))
-        if expression.ndim != 2:
-            raise UserError(f"expression must be [frames, {config.width}], but it is {list(expression.shape)}.")
-        if not bool(expression.isfinite().all()):
-            raise UserError("The expression holds NaN or infinite coefficients; mend them.")
-        expression = self.clamp(expression) if clamp else expression
-        raw = self._raw(expression)
-        frames, appearance = len(expression), self._appearance(config)
+        config, expression = self.config, self.checked(expression, clamp)
+        raw = self.outer(self.inner(expression))
+        frames, appearance = len(expression), appearance_size(config)
         fixed = config.changes == "geometry"
         look = self.static.expand(frames, -1, -1) if fixed else raw[..., :appearance]
         means, quats = self.means.expand(frames, -1, -1), self.quats.expand(frames, -1, -1)
@@ -136,11 +105,92 @@ class Avatar(nn.Module):
         degree = config.sh_degree if sh_degree is None else min(sh_degree, config.sh_degree)
         colors = look[..., : 3 * sh.num_bases(degree)].unflatten(-1, (-1, 3))
         if degree > 0:
-            colors = torch.cat([colors[..., :1, :], _REST_GAIN * colors[..., 1:, :]], -2)
+            colors = torch.cat([colors[..., :1, :], REST_GAIN * colors[..., 1:, :]], -2)
         return Gaussians(means=means, quats=quats, scales=self.log_scales.exp().expand(frames, -1, -1),
                          opacities=look[..., -1].sigmoid(), colors=colors, sh_degree=degree)
 
-    def _raw(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, O]
+    def inner(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, I]
+        """What the network's hidden layer adds up for each Gaussian (without a network: its outputs)."""
+        raise NotImplementedError
+
+    def outer(self, inner: Tensor) -> Tensor:  # [..., I] -> [..., O]
+        """Harmonics, the opacity's logit, offset of the mean and rotation, as far as the model has them."""
+        return self.output(F.relu(inner)) if self.config.mlp else inner
+
+    def blocks(self, size: int) -> list[tuple[int, int]]:
+        """First and last + 1 of runs of at most ``size`` Gaussians that ``rows`` can take at once."""
+        return [(first, min(first + size, self.num)) for first in range(0, self.num, size)]
+
+    def prepared(self) -> Tensor | None:
+        """What ``rows`` needs and no expression changes, to be computed once."""
+        raise NotImplementedError
+
+    def mixture(self, expression: Tensor) -> Tensor:  # [1, B] -> whatever rows takes
+        """What ``rows`` needs of an expression, for all Gaussians at once."""
+        raise NotImplementedError
+
+    def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor | None) -> Tensor:  # [last - first, I]
+        """``inner`` of one expression for some of the Gaussians; without gradients, for drawing frame after frame."""
+        raise NotImplementedError
+
+    def camera(self) -> Cameras:
+        """The middle training camera, batch shape (1,)."""
+        if not self.config.camera:
+            return Cameras.orbit(0.0)
+        return Cameras.from_label(torch.tensor(self.config.camera, device=self.device)[None])
+
+
+def appearance_size(config: AvatarConfig) -> int:
+    """Numbers that say what a Gaussian looks like: its harmonics and its opacity."""
+    return 3 * sh.num_bases(config.sh_degree) + 1
+
+
+def output_size(config: AvatarConfig) -> int:
+    """Numbers per Gaussian that depend on the expression: harmonics and opacity, then offset and rotation."""
+    appearance = appearance_size(config)
+    return {"appearance": appearance, "geometry": _GEOMETRY, "everything": appearance + _GEOMETRY}[config.changes]
+
+
+class Avatar(AvatarModel):
+    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training unless told not to."""
+
+    def __init__(self, config: AvatarConfig, points: Tensor | None = None, *, count: int | None = None,
+                 spacing: float | Tensor = 0.02, seed: int = 0) -> None:
+        """Start from ``points`` [N, 3] with ``spacing`` (world units, one or [N]) as their standard deviation.
+
+        With ``count`` in place of points everything is zero, to be filled from a file.
+        """
+        super().__init__(config)
+        points = torch.zeros(count or 0, 3) if points is None else points.float()
+        n = len(points)
+        spacing = torch.as_tensor(spacing, dtype=torch.float32).expand(n)
+        self.means = nn.Parameter(points.clone())
+        self.log_scales = nn.Parameter(spacing.log()[:, None].repeat(1, 3))
+        self.quats = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))
+        outputs, appearance = output_size(config), appearance_size(config)
+        features = config.feature_dim if config.mlp else outputs
+        self.basis = nn.Parameter(torch.zeros(config.width if config.blend else 0, n, features))
+        self.bias = nn.Parameter(torch.zeros(n, features))
+        if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
+            self.static = nn.Parameter(torch.zeros(n, appearance))
+        if config.mlp:
+            inputs = features + 3 + 6 * config.frequencies + (0 if config.blend else config.width)
+            self.hidden = _linear(inputs, config.hidden, seed, "hidden")
+            self.output = _linear(config.hidden, outputs, seed, "output")
+        with torch.no_grad():
+            place = math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
+            if config.changes == "geometry":
+                self.static[:, -1] = place
+            elif config.mlp:
+                self.output.bias[appearance - 1] = place
+            else:
+                self.bias[:, appearance - 1] = place
+
+    def per_gaussian(self) -> dict[str, int]:
+        """The parameters with one entry per Gaussian -> the dimension of the Gaussians."""
+        return {name: dim for name, dim in PER_GAUSSIAN.items() if hasattr(self, name)}
+
+    def inner(self, expression: Tensor) -> Tensor:
         config = self.config
         features = blend(self.basis, self.bias, expression) if config.blend else \
             self.bias.expand(len(expression), -1, -1)  # fmt: skip
@@ -148,20 +198,30 @@ class Avatar(nn.Module):
             return features
         # The layer's weight is applied part by part: what is the same for all frames, or for all Gaussians, is
         # computed once.
-        weight = self.hidden.weight
-        count = features.shape[-1]
+        of_features, of_place, of_expression = self._parts()
         place = positional_encoding(self.means.detach(), config.frequencies)
-        inner = F.linear(place, weight[:, count : count + place.shape[1]], self.hidden.bias)
-        inner = inner + F.linear(features, weight[:, :count])
-        if not config.blend:
-            inner = inner + F.linear(expression, weight[:, count + place.shape[1] :])[:, None]
-        return self.output(F.relu(inner))
+        inner = F.linear(place, of_place, self.hidden.bias) + F.linear(features, of_features)
+        return inner if config.blend else inner + F.linear(expression, of_expression)[:, None]
 
-    def camera(self) -> Cameras:
-        """The middle training camera, batch shape (1,)."""
-        if not self.config.camera:
-            return Cameras.orbit(0.0)
-        return Cameras.from_label(torch.tensor(self.config.camera, device=self.device)[None])
+    def _parts(self) -> tuple[Tensor, ...]:
+        """The hidden layer's weight for features, encoded mean and expression (no columns where that is blended)."""
+        features, place = self.bias.shape[-1], 3 + 6 * self.config.frequencies
+        weight = self.hidden.weight
+        return weight[:, :features], weight[:, features : features + place], weight[:, features + place :]
+
+    @torch.no_grad()
+    def prepared(self) -> Tensor:  # [N, I]: without the coefficients
+        return self.inner(self.means.new_zeros(1, self.config.width))[0]
+
+    def mixture(self, expression: Tensor) -> Tensor:  # [N, F], or [I] without a basis
+        if self.config.blend:
+            return (expression @ self.basis.flatten(1)).view_as(self.bias)
+        return F.linear(expression[0], self._parts()[2]) if self.config.mlp else expression.new_zeros(())
+
+    def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor) -> Tensor:
+        if not (self.config.blend and self.config.mlp):
+            return prepared[first:last] + (mixture[first:last] if self.config.blend else mixture)
+        return torch.addmm(prepared[first:last], mixture[first:last], self._parts()[0].T)
 
 
 def _linear(inputs: int, outputs: int, seed: int, name: str) -> nn.Linear:

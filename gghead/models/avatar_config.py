@@ -5,10 +5,24 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class FactorConfig:
+    """How a compressed avatar keeps what its Gaussians do: as mixtures of shared movements."""
+
+    bits: Literal[8, 16, 32]
+    """Bits per number; 32 = not quantised, which alone can be trained. Geometry has 16 where this is 8."""
+    combinations: int
+    """Combinations of the expression coefficients that the shared movements depend on."""
+    ranks: tuple[int, ...]
+    """Shared movements that the Gaussians of each group use, most first; 0 = they never change."""
+    counts: tuple[int, ...]
+    """Gaussians in each group."""
+
+
+@dataclass(frozen=True)
 class AvatarConfig:
     """Gaussians with a feature basis that expression coefficients blend (HeadGaS, section 3).
 
-    The last three fields are the paper's ablations; their defaults are the paper's model.
+    ``blend``, ``mlp`` and ``changes`` are the paper's ablations; their defaults are the paper's model.
     """
 
     width: int
@@ -35,3 +49,5 @@ class AvatarConfig:
     """Off: the basis blends colours and opacities themselves (the paper's "w/o MLP")."""
     changes: Literal["appearance", "geometry", "everything"] = "appearance"
     """What the expression changes: colour and opacity; offsets of mean and rotation; or all of these."""
+    factors: FactorConfig | None = None
+    """Set in a compressed avatar, in place of a basis per Gaussian (``gghead.models.compressed_avatar``)."""

@@ -27,11 +27,12 @@ def rgb_to_dc(rgb: Tensor) -> Tensor:
 def basis(
     degree: int,
     directions: Tensor,  # [..., 3] unit vectors
+    dim: int = -1,
 ) -> Tensor:
-    """Values [..., (degree + 1)^2] of the basis functions."""
+    """Values [..., (degree + 1)^2] of the basis functions; ``dim`` is where x, y, z and the functions stand."""
     if not 0 <= degree <= MAX_DEGREE:
         raise UserError(f"sh_degree must be between 0 and {MAX_DEGREE}, but it is {degree}.")
-    x, y, z = directions.unbind(-1)
+    x, y, z = directions.unbind(dim)
     values = [torch.full_like(x, C0)]
     if degree >= 1:
         values += [-C1 * y, C1 * z, -C1 * x]
@@ -54,7 +55,7 @@ def basis(
             1.445305721320277 * z * (xx - yy),
             -0.5900435899266435 * x * (xx - 3 * yy),
         ]
-    return torch.stack(values, -1)
+    return torch.stack(values, dim)
 
 
 def evaluate(

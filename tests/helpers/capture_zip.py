@@ -13,7 +13,7 @@ from PIL import Image
 from gghead.cameras import Cameras
 from gghead.rendering import render
 
-SIZE, FOCAL = 32, 2.9
+SIZE, FOCAL = 32, 1.9
 NAMES = ("jawOpen", "mouthSmile")
 
 

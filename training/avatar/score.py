@@ -16,9 +16,10 @@ from torch import Tensor
 from gghead.animation.frames import Frames
 from gghead.animation.show import pictures
 from gghead.image_metrics import psnr, ssim
-from gghead.models.avatar import Avatar
+from gghead.models.avatar import AvatarModel
 from gghead.perceptual import Distance
-from gghead.sheets import with_labels
+from gghead.sheets import beside, to_uint8, with_labels
+from gghead.video import save_video
 from torch_utils.files import write_atomically
 from training import images
 
@@ -28,7 +29,7 @@ _NEAREST_SIZE = 64  # pixels at which the nearest frame is looked for
 _WORST = 6
 
 
-def score(avatar: Avatar, test: Frames, train: Frames, network: Distance | None = None) -> tuple[dict, list]:
+def score(avatar: AvatarModel, test: Frames, train: Frames, network: Distance | None = None) -> tuple[dict, list]:
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
     The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
@@ -43,7 +44,7 @@ def score(avatar: Avatar, test: Frames, train: Frames, network: Distance | None 
         record = {"frame": test.sequence.name(index), "nearest": train.sequence.name(nearest[index])}
         for method, guess in (("avatar", picture.cpu()), ("nearest_frame", train.over(nearest[index])),
                               ("mean_image", mean)):
-            record[method] = _compare(guess, truth, boxes, network)
+            record[method] = compare(guess, truth, boxes, network)
         records.append(record)
     methods = ("avatar", "nearest_frame", "mean_image")
     means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
@@ -51,7 +52,8 @@ def score(avatar: Avatar, test: Frames, train: Frames, network: Distance | None 
     return means, records
 
 
-def _compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None) -> dict:
+def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None) -> dict:
+    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by ``network``."""
     values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
               "l2": float((guess - truth).square().mean())}
     for name, box in boxes.items():
@@ -114,13 +116,28 @@ def write_report(outdir: Path, header: dict, means: dict, records: list[dict]) -
     write_atomically(outdir / "scores.json", lambda file: file.write(text.encode()))
 
 
-def write_worst(path: Path, avatar: Avatar, test: Frames, records: list[dict], count: int = _WORST) -> None:
+def write_worst(path: Path, avatar: AvatarModel, test: Frames, records: list[dict], count: int = _WORST) -> None:
     """A sheet of the frames with the lowest PSNR: truth, avatar, absolute difference times 3 (dark on white)."""
     order = sorted(range(len(records)), key=lambda index: records[index]["avatar"]["psnr"])[:count]
     truth = torch.stack([test.over(index) for index in order])
     shown = torch.stack([picture.cpu() for picture in pictures(avatar, test.expression[order], test.cameras[order],
                                                                test.size)])
-    error = 1 - (3 * (shown - truth).abs()).clamp(0, 1)
+    error = _difference(shown, truth)
     sheet = images.make_grid(torch.cat([truth, shown, error]) * 2 - 1, (len(order), 3))
     top = [f"{records[index]['avatar']['psnr']:.1f} dB" for index in order]
     images.save_picture(with_labels(sheet, top, ["truth", "avatar", "error"]), path)
+
+
+def write_video(path: Path, avatar: AvatarModel, test: Frames) -> None:
+    """All frames: truth, avatar, difference, side by side at the sequence's speed."""
+    shown = pictures(avatar, test.expression, test.cameras, test.size)
+    frames = []
+    for index, guess in enumerate(shown):
+        truth = test.over(index)
+        frames.append(beside([to_uint8(picture) for picture in (truth, guess, _difference(guess.cpu(), truth))]))
+    save_video(frames, path, test.sequence.fps or 25.0)
+
+
+def _difference(guess: Tensor, truth: Tensor) -> Tensor:
+    """Three times the absolute difference, dark on white."""
+    return 1 - (3 * (guess - truth).abs()).clamp(0, 1)

@@ -138,7 +138,8 @@ class EncoderTrainConfig:
     """Every random choice of the run derives from it."""
 
 
-_SURFACE = AttributeConfig(position_gain=0.25, scale_min=0.25, scale_max=3.0, thickness=0.3, opacity_init=0.95)
+_SURFACE = AttributeConfig(position_gain=0.25, scale_min=0.25, scale_max=3.0, thickness=0.3, rotation_frame="surface",
+                           opacity_init=0.95)
 # 16,384 Gaussians and a picture of 128 pixels a side: about half a second a step on one core.
 _TINY = EncoderTrainConfig(
     preset="tiny",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gghead.cameras import FFHQ_FOCAL, Cameras
 from gghead.data import formats
+from gghead.data.backdrop import find_backdrop, foreground
 from gghead.data.captures import Captures
 from gghead.data.kept_frames import KeptFrames
 from gghead.models.generator import Generator
@@ -56,6 +57,7 @@ class CaptureHeads:
             raise UserError(f"{captures.pictures.source.path} shows no head from two cameras at once; an encoder needs "
                             "multi-view captures.")
         self.captures, self.config, self.size, self.subjects = captures, config, size, len(kept)
+        self.backdrop = find_backdrop(captures)
         self._frames = KeptFrames(captures, config.cache_mb)
         self._cameras = captures.cameras.to(torch.float32)
 
@@ -92,10 +94,11 @@ class CaptureHeads:
             rgba, cameras = rgba.flip(-1), cameras.mirror()
         rgb, alpha = rgba[:, :3], rgba[:, 3:]
         factor = torch.tensor(gain, dtype=torch.float32)[:, None, None]
-        rgb = (rgb * factor).clamp(0, 1)
         if self.config.background == "white":
-            rgb = rgb * alpha + 1 - alpha
-        return rgb, alpha, cameras.label()
+            rgb = foreground(rgb, alpha, self.backdrop) * factor + 1 - alpha
+        else:
+            rgb = rgb * factor
+        return rgb.clamp(0, 1), alpha, cameras.label()
 
 
 class SampledHeads:

@@ -123,6 +123,9 @@ class _Run:
         if captures is not None:
             print(f"Data: {config.data.path}: {captures.subjects} subjects, {len(captures.heads)} heads, "
                   f"{len(captures.captures)} pictures; held out: {', '.join(config.data.holdout) or 'none'}")
+            if captures.backdrop is not None:
+                shown = " ".join(f"{255 * float(value):.0f}" for value in captures.backdrop)
+                print(f"  data: all pictures have the backdrop {shown}, which is taken off exactly")
         if trainer.samples is not None:
             print(f"Data: samples of {config.init} in {config.data.gan_share:.0%} of the steps")
         if trainer.perceptual is not None:

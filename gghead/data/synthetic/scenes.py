@@ -70,7 +70,7 @@ def draw(request: Request, index: int) -> Scene:
     person, light = sample_person(random), sample_light(random)
     expression = sample_expression(_random(request.seed, "expression", subject, expression_id))
     label = sample_label(_random(request.seed, "camera", index), request.cameras)
-    record = {"subject": subject, "expression": expression_id, "camera": view}
+    record = {"subject": subject, "expression_id": expression_id, "camera": view}
     record["blendshapes"] = {name: round(value, 4) for name, value in expression.items() if value > 0}
     return render(person, expression, light, label, request.resolution), label, record
 

@@ -1,0 +1,60 @@
+"""Heads in between: a row of steps, latent files of them, and a video."""
+
+from pathlib import Path
+
+import click
+
+from gghead.cli.edit.common import at_least, draw_sheet, edit_options, open_network, read_heads, write_head, write_sheet
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+
+@cli.command()
+@click.option("--heads", required=True, metavar="HEADS", help="Two or more seeds and latent files, in their order")
+@click.option("--steps", type=click.IntRange(min=1), default=6, show_default=True, help="Steps from one to the next")
+@click.option("--space", type=click.Choice(["w", "z"]), default="w", show_default=True,
+              help="Straight through w, or along the sphere of z (seeds only)")
+@click.option("--video", type=click.Path(path_type=Path), help="Also a film: .mp4, .webp or .gif")
+@click.option("--frames", type=click.IntRange(min=2), default=24, show_default=True,
+              help="Frames of the film from one head to the next")
+@click.option("--fps", type=float, default=20.0, show_default=True, help="Frames per second")
+@edit_options
+def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, size, shapes, device):
+    """Draw the way from each head to the next.
+
+    For loops with a turning camera see scripts/gen_video.py.
+
+    \b
+    python scripts/edit.py interpolate --network=demo --heads=3,7 --video=out/way.webp
+    """
+    from gghead.cli.gen_samples import draw_latent
+    from gghead.editing.interpolation import between, between_seeds
+    from gghead.video import save_video
+
+    model = open_network(network, device)
+    named = read_heads(heads, model, trunc)
+    at_least(named, 2, "--heads")
+    if space == "z" and any(head.seed is None for head in named):
+        raise UserError("--space=z needs seeds: a latent file has no z; use --space=w.")
+
+    def way(first, second, share: float):
+        if space == "z":
+            return between_seeds(model, first.seed, second.seed, share, trunc)
+        return between(first.latent, second.latent, share)
+
+    pairs = list(zip(named[:-1], named[1:], strict=True))
+    rows = []
+    for first, second in pairs:
+        rows.append([way(first, second, step / steps) for step in range(steps + 1)])
+        for step, latent in enumerate(rows[-1][1:-1], 1):
+            name = f"{first.name}+{second.name}-{step:02d}of{steps:02d}"
+            write_head(model, latent, outdir, name, "between", shapes, share=step / steps, space=space)
+    top = [f"{step / steps:.2g}" for step in range(steps + 1)]
+    left = [f"{first.name} - {second.name}" for first, second in pairs]
+    write_sheet(outdir, draw_sheet(model, rows, top, left, yaw, size))
+    if video is not None:
+        pictures = [draw_latent(model, way(first, second, frame / frames), "", yaws=yaw, size=size).image
+                    for first, second in pairs for frame in range(frames)]
+        last = draw_latent(model, way(*pairs[-1], 1.0), "", yaws=yaw, size=size).image
+        save_video([*pictures, last], video, fps)
+        print(video)

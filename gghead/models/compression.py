@@ -1,0 +1,125 @@
+"""Finding the parts of a compressed avatar: a singular value decomposition of what expressions change.
+
+The inner activations of N Gaussians are an affine function of the coefficients, N x I numbers for each of B. They are
+written in the few combinations of coefficients that the training frames use, each weighted by how strongly they use it,
+and the N x (R I) matrix of these is factored; what is left out is then the least possible in the mean square over the
+training frames (Eckart and Young 1936). A Gaussian uses the first movements only, as many as it needs.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gghead.models.avatar import Avatar
+from gghead.models.avatar_config import FactorConfig
+from gghead.models.compressed_avatar import CompressedAvatar
+from torch_utils.errors import UserError
+
+_BOX = 0.3  # share of each coefficient's whole range, moved alone, beside what the training frames use
+_NOISE = 1e-9  # of the strongest combination; weaker ones are rounding
+_AT_ONCE = 4096  # Gaussians
+
+
+@dataclass(frozen=True)
+class CompressionPlan:
+    """How much is kept."""
+
+    rank: int = 128
+    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A quarter of it does for
+    whole pictures; mouth and eyes take more."""
+    combinations: int = 64
+    """Combinations of the coefficients, at most."""
+    prune: float = 0.1
+    """A Gaussian may leave out movements that change its activations by less than this share of what the average
+    Gaussian's change by, root mean square over the frames."""
+
+
+def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # [T, B], [B], [B]
+    """Mean [B] and covariance [B, B] of the frames, with a part of the whole box from ``low`` to ``high``: other
+    people's expressions, and single coefficients moved by hand, are to look right too."""
+    expression, span = expression.double(), (high - low).double()
+    center = expression.mean(0)
+    moved = expression - center
+    return center, moved.T @ moved / len(moved) + _BOX * torch.diag(span.square() / 12)
+
+
+@torch.no_grad()
+def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) -> CompressedAvatar:
+    """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantised``).
+
+    ``expression`` [T, B] are the training frames' coefficients; without them the box that the avatar was trained in
+    stands for them. Raises ``UserError`` for an avatar that is compressed already or knows no box.
+    """
+    if not isinstance(avatar, Avatar):
+        raise UserError("This avatar is compressed already; compress the one it was made from.")
+    low, high = avatar.coefficient_min.cpu(), avatar.coefficient_max.cpu()
+    if not bool((low.isfinite() & high.isfinite()).all()):
+        raise UserError("This avatar does not say which coefficients it was trained with; train it again.")
+    if expression is None:
+        expression = torch.stack([low, high])
+        expression = torch.cat([expression, (low + high)[None] / 2 + torch.diag(high - low) / 2])
+    center, moment = second_moment(avatar.clamp(expression.to(avatar.device)).cpu(), low, high)
+    strength, directions = (value.flip(-1) for value in torch.linalg.eigh(moment))
+    used = min(plan.combinations, int((strength > _NOISE * strength[0].clamp_min(1e-30)).sum()))
+    spread = strength[:used].sqrt()
+    directions = directions[:, :used]
+    points = torch.cat([center[None], center + (directions * spread).T]).float().to(avatar.device)  # [1 + R, B]
+    fixed = avatar.inner(points[:1])[0]
+    # One combination after the other: all of them together are gigabytes where there are many Gaussians.
+    changes = [(avatar.inner(point[None])[0] - fixed).cpu() for point in points[1:]]
+    stacked = torch.stack(changes, 1).flatten(1) if changes else fixed.new_zeros(len(fixed), 0).cpu()  # [N, R I]
+    basis = _principal(stacked, min(plan.rank, *stacked.shape))  # [R I, K]
+    weights = torch.cat([part @ basis for part in stacked.split(_AT_ONCE)])
+    ranks, order, counts = _groups(weights, plan)
+    config = replace(avatar.config, factors=FactorConfig(32, used, ranks, counts))
+    made = CompressedAvatar(config).to(avatar.device)
+    names = {"places": "means", "sizes": "log_scales", "turns": "quats", "look": "static"}
+    for own, name in names.items():
+        if hasattr(avatar, name):
+            value = getattr(avatar, name)
+            value = torch.nn.functional.normalize(value, dim=-1) if name == "quats" else value
+            getattr(made, own).codes.copy_(value[order.to(value.device)])
+    made.fixed.codes.copy_(fixed[order.to(fixed.device)])
+    for part, rank, rows in zip(made.weights, ranks, order.split(list(counts)), strict=True):
+        part.codes.copy_(weights[rows, :rank])
+    made.tables.codes.copy_(basis.T.reshape(basis.shape[1], used, -1).transpose(0, 1)[:, : max(ranks)])
+    made.center.copy_(center)
+    made.mixing.copy_(directions / spread)
+    made.coefficient_min.copy_(low)
+    made.coefficient_max.copy_(high)
+    if config.mlp:
+        made.output.load_state_dict(avatar.output.state_dict())
+    return made.train(avatar.training)
+
+
+def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]
+    """The right singular vectors with the largest singular values, from the smaller of the two Gram matrices."""
+    if matrix.shape[0] < matrix.shape[1]:
+        gram = matrix.new_zeros(len(matrix), len(matrix), dtype=torch.double)
+        for part in matrix.split(_AT_ONCE, 1):
+            gram += part.double() @ part.double().T
+        left = torch.linalg.eigh(gram)[1]
+        vectors = matrix.T.double() @ left.flip(1)[:, :count]
+        return (vectors / vectors.norm(dim=0).clamp_min(1e-30)).float()
+    gram = matrix.new_zeros(matrix.shape[1], matrix.shape[1], dtype=torch.double)
+    for part in matrix.split(_AT_ONCE):
+        gram += part.double().T @ part.double()
+    return torch.linalg.eigh(gram)[1].flip(1)[:, :count].float()
+
+
+def _groups(weights: Tensor, plan: CompressionPlan) -> tuple[tuple[int, ...], Tensor, tuple[int, ...]]:
+    """Ranks, the Gaussians' order, and counts: each Gaussian gets the least of the ranks that its movements allow."""
+    count, rank = weights.shape
+    squares = weights.double().square()
+    allowed = plan.prune**2 * squares.sum(1).mean()
+    kept = torch.cat([squares.new_zeros(count, 1), squares.cumsum(1)], 1)
+    missing = kept[:, -1:] - kept  # [N, K + 1]: mean square of what is lost with the first 0 … K movements
+    levels = sorted({rank, rank // 2, rank // 4, rank // 8, 0}, reverse=True)
+    chosen = torch.full((count,), rank)
+    for level in levels[1:]:
+        chosen[missing[:, level] <= allowed] = level
+    groups = [(level, (chosen == level).nonzero()[:, 0]) for level in levels]
+    groups = [(level, rows) for level, rows in groups if len(rows)]
+    ranks, rows = zip(*groups, strict=True)
+    return tuple(ranks), torch.cat(rows), tuple(len(part) for part in rows)

@@ -1,0 +1,141 @@
+"""Frame after frame: the same pictures as the plain way, evaluated again only where something changed."""
+
+import json
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+from helpers.avatar_sequence import write_sequence
+from test_compressed_avatar import VARIANTS, dense, expressions
+
+from gghead import checkpoints
+from gghead.animation import player as player_module
+from gghead.animation.player import Player, change_bounds
+from gghead.cameras import Cameras
+from gghead.models.compression import CompressionPlan, factorise
+from gghead.rendering import render, sh
+from torch_utils.errors import UserError
+from training.benchmarks import main
+from training.benchmarks.avatar import with_count
+
+SIZE = (24, 20)
+CAMERAS = Cameras.orbit(torch.tensor([0.0, 0.4, 0.4, -0.7]), focal=2.9)
+
+
+def plain(avatar, expression, camera):
+    return render(avatar(expression[None]), camera, SIZE, background=0.3, depth=False).color[0, 0].clamp(0, 1)
+
+
+def forms(**options):
+    avatar = dense(still=20, **options)
+    return {"dense": avatar, "compressed": factorise(avatar, expressions(), CompressionPlan(4, 3, 0.2)).quantised(8)}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(player_module, "_BLOCK", 16)
+
+
+@pytest.mark.parametrize("form", ["dense", "compressed"])
+@pytest.mark.parametrize("options", [*VARIANTS, {"sh_degree": 0}, {"sh_degree": 3}])
+def test_pictures_are_those_of_the_plain_way(options, form):
+    avatar = forms(**options)[form]
+    players = [Player(avatar), Player(avatar, tolerance=0.0)]
+    for index, e in enumerate(2 * expressions(4) - 0.5):  # some beyond the range, so clamped
+        expected = plain(avatar, e, CAMERAS[index : index + 1])
+        for player in players:
+            shown = player.draw(e, CAMERAS[index : index + 1], SIZE, background=0.3)
+            torch.testing.assert_close(shown, expected, rtol=1e-4, atol=2e-5)
+    free = players[0].draw(torch.full((3,), 1.5), CAMERAS[:1], SIZE, clamp=False)
+    assert not torch.equal(free, players[0].draw(torch.full((3,), 1.5), CAMERAS[:1], SIZE))
+
+
+@pytest.mark.parametrize("form", ["dense", "compressed"])
+def test_only_what_changed_is_evaluated_again(form):
+    avatar = forms()[form]
+    player, e = Player(avatar, tolerance=0.0), expressions(2)
+    player.draw(e[0], CAMERAS[:1], SIZE)
+    assert player.evaluated == avatar.num
+    player.draw(e[0], CAMERAS[1:2], SIZE)  # another camera changes nothing in the network
+    assert player.evaluated == 0
+    player.draw(e[1], CAMERAS[1:2], SIZE)  # twenty follow no expression
+    assert player.evaluated == avatar.num - 20
+    every = Player(avatar)
+    every.draw(e[0], CAMERAS[:1], SIZE)
+    every.draw(e[0], CAMERAS[:1], SIZE)
+    assert every.evaluated == avatar.num
+
+
+@pytest.mark.parametrize("options", [{}, {"mlp": False}, {"sh_degree": 3}])
+def test_no_gaussian_is_off_by_more_than_the_tolerance(options):
+    """Small steps of the expression: were each frame compared with the one before, the errors would add up."""
+    avatar, tolerance = dense(**options), 0.02
+    player, exact = Player(avatar, tolerance=tolerance), Player(avatar)
+    skipped = 0
+    start, end = expressions(2)
+    for share in torch.linspace(0, 1, 40):
+        for one in (player, exact):
+            one.draw(start + share * (end - start), CAMERAS[:1], SIZE)
+        skipped += avatar.num - player.evaluated
+        for name in ("_opacities", "_colors"):
+            assert (getattr(player, name) - getattr(exact, name)).abs().max() <= tolerance + 1e-6
+    assert skipped > 5 * avatar.num
+
+
+def test_the_bounds_hold_in_every_direction():
+    avatar = dense(sh_degree=3)
+    random = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=random), dim=-1)
+    values = sh.basis(3, directions)
+    torch.testing.assert_close(values.square().sum(1), torch.full((200,), 16 / (4 * math.pi)))
+    values[:, 1:] *= 0.1
+    step = torch.randn(50, 8, generator=random)  # of the hidden activations
+    moved = step @ avatar.output.weight.T
+    colors = torch.einsum("dk,nkc->ndc", values, moved[:, :-1].unflatten(1, (16, 3)))
+    bounds = step.abs() @ change_bounds(avatar)
+    assert (colors.abs().amax(1) <= bounds[:, 1:]).all() and (moved[:, -1].abs() / 4 <= bounds[:, 0] + 1e-6).all()
+    assert (colors.abs().amax(1) / bounds[:, 1:]).max() > 0.2  # and are no giants
+
+
+def test_harmonics_along_another_dimension():
+    directions = torch.nn.functional.normalize(torch.randn(5, 3), dim=-1)
+    assert torch.equal(sh.basis(3, directions.T, 0), sh.basis(3, directions).T)
+
+
+def test_broken_options_are_a_sentence():
+    with pytest.raises(UserError, match="must be 0 or more"):
+        Player(dense(), tolerance=-1.0)
+    with pytest.raises(UserError, match="takes 3 expression coefficients"):
+        Player(dense()).draw(torch.zeros(4), CAMERAS[:1], SIZE)
+
+
+def test_more_or_fewer_gaussians_look_about_the_same():
+    avatar = dense(count=300)
+    for count in (200, 900):
+        made = with_count(avatar, count, 0)
+        assert made.num == count
+        area = made.log_scales.exp().square().mean() * count / (avatar.log_scales.exp().square().mean() * 300)
+        assert float(area) == pytest.approx(1, abs=0.05)
+    assert torch.equal(with_count(avatar, 900, 0).means, with_count(avatar, 900, 0).means)
+
+
+def test_the_benchmark_times_all_forms(tmp_path):
+    path, avatar = tmp_path / "avatar.json", tmp_path / "avatar-000001.safetensors"
+    checkpoints.save_avatar(dense(count=100), avatar)
+    data = write_sequence(tmp_path / "person")
+    options = [f"--avatar={avatar}", f"--data={data}", "--gaussians=80,150", "--size=16,24", "--repeats=2"]
+    result = CliRunner().invoke(main, ["avatar", *options, f"--json={path}"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["gaussians"], row["form"], row["size"]) for row in rows] == [
+        (count, form, size) for count in (80, 150) for form in ("dense", "compressed") for size in (16, 24)]
+    assert all(min(row[f"{part}_ms"] for part in ("blend", "network", "raster", "frame")) > 0 for row in rows)
+    small = tmp_path / "small.safetensors"
+    checkpoints.save_avatar(factorise(dense(), None, CompressionPlan(4, 2)).quantised(8), small)
+    moving = tmp_path / "moving.safetensors"
+    checkpoints.save_avatar(dense(changes="everything"), moving)
+    for changed, sentence in ((f"--avatar={small}", "is compressed"), (f"--avatar={moving}", "move, so that"),
+                              ("--forms=sparse", "not 'sparse'")):
+        wrong = CliRunner().invoke(main, ["avatar", *options, changed])
+        assert wrong.exit_code == 1 and sentence in wrong.output

@@ -1,0 +1,47 @@
+"""A trained avatar with the sequence it was trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gghead.animation.drive import read_drive
+from gghead.animation.frames import read_sequence
+from gghead.checkpoints import latest_snapshot, load
+from gghead.data.sequences import TrackedSequence
+from gghead.models.avatar import AvatarModel
+from torch_utils.errors import UserError
+from training import run_folder
+from training.avatar.config import AvatarTrainConfig
+
+
+@dataclass(frozen=True, eq=False)
+class AvatarSource:
+    """What the commands that judge or change a trained avatar start from."""
+
+    path: Path
+    """The avatar's file."""
+    avatar: AvatarModel
+    """The avatar, for evaluation."""
+    data: str
+    """Where the sequence was read from."""
+    sequence: TrackedSequence
+    """The sequence at the avatar's size, with the coefficients that the avatar takes."""
+
+
+def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarSource:
+    """``network`` is a file or a run folder (its newest); the sequence is ``data``, or what the run names.
+
+    Raises ``UserError`` where no sequence is named, and for one of another expression model.
+    """
+    path = latest_snapshot(network) if Path(network).is_dir() else Path(network)
+    avatar = load(path, device=device, kind="avatar")
+    in_run = (path.parent / run_folder.OPTIONS).is_file()
+    run = run_folder.read_options(path.parent, AvatarTrainConfig) if in_run else None
+    if data is None and run is None:
+        raise UserError(f"{network} lies in no run folder that names its sequence; name one with --data=DIR.")
+    data = data or run.data
+    sequence = read_sequence(data, tuple(avatar.config.image_size), run.extras if run else ())
+    if sequence.width != avatar.config.width:
+        read_drive(data, avatar.config)  # says what differs
+    return AvatarSource(path, avatar, data, sequence)

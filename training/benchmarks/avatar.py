@@ -1,0 +1,123 @@
+"""``benchmark.py avatar``: frames per second of an avatar, and what blend, network and rasteriser take of a frame."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from gghead.animation.frames import split_or_all
+from gghead.animation.player import Player
+from gghead.models.avatar import Avatar, AvatarModel
+from gghead.models.compression import CompressionPlan, factorise
+from gghead.rendering import registry
+from torch_utils.cli import IntRangeList, command
+from torch_utils.errors import UserError
+from torch_utils.memory import keep_freed_memory
+from torch_utils.rng import generator
+from training.avatar.source import AvatarSource, open_avatar
+from training.benchmarks.common import interleaved_medians, machine
+
+FORMS = ("dense", "compressed")
+
+
+@torch.no_grad()
+def with_count(avatar: Avatar, count: int, seed: int) -> Avatar:
+    """An avatar of ``count`` Gaussians that looks about the same: copies stand beside their originals by a random
+    standard deviation, and all are so much smaller (or, for fewer, larger) that the area covered is the same."""
+    rng, number = generator(seed, "benchmark", count), avatar.num
+    order = torch.cat([torch.randperm(number, generator=rng) for _ in range(math.ceil(count / number))])[:count]
+    made = Avatar(replace(avatar.config), count=count)
+    state = avatar.state_dict()
+    for name, dim in avatar.per_gaussian().items():
+        state[name] = state[name].cpu().index_select(dim, order)
+    noise = torch.randn(max(count - number, 0), 3, generator=rng)
+    state["means"][number:] += noise * state["log_scales"][number:].exp()
+    state["log_scales"] += 0.5 * math.log(number / count)
+    made.load_state_dict(state)
+    return made.to(avatar.device).requires_grad_(False)
+
+
+def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int, repeats: int,
+                tolerance: float | None) -> dict[str, float]:
+    """Median milliseconds of blend, network, raster and whole frames along the sequence, at its own cameras."""
+    sequence = split_or_all(source.sequence, split)
+    expression, cameras = sequence.coefficients.float().to(avatar.device), sequence.cameras.to(avatar.device)
+    player, apart = Player(avatar, tolerance=tolerance), Player(avatar, tolerance=tolerance)
+    extent, evaluated = (size, round(size * avatar.config.image_size[1] / avatar.config.image_size[0])), []
+    turn = {"frame": 0, "stage": 0}
+    mixture = None
+
+    def frame() -> None:
+        index = turn["frame"] = (turn["frame"] + 1) % len(expression)
+        player.draw(expression[index], cameras[index : index + 1], extent)
+        evaluated.append(player.evaluated / avatar.num)
+
+    def blend() -> None:
+        nonlocal mixture
+        turn["stage"] = (turn["stage"] + 1) % len(expression)
+        mixture = apart.blend(expression[turn["stage"]][None])
+
+    runs = {"frame": frame, "blend": blend,
+            "network": lambda: apart.shade(mixture, cameras[turn["stage"] : turn["stage"] + 1]),
+            "raster": lambda: apart.raster(cameras[turn["stage"] : turn["stage"] + 1], extent)}
+    medians = interleaved_medians(runs, repeats, avatar.device)
+    return {**{f"{name}_ms": value for name, value in medians.items()}, "fps": 1000 / medians["frame"],
+            "evaluated": sum(evaluated) / len(evaluated)}
+
+
+@command(name="avatar")
+@click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="avatar, or run folder (its newest)")
+@click.option("--data", metavar="DIR|ZIP", help="sequence that drives it  [default: the run's]")
+@click.option("--split", default="test", show_default=True, help="frames of it")
+@click.option("--gaussians", type=IntRangeList(), default="10000,25000,50000", show_default=True,
+              help="how many to bring the avatar to (list)")
+@click.option("--size", type=IntRangeList(), default="256,512", show_default=True, help="picture sizes (list)")
+@click.option("--forms", default=",".join(FORMS), show_default=True, help="as trained, compressed, or both")
+@click.option("--tolerance", type=click.FloatRange(min=0), help="leave Gaussians that change by less  [default: off]")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--repeats", type=click.IntRange(1), default=30, show_default=True, help="timed rounds")
+@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
+@click.option("--seed", type=int, default=0, show_default=True, help="seed of the copies")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
+def main(network, data, split, gaussians, size, forms, tolerance, device, repeats, threads, seed, json_path) -> None:
+    """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart, taking turns."""
+    if threads:
+        torch.set_num_threads(threads)
+    if unknown := set(forms.split(",")) - set(FORMS):
+        raise UserError(f"--forms knows {' and '.join(FORMS)}, but not '{unknown.pop()}'.")
+    if device == "cpu":
+        keep_freed_memory()
+    source = open_avatar(network, data, torch.device(device))
+    if not isinstance(source.avatar, Avatar):
+        raise UserError(f"{network} is compressed, so that no Gaussians can be added; name the one it was made from.")
+    if source.avatar.config.changes != "appearance":
+        raise UserError(f"The Gaussians of {network} move, so that its frames have no such parts; name another avatar.")
+    about = machine(source.avatar.device)
+    backend = registry.resolve("auto", source.avatar.device, torch.float32)
+    click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    click.echo(f"{network}, degree {source.avatar.config.sh_degree}, {backend}; medians of {repeats} rounds in ms")
+    click.echo(f"{'Gaussians':>9} {'form':>10} {'bytes/G':>8} {'size':>5} {'blend':>7} {'network':>8} {'raster':>7} "
+               f"{'frame':>7} {'fps':>7} {'evaluated':>10}")
+    rows = []
+    for count in gaussians:
+        dense = with_count(source.avatar, count, seed)
+        for form in forms.split(","):
+            avatar = dense if form == "dense" else _compressed(dense, source)
+            for pixels in size:
+                row = {"gaussians": count, "form": form, "bytes_per_gaussian": avatar.nbytes / count, "size": pixels,
+                       **time_frames(avatar, source, split, pixels, repeats, tolerance)}
+                rows.append(row)
+                click.echo(f"{count:9d} {form:>10} {row['bytes_per_gaussian']:8.0f} {pixels:5d} {row['blend_ms']:7.2f} "
+                           f"{row['network_ms']:8.2f} {row['raster_ms']:7.2f} {row['frame_ms']:7.2f} {row['fps']:7.1f} "
+                           f"{row['evaluated']:10.2f}")
+    if json_path:
+        Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+def _compressed(avatar: Avatar, source: AvatarSource) -> AvatarModel:
+    expression = split_or_all(source.sequence, "train").coefficients.float()
+    return factorise(avatar, expression, CompressionPlan()).quantised(8).requires_grad_(False)

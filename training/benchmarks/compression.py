@@ -1,0 +1,89 @@
+"""``benchmark.py compression``: what compressing an avatar costs on held-out frames, setting by setting."""
+
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import click
+import torch
+
+from gghead.animation.frames import Frames, split_or_all
+from gghead.animation.show import pictures
+from gghead.checkpoints import save_avatar
+from gghead.models.avatar import AvatarModel
+from gghead.models.compression import CompressionPlan, factorise
+from torch_utils.cli import FloatList, IntRangeList, command
+from training.avatar.score import compare, region_masks
+from training.avatar.source import open_avatar
+
+
+def quality(avatar: AvatarModel, frames: Frames) -> dict[str, float]:
+    """Means over white; mouth and eyes apart where the sequence has 68 landmarks."""
+    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index))
+              for index, picture in enumerate(pictures(avatar, frames.expression, frames.cameras, frames.size))]
+    names = sorted({name for score in scores for name in score})
+    return {name: statistics.fmean(score[name] for score in scores if name in score) for name in names}
+
+
+def file_bytes(avatar: AvatarModel) -> int:
+    """Size of the avatar's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "avatar.safetensors"
+        save_avatar(avatar, path)
+        return path.stat().st_size
+
+
+@command(name="compression")
+@click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="avatar, or run folder (its newest)")
+@click.option("--data", metavar="DIR|ZIP", help="sequence with the splits train and test  [default: the run's]")
+@click.option("--rank", type=IntRangeList(), default="16,32,64,128", show_default=True, help="movements (list)")
+@click.option("--bits", type=IntRangeList(), default="8,16", show_default=True,
+              help="bits per number (list of 8, 16, 32)")
+@click.option("--prune", type=FloatList(), default="0.1", show_default=True, help="share left out (list)")
+@click.option("--combinations", type=click.IntRange(1), default=CompressionPlan().combinations, show_default=True,
+              help="combinations of the coefficients")
+@click.option("--split", default="test", show_default=True, help="frames to score")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="score each n-th of them")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
+def main(network, data, rank, bits, prune, combinations, split, every, json_path) -> None:
+    """Compress an avatar in all ways asked for; print sizes and what is lost on frames it was not trained on."""
+    if not set(bits) <= {8, 16, 32}:
+        raise click.BadParameter("a number has 8, 16 or 32 bits", param_hint="--bits")
+    source = open_avatar(network, data, torch.device("cpu"))
+    avatar, expression = source.avatar, split_or_all(source.sequence, "train").coefficients.float()
+    held_out = split_or_all(source.sequence, split)
+    frames = Frames(held_out.take(list(range(0, len(held_out), every))))
+    rows = [_row(avatar, frames, rank=None, prune=None, bits=32)]
+    click.echo(f"{avatar.num} Gaussians, {len(frames)} frames of '{split}' at {frames.size[0]}x{frames.size[1]}; "
+               "changes in dB against the avatar as it was trained")
+    click.echo(f"{'rank':>5} {'prune':>6} {'bits':>5} {'file MB':>8} {'x':>6} {'bytes/G':>8} {'x':>6} {'PSNR':>7} "
+               f"{'change':>7} {'mouth':>7} {'eyes':>7} {'SSIM':>7}")
+    click.echo(_line(rows[0], rows[0]))
+    for count in rank:
+        for share in prune:
+            whole = factorise(avatar, expression, CompressionPlan(count, combinations, share))
+            for width in bits:
+                small = (whole if width == 32 else whole.quantised(width)).requires_grad_(False)
+                rows.append(_row(small, frames, rank=count, prune=share, bits=width))
+                click.echo(_line(rows[-1], rows[0]))
+    if json_path:
+        Path(json_path).write_text(json.dumps({"gaussians": avatar.num, "rows": rows}, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+def _row(avatar: AvatarModel, frames: Frames, **setting) -> dict:
+    factors = avatar.config.factors
+    groups = None if factors is None else list(zip(factors.ranks, factors.counts, strict=True))
+    return {**setting, "file_bytes": file_bytes(avatar), "bytes_per_gaussian": avatar.nbytes / avatar.num,
+            "groups": groups, **quality(avatar, frames)}
+
+
+def _line(row: dict, first: dict) -> str:
+    name = ["-" if row[key] is None else str(row[key]) for key in ("rank", "prune", "bits")]
+    change = [f"{row[key] - first[key]:+7.3f}" if key in row else f"{'-':>7}"
+              for key in ("psnr", "mouth_psnr", "eyes_psnr")]  # fmt: skip
+    return (f"{name[0]:>5} {name[1]:>6} {name[2]:>5} {row['file_bytes'] / 1e6:8.2f} "
+            f"{first['file_bytes'] / row['file_bytes']:6.1f} {row['bytes_per_gaussian']:8.0f} "
+            f"{first['bytes_per_gaussian'] / row['bytes_per_gaussian']:6.1f} {row['psnr']:7.3f} "
+            f"{' '.join(change)} {row['ssim']:7.4f}")

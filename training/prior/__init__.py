@@ -1,0 +1,1 @@
+"""Training of priors over latents: ``scripts/train_prior.py``."""

@@ -1,0 +1,79 @@
+"""What one training of a prior is, and the presets."""
+
+from dataclasses import dataclass, field, replace
+
+from gghead.models.prior_config import DiTConfig
+
+
+@dataclass(frozen=True)
+class TokenConfig:
+    """How latents become tokens."""
+
+    patch: int = 4
+    """Side of the squares that the residual on Z is cut into, texels of Z."""
+    w_share: float = 0.999
+    """Share of the styles' variance that the components kept explain."""
+    z_share: float = 0.99
+    """The same of the residual's channels."""
+    z_limit: int = 64
+    """At most so many components of the residual's channels."""
+
+
+@dataclass(frozen=True)
+class PriorTrainConfig:
+    """One run."""
+
+    preset: str
+    """Row of the table below it started from."""
+    network: str = "demo"
+    """Generator that the latents belong to; it stays as it is."""
+    latents: str | None = None
+    """Files and folders of latents (of an encoder or inversion), comma-separated."""
+    samples: int = 0
+    """Seeds 0 to samples - 1 of the generator are training heads too."""
+    cond: str | None = None
+    """.npz or .csv with a vector per head's name; None: unconditional."""
+    cond_drop: float = 0.1
+    """Share of heads whose condition is hidden, for classifier-free guidance."""
+    holdout: float = 0.1
+    """Share of the heads that is kept aside, to see when a prior starts to learn its heads by heart."""
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+    """How latents are cut."""
+    dit: DiTConfig = field(default_factory=DiTConfig)
+    """The network."""
+    steps: int = 5000
+    """Optimiser steps in all."""
+    batch: int = 64
+    """Heads per step."""
+    lr: float = 1e-3
+    """AdamW's learning rate after the warm-up; it falls to a twentieth along half a cosine."""
+    warmup: int = 100
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    ema: float = 0.999
+    """Decay per step of the average that is saved; it ramps up over the first steps."""
+    t_mean: float = 0.0
+    """Mean of the logit of t (Esser et al. 2024, equation 19: logit-normal times)."""
+    t_std: float = 1.0
+    """Standard deviation of the logit of t."""
+    tick: int = 250
+    """Steps between status lines."""
+    snapshot_ticks: int = 4
+    """Status lines between snapshots."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+_TINY = PriorTrainConfig(preset="tiny")
+_SMALL = replace(
+    _TINY, preset="small", dit=DiTConfig(width=384, depth=12, heads=6), steps=100_000, batch=128, lr=3e-4,
+    warmup=1000, ema=0.9999, tick=500, snapshot_ticks=10,
+)  # fmt: skip
+_LARGE = replace(
+    _SMALL, preset="large", dit=DiTConfig(width=1024, depth=24, heads=16), steps=400_000, batch=256, lr=1e-4,
+    tick=1000,
+)  # fmt: skip
+
+PRESETS = {config.preset: config for config in (_TINY, _SMALL, _LARGE)}
+"""tiny: minutes on one core; small and large: DiT-S and DiT-L in Peebles and Xie's table 1."""

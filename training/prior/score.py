@@ -1,0 +1,137 @@
+"""Is a prior good, and are its heads new? Distances between sets of latents, and from each sample to its nearest head.
+
+Distances are those of ``LatentTokens.spread``: every component counts by its variance, and two unrelated heads are
+about sqrt(2) apart.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.inversion.latents import Latent
+from gghead.inversion.objective import draw
+from gghead.models.generator import Generator
+from gghead.models.prior import Prior
+from torch_utils.rng import generator
+from training.metrics.features import RandomFeatures
+from training.metrics.frechet import GaussianFit, distance
+from training.prior.data import Heads
+
+PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 100)
+_CHUNK = 512
+_WIDEST = 128
+_PICTURES = 64  # heads per pass
+_YAW = 0.4  # radians; cameras of the pictures are even in [-_YAW, _YAW]
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """For every head of a set the nearest one of another."""
+
+    distance: Tensor
+    """[N]"""
+    index: Tensor
+    """[N] into the other set."""
+
+    @property
+    def percentiles(self) -> list[float]:
+        """The distance at ``PERCENTILES``."""
+        return torch.quantile(self.distance, torch.tensor(PERCENTILES).to(self.distance) / 100).tolist()
+
+
+def vectors(prior: Prior, latent: Latent) -> Tensor:  # [B, D]
+    """Where heads are, for distances."""
+    parts = [latent[start : start + _CHUNK] for start in range(0, len(latent), _CHUNK)]
+    return torch.cat([prior.tokens.spread(prior.tokens.encode(part.map(lambda value: value.to(prior.cond_mean.device))))
+                      for part in parts])
+
+
+def nearest(points: Tensor, others: Tensor, own: Tensor | None = None) -> Neighbours:  # [N, D], [M, D], [N]
+    """Nearest of ``others`` to each of ``points``; ``own`` says which of them a point is itself (leave one out)."""
+    distances, indices = [], []
+    for start in range(0, len(points), _CHUNK):
+        away = torch.cdist(points[start : start + _CHUNK], others, compute_mode="donot_use_mm_for_euclid_dist")
+        if own is not None:
+            away.scatter_(1, own[start : start + _CHUNK, None], torch.inf)
+        found = away.min(dim=1)
+        distances.append(found.values)
+        indices.append(found.indices)
+    return Neighbours(torch.cat(distances), torch.cat(indices))
+
+
+def leave_one_out(points: Tensor, limit: int = 2000) -> Neighbours:
+    """Nearest other head to each of (at most ``limit``, evenly chosen) heads of a set."""
+    chosen = torch.linspace(0, len(points) - 1, min(limit, len(points)), device=points.device).round().long()
+    return nearest(points[chosen], points, chosen)
+
+
+def closer_than_usual(samples: Neighbours, usual: Neighbours, share: float = 0.01) -> int:
+    """How many samples lie nearer to a training head than all but ``share`` of these lie to each other."""
+    return int((samples.distance < torch.quantile(usual.distance, share)).sum())
+
+
+def latent_frechet(a: Tensor, b: Tensor) -> float:  # [N, D], [M, D]
+    """Fréchet distance of two sets of ``vectors``, in thousandths of a set's variance (which is about one).
+
+    Long vectors are first projected on the ``_WIDEST`` principal components of ``b``.
+    """
+    if b.shape[1] > _WIDEST:
+        mean = b.mean(0)
+        values, along = torch.linalg.eigh(((b - mean) @ (b - mean).T).double())  # [M, M]: D may be tens of thousands
+        count = min(_WIDEST, int((values > 1e-5 * values[-1]).sum()))  # the others are rounding, not directions
+        axes = torch.nn.functional.normalize(along[:, -count:].T.to(b) @ (b - mean), dim=1)
+        a, b = (a - mean) @ axes.T, (b - mean) @ axes.T
+    return 1000 * distance(GaussianFit.of(a), GaussianFit.of(b))
+
+
+def marginals(a: Tensor, b: Tensor) -> float:  # [N, D], [N, D]
+    """Mean Wasserstein-1 distance between the coordinates' distributions, in standard deviations of ``b``."""
+    count = min(len(a), len(b))
+    gap = (a[:count].sort(dim=0).values - b[:count].sort(dim=0).values).abs().mean(0)
+    return float((gap / b.std(0).clamp_min(1e-6)).mean())
+
+
+@torch.no_grad()
+def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
+    """Random features (``frd``) of pictures of the heads, one each, from the same cameras for every set."""
+    features, fit = RandomFeatures().to(model.device), None
+    yaws = (torch.rand(len(latent), generator=generator(seed, "prior-cameras")) * 2 - 1) * _YAW
+    for start in range(0, len(latent), _PICTURES):
+        part = latent[start : start + _PICTURES].map(lambda value: value.to(model.device))
+        cameras = Cameras.orbit(yaws[start : start + _PICTURES, None]).to(model.device)
+        found = features(draw(model, part.gaussians(model), part.ws, cameras).color[:, 0] * 2 - 1)
+        fit = GaussianFit.empty(found[0]) if fit is None else fit
+        fit.add(found)
+    return fit
+
+
+def normal_heads(prior: Prior, count: int, seed: int) -> Latent:
+    """Heads of the normal distribution with the training set's moments: what a prior has to beat."""
+    noise = torch.randn(count, prior.size, generator=generator(seed, "prior-normal"))
+    return prior.tokens.decode(noise.to(prior.cond_mean.device))
+
+
+def compare(model: Generator, prior: Prior, sets: dict[str, Latent], truth: Latent) -> dict[str, dict[str, float]]:
+    """Distances of every set to ``truth``: of latents, of styles coordinate by coordinate, of pictures."""
+    reference, pictures = vectors(prior, truth), picture_fit(model, truth)
+    return {
+        name: {
+            "latent_fd": latent_frechet(vectors(prior, latent), reference),
+            "marginals": marginals(latent.ws[:, 0], truth.ws[:, 0].to(latent.ws)),
+            "frd": distance(picture_fit(model, latent), pictures),
+        }
+        for name, latent in sets.items()
+    }
+
+
+def neighbour_table(prior: Prior, samples: Latent, train: Heads, held_out: Heads) -> tuple[dict, Neighbours]:
+    """Percentiles of the distance to the nearest training head: of samples, of held-out and of training heads."""
+    heads = vectors(prior, train.latent)
+    found, usual = nearest(vectors(prior, samples), heads), leave_one_out(heads)
+    table = {"percentiles": list(PERCENTILES), "samples": found.percentiles, "training": usual.percentiles}
+    if len(held_out):
+        table["held_out"] = nearest(vectors(prior, held_out.latent), heads).percentiles
+    table["closer_than_usual"] = closer_than_usual(found, usual) / len(samples)
+    return table, found

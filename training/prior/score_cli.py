@@ -1,0 +1,69 @@
+"""``python scripts/score_prior.py --prior=RUN``: is a prior good, and are its heads new?"""
+
+import json
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+
+
+@cli.command()
+@click.option("--prior", "prior_file", required=True, metavar="FILE|RUN", help="Prior inside its run folder")
+@click.option("--network", metavar="FILE|RUN|demo", help="Where the generator lies now  [default: as in training]")
+@click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Where the latents lie now  [default: as in training]")
+@click.option("--count", type=click.IntRange(min=2), default=1000, show_default=True, help="Samples")
+@click.option("--pictures", type=click.IntRange(min=1), default=8, show_default=True,
+              help="Rows of nearest.png, the nearest pairs first")
+@click.option("--prior-steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps per sample")
+@click.option("--outdir", type=click.Path(path_type=Path), help="Where the files go  [default: the run folder]")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+def main(prior_file, network, latents, count, pictures, prior_steps, outdir, device):
+    """Compare a prior's heads with the generator's, and with those it was trained on.
+
+    Writes score.json, nearest.png (sample, nearest training head) and beside.png (the generator's or training heads
+    above, the prior's below).
+
+    \b
+    python scripts/score_prior.py --prior=training-runs/00000-prior-tiny-samples
+    """
+    from dataclasses import replace
+
+    import torch
+
+    import gghead
+    from gghead.checkpoints import latest_snapshot
+    from gghead.cli.common import pick_device
+    from gghead.inversion.report import write_json
+    from gghead.sheets import write_png
+    from training.prior import score, show
+    from training.prior.data import sampled_heads
+    from training.prior.run import open_data, read_config
+
+    file = latest_snapshot(prior_file) if Path(prior_file).is_dir() else Path(prior_file)
+    config = read_config(file.parent, {})
+    config = replace(config, network=network or config.network, latents=latents or config.latents)
+    device = pick_device(device)
+    prior = gghead.load(file, device=device, kind="prior")
+    model = gghead.load(config.network, device=device, kind="generator")
+    prior.check_owner(model, file)
+    train, held_out = open_data(config, model)
+    noise = torch.cat([prior.noise(seed) for seed in range(count)])
+    samples = prior.draw(noise, steps=prior_steps)
+    sets = {"prior": samples, "normal": score.normal_heads(prior, count, config.seed)}
+    if config.latents is None:  # there are as many true heads as one likes: seeds that were not trained on
+        fresh = sampled_heads(model, range(config.samples, config.samples + 2 * count)).latent
+        sets["generator"], truth = fresh[:count], fresh[count:]
+    else:
+        truth = train.latent
+    table, found = score.neighbour_table(prior, samples, train, held_out)
+    result = {"prior": file.name, "count": count, "truth": "seeds" if config.latents is None else "training heads",
+              "distances": score.compare(model, prior, sets, truth), "nearest": table}
+    outdir = outdir or file.parent
+    outdir.mkdir(parents=True, exist_ok=True)
+    print(show.table(result))
+    write_json(outdir / "score.json", result)
+    write_png(outdir / "nearest.png", show.nearest_sheet(model, samples, train, found, pictures))
+    write_png(outdir / "beside.png", show.beside_sheet(model, truth, samples))
+    print(json.dumps({"closer_than_usual": table["closer_than_usual"]}))
+    print(f"score.json, nearest.png and beside.png are in {outdir}")
