@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers.small_network import small_network
+from helpers.small_reconstructor import small_reconstructor
 
+from gghead import checkpoints
 from gghead.rendering import native_backend
 from training.benchmarks import main, reading
 from training.benchmarks.common import interleaved_medians
@@ -90,3 +93,19 @@ def test_reading_is_timed_by_format_and_workers(tmp_path):
     assert sizes["png level 0"] > sizes["png level 6"] > sizes["jpeg q95"] and "torch" in report["machine"]
     wrong = CliRunner().invoke(main, ["data", "--formats=gif"])
     assert wrong.exit_code == 1 and "there is no 'gif'" in wrong.output
+
+
+def test_encoding_is_timed_by_number_of_views(tmp_path):
+    path, network = tmp_path / "encode.json", tmp_path / "reconstructor-000001.safetensors"
+    checkpoints.save_reconstructor(small_reconstructor(), network)
+    options = ["encode", f"--network={network}", "--views=1,3", "--repeats=1", f"--json={path}"]
+    result = CliRunner().invoke(main, [*options, "--memory"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(path.read_text())
+    assert [row["views"] for row in report["rows"]] == [1, 3] and report["size"] == 24
+    assert all(row["encode_ms"] > 0 and row["decode_ms"] > 0 for row in report["rows"])
+    assert all(0 <= row["extra_memory_mib"] < 200 for row in report["rows"])
+    gan = tmp_path / "gan.safetensors"
+    checkpoints.save(small_network(), gan)
+    wrong = CliRunner().invoke(main, ["encode", f"--network={gan}"])
+    assert wrong.exit_code == 1 and "a reconstructor from views is needed" in wrong.output

@@ -214,14 +214,15 @@ def find(paths: str, last_stage: str = "pti") -> list[Path]:
             found.append(path)
             continue
         last: dict[Path, tuple[int, Path]] = {}
-        for file in sorted(path.rglob("latent-*.safetensors")):
+        for file in sorted(path.rglob("latent*.safetensors")):
             stage = file.stem.removeprefix("latent-")
             if stage in STAGES[STAGES.index(last_stage) + 1 :]:
                 continue
             rank = STAGES.index(stage) if stage in STAGES else len(STAGES)
             last[file.parent] = max(last.get(file.parent, (-1, file)), (rank, file))
         if not last:
-            raise UserError(f"--latents={path} holds no latent-*.safetensors; name an --outdir of scripts/invert.py.")
+            raise UserError(f"--latents={path} holds no latent-*.safetensors and no latent.safetensors; name an "
+                            "--outdir of scripts/invert.py or scripts/reconstruct.py.")
         found += [file for _, file in last.values()]
     return found
 

@@ -263,7 +263,7 @@ class Inversion:
         lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)
         for step in range(steps + 1):  # the last one only looks at where the one before it went
             for group in adam.param_groups:
-                group["lr"] = group["base"] * _ramp(step / steps)
+                group["lr"] = group["base"] * ramp(step / steps)
             latent, prior = build(step / steps)
             cameras = self.refinement.cameras() if moving else self._fixed()
             color, own, aside = self._losses(latent, cameras, sides if guarded else None)
@@ -373,7 +373,7 @@ class Inversion:
         return StageResult(stage, latent, color.clamp(0, 1), wanted, metrics, frames, dict(self.stopped))
 
 
-def _ramp(fraction: float) -> float:
+def ramp(fraction: float) -> float:
     """Linear at the start, a cosine at the end (StyleGAN2's projector)."""
     down = min(1.0, (1.0 - fraction) / _RAMP_DOWN)
     return (0.5 - 0.5 * math.cos(down * math.pi)) * min(1.0, (fraction + 1e-3) / _RAMP_UP)

@@ -14,7 +14,7 @@ from gghead.rendering import native_backend, rasterization, registry
 from torch_utils.cli import IntRangeList, command
 from torch_utils.memory import keep_freed_memory
 from torch_utils.rng import generator
-from training.benchmarks.common import interleaved_medians, machine
+from training.benchmarks.common import interleaved_medians, machine, resident_growth
 
 
 def head_scene(images: int, count: int, channels: int, seed: int, device: torch.device) -> list[torch.Tensor]:
@@ -99,16 +99,9 @@ def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int
         pictures, alphas, _ = rasterization(*inputs, cameras.viewmats, cameras.Ks(size, size), size, size, backend=name)
         torch.autograd.grad(pictures.sum() + alphas.sum(), inputs)
 
-    def status(key: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith(key)))
-
     step(head_scene(images, 64, channels, 0, torch.device("cpu")), 16)  # code and threads are there from now on
     inputs = head_scene(images, count, channels, 0, torch.device("cpu"))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = status("VmRSS")
-    step(inputs, pixels)
-    return (status("VmHWM") - before) / 1024
+    return resident_growth(lambda: step(inputs, pixels))
 
 
 def _time_scene(

@@ -12,7 +12,7 @@ from pathlib import Path
 from gghead.data.captures import Captures
 from gghead.data.formats.options import ReadOptions
 from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source, open_source
+from gghead.data.sources import Source, is_image, open_source
 from torch_utils.errors import UserError
 
 
@@ -66,13 +66,13 @@ def detect(source: Source) -> Format:
 def read(
     path: str | os.PathLike, format: str = "auto", options: ReadOptions | None = None
 ) -> Captures | TrackedSequence:
-    """Read a data set: a folder, a zip, or the JSON file in its folder.
+    """Read a data set: a folder, a zip, the JSON file in its folder, or a folder with nothing but one zip to read.
 
     Raises ``UserError`` for an unknown format, an option that the format has no use for, and whatever the reader finds
     wrong.
     """
     path = Path(path)
-    source = open_source(path.parent if path.suffix == ".json" and path.is_file() else path)
+    source = open_source(path.parent if path.suffix == ".json" and path.is_file() else _only_zip(path) or path)
     if format == "auto":
         chosen = detect(source)
     elif format in FORMATS:
@@ -84,6 +84,15 @@ def read(
         if getattr(options, key) is not None and key not in chosen.uses:
             raise UserError(f"{flag} has no meaning for {chosen.name} data such as {path}; leave it out.")
     return chosen.module.read(source, options)
+
+
+def _only_zip(path: Path) -> Path | None:
+    """The zip of a folder that holds one and no data beside it but notes and arrays, as mvheads comes."""
+    if not path.is_dir():
+        return None
+    zips = [file for file in path.iterdir() if file.suffix == ".zip"]
+    data = any(file.is_dir() or file.suffix == ".json" or is_image(file.name) for file in path.iterdir())
+    return zips[0] if len(zips) == 1 and not data else None
 
 
 def _transforms(source: Source, names: set[str]) -> dict | None:

@@ -1,0 +1,102 @@
+"""A few views of a head to its latent, Gaussians and pictures, in one pass of a multi-view encoder."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from gghead.cli.common import pick_device
+from torch_utils import cli
+
+
+@cli.command()
+@click.option("--network", required=True, metavar="FILE|RUN", help="A reconstructor (scripts/train_encoder.py)")
+@click.option("--data", required=True, metavar="DIR|ZIP|FILE",
+              help="Captures, a folder of pictures with dataset.json, or photos (then see --camera)")
+@click.option("--subject", metavar="NAME", help="Whom to reconstruct  [default: the only one]")
+@click.option("--expression", metavar="NAME", help="What the face does  [default: the subject's first]")
+@click.option("--views", metavar="LIST", help="Cameras or pictures to take: 00,04,08  [default: all]")
+@click.option("--count", type=click.IntRange(min=1), help="Take only so many of them, evenly spread over the front")
+@click.option("--camera", default="label", show_default=True, metavar="label|auto|frontal|FILE",
+              help="Of photos: from dataset.json, estimated from the face (finds, crops, cuts out), frontal, a file")
+@click.option("--masks", metavar="FILE|DIR|ZIP|none", help="Of photos  [default: dataset.json's, else alpha channels]")
+@click.option("--landmarker", default="mediapipe", show_default=True,
+              help="Of --camera=auto: as in dataset_tool.py photos")
+@click.option("--latent", "latent_file", metavar="FILE", help="Start from this latent instead of encoding the views")
+@click.option("--refine", type=click.IntRange(min=0), default=0, show_default=True,
+              help="Steps of optimising the latent on the views afterwards")
+@click.option("--resolution", type=click.IntRange(min=16), help="Pixels a side of the views  [default: the network's]")
+@click.option("--size", type=click.IntRange(min=16),
+              help="Pixels of novel views and turntable  [default: the network's]")
+@click.option("--frames", type=click.IntRange(min=0), default=60, show_default=True, help="Of the turntable; 0 = none")
+@click.option("--npz", type=cli.BOOL, default=False, show_default=True, help="Also write latent.npz")
+@click.option("--check", type=cli.BOOL, default=True, show_default=True,
+              help="Compare cameras and masks with the head template first")
+@click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+def main(network, data, subject, expression, views, count, camera, masks, landmarker, latent_file, refine, resolution,
+         size, frames, npz, check, outdir, device):
+    """Reconstruct a head from one or more views.
+
+    The latent goes to gen_samples.py, gen_video.py and animate.py as --latents=FILE with the same --network.
+
+    \b
+    python scripts/reconstruct.py --network=training-runs/00000-encoder --data=mvheads --subject=108 --views=01,05,09,13
+    """
+    import torch
+
+    import gghead
+    from gghead.inversion import latents as latent_files
+    from gghead.reconstruction.check import check_views
+    from gghead.reconstruction.inputs import read_inputs
+    from gghead.reconstruction.refine import RefineConfig
+    from gghead.reconstruction.refine import refine as refined
+    from gghead.reconstruction.report import write_results
+
+    device = pick_device(device)
+    model = gghead.load(network, device=device, kind="reconstructor")
+    generator = model.generator
+    start = time.perf_counter()
+    seconds = {}
+
+    def clock(name: str) -> None:
+        nonlocal start
+        now = time.perf_counter()
+        seconds[name], start = round(now - start, 3), now
+
+    given = read_inputs(data, resolution or generator.config.image_size, subject=subject, expression=expression,
+                        views=None if views is None else [part.strip() for part in views.split(",") if part.strip()],
+                        count=count, camera=camera, masks=masks, landmarker=landmarker, device=device)
+    warnings = check_views(given, data) if check else []
+    for warning in warnings:
+        print(f"warning: {warning}")
+    if not given.masked:
+        print("warning: the pictures have no masks, so that what stands behind the head is taken for a part of it")
+    clock("read")
+    if latent_file:
+        latent = latent_files.load(latent_file, generator)
+    else:
+        with torch.no_grad():
+            latent = model.encode(given.rgb[None], given.cameras.reshape(1, len(given)))
+    clock("encode")
+    if refine:
+        latent = refined(generator, latent, given, RefineConfig(steps=refine))
+        clock("refine")
+    frontal = int(given.cameras.angles()[0].abs().argmin())
+    latent = replace(latent, camera=given.cameras.label()[frontal : frontal + 1], info={
+        "target": Path(data).stem if subject is None else subject, "stage": "refined" if refine else "encoder",
+        "views": list(given.names)})
+    with torch.no_grad():
+        head = latent.gaussians(generator)
+    clock("decode")
+    about = {"network": str(network), "data": str(data), "subject": subject, "expression": expression,
+             "masked": given.masked, "refine": refine, "seconds": seconds, "warnings": warnings}
+    report = write_results(outdir, generator, latent, head, given, size=size or generator.config.image_size,
+                           frames=frames, npz=npz, about=about)
+    for name in report["unlike_the_others"]:
+        print(f"warning: the head does not look like view {name}; it may show someone else, or its camera is wrong")
+    took = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    print(f"{len(given)} view{'s'[: len(given) > 1]}, {head.num} Gaussians: {took}; "
+          f"{report['mean']['psnr_mask']:.2f} dB inside the mask on the given views")
+    print(f"Files are in {outdir}")

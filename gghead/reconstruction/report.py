@@ -1,0 +1,103 @@
+"""What a reconstruction leaves behind: the latent, the head, pictures, a turntable, figures."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
+from gghead.inversion import latents as latent_files
+from gghead.inversion.latents import Latent
+from gghead.inversion.objective import draw
+from gghead.models.generator import Generator
+from gghead.reconstruction.inputs import InputViews
+from gghead.reconstruction.judge import compare
+from gghead.sheets import beside, to_uint8, with_labels, write_png
+from gghead.video import save_video
+from torch_utils.files import write_atomically
+
+NOVEL_YAWS = (-60, -30, 0, 30, 60)  # degrees
+_SHOWN = 8  # input views in the sheet
+_FPS = 20
+_ODD = (6.0, 3)  # a view so many dB below the median of at least so many views is pointed at
+_TIME = (1980, 1, 1, 0, 0, 0)  # of the members of .npz files, so that equal latents give equal files
+
+
+def orbit_like(views: InputViews) -> dict[str, float]:
+    """Radius and focal length of the views (medians), for novel views framed alike; options of ``Cameras.orbit``."""
+    distance = views.cameras.position.norm(dim=-1).median()
+    return {"radius": float(distance), "focal": float(views.cameras.intrinsics[:, 0, 0].median())}
+
+
+@torch.no_grad()
+def write_results(outdir: Path, model: Generator, latent: Latent, head: Gaussians, views: InputViews, *,
+                  size: int, frames: int, npz: bool, about: dict) -> dict:
+    """Write all files and return the report, which is also report.json.
+
+    latent.safetensors (and latent.npz), head.ply, views.png (inputs, the head from the same cameras, their
+    difference), novel.png (from around), turntable.webp (with ``frames`` above 0).
+    """
+    outdir.mkdir(parents=True, exist_ok=True)
+    latent_files.save(outdir / "latent.safetensors", latent, model)
+    if npz:
+        _write_npz(outdir / "latent.npz", latent)
+    head[0].save_ply(outdir / "head.ply")
+    values, color = compare(head, views)
+    write_png(outdir / "views.png", views_sheet(views, color, values["psnr_mask"].tolist()))
+    around = orbit_like(views)
+    yaws = torch.deg2rad(torch.tensor(NOVEL_YAWS, dtype=torch.float32))
+    pictures = _drawn(model, latent, head, Cameras.orbit(yaws, **around), size)
+    write_png(outdir / "novel.png", with_labels(beside(pictures), [f"{yaw:+d}°" if yaw else "0°" for yaw in NOVEL_YAWS],
+                                                None))
+    if frames:
+        save_video(_drawn(model, latent, head, Cameras.turntable(frames, **around), size), outdir / "turntable.webp",
+                   _FPS)
+    per_view = {name: {key: round(float(value[index]), 4) for key, value in values.items()}
+                for index, name in enumerate(views.names)}
+    report = {**about, "gaussians": head.num, "views": per_view,
+              "mean": {key: round(float(value.mean()), 4) for key, value in values.items()},
+              "unlike_the_others": odd_views(per_view)}
+    text = (json.dumps(report, indent=2) + "\n").encode()
+    write_atomically(outdir / "report.json", lambda file: file.write(text))
+    return report
+
+
+def odd_views(per_view: dict[str, dict[str, float]]) -> list[str]:
+    """Views that the head shows far worse than the others: of someone else, or with a wrong camera."""
+    below, least = _ODD
+    values = {name: figures["psnr_mask"] for name, figures in per_view.items()}
+    median = float(np.median(list(values.values())))
+    return [name for name, value in values.items() if len(values) >= least and value < median - below]
+
+
+def views_sheet(views: InputViews, color: torch.Tensor, psnr: list[float]) -> np.ndarray:
+    """Rows: what was given, what the head looks like from there, three times the difference (dark on white)."""
+    count = min(len(views), _SHOWN)
+    error = 1 - (3 * (color - views.rgb).abs()).clamp(0, 1)
+    rows = [beside(list(to_uint8(part[:count]))) for part in (views.rgb, color, error)]
+    names = [f"{name.rsplit('/', 1)[-1][-12:]} {value:.1f}" for name, value in zip(views.names, psnr, strict=True)]
+    return with_labels(np.concatenate(rows), names[:count], ["input", "head", "error"])
+
+
+def _drawn(model: Generator, latent: Latent, head: Gaussians, cameras: Cameras, size: int) -> list[np.ndarray]:
+    return [to_uint8(draw(model, head, latent.ws, cameras[index : index + 1].to(head.device), size).color[0, 0])
+            for index in range(len(cameras))]
+
+
+def _write_npz(path: Path, latent: Latent) -> None:
+    """The tensors of one latent as numpy reads them (``np.load``): ws, residual, camera."""
+    arrays = {"ws": latent.ws, "residual": latent.residual, "camera": latent.camera}
+
+    def write(file) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, value in arrays.items():
+                if value is not None:
+                    buffer = io.BytesIO()
+                    np.save(buffer, value[0].float().cpu().numpy())
+                    archive.writestr(zipfile.ZipInfo(f"{name}.npy", _TIME), buffer.getvalue())
+
+    write_atomically(path, write)

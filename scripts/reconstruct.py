@@ -1,0 +1,6 @@
+"""``python scripts/reconstruct.py --network=RUN --data=mvheads --subject=108``: see gghead/cli/reconstruct.py."""
+
+from gghead.cli.reconstruct import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""``benchmark.py encode``: time and memory of a reconstruction against the number of views."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import click
+import torch
+
+from gghead.cameras import Cameras
+from gghead.checkpoints import load
+from gghead.models.reconstructor import Reconstructor
+from torch_utils.cli import IntRangeList, command
+from torch_utils.memory import keep_freed_memory
+from training.benchmarks.common import interleaved_medians, machine, resident_growth
+from training.cli import bf16_reason
+from training.encoder.config import PRESETS
+
+
+@command(name="encode")
+@click.option("--network", metavar="FILE|RUN", help="a reconstructor  [default: an untrained one of --preset]")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="without --network")
+@click.option("--views", type=IntRangeList(), default="1,2,4,8,16", show_default=True, help="input views (list)")
+@click.option("--size", type=click.IntRange(16), help="pixels per side of the views  [default: the training size]")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
+@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
+@click.option("--memory", is_flag=True, help="also measure peak memory, in a fresh process per row")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
+def main(network, preset, views, size, device, repeats, threads, memory, json_path) -> None:
+    """Time encoding (views to latent) and decoding (latent to Gaussians), and the peak memory of both together."""
+    if threads:
+        torch.set_num_threads(threads)
+    device = torch.device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    model = _model(network, preset, device)
+    size = size or model.generator.config.image_size
+    about = machine(device)
+    click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    parameters = sum(value.numel() for value in model.parameters()) / 1e6
+    click.echo(f"{network or 'untrained ' + preset}, {parameters:.2f} M parameters, views of {size} pixels, "
+               f"{model.generator.attributes.num} Gaussians, {str(model.dtype)[6:]}, medians of {repeats} rounds")
+    inputs = {count: _views(count, size, device) for count in views}
+    with torch.inference_mode():
+        latent = model.encode(*inputs[views[0]])
+        runs = {f"encode {count}": lambda given=given: model.encode(*given) for count, given in inputs.items()}
+        medians = interleaved_medians({**runs, "decode": lambda: latent.gaussians(model.generator)}, repeats, device)
+    rows = []
+    for count in views:
+        row = {"views": count, "encode_ms": medians[f"encode {count}"], "decode_ms": medians["decode"]}
+        if memory:
+            row |= _memory(network, preset, count, size, device)
+        rows.append(row)
+        beyond = f"   peak {row['extra_memory_mib']:7.0f} MiB above the loaded network" if memory else ""
+        click.echo(f"{count:3d} views: encode {row['encode_ms']:9.1f} ms, decode {row['decode_ms']:7.1f} ms{beyond}")
+    if json_path:
+        report = {"machine": about, "network": network or preset, "size": size, "rows": rows}
+        Path(json_path).write_text(json.dumps(report, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+def _model(network: str | None, preset: str, device: torch.device) -> Reconstructor:
+    model = load(network, device, "reconstructor") if network else Reconstructor(PRESETS[preset].model).to(device)
+    if bf16_reason(device)[0]:
+        model.dtype = torch.bfloat16
+    return model.eval().requires_grad_(False)
+
+
+def _views(count: int, size: int, device: torch.device) -> tuple[torch.Tensor, Cameras]:
+    """Noise from cameras in front: what a picture shows does not change the time."""
+    random = torch.Generator().manual_seed(0)
+    cameras = Cameras.orbit(torch.linspace(-1.2, 1.2, count) if count > 1 else 0.0, focal=2.9).to(device)
+    return torch.rand(1, count, 3, size, size, generator=random).to(device), cameras.reshape(1, count)
+
+
+def _memory(network: str | None, preset: str, count: int, size: int, device: torch.device) -> dict[str, float]:
+    if device.type == "cuda":
+        model, given = _model(network, preset, device), _views(count, size, device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        _reconstruct(model, given)
+        return {"extra_memory_mib": (torch.cuda.max_memory_allocated(device) - before) / 2**20}
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return {"extra_memory_mib": pool.apply(_extra_memory, (network, preset, count, size))}
+
+
+def _reconstruct(model: Reconstructor, given: tuple[torch.Tensor, Cameras]) -> None:
+    with torch.inference_mode():
+        model.encode(*given).gaussians(model.generator)
+
+
+def _extra_memory(network: str | None, preset: str, count: int, size: int) -> float:
+    """MiB by which the process's resident memory rises at most in one reconstruction (Linux)."""
+    device = torch.device("cpu")
+    model = _model(network, preset, device)
+    _reconstruct(model, _views(1, 16, device))  # code and threads are there from now on
+    given = _views(count, size, device)
+    return resident_growth(lambda: _reconstruct(model, given))
