@@ -139,9 +139,11 @@ def test_camera_paths_keep_lens_and_distance():
 
 def test_frames_over_a_background(data):
     frames = Frames(read_sequence(data))
-    rgb, alpha = frames.picture(0)
-    assert torch.equal(frames.over(0), rgb * alpha + (1 - alpha))
-    assert torch.equal(frames.over(0, torch.tensor([0.2, 0.4, 0.6]))[:, 0, 0], torch.tensor([0.2, 0.4, 0.6]))
+    head, alpha = frames.cut(0)
+    assert torch.equal(frames.over(0), head + (1 - alpha))
+    frame = frames.sequence.get(0)
+    torch.testing.assert_close(frames.over(0), frame.rgb / 255)  # the example's pictures are over white already
+    torch.testing.assert_close(frames.over(0, torch.tensor([0.2, 0.4, 0.6]))[:, 0, 0], torch.tensor([0.2, 0.4, 0.6]))
     assert torch.equal(Frames(read_sequence(data), cache_mb=0).over(3), frames.over(3))
     with pytest.raises(UserError, match="no frames of the split 'val'; its splits are"):
         split_or_all(read_sequence(data), "val")

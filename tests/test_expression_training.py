@@ -92,8 +92,7 @@ def test_latents_are_those_of_the_reconstructor(captures, network):
         names = [captures.camera_names[captures.camera[frame]] for frame in source.inputs(frames, 1)]
         chosen.append(names)
         views = captures.resized(24).views("002", captures.moments[captures.moment[frames[0]]], names)
-        rgb, alpha = views.rgb.float() / 255, views.alpha.float() / 255
-        latent = network.encode((rgb * alpha + 1 - alpha)[None], views.cameras.reshape(1, -1))
+        latent = network.encode(views.over_white()[None], views.cameras.reshape(1, -1))
         torch.testing.assert_close(z, latent.features(network.generator), atol=2e-3, rtol=2e-3)  # half precision
     assert chosen[0] == chosen[1]
 
@@ -197,12 +196,11 @@ def test_scores_are_what_they_say(captures, tmp_path):
     # The neutral head, by hand.
     small = captures.resized(24)
     views = small.views("000", "0", record["inputs"])
-    rgb, alpha = views.rgb.float() / 255, views.alpha.float() / 255
-    head = network.encode((rgb * alpha + 1 - alpha)[None], views.cameras.reshape(1, -1)).gaussians(network.generator)
+    head = network.encode(views.over_white()[None], views.cameras.reshape(1, -1)).gaussians(network.generator)
     truth = small.views("000", "1", record["cameras"])
     shown = gghead.render(head, truth.cameras.reshape(1, -1), 24, background=1.0).color[0].clamp(0, 1)
     mask = truth.alpha.float() / 255
-    wanted = truth.rgb.float() / 255 * mask + 1 - mask
+    wanted = truth.over_white()
     errors = ((shown - wanted).square().mean(1, keepdim=True) * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)
     assert record["neutral"]["psnr"] == pytest.approx(float((-10 * errors.log10()).mean()), abs=1e-3)
     assert record["transformer"]["psnr"] != record["neutral"]["psnr"]

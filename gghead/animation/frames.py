@@ -6,6 +6,8 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.data import formats
+from gghead.data.backdrop import foreground
+from gghead.data.kept_frames import KeptFrames
 from gghead.data.sequences import TrackedSequence
 from torch_utils.errors import UserError
 
@@ -45,28 +47,21 @@ class Frames:
         self.sequence, self.size = sequence, sizes.pop()
         self.expression = sequence.coefficients.float()
         self.cameras = sequence.cameras.to(torch.float32)
-        fits = len(sequence) * 4 * self.size[0] * self.size[1] <= cache_mb * 2**20
-        self._kept: dict[int, Tensor] | None = {} if fits else None
+        self._kept = KeptFrames(sequence, cache_mb)
 
     def __len__(self) -> int:
         return len(self.sequence)
 
-    def picture(self, index: int) -> tuple[Tensor, Tensor]:
-        """Colour [3, H, W], not multiplied by alpha, and alpha [1, H, W], both in [0, 1]."""
-        rgba = None if self._kept is None else self._kept.get(index)
-        if rgba is None:
-            frame = self.sequence.get(index)
-            rgba = torch.cat([frame.rgb, frame.alpha])
-            if self._kept is not None:
-                self._kept[index] = rgba
-        rgba = rgba.float() / 255
-        return rgba[:3], rgba[3:]
+    def cut(self, index: int) -> tuple[Tensor, Tensor]:
+        """Colour times alpha [3, H, W] and alpha [1, H, W], both in [0, 1]."""
+        rgba = self._kept.rgba(index).float() / 255
+        return foreground(rgba[:3], rgba[3:], self.sequence.backdrop), rgba[3:]
 
     def over(self, index: int, background: Tensor | float = 1.0) -> Tensor:  # [3, H, W]
         """The picture put over a colour [3] by its mask; white by default, as everything is judged."""
-        rgb, alpha = self.picture(index)
-        background = torch.as_tensor(background, dtype=rgb.dtype).expand(3)[:, None, None]
-        return rgb * alpha + background * (1 - alpha)
+        head, alpha = self.cut(index)
+        background = torch.as_tensor(background, dtype=head.dtype).expand(3)[:, None, None]
+        return head + background * (1 - alpha)
 
     def camera(self, index: int) -> Cameras:
         """Batch shape (1,)."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.data.backdrop import foreground
 from gghead.data.frame_set import FrameSet
 from torch_utils.errors import UserError
 
@@ -21,6 +22,12 @@ class Views:
     cameras: Cameras  # [V] float32
     coefficients: Tensor | None  # float32 [K] of that instant
     indices: np.ndarray  # [V] frames of the captures
+    backdrop: Tensor | None = None  # [3] in [0, 1], the colour behind all heads of the captures if there is one
+
+    def over_white(self) -> Tensor:  # float32 [V, 3, H, W] in [0, 1]
+        """The pictures over white by their masks."""
+        alpha = self.alpha.float() / 255
+        return foreground(self.rgb.float() / 255, alpha, self.backdrop) + 1 - alpha
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +63,7 @@ class Captures(FrameSet):
         frames = [self.get(int(index)) for index in indices]
         cameras = self.cameras[torch.from_numpy(indices)].to(torch.float32)
         rgb, alpha = (torch.stack([getattr(frame, name) for frame in frames]) for name in ("rgb", "alpha"))
-        return Views(rgb, alpha, cameras, frames[0].coefficients, indices)
+        return Views(rgb, alpha, cameras, frames[0].coefficients, indices, self.backdrop)
 
     def select(
         self,

@@ -4,6 +4,7 @@ Only indices and small arrays are held; pixels are decoded on request, from any 
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.data.backdrop import find_backdrop
 from gghead.data.labels import check_labels
 from gghead.data.pictures import Pictures
 from torch_utils.errors import UserError
@@ -85,6 +87,11 @@ class FrameSet:
     @property
     def has_masks(self) -> bool:
         return self.pictures.mask_kind != "none"
+
+    @functools.cached_property
+    def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
+        """The one colour behind all heads, or ``None``; a few frames are decoded when it is first asked for."""
+        return find_backdrop(self)
 
     @property
     def width(self) -> int:

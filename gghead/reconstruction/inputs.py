@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
 from gghead.data.sources import is_image
 from gghead.data.view_choice import choose_views
@@ -48,10 +49,10 @@ class InputViews:
 
     @classmethod
     def of(cls, rgb: Tensor, alpha: Tensor, cameras: Cameras, names: Sequence[str], masked: bool = True,
-           device: torch.device | str = "cpu") -> "InputViews":
-        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W]."""
+           device: torch.device | str = "cpu", backdrop: Tensor | None = None) -> "InputViews":
+        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W]; ``backdrop`` as in FrameSet."""
         rgb, alpha = (value.to(device).float() / 255 for value in (rgb, alpha))
-        return cls(rgb * alpha + (1 - alpha), alpha, cameras.to(device), tuple(names), masked)
+        return cls(foreground(rgb, alpha, backdrop) + (1 - alpha), alpha, cameras.to(device), tuple(names), masked)
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -106,7 +107,8 @@ def from_captures(
     if len(set(chosen)) < len(chosen):
         raise UserError(f"--views={','.join(views)} names a view twice; name each once.")
     taken = captures.views(subject, expression, list(chosen))
-    return InputViews.of(taken.rgb, taken.alpha, taken.cameras, chosen, captures.has_masks, device)
+    return InputViews.of(taken.rgb, taken.alpha, taken.cameras, chosen, captures.has_masks, device,
+                         captures.backdrop)
 
 
 def read_inputs(
@@ -198,7 +200,8 @@ def _stacked(captures: Captures, indices: np.ndarray, names: Sequence[str], devi
     frames = [captures.get(int(index)) for index in indices]
     cameras = captures.cameras[torch.from_numpy(np.asarray(indices))].to(torch.float32)
     rgb, alpha = (torch.stack([getattr(frame, key) for frame in frames]) for key in ("rgb", "alpha"))
-    return InputViews.of(rgb, alpha, cameras, names, captures.has_masks, device)
+    return InputViews.of(rgb, alpha, cameras, names, captures.has_masks, device,
+                         captures.backdrop)
 
 
 def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:

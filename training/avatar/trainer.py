@@ -57,9 +57,9 @@ class AvatarTrainer:
     def step(self) -> None:
         """Render a frame, compare, update; refine the set of Gaussians where the schedule says so."""
         config, index = self.config, frame_at(self.iteration, len(self.frames), self.config.seed)
-        rgb, alpha = (value.to(self.device) for value in self.frames.picture(index))
+        head, alpha = (value.to(self.device) for value in self.frames.cut(index))
         background = self._background()
-        truth = rgb * alpha + background[:, None, None] * (1 - alpha)
+        truth = head + background[:, None, None] * (1 - alpha)
         degree = min(self.iteration // config.sh_every, self.avatar.config.sh_degree)
         self._set_rates()
         gaussians = self.avatar(self.frames.expression[index : index + 1].to(self.device), sh_degree=degree)

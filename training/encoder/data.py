@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gghead.cameras import FFHQ_FOCAL, Cameras
 from gghead.data import formats
-from gghead.data.backdrop import find_backdrop, foreground
+from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
 from gghead.data.kept_frames import KeptFrames
 from gghead.models.generator import Generator
@@ -57,7 +57,7 @@ class CaptureHeads:
             raise UserError(f"{captures.pictures.source.path} shows no head from two cameras at once; an encoder needs "
                             "multi-view captures.")
         self.captures, self.config, self.size, self.subjects = captures, config, size, len(kept)
-        self.backdrop = find_backdrop(captures)
+        self.backdrop = captures.backdrop
         self._frames = KeptFrames(captures, config.cache_mb)
         self._cameras = captures.cameras.to(torch.float32)
 

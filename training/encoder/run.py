@@ -107,7 +107,7 @@ class _Run:
                     barrier(trainer.processes)
         if self.writer is not None:
             print(f"Done: {trainer.step_index} steps. Heads: python scripts/reconstruct.py --network={self.folder} "
-                  f"--data={self.config.data.path or 'DATA'} --views=4")
+                  f"--data={self.config.data.path or 'DATA'} --subject=NAME --count=4")
 
     def _apply_stage(self) -> None:
         """Read the captures at the stage's size."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gghead.animation.sliders import mirrored
 from gghead.cameras import Cameras
+from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
 from gghead.data.kept_frames import KeptFrames
 from gghead.models.reconstructor import Reconstructor
@@ -127,7 +128,7 @@ class Triplets:
         if flip:
             rgba, cameras = rgba.flip(-1), cameras.mirror()
         rgb, alpha = rgba[:, :3], rgba[:, 3:]
-        return rgb * alpha + 1 - alpha, alpha, cameras.label()
+        return foreground(rgb, alpha, self.captures.backdrop) + 1 - alpha, alpha, cameras.label()
 
     def inputs(self, frames: np.ndarray, subset: int) -> np.ndarray:
         """The frames that a head's latent is encoded from: the same cameras for all moments of a subject.

@@ -111,8 +111,7 @@ def split_cameras(names: list[str], views: int, subject: str) -> tuple[list[str]
 
 def over_white(views: Views) -> Tensor:  # [V, 3, H, W] in [0, 1]
     """The pictures put over white by their masks."""
-    rgb, alpha = views.rgb.float() / 255, views.alpha.float() / 255
-    return rgb * alpha + 1 - alpha
+    return views.over_white()
 
 
 def _render(head: Gaussians, cameras: Cameras, size: int) -> Tensor:  # [V, 3, S, S]
