@@ -216,8 +216,8 @@ def test_wrong_batches_and_methods_are_sentences(model):
     wrong = Target("big", torch.zeros(3, 32, 32, dtype=torch.uint8), None, Cameras.orbit(0.0).label()[0])
     with pytest.raises(UserError, match=r"big is \[3, 32, 32\]"):
         Inversion(model, [wrong], InversionConfig())
-    with pytest.raises(UserError, match="no inversion method 'encoder'; choose from w, w\\+, z, pti"):
-        list(Inversion(model, [pictured(model, 0)], InversionConfig("encoder")).run())
+    with pytest.raises(UserError, match="no inversion method 'p2p'; choose from encoder, w, w\\+, z, pti"):
+        list(Inversion(model, [pictured(model, 0)], InversionConfig("p2p")).run())
     with pytest.raises(UserError, match="steps must be 4 positive numbers"):
         InversionConfig(steps=(10,))
 
