@@ -115,11 +115,15 @@ def _save_plain(model: torch.nn.Module, path: str | os.PathLike, kind: str, more
 
 def latest_snapshot(run: str | os.PathLike) -> Path:
     """The newest snapshot in a run folder: most kimg, or most iterations. Raises ``UserError`` if there is none."""
-    found = sorted(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
+    found = _snapshots(run)
     if not found:
         raise UserError(f"{run} holds no {' and no '.join(f'{stem}-*.safetensors' for stem in _STEMS)}; name a run of "
                         "train.py or of another train_*.py, or a snapshot file.")
     return found[-1]
+
+
+def _snapshots(run: str | os.PathLike) -> list[Path]:
+    return sorted(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
 
 
 def read_info(path: str | os.PathLike) -> SnapshotInfo:
@@ -175,7 +179,10 @@ def load_with_encoder(path: str | os.PathLike,
 def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path) if Path(path).exists() else SHIPPED.get(str(path), Path(path))
+    shipped, path = SHIPPED.get(str(path)), Path(path)
+    # ``make demo`` leaves a folder "demo", which is no run; the shipped network is meant all the same.
+    if shipped is not None and not path.is_file() and not _snapshots(path):
+        path = shipped
     if path.is_dir():
         path = latest_snapshot(path)
     if not path.is_file():

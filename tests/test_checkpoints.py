@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from helpers.small_network import small_network
 from safetensors.torch import load_file, save_file
 
 import gghead
@@ -135,3 +136,12 @@ def test_larger_pictures_show_no_more_than_the_training_size(model):
         sharp = model.render(gaussians, Cameras.orbit(0.3), 64, eps2d=0.3).color[0]
     error = [(torch.nn.functional.avg_pool2d(x, 4) - small).abs().mean() for x in (large, sharp)]
     assert error[0] < error[1]
+
+
+def test_a_folder_named_like_the_shipped_network_does_not_hide_it(tmp_path, monkeypatch):
+    """``make demo`` leaves such a folder behind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "runs").mkdir(parents=True)
+    assert checkpoints.read_info("demo").config.template == "head"
+    checkpoints.save(small_network(), tmp_path / "demo" / "network-snapshot-000001.safetensors")
+    assert checkpoints.read_info("demo").config.template == "sphere"
