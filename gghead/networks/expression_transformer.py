@@ -25,7 +25,7 @@ class ExpressionTransformer(nn.Module):
         self.bent = nn.Sequential(nn.Linear(coefficients, width), nn.GELU(), nn.Linear(width, tokens * width))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, width, None, mixing) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, bias=False)  # a bias would cancel in the difference
         self.to_change, self.to_styles = (nn.Linear(width, size, bias=False) for size in (channels, styles))
 
     def forward(self, z: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
