@@ -19,8 +19,11 @@ _SAME = 2.5  # of 255: how far the backdrop's pixels may lie from their median
 
 
 def find_backdrop(frames: "FrameSet") -> Tensor | None:  # [3] in [0, 1]
-    """The one colour behind all heads of a set, or ``None`` where there is none (or no masks to tell)."""
-    if not frames.has_masks:
+    """The one colour behind all heads of a set, or ``None`` where there is none, or no masks to tell.
+
+    Colours beside an alpha channel of their own are not mixtures, whatever stands where alpha is zero.
+    """
+    if frames.pictures.mask_kind in ("none", "embedded"):
         return None
     pixels = []
     for index in torch.linspace(0, len(frames) - 1, min(_LOOKED_AT, len(frames))).round().long().tolist():

@@ -179,7 +179,7 @@ class FrameSet:
             raise UserError(f"A resolution must be at least 1x1, but it is {width}x{height}.")
         if self.pictures.resolution is not None:
             raise UserError("These pictures are already resized; start from those that were read.")
-        pictures = dataclasses.replace(self.pictures, resolution=(width, height))
+        pictures = dataclasses.replace(self.pictures, resolution=(width, height), composited=self.backdrop is not None)
         intrinsics = self.cameras.intrinsics.clone()
         sizes, first = np.unique(self.pictures.sizes, axis=0, return_index=True)
         for size, index in zip(sizes, first, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from gghead.data.decode import decode_image, parse_header
 from gghead.data.lens import Lens
-from gghead.data.resize import Box, resize_image, resize_straight_alpha
+from gghead.data.resize import Box, fit_mask, resize_composite, resize_image, resize_straight_alpha
 from gghead.data.sources import Source, image_header
 from gghead.data.video_frames import VideoFrames, is_video_frame
 from torch_utils.errors import UserError
@@ -41,6 +41,8 @@ class Pictures:
     lenses: tuple[Lens, ...] = ()
     lens: np.ndarray | None = None  # [N] int32 index into lenses, -1 = a pinhole
     resolution: tuple[int, int] | None = None  # width, height to show; None = as stored
+    composited: bool = False
+    """Colours at outlines already are mixtures with one backdrop, as renders over white have them."""
     videos: VideoFrames | None = None
 
     def __len__(self) -> int:
@@ -85,14 +87,15 @@ class Pictures:
         if self.lens is not None and self.lens[index] >= 0:
             lens = self.lenses[self.lens[index]]
             rgb = lens.undistort(rgb)
-            alpha = None if alpha is None else lens.undistort(_fit(alpha, rgb)[..., None])[..., 0]
+            alpha = None if alpha is None else lens.undistort(fit_mask(alpha, rgb)[..., None])[..., 0]
         size, box = self.resolution or (width, height), self.box(index)
         if alpha is None:
             rgb = resize_image(rgb, size, box)
             return rgb, np.full(rgb.shape[:2], 255, np.uint8)
         if not alpha.any():
             raise UserError(f"The mask of {where} is empty (all zero); mend it or leave the picture out.")
-        return resize_straight_alpha(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
+        resize = resize_composite if self.composited else resize_straight_alpha
+        return resize(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
 
     def encoded(self, index: int) -> tuple[bytes, str] | None:
         """The picture's file and its suffix where the file itself is what ``read`` shows, or None."""
@@ -165,15 +168,6 @@ def probe_sizes(
     stated = stated or [None] * len(names)
     found = [sizes.get(group) or size or somewhere for group, size in zip(groups, stated, strict=True)]
     return np.array(found, np.int32).reshape(-1, 2)
-
-
-def _fit(alpha: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """A mask at the size of its picture."""
-    from PIL import Image
-
-    if alpha.shape == rgb.shape[:2]:
-        return alpha
-    return np.asarray(Image.fromarray(alpha).resize(rgb.shape[1::-1], Image.Resampling.BILINEAR))
 
 
 def _copyable(data: bytes, modes: tuple[str, ...]) -> tuple[bytes, str] | None:

@@ -12,10 +12,10 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of
 
 
 def resize_image(
-    rgb: np.ndarray,  # [H, W, 3] uint8
+    rgb: np.ndarray,  # [H, W, 3] or [H, W] uint8
     size: int | tuple[int, int],  # side of a square, or (width, height)
     box: Box | None = None,  # the part to show; None = everything
-) -> np.ndarray:  # [height, width, 3] uint8
+) -> np.ndarray:  # [height, width, 3] or [height, width] uint8
     width, height = (size, size) if isinstance(size, int) else size
     if rgb.shape[:2] == (height, width) and box is None:
         return rgb
@@ -36,8 +36,7 @@ def resize_straight_alpha(
     width, height = (size, size) if isinstance(size, int) else size
     if rgb.shape[:2] == alpha.shape == (height, width) and box is None:
         return rgb, alpha
-    if alpha.shape != rgb.shape[:2]:
-        alpha = np.asarray(Image.fromarray(alpha).resize(rgb.shape[1::-1], Image.Resampling.BILINEAR))
+    alpha = fit_mask(alpha, rgb)
     if alpha.min() == 255:
         return resize_image(rgb, (width, height), box), np.full((height, width), 255, np.uint8)
     weight = alpha.astype(np.float32) / 255
@@ -49,6 +48,26 @@ def resize_straight_alpha(
     plain = resize_image(rgb, (width, height), box)
     colour = np.where(seen, np.clip(np.rint(colour), 0, 255), plain).astype(np.uint8)
     return colour, np.rint(coverage * 255).astype(np.uint8)
+
+
+def resize_composite(
+    rgb: np.ndarray,  # [H, W, 3] uint8, subject and one plain backdrop mixed where alpha is partial
+    alpha: np.ndarray,  # [H, W] uint8
+    size: int | tuple[int, int],  # side of a square, or (width, height)
+    box: Box | None = None,  # the part to show; None = everything
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rgb [height, width, 3], alpha [height, width]) uint8: the mixtures of a smaller picture.
+
+    Weighting mixtures by alpha would take backdrop away from the outline, and what is left would show dark rims.
+    """
+    return resize_image(rgb, size, box), resize_image(fit_mask(alpha, rgb), size, box)
+
+
+def fit_mask(alpha: np.ndarray, rgb: np.ndarray) -> np.ndarray:
+    """The mask at the picture's size."""
+    if alpha.shape == rgb.shape[:2]:
+        return alpha
+    return np.asarray(Image.fromarray(alpha).resize(rgb.shape[1::-1], Image.Resampling.BILINEAR))
 
 
 def estimate_foreground(
