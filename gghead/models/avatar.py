@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.motion import MOTION, displaced
 from gghead.rendering import sh
 from gghead.rotations import quat_multiply
 from torch_utils.errors import UserError
@@ -25,7 +26,7 @@ REST_GAIN = 0.1  # of harmonics above degree 0
 _GEOMETRY = 7  # offset of the mean, quaternion
 _GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
 
-PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0}
+PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0, "motion": 1}
 """Parameters with one entry per Gaussian, and along which dimension."""
 
 
@@ -96,7 +97,7 @@ class AvatarModel(nn.Module):
         frames, appearance = len(expression), appearance_size(config)
         fixed = config.changes == "geometry"
         look = self.static.expand(frames, -1, -1) if fixed else raw[..., :appearance]
-        means, quats = self.means.expand(frames, -1, -1), self.quats.expand(frames, -1, -1)
+        means, quats = self.placed(expression)
         if config.changes != "appearance":
             moved = raw[..., -_GEOMETRY:]
             means = means + _GEOMETRY_GAIN * moved[..., :3]
@@ -108,6 +109,16 @@ class AvatarModel(nn.Module):
             colors = torch.cat([colors[..., :1, :], REST_GAIN * colors[..., 1:, :]], -2)
         return Gaussians(means=means, quats=quats, scales=self.log_scales.exp().expand(frames, -1, -1),
                          opacities=look[..., -1].sigmoid(), colors=colors, sh_degree=degree)
+
+    def placed(self, expression: Tensor) -> tuple[Tensor, Tensor]:  # [T, B] -> [T, N, 3], [T, N, 4]
+        """Means and rotations where a motion basis has brought them; those at rest without one."""
+        if self.config.motion == "features":
+            return self.means.expand(len(expression), -1, -1), self.quats.expand(len(expression), -1, -1)
+        return displaced(self.means, self.quats, self.motions(expression))
+
+    def motions(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, 6]
+        """The motion of every Gaussian, an affine function of the coefficients (where the avatar has any)."""
+        raise NotImplementedError
 
     def inner(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, I]
         """What the network's hidden layer adds up for each Gaussian (without a network: its outputs)."""
@@ -171,6 +182,8 @@ class Avatar(AvatarModel):
         features = config.feature_dim if config.mlp else outputs
         self.basis = nn.Parameter(torch.zeros(config.width if config.blend else 0, n, features))
         self.bias = nn.Parameter(torch.zeros(n, features))
+        if config.motion != "features":
+            self.motion = nn.Parameter(torch.zeros(config.width, n, MOTION))
         if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
             self.static = nn.Parameter(torch.zeros(n, appearance))
         if config.mlp:
@@ -189,6 +202,9 @@ class Avatar(AvatarModel):
     def per_gaussian(self) -> dict[str, int]:
         """The parameters with one entry per Gaussian -> the dimension of the Gaussians."""
         return {name: dim for name, dim in PER_GAUSSIAN.items() if hasattr(self, name)}
+
+    def motions(self, expression: Tensor) -> Tensor:
+        return (expression @ self.motion.flatten(1)).unflatten(-1, (-1, MOTION))
 
     def inner(self, expression: Tensor) -> Tensor:
         config = self.config

@@ -49,5 +49,8 @@ class AvatarConfig:
     """Off: the basis blends colours and opacities themselves (the paper's "w/o MLP")."""
     changes: Literal["appearance", "geometry", "everything"] = "appearance"
     """What the expression changes: colour and opacity; offsets of mean and rotation; or all of these."""
+    motion: Literal["features", "blendshapes", "free"] = "features"
+    """What opens mouths and closes lids: appearance alone, as in the paper, or also Gaussians that move by a motion
+    basis (``gghead.models.motion``), which starts as the template's blendshapes, or at zero."""
     factors: FactorConfig | None = None
     """Set in a compressed avatar, in place of a basis per Gaussian (``gghead.models.compressed_avatar``)."""

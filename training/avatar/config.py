@@ -63,6 +63,10 @@ class RateConfig:
     """Of the rotations."""
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
+    motion: float = 2.5e-3
+    """Of the motion basis at the start; 0 leaves it as the template has it."""
+    motion_end: float = 2.5e-5
+    """The same at the end."""
     network: float = 1e-3
     """Of the network at the start."""
     network_end: float = 1e-5

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gghead.animation.binding import template_motion
 from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
@@ -33,6 +34,8 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames) -> Avatar:
     })  # fmt: skip
     points = surface_points(load_template(config.template), config.points, config.seed)
     avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
+    if filled.motion == "blendshapes":
+        avatar.motion.data = template_motion(load_template(config.template), filled.coefficient_names, points)
     avatar.coefficient_min.copy_(frames.expression.amin(0))
     avatar.coefficient_max.copy_(frames.expression.amax(0))
     return avatar
@@ -100,6 +103,8 @@ class AvatarTrainer:
         for group in self.optimizer.param_groups:
             if group["name"] == "means":
                 group["lr"] = self.config.extent * falling(rates.means, rates.means_end, share)
+            elif group["name"] == "motion":
+                group["lr"] = falling(rates.motion, rates.motion_end, share) if rates.motion else 0.0
             elif group["name"].startswith(("hidden", "output")):
                 group["lr"] = falling(rates.network, rates.network_end, share)
 
@@ -143,7 +148,7 @@ def make_optimizer(avatar: Avatar, config: AvatarTrainConfig) -> torch.optim.Ada
     """Adam with one named group per parameter, so that a group's parameter can be exchanged."""
     rates = config.rates
     table = {"means": rates.means * config.extent, "log_scales": rates.scales, "quats": rates.quats,
-             "basis": rates.features, "bias": rates.features, "static": rates.features}  # fmt: skip
+             "basis": rates.features, "motion": rates.motion, "bias": rates.features, "static": rates.features}  # fmt: skip
     groups = [{"params": [parameter], "name": name, "lr": table.get(name, rates.network)}
               for name, parameter in avatar.named_parameters() if parameter.numel()]  # fmt: skip
     # Fused: one pass over the basis instead of six, which is most of a step on a CPU.

@@ -1,0 +1,67 @@
+"""What the template's blendshapes do where a Gaussian is born: the start of an avatar's motion basis.
+
+The Gaussian is bound to the point of the template's surface below it. For each coefficient its motion is the offset of
+that point and the rotation of the surface there, both at weight one, so that blending them is what the blendshapes do:
+exactly for the offsets, to about a tenth of a degree for the rotations.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gghead.animation.sliders import Sliders
+from gghead.animation.surface import MovingSurface, moving_surface
+from gghead.models.motion import MOTION, as_motion
+from gghead.template import Template
+from torch_utils.errors import UserError
+
+_WEIGHT = 0.5  # at which rotations are taken: they are no linear function of it, and usual expressions lie around it
+_AT_ONCE = 2048  # points
+
+
+def unmoved(template: Template, names: Sequence[str]) -> tuple[str, ...]:
+    """The coefficients that the template has no shape for. Raises ``UserError`` where it has none for any."""
+    table = _table(template, names)
+    return tuple(name for name, row in zip(names, table, strict=True) if not bool(row.any()))
+
+
+def fits(template: Template, names: Sequence[str]) -> bool:
+    """Whether the template has blendshapes for at least one of the coefficients."""
+    own = Sliders(tuple(template.blendshapes))
+    return any(own.knows(name) for name in names) and bool(template.blendshapes)
+
+
+@torch.no_grad()
+def template_motion(template: Template, names: Sequence[str], points: Tensor) -> Tensor:  # [N, 3] -> [B, N, 6]
+    """Motions of ``points`` (world units, on or near the template) for the coefficients ``names``.
+
+    Coefficients without a shape get zeros. Raises ``UserError`` where the template has a shape for none of them.
+    """
+    table, surface = _table(template, names), moving_surface(template)
+    motions = [_motions(surface, table, part) for part in points.cpu().float().split(_AT_ONCE)]
+    return torch.cat([*motions, torch.zeros(len(table), 0, MOTION)], 1).to(points)
+
+
+def _motions(surface: MovingSurface, table: Tensor, points: Tensor) -> Tensor:
+    nearest = torch.cdist(points, surface.positions).argmin(1)
+    places = surface.below(points, surface.vertex_uv[nearest])
+    shift = surface.moved(places, table).offset
+    turn = surface.moved(places, _WEIGHT * table).rotation()
+    motion = as_motion(shift, turn)
+    motion[..., 3:] /= _WEIGHT
+    return motion
+
+
+def _table(template: Template, names: Sequence[str]) -> Tensor:  # [B, K]: which shapes a coefficient mixes
+    surface = moving_surface(template)
+    sliders = Sliders(surface.names, owner="the head template")
+    if not any(sliders.knows(name) for name in names):
+        said = f"has the coefficients {', '.join(names[:3])} …" if names else "does not name its coefficients"
+        raise UserError(f"--motion=blendshapes needs coefficients with names of ARKit or ICT-FaceKit (jawOpen, "
+                        f"eyeBlink_L), but the sequence {said}; use --motion=free, which learns how they move.")
+    rows = torch.zeros(len(names), len(surface.names))
+    for index, name in enumerate(names):
+        if sliders.knows(name):
+            rows[index] = sliders.take([name], torch.ones(1, 1), "The sequence")[0][0]
+    return rows
