@@ -1,8 +1,8 @@
 """Adding and removing Gaussians while an avatar is trained, with the optimiser's memory of them.
 
 Adaptive density control of Kerbl et al. 2023 (3DGS, section 5), with the rules and constants of gsplat's
-DefaultStrategy, on any device. Two things are HeadGaS's: children inherit basis and bias, and, as the opacity follows
-the expression, a Gaussian goes if it was transparent in all frames of a window instead of after a reset.
+DefaultStrategy, on any device. Two things are HeadGaS's: children inherit basis and bias (and motion), and, as the
+opacity follows the expression, a Gaussian goes if it was transparent in all frames of a window instead of after a reset.
 """
 
 from dataclasses import dataclass
