@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gghead.animation.sliders import Sliders
-from gghead.animation.surface import MovingSurface, moving_surface
+from gghead.animation.surface import MovingSurface, Places, moving_surface
 from gghead.models.motion import MOTION, as_motion
 from gghead.template import Template
 from torch_utils.errors import UserError
@@ -44,13 +44,25 @@ def template_motion(template: Template, names: Sequence[str], points: Tensor) ->
 
 
 def _motions(surface: MovingSurface, table: Tensor, points: Tensor) -> Tensor:
-    nearest = torch.cdist(points, surface.positions).argmin(1)
-    places = surface.below(points, surface.vertex_uv[nearest])
+    places = _places(surface, points)
     shift = surface.moved(places, table).offset
     turn = surface.moved(places, _WEIGHT * table).rotation()
     motion = as_motion(shift, turn)
     motion[..., 3:] /= _WEIGHT
     return motion
+
+
+@torch.no_grad()
+def template_uv(template: Template, points: Tensor) -> Tensor:  # [N, 3] -> [N, 2] in [-1, 1]
+    """The UV places that points on or near the template lie over."""
+    surface = moving_surface(template)
+    places = [surface.uv(_places(surface, part)) for part in points.cpu().float().split(_AT_ONCE)]
+    return torch.cat([*places, torch.zeros(0, 2)]).to(points)
+
+
+def _places(surface: MovingSurface, points: Tensor) -> Places:
+    nearest = torch.cdist(points, surface.positions).argmin(1)
+    return surface.below(points, surface.vertex_uv[nearest])
 
 
 def _table(template: Template, names: Sequence[str]) -> Tensor:  # [B, K]: which shapes a coefficient mixes

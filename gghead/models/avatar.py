@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.mirrored_grid import MirroredGrid
 from gghead.models.motion import MOTION, displaced
 from gghead.rendering import sh
 from gghead.rotations import quat_multiply
@@ -26,7 +27,8 @@ REST_GAIN = 0.1  # of harmonics above degree 0
 _GEOMETRY = 7  # offset of the mean, quaternion
 _GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
 
-PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0, "motion": 1}
+PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0, "motion": 1,
+                "anchors": 0}  # fmt: skip
 """Parameters with one entry per Gaussian, and along which dimension."""
 
 
@@ -184,6 +186,12 @@ class Avatar(AvatarModel):
         self.bias = nn.Parameter(torch.zeros(n, features))
         if config.motion != "features":
             self.motion = nn.Parameter(torch.zeros(config.width, n, MOTION))
+        if config.mirrored_grid:
+            if not config.blend:
+                raise UserError("--mirrored-grid adds to the bases that expressions blend, and --ablation=no-blending "
+                                "has none; leave one of them out.")
+            self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)  # UV places where they were born
+            self.grid = MirroredGrid(config.coefficient_names, features, config.mirrored_grid)
         if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
             self.static = nn.Parameter(torch.zeros(n, appearance))
         if config.mlp:
@@ -210,6 +218,8 @@ class Avatar(AvatarModel):
         config = self.config
         features = blend(self.basis, self.bias, expression) if config.blend else \
             self.bias.expand(len(expression), -1, -1)  # fmt: skip
+        if config.mirrored_grid:
+            features = features + self.grid(expression, self.anchors)
         if not config.mlp:
             return features
         # The layer's weight is applied part by part: what is the same for all frames, or for all Gaussians, is
@@ -231,7 +241,8 @@ class Avatar(AvatarModel):
 
     def mixture(self, expression: Tensor) -> Tensor:  # [N, F], or [I] without a basis
         if self.config.blend:
-            return (expression @ self.basis.flatten(1)).view_as(self.bias)
+            mixed = (expression @ self.basis.flatten(1)).view_as(self.bias)
+            return mixed + self.grid(expression, self.anchors)[0] if self.config.mirrored_grid else mixed
         return F.linear(expression[0], self._parts()[2]) if self.config.mlp else expression.new_zeros(())
 
     def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor) -> Tensor:

@@ -52,5 +52,7 @@ class AvatarConfig:
     motion: Literal["features", "blendshapes", "free"] = "features"
     """What opens mouths and closes lids: appearance alone, as in the paper, or also Gaussians that move by a motion
     basis (``gghead.models.motion``), which starts as the template's blendshapes, or at zero."""
+    mirrored_grid: int = 0
+    """Side of a UV grid of bases that both sides of the face share (``gghead.models.mirrored_grid``); 0 = none."""
     factors: FactorConfig | None = None
     """Set in a compressed avatar, in place of a basis per Gaussian (``gghead.models.compressed_avatar``)."""

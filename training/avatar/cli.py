@@ -30,11 +30,13 @@ _ABLATIONS = {
 @click.option("--max-gaussians", type=click.IntRange(min=0), help="Upper limit, 0 = none  [default: the preset's]")
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
-@click.option("--motion", type=click.Choice(["features", "blendshapes", "free"]), help="What moves: nothing (colour "
-              "and opacity do all, as in the paper), Gaussians by the template's blendshapes and what is learnt on top, "
-              "or only by what is learnt; see docs/motion.md  [default: the preset's]")
+@click.option("--motion", type=click.Choice(["features", "blendshapes", "free"]), help="What expressions "
+              "change: colour and opacity alone, as in the paper; or they also move the Gaussians, at first as the "
+              "template's blendshapes do, or not at all; see docs/motion.md  [default: the preset's]")
 @click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of motions, 0 = blendshapes stay as "
               "the template has them  [default: 0.0025]")
+@click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
+              "sides of the face share, such as 32; 0 = none  [default: 0]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
 @click.option("--ablation", type=click.Choice(list(_ABLATIONS)), help="One of the paper's five ablations")
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
@@ -80,7 +82,8 @@ def _changes(options: dict) -> dict:
         for part, values in _ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
     places = {"data": None, "iterations": None, "points": None, "background": None, "tick": None, "seed": None,
-              "feature_dim": "avatar", "sh_degree": "avatar", "motion": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
+              "feature_dim": "avatar", "sh_degree": "avatar", "motion": "avatar", "mirrored_grid": "avatar",
+              "max_gaussians": "densify", "perceptual_net": "loss"}  # fmt: skip
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]

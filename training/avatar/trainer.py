@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.animation.binding import template_motion
+from gghead.animation.binding import template_motion, template_uv
 from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
@@ -36,6 +36,8 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames) -> Avatar:
     avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
     if filled.motion == "blendshapes":
         avatar.motion.data = template_motion(load_template(config.template), filled.coefficient_names, points)
+    if filled.mirrored_grid:
+        avatar.anchors.data = template_uv(load_template(config.template), points)
     avatar.coefficient_min.copy_(frames.expression.amin(0))
     avatar.coefficient_max.copy_(frames.expression.amax(0))
     return avatar
@@ -148,9 +150,10 @@ def make_optimizer(avatar: Avatar, config: AvatarTrainConfig) -> torch.optim.Ada
     """Adam with one named group per parameter, so that a group's parameter can be exchanged."""
     rates = config.rates
     table = {"means": rates.means * config.extent, "log_scales": rates.scales, "quats": rates.quats,
-             "basis": rates.features, "motion": rates.motion, "bias": rates.features, "static": rates.features}  # fmt: skip
+             "basis": rates.features, "bias": rates.features, "static": rates.features, "grid.values": rates.features,
+             "motion": rates.motion}  # fmt: skip
     groups = [{"params": [parameter], "name": name, "lr": table.get(name, rates.network)}
-              for name, parameter in avatar.named_parameters() if parameter.numel()]  # fmt: skip
+              for name, parameter in avatar.named_parameters() if parameter.numel() and parameter.requires_grad]
     # Fused: one pass over the basis instead of six, which is most of a step on a CPU.
     return torch.optim.Adam(groups, eps=_EPS, fused=True)
 
