@@ -107,6 +107,16 @@ def test_only_what_should_change_changes(options):
     a.validate()
 
 
+@pytest.mark.parametrize("options", ABLATIONS[:5])
+def test_bands_that_were_not_trained_colour_nothing(options):
+    avatar, expression = small(**{**options, "sh_degree": 2}), torch.rand(2, 3)
+    assert not avatar(expression).colors[..., 1:, :].any()
+    avatar(expression).colors[..., 1:, :].sum().backward()
+    learnt = avatar.static if options.get("changes") == "geometry" else avatar.output.weight if options.get(
+        "mlp", True) else avatar.bias  # fmt: skip
+    assert learnt.grad.any()
+
+
 def test_initial_opacity_is_near_the_stated_one():
     opacities = small(count=200, hidden=64)(torch.zeros(1, 3)).opacities.detach()
     assert float(opacities.mean()) == pytest.approx(INITIAL_OPACITY, abs=0.05)

@@ -3,7 +3,7 @@
 After Dhamo et al., "HeadGaS: Real-Time Animatable Head Avatars via 3D Gaussian Splatting" (ECCV 2024), section 3. What
 the paper leaves open is decided here: the bias feature is one per Gaussian and starts at zero, four octaves encode the
 mean, the mean gets no gradient through that encoding (pictures move Gaussians, not the network's taste in places), the
-network starts at opacity 0.1 with the harmonics above degree 0 scaled by 0.1.
+network starts at opacity 0.1, with the harmonics above degree 0 zero and scaled by 0.1.
 """
 
 import math
@@ -201,6 +201,10 @@ class Avatar(AvatarModel):
             self.output = _linear(config.hidden, outputs, seed, "output")
         with torch.no_grad():
             place = math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
+            if config.mlp and config.changes != "geometry":
+                # Bands whose turn in training has not come yet must not colour anything.
+                self.output.weight[3 : appearance - 1] = 0
+                self.output.bias[3 : appearance - 1] = 0
             if config.changes == "geometry":
                 self.static[:, -1] = place
             elif config.mlp:

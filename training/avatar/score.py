@@ -1,7 +1,8 @@
 """How well an avatar shows frames it was not trained on: PSNR, SSIM, L2, beside two baselines without any model.
 
 All pictures are put over white by the data's masks and have the avatar's size. Mouth and eyes are measured apart
-where the sequence has the 68 landmarks of iBUG, in boxes around their projections.
+where the sequence has the 68 landmarks of iBUG, in boxes around their projections, and so are the frames seen from
+farthest to the side.
 """
 
 import json
@@ -27,6 +28,7 @@ from training import images
 REGIONS = {"mouth": slice(48, 68), "eyes": slice(36, 48)}  # of 68 landmarks
 _MARGIN = 0.3  # of a region's box, on every side
 _NEAREST_SIZE = 64  # pixels at which the nearest frame is looked for
+_SIDE = 0.25  # share of the frames, those seen from farthest to the side, that are averaged apart
 _WORST = 6
 
 
@@ -38,7 +40,7 @@ def score(avatar: AvatarModel, test: Frames, train: Frames, network: Distance | 
     """
     mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
     nearest = nearest_frames(test, train)
-    records = []
+    records, side = [], side_frames(test.cameras)
     shown = pictures(avatar, test.expression, test.cameras, test.size)
     for index, picture in enumerate(shown):
         truth, boxes = test.over(index), region_masks(test, index)
@@ -46,11 +48,20 @@ def score(avatar: AvatarModel, test: Frames, train: Frames, network: Distance | 
         for method, guess in (("avatar", picture.cpu()), ("nearest_frame", train.over(nearest[index])),
                               ("mean_image", mean)):
             record[method] = compare(guess, truth, boxes, network)
+            if index in side:
+                record[method]["side_psnr"] = record[method]["psnr"]
         records.append(record)
     methods = ("avatar", "nearest_frame", "mean_image")
     means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
                       for key in sorted({key for r in records for key in r[method]})} for method in methods}
     return means, records
+
+
+def side_frames(cameras: Cameras) -> set[int]:
+    """The quarter of the cameras (batch shape (T,)) whose directions from the head are farthest off its middle."""
+    place = cameras.position
+    aside = torch.atan2(place[:, 0], place[:, 2]).abs()
+    return set(aside.argsort(descending=True, stable=True)[: max(round(_SIDE * len(aside)), 1)].tolist())
 
 
 def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None) -> dict:
