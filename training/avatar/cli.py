@@ -28,6 +28,7 @@ _ABLATIONS = {
 @click.option("--max-gaussians", type=click.IntRange(min=0), help="Upper limit, 0 = none  [default: the preset's]")
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
+@click.option("--sh-every", type=click.IntRange(min=1), help="Iterations until one degree more  [default: 1000]")
 @click.option("--motion", type=click.Choice(["features", "blendshapes", "free"]), help="What expressions "
               "change: colour and opacity alone, as in the paper; or they also move the Gaussians, at first as the "
               "template's blendshapes do, or not at all; see docs/motion.md  [default: the preset's]")
@@ -74,6 +75,7 @@ def _changes(options: dict) -> dict:
         for part, values in _ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
     places = {"data": None, "iterations": None, "points": None, "background": None, "tick": None, "seed": None,
+              "sh_every": None,
               "feature_dim": "avatar", "sh_degree": "avatar", "motion": "avatar", "mirrored_grid": "avatar",
               "max_gaussians": "densify", "perceptual_net": "loss"}  # fmt: skip
     for name, part in places.items():
