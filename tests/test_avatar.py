@@ -12,7 +12,7 @@ from gghead.models.avatar_config import AvatarConfig
 from torch_utils.errors import UserError
 
 ABLATIONS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"},
-             {"sh_degree": 0}, {"mlp": False, "blend": False}, {"motion": "free"}]  # fmt: skip
+             {"sh_degree": 0}, {"mlp": False, "blend": False}, {"motion": "blendshapes"}]  # fmt: skip
 
 
 def small(count=7, seed=0, **options):

@@ -15,7 +15,7 @@ from gghead.animation.surface import moving_surface
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.mirrored_grid import MirroredGrid, exchanged
-from gghead.models.motion import UNIT, as_motion, displaced
+from gghead.models.motion import as_motion, displaced, split
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
 from torch_utils import config as config_json
@@ -32,7 +32,7 @@ from training.avatar.trainer import AvatarTrainer, make_optimizer, new_avatar
 CPU = torch.device("cpu")
 TEMPLATE = load_template("head")
 NAMES = ("jawOpen", "mouthSmile_L", "mouthSmile_R", "eyeLookUp_L", "jaw0")
-OPTIONS = {"blendshapes": {"motion": "blendshapes"}, "free": {"motion": "free"}, "grid": {"mirrored_grid": 4},
+OPTIONS = {"blendshapes": {"motion": "blendshapes"}, "grid": {"mirrored_grid": 4},
            "both": {"motion": "blendshapes", "mirrored_grid": 4}}  # fmt: skip
 
 
@@ -84,20 +84,28 @@ def test_no_motion_changes_no_bit_and_a_motion_is_what_it_says():
         moved, turned = displaced(means, quats, motion[None])
         torch.testing.assert_close(moved[0], means + torch.tensor([0.1, 0.0, -0.2]))
         torch.testing.assert_close(quat_to_rotmat(turned[0]), quat_to_rotmat(turn) @ quat_to_rotmat(quats))
-    assert UNIT * float(motion[0, 0]) == pytest.approx(0.1)
+    reach, multiples = split(torch.cat([motion, torch.zeros(1, 6)]))
+    torch.testing.assert_close(reach[:-1, None] * multiples[:-1], motion)
+    assert float(reach[-1]) == 0 and not multiples[-1].any()
 
 
-def test_gradients_reach_motions_that_are_zero():
-    avatar = Avatar(AvatarConfig(width=2, feature_dim=2, hidden=4, sh_degree=0, motion="free"), torch.randn(5, 3))
+def test_what_the_template_leaves_still_stays_still():
+    """Gradients reach motions as far as their reach goes."""
+    random = torch.Generator().manual_seed(0)
+    avatar = Avatar(AvatarConfig(width=2, feature_dim=2, hidden=4, sh_degree=0, motion="blendshapes"),
+                    torch.randn(5, 3, generator=random))  # fmt: skip
+    with torch.no_grad():
+        avatar.reach[0, :3], avatar.reach[1, :3] = 2.0, 1.0
     gaussians = avatar(torch.tensor([[0.5, 0.0]]))
-    (gaussians.means.sum() + (gaussians.quats * torch.randn(5, 4)).sum()).backward()
-    assert bool((avatar.motion.grad[0] != 0).all()) and not avatar.motion.grad[1].any()
+    (gaussians.means.sum() + (gaussians.quats * torch.randn(5, 4, generator=random)).sum()).backward()
+    assert bool((avatar.motion.grad[0, :3] != 0).all())
+    assert not avatar.motion.grad[0, 3:].any() and not avatar.motion.grad[1].any() and avatar.reach.grad is None
 
 
 def test_coefficients_without_a_shape_are_named_and_foreign_ones_refused():
     assert unmoved(TEMPLATE, NAMES) == ("eyeLookUp_L", "jaw0")
     for names, said in ((("expr0", "expr1"), "has the coefficients expr0, expr1 …"), ((), "does not name its")):
-        with pytest.raises(UserError, match=f"names of ARKit or ICT-FaceKit .*{said}.*--motion=free"):
+        with pytest.raises(UserError, match=f"names of ARKit or ICT-FaceKit .*{said}.*--motion=features"):
             template_motion(TEMPLATE, names, torch.zeros(2, 3))
     with pytest.raises(UserError, match="template 'sphere' has no blendshapes"):
         template_motion(load_template("sphere"), NAMES, torch.zeros(2, 3))
@@ -163,7 +171,7 @@ def test_children_inherit_motion_and_anchor(frames):
     optimizer = make_optimizer(avatar, config())
     (avatar(torch.rand(1, 3)).means.square().sum() + avatar(torch.rand(1, 3)).colors.sum()).backward()
     optimizer.step()
-    motion, anchors = avatar.motion.detach().clone(), avatar.anchors.clone()
+    motion, reach, anchors = avatar.motion.detach().clone(), avatar.reach.clone(), avatar.anchors.clone()
     memory = optimizer.state[avatar.motion]["exp_avg"].clone()
     with torch.no_grad():
         avatar.log_scales[0] = math.log(0.5)
@@ -175,7 +183,8 @@ def test_children_inherit_motion_and_anchor(frames):
     done = densifier.refine(avatar, optimizer, 100, torch.Generator().manual_seed(0))
     assert (done.cloned, done.split, avatar.num) == (1, 1, 42)
     parents = [*range(1, 40), 1, 0, 0]
-    assert torch.equal(avatar.motion, motion[:, parents]) and torch.equal(avatar.anchors, anchors[parents])
+    assert torch.equal(avatar.motion, motion[:, parents]) and torch.equal(avatar.reach, reach[:, parents])
+    assert torch.equal(avatar.anchors, anchors[parents])
     assert avatar.motion.requires_grad and not avatar.anchors.requires_grad
     assert torch.equal(optimizer.state[avatar.motion]["exp_avg"][:, :39], memory[:, 1:])
     assert not optimizer.state[avatar.motion]["exp_avg"][:, 39:].any()
@@ -214,18 +223,19 @@ def run(command, *arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("options", [["--motion=blendshapes", "--mirrored-grid=4"], ["--motion=free"]])
+@pytest.mark.parametrize("options", [["--mirrored-grid=4"], ["--ablation=everything"]])
 def test_commands_take_them_like_any_avatar(options, data, tmp_path):
     small = ["--preset=tiny", "--resolution=24", "--points=40", "--feature-dim=4", "--tick=4", "--snap=1",
              "--device=cpu", f"--outdir={tmp_path}", f"--data={data}"]  # fmt: skip
-    result = run(main, *small, "--iterations=6", *options)
+    result = run(main, *small, "--iterations=6", "--motion=blendshapes", *options)
     assert result.exit_code == 0, result.output
+    assert "blendshapes for 3 of 3 coefficients" in result.output
     folder = next(tmp_path.glob("0*"))
     again = run(main, f"--resume={folder}", "--iterations=8", "--device=cpu")
     assert again.exit_code == 0, again.output
-    avatar, test = gghead.load(folder, kind="avatar"), split_or_all(read_sequence(data), "test").coefficients.float()
-    assert avatar.config.motion == options[0].split("=")[1]
-    assert bool((avatar(test).means[0] != avatar(test).means[1]).any())
+    avatar = gghead.load(folder, kind="avatar")
+    moved = avatar(torch.tensor([[0.0, 0, 0], [1, 0, 0]]), clamp=False).means
+    assert float((moved[1] - moved[0])[:, 1].min()) < -0.04
     small_file = tmp_path / "small.safetensors"
     assert run(compress_main, f"--avatar={folder}", f"--dest={small_file}", "--rank=3").exit_code == 0
     scores = []
@@ -238,7 +248,7 @@ def test_commands_take_them_like_any_avatar(options, data, tmp_path):
 
 def test_sequences_that_do_not_fit_are_a_sentence(tmp_path):
     folder = write_sequence(tmp_path / "flame", names=("expr0", "expr1"))
-    for option, sentence in (("--motion=blendshapes", "use --motion=free"), ("--mirrored-grid=4", "leave it out")):
+    for option, sentence in (("--motion=blendshapes", "use --motion=features"), ("--mirrored-grid=4", "leave it out")):
         result = run(main, f"--data={folder}", f"--outdir={tmp_path / 'runs'}", "--device=cpu", option)
         assert result.exit_code == 1 and sentence in result.output and "Traceback" not in result.output
         assert not (tmp_path / "runs").exists()

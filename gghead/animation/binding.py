@@ -26,12 +26,6 @@ def unmoved(template: Template, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name, row in zip(names, table, strict=True) if not bool(row.any()))
 
 
-def fits(template: Template, names: Sequence[str]) -> bool:
-    """Whether the template has blendshapes for at least one of the coefficients."""
-    own = Sliders(tuple(template.blendshapes))
-    return any(own.knows(name) for name in names) and bool(template.blendshapes)
-
-
 @torch.no_grad()
 def template_motion(template: Template, names: Sequence[str], points: Tensor) -> Tensor:  # [N, 3] -> [B, N, 6]
     """Motions of ``points`` (world units, on or near the template) for the coefficients ``names``.
@@ -71,7 +65,7 @@ def _table(template: Template, names: Sequence[str]) -> Tensor:  # [B, K]: which
     if not any(sliders.knows(name) for name in names):
         said = f"has the coefficients {', '.join(names[:3])} …" if names else "does not name its coefficients"
         raise UserError(f"--motion=blendshapes needs coefficients with names of ARKit or ICT-FaceKit (jawOpen, "
-                        f"eyeBlink_L), but the sequence {said}; use --motion=free, which learns how they move.")
+                        f"eyeBlink_L), but the sequence {said}; use --motion=features.")
     rows = torch.zeros(len(names), len(surface.names))
     for index, name in enumerate(names):
         if sliders.knows(name):

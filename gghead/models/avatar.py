@@ -29,7 +29,7 @@ _GEOMETRY = 7  # offset of the mean, quaternion
 _GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
 
 PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0, "motion": 1,
-                "anchors": 0}  # fmt: skip
+                "reach": 1, "anchors": 0}  # fmt: skip
 """Parameters with one entry per Gaussian, and along which dimension."""
 
 
@@ -187,6 +187,7 @@ class Avatar(AvatarModel):
         self.bias = nn.Parameter(torch.zeros(n, features))
         if config.motion != "features":
             self.motion = nn.Parameter(torch.zeros(config.width, n, MOTION))
+            self.reach = nn.Parameter(torch.zeros(config.width, n), requires_grad=False)
         if config.mirrored_grid:
             if not config.blend:
                 raise UserError("--mirrored-grid adds to the bases that expressions blend, and --ablation=no-blending "
@@ -217,7 +218,7 @@ class Avatar(AvatarModel):
         return {name: dim for name, dim in PER_GAUSSIAN.items() if hasattr(self, name)}
 
     def motions(self, expression: Tensor) -> Tensor:
-        return (expression @ self.motion.flatten(1)).unflatten(-1, (-1, MOTION))
+        return (expression @ (self.reach[..., None] * self.motion).flatten(1)).unflatten(-1, (-1, MOTION))
 
     def inner(self, expression: Tensor) -> Tensor:
         config = self.config

@@ -29,11 +29,11 @@ _ABLATIONS = {
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
 @click.option("--sh-every", type=click.IntRange(min=1), help="Iterations until one degree more  [default: 1000]")
-@click.option("--motion", type=click.Choice(["features", "blendshapes", "free"]), help="What expressions "
-              "change: colour and opacity alone, as in the paper; or they also move the Gaussians, at first as the "
-              "template's blendshapes do, or not at all; see docs/motion.md  [default: the preset's]")
-@click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of motions, 0 = blendshapes stay as "
-              "the template has them  [default: 0.0025]")
+@click.option("--motion", type=click.Choice(["features", "blendshapes"]), help="What expressions change: colour and "
+              "opacity alone, as in the paper; or they also move the Gaussians as the template's blendshapes do, which "
+              "training corrects; see docs/motion.md  [default: the preset's]")
+@click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of that correction, 0 = none  "
+              "[default: 0.0025]")
 @click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
               "sides of the face share, such as 32; 0 = none  [default: 0]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")

@@ -64,7 +64,7 @@ class RateConfig:
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
     motion: float = 2.5e-3
-    """Of the motion basis at the start; 0 leaves it as the template has it."""
+    """Of motions, in multiples of what the template does, at the start; 0 leaves them as they are."""
     motion_end: float = 2.5e-5
     """The same at the end."""
     network: float = 1e-3

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from gghead import checkpoints
+from gghead.animation.binding import unmoved
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
+from gghead.template import load_template
 from torch_utils.errors import UserError
 from torch_utils.memory import keep_freed_memory
 from training import images, run_folder
@@ -64,6 +66,10 @@ class _Run(StepRun):
         for note in frames.sequence.notes:
             print(f"  data: {note}")
         print(f"  loss: {self.trainer.loss.description}")
+        if config.motion == "blendshapes":
+            left = unmoved(load_template(self.config.template), config.coefficient_names)
+            print(f"  motion: the template's blendshapes for {config.width - len(left)} of {config.width} coefficients"
+                  + (f", at first none for {', '.join(left)}" if left else ""))
         print(f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
               f"{registry.resolve('auto', self.trainer.device, torch.float32)}")
 

@@ -11,6 +11,7 @@ from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.motion import split
 from gghead.rendering import rasterization
 from gghead.template import load_template
 from torch_utils import config as config_json
@@ -35,7 +36,8 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames) -> Avatar:
     points = surface_points(load_template(config.template), config.points, config.seed)
     avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
     if filled.motion == "blendshapes":
-        avatar.motion.data = template_motion(load_template(config.template), filled.coefficient_names, points)
+        born = template_motion(load_template(config.template), filled.coefficient_names, points)
+        avatar.reach.data, avatar.motion.data = split(born)
     if filled.mirrored_grid:
         avatar.anchors.data = template_uv(load_template(config.template), points)
     avatar.coefficient_min.copy_(frames.expression.amin(0))
