@@ -33,7 +33,7 @@ _ABLATIONS = {
               "opacity alone, as in the paper; or they also move the Gaussians as the template's blendshapes do, which "
               "training corrects; see docs/motion.md  [default: the preset's]")
 @click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of that correction, 0 = none  "
-              "[default: 0.0025]")
+              "[default: 0.005]")
 @click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
               "sides of the face share, such as 32; 0 = none  [default: 0]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")

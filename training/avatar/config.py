@@ -63,9 +63,9 @@ class RateConfig:
     """Of the rotations."""
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
-    motion: float = 2.5e-3
+    motion: float = 5e-3
     """Of motions, in multiples of what the template does, at the start; 0 leaves them as they are."""
-    motion_end: float = 2.5e-5
+    motion_end: float = 5e-5
     """The same at the end."""
     network: float = 1e-3
     """Of the network at the start."""
