@@ -126,7 +126,7 @@ class Reconstructor(nn.Module):
         attributes, side = self.generator.attributes, self.config.generator.latent_resolution
         raw = self.generator.decode(latent.features(self.generator).to(self.dtype), latent.ws)
         head = attributes.activate({name: value.float() for name, value in raw.items()})
-        offset = attributes.offset_of_cells(head, side).flatten(2).transpose(1, 2)
+        offset = attributes.offset_of_cells(head, side)[0].flatten(2).transpose(1, 2)
         whole = with_background(head, background)
         size = (rgb.shape[-1], rgb.shape[-2])
         out = render(whole, cameras, size, background=1.0, depth=False, features=whole.features is not None)

@@ -34,6 +34,8 @@ from training.run_options import refuse_with_resume, run_options
 @click.option("--mirror", type=cli.BOOL, help="Also show every head mirrored  [default: 1]")
 @click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, discriminator:RUN, "
               "a TorchScript file … (docs/perceptual.md); else none")
+@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Largest rate of learning of the encoder, which "
+              "the decoder's follows; less than half the preset's continues a finished --init  [default: the preset's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
 @run_options()
@@ -120,6 +122,9 @@ def _changes(options: dict, preset) -> dict:
         changes["model"]["background"] = {"kind": "sphere" if options["background"] == "image" else "none"}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
+    if options["lr"] is not None and preset is not None:
+        rates = preset.rates
+        changes["rates"] = {"encoder": options["lr"], "decoder": rates.decoder * options["lr"] / rates.encoder}
     if options["decoder"] == "frozen":
         changes["rates"]["decoder"] = 0.0
     if options["perceptual_net"] is not None and preset is not None and preset.loss.perceptual == 0:

@@ -43,8 +43,9 @@ def surface_terms(attributes: GaussianAttributes, raw: dict[str, Tensor], heads:
                        + ((maps[..., 1:, :] - maps[..., :-1, :]).abs() * down).mean())
     if config.place > 0 and offset is not None:
         side = int(offset.shape[1] ** 0.5)
-        mean = attributes.offset_of_cells(heads, side).detach()
-        parts["place"] = ((offset.transpose(1, 2).unflatten(2, (side, side)) - mean).abs() * (mean != 0)).mean()
+        mean, share = attributes.offset_of_cells(heads, side)
+        off = (offset.transpose(1, 2).unflatten(2, (side, side)) - mean.detach()).abs()
+        parts["place"] = (off * (share > 0)).mean()
     return parts
 
 
