@@ -7,14 +7,7 @@ import click
 
 from torch_utils import cli
 from torch_utils.errors import UserError
-
-_ABLATIONS = {
-    "no-blending": {"avatar": {"blend": False}},
-    "geometry": {"avatar": {"changes": "geometry"}},
-    "everything": {"avatar": {"changes": "everything"}},
-    "no-mlp": {"avatar": {"mlp": False}},
-    "no-perceptual": {"loss": {"perceptual": 0.0}},
-}
+from training.avatar.config import ABLATIONS
 
 
 @cli.command()
@@ -31,7 +24,7 @@ _ABLATIONS = {
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
-@click.option("--ablation", type=click.Choice(list(_ABLATIONS)), help="One of the paper's five ablations")
+@click.option("--ablation", type=click.Choice(list(ABLATIONS)), help="One of the paper's five ablations")
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
 @click.option("--perceptual-net", metavar="SPEC", help="Perceptual loss: lpips-vgg[:FILES], lpips-alex[:FILES], "
               "vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; see docs/perceptual.md  [default: off]")
@@ -72,10 +65,11 @@ def _changes(options: dict) -> dict:
     """Options that were given -> the keys of ``AvatarTrainConfig``."""
     changes: dict = {"avatar": {}, "loss": {}, "densify": {}}
     if options["ablation"]:
-        for part, values in _ABLATIONS[options["ablation"]].items():
+        for part, values in ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
-    places = {"data": None, "iterations": None, "points": None, "background": None, "tick": None, "seed": None,
-              "feature_dim": "avatar", "sh_degree": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
+    places = {"data": None, "iterations": None, "points": None, "init_head": None, "background": None, "tick": None,
+              "seed": None, "feature_dim": "avatar", "sh_degree": "avatar", "max_gaussians": "densify",
+              "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
