@@ -41,11 +41,13 @@ def initial_head(source: str, frames: Frames, device: torch.device) -> Gaussians
     if max(rgb.shape[-2:]) > size:
         rgb = F.interpolate(rgb, scale_factor=size / max(rgb.shape[-2:]), mode="area")
     with torch.no_grad():
-        return model.encode(rgb[None], frames.cameras[chosen][None]).gaussians(model.generator)[0].to("cpu", torch.float32)
+        latent = model.encode(rgb[None], frames.cameras[chosen][None])
+        return latent.gaussians(model.generator)[0].to("cpu", torch.float32)
 
 
 def calm_frames(frames: Frames, count: int) -> list[int]:
-    """Frames from ``count`` directions, each the one with the smallest coefficients (in parts of their ranges), in time order."""
+    """Frames from ``count`` directions, in time order, each the one with the smallest coefficients (as parts of their
+    ranges)."""
     extent = (frames.expression.amax(0) - frames.expression.amin(0)).clamp_min(1e-6)
     effort = (frames.expression / extent).square().sum(1)
     by_yaw = frames.cameras.angles()[0].argsort(stable=True)
