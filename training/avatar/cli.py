@@ -19,7 +19,9 @@ from training.avatar.config import ABLATIONS
 @click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
 @click.option("--resolution", metavar="N|WxH", help="Pixels of the training pictures  [default: the preset's]")
 @click.option("--iterations", type=click.IntRange(min=1), help="Frames shown in all  [default: the preset's]")
-@click.option("--points", type=click.IntRange(min=4), help="Initial points on the template  [default: the preset's]")
+@click.option("--points", type=click.IntRange(min=4), help="Gaussians to start with  [default: the preset's]")
+@click.option("--init-head", metavar="PLY|ENCODER", help="Start from this head instead of points on the template: a "
+              ".ply, or an encoder (scripts/train_encoder.py), which makes one of the calmest training frames")
 @click.option("--max-gaussians", type=click.IntRange(min=0), help="Upper limit, 0 = none  [default: the preset's]")
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
