@@ -38,7 +38,8 @@ _PICTURES = 12  # most frames of a .png
 @click.option("--beside", "shown", type=cli.BOOL, help="Show the sequence's pictures at the left  [default: 1]")
 @click.option("--clamp", type=cli.BOOL, default=True, show_default=True,
               help="Keep an avatar's coefficients in the range seen in training")
-@click.option("--mapping", metavar="NPY|CSV", help="Matrix from the drive's coefficients to those that are driven")
+@click.option("--mapping", metavar="NPY|CSV|names", help="Matrix from the drive's coefficients to those that are "
+              "driven; names: by their names in ARKit or ICT-FaceKit")
 @click.option("--size", type=click.IntRange(min=8), help="Width in pixels  [default: that of training]")
 @click.option("--fps", type=float, help="Frames per second  [default: the sequence's, else 25]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
@@ -82,6 +83,8 @@ def _animate_avatar(network, drive, weights, motion, output, split, frames, came
     width, height = avatar.config.image_size
     extent = (width, height) if size is None else (size, max(round(size * height / width), 1))
     source = read_drive(drive, avatar.config, split=split, mapping=mapping, size=extent)
+    if source.left_out:
+        print(f"The avatar has no {', '.join(source.left_out)}: left out")
     chosen, camera = _choose(drive, source, frames, camera, shown, "tracked")
     cameras = source.frames.cameras[chosen] if camera == "tracked" else camera_path(avatar, camera, len(chosen), pitch)
     drawn = []

@@ -91,6 +91,8 @@ class AvatarTrainConfig:
     """Mesh whose surface gives the initial points."""
     points: int = 2500
     """How many."""
+    init_head: str | None = None
+    """Head that gives them instead, with its colours: a .ply, or an encoder that makes one of training frames."""
     iterations: int = 50_000
     """One frame each."""
     extent: float = 1.0
@@ -124,3 +126,12 @@ _TINY = replace(
 )  # fmt: skip
 
 PRESETS = {config.preset: config for config in (_TINY, _HEADGAS)}
+
+ABLATIONS = {
+    "no-blending": {"avatar": {"blend": False}},
+    "geometry": {"avatar": {"changes": "geometry"}},
+    "everything": {"avatar": {"changes": "everything"}},
+    "no-mlp": {"avatar": {"mlp": False}},
+    "no-perceptual": {"loss": {"perceptual": 0.0}},
+}
+"""The paper's five -> the changes to a config."""

@@ -34,7 +34,7 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     sequence = read_sequence(config.data, config.resolution, config.extras)
     frames = Frames(split_or_all(sequence, "train"), config.cache_mb)
     state = run_folder.load_state(resume) if resume is not None else None
-    trainer = AvatarTrainer(config, frames, device)
+    trainer = AvatarTrainer(config, frames, device, resumed=state is not None)
     if state is not None:
         if state["trainer"]["config"]["width"] != sequence.width:
             raise UserError(f"{config.data} has {sequence.width} expression coefficients, but {resume} was trained "

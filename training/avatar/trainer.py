@@ -1,6 +1,7 @@
 """One step of an avatar's training, and everything that an exact resume needs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,27 +20,36 @@ from torch_utils.rng import derive_seed, generator
 from training.avatar.config import AvatarTrainConfig
 from training.avatar.densify import Densifier, Refinement
 from training.avatar.initial import neighbour_distance, surface_points
+from training.avatar.initial_head import initial_head, look_like, thinned
 from training.avatar.losses import AvatarLoss
 from training.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
 
 
-def new_avatar(config: AvatarTrainConfig, frames: Frames) -> Avatar:
-    """The avatar that a run starts from; what depends on the data is filled in."""
-    sequence = frames.sequence
+def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device | None = None) -> Avatar:
+    """The avatar that a run starts from; what depends on the data is filled in.
+
+    Raises ``UserError`` for a head to start from that cannot be read.
+    """
+    sequence, template = frames.sequence, load_template(config.template)
     filled = config_json.replace(config.avatar, {
         "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
         "expression_model": sequence.format, "image_size": list(frames.size),
         "camera": list(middle_camera(frames.cameras)),
     })  # fmt: skip
-    points = surface_points(load_template(config.template), config.points, config.seed)
-    avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
+    if config.init_head is None:
+        points = surface_points(template, config.points, config.seed)
+        avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
+    else:
+        head = thinned(initial_head(config.init_head, frames, device or torch.device("cpu")), config.points)
+        avatar = Avatar(filled, head.means, seed=config.seed)
+        look_like(avatar, head)
     if filled.motion == "blendshapes":
-        born = template_motion(load_template(config.template), filled.coefficient_names, points)
+        born = template_motion(template, filled.coefficient_names, avatar.means.detach())
         avatar.reach.data, avatar.motion.data = split(born)
     if filled.mirrored_grid:
-        avatar.anchors.data = template_uv(load_template(config.template), points)
+        avatar.anchors.data = template_uv(template, avatar.means.detach())
     avatar.coefficient_min.copy_(frames.expression.amin(0))
     avatar.coefficient_max.copy_(frames.expression.amax(0))
     return avatar
@@ -48,12 +58,15 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames) -> Avatar:
 class AvatarTrainer:
     """Trains on one frame per step. Everything random follows from the seed and the iteration."""
 
-    def __init__(self, config: AvatarTrainConfig, frames: Frames, device: torch.device) -> None:
+    def __init__(self, config: AvatarTrainConfig, frames: Frames, device: torch.device, *,
+                 resumed: bool = False) -> None:
+        """``resumed``: a state is loaded next, so that the head to start from is not needed any more."""
         self.config, self.frames, self.device = config, frames, device
         self.iteration = 0
         self.stats = Stats()
         self.loss = AvatarLoss(config.loss, device, frames.size)
-        self._set_avatar(new_avatar(config, frames))
+        start = replace(config, init_head=None) if resumed else config
+        self._set_avatar(new_avatar(start, frames, device))
 
     def _set_avatar(self, avatar: Avatar) -> None:
         self.avatar = avatar.to(self.device).train()
