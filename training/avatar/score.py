@@ -47,9 +47,7 @@ def score(avatar: AvatarModel, test: Frames, train: Frames, network: Distance | 
         record = {"frame": test.sequence.name(index), "nearest": train.sequence.name(nearest[index])}
         for method, guess in (("avatar", picture.cpu()), ("nearest_frame", train.over(nearest[index])),
                               ("mean_image", mean)):
-            record[method] = compare(guess, truth, boxes, network)
-            if index in side:
-                record[method]["side_psnr"] = record[method]["psnr"]
+            record[method] = compare(guess, truth, boxes, network, aside=index in side)
         records.append(record)
     methods = ("avatar", "nearest_frame", "mean_image")
     means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
@@ -64,12 +62,18 @@ def side_frames(cameras: Cameras) -> set[int]:
     return set(aside.argsort(descending=True, stable=True)[: max(round(_SIDE * len(aside)), 1)].tolist())
 
 
-def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None) -> dict:
-    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by ``network``."""
+def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None, *,
+            aside: bool = False) -> dict:
+    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by ``network``.
+
+    With ``aside`` (one of ``side_frames``) PSNR counts as that of frames from the side, too.
+    """
     values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
               "l2": float((guess - truth).square().mean())}
     for name, box in boxes.items():
         values[f"{name}_psnr"], values[f"{name}_ssim"] = float(psnr(guess, truth, box)), float(ssim(guess, truth, box))
+    if aside:
+        values["side_psnr"] = values["psnr"]
     if network is not None:
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         pair = [(image[None] * 2 - 1).to(device) for image in (guess, truth)]

@@ -23,17 +23,22 @@ from torch_utils import config as config_json
 from torch_utils.errors import UserError
 from torch_utils.files import write_atomically
 from training.avatar.config import ABLATIONS, AvatarTrainConfig
-from training.avatar.score import compare, region_masks
+from training.avatar.score import compare, region_masks, side_frames
 from training.avatar.trainer import AvatarTrainer
 from training.loop import provenance
 
 RESULTS = "variants.json"
 FULL = "full"
 _BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
-_OPTIONS = {"feature-dim": ("avatar", "feature_dim"), "sh-degree": ("avatar", "sh_degree"), "points": (None, "points"),
-            "max-gaussians": ("densify", "max_gaussians"), "init-head": (None, "init_head")}
+_OPTIONS = {
+    "feature-dim": ("avatar", "feature_dim", int), "sh-degree": ("avatar", "sh_degree", int),
+    "sh-every": (None, "sh_every", int), "points": (None, "points", int),
+    "max-gaussians": ("densify", "max_gaussians", int), "init-head": (None, "init_head", str),
+    "motion": ("avatar", "motion", str), "motion-rate": ("rates", "motion", float),
+    "mirrored-grid": ("avatar", "mirrored_grid", int),
+}  # fmt: skip
 _COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "l2": ("L2 x 1000", 2), "mouth_psnr": ("mouth", 2),
-            "eyes_psnr": ("eyes", 2), "lpips": ("LPIPS", 3)}
+            "eyes_psnr": ("eyes", 2), "side_psnr": ("side", 2), "lpips": ("LPIPS", 3)}
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,8 @@ def variant_config(config: AvatarTrainConfig, name: str) -> AvatarTrainConfig:
         if part in ABLATIONS:
             config = config_json.replace(config, ABLATIONS[part])
         elif equals and key in _OPTIONS:
-            group, field = _OPTIONS[key]
-            value = value if field == "init_head" else _whole(part, value)
+            group, field, kind = _OPTIONS[key]
+            value = _number(part, value, kind) if kind is not str else value
             changes = {group: {field: value}} if group else {field: value}
             config = config_json.replace(config, changes)
         elif part != FULL:
@@ -119,8 +124,8 @@ def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[
 def frame_scores(avatar: Avatar, frames: Frames) -> list[dict]:
     """What ``compare`` says of every frame."""
     avatar.eval()
-    shown = pictures(avatar, frames.expression, frames.cameras, frames.size)
-    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index))
+    shown, side = pictures(avatar, frames.expression, frames.cameras, frames.size), side_frames(frames.cameras)
+    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index), aside=index in side)
               for index, picture in enumerate(shown)]
     avatar.train()
     return scores
@@ -197,10 +202,14 @@ def _read(path: Path, settings: dict) -> list[dict]:
     return rows
 
 
-def _whole(part: str, value: str) -> int:
-    if not value.isdecimal():
-        raise UserError(f"The variant '{part}' needs a whole number behind '='.")
-    return int(value)
+def _number(part: str, value: str, kind: type) -> int | float:
+    try:
+        number = kind(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise UserError(f"The variant '{part}' needs a {'whole ' if kind is int else ''}number behind '='.")
+    return number
 
 
 def _file_name(name: str) -> str:
