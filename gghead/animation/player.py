@@ -38,6 +38,8 @@ class Player:
         if self._plain:
             return
         with torch.no_grad():
+            self._moves = avatar.config.motion != "features"
+            self._motion_basis = avatar.motion_basis() if self._moves else None
             self._prepared = avatar.prepared()
             self._means, self._quats = avatar.means.detach(), avatar.quats.detach()
             self._scales = avatar.log_scales.detach().exp()
@@ -68,8 +70,8 @@ class Player:
     def blend(self, expression: Tensor, clamp: bool = True) -> Tensor:
         """The part of a frame that mixes bases or movements by ``expression`` [1, B], and moves Gaussians."""
         expression = self.avatar.checked(expression, clamp)
-        if self.avatar.config.motion != "features":
-            self._means, self._quats = (part[0] for part in self.avatar.placed(expression))
+        if self._moves:
+            self._means, self._quats = (part[0] for part in self.avatar.placed(expression, self._motion_basis))
             self._seen = None
         return self.avatar.mixture(expression)
 

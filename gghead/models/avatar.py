@@ -113,14 +113,19 @@ class AvatarModel(nn.Module, ABC):
         return Gaussians(means=means, quats=quats, scales=self.log_scales.exp().expand(frames, -1, -1),
                          opacities=look[..., -1].sigmoid(), colors=colors, sh_degree=degree)
 
-    def placed(self, expression: Tensor) -> tuple[Tensor, Tensor]:  # [T, B] -> [T, N, 3], [T, N, 4]
-        """Means and rotations where a motion basis has brought them; those at rest without one."""
+    def placed(self, expression: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Means [T, N, 3] and rotations [T, N, 4] where motions have brought them by ``expression`` [T, B]; those at
+        rest in an avatar without any. ``basis`` is what ``motion_basis`` returned before."""
         if self.config.motion == "features":
             return self.means.expand(len(expression), -1, -1), self.quats.expand(len(expression), -1, -1)
-        return displaced(self.means, self.quats, self.motions(expression))
+        return displaced(self.means, self.quats, self.motions(expression, basis))
 
     @abstractmethod
-    def motions(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, 6]
+    def motion_basis(self) -> Tensor | None:
+        """What ``motions`` needs and no expression changes, to be computed once."""
+
+    @abstractmethod
+    def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:  # [T, B] -> [T, N, 6]
         """The motion of every Gaussian, an affine function of the coefficients; only where the config has one."""
 
     @abstractmethod
@@ -217,8 +222,11 @@ class Avatar(AvatarModel):
         """The parameters with one entry per Gaussian -> the dimension of the Gaussians."""
         return {name: dim for name, dim in PER_GAUSSIAN.items() if hasattr(self, name)}
 
-    def motions(self, expression: Tensor) -> Tensor:
-        return (expression @ (self.reach[..., None] * self.motion).flatten(1)).unflatten(-1, (-1, MOTION))
+    def motion_basis(self) -> Tensor:  # [B, 6 N]
+        return (self.reach[..., None] * self.motion).flatten(1)
+
+    def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:
+        return (expression @ (self.motion_basis() if basis is None else basis)).unflatten(-1, (-1, MOTION))
 
     def inner(self, expression: Tensor) -> Tensor:
         config = self.config

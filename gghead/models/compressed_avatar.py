@@ -84,7 +84,10 @@ class CompressedAvatar(AvatarModel):
     def inner(self, expression: Tensor) -> Tensor:
         return self.fixed() + self._weighted(self.movements(expression))
 
-    def motions(self, expression: Tensor) -> Tensor:
+    def motion_basis(self) -> None:
+        """Nothing, as for ``prepared``."""
+
+    def motions(self, expression: Tensor, basis: None = None) -> Tensor:
         return self.rest() + self._weighted(self._mixed(expression, self.carried()))
 
     def blocks(self, size: int) -> list[tuple[int, int]]:
