@@ -32,8 +32,8 @@ from training.avatar.trainer import AvatarTrainer, make_optimizer, new_avatar
 CPU = torch.device("cpu")
 TEMPLATE = load_template("head")
 NAMES = ("jawOpen", "mouthSmile_L", "mouthSmile_R", "eyeLookUp_L", "jaw0")
-OPTIONS = {"blendshapes": {"motion": "blendshapes"}, "grid": {"mirrored_grid": 4},
-           "both": {"motion": "blendshapes", "mirrored_grid": 4}}  # fmt: skip
+OPTIONS = {"blendshapes": {"motion": "blendshapes"}, "grid": {"avatar": {"mirrored_grid": 4}},
+           "both": {"motion": "blendshapes", "avatar": {"mirrored_grid": 4}}}  # fmt: skip
 
 
 def vertices(count=300):
@@ -151,11 +151,11 @@ def config(**changes):
     small = {"resolution": None, "points": 40, "iterations": 30, "sh_every": 5,
              "avatar": {"feature_dim": 4, "hidden": 8},
              "densify": {"start": 4, "until": 25, "every": 5, "gradient": 1e-5, "max_gaussians": 90}}
-    return config_json.replace(config_json.replace(PRESETS["tiny"], small), changes)
+    return config_json.replace(config_json.replace(PRESETS["tiny"], {**small, "motion": "features"}), changes)
 
 
 def test_at_birth_gaussians_go_where_the_template_goes(frames):
-    avatar = new_avatar(config(avatar={"motion": "blendshapes"}, points=300), frames)
+    avatar = new_avatar(config(motion="blendshapes", points=300), frames)
     avatar.coefficient_min.fill_(0)
     avatar.coefficient_max.fill_(1)
     with torch.no_grad():
@@ -166,8 +166,21 @@ def test_at_birth_gaussians_go_where_the_template_goes(frames):
     assert torch.equal(wide[high], rest[high])
 
 
+def test_the_preset_moves_what_the_template_has_shapes_for(frames, data, tmp_path):
+    other = Frames(read_sequence(write_sequence(tmp_path / "flame", names=("expr0", "tongueOut", "eyeLookUp_L"))))
+    assert new_avatar(config(motion="auto"), frames).config.motion == "blendshapes"
+    assert new_avatar(config(motion="auto"), other).config.motion == "features"
+    assert new_avatar(config(motion="auto", template="sphere"), frames).config.motion == "features"
+
+    def asked(*options):
+        return json.loads(run(main, f"--data={data}", "--dry-run=1", *options).output)["motion"]
+
+    assert (asked(), asked("--preset=headgas"), asked("--ablation=geometry")) == ("auto", "features", "features")
+    assert asked("--ablation=geometry", "--motion=blendshapes") == "blendshapes"
+
+
 def test_children_inherit_motion_and_anchor(frames):
-    avatar = new_avatar(config(avatar=OPTIONS["both"]), frames)
+    avatar = new_avatar(config(**OPTIONS["both"]), frames)
     optimizer = make_optimizer(avatar, config())
     (avatar(torch.rand(1, 3)).means.square().sum() + avatar(torch.rand(1, 3)).colors.sum()).backward()
     optimizer.step()
@@ -192,12 +205,12 @@ def test_children_inherit_motion_and_anchor(frames):
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_resume_is_bit_for_bit(options, frames):
-    plain, first = (AvatarTrainer(config(avatar=options), frames, CPU) for _ in range(2))
+    plain, first = (AvatarTrainer(config(**options), frames, CPU) for _ in range(2))
     for _ in range(18):
         plain.step()
     for _ in range(13):  # between two refinements, after one
         first.step()
-    second = AvatarTrainer(config(avatar=options), frames, CPU)
+    second = AvatarTrainer(config(**options), frames, CPU)
     second.load_state_dict(first.state_dict())
     for _ in range(5):
         second.step()
@@ -207,8 +220,8 @@ def test_resume_is_bit_for_bit(options, frames):
 
 
 def test_what_is_learnt_and_what_stays(frames):
-    still = AvatarTrainer(config(avatar=OPTIONS["both"], rates={"motion": 0.0}, densify={"until": 0}), frames, CPU)
-    learnt = AvatarTrainer(config(avatar=OPTIONS["both"], densify={"until": 0}), frames, CPU)
+    still = AvatarTrainer(config(**OPTIONS["both"], rates={"motion": 0.0}, densify={"until": 0}), frames, CPU)
+    learnt = AvatarTrainer(config(**OPTIONS["both"], densify={"until": 0}), frames, CPU)
     before = still.avatar.motion.detach().clone()
     for _ in range(3):
         still.step()

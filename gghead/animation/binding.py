@@ -26,6 +26,14 @@ def unmoved(template: Template, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name, row in zip(names, table, strict=True) if not bool(row.any()))
 
 
+def has_shapes(template: Template, names: Sequence[str]) -> bool:
+    """Whether the template has a shape for any of the coefficients."""
+    if not template.blendshapes:
+        return False
+    sliders = Sliders(moving_surface(template).names)
+    return any(bool(sliders.take([name], torch.ones(1, 1), "")[0].any()) for name in names if sliders.knows(name))
+
+
 @torch.no_grad()
 def template_motion(template: Template, names: Sequence[str], points: Tensor) -> Tensor:  # [N, 3] -> [B, N, 6]
     """Motions of ``points`` (world units, on or near the template) for the coefficients ``names``.
@@ -62,7 +70,7 @@ def _places(surface: MovingSurface, points: Tensor) -> Places:
 def _table(template: Template, names: Sequence[str]) -> Tensor:  # [B, K]: which shapes a coefficient mixes
     surface = moving_surface(template)
     sliders = Sliders(surface.names, owner="the head template")
-    if not any(sliders.knows(name) for name in names):
+    if not has_shapes(template, names):
         said = f"has the coefficients {', '.join(names[:3])} …" if names else "does not name its coefficients"
         raise UserError(f"--motion=blendshapes needs coefficients with names of ARKit or ICT-FaceKit (jawOpen, "
                         f"eyeBlink_L), but the sequence {said}; use --motion=features.")

@@ -24,9 +24,10 @@ from training.run_options import refuse_with_resume, run_options
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
 @click.option("--sh-every", type=click.IntRange(min=1), help="Iterations until one degree more  [default: 1000]")
-@click.option("--motion", type=click.Choice(["features", "blendshapes"]), help="What expressions change: colour and "
-              "opacity alone, as in the paper; or they also move the Gaussians as the template's blendshapes do, which "
-              "training corrects; see docs/motion.md  [default: the preset's]")
+@click.option("--motion", type=click.Choice(["auto", "features", "blendshapes"]), help="Expressions change "
+              "colour and opacity alone, as in the paper, or also move the Gaussians as the template's blendshapes do, "
+              "which training corrects; auto: that, where names fit; see docs/motion.md  [default: tiny: auto; "
+              "headgas and ablations: features]")
 @click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of that correction, 0 = none  "
               "[default: 0.005]")
 @click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
@@ -69,8 +70,9 @@ def _changes(options: dict) -> dict:
     if options["ablation"]:
         for part, values in ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
+        changes["motion"] = "features"  # the paper's model, which the ablations are about
     places = {"data": None, "iterations": None, "points": None, "init_head": None, "background": None, "tick": None,
-              "seed": None, "sh_every": None, "feature_dim": "avatar", "sh_degree": "avatar", "motion": "avatar",
+              "seed": None, "sh_every": None, "feature_dim": "avatar", "sh_degree": "avatar", "motion": None,
               "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:

@@ -87,6 +87,8 @@ class AvatarTrainConfig:
     """Tracked parameters appended to the coefficients, such as jaw, eyes, eyelids."""
     avatar: AvatarConfig = field(default_factory=lambda: AvatarConfig(width=0))
     """The model; width, names and camera are filled in from the data."""
+    motion: Literal["auto", "features", "blendshapes"] = "features"
+    """The avatar's motion; auto = blendshapes where the template has shapes for the data's coefficients."""
     template: str = "head"
     """Mesh whose surface gives the initial points."""
     points: int = 2500
@@ -120,7 +122,7 @@ class AvatarTrainConfig:
 _HEADGAS = AvatarTrainConfig(preset="headgas", resolution=(512, 512))
 # A core takes about 70 ms per iteration at 128 pixels with 5,000 Gaussians; the cap keeps it there.
 _TINY = replace(
-    _HEADGAS, preset="tiny", resolution=(128, 128), iterations=15_000,
+    _HEADGAS, preset="tiny", resolution=(128, 128), iterations=15_000, motion="auto",
     avatar=AvatarConfig(width=0, sh_degree=1),
     densify=DensifyConfig(until=7500, gradient=6e-4, max_gaussians=5000),
 )  # fmt: skip

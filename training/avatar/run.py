@@ -66,12 +66,17 @@ class _Run(StepRun):
         for note in frames.sequence.notes:
             print(f"  data: {note}")
         print(f"  loss: {self.trainer.loss.description}")
-        if config.motion == "blendshapes":
-            left = unmoved(load_template(self.config.template), config.coefficient_names)
-            print(f"  motion: the template's blendshapes for {config.width - len(left)} of {config.width} coefficients"
-                  + (f", at first none for {', '.join(left)}" if left else ""))
+        print(f"  motion: {self._motion()}")
         print(f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
               f"{registry.resolve('auto', self.trainer.device, torch.float32)}")
+
+    def _motion(self) -> str:
+        config = self.trainer.avatar.config
+        if config.motion == "features":
+            return "none; colours and opacities follow the expression"
+        left = unmoved(load_template(self.config.template), config.coefficient_names)
+        return (f"the template's blendshapes for {config.width - len(left)} of {config.width} coefficients"
+                + (f", none for {', '.join(left)}" if left else ""))
 
     def progress(self) -> str:
         return f"{super().progress()}  gaussians {self.trainer.avatar.num}"

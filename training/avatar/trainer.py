@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.animation.binding import template_motion, template_uv
+from gghead.animation.binding import has_shapes, template_motion, template_uv
 from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.motion import split
 from gghead.rendering import rasterization
-from gghead.template import load_template
+from gghead.template import Template, load_template
 from torch_utils import config as config_json
 from torch_utils.rng import derive_seed, generator
 from training.avatar.config import AvatarTrainConfig
@@ -37,6 +37,7 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
         "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
         "expression_model": sequence.format, "image_size": list(frames.size),
         "camera": list(middle_camera(frames.cameras)),
+        "motion": _motion(config.motion, template, sequence.coefficient_names or ()),
     })  # fmt: skip
     if config.init_head is None:
         points = surface_points(template, config.points, config.seed)
@@ -53,6 +54,12 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
     avatar.coefficient_min.copy_(frames.expression.amin(0))
     avatar.coefficient_max.copy_(frames.expression.amax(0))
     return avatar
+
+
+def _motion(asked: str, template: Template, names: tuple[str, ...]) -> str:
+    if asked != "auto":
+        return asked
+    return "blendshapes" if has_shapes(template, names) else "features"
 
 
 class AvatarTrainer:

@@ -34,7 +34,7 @@ _OPTIONS = {
     "feature-dim": ("avatar", "feature_dim", int), "sh-degree": ("avatar", "sh_degree", int),
     "sh-every": (None, "sh_every", int), "points": (None, "points", int),
     "max-gaussians": ("densify", "max_gaussians", int), "init-head": (None, "init_head", str),
-    "motion": ("avatar", "motion", str), "motion-rate": ("rates", "motion", float),
+    "motion": (None, "motion", str), "motion-rate": ("rates", "motion", float),
     "mirrored-grid": ("avatar", "mirrored_grid", int),
 }  # fmt: skip
 _COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "l2": ("L2 x 1000", 2), "mouth_psnr": ("mouth", 2),

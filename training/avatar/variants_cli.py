@@ -56,7 +56,7 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
                         "--perceptual-net (docs/perceptual.md).")
     if device.type == "cpu":
         keep_freed_memory()
-    changes = {"data": str(data), "iterations": iterations}
+    changes = {"data": str(data), "iterations": iterations, "motion": "features"}  # the paper's, unless a variant's
     if resolution:
         changes["resolution"] = parse_size(resolution)
     if perceptual_net:
