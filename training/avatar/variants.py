@@ -127,26 +127,28 @@ def frame_scores(avatar: Avatar, frames: Frames) -> list[dict]:
 
 
 def table(rows: Sequence[dict], variants: Sequence[str]) -> str:
-    """The last iteration in Markdown: means over frames and seeds, and PSNR against the first variant.
+    """The last iteration in Markdown: means over frames and seeds, and in brackets the mean paired difference from the
+    first variant with its standard error over blocks of frames.
 
-    "difference" is the mean paired difference with its standard error over blocks of frames; "by seed" has it for each
-    seed, whose spread is what another training changes.
+    "by seed" has the difference in PSNR for each seed, whose spread is what another training changes.
     """
     last = max(row["iteration"] for row in rows)
     rows = [row for row in rows if row["iteration"] == last]
     keys = [key for key in _COLUMNS if any(key in frame for row in rows for frame in row["frames"])]
     first = [row for row in rows if row["variant"] == variants[0]]
-    lines = [["variant", *(_COLUMNS[key][0] for key in keys), "spread over frames", "difference", "by seed",
-              "Gaussians"]]
+    lines = [["variant", *(_COLUMNS[key][0] for key in keys), "by seed", "spread over frames", "Gaussians"]]
     for name in variants:
-        own = [row for row in rows if row["variant"] == name]
-        cells = [f"{_mean(own, key) * (1000 if key == 'l2' else 1):.{_COLUMNS[key][1]}f}" for key in keys]
+        own, cells = [row for row in rows if row["variant"] == name], []
+        matched = [(row, other) for row in own for other in first if row["seed"] == other["seed"]]
+        for key in keys:
+            factor, digits = (1000 if key == "l2" else 1), _COLUMNS[key][1]
+            cells.append(f"{_mean(own, key) * factor:.{digits}f}")
+            if name != variants[0] and matched:
+                mean, error = block_error(factor * np.mean([paired(*pair, key) for pair in matched], 0))
+                cells[-1] += f" ({mean:+.{digits}f} ± {error:.{digits}f})"
+        by_seed = ", ".join(f"{paired(*pair).mean():+.2f}" for pair in matched) if name != variants[0] else ""
         spread = np.std([frame["psnr"] for row in own for frame in row["frames"]])
-        pairs = [paired(row, other) for row in own for other in first if row["seed"] == other["seed"]]
-        mean, error = block_error(np.mean(pairs, 0))
-        against = ["", ""] if name == variants[0] else \
-            [f"{mean:+.2f} ± {error:.2f}", ", ".join(f"{np.mean(pair):+.2f}" for pair in pairs)]
-        lines.append([name, *cells, f"{spread:.2f}", *against, f"{np.mean([row['gaussians'] for row in own]):.0f}"])
+        lines.append([name, *cells, by_seed, f"{spread:.2f}", f"{np.mean([row['gaussians'] for row in own]):.0f}"])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
