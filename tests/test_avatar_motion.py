@@ -3,10 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
+from PIL import Image
 
 import gghead
 from gghead.animation.binding import template_motion, template_uv, unmoved
@@ -28,6 +30,8 @@ from training.avatar.initial import surface_points
 from training.avatar.score import side_frames
 from training.avatar.score_cli import main as score_main
 from training.avatar.trainer import AvatarTrainer, make_optimizer, new_avatar
+from training.avatar.variants import variant_config
+from training.avatar.variants_cli import main as compare_main
 
 CPU = torch.device("cpu")
 TEMPLATE = load_template("head")
@@ -265,6 +269,29 @@ def test_sequences_that_do_not_fit_are_a_sentence(tmp_path):
         result = run(main, f"--data={folder}", f"--outdir={tmp_path / 'runs'}", "--device=cpu", option)
         assert result.exit_code == 1 and sentence in result.output and "Traceback" not in result.output
         assert not (tmp_path / "runs").exists()
+
+
+def test_options_of_motions_are_variants_that_are_compared_and_shown(tmp_path):
+    with pytest.raises(UserError, match="'motion-rate=-1' needs a number"):
+        variant_config(PRESETS["tiny"], "motion-rate=-1")
+    both = variant_config(PRESETS["tiny"], "motion=blendshapes+motion-rate=0.01+mirrored-grid=8+sh-every=5")
+    assert (both.motion, both.rates.motion, both.avatar.mirrored_grid, both.sh_every) == ("blendshapes", 0.01, 8, 5)
+    folder = write_sequence(tmp_path / "person")
+    points = np.zeros((8, 68, 3), np.float32)
+    points[:, 48:68, 1], points[:, 48:68:2, 0] = -0.1, 0.3
+    np.savez(folder / "geometry.npz", landmarks68=points)
+    options = [f"--data={folder}", f"--outdir={tmp_path / 'study'}", "--resolution=24", "--iterations=2",
+               "--variants=full,motion=blendshapes", "--device=cpu", f"--closeups={tmp_path / 'look.png'}"]  # fmt: skip
+    result = run(compare_main, *options)
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.output.split("\n") if line.startswith("| full"))
+    assert "side" in result.output and line
+    with Image.open(tmp_path / "look.png") as picture:  # two test frames; truth and two avatars
+        assert picture.size[0] > 2 * 144 and picture.size[1] > 3 * 144
+    for more, sentence in (("--frames=7", "no frame 7 to cut out of; the frames are 0 to 1"),
+                           ("--region=eyes", "has no eyes to cut out"), ("--labels=a", "1 labels were given for 2")):
+        wrong = run(compare_main, *options, more)
+        assert wrong.exit_code == 1 and sentence in wrong.output and "Traceback" not in wrong.output
 
 
 def test_side_frames_are_those_seen_from_the_side():

@@ -57,3 +57,8 @@ def test_tables_of_every_form():
 def test_mistakes_are_a_sentence(weights, sentence):
     with pytest.raises(UserError, match=sentence):
         OWN.table(weights)
+
+
+def test_halves_move_what_is_undivided_here_by_their_mean():
+    table, left_out = OWN.take(("cheekPuff_L", "cheekPuffRight"), torch.tensor([[0.5, 1.0]]), "It")
+    assert table.tolist() == [[0, 0, 0, 0.75]] and left_out == ()

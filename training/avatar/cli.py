@@ -78,7 +78,7 @@ def _changes(options: dict) -> dict:
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
     if options["motion_rate"] is not None:
-        changes["rates"] = {"motion": options["motion_rate"], "motion_end": options["motion_rate"] / 100}
+        changes["rates"] = {"motion": options["motion_rate"]}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
     if options["extras"]:

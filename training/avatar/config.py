@@ -64,9 +64,8 @@ class RateConfig:
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
     motion: float = 5e-3
-    """Of motions, in multiples of what the template does, at the start; 0 leaves them as they are."""
-    motion_end: float = 5e-5
-    """The same at the end."""
+    """Of motions, in multiples of what the template does, at the start; it falls to a hundredth as that of the means
+    does. 0 leaves them as they are."""
     network: float = 1e-3
     """Of the network at the start."""
     network_end: float = 1e-5

@@ -108,6 +108,9 @@ def look_like(avatar: Avatar, head: Gaussians) -> None:
     places = [0, 1, 2, last]
     if config.changes == "geometry":
         avatar.static[:, places] = look
+        if config.mlp:  # nothing moves yet
+            avatar.output.weight.zero_()
+            avatar.output.bias.zero_()
     elif not config.mlp:
         avatar.bias[:, places] = look
     else:

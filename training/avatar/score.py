@@ -32,24 +32,28 @@ _SIDE = 0.25  # share of the frames, those seen from farthest to the side, that 
 _WORST = 6
 
 
-def score(avatar: AvatarModel, test: Frames, train: Frames, network: Distance | None = None) -> tuple[dict, list]:
+def score(avatar: AvatarModel, test: Frames, train: Frames | None, network: Distance | None = None) \
+        -> tuple[dict, list]:  # fmt: skip
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
     The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
-    a stronger opponent than the frame with the nearest coefficients. ``network`` measures LPIPS.
+    a stronger opponent than the frame with the nearest coefficients. Without training frames there is only the avatar.
+    ``network`` measures LPIPS.
     """
-    mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
-    nearest = nearest_frames(test, train)
+    if train is not None:
+        mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
+        nearest = nearest_frames(test, train)
     records, side = [], side_frames(test.cameras)
     shown = pictures(avatar, test.expression, test.cameras, test.size)
     for index, picture in enumerate(shown):
         truth, boxes = test.over(index), region_masks(test, index)
-        record = {"frame": test.sequence.name(index), "nearest": train.sequence.name(nearest[index])}
-        for method, guess in (("avatar", picture.cpu()), ("nearest_frame", train.over(nearest[index])),
-                              ("mean_image", mean)):
-            record[method] = compare(guess, truth, boxes, network, aside=index in side)
-        records.append(record)
-    methods = ("avatar", "nearest_frame", "mean_image")
+        record, guesses = {"frame": test.sequence.name(index)}, {"avatar": picture.cpu()}
+        if train is not None:
+            record["nearest"] = train.sequence.name(nearest[index])
+            guesses |= {"nearest_frame": train.over(nearest[index]), "mean_image": mean}
+        records.append(record | {method: compare(guess, truth, boxes, network, aside=index in side)
+                                 for method, guess in guesses.items()})
+    methods = ("avatar", "nearest_frame", "mean_image") if train is not None else ("avatar",)
     means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
                       for key in sorted({key for r in records for key in r[method]})} for method in methods}
     return means, records

@@ -128,7 +128,7 @@ class AvatarTrainer:
             if group["name"] == "means":
                 group["lr"] = self.config.extent * falling(rates.means, rates.means_end, share)
             elif group["name"] == "motion":
-                group["lr"] = falling(rates.motion, rates.motion_end, share) if rates.motion else 0.0
+                group["lr"] = falling(rates.motion, rates.motion / 100, share) if rates.motion else 0.0
             elif group["name"].startswith(("hidden", "output")):
                 group["lr"] = falling(rates.network, rates.network_end, share)
 

@@ -16,12 +16,13 @@ import torch
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.show import pictures
 from gghead.charts import Line, line_chart
-from gghead.checkpoints import save_avatar
+from gghead.checkpoints import load, save_avatar
 from gghead.models.avatar import Avatar
 from gghead.sheets import write_png
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
 from torch_utils.files import write_atomically
+from training.avatar.closeups import closeups
 from training.avatar.config import ABLATIONS, AvatarTrainConfig
 from training.avatar.score import compare, region_masks, side_frames
 from training.avatar.trainer import AvatarTrainer
@@ -29,6 +30,7 @@ from training.loop import provenance
 
 RESULTS = "variants.json"
 FULL = "full"
+_SHOWN = 6  # frames of a picture of closeups
 _BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
 _OPTIONS = {
     "feature-dim": ("avatar", "feature_dim", int), "sh-degree": ("avatar", "sh_degree", int),
@@ -97,7 +99,7 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
             say(f"training {name}, seed {seed}")
             own = config_json.replace(variant_config(config, name), {"seed": seed})
             rows += [{"variant": name, "seed": seed, **row} for row in _train(own, train, test, at, device, say,
-                     outdir / f"avatar-{_file_name(name)}-{seed}.safetensors")]  # fmt: skip
+                     _avatar_file(outdir, name, seed))]  # fmt: skip
             text = json.dumps({"settings": settings, "rows": rows}) + "\n"
             write_atomically(path, lambda file, text=text: file.write(text.encode()))
     sequence.close()
@@ -132,26 +134,28 @@ def frame_scores(avatar: Avatar, frames: Frames) -> list[dict]:
 
 
 def table(rows: Sequence[dict], variants: Sequence[str]) -> str:
-    """The last iteration in Markdown: means over frames and seeds, and PSNR against the first variant.
+    """The last iteration in Markdown: means over frames and seeds, and in brackets the mean paired difference from the
+    first variant with its standard error over blocks of frames.
 
-    "difference" is the mean paired difference with its standard error over blocks of frames; "by seed" has it for each
-    seed, whose spread is what another training changes.
+    "by seed" has the difference in PSNR for each seed, whose spread is what another training changes.
     """
     last = max(row["iteration"] for row in rows)
     rows = [row for row in rows if row["iteration"] == last]
     keys = [key for key in _COLUMNS if any(key in frame for row in rows for frame in row["frames"])]
     first = [row for row in rows if row["variant"] == variants[0]]
-    lines = [["variant", *(_COLUMNS[key][0] for key in keys), "spread over frames", "difference", "by seed",
-              "Gaussians"]]
+    lines = [["variant", *(_COLUMNS[key][0] for key in keys), "by seed", "spread over frames", "Gaussians"]]
     for name in variants:
-        own = [row for row in rows if row["variant"] == name]
-        cells = [f"{_mean(own, key) * (1000 if key == 'l2' else 1):.{_COLUMNS[key][1]}f}" for key in keys]
+        own, cells = [row for row in rows if row["variant"] == name], []
+        matched = [(row, other) for row in own for other in first if row["seed"] == other["seed"]]
+        for key in keys:
+            factor, digits = (1000 if key == "l2" else 1), _COLUMNS[key][1]
+            cells.append(f"{_mean(own, key) * factor:.{digits}f}")
+            if name != variants[0] and matched:
+                mean, error = block_error(factor * np.mean([paired(*pair, key) for pair in matched], 0))
+                cells[-1] += f" ({mean:+.{digits}f} ± {error:.{digits}f})"
+        by_seed = ", ".join(f"{paired(*pair).mean():+.2f}" for pair in matched) if name != variants[0] else ""
         spread = np.std([frame["psnr"] for row in own for frame in row["frames"]])
-        pairs = [paired(row, other) for row in own for other in first if row["seed"] == other["seed"]]
-        mean, error = block_error(np.mean(pairs, 0))
-        against = ["", ""] if name == variants[0] else \
-            [f"{mean:+.2f} ± {error:.2f}", ", ".join(f"{np.mean(pair):+.2f}" for pair in pairs)]
-        lines.append([name, *cells, f"{spread:.2f}", *against, f"{np.mean([row['gaussians'] for row in own]):.0f}"])
+        lines.append([name, *cells, by_seed, f"{spread:.2f}", f"{np.mean([row['gaussians'] for row in own]):.0f}"])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -168,12 +172,9 @@ def block_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(error)
 
 
-def draw(rows: Sequence[dict], variants: Sequence[str], path: Path, labels: Sequence[str] | None = None,
+def draw(rows: Sequence[dict], variants: Sequence[str], path: Path, labels: Sequence[str],
          title: str = "held-out frames") -> None:
     """Write PSNR against iterations, a line per variant: means over frames and seeds."""
-    labels = labels or variants
-    if len(labels) != len(variants):
-        raise UserError(f"{len(labels)} labels were given for {len(variants)} variants.")
     lines = []
     for name, label in zip(variants, labels, strict=True):
         own = [row for row in rows if row["variant"] == name]
@@ -181,6 +182,17 @@ def draw(rows: Sequence[dict], variants: Sequence[str], path: Path, labels: Sequ
         lines.append(Line(label, [(step, _mean([row for row in own if row["iteration"] == step], "psnr"))
                                   for step in steps]))
     write_png(path, line_chart(lines, title, "iterations", "PSNR, dB", size=(560, 360)))
+
+
+def look(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, path: Path, region: str,
+         chosen: Sequence[int] | None, labels: Sequence[str]) -> None:
+    """Write what ``measure`` trained with the first seed beside the truth: ``region`` in the ``chosen`` frames."""
+    avatars = [load(_avatar_file(outdir, name, plan.seeds[0]), kind="avatar") for name in plan.variants]
+    sequence = read_sequence(config.data, config.resolution, config.extras)
+    frames = Frames(split_or_all(sequence, plan.split), config.cache_mb)
+    chosen = chosen or np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
+    write_png(path, closeups(avatars, labels, frames, chosen, region))
+    sequence.close()
 
 
 def _mean(rows: Sequence[dict], key: str) -> float:
@@ -212,5 +224,6 @@ def _number(part: str, value: str, kind: type) -> int | float:
     return number
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in Path(name).name)
+def _avatar_file(outdir: Path, name: str, seed: int) -> Path:
+    plain = "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in Path(name).name)
+    return outdir / f"avatar-{plain}-{seed}.safetensors"
