@@ -19,6 +19,7 @@ from torch_utils.errors import UserError
 
 _BOX = 0.3  # share of each coefficient's whole range, moved alone, beside what the training frames use
 _NOISE = 1e-9  # of the strongest combination; weaker ones are rounding
+_WEIGHT = 3.0  # of motions against activations in what is kept: a shift shows more than an activation of its size
 _AT_ONCE = 4096  # Gaussians
 
 
@@ -88,8 +89,8 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
     tables = basis.T.reshape(basis.shape[1], used, -1).transpose(0, 1)[:, : max(ranks)]
     made.tables.codes.copy_(tables[..., :inner])
     if config.motion != "features":
-        made.rest.codes.copy_(fixed[order.to(fixed.device), inner:])
-        made.carried.codes.copy_(tables[..., inner:])
+        made.rest.codes.copy_(fixed[order.to(fixed.device), inner:] / _WEIGHT)
+        made.carried.codes.copy_(tables[..., inner:] / _WEIGHT)
     made.center.copy_(center)
     made.mixing.copy_(directions / spread)
     made.coefficient_min.copy_(low)
@@ -102,7 +103,7 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
 def _affine(avatar: Avatar, expression: Tensor) -> Tensor:  # [B] -> [N, I], or [N, I + 6] where Gaussians move
     """All that is an affine function of the coefficients."""
     inner = avatar.inner(expression[None])[0]
-    return inner if avatar.config.motion == "features" else torch.cat([inner, avatar.motions(expression[None])[0]], 1)
+    return inner if avatar.config.motion == "features" else torch.cat([inner, _WEIGHT * avatar.motions(expression[None])[0]], 1)
 
 
 def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]
