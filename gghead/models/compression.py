@@ -103,7 +103,9 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
 def _affine(avatar: Avatar, expression: Tensor) -> Tensor:  # [B] -> [N, I], or [N, I + 6] where Gaussians move
     """All that is an affine function of the coefficients."""
     inner = avatar.inner(expression[None])[0]
-    return inner if avatar.config.motion == "features" else torch.cat([inner, _WEIGHT * avatar.motions(expression[None])[0]], 1)
+    if avatar.config.motion == "features":
+        return inner
+    return torch.cat([inner, _WEIGHT * avatar.motions(expression[None])[0]], 1)
 
 
 def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]
