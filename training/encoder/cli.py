@@ -27,11 +27,15 @@ from training.run_options import refuse_with_resume, run_options
 @click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
 @click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
 @click.option("--guided", type=cli.BOOL, help="Look up where texels project to  [default: the preset's]")
+@click.option("--corrections", type=click.IntRange(min=0), help="Passes that compare the guess with the views and "
+              "correct it  [default: those of --init or of the preset]")
 @click.option("--background", type=click.Choice(["white", "image"]), help="Put pictures over white by their masks, or "
               "model what stands behind the head too  [default: the preset's]")
 @click.option("--mirror", type=cli.BOOL, help="Also show every head mirrored  [default: 1]")
 @click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, discriminator:RUN, "
               "a TorchScript file … (docs/perceptual.md); else none")
+@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Largest rate of learning of the encoder, which "
+              "the decoder's follows; less than half the preset's continues a finished --init  [default: the preset's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
 @run_options()
@@ -65,6 +69,8 @@ def main(resume, outdir, device, dry_run, **options):
         config = config_json.replace(preset, _changes(options, preset))
         if options["init"] is not None:
             config = _take_over(config, checkpoints.load(options["init"]))
+            if options["corrections"] is not None:
+                config = config_json.replace(config, {"model": {"corrections": options["corrections"]}})
         if options["resolution"] is not None:
             stages = [{**stage, "image_size": options["resolution"]} for stage in config_json.to_dict(config.stages)]
             config = config_json.replace(config, {"stages": stages})
@@ -102,7 +108,7 @@ def _changes(options: dict, preset) -> dict:
     changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}}
     places = {"init": None, "steps": None, "tick": None, "seed": None, "precision": None, "gan_share": "data",
               "identities": "data", "cameras": "data", "mirror": "data", "background": "data", "width": "model",
-              "layers": "model", "guided": "model", "perceptual_net": "loss"}
+              "layers": "model", "guided": "model", "corrections": "model", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
@@ -116,6 +122,9 @@ def _changes(options: dict, preset) -> dict:
         changes["model"]["background"] = {"kind": "sphere" if options["background"] == "image" else "none"}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
+    if options["lr"] is not None and preset is not None:
+        rates = preset.rates
+        changes["rates"] = {"encoder": options["lr"], "decoder": rates.decoder * options["lr"] / rates.encoder}
     if options["decoder"] == "frozen":
         changes["rates"]["decoder"] = 0.0
     if options["perceptual_net"] is not None and preset is not None and preset.loss.perceptual == 0:
