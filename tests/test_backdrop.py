@@ -163,7 +163,8 @@ def test_eight_bits_lose_no_more_than_rounding():
     own, alpha = random.rand(32, 32, 3), random.randint(1, 256, (32, 32))
     share = alpha[..., None] / 255
     seen = np.rint(255 * (own * share + 1 - share)).astype(np.uint8)
-    straight = own_colours(seen, alpha.astype(np.uint8), torch.ones(3))
+    straight = own_colours(torch.from_numpy(seen).permute(2, 0, 1), torch.from_numpy(alpha.astype(np.uint8))[None],
+                           torch.ones(3)).permute(1, 2, 0).numpy()
     assert np.abs(straight * share + 255 * (1 - share) - seen).max() <= 0.51
 
 

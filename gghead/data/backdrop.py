@@ -9,7 +9,6 @@ product is right, and taking a backdrop off would blacken the outline. So the ou
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,13 +78,11 @@ def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:  
     return (rgb - (1 - alpha) * backdrop[:, None, None].to(rgb)).clamp_min(0)
 
 
-def own_colours(rgb: np.ndarray, alpha: np.ndarray, backdrop: Tensor) -> np.ndarray:  # uint8 [H, W, 3], [H, W]
+def own_colours(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:  # uint8 [3, H, W], [1, H, W] -> [3, H, W]
     """The head's own colours, not mixed with the backdrop; where alpha is zero the picture stays as it is.
 
     Eight bits suffice: put over any colour, the error is that of rounding the mixture.
     """
-    coverage = alpha[..., None].astype(np.float32) / 255
-    cut = foreground(*(torch.from_numpy(part).movedim(-1, 0) for part in (rgb.astype(np.float32) / 255, coverage)),
-                     backdrop)  # fmt: skip
-    straight = cut.movedim(0, -1).numpy() / np.maximum(coverage, 1 / 255)
-    return np.where(coverage > 0, np.rint(straight.clip(0, 1) * 255), rgb).astype(np.uint8)
+    coverage = alpha.float() / 255
+    own = foreground(rgb.float() / 255, coverage, backdrop) / coverage.clamp_min(1 / 255)
+    return torch.where(alpha > 0, (255 * own.clamp_max(1)).round().byte(), rgb)

@@ -215,7 +215,7 @@ class ImageDataset:
                 rgb, mask = self._decoded(int(file))
             except UserError:
                 continue
-            yield torch.from_numpy(rgb.copy()).movedim(-1, 0), torch.from_numpy(fit_mask(mask, rgb).copy())[None]
+            yield _tensors(rgb, mask)
 
     def _load(self, file: int) -> np.ndarray:  # -> [4, R, R] uint8
         item = self._cache.get(file)
@@ -224,7 +224,7 @@ class ImageDataset:
         rgb, mask = self._decoded(file)
         if mask is not None:
             if self.backdrop is not None:
-                rgb = own_colours(rgb, fit_mask(mask, rgb), self.backdrop)
+                rgb = own_colours(*_tensors(rgb, mask), self.backdrop).movedim(0, -1).numpy()
             rgb, alpha = resize_straight_alpha(rgb, mask, self.resolution)
         else:
             rgb = resize_image(rgb, self.resolution)
@@ -235,6 +235,10 @@ class ImageDataset:
                 self._cache[file] = item
                 self._room -= item.nbytes
         return item
+
+
+def _tensors(rgb: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:  # uint8 [3, H, W], [1, H, W]
+    return torch.from_numpy(rgb.copy()).movedim(-1, 0), torch.from_numpy(fit_mask(mask, rgb).copy())[None]
 
 
 def mirror_labels(labels: Tensor) -> Tensor:  # [N, 25] -> [N, 25]
