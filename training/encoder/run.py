@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from gghead import checkpoints
+from gghead.data.backdrop import describe
 from gghead.image_metrics import psnr
 from gghead.rendering import registry, render
 from torch_utils import config as config_json
@@ -93,8 +94,7 @@ class _Run(StepRun):
             print(f"Data: {config.data.path}: {captures.subjects} subjects, {len(captures.heads)} heads, "
                   f"{len(captures.captures)} pictures; held out: {', '.join(config.data.holdout) or 'none'}")
             if captures.backdrop is not None:
-                shown = " ".join(f"{255 * float(value):.0f}" for value in captures.backdrop)
-                print(f"  data: all pictures have the backdrop {shown}, which is taken off exactly")
+                print(f"  data: {describe(captures.backdrop)}")
         if trainer.samples is not None:
             print(f"Data: samples of {config.init} in {config.data.gan_share:.0%} of the steps")
         if trainer.perceptual is not None:
