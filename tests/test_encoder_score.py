@@ -12,6 +12,7 @@ from helpers.small_reconstructor import reconstructor_config, small_reconstructo
 from PIL import Image
 
 from gghead import checkpoints
+from gghead.cli.common import listed
 from gghead.reconstruction.judge import compare
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
@@ -20,7 +21,7 @@ from training.encoder.data import read_captures
 from training.encoder.gan_heads import YAWS, gan_heads
 from training.encoder.scaling import ScalingPlan, config_at, draw, measure
 from training.encoder.score import Scores, capture_heads, read_records, score, table
-from training.encoder.score_cli import listed, main
+from training.encoder.score_cli import main
 from training.encoder.score_sheet import montage
 
 

@@ -38,12 +38,11 @@ def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts,
 
     Ctrl-C keeps everything: the same command goes on, also in the middle of a training.
     """
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import listed, pick_device
     from torch_utils import config as config_json
     from training.cli import bf16_reason
     from training.encoder.data import read_captures
     from training.encoder.scaling import BASES, ScalingPlan, config_at, draw, measure, table
-    from training.encoder.score_cli import listed
 
     device = pick_device(device)
     names = read_captures(data).subjects
