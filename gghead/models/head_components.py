@@ -22,7 +22,7 @@ class HeadComponents(nn.Module):
         super().__init__()
         self.shape = shape
         self.register_buffer("mean", torch.zeros(shape.numbers))
-        self.register_buffer("basis", torch.zeros(shape.components, shape.numbers))  # orthonormal
+        self.register_buffer("head_basis", torch.zeros(shape.components, shape.numbers))  # orthonormal
         self.register_buffer("scale", torch.zeros(shape.components))  # standard deviations
         self.register_buffer("weight", torch.ones(2))  # of styles and residual, so that their variances are alike
 
@@ -33,17 +33,22 @@ class HeadComponents(nn.Module):
 
     def encode(self, latent: Latent) -> Tensor:  # [B, D]
         """Return whitened components; no residual is a residual of zero. Deltas and cameras are left out."""
-        return (_flat(latent, self.shape, self.weight) - self.mean) @ self.basis.T / self.scale
+        return (_flat(latent, self.shape, self.weight) - self.mean) @ self.head_basis.T / self.scale
 
     def decode(self, x: Tensor) -> Latent:  # [B, D]
         """Return latents."""
         shape = self.shape
-        styles, residual = (x * self.scale @ self.basis + self.mean).split(
+        styles, residual = (x * self.scale @ self.head_basis + self.mean).split(
             [shape.num_ws * shape.w_dim, shape.channels * shape.side**2], dim=1)
         ws = (styles / self.weight[0]).unflatten(1, (shape.num_ws, shape.w_dim))
         if not shape.channels:
             return Latent(ws)
         return Latent(ws, (residual / self.weight[1]).unflatten(1, (shape.channels, shape.side, shape.side)))
+
+    def explained(self, latent: Latent) -> float:
+        """Share of the heads' variance about the mean that the components hold."""
+        away = _flat(latent, self.shape, self.weight) - self.mean
+        return float((away @ self.head_basis.T).square().sum() / away.square().sum())
 
     def spread(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
         """Undo the whitening, so that distances count every component by its variance.
@@ -82,7 +87,7 @@ def fit_components(latents: Iterable[Latent], count: int) -> HeadComponents:
     basis = torch.nn.functional.normalize(vectors[:, -kept:].flip(1).T.float() @ x, dim=1)
     basis = basis * basis.gather(1, basis.abs().argmax(1, keepdim=True)).sign()
     found = HeadComponents(TokenShape(**{**vars(shape), "components": kept}))
-    found.load_state_dict({"mean": mean * each, "basis": basis, "weight": weight,
+    found.load_state_dict({"mean": mean * each, "head_basis": basis, "weight": weight,
                            "scale": (values[-kept:].flip(0) / heads).sqrt().float()})
     return found
 

@@ -33,7 +33,7 @@ PEOPLE = {"unseen": "unseen people", "seen": "training people"}
 # 4,096 Gaussians, 256 tokens, pictures of 64 pixels a side, 64 tokens per view: a quarter of a second a step.
 QUICK = config_json.replace(PRESETS["tiny"], {
     "preset": "quick", "steps": 1000, "tick": 100, "model": {
-        "width": 64, "channels": [32, 64, 128],
+        "width": 64, "channels": [32, 64, 128], "corrections": 0,
         "generator": {"plane_resolution": 64, "latent_resolution": 16, "grid": 64, "image_size": 64}},
     "stages": [{"image_size": 64, "views": [1, 2, 4], "targets": 4, "batch": 4}]})
 BASES = {"quick": QUICK, "tiny": PRESETS["tiny"], "small": PRESETS["small"]}

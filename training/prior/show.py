@@ -22,7 +22,7 @@ def table(result: dict) -> str:
     lines.append("distance to the nearest training head, percentiles " +
                  " ".join(f"{value:6d}" for value in nearest["percentiles"]))
     for name, label in (("samples", "of the prior's heads"), ("held_out", "of held-out heads"),
-                        ("training", "of training heads (the others)")):
+                        ("training", "of training heads (other people's)")):
         if name in nearest:
             lines.append(f"  {label:<48s} " + " ".join(f"{value:6.3f}" for value in nearest[name]))
     share = nearest["closer_than_usual"]
