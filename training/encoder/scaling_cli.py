@@ -21,7 +21,7 @@ from torch_utils import cli
               help="Which of identities, cameras, width, and guided (with and without it)")
 @click.option("--views", "counts", type=cli.IntRangeList(), default="1,2,4,8", show_default=True,
               help="Input views to score with (list)")
-@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Of every training")
+@click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help="Of every training")
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
 @click.option("--outdir", type=click.Path(path_type=Path), default="training-runs/scaling", show_default=True,
