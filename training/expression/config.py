@@ -31,10 +31,16 @@ class ExpressionDataConfig:
 class ExpressionLossConfig:
     """Weights."""
 
-    latent: float = 1.0
+    motion: float = 1.0
+    """Heads moved by the template's blendshapes: squared distance of Gaussians as a share of their way."""
+    looks: float = 1.0
+    """Weight of their colours, sizes and rotations in it."""
+    latent: float = 0.0
     """Squared difference of Z, and of styles, as shares of what the expressions change in them."""
     styles: float = 0.1
     """Weight of the styles in it: they change much less of the picture than Z does."""
+    pictures: float = 30.0
+    """Pictures of captured expressions; the following three are shares of it."""
     l1: float = 1.0
     """Mean absolute difference of pictures over a pyramid of halvings."""
     l2: float = 2.0
@@ -91,7 +97,7 @@ _TINY = ExpressionTrainConfig(
     preset="tiny",
     # Hundreds of triplets, not millions: few layers, much dropout, neighbours only.
     model=ExpressionConfig(width=96, layers=2, heads=4, mlp_ratio=2.0, tokens=8, mixing="convolution", dropout=0.1),
-    loss=ExpressionLossConfig(pictures_from=1000),
+    loss=ExpressionLossConfig(),
 )  # fmt: skip
 _SMALL = replace(_TINY, preset="small", model=ExpressionConfig(width=256, layers=4, heads=8, dropout=0.1),
                  loss=ExpressionLossConfig(), batch=8, rate=3e-4, warmup=500, ema_steps=1000.0, steps=50_000, tick=200)

@@ -110,6 +110,19 @@ class Triplets:
             chosen.append((pair, flip, subset, pair.expression[shown]))
         return self.assemble(chosen)
 
+    def heads(self, count: int, step: int) -> tuple[Tensor, Tensor]:
+        """Styles [B, L, D] and Z [B, C, R, R] of ``count`` neutral heads of this step, for lessons."""
+        draw = np.random.RandomState(derive_seed(self.seed, "heads", step) % 2**32)
+        keys = [(self.pairs[draw.randint(len(self.pairs))].neutral.tobytes(), bool(self.mirrors and draw.rand() < 0.5),
+                 int(draw.randint(self.config.subsets))) for _ in range(count)]
+        ws, z = (torch.stack(part) for part in zip(*self._encoded(keys), strict=True))
+        return ws, z
+
+    def tables(self) -> Tensor:  # [N, K]
+        """The coefficients of all triplets, mirrored ones behind."""
+        tables = torch.stack([pair.table for pair in self.pairs])
+        return torch.cat([tables, tables[:, self.swap]]) if self.mirrors else tables
+
     def assemble(self, chosen: list[tuple]) -> TripletBatch:
         """(pair, mirrored, subset of views, frames to show) -> a batch."""
         keys = [(frames.tobytes(), flip, subset) for pair, flip, subset, _ in chosen

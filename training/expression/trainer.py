@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +16,12 @@ from torch_utils import config as config_json
 from torch_utils.rng import derive_seed
 from training.expression.config import ExpressionTrainConfig
 from training.expression.data import TripletBatch, Triplets
+from training.expression.lessons import Lessons
 from training.stats import Stats
 from training.trainer import PRECISIONS
 
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
+_MAPS_RATE = 0.1  # of the maps, as a share of the rate: most of their numbers are known from the start
 _SCALE_BATCH = 16  # triplets that the unit of the latent loss is taken from
 
 
@@ -33,11 +36,15 @@ def new_model(config: ExpressionTrainConfig, triplets: Triplets, model: Reconstr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "init"))
         expression = ExpressionModel(filled)
-    tables = torch.stack([pair.table for pair in triplets.pairs])
-    if triplets.mirrors:
-        tables = torch.cat([tables, tables[:, triplets.swap]])
+    tables = triplets.tables()
     expression.coefficient_min.copy_(tables.amin(0).clamp_max(0))
     expression.coefficient_max.copy_(tables.amax(0).clamp_min(0))
+    if Lessons.possible(generator):
+        lessons, own = Lessons(generator, triplets.names), expression.network.maps
+        maps = lessons.maps(filled.side, filled.maps)
+        own.data = torch.where(maps != 0, maps, own)
+        if config.loss.motion > 0:  # their sliders have been learnt all the way
+            expression.coefficient_max.copy_(torch.where(lessons.known, expression.coefficient_max.clamp_min(1), expression.coefficient_max))
     return expression
 
 
@@ -54,10 +61,16 @@ class ExpressionTrainer:
         self.model.dtype = PRECISIONS[config.precision]
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         # Biases, places and norms are not pulled towards zero.
-        groups = [{"params": [p for p in self.model.parameters() if (p.ndim > 1) == large], "weight_decay": decay}
+        maps = self.model.network.maps
+        rest = [p for p in self.model.parameters() if p is not maps]
+        groups = [{"params": [p for p in rest if (p.ndim > 1) == large], "weight_decay": decay, "factor": 1.0}
                   for large, decay in ((True, config.decay), (False, 0.0))]
+        groups.append({"params": [maps], "weight_decay": 0.0, "factor": _MAPS_RATE})
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
         self.region = self._region()
+        self.lessons = None
+        if config.loss.motion > 0 and Lessons.possible(reconstructor.generator):
+            self.lessons = Lessons(reconstructor.generator, triplets.names, self.device)
         first = self.triplets.batch(_SCALE_BATCH, 0)
         self.units = tuple(float((wanted - start).square().mean().clamp_min(1e-8))
                            for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws)))
@@ -69,7 +82,11 @@ class ExpressionTrainer:
             torch.manual_seed(derive_seed(config.seed, "dropout", self.step_index))
             pictures = self.step_index >= config.loss.pictures_from
             parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index), pictures)
-        value = config.loss.latent * parts["latent"] + parts.get("pixels", 0.0)
+            if self.lessons is not None:
+                parts |= self.lesson()
+        weights = config.loss
+        value = (weights.latent * parts["latent"] + weights.pictures * parts.get("pixels", 0.0)
+                 + weights.motion * (parts.get("motion", 0.0) + weights.looks * parts.get("looks", 0.0)))
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -107,6 +124,19 @@ class ExpressionTrainer:
         weights = ImageLossConfig(config.l1, config.l2, config.gradient)
         return {**parts, "pixels": image_loss(shown, wanted, weights).mean()}
 
+    def lesson(self) -> dict[str, Tensor]:
+        """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``)."""
+        config, generator = self.config, self.reconstructor.generator
+        ws, z = (part.to(self.device) for part in self.triplets.heads(config.batch, self.step_index))
+        draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
+        table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
+        change, styles = self.model.changes(z, table)
+        dtype, attributes = self.reconstructor.dtype, generator.attributes
+        with torch.no_grad():
+            heads = attributes.activate(generator.decode(z.to(dtype), ws))
+        now = attributes.activate(generator.decode((z + change).to(dtype), ws + styles.unflatten(1, ws.shape[1:])))
+        return self.lessons.terms(heads, now, table, 1 + config.loss.region * self.region)
+
     def _region(self) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
         generator = self.reconstructor.generator
@@ -121,7 +151,7 @@ class ExpressionTrainer:
         factor = min(step / max(config.warmup, 1), 1.0)
         factor *= config.last + (1 - config.last) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimizer.param_groups:
-            group["lr"] = factor * config.rate
+            group["lr"] = factor * config.rate * group["factor"]
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
