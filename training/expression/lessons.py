@@ -8,6 +8,7 @@ wrinkles) is left to the captured pictures.
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.animation.animate import sliders
@@ -80,15 +81,15 @@ class Lessons:
                  + total((now.opacities - wanted.opacities)[..., None]) + (weight * turn).sum()) / size
         return {"motion": motion, "looks": looks}
 
-    def maps(self, side: int, count: int) -> Tensor:  # [K, count, side, side]
-        """What every coefficient does to the template at every place: offsets at as many points of a cell as fit."""
-        points = max((size for size in (4, 2, 1) if 3 * size**2 <= count), default=0)
-        result = torch.zeros(len(self.matrix), count, side, side)
-        if points:
-            fine = side * points
-            centre = (torch.arange(fine, dtype=torch.float32) + 0.5) * (2 / fine) - 1
-            uv = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)
-            surface = self.surface.to("cpu")
-            offset = surface.moved(surface.at(uv), self.matrix.cpu()).offset.transpose(1, 2).unflatten(2, (fine, fine))
-            result[:, : 3 * points**2] = torch.nn.functional.pixel_unshuffle(offset / _UNIT, points)
-        return result
+    def maps(self, side: int, most: int) -> Tensor:  # [K, 3 * points, side, side]
+        """Where every coefficient moves the template at every place: 16, 4, 1 or 0 points a cell, as many as fit into
+        ``most`` numbers. Zero for coefficients that are not ``known``.
+        """
+        points = max((size for size in (4, 2, 1) if 3 * size**2 <= most), default=0)
+        if not points:
+            return torch.zeros(len(self.matrix), 0, side, side)
+        fine, surface = side * points, self.surface.to("cpu")
+        centre = (torch.arange(fine, dtype=torch.float32) + 0.5) * (2 / fine) - 1
+        uv = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)
+        offset = surface.moved(surface.at(uv), self.matrix.cpu()).offset  # [K, fine * fine, 3]
+        return F.pixel_unshuffle(offset.transpose(1, 2).unflatten(2, (fine, fine)) / _UNIT, points)

@@ -40,11 +40,11 @@ def new_model(config: ExpressionTrainConfig, triplets: Triplets, model: Reconstr
     expression.coefficient_min.copy_(tables.amin(0).clamp_max(0))
     expression.coefficient_max.copy_(tables.amax(0).clamp_min(0))
     if Lessons.possible(generator):
-        lessons, own = Lessons(generator, triplets.names), expression.network.maps
+        lessons = Lessons(generator, triplets.names)
         maps = lessons.maps(filled.side, filled.maps)
-        own.data = torch.where(maps != 0, maps, own)
-        if config.loss.motion > 0:  # their sliders have been learnt all the way
-            expression.coefficient_max.copy_(torch.where(lessons.known, expression.coefficient_max.clamp_min(1), expression.coefficient_max))
+        expression.network.maps.data[lessons.known, : maps.shape[1]] = maps[lessons.known]
+        if config.loss.motion > 0:  # their sliders are learnt all the way
+            expression.coefficient_max[lessons.known] = expression.coefficient_max[lessons.known].clamp_min(1)
     return expression
 
 
