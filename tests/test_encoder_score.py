@@ -101,16 +101,22 @@ def test_command_scores_encoder_fit_and_template(tmp_path, data, network):
     options = [f"--data={data}", "--subjects=1-2", "--views=1,3", "--targets=2", "--resolution=24"]
     fits = run(*options, "--expressions=0", "--baseline-steps=2", "--baseline-subjects=2", f"--outdir={tmp_path / 'a'}")
     assert fits.exit_code == 0, fits.output
-    records = read_records(tmp_path / "a/scores.json", "fit")
+    records = read_records(tmp_path / "a/scores.json", ("fit", "plain"))
     assert [(entry["subject"], entry["views"], entry["steps"]) for entry in records] == [("002", 1, 2), ("002", 3, 2)]
-    result = run(*options, f"--network={network}", f"--baseline={tmp_path / 'a/scores.json'}", f"--outdir={tmp_path}",
-                 "--sheets=2", "--refine=2")
+    plain = run(*options, "--expressions=0", "--baseline-steps=2", "--baseline-subjects=1", "--baseline-kind=plain",
+                f"--outdir={tmp_path / 'b'}")
+    assert plain.exit_code == 0, plain.output
+    earlier = f"{tmp_path / 'a/scores.json'},{tmp_path / 'b/scores.json'}"
+    result = run(*options, f"--network={network}", f"--baseline={earlier}", f"--outdir={tmp_path}", "--sheets=2",
+                 "--refine=2")
     assert result.exit_code == 0, result.output
+    assert "encoder above plain" in result.output
     assert "encoder above fit" in result.output and "refined above fit" in result.output and "N=3" in result.output
     content = json.loads((tmp_path / "scores.json").read_text())
     assert {(row["method"], row["views"], row["heads"]) for row in content["means"]} == {
         ("template", 1, 4), ("template", 3, 4), ("encoder", 1, 4), ("encoder", 3, 4),
-        ("refined", 1, 4), ("refined", 3, 4), ("fit", 1, 1), ("fit", 3, 1)}
+        ("refined", 1, 4), ("refined", 3, 4), ("fit", 1, 1), ("fit", 3, 1),
+        ("plain", 1, 1), ("plain", 3, 1)}
     one = next(entry for entry in content["records"] if entry["method"] == "encoder")
     assert {"psnr_mask", "psnr", "ssim", "iou", "inputs_psnr_mask", "seconds"} <= set(one) and "distance" not in one
     sheet = np.asarray(Image.open(tmp_path / "sheet-002-0.png"))

@@ -7,6 +7,7 @@ network starts at opacity 0.1 with the harmonics above degree 0 scaled by 0.1.
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ def positional_encoding(x: Tensor, frequencies: int) -> Tensor:  # [N, 3] -> [N,
     return torch.cat([x, torch.cat([angles.sin(), angles.cos()], 1).flatten(1)], 1)
 
 
-class AvatarModel(nn.Module):
+class AvatarModel(nn.Module, ABC):
     """What all avatars share: from expression coefficients to Gaussians. Subclasses store the Gaussians.
 
     ``means``, ``log_scales``, ``quats`` (and ``static`` where only the geometry changes) are floats per Gaussian;
@@ -109,9 +110,9 @@ class AvatarModel(nn.Module):
         return Gaussians(means=means, quats=quats, scales=self.log_scales.exp().expand(frames, -1, -1),
                          opacities=look[..., -1].sigmoid(), colors=colors, sh_degree=degree)
 
+    @abstractmethod
     def inner(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, I]
         """What the network's hidden layer adds up for each Gaussian (without a network: its outputs)."""
-        raise NotImplementedError
 
     def outer(self, inner: Tensor) -> Tensor:  # [..., I] -> [..., O]
         """Harmonics, the opacity's logit, offset of the mean and rotation, as far as the model has them."""
@@ -121,17 +122,17 @@ class AvatarModel(nn.Module):
         """First and last + 1 of runs of at most ``size`` Gaussians that ``rows`` can take at once."""
         return [(first, min(first + size, self.num)) for first in range(0, self.num, size)]
 
+    @abstractmethod
     def prepared(self) -> Tensor | None:
         """What ``rows`` needs and no expression changes, to be computed once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mixture(self, expression: Tensor) -> Tensor:  # [1, B] -> whatever rows takes
         """What ``rows`` needs of an expression, for all Gaussians at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor | None) -> Tensor:  # [last - first, I]
         """``inner`` of one expression for some of the Gaussians; without gradients, for drawing frame after frame."""
-        raise NotImplementedError
 
     def camera(self) -> Cameras:
         """The middle training camera, batch shape (1,)."""

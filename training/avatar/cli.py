@@ -7,6 +7,7 @@ import click
 
 from torch_utils import cli
 from torch_utils.errors import UserError
+from training.run_options import refuse_with_resume, run_options
 
 _ABLATIONS = {
     "no-blending": {"avatar": {"blend": False}},
@@ -21,9 +22,6 @@ _ABLATIONS = {
 @click.option("--data", metavar="DIR|ZIP", help="Tracked sequence with expression coefficients; see docs/formats.md")
 @click.option("--preset", type=click.Choice(["tiny", "headgas"]), default=None,
               help="headgas: the paper's numbers; tiny: minutes on a CPU  [default: tiny]")
-@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
-              help="Where the run folder is made")
-@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
 @click.option("--resolution", metavar="N|WxH", help="Pixels of the training pictures  [default: the preset's]")
 @click.option("--iterations", type=click.IntRange(min=1), help="Frames shown in all  [default: the preset's]")
 @click.option("--points", type=click.IntRange(min=4), help="Initial points on the template  [default: the preset's]")
@@ -35,11 +33,7 @@ _ABLATIONS = {
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
 @click.option("--perceptual-net", metavar="SPEC", help="Perceptual loss: lpips-vgg[:FILES], lpips-alex[:FILES], "
               "vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; see docs/perceptual.md  [default: off]")
-@click.option("--tick", type=click.IntRange(min=1), help="Iterations between status lines")
-@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
-@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+@run_options("Iterations")
 def main(resume, outdir, device, dry_run, **options):
     """Train an avatar of one person from a tracked sequence (HeadGaS).
 
@@ -49,15 +43,13 @@ def main(resume, outdir, device, dry_run, **options):
     """
     from gghead.cli.common import pick_device
     from torch_utils import config as config_json
-    from training.avatar.config import PRESETS
-    from training.avatar.run import read_config, run
+    from training.avatar.config import PRESETS, AvatarTrainConfig
+    from training.avatar.run import run
+    from training.run_folder import read_options
 
     if resume is not None:
-        allowed = {"data", "iterations", "tick", "snap"}
-        given = [name for name, value in options.items() if value is not None and name not in allowed]
-        if given:
-            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
-        config = read_config(resume, _changes(options))
+        refuse_with_resume(options, {"data", "iterations", "tick", "snap"})
+        config = read_options(resume, AvatarTrainConfig, _changes(options))
     else:
         if options["data"] is None:
             raise UserError("--data is missing: name a folder or zip with a tracked sequence.")

@@ -70,6 +70,15 @@ class BaselineConfig:
     """Of the order of the views."""
 
 
+# Gaussian splatting as gsplat and 3DGS do it, from the template: nothing but pictures over white, every Gaussian for
+# itself. Their rates, where raw 1 is 0.25 world units (1.6e-4 x the cameras' extent of 3) and colours pass a sigmoid.
+PLAIN = BaselineConfig(
+    grid_of_one=128, levels=(), silhouette=0.0, smooth={}, end=0.01,
+    rates={"position": 1.9e-3, "scale": 5e-3, "rotation": 1e-3, "color": 2.8e-3, "opacity": 5e-2},
+)
+BASELINES = {"fit": BaselineConfig(), "plain": PLAIN}
+
+
 @dataclass(frozen=True)
 class Fit:
     """What a fit came to."""

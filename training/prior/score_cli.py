@@ -37,11 +37,13 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     from gghead.inversion.report import write_json
     from gghead.sheets import write_png
     from training.prior import score, show
+    from training.prior.config import PriorTrainConfig
     from training.prior.data import sampled_heads
-    from training.prior.run import open_data, read_config
+    from training.prior.run import open_data
+    from training.run_folder import read_options
 
     file = latest_snapshot(prior_file) if Path(prior_file).is_dir() else Path(prior_file)
-    config = read_config(file.parent, {})
+    config = read_options(file.parent, PriorTrainConfig)
     config = replace(config, network=network or config.network, latents=latents or config.latents)
     device = pick_device(device)
     prior = gghead.load(file, device=device, kind="prior")
