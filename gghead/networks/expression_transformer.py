@@ -1,9 +1,9 @@
 """Expression coefficients -> the change of a latent: UV tokens of Z that look at tokens made of the coefficients.
 
 HeadsUp's F(Z_neutral, b) = Z_b; the paper states neither size nor loss, so those are ours. What an expression does
-depends on the place before all else: every coefficient has a map over UV, and the mix of the maps is added to the tokens
-and scales and shifts them before every block (FiLM: Perez et al. 2018). The answer is a difference, F(Z, b) - F(Z, 0),
-so that no expression changes nothing, trained or not.
+depends on the place before all else: every coefficient has a map over UV, and the mix of the maps is added to the
+tokens and scales and shifts them before every block (FiLM: Perez et al. 2018). The answer is a difference,
+F(Z, b) - F(Z, 0), so that no expression changes nothing, trained or not.
 """
 
 import torch
@@ -17,8 +17,8 @@ class ExpressionTransformer(nn.Module):
 
     def __init__(self, channels: int, side: int, coefficients: int, styles: int, width: int, layers: int, heads: int,
                  mlp_ratio: float, tokens: int, mixing: str, dropout: float, maps: int) -> None:
-        """``channels`` and ``side`` are those of Z, ``styles`` counts the numbers in all styles together, ``maps`` those
-        of a coefficient at a place."""
+        """``channels`` and ``side`` are those of Z, ``styles`` counts the numbers in all styles together, ``maps``
+        those of a coefficient at a place."""
         super().__init__()
         self.side, self.count = side, tokens
         self.embed = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))

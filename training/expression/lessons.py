@@ -57,9 +57,7 @@ class Lessons:
     @torch.no_grad()
     def moved(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
         """The heads' own Gaussians, moved; the mouth's inside is left out."""
-        count = heads.means.shape[1]
-        posed = pose(heads, table @ self.matrix, self.surface)
-        return posed.map(lambda value: value[:, :count])
+        return pose(heads, table @ self.matrix, self.surface, mouth=False)
 
     def terms(self, heads: Gaussians, now: Gaussians, table: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """How far ``now`` is from ``heads`` moved by ``table``. ``motion``: squared distance of means as a share of the
@@ -74,12 +72,12 @@ class Lessons:
             return (weight * difference.square()).sum()
 
         motion = total(now.means - wanted.means) / total(heads.means - wanted.means).clamp_min(1e-12)
-        size = weight.sum()
-        turn = 1 - (now.quats * wanted.quats).sum(-1, keepdim=True).square() / (
-            now.quats.square().sum(-1, keepdim=True) * wanted.quats.square().sum(-1, keepdim=True)).clamp_min(1e-12)
-        looks = (total((now.colors - wanted.colors).flatten(2)) / (3 * _COLOR**2) + total(now.scales.log() - wanted.scales.log()) / 3
-                 + total((now.opacities - wanted.opacities)[..., None]) + (weight * turn).sum()) / size
-        return {"motion": motion, "looks": looks}
+        cosine = F.cosine_similarity(now.quats, wanted.quats, dim=-1)[..., None]  # q and -q are one rotation
+        looks = total((now.colors - wanted.colors).flatten(2)) / (3 * _COLOR**2)
+        looks = looks + total(now.scales.log() - wanted.scales.log()) / 3
+        looks = looks + total((now.opacities - wanted.opacities)[..., None])
+        looks = looks + (weight * (1 - cosine.square())).sum()
+        return {"motion": motion, "looks": looks / weight.sum()}
 
     def maps(self, side: int, most: int) -> Tensor:  # [K, 3 * points, side, side]
         """Where every coefficient moves the template at every place: 16, 4, 1 or 0 points a cell, as many as fit into

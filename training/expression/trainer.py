@@ -13,6 +13,7 @@ from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
 from torch_utils import config as config_json
+from torch_utils.errors import UserError
 from torch_utils.rng import derive_seed
 from training.expression.config import ExpressionTrainConfig
 from training.expression.data import TripletBatch, Triplets
@@ -71,21 +72,28 @@ class ExpressionTrainer:
         self.lessons = None
         if config.loss.motion > 0 and Lessons.possible(reconstructor.generator):
             self.lessons = Lessons(reconstructor.generator, triplets.names, self.device)
-        first = self.triplets.batch(_SCALE_BATCH, 0)
-        self.units = tuple(float((wanted - start).square().mean().clamp_min(1e-8))
-                           for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws)))
+        if not self.lessons and not triplets.wanted and not config.loss.pictures > 0:
+            raise UserError("There is nothing to learn from: neither latents nor pictures have a weight, and the "
+                            "template's blendshapes have none or do not exist.")
+        self.units = ()  # what expressions change in Z and in styles: squared, mean
+        if triplets.wanted:
+            first = self.triplets.batch(_SCALE_BATCH, 0)
+            self.units = tuple(float((wanted - start).square().mean().clamp_min(1e-8))
+                               for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws)))
 
     def step(self) -> None:
         """One update."""
         config = self.config
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(config.seed, "dropout", self.step_index))
-            pictures = self.step_index >= config.loss.pictures_from
+            # Pictures from the start where nothing else is compared.
+            pictures = self.step_index >= (config.loss.pictures_from if self.lessons or self.triplets.wanted else 0)
+            pictures = pictures and config.loss.pictures > 0
             parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index), pictures)
             if self.lessons is not None:
                 parts |= self.lesson()
         weights = config.loss
-        value = (weights.latent * parts["latent"] + weights.pictures * parts.get("pixels", 0.0)
+        value = (weights.latent * parts.get("latent", 0.0) + weights.pictures * parts.get("pixels", 0.0)
                  + weights.motion * (parts.get("motion", 0.0) + weights.looks * parts.get("looks", 0.0)))
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -102,15 +110,16 @@ class ExpressionTrainer:
         self.step_index += 1
 
     def terms(self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True) -> dict[str, Tensor]:
-        """``z`` and ``styles``: squared errors of the predicted change, 1 where nothing is predicted; ``latent``: both;
-        ``pixels``, if asked."""
-        config, generator = self.config.loss, self.reconstructor.generator
-        to = {name: value.to(self.device) for name, value in vars(batch).items()}
+        """``pixels``, if asked; and of triplets with the expressions' own latents ``z`` and ``styles``: squared errors
+        of the predicted change, 1 where nothing is predicted; ``latent``: both."""
+        config, generator, parts = self.config.loss, self.reconstructor.generator, {}
+        to = {name: value if value is None else value.to(self.device) for name, value in vars(batch).items()}
         change, styles = model.changes(to["z"], to["table"])
         z, ws = to["z"] + change, to["ws"] + styles.unflatten(1, to["ws"].shape[1:])
-        parts = {name: (now - wanted).square().mean() / unit for name, now, wanted, unit in zip(
-            ("z", "styles"), (z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True)}
-        parts["latent"] = parts["z"] + config.styles * parts["styles"]
+        if to["wanted_z"] is not None:
+            parts = {name: (now - wanted).square().mean() / unit for name, now, wanted, unit in zip(
+                ("z", "styles"), (z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True)}
+            parts["latent"] = parts["z"] + config.styles * parts["styles"]
         if not pictures:
             return parts
         heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
@@ -127,7 +136,7 @@ class ExpressionTrainer:
     def lesson(self) -> dict[str, Tensor]:
         """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``)."""
         config, generator = self.config, self.reconstructor.generator
-        ws, z = (part.to(self.device) for part in self.triplets.heads(config.batch, self.step_index))
+        ws, z = (part.to(self.device) for part in self.triplets.heads(max(config.batch // 2, 1), self.step_index))
         draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
         table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
         change, styles = self.model.changes(z, table)
