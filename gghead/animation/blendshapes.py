@@ -24,12 +24,11 @@ def pose(
     head: Gaussians,  # [1 or T, N]
     weights: Tensor,  # [T, K]
     surface: MovingSurface,
-    mouth: bool = True,  # append the mouth's inside where lips part
 ) -> Gaussians:  # [T, N or more]
     """Move ``head`` by ``weights`` of ``surface.names``; zero weights give it back bit for bit.
 
-    Where ``features`` tells head (1) from background (0), the background stays. Differentiable in the weights and in
-    everything of the head.
+    The Gaussians of the mouth's inside are appended where lips part. Where ``features`` tells head (1) from background
+    (0), the background stays. Differentiable in the weights and in everything of the head.
 
     Raises ``UserError`` for Gaussians without UV places and for batches that do not fit.
     """
@@ -47,5 +46,5 @@ def pose(
     posed = motion.carry(head, most=_STRETCHED)
     posed = replace(posed, means=posed.means - _BEHIND * (1 - squeezed) * motion.normal,
                     opacities=posed.opacities * (squeezed * parted(places, motion, surface))[..., 0])
-    inside = opened(head, places, surface, weights) if mouth else None
+    inside = opened(head, places, surface, weights)
     return posed if inside is None else Gaussians.cat([posed, inside])

@@ -1,9 +1,9 @@
 """What the template's blendshapes teach an expression transformer: any expression of any head, exactly and for nothing.
 
 Captures hold one or few expressions of a person, too few to learn from which way a face moves. The blendshapes know
-that, and the decoder can follow them: a change of Z alone draws heads that they have moved. So half of what a step
-learns are heads moved by random expressions, compared Gaussian by Gaussian; what blendshapes do not know (gaze, teeth,
-wrinkles) is left to the captured pictures.
+that, and the decoder can follow them: a change of Z alone draws heads that they have moved. So every step also shows
+heads moved by random expressions, compared Gaussian by Gaussian, and as pictures, because of the dark between the lips.
+What blendshapes do not know (gaze, teeth, wrinkles) is left to the captured pictures.
 """
 
 import numpy as np
@@ -55,17 +55,17 @@ class Lessons:
         return (chosen * self.known).clamp(-1, 1)
 
     @torch.no_grad()
-    def moved(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
-        """The heads' own Gaussians, moved; the mouth's inside is left out."""
-        return pose(heads, table @ self.matrix, self.surface, mouth=False)
+    def moved(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N or more]
+        """The heads moved; behind their own Gaussians those of the mouth's inside."""
+        return pose(heads, table @ self.matrix, self.surface)
 
-    def terms(self, heads: Gaussians, now: Gaussians, table: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """How far ``now`` is from ``heads`` moved by ``table``. ``motion``: squared distance of means as a share of the
-        way they had to go; ``looks``: everything else, which blendshapes leave as it is or turn and stretch a little.
+    def terms(self, heads: Gaussians, now: Gaussians, moved: Gaussians, weight: Tensor) -> dict[str, Tensor]:
+        """How far ``now`` is from ``heads`` after they ``moved``. ``motion``: squared distance of means as a share of
+        the way they had to go; ``looks``: everything else, which blendshapes leave or turn and stretch a little.
 
         ``weight`` [N, 1] of the Gaussians. Those that blendshapes fade (lids, lips) are left to the pictures.
         """
-        wanted = self.moved(heads, table)
+        wanted = moved.map(lambda value: value[:, : heads.num])
         weight = weight * (wanted.opacities / heads.opacities.clamp_min(1e-6)).clamp(0, 1)[..., None].square()
 
         def total(difference: Tensor) -> Tensor:

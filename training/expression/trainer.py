@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
 from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.inversion.latents import fingerprints
 from gghead.models.expression import ExpressionModel
@@ -89,12 +91,13 @@ class ExpressionTrainer:
             # Pictures from the start where nothing else is compared.
             pictures = self.step_index >= (config.loss.pictures_from if self.lessons or self.triplets.wanted else 0)
             pictures = pictures and config.loss.pictures > 0
-            parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index), pictures)
+            batch = self.triplets.batch(config.batch, self.step_index)
+            parts = self.terms(self.model, batch, pictures)
             if self.lessons is not None:
-                parts |= self.lesson()
-        weights = config.loss
-        value = (weights.latent * parts.get("latent", 0.0) + weights.pictures * parts.get("pixels", 0.0)
-                 + weights.motion * (parts.get("motion", 0.0) + weights.looks * parts.get("looks", 0.0)))
+                parts |= self.lesson(batch.cameras[: max(config.batch // 2, 1), :1].to(self.device))
+        weights = {"latent": config.loss.latent, "pixels": config.loss.pictures, "motion": config.loss.motion,
+                   "looks": config.loss.looks, "lesson": config.loss.lesson}
+        value = sum(weights[name] * part for name, part in parts.items() if name in weights)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -123,28 +126,35 @@ class ExpressionTrainer:
         if not pictures:
             return parts
         heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
-        if config.region > 0:
-            heads.features = self.region.expand(len(heads.means), -1, -1)
-        out = render(heads, to["cameras"], to["target"].shape[-1], background=1.0, depth=False,
-                     features=config.region > 0)
-        shown, wanted = out.color.flatten(0, 1), to["target"].flatten(0, 1)
-        if config.region > 0:
-            shown = wanted + (shown - wanted) * (1 + config.region * out.features.flatten(0, 1).detach())
-        weights = ImageLossConfig(config.l1, config.l2, config.gradient)
-        return {**parts, "pixels": image_loss(shown, wanted, weights).mean()}
+        return {**parts, "pixels": self._compared(heads, to["cameras"], to["target"])}
 
-    def lesson(self) -> dict[str, Tensor]:
-        """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``)."""
+    def lesson(self, cameras: Cameras) -> dict[str, Tensor]:
+        """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``), and ``lesson``:
+        their pictures from ``cameras`` [B, T]."""
         config, generator = self.config, self.reconstructor.generator
-        ws, z = (part.to(self.device) for part in self.triplets.heads(max(config.batch // 2, 1), self.step_index))
+        ws, z = (part.to(self.device) for part in self.triplets.heads(len(cameras), self.step_index))
         draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
         table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
         change, styles = self.model.changes(z, table)
-        dtype, attributes = self.reconstructor.dtype, generator.attributes
+        dtype, attributes, size = self.reconstructor.dtype, generator.attributes, self.triplets.size
         with torch.no_grad():
             heads = attributes.activate(generator.decode(z.to(dtype), ws))
+            moved = self.lessons.moved(heads, table)
+            wanted = render(moved, cameras, size, background=1.0, depth=False).color
         now = attributes.activate(generator.decode((z + change).to(dtype), ws + styles.unflatten(1, ws.shape[1:])))
-        return self.lessons.terms(heads, now, table, 1 + config.loss.region * self.region)
+        parts = self.lessons.terms(heads, now, moved, 1 + config.loss.region * self.region)
+        return {**parts, "lesson": self._compared(now, cameras, wanted)}
+
+    def _compared(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:  # [B, N], [B, T] -> number
+        """The image loss of ``heads`` over white, with more weight on eyes and mouth."""
+        config = self.config.loss
+        if config.region > 0:
+            heads.features = self.region.expand(len(heads.means), -1, -1)
+        out = render(heads, cameras, wanted.shape[-1], background=1.0, depth=False, features=config.region > 0)
+        shown, wanted = out.color.flatten(0, 1), wanted.flatten(0, 1)
+        if config.region > 0:
+            shown = wanted + (shown - wanted) * (1 + config.region * out.features.flatten(0, 1).detach())
+        return image_loss(shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)).mean()
 
     def _region(self) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
