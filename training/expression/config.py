@@ -36,8 +36,6 @@ class ExpressionLossConfig:
     their way. Not for templates without blendshapes."""
     looks: float = 0.1
     """Their colours, sizes and rotations; little, so that captures can teach wrinkles and teeth."""
-    lesson: float = 30.0
-    """Pictures of them, with the dark that shows between parting lips."""
     latent: float = 0.0
     """Squared difference of Z, and of styles, from those of the expression, as shares of what it changes in them: what
     HeadsUp trains with. An encoder paints an open mouth where blendshapes move lips, so it goes badly with motion."""

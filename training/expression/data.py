@@ -86,7 +86,6 @@ class Triplets:
             raise UserError(f"{captures.pictures.source.path} has no subject left to train on; hold out fewer.")
         captures = captures.select(subjects=kept).resized(size)
         self.config, self.model, self.seed, self.wanted = config, model, seed, wanted
-        self.size = size
         self.pairs, self.captures = pairs_of(captures), captures
         names = captures.coefficient_names or tuple(f"exp_{index}" for index in range(captures.width))
         self.names = names

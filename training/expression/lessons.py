@@ -2,9 +2,11 @@
 
 Captures hold one or few expressions of a person, too few to learn from which way a face moves. The blendshapes know
 that, and the decoder can follow them: a change of Z alone draws heads that they have moved. So every step also shows
-heads moved by random expressions, compared Gaussian by Gaussian, and as pictures, because of the dark between the lips.
-What blendshapes do not know (gaze, teeth, wrinkles) is left to the captured pictures.
+heads moved by random expressions, compared Gaussian by Gaussian. What blendshapes do not know (gaze, teeth, wrinkles)
+is left to the captured pictures.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.animation.animate import sliders
-from gghead.animation.blendshapes import pose
+from gghead.animation.blendshapes import carried
 from gghead.animation.surface import moving_surface
 from gghead.gaussians import Gaussians
 from gghead.models.generator import Generator
@@ -55,17 +57,21 @@ class Lessons:
         return (chosen * self.known).clamp(-1, 1)
 
     @torch.no_grad()
-    def moved(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N or more]
-        """The heads moved; behind their own Gaussians those of the mouth's inside."""
-        return pose(heads, table @ self.matrix, self.surface)
+    def moved(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
+        """The heads' own Gaussians, moved. Those between parting lips do not fade but take the colour of the dark."""
+        moved, left, inside = carried(heads, table @ self.matrix, self.surface)
+        if inside is None:
+            return moved
+        inside = inside if moved.sh_degree is None else inside.with_sh(moved.sh_degree)
+        dark, left = inside.colors.mean(1, keepdim=True), left if moved.sh_degree is None else left[..., None]
+        return replace(moved, colors=torch.lerp(dark.expand_as(moved.colors), moved.colors, left))
 
-    def terms(self, heads: Gaussians, now: Gaussians, moved: Gaussians, weight: Tensor) -> dict[str, Tensor]:
-        """How far ``now`` is from ``heads`` after they ``moved``. ``motion``: squared distance of means as a share of
-        the way they had to go; ``looks``: everything else, which blendshapes leave or turn and stretch a little.
+    def terms(self, heads: Gaussians, now: Gaussians, wanted: Gaussians, weight: Tensor) -> dict[str, Tensor]:
+        """How far ``now`` is from ``wanted``, which ``heads`` moved to. ``motion``: squared distance of means as a
+        share of the way they had to go; ``looks``: everything else, which blendshapes leave or change a little.
 
-        ``weight`` [N, 1] of the Gaussians. Those that blendshapes fade (lids, lips) are left to the pictures.
+        ``weight`` [N, 1] of the Gaussians. Those that blendshapes fade (under lids) are left to the pictures.
         """
-        wanted = moved.map(lambda value: value[:, : heads.num])
         weight = weight * (wanted.opacities / heads.opacities.clamp_min(1e-6)).clamp(0, 1)[..., None].square()
 
         def total(difference: Tensor) -> Tensor:

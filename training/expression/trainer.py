@@ -91,12 +91,11 @@ class ExpressionTrainer:
             # Pictures from the start where nothing else is compared.
             pictures = self.step_index >= (config.loss.pictures_from if self.lessons or self.triplets.wanted else 0)
             pictures = pictures and config.loss.pictures > 0
-            batch = self.triplets.batch(config.batch, self.step_index)
-            parts = self.terms(self.model, batch, pictures)
+            parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index), pictures)
             if self.lessons is not None:
-                parts |= self.lesson(batch.cameras[: max(config.batch // 2, 1), :1].to(self.device))
+                parts |= self.lesson()
         weights = {"latent": config.loss.latent, "pixels": config.loss.pictures, "motion": config.loss.motion,
-                   "looks": config.loss.looks, "lesson": config.loss.lesson}
+                   "looks": config.loss.looks}
         value = sum(weights[name] * part for name, part in parts.items() if name in weights)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -128,22 +127,19 @@ class ExpressionTrainer:
         heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
         return {**parts, "pixels": self._compared(heads, to["cameras"], to["target"])}
 
-    def lesson(self, cameras: Cameras) -> dict[str, Tensor]:
-        """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``), and ``lesson``:
-        their pictures from ``cameras`` [B, T]."""
+    def lesson(self) -> dict[str, Tensor]:
+        """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``)."""
         config, generator = self.config, self.reconstructor.generator
-        ws, z = (part.to(self.device) for part in self.triplets.heads(len(cameras), self.step_index))
+        ws, z = (part.to(self.device) for part in self.triplets.heads(max(config.batch // 2, 1), self.step_index))
         draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
         table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
         change, styles = self.model.changes(z, table)
-        dtype, attributes, size = self.reconstructor.dtype, generator.attributes, self.triplets.size
+        dtype, attributes = self.reconstructor.dtype, generator.attributes
         with torch.no_grad():
             heads = attributes.activate(generator.decode(z.to(dtype), ws))
-            moved = self.lessons.moved(heads, table)
-            wanted = render(moved, cameras, size, background=1.0, depth=False).color
+            wanted = self.lessons.moved(heads, table)
         now = attributes.activate(generator.decode((z + change).to(dtype), ws + styles.unflatten(1, ws.shape[1:])))
-        parts = self.lessons.terms(heads, now, moved, 1 + config.loss.region * self.region)
-        return {**parts, "lesson": self._compared(now, cameras, wanted)}
+        return self.lessons.terms(heads, now, wanted, 1 + config.loss.region * self.region)
 
     def _compared(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:  # [B, N], [B, T] -> number
         """The image loss of ``heads`` over white, with more weight on eyes and mouth."""
