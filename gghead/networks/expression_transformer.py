@@ -2,8 +2,9 @@
 
 HeadsUp's F(Z_neutral, b) = Z_b; the paper states neither size nor loss, so those are ours. What an expression does
 depends on the place before all else: every coefficient has a map over UV, and the mix of the maps is added to the
-tokens and scales and shifts them before every block (FiLM: Perez et al. 2018). The answer is a difference,
-F(Z, b) - F(Z, 0), so that no expression changes nothing, trained or not.
+tokens and scales and shifts them before every block (FiLM: Perez et al. 2018); a basis at every place makes of it what
+all heads have in common. The answer is a difference, F(Z, b) - F(Z, 0), so that no expression changes nothing, trained
+or not.
 """
 
 import torch
@@ -24,6 +25,7 @@ class ExpressionTransformer(nn.Module):
         self.embed = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
         self.places = nn.Parameter(torch.randn(side * side, width))  # as large as what they are added to
         self.maps = nn.Parameter(0.02 * torch.randn(coefficients, maps, side, side))
+        self.basis = nn.Parameter(torch.zeros(maps, channels, side, side))
         self.embed_maps = nn.Linear(maps, width, bias=False)
         self.film = nn.ModuleList(zeroed(nn.Linear(maps, 2 * width, bias=False)) for _ in range(layers))
         self.kinds = nn.Parameter(0.5 * torch.randn(tokens, width))
@@ -49,6 +51,6 @@ class ExpressionTransformer(nn.Module):
             x, _ = block(x * (1 + scale) + shift, self.dropout(source), None, None)
         with_it, without = self.norm(x).chunk(2)
         difference = (with_it - without) * (expression != 0).any(1)[:, None, None]
-        change = self.to_change(difference)
-        styles = self.to_styles(difference.mean(1))
-        return change.transpose(1, 2).unflatten(2, (self.side, self.side)), styles
+        change = self.to_change(difference).transpose(1, 2)
+        change = change + torch.einsum("bpm,mcp->bcp", local[: len(z)], self.basis.flatten(2))
+        return change.unflatten(2, (self.side, self.side)), self.to_styles(difference.mean(1))

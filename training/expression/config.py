@@ -34,8 +34,8 @@ class ExpressionLossConfig:
     motion: float = 1.0
     """Heads moved by the template's blendshapes, half as many as triplets: squared distance of Gaussians as a share of
     their way. Not for templates without blendshapes."""
-    looks: float = 0.1
-    """Their colours, sizes and rotations; little, so that captures can teach wrinkles and teeth."""
+    looks: float = 0.3
+    """Their colours, sizes and rotations; not too much, or captures cannot teach wrinkles and teeth."""
     latent: float = 0.0
     """Squared difference of Z, and of styles, from those of the expression, as shares of what it changes in them: what
     HeadsUp trains with. An encoder paints an open mouth where blendshapes move lips, so it goes badly with motion."""

@@ -24,7 +24,8 @@ from training.stats import Stats
 from training.trainer import PRECISIONS
 
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
-_MAPS_RATE = 0.1  # of the maps, as a share of the rate: most of their numbers are known from the start
+# Of maps and basis, as shares of the rate: most numbers of the maps are known from the start.
+_PLACED_RATES = 0.1, 1.0
 _SCALE_BATCH = 16  # triplets that the unit of the latent loss is taken from
 
 
@@ -64,11 +65,12 @@ class ExpressionTrainer:
         self.model.dtype = PRECISIONS[config.precision]
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         # Biases, places and norms are not pulled towards zero.
-        maps = self.model.network.maps
-        rest = [p for p in self.model.parameters() if p is not maps]
+        placed = [self.model.network.maps, self.model.network.basis]
+        rest = [p for p in self.model.parameters() if all(p is not other for other in placed)]
         groups = [{"params": [p for p in rest if (p.ndim > 1) == large], "weight_decay": decay, "factor": 1.0}
                   for large, decay in ((True, config.decay), (False, 0.0))]
-        groups.append({"params": [maps], "weight_decay": 0.0, "factor": _MAPS_RATE})
+        groups += [{"params": [p], "weight_decay": 0.0, "factor": factor}
+                   for p, factor in zip(placed, _PLACED_RATES, strict=True)]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
         self.region = self._region()
         self.lessons = None
