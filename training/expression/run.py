@@ -34,7 +34,9 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
     state = run_folder.load_state(resume) if resume is not None else None
     network: Reconstructor = checkpoints.load(config.network, device, kind="reconstructor")
     captures, size = read_captures(config.data.path), network.generator.config.image_size
-    trainer = ExpressionTrainer(config, Triplets(captures, config.data, size, network, config.seed), network, device)
+    wanted = config.loss.latent > 0
+    triplets = Triplets(captures, config.data, size, network, config.seed, wanted)
+    trainer = ExpressionTrainer(config, triplets, network, device)
     if state is not None:
         if state["trainer"]["network"] != trainer.model.config.network:
             raise UserError(f"{resume} was trained with another snapshot of {config.network}; "
@@ -43,7 +45,7 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
     held_out = None
     if config.data.holdout:
         options = config_json.replace(config.data, {"holdout": [], "mirror": False, "subsets": 1})
-        held_out = Triplets(captures.select(subjects=config.data.holdout), options, size, network, config.seed)
+        held_out = Triplets(captures.select(subjects=config.data.holdout), options, size, network, config.seed, wanted)
     folder = resume or run_folder.numbered_folder(outdir, ["expression", config.preset, Path(config.data.path).stem])
     run_folder.write_options(folder, config)
     with StatsWriter(folder) as writer:
@@ -75,8 +77,8 @@ class _Run(StepRun):
               f"({trainer.model.config.network})")
 
     def status(self, summary: Summary) -> str:
-        means = {name: summary.get(f"Loss/{name}", {"mean": 0.0})["mean"] for name in ("total", "latent", "pixels")}
-        return f"loss {means['total']:.4f}  latent {means['latent']:.3f}  pixels {means['pixels']:.4f}"
+        means = {name: summary.get(f"Loss/{name}", {"mean": 0.0})["mean"] for name in ("total", "motion", "pixels")}
+        return f"loss {means['total']:.4f}  motion {means['motion']:.3f}  pixels {means['pixels']:.4f}"
 
     def write_snapshot(self) -> None:
         checkpoints.save_expression(self.trainer.ema, self.folder / f"expression-{self.done:06d}.safetensors",
