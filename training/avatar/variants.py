@@ -206,4 +206,4 @@ def _whole(part: str, value: str) -> int:
 
 
 def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in Path(name).name)
+    return "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in name)
