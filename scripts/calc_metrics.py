@@ -26,14 +26,16 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
 
     For a network inside a run folder the lines are also appended to metric-NAME.jsonl there.
     """
+    import dataclasses
     import json
 
     import gghead
     from gghead.checkpoints import latest_snapshot
     from gghead.cli.common import pick_device
-    from gghead.data import ImageDataset
     from torch_utils.errors import UserError
     from training import run_folder
+    from training.config import DataConfig
+    from training.loop import open_dataset
     from training.metrics import MetricSet, parse_metrics, write_metric
     from training.metrics.sampler import ModelSampler
 
@@ -44,14 +46,13 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
     if data is None and trained_on is None:
         raise UserError(f"{network} lies in no run folder that names its data set; name one with --data=FILE.")
     model = gghead.load(snapshot, device=pick_device(device), kind="generator")
-    dataset = ImageDataset(data or trained_on.path, resolution=model.config.image_size,
-                           mirror=trained_on.mirror if trained_on and data is None else False)
-    if background is None:
-        as_trained = trained_on is not None and data is None
-        photographed = trained_on.background == "image" if as_trained else not dataset.has_masks
-        background = "image" if photographed else "white"
+    config = trained_on if data is None else DataConfig(path=data)
+    if background is not None:
+        config = dataclasses.replace(config, background=background)
+    dataset = open_dataset(config, model.config.image_size)
+    unmasked = data is not None and background is None and not dataset.has_masks
     metric_set = MetricSet(dataset, metrics, feature_net=feature_net, seed=seed, device=model.device, batch=batch,
-                           background=(1.0, 1.0, 1.0) if background == "white" else None)
+                           background=None if unmasked or config.background == "image" else (1.0, 1.0, 1.0))
     for record in metric_set.evaluate(ModelSampler(model, dataset.labels, seed, trunc), snapshot=snapshot.name):
         print(json.dumps(record))
         if in_run:

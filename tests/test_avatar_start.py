@@ -40,7 +40,8 @@ def ply(tmp_path_factory):
 
 
 def config(ply, **changes):
-    return config_json.replace(config_json.replace(PRESETS["tiny"], {"init_head": str(ply), "points": 300}), changes)
+    small = {"init_head": str(ply), "points": 300, "motion": "features"}
+    return config_json.replace(config_json.replace(PRESETS["tiny"], small), changes)
 
 
 def shown(gaussians):

@@ -1,5 +1,7 @@
 """The per-subject fit: it starts at the template in the views' colours and gets nearer to them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from gghead.models.attributes import GaussianAttributes
 from gghead.rendering import render
 from gghead.template import load_template
 from torch_utils.errors import UserError
-from training.encoder.baseline import BaselineConfig, fit, projected_colors, template_head
+from training.encoder.baseline import PLAIN, BaselineConfig, fit, projected_colors, template_head
 
 SIZE = 32
 SMALL = BaselineConfig(grid=24, max_steps=25, levels=(4,))
@@ -55,15 +57,16 @@ def test_nothing_known_is_grey():
     assert torch.equal(colors, torch.full_like(colors, 0.5))
 
 
-def test_fit_improves_on_its_start_also_where_it_has_not_looked():
+@pytest.mark.parametrize("options", [SMALL, replace(PLAIN, grid=24, max_steps=25)])
+def test_fit_improves_on_its_start_also_where_it_has_not_looked(options):
     made = head(1.1)
     rgb, alpha, cameras = views(made, [-0.5, 0.0, 0.5])
-    found = fit(rgb, alpha, cameras, SMALL)
+    found = fit(rgb, alpha, cameras, options)
     assert found.steps == 25 and found.processor_seconds > 0
     truth, mask, others = views(made, [-0.25, 0.25])
     before, after = (psnr(render(which, others, SIZE, background=1.0).color[0], truth, mask).mean()
-                     for which in (template_head(rgb, alpha, cameras, SMALL), found.head))
-    assert after > before + 2
+                     for which in (template_head(rgb, alpha, cameras, options), found.head))
+    assert after > before + (2 if options is SMALL else 0.3)  # every Gaussian for itself moves slowly
     found.head.validate()
 
 

@@ -8,19 +8,17 @@ import torch
 from click.testing import CliRunner
 from helpers.capture_zip import SIZE, ball, write_captures
 from helpers.small_network import small_network
-from helpers.small_reconstructor import reconstructor_config, small_reconstructor
+from helpers.small_reconstructor import small_reconstructor
 from PIL import Image
 
 from gghead import checkpoints
+from gghead.cli.common import listed
 from gghead.reconstruction.judge import compare
-from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from training.encoder.config import PRESETS
 from training.encoder.data import read_captures
 from training.encoder.gan_heads import YAWS, gan_heads
-from training.encoder.scaling import ScalingPlan, config_at, draw, measure
 from training.encoder.score import Scores, capture_heads, read_records, score, table
-from training.encoder.score_cli import listed, main
+from training.encoder.score_cli import main
 from training.encoder.score_sheet import montage
 
 
@@ -101,16 +99,22 @@ def test_command_scores_encoder_fit_and_template(tmp_path, data, network):
     options = [f"--data={data}", "--subjects=1-2", "--views=1,3", "--targets=2", "--resolution=24"]
     fits = run(*options, "--expressions=0", "--baseline-steps=2", "--baseline-subjects=2", f"--outdir={tmp_path / 'a'}")
     assert fits.exit_code == 0, fits.output
-    records = read_records(tmp_path / "a/scores.json", "fit")
+    records = read_records(tmp_path / "a/scores.json", ("fit", "plain"))
     assert [(entry["subject"], entry["views"], entry["steps"]) for entry in records] == [("002", 1, 2), ("002", 3, 2)]
-    result = run(*options, f"--network={network}", f"--baseline={tmp_path / 'a/scores.json'}", f"--outdir={tmp_path}",
-                 "--sheets=2", "--refine=2")
+    plain = run(*options, "--expressions=0", "--baseline-steps=2", "--baseline-subjects=1", "--baseline-kind=plain",
+                f"--outdir={tmp_path / 'b'}")
+    assert plain.exit_code == 0, plain.output
+    earlier = f"{tmp_path / 'a/scores.json'},{tmp_path / 'b/scores.json'}"
+    result = run(*options, f"--network={network}", f"--baseline={earlier}", f"--outdir={tmp_path}", "--sheets=2",
+                 "--refine=2")
     assert result.exit_code == 0, result.output
+    assert "encoder above plain" in result.output
     assert "encoder above fit" in result.output and "refined above fit" in result.output and "N=3" in result.output
     content = json.loads((tmp_path / "scores.json").read_text())
     assert {(row["method"], row["views"], row["heads"]) for row in content["means"]} == {
         ("template", 1, 4), ("template", 3, 4), ("encoder", 1, 4), ("encoder", 3, 4),
-        ("refined", 1, 4), ("refined", 3, 4), ("fit", 1, 1), ("fit", 3, 1)}
+        ("refined", 1, 4), ("refined", 3, 4), ("fit", 1, 1), ("fit", 3, 1),
+        ("plain", 1, 1), ("plain", 3, 1)}
     one = next(entry for entry in content["records"] if entry["method"] == "encoder")
     assert {"psnr_mask", "psnr", "ssim", "iou", "inputs_psnr_mask", "seconds"} <= set(one) and "distance" not in one
     sheet = np.asarray(Image.open(tmp_path / "sheet-002-0.png"))
@@ -155,23 +159,3 @@ def test_round_trip_through_the_command(tmp_path):
     assert result.exit_code == 0, result.output
     assert "encoder        4     2" in result.output and (tmp_path / "sheet-0-0.png").is_file()
     assert "name it with --network" in run("--data=gan", "--baseline-steps=1").output
-
-
-# ---------------------------------------------------------------------------------------------------- scaling curves
-def test_scaling_trains_what_is_missing_and_draws(tmp_path, data):
-    config = config_json.replace(PRESETS["tiny"], {
-        "model": reconstructor_config(), "data": {"path": str(data), "holdout": ["002"]}, "steps": 1, "tick": 1,
-        "stages": [{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 1}], "rates": {"warmup": 1},
-        "precision": "fp32"})
-    plan = ScalingPlan({"identities": (1, 2), "width": (8,)}, ("002",), (1, 2), targets=2)
-    said = []
-    points = measure(config, plan, tmp_path, torch.device("cpu"), said.append)
-    assert [(point["axis"], point["value"]) for point in points] == [("identities", 1), ("identities", 2), ("width", 8)]
-    assert [row["views"] for row in points[0]["means"]] == [1, 2] and len(said) == 6
-    assert measure(config, plan, tmp_path, torch.device("cpu"), said.append) == points and len(said) == 6
-    draw(points, tmp_path / "curves.png")
-    assert np.asarray(Image.open(tmp_path / "curves.png")).shape == (300, 840, 3)
-    with pytest.raises(UserError, match="other settings; choose another --outdir"):
-        measure(config_json.replace(config, {"steps": 2}), plan, tmp_path, torch.device("cpu"))
-    with pytest.raises(UserError, match="no scaling axis 'depth'"):
-        config_at(config, "depth", 3)

@@ -366,12 +366,15 @@ def test_lists_of_names():
 
 def test_options_reach_the_config(data, tiny_preset):
     result = invoke(f"--data={data}", "--views=1,4", "--batch=6", "--width=32", "--guided=0", "--background=image",
-                    "--resolution=48", "--dry-run=1", "--precision=fp32")
+                    "--resolution=48", "--dry-run=1", "--precision=fp32", "--corrections=2", "--lr=1e-4")
     assert result.exit_code == 0
     options = json.loads(result.output)
     assert options["stages"][0] == {"start": 0, "image_size": 48, "views": [1, 4], "targets": 2, "batch": 6,
                                     "region": 0.0}
-    assert (options["model"]["width"], options["model"]["guided"]) == (32, False)
+    assert (options["model"]["width"], options["model"]["guided"], options["model"]["corrections"]) == (32, False, 2)
+    assert options["rates"]["encoder"] == 1e-4
+    preset = PRESETS["tiny"].rates
+    assert options["rates"]["decoder"] == pytest.approx(1e-4 * preset.decoder / preset.encoder)
     assert options["model"]["background"]["kind"] == "sphere" and options["data"]["background"] == "image"
 
 

@@ -51,7 +51,7 @@ def latent(generator, count=1, residual=True):
 
 @pytest.mark.parametrize("mixing", ["attention", "convolution"])
 def test_no_expression_changes_nothing_trained_or_not(generator, mixing):
-    untrained = ExpressionTransformer(8, 4, 3, 24, 16, 2, 2, 1.0, 3, mixing, 0.0)
+    untrained = ExpressionTransformer(8, 4, 3, 24, 16, 2, 2, 1.0, 3, mixing, 0.0, 4)
     z = torch.randn(2, 8, 4, 4)
     for part in untrained(z, torch.rand(2, 3)):
         assert not part.any()

@@ -28,7 +28,7 @@ from training.expression.trainer import ExpressionTrainer
 
 SMALL = {"model": {"width": 16, "layers": 1, "heads": 2, "mlp_ratio": 1.0, "tokens": 2}, "batch": 2, "warmup": 2,
          "ema_steps": 5.0, "data": {"views": 2, "subsets": 2, "targets": 2}, "steps": 12, "tick": 3,
-         "loss": {"pictures_from": 1},
+         "loss": {"pictures_from": 1, "latent": 1.0},
          "snapshot_ticks": 2}
 
 

@@ -35,6 +35,7 @@ class Faces:
 
     images: torch.Tensor
     has_masks: bool = True
+    backdrop: torch.Tensor | None = None
     path: str = "faces"
     resolution: int = 32
     reads: int = 0

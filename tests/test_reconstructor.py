@@ -107,7 +107,8 @@ def test_untrained_gives_the_average_head():
     torch.testing.assert_close(head.means[0], model.generator.attributes.position, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{}, {"guided": False}, {"mixing": "attention"}, {"styles": False}])
+@pytest.mark.parametrize("changes", [{}, {"guided": False}, {"mixing": "attention"}, {"styles": False},
+                                     {"corrections": 2}])
 def test_order_of_the_views_does_not_matter(changes):
     model = small_reconstructor(**changes)
     rgb, cameras = views(heads=2, count=4)
@@ -120,8 +121,9 @@ def test_order_of_the_views_does_not_matter(changes):
     assert moved == model.config.styles
 
 
-def test_heads_of_a_batch_do_not_influence_each_other():
-    model = small_reconstructor()
+@pytest.mark.parametrize("corrections", [0, 1])
+def test_heads_of_a_batch_do_not_influence_each_other(corrections):
+    model = small_reconstructor(corrections=corrections)
     rgb, cameras = views(heads=3, count=2)
     whole = model.encode(rgb, cameras)
     for index in range(3):
@@ -131,19 +133,57 @@ def test_heads_of_a_batch_do_not_influence_each_other():
 
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 24, 24), (2, 17, 40), (7, 48, 33)])
 def test_any_number_of_views_of_any_size(count, height, width):
-    model = small_reconstructor()
+    model = small_reconstructor(corrections=1)
     latent = model.encode(*views(1, count, height, width))
     assert latent.residual.shape == (1, model.generator.synthesis.out_channels, 4, 4)
     assert bool(torch.isfinite(latent.residual).all())
 
 
-def test_gradients_reach_everything_that_encodes():
-    model = small_reconstructor().requires_grad_(True)
+@pytest.mark.parametrize("corrections", [0, 2])
+def test_gradients_reach_everything_that_encodes(corrections):
+    model = small_reconstructor(corrections=corrections).requires_grad_(True)
     predicted = model.predict(*views(1, 2, focal=8.0))  # close, so that not every token is inside
     (predicted.latent.residual.square().sum() + predicted.latent.ws.sum() + predicted.offset.square().sum()).backward()
     silent = {name for name, value in model.named_parameters() if not name.startswith("generator.")
               and (value.grad is None or not bool(value.grad.any()))}
     assert silent == set()
+
+
+def test_a_new_correction_changes_nothing_and_a_trained_one_sees_the_error():
+    plain, rgb, cameras = small_reconstructor(), *views(1, 2)
+    first = plain.encode(rgb, cameras)
+    torch.manual_seed(0)
+    model = Reconstructor(reconstructor_config(corrections=2)).eval().requires_grad_(False)
+    model.load_state_dict(model.state_dict() | plain.state_dict())
+    torch.testing.assert_close(model.encode(rgb, cameras).residual, first.residual)
+    torch.testing.assert_close(model.encode(rgb, cameras).ws, first.ws)
+    # Pictures that are the rendering of the guess have no error, so colours looked up are zero; others are not.
+    seen = []
+    model.correction.guided.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    guess = render(first.gaussians(plain.generator), cameras, 24, background=1.0, depth=False).color
+    model.correction(torch.zeros(1, 16, 16), guess, guess, torch.ones(1, 2, 1, 24, 24), torch.zeros(1, 16, 3), cameras)
+    model.correction(torch.zeros(1, 16, 16), rgb, guess, torch.ones(1, 2, 1, 24, 24), torch.zeros(1, 16, 3), cameras)
+    colours = 3 * model.config.detail**2
+    assert seen[0][..., :colours].abs().max() < 1e-5 and seen[1][..., :colours].abs().mean() > 0.5
+
+
+def test_what_is_compared_is_the_guess_in_the_views():
+    model = small_reconstructor(corrections=1)
+    rgb, cameras = views(2, 2, height=20, width=28)
+    compared = []
+    model.correction.register_forward_pre_hook(lambda _, inputs: compared.append(inputs))
+    model.encode(rgb, cameras)
+    plain = small_reconstructor()
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if "correction" not in name})
+    head = plain.encode(rgb, cameras).gaussians(plain.generator)
+    out = render(head, cameras, (28, 20), background=1.0, depth=False)
+    _, given, shown, alpha, offset, _ = compared[0]
+    torch.testing.assert_close(shown, out.color, atol=1e-4, rtol=0)
+    torch.testing.assert_close(alpha, out.alpha, atol=1e-4, rtol=0)
+    assert torch.equal(given, rgb)
+    attributes = plain.generator.attributes
+    moved = (head.means - attributes.position).mean(1)  # all cells hold the same number of Gaussians here or none
+    assert offset.shape == (2, 16, 3) and (offset.mean(1) - moved).abs().max() < 0.02
 
 
 def test_bf16_is_close_to_float32():

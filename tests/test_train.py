@@ -115,6 +115,28 @@ def test_init_starts_from_weights(finished, data, tmp_path):
     assert result.exit_code != 0 and "another architecture (it differs in cmax)" in result.output
 
 
+def test_a_plain_backdrop_is_said_and_leaves_no_rim_in_the_reals(tmp_path):
+    write_dataset(tmp_path / "heads", masks=False)
+    (tmp_path / "heads" / "masks").mkdir()
+    content = json.loads((tmp_path / "heads" / "dataset.json").read_text())
+    alpha = np.clip(12.5 - np.hypot(*(np.mgrid[:32, :32] - 15.5)), 0, 1)[..., None]
+    pictures = []
+    for index, (name, _) in enumerate(content["labels"]):
+        pictures.append(np.rint(40 * (1 + index % 3) * alpha + 255 * (1 - alpha)).astype(np.uint8).repeat(3, -1))
+        Image.fromarray(pictures[-1]).save(tmp_path / "heads" / name)
+        Image.fromarray(np.rint(255 * alpha[..., 0]).astype(np.uint8)).save(tmp_path / "heads" / "masks" / name)
+        content.setdefault("masks", {})[name] = f"masks/{name}"
+    (tmp_path / "heads" / "dataset.json").write_text(json.dumps(content))
+    result = train("--data", tmp_path / "heads", "--outdir", tmp_path / "runs", "--kimg=0.004", "--background=white",
+                   *SMALL)
+    assert result.exit_code == 0, result.output
+    assert "all pictures have the backdrop 255 255 255, which is taken off exactly" in result.output
+    (folder,) = (tmp_path / "runs").iterdir()
+    reals = np.asarray(Image.open(folder / "reals.png")).astype(int)
+    tiles = [reals[y : y + 32, x : x + 32] for y in range(0, reals.shape[0], 32) for x in range(0, reals.shape[1], 32)]
+    assert all(min(np.abs(tile - picture).max() for picture in pictures) <= 1 for tile in tiles)
+
+
 def test_dry_run_prints_the_config_and_writes_nothing(data, tmp_path):
     result = train("--data", data, "--outdir", tmp_path / "runs", "-n", "--lambda_tv=3", *SMALL)
     assert result.exit_code == 0, result.output

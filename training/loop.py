@@ -17,6 +17,7 @@ from torch import Tensor
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.data import BatchLoader, ImageDataset
+from gghead.data.backdrop import describe
 from gghead.data.check.start import check_at_start
 from gghead.models.generator import Generator
 from gghead.rendering import registry
@@ -279,6 +280,8 @@ class _Run:
         counts = {name: sum(p.numel() for p in getattr(self.trainer, name).parameters()) / 1e6 for name in "GD"}
         print(f"Run folder: {self.folder}")
         print(f"Data: {self.config.data.path}: {len(self.dataset)} images, used at {self.dataset.resolution} pixels")
+        if self.dataset.backdrop is not None:
+            print(f"  data: {describe(self.dataset.backdrop)}")
         print(f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians; discriminator "
               f"{counts['D']:.2f} M; rasteriser {choice}")
 

@@ -42,8 +42,11 @@ def write_options(folder: Path, config: object) -> None:
     write_atomically(folder / OPTIONS, lambda file: file.write(text.encode()))
 
 
-def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig) -> Config:
-    """Read the config of a run. Raises ``UserError`` for a folder that is no run or an option this version lacks."""
+def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig, changes: dict | None = None) -> Config:
+    """Read the config of a run and put ``changes`` (nested dicts) over it.
+
+    Raises ``UserError`` for a folder that is no run or an option this version lacks.
+    """
     path = Path(folder) / OPTIONS
     try:
         values = json.loads(path.read_text())
@@ -51,7 +54,8 @@ def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig) ->
         raise UserError(f"{folder} is no training run: it holds no {OPTIONS}; name the folder of a run.") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it from a copy.") from error
-    return config_json.from_dict(kind, values, str(path))
+    config = config_json.from_dict(kind, values, str(path))
+    return config_json.replace(config, changes) if changes else config
 
 
 def save_state(folder: Path, kimg: float, state: dict) -> None:

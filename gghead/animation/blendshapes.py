@@ -32,6 +32,14 @@ def pose(
 
     Raises ``UserError`` for Gaussians without UV places and for batches that do not fit.
     """
+    posed, left, inside = carried(head, weights, surface)
+    posed = replace(posed, opacities=posed.opacities * left[..., 0])
+    return posed if inside is None else Gaussians.cat([posed, inside])
+
+
+def carried(head: Gaussians, weights: Tensor, surface: MovingSurface) -> tuple[Gaussians, Tensor, Gaussians | None]:
+    """The parts of :func:`pose`: the head's own Gaussians [T, N] moved, what parting lips leave of each [T, N, 1], and
+    the mouth's inside if there is any. Raises as it does."""
     if head.uv is None:
         raise UserError("These Gaussians have no UV places, so blendshapes cannot move them; heads of a generator, an "
                         "inversion or a reconstructor have them, splats from a .ply do not.")
@@ -45,6 +53,5 @@ def pose(
     squeezed = (motion.area / _SQUEEZED).clamp(0, 1)
     posed = motion.carry(head, most=_STRETCHED)
     posed = replace(posed, means=posed.means - _BEHIND * (1 - squeezed) * motion.normal,
-                    opacities=posed.opacities * (squeezed * parted(places, motion, surface))[..., 0])
-    inside = opened(head, places, surface, weights)
-    return posed if inside is None else Gaussians.cat([posed, inside])
+                    opacities=posed.opacities * squeezed[..., 0])
+    return posed, parted(places, motion, surface), opened(head, places, surface, weights)

@@ -57,8 +57,9 @@ class Sliders:
         return len(self.coefficient_names)
 
     def knows(self, name: str) -> bool:
-        """Whether it is a name of ARKit or ICT-FaceKit, or one of these sliders."""
-        return canonical(name) in {*_KNOWN, *map(canonical, self.coefficient_names)}
+        """Whether it is a name of ARKit or ICT-FaceKit, or one of these sliders, or of both halves of one."""
+        plain, known = canonical(name), {*_KNOWN, *map(canonical, self.coefficient_names)}
+        return plain in known or (plain + "Left" in known and plain + "Right" in known)
 
     def take(self, names: Sequence[str], values: Tensor, what: str) -> tuple[Tensor, tuple[str, ...]]:
         """Columns ``values`` [T, len(names)] -> [T, width], and the names that had to be left out.

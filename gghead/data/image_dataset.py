@@ -1,8 +1,10 @@
 """Training items: images, alpha masks and cameras of a zip, a folder or many shards, at one resolution."""
 
 import bisect
+import functools
 import os
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.data.backdrop import LOOKED_AT, mixed_backdrop, own_colours
 from gghead.data.decode import BrokenImage
 from gghead.data.image_files import BROKEN_SHARE
-from gghead.data.resize import resize_image, resize_straight_alpha
+from gghead.data.resize import fit_mask, resize_image, resize_straight_alpha
 from gghead.data.sampler import EpochSampler, ShardSampler
 from gghead.data.shards import open_shards
 from torch_utils.errors import UserError
@@ -35,6 +38,9 @@ class ImageDataset:
         cache_mb: Memory for decoded, resized items; a full cache keeps what it has and decodes the rest anew.
         shards_at_once: How many shards the order of ``sampler`` reads from at a time (``ShardSampler``); None: any
             image at any time, except for tar files, which cannot be read like that (2).
+
+    Where all heads stand before one plain colour and the outlines are mixed with it, as in renders over white, that
+    colour is taken off (``backdrop``): what is returned can be put over another colour without a seam.
 
     Of thousands of images one in a thousand may be broken: another item stands in for it, always the same one, and
     ``broken`` says which and why.
@@ -94,6 +100,14 @@ class ImageDataset:
     def has_masks(self) -> bool:
         return self._shards[0].has_masks
 
+    @functools.cached_property
+    def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
+        """The colour that is taken off the outlines, or ``None``; a few images are decoded when it is first needed."""
+        if not self.has_masks or self._shards[0].embedded:
+            return None
+        chosen = np.unique(self.preview(min(LOOKED_AT, self.num_files), seed=0) % self.num_files)
+        return mixed_backdrop(self._stored(chosen))
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -130,8 +144,11 @@ class ImageDataset:
         return ShardSampler([items for items in members if len(items)], seed, self.shards_at_once)
 
     def get(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (rgb uint8 [3, H, W], alpha uint8 [1, H, W], label float32 [25]); colours are not multiplied by
-        alpha. Safe to call from several threads. Raises ``UserError`` for a broken image where too many are."""
+        """Return (rgb uint8 [3, H, W], alpha uint8 [1, H, W], label float32 [25]).
+
+        Colours are the head's own: neither multiplied by alpha nor mixed with a plain backdrop. Safe to call from
+        several threads. Raises ``UserError`` for a broken image where too many are.
+        """
         index = self._check_index(index)
         while True:
             try:
@@ -186,14 +203,28 @@ class ImageDataset:
         shard = bisect.bisect_right(self._starts, file) - 1
         return shard, file - self._starts[shard]
 
+    def _decoded(self, file: int) -> tuple[np.ndarray, np.ndarray | None]:
+        number, at = self._place(file)
+        shard = self._shards[number]
+        return shard.rgb(at), shard.mask(at)
+
+    def _stored(self, files: Iterable[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and masks at the size of the files; those that are broken speak up when they are asked for."""
+        for file in files:
+            try:
+                rgb, mask = self._decoded(int(file))
+            except UserError:
+                continue
+            yield _tensors(rgb, mask)
+
     def _load(self, file: int) -> np.ndarray:  # -> [4, R, R] uint8
         item = self._cache.get(file)
         if item is not None:
             return item
-        number, at = self._place(file)
-        shard = self._shards[number]
-        rgb, mask = shard.rgb(at), shard.mask(at)
+        rgb, mask = self._decoded(file)
         if mask is not None:
+            if self.backdrop is not None:
+                rgb = own_colours(*_tensors(rgb, mask), self.backdrop).movedim(0, -1).numpy()
             rgb, alpha = resize_straight_alpha(rgb, mask, self.resolution)
         else:
             rgb = resize_image(rgb, self.resolution)
@@ -204,6 +235,10 @@ class ImageDataset:
                 self._cache[file] = item
                 self._room -= item.nbytes
         return item
+
+
+def _tensors(rgb: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:  # uint8 [3, H, W], [1, H, W]
+    return torch.from_numpy(rgb.copy()).movedim(-1, 0), torch.from_numpy(fit_mask(mask, rgb).copy())[None]
 
 
 def mirror_labels(labels: Tensor) -> Tensor:  # [N, 25] -> [N, 25]

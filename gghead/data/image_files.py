@@ -42,7 +42,7 @@ class ImageFiles:
         self.size, modes = self._common_size(sampled)
         self._sampled = len(sampled) < len(names)
         self.mask_source, found = pair_masks(self.source, inner, names, masks)
-        self._embedded = self.mask_source is None and masks is not None and self._have_alpha(modes)
+        self.embedded = self.mask_source is None and masks is not None and self._have_alpha(modes)
         if self.mask_source is not None:
             self._require_masks(found)
         self.mask_names = found
@@ -53,7 +53,7 @@ class ImageFiles:
 
     @property
     def has_masks(self) -> bool:
-        return self._embedded or self.mask_source is not None
+        return self.embedded or self.mask_source is not None
 
     def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
         """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the first."""
@@ -68,7 +68,7 @@ class ImageFiles:
         if not self.has_masks:
             return None
         name = self.names[index]
-        if self._embedded:
+        if self.embedded:
             if self._sampled and not _has_alpha(image_header(self.source, name)[1]):
                 raise BrokenImage(f"{name} in {self.path} has no alpha channel, but others have; make them alike.")
             source, mask_name = self.source, name

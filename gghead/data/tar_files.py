@@ -109,6 +109,7 @@ class TarShard:
         self.url, self.path = url, Path(url)
         self.names, self.labels, self.size, self.has_masks = names, labels, size, masks
         self.info: dict = {}
+        self.embedded = False  # masks are files of their own
         self._memory = memory
 
     def __len__(self) -> int:

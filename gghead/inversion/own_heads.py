@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.data.backdrop import own_colours
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import psnr
 from gghead.inversion.cameras import turned
@@ -57,7 +58,7 @@ class OwnHeads:
         heads, ws = self.head(index)
         out = draw(self.model, heads, ws, self.camera(index))
         rgb, mask = ((plane[0, 0].clamp(0, 1) * 255).round().byte().cpu() for plane in (out.color, out.alpha))
-        colours = _straight(rgb, mask) if self.model.config.background.kind == "none" else rgb
+        colours = own_colours(rgb, mask, torch.ones(3)) if self.model.config.background.kind == "none" else rgb
         return Target(self.name(index), colours, mask if colours is not rgb else None,
                       self.camera(index).label()[0].cpu())
 
@@ -71,10 +72,3 @@ class OwnHeads:
         found = Cameras.from_label(latent.camera)
         shown = draw(model, latent.gaussians(model), latent.ws, turned(found, list(_ASIDE))).color
         return {"psnr_aside": round(float(psnr(shown, truth).mean()), 5)}
-
-
-def _straight(rgb: Tensor, mask: Tensor) -> Tensor:  # uint8 [3, S, S] over white, [1, S, S] -> uint8 [3, S, S]
-    """Take the white out again, so that putting the result over white gives ``rgb``."""
-    alpha = mask.float() / 255
-    colour = (rgb.float() / 255 - (1 - alpha)) / alpha.clamp_min(1 / 255)
-    return (colour.clamp(0, 1) * 255).round().byte()

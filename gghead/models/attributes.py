@@ -103,6 +103,23 @@ class GaussianAttributes(nn.Module):
         """Standard deviations as multiples of the texel spacing; the watchdog's measure of shrinking."""
         return gaussians.scales / self.log_spacing.exp()
 
+    def on_grid(self, values: Tensor) -> Tensor:  # [B, N, C] -> [B, C, grid, grid]
+        """Values per Gaussian back on the UV grid; zero where there is no Gaussian."""
+        if not self.all_valid:
+            full = values.new_zeros(len(values), self.grid**2, values.shape[2])
+            full[:, self.valid] = values
+            values = full
+        return values.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+
+    def offset_of_cells(self, gaussians: Gaussians, side: int) -> tuple[Tensor, Tensor]:
+        """Mean offset from the template of the Gaussians in each cell of a coarser grid, and the cells' filled shares.
+
+        Returns [B, 3, side, side] world units, zero where there are no Gaussians, and [1, 1, side, side].
+        """
+        share = F.adaptive_avg_pool2d(self.on_grid(torch.ones_like(self.position[None, :, :1])), side)
+        moved = F.adaptive_avg_pool2d(self.on_grid(gaussians.means - self.position), side)
+        return moved / share.clamp_min(1e-6), share
+
     def _smooth_geometry(self, planes: Tensor) -> Tensor:  # [B, C, P, P] -> same
         """Average the geometry channels over blocks and interpolate between these: a surface instead of single splats
         that trade places in depth, which shows as dots."""

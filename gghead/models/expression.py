@@ -43,6 +43,9 @@ class ExpressionConfig:
     """Tokens made of the coefficients."""
     mixing: Literal["attention", "convolution"] = "attention"
     """How UV tokens see each other: all of them, or neighbours (a 3x3 convolution, cheaper)."""
+    maps: int = 16
+    """Numbers that say what a coefficient does at a place of UV; the first 12 start as what the template's blendshapes
+    do there."""
     dropout: float = 0.0
     """Share of the numbers in expression tokens that are left out in training."""
 
@@ -57,7 +60,7 @@ class ExpressionModel(nn.Module):
         self.config, self.dtype = config, torch.float32
         self.network = ExpressionTransformer(
             config.channels, config.side, len(config.coefficient_names), config.num_ws * config.w_dim, config.width,
-            config.layers, config.heads, config.mlp_ratio, config.tokens, config.mixing, config.dropout)
+            config.layers, config.heads, config.mlp_ratio, config.tokens, config.mixing, config.dropout, config.maps)
         for name in ("coefficient_min", "coefficient_max"):  # of the training data; zero is always inside
             self.register_buffer(name, torch.zeros(len(config.coefficient_names)))
         self._checked: Generator | None = None

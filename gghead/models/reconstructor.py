@@ -15,10 +15,12 @@ from gghead.gaussians import Gaussians
 from gghead.inversion.latents import Latent
 from gghead.models.generator import Generator
 from gghead.models.reconstructor_config import ReconstructorConfig
+from gghead.networks.correction import Correction
 from gghead.networks.rig_background import RigBackground
 from gghead.networks.uv_transformer import UVTransformer
 from gghead.networks.view_encoder import ViewEncoder
 from gghead.networks.view_lookup import ViewLookup
+from gghead.rendering import render
 from gghead.template import Template
 from torch_utils.errors import UserError
 
@@ -58,6 +60,11 @@ class Reconstructor(nn.Module):
         for layer in (self.to_residual, self.to_styles):  # so an untrained encoder gives the average head
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.correction = None
+        if config.corrections > 0:
+            self.correction = Correction(
+                template, side, config.detail, config.width, config.heads, config.mlp_ratio,
+                config.correction_features, self.to_residual.out_features, self.to_styles.out_features)
         back = config.background
         self.background = (RigBackground(back.code, back.channels, back.resolution, back.radius)
                            if back.kind == "sphere" else None)
@@ -95,15 +102,35 @@ class Reconstructor(nn.Module):
                         return self.lookup(offset, rgb, fine, extent, cameras)
 
             tokens, offset = self.transformer(source, lookup)
-            residual = self.to_residual(tokens)
-            change = self.to_styles(tokens.mean(1)) if self.config.styles else None
+            residual, change = self.to_residual(tokens).float(), self.to_styles(tokens.mean(1)).float()
             background = self.background(self.background.code(rgb, cameras), cameras) if self.background else None
+        for _ in range(self.config.corrections):
+            shown, alpha, moved = self._look(self._latent(residual, change), background, rgb, cameras)
+            with self._autocast():
+                tokens, more, styles = self.correction(tokens, rgb, shown, alpha, moved, cameras)
+            residual, change = residual + more.float(), change + styles.float()
+        return Prediction(self._latent(residual, change), offset, background)
+
+    def _latent(self, residual: Tensor, change: Tensor) -> Latent:
+        """[B, T, C] and [B, styles] -> styles and the residual of Z."""
         side = self.config.generator.latent_resolution
-        residual = residual.float().transpose(1, 2).unflatten(2, (side, side))
-        ws = self.generator.mapping.w_avg.expand(batch, self.generator.num_ws, -1)
-        if change is not None:
-            ws = ws + change.float().unflatten(1, ws.shape[1:])
-        return Prediction(Latent(ws=ws, residual=residual), offset, background)
+        ws = self.generator.mapping.w_avg.expand(len(change), self.generator.num_ws, -1)
+        if self.config.styles:
+            ws = ws + change.unflatten(1, ws.shape[1:])
+        return Latent(ws=ws, residual=residual.transpose(1, 2).unflatten(2, (side, side)))
+
+    @torch.no_grad()
+    def _look(self, latent: Latent, background: Gaussians | None, rgb: Tensor,
+              cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+        """What a guess looks like in the views [B, V, 3 and 1, H, W], and its tokens' offsets [B, T, 3]."""
+        attributes, side = self.generator.attributes, self.config.generator.latent_resolution
+        raw = self.generator.decode(latent.features(self.generator).to(self.dtype), latent.ws)
+        head = attributes.activate({name: value.float() for name, value in raw.items()})
+        offset = attributes.offset_of_cells(head, side)[0].flatten(2).transpose(1, 2)
+        whole = with_background(head, background)
+        size = (rgb.shape[-1], rgb.shape[-2])
+        out = render(whole, cameras, size, background=1.0, depth=False, features=whole.features is not None)
+        return out.color, out.alpha if out.features is None else out.features, offset
 
     @torch.no_grad()
     def encode(self, rgb: Tensor, cameras: Cameras) -> Latent:

@@ -48,6 +48,10 @@ class ReconstructorConfig:
     """Texels per side of a token's cell that are looked up in the pictures (guided)."""
     fine_level: int = 1
     """Level of the image encoder whose features are looked up beside the colours (guided); 0 has half the pixels."""
+    corrections: int = 0
+    """Passes that render the guess in the given views, compare, and correct it."""
+    correction_features: int = 32
+    """Features per pixel of what is compared, at half the views' size."""
     styles: bool = True
     """Predict w+ too; False: the average styles for everyone."""
     background: RigBackgroundConfig = field(default_factory=RigBackgroundConfig)

@@ -20,7 +20,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(source or width, 2 * width)
-        self.out = _zeroed(nn.Linear(width, width))
+        self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
         def split(y: Tensor) -> Tensor:  # [B, L, D] -> [B, heads, L, D / heads]
@@ -66,13 +66,13 @@ class Block(nn.Module):
         self.guided = None
         if samples is not None:
             self.norm_guided, self.guided = nn.LayerNorm(width), GuidedAttention(width, heads, samples)
-            self.offset = _zeroed(nn.Linear(width, 3))
+            self.offset = zeroed(nn.Linear(width, 3))
         self.norm_cross, self.cross = nn.LayerNorm(width), Attention(width, heads, source)
         self.norm_mix = nn.LayerNorm(width)
         self.mix = (Attention(width, heads) if mixing == "attention"
-                    else _zeroed(nn.Conv2d(width, width, 3, padding=1)))
+                    else zeroed(nn.Conv2d(width, width, 3, padding=1)))
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), _zeroed(nn.Linear(hidden, width)))
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), zeroed(nn.Linear(hidden, width)))
 
     def forward(self, x: Tensor, source: Tensor, lookup, offset: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """``x`` [B, T, D] with T a square, ``source`` [B, S, D'], ``lookup(offset)`` -> samples and inside."""
@@ -120,7 +120,9 @@ def fourier(points: Tensor, octaves: int = 6) -> Tensor:  # [N, 3] world units -
     return torch.cat([points, angles.sin(), angles.cos()], 1)
 
 
-def _zeroed(layer):
+def zeroed(layer):
+    """The layer with all its numbers zero."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer

@@ -1,5 +1,7 @@
 """How different two pictures look: every distance is called as ``distance(picture, truth)`` and gives [B] numbers."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from torch_utils.ops.resample import downsample2x, fir_kernel
 _EPS = 1e-10  # of LPIPS
 
 
-class Distance(nn.Module):
+class Distance(nn.Module, ABC):
     """A fixed measure of difference: nothing of it is trained, gradients flow to the pictures."""
 
     name = "distance"
@@ -45,9 +47,9 @@ class Distance(nn.Module):
             raise UserError(f"{self.name} needs pictures of at least {self.smallest}x{self.smallest} pixels, but these "
                             f"are {width}x{height}.")
 
+    @abstractmethod
     def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
         """What ``forward`` returns, after its checks."""
-        raise NotImplementedError
 
 
 class LPIPS(Distance):

@@ -8,15 +8,13 @@ import click
 from torch_utils import cli
 from torch_utils.errors import UserError
 from training.avatar.config import ABLATIONS
+from training.run_options import refuse_with_resume, run_options
 
 
 @cli.command()
 @click.option("--data", metavar="DIR|ZIP", help="Tracked sequence with expression coefficients; see docs/formats.md")
 @click.option("--preset", type=click.Choice(["tiny", "headgas"]), default=None,
               help="headgas: the paper's numbers; tiny: minutes on a CPU  [default: tiny]")
-@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
-              help="Where the run folder is made")
-@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
 @click.option("--resolution", metavar="N|WxH", help="Pixels of the training pictures  [default: the preset's]")
 @click.option("--iterations", type=click.IntRange(min=1), help="Frames shown in all  [default: the preset's]")
 @click.option("--points", type=click.IntRange(min=4), help="Gaussians to start with  [default: the preset's]")
@@ -25,16 +23,21 @@ from training.avatar.config import ABLATIONS
 @click.option("--max-gaussians", type=click.IntRange(min=0), help="Upper limit, 0 = none  [default: the preset's]")
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
+@click.option("--sh-every", type=click.IntRange(min=1), help="Iterations until one degree more  [default: 1000]")
+@click.option("--motion", type=click.Choice(["auto", "features", "blendshapes"]), help="Expressions change "
+              "colour and opacity alone, as in the paper, or also move the Gaussians as the template's blendshapes do, "
+              "which training corrects; auto: that, where names fit; see docs/motion.md  [default: tiny: auto; "
+              "headgas and ablations: features]")
+@click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of that correction, 0 = none  "
+              "[default: 0.005]")
+@click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
+              "sides of the face share, such as 32; 0 = none  [default: 0]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
 @click.option("--ablation", type=click.Choice(list(ABLATIONS)), help="One of the paper's five ablations")
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
 @click.option("--perceptual-net", metavar="SPEC", help="Perceptual loss: lpips-vgg[:FILES], lpips-alex[:FILES], "
               "vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; see docs/perceptual.md  [default: off]")
-@click.option("--tick", type=click.IntRange(min=1), help="Iterations between status lines")
-@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
-@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+@run_options("Iterations")
 def main(resume, outdir, device, dry_run, **options):
     """Train an avatar of one person from a tracked sequence (HeadGaS).
 
@@ -44,15 +47,13 @@ def main(resume, outdir, device, dry_run, **options):
     """
     from gghead.cli.common import pick_device
     from torch_utils import config as config_json
-    from training.avatar.config import PRESETS
-    from training.avatar.run import read_config, run
+    from training.avatar.config import PRESETS, AvatarTrainConfig
+    from training.avatar.run import run
+    from training.run_folder import read_options
 
     if resume is not None:
-        allowed = {"data", "iterations", "tick", "snap"}
-        given = [name for name, value in options.items() if value is not None and name not in allowed]
-        if given:
-            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
-        config = read_config(resume, _changes(options))
+        refuse_with_resume(options, {"data", "iterations", "tick", "snap"})
+        config = read_options(resume, AvatarTrainConfig, _changes(options))
     else:
         if options["data"] is None:
             raise UserError("--data is missing: name a folder or zip with a tracked sequence.")
@@ -69,12 +70,15 @@ def _changes(options: dict) -> dict:
     if options["ablation"]:
         for part, values in ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
+        changes["motion"] = "features"  # the paper's model, which the ablations are about
     places = {"data": None, "iterations": None, "points": None, "init_head": None, "background": None, "tick": None,
-              "seed": None, "feature_dim": "avatar", "sh_degree": "avatar", "max_gaussians": "densify",
-              "perceptual_net": "loss"}
+              "seed": None, "sh_every": None, "feature_dim": "avatar", "sh_degree": "avatar", "motion": None,
+              "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
+    if options["motion_rate"] is not None:
+        changes["rates"] = {"motion": options["motion_rate"]}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
     if options["extras"]:

@@ -1,26 +1,24 @@
 """The run around the steps of an avatar: ticks, status, previews, snapshots, resuming."""
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gghead import checkpoints
+from gghead.animation.binding import unmoved
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
-from torch_utils import config as config_json
-from torch_utils.distributed import Processes
+from gghead.template import load_template
 from torch_utils.errors import UserError
 from torch_utils.memory import keep_freed_memory
 from training import images, run_folder
 from training.avatar.config import AvatarTrainConfig
 from training.avatar.trainer import AvatarTrainer
-from training.console import format_time, memory_use
-from training.interrupt import StopRequest
 from training.loop import provenance
-from training.stats import StatsWriter
+from training.stats import StatsWriter, Summary
+from training.step_run import StepRun
 
 _PREVIEWS = 6  # frames per preview picture
 
@@ -46,44 +44,21 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     folder = resume or run_folder.numbered_folder(outdir, parts)
     run_folder.write_options(folder, config)
     with StatsWriter(folder) as writer:
-        _Run(config, folder, trainer, writer, state["seconds"] if state else 0.0).train()
+        _Run(config, folder, trainer, writer, state["seconds"] if state else 0.0, config.iterations).train()
     sequence.close()
     return folder
 
 
-class _Run:
-    def __init__(self, config: AvatarTrainConfig, folder: Path, trainer: AvatarTrainer, writer: StatsWriter,
-                 seconds: float) -> None:
-        self.config, self.folder, self.trainer, self.writer = config, folder, trainer, writer
-        self.started = time.time() - seconds
+class _Run(StepRun):
+    unit, script = "iteration", "train_avatar.py"
+    remedy = "with lower rates, or look for broken frames with scripts/dataset_tool.py check"
 
-    def train(self) -> None:
-        """Steps until the end; a tick's work in between."""
-        trainer, total, ticks = self.trainer, self.config.iterations, 0
-        self._say_start()
-        with StopRequest(Processes(), trainer.device) as stop:
-            while trainer.iteration < total:
-                first, begin = trainer.iteration, time.time()
-                until = min((first // self.config.tick + 1) * self.config.tick, total)
-                while trainer.iteration < until and not stop.agreed():
-                    trainer.step()
-                    self.writer.live(f"iteration {trainer.iteration}/{total}  gaussians {trainer.avatar.num}")
-                if stop.agreed():
-                    self._save()
-                    print(f"Stopped at iteration {trainer.iteration}. "
-                          f"Continue with: python scripts/train_avatar.py --resume={self.folder}")
-                    raise SystemExit(130)
-                self._end_tick(time.time() - begin, trainer.iteration - first)
-                ticks = trainer.iteration // self.config.tick
-                if trainer.iteration >= total or ticks % self.config.snapshot_ticks == 0:
-                    self._save()
-                    self._preview()
-        print(f"Done: {trainer.iteration} iterations, {trainer.avatar.num} Gaussians. "
-              f"Videos: python scripts/animate.py --avatar={self.folder} --drive={self.config.data}")
+    @property
+    def done(self) -> int:
+        return self.trainer.iteration
 
-    def _say_start(self) -> None:
+    def say_start(self) -> None:
         frames, config = self.trainer.frames, self.trainer.avatar.config
-        print(f"Run folder: {self.folder}")
         print(f"Data: {self.config.data}: {len(frames)} training frames at {frames.size[0]}x{frames.size[1]}, "
               f"{config.width} coefficients ({config.expression_model})")
         if not frames.sequence.has_masks:
@@ -91,41 +66,38 @@ class _Run:
         for note in frames.sequence.notes:
             print(f"  data: {note}")
         print(f"  loss: {self.trainer.loss.description}")
+        print(f"  motion: {self._motion()}")
         print(f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
               f"{registry.resolve('auto', self.trainer.device, torch.float32)}")
 
-    def _end_tick(self, seconds: float, count: int) -> None:
-        trainer = self.trainer
-        per_iteration, memory = seconds / max(count, 1), memory_use(trainer.device)
-        trainer.stats.report("Progress/iteration", trainer.iteration)
-        trainer.stats.report("Progress/gaussians", trainer.avatar.num)
-        trainer.stats.report("Timing/sec_per_iteration", per_iteration)
-        for name, value in memory.items():
-            trainer.stats.report(f"Resources/{name}_gb", value)
-        summary = trainer.stats.collect()
-        loss = summary["Loss/total"]["mean"]
-        print(f"iteration {trainer.iteration:<7d} gaussians {trainer.avatar.num:<7d} loss {loss:.5f}  "
-              f"l1 {summary['Loss/l1']['mean']:.5f}  ms/iteration {per_iteration * 1000:<6.1f} "
-              f"time {format_time(time.time() - self.started):<10s} cpumem {memory['cpumem']:.2f}  "
-              f"eta {format_time((self.config.iterations - trainer.iteration) * per_iteration)}")
-        self.writer.write(summary, trainer.iteration)
-        if not np.isfinite(loss):
-            raise UserError(f"The loss became {loss} before iteration {trainer.iteration}; resume from the last state "
-                            "with lower rates, or look for broken frames with scripts/dataset_tool.py check.")
+    def _motion(self) -> str:
+        config = self.trainer.avatar.config
+        if config.motion == "features":
+            return "none; colours and opacities follow the expression"
+        left = unmoved(load_template(self.config.template), config.coefficient_names)
+        return (f"the template's blendshapes for {config.width - len(left)} of {config.width} coefficients"
+                + (f", none for {', '.join(left)}" if left else ""))
 
-    def _save(self) -> None:
-        """Write avatar and state; a full disk is reported and the run goes on with the files it had."""
-        iteration = self.trainer.iteration
-        try:
-            checkpoints.save_avatar(self.trainer.avatar, self.folder / f"avatar-{iteration:06d}.safetensors",
-                                    iteration=iteration, provenance=provenance(self.config.preset, self.config.data))
-            run_folder.save_state(self.folder, iteration, {"trainer": self.trainer.state_dict(),
-                                                           "seconds": time.time() - self.started})
-        except UserError as error:
-            print(f"  {error}")
+    def progress(self) -> str:
+        return f"{super().progress()}  gaussians {self.trainer.avatar.num}"
+
+    def measures(self) -> dict[str, float]:
+        return {"Progress/gaussians": self.trainer.avatar.num}
+
+    def status(self, summary: Summary) -> str:
+        return (f"gaussians {self.trainer.avatar.num:<7d} loss {summary['Loss/total']['mean']:.5f}  "
+                f"l1 {summary['Loss/l1']['mean']:.5f}")
+
+    def write_snapshot(self) -> None:
+        checkpoints.save_avatar(self.trainer.avatar, self.folder / f"avatar-{self.done:06d}.safetensors",
+                                iteration=self.done, provenance=provenance(self.config.preset, self.config.data))
+
+    def farewell(self) -> str:
+        return (f"{self.trainer.avatar.num} Gaussians. "
+                f"Videos: python scripts/animate.py --avatar={self.folder} --drive={self.config.data}")
 
     @torch.no_grad()
-    def _preview(self) -> None:
+    def look(self) -> None:
         """``preview<iteration>.png``: training frames, truth above the avatar."""
         trainer, frames = self.trainer, self.trainer.frames
         chosen = np.linspace(0, len(frames) - 1, min(_PREVIEWS, len(frames))).round().astype(int).tolist()
@@ -136,8 +108,3 @@ class _Run:
         sheet = images.save_image_grid(torch.cat([truth, shown]) * 2 - 1,
                                        self.folder / f"preview{trainer.iteration:06d}.png", (len(chosen), 2))
         self.writer.write_image("preview", sheet, trainer.iteration)
-
-
-def read_config(folder: str | os.PathLike, changes: dict) -> AvatarTrainConfig:
-    """The config of a run with ``changes`` put over it."""
-    return config_json.replace(run_folder.read_options(folder, AvatarTrainConfig), changes)

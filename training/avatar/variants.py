@@ -16,24 +16,31 @@ import torch
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.show import pictures
 from gghead.charts import Line, line_chart
-from gghead.checkpoints import save_avatar
+from gghead.checkpoints import load, save_avatar
 from gghead.models.avatar import Avatar
 from gghead.sheets import write_png
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
 from torch_utils.files import write_atomically
+from training.avatar.closeups import closeups
 from training.avatar.config import ABLATIONS, AvatarTrainConfig
-from training.avatar.score import compare, region_masks
+from training.avatar.score import compare, region_masks, side_frames
 from training.avatar.trainer import AvatarTrainer
 from training.loop import provenance
 
 RESULTS = "variants.json"
 FULL = "full"
+_SHOWN = 6  # frames of a picture of closeups
 _BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
-_OPTIONS = {"feature-dim": ("avatar", "feature_dim"), "sh-degree": ("avatar", "sh_degree"), "points": (None, "points"),
-            "max-gaussians": ("densify", "max_gaussians"), "init-head": (None, "init_head")}
+_OPTIONS = {
+    "feature-dim": ("avatar", "feature_dim", int), "sh-degree": ("avatar", "sh_degree", int),
+    "sh-every": (None, "sh_every", int), "points": (None, "points", int),
+    "max-gaussians": ("densify", "max_gaussians", int), "init-head": (None, "init_head", str),
+    "motion": (None, "motion", str), "motion-rate": ("rates", "motion", float),
+    "mirrored-grid": ("avatar", "mirrored_grid", int),
+}  # fmt: skip
 _COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "l2": ("L2 x 1000", 2), "mouth_psnr": ("mouth", 2),
-            "eyes_psnr": ("eyes", 2), "lpips": ("LPIPS", 3)}
+            "eyes_psnr": ("eyes", 2), "side_psnr": ("side", 2), "lpips": ("LPIPS", 3)}
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,8 @@ def variant_config(config: AvatarTrainConfig, name: str) -> AvatarTrainConfig:
         if part in ABLATIONS:
             config = config_json.replace(config, ABLATIONS[part])
         elif equals and key in _OPTIONS:
-            group, field = _OPTIONS[key]
-            value = value if field == "init_head" else _whole(part, value)
+            group, field, kind = _OPTIONS[key]
+            value = _number(part, value, kind) if kind is not str else value
             changes = {group: {field: value}} if group else {field: value}
             config = config_json.replace(config, changes)
         elif part != FULL:
@@ -92,7 +99,7 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
             say(f"training {name}, seed {seed}")
             own = config_json.replace(variant_config(config, name), {"seed": seed})
             rows += [{"variant": name, "seed": seed, **row} for row in _train(own, train, test, at, device, say,
-                     outdir / f"avatar-{_file_name(name)}-{seed}.safetensors")]  # fmt: skip
+                     _avatar_file(outdir, name, seed))]  # fmt: skip
             text = json.dumps({"settings": settings, "rows": rows}) + "\n"
             write_atomically(path, lambda file, text=text: file.write(text.encode()))
     sequence.close()
@@ -119,8 +126,8 @@ def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[
 def frame_scores(avatar: Avatar, frames: Frames) -> list[dict]:
     """What ``compare`` says of every frame."""
     avatar.eval()
-    shown = pictures(avatar, frames.expression, frames.cameras, frames.size)
-    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index))
+    shown, side = pictures(avatar, frames.expression, frames.cameras, frames.size), side_frames(frames.cameras)
+    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index), aside=index in side)
               for index, picture in enumerate(shown)]
     avatar.train()
     return scores
@@ -165,12 +172,9 @@ def block_error(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(error)
 
 
-def draw(rows: Sequence[dict], variants: Sequence[str], path: Path, labels: Sequence[str] | None = None,
+def draw(rows: Sequence[dict], variants: Sequence[str], path: Path, labels: Sequence[str],
          title: str = "held-out frames") -> None:
     """Write PSNR against iterations, a line per variant: means over frames and seeds."""
-    labels = labels or variants
-    if len(labels) != len(variants):
-        raise UserError(f"{len(labels)} labels were given for {len(variants)} variants.")
     lines = []
     for name, label in zip(variants, labels, strict=True):
         own = [row for row in rows if row["variant"] == name]
@@ -178,6 +182,17 @@ def draw(rows: Sequence[dict], variants: Sequence[str], path: Path, labels: Sequ
         lines.append(Line(label, [(step, _mean([row for row in own if row["iteration"] == step], "psnr"))
                                   for step in steps]))
     write_png(path, line_chart(lines, title, "iterations", "PSNR, dB", size=(560, 360)))
+
+
+def look(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, path: Path, region: str,
+         chosen: Sequence[int] | None, labels: Sequence[str]) -> None:
+    """Write what ``measure`` trained with the first seed beside the truth: ``region`` in the ``chosen`` frames."""
+    avatars = [load(_avatar_file(outdir, name, plan.seeds[0]), kind="avatar") for name in plan.variants]
+    sequence = read_sequence(config.data, config.resolution, config.extras)
+    frames = Frames(split_or_all(sequence, plan.split), config.cache_mb)
+    chosen = chosen or np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
+    write_png(path, closeups(avatars, labels, frames, chosen, region))
+    sequence.close()
 
 
 def _mean(rows: Sequence[dict], key: str) -> float:
@@ -199,11 +214,16 @@ def _read(path: Path, settings: dict) -> list[dict]:
     return rows
 
 
-def _whole(part: str, value: str) -> int:
-    if not value.isdecimal():
-        raise UserError(f"The variant '{part}' needs a whole number behind '='.")
-    return int(value)
+def _number(part: str, value: str, kind: type) -> int | float:
+    try:
+        number = kind(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < float("inf"):
+        raise UserError(f"The variant '{part}' needs a {'whole ' if kind is int else ''}number behind '='.")
+    return number
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in name)
+def _avatar_file(outdir: Path, name: str, seed: int) -> Path:
+    plain = "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in name)
+    return outdir / f"avatar-{plain}-{seed}.safetensors"

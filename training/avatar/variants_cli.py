@@ -12,8 +12,9 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
 @cli.command()
 @click.option("--data", required=True, metavar="DIR|ZIP", help="Tracked sequence with the splits train and test")
 @click.option("--variants", default=_PAPER, show_default=True, metavar="LIST", help="full, ablations of "
-              "train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0, max-gaussians=N, init-head=FILE; "
-              "joined by +. The others are held against the first")
+              "train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0, sh-every=N, max-gaussians=N, "
+              "init-head=FILE, motion=blendshapes, motion-rate=X, mirrored-grid=N; joined by +. The others are held "
+              "against the first")
 @click.option("--seeds", type=cli.IntRangeList(), default="0", show_default=True, help="Trainings of each")
 @click.option("--preset", type=click.Choice(["tiny", "headgas"]), default="tiny", show_default=True,
               help="What every avatar is but for the variant")
@@ -30,9 +31,14 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
 @click.option("--plot", type=click.Path(path_type=Path), help="Picture of PSNR against iterations (with --at)")
 @click.option("--labels", metavar="LIST", help="Names of the variants in the picture  [default: as they are]")
 @click.option("--title", default="held-out frames", show_default=True, help="Of the picture")
+@click.option("--closeups", "sheet", type=click.Path(path_type=Path), help="Picture of the avatars beside the truth "
+              "(.png), those of the first seed")
+@click.option("--region", type=click.Choice(["mouth", "eyes"]), default="mouth", show_default=True,
+              help="What it shows")
+@click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of the held-out frames  [default: six]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
 def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_net, perceptual_from, outdir, plot,
-         labels, title, device):
+         labels, title, sheet, region, frames, device):
     """Train avatars that differ in one thing, score them on held-out frames, print a table of the differences.
 
     \b
@@ -45,9 +51,12 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
     from torch_utils.memory import keep_freed_memory
     from training.avatar.cli import parse_size
     from training.avatar.config import PRESETS
-    from training.avatar.variants import VariantPlan, draw, measure, table
+    from training.avatar.variants import VariantPlan, draw, look, measure, table
 
     device, names = pick_device(device), tuple(variants.split(","))
+    labels = labels.split(",") if labels else names
+    if len(labels) != len(names):
+        raise UserError(f"{len(labels)} labels were given for {len(names)} variants.")
     if len(set(names)) < len(names):
         raise UserError(f"--variants={variants} names a variant twice.")
     if "no-perceptual" in names and perceptual_net is None:
@@ -55,15 +64,19 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
                         "--perceptual-net (docs/perceptual.md).")
     if device.type == "cpu":
         keep_freed_memory()
-    changes = {"data": str(data), "iterations": iterations}
+    changes = {"data": str(data), "iterations": iterations, "motion": "features"}  # the paper's, unless a variant's
     if resolution:
         changes["resolution"] = parse_size(resolution)
     if perceptual_net:
         start = iterations // 5 if perceptual_from is None else perceptual_from
         changes["loss"] = {"perceptual_net": perceptual_net, "perceptual_from": start}
     plan = VariantPlan(names, tuple(seeds), tuple(at))
-    rows = measure(config_json.replace(PRESETS[preset], changes), plan, outdir, device)
+    config = config_json.replace(PRESETS[preset], changes)
+    rows = measure(config, plan, outdir, device)
     print(table(rows, names))
     if plot is not None:
-        draw(rows, names, plot, labels.split(",") if labels else None, title)
+        draw(rows, names, plot, labels, title)
         print(plot)
+    if sheet is not None:
+        look(config, plan, outdir, sheet, region, frames, labels)
+        print(sheet)

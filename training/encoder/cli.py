@@ -7,15 +7,13 @@ import click
 
 from torch_utils import cli
 from torch_utils.errors import UserError
+from training.run_options import refuse_with_resume, run_options
 
 
 @cli.command()
 @click.option("--data", metavar="DIR|ZIP", help="Multi-view captures with masks; see docs/formats.md")
 @click.option("--preset", type=click.Choice(["tiny", "small", "headsup"]), default=None,
               help="headsup: the paper's numbers; tiny: hours on a CPU  [default: tiny]")
-@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
-              help="Where the run folder is made")
-@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
 @click.option("--init", metavar="RUN|FILE", help="Start from this GAN's generator, or from this reconstructor")
 @click.option("--decoder", type=click.Choice(["tuned", "frozen"]), help="Train the decoder too?  [default: tuned]")
 @click.option("--gan-share", type=click.FloatRange(0, 1), help="Share of steps that see samples of --init  "
@@ -29,18 +27,18 @@ from torch_utils.errors import UserError
 @click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
 @click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
 @click.option("--guided", type=cli.BOOL, help="Look up where texels project to  [default: the preset's]")
+@click.option("--corrections", type=click.IntRange(min=0), help="Passes that compare the guess with the views and "
+              "correct it  [default: those of --init or of the preset]")
 @click.option("--background", type=click.Choice(["white", "image"]), help="Put pictures over white by their masks, or "
               "model what stands behind the head too  [default: the preset's]")
 @click.option("--mirror", type=cli.BOOL, help="Also show every head mirrored  [default: 1]")
 @click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, discriminator:RUN, "
               "a TorchScript file … (docs/perceptual.md); else none")
+@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Largest rate of learning of the encoder, which "
+              "the decoder's follows; less than half the preset's continues a finished --init  [default: the preset's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
-@click.option("--tick", type=click.IntRange(min=1), help="Steps between status lines")
-@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
-@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+@run_options()
 def main(resume, outdir, device, dry_run, **options):
     """Train an encoder that reconstructs a head from any number of views (HeadsUp).
 
@@ -54,16 +52,14 @@ def main(resume, outdir, device, dry_run, **options):
     from torch_utils import config as config_json
     from torch_utils import distributed
     from training.cli import bf16_reason
-    from training.encoder.config import PRESETS, check
-    from training.encoder.run import read_config, run
+    from training.encoder.config import PRESETS, EncoderTrainConfig, check
+    from training.encoder.run import run
+    from training.run_folder import read_options
 
     chosen = pick_device(device)
     if resume is not None:
-        allowed = {"data", "steps", "tick", "snap"}
-        given = [name for name, value in options.items() if value is not None and name not in allowed]
-        if given:
-            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
-        config = read_config(resume, _changes(options, None))
+        refuse_with_resume(options, {"data", "steps", "tick", "snap"})
+        config = read_options(resume, EncoderTrainConfig, _changes(options, None))
     else:
         preset = PRESETS[options["preset"] or "tiny"]
         fast, why = bf16_reason(chosen)
@@ -73,6 +69,8 @@ def main(resume, outdir, device, dry_run, **options):
         config = config_json.replace(preset, _changes(options, preset))
         if options["init"] is not None:
             config = _take_over(config, checkpoints.load(options["init"]))
+            if options["corrections"] is not None:
+                config = config_json.replace(config, {"model": {"corrections": options["corrections"]}})
         if options["resolution"] is not None:
             stages = [{**stage, "image_size": options["resolution"]} for stage in config_json.to_dict(config.stages)]
             config = config_json.replace(config, {"stages": stages})
@@ -110,7 +108,7 @@ def _changes(options: dict, preset) -> dict:
     changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}}
     places = {"init": None, "steps": None, "tick": None, "seed": None, "precision": None, "gan_share": "data",
               "identities": "data", "cameras": "data", "mirror": "data", "background": "data", "width": "model",
-              "layers": "model", "guided": "model", "perceptual_net": "loss"}
+              "layers": "model", "guided": "model", "corrections": "model", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
@@ -124,6 +122,9 @@ def _changes(options: dict, preset) -> dict:
         changes["model"]["background"] = {"kind": "sphere" if options["background"] == "image" else "none"}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
+    if options["lr"] is not None and preset is not None:
+        rates = preset.rates
+        changes["rates"] = {"encoder": options["lr"], "decoder": rates.decoder * options["lr"] / rates.encoder}
     if options["decoder"] == "frozen":
         changes["rates"]["decoder"] = 0.0
     if options["perceptual_net"] is not None and preset is not None and preset.loss.perceptual == 0:

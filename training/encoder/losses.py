@@ -36,29 +36,17 @@ def surface_terms(attributes: GaussianAttributes, raw: dict[str, Tensor], heads:
     if config.position > 0:
         parts["position"] = (moved.square().sum(-1) + 1e-8).sqrt().mean()
     if config.tv > 0:
-        maps = as_map(attributes, torch.cat([raw["position"], raw["scale"]], -1))
+        maps = attributes.on_grid(torch.cat([raw["position"], raw["scale"]], -1))
         valid = attributes.valid.reshape(attributes.grid, attributes.grid).float()
         right, down = valid[:, 1:] * valid[:, :-1], valid[1:] * valid[:-1]
         parts["tv"] = (((maps[..., 1:] - maps[..., :-1]).abs() * right).mean()
                        + ((maps[..., 1:, :] - maps[..., :-1, :]).abs() * down).mean())
     if config.place > 0 and offset is not None:
         side = int(offset.shape[1] ** 0.5)
-        valid = as_map(attributes, torch.ones_like(moved[:1, :, :1]))
-        share = torch.nn.functional.adaptive_avg_pool2d(valid, side)
-        mean = torch.nn.functional.adaptive_avg_pool2d(as_map(attributes, moved.detach()), side) / share.clamp_min(1e-6)
-        parts["place"] = ((offset.transpose(1, 2).unflatten(2, (side, side)) - mean).abs() * (share > 0)).mean()
+        mean, share = attributes.offset_of_cells(heads, side)
+        off = (offset.transpose(1, 2).unflatten(2, (side, side)) - mean.detach()).abs()
+        parts["place"] = (off * (share > 0)).mean()
     return parts
-
-
-def as_map(attributes: GaussianAttributes, values: Tensor) -> Tensor:  # [B, N, C] -> [B, C, grid, grid]
-    """Values per Gaussian back on the UV grid; zero where there is no Gaussian."""
-    batch, _, channels = values.shape
-    side = attributes.grid
-    if not attributes.all_valid:
-        full = values.new_zeros(batch, side * side, channels)
-        full[:, attributes.valid] = values
-        values = full
-    return values.transpose(1, 2).reshape(batch, channels, side, side)
 
 
 def total(parts: dict[str, Tensor], config: EncoderLossConfig) -> Tensor:

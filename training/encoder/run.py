@@ -1,27 +1,24 @@
 """The run around an encoder's steps: ticks, status, previews, snapshots, resuming."""
 
 import os
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from gghead import checkpoints
+from gghead.data.backdrop import describe
 from gghead.image_metrics import psnr
 from gghead.rendering import registry, render
 from torch_utils import config as config_json
-from torch_utils.distributed import Processes, barrier
-from torch_utils.errors import UserError
+from torch_utils.distributed import Processes
 from torch_utils.memory import keep_freed_memory
 from training import images, run_folder
-from training.console import format_time, memory_use
 from training.encoder.config import EncoderTrainConfig, check, stage_at
 from training.encoder.data import CaptureHeads, HeadBatch, read_captures
 from training.encoder.trainer import EncoderTrainer
-from training.interrupt import StopRequest
 from training.loop import provenance
-from training.stats import StatsWriter
+from training.stats import StatsWriter, Summary
+from training.step_run import StepRun
 
 _PREVIEW_HEADS, _PREVIEW_VIEWS = 4, 4
 
@@ -44,21 +41,21 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
     trainer = EncoderTrainer(config, captures, device, processes, init, perceptual_distance(config, device))
     if state is not None:
         trainer.load_state_dict(state["trainer"])
-    started = time.time() - (state["seconds"] if state else 0.0)
+    seconds = state["seconds"] if state else 0.0
     folder = resume
     if processes.is_first:
         name = Path(config.data.path).stem if config.data.path else "samples"
         folder = folder or run_folder.numbered_folder(outdir, ["encoder", config.preset, name])
         run_folder.write_options(folder, config)
         with StatsWriter(folder) as writer:
-            _Run(config, folder, trainer, writer, started, source).train()
+            _Run(config, folder, trainer, writer, seconds, source).train()
     else:
-        _Run(config, None, trainer, None, started, source).train()
+        _Run(config, None, trainer, None, seconds, source).train()
     return folder
 
 
 def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
-    """The user's perceptual network, or ``None``, which ``_say_start`` prints."""
+    """The user's perceptual network, or ``None``, which ``say_start`` prints."""
     if config.loss.perceptual_net is None:
         return None
     from gghead.perceptual.load import load_distance
@@ -69,63 +66,35 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
     return distance
 
 
-class _Run:
-    """One process's part; only the first has a folder and a writer."""
+class _Run(StepRun):
+    script = "train_encoder.py"
+    remedy = "with lower rates, or look for broken pictures with scripts/dataset_tool.py check"
 
     def __init__(self, config: EncoderTrainConfig, folder: Path | None, trainer: EncoderTrainer,
-                 writer: StatsWriter | None, started: float, source) -> None:
-        self.config, self.folder, self.trainer, self.writer = config, folder, trainer, writer
-        self.started, self.source = started, source
+                 writer: StatsWriter | None, seconds: float, source) -> None:
+        super().__init__(config, folder, trainer, writer, seconds, config.steps, trainer.processes)
+        self.source = source
 
-    def train(self) -> None:
-        """Steps until the end; a tick's work in between."""
-        trainer, total = self.trainer, self.config.steps
-        if self.writer is not None:
-            self._say_start()
-        with StopRequest(trainer.processes, trainer.device) as stop:
-            while trainer.step_index < total:
-                first, begin = trainer.step_index, time.time()
-                until = min((first // self.config.tick + 1) * self.config.tick, total)
-                stopped = False
-                while trainer.step_index < until and not stopped:
-                    self._apply_stage()
-                    trainer.step()
-                    stopped = stop.agreed()
-                    if self.writer is not None:
-                        self.writer.live(f"step {trainer.step_index}/{total}")
-                if stopped:
-                    self._save()
-                    if self.writer is not None:
-                        print(f"Stopped at step {trainer.step_index}. "
-                              f"Continue with: python scripts/train_encoder.py --resume={self.folder}")
-                    raise SystemExit(130)
-                self._end_tick(time.time() - begin, trainer.step_index - first)
-                if trainer.step_index >= total or trainer.step_index // self.config.tick % \
-                        self.config.snapshot_ticks == 0:
-                    self._save()
-                    self._preview()
-                    barrier(trainer.processes)
-        if self.writer is not None:
-            print(f"Done: {trainer.step_index} steps. Heads: python scripts/reconstruct.py --network={self.folder} "
-                  f"--data={self.config.data.path or 'DATA'} --subject=NAME --count=4")
+    @property
+    def done(self) -> int:
+        return self.trainer.step_index
 
-    def _apply_stage(self) -> None:
-        """Read the captures at the stage's size."""
+    def step(self) -> None:
+        """Read the captures at the stage's size, then step."""
         captures, size = self.trainer.captures, stage_at(self.config.stages, self.trainer.step_index).image_size
         if captures is not None and captures.size != size:
             self.trainer.captures = CaptureHeads(self.source, self.config.data, size)
         if self.trainer.samples is not None:
             self.trainer.samples.size = size
+        super().step()
 
-    def _say_start(self) -> None:
+    def say_start(self) -> None:
         config, trainer, captures = self.config, self.trainer, self.trainer.captures
-        print(f"Run folder: {self.folder}")
         if captures is not None:
             print(f"Data: {config.data.path}: {captures.subjects} subjects, {len(captures.heads)} heads, "
                   f"{len(captures.captures)} pictures; held out: {', '.join(config.data.holdout) or 'none'}")
             if captures.backdrop is not None:
-                shown = " ".join(f"{255 * float(value):.0f}" for value in captures.backdrop)
-                print(f"  data: all pictures have the backdrop {shown}, which is taken off exactly")
+                print(f"  data: {describe(captures.backdrop)}")
         if trainer.samples is not None:
             print(f"Data: samples of {config.init} in {config.data.gan_share:.0%} of the steps")
         if trainer.perceptual is not None:
@@ -139,44 +108,22 @@ class _Run:
               f"{trainer.model.generator.attributes.num} Gaussians; rasteriser "
               f"{registry.resolve('auto', trainer.device, torch.float32)}")
 
-    def _end_tick(self, seconds: float, count: int) -> None:
-        trainer = self.trainer
-        per_step, memory = seconds / max(count, 1), memory_use(trainer.device)
-        trainer.stats.report("Timing/sec_per_step", per_step)
-        for name, value in memory.items():
-            trainer.stats.report(f"Resources/{name}_gb", value)
-        summary = trainer.stats.collect()
-        loss = summary["Loss/total"]["mean"]
-        if self.writer is not None:
-            left = (self.config.steps - trainer.step_index) * per_step
-            print(f"step {trainer.step_index:<7d} loss {loss:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}  "
-                  f"sec/step {per_step:<6.3f} time {format_time(time.time() - self.started):<10s} "
-                  f"cpumem {memory['cpumem']:.2f}  eta {format_time(left)}")
-            self.writer.write(summary, trainer.step_index)
-        if not np.isfinite(loss):
-            raise UserError(f"The loss became {loss} before step {trainer.step_index}; resume from the last state with "
-                            "lower rates, or look for broken pictures with scripts/dataset_tool.py check.")
+    def status(self, summary: Summary) -> str:
+        return f"loss {summary['Loss/total']['mean']:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}"
 
-    def _save(self) -> None:
-        """Write snapshot and state; a full disk is reported and the run goes on with the files it had."""
-        if self.writer is None:
-            return
-        step = self.trainer.step_index
-        try:
-            said = provenance(self.config.preset, self.config.data.path)
-            checkpoints.save_reconstructor(self.trainer.ema, self.folder / f"reconstructor-{step:06d}.safetensors",
-                                           step=step, provenance=said)
-            run_folder.save_state(self.folder, step, {"trainer": self.trainer.state_dict(),
-                                                      "seconds": time.time() - self.started})
-        except UserError as error:
-            print(f"  {error}")
+    def write_snapshot(self) -> None:
+        step, said = self.done, provenance(self.config.preset, self.config.data.path)
+        checkpoints.save_reconstructor(self.trainer.ema, self.folder / f"reconstructor-{step:06d}.safetensors",
+                                       step=step, provenance=said)
+
+    def farewell(self) -> str:
+        return (f"Heads: python scripts/reconstruct.py --network={self.folder} "
+                f"--data={self.config.data.path or 'DATA'} --subject=NAME --count=4")
 
     @torch.no_grad()
-    def _preview(self) -> None:
+    def look(self) -> None:
         """``preview<step>.png``: per head the inputs, views that were no input, and what is made of them; held-out
         subjects where there are any."""
-        if self.writer is None:
-            return
         batch, where = self._preview_batch()
         model = self.trainer.ema
         gaussians = model.encode(batch.rgb, batch.cameras).gaussians(model.generator)
@@ -205,8 +152,3 @@ class _Run:
             source = CaptureHeads(self.source.select(subjects=config.data.holdout), options, stage.image_size)
             where = "held-out"
         return source.batch(stage, config.seed, 0, rows), where
-
-
-def read_config(folder: str | os.PathLike, changes: dict) -> EncoderTrainConfig:
-    """The config of a run with ``changes`` put over it."""
-    return config_json.replace(run_folder.read_options(folder, EncoderTrainConfig), changes)

@@ -158,12 +158,13 @@ def write_scores(path: Path, header: dict, scores: Scores) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def read_records(path: Path, method: str) -> list[dict]:
-    """Read the records of one method from an earlier ``scores.json``; raises ``UserError`` if it has none."""
+def read_records(path: Path, methods: tuple[str, ...]) -> list[dict]:
+    """Read the records of these methods from an earlier ``scores.json``; raises ``UserError`` if it has none."""
     try:
-        found = [record for record in json.loads(path.read_bytes())["records"] if record["method"] == method]
+        found = [record for record in json.loads(path.read_bytes())["records"] if record["method"] in methods]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no scores.json of score_encoder.py ({error}); name another one.") from error
     if not found:
-        raise UserError(f"{path} holds no scores of the {method}; run score_encoder.py with --baseline-seconds.")
+        raise UserError(f"{path} holds no scores of a {' or '.join(methods)}; "
+                        "run score_encoder.py with --baseline-seconds.")
     return found

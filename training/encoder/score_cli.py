@@ -1,5 +1,7 @@
 """``python scripts/score_encoder.py --network=RUN --data=mvheads``."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -25,14 +27,16 @@ from torch_utils.errors import UserError
 @click.option("--baseline-seconds", type=click.FloatRange(min=0), default=0.0, show_default=True,
               help="Also fit Gaussians to the same views for so long each; 0 = not")
 @click.option("--baseline-steps", type=click.IntRange(min=1), help="So many steps instead of a time")
+@click.option("--baseline-kind", type=click.Choice(["fit", "plain"]), default="fit", show_default=True,
+              help="fit: smooth over the template, with masks; plain: as gsplat's trainer does it")
 @click.option("--baseline-subjects", metavar="LIST", help="Fit these only  [default: --subjects]")
-@click.option("--baseline", metavar="FILE", help="Take the fits' scores from an earlier scores.json instead")
+@click.option("--baseline", metavar="FILES", help="Take the fits' scores from earlier scores.json instead (list)")
 @click.option("--outdir", type=click.Path(path_type=Path), help="Where scores.json and sheet-*.png go  "
               "[default: beside the network, else out]")
 @click.option("--sheets", metavar="LIST", help="Subjects to draw a sheet of  [default: the first]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
 def main(network, data, subjects, expressions, counts, targets, resolution, geometry, refine, baseline_seconds,
-         baseline_steps, baseline_subjects, baseline, outdir, sheets, device):
+         baseline_steps, baseline_kind, baseline_subjects, baseline, outdir, sheets, device):
     """Score a multi-view encoder on people it has not seen, beside per-subject optimisation.
 
     \b
@@ -41,9 +45,9 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     The views that judge are the same for every number of inputs. Prints a table, writes scores.json (every head) and
     sheets of pictures. Without --network the fits alone are scored.
     """
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import listed, pick_device
     from training.encoder import score as scoring
-    from training.encoder.baseline import BaselineConfig
+    from training.encoder.baseline import BASELINES
     from training.encoder.data import read_captures
     from training.encoder.gan_heads import gan_heads
     from training.encoder.methods import baseline_method, encoder_method, load_encoder, template_method
@@ -61,7 +65,8 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
         if refine:
             methods["refined"] = encoder_method(model, refine)
     if fits:
-        methods["fit"] = baseline_method(BaselineConfig(seconds=baseline_seconds or 60.0, max_steps=baseline_steps))
+        options = {"seconds": baseline_seconds or 60.0, "max_steps": baseline_steps}
+        methods[baseline_kind] = baseline_method(replace(BASELINES[baseline_kind], **options))
     moments = expressions.split(",") if expressions else None
     if own_heads:
         if not network:
@@ -75,14 +80,14 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
         moments = moments or captures.expressions_of(people[0])
         heads = scoring.capture_heads(captures, people, moments, geometry_file(geometry, captures), device)
     if fits and baseline_subjects:
-        limits["fit"] = listed(baseline_subjects, people, "--baseline-subjects")
-    if baseline:
-        scores.records += scoring.read_records(Path(baseline), "fit")
+        limits[baseline_kind] = listed(baseline_subjects, people, "--baseline-subjects")
+    for file in baseline.split(",") if baseline else ():
+        scores.records += scoring.read_records(Path(file), tuple(BASELINES))
     outdir = outdir or (path.parent if path else Path("out"))
     outdir.mkdir(parents=True, exist_ok=True)
     header = {"network": str(path) if path else None, "data": str(data), "resolution": resolution, "views": counts,
-              "targets": targets, "background": "white", "refine": refine, "baseline": {"seconds": baseline_seconds,
-                                                                      "steps": baseline_steps}}
+              "targets": targets, "background": "white", "refine": refine, "baseline": {
+                  "kind": baseline_kind, "seconds": baseline_seconds, "steps": baseline_steps}}
     drawn = listed(sheets, people, "--sheets") if sheets else people[:1]
     pictures = [ScoreSheet(person, moment) for person in drawn for moment in moments]
 
@@ -96,28 +101,14 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
         sheet.write(outdir / f"sheet-{sheet.subject}-{sheet.expression}.png")
     print(f"{len(people)} people of {data} at {resolution} pixels over white; {targets} views held out")
     print(scoring.table(scores))
+    # What spills over the outline shows in the whole picture only.
     for key, name in (("psnr_mask", "PSNR in mask"), ("psnr", "PSNR of the whole picture")):
-        for method in ("encoder", "refined"):  # what spills over the outline shows in the whole picture only
+        for method, opponent in itertools.product(("encoder", "refined"), BASELINES):
             cells = [f"N={row['views']} {row['gain']:+.2f} (least {row['least']:+.2f}, {row['heads']} heads)"
-                     for row in scores.gains(method, "fit", key)]
+                     for row in scores.gains(method, opponent, key)]
             if cells:
-                print(f"{method} above fit, {name}, dB: {', '.join(cells)}")
+                print(f"{method} above {opponent}, {name}, dB: {', '.join(cells)}")
     print(outdir / "scores.json")
-
-
-def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
-    """Names of a list such as ``108-119,7``; raises ``UserError`` for one that does not exist."""
-    found = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        numbers = dash and first.isdecimal() and last.isdecimal() and part not in names
-        found += [str(number) for number in range(int(first), int(last) + 1)] if numbers else [part]
-    by_number = {int(name): name for name in names if name.isdecimal()}
-    known = [name if name in names else by_number.get(int(name) if name.isdecimal() else -1) for name in found]
-    if None in known:
-        raise UserError(f"{option}={text}: there is no subject {found[known.index(None)]}; there are "
-                        f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}.")
-    return tuple(known)
 
 
 def geometry_file(given: str | None, captures) -> Path | None:

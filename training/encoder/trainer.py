@@ -69,7 +69,8 @@ class EncoderTrainer:
 
     def _init_from(self, init: Reconstructor | Generator | None) -> None:
         if isinstance(init, Reconstructor):
-            self.model.load_state_dict(init.state_dict())
+            kept = self.model.state_dict()
+            self.model.load_state_dict(kept | init.state_dict())  # corrections may be new
         elif init is not None:
             self.model.generator.load_state_dict(init.state_dict())
 

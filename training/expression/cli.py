@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from torch_utils import cli
-from torch_utils.errors import UserError
+from training.run_options import refuse_with_resume, run_options
 
 
 @cli.command()
@@ -14,9 +14,6 @@ from torch_utils.errors import UserError
 @click.option("--data", metavar="DIR|ZIP", help="Multi-view captures with masks and expression coefficients")
 @click.option("--preset", type=click.Choice(["tiny", "small", "headsup"]), default=None,
               help="tiny: minutes on a CPU, for hundreds of triplets  [default: tiny]")
-@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
-              help="Where the run folder is made")
-@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
 @click.option("--holdout", metavar="LIST", help="Subjects that are not trained on, such as 108-119 or anna,ben")
 @click.option("--views", type=click.IntRange(min=1), help="Views that latents are encoded from  [default: 8]")
 @click.option("--subsets", type=click.IntRange(min=1), help="Different choices of these views per head  [default: 2]")
@@ -29,12 +26,8 @@ from torch_utils.errors import UserError
 @click.option("--pictures-from", type=click.IntRange(min=0),
               help="First step that compares pictures, not only latents  [default: the preset's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
-@click.option("--tick", type=click.IntRange(min=1), help="Steps between status lines")
-@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
-@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+@run_options()
 def main(resume, outdir, device, dry_run, **options):
     """Train a transformer that changes the expression of a reconstructed head (HeadsUp's F).
 
@@ -46,8 +39,9 @@ def main(resume, outdir, device, dry_run, **options):
     from torch_utils import config as config_json
     from training.cli import bf16_reason
     from training.encoder.cli import expand
-    from training.expression.config import PRESETS, check
-    from training.expression.run import read_config, run
+    from training.expression.config import PRESETS, ExpressionTrainConfig, check
+    from training.expression.run import run
+    from training.run_folder import read_options
 
     chosen = pick_device(device)
     changes = {"data": {}, "model": {}, "loss": {}}
@@ -55,10 +49,7 @@ def main(resume, outdir, device, dry_run, **options):
               "rate": None, "views": "data", "subsets": "data", "mirror": "data", "width": "model",
               "layers": "model", "mixing": "model", "pictures_from": "loss"}
     if resume is not None:
-        allowed = {"data", "network", "steps", "tick", "snap"}
-        given = [name for name, value in options.items() if value is not None and name not in allowed]
-        if given:
-            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
+        refuse_with_resume(options, {"data", "network", "steps", "tick", "snap"})
     elif options["precision"] is None:
         fast, why = bf16_reason(chosen)
         options["precision"] = "bf16" if fast else "fp32"
@@ -73,7 +64,7 @@ def main(resume, outdir, device, dry_run, **options):
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
     preset = PRESETS[options["preset"] or "tiny"]
-    config = read_config(resume, changes) if resume else config_json.replace(preset, changes)
+    config = read_options(resume, ExpressionTrainConfig, changes) if resume else config_json.replace(preset, changes)
     check(config)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))

@@ -31,10 +31,18 @@ class ExpressionDataConfig:
 class ExpressionLossConfig:
     """Weights."""
 
-    latent: float = 1.0
-    """Squared difference of Z, and of styles, as shares of what the expressions change in them."""
+    motion: float = 1.0
+    """Heads moved by the template's blendshapes, half as many as triplets: squared distance of Gaussians as a share of
+    their way. Not for templates without blendshapes."""
+    looks: float = 0.3
+    """Their colours, sizes and rotations; not too much, or captures cannot teach wrinkles and teeth."""
+    latent: float = 0.0
+    """Squared difference of Z, and of styles, from those of the expression, as shares of what it changes in them: what
+    HeadsUp trains with. An encoder paints an open mouth where blendshapes move lips, so it goes badly with motion."""
     styles: float = 0.1
     """Weight of the styles in it: they change much less of the picture than Z does."""
+    pictures: float = 30.0
+    """Pictures of captured expressions; the following three are shares of it."""
     l1: float = 1.0
     """Mean absolute difference of pictures over a pyramid of halvings."""
     l2: float = 2.0
@@ -75,7 +83,7 @@ class ExpressionTrainConfig:
     """Half-life of the moving average in steps; at most a tenth of the steps so far."""
     batch: int = 4
     """Triplets per step."""
-    steps: int = 2000
+    steps: int = 1000
     """Where the run ends."""
     tick: int = 50
     """Steps between status lines."""
@@ -91,13 +99,14 @@ _TINY = ExpressionTrainConfig(
     preset="tiny",
     # Hundreds of triplets, not millions: few layers, much dropout, neighbours only.
     model=ExpressionConfig(width=96, layers=2, heads=4, mlp_ratio=2.0, tokens=8, mixing="convolution", dropout=0.1),
-    loss=ExpressionLossConfig(pictures_from=1000),
+    loss=ExpressionLossConfig(),
 )  # fmt: skip
 _SMALL = replace(_TINY, preset="small", model=ExpressionConfig(width=256, layers=4, heads=8, dropout=0.1),
                  loss=ExpressionLossConfig(), batch=8, rate=3e-4, warmup=500, ema_steps=1000.0, steps=50_000, tick=200)
-# HeadsUp trains F on latents of 64 x 64 x 512 and says neither size nor steps: those of its encoder are taken.
+# HeadsUp trains F on latents (of 64 x 64 x 512) and says neither size nor steps: those of its encoder are taken.
 _HEADSUP = replace(_SMALL, preset="headsup", model=ExpressionConfig(width=512, layers=8, heads=8, mlp_ratio=4.0),
-                   batch=32, rate=2e-4, warmup=2000, ema_steps=5000.0, steps=200_000, tick=500)
+                   loss=ExpressionLossConfig(latent=1.0, motion=0.0, pictures=1.0), batch=32, rate=2e-4, warmup=2000,
+                   ema_steps=5000.0, steps=200_000, tick=500)
 
 PRESETS = {config.preset: config for config in (_TINY, _SMALL, _HEADSUP)}
 

@@ -18,6 +18,7 @@ from training.expression.config import ExpressionDataConfig
 
 NEUTRAL = 0.25
 """No coefficient of a moment that counts as neutral is larger."""
+_FACING = 0.25  # cosine of the largest angle between where the face looks and a camera whose picture is compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +27,8 @@ class TripletBatch:
 
     ws: Tensor  # [B, L, D] of the neutral head
     z: Tensor  # [B, C, R, R]
-    wanted_ws: Tensor  # the same of the expression
-    wanted_z: Tensor
+    wanted_ws: Tensor | None  # the same of the expression; None where nobody asked for it
+    wanted_z: Tensor | None
     table: Tensor  # [B, K] coefficients, less those of the neutral moment
     target: Tensor  # [B, T, 3, S, S]
     alpha: Tensor  # [B, T, 1, S, S]
@@ -73,24 +74,29 @@ class Triplets:
     """Draws batches; what a step shows depends on seed and step alone. Latents are encoded when first asked for."""
 
     def __init__(self, captures: Captures, config: ExpressionDataConfig, size: int, model: Reconstructor,
-                 seed: int) -> None:
-        """Raises ``UserError`` for hold-outs that do not exist, and if no triplet is left."""
+                 seed: int, wanted: bool = True) -> None:
+        """``wanted``: whether batches hold the expressions' own latents, which take as long to encode as the others.
+
+        Raises ``UserError`` for hold-outs that do not exist, and if no triplet is left.
+        """
         for name in config.holdout:
             captures.indices(name)
         kept = [name for name in captures.subjects if name not in config.holdout]
         if not kept:
             raise UserError(f"{captures.pictures.source.path} has no subject left to train on; hold out fewer.")
         captures = captures.select(subjects=kept).resized(size)
-        self.config, self.model, self.seed = config, model, seed
+        self.config, self.model, self.seed, self.wanted = config, model, seed, wanted
         self.pairs, self.captures = pairs_of(captures), captures
         names = captures.coefficient_names or tuple(f"exp_{index}" for index in range(captures.width))
         self.names = names
         others = [mirrored(name) for name in names]
         self.swap = [names.index(name) for name in others] if set(others) == set(names) else None
         self._frames, self._cameras = KeptFrames(captures, config.cache_mb), captures.cameras.to(torch.float32)
+        position = self._cameras.position
+        self._facing = (position[:, 2] > _FACING * position.norm(dim=1)).numpy()
         side = model.config.generator.latent_resolution
         size_mb = 2 * model.generator.synthesis.out_channels * side * side / 2**20
-        heads = 2 * len(self.pairs) * config.subsets * (2 if config.mirror else 1)
+        heads = (2 if wanted else 1) * len(self.pairs) * config.subsets * (2 if config.mirror else 1)
         self._latents: dict | None = {} if heads * size_mb <= config.cache_mb else None
 
     @property
@@ -106,19 +112,33 @@ class Triplets:
             pair = self.pairs[draw.randint(len(self.pairs))]
             flip = self.mirrors and draw.rand() < 0.5
             subset = int(draw.randint(self.config.subsets))
-            shown = draw.permutation(len(pair.expression))[np.arange(self.config.targets) % len(pair.expression)]
-            chosen.append((pair, flip, subset, pair.expression[shown]))
+            seen = pair.expression[self._facing[pair.expression]]
+            seen = seen if len(seen) else pair.expression
+            shown = draw.permutation(len(seen))[np.arange(self.config.targets) % len(seen)]
+            chosen.append((pair, flip, subset, seen[shown]))
         return self.assemble(chosen)
+
+    def heads(self, count: int, step: int) -> tuple[Tensor, Tensor]:
+        """Styles [B, L, D] and Z [B, C, R, R] of ``count`` neutral heads of this step, for lessons."""
+        draw = np.random.RandomState(derive_seed(self.seed, "heads", step) % 2**32)
+        keys = [(self.pairs[draw.randint(len(self.pairs))].neutral.tobytes(), bool(self.mirrors and draw.rand() < 0.5),
+                 int(draw.randint(self.config.subsets))) for _ in range(count)]
+        return self._encoded(keys)
+
+    def tables(self) -> Tensor:  # [N, K]
+        """The coefficients of all triplets, mirrored ones behind."""
+        tables = torch.stack([pair.table for pair in self.pairs])
+        return torch.cat([tables, tables[:, self.swap]]) if self.mirrors else tables
 
     def assemble(self, chosen: list[tuple]) -> TripletBatch:
         """(pair, mirrored, subset of views, frames to show) -> a batch."""
-        keys = [(frames.tobytes(), flip, subset) for pair, flip, subset, _ in chosen
-                for frames in (pair.neutral, pair.expression)]
-        latents = self._encoded(keys)
-        ws, z = (torch.stack(part) for part in zip(*latents, strict=True))
+        ws, z = self._encoded([(pair.neutral.tobytes(), flip, subset) for pair, flip, subset, _ in chosen])
+        wanted = (None, None)
+        if self.wanted:
+            wanted = self._encoded([(pair.expression.tobytes(), flip, subset) for pair, flip, subset, _ in chosen])
         table = torch.stack([pair.table[self.swap] if flip else pair.table for pair, flip, _, _ in chosen])
         target, alpha, labels = zip(*(self.read(frames, flip) for _, flip, _, frames in chosen), strict=True)
-        return TripletBatch(ws[::2], z[::2], ws[1::2], z[1::2], table, torch.stack(target), torch.stack(alpha),
+        return TripletBatch(ws, z, *wanted, table, torch.stack(target), torch.stack(alpha),
                             Cameras.from_label(torch.stack(labels)))
 
     def read(self, frames: np.ndarray, flip: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,8 +159,8 @@ class Triplets:
         draw = np.random.RandomState(derive_seed(self.seed, "views", subject, subset) % 2**32)
         return frames[draw.permutation(len(frames))[: self.config.views]]
 
-    def _encoded(self, keys: list[tuple]) -> list[tuple[Tensor, Tensor]]:
-        """(frames, mirrored, subset) -> styles and Z, both as stored (Z in half precision)."""
+    def _encoded(self, keys: list[tuple]) -> tuple[Tensor, Tensor]:
+        """(frames, mirrored, subset) -> styles [B, L, D] and Z [B, C, R, R] as stored (Z in half precision)."""
         known = self._latents if self._latents is not None else {}
         for key in dict.fromkeys(keys):
             if key not in known:
@@ -151,4 +171,4 @@ class Triplets:
                     latent = self.model.encode(rgb[None], Cameras.from_label(label[None]))
                     z = latent.features(self.model.generator)
                 known[key] = latent.ws[0].cpu(), z[0].half().cpu()
-        return [(known[key][0], known[key][1].float()) for key in keys]
+        return torch.stack([known[key][0] for key in keys]), torch.stack([known[key][1] for key in keys]).float()

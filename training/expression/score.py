@@ -29,7 +29,7 @@ from training.avatar.score import region_boxes
 from training.expression.data import Pair, pairs_of
 
 _FACING = 0.5  # cosine of the largest angle between face and camera at which mouth and eyes are measured apart
-_SHEET_ROWS = 6
+_SHEET_ROWS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +91,9 @@ def _close(picture: Tensor, captures: Captures, views: Views, view: int) -> Tens
     landmarks, size = captures.landmarks, picture.shape[-1]
     if landmarks is None:
         return picture
-    camera = views.cameras[view : view + 1]
     middle = landmarks[int(views.indices[view])].float().mean(0)
-    point = camera.viewmats[0, :3, :3] @ middle + camera.viewmats[0, :3, 3]
-    pixel = camera.Ks(size, size)[0] @ point
-    column, row = (int((pixel[axis] / pixel[2] - size / 4).round().clamp(0, size - size // 2)) for axis in (0, 1))
+    (place,), _ = views.cameras[view].project(middle[None])
+    column, row = (size * place - size / 4).round().clamp(0, size - size // 2).int().tolist()
     part = picture[None, :, row : row + size // 2, column : column + size // 2]
     return F.interpolate(part, scale_factor=2, mode="bicubic", antialias=True)[0].clamp(0, 1)
 

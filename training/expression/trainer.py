@@ -3,22 +3,29 @@
 import copy
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
 from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.inversion.latents import fingerprints
 from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
 from torch_utils import config as config_json
+from torch_utils.errors import UserError
 from torch_utils.rng import derive_seed
 from training.expression.config import ExpressionTrainConfig
 from training.expression.data import TripletBatch, Triplets
+from training.expression.lessons import Lessons
 from training.stats import Stats
 from training.trainer import PRECISIONS
 
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
+# Of maps and basis, as shares of the rate: most numbers of the maps are known from the start.
+_PLACED_RATES = 0.1, 1.0
 _SCALE_BATCH = 16  # triplets that the unit of the latent loss is taken from
 
 
@@ -33,11 +40,15 @@ def new_model(config: ExpressionTrainConfig, triplets: Triplets, model: Reconstr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "init"))
         expression = ExpressionModel(filled)
-    tables = torch.stack([pair.table for pair in triplets.pairs])
-    if triplets.mirrors:
-        tables = torch.cat([tables, tables[:, triplets.swap]])
+    tables = triplets.tables()
     expression.coefficient_min.copy_(tables.amin(0).clamp_max(0))
     expression.coefficient_max.copy_(tables.amax(0).clamp_min(0))
+    if Lessons.possible(generator):
+        lessons = Lessons(generator, triplets.names)
+        maps = lessons.maps(filled.side, filled.maps)
+        expression.network.maps.data[lessons.known, : maps.shape[1]] = maps[lessons.known]
+        if config.loss.motion > 0:  # their sliders are learnt all the way
+            expression.coefficient_max[lessons.known] = expression.coefficient_max[lessons.known].clamp_min(1)
     return expression
 
 
@@ -54,22 +65,40 @@ class ExpressionTrainer:
         self.model.dtype = PRECISIONS[config.precision]
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         # Biases, places and norms are not pulled towards zero.
-        groups = [{"params": [p for p in self.model.parameters() if (p.ndim > 1) == large], "weight_decay": decay}
+        placed = [self.model.network.maps, self.model.network.basis]
+        rest = [p for p in self.model.parameters() if all(p is not other for other in placed)]
+        groups = [{"params": [p for p in rest if (p.ndim > 1) == large], "weight_decay": decay, "factor": 1.0}
                   for large, decay in ((True, config.decay), (False, 0.0))]
+        groups += [{"params": [p], "weight_decay": 0.0, "factor": factor}
+                   for p, factor in zip(placed, _PLACED_RATES, strict=True)]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
         self.region = self._region()
-        first = self.triplets.batch(_SCALE_BATCH, 0)
-        self.units = tuple(float((wanted - start).square().mean().clamp_min(1e-8))
-                           for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws)))
+        self.lessons = None
+        if config.loss.motion > 0 and Lessons.possible(reconstructor.generator):
+            self.lessons = Lessons(reconstructor.generator, triplets.names, self.device)
+        if not self.lessons and not triplets.wanted and not config.loss.pictures > 0:
+            raise UserError("There is nothing to learn from: neither latents nor pictures have a weight, and the "
+                            "template's blendshapes have none or do not exist.")
+        self.units = ()  # what expressions change in Z and in styles: squared, mean
+        if triplets.wanted:
+            first = self.triplets.batch(_SCALE_BATCH, 0)
+            self.units = tuple(float((wanted - start).square().mean().clamp_min(1e-8))
+                               for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws)))
 
     def step(self) -> None:
         """One update."""
         config = self.config
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(config.seed, "dropout", self.step_index))
-            pictures = self.step_index >= config.loss.pictures_from
+            # Pictures from the start where nothing else is compared.
+            pictures = self.step_index >= (config.loss.pictures_from if self.lessons or self.triplets.wanted else 0)
+            pictures = pictures and config.loss.pictures > 0
             parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index), pictures)
-        value = config.loss.latent * parts["latent"] + parts.get("pixels", 0.0)
+            if self.lessons is not None:
+                parts |= self.lesson()
+        weights = {"latent": config.loss.latent, "pixels": config.loss.pictures, "motion": config.loss.motion,
+                   "looks": config.loss.looks}
+        value = sum(weights[name] * part for name, part in parts.items() if name in weights)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -85,27 +114,45 @@ class ExpressionTrainer:
         self.step_index += 1
 
     def terms(self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True) -> dict[str, Tensor]:
-        """``z`` and ``styles``: squared errors of the predicted change, 1 where nothing is predicted; ``latent``: both;
-        ``pixels``, if asked."""
-        config, generator = self.config.loss, self.reconstructor.generator
-        to = {name: value.to(self.device) for name, value in vars(batch).items()}
+        """``pixels``, if asked; and of triplets with the expressions' own latents ``z`` and ``styles``: squared errors
+        of the predicted change, 1 where nothing is predicted; ``latent``: both."""
+        config, generator, parts = self.config.loss, self.reconstructor.generator, {}
+        to = {name: value if value is None else value.to(self.device) for name, value in vars(batch).items()}
         change, styles = model.changes(to["z"], to["table"])
         z, ws = to["z"] + change, to["ws"] + styles.unflatten(1, to["ws"].shape[1:])
-        parts = {name: (now - wanted).square().mean() / unit for name, now, wanted, unit in zip(
-            ("z", "styles"), (z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True)}
-        parts["latent"] = parts["z"] + config.styles * parts["styles"]
+        if to["wanted_z"] is not None:
+            parts = {name: (now - wanted).square().mean() / unit for name, now, wanted, unit in zip(
+                ("z", "styles"), (z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True)}
+            parts["latent"] = parts["z"] + config.styles * parts["styles"]
         if not pictures:
             return parts
         heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
+        return {**parts, "pixels": self._compared(heads, to["cameras"], to["target"])}
+
+    def lesson(self) -> dict[str, Tensor]:
+        """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``)."""
+        config, generator = self.config, self.reconstructor.generator
+        ws, z = (part.to(self.device) for part in self.triplets.heads(max(config.batch // 2, 1), self.step_index))
+        draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
+        table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
+        change, styles = self.model.changes(z, table)
+        dtype, attributes = self.reconstructor.dtype, generator.attributes
+        with torch.no_grad():
+            heads = attributes.activate(generator.decode(z.to(dtype), ws))
+            wanted = self.lessons.moved(heads, table)
+        now = attributes.activate(generator.decode((z + change).to(dtype), ws + styles.unflatten(1, ws.shape[1:])))
+        return self.lessons.terms(heads, now, wanted, 1 + config.loss.region * self.region)
+
+    def _compared(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:  # [B, N], [B, T] -> number
+        """The image loss of ``heads`` over white, with more weight on eyes and mouth."""
+        config = self.config.loss
         if config.region > 0:
             heads.features = self.region.expand(len(heads.means), -1, -1)
-        out = render(heads, to["cameras"], to["target"].shape[-1], background=1.0, depth=False,
-                     features=config.region > 0)
-        shown, wanted = out.color.flatten(0, 1), to["target"].flatten(0, 1)
+        out = render(heads, cameras, wanted.shape[-1], background=1.0, depth=False, features=config.region > 0)
+        shown, wanted = out.color.flatten(0, 1), wanted.flatten(0, 1)
         if config.region > 0:
             shown = wanted + (shown - wanted) * (1 + config.region * out.features.flatten(0, 1).detach())
-        weights = ImageLossConfig(config.l1, config.l2, config.gradient)
-        return {**parts, "pixels": image_loss(shown, wanted, weights).mean()}
+        return image_loss(shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)).mean()
 
     def _region(self) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
@@ -121,7 +168,7 @@ class ExpressionTrainer:
         factor = min(step / max(config.warmup, 1), 1.0)
         factor *= config.last + (1 - config.last) * 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimizer.param_groups:
-            group["lr"] = factor * config.rate
+            group["lr"] = factor * config.rate * group["factor"]
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:

@@ -68,7 +68,7 @@ class MetricSet:
 
     def __init__(
         self,
-        dataset: Any,  # gghead.data.ImageDataset: len(), get(i) -> (rgb, alpha, label), name(i), labels, has_masks
+        dataset: Any,  # gghead.data.ImageDataset, or what has its len, get, name, labels, has_masks and backdrop
         names: str | Sequence[str],
         *,
         background: Sequence[float] | None = None,  # RGB in [0, 1] put behind the mask; None = pictures as they are
@@ -228,6 +228,8 @@ def dataset_key(dataset: Any) -> str:
     else:
         digest.update(str(path.resolve()).encode())
     digest.update(f"{len(dataset)} {dataset.resolution} {dataset.has_masks}".encode())
+    if dataset.backdrop is not None:  # otherwise the pictures are those that older caches were made of
+        digest.update(f"without {[round(255 * float(value)) for value in dataset.backdrop]}".encode())
     digest.update("\n".join(dataset.name(index) for index in range(len(dataset))).encode())
     digest.update(numpy.ascontiguousarray(numpy.asarray(dataset.labels, dtype=numpy.float32)).tobytes())
     return digest.hexdigest()

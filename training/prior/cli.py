@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from torch_utils import cli
-from torch_utils.errors import UserError
+from training.run_options import refuse_with_resume, run_options
 
 
 @cli.command()
@@ -14,21 +14,18 @@ from torch_utils.errors import UserError
 @click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Latent files of an encoder or of scripts/invert.py")
 @click.option("--samples", type=click.IntRange(min=0), help="Also, or only, so many seeds of the generator")
 @click.option("--cond", metavar="FILE", help=".npz or .csv with a condition vector per head's name")
-@click.option("--preset", type=click.Choice(["tiny", "small", "large"]), default=None,
-              help="tiny: minutes on a CPU  [default: tiny]")
-@click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
-              help="Where the run folder is made")
-@click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved")
+@click.option("--preset", type=click.Choice(["tiny", "few", "small", "large"]), default=None,
+              help="tiny: minutes on a CPU; few: for encoded heads of some hundred people  [default: tiny]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps in all  [default: the preset's]")
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate  [default: the preset's]")
 @click.option("--patch", type=click.IntRange(min=1), help="Side of the residual's patches  [default: 4]")
-@click.option("--holdout", type=click.FloatRange(0, 0.9), help="Share of heads kept aside  [default: 0.1]")
-@click.option("--tick", type=click.IntRange(min=1), help="Steps between status lines")
-@click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots")
-@click.option("--seed", type=int, help="Seed of everything random  [default: 0]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-@click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop")
+@click.option("--components", type=click.IntRange(min=0), help="Principal components of whole heads instead of "
+              "patches; 0: patches  [default: the preset's]")
+@click.option("--patience", type=click.IntRange(min=0), help="Stop after so many ticks without a lower held-out loss, "
+              "keep the best; 0: never  [default: the preset's]")
+@click.option("--holdout", type=click.FloatRange(0, 0.9), help="Share of people kept aside  [default: the preset's]")
+@run_options()
 def main(resume, outdir, device, dry_run, **options):
     """Train a flow-matching prior over the latents of a generator.
 
@@ -38,15 +35,13 @@ def main(resume, outdir, device, dry_run, **options):
     """
     from gghead.cli.common import pick_device
     from torch_utils import config as config_json
-    from training.prior.config import PRESETS
-    from training.prior.run import read_config, run
+    from training.prior.config import PRESETS, PriorTrainConfig
+    from training.prior.run import run
+    from training.run_folder import read_options
 
     if resume is not None:
-        allowed = {"steps", "tick", "snap"}
-        given = [name for name, value in options.items() if value is not None and name not in allowed]
-        if given:
-            raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")
-        config = read_config(resume, _changes(options))
+        refuse_with_resume(options, {"steps", "tick", "snap"})
+        config = read_options(resume, PriorTrainConfig, _changes(options))
     else:
         config = config_json.replace(PRESETS[options["preset"] or "tiny"], _changes(options))
     if dry_run:
@@ -57,10 +52,9 @@ def main(resume, outdir, device, dry_run, **options):
 
 def _changes(options: dict) -> dict:
     """Options that were given -> the keys of ``PriorTrainConfig``."""
-    names = ("network", "latents", "samples", "cond", "steps", "batch", "lr", "holdout", "tick", "seed")
+    names = ("network", "latents", "samples", "cond", "steps", "batch", "lr", "holdout", "patience", "tick", "seed")
     changes = {name: options[name] for name in names if options[name] is not None}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
-    if options["patch"] is not None:
-        changes["tokens"] = {"patch": options["patch"]}
-    return changes
+    tokens = {name: options[name] for name in ("patch", "components") if options[name] is not None}
+    return {**changes, "tokens": tokens} if tokens else changes

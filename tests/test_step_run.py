@@ -1,0 +1,126 @@
+"""The loop that encoders, avatars, priors and expression transformers share."""
+
+import json
+import os
+import re
+import signal
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from torch_utils.errors import UserError
+from training import run_folder
+from training.stats import Stats, StatsWriter
+from training.step_run import StepRun
+
+
+@dataclass
+class Config:
+    tick: int = 4
+    snapshot_ticks: int = 2
+
+
+class Counting:
+    """A trainer whose loss at step n is 1 / n; ``at`` maps steps to what happens in them."""
+
+    def __init__(self, at: dict | None = None) -> None:
+        self.device, self.stats, self.index, self.at = torch.device("cpu"), Stats(), 0, at or {}
+
+    def step(self) -> None:
+        self.index += 1
+        self.stats.report("Loss/total", self.at.get(self.index, lambda: 1 / self.index)() or 0.0)
+
+    def state_dict(self) -> dict:
+        return {"index": self.index, "stats": self.stats.state_dict()}
+
+
+class Run(StepRun):
+    script, looked = "train_numbers.py", 0
+
+    @property
+    def done(self) -> int:
+        return self.trainer.index
+
+    def say_start(self) -> None:
+        print("Data: numbers")
+
+    def status(self, summary) -> str:
+        return f"loss {summary['Loss/total']['mean']:.4f} twice {summary['Twice']['mean']:g}"
+
+    def write_snapshot(self) -> None:
+        (self.folder / f"numbers-{self.done:06d}.txt").write_text(str(self.done))
+
+    def look(self) -> None:
+        self.looked += 1
+
+    def farewell(self) -> str:
+        return "Bye."
+
+    def measures(self) -> dict[str, float]:
+        return {"Twice": 2 * self.done}
+
+
+def run(folder, trainer: Counting, total: int = 10, seconds: float = 0.0, kind: type[Run] = Run) -> Run:
+    with StatsWriter(folder, tensorboard=False) as writer:
+        made = kind(Config(), folder, trainer, writer, seconds, total)
+        made.train()
+    return made
+
+
+def files(folder, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern))
+
+
+def test_ticks_snapshots_and_what_is_said(tmp_path, capsys):
+    made = run(tmp_path, Counting())
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [f"Run folder: {tmp_path}", "Data: numbers"] and said[-1] == "Done: 10 steps. Bye."
+    assert [re.match(r"step (\d+)", line)[1] for line in said[2:-1]] == ["4", "8", "10"]
+    assert "loss 0.5208 twice 8 " in said[2]  # the mean of 1, 1/2, 1/3, 1/4
+    assert files(tmp_path, "numbers-*") == ["numbers-000008.txt", "numbers-000010.txt"] and made.looked == 2
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [line["Progress/step"]["mean"] for line in lines] == [4, 8, 10]
+    assert all(line["Timing/sec_per_step"]["mean"] >= 0 and "Resources/cpumem_gb" in line for line in lines)
+
+
+def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsys):
+    trainer = Counting({6: lambda: os.kill(os.getpid(), signal.SIGINT)})
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, trainer, seconds=1000.0)
+    assert stop.value.code == 130
+    assert capsys.readouterr().out.splitlines()[-1] == \
+        f"Stopped at step 6. Continue with: python scripts/train_numbers.py --resume={tmp_path}"
+    state = run_folder.load_state(tmp_path)
+    assert set(state) == {"trainer", "seconds"} and state["trainer"]["index"] == 6 and state["seconds"] >= 1000
+    again = Counting()
+    again.index = 6
+    again.stats.load_state_dict(state["trainer"]["stats"])
+    run(tmp_path, again, seconds=state["seconds"])
+    said = capsys.readouterr().out
+    assert [int(step) for step in re.findall(r"^step (\d+)", said, re.M)] == [8, 10]
+    assert "time 16m 40s" in said  # the seconds before the interruption count
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    with pytest.raises(UserError, match="The loss became nan before step 4; resume from the last state with lower"):
+        run(tmp_path, Counting({3: lambda: float("nan")}))
+    assert not files(tmp_path, "training-state-*")
+
+
+def test_full_disk_at_a_snapshot_does_not_end_the_run(tmp_path, capsys):
+    class Full(Run):
+        def write_snapshot(self) -> None:
+            if self.done == 8:
+                raise UserError("numbers could not be written (No space left on device).")
+            super().write_snapshot()
+
+    run(tmp_path, Counting(), kind=Full)
+    assert "No space left on device" in capsys.readouterr().out
+    assert files(tmp_path, "training-state-*") == ["training-state-000010.pt"]
+
+
+def test_other_processes_train_without_a_word(capsys):
+    trainer = Counting()
+    Run(Config(), None, trainer, None, 0.0, 10).train()
+    assert trainer.index == 10 and not capsys.readouterr().out

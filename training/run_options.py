@@ -1,0 +1,37 @@
+"""Options that every command has which trains step by step, and what a resumed run accepts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+from torch_utils.errors import UserError
+
+
+def run_options(unit: str = "Steps") -> Callable:
+    """Decorate a command with --outdir, --resume, --tick, --snap, --seed, --device and --dry-run."""
+    options = (
+        click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
+                     help="Where the run folder is made"),
+        click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved"),
+        click.option("--tick", type=click.IntRange(min=1), help=f"{unit} between status lines"),
+        click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots"),
+        click.option("--seed", type=int, help="Seed of everything random  [default: 0]"),
+        click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute"),
+        click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop"),
+    )  # fmt: skip
+
+    def decorate(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def refuse_with_resume(options: dict, allowed: set[str]) -> None:
+    """Raise ``UserError`` for an option that a resumed run does not take."""
+    given = [name for name, value in options.items() if value is not None and name not in allowed]
+    if given:
+        raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}.")

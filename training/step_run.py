@@ -1,0 +1,135 @@
+"""The loop around the steps of a run that counts steps: ticks, status lines, snapshots, states, Ctrl-C.
+
+Encoders, priors, expression transformers and avatars fill in what differs. (GANs count images: training/loop.py.)
+"""
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+
+from torch_utils.distributed import Processes, barrier
+from torch_utils.errors import UserError
+from training import run_folder
+from training.console import format_time, memory_use
+from training.interrupt import StopRequest
+from training.stats import StatsWriter, Summary
+
+
+class StepRun(ABC):
+    """One process's part of a run; only the first process has a folder and a writer."""
+
+    unit = "step"
+    """What is counted."""
+    script = ""
+    """Command that continues the run, below scripts/."""
+    remedy = "with lower rates"
+    """What to try after a loss that is no number."""
+
+    def __init__(self, config, folder: Path | None, trainer, writer: StatsWriter | None, seconds: float, total: int,
+                 processes: Processes | None = None) -> None:
+        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats and state_dict(); ``seconds`` were
+        spent before a resume, ``total`` is the count at which the run ends."""
+        self.config, self.folder, self.trainer, self.writer, self.total = config, folder, trainer, writer, total
+        self.processes = processes or Processes()
+        self.started = time.time() - seconds
+
+    # ------------------------------------------------------------------ filled in
+    @property
+    @abstractmethod
+    def done(self) -> int:
+        """Steps so far."""
+
+    @abstractmethod
+    def say_start(self) -> None:
+        """Print what is trained on what."""
+
+    @abstractmethod
+    def status(self, summary: Summary) -> str:
+        """Return the losses of a status line."""
+
+    @abstractmethod
+    def write_snapshot(self) -> None:
+        """Write the model; ``UserError`` if the disk refuses."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """What is drawn or measured with every snapshot."""
+
+    @abstractmethod
+    def farewell(self) -> str:
+        """Return what a finished run says."""
+
+    def progress(self) -> str:
+        """Return the line that is shown in place while a tick runs."""
+        return f"{self.unit} {self.done}/{self.total}"
+
+    def step(self) -> None:
+        """Do one step and what has to be prepared for it."""
+        self.trainer.step()
+
+    def measures(self) -> dict[str, float]:
+        """Further numbers of a tick, by name."""
+        return {}
+
+    # -------------------------------------------------------------------- the loop
+    def train(self) -> None:
+        """Steps until the end; a tick's work in between."""
+        tick = self.config.tick
+        if self.writer is not None:
+            print(f"Run folder: {self.folder}")
+            self.say_start()
+        with StopRequest(self.processes, self.trainer.device) as stop:
+            while self.done < self.total:
+                first, begin = self.done, time.time()
+                until = min((first // tick + 1) * tick, self.total)
+                while self.done < until and not stop.agreed():
+                    self.step()
+                    if self.writer is not None:
+                        self.writer.live(self.progress())
+                if stop.agreed():
+                    self._stopped()
+                self._end_tick(time.time() - begin, self.done - first)
+                if self.done >= self.total or self.done // tick % self.config.snapshot_ticks == 0:
+                    self._save()
+                    if self.writer is not None:
+                        self.look()
+                    barrier(self.processes)
+        if self.writer is not None:
+            print(f"Done: {self.done} {self.unit}s. {self.farewell()}")
+
+    def _stopped(self) -> None:
+        self._save()
+        if self.writer is not None:
+            print(f"Stopped at {self.unit} {self.done}. "
+                  f"Continue with: python scripts/{self.script} --resume={self.folder}")
+        raise SystemExit(130)
+
+    def _end_tick(self, seconds: float, count: int) -> None:
+        stats, each, memory = self.trainer.stats, seconds / max(count, 1), memory_use(self.trainer.device)
+        numbers = {f"Progress/{self.unit}": self.done, f"Timing/sec_per_{self.unit}": each, **self.measures(),
+                   **{f"Resources/{name}_gb": value for name, value in memory.items()}}  # fmt: skip
+        for name, value in numbers.items():
+            stats.report(name, float(value))
+        summary = stats.collect()
+        if self.writer is not None:
+            print(f"{self.unit} {self.done:<7d} {self.status(summary)}  sec/{self.unit} {each:<7.4f} "
+                  f"time {format_time(time.time() - self.started):<10s} cpumem {memory['cpumem']:.2f}  "
+                  f"eta {format_time((self.total - self.done) * each)}")
+            self.writer.write(summary, self.done)
+        loss = summary["Loss/total"]["mean"]
+        if not np.isfinite(loss):
+            raise UserError(f"The loss became {loss} before {self.unit} {self.done}; resume from the last state "
+                            f"{self.remedy}.")
+
+    def _save(self) -> None:
+        """Write model and state; a full disk is reported and the run goes on with the files it had."""
+        if self.writer is None:
+            return
+        try:
+            self.write_snapshot()
+            run_folder.save_state(self.folder, self.done, {"trainer": self.trainer.state_dict(),
+                                                           "seconds": time.time() - self.started})
+        except UserError as error:
+            print(f"  {error}")
