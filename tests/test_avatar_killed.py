@@ -26,11 +26,11 @@ DEATHS = {
     "among the parameters of a split": """
 import training.avatar.densify as module
 exchange, calls = module.nn.Parameter, []
-def parameter(value):
+def parameter(value, **options):
     calls.append(value)
     if len(calls) == 9:  # the third one of the second refinement
         die()
-    return exchange(value)
+    return exchange(value, **options)
 module.nn = types.SimpleNamespace(Parameter=parameter)
 """,
     "with a state half written": """

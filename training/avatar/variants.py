@@ -225,5 +225,5 @@ def _number(part: str, value: str, kind: type) -> int | float:
 
 
 def _avatar_file(outdir: Path, name: str, seed: int) -> Path:
-    plain = "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in Path(name).name)
+    plain = "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in name)
     return outdir / f"avatar-{plain}-{seed}.safetensors"
