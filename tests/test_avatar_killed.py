@@ -17,21 +17,25 @@ import gghead
 from training.avatar import cli, config
 
 ROOT = Path(__file__).resolve().parents[1]
-# Refinements after 10, 15 and 20 steps; a state every 8. Both processes read this.
+# Refinements after 5, 10, 15 and 20 steps; a state every 8. Both processes read this.
 CHANGES = {"densify": {"start": 4, "until": 25, "every": 5, "gradient": 1e-5, "max_gaussians": 90}}
 OPTIONS = ["--preset=tiny", "--resolution=24", "--points=40", "--feature-dim=4", "--tick=4", "--snap=2",
            "--iterations=24", "--device=cpu"]  # fmt: skip
 DEATHS = {
-    # Half of the Gaussians' parameters are exchanged, and Adam's memory of the others is still the old one.
+    # Some of the Gaussians' parameters are exchanged; the others, and Adam's memory of them, are still the old ones.
     "among the parameters of a split": """
 import training.avatar.densify as module
-exchange, calls = module.nn.Parameter, []
+exchange, refine, calls = module.nn.Parameter, module.Densifier.refine, []
 def parameter(value, **options):
     calls.append(value)
-    if len(calls) == 9:  # the third one of the second refinement
+    if len(calls) == 3:
         die()
     return exchange(value, **options)
-module.nn = types.SimpleNamespace(Parameter=parameter)
+def late(self, avatar, optimizer, iteration, random):
+    if iteration > 8:
+        module.nn = types.SimpleNamespace(Parameter=parameter)
+    return refine(self, avatar, optimizer, iteration, random)
+module.Densifier.refine = late
 """,
     "with a state half written": """
 import training.run_folder as module
