@@ -57,3 +57,8 @@ def test_tables_of_every_form():
 def test_mistakes_are_a_sentence(weights, sentence):
     with pytest.raises(UserError, match=sentence):
         OWN.table(weights)
+
+
+def test_names_of_both_halves_are_known():
+    halves = Sliders(("mouthSmile_L", "mouthSmile_R", "twist_L"))
+    assert halves.knows("mouthSmile") and halves.knows("mouthSmileLeft") and not halves.knows("twist")
