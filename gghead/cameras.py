@@ -139,6 +139,17 @@ class Cameras:
         """Intrinsics [..., 3, 3] in pixels for a picture of ``width`` by ``height``."""
         return self.intrinsics * self.intrinsics.new_tensor([width, height, 1.0])[:, None]
 
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """World points [..., N, 3] -> their places [..., N, 2] and depths [..., N] along the viewing direction.
+
+        Places are divided by the picture's width and height, with (0, 0) at its top left corner. Those of points behind
+        the camera (depth of zero and less) mean nothing.
+        """
+        local = (points - self.position[..., None, :]) @ self.cam2world[..., :3, :3]
+        depth = local[..., 2]
+        plane = local / torch.where(depth.abs() < 1e-9, 1e-9, depth)[..., None]
+        return (plane @ self.intrinsics.mT)[..., :2], depth
+
     def label(self) -> Tensor:
         """Labels [..., 25]; the inverse of :meth:`from_label`."""
         return torch.cat([self.cam2world.flatten(-2), self.intrinsics.flatten(-2)], -1)

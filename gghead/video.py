@@ -1,5 +1,6 @@
 """Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from PIL import Image
 from torch_utils.errors import UserError
 
 ENDINGS = (".mp4", ".webp", ".gif")
+_NO_MP4 = ("{}: .mp4 videos need PyAV (pip install av) or ffmpeg, and neither is here: install one, or write .webp or "
+           ".gif instead.")  # fmt: skip
 
 
 def save_video(
@@ -48,9 +51,16 @@ def save_video(
 
 
 def check_ending(path: str | Path) -> None:
-    """Raise ``UserError`` unless ``path`` names a format that videos are written in; before hours of work for one."""
+    """Raise ``UserError`` unless ``path`` names a format that videos are written in."""
     if Path(path).suffix.lower() not in ENDINGS:
         raise UserError(f"{path} must end in {', '.join(ENDINGS)}: videos are written in these formats.")
+
+
+def check_writable(path: str | Path) -> None:
+    """The same, and also unless what .mp4 needs is here; before minutes of work for the frames."""
+    check_ending(path)
+    if Path(path).suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None and not shutil.which("ffmpeg"):
+        raise UserError(_NO_MP4.format(path))
 
 
 def _check_frames(frames) -> np.ndarray:
@@ -89,10 +99,7 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
     except ImportError:
         ffmpeg = shutil.which("ffmpeg")
         if ffmpeg is None:
-            raise UserError(
-                f"{path.suffix} videos need PyAV (pip install av) or ffmpeg, and neither is here: "
-                "install one, or write .webp or .gif instead."
-            ) from None
+            raise UserError(_NO_MP4.format(path)) from None
         _encode_with_ffmpeg(ffmpeg, frames, path, fps)
     else:
         _encode_with_av(av, frames, path, fps)

@@ -125,6 +125,28 @@ def test_another_expression_model_needs_a_mapping(tmp_path):
         read_drive(folder, CONFIG, mapping=str(tmp_path / "m.npy"))
 
 
+def test_coefficients_can_be_matched_by_their_names(file, tmp_path):
+    folder = write_sequence(tmp_path / "other", names=("jawOpen", "eyeBlink_L", "tongueOut", "browInnerUp_L"))
+    own = AvatarConfig(width=3, coefficient_names=("browInnerUp", "eyeBlinkLeft", "jawOpen"))
+    with pytest.raises(UserError, match="--mapping=names where both have ARKit's"):
+        read_drive(folder, own)
+    drive = read_drive(folder, own, mapping="names")
+    given = read_sequence(folder).coefficients
+    torch.testing.assert_close(drive.expression, torch.stack([given[:, 3] / 2, given[:, 1], given[:, 0]], 1))
+    assert drive.left_out == ("tongueOut",) and drive.fps == 25 and len(drive.frames) == 8
+    (tmp_path / "w.csv").write_text("eyeBlink_L,jawOpen\n0.5,1\n")
+    assert read_drive(str(tmp_path / "w.csv"), own, mapping="names").expression.tolist() == [[0, 0.5, 1]]
+    (tmp_path / "bare.csv").write_text("0.5,1\n")
+    with pytest.raises(UserError, match="needs names on both sides, but The table .*bare.csv has none"):
+        read_drive(str(tmp_path / "bare.csv"), own, mapping="names")
+    with pytest.raises(UserError, match="but the avatar has none"):
+        read_drive(folder, AvatarConfig(width=3), mapping="names")
+    result = run(f"--avatar={file}", f"--drive={folder}", "--mapping=names", "--frames=0-3",
+                 f"--output={tmp_path / 'strip.png'}")
+    assert result.exit_code == 0, result.output
+    assert "The avatar has no eyeBlink_L, tongueOut, browInnerUp_L: left out" in result.output
+
+
 # ------------------------------------------------------------------------ pictures
 def test_camera_paths_keep_lens_and_distance():
     label = Cameras.orbit(0.3, 0.1, radius=3.0, focal=2.5).label()[0]
@@ -158,6 +180,21 @@ def test_self_reenactment_stands_beside_the_truth(file, data, tmp_path):
     assert np.abs(video[0, :, :SIZE].astype(int) - np.asarray(Image.open(data / "images/00006.png"))).mean() < 6
     alone = run(f"--avatar={file}", f"--drive={data}", "--frames=1-3", "--beside=0", "--size=16", f"--output={out}")
     assert alone.exit_code == 0 and frames_of(out).shape == (3, 16, 16, 3)
+
+
+def test_a_strip_has_what_was_filmed_above_the_avatar(file, data, tmp_path):
+    out = tmp_path / "strip.png"
+    result = run(f"--avatar={file}", f"--drive={data}", "--frames=0,3,5", f"--output={out}")
+    assert result.exit_code == 0, result.output
+    strip = np.asarray(Image.open(out))
+    assert strip.shape == (2 * SIZE, 3 * SIZE, 3)
+    filmed = np.asarray(Image.open(data / "images/00003.png")).astype(int)
+    above, below = (np.abs(rows[:, SIZE : 2 * SIZE] - filmed).mean() for rows in (strip[:SIZE], strip[SIZE:]))
+    assert above < 6 < below
+    assert run(f"--avatar={file}", f"--drive={data}", "--beside=0", "--frames=0", f"--output={out}").exit_code == 0
+    assert np.asarray(Image.open(out)).shape == (SIZE, SIZE, 3)
+    assert "choose up to 12" in run(f"--avatar={file}", f"--drive={write_sequence(tmp_path / 'long', count=14)}",
+                                    f"--output={out}").output
 
 
 def test_tables_drive_along_a_path(file, tmp_path):
@@ -231,6 +268,10 @@ def test_score_command(file, data, tmp_path):
     assert json.loads((tmp_path / "scores/scores.json").read_text()) == report and again.exit_code == 0
     result = CliRunner().invoke(score_main, [*arguments, f"--video={tmp_path / 'all.gif'}"])
     assert result.exit_code == 0 and frames_of(tmp_path / "all.gif").shape == (2, SIZE, 3 * SIZE, 3)
+    unseen = write_sequence(tmp_path / "unseen", change=lambda c: [f.update(split="test") for f in c["frames"]])
+    result = CliRunner().invoke(score_main, [arguments[0], f"--data={unseen}", f"--outdir={tmp_path / 'unseen'}"])
+    report = json.loads((tmp_path / "unseen/scores.json").read_text())
+    assert set(report["results"]) == {"avatar"} and len(report["frames"]) == 8, result.output  # no baselines
     wider = write_sequence(tmp_path / "wider", names=("a", "b", "c", "d"))
     for bad, sentence in ((arguments[:1], "lies in no run folder"), ([*arguments, "--video=x.avi"], "must end in .mp4"),
                           ([*arguments, "--split=val"], "no frames of the"),

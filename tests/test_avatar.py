@@ -12,7 +12,7 @@ from gghead.models.avatar_config import AvatarConfig
 from torch_utils.errors import UserError
 
 ABLATIONS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"},
-             {"sh_degree": 0}, {"mlp": False, "blend": False}]  # fmt: skip
+             {"sh_degree": 0}, {"mlp": False, "blend": False}, {"motion": "blendshapes"}]  # fmt: skip
 
 
 def small(count=7, seed=0, **options):
@@ -105,6 +105,16 @@ def test_only_what_should_change_changes(options):
     assert torch.equal(a.quats, b.quats) == (changes == "appearance")
     assert torch.equal(a.scales, b.scales)
     a.validate()
+
+
+@pytest.mark.parametrize("options", ABLATIONS[:5])
+def test_bands_that_were_not_trained_colour_nothing(options):
+    avatar, expression = small(**{**options, "sh_degree": 2}), torch.rand(2, 3)
+    assert not avatar(expression).colors[..., 1:, :].any()
+    avatar(expression).colors[..., 1:, :].sum().backward()
+    learnt = avatar.static if options.get("changes") == "geometry" else avatar.output.weight if options.get(
+        "mlp", True) else avatar.bias  # fmt: skip
+    assert learnt.grad.any()
 
 
 def test_initial_opacity_is_near_the_stated_one():

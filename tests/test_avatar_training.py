@@ -23,8 +23,8 @@ from gghead.models.avatar_config import AvatarConfig
 from gghead.template import load_template
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from training.avatar.cli import _ABLATIONS, main
-from training.avatar.config import PRESETS, AvatarLossConfig, DensifyConfig
+from training.avatar.cli import main
+from training.avatar.config import ABLATIONS, PRESETS, AvatarLossConfig, DensifyConfig
 from training.avatar.densify import Densifier
 from training.avatar.initial import neighbour_distance, surface_points
 from training.avatar.losses import AvatarLoss, head_box
@@ -253,11 +253,11 @@ class Difference(torch.nn.Module):
         return (first - second).abs().mean()
 
 
-@pytest.mark.parametrize("ablation", [None, *_ABLATIONS])
+@pytest.mark.parametrize("ablation", [None, *ABLATIONS])
 def test_every_ablation_trains(ablation, frames):
     quick = {"iterations": 42, "background": "white", "rates": {"features": 2e-2, "network": 1e-2},
              "densify": {"until": 6}}  # one refinement, after five steps
-    trainer = AvatarTrainer(config(**quick, **_ABLATIONS.get(ablation, {})), frames, CPU)
+    trainer = AvatarTrainer(config(**quick, **ABLATIONS.get(ablation, {})), frames, CPU)
     losses = []
     for _ in range(42):
         trainer.step()

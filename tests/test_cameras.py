@@ -110,6 +110,29 @@ def test_pixel_intrinsics_scale_each_row_by_its_size():
     assert Ks[1].tolist() == pytest.approx([0, 1.2 * FFHQ_FOCAL * 100, 50]) and Ks[2].tolist() == [0, 0, 1]
 
 
+@few
+@given(angle, tilt, angle, st.floats(-0.3, 0.3))
+def test_projected_points_are_where_matrices_put_them(yaw, pitch, roll, shift):
+    cameras = camera(yaw, pitch, roll, shift)
+    points = torch.tensor([[0.1, shift, -0.2], [0.3, -0.2, 0.4], [-0.1, 0.5, 0.0]], dtype=torch.float64)
+    places, depth = cameras.project(points)
+    torch.testing.assert_close(places[0, 0], cameras.intrinsics[0, :2, 2])  # what it looks at is at the principal point
+    assert float(depth[0, 0]) == pytest.approx(FFHQ_RADIUS)
+    local = points @ cameras.viewmats[0, :3, :3].T + cameras.viewmats[0, :3, 3]
+    pixels = local @ cameras.Ks(200, 100)[0].T
+    torch.testing.assert_close(places[0] * torch.tensor([200.0, 100.0]), pixels[:, :2] / pixels[:, 2:])
+    torch.testing.assert_close(depth[0], local[:, 2])
+
+
+def test_projecting_broadcasts_and_points_beside_the_camera_stay_finite():
+    cameras = Cameras.orbit(torch.tensor([0.0, 1.0, 2.0]))
+    places, depth = cameras.project(torch.randn(3, 5, 3))
+    assert places.shape == (3, 5, 2) and depth.shape == (3, 5)
+    assert cameras.project(torch.randn(4, 3))[0].shape == (3, 4, 2)
+    places, depth = cameras[0].project(cameras[0].position[None])
+    assert bool(places.isfinite().all()) and float(depth) == 0
+
+
 def test_paths_start_in_front_and_close():
     table = Cameras.turntable(8, pitch=0.1)
     steps = [value.item() for value in table.angles()[0]]

@@ -19,7 +19,8 @@ from training.avatar.compress_cli import main
 from training.avatar.score_cli import main as score_main
 from training.benchmarks import main as benchmark
 
-VARIANTS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"}]
+VARIANTS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"},
+            {"motion": "blendshapes"}, {"motion": "blendshapes", "mlp": False}]  # fmt: skip
 FIELDS = ("means", "quats", "scales", "opacities", "colors")
 ALL = CompressionPlan(rank=1000, combinations=1000, prune=0.0)
 

@@ -8,19 +8,17 @@ import torch
 from click.testing import CliRunner
 from helpers.capture_zip import SIZE, ball, write_captures
 from helpers.small_network import small_network
-from helpers.small_reconstructor import reconstructor_config, small_reconstructor
+from helpers.small_reconstructor import small_reconstructor
 from PIL import Image
 
 from gghead import checkpoints
+from gghead.cli.common import listed
 from gghead.reconstruction.judge import compare
-from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from training.encoder.config import PRESETS
 from training.encoder.data import read_captures
 from training.encoder.gan_heads import YAWS, gan_heads
-from training.encoder.scaling import ScalingPlan, config_at, draw, measure
 from training.encoder.score import Scores, capture_heads, read_records, score, table
-from training.encoder.score_cli import listed, main
+from training.encoder.score_cli import main
 from training.encoder.score_sheet import montage
 
 
@@ -161,23 +159,3 @@ def test_round_trip_through_the_command(tmp_path):
     assert result.exit_code == 0, result.output
     assert "encoder        4     2" in result.output and (tmp_path / "sheet-0-0.png").is_file()
     assert "name it with --network" in run("--data=gan", "--baseline-steps=1").output
-
-
-# ---------------------------------------------------------------------------------------------------- scaling curves
-def test_scaling_trains_what_is_missing_and_draws(tmp_path, data):
-    config = config_json.replace(PRESETS["tiny"], {
-        "model": reconstructor_config(), "data": {"path": str(data), "holdout": ["002"]}, "steps": 1, "tick": 1,
-        "stages": [{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 1}], "rates": {"warmup": 1},
-        "precision": "fp32"})
-    plan = ScalingPlan({"identities": (1, 2), "width": (8,)}, ("002",), (1, 2), targets=2)
-    said = []
-    points = measure(config, plan, tmp_path, torch.device("cpu"), said.append)
-    assert [(point["axis"], point["value"]) for point in points] == [("identities", 1), ("identities", 2), ("width", 8)]
-    assert [row["views"] for row in points[0]["means"]] == [1, 2] and len(said) == 6
-    assert measure(config, plan, tmp_path, torch.device("cpu"), said.append) == points and len(said) == 6
-    draw(points, tmp_path / "curves.png")
-    assert np.asarray(Image.open(tmp_path / "curves.png")).shape == (300, 840, 3)
-    with pytest.raises(UserError, match="other settings; choose another --outdir"):
-        measure(config_json.replace(config, {"steps": 2}), plan, tmp_path, torch.device("cpu"))
-    with pytest.raises(UserError, match="no scaling axis 'depth'"):
-        config_at(config, "depth", 3)

@@ -13,6 +13,7 @@ from gghead.cli.gen_samples import seed_latents
 from gghead.data.vectors import pick_vector, read_vectors
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent
+from gghead.models.head_components import fit_components
 from gghead.models.latent_tokens import fit_tokens
 from gghead.models.prior import Prior
 from gghead.models.prior_config import DiTConfig, PriorConfig, TokenShape
@@ -105,6 +106,64 @@ def test_too_few_heads():
         fit_tokens([one, one], 2, 1.0, 1.0, 64)
     with pytest.raises(UserError, match="patch of 3 texels does not divide the residual's side of 4"):
         fit_tokens([some_latents()], 3, 1.0, 1.0, 64)
+
+
+# --------------------------------------------------------------------- whole heads
+def test_components_of_whole_heads_are_white_and_the_best_that_so_few_numbers_can_be():
+    random = torch.Generator().manual_seed(0)
+    places = torch.randn(90, 3, generator=random)  # heads that differ along three directions
+    ws = (places @ torch.randn(3, 32, generator=random)).unflatten(1, (4, 8)) + 0.5
+    z = 100 * (places @ torch.randn(3, 96, generator=random)).unflatten(1, (6, 4, 4)) - 7
+    latent = Latent(ws, z)
+    found = fit_components([latent[:50], latent[50:]], 8)
+    assert found.shape.components == 3 and found.kinds == [(1, 3)] and found.shape.sizes == (3, 0), "no more are there"
+    x = found.encode(latent)
+    torch.testing.assert_close(x.T @ x / 90, torch.eye(3), atol=1e-3, rtol=0)
+    back = found.decode(x)
+    torch.testing.assert_close(back.ws, ws, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(back.residual, z, atol=0.1, rtol=1e-3)
+    assert found.explained(latent) == pytest.approx(1, abs=1e-4)
+    points = found.spread(x)
+    apart = (points[:, None] - points).square().sum(2).sum() / (90 * 89)
+    assert float(apart) == pytest.approx(2, rel=0.02), "unrelated heads are a root of two apart"
+    one = fit_components([latent], 1)
+    assert 1 / 3 < one.explained(latent) < 0.99 and one.shape.components == 1
+    assert float(one.spread(one.encode(latent)).var()) == pytest.approx(1, rel=0.02)
+    parts = one.weight[0] * ws.flatten(1).std(0).norm(), one.weight[1] * z.flatten(1).std(0).norm()
+    assert float(parts[0]) == pytest.approx(float(parts[1]), rel=1e-3), "styles and residual count alike"
+
+
+def test_components_without_a_residual_and_of_too_few_heads():
+    latent = some_latents(residual=False)
+    found = fit_components([latent], 32)
+    torch.testing.assert_close(found.decode(found.encode(latent)).ws, latent.ws, atol=1e-4, rtol=1e-4)
+    assert found.decode(torch.zeros(1, 32)).residual is None
+    one = some_latents(1)
+    with pytest.raises(UserError, match="needs many latents, but there is 1"):
+        fit_components([one], 4)
+    with pytest.raises(UserError, match="All 2 latents are the same"):
+        fit_components([one, one], 4)
+
+
+def test_patience_keeps_the_prior_that_knew_the_held_out_heads_best():
+    """Six heads are soon learnt by heart: the held-out loss rises, and the best step is kept through a resume."""
+    heads = Heads([f"h{index}" for index in range(12)], some_latents(12))
+    train, aside = split(heads, 0.5, seed=0)
+    config = small_config(tokens={"components": 4}, patience=2, steps=400, batch=16, lr=3e-3, ema=0.9)
+    trainer = PriorTrainer(config, new_prior(config, small_network(), train, None), train, aside, None, None, CPU)
+    losses = {0: trainer.check()["held_out"]}
+    while not trainer.exhausted:
+        for _ in range(config.tick):
+            trainer.step()
+        losses[trainer.step_number] = trainer.check()["held_out"]
+    prior, step = trainer.result
+    assert losses[step] == min(losses.values()) and trainer.step_number - step == 20 < 400
+    again = PriorTrainer(config, new_prior(config, small_network(), train, None), train, aside, None, None, CPU)
+    again.load_state_dict(trainer.state_dict())
+    assert again.exhausted and again.result[1] == step
+    assert torch.equal(again.result[0].sample(3).ws, prior.sample(3).ws)
+    trainer.config = config_json.replace(config, {"patience": 0})
+    assert not trainer.exhausted
 
 
 # --------------------------------------------------------------------------- flow
@@ -259,10 +318,23 @@ def test_a_changed_decoder_is_no_latent(model, tmp_path):
 
 
 def test_some_heads_are_held_out():
-    train, aside = split(100, 0.1, seed=0)
-    assert len(aside) == 10 and sorted(train + aside) == list(range(100)) and split(100, 0.1, seed=0)[1] == aside
-    assert split(100, 0.1, seed=1)[1] != aside
-    assert split(3, 0.9, 0)[1] and len(split(3, 0.9, 0)[0]) == 2 and split(20, 0.0, 0)[1] == []
+    def names(count, holdout, seed):
+        heads = Heads([f"h{index:03d}" for index in range(count)], some_latents(count))
+        return tuple(part.names for part in split(heads, holdout, seed))
+
+    train, aside = names(100, 0.1, seed=0)
+    assert len(aside) == 10 and sorted(train + aside) == [f"h{index:03d}" for index in range(100)]
+    assert names(100, 0.1, seed=0)[1] == aside != names(100, 0.1, seed=1)[1]
+    assert names(3, 0.9, 0)[1] and len(names(3, 0.9, 0)[0]) == 2 and names(20, 0.0, 0)[1] == []
+
+
+def test_all_heads_of_a_person_are_held_out_together():
+    people = [f"p{index // 4}" for index in range(40)]
+    heads = Heads([f"h{index}" for index in range(40)], some_latents(40), people)
+    train, aside = split(heads, 0.2, seed=0)
+    assert len(aside) == 8 and len(set(aside.people)) == 2 and not set(aside.people) & set(train.people)
+    assert torch.equal(aside.latent.ws, heads.latent.ws[[int(name[1:]) for name in aside.names]])
+    assert train.person.tolist() == [index // 4 for index in range(32)]
 
 
 def test_vectors_of_conditions(tmp_path):
@@ -302,6 +374,9 @@ def test_nearest_neighbours_are_the_nearest():
     away = (others[:, None] - others[None]).norm(dim=2) + torch.diag(torch.full((90,), math.inf))
     torch.testing.assert_close(usual.distance, away.min(1).values)
     assert len(score.leave_one_out(others, limit=10).distance) == 10
+    person = torch.arange(90) // 3
+    away[person[:, None] == person] = math.inf
+    torch.testing.assert_close(score.leave_one_out(others, person).distance, away.min(1).values)
 
 
 def test_copies_of_training_heads_are_found_out():

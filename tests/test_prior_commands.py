@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 from helpers.prior_latents import write_latents
 from helpers.small_network import small_network
+from PIL import Image
 
 import gghead
 from gghead import checkpoints
@@ -135,6 +136,8 @@ def test_the_score(run, network, latents, tmp_path):
     result = json.loads((tmp_path / "score.json").read_text())
     assert set(result["distances"]) == {"prior", "normal"} and 0 <= result["nearest"]["closer_than_usual"] <= 1
     assert (tmp_path / "nearest.png").is_file() and (tmp_path / "beside.png").is_file()
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.size == (4 * 3 * 32, 4 * 32), "16 heads, three views of 32 pixels"
 
 
 def test_the_score_of_a_prior_over_seeds(network, tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gghead.video import save_video
+from gghead.video import check_writable, save_video
 from torch_utils.errors import UserError
 
 
@@ -48,6 +48,9 @@ def test_animation_plays_for_ever(tmp_path, frames):
 def test_mp4_without_encoder_names_the_ways_out(tmp_path, frames, no_encoder):
     with pytest.raises(UserError, match=r"pip install av.*ffmpeg.*\.webp or \.gif"):
         save_video(frames, tmp_path / "turn.mp4")
+    with pytest.raises(UserError, match=r"turn.mp4.*pip install av.*ffmpeg"):
+        check_writable(tmp_path / "turn.mp4")  # before the frames are made
+    check_writable(tmp_path / "turn.webp")
     assert not list(tmp_path.iterdir())
 
 

@@ -15,6 +15,8 @@ from gghead.animation.sliders import Sliders
 from gghead.models.avatar_config import AvatarConfig
 from torch_utils.errors import UserError
 
+BY_NAME = "names"
+
 
 @dataclass(frozen=True, eq=False)
 class Drive:
@@ -31,7 +33,8 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
                size: tuple[int, int] | None = None) -> Drive:
     """Read a sequence (folder, zip) or a .csv for an avatar of ``config``, or for a head with these sliders.
 
-    ``mapping`` names a matrix [B, drive's B]. Heads take coefficients by their names in ARKit or ICT-FaceKit.
+    ``mapping`` names a matrix [B, drive's B], or is "names": coefficients are taken by their names in ARKit or
+    ICT-FaceKit, as heads take them in any case, and those that do not exist here are left out.
 
     Raises ``UserError`` for another expression model without a mapping, and for broken files.
     """
@@ -39,9 +42,8 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
         if split is not None:
             raise UserError(f"--split has no meaning for the table {path}; leave it out.")
         names, values = read_table(path)
-        if names is not None and mapping is None and isinstance(config, Sliders):
-            taken, left_out = config.take(names, values, f"The table {path}")
-            return Drive(taken, None, None, left_out)
+        if mapping == BY_NAME or (names is not None and mapping is None and isinstance(config, Sliders)):
+            return Drive(*_taken(config, names, values, f"The table {path}"))
         if names is not None and mapping is None and config.coefficient_names:
             return Drive(_by_name(names, values, config, path), None, None)
         return Drive(_matched(values, names, f"the table {path}", config, mapping), None, None)
@@ -49,9 +51,9 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
     sequence = sequence if split is None else split_or_all(sequence, split)
     what = f"{path} ({sequence.format})"
     named = sequence.coefficient_names or ()
-    if isinstance(config, Sliders) and mapping is None and any(config.knows(name) for name in named):
-        taken, left_out = config.take(named, sequence.coefficients.float(), what)
-        return Drive(taken, Frames(sequence), sequence.fps, left_out)
+    known = isinstance(config, Sliders) and mapping is None and any(config.knows(name) for name in named)
+    if known or mapping == BY_NAME:
+        return Drive(*_taken(config, named, sequence.coefficients.float(), what, Frames(sequence), sequence.fps))
     expression = _matched(sequence.coefficients.float(), sequence.coefficient_names, what, config, mapping)
     return Drive(expression, Frames(sequence), sequence.fps)
 
@@ -95,6 +97,18 @@ def _number(cell: str) -> float | None:
         return None
 
 
+def _taken(config: AvatarConfig | Sliders, names: tuple[str, ...] | None, values: Tensor, what: str,
+           frames: Frames | None = None, fps: float | None = None) -> tuple:
+    """The parts of a ``Drive`` whose columns are matched by name."""
+    if not isinstance(config, Sliders):
+        config = Sliders(config.coefficient_names, config.expression_model, owner="the avatar")
+    for who, known in ((what, names), (config.owner, config.coefficient_names)):
+        if not known:
+            raise UserError(f"--mapping={BY_NAME} needs names on both sides, but {who} has none; give a matrix.")
+    taken, left_out = config.take(names, values, what)
+    return taken, frames, fps, left_out
+
+
 def _by_name(names: tuple[str, ...], values: Tensor, config: AvatarConfig, path: str) -> Tensor:
     """The avatar's coefficients in its order; columns that the table lacks stay at 0, the neutral value."""
     own = config.coefficient_names
@@ -119,7 +133,8 @@ def _matched(values: Tensor, names: tuple[str, ...] | None, what: str, config: A
         taught = f"{config.owner} has" if isinstance(config, Sliders) else "the avatar was trained with"
         raise UserError(f"{what} has {values.shape[1]} coefficients{_said(names)}, but {taught} "
                         f"{config.width}{_said(own)} of '{config.expression_model}': another expression model. Give "
-                        f"--mapping=FILE, a matrix of {config.width} rows and {values.shape[1]} columns.")
+                        f"--mapping=FILE, a matrix of {config.width} rows and {values.shape[1]} columns, or "
+                        f"--mapping={BY_NAME} where both have ARKit's or ICT-FaceKit's names.")
     return values
 
 

@@ -34,10 +34,12 @@ class Player:
         self.avatar, self.tolerance = avatar, tolerance
         self.evaluated = 0
         """How many Gaussians the last frame put through the network."""
-        self._plain = avatar.config.changes != "appearance"  # there the Gaussians themselves move
+        self._plain = avatar.config.changes != "appearance"  # there the network moves the Gaussians, too
         if self._plain:
             return
         with torch.no_grad():
+            self._moves = avatar.config.motion != "features"
+            self._motion_basis = avatar.motion_basis() if self._moves else None
             self._prepared = avatar.prepared()
             self._means, self._quats = avatar.means.detach(), avatar.quats.detach()
             self._scales = avatar.log_scales.detach().exp()
@@ -66,8 +68,12 @@ class Player:
 
     @torch.no_grad()
     def blend(self, expression: Tensor, clamp: bool = True) -> Tensor:
-        """The part of a frame that mixes bases or movements by ``expression`` [1, B]."""
-        return self.avatar.mixture(self.avatar.checked(expression, clamp))
+        """The part of a frame that mixes bases or movements by ``expression`` [1, B], and moves Gaussians."""
+        expression = self.avatar.checked(expression, clamp)
+        if self._moves:
+            self._means, self._quats = (part[0] for part in self.avatar.placed(expression, self._motion_basis))
+            self._seen = None
+        return self.avatar.mixture(expression)
 
     @torch.no_grad()
     def shade(self, mixture: Tensor, camera: Cameras) -> None:

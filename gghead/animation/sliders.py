@@ -38,7 +38,8 @@ def mirrored(name: str) -> str:
     return name
 
 
-_KNOWN = {*ARKIT, "browInnerUpLeft", "browInnerUpRight", "cheekPuffLeft", "cheekPuffRight"}
+_HALVES = {whole + side: whole for whole in ("browInnerUp", "cheekPuff") for side in ("Left", "Right")}
+_KNOWN = {*ARKIT, *_HALVES}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Sliders:
         """Columns ``values`` [T, len(names)] -> [T, width], and the names that had to be left out.
 
         Spellings of ARKit and ICT-FaceKit are one; an undivided name (``cheekPuff``) moves both halves where only those
-        exist. What is left out are expressions of ARKit or ICT-FaceKit that do not exist here, and are not zero.
+        exist, and halves move an undivided one by their mean. What is left out are expressions of ARKit or ICT-FaceKit
+        that do not exist here, and are not zero.
 
         Raises ``UserError`` for a name that nobody knows, with the nearest one.
         """
@@ -76,6 +78,8 @@ class Sliders:
             if all(part in own for part in parts):
                 for part in parts:
                     result[:, own[part]] += values[:, column]
+            elif plain in _HALVES and _HALVES[plain] in own:
+                result[:, own[_HALVES[plain]]] += values[:, column] / 2
             elif plain in _KNOWN:
                 left_out += [name] if bool(values[:, column].any()) else []
             else:

@@ -51,6 +51,8 @@ class MovingSurface:
         self.faces = torch.from_numpy(template.faces).long()  # [F, 3]
         self.uv_corners = _tensor(template.uvs[template.uv_faces])  # [F, 3, 2]
         self.positions = _tensor(template.vertices)  # [V, 3]
+        self.vertex_uv = torch.empty(len(self.positions), 2)  # [V, 2] in [-1, 1], one of its places at a seam
+        self.vertex_uv[self.faces.flatten()] = self.uv_corners.flatten(0, 1) * 2 - 1
         self.lips = _tensor(template.regions.get("lips", np.zeros(len(template.vertices))))  # [V]
         self.offsets = _tensor(np.stack(list(shapes.values())))  # [K, V, 3]
         face, _ = rasterize_triangles(template.uvs * _MAP, None, template.uv_faces, _MAP, _MAP)

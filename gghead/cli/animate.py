@@ -8,6 +8,7 @@ import numpy as np
 
 from gghead.cli.common import default_network, pick_device
 from gghead.sheets import beside, to_uint8, write_png
+from gghead.video import check_writable, save_video
 from torch_utils import cli
 from torch_utils.errors import UserError
 
@@ -29,7 +30,7 @@ _PICTURES = 12  # most frames of a .png
               help="Tracked sequence of anyone, or a table: a row per frame, a column per coefficient")
 @click.option("--weights", metavar="NAME=X,…", help="Instead of --drive: jawOpen=1,eyeBlinkLeft=0.5")
 @click.option("--output", type=click.Path(path_type=Path), required=True,
-              help="The video: .mp4, .webp or .gif; or .png: the frames side by side, neutral first (heads only)")
+              help="The video: .mp4, .webp or .gif; or .png: frames side by side (of heads, neutral first)")
 @click.option("--split", metavar="NAME", help="Frames of the sequence to use, such as test  [default: all]")
 @click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of these frames: 0-99  [default: all]")
 @click.option("--camera", type=click.Choice(CAMERAS),
@@ -38,7 +39,8 @@ _PICTURES = 12  # most frames of a .png
 @click.option("--beside", "shown", type=cli.BOOL, help="Show the sequence's pictures at the left  [default: 1]")
 @click.option("--clamp", type=cli.BOOL, default=True, show_default=True,
               help="Keep an avatar's coefficients in the range seen in training")
-@click.option("--mapping", metavar="NPY|CSV", help="Matrix from the drive's coefficients to those that are driven")
+@click.option("--mapping", metavar="NPY|CSV|names", help="Matrix from the drive's coefficients to those that are "
+              "driven; names: by their names in ARKit or ICT-FaceKit")
 @click.option("--size", type=click.IntRange(min=8), help="Width in pixels  [default: that of training]")
 @click.option("--fps", type=float, help="Frames per second  [default: the sequence's, else 25]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
@@ -68,7 +70,6 @@ def _animate_avatar(network, drive, weights, motion, output, split, frames, came
     import gghead
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
-    from gghead.video import save_video
     from torch_utils.memory import keep_freed_memory
 
     if weights is not None:
@@ -82,13 +83,19 @@ def _animate_avatar(network, drive, weights, motion, output, split, frames, came
     width, height = avatar.config.image_size
     extent = (width, height) if size is None else (size, max(round(size * height / width), 1))
     source = read_drive(drive, avatar.config, split=split, mapping=mapping, size=extent)
+    if source.left_out:
+        print(f"The avatar has no {', '.join(source.left_out)}: left out")
     chosen, camera = _choose(drive, source, frames, camera, shown, "tracked")
     cameras = source.frames.cameras[chosen] if camera == "tracked" else camera_path(avatar, camera, len(chosen), pitch)
+    still = _is_still(output, chosen)
     drawn = []
     for index, picture in zip(chosen, pictures(avatar, source.expression[chosen], cameras, extent, clamp=clamp),
                               strict=True):
-        drawn.append(beside([*_filmed(source, index, shown), to_uint8(picture)]))
-    save_video(drawn, output, fps or source.fps or 25.0)
+        drawn.append([*_filmed(source, index, shown), to_uint8(picture)])
+    if still:  # what was filmed above the avatar
+        write_png(output, np.concatenate([beside(row) for row in zip(*drawn, strict=True)]))
+        return
+    save_video([beside(frame) for frame in drawn], output, fps or source.fps or 25.0)
 
 
 def _animate_heads(network, seeds, latents, drive, weights, motion, output, split, frames, camera, pitch, shown, clamp,
@@ -102,7 +109,6 @@ def _animate_heads(network, seeds, latents, drive, weights, motion, output, spli
     from gghead.cameras import Cameras
     from gghead.cli.gen_samples import seed_latents
     from gghead.inversion import latents as latent_files
-    from gghead.video import save_video
 
     model = gghead.load(network, device=pick_device(device), kind="generator")
     way = BLENDSHAPES if motion == BLENDSHAPES else gghead.load(motion, device=model.device, kind="expression")
@@ -116,8 +122,7 @@ def _animate_heads(network, seeds, latents, drive, weights, motion, output, spli
     if source.left_out:
         print(f"No shape for {', '.join(source.left_out)}: left out")
     chosen, camera = _choose(drive or "--weights", source, frames, camera, shown, "still")
-    if still and len(chosen) > _PICTURES:
-        raise UserError(f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them with --frames.")
+    _is_still(output, chosen)
     table = source.expression[chosen]
     cameras = (source.frames.cameras[chosen] if camera == "tracked"
                else path_around(Cameras.orbit(0.0), camera, len(chosen), pitch))
@@ -145,6 +150,16 @@ def _choose(drive, source, frames, camera, shown, default):
         raise UserError(f"{drive} is a table and has neither cameras nor pictures; leave out --camera=tracked and "
                         "--beside.")
     return chosen, camera
+
+
+def _is_still(output, chosen):
+    """Whether a picture is wanted instead of a video."""
+    still = output.suffix.lower() == ".png"
+    if still and len(chosen) > _PICTURES:
+        raise UserError(f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them with --frames.")
+    if not still:
+        check_writable(output)
+    return still
 
 
 def _filmed(source, index, shown):

@@ -1,4 +1,4 @@
-"""What the sampling commands share: which network, which device."""
+"""What the commands share: which network, which device, which people."""
 
 import re
 from pathlib import Path
@@ -30,3 +30,18 @@ def default_network(root: str | Path = RUNS) -> str | Path:
     runs = {path.parent for path in Path(root).glob("*/network-snapshot-*.safetensors")}
     numbered = {int(match[1]): run for run in runs if (match := re.match(r"(\d+)-", run.name))}
     return numbered[max(numbered)] if numbered else "demo"
+
+
+def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
+    """Names of a list such as ``108-119,7``; raises ``UserError`` for one that does not exist."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        numbers = dash and first.isdecimal() and last.isdecimal() and part not in names
+        found += [str(number) for number in range(int(first), int(last) + 1)] if numbers else [part]
+    by_number = {int(name): name for name in names if name.isdecimal()}
+    known = [name if name in names else by_number.get(int(name) if name.isdecimal() else -1) for name in found]
+    if None in known:
+        raise UserError(f"{option}={text}: there is no subject {found[known.index(None)]}; there are "
+                        f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}.")
+    return tuple(known)

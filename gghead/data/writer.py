@@ -30,6 +30,13 @@ def encode_npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def encode_npz(**arrays: np.ndarray) -> bytes:
+    """Return arrays in NumPy's npz format, packed."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
 def image_name(index: int) -> str:
     """Return StyleGAN's name of the image, a thousand to a folder: ``00001/img00001234.png``."""
     return f"{index // 1000:05d}/img{index:08d}.png"

@@ -142,8 +142,11 @@ def fingerprint(module: nn.Module, start=None) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(path: str | os.PathLike, latent: Latent, model: Generator) -> None:
-    """Write one head's latent (batch size 1), whole or not at all. Raises ``UserError`` if the disk refuses."""
+def save(path: str | os.PathLike, latent: Latent, model: Generator, own: dict[str, str] | None = None) -> None:
+    """Write one head's latent (batch size 1), whole or not at all. Raises ``UserError`` if the disk refuses.
+
+    ``own`` are the model's ``fingerprints``, for whoever writes many files: hashing a network takes its time.
+    """
     from safetensors.torch import save as to_bytes
 
     if len(latent) != 1:
@@ -156,7 +159,7 @@ def save(path: str | os.PathLike, latent: Latent, model: Generator) -> None:
     tensors |= {_DELTA + name: value[0].half() for name, value in latent.delta.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One entry: safetensors writes several in an order that changes from run to run, and files shall be the same.
-    metadata = {"latent": json.dumps({"format": FORMAT, "info": latent.info, **fingerprints(model)})}
+    metadata = {"latent": json.dumps({"format": FORMAT, "info": latent.info, **(own or fingerprints(model))})}
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -164,8 +167,10 @@ def save(path: str | os.PathLike, latent: Latent, model: Generator) -> None:
     write_atomically(path, lambda file: file.write(to_bytes(tensors, metadata)))
 
 
-def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
+def load(path: str | os.PathLike, model: Generator | None = None, own: dict[str, str] | None = None) -> Latent:
     """Read a latent file as a batch of one; with ``model`` it is checked against it and moved to its device.
+
+    ``own`` as in ``save``.
 
     Raises ``UserError`` for a missing, broken or foreign file, and for one that belongs to another network.
     """
@@ -195,7 +200,7 @@ def load(path: str | os.PathLike, model: Generator | None = None) -> Latent:
                     metadata.get("info") or {})
     if model is None:
         return latent
-    _check_owner(path, latent, metadata, model)
+    _check_owner(path, latent, metadata, model, own or fingerprints(model))
     return latent.map(lambda tensor: tensor.to(model.device))
 
 
@@ -232,8 +237,7 @@ STAGES = ("encoder", "w", "w+", "z", "pti")
 it, one without with w."""
 
 
-def _check_owner(path: Path, latent: Latent, metadata: dict, model: Generator) -> None:
-    own = fingerprints(model)
+def _check_owner(path: Path, latent: Latent, metadata: dict, model: Generator, own: dict[str, str]) -> None:
     if metadata.get("architecture") != own["architecture"]:
         raise UserError(f"{path} was made with a network of another architecture; name that network with --network, or "
                         "invert the picture again with this one.")

@@ -3,7 +3,7 @@
 After Dhamo et al., "HeadGaS: Real-Time Animatable Head Avatars via 3D Gaussian Splatting" (ECCV 2024), section 3. What
 the paper leaves open is decided here: the bias feature is one per Gaussian and starts at zero, four octaves encode the
 mean, the mean gets no gradient through that encoding (pictures move Gaussians, not the network's taste in places), the
-network starts at opacity 0.1 with the harmonics above degree 0 scaled by 0.1.
+network starts at opacity 0.1, with the harmonics above degree 0 zero and scaled by 0.1.
 """
 
 import math
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.mirrored_grid import MirroredGrid
+from gghead.models.motion import MOTION, displaced
 from gghead.rendering import sh
 from gghead.rotations import quat_multiply
 from torch_utils.errors import UserError
@@ -26,7 +28,8 @@ REST_GAIN = 0.1  # of harmonics above degree 0
 _GEOMETRY = 7  # offset of the mean, quaternion
 _GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
 
-PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0}
+PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0, "motion": 1,
+                "reach": 1, "anchors": 0}  # fmt: skip
 """Parameters with one entry per Gaussian, and along which dimension."""
 
 
@@ -97,7 +100,7 @@ class AvatarModel(nn.Module, ABC):
         frames, appearance = len(expression), appearance_size(config)
         fixed = config.changes == "geometry"
         look = self.static.expand(frames, -1, -1) if fixed else raw[..., :appearance]
-        means, quats = self.means.expand(frames, -1, -1), self.quats.expand(frames, -1, -1)
+        means, quats = self.placed(expression)
         if config.changes != "appearance":
             moved = raw[..., -_GEOMETRY:]
             means = means + _GEOMETRY_GAIN * moved[..., :3]
@@ -109,6 +112,21 @@ class AvatarModel(nn.Module, ABC):
             colors = torch.cat([colors[..., :1, :], REST_GAIN * colors[..., 1:, :]], -2)
         return Gaussians(means=means, quats=quats, scales=self.log_scales.exp().expand(frames, -1, -1),
                          opacities=look[..., -1].sigmoid(), colors=colors, sh_degree=degree)
+
+    def placed(self, expression: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Means [T, N, 3] and rotations [T, N, 4] where motions have brought them by ``expression`` [T, B]; those at
+        rest in an avatar without any. ``basis`` is what ``motion_basis`` returned before."""
+        if self.config.motion == "features":
+            return self.means.expand(len(expression), -1, -1), self.quats.expand(len(expression), -1, -1)
+        return displaced(self.means, self.quats, self.motions(expression, basis))
+
+    @abstractmethod
+    def motion_basis(self) -> Tensor | None:
+        """What ``motions`` needs and no expression changes, to be computed once."""
+
+    @abstractmethod
+    def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:  # [T, B] -> [T, N, 6]
+        """The motion of every Gaussian, an affine function of the coefficients; only where the config has one."""
 
     @abstractmethod
     def inner(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, I]
@@ -172,6 +190,15 @@ class Avatar(AvatarModel):
         features = config.feature_dim if config.mlp else outputs
         self.basis = nn.Parameter(torch.zeros(config.width if config.blend else 0, n, features))
         self.bias = nn.Parameter(torch.zeros(n, features))
+        if config.motion != "features":
+            self.motion = nn.Parameter(torch.zeros(config.width, n, MOTION))
+            self.reach = nn.Parameter(torch.zeros(config.width, n), requires_grad=False)
+        if config.mirrored_grid:
+            if not config.blend:
+                raise UserError("--mirrored-grid adds to the bases that expressions blend, and --ablation=no-blending "
+                                "has none; leave one of them out.")
+            self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)  # UV places where they were born
+            self.grid = MirroredGrid(config.coefficient_names, features, config.mirrored_grid)
         if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
             self.static = nn.Parameter(torch.zeros(n, appearance))
         if config.mlp:
@@ -180,6 +207,10 @@ class Avatar(AvatarModel):
             self.output = _linear(config.hidden, outputs, seed, "output")
         with torch.no_grad():
             place = math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
+            if config.mlp and config.changes != "geometry":
+                # Bands whose turn in training has not come yet must not colour anything.
+                self.output.weight[3 : appearance - 1] = 0
+                self.output.bias[3 : appearance - 1] = 0
             if config.changes == "geometry":
                 self.static[:, -1] = place
             elif config.mlp:
@@ -191,10 +222,18 @@ class Avatar(AvatarModel):
         """The parameters with one entry per Gaussian -> the dimension of the Gaussians."""
         return {name: dim for name, dim in PER_GAUSSIAN.items() if hasattr(self, name)}
 
+    def motion_basis(self) -> Tensor:  # [B, 6 N]
+        return (self.reach[..., None] * self.motion).flatten(1)
+
+    def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:
+        return (expression @ (self.motion_basis() if basis is None else basis)).unflatten(-1, (-1, MOTION))
+
     def inner(self, expression: Tensor) -> Tensor:
         config = self.config
         features = blend(self.basis, self.bias, expression) if config.blend else \
             self.bias.expand(len(expression), -1, -1)  # fmt: skip
+        if config.mirrored_grid:
+            features = features + self.grid(expression, self.anchors)
         if not config.mlp:
             return features
         # The layer's weight is applied part by part: what is the same for all frames, or for all Gaussians, is
@@ -216,7 +255,8 @@ class Avatar(AvatarModel):
 
     def mixture(self, expression: Tensor) -> Tensor:  # [N, F], or [I] without a basis
         if self.config.blend:
-            return (expression @ self.basis.flatten(1)).view_as(self.bias)
+            mixed = (expression @ self.basis.flatten(1)).view_as(self.bias)
+            return mixed + self.grid(expression, self.anchors)[0] if self.config.mirrored_grid else mixed
         return F.linear(expression[0], self._parts()[2]) if self.config.mlp else expression.new_zeros(())
 
     def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor) -> Tensor:

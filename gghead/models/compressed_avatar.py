@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gghead.models.avatar import AvatarModel, appearance_size, output_size
 from gghead.models.avatar_config import AvatarConfig, FactorConfig
+from gghead.models.motion import MOTION
 from gghead.models.quantized import Quantized
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
@@ -42,6 +43,9 @@ class CompressedAvatar(AvatarModel):
             Quantized((size, rank), bits, 0) for size, rank in zip(factors.counts, factors.ranks, strict=True)
         )
         self.tables = Quantized((factors.combinations, max(factors.ranks, default=0), inner), bits, -1)
+        if config.motion != "features":  # the same movements carry the Gaussians, too
+            self.rest = Quantized((count, MOTION), _FINE[bits], 0)
+            self.carried = Quantized((*self.tables.codes.shape[:2], MOTION), bits, -1)
         self.register_buffer("center", torch.zeros(config.width))
         self.register_buffer("mixing", torch.zeros(config.width, factors.combinations))
         if config.mlp:
@@ -69,12 +73,22 @@ class CompressedAvatar(AvatarModel):
 
     def movements(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, K, I]
         """The shared movements at an expression; no coefficient off its mean, no movement."""
-        return torch.einsum("tr,rki->tki", (expression - self.center) @ self.mixing, self.tables())
+        return self._mixed(expression, self.tables())
+
+    def _mixed(self, expression: Tensor, tables: Tensor) -> Tensor:  # [T, B], [R, K, I] -> [T, K, I]
+        return torch.einsum("tr,rki->tki", (expression - self.center) @ self.mixing, tables)
+
+    def _weighted(self, movements: Tensor) -> Tensor:  # [T, K, I] -> [T, N, I]
+        return torch.cat([weight() @ movements[:, : weight.codes.shape[1]] for weight in self.weights], 1)
 
     def inner(self, expression: Tensor) -> Tensor:
-        movements = self.movements(expression)
-        moved = [weight() @ movements[:, : weight.codes.shape[1]] for weight in self.weights]
-        return self.fixed() + torch.cat(moved, 1)
+        return self.fixed() + self._weighted(self.movements(expression))
+
+    def motion_basis(self) -> None:
+        """Nothing, as for ``prepared``."""
+
+    def motions(self, expression: Tensor, basis: None = None) -> Tensor:
+        return self.rest() + self._weighted(self._mixed(expression, self.carried()))
 
     def blocks(self, size: int) -> list[tuple[int, int]]:
         runs, begin = [], 0

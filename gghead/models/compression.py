@@ -1,9 +1,10 @@
 """Finding the parts of a compressed avatar: a singular value decomposition of what expressions change.
 
-The inner activations of N Gaussians are an affine function of the coefficients, N x I numbers for each of B. They are
-written in the few combinations of coefficients that the training frames use, each weighted by how strongly they use it,
-and the N x (R I) matrix of these is factored; what is left out is then the least possible in the mean square over the
-training frames (Eckart and Young 1936). A Gaussian uses the first movements only, as many as it needs.
+The inner activations of N Gaussians (and their motions, where they move) are an affine function of the coefficients,
+N x I numbers for each of B. They are written in the few combinations of coefficients that the training frames use, each
+weighted by how strongly they use it, and the N x (R I) matrix of these is factored; what is left out is then the least
+possible in the mean square over the training frames (Eckart and Young 1936). A Gaussian uses the first movements only,
+as many as it needs.
 """
 
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from torch_utils.errors import UserError
 
 _BOX = 0.3  # share of each coefficient's whole range, moved alone, beside what the training frames use
 _NOISE = 1e-9  # of the strongest combination; weaker ones are rounding
+_WEIGHT = 3.0  # of motions against activations in what is kept: a shift shows more than an activation of its size
 _AT_ONCE = 4096  # Gaussians
 
 
@@ -65,9 +67,9 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
     spread = strength[:used].sqrt()
     directions = directions[:, :used]
     points = torch.cat([center[None], center + (directions * spread).T]).float().to(avatar.device)  # [1 + R, B]
-    fixed = avatar.inner(points[:1])[0]
+    fixed = _affine(avatar, points[0])
     # One combination after the other: all of them together are gigabytes where there are many Gaussians.
-    changes = [(avatar.inner(point[None])[0] - fixed).cpu() for point in points[1:]]
+    changes = [(_affine(avatar, point) - fixed).cpu() for point in points[1:]]
     stacked = torch.stack(changes, 1).flatten(1) if changes else fixed.new_zeros(len(fixed), 0).cpu()  # [N, R I]
     basis = _principal(stacked, min(plan.rank, *stacked.shape))  # [R I, K]
     weights = torch.cat([part @ basis for part in stacked.split(_AT_ONCE)])
@@ -80,10 +82,15 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
             value = getattr(avatar, name)
             value = torch.nn.functional.normalize(value, dim=-1) if name == "quats" else value
             getattr(made, own).codes.copy_(value[order.to(value.device)])
-    made.fixed.codes.copy_(fixed[order.to(fixed.device)])
+    inner = made.fixed.codes.shape[1]
+    made.fixed.codes.copy_(fixed[order.to(fixed.device), :inner])
     for part, rank, rows in zip(made.weights, ranks, order.split(list(counts)), strict=True):
         part.codes.copy_(weights[rows, :rank])
-    made.tables.codes.copy_(basis.T.reshape(basis.shape[1], used, -1).transpose(0, 1)[:, : max(ranks)])
+    tables = basis.T.reshape(basis.shape[1], used, -1).transpose(0, 1)[:, : max(ranks)]
+    made.tables.codes.copy_(tables[..., :inner])
+    if config.motion != "features":
+        made.rest.codes.copy_(fixed[order.to(fixed.device), inner:] / _WEIGHT)
+        made.carried.codes.copy_(tables[..., inner:] / _WEIGHT)
     made.center.copy_(center)
     made.mixing.copy_(directions / spread)
     made.coefficient_min.copy_(low)
@@ -91,6 +98,14 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
     if config.mlp:
         made.output.load_state_dict(avatar.output.state_dict())
     return made.train(avatar.training)
+
+
+def _affine(avatar: Avatar, expression: Tensor) -> Tensor:  # [B] -> [N, I], or [N, I + 6] where Gaussians move
+    """All that is an affine function of the coefficients."""
+    inner = avatar.inner(expression[None])[0]
+    if avatar.config.motion == "features":
+        return inner
+    return torch.cat([inner, _WEIGHT * avatar.motions(expression[None])[0]], 1)
 
 
 def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]

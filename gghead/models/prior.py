@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gghead.inversion.latents import Latent, fingerprints
 from gghead.models.generator import Generator
+from gghead.models.head_components import HeadComponents
 from gghead.models.latent_tokens import LatentTokens
 from gghead.models.prior_config import PriorConfig
 from gghead.networks.dit import DiT
@@ -27,7 +28,7 @@ class Prior(nn.Module):
         if config.dit.width % config.dit.heads:
             raise UserError(f"dit.heads ({config.dit.heads}) must divide dit.width ({config.dit.width}).")
         self.config = config
-        self.tokens = LatentTokens(config.tokens)
+        self.tokens = (HeadComponents if config.tokens.components else LatentTokens)(config.tokens)
         dit = config.dit
         self.flow = DiT(self.tokens.kinds, dit.width, dit.depth, dit.heads, dit.mlp_ratio, config.cond_dim)
         self.register_buffer("cond_mean", torch.zeros(config.cond_dim))

@@ -37,15 +37,24 @@ class TokenShape:
     """Principal components kept of its channels."""
     patch: int = 1
     """Side of the squares it is cut into."""
+    components: int = 0
+    """Principal components of whole heads, which are one token; 0: styles and patches of the residual apart."""
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in a latent."""
+        return self.num_ws * self.w_dim + self.channels * self.side**2
 
     @property
     def patches(self) -> int:
         """Tokens of the residual."""
-        return (self.side // self.patch) ** 2 if self.channels else 0
+        return (self.side // self.patch) ** 2 if self.channels and not self.components else 0
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Numbers in a head's style tokens and in its residual tokens."""
+        """Numbers in a head's style tokens and in its residual tokens (whole heads: all in the first)."""
+        if self.components:
+            return self.components, 0
         return self.rows * self.w_components, self.z_components * self.side**2 if self.channels else 0
 
 

@@ -67,6 +67,10 @@ class InputViews:
         at = [self.names.index(name) for name in names]
         return InputViews(self.rgb[at], self.alpha[at], self.cameras[at], tuple(names), self.masked)
 
+    def mirrored(self) -> "InputViews":
+        """Left and right swapped, pictures and cameras: views of the mirrored head."""
+        return InputViews(self.rgb.flip(-1), self.alpha.flip(-1), self.cameras.mirror(), self.names, self.masked)
+
 
 def from_captures(
     captures: Captures,

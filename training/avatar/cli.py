@@ -7,15 +7,8 @@ import click
 
 from torch_utils import cli
 from torch_utils.errors import UserError
+from training.avatar.config import ABLATIONS
 from training.run_options import refuse_with_resume, run_options
-
-_ABLATIONS = {
-    "no-blending": {"avatar": {"blend": False}},
-    "geometry": {"avatar": {"changes": "geometry"}},
-    "everything": {"avatar": {"changes": "everything"}},
-    "no-mlp": {"avatar": {"mlp": False}},
-    "no-perceptual": {"loss": {"perceptual": 0.0}},
-}
 
 
 @cli.command()
@@ -24,12 +17,23 @@ _ABLATIONS = {
               help="headgas: the paper's numbers; tiny: minutes on a CPU  [default: tiny]")
 @click.option("--resolution", metavar="N|WxH", help="Pixels of the training pictures  [default: the preset's]")
 @click.option("--iterations", type=click.IntRange(min=1), help="Frames shown in all  [default: the preset's]")
-@click.option("--points", type=click.IntRange(min=4), help="Initial points on the template  [default: the preset's]")
+@click.option("--points", type=click.IntRange(min=4), help="Gaussians to start with  [default: the preset's]")
+@click.option("--init-head", metavar="PLY|ENCODER", help="Start from this head instead of points on the template: a "
+              ".ply, or an encoder (scripts/train_encoder.py), which makes one of the calmest training frames")
 @click.option("--max-gaussians", type=click.IntRange(min=0), help="Upper limit, 0 = none  [default: the preset's]")
 @click.option("--feature-dim", type=click.IntRange(min=1), help="Width of the feature basis  [default: 32]")
 @click.option("--sh-degree", type=click.IntRange(0, 3), help="Degree of the harmonics  [default: the preset's]")
+@click.option("--sh-every", type=click.IntRange(min=1), help="Iterations until one degree more  [default: 1000]")
+@click.option("--motion", type=click.Choice(["auto", "features", "blendshapes"]), help="Expressions change "
+              "colour and opacity alone, as in the paper, or also move the Gaussians as the template's blendshapes do, "
+              "which training corrects; auto: that, where names fit; see docs/motion.md  [default: tiny: auto; "
+              "headgas and ablations: features]")
+@click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of that correction, 0 = none  "
+              "[default: 0.005]")
+@click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
+              "sides of the face share, such as 32; 0 = none  [default: 0]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
-@click.option("--ablation", type=click.Choice(list(_ABLATIONS)), help="One of the paper's five ablations")
+@click.option("--ablation", type=click.Choice(list(ABLATIONS)), help="One of the paper's five ablations")
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
 @click.option("--perceptual-net", metavar="SPEC", help="Perceptual loss: lpips-vgg[:FILES], lpips-alex[:FILES], "
               "vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; see docs/perceptual.md  [default: off]")
@@ -64,13 +68,17 @@ def _changes(options: dict) -> dict:
     """Options that were given -> the keys of ``AvatarTrainConfig``."""
     changes: dict = {"avatar": {}, "loss": {}, "densify": {}}
     if options["ablation"]:
-        for part, values in _ABLATIONS[options["ablation"]].items():
+        for part, values in ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
-    places = {"data": None, "iterations": None, "points": None, "background": None, "tick": None, "seed": None,
-              "feature_dim": "avatar", "sh_degree": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
+        changes["motion"] = "features"  # the paper's model, which the ablations are about
+    places = {"data": None, "iterations": None, "points": None, "init_head": None, "background": None, "tick": None,
+              "seed": None, "sh_every": None, "feature_dim": "avatar", "sh_degree": "avatar", "motion": None,
+              "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
+    if options["motion_rate"] is not None:
+        changes["rates"] = {"motion": options["motion_rate"]}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
     if options["extras"]:

@@ -63,6 +63,9 @@ class RateConfig:
     """Of the rotations."""
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
+    motion: float = 5e-3
+    """Of motions, in multiples of what the template does, at the start; it falls to a hundredth as that of the means
+    does. 0 leaves them as they are."""
     network: float = 1e-3
     """Of the network at the start."""
     network_end: float = 1e-5
@@ -83,10 +86,14 @@ class AvatarTrainConfig:
     """Tracked parameters appended to the coefficients, such as jaw, eyes, eyelids."""
     avatar: AvatarConfig = field(default_factory=lambda: AvatarConfig(width=0))
     """The model; width, names and camera are filled in from the data."""
+    motion: Literal["auto", "features", "blendshapes"] = "features"
+    """The avatar's motion; auto = blendshapes where the template has shapes for the data's coefficients."""
     template: str = "head"
     """Mesh whose surface gives the initial points."""
     points: int = 2500
     """How many."""
+    init_head: str | None = None
+    """Head that gives them instead, with its colours: a .ply, or an encoder that makes one of training frames."""
     iterations: int = 50_000
     """One frame each."""
     extent: float = 1.0
@@ -114,9 +121,18 @@ class AvatarTrainConfig:
 _HEADGAS = AvatarTrainConfig(preset="headgas", resolution=(512, 512))
 # A core takes about 70 ms per iteration at 128 pixels with 5,000 Gaussians; the cap keeps it there.
 _TINY = replace(
-    _HEADGAS, preset="tiny", resolution=(128, 128), iterations=15_000,
+    _HEADGAS, preset="tiny", resolution=(128, 128), iterations=15_000, motion="auto",
     avatar=AvatarConfig(width=0, sh_degree=1),
     densify=DensifyConfig(until=7500, gradient=6e-4, max_gaussians=5000),
 )  # fmt: skip
 
 PRESETS = {config.preset: config for config in (_TINY, _HEADGAS)}
+
+ABLATIONS = {
+    "no-blending": {"avatar": {"blend": False}},
+    "geometry": {"avatar": {"changes": "geometry"}},
+    "everything": {"avatar": {"changes": "everything"}},
+    "no-mlp": {"avatar": {"mlp": False}},
+    "no-perceptual": {"loss": {"perceptual": 0.0}},
+}
+"""The paper's five -> the changes to a config."""

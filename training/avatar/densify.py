@@ -1,8 +1,9 @@
 """Adding and removing Gaussians while an avatar is trained, with the optimiser's memory of them.
 
 Adaptive density control of Kerbl et al. 2023 (3DGS, section 5), with the rules and constants of gsplat's
-DefaultStrategy, on any device. Two things are HeadGaS's: children inherit basis and bias, and, as the opacity follows
-the expression, a Gaussian goes if it was transparent in all frames of a window instead of after a reset.
+DefaultStrategy, on any device. Two things are HeadGaS's: children inherit basis and bias (and motion), and, as
+the opacity follows the expression, a Gaussian goes if it was transparent in all frames of a window instead of after a
+reset.
 """
 
 from dataclasses import dataclass
@@ -124,9 +125,9 @@ def change(avatar: Avatar, optimizer: torch.optim.Optimizer, values: dict[str, T
     """Give the avatar other per-Gaussian parameters; ``moments(value, dim)`` carries Adam's averages over."""
     groups = {group["name"]: group for group in optimizer.param_groups}
     for name, dim, old in list(_all(avatar)):
-        new = nn.Parameter(values[name].contiguous())
+        new = nn.Parameter(values[name].contiguous(), requires_grad=old.requires_grad)
         setattr(avatar, name, new)
-        if name not in groups:  # an empty basis is not optimised
+        if name not in groups:  # an empty basis is not optimised, nor are anchors
             continue
         groups[name]["params"] = [new]
         state = optimizer.state.pop(old, None)

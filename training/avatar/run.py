@@ -7,8 +7,10 @@ import numpy as np
 import torch
 
 from gghead import checkpoints
+from gghead.animation.binding import unmoved
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
+from gghead.template import load_template
 from torch_utils.errors import UserError
 from torch_utils.memory import keep_freed_memory
 from training import images, run_folder
@@ -32,7 +34,7 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     sequence = read_sequence(config.data, config.resolution, config.extras)
     frames = Frames(split_or_all(sequence, "train"), config.cache_mb)
     state = run_folder.load_state(resume) if resume is not None else None
-    trainer = AvatarTrainer(config, frames, device)
+    trainer = AvatarTrainer(config, frames, device, resumed=state is not None)
     if state is not None:
         if state["trainer"]["config"]["width"] != sequence.width:
             raise UserError(f"{config.data} has {sequence.width} expression coefficients, but {resume} was trained "
@@ -64,8 +66,17 @@ class _Run(StepRun):
         for note in frames.sequence.notes:
             print(f"  data: {note}")
         print(f"  loss: {self.trainer.loss.description}")
+        print(f"  motion: {self._motion()}")
         print(f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
               f"{registry.resolve('auto', self.trainer.device, torch.float32)}")
+
+    def _motion(self) -> str:
+        config = self.trainer.avatar.config
+        if config.motion == "features":
+            return "none; colours and opacities follow the expression"
+        left = unmoved(load_template(self.config.template), config.coefficient_names)
+        return (f"the template's blendshapes for {config.width - len(left)} of {config.width} coefficients"
+                + (f", none for {', '.join(left)}" if left else ""))
 
     def progress(self) -> str:
         return f"{super().progress()}  gaussians {self.trainer.avatar.num}"

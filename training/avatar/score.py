@@ -1,7 +1,8 @@
 """How well an avatar shows frames it was not trained on: PSNR, SSIM, L2, beside two baselines without any model.
 
 All pictures are put over white by the data's masks and have the avatar's size. Mouth and eyes are measured apart
-where the sequence has the 68 landmarks of iBUG, in boxes around their projections.
+where the sequence has the 68 landmarks of iBUG, in boxes around their projections, and so are the frames seen from
+farthest to the side.
 """
 
 import json
@@ -27,38 +28,56 @@ from training import images
 REGIONS = {"mouth": slice(48, 68), "eyes": slice(36, 48)}  # of 68 landmarks
 _MARGIN = 0.3  # of a region's box, on every side
 _NEAREST_SIZE = 64  # pixels at which the nearest frame is looked for
+_SIDE = 0.25  # share of the frames, those seen from farthest to the side, that are averaged apart
 _WORST = 6
 
 
-def score(avatar: AvatarModel, test: Frames, train: Frames, network: Distance | None = None) -> tuple[dict, list]:
+def score(avatar: AvatarModel, test: Frames, train: Frames | None, network: Distance | None = None) \
+        -> tuple[dict, list]:  # fmt: skip
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
     The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
-    a stronger opponent than the frame with the nearest coefficients. ``network`` measures LPIPS.
+    a stronger opponent than the frame with the nearest coefficients. Without training frames there is only the avatar.
+    ``network`` measures LPIPS.
     """
-    mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
-    nearest = nearest_frames(test, train)
-    records = []
+    if train is not None:
+        mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
+        nearest = nearest_frames(test, train)
+    records, side = [], side_frames(test.cameras)
     shown = pictures(avatar, test.expression, test.cameras, test.size)
     for index, picture in enumerate(shown):
         truth, boxes = test.over(index), region_masks(test, index)
-        record = {"frame": test.sequence.name(index), "nearest": train.sequence.name(nearest[index])}
-        for method, guess in (("avatar", picture.cpu()), ("nearest_frame", train.over(nearest[index])),
-                              ("mean_image", mean)):
-            record[method] = compare(guess, truth, boxes, network)
-        records.append(record)
-    methods = ("avatar", "nearest_frame", "mean_image")
+        record, guesses = {"frame": test.sequence.name(index)}, {"avatar": picture.cpu()}
+        if train is not None:
+            record["nearest"] = train.sequence.name(nearest[index])
+            guesses |= {"nearest_frame": train.over(nearest[index]), "mean_image": mean}
+        records.append(record | {method: compare(guess, truth, boxes, network, aside=index in side)
+                                 for method, guess in guesses.items()})
+    methods = ("avatar", "nearest_frame", "mean_image") if train is not None else ("avatar",)
     means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
                       for key in sorted({key for r in records for key in r[method]})} for method in methods}
     return means, records
 
 
-def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None) -> dict:
-    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by ``network``."""
+def side_frames(cameras: Cameras) -> set[int]:
+    """The quarter of the cameras (batch shape (T,)) whose directions from the head are farthest off its middle."""
+    place = cameras.position
+    aside = torch.atan2(place[:, 0], place[:, 2]).abs()
+    return set(aside.argsort(descending=True, stable=True)[: max(round(_SIDE * len(aside)), 1)].tolist())
+
+
+def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None, *,
+            aside: bool = False) -> dict:
+    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by ``network``.
+
+    With ``aside`` (one of ``side_frames``) PSNR counts as that of frames from the side, too.
+    """
     values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
               "l2": float((guess - truth).square().mean())}
     for name, box in boxes.items():
         values[f"{name}_psnr"], values[f"{name}_ssim"] = float(psnr(guess, truth, box)), float(ssim(guess, truth, box))
+    if aside:
+        values["side_psnr"] = values["psnr"]
     if network is not None:
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         pair = [(image[None] * 2 - 1).to(device) for image in (guess, truth)]

@@ -9,7 +9,8 @@ from torch_utils import cli
 
 @cli.command()
 @click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="Avatar, or run folder (its newest)")
-@click.option("--data", metavar="DIR|ZIP", help="Sequence with the splits train and test  [default: the run's]")
+@click.option("--data", metavar="DIR|ZIP", help="Sequence with the split, and train for the "
+              "baselines  [default: the run's]")
 @click.option("--split", default="test", show_default=True, help="Frames to score")
 @click.option("--outdir", type=click.Path(path_type=Path), help="Where scores.json and worst.png go  "
               "[default: beside the avatar]")
@@ -29,16 +30,18 @@ def main(network, data, split, outdir, lpips_net, video, device):
     from gghead.animation.frames import Frames, split_or_all
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_metric
-    from gghead.video import check_ending
+    from gghead.video import check_writable
     from training.avatar.score import score, table, write_report, write_video, write_worst
     from training.avatar.source import open_avatar
 
     if video is not None:
-        check_ending(video)
+        check_writable(video)
     device = pick_device(device)
     source = open_avatar(network, data, device)
     avatar, size = source.avatar, tuple(source.avatar.config.image_size)
-    test, train = (Frames(split_or_all(source.sequence, name)) for name in (split, "train"))
+    test = Frames(split_or_all(source.sequence, split))
+    has_train = any(source.sequence.split_of(index) == "train" for index in range(len(source.sequence)))
+    train = Frames(split_or_all(source.sequence, "train")) if has_train else None
     lpips = None if lpips_net is None else load_metric(lpips_net, "--lpips-net", device)
     if lpips is not None:
         lpips.check_size(*size)
@@ -49,9 +52,10 @@ def main(network, data, split, outdir, lpips_net, video, device):
               "background": "white", "gaussians": avatar.num, "lpips_net": lpips.name if lpips else None}
     write_report(outdir, header, means, records)
     write_worst(outdir / "worst.png", avatar, test, records)
-    if video is not None:
-        write_video(video, avatar, test)
     print(f"{len(records)} frames of '{split}' at {size[0]}x{size[1]} over white, {avatar.num} Gaussians")
     print(table(means))
     print(f"lpips: {lpips.name}" if lpips else "no LPIPS, because --lpips-net names no network")
     print(outdir / "scores.json")
+    if video is not None:
+        write_video(video, avatar, test)
+        print(video)

@@ -1,52 +1,79 @@
 """One step of an avatar's training, and everything that an exact resume needs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gghead.animation.binding import has_shapes, template_motion, template_uv
 from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
+from gghead.models.motion import split
 from gghead.rendering import rasterization
-from gghead.template import load_template
+from gghead.template import Template, load_template
 from torch_utils import config as config_json
 from torch_utils.rng import derive_seed, generator
 from training.avatar.config import AvatarTrainConfig
 from training.avatar.densify import Densifier, Refinement
 from training.avatar.initial import neighbour_distance, surface_points
+from training.avatar.initial_head import initial_head, look_like, thinned
 from training.avatar.losses import AvatarLoss
 from training.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
 
 
-def new_avatar(config: AvatarTrainConfig, frames: Frames) -> Avatar:
-    """The avatar that a run starts from; what depends on the data is filled in."""
-    sequence = frames.sequence
+def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device | None = None) -> Avatar:
+    """The avatar that a run starts from; what depends on the data is filled in.
+
+    Raises ``UserError`` for a head to start from that cannot be read.
+    """
+    sequence, template = frames.sequence, load_template(config.template)
     filled = config_json.replace(config.avatar, {
         "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
         "expression_model": sequence.format, "image_size": list(frames.size),
         "camera": list(middle_camera(frames.cameras)),
+        "motion": _motion(config.motion, template, sequence.coefficient_names or ()),
     })  # fmt: skip
-    points = surface_points(load_template(config.template), config.points, config.seed)
-    avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
+    if config.init_head is None:
+        points = surface_points(template, config.points, config.seed)
+        avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
+    else:
+        head = thinned(initial_head(config.init_head, frames, device or torch.device("cpu")), config.points)
+        avatar = Avatar(filled, head.means, seed=config.seed)
+        look_like(avatar, head)
+    if filled.motion == "blendshapes":
+        born = template_motion(template, filled.coefficient_names, avatar.means.detach())
+        avatar.reach.data, avatar.motion.data = split(born)
+    if filled.mirrored_grid:
+        avatar.anchors.data = template_uv(template, avatar.means.detach())
     avatar.coefficient_min.copy_(frames.expression.amin(0))
     avatar.coefficient_max.copy_(frames.expression.amax(0))
     return avatar
 
 
+def _motion(asked: str, template: Template, names: tuple[str, ...]) -> str:
+    if asked != "auto":
+        return asked
+    return "blendshapes" if has_shapes(template, names) else "features"
+
+
 class AvatarTrainer:
     """Trains on one frame per step. Everything random follows from the seed and the iteration."""
 
-    def __init__(self, config: AvatarTrainConfig, frames: Frames, device: torch.device) -> None:
+    def __init__(self, config: AvatarTrainConfig, frames: Frames, device: torch.device, *,
+                 resumed: bool = False) -> None:
+        """``resumed``: a state is loaded next, so that the head to start from is not needed any more."""
         self.config, self.frames, self.device = config, frames, device
         self.iteration = 0
         self.stats = Stats()
         self.loss = AvatarLoss(config.loss, device, frames.size)
-        self._set_avatar(new_avatar(config, frames))
+        start = replace(config, init_head=None) if resumed else config
+        self._set_avatar(new_avatar(start, frames, device))
 
     def _set_avatar(self, avatar: Avatar) -> None:
         self.avatar = avatar.to(self.device).train()
@@ -100,6 +127,8 @@ class AvatarTrainer:
         for group in self.optimizer.param_groups:
             if group["name"] == "means":
                 group["lr"] = self.config.extent * falling(rates.means, rates.means_end, share)
+            elif group["name"] == "motion":
+                group["lr"] = falling(rates.motion, rates.motion / 100, share) if rates.motion else 0.0
             elif group["name"].startswith(("hidden", "output")):
                 group["lr"] = falling(rates.network, rates.network_end, share)
 
@@ -143,9 +172,10 @@ def make_optimizer(avatar: Avatar, config: AvatarTrainConfig) -> torch.optim.Ada
     """Adam with one named group per parameter, so that a group's parameter can be exchanged."""
     rates = config.rates
     table = {"means": rates.means * config.extent, "log_scales": rates.scales, "quats": rates.quats,
-             "basis": rates.features, "bias": rates.features, "static": rates.features}  # fmt: skip
+             "basis": rates.features, "bias": rates.features, "static": rates.features, "grid.values": rates.features,
+             "motion": rates.motion}  # fmt: skip
     groups = [{"params": [parameter], "name": name, "lr": table.get(name, rates.network)}
-              for name, parameter in avatar.named_parameters() if parameter.numel()]  # fmt: skip
+              for name, parameter in avatar.named_parameters() if parameter.numel() and parameter.requires_grad]
     # Fused: one pass over the basis instead of six, which is most of a step on a CPU.
     return torch.optim.Adam(groups, eps=_EPS, fused=True)
 

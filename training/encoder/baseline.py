@@ -206,15 +206,12 @@ def projected_colors(attributes: GaussianAttributes, head: Gaussians, rgb: Tenso
     out = render(head, cameras, (rgb.shape[-1], rgb.shape[-2]), background=1.0)
     points = head.means[0]
     normals = _normals(head)
-    seen = (points[None] - cameras.position[:, None]) @ cameras.cam2world[:, :3, :3]  # [V, N, 3]
-    where = seen[..., :2] / seen[..., 2:].clamp_min(1e-6)
-    focal, centre = cameras.intrinsics[:, [0, 1], [0, 1]], cameras.intrinsics[:, :2, 2]
-    grid = (where * focal[:, None] + centre[:, None]) * 2 - 1
+    where, away = cameras.project(points)  # [V, N, 2], [V, N]
     layers = torch.cat([rgb, out.depth[0], alpha], 1)
-    picked = F.grid_sample(layers, grid[:, None], mode="bilinear", align_corners=False)[:, :, 0]
+    picked = F.grid_sample(layers, where[:, None] * 2 - 1, mode="bilinear", align_corners=False)[:, :, 0]
     color, depth, inside = picked[:, :3], picked[:, 3], picked[:, 4]  # [V, 3, N], [V, N], [V, N]
     towards = F.normalize(cameras.position[:, None] - points, dim=-1)
-    weight = (towards * normals).sum(-1).clamp_min(0) * (seen[..., 2] < depth + _BEHIND) * (depth > 0)
+    weight = (towards * normals).sum(-1).clamp_min(0) * (away > 0) * (away < depth + _BEHIND) * (depth > 0)
     weight = weight.square() * (inside > _INSIDE)  # pixels at the outline are mixed with the background
     total = weight.sum(0)
     mean = (color * weight[:, None]).sum(0) / total.clamp_min(1e-8)  # [3, N]

@@ -1,4 +1,4 @@
-"""``python scripts/scaling_curves.py --data=mvheads --steps=1500``."""
+"""``python scripts/scaling_curves.py --data=mvheads``."""
 
 from pathlib import Path
 
@@ -9,17 +9,19 @@ from torch_utils import cli
 
 @cli.command()
 @click.option("--data", metavar="DIR|ZIP", required=True, help="Multi-view captures")
-@click.option("--preset", type=click.Choice(["tiny", "small"]), default="tiny", show_default=True,
-              help="What every encoder is but for the axis")
+@click.option("--preset", type=click.Choice(["quick", "tiny", "small"]), default="quick", show_default=True,
+              help="What every encoder is but for the axis; quick: half of tiny's resolutions")
 @click.option("--holdout", metavar="LIST", default="108-119", show_default=True, help="People that none is trained on")
-@click.option("--subjects", metavar="LIST", help="Of these, whom to score on  [default: all]")
+@click.option("--seen", metavar="LIST", help="People to score on that all are trained on  [default: the first 12, or "
+              "as many as the smallest of --identities]")
 @click.option("--identities", type=cli.IntRangeList(), default="15,30,60,108", show_default=True, help="First axis")
-@click.option("--cameras", type=cli.IntRangeList(), default="3,5,10,20", show_default=True, help="Second axis")
+@click.option("--cameras", type=cli.IntRangeList(), default="5,10,20", show_default=True, help="Second axis")
 @click.option("--widths", type=cli.IntRangeList(), default="32,64,128,256", show_default=True, help="Third axis")
-@click.option("--axes", default="identities,cameras,width", show_default=True, help="Which of them")
-@click.option("--views", "counts", type=cli.IntRangeList(), default="1,4", show_default=True,
+@click.option("--axes", default="identities,width,guided", show_default=True,
+              help="Which of identities, cameras, width, and guided (with and without it)")
+@click.option("--views", "counts", type=cli.IntRangeList(), default="1,2,4,8", show_default=True,
               help="Input views to score with (list)")
-@click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True, help="Of every training")
+@click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help="Of every training")
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
 @click.option("--outdir", type=click.Path(path_type=Path), default="training-runs/scaling", show_default=True,
@@ -27,37 +29,39 @@ from torch_utils import cli
 @click.option("--plot", type=click.Path(path_type=Path), help="Where the picture goes  [default: OUTDIR/scaling.png]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of every training")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(data, preset, holdout, subjects, identities, cameras, widths, axes, counts, steps, batch, precision, outdir,
+def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts, steps, batch, precision, outdir,
          plot, seed, device):
-    """Train small encoders along three axes for equally many steps, score them on held-out people, draw the curves.
+    """Train small encoders along some axes for equally many steps, score them on unseen and on training people, draw.
 
     \b
-    python scripts/scaling_curves.py --data=../shared/data/mvheads --plot=docs/images/scaling_curves.png
+    python scripts/scaling_curves.py --data=../shared/data/mvheads --plot=docs/images/scaling.png
+
+    Ctrl-C keeps everything: the same command goes on, also in the middle of a training.
     """
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import listed, pick_device
     from torch_utils import config as config_json
     from training.cli import bf16_reason
-    from training.encoder.config import PRESETS
     from training.encoder.data import read_captures
-    from training.encoder.scaling import ScalingPlan, config_at, draw, measure
-    from training.encoder.score_cli import listed
+    from training.encoder.scaling import BASES, ScalingPlan, config_at, draw, measure, table
 
     device = pick_device(device)
     names = read_captures(data).subjects
     held_out = listed(holdout, names, "--holdout")
-    chosen = listed(subjects, held_out, "--subjects") if subjects else held_out
-    stages = [{"batch": batch} if batch else {} for _ in PRESETS[preset].stages]
-    stages = [{**config_json.to_dict(stage), **change} for stage, change in zip(PRESETS[preset].stages, stages,
-                                                                                 strict=True)]
-    config = config_json.replace(PRESETS[preset], {
+    trained = tuple(name for name in names if name not in held_out)
+    base = BASES[preset]
+    stages = [{**stage, **({"batch": batch} if batch else {})} for stage in config_json.to_dict(base.stages)]
+    config = config_json.replace(base, {
         "data": {"path": str(data), "holdout": list(held_out)}, "steps": steps, "stages": stages, "seed": seed,
         "precision": precision or ("bf16" if bf16_reason(device)[0] else "fp32")})
-    values = {"identities": tuple(identities), "cameras": tuple(cameras), "width": tuple(widths)}
+    values = {"identities": tuple(identities), "cameras": tuple(cameras), "width": tuple(widths), "guided": (0, 1)}
     wanted = axes.split(",")
     for axis in wanted:
         config_at(config, axis, values[axis][0] if axis in values else 1)  # says which axes there are
-    plan = ScalingPlan({axis: values[axis] for axis in wanted}, chosen, tuple(counts))
+    least = trained[: min(identities)] if "identities" in wanted else trained
+    chosen = listed(seen, least, "--seen") if seen else least[:12]
+    plan = ScalingPlan({axis: values[axis] for axis in wanted}, held_out, chosen, tuple(counts))
     points = measure(config, plan, outdir, device)
     plot = plot or outdir / "scaling.png"
     draw(points, plot)
+    print(table(points))
     print(plot)

@@ -45,7 +45,7 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     The views that judge are the same for every number of inputs. Prints a table, writes scores.json (every head) and
     sheets of pictures. Without --network the fits alone are scored.
     """
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import listed, pick_device
     from training.encoder import score as scoring
     from training.encoder.baseline import BASELINES
     from training.encoder.data import read_captures
@@ -109,21 +109,6 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
             if cells:
                 print(f"{method} above {opponent}, {name}, dB: {', '.join(cells)}")
     print(outdir / "scores.json")
-
-
-def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
-    """Names of a list such as ``108-119,7``; raises ``UserError`` for one that does not exist."""
-    found = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        numbers = dash and first.isdecimal() and last.isdecimal() and part not in names
-        found += [str(number) for number in range(int(first), int(last) + 1)] if numbers else [part]
-    by_number = {int(name): name for name in names if name.isdecimal()}
-    known = [name if name in names else by_number.get(int(name) if name.isdecimal() else -1) for name in found]
-    if None in known:
-        raise UserError(f"{option}={text}: there is no subject {found[known.index(None)]}; there are "
-                        f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}.")
-    return tuple(known)
 
 
 def geometry_file(given: str | None, captures) -> Path | None:

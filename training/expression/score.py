@@ -91,11 +91,9 @@ def _close(picture: Tensor, captures: Captures, views: Views, view: int) -> Tens
     landmarks, size = captures.landmarks, picture.shape[-1]
     if landmarks is None:
         return picture
-    camera = views.cameras[view : view + 1]
     middle = landmarks[int(views.indices[view])].float().mean(0)
-    point = camera.viewmats[0, :3, :3] @ middle + camera.viewmats[0, :3, 3]
-    pixel = camera.Ks(size, size)[0] @ point
-    column, row = (int((pixel[axis] / pixel[2] - size / 4).round().clamp(0, size - size // 2)) for axis in (0, 1))
+    (place,), _ = views.cameras[view].project(middle[None])
+    column, row = (size * place - size / 4).round().clamp(0, size - size // 2).int().tolist()
     part = picture[None, :, row : row + size // 2, column : column + size // 2]
     return F.interpolate(part, scale_factor=2, mode="bicubic", antialias=True)[0].clamp(0, 1)
 

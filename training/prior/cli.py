@@ -14,13 +14,17 @@ from training.run_options import refuse_with_resume, run_options
 @click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Latent files of an encoder or of scripts/invert.py")
 @click.option("--samples", type=click.IntRange(min=0), help="Also, or only, so many seeds of the generator")
 @click.option("--cond", metavar="FILE", help=".npz or .csv with a condition vector per head's name")
-@click.option("--preset", type=click.Choice(["tiny", "small", "large"]), default=None,
-              help="tiny: minutes on a CPU  [default: tiny]")
+@click.option("--preset", type=click.Choice(["tiny", "few", "small", "large"]), default=None,
+              help="tiny: minutes on a CPU; few: for encoded heads of some hundred people  [default: tiny]")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps in all  [default: the preset's]")
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Learning rate  [default: the preset's]")
 @click.option("--patch", type=click.IntRange(min=1), help="Side of the residual's patches  [default: 4]")
-@click.option("--holdout", type=click.FloatRange(0, 0.9), help="Share of heads kept aside  [default: 0.1]")
+@click.option("--components", type=click.IntRange(min=0), help="Principal components of whole heads instead of "
+              "patches; 0: patches  [default: the preset's]")
+@click.option("--patience", type=click.IntRange(min=0), help="Stop after so many ticks without a lower held-out loss, "
+              "keep the best; 0: never  [default: the preset's]")
+@click.option("--holdout", type=click.FloatRange(0, 0.9), help="Share of people kept aside  [default: the preset's]")
 @run_options()
 def main(resume, outdir, device, dry_run, **options):
     """Train a flow-matching prior over the latents of a generator.
@@ -48,10 +52,9 @@ def main(resume, outdir, device, dry_run, **options):
 
 def _changes(options: dict) -> dict:
     """Options that were given -> the keys of ``PriorTrainConfig``."""
-    names = ("network", "latents", "samples", "cond", "steps", "batch", "lr", "holdout", "tick", "seed")
+    names = ("network", "latents", "samples", "cond", "steps", "batch", "lr", "holdout", "patience", "tick", "seed")
     changes = {name: options[name] for name in names if options[name] is not None}
     if options["snap"] is not None:
         changes["snapshot_ticks"] = options["snap"]
-    if options["patch"] is not None:
-        changes["tokens"] = {"patch": options["patch"]}
-    return changes
+    tokens = {name: options[name] for name in ("patch", "components") if options[name] is not None}
+    return {**changes, "tokens": tokens} if tokens else changes

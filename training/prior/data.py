@@ -25,13 +25,22 @@ class Heads:
     """``seed0003``, or the target that a latent file names."""
     latent: Latent
     """All of them in one batch; no deltas."""
+    people: list[str] | None = None
+    """Whose head each is; None: everyone's own."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: Sequence[int]) -> "Heads":
         chosen = torch.as_tensor(index, dtype=torch.long)
-        return Heads([self.names[i] for i in chosen.tolist()], self.latent.map(lambda value: value[chosen]))
+        return Heads([self.names[i] for i in chosen.tolist()], self.latent.map(lambda value: value[chosen]),
+                     None if self.people is None else [self.people[i] for i in chosen.tolist()])
+
+    @property
+    def person(self) -> Tensor:  # int64 [N]
+        """A number per person, in order of appearance."""
+        numbers: dict[str, int] = {}
+        return torch.tensor([numbers.setdefault(name, len(numbers)) for name in self.people or self.names])
 
     def batches(self, size: int = _BATCH) -> "Batches":
         """The latents in pieces; can be gone through again."""
@@ -63,21 +72,22 @@ def sampled_heads(model: Generator, seeds: range) -> Heads:
 def file_heads(model: Generator, paths: str) -> Heads:
     """Latent files; of a folder of scripts/invert.py the last stage before the decoder is changed.
 
-    Raises ``UserError`` for files of another network, two heads of one name, and a file that changes the decoder,
-    which no prior over latents can draw.
+    A file whose ``info`` names a ``subject`` is one of that person's heads. Raises ``UserError`` for files of another
+    network, two heads of one name, and a file that changes the decoder, which no prior over latents can draw.
     """
-    names, loaded = [], []
+    names, people, loaded, own = [], [], [], latent_files.fingerprints(model)
     for file in latent_files.find(paths, last_stage="z"):
-        latent = latent_files.load(file, model)
+        latent = latent_files.load(file, model, own)
         if latent.delta:
             raise UserError(f"{file} changes the decoder's weights (pivotal tuning), which a prior over latents cannot "
                             "draw; name the latent-z.safetensors beside it.")
         names.append(str(latent.info.get("target", file.parent.name)))
+        people.append(str(latent.info.get("subject", names[-1])))
         loaded.append(replace(latent, camera=None, info={}))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UserError(f"Two latent files of --latents={paths} are both of the head '{twice}'; name one of them.")
-    return Heads(names, stack(loaded))
+    return Heads(names, stack(loaded), people)
 
 
 def open_heads(model: Generator, paths: str | None, samples: int) -> Heads:
@@ -86,15 +96,19 @@ def open_heads(model: Generator, paths: str | None, samples: int) -> Heads:
     found += [sampled_heads(model, range(samples))] if samples else []
     if not found:
         raise UserError("There is nothing to train on: give --latents=DIR, --samples=20000, or both.")
-    heads = Heads([name for part in found for name in part.names], stack([part.latent for part in found]))
-    return Heads(heads.names, heads.latent.map(lambda value: value.cpu()))
+    return Heads([name for part in found for name in part.names],
+                 stack([part.latent for part in found]).map(lambda value: value.cpu()),
+                 [name for part in found for name in part.people or part.names])
 
 
-def split(count: int, holdout: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of training and held-out heads: a fixed random choice; at least two heads are trained on."""
-    order = np.random.RandomState(derive_seed(seed, "holdout") % 2**32).permutation(count).tolist()
+def split(heads: Heads, holdout: float, seed: int) -> tuple[Heads, Heads]:
+    """Training and held-out heads: a fixed random choice of people; at least two are trained on."""
+    person = heads.person
+    count = int(person.max()) + 1
+    order = np.random.RandomState(derive_seed(seed, "holdout") % 2**32).permutation(count)
     aside = min(int(round(holdout * count)), max(count - 2, 0))
-    return sorted(order[aside:]), sorted(order[:aside])
+    held_out = torch.isin(person, torch.from_numpy(order[:aside]))
+    return heads[(~held_out).nonzero()[:, 0]], heads[held_out.nonzero()[:, 0]]
 
 
 def conditions(path: str | None, names: Sequence[str]) -> Tensor | None:  # [N, cond_dim]

@@ -23,9 +23,7 @@ _PREVIEWS = 8  # heads per preview picture
 
 def open_data(config: PriorTrainConfig, model: Generator) -> tuple[Heads, Heads]:
     """Training and held-out heads of a run."""
-    heads = open_heads(model, config.latents, config.samples)
-    train, aside = split(len(heads), config.holdout, config.seed)
-    return heads[train], heads[aside]
+    return split(open_heads(model, config.latents, config.samples), config.holdout, config.seed)
 
 
 def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.device, *,
@@ -52,7 +50,7 @@ def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.devic
     run_folder.write_options(folder, config)
     with StatsWriter(folder) as writer:
         seconds = state["seconds"] if state else 0.0
-        _Run(config, folder, trainer, writer, seconds, model, (len(heads), len(held_out))).train()
+        _Run(config, folder, trainer, writer, seconds, model, heads, held_out).train()
     return folder
 
 
@@ -67,36 +65,51 @@ def _check_same(prior, state: dict, resume: Path) -> None:
                                 "new run.")
 
 
+def _counted(heads: Heads, what: str = "") -> str:
+    people = len(heads.person.unique())
+    return f"{len(heads)}{what}" + (f" of {people} pe{'ople' if people > 1 else 'rson'}" if people < len(heads) else "")
+
+
 class _Run(StepRun):
     script, remedy = "train_prior.py", "with a lower --lr"
 
     def __init__(self, config: PriorTrainConfig, folder: Path, trainer: PriorTrainer, writer: StatsWriter,
-                 seconds: float, model: Generator, counts: tuple[int, int]) -> None:
-        """``counts``: heads that are trained on and held out."""
+                 seconds: float, model: Generator, heads: Heads, held_out: Heads) -> None:
         super().__init__(config, folder, trainer, writer, seconds, config.steps)
-        self.model, self.counts = model, counts
+        self.model, self.heads, self.held_out = model, heads, held_out
 
     @property
     def done(self) -> int:
         return self.trainer.step_number
 
     def say_start(self) -> None:
-        config, shape = self.config, self.trainer.prior.config.tokens
-        heads, held_out = self.counts
+        config, prior, held_out = self.config, self.trainer.prior, self.held_out
+        shape = prior.config.tokens
         sources = [config.latents] * bool(config.latents) + [f"{config.samples} samples"] * bool(config.samples)
-        print(f"Latents of {config.network}: {heads} heads ({' and '.join(sources)}), and {held_out} held out")
+        print(f"Latents of {config.network}: {_counted(self.heads, ' heads')} ({' and '.join(sources)}), and "
+              f"{_counted(held_out)} held out")
         same = "" if shape.rows > 1 else ", the same for all layers"
-        print(f"Tokens: {shape.rows} style{'s'[: shape.rows > 1]} of {shape.w_components} components{same}" +
-              (f"; {shape.patches} patches of {shape.patch}x{shape.patch} with {shape.z_components} of "
-               f"{shape.channels} channels" if shape.channels else "; no residual on Z"))
-        parameters = sum(value.numel() for value in self.trainer.prior.flow.parameters())
+        if shape.components:
+            shares = [f"{prior.tokens.explained(part.latent):.0%} of the variance of {name} heads"
+                      for name, part in (("training", self.heads), ("held-out", held_out)) if len(part)]
+            print(f"Token: {shape.components} components of whole heads, which hold {' and '.join(shares)}")
+        else:
+            print(f"Tokens: {shape.rows} style{'s'[: shape.rows > 1]} of {shape.w_components} components{same}" +
+                  (f"; {shape.patches} patches of {shape.patch}x{shape.patch} with {shape.z_components} of "
+                   f"{shape.channels} channels" if shape.channels else "; no residual on Z"))
+        parameters = sum(value.numel() for value in prior.flow.parameters())
         cond = f"conditions of {self.trainer.prior.config.cond_dim} numbers" if config.cond else "no condition"
         print(f"Flow: {parameters / 1e6:.1f} M parameters, {cond}")
-        if not held_out:
+        if not len(held_out):
             print("  data: no head is held out, so nothing will tell learning from learning by heart")
+        elif not self.done:  # the normal distribution with the training set's moments
+            print("Untrained: " + "  ".join(f"{name} {value:.4f}" for name, value in self.trainer.check().items()))
 
     def measures(self) -> dict[str, float]:
-        return {f"Check/{name}": value for name, value in self.trainer.check().items()}
+        values = {f"Check/{name}": value for name, value in self.trainer.check().items()}
+        if self.trainer.exhausted:
+            self.total = self.done
+        return values
 
     def status(self, summary: Summary) -> str:
         names = {"loss": "Loss/total", "train": "Check/train", "held_out": "Check/held_out"}
@@ -104,11 +117,15 @@ class _Run(StepRun):
 
     def write_snapshot(self) -> None:
         data = self.config.latents or f"{self.config.samples} samples"
-        checkpoints.save_prior(self.trainer.average, self.folder / f"prior-{self.done:06d}.safetensors",
-                               step=self.done, provenance=provenance(self.config.preset, data))
+        prior, step = self.trainer.result
+        checkpoints.save_prior(prior, self.folder / f"prior-{step:06d}.safetensors", step=step,
+                               provenance=provenance(self.config.preset, data))
 
     def farewell(self) -> str:
-        return (f"Heads: python gen_samples.py --network={self.config.network} --prior={self.folder} --seeds=0-7\n"
+        step = self.trainer.result[1]
+        best = f"The held-out loss was lowest at step {step}, which is kept.\n" if step != self.done else ""
+        return (f"{best}"
+                f"Heads: python gen_samples.py --network={self.config.network} --prior={self.folder} --seeds=0-7\n"
                 f"Are they new? python scripts/score_prior.py --prior={self.folder}")
 
     def look(self) -> None:
@@ -116,7 +133,7 @@ class _Run(StepRun):
         from gghead.cli.gen_samples import draw_latent
         from gghead.sheets import beside, write_png
 
-        pictures = [draw_latent(self.model, self.trainer.average.sample(seed), "", yaws=(0.0,)).image
+        pictures = [draw_latent(self.model, self.trainer.result[0].sample(seed), "", yaws=(0.0,)).image
                     for seed in range(_PREVIEWS)]
         sheet = beside(pictures)
         write_png(self.folder / f"preview{self.trainer.step_number:06d}.png", sheet)

@@ -48,23 +48,25 @@ def vectors(prior: Prior, latent: Latent) -> Tensor:  # [B, D]
                       for part in parts])
 
 
-def nearest(points: Tensor, others: Tensor, own: Tensor | None = None) -> Neighbours:  # [N, D], [M, D], [N]
-    """Nearest of ``others`` to each of ``points``; ``own`` says which of them a point is itself (leave one out)."""
+def nearest(points: Tensor, others: Tensor, people: tuple[Tensor, Tensor] | None = None) -> Neighbours:
+    """Nearest of ``others`` [M, D] to each of ``points`` [N, D]; ``people`` [N], [M]: other people's only."""
     distances, indices = [], []
     for start in range(0, len(points), _CHUNK):
         away = torch.cdist(points[start : start + _CHUNK], others, compute_mode="donot_use_mm_for_euclid_dist")
-        if own is not None:
-            away.scatter_(1, own[start : start + _CHUNK, None], torch.inf)
+        if people is not None:
+            away.masked_fill_(people[0][start : start + _CHUNK, None] == people[1], torch.inf)
         found = away.min(dim=1)
         distances.append(found.values)
         indices.append(found.indices)
     return Neighbours(torch.cat(distances), torch.cat(indices))
 
 
-def leave_one_out(points: Tensor, limit: int = 2000) -> Neighbours:
-    """Nearest other head to each of (at most ``limit``, evenly chosen) heads of a set."""
+def leave_one_out(points: Tensor, person: Tensor | None = None, limit: int = 2000) -> Neighbours:
+    """Nearest other person's head to each of (at most ``limit``, evenly chosen) heads of a set; ``person`` [N]."""
+    person = torch.arange(len(points)) if person is None else person
+    person = person.to(points.device)
     chosen = torch.linspace(0, len(points) - 1, min(limit, len(points)), device=points.device).round().long()
-    return nearest(points[chosen], points, chosen)
+    return nearest(points[chosen], points, (person[chosen], person))
 
 
 def closer_than_usual(samples: Neighbours, usual: Neighbours, share: float = 0.01) -> int:
@@ -127,9 +129,10 @@ def compare(model: Generator, prior: Prior, sets: dict[str, Latent], truth: Late
 
 
 def neighbour_table(prior: Prior, samples: Latent, train: Heads, held_out: Heads) -> tuple[dict, Neighbours]:
-    """Percentiles of the distance to the nearest training head: of samples, of held-out and of training heads."""
+    """Percentiles of the distance to the nearest training head: of samples, of held-out heads, and of training heads to
+    those of other people."""
     heads = vectors(prior, train.latent)
-    found, usual = nearest(vectors(prior, samples), heads), leave_one_out(heads)
+    found, usual = nearest(vectors(prior, samples), heads), leave_one_out(heads, train.person)
     table = {"percentiles": list(PERCENTILES), "samples": found.percentiles, "training": usual.percentiles}
     if len(held_out):
         table["held_out"] = nearest(vectors(prior, held_out.latent), heads).percentiles

@@ -21,8 +21,8 @@ from torch_utils import cli
 def main(prior_file, network, latents, count, pictures, prior_steps, outdir, device):
     """Compare a prior's heads with the generator's, and with those it was trained on.
 
-    Writes score.json, nearest.png (sample, nearest training head) and beside.png (the generator's or training heads
-    above, the prior's below).
+    Writes score.json, nearest.png (sample, nearest training head), beside.png (the generator's or training heads
+    above, the prior's below) and samples.png (16 heads from three views).
 
     \b
     python scripts/score_prior.py --prior=training-runs/00000-prior-tiny-samples
@@ -67,5 +67,6 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     write_json(outdir / "score.json", result)
     write_png(outdir / "nearest.png", show.nearest_sheet(model, samples, train, found, pictures))
     write_png(outdir / "beside.png", show.beside_sheet(model, truth, samples))
+    write_png(outdir / "samples.png", show.samples_sheet(model, samples))
     print(json.dumps({"closer_than_usual": table["closer_than_usual"]}))
-    print(f"score.json, nearest.png and beside.png are in {outdir}")
+    print(f"score.json, nearest.png, beside.png and samples.png are in {outdir}")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gghead.cli.gen_samples import draw_latent
+from gghead.cli.gen_samples import EG3D_YAWS, draw_latent
 from gghead.inversion.latents import Latent
 from gghead.models.generator import Generator
 from gghead.sheets import beside, with_labels
@@ -22,7 +22,7 @@ def table(result: dict) -> str:
     lines.append("distance to the nearest training head, percentiles " +
                  " ".join(f"{value:6d}" for value in nearest["percentiles"]))
     for name, label in (("samples", "of the prior's heads"), ("held_out", "of held-out heads"),
-                        ("training", "of training heads (the others)")):
+                        ("training", "of training heads (other people's)")):
         if name in nearest:
             lines.append(f"  {label:<48s} " + " ".join(f"{value:6.3f}" for value in nearest[name]))
     share = nearest["closer_than_usual"]
@@ -53,6 +53,13 @@ def beside_sheet(model: Generator, truth: Latent, samples: Latent, rows: int = 2
 
     above, below = block(truth), block(samples)
     return with_labels(np.concatenate(above + below), None, ["truth"] * len(above) + ["prior"] * len(below))
+
+
+def samples_sheet(model: Generator, samples: Latent, count: int = 16, columns: int = 4) -> np.ndarray:
+    """The first ``count`` heads from three views each, ``columns`` in a row: uint8 [H, W, 3]."""
+    strips = [_drawn(model, samples[index : index + 1], EG3D_YAWS) for index in range(min(count, len(samples)))]
+    strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
+    return np.concatenate([beside(strips[start : start + columns]) for start in range(0, len(strips), columns)])
 
 
 def _drawn(model: Generator, latent: Latent, yaws: tuple[float, ...]) -> np.ndarray:

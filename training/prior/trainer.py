@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gghead.inversion.latents import fingerprints
 from gghead.models.generator import Generator
+from gghead.models.head_components import fit_components
 from gghead.models.latent_tokens import fit_tokens
 from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
@@ -21,8 +22,9 @@ _CHECKED = 256  # heads whose loss is measured at every tick
 
 def new_prior(config: PriorTrainConfig, model: Generator, heads: Heads, cond: Tensor | None) -> Prior:
     """A prior with the statistics of ``heads`` and an untrained network."""
-    tokens = fit_tokens(heads.batches(), config.tokens.patch, config.tokens.w_share, config.tokens.z_share,
-                        config.tokens.z_limit)
+    options = config.tokens
+    tokens = (fit_components(heads.batches(), options.components) if options.components else
+              fit_tokens(heads.batches(), options.patch, options.w_share, options.z_share, options.z_limit))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         prior = Prior(PriorConfig(tokens.shape, config.dit, 0 if cond is None else cond.shape[1], config.network,
@@ -42,6 +44,7 @@ class PriorTrainer:
         self.config, self.device, self.step_number = config, device, 0
         self.prior = prior.to(device).train()
         self.average = copy.deepcopy(self.prior).eval().requires_grad_(False)
+        self.best, self.best_step, self.best_loss = self.average, 0, math.inf  # by the held-out loss, with patience
         self.data, self.cond = self._encoded(heads, cond)
         self.held_out, self.held_out_cond = (None, None) if held_out is None else self._encoded(held_out, held_out_cond)
         self.stats = Stats()
@@ -97,7 +100,10 @@ class PriorTrainer:
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
-        """Loss of the average on training and on held-out heads, with the same noise and times at every tick."""
+        """Loss of the average on training and on held-out heads, with the same noise and times at every tick.
+
+        With patience the best average so far is kept.
+        """
         losses = {}
         for name, x, cond in (("train", self.data, self.cond), ("held_out", self.held_out, self.held_out_cond)):
             if x is None or not len(x):
@@ -107,13 +113,28 @@ class PriorTrainer:
             index = torch.arange(_CHECKED, device=self.device) % len(x)
             losses[name] = float(self._loss(self.average, x[index], None if cond is None else cond[index], noise, t,
                                             None)["total"])
+        if self.config.patience and losses.get("held_out", math.inf) < self.best_loss:
+            self.best, self.best_step, self.best_loss = (copy.deepcopy(self.average), self.step_number,
+                                                         losses["held_out"])
         return losses
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the held-out loss has not fallen for as long as the config's patience lasts."""
+        config = self.config
+        return 0 < config.patience * config.tick <= self.step_number - self.best_step and self.best_loss < math.inf
+
+    @property
+    def result(self) -> tuple[Prior, int]:
+        """The prior to save and its step: the average, or with patience the best one so far."""
+        return (self.best, self.best_step) if self.best_loss < math.inf else (self.average, self.step_number)
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
         """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
         return {"step": self.step_number, "prior": self.prior.state_dict(), "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict()}
+                "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict(),
+                "best": (self.best.state_dict(), self.best_step, self.best_loss)}
 
     def load_state_dict(self, state: dict) -> None:
         self.prior.load_state_dict(state["prior"])
@@ -121,6 +142,10 @@ class PriorTrainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.stats.load_state_dict(state["stats"])
         self.step_number = state["step"]
+        if "best" in state:
+            best, self.best_step, self.best_loss = state["best"]
+            self.best = copy.deepcopy(self.average)
+            self.best.load_state_dict(best)
 
 
 def learning_rate(config: PriorTrainConfig, step: int) -> float:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image
 
+from gghead.cameras import Cameras
 from gghead.data.check.findings import ERROR, WARNING, Finding, of_mask
 from gghead.template import load_template, rasterize_triangles
 
@@ -44,12 +46,10 @@ def small_mask(mask: np.ndarray) -> np.ndarray:  # [H, W] uint8 -> [GRID, GRID] 
 
 
 def project(points: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World points [V, 3] as seen by a label [25]: ([V, 2] in picture widths, [V] depth)."""
-    pose, k = label[:16].reshape(4, 4).astype(np.float64), label[16:].reshape(3, 3).astype(np.float64)
-    seen = (points - pose[:3, 3]) @ pose[:3, :3]
-    depth = np.where(np.abs(seen[:, 2]) < 1e-9, 1e-9, seen[:, 2])
-    x, y = seen[:, 0] / depth, seen[:, 1] / depth
-    return np.stack([k[0, 0] * x + k[0, 1] * y + k[0, 2], k[1, 1] * y + k[1, 2]], 1), seen[:, 2]
+    """World points [V, 3] as seen by a label [25]: ([V, 2] in picture widths, [V] depth), float64."""
+    camera = Cameras.from_label(torch.as_tensor(label, dtype=torch.float64))
+    places, depth = camera.project(torch.from_numpy(points))
+    return places.numpy(), depth.numpy()
 
 
 def fit(label: np.ndarray, mask: np.ndarray) -> Fit:  # [25], [GRID, GRID] uint8

@@ -74,6 +74,11 @@ def _morph(modes: np.ndarray, person: Person) -> np.ndarray:
     return np.einsum("k,kvc->vc", person.shape, modes)
 
 
+def head_vertices(person: Person, expression: dict[str, float]) -> np.ndarray:  # [V, 3] world
+    """Where the template's vertices are on this person (a beard aside)."""
+    return _assets().template.posed(expression) + _morph(_assets().modes, person)
+
+
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:  # [V, 3] unit
     """Area-weighted vertex normals, component by component: several times faster than the template's own, which are
     better on coarse grids."""

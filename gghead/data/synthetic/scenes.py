@@ -2,9 +2,10 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,9 +78,14 @@ def draw(request: Request, index: int) -> Scene:
 
 def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
     """Yield all pictures in order, drawn by ``workers`` processes of one thread each."""
-    workers = min(workers, -(-request.num // _CHUNK))
+    yield from in_processes(partial(draw, request), request.num, workers)
+
+
+def in_processes(function: Callable[[int], Any], count: int, workers: int) -> Iterator[Any]:
+    """Yield ``function(0)`` … ``function(count - 1)``, computed by ``workers`` processes of one thread each."""
+    workers = min(workers, -(-count // _CHUNK))
     if workers == 1:
-        yield from map(partial(draw, request), range(request.num))
+        yield from map(function, range(count))
         return
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the libraries when a process starts
@@ -92,6 +98,6 @@ def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
             else:
                 os.environ[name] = value
     with pool:
-        yield from pool.imap(partial(draw, request), range(request.num), chunksize=_CHUNK)
+        yield from pool.imap(function, range(count), chunksize=_CHUNK)
         pool.close()
         pool.join()

@@ -1,0 +1,58 @@
+"""Every head of a capture set as latents, several times from different views: what a prior over heads learns from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gghead.data.captures import Captures
+from gghead.data.view_choice import FRONT
+from gghead.inversion.latents import Latent
+from gghead.models.reconstructor import Reconstructor
+from gghead.reconstruction.inputs import from_captures
+from torch_utils.errors import UserError
+from torch_utils.rng import derive_seed
+
+
+@dataclass(frozen=True)
+class CollectionConfig:
+    """How often, and from what, each head is encoded."""
+
+    views: tuple[int, ...] = (6, 8, 12)
+    """Numbers of views; one is drawn each time, and then so many cameras in front."""
+    draws: int = 3
+    """Times that each head is encoded, from other cameras."""
+    mirror: bool = True
+    """Encode mirrored pictures (with mirrored cameras), too: as many heads again."""
+    seed: int = 0
+    """Of all draws; what is drawn for a head does not depend on the other heads."""
+
+
+@torch.no_grad()
+def encoded_heads(model: Reconstructor, captures: Captures, subjects: Sequence[str],
+                  config: CollectionConfig) -> Iterator[Latent]:
+    """Yield latents [1] whose ``info`` has a ``target`` of its own (``<subject>-<expression>-<draw>``, with an m where
+    mirrored), the ``subject``, and the names of the views.
+
+    ``captures`` have the size that the network works at. Raises ``UserError`` for a head with fewer cameras in front
+    (yaw below 80 degrees) than the largest number of views.
+    """
+    for subject in subjects:
+        for expression in captures.expressions_of(subject):
+            every = from_captures(captures, subject, expression, device=model.device)
+            front = (every.cameras.angles()[0].abs() < FRONT).nonzero()[:, 0].tolist()
+            if len(front) < max(config.views):
+                raise UserError(f"--views asks for {max(config.views)}, but subject {subject} has {len(front)} cameras "
+                                "in front; ask for fewer.")
+            for mirrored in (False, True)[: 1 + config.mirror]:
+                for index in range(config.draws):
+                    draw = np.random.RandomState(
+                        derive_seed(config.seed, "collection", subject, expression, mirrored, index) % 2**32)
+                    count = int(draw.choice(config.views))
+                    views = every.pick([every.names[front[i]] for i in sorted(draw.permutation(len(front))[:count])])
+                    views = views.mirrored() if mirrored else views
+                    latent = model.encode(views.rgb[None], views.cameras.reshape(1, count))
+                    yield Latent(latent.ws, latent.residual, info={
+                        "target": f"{subject}-{expression}-{index}{'m' * mirrored}", "stage": "encoder",
+                        "subject": subject, "views": list(views.names)})

@@ -1,0 +1,6 @@
+"""``python scripts/encode.py --network=RUN --data=mvheads``: see gghead/cli/encode.py."""
+
+from gghead.cli.encode import main
+
+if __name__ == "__main__":
+    main()

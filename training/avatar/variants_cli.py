@@ -1,0 +1,82 @@
+"""``python scripts/compare_avatars.py --data=sequence``."""
+
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+
+_PAPER = "full,no-blending,geometry,everything,no-mlp"
+
+
+@cli.command()
+@click.option("--data", required=True, metavar="DIR|ZIP", help="Tracked sequence with the splits train and test")
+@click.option("--variants", default=_PAPER, show_default=True, metavar="LIST", help="full, ablations of "
+              "train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0, sh-every=N, max-gaussians=N, "
+              "init-head=FILE, motion=blendshapes, motion-rate=X, mirrored-grid=N; joined by +. The others are held "
+              "against the first")
+@click.option("--seeds", type=cli.IntRangeList(), default="0", show_default=True, help="Trainings of each")
+@click.option("--preset", type=click.Choice(["tiny", "headgas"]), default="tiny", show_default=True,
+              help="What every avatar is but for the variant")
+@click.option("--resolution", metavar="N|WxH", help="Pixels of the pictures  [default: the preset's]")
+@click.option("--iterations", type=click.IntRange(min=1), default=3000, show_default=True, help="Of every training")
+@click.option("--at", type=cli.IntRangeList(), default=(), metavar="LIST",
+              help="Iterations to score at besides the last, such as 0,250,500,1000  [default: none]")
+@click.option("--perceptual-net", metavar="SPEC", help="Adds the perceptual loss to every variant but no-perceptual, "
+              "which is only compared with it; see docs/perceptual.md  [default: off]")
+@click.option("--perceptual-from", type=click.IntRange(min=0), help="First iteration with it  [default: a fifth of "
+              "them, as in the paper]")
+@click.option("--outdir", type=click.Path(path_type=Path), default="training-runs/variants", show_default=True,
+              help="Avatars and variants.json; what is there already is not trained again")
+@click.option("--plot", type=click.Path(path_type=Path), help="Picture of PSNR against iterations (with --at)")
+@click.option("--labels", metavar="LIST", help="Names of the variants in the picture  [default: as they are]")
+@click.option("--title", default="held-out frames", show_default=True, help="Of the picture")
+@click.option("--closeups", "sheet", type=click.Path(path_type=Path), help="Picture of the avatars beside the truth "
+              "(.png), those of the first seed")
+@click.option("--region", type=click.Choice(["mouth", "eyes"]), default="mouth", show_default=True,
+              help="What it shows")
+@click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of the held-out frames  [default: six]")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_net, perceptual_from, outdir, plot,
+         labels, title, sheet, region, frames, device):
+    """Train avatars that differ in one thing, score them on held-out frames, print a table of the differences.
+
+    \b
+    python scripts/compare_avatars.py --data=../shared/data/avatar/sequence --seeds=0,1
+    python scripts/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 --at=0,500,1000 --plot=points.png
+    """
+    from gghead.cli.common import pick_device
+    from torch_utils import config as config_json
+    from torch_utils.errors import UserError
+    from torch_utils.memory import keep_freed_memory
+    from training.avatar.cli import parse_size
+    from training.avatar.config import PRESETS
+    from training.avatar.variants import VariantPlan, draw, look, measure, table
+
+    device, names = pick_device(device), tuple(variants.split(","))
+    labels = labels.split(",") if labels else names
+    if len(labels) != len(names):
+        raise UserError(f"{len(labels)} labels were given for {len(names)} variants.")
+    if len(set(names)) < len(names):
+        raise UserError(f"--variants={variants} names a variant twice.")
+    if "no-perceptual" in names and perceptual_net is None:
+        raise UserError("The variant no-perceptual differs from full only with a network; name one with "
+                        "--perceptual-net (docs/perceptual.md).")
+    if device.type == "cpu":
+        keep_freed_memory()
+    changes = {"data": str(data), "iterations": iterations, "motion": "features"}  # the paper's, unless a variant's
+    if resolution:
+        changes["resolution"] = parse_size(resolution)
+    if perceptual_net:
+        start = iterations // 5 if perceptual_from is None else perceptual_from
+        changes["loss"] = {"perceptual_net": perceptual_net, "perceptual_from": start}
+    plan = VariantPlan(names, tuple(seeds), tuple(at))
+    config = config_json.replace(PRESETS[preset], changes)
+    rows = measure(config, plan, outdir, device)
+    print(table(rows, names))
+    if plot is not None:
+        draw(rows, names, plot, labels, title)
+        print(plot)
+    if sheet is not None:
+        look(config, plan, outdir, sheet, region, frames, labels)
+        print(sheet)
