@@ -59,6 +59,11 @@ def test_mistakes_are_a_sentence(weights, sentence):
         OWN.table(weights)
 
 
+def test_names_of_both_halves_are_known():
+    halves = Sliders(("mouthSmile_L", "mouthSmile_R", "twist_L"))
+    assert halves.knows("mouthSmile") and halves.knows("mouthSmileLeft") and not halves.knows("twist")
+
+
 def test_halves_move_what_is_undivided_here_by_their_mean():
     table, left_out = OWN.take(("cheekPuff_L", "cheekPuffRight"), torch.tensor([[0.5, 1.0]]), "It")
     assert table.tolist() == [[0, 0, 0, 0.75]] and left_out == ()
