@@ -11,6 +11,7 @@ from torch_utils.errors import UserError
 
 _COLOURS = ("#1f5fbf", "#d2691e", "#2e8b57", "#8b2e7a", "#555555")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 44
+_ROW = 14  # of the legend
 _FINE = 2  # drawn so many times as large and shrunk: smooth lines
 
 
@@ -36,7 +37,8 @@ def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, *, l
     width, height = (side * _FINE for side in size)
     picture = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11 * _FINE)
-    left, right, top, bottom = _LEFT * _FINE, width - _RIGHT * _FINE, _TOP * _FINE, height - _BOTTOM * _FINE
+    legend = _ROW * len(lines) if len(lines) > 1 else 0  # above the lines, where it hides none
+    left, right, top, bottom = _LEFT * _FINE, width - _RIGHT * _FINE, (_TOP + legend) * _FINE, height - _BOTTOM * _FINE
     at_x = math.log if log_x else float
     xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
     ticks = round_ticks(min(ys), max(ys))
@@ -65,8 +67,8 @@ def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, *, l
             draw.line(path, colour, 2 * _FINE, joint="curve")
         for x, y in path:
             draw.ellipse([x - 4 * _FINE, y - 4 * _FINE, x + 4 * _FINE, y + 4 * _FINE], colour)
-        if len(lines) > 1:
-            draw.text((left + 10 * _FINE, top + (4 + 14 * index) * _FINE), line.name, colour, font, anchor="lt")
+        if legend:
+            draw.text((left + 10 * _FINE, (_TOP - 8 + _ROW * index) * _FINE), line.name, colour, font, anchor="lt")
     return np.asarray(picture.resize(size, Image.Resampling.BOX))
 
 
