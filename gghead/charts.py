@@ -37,7 +37,7 @@ def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, *, l
     width, height = (side * _FINE for side in size)
     picture = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11 * _FINE)
-    legend = _ROW * len(lines) if len(lines) > 1 else 0  # above the lines, where it hides none
+    legend = _ROW * len(lines) + 8 if len(lines) > 1 else 0  # above the lines, where it hides none
     left, right, top, bottom = _LEFT * _FINE, width - _RIGHT * _FINE, (_TOP + legend) * _FINE, height - _BOTTOM * _FINE
     at_x = math.log if log_x else float
     xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
