@@ -29,7 +29,7 @@ from training.avatar.score import region_boxes
 from training.expression.data import Pair, pairs_of
 
 _FACING = 0.5  # cosine of the largest angle between face and camera at which mouth and eyes are measured apart
-_SHEET_ROWS = 4
+_SHEET_ROWS = 3
 
 
 @dataclass(frozen=True, eq=False)
