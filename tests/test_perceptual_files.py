@@ -18,7 +18,7 @@ from gghead import checkpoints
 from gghead.cli.invert import main as invert_main
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual import load as load_module
-from gghead.perceptual import load_discriminator, load_distance, save_lpips, weights
+from gghead.perceptual import load_discriminator, load_distance, load_identity, save_lpips, weights
 from gghead.perceptual.backbones import ALEXNET
 from gghead.perceptual.weights import PublicFile
 from torch_utils.errors import UserError
@@ -301,3 +301,48 @@ def test_the_heads_box_is_wide_enough_for_the_network(rows, columns, smallest, b
     mask = torch.zeros(1, 24, 24)
     mask[:, slice(*rows), slice(*columns)] = 1
     assert head_box(mask, smallest=smallest) == box
+
+
+class Recognises(torch.nn.Module):
+    """Stands for a face recognition network: mean colours of a face's quarters."""
+
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        assert faces.shape[2] == 112 and faces.shape[3] == 112
+        return torch.nn.functional.adaptive_avg_pool2d(faces, 2).flatten(1)
+
+
+class Says(torch.nn.Module):
+    def forward(self, faces: torch.Tensor) -> torch.Tensor:
+        return faces.mean()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old
+def test_inversion_reports_identity_by_the_users_network(tmp_path):
+    checkpoints.save(small_network(image_size=32), tmp_path / "network.safetensors")
+    for name, module in (("faces", Recognises()), ("number", Says())):
+        torch.jit.script(module).save(str(tmp_path / f"{name}.pt"))
+    common = (f"--network={tmp_path / 'network.safetensors'}", "--target=seeds:1,2", "--method=w", "--steps=2",
+              "--video=none")
+    assert "identity" not in call(invert_main, *common, f"--outdir={tmp_path / 'plain'}")
+    output = call(invert_main, *common, f"--outdir={tmp_path / 'out'}", f"--identity-net={tmp_path / 'faces.pt'}")
+    assert "identity in the report: face recognition network faces.pt" in output
+    found = json.loads((tmp_path / "out" / "seed0001" / "metrics.json").read_text())
+    assert -1 <= found["stages"]["w"]["identity"] <= 1 and "faces.pt" in found["identity_net"]
+    for file, sentence in (("number.pt", "one vector per face"), ("nowhere.pt", "--identity-net"),
+                           ("network.safetensors", "is no TorchScript file")):
+        assert sentence in call(invert_main, *common, f"--outdir={tmp_path / 'no'}",
+                                f"--identity-net={tmp_path / file}", fails=True)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old
+def test_identity_is_one_for_the_same_face_and_less_for_another(tmp_path):
+    torch.jit.script(Recognises()).save(str(tmp_path / "faces.pt"))
+    network = load_identity(str(tmp_path / "faces.pt"), "--identity-net")
+    face, other = pair()
+    torch.testing.assert_close(network(face, face), torch.ones(len(face)))
+    # Against the cosine written out, in float64, of the resized pictures' means.
+    small = [torch.nn.functional.interpolate(x, (112, 112), mode="bilinear", antialias=True) for x in (face, other)]
+    a, b = (torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1).double() for x in small)
+    expected = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
+    torch.testing.assert_close(network(face, other).double(), expected, atol=1e-5, rtol=0)
+    assert (network(face, other) < 0.999).all()

@@ -221,10 +221,11 @@ def test_tars_are_read_once_per_epoch_and_few_are_held(whole, tmp_path, monkeypa
     write_shards(whole, tmp_path / "tars", "tar", 2)
     dataset = ImageDataset(tmp_path / "tars", cache_mb=0)
     assert isinstance(dataset.sampler(0), ShardSampler)
+    assert dataset.backdrop is None  # own colours; looked for once, in the first files
     reads = []
     original = tar_files.read_samples
     monkeypatch.setattr(tar_files, "read_samples", lambda url: (reads.append(url), original(url))[1])
-    dataset.close()  # forgets the file that was read for the size
+    dataset.close()  # forgets what was read for that, and for the size
     for _ in range(2):  # two processes share the five files
         for rank in range(2):
             share = dataset.sampler(0)._make_order(0, rank, 2)

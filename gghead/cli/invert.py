@@ -55,6 +55,8 @@ def parse_steps(text: str) -> tuple[int, ...]:
               help="Its weight  [default: 0.5]")
 @click.option("--lpips-net", metavar="SPEC", help="Report LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a "
               "TorchScript file  [default: no LPIPS]")
+@click.option("--identity-net", metavar="FILE|URL", help="Report how much result and picture show the same person, by "
+              "a face recognition network in TorchScript: [B, 3, 112, 112] in [-1, 1] -> vectors")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures optimised together")
 @click.option("--video", type=click.Choice(["webp", "mp4", "none"]), default="webp", show_default=True,
               help="Film of the optimisation")
@@ -62,7 +64,8 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
 def main(network, target, method, encoder, camera, landmarker, masks, max_images, steps, max_rotation, max_shift,
-         novel_views, locality, perceptual_net, perceptual_weight, lpips_net, batch, video, outdir, seed, device):
+         novel_views, locality, perceptual_net, perceptual_weight, lpips_net, identity_net, batch, video, outdir, seed,
+         device):
     """Find the latents of photos: what --network must be given to draw them.
 
     Finished pictures are skipped when the command is repeated. The latents go to gen_samples.py and gen_video.py as
@@ -77,7 +80,7 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     from gghead.inversion.own_heads import OwnHeads
     from gghead.inversion.stages import InversionConfig
     from gghead.inversion.targets import open_targets
-    from gghead.perceptual import load_distance, load_metric
+    from gghead.perceptual import load_distance, load_identity, load_metric
 
     config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
               "max_shift": max_shift, "locality": locality}
@@ -93,7 +96,11 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     config = InversionConfig(**config, encoder=own is not None if encoder is None else encoder)
     _ = config.stages  # a method that does not go with the network is refused before anything is read
     perceptual = None if perceptual_net is None else load_distance(perceptual_net, "--perceptual-net", device)
-    lpips = None if lpips_net is None else load_metric(lpips_net, "--lpips-net", device)
+    reported = {}
+    if lpips_net is not None:
+        reported["lpips"] = load_metric(lpips_net, "--lpips-net", device)
+    if identity_net is not None:
+        reported["identity"] = load_identity(identity_net, "--identity-net", device)
     if target.startswith("seeds:"):
         reader = OwnHeads(model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None))
     else:
@@ -102,8 +109,8 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     say = partial(print, flush=True)  # a picture may take minutes
     print(f"perceptual term: {config.objective.perceptual:g} times {perceptual.name}" if perceptual
           else "no perceptual term, because --perceptual-net names no network")
-    if lpips is not None:
-        print(f"LPIPS in the report: {lpips.name}")
+    for name, network in reported.items():
+        print(f"{name} in the report: {network.name}")
     video = None if video == "none" else video
-    print(invert_all(model, reader, outdir, config, batch, video, say, perceptual, lpips, own))
+    print(invert_all(model, reader, outdir, config, batch, video, say, perceptual, reported, own))
     print(f"Files are in {outdir}")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +35,14 @@ def invert_all(
     video: str | None = "webp",
     say: Say = print,
     perceptual: Distance | None = None,
-    lpips: Distance | None = None,
+    reported: Mapping[str, Distance] | None = None,
     encoder: "Reconstructor | None" = None,
 ) -> str:
     """Invert every target into ``outdir/<name>/`` and return the table of means.
 
     A target whose files are complete for the same picture, network and options is skipped, so the same command
     continues after an interruption; one that was interrupted starts again. A folder holds one inversion: other options
-    replace what was there. ``perceptual``, ``lpips`` and ``encoder`` are as in
+    replace what was there. ``perceptual``, ``reported`` and ``encoder`` are as in
     ``Inversion``.
 
     Raises:
@@ -50,8 +50,9 @@ def invert_all(
             last good state is saved and marked so); a single picture's own sentence is raised as it is.
     """
     own = latents.fingerprints(model)
-    distances = {"perceptual": perceptual, "lpips": lpips}
-    named = {use: distance.name for use, distance in distances.items() if distance is not None}
+    reported = dict(reported or {})
+    networks = {"perceptual": perceptual, **reported}
+    named = {use: network.name for use, network in networks.items() if network is not None}
     names = [reader.name(index) for index in range(len(reader))]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -66,8 +67,8 @@ def invert_all(
         if targets[0].mask is None and model.config.background.kind == "none":
             say(f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask: the whole picture is "
                 "matched, background included, although this network draws heads only")
-        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say, distances,
-                                  encoder).items():
+        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say, perceptual, reported,
+                                  encoder, named).items():
             broken[name] = f"{name}: the loss was no longer finite at {step}; its last good state is saved"
     table = summarise(outdir, names)
     if broken:
@@ -87,11 +88,14 @@ def _invert(
     config: InversionConfig,
     video: str | None,
     say: Say,
-    distances: dict[str, Distance | None],
+    perceptual: Distance | None,
+    reported: Mapping[str, Distance],
     encoder: "Reconstructor | None",
+    named: dict[str, str],
 ) -> dict[str, str]:  # name of a stopped target -> where it stopped
-    inversion, results, views, metrics = Inversion(model, targets, config, **distances, encoder=encoder), [], [], []
-    nets = {f"{use}_net": distance.name for use, distance in distances.items() if distance is not None}
+    inversion = Inversion(model, targets, config, perceptual, reported, encoder)
+    results, views, metrics = [], [], []
+    nets = {f"{use}_net": name for use, name in named.items()}
     started = time.perf_counter()
     for target in targets:
         _clear(outdir / target.name)

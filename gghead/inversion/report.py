@@ -102,7 +102,7 @@ def summarise(outdir: Path, names: Sequence[str]) -> str:
 def _table(means: dict[str, dict[str, float]]) -> str:
     columns = {"targets": ("targets", 0), "PSNR": ("psnr", 2), "in mask": ("psnr_mask", 2), "aside": ("psnr_aside", 2),
                "SSIM": ("ssim", 3), "ssim in mask": ("ssim_mask", 3), "LPIPS": ("lpips", 3),
-               "seconds": ("seconds", 2)}
+               "identity": ("identity", 3), "seconds": ("seconds", 2)}
     columns = {title: column for title, column in columns.items() if any(column[0] in mean for mean in means.values())}
     lines = ["stage  " + "  ".join(f"{title:>7s}" for title in columns)]
     for stage, mean in means.items():

@@ -11,7 +11,7 @@ encoder: a network that has one (a reconstructor) is asked first, and w+ or z st
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -116,7 +116,7 @@ class StageResult:
     wanted: Tensor
     """[B, 3, S, S], what was to be matched."""
     metrics: list[dict[str, float]]
-    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; lpips where it is measured."""
+    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; what else is reported (lpips)."""
     frames: np.ndarray
     """uint8 [T, B, S, S, 3], the optimisation."""
     stopped: dict[int, str]
@@ -131,14 +131,14 @@ class Inversion:
         targets: Pictures at the size that the network was trained for, all with a mask or all without.
         config: See ``InversionConfig``.
         perceptual: A distance to add to the objective, with its weight; without one there is no such term.
-        lpips: A distance to report as the metric lpips.
+        reported: Networks whose numbers are reported, by the name of the metric: lpips, identity.
         encoder: The reconstructor that ``model`` is the generator of, where ``config.encoder`` is set.
     """
 
     def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig,
-                 perceptual: Distance | None = None, lpips: Distance | None = None,
+                 perceptual: Distance | None = None, reported: Mapping[str, Distance] | None = None,
                  encoder: "Reconstructor | None" = None) -> None:
-        self.model, self.targets, self.config, self.lpips = model, list(targets), config, lpips
+        self.model, self.targets, self.config, self.reported = model, list(targets), config, dict(reported or {})
         self.encoder = encoder
         if config.encoder and encoder is None:
             raise UserError("To start from an encoder, name a network that has one (scripts/train_encoder.py).")
@@ -153,7 +153,7 @@ class Inversion:
             raise UserError("Pictures with and without masks must be inverted in different batches.")
         self.mask = None if masks[0] is None else torch.stack(masks).to(device).float() / 255
         self.objective = Objective(model, rgb, self.mask, config.objective, perceptual)
-        for distance in (perceptual, lpips):
+        for distance in (perceptual, *self.reported.values()):
             if distance is not None:
                 distance.check_size(size, size)
         self.refinement = CameraRefinement(torch.stack([target.label for target in targets]).to(device),
@@ -367,8 +367,8 @@ class Inversion:
                   "loss": self.objective(color, out.alpha[:, 0])}
         if self.mask is not None:
             values |= {"psnr_mask": psnr(color, wanted, self.mask), "ssim_mask": ssim(color, wanted, self.mask)}
-        if self.lpips is not None:
-            values["lpips"] = self.lpips(color.clamp(0, 1) * 2 - 1, wanted * 2 - 1)
+        for name, network in self.reported.items():
+            values[name] = network(color.clamp(0, 1) * 2 - 1, wanted * 2 - 1)
         metrics = [{name: round(float(value[b]), 5) for name, value in values.items()} for b in range(len(latent))]
         return StageResult(stage, latent, color.clamp(0, 1), wanted, metrics, frames, dict(self.stopped))
 
