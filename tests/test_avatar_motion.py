@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
+from helpers.small_avatar import small_config
 from PIL import Image
 
 import gghead
@@ -20,7 +21,6 @@ from gghead.models.mirrored_grid import MirroredGrid, exchanged
 from gghead.models.motion import as_motion, displaced, split
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
-from torch_utils import config as config_json
 from torch_utils.errors import UserError
 from training.avatar.cli import main
 from training.avatar.compress_cli import main as compress_main
@@ -152,10 +152,7 @@ def frames(data):
 
 
 def config(**changes):
-    small = {"resolution": None, "points": 40, "iterations": 30, "sh_every": 5,
-             "avatar": {"feature_dim": 4, "hidden": 8},
-             "densify": {"start": 4, "until": 25, "every": 5, "gradient": 1e-5, "max_gaussians": 90}}
-    return config_json.replace(config_json.replace(PRESETS["tiny"], {**small, "motion": "features"}), changes)
+    return small_config(**{"motion": "features", **changes})
 
 
 def test_at_birth_gaussians_go_where_the_template_goes(frames):
@@ -269,6 +266,14 @@ def test_sequences_that_do_not_fit_are_a_sentence(tmp_path):
         result = run(main, f"--data={folder}", f"--outdir={tmp_path / 'runs'}", "--device=cpu", option)
         assert result.exit_code == 1 and sentence in result.output and "Traceback" not in result.output
         assert not (tmp_path / "runs").exists()
+
+
+def test_a_rate_for_motions_that_there_are_not_is_refused(data, tmp_path):
+    for options in (["--preset=headgas"], ["--preset=tiny", "--motion=features"]):
+        result = run(main, f"--data={data}", f"--outdir={tmp_path / 'runs'}", "--motion-rate=0.01", *options)
+        assert result.exit_code == 1 and "--motion=features has none" in result.output
+    assert not (tmp_path / "runs").exists()
+    assert run(main, f"--data={data}", "--preset=tiny", "--motion-rate=0.01", "--dry-run=1").exit_code == 0
 
 
 def test_options_of_motions_are_variants_that_are_compared_and_shown(tmp_path):

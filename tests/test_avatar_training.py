@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
+from helpers.small_avatar import small_config
 
 import gghead
 from gghead.animation.frames import Frames, read_sequence, split_or_all
@@ -21,7 +22,6 @@ from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.template import load_template
-from torch_utils import config as config_json
 from torch_utils.errors import UserError
 from training.avatar.cli import main
 from training.avatar.config import ABLATIONS, PRESETS, AvatarLossConfig, DensifyConfig
@@ -43,13 +43,6 @@ def frames(data):
     return Frames(split_or_all(read_sequence(data), "train"))
 
 
-def config(**changes):
-    small = {"resolution": None, "points": 40, "iterations": 30, "sh_every": 5,
-             "avatar": {"feature_dim": 4, "hidden": 8},
-             "densify": {"start": 4, "until": 25, "every": 5, "gradient": 1e-5, "max_gaussians": 90}}
-    return config_json.replace(config_json.replace(PRESETS["tiny"], small), changes)
-
-
 # ------------------------------------------------------------------- densification
 def grown(count=20, seed=0, **plan):
     """An avatar that has made one optimiser step, so that Adam's averages are not zero."""
@@ -58,7 +51,7 @@ def grown(count=20, seed=0, **plan):
     avatar = Avatar(AvatarConfig(width=3, feature_dim=4, hidden=8, sh_degree=1), points, spacing=0.03)
     with torch.no_grad():
         avatar.basis.copy_(torch.randn(avatar.basis.shape, generator=random))
-    optimizer = make_optimizer(avatar, config())
+    optimizer = make_optimizer(avatar, small_config())
     gaussians = avatar(torch.rand(1, 3, generator=random))
     sum((value * torch.randn(value.shape, generator=random)).sum()
         for value in (gaussians.means, gaussians.scales, gaussians.quats, gaussians.colors)).backward()  # fmt: skip
@@ -141,7 +134,7 @@ def test_children_of_a_split_are_drawn_from_their_parent():
         avatar.quats[:] = torch.tensor([math.cos(math.pi / 4), 0, 0, math.sin(math.pi / 4)])  # x becomes y
     densifier = Densifier(DensifyConfig(), count, 1.0, 5, CPU)
     see(densifier, torch.ones(count))
-    densifier.refine(avatar, make_optimizer(avatar, config()), 100, torch.Generator().manual_seed(0))
+    densifier.refine(avatar, make_optimizer(avatar, small_config()), 100, torch.Generator().manual_seed(0))
     assert avatar.num == 2 * count
     spread = avatar.means.detach().T.cov()
     torch.testing.assert_close(spread, torch.diag(torch.tensor([0.01, 0.16, 0.01])), atol=0.006, rtol=0.05)
@@ -257,7 +250,7 @@ class Difference(torch.nn.Module):
 def test_every_ablation_trains(ablation, frames):
     quick = {"iterations": 42, "background": "white", "rates": {"features": 2e-2, "network": 1e-2},
              "densify": {"until": 6}}  # one refinement, after five steps
-    trainer = AvatarTrainer(config(**quick, **ABLATIONS.get(ablation, {})), frames, CPU)
+    trainer = AvatarTrainer(small_config(**quick, **ABLATIONS.get(ablation, {})), frames, CPU)
     losses = []
     for _ in range(42):
         trainer.step()
@@ -271,7 +264,7 @@ def test_training_learns_what_the_coefficient_does(frames):
     """Held against the same avatar driven by the mean expression: the coefficient must explain something."""
     quick = {"iterations": 150, "points": 100, "background": "white", "rates": {"features": 5e-2, "network": 1e-2},
              "avatar": {"feature_dim": 8, "hidden": 32}, "sh_every": 1000}
-    trainer = AvatarTrainer(config(densify={"until": 0}, **quick), frames, CPU)
+    trainer = AvatarTrainer(small_config(densify={"until": 0}, **quick), frames, CPU)
     for _ in range(150):
         trainer.step()
     still = frames.expression.mean(0).expand(len(frames), -1)
@@ -284,14 +277,14 @@ def test_training_learns_what_the_coefficient_does(frames):
 
 
 def test_resume_is_bit_for_bit(frames):
-    plain = AvatarTrainer(config(), frames, CPU)
+    plain = AvatarTrainer(small_config(), frames, CPU)
     for _ in range(24):
         plain.step()
-    first = AvatarTrainer(config(), frames, CPU)
+    first = AvatarTrainer(small_config(), frames, CPU)
     for _ in range(13):  # between two refinements, after one
         first.step()
     state = first.state_dict()
-    second = AvatarTrainer(config(), frames, CPU)
+    second = AvatarTrainer(small_config(), frames, CPU)
     second.load_state_dict(state)
     for _ in range(11):
         second.step()

@@ -16,13 +16,14 @@ from helpers.small_reconstructor import TINY, reconstructor_config, small_recons
 import gghead
 from gghead import checkpoints
 from gghead.cameras import Cameras
+from gghead.cli.common import expand
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
 from torch_utils import config as config_json
 from torch_utils.distributed import Processes
 from torch_utils.errors import UserError
 from training.encoder import losses
-from training.encoder.cli import expand, main
+from training.encoder.cli import main
 from training.encoder.config import PRESETS, EncoderDataConfig, EncoderLossConfig, EncoderStage, check, stage_at
 from training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
 from training.encoder.trainer import EncoderTrainer
@@ -357,6 +358,27 @@ def test_refusals(data, tmp_path, tiny_preset):
                           change=lambda content: [frame.pop("mask") for frame in content["frames"]])
     result = invoke(f"--data={bare}", f"--outdir={tmp_path}", "--precision=fp32")
     assert result.exit_code == 1 and "has no masks" in result.output
+
+
+def test_corrections_are_added_but_not_taken_away(data, tmp_path, tiny_preset):
+    checkpoints.save_reconstructor(small_reconstructor(), tmp_path / "plain.safetensors")
+    common = [f"--data={data}", "--views=1", "--dry-run=1", "--precision=fp32"]
+    more = invoke(*common, f"--init={tmp_path / 'plain.safetensors'}", "--corrections=1")
+    assert json.loads(more.output)["model"]["corrections"] == 1
+    checkpoints.save_reconstructor(small_reconstructor(corrections=1), tmp_path / "more.safetensors")
+    kept = invoke(*common, f"--init={tmp_path / 'more.safetensors'}")
+    assert json.loads(kept.output)["model"]["corrections"] == 1
+    result = invoke(*common, f"--init={tmp_path / 'more.safetensors'}", "--corrections=0")
+    assert result.exit_code == 1 and "was trained with corrections" in result.output
+
+
+def test_an_added_correction_starts_from_the_network_that_was_there(captures):
+    plain = small_reconstructor()
+    model = EncoderTrainer(config(model=config_json.replace(plain.config, {"corrections": 1})), captures,
+                           init=plain).model
+    for name, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert any(name.startswith("correction.") for name in model.state_dict())
 
 
 def test_lists_of_names():

@@ -67,3 +67,10 @@ def test_names_of_both_halves_are_known():
 def test_halves_move_what_is_undivided_here_by_their_mean():
     table, left_out = OWN.take(("cheekPuff_L", "cheekPuffRight"), torch.tensor([[0.5, 1.0]]), "It")
     assert table.tolist() == [[0, 0, 0, 0.75]] and left_out == ()
+
+
+def test_matrix_says_what_moves_what():
+    sliders = Sliders(("jawOpen", "cheekPuffLeft", "cheekPuffRight"))
+    rows = sliders.matrix(["cheekPuff", "jawOpen", "expr7", "tongueOut"])
+    assert rows.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert sliders.matrix([]).shape == (0, 3)

@@ -28,10 +28,7 @@ def unmoved(template: Template, names: Sequence[str]) -> tuple[str, ...]:
 
 def has_shapes(template: Template, names: Sequence[str]) -> bool:
     """Whether the template has a shape for any of the coefficients."""
-    if not template.blendshapes:
-        return False
-    sliders = Sliders(moving_surface(template).names)
-    return any(bool(sliders.take([name], torch.ones(1, 1), "")[0].any()) for name in names if sliders.knows(name))
+    return bool(template.blendshapes) and bool(Sliders(moving_surface(template).names).matrix(names).any())
 
 
 @torch.no_grad()
@@ -68,14 +65,9 @@ def _places(surface: MovingSurface, points: Tensor) -> Places:
 
 
 def _table(template: Template, names: Sequence[str]) -> Tensor:  # [B, K]: which shapes a coefficient mixes
-    surface = moving_surface(template)
-    sliders = Sliders(surface.names, owner="the head template")
-    if not has_shapes(template, names):
+    table = Sliders(moving_surface(template).names).matrix(names)
+    if not table.any():
         said = f"has the coefficients {', '.join(names[:3])} …" if names else "does not name its coefficients"
         raise UserError(f"--motion=blendshapes needs coefficients with names of ARKit or ICT-FaceKit (jawOpen, "
                         f"eyeBlink_L), but the sequence {said}; use --motion=features.")
-    rows = torch.zeros(len(names), len(surface.names))
-    for index, name in enumerate(names):
-        if sliders.knows(name):
-            rows[index] = sliders.take([name], torch.ones(1, 1), "The sequence")[0][0]
-    return rows
+    return table

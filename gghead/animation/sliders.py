@@ -88,6 +88,14 @@ class Sliders:
                 raise UserError(f"{what} has a coefficient '{name}', which {self.owner} has no shape for; {hint}")
         return result, tuple(left_out)
 
+    def matrix(self, names: Sequence[str]) -> Tensor:  # [len(names), width]
+        """How far each coefficient moves each slider; rows of zeros for names without a meaning here."""
+        known = [index for index, name in enumerate(names) if self.knows(name)]
+        rows = torch.zeros(len(names), self.width)
+        if known:
+            rows[known], _ = self.take([names[index] for index in known], torch.eye(len(known)), "The data")
+        return rows
+
     def table(self, weights: "str | Mapping[str, float | Sequence[float] | Tensor] | Tensor",
               names: Sequence[str] | None = None) -> tuple[Tensor, tuple[str, ...]]:  # [T, width], left out
         """Weights of any form as a table, and the names that had to be left out (see :meth:`take`).

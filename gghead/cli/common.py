@@ -32,13 +32,23 @@ def default_network(root: str | Path = RUNS) -> str | Path:
     return numbered[max(numbered)] if numbered else "demo"
 
 
+def expand(text: str, names: tuple[str, ...] = ()) -> list[str]:
+    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros. What is in ``names`` is no range."""
+    found = []
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = part.partition("-")
+        if dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) and part not in names:
+            found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        elif part:
+            found.append(part)
+    return found
+
+
 def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
     """Names of a list such as ``108-119,7``; raises ``UserError`` for one that does not exist."""
-    found = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        numbers = dash and first.isdecimal() and last.isdecimal() and part not in names
-        found += [str(number) for number in range(int(first), int(last) + 1)] if numbers else [part]
+    found = expand(text, names)
+    if not found:
+        raise UserError(f"{option} names nobody; there are {', '.join(names[:8])}{' …' if len(names) > 8 else ''}.")
     by_number = {int(name): name for name in names if name.isdecimal()}
     known = [name if name in names else by_number.get(int(name) if name.isdecimal() else -1) for name in found]
     if None in known:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.perceptual.distances import Distance
+from gghead.perceptual.script import read_script
 from gghead.perceptual.weights import locate
 from torch_utils.errors import UserError
 
@@ -35,9 +36,5 @@ class IdentitySimilarity(Distance):
 def load_identity(spec: str, option: str, device: torch.device | str = "cpu") -> IdentitySimilarity:
     """Read a TorchScript file or URL. Raises ``UserError`` for a file that is missing or none."""
     file = locate(spec, option, any_hash=True)
-    try:
-        network = torch.jit.load(str(file.path), map_location=device)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{option}={file.path} is no TorchScript file; export your face recognition network with "
-                        "torch.jit.save.") from error
+    network = read_script(file, option, device)
     return IdentitySimilarity(network, f"face recognition network {file.title}").freeze()

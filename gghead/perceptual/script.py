@@ -45,9 +45,14 @@ class ScriptDistance(Distance):
 
 def load_script(file: WeightFile, option: str, device: torch.device | str) -> ScriptDistance:
     """Read a TorchScript file. Raises ``UserError`` if it is none."""
+    other = f", or write lpips-vgg:{file.path.name} (lpips-alex:, vgg:) for a file of weights"
+    return ScriptDistance(read_script(file, option, device, other), f"TorchScript network {file.title}")
+
+
+def read_script(file: WeightFile, option: str, device: torch.device | str, other: str = "") -> torch.jit.ScriptModule:
+    """The network in a TorchScript file. Raises ``UserError`` if it is none; ``other`` is a further remedy."""
     try:
-        network = torch.jit.load(str(file.path), map_location=device)
+        return torch.jit.load(str(file.path), map_location=device)
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{option}={file.path} is no TorchScript file; export your network with torch.jit.save, or "
-                        f"write lpips-vgg:{file.path.name} (lpips-alex:, vgg:) for a file of weights.") from error
-    return ScriptDistance(network, f"TorchScript network {file.title}")
+        raise UserError(f"{option}={file.path} is no TorchScript file; export your network with torch.jit.save"
+                        f"{other}.") from error

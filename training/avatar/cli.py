@@ -58,6 +58,9 @@ def main(resume, outdir, device, dry_run, **options):
         if options["data"] is None:
             raise UserError("--data is missing: name a folder or zip with a tracked sequence.")
         config = config_json.replace(PRESETS[options["preset"] or "tiny"], _changes(options))
+        if options["motion_rate"] is not None and config.motion == "features":
+            raise UserError("--motion-rate corrects the motion of blendshapes, and --motion=features has none; leave "
+                            "one of them out.")
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return

@@ -110,9 +110,7 @@ def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
 def region_boxes(landmarks: Tensor, camera: Cameras, size: tuple[int, int]) -> dict[str, Tensor]:
     """The same for landmarks [68, 3] in world units, a camera of batch shape (1,) and pictures of (width, height)."""
     width, height = size
-    points = landmarks.float() @ camera.viewmats[0, :3, :3].T + camera.viewmats[0, :3, 3]
-    pixels = points @ camera.Ks(width, height)[0].T
-    pixels = pixels[:, :2] / pixels[:, 2:]
+    pixels = camera[0].project(landmarks.float())[0] * torch.tensor([width, height])
     masks = {}
     for name, rows in REGIONS.items():
         low, high = pixels[rows].amin(0), pixels[rows].amax(0)

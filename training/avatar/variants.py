@@ -4,7 +4,6 @@ The paper's ablations are variants, and so are other widths, numbers of points a
 differences, frame by frame; neighbouring frames err alike, so that their standard error is taken over blocks of frames.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ from gghead.models.avatar import Avatar
 from gghead.sheets import write_png
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
 from training.avatar.closeups import closeups
 from training.avatar.config import ABLATIONS, AvatarTrainConfig
 from training.avatar.score import compare, region_masks, side_frames
 from training.avatar.trainer import AvatarTrainer
 from training.loop import provenance
+from training.results import read_rows, write_rows
 
 RESULTS = "variants.json"
 FULL = "full"
@@ -88,7 +87,7 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
         variant_config(config, name)
     at = sorted({step for step in plan.at if step < config.iterations} | {config.iterations})
     settings = {"config": config_json.to_dict(config), "split": plan.split, "at": at}
-    rows = _read(path, settings)
+    rows = read_rows(path, settings, "compare_avatars.py")
     sequence = read_sequence(config.data, config.resolution, config.extras)
     train, test = (Frames(split_or_all(sequence, name), config.cache_mb) for name in ("train", plan.split))
     outdir.mkdir(parents=True, exist_ok=True)
@@ -100,8 +99,7 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
             own = config_json.replace(variant_config(config, name), {"seed": seed})
             rows += [{"variant": name, "seed": seed, **row} for row in _train(own, train, test, at, device, say,
                      _avatar_file(outdir, name, seed))]  # fmt: skip
-            text = json.dumps({"settings": settings, "rows": rows}) + "\n"
-            write_atomically(path, lambda file, text=text: file.write(text.encode()))
+            write_rows(path, settings, rows)
     sequence.close()
     return [row for row in rows if row["variant"] in plan.variants and row["seed"] in plan.seeds]
 
@@ -198,20 +196,6 @@ def look(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, path: Path,
 def _mean(rows: Sequence[dict], key: str) -> float:
     values = [frame[key] for row in rows for frame in row["frames"] if key in frame]
     return float(np.mean(values)) if values else float("nan")
-
-
-def _read(path: Path, settings: dict) -> list[dict]:
-    if not path.is_file():
-        return []
-    try:
-        content = json.loads(path.read_bytes())
-        known, rows = content["settings"], content["rows"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of compare_avatars.py ({error}); remove it or choose another --outdir.") \
-            from error
-    if known != settings:
-        raise UserError(f"{path} was made with other settings; choose another --outdir.")
-    return rows
 
 
 def _number(part: str, value: str, kind: type) -> int | float:

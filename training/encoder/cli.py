@@ -69,6 +69,9 @@ def main(resume, outdir, device, dry_run, **options):
         config = config_json.replace(preset, _changes(options, preset))
         if options["init"] is not None:
             config = _take_over(config, checkpoints.load(options["init"]))
+            if options["corrections"] == 0 < config.model.corrections:
+                raise UserError(f"{options['init']} was trained with corrections, which --corrections=0 would take "
+                                "away; leave the option out.")
             if options["corrections"] is not None:
                 config = config_json.replace(config, {"model": {"corrections": options["corrections"]}})
         if options["resolution"] is not None:
@@ -103,6 +106,7 @@ def _take_over(config, network):
 
 def _changes(options: dict, preset) -> dict:
     """Options that were given -> the keys of ``EncoderTrainConfig``."""
+    from gghead.cli.common import expand
     from torch_utils import config as config_json
 
     changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}}
@@ -136,15 +140,3 @@ def _changes(options: dict, preset) -> dict:
             stage["batch"] = options["batch"] or stage["batch"]
         changes["stages"] = stages
     return changes
-
-
-def expand(text: str) -> list[str]:
-    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros."""
-    names = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if dash and first.isdigit() and last.isdigit() and int(first) <= int(last):
-            names += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-        elif part.strip():
-            names.append(part.strip())
-    return names

@@ -4,7 +4,6 @@ Every point is an encoder of its own, trained for the same number of steps and s
 and some of those that every encoder was trained on, so that learning by heart shows. All axes meet in one base.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ from gghead.data.captures import Captures
 from gghead.sheets import write_png
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
 from training import run_folder
 from training.encoder.config import PRESETS, EncoderTrainConfig
 from training.encoder.data import CaptureHeads, read_captures
 from training.encoder.methods import encoder_method, load_encoder
 from training.encoder.run import run
 from training.encoder.score import capture_heads, score
+from training.results import read_rows, write_rows
 
 RESULTS = "scaling.json"
 AXES = {"identities": "identities seen in training", "cameras": "cameras of each head in training",
@@ -97,7 +96,7 @@ def measure(config: EncoderTrainConfig, plan: ScalingPlan, outdir: Path, device:
                                 "fewer.")
     settings = {"config": config_json.to_dict(base), "unseen": list(plan.unseen), "seen": list(plan.seen),
                 "counts": list(plan.counts), "targets": plan.targets}
-    points = _read(path, settings)
+    points = read_rows(path, settings, "scaling_curves.py")
     for changed in wanted:
         at = place(changed)
         if any(point["at"] == at for point in points):
@@ -113,8 +112,7 @@ def measure(config: EncoderTrainConfig, plan: ScalingPlan, outdir: Path, device:
             say(f"  {PEOPLE[people]}, dB in mask: " +
                 ", ".join(f"N={row['views']} {row['psnr_mask']:.2f}" for row in point[people]))
         points.append(point)
-        text = json.dumps({"settings": settings, "points": points}, indent=1) + "\n"
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))
+        write_rows(path, settings, points)
     return points
 
 
@@ -124,20 +122,6 @@ def _interrupted(runs: Path, config: EncoderTrainConfig) -> Path | None:
         if any(folder.glob("training-state-*.pt")) and run_folder.read_options(folder, EncoderTrainConfig) == config:
             return folder
     return None
-
-
-def _read(path: Path, settings: dict) -> list[dict]:
-    if not path.is_file():
-        return []
-    try:
-        content = json.loads(path.read_bytes())
-        known, points = content["settings"], content["points"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of scaling_curves.py ({error}); remove it or choose another --outdir.") \
-            from error
-    if known != settings:
-        raise UserError(f"{path} was made with other settings; choose another --outdir.")
-    return points
 
 
 def curve(points: Sequence[dict], axis: str) -> list[dict]:

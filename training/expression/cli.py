@@ -35,10 +35,9 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/train_expression.py --network=training-runs/00000-encoder-… --data=mvheads --holdout=108-119
     python scripts/animate.py --network=… --latents=… --motion=training-runs/00001-expression-… --weights=jawOpen=1 …
     """
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import expand, pick_device
     from torch_utils import config as config_json
     from training.cli import bf16_reason
-    from training.encoder.cli import expand
     from training.expression.config import PRESETS, ExpressionTrainConfig, check
     from training.expression.run import run
     from training.run_folder import read_options

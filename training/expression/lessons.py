@@ -30,13 +30,8 @@ class Lessons:
     def __init__(self, generator: Generator, names: tuple[str, ...], device: torch.device | str = "cpu") -> None:
         self.generator = generator
         self.surface = moving_surface(generator.template, torch.device(device))
-        way = sliders(generator)
-        known = [index for index, name in enumerate(names) if way.knows(name)]
-        self.matrix = torch.zeros(len(names), way.width)  # [K, shapes of the template]
-        if known:
-            self.matrix[known], _ = way.take([names[index] for index in known], torch.eye(len(known)), "The data")
-        self.known = self.matrix.any(1)  # [K]
-        self.matrix = self.matrix.to(device)
+        self.matrix = sliders(generator).matrix(names).to(device)  # [K, shapes of the template]
+        self.known = self.matrix.any(1).cpu()  # [K]
 
     @staticmethod
     def possible(generator: Generator) -> bool:

@@ -26,8 +26,7 @@ def main(network, data, subjects, motion, views, size, outdir, device):
     python scripts/score_expression.py --network=RUN --data=mvheads --subjects=108-119 --motion=RUN2
     """
     import gghead
-    from gghead.cli.common import pick_device
-    from training.encoder.cli import expand
+    from gghead.cli.common import expand, pick_device
     from training.encoder.data import read_captures
     from training.expression.score import means, score, table, write_report
 
