@@ -14,7 +14,7 @@ from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.cli import gen_video
 from gghead.cli.common import default_network
-from gghead.cli.gen_samples import generate_samples, main, spread_yaws
+from gghead.cli.gen_samples import generate_samples, main, seed_latents, spread_yaws
 from gghead.gaussians import Gaussians
 from gghead.models.config import BackgroundConfig, GeneratorConfig
 from gghead.models.generator import Generator
@@ -43,6 +43,16 @@ def call(*options: object, command=main) -> str:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_iterator_that_is_not_finished_leaves_gradients_on(model):
+    first, second = (seed_latents(model, [0, 1]) for _ in range(2))
+    next(first), next(second)
+    assert torch.is_grad_enabled()
+    assert not next(first).ws.requires_grad
+    first.close()
+    second.close()
+    assert torch.is_grad_enabled()
 
 
 def test_files_and_their_sizes(run, tmp_path):

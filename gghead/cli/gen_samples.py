@@ -45,9 +45,10 @@ def seed_latents(
     from gghead.inversion.latents import Latent
 
     for seed in seeds:
-        # One label for all views, so that only the camera moves and never the head.
-        with torch.no_grad():
-            yield Latent(model.mapping(model.seed_to_z(seed), model.neutral_label(), truncation_psi, truncation_cutoff))
+        with torch.no_grad():  # left before the yield: the caller goes on with gradients as they were
+            # One label for all views, so that only the camera moves and never the head.
+            ws = model.mapping(model.seed_to_z(seed), model.neutral_label(), truncation_psi, truncation_cutoff)
+        yield Latent(ws)
 
 
 def prior_latents(

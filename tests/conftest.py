@@ -1,0 +1,13 @@
+"""What every test must leave as it found it."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def gradients_stay_enabled():
+    """A generator that is suspended inside ``torch.no_grad()`` turns gradients off for all that runs after it."""
+    yield
+    enabled = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    assert enabled, "the test left gradients turned off"
