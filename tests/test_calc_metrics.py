@@ -1,8 +1,6 @@
-"""scripts/calc_metrics.py on a small untrained network."""
+"""calc_metrics.py on a small untrained network, and its other tasks."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy
 import pytest
@@ -18,15 +16,7 @@ from torch_utils import config as config_json
 from training import run_folder
 from training.config import DataConfig, TrainConfig
 from training.metrics import swd
-
-
-@pytest.fixture(scope="module")
-def command():
-    path = Path(__file__).resolve().parent.parent / "scripts" / "calc_metrics.py"
-    spec = importlib.util.spec_from_file_location("calc_metrics", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+from training.metrics.cli import main as command
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +39,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_distances_are_printed_and_appended(command, run, monkeypatch, tmp_path):
+def test_distances_are_printed_and_appended(run, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("GGHEAD_RASTERIZER", "torch")  # the native one would be built anew into that empty cache
     monkeypatch.setattr(swd.PatchSet.__init__, "__defaults__", (0, 256))
@@ -68,13 +58,22 @@ def test_distances_are_printed_and_appended(command, run, monkeypatch, tmp_path)
 @pytest.mark.parametrize(("options", "word"), [
     (["--metrics=is50k"], "is50k"), (["--metrics=fid50k"], "--feature-net"), (["--background=white"], "masks")
 ])
-def test_faults_are_one_sentence(command, run, options, word):
+def test_faults_are_one_sentence(run, options, word):
     result = CliRunner().invoke(command, [f"--network={run}", "--device=cpu", *options])
     assert result.exit_code == 1 and word in result.output and "Traceback" not in result.output
 
 
-def test_a_network_outside_a_run_needs_data(command, run, tmp_path):
+def test_a_network_outside_a_run_needs_data(run, tmp_path):
     alone = tmp_path / "network.safetensors"
     alone.write_bytes((run / "network-snapshot-000000.safetensors").read_bytes())
     result = CliRunner().invoke(command, [f"--network={alone}", "--device=cpu"])
     assert result.exit_code == 1 and "--data" in result.output
+
+
+def test_avatars_are_measured_here_too(run):
+    listed = CliRunner().invoke(command, ["--help"]).output
+    assert all(task in listed for task in ("network", "avatar", "encoder", "expression", "prior"))
+    assert "--split" in CliRunner().invoke(command, ["avatar", "--help"]).output
+    result = CliRunner().invoke(command, ["avatar", f"--avatar={run}", "--device=cpu"])
+    assert result.exit_code == 1 and "avatar" in result.output and "Traceback" not in result.output
+    assert CliRunner().invoke(command, ["video"]).exit_code == 2

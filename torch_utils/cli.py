@@ -32,9 +32,14 @@ def command(**settings) -> Callable:
 class _LazyGroup(click.Group):
     """A group whose subcommands are imported when they are named or listed."""
 
-    def __init__(self, modules: dict[str, str], **settings):
+    def __init__(self, modules: dict[str, str], default: str | None = None, **settings):
         super().__init__(context_settings=_CONTEXT, **settings)
-        self._modules = modules
+        self._modules, self._default = modules, default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if self._default and args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = [self._default, *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._modules)
@@ -43,9 +48,12 @@ class _LazyGroup(click.Group):
         return importlib.import_module(self._modules[name]).main if name in self._modules else None
 
 
-def lazy_group(text: str, modules: dict[str, str]) -> click.Group:
-    """Return a command with the subcommands ``modules`` (name -> module whose ``main`` is the command)."""
-    return _LazyGroup(modules, help=text)
+def lazy_group(text: str, modules: dict[str, str], default: str | None = None) -> click.Group:
+    """Return a command with the subcommands ``modules`` (name -> module whose ``main`` is the command).
+
+    Options without a subcommand are those of ``default``.
+    """
+    return _LazyGroup(modules, default, help=text)
 
 
 class IntRangeList(click.ParamType):

@@ -21,9 +21,9 @@ class DensifyConfig:
     small: float = 0.01
     """Largest standard deviation, as a share of the extent, up to which it is cloned and beyond which it is split."""
     large: float = 0.1
-    """Share of the extent beyond which it is pruned, from iteration ``large_from`` on."""
+    """Share of the extent beyond which it is pruned, after iteration ``large_from``."""
     large_from: int = 3000
-    """Iteration from which large Gaussians are pruned."""
+    """Iteration after which large Gaussians are pruned."""
     min_opacity: float = 0.005
     """Pruned if the opacity stayed below it in all frames of the window; the paper's opacity follows the expression,
     so that 3DGS's reset of it has nothing to reset."""

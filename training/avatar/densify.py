@@ -70,7 +70,7 @@ class Densifier:
             self._grow(avatar, optimizer, clone, split, random)
         transparent = (self.age >= self.window) & (self.opacity < self.config.min_opacity)
         gone = transparent | ~torch.isfinite(avatar.means).all(-1)
-        if iteration >= self.config.large_from:
+        if iteration > self.config.large_from:
             gone |= avatar.log_scales.exp().amax(-1) > self.config.large * self.extent
         done.pruned = int(gone.sum())
         if done.pruned:

@@ -1,0 +1,59 @@
+"""``python scripts/calc_metrics.py --network=RUN``: distances between a network's pictures and a data set."""
+
+from pathlib import Path
+
+import click
+
+from torch_utils import cli
+
+
+@cli.command()
+@click.option("--network", required=True, metavar="FILE|RUN", help="Snapshot or run folder (its newest snapshot)")
+@click.option("--data", metavar="ZIP|DIR", help="Data set to compare with  [default: what the run was trained on]")
+@click.option("--metrics", default="frd2k,swd", show_default=True, metavar="LIST", help="frd2k, frd10k, swd, fid50k …")
+@click.option("--feature-net", metavar="FILE", help="TorchScript Inception, needed for fid metrics")
+@click.option("--background", type=click.Choice(["white", "image"]),
+              help="Reals over white, or as photographed  [default: as in the run, else white where there are masks]")
+@click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of latents, cameras and patches")
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per pass")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+def main(network, data, metrics, feature_net, background, trunc, seed, batch, device):
+    """Print distances and their floors, one line of JSON each.
+
+    \b
+    python scripts/calc_metrics.py --network=training-runs/00000-tiny-heads --metrics=frd2k,swd
+
+    For a network inside a run folder the lines are also appended to metric-NAME.jsonl there.
+    """
+    import dataclasses
+    import json
+
+    import gghead
+    from gghead.checkpoints import latest_snapshot
+    from gghead.cli.common import pick_device
+    from torch_utils.errors import UserError
+    from training import run_folder
+    from training.config import DataConfig
+    from training.loop import open_dataset
+    from training.metrics import MetricSet, parse_metrics, write_metric
+    from training.metrics.sampler import ModelSampler
+
+    parse_metrics(metrics)  # a wrong name is said before anything is loaded
+    snapshot = latest_snapshot(network) if Path(network).is_dir() else Path(network)
+    in_run = (snapshot.parent / run_folder.OPTIONS).is_file()
+    trained_on = run_folder.read_options(snapshot.parent).data if in_run else None
+    if data is None and trained_on is None:
+        raise UserError(f"{network} lies in no run folder that names its data set; name one with --data=FILE.")
+    model = gghead.load(snapshot, device=pick_device(device), kind="generator")
+    config = trained_on if data is None else DataConfig(path=data)
+    if background is not None:
+        config = dataclasses.replace(config, background=background)
+    dataset = open_dataset(config, model.config.image_size)
+    unmasked = data is not None and background is None and not dataset.has_masks
+    metric_set = MetricSet(dataset, metrics, feature_net=feature_net, seed=seed, device=model.device, batch=batch,
+                           background=None if unmasked or config.background == "image" else (1.0, 1.0, 1.0))
+    for record in metric_set.evaluate(ModelSampler(model, dataset.labels, seed, trunc), snapshot=snapshot.name):
+        print(json.dumps(record))
+        if in_run:
+            write_metric(record, snapshot.parent)
