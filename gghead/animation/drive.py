@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.animation.frames import Frames, read_sequence, split_or_all
+from gghead.animation.frames import Frames, read_sequence, split_or_all, taken
 from gghead.animation.sliders import Sliders
+from gghead.data.sequences import TrackedSequence
 from gghead.models.avatar_config import AvatarConfig
 from torch_utils.errors import UserError
 
@@ -33,6 +34,7 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
                size: tuple[int, int] | None = None) -> Drive:
     """Read a sequence (folder, zip) or a .csv for an avatar of ``config``, or for a head with these sliders.
 
+    Avatars take of a sequence what they took in training: its first coefficients, or also jaw, eyes, eyelids.
     ``mapping`` names a matrix [B, drive's B], or is "names": coefficients are taken by their names in ARKit or
     ICT-FaceKit, as heads take them in any case, and those that do not exist here are left out.
 
@@ -48,6 +50,8 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
             return Drive(_by_name(names, values, config, path), None, None)
         return Drive(_matched(values, names, f"the table {path}", config, mapping), None, None)
     sequence = read_sequence(path, size)
+    if isinstance(config, AvatarConfig) and mapping is None:
+        sequence = as_trained(sequence, config)
     sequence = sequence if split is None else split_or_all(sequence, split)
     what = f"{path} ({sequence.format})"
     named = sequence.coefficient_names or ()
@@ -56,6 +60,11 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
         return Drive(*_taken(config, named, sequence.coefficients.float(), what, Frames(sequence), sequence.fps))
     expression = _matched(sequence.coefficients.float(), sequence.coefficient_names, what, config, mapping)
     return Drive(expression, Frames(sequence), sequence.fps)
+
+
+def as_trained(sequence: TrackedSequence, config: AvatarConfig) -> TrackedSequence:
+    """With the coefficients that the avatar took of its training sequence; all, where there are no more than these."""
+    return taken(sequence, config.first if config.first < sequence.width else 0, config.extras)
 
 
 def read_table(path: str) -> tuple[tuple[str, ...] | None, Tensor]:

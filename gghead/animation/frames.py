@@ -1,5 +1,7 @@
 """The frames of a sequence as an avatar is trained, shown and judged on them."""
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,9 +14,9 @@ from gghead.data.sequences import TrackedSequence
 from torch_utils.errors import UserError
 
 
-def read_sequence(path: str, resolution: tuple[int, ...] | None = None, extras: tuple[str, ...] = ()) \
-        -> TrackedSequence:  # fmt: skip
-    """Read a tracked sequence at ``resolution`` (width, height), with ``extras`` appended to its coefficients.
+def read_sequence(path: str, resolution: tuple[int, ...] | None = None, extras: tuple[str, ...] = (),
+                  first: int = 0) -> TrackedSequence:
+    """Read a tracked sequence at ``resolution`` (width, height): its ``first`` coefficients (0 = all), then ``extras``.
 
     Raises ``UserError`` for data that are no sequence of one person with expression coefficients.
     """
@@ -23,7 +25,12 @@ def read_sequence(path: str, resolution: tuple[int, ...] | None = None, extras: 
         raise UserError(f"{path} has no expression coefficients, so no avatar can follow them; track the frames first "
                         "(docs/formats.md lists the trackers' formats that are read).")
     sequence = data if isinstance(data, TrackedSequence) else TrackedSequence.of(data)
-    return sequence.with_extras(*extras).resized(None if resolution is None else tuple(resolution))
+    return taken(sequence, first, extras).resized(None if resolution is None else tuple(resolution))
+
+
+def taken(sequence: TrackedSequence, first: int, extras: tuple[str, ...]) -> TrackedSequence:
+    """What an avatar takes of a sequence: the first coefficients (0 = all), then tracked parameters such as the jaw."""
+    return (sequence.with_first(first) if first else sequence).with_extras(*extras)
 
 
 def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
@@ -51,6 +58,13 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.sequence)
+
+    def with_first(self, count: int) -> "Frames":
+        """The same frames, decoded pictures included, with only the first coefficients. Raises as the sequence's."""
+        other = copy.copy(self)
+        other.sequence = self.sequence.with_first(count)
+        other.expression = self.expression[:, :count]
+        return other
 
     def cut(self, index: int) -> tuple[Tensor, Tensor]:
         """Colour times alpha [3, H, W] and alpha [1, H, W], both in [0, 1]."""

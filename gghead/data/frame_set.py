@@ -194,6 +194,14 @@ class FrameSet:
             intrinsics[here] = changed
         return dataclasses.replace(self, pictures=pictures, cameras=Cameras(self.cameras.cam2world, intrinsics))
 
+    def with_first(self, count: int) -> Self:
+        """Only the first ``count`` coefficients (papers take 52 of FLAME's). Raises ``UserError`` if they are fewer."""
+        if not 0 < count <= self.width:
+            raise UserError(f"{self.pictures.source.path} has {self.width} expression coefficients, so its first "
+                            f"{count} cannot be taken; choose fewer.")
+        names = self.coefficient_names[:count] if self.coefficient_names else self.coefficient_names
+        return dataclasses.replace(self, coefficients=self.coefficients[:, :count], coefficient_names=names)
+
     def with_extras(self, *names: str) -> Self:
         """Append tracked parameters such as "jaw" or "eyelids" to the coefficients, as columns jaw_0, jaw_1 …"""
         columns = [] if self.coefficients is None else [self.coefficients]

@@ -29,6 +29,10 @@ class AvatarConfig:
     """Number of expression coefficients B, which the data decide: 52, 46, 100 …"""
     coefficient_names: tuple[str, ...] = ()
     """Names of the coefficients, where the data have any."""
+    first: int = 0
+    """So many of a sequence's coefficients are taken, the first ones (the paper: 52 of FLAME's); 0 = all."""
+    extras: tuple[str, ...] = ()
+    """Tracked parameters of a sequence that are appended to them: jaw, eyes, eyelids."""
     expression_model: str = ""
     """Where the coefficients come from: the format of the training sequence."""
     feature_dim: int = 32

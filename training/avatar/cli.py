@@ -18,6 +18,8 @@ from training.run_options import refuse_with_resume, run_options
 @click.option("--resolution", metavar="N|WxH", help="Pixels of the training pictures  [default: the preset's]")
 @click.option("--iterations", type=click.IntRange(min=1), help="Frames shown in all  [default: the preset's]")
 @click.option("--points", type=click.IntRange(min=4), help="Gaussians to start with  [default: the preset's]")
+@click.option("--template", metavar="NAME|OBJ", help="Mesh that they are spread over: the head template, or a tracked "
+              "mesh (.obj with UVs) in our axes and units  [default: head]")
 @click.option("--init-head", metavar="PLY|ENCODER", help="Start from this head instead of points on the template: a "
               ".ply, or an encoder (scripts/train_encoder.py), which makes one of the calmest training frames")
 @click.option("--max-gaussians", type=click.IntRange(min=0), help="Upper limit, 0 = none  [default: the preset's]")
@@ -32,6 +34,8 @@ from training.run_options import refuse_with_resume, run_options
               "[default: 0.005]")
 @click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
               "sides of the face share, such as 32; 0 = none  [default: 0]")
+@click.option("--coefficients", type=click.IntRange(min=1), metavar="N", help="Only the first N of the sequence's "
+              "expression coefficients; the paper takes 52 of FLAME's  [default: all]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
 @click.option("--ablation", type=click.Choice(list(ABLATIONS)), help="One of the paper's five ablations")
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
@@ -74,9 +78,10 @@ def _changes(options: dict) -> dict:
         for part, values in ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
         changes["motion"] = "features"  # the paper's model, which the ablations are about
-    places = {"data": None, "iterations": None, "points": None, "init_head": None, "background": None, "tick": None,
-              "seed": None, "sh_every": None, "feature_dim": "avatar", "sh_degree": "avatar", "motion": None,
-              "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
+    places = {"data": None, "iterations": None, "points": None, "init_head": None, "template": None, "tick": None,
+              "coefficients": None, "background": None, "seed": None, "sh_every": None, "motion": None,
+              "feature_dim": "avatar", "sh_degree": "avatar", "mirrored_grid": "avatar",
+              "max_gaussians": "densify", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]

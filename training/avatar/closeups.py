@@ -34,7 +34,8 @@ def closeups(avatars: Sequence[AvatarModel], labels: Sequence[str], frames: Fram
         if mask is None:
             raise UserError(f"Frame {index} has no {region} to cut out: it is out of sight, or the sequence has no 68 "
                             "landmarks.")
-        shown = [player.draw(frames.expression[index], frames.camera(index), frames.size) for player in players]
+        shown = [player.draw(frames.expression[index][: player.avatar.config.width], frames.camera(index), frames.size)
+                 for player in players]  # avatars of fewer coefficients take the first
         for row, picture in zip(rows, [frames.over(index), *shown], strict=True):
             row.append(_square(picture.cpu(), mask[0]))
     sheet = images.make_grid(torch.cat([torch.stack(row) for row in rows]) * 2 - 1, (len(chosen), len(rows)))

@@ -82,6 +82,8 @@ class AvatarTrainConfig:
     """Folder or zip of a tracked sequence."""
     resolution: tuple[int, ...] | None = None
     """Width and height that pictures are trained at; None = as they are."""
+    coefficients: int = 0
+    """Only so many of the sequence's coefficients, the first ones; 0 = all."""
     extras: tuple[str, ...] = ()
     """Tracked parameters appended to the coefficients, such as jaw, eyes, eyelids."""
     avatar: AvatarConfig = field(default_factory=lambda: AvatarConfig(width=0))
@@ -89,7 +91,7 @@ class AvatarTrainConfig:
     motion: Literal["auto", "features", "blendshapes"] = "features"
     """The avatar's motion; auto = blendshapes where the template has shapes for the data's coefficients."""
     template: str = "head"
-    """Mesh whose surface gives the initial points."""
+    """Mesh whose surface gives the initial points: a built-in one, or a tracked mesh (.obj with UVs) in our world."""
     points: int = 2500
     """How many."""
     init_head: str | None = None

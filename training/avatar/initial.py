@@ -4,11 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gghead.cameras import Cameras
 from gghead.template import Template
 from torch_utils.errors import UserError
 from torch_utils.rng import derive_seed
 
 _BLOCK = 1024
+_IN_VIEW = 0.5  # least share of the points in the middle camera's picture
 
 
 def surface_points(template: Template, count: int, seed: int) -> Tensor:  # [count, 3] world units
@@ -23,6 +25,16 @@ def surface_points(template: Template, count: int, seed: int) -> Tensor:  # [cou
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     weights = np.stack([1 - u - v, u, v], 1)
     return torch.from_numpy((corners[faces] * weights[..., None]).sum(1)).float()
+
+
+def check_in_view(points: Tensor, camera: Cameras, template: str) -> None:
+    """Raises ``UserError`` unless half of the template's points [N, 3] lie in the picture of ``camera`` (no batch)."""
+    places, depth = camera.project(points)
+    share = ((places > 0) & (places < 1)).all(-1).logical_and(depth > 0).float().mean()
+    if share < _IN_VIEW:
+        raise UserError(f"Of the points of the template '{template}' {share:.0%} lie in the sequence's pictures, so "
+                        "its cameras or the mesh have other axes or units; scripts/dataset_tool.py check shows what "
+                        "the cameras see, docs/formats.md says which world is meant.")
 
 
 def neighbour_distance(points: Tensor) -> Tensor:  # [N, 3] -> [N]

@@ -31,7 +31,7 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     """
     if device.type == "cpu":
         keep_freed_memory()
-    sequence = read_sequence(config.data, config.resolution, config.extras)
+    sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     frames = Frames(split_or_all(sequence, "train"), config.cache_mb)
     state = run_folder.load_state(resume) if resume is not None else None
     trainer = AvatarTrainer(config, frames, device, resumed=state is not None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from gghead.animation.drive import read_drive
+from gghead.animation.drive import as_trained, read_drive
 from gghead.animation.frames import read_sequence
 from gghead.checkpoints import latest_snapshot, load
 from gghead.data.sequences import TrackedSequence
@@ -41,7 +41,8 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
     if data is None and run is None:
         raise UserError(f"{network} lies in no run folder that names its sequence; name one with --data=DIR.")
     data = data or run.data
-    sequence = read_sequence(data, tuple(avatar.config.image_size), run.extras if run else ())
-    if sequence.width != avatar.config.width:
-        read_drive(data, avatar.config)  # says what differs
+    config = avatar.config
+    sequence = as_trained(read_sequence(data, tuple(config.image_size)), config)
+    if sequence.width != config.width:
+        read_drive(data, config)  # says what differs
     return AvatarSource(path, avatar, data, sequence)

@@ -19,7 +19,7 @@ from torch_utils import config as config_json
 from torch_utils.rng import derive_seed, generator
 from training.avatar.config import AvatarTrainConfig
 from training.avatar.densify import Densifier, Refinement
-from training.avatar.initial import neighbour_distance, surface_points
+from training.avatar.initial import check_in_view, neighbour_distance, surface_points
 from training.avatar.initial_head import initial_head, look_like, thinned
 from training.avatar.losses import AvatarLoss
 from training.stats import Stats
@@ -35,12 +35,14 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
     sequence, template = frames.sequence, load_template(config.template)
     filled = config_json.replace(config.avatar, {
         "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
-        "expression_model": sequence.format, "image_size": list(frames.size),
+        "expression_model": sequence.format, "first": config.coefficients,
+        "extras": list(config.extras), "image_size": list(frames.size),
         "camera": list(middle_camera(frames.cameras)),
         "motion": _motion(config.motion, template, sequence.coefficient_names or ()),
     })  # fmt: skip
     if config.init_head is None:
         points = surface_points(template, config.points, config.seed)
+        check_in_view(points, Cameras.from_label(torch.tensor(filled.camera)), config.template)
         avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
     else:
         head = thinned(initial_head(config.init_head, frames, device or torch.device("cpu")), config.points)

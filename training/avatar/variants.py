@@ -32,7 +32,8 @@ FULL = "full"
 _SHOWN = 6  # frames of a picture of closeups
 _BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
 _OPTIONS = {
-    "feature-dim": ("avatar", "feature_dim", int), "sh-degree": ("avatar", "sh_degree", int),
+    "coefficients": (None, "coefficients", int), "feature-dim": ("avatar", "feature_dim", int),
+    "sh-degree": ("avatar", "sh_degree", int),
     "sh-every": (None, "sh_every", int), "points": (None, "points", int),
     "max-gaussians": ("densify", "max_gaussians", int), "init-head": (None, "init_head", str),
     "motion": (None, "motion", str), "motion-rate": ("rates", "motion", float),
@@ -88,7 +89,7 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
     at = sorted({step for step in plan.at if step < config.iterations} | {config.iterations})
     settings = {"config": config_json.to_dict(config), "split": plan.split, "at": at}
     rows = read_rows(path, settings, "compare_avatars.py")
-    sequence = read_sequence(config.data, config.resolution, config.extras)
+    sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     train, test = (Frames(split_or_all(sequence, name), config.cache_mb) for name in ("train", plan.split))
     outdir.mkdir(parents=True, exist_ok=True)
     for seed in plan.seeds:
@@ -97,7 +98,8 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
                 continue
             say(f"training {name}, seed {seed}")
             own = config_json.replace(variant_config(config, name), {"seed": seed})
-            rows += [{"variant": name, "seed": seed, **row} for row in _train(own, train, test, at, device, say,
+            shown = [frames.with_first(own.coefficients) if own.coefficients else frames for frames in (train, test)]
+            rows += [{"variant": name, "seed": seed, **row} for row in _train(own, *shown, at, device, say,
                      _avatar_file(outdir, name, seed))]  # fmt: skip
             write_rows(path, settings, rows)
     sequence.close()
@@ -186,7 +188,7 @@ def look(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, path: Path,
          chosen: Sequence[int] | None, labels: Sequence[str]) -> None:
     """Write what ``measure`` trained with the first seed beside the truth: ``region`` in the ``chosen`` frames."""
     avatars = [load(_avatar_file(outdir, name, plan.seeds[0]), kind="avatar") for name in plan.variants]
-    sequence = read_sequence(config.data, config.resolution, config.extras)
+    sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     frames = Frames(split_or_all(sequence, plan.split), config.cache_mb)
     chosen = chosen or np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
     write_png(path, closeups(avatars, labels, frames, chosen, region))
