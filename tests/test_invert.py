@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -206,6 +207,21 @@ def test_masks_come_from_alpha_files_or_nowhere(home, tmp_path):
     assert open_targets(photos, 12, max_images=2).read(1).rgb.shape == (3, 12, 12)
     output = call(home, photos / "img0.png", tmp_path / "out", "--method=w", *FEW, "--masks=none")
     assert "img0 has no mask: the whole picture is matched" in output
+
+
+@pytest.mark.parametrize("masks", ["none", None])
+def test_masks_that_lie_among_the_pictures_are_no_pictures(home, tmp_path, masks):
+    """However dataset.json lists them, and also where they are not wanted."""
+    reader = open_targets(home / "heads.zip", 24, masks=masks)
+    assert reader.names == [f"00000/img{seed}.png" for seed in range(3)]
+    assert (reader.read(0).mask is None) == (masks == "none")
+    with zipfile.ZipFile(home / "heads.zip") as heads, zipfile.ZipFile(tmp_path / "frames.zip", "w") as other:
+        info = json.loads(heads.read("dataset.json"))
+        info["frames"] = [{"file": name, "mask": mask} for name, mask in info.pop("masks").items()]
+        for name in heads.namelist():
+            other.writestr(name, json.dumps(info) if name == "dataset.json" else heads.read(name))
+    again = open_targets(tmp_path / "frames.zip", 24, masks=masks)
+    assert again.names == reader.names and (again.read(0).mask is None) == (masks == "none")
 
 
 def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.data.decode import decode_image
+from gghead.data.image_files import listed_masks
 from gghead.data.labels import LABEL_SIZE, check_labels, label_array, parse_dataset_json
 from gghead.data.resize import resize_image, resize_straight_alpha
 from gghead.data.sources import FolderSource, Source, image_header, is_image, open_source, read_image
@@ -164,14 +165,14 @@ def open_targets(
     single = path.is_file() and is_image(path.name)
     source = _OneFile(path) if single else open_source(path)
     info = _dataset_json(path, source, single)
-    listed = {} if masks == "none" or info is None else info.get("masks") or {}
+    listed = {} if info is None else listed_masks(info, path)
     names = [name for name in source.names() if is_image(name) and name not in set(listed.values())
              and not any(part.startswith(".") for part in name.split("/"))]
     if not names:
         raise UserError(f"--target={path} holds no pictures (png, jpg, jpeg, webp or bmp).")
     if max_images is not None and max_images < len(names):
         names = [names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])]
-    mask_source, mask_names = source, {name: listed[name] for name in names if name in listed}
+    mask_source, mask_names = source, {name: listed[name] for name in names if name in listed and masks != "none"}
     if masks not in (None, "none"):
         mask_source, mask_names = _given_masks(Path(masks), names)
     labels = None if camera in ("auto", "frontal") else _labels(camera, path, info, names)
