@@ -272,6 +272,22 @@ def test_a_folder_with_broken_pictures_finishes_the_others(home, tmp_path):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"]["w"]["targets"] == 1
 
 
+def test_a_zip_with_a_damaged_member_and_a_missing_mask_finishes_the_others(home, tmp_path):
+    """Both are met before any picture is decoded, when it is found out which are done already."""
+    with zipfile.ZipFile(home / "heads.zip") as heads, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+        for name in heads.namelist():
+            if name != "masks/00000/img1.png":
+                bad.writestr(name, heads.read(name))
+        at = bad.getinfo("00000/img2.png").header_offset + 100
+    data = bytearray((tmp_path / "bad.zip").read_bytes())
+    data[at] ^= 0xFF
+    (tmp_path / "bad.zip").write_bytes(data)
+    output = call(home, tmp_path / "bad.zip", tmp_path / "out", "--method=w", *FEW, fails=True)
+    assert "2 of 3 pictures failed" in output and "checksum differs" in output
+    assert "The mask masks/00000/img1.png in" in output and "is missing" in output
+    assert (tmp_path / "out" / "00000_img0" / "latent-w.safetensors").is_file()
+
+
 def test_a_loss_that_is_no_number_saves_the_last_good_state(home, tmp_path, monkeypatch):
     usual = stages_module.Objective.__call__
     monkeypatch.setattr(stages_module.Objective, "__call__", lambda *args: usual(*args) * float("nan"))

@@ -76,8 +76,15 @@ class TargetReader:
         how = [self.size, self.camera if label is None else label, self.use_masks, self.landmarker]
         found = hashlib.sha256(repr(how).encode() + self.source.read(name))
         if mask is not None:
-            found.update(self.mask_source.read(mask))
+            found.update(self._mask_file(mask))
         return found.hexdigest()
+
+    def _mask_file(self, name: str) -> bytes:
+        try:
+            return self.mask_source.read(name)
+        except (KeyError, OSError) as error:
+            raise UserError(f"The mask {name} in {self.mask_source.path} is missing; copy it again, or use the whole "
+                            "picture with --masks=none.") from error
 
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
         """Further metrics where the truth is known (``OwnHeads.judge``); of a picture nothing more is known."""
@@ -101,7 +108,8 @@ class TargetReader:
             rgb, mask = rgba[..., :3], rgba[..., 3]
         else:
             rgb = np.asarray(read_image(self.source, name, "RGB"))
-            mask = np.asarray(read_image(self.mask_source, mask_name, "L"))
+            where = f"{mask_name} in {self.mask_source.path}"
+            mask = np.asarray(decode_image(self._mask_file(mask_name), "L", where))
         if mask.shape != rgb.shape[:2]:
             raise UserError(f"The mask {mask_name} is {mask.shape[1]}x{mask.shape[0]}, but {name} is {width}x{height}; "
                             "they must have one size.")
