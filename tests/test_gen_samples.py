@@ -169,6 +169,8 @@ def test_without_a_network_the_shipped_one_draws(tmp_path, monkeypatch):
         (["--network=RUN", "--seeds=0", "--yaw=left"], "'left'"),
         (["--network=RUN", "--seeds=0", "--views=2", "--yaw=0"], "exclude each other"),
         (["--network=RUN", "--seeds=0", "--fov-deg=180"], "180"),
+        (["--network=RUN", "--seeds=4294967296"], "between 0 and 4294967295, but 4294967296 is asked for"),
+        (["--network=RUN", "--latents=,RUN"], "between its commas"),
         (["--network=RUN", "--seeds=0", "--device=cpu:what"], "--device=cpu:what"),
         (["--network=RUN", "--seeds=0", "--outdir=FILE/out"], "FILE/out"),
     ],
