@@ -81,6 +81,7 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     from gghead.inversion.stages import InversionConfig
     from gghead.inversion.targets import open_targets
     from gghead.perceptual import load_distance, load_identity, load_metric
+    from gghead.video import check_writable
 
     config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
               "max_shift": max_shift, "locality": locality}
@@ -90,6 +91,8 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
         if perceptual_net is None:
             raise UserError("--perceptual-weight needs a distance to weigh; name one with --perceptual-net.")
         config["objective"] = ObjectiveConfig(perceptual=perceptual_weight)
+    if video != "none":
+        check_writable(outdir / f"optimisation.{video}")
     device, network = pick_device(device), network or default_network()
     model, own = load_with_encoder(network, device)
     own = None if encoder is False else own
