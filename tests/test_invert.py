@@ -331,6 +331,8 @@ def test_broken_input_is_a_sentence(home, tmp_path):
         (photos / "img0.png", [f"--camera={tmp_path / 'three.txt'}"], "holds 3 numbers, but a camera label has 25"),
         (photos / "img0.png", ["--camera=sideways"], "neither label, auto, frontal nor a file"),
         ("seeds:4-1", [], "runs backwards"),
+        ("seeds:4", ["--max-images=1"], "--max-images says how pictures are read, but --target=seeds:4 draws them"),
+        ("seeds:4", ["--camera=frontal"], "--camera says how pictures are read"),
         (photos / "img0.png", ["--method=encoder"], "needs a network with an encoder"),
         (photos / "img0.png", ["--steps=1,2"], "--steps=1,2 must be one positive number or four"),
     ]

@@ -83,6 +83,10 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     from gghead.perceptual import load_distance, load_identity, load_metric
     from gghead.video import check_writable
 
+    for option, value in (("camera", camera if camera != "label" else None), ("masks", masks),
+                          ("max-images", max_images)):
+        if value is not None and target.startswith("seeds:"):
+            raise UserError(f"--{option} says how pictures are read, but --target={target} draws them; leave it out.")
     config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
               "max_shift": max_shift, "locality": locality}
     if novel_views is not None:
