@@ -59,6 +59,9 @@ def main(avatar, network, seeds, latents, **options):
         raise UserError("Nobody to animate: give --avatar=RUN, or heads by --seeds=0-3 or --latents=FILE.")
     if (options["drive"] is None) == (options["weights"] is None):
         raise UserError("Give either --drive=SEQUENCE|TABLE.csv or --weights=jawOpen=1,eyeBlinkLeft=0.5.")
+    for name in ("split", "mapping"):
+        if options["weights"] is not None and options[name] is not None:
+            raise UserError(f"--{name} belongs to what drives the heads; leave it out with --weights.")
     if avatar is not None:
         _animate_avatar(avatar, **options)
     else:
