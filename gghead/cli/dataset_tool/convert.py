@@ -16,17 +16,9 @@ _SHOWN = 5  # faults listed in full
 
 def names(text: str | None) -> tuple[str, ...] | None:
     """``a,b,3-5`` -> (a, b, 3, 4, 5); leading zeros are kept: ``000-002`` -> (000, 001, 002)."""
-    if text is None:
-        return None
-    found: list[str] = []
-    for part in (part.strip() for part in text.split(",")):
-        match = re.fullmatch(r"(\d+)-(\d+)", part)
-        if match and int(match[1]) <= int(match[2]):
-            width = len(match[1]) if match[1][0] == "0" and len(match[1]) > 1 else 0
-            found += [str(number).zfill(width) for number in range(int(match[1]), int(match[2]) + 1)]
-        elif part:
-            found.append(part)
-    return tuple(found)
+    from gghead.cli.common import expand
+
+    return None if text is None else tuple(expand(text))
 
 
 def resolution(text: str | None) -> tuple[int, int] | None:
