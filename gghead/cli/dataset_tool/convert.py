@@ -1,5 +1,6 @@
 """Convert multi-view captures and tracked sequences of other projects to one zip of ours."""
 
+import os
 import re
 import sys
 import time
@@ -35,7 +36,8 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
     """Sixteen numbers, row by row, or a text file that holds them."""
     if text is None:
         return None
-    words = Path(text).read_text().split() if Path(text).is_file() else text.split(",")
+    # os.path's isfile and not Path's, which fails on a name as long as sixteen numbers in full precision are.
+    words = Path(text).read_text().split() if os.path.isfile(text) else text.split(",")
     try:
         values = [float(word.strip(",[]")) for word in words if word.strip(",[]")]
     except ValueError as error:
