@@ -155,6 +155,13 @@ def test_networks_of_another_kind_are_refused(tmp_path, data):
     assert "has format" in sentence(f"--network={tmp_path / 'foreign.safetensors'}", f"--data={data}", "--subject=0")
 
 
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path, data, network):
+    (tmp_path / "file").touch()
+    text = sentence(f"--network={network}", f"--data={data}", "--subject=1", "--views=00", "--check=0",
+                    f"--outdir={tmp_path / 'file'}")
+    assert "cannot be made" in text
+
+
 def test_latents_of_another_network_are_refused(tmp_path, folder, data):
     other = {"cmax": 4}
     for changes, what in (({"generator": other}, "of another architecture"), ({"seed": 1}, "other weights")):
