@@ -121,7 +121,7 @@ class Generator(nn.Module):
         if background.ndim == 2:
             return render(gaussians, cameras, size, background=background[:, None], **options)
         out = render(gaussians, cameras, size, **options)
-        out.color = out.color + (1.0 - out.alpha) * background[:, None]
+        out.color = out.color + (1.0 - out.alpha) * background[:, None].to(out.color)
         return out
 
     def images(self, ws: Tensor, cameras: Cameras, size: int | None = None, background: Tensor | None = None,
