@@ -128,7 +128,7 @@ def _snapshots(run: str | os.PathLike) -> list[Path]:
 
 def read_info(path: str | os.PathLike) -> SnapshotInfo:
     """Read the header of a generator's snapshot (or of the one in a reconstructor). Errors as ``load``."""
-    path, metadata, _ = _read(path)
+    path, metadata, _ = _read(path, tensors=False)
     _expect(path, metadata, "generator")
     return _info(path, metadata)
 
@@ -169,14 +169,15 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
 def load_with_encoder(path: str | os.PathLike,
                       device: torch.device | str = "cpu") -> tuple[Generator, Reconstructor | None]:
     """The generator of a snapshot and the reconstructor around it, if the snapshot is one; errors as ``load``."""
-    _, metadata, _ = _read(path)
+    _, metadata, _ = _read(path, tensors=False)
     if metadata.get("kind") == "reconstructor":
         model = load(path, device)
         return model.generator, model
     return load(path, device, kind="generator"), None
 
 
-def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
+def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
+    """The file that ``path`` stands for, its header and, unless they are not wanted, its tensors."""
     from safetensors import SafetensorError, safe_open
 
     shipped, path = SHIPPED.get(str(path)), Path(path)
@@ -191,12 +192,13 @@ def _read(path: str | os.PathLike) -> tuple[Path, dict[str, str], dict[str, Tens
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+            names = file.keys() if tensors else ()
+            found = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is truncated or no safetensors file ({error}); copy or train it again.") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} has format {metadata.get('format')!r}, but this version reads '{FORMAT}'.")
-    return path, metadata, tensors
+    return path, metadata, found
 
 
 def _expect(path: Path, metadata: dict[str, str], kind: str | None) -> None:

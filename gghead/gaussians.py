@@ -98,7 +98,7 @@ class Gaussians:
     def select(self, which: Tensor | slice | Sequence[int]) -> "Gaussians":
         """The Gaussians at an index list, mask or slice [M or N] over N, the same for every batch element."""
         if not isinstance(which, (Tensor, slice)):
-            which = torch.as_tensor(which, device=self.device)
+            which = torch.as_tensor(which, device=self.device) if len(which) else slice(0)
         batch = (slice(None),) * len(self.shape)
         return self.map(lambda tensor: tensor[(*batch, which)])
 

@@ -80,6 +80,8 @@ def test_wrong_uses_are_a_sentence(data, tmp_path):
         (["--seeds=1", f"--drive={tmp_path / 'n.csv'}"], "did you mean 'jawOpen'"),
         (["--seeds=1", f"--drive={tmp_path / 'w.csv'}"], "has 2 coefficients, but the head template has 46"),
         (["--seeds=1", f"--drive={foreign}"], "another expression model. Give --mapping=FILE, a matrix of 46 rows and"),
+        (["--seeds=1", weights, "--split=test"], "--split belongs to what drives the heads"),
+        (["--seeds=1", weights, "--mapping=names"], "--mapping belongs to what drives the heads"),
         (["--seeds=1", weights, "--camera=tracked"], "has neither cameras nor pictures"),
         (["--seeds=1", weights, "--frames=80"], "--frames asks for frame 80, but --weights has 50 frames"),
     ):

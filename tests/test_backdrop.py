@@ -181,6 +181,10 @@ def test_broken_pictures_do_not_hide_the_backdrop(tmp_path):
     assert dataset.backdrop is not None
     with pytest.raises(UserError, match=first):
         dataset.get(0)
+    captures = formats.read(tmp_path / "broken.zip").resized(16)  # which asks for the backdrop
+    assert torch.equal(captures.backdrop, dataset.backdrop) and captures.get(1).rgb.shape == (3, 16, 16)
+    with pytest.raises(UserError, match=first):
+        captures.get(0)
 
 
 def test_training_and_metrics_see_the_pictures_that_were_made(tmp_path):

@@ -239,6 +239,15 @@ def test_wrong_heads_are_a_sentence():
         gghead.animate(Latent(torch.zeros(1, 2, 4)), {"jawOpen": 1.0})
 
 
+@pytest.mark.parametrize("dtype, becomes", [(torch.float64, torch.float64), (torch.bfloat16, torch.float32)])
+def test_heads_of_any_precision(dtype, becomes):
+    head = painted_head(16).to(dtype)
+    moved = gghead.animate(head, {"jawOpen": [0.5, 1.0]})
+    assert moved.dtype == becomes and moved.shape == (2,)
+    single = gghead.animate(head.to(torch.float32), {"jawOpen": [0.5, 1.0]})
+    torch.testing.assert_close(moved.means.float(), single.means, atol=2e-4, rtol=0)  # places on the borders of faces
+
+
 def test_expressions_without_a_shape_are_left_out_aloud():
     head = painted_head(16)
     with pytest.warns(UserWarning, match="No shape for tongueOut, eyeLookIn_L"):

@@ -122,6 +122,9 @@ def test_kinds_change_into_one_another(rig):
     sequence = TrackedSequence.of(rig)
     assert (np.diff(sequence.moment) >= 0).all() and len(sequence.in_time(1, 3)) == 6
     assert sequence.as_captures().moments == rig.moments
+    order = np.argsort(sequence.camera, kind="stable")  # camera by camera, as a selection may leave them
+    again = TrackedSequence.of(sequence.as_captures().take(order))
+    assert (np.diff(again.moment) >= 0).all() and again.name(0) == sequence.name(0)
     with pytest.raises(UserError, match="no expression coefficients"):
         TrackedSequence.of(dataclasses.replace(rig, coefficients=None, coefficient_names=None))
 

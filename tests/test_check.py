@@ -158,6 +158,22 @@ def test_shards_are_checked_as_one_set(data, tmp_path):
     assert found.files == [f"s1/{image_name(30)}"]
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_shards_with_and_without_masks(data, tmp_path, fast):
+    """Such sets cannot be trained on, and the names of masks are not those of the set's first images."""
+    (tmp_path / "set").mkdir()
+    data.masks[image_name(30)] = encode_png(np.zeros((SIZE, SIZE), np.uint8))
+    for shard in range(2):
+        with DatasetWriter(tmp_path / "set" / f"s{shard}.zip") as writer:
+            for i in range(24 * shard, 24 * shard + 24):
+                writer.add(image_name(i), data.files[image_name(i)], data.array()[i],
+                           data.masks[image_name(i)] if shard else None)
+    found = {one.code: one.files for one in check_dataset(tmp_path / "set", fast=fast).findings}
+    assert found.pop("mask-missing") == [f"s0/{image_name(i)}" for i in range(24)]
+    assert found == ({} if fast else {"mask-empty": [f"masks/{image_name(30)}"]})
+    assert check_dataset(tmp_path / "set", masks=None, fast=fast).ok
+
+
 def test_overlay_draws_the_template_where_the_camera_sees_it():
     label = Cameras.orbit(0.5, 0.1).label()[0].double().numpy()
     blank = np.full((64, 64, 3), 255, np.uint8)
@@ -192,6 +208,8 @@ def test_command_writes_sheet_and_report_and_says_whether_to_train(data, tmp_pat
         assert sheet.size[0] > 300
     codes = {found["code"]: found for found in json.loads((tmp_path / "r.json").read_text())["findings"]}
     assert set(codes) == {"opengl-axes", "undecodable"} and codes["opengl-axes"]["count"] == COUNT
+    inside = CliRunner().invoke(main, ["check", str(path), "--fast=1", f"--outdir={path}"])
+    assert inside.exit_code == 1 and "cannot be made" in inside.output
     gone = CliRunner().invoke(main, ["check", str(tmp_path / "none.zip")])
     assert gone.exit_code == 1 and "does not exist" in gone.output and gone.output.count("\n") == 1
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from helpers.small_network import small_network
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import gghead
@@ -43,6 +44,33 @@ def test_round_trip_gives_the_same_image(model, tmp_path):
     loaded = gghead.load(tmp_path)  # the run folder: its newest snapshot
     assert torch.equal(picture(loaded), picture(model))
     assert not any(p.requires_grad for p in loaded.parameters()) and not loaded.training
+
+
+def test_a_header_is_read_without_the_tensors(model, tmp_path, monkeypatch):
+    path = tmp_path / "network-snapshot-000012.safetensors"
+    checkpoints.save(model, path, kimg=12.5)
+
+    class HeaderOnly:
+        def __init__(self, *args, **options):
+            self.file = safe_open(*args, **options)
+
+        def __enter__(self):
+            return self.file.__enter__() and self
+
+        def __exit__(self, *error):
+            return self.file.__exit__(*error)
+
+        def metadata(self):
+            return self.file.metadata()
+
+        def keys(self):
+            return ["never read"]
+
+        def get_tensor(self, name):
+            pytest.fail("a tensor is read")
+
+    monkeypatch.setattr("safetensors.safe_open", HeaderOnly)
+    assert checkpoints.read_info(path).kimg == 12.5
 
 
 def test_half_precision_is_smaller_and_close(model, tmp_path):

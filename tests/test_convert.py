@@ -190,6 +190,7 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
         (["--world=a"], "neither a file nor"),
         (["--scale=-1"], "positive number"),
         (["--world=" + ",".join(map(str, np.diag([1, 2, 3, 1.0]).ravel()))], "one positive scale"),
+        (["--world=" + ",".join([str(1 / 3)] * 16)], "one positive scale"),  # longer than a file's name may be
         (["--cameras=9"], "no camera '9'"),
         (["--extras=tail"], "no 'tail'"),
         (["--test-frames=99"], "cannot be the test frames"),

@@ -360,6 +360,9 @@ def test_swapped_parts_are_splats_or_latents(network, tmp_path):
     assert "latent-region.safetensors" in call(*options, "--part=left eye+mouth", "--space=z")
     assert "has no part 'beak'" in call(*options, "--part=beak", fails=True)
     assert "belong to --space=planes" in call(*options, "--part=nose", "--space=z", "--take=shape", fails=True)
+    (tmp_path / "file").touch()
+    text = call(*options[:4], f"--outdir={tmp_path / 'file'}", "--part=nose", "--size=8", fails=True)
+    assert "cannot be made" in text
 
 
 def test_directions_are_found_and_used(face, network, tmp_path):

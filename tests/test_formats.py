@@ -113,6 +113,9 @@ def test_nersemble_benchmark_follows_the_tracked_head(tmp_path):
     assert [frames.camera_names[c] for c in frames.split("train").camera] == ["222200037"] * 3
     sequence = TrackedSequence.of(frames)
     assert sequence.kind == "sequence" and len(sequence) == 9
+    for options in (ReadOptions(cameras=("7",)), ReadOptions(moments=("EXP-9",)), ReadOptions(subjects=("8",))):
+        with pytest.raises(UserError, match="holds no pictures of these people, sequences and cameras"):
+            read(tmp_path, options=options)
 
 
 def test_videos_show_the_frames_they_hold(tmp_path):

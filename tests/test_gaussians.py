@@ -41,6 +41,7 @@ def test_select_by_mask_list_and_slice():
     by_mask, by_list = gaussians.select(mask), gaussians.select(mask.nonzero()[:, 0].tolist())
     assert by_mask.num == 14 and torch.equal(by_mask.features, by_list.features)
     assert torch.equal(gaussians.select(slice(0, None, 3)).means, by_mask.means)
+    assert gaussians.select([]).num == 0 and gaussians.select([]).features.shape == (*gaussians.shape, 0, 5)
 
 
 def test_cat_keeps_the_order_and_what_all_have():

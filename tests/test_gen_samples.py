@@ -12,8 +12,9 @@ from PIL import Image
 
 from gghead import checkpoints
 from gghead.cameras import Cameras
-from gghead.cli import gen_video
+from gghead.cli import gen_video, invert
 from gghead.cli.common import default_network
+from gghead.cli.edit import interpolate
 from gghead.cli.gen_samples import generate_samples, main, seed_latents, spread_yaws
 from gghead.gaussians import Gaussians
 from gghead.models.config import BackgroundConfig, GeneratorConfig
@@ -169,6 +170,8 @@ def test_without_a_network_the_shipped_one_draws(tmp_path, monkeypatch):
         (["--network=RUN", "--seeds=0", "--yaw=left"], "'left'"),
         (["--network=RUN", "--seeds=0", "--views=2", "--yaw=0"], "exclude each other"),
         (["--network=RUN", "--seeds=0", "--fov-deg=180"], "180"),
+        (["--network=RUN", "--seeds=4294967296"], "between 0 and 4294967295, but 4294967296 is asked for"),
+        (["--network=RUN", "--latents=,RUN"], "between its commas"),
         (["--network=RUN", "--seeds=0", "--device=cpu:what"], "--device=cpu:what"),
         (["--network=RUN", "--seeds=0", "--outdir=FILE/out"], "FILE/out"),
     ],
@@ -222,8 +225,22 @@ def test_video_command(run, tmp_path, camera):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [(["--grid=2"], "COLUMNSxROWS"), (["--grid=2x2"], "a multiple of 4 seeds")]
+    ("options", "message"), [(["--grid=2"], "COLUMNSxROWS"), (["--grid=2x2"], "a multiple of 4 seeds"),
+                             (["--fps=0"], "0.0 is not in the range x>0")]
 )
 def test_video_mistakes_are_told_in_a_sentence(run, options, message):
     result = CliRunner().invoke(gen_video.main, [f"--network={run}", "--seeds=0-2", "--output=x.webp", *options])
-    assert result.exit_code == 1 and message in " ".join(result.output.split())
+    assert result.exit_code in (1, 2) and message in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(("command", "options"), [
+    (gen_video.main, ["--seeds=0", "--output=x.mp4"]),
+    (interpolate.main, ["--heads=0,1", "--video=x.mp4"]),
+    (invert.main, ["--target=seeds:0", "--video=mp4"]),
+])
+def test_a_video_that_cannot_be_written_is_refused_before_its_frames_are_drawn(command, options, monkeypatch):
+    """Before the network is read, too: here there is none."""
+    monkeypatch.setattr("gghead.video.shutil.which", lambda name: None)
+    monkeypatch.setattr("gghead.video.importlib.util.find_spec", lambda name: None)
+    result = CliRunner().invoke(command, ["--network=nowhere", *options])
+    assert result.exit_code == 1 and ".mp4 videos need PyAV" in result.output

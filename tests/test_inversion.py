@@ -15,6 +15,8 @@ from gghead.inversion import stages as stages_module
 from gghead.inversion.cameras import CameraRefinement, moved, turned
 from gghead.inversion.latents import fingerprints, load, save, stack
 from gghead.inversion.objective import Objective, ObjectiveConfig, draw, image_loss
+from gghead.reconstruction.inputs import InputViews
+from gghead.reconstruction.refine import RefineConfig, refine
 from gghead.rotations import matrix_to_axis_angle
 from torch_utils.errors import UserError
 
@@ -254,6 +256,22 @@ def test_inversion_starts_from_the_encoder():
         list(Inversion(generator, targets, InversionConfig(method="encoder")).run())
     with pytest.raises(UserError, match="name a network that has one"):
         Inversion(generator, targets, InversionConfig(method="z", encoder=True))
+
+
+def test_a_network_in_training_is_left_alone_too():
+    """Its parameters want gradients: none must be added to theirs, and no graph kept."""
+    encoder = small_reconstructor().requires_grad_(True)
+    generator = encoder.generator
+    config = InversionConfig(method="pti", encoder=True, steps=(2, 2, 2, 2))
+    results = list(Inversion(generator, [pictured(generator, 1)], config, encoder=encoder).run())
+    latent = results[0].latent
+    views = InputViews(results[0].wanted, torch.ones_like(results[0].wanted[:, :1]), Cameras.from_label(latent.camera),
+                       ("front",))
+    refined = refine(generator, latent, views, RefineConfig(steps=2))
+    assert not any(result.color.requires_grad for result in results) and not refined.ws.requires_grad
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    same = refine(generator, latent, views, RefineConfig(steps=0))
+    assert torch.equal(same.ws, latent.ws) and torch.equal(same.residual, latent.residual)
 
 
 def some_latent(model, seed=0):

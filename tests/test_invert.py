@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -208,6 +209,21 @@ def test_masks_come_from_alpha_files_or_nowhere(home, tmp_path):
     assert "img0 has no mask: the whole picture is matched" in output
 
 
+@pytest.mark.parametrize("masks", ["none", None])
+def test_masks_that_lie_among_the_pictures_are_no_pictures(home, tmp_path, masks):
+    """However dataset.json lists them, and also where they are not wanted."""
+    reader = open_targets(home / "heads.zip", 24, masks=masks)
+    assert reader.names == [f"00000/img{seed}.png" for seed in range(3)]
+    assert (reader.read(0).mask is None) == (masks == "none")
+    with zipfile.ZipFile(home / "heads.zip") as heads, zipfile.ZipFile(tmp_path / "frames.zip", "w") as other:
+        info = json.loads(heads.read("dataset.json"))
+        info["frames"] = [{"file": name, "mask": mask} for name, mask in info.pop("masks").items()]
+        for name in heads.namelist():
+            other.writestr(name, json.dumps(info) if name == "dataset.json" else heads.read(name))
+    again = open_targets(tmp_path / "frames.zip", 24, masks=masks)
+    assert again.names == reader.names and (again.read(0).mask is None) == (masks == "none")
+
+
 def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
     out, drawn = tmp_path / "out", tmp_path / "drawn"
     call(home, home / "photos", out, "--method=pti", *FEW, "--max-images=2")
@@ -256,6 +272,22 @@ def test_a_folder_with_broken_pictures_finishes_the_others(home, tmp_path):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"]["w"]["targets"] == 1
 
 
+def test_a_zip_with_a_damaged_member_and_a_missing_mask_finishes_the_others(home, tmp_path):
+    """Both are met before any picture is decoded, when it is found out which are done already."""
+    with zipfile.ZipFile(home / "heads.zip") as heads, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+        for name in heads.namelist():
+            if name != "masks/00000/img1.png":
+                bad.writestr(name, heads.read(name))
+        at = bad.getinfo("00000/img2.png").header_offset + 100
+    data = bytearray((tmp_path / "bad.zip").read_bytes())
+    data[at] ^= 0xFF
+    (tmp_path / "bad.zip").write_bytes(data)
+    output = call(home, tmp_path / "bad.zip", tmp_path / "out", "--method=w", *FEW, fails=True)
+    assert "2 of 3 pictures failed" in output and "checksum differs" in output
+    assert "The mask masks/00000/img1.png in" in output and "is missing" in output
+    assert (tmp_path / "out" / "00000_img0" / "latent-w.safetensors").is_file()
+
+
 def test_a_loss_that_is_no_number_saves_the_last_good_state(home, tmp_path, monkeypatch):
     usual = stages_module.Objective.__call__
     monkeypatch.setattr(stages_module.Objective, "__call__", lambda *args: usual(*args) * float("nan"))
@@ -299,6 +331,8 @@ def test_broken_input_is_a_sentence(home, tmp_path):
         (photos / "img0.png", [f"--camera={tmp_path / 'three.txt'}"], "holds 3 numbers, but a camera label has 25"),
         (photos / "img0.png", ["--camera=sideways"], "neither label, auto, frontal nor a file"),
         ("seeds:4-1", [], "runs backwards"),
+        ("seeds:4", ["--max-images=1"], "--max-images says how pictures are read, but --target=seeds:4 draws them"),
+        ("seeds:4", ["--camera=frontal"], "--camera says how pictures are read"),
         (photos / "img0.png", ["--method=encoder"], "needs a network with an encoder"),
         (photos / "img0.png", ["--steps=1,2"], "--steps=1,2 must be one positive number or four"),
     ]

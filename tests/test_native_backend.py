@@ -240,6 +240,21 @@ def test_is_a_well_behaved_operator():
 
 
 @needs_toolchain
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_gradient_of_one_output_alone_whatever_the_default_type_is(asked):
+    """The other's is filled up with zeros, which must be float32 as everything here is."""
+    inputs = scene(1, 20, 3, 8, 8)
+    leaves = [t.requires_grad_() for t in inputs[:4]]
+    expected = torch.autograd.grad(native_backend.composite(*inputs, None, 8, 8)[asked].sum(), leaves[0])[0]
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = torch.autograd.grad(native_backend.composite(*inputs, None, 8, 8)[asked].sum(), leaves[0])[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected) and expected.abs().max() > 0
+
+
+@needs_toolchain
 def test_second_derivative_is_refused():
     inputs = scene(1, 20, 3, 8, 8)
     leaves = [t.requires_grad_() for t in inputs[:4]]

@@ -15,10 +15,12 @@ from gghead.cameras import FFHQ_FOCAL, FFHQ_RADIUS, Cameras
 from gghead.cli.dataset_tool import main
 from gghead.data.image_dataset import ImageDataset
 from gghead.data.photos import prepare as prepare_module
+from gghead.data.photos.cache import PhotoCache
 from gghead.data.photos.landmark_model import landmark_model
 from gghead.data.photos.photo import PhotoOptions
 from gghead.data.photos.pose import project
 from gghead.data.photos.prepare import prepare, work_folder
+from gghead.data.sources import open_source
 from torch_utils.errors import UserError
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared/data/photos"
@@ -248,6 +250,24 @@ def test_what_was_kept_is_not_used_for_other_options_or_photos(folder):
     Image.fromarray(noise(77, 101, 111)).save(folder / "photos" / "a.png")
     prepare(folder / "photos", folder / "out.zip", PhotoOptions(**{**vars(options), "resolution": 16}), workers=0)
     assert ImageDataset(folder / "out.zip").resolution == 16
+
+
+def test_what_was_kept_is_not_used_for_other_masks(folder):
+    (folder / "masks").mkdir()
+    options = PhotoOptions(resolution=32, landmarker=str(folder / "landmarks.json"), masks=str(folder / "masks"))
+    places = []
+    for name in (None, "a.webp", "a.png"):
+        if name is not None:
+            Image.fromarray(noise(5)[..., 0]).save(folder / "masks" / name)
+        places.append(PhotoCache(folder, open_source(folder / "photos"), options, None).path("a.png"))
+    assert len(set(places)) == 3
+
+
+def test_nothing_is_kept_of_work_in_this_process(folder):
+    """Networks and open files, in a notebook that goes on."""
+    options = PhotoOptions(resolution=32, landmarker=str(folder / "landmarks.json"), matte="none")
+    prepare(folder / "photos", folder / "out.zip", options, workers=0)
+    assert not prepare_module._state
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(folder):

@@ -190,6 +190,20 @@ def test_no_gaussians_give_the_background(backend, render_mode):
     assert torch.equal(colors[0, 1, 2][: len(want)], want) and torch.equal(colors[0, 0, 0], colors[0, 2, 4])
 
 
+@pytest.mark.parametrize("backend", [*BACKENDS, "gsplat"])
+@pytest.mark.parametrize("batch, cameras", [((0,), 1), ((2,), 0)])
+def test_no_heads_or_no_cameras_give_no_pictures(backend, batch, cameras, monkeypatch):
+    """A backend that replaces everything is not asked for nothing; here one that would refuse it."""
+    monkeypatch.setitem(registry._backends, "gsplat", registry.Backend(
+        "gsplat", lambda *_: (True, ""), rasterize=lambda *_, **__: pytest.fail("asked to rasterise nothing")))
+    inputs = scene(batch, n=20, cameras=cameras)
+    inputs["means"].requires_grad_(True)
+    pictures, alphas, _ = rasterization(**inputs, width=5, height=3, render_mode="RGB+ED", backend=backend)
+    assert pictures.shape == (*batch, cameras, 3, 5, 5) and alphas.shape == (*batch, cameras, 3, 5, 1)
+    (pictures.sum() + alphas.sum()).backward()
+    assert inputs["means"].grad.shape == inputs["means"].shape and not inputs["means"].grad.any()
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_gaussians_culled_have_zero_gradients(backend):
     inputs = scene(n=20)

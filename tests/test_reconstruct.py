@@ -111,6 +111,10 @@ def test_folder_of_pictures_with_labels_and_a_count(tmp_path, data, network):
     assert list(json.loads((tmp_path / "out/report.json").read_text())["views"]) == ["00", "02", "04"]
     single = reconstruct(*common[:1], f"--data={tmp_path / 'in' / names[2]}", *common[2:])
     assert single.exit_code == 0 and "1 view," in single.output, single.output
+    refused = sentence(*common, f"--masks={tmp_path / 'in'}")
+    assert "is for photos, but" in refused and "give --camera=FILE" in refused
+    as_photos = [*common, f"--camera={tmp_path / 'in/dataset.json'}"]
+    assert "--subject is for captures" in sentence(*as_photos, "--subject=0")
     (tmp_path / "in/new.png").write_bytes((tmp_path / "in" / names[0]).read_bytes())
     assert "new.png" in sentence(*common) and "has no camera" in sentence(*common)
     labels[0][1][3] = float("nan")
@@ -149,6 +153,13 @@ def test_networks_of_another_kind_are_refused(tmp_path, data):
         assert what in text and "a reconstructor from views is needed" in text
     save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     assert "has format" in sentence(f"--network={tmp_path / 'foreign.safetensors'}", f"--data={data}", "--subject=0")
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path, data, network):
+    (tmp_path / "file").touch()
+    text = sentence(f"--network={network}", f"--data={data}", "--subject=1", "--views=00", "--check=0",
+                    f"--outdir={tmp_path / 'file'}")
+    assert "cannot be made" in text
 
 
 def test_latents_of_another_network_are_refused(tmp_path, folder, data):

@@ -173,6 +173,9 @@ def test_obj_round_trip(head, tmp_path):
     assert copy.name == "copy" and not copy.regions and not copy.blendshapes
     with pytest.raises(UserError, match="must be"):
         save_obj(head, tmp_path / "bad.obj", vertices=np.zeros((3, 3)))
+    with pytest.raises(UserError, match="could not be written"):
+        save_obj(head, tmp_path / "nowhere" / "copy.obj")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.obj"]
 
 
 def test_obj_polygons_negative_indices_and_normals(tmp_path):

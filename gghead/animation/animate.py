@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from gghead.animation.blendshapes import pose
@@ -32,7 +33,7 @@ def animate(
     model: "Generator | None" = None,  # whose head it is; needed for latents, and where its template is not "head"
     motion: object = BLENDSHAPES,  # or an expression transformer, which moves latents
 ) -> Gaussians:  # [T, N]
-    """The head with other expressions.
+    """The head with other expressions; float64 stays float64, lower precisions become float32.
 
     Weights that the way of moving has no shape for (gaze, tongue) are left out with a warning. ``model`` may be a
     reconstructor, too. Zero weights change nothing.
@@ -54,7 +55,10 @@ def moved(head: Gaussians | Latent, table: Tensor, model: "Generator | None", mo
     table = table.to(head.device if isinstance(head, Gaussians) else head.ws.device)
     if motion == BLENDSHAPES:
         gaussians = head.gaussians(model) if isinstance(head, Latent) else head
-        return pose(gaussians, table.to(gaussians.dtype), moving_surface(_template(model), gaussians.device))
+        # Half precision cannot hold places on the surface; the surface is as precise as the Gaussians otherwise.
+        gaussians = gaussians if gaussians.dtype == torch.float64 else gaussians.to(torch.float32)
+        surface = moving_surface(_template(model), gaussians.device, gaussians.dtype)
+        return pose(gaussians, table.to(gaussians.dtype), surface)
     if isinstance(head, Gaussians):
         raise UserError("An expression transformer changes latents, and these are Gaussians; give the latent of the "
                         "head, or use motion='blendshapes'.")

@@ -42,7 +42,7 @@ def camera_path(avatar: AvatarModel, name: str, frames: int, pitch: float = 0.0)
 
 
 def path_around(middle: Cameras, name: str, frames: int, pitch: float = 0.0) -> Cameras:
-    """The same around any camera (batch shape ())."""
+    """The same around any one camera (batch shape () or (1,))."""
     if name == "still":
         return Cameras(middle.cam2world.expand(frames, 4, 4), middle.intrinsics.expand(frames, 3, 3))
     options = {} if name == "spiral" else {"pitch": pitch}

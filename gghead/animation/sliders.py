@@ -110,7 +110,9 @@ class Sliders:
         if isinstance(weights, Mapping):
             if not weights:
                 return torch.zeros(1, self.width), ()
-            columns = [torch.as_tensor(value, dtype=torch.float32).flatten() for value in weights.values()]
+            device = next((value.device for value in weights.values() if isinstance(value, Tensor)), None)
+            columns = [torch.as_tensor(value, dtype=torch.float32, device=device).flatten()
+                       for value in weights.values()]
             lengths = {len(column) for column in columns} - {1}
             if len(lengths) > 1 or 0 in lengths:
                 raise UserError(f"Weights must have one number or one per frame, but there are {sorted(lengths)}.")

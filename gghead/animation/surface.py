@@ -194,10 +194,17 @@ class Motion:
         )
 
 
-@functools.lru_cache(maxsize=4)
-def moving_surface(template: Template, device: torch.device | str = "cpu") -> MovingSurface:
+def moving_surface(template: Template, device: torch.device | str = "cpu",
+                   dtype: torch.dtype = torch.float32) -> MovingSurface:
     """The moving surface of ``template``; raises ``UserError`` if it has no blendshapes."""
-    return MovingSurface(template) if str(device) == "cpu" else moving_surface(template).to(device)
+    return _moving_surface(template, str(device), dtype)
+
+
+@functools.lru_cache(maxsize=4)
+def _moving_surface(template: Template, device: str, dtype: torch.dtype) -> MovingSurface:
+    if (device, dtype) == ("cpu", torch.float32):
+        return MovingSurface(template)
+    return moving_surface(template).to(device, dtype)
 
 
 def with_halves(template: Template) -> dict[str, np.ndarray]:  # name -> [V, 3]

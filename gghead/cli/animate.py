@@ -42,7 +42,8 @@ _PICTURES = 12  # most frames of a .png
 @click.option("--mapping", metavar="NPY|CSV|names", help="Matrix from the drive's coefficients to those that are "
               "driven; names: by their names in ARKit or ICT-FaceKit")
 @click.option("--size", type=click.IntRange(min=8), help="Width in pixels  [default: that of training]")
-@click.option("--fps", type=float, help="Frames per second  [default: the sequence's, else 25]")
+@click.option("--fps", type=click.FloatRange(min=0, min_open=True),
+              help="Frames per second  [default: the sequence's, else 25]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
 def main(avatar, network, seeds, latents, **options):
     """Let an avatar or heads do what a sequence, a table or single weights say.
@@ -58,6 +59,9 @@ def main(avatar, network, seeds, latents, **options):
         raise UserError("Nobody to animate: give --avatar=RUN, or heads by --seeds=0-3 or --latents=FILE.")
     if (options["drive"] is None) == (options["weights"] is None):
         raise UserError("Give either --drive=SEQUENCE|TABLE.csv or --weights=jawOpen=1,eyeBlinkLeft=0.5.")
+    for name in ("split", "mapping"):
+        if options["weights"] is not None and options[name] is not None:
+            raise UserError(f"--{name} belongs to what drives the heads; leave it out with --weights.")
     if avatar is not None:
         _animate_avatar(avatar, **options)
     else:

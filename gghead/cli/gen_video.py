@@ -13,7 +13,7 @@ from torch import Tensor
 from gghead.cli.common import default_network, pick_device
 from gghead.cli.gen_samples import seed_latents
 from gghead.sheets import beside, to_uint8
-from gghead.video import save_video
+from gghead.video import check_writable, save_video
 from torch_utils import cli
 from torch_utils.errors import UserError
 
@@ -109,7 +109,8 @@ def parse_grid(text: str) -> tuple[int, int]:
 @click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
 @click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate this many first layers only  [default: all]")
 @click.option("--frames", type=click.IntRange(min=1), default=120, show_default=True, help="Frames in the whole loop")
-@click.option("--fps", type=float, default=30.0, show_default=True, help="Frames per second")
+@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+              help="Frames per second")
 @click.option("--grid", metavar="COLUMNSxROWS", default="1x1", show_default=True, help="Cells in the picture")
 @click.option("--camera", type=click.Choice(CAMERA_PATHS), default="turntable", show_default=True,
               help="All the way round, to and fro in front, or a loop in front")
@@ -125,10 +126,11 @@ def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid
     import gghead
     from gghead.inversion import latents as latent_files
 
+    cells = parse_grid(grid)
+    check_writable(output)
     network = network or default_network()
     device = pick_device(device)
     model = gghead.load(network, device=device, kind="generator")
-    cells = parse_grid(grid)
     cameras = camera_path(camera, frames, pitch, device)
     loaded = [] if latents is None else [latent_files.load(file, model) for file in latent_files.find(latents)]
     pictures = generate_frames(

@@ -81,7 +81,12 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     from gghead.inversion.stages import InversionConfig
     from gghead.inversion.targets import open_targets
     from gghead.perceptual import load_distance, load_identity, load_metric
+    from gghead.video import check_writable
 
+    for option, value in (("camera", camera if camera != "label" else None), ("masks", masks),
+                          ("max-images", max_images)):
+        if value is not None and target.startswith("seeds:"):
+            raise UserError(f"--{option} says how pictures are read, but --target={target} draws them; leave it out.")
     config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
               "max_shift": max_shift, "locality": locality}
     if novel_views is not None:
@@ -90,6 +95,8 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
         if perceptual_net is None:
             raise UserError("--perceptual-weight needs a distance to weigh; name one with --perceptual-net.")
         config["objective"] = ObjectiveConfig(perceptual=perceptual_weight)
+    if video != "none":
+        check_writable(outdir / f"optimisation.{video}")
     device, network = pick_device(device), network or default_network()
     model, own = load_with_encoder(network, device)
     own = None if encoder is False else own

@@ -6,12 +6,14 @@ the head's own colour up to the outline (straight alpha) may have a plain colour
 product is right, and taking a backdrop off would blacken the outline. So the outline itself is asked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from torch_utils.errors import UserError
 
 if TYPE_CHECKING:  # a set of frames knows its backdrop
     from gghead.data.frame_set import FrameSet
@@ -31,7 +33,17 @@ def find_backdrop(frames: "FrameSet") -> Tensor | None:  # [3] in [0, 1]
     if frames.pictures.mask_kind in ("none", "embedded"):
         return None
     indices = torch.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().long().tolist()
-    return mixed_backdrop((frame.rgb, frame.alpha) for frame in map(frames.get, indices))
+    return mixed_backdrop(_readable(frames, indices))
+
+
+def _readable(frames: "FrameSet", indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Colours and alpha of frames; those that are broken speak up when they are asked for."""
+    for index in indices:
+        try:
+            frame = frames.get(index)
+        except UserError:
+            continue
+        yield frame.rgb, frame.alpha
 
 
 def mixed_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:  # uint8 [3, H, W], [1, H, W] -> [3]

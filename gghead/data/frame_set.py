@@ -90,8 +90,12 @@ class FrameSet:
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
-        """The one colour behind all heads, or ``None``; a few frames are decoded when it is first asked for."""
-        return find_backdrop(self)
+        """The one colour behind all heads, or ``None``; a few frames are decoded when it is first asked for.
+
+        Resized pictures keep what was found before: small ones may have no pixel left that is far from the head, and
+        what was read as mixtures must be taken apart as mixtures.
+        """
+        return self.pictures.backdrop if self.pictures.resolution is not None else find_backdrop(self)
 
     @property
     def width(self) -> int:
@@ -179,7 +183,7 @@ class FrameSet:
             raise UserError(f"A resolution must be at least 1x1, but it is {width}x{height}.")
         if self.pictures.resolution is not None:
             raise UserError("These pictures are already resized; start from those that were read.")
-        pictures = dataclasses.replace(self.pictures, resolution=(width, height), composited=self.backdrop is not None)
+        pictures = dataclasses.replace(self.pictures, resolution=(width, height), backdrop=self.backdrop)
         intrinsics = self.cameras.intrinsics.clone()
         sizes, first = np.unique(self.pictures.sizes, axis=0, return_index=True)
         for size, index in zip(sizes, first, strict=True):

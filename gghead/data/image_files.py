@@ -159,14 +159,16 @@ def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[di
         raise UserError(f"{source.path} holds no dataset.json with camera labels; scripts/dataset_tool.py photos "
                         "writes one.") from error  # fmt: skip
     info = parse_dataset_json(data, source.path)
-    masks = info.get("masks") or _masks_of_frames(info)
-    if not isinstance(masks, dict):
-        raise UserError(f"'masks' in the dataset.json of {source.path} is no table from image names to mask names.")
-    return info, masks
+    return info, listed_masks(info, source.path)
 
 
-def _masks_of_frames(info: dict) -> dict[str, str]:
-    """The masks that multi-view sets name in ``frames`` beside each image."""
+def listed_masks(info: dict, where: str | os.PathLike) -> dict[str, str]:
+    """Return the table of masks in dataset.json, image -> mask: ``masks``, or what multi-view sets name in ``frames``
+    beside each image. Raises ``UserError`` if ``masks`` is no table."""
+    if masks := info.get("masks"):
+        if not isinstance(masks, dict):
+            raise UserError(f"'masks' in the dataset.json of {where} is no table from image names to mask names.")
+        return masks
     records = info.get("frames") if isinstance(info.get("frames"), list) else []
     records = [record for record in records if isinstance(record, dict)]
     return {record["file"]: record["mask"] for record in records if record.get("mask") and record.get("file")}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from gghead.data.decode import decode_image, parse_header
 from gghead.data.lens import Lens
@@ -41,8 +42,8 @@ class Pictures:
     lenses: tuple[Lens, ...] = ()
     lens: np.ndarray | None = None  # [N] int32 index into lenses, -1 = a pinhole
     resolution: tuple[int, int] | None = None  # width, height to show; None = as stored
-    composited: bool = False
-    """Colours at outlines already are mixtures with one backdrop, as renders over white have them."""
+    backdrop: Tensor | None = None  # [3] in [0, 1]
+    """Of pictures that are resized: the colour that outlines are mixtures with, as found at the size of the files."""
     videos: VideoFrames | None = None
 
     def __len__(self) -> int:
@@ -94,7 +95,7 @@ class Pictures:
             return rgb, np.full(rgb.shape[:2], 255, np.uint8)
         if not alpha.any():
             raise UserError(f"The mask of {where} is empty (all zero); mend it or leave the picture out.")
-        resize = resize_composite if self.composited else resize_straight_alpha
+        resize = resize_straight_alpha if self.backdrop is None else resize_composite
         return resize(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
 
     def encoded(self, index: int) -> tuple[bytes, str] | None:

@@ -52,6 +52,8 @@ class TrackedSequence(FrameSet):
         """
         if len(np.unique(captures.subject)) > 1:
             raise UserError("A sequence shows one person; select a single subject first.")
+        if (np.diff(captures.moment) < 0).any():
+            captures = captures.take(np.argsort(captures.moment, kind="stable"))
         return cls(**{f.name: getattr(captures, f.name) for f in dataclasses.fields(captures)})
 
     def as_captures(self) -> Captures:

@@ -58,11 +58,16 @@ def invert_all(
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"Two pictures would both be written to {outdir / twice}; rename one of them.")
     encoded = {} if encoder is None else {"encoder": latents.fingerprint(encoder)}
-    keys = {name: _key(reader, index, config, own | named | encoded) for index, name in enumerate(names)}
-    pending = [index for index, name in enumerate(names) if not _done(outdir / name, keys[name])]
-    if len(pending) < len(names):
-        say(f"{len(names) - len(pending)} of {len(names)} are done already")
+    keys: dict[str, str] = {}
     broken: dict[str, str] = {}
+    for index, name in enumerate(names):
+        try:
+            keys[name] = _key(reader, index, config, own | named | encoded)
+        except UserError as error:  # bytes that cannot be read: a member of a zip with another checksum, a mask
+            broken[name] = str(error)
+    pending = [index for index, name in enumerate(names) if name in keys and not _done(outdir / name, keys[name])]
+    if len(pending) < len(keys):
+        say(f"{len(keys) - len(pending)} of {len(names)} are done already")
     for targets in _batches(reader, pending, batch, broken):
         if targets[0].mask is None and model.config.background.kind == "none":
             say(f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask: the whole picture is "

@@ -212,6 +212,8 @@ def find(paths: str, last_stage: str = "pti") -> list[Path]:
     """
     found: list[Path] = []
     for part in paths.split(","):
+        if not part.strip():  # which would stand for the folder that one happens to be in
+            raise UserError(f"'{paths}' names a latent without a name between its commas; leave the comma out.")
         path = Path(part.strip())
         if not path.is_dir():
             if not path.is_file():

@@ -168,9 +168,10 @@ class Inversion:
         latent = None
         for stage in self.config.stages:
             if stage == "encoder":
-                latent = self._encoded()
-                self._reference = latent, self._heads(latent)
-                result = self._judge(stage, latent, np.zeros(0, np.uint8))
+                with torch.no_grad():
+                    latent = self._encoded()
+                    self._reference = latent, self._heads(latent)
+                    result = self._judge(stage, latent, np.zeros(0, np.uint8))
                 yield replace(result, frames=_bytes(result.color)[None])
                 continue
             number = OPTIMISED.index(stage)
@@ -185,7 +186,6 @@ class Inversion:
             yield result
 
     # ------------------------------------------------------------------ stages
-    @torch.no_grad()
     def _encoded(self) -> Latent:
         cameras = self.refinement.cameras()
         latent = self.encoder.encode(self.objective.target[:, None], cameras.reshape(len(self.targets), 1)).stored()
@@ -268,7 +268,7 @@ class Inversion:
             cameras = self.refinement.cameras() if moving else self._fixed()
             color, own, aside = self._losses(latent, cameras, sides if guarded else None)
             adam.zero_grad(set_to_none=True)
-            (own + prior + aside).sum().backward()
+            (own + prior + aside).sum().backward(inputs=optimised)  # nothing of it is added to the model's gradients
             loss = (own + prior).detach()
             for index in nonfinite(loss, [value.grad for value in optimised]).nonzero()[:, 0].tolist():
                 self.stopped.setdefault(index, f"step {step} of stage {stage}")

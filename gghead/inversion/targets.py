@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.data.decode import decode_image
+from gghead.data.image_files import listed_masks
 from gghead.data.labels import LABEL_SIZE, check_labels, label_array, parse_dataset_json
 from gghead.data.resize import resize_image, resize_straight_alpha
 from gghead.data.sources import FolderSource, Source, image_header, is_image, open_source, read_image
@@ -75,8 +76,15 @@ class TargetReader:
         how = [self.size, self.camera if label is None else label, self.use_masks, self.landmarker]
         found = hashlib.sha256(repr(how).encode() + self.source.read(name))
         if mask is not None:
-            found.update(self.mask_source.read(mask))
+            found.update(self._mask_file(mask))
         return found.hexdigest()
+
+    def _mask_file(self, name: str) -> bytes:
+        try:
+            return self.mask_source.read(name)
+        except (KeyError, OSError) as error:
+            raise UserError(f"The mask {name} in {self.mask_source.path} is missing; copy it again, or use the whole "
+                            "picture with --masks=none.") from error
 
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
         """Further metrics where the truth is known (``OwnHeads.judge``); of a picture nothing more is known."""
@@ -100,7 +108,8 @@ class TargetReader:
             rgb, mask = rgba[..., :3], rgba[..., 3]
         else:
             rgb = np.asarray(read_image(self.source, name, "RGB"))
-            mask = np.asarray(read_image(self.mask_source, mask_name, "L"))
+            where = f"{mask_name} in {self.mask_source.path}"
+            mask = np.asarray(decode_image(self._mask_file(mask_name), "L", where))
         if mask.shape != rgb.shape[:2]:
             raise UserError(f"The mask {mask_name} is {mask.shape[1]}x{mask.shape[0]}, but {name} is {width}x{height}; "
                             "they must have one size.")
@@ -164,14 +173,14 @@ def open_targets(
     single = path.is_file() and is_image(path.name)
     source = _OneFile(path) if single else open_source(path)
     info = _dataset_json(path, source, single)
-    listed = {} if masks == "none" or info is None else info.get("masks") or {}
+    listed = {} if info is None else listed_masks(info, path)
     names = [name for name in source.names() if is_image(name) and name not in set(listed.values())
              and not any(part.startswith(".") for part in name.split("/"))]
     if not names:
         raise UserError(f"--target={path} holds no pictures (png, jpg, jpeg, webp or bmp).")
     if max_images is not None and max_images < len(names):
         names = [names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])]
-    mask_source, mask_names = source, {name: listed[name] for name in names if name in listed}
+    mask_source, mask_names = source, {name: listed[name] for name in names if name in listed and masks != "none"}
     if masks not in (None, "none"):
         mask_source, mask_names = _given_masks(Path(masks), names)
     labels = None if camera in ("auto", "frontal") else _labels(camera, path, info, names)

@@ -99,10 +99,6 @@ class GaussianAttributes(nn.Module):
         """Distance between neighbouring Gaussians along the surface on the template, world units."""
         return self.log_spacing[:, :2].mean(dim=1).exp()
 
-    def scale_ratio(self, gaussians: Gaussians) -> Tensor:  # [B, N, 3]
-        """Standard deviations as multiples of the texel spacing; the watchdog's measure of shrinking."""
-        return gaussians.scales / self.log_spacing.exp()
-
     def on_grid(self, values: Tensor) -> Tensor:  # [B, N, C] -> [B, C, grid, grid]
         """Values per Gaussian back on the UV grid; zero where there is no Gaussian."""
         if not self.all_valid:

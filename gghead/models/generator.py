@@ -121,7 +121,7 @@ class Generator(nn.Module):
         if background.ndim == 2:
             return render(gaussians, cameras, size, background=background[:, None], **options)
         out = render(gaussians, cameras, size, **options)
-        out.color = out.color + (1.0 - out.alpha) * background[:, None]
+        out.color = out.color + (1.0 - out.alpha) * background[:, None].to(out.color)
         return out
 
     def images(self, ws: Tensor, cameras: Cameras, size: int | None = None, background: Tensor | None = None,
@@ -146,10 +146,15 @@ class Generator(nn.Module):
         return load(path, self).gaussians(self)
 
     def seed_to_z(self, seed: int) -> Tensor:  # [1, z_dim]
-        """The latent of a seed, the same on every machine. Raises ``UserError`` where the network knows no seeds."""
+        """The latent of a seed, the same on every machine.
+
+        Raises ``UserError`` where the network knows no seeds, and for a seed that ``RandomState`` does not take.
+        """
         if not self.samples_seeds:
             raise UserError("This network decodes what its encoder sees; it was never trained on seeds. Give it "
                             "latents (scripts/reconstruct.py, scripts/invert.py), or draw them from a prior (--prior).")
+        if not 0 <= seed < 2**32:
+            raise UserError(f"Seeds lie between 0 and {2**32 - 1}, but {seed} is asked for.")
         z = np.random.RandomState(seed).randn(1, self.z_dim)
         return torch.from_numpy(z.astype(np.float32)).to(self.device)
 

@@ -139,7 +139,8 @@ def read_inputs(
         masks: For photos, as ``open_targets``.
         landmarker: Of ``camera="auto"``.
 
-    Raises ``UserError`` as ``from_captures`` and ``open_targets``, and for a picture without a camera.
+    Raises ``UserError`` as ``from_captures`` and ``open_targets``, for a picture without a camera, and for options that
+    have no meaning for the data.
     """
     from gghead.data import formats
 
@@ -150,7 +151,14 @@ def read_inputs(
     photo = path.is_file() and is_image(path.name)
     plain = path.is_dir() and not any(file.suffix in (".json", ".zip") for file in path.iterdir())
     if photo or camera != "label" or (plain and any(is_image(file.name) for file in path.iterdir())):
+        for option, value in (("subject", subject), ("expression", expression)):
+            if value is not None:
+                raise UserError(f"--{option} is for captures, which say who is seen doing what; {path} is read as "
+                                "photos, so leave it out.")
         return _evenly(_photos(path, size, views, camera, masks, landmarker, device), count)
+    if masks is not None:
+        raise UserError(f"--masks={masks} is for photos, but {path} is read as a data set, whose own masks are taken; "
+                        "leave it out, or give --camera=FILE (its dataset.json) to read its pictures as photos.")
     captures = formats.read(path)
     if not isinstance(captures, Captures):
         raise UserError(f"{path} is a {captures.kind} of one camera, but a reconstruction needs views of one instant; "

@@ -20,7 +20,7 @@ class RefineConfig:
     """How a latent is refined."""
 
     steps: int = 100
-    """Steps of Adam; each renders all views."""
+    """Steps of Adam; each renders all views. 0 changes nothing."""
     rate_ws: float = 0.02
     """Learning rate of the styles, in deviations of the encoded ones."""
     rate_z: float = 0.02
@@ -55,7 +55,7 @@ def refine(model: Generator, latent: Latent, views: InputViews, config: RefineCo
     best, lowest = latent, float("inf")
     for step in range(config.steps + 1):  # the last one only looks at where the one before it went
         for group in adam.param_groups:
-            group["lr"] = group["base"] * ramp(step / config.steps)
+            group["lr"] = group["base"] * ramp(step / max(config.steps, 1))
         now = moved()
         loss = _loss(model, now, views.cameras, objective)
         value = float(loss.detach())
@@ -68,7 +68,7 @@ def refine(model: Generator, latent: Latent, views: InputViews, config: RefineCo
             break
         prior = config.prior * sum(part.square().mean() for part in raw)
         adam.zero_grad(set_to_none=True)
-        (loss + prior).backward()
+        (loss + prior).backward(inputs=raw)
         adam.step()
     return best.stored()
 

@@ -41,7 +41,6 @@ def write_results(outdir: Path, model: Generator, latent: Latent, head: Gaussian
     latent.safetensors (and latent.npz), head.ply, views.png (inputs, the head from the same cameras, their
     difference), novel.png (from around), turntable.webp (with ``frames`` above 0).
     """
-    outdir.mkdir(parents=True, exist_ok=True)
     latent_files.save(outdir / "latent.safetensors", latent, model)
     if npz:
         _write_npz(outdir / "latent.npz", latent)

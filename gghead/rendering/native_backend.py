@@ -173,7 +173,8 @@ def _setup_context(ctx, inputs, output) -> None:
 
 def _backward(ctx, v_colors, v_alphas, _v_plan, _v_lists):
     plan, lists, backgrounds = ctx.saved_tensors
-    v_colors, v_alphas = (torch.zeros(shape) if v is None else v
+    kind = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
+    v_colors, v_alphas = (torch.zeros(shape, **kind) if v is None else v
                           for v, shape in zip((v_colors, v_alphas), ctx.shapes, strict=True))  # fmt: skip
     gradients = torch.ops.gghead_splat.composite_backward(v_colors, v_alphas, plan, lists, backgrounds, ctx.count)
     v_means, v_conics, v_opacities, v_features, v_background = gradients

@@ -62,7 +62,7 @@ def rasterization(
     with torch.autocast(means.device.type, enabled=False):
         inputs = [None if value is None else value.to(dtype) for value in inputs]
         choice = registry.resolve(backend, means.device, dtype)
-        if choice.backend.rasterize is not None and n > 0:
+        if choice.backend.rasterize is not None and n * c * math.prod(batch) > 0:
             pictures, alphas, meta = choice.backend.rasterize(
                 *inputs[:7], width, height, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d,
                 sh_degree=sh_degree, backgrounds=inputs[7], render_mode=render_mode, rasterize_mode=rasterize_mode,
@@ -117,7 +117,7 @@ def _project_and_composite(
         values.reshape(images, n, values.shape[-1]).contiguous(),
         meta["depths"].detach().reshape(images, n).contiguous(),
         meta["radii"].reshape(images, n, 2),
-        None if backgrounds is None else backgrounds.reshape(images, -1).contiguous(),
+        None if backgrounds is None else backgrounds.reshape(images, values.shape[-1]).contiguous(),
         width,
         height,
     )

@@ -61,6 +61,9 @@ def composite(
             parts.append(checkpoint(_blend, *arguments, *splats, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(_blend(*arguments, *splats))
+    if not parts:  # no image, so no row of one; the sums keep what is returned differentiable
+        return (colors.sum() * colors.new_zeros(0, height, width, channels),
+                opacities.sum() * colors.new_zeros(0, height, width, 1))
     blended = torch.cat([part[0] for part in parts]).reshape(images, height, width, channels)
     transmittance = torch.cat([part[1] for part in parts]).reshape(images, height, width, 1)
     if backgrounds is not None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from gghead.template.mesh import Template
 from torch_utils.errors import UserError
+from torch_utils.files import write_atomically
 
 
 def load_obj(path: str | Path) -> Template:
@@ -78,7 +79,8 @@ def _index(text: str, count: int, what: str) -> int:
 def save_obj(template: Template, path: str | Path, vertices: np.ndarray | None = None) -> None:
     """Write the mesh with its UVs; `vertices` [V, 3] replaces the template's, for posed or fitted heads.
 
-    Nine significant digits: a float32 mesh survives the round trip exactly.
+    Nine significant digits: a float32 mesh survives the round trip exactly. The file appears whole or not at all;
+    raises ``UserError`` for vertices of another shape and where it cannot be written.
     """
     points = template.vertices if vertices is None else np.asarray(vertices)
     if points.shape != template.vertices.shape:
@@ -88,4 +90,5 @@ def save_obj(template: Template, path: str | Path, vertices: np.ndarray | None =
     lines += [f"vt {u:.9g} {1.0 - v:.9g}" for u, v in template.uvs.tolist()]
     pairs = np.stack([template.faces, template.uv_faces], axis=-1) + 1
     lines += ["f " + " ".join(f"{v}/{t}" for v, t in face) for face in pairs.tolist()]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = ("\n".join(lines) + "\n").encode()
+    write_atomically(path, lambda file: file.write(data))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from torch_utils.cli import BOOL, command
+from torch_utils.errors import UserError
 
 
 @command()
@@ -49,7 +50,11 @@ def main(data: Path, outdir: Path | None, sheet: Path | None, report: Path | Non
     for path, write in ((sheet, picture and (lambda file: picture.save(file, "png"))),
                         (report, lambda file: file.write(text.encode()))):  # fmt: skip
         if write:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"The folder {path.parent} cannot be made ({error.strerror}); choose another "
+                                "one.") from error  # fmt: skip
             write_atomically(path, write)
     result.close()
     for found in result.findings:

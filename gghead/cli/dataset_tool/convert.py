@@ -1,5 +1,6 @@
 """Convert multi-view captures and tracked sequences of other projects to one zip of ours."""
 
+import os
 import re
 import sys
 import time
@@ -16,17 +17,9 @@ _SHOWN = 5  # faults listed in full
 
 def names(text: str | None) -> tuple[str, ...] | None:
     """``a,b,3-5`` -> (a, b, 3, 4, 5); leading zeros are kept: ``000-002`` -> (000, 001, 002)."""
-    if text is None:
-        return None
-    found: list[str] = []
-    for part in (part.strip() for part in text.split(",")):
-        match = re.fullmatch(r"(\d+)-(\d+)", part)
-        if match and int(match[1]) <= int(match[2]):
-            width = len(match[1]) if match[1][0] == "0" and len(match[1]) > 1 else 0
-            found += [str(number).zfill(width) for number in range(int(match[1]), int(match[2]) + 1)]
-        elif part:
-            found.append(part)
-    return tuple(found)
+    from gghead.cli.common import expand
+
+    return None if text is None else tuple(expand(text))
 
 
 def resolution(text: str | None) -> tuple[int, int] | None:
@@ -43,7 +36,8 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
     """Sixteen numbers, row by row, or a text file that holds them."""
     if text is None:
         return None
-    words = Path(text).read_text().split() if Path(text).is_file() else text.split(",")
+    # os.path's isfile and not Path's, which fails on a name as long as sixteen numbers in full precision are.
+    words = Path(text).read_text().split() if os.path.isfile(text) else text.split(",")
     try:
         values = [float(word.strip(",[]")) for word in words if word.strip(",[]")]
     except ValueError as error:

@@ -106,7 +106,6 @@ def write_head(model, latent, outdir: Path, name: str, stage: str, shapes: bool,
         print(path)
     if shapes or not is_latent:
         path = outdir / name / f"{stage}.ply"
-        path.parent.mkdir(parents=True, exist_ok=True)
         latent.gaussians(model)[0].save_ply(path)
         print(path)
 

@@ -17,7 +17,8 @@ from torch_utils.errors import UserError
 @click.option("--video", type=click.Path(path_type=Path), help="Also a film: .mp4, .webp or .gif")
 @click.option("--frames", type=click.IntRange(min=2), default=24, show_default=True,
               help="Frames of the film from one head to the next")
-@click.option("--fps", type=float, default=20.0, show_default=True, help="Frames per second")
+@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True,
+              help="Frames per second")
 @edit_options
 def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, size, shapes, device):
     """Draw the way from each head to the next.
@@ -29,8 +30,10 @@ def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, s
     """
     from gghead.cli.gen_samples import draw_latent
     from gghead.editing.interpolation import between, between_seeds
-    from gghead.video import save_video
+    from gghead.video import check_writable, save_video
 
+    if video is not None:
+        check_writable(video)
     model = open_network(network, device)
     named = read_heads(heads, model, trunc)
     at_least(named, 2, "--heads")

@@ -106,6 +106,7 @@ def check_dataset(
         prefix = f"{shard.stem}/" if len(inputs) > 1 else ""
         report.names += [prefix + name for name in inventory.names]
         findings += [_prefixed(found, prefix) for found in inventory.findings]
+    findings += [] if masks is None else _without_masks(report, len(inputs) > 1)
     if not report.names:
         report.findings = ordered(_merged(findings))
         return report
@@ -124,6 +125,24 @@ def check_dataset(
             findings += _silhouettes(report)
     report.findings = ordered(_merged(findings))
     return report
+
+
+def _without_masks(report: Report, prefixed: bool) -> list[Finding]:
+    """Images of shards that have no masks at all, where other shards have some."""
+    masked = [bool(part.mask_names) or _embedded(part) for part in report.inventories]
+    names = [f"{part.source.path.stem}/{name}" for part, has in zip(report.inventories, masked, strict=True) if not has
+             for name in part.names]
+    return [Finding("mask-missing", names)] if prefixed and any(masked) and names else []
+
+
+def _embedded(part: Inventory) -> bool:
+    """Whether the first image that can be read has an alpha channel."""
+    for name in part.names:
+        try:
+            return image_header(part.source, name)[1] in ("RGBA", "LA")
+        except UserError:
+            continue
+    return False
 
 
 def _prefixed(found: Finding, prefix: str) -> Finding:
@@ -182,8 +201,8 @@ def _pictures(report: Report, workers: int, progress: Callable[[int, int], objec
         own = {i - done for i in keep}
         report.looks += look_at(inventory, own, workers, lambda n, done=done: progress(done + n, len(report.names)))
         done = len(report.looks)
-    whole = Inventory(None, report.names, report.labels, None,
-                      [name for part in report.inventories for name in part.mask_names])  # fmt: skip
+    whole = Inventory(None, report.names, report.labels, None,  # of shards without masks the pictures' names stand in
+                      [name for part in report.inventories for name in part.mask_names or part.names])  # fmt: skip
     return check_pictures(whole, report.looks)
 
 

@@ -54,6 +54,9 @@ def read(source: Source, options: ReadOptions) -> Captures:
         subject = person.rstrip("/").rpartition("/")[2] or source.path.resolve().name
         if options.subjects is None or subject in options.subjects:
             rows += _person(source, person, subject, files, options, notes)
+    if not rows:
+        raise UserError(f"{source.path} holds no pictures of these people, sequences and cameras; see its folders "
+                        "sequences/*/images for what there is.")  # fmt: skip
     if any(name.endswith("color_calibration.json") for name in source.names()):
         notes.append("The colours are those of the files; color_calibration.json is not applied.")
     return assemble(Captures, source, rows, options, format="nersemble", mask_kind="file", fps=None,
@@ -77,7 +80,7 @@ def _person(
                                                               for m in options.moments)):  # fmt: skip
             here = _sequence(source, f"{person}sequences/{sequence}/", sequence, names, poses, options)
             track = f"{person}sequences/{sequence}/tracking/flame2023_tracking_v2.npz"
-            if track in names:
+            if track in names and here:
                 _follow_head(source, track, here, options, notes)
             tracked += [track in names] * len(here)
             rows += here
@@ -148,6 +151,8 @@ def _follow_head(source: Source, track: str, rows: list[Row], options: ReadOptio
     rows[:] = [row for row in rows if row.number in at]
     if untracked != len(rows):
         notes.append(f"{untracked - len(rows)} pictures of {where} have no tracking and are left out.")
+    if not rows:
+        return
     chosen = [at[row.number] for row in rows]
     cameras = relative_to_head(np.stack([row.cam2world for row in rows]), motion[chosen])
     for row, index, camera in zip(rows, chosen, flame_placement(options).cameras(cameras), strict=True):

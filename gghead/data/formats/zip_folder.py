@@ -19,10 +19,6 @@ class ZipFolderSource:
     def names(self) -> list[str]:
         return self._names
 
-    def size(self, name: str) -> int:
-        source, inner = self._find(name)
-        return source.size(inner)
-
     def read(self, name: str) -> bytes:
         source, inner = self._find(name)
         return source.read(inner)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from gghead.data.photos.landmark_model import MODEL_FILE
+from gghead.data.photos.mattes import mask_files
 from gghead.data.photos.photo import Item, PhotoOptions, Skip
 from gghead.data.sources import FolderSource, Source, open_source
 from gghead.data.writer import ZipWriter
@@ -16,21 +17,23 @@ _VERSION = 1  # raise it when the same photo and options give another result
 
 
 class PhotoCache:
-    """Results by photo. A key covers the photo's file (size and time), the options, its camera and the model."""
+    """Results by photo. A key covers the photo's file and its mask's (size and time), the options, its camera and the
+    model."""
 
     def __init__(self, folder: Path, files: Source, options: PhotoOptions, labels: dict[str, list[float]] | None):
         self.folder = folder
         self._files, self._labels = files, labels
         model = hashlib.sha256(MODEL_FILE.read_bytes()).hexdigest()
         named = [_stamp(Path(path)) for path in (options.landmarker, options.matte.removeprefix("onnx:"))]
-        self._common = [_VERSION, model, to_dict(options), named]
+        self._common, self._masks = [_VERSION, model, to_dict(options), named], options.masks
 
     def path(self, name: str) -> Path:
         """Return where the result of a photo is or will be."""
         folder = isinstance(self._files, FolderSource)
         stamp = _stamp(self._files.path / name if folder else self._files.path)
         label = self._labels.get(name) if self._labels else None
-        content = json.dumps([*self._common, name, stamp, label], sort_keys=True)
+        masks = [] if self._masks is None else [_stamp(path) for path in mask_files(self._masks, name)]
+        content = json.dumps([*self._common, name, stamp, label, *masks], sort_keys=True)
         return self.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.zip"
 
     def save(self, name: str, results: list[Item | Skip]) -> None:

@@ -8,10 +8,8 @@ from PIL import Image
 
 from gghead.data.photos.crop import Crop, cut
 from gghead.data.photos.guided_filter import fast_guided_filter
-from gghead.data.sources import decode_image
+from gghead.data.sources import IMAGE_SUFFIXES, decode_image
 from torch_utils.errors import UserError
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 class Matte(Protocol):
@@ -58,17 +56,19 @@ class FolderMatte:
             raise UserError(f"--masks={folder} is not a folder.")
 
     def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
-        for suffix in _SUFFIXES:
-            path = self.folder / Path(name).with_suffix(suffix)
-            if path.is_file():
-                break
-        else:
+        path = next(filter(Path.is_file, mask_files(self.folder, name)), None)
+        if path is None:
             raise UserError(f"{name} has no mask {Path(name).with_suffix('.png')} in {self.folder}.")
         mask = np.asarray(decode_image(path.read_bytes(), "L", str(path)))
         if mask.shape != (size[1], size[0]):
             raise UserError(f"The mask {path} is {mask.shape[1]}x{mask.shape[0]}, but {name} is {size[0]}x{size[1]}.")
         whole = Crop(np.array(size) / 2, float(size[0])) if crop is None else crop
         return cut(mask, whole, picture.shape[0])[0]
+
+
+def mask_files(folder: str | Path, name: str) -> list[Path]:
+    """Where the mask of a photo may lie, the first that is there counts."""
+    return [Path(folder) / Path(name).with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
 
 
 class OnnxMatte:

@@ -16,7 +16,6 @@ from gghead.data.sources import decode_image
 from gghead.data.writer import encode_png
 from torch_utils.errors import UserError
 
-ALIGN = ("auto", "always", "never")
 AUTO_ALIGN_DEGREES = 10.0  # photos that were aligned before rarely lean more
 
 

@@ -209,7 +209,10 @@ def _runner(
     """Yield a function that starts the work on a photo."""
     if workers == 0:
         _start(cache, files, options, labels)
-        yield _at_once
+        try:
+            yield _at_once
+        finally:  # networks and files of this call, in a process that goes on
+            _state.clear()
         return
     before = {key: os.environ.get(key) for key in _THREADS}
     # Set before the processes start: one thread each, which is faster in sum and rounds the same for any number.
