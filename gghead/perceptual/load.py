@@ -4,6 +4,7 @@
 ``lpips-vgg[:FILE[,FILE]]``    LPIPS with VGG16: backbone, linear weights
 ``lpips-alex[:FILE[,FILE]]``   LPIPS with AlexNet, likewise
 ``vgg[:FILE]``                 plain differences of VGG16's features
+``efficientnet-lite0[:FILE]``  plain differences of EfficientNet-Lite0's features (also lite1, lite2)
 ``discriminator:RUN``          differences of the activations of a GAN run's discriminator
 ``gradient``                   differences of pixels and their gradients at several scales; no download
 ``FILE``                       TorchScript: (picture, truth) in [-1, 1] -> a number per picture
@@ -25,6 +26,7 @@ from gghead.networks.discriminator import Discriminator
 from gghead.perceptual import weights
 from gghead.perceptual.backbones import ALEXNET, VGG16, Architecture, Backbone
 from gghead.perceptual.distances import LPIPS, DiscriminatorDistance, Distance, FeatureDistance, GradientDistance
+from gghead.perceptual.efficientnet_lite import LITE0, LITE1, LITE2, EfficientNetLite, LiteArchitecture
 from gghead.perceptual.script import load_script
 from gghead.perceptual.weights import PublicFile, WeightFile, locate, read_tensors
 from torch_utils.errors import UserError
@@ -138,6 +140,17 @@ def _vgg(rest: str, option: str) -> Distance:
     return FeatureDistance(backbone, f"{VGG16.name} features ({file.title})")
 
 
+def _lite(architecture: LiteArchitecture, public: PublicFile) -> Callable:
+    def load(rest: str, option: str) -> Distance:
+        file = locate(_files(rest, 1, option)[0], option, public)
+        tensors = read_tensors(file, option)
+        backbone = EfficientNetLite(architecture).load(
+            lambda name, shape: _take(tensors, name, shape, file, option, architecture.name))
+        return FeatureDistance(backbone, f"{architecture.name} features ({file.title})")
+
+    return load
+
+
 def _discriminator(rest: str, option: str) -> Distance:
     discriminator, path = load_discriminator(rest, option)
     return DiscriminatorDistance(discriminator, f"features of the discriminator in {path}")
@@ -153,6 +166,9 @@ _KINDS: dict[str, Callable[[str, str], Distance]] = {
     "lpips-vgg": _lpips(VGG16, weights.VGG16, weights.LPIPS_VGG16),
     "lpips-alex": _lpips(ALEXNET, weights.ALEXNET, weights.LPIPS_ALEXNET),
     "vgg": _vgg,
+    "efficientnet-lite0": _lite(LITE0, weights.LITE0),
+    "efficientnet-lite1": _lite(LITE1, weights.LITE1),
+    "efficientnet-lite2": _lite(LITE2, weights.LITE2),
     "discriminator": _discriminator,
     "gradient": _gradient,
 }

@@ -45,7 +45,7 @@ class ScriptDistance(Distance):
 
 def load_script(file: WeightFile, option: str, device: torch.device | str) -> ScriptDistance:
     """Read a TorchScript file. Raises ``UserError`` if it is none."""
-    other = f", or write lpips-vgg:{file.path.name} (lpips-alex:, vgg:) for a file of weights"
+    other = f", or write lpips-vgg:{file.path.name} (lpips-alex:, vgg:, efficientnet-lite0:) for a file of weights"
     return ScriptDistance(read_script(file, option, device, other), f"TorchScript network {file.title}")
 
 

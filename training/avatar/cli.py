@@ -40,7 +40,8 @@ from training.run_options import refuse_with_resume, run_options
 @click.option("--ablation", type=click.Choice(list(ABLATIONS)), help="One of the paper's five ablations")
 @click.option("--background", type=click.Choice(["random", "blackwhite", "white"]), help="Behind the head in training")
 @click.option("--perceptual-net", metavar="SPEC", help="Perceptual loss: lpips-vgg[:FILES], lpips-alex[:FILES], "
-              "vgg[:FILE], discriminator:RUN, gradient, or a TorchScript file; see docs/perceptual.md  [default: off]")
+              "vgg[:FILE], efficientnet-lite0[:FILE], discriminator:RUN, gradient, or a TorchScript file; see "
+              "docs/perceptual.md  [default: off]")
 @run_options("Iterations")
 def main(resume, outdir, device, dry_run, **options):
     """Train an avatar of one person from a tracked sequence (HeadGaS).

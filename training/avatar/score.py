@@ -6,7 +6,7 @@ farthest to the side.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,13 @@ _SIDE = 0.25  # share of the frames, those seen from farthest to the side, that 
 _WORST = 6
 
 
-def score(avatar: AvatarModel, test: Frames, train: Frames | None, network: Distance | None = None) \
+def score(avatar: AvatarModel, test: Frames, train: Frames | None, networks: Mapping[str, Distance] | None = None) \
         -> tuple[dict, list]:  # fmt: skip
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
     The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
     a stronger opponent than the frame with the nearest coefficients. Without training frames there is only the avatar.
-    ``network`` measures LPIPS.
+    ``networks``: what else is measured, by the names that it gets, such as "lpips".
     """
     if train is not None:
         mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
@@ -51,7 +51,7 @@ def score(avatar: AvatarModel, test: Frames, train: Frames | None, network: Dist
         if train is not None:
             record["nearest"] = train.sequence.name(nearest[index])
             guesses |= {"nearest_frame": train.over(nearest[index]), "mean_image": mean}
-        records.append(record | {method: compare(guess, truth, boxes, network, aside=index in side)
+        records.append(record | {method: compare(guess, truth, boxes, networks, aside=index in side)
                                  for method, guess in guesses.items()})
     methods = ("avatar", "nearest_frame", "mean_image") if train is not None else ("avatar",)
     means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
@@ -66,9 +66,9 @@ def side_frames(cameras: Cameras) -> set[int]:
     return set(aside.argsort(descending=True, stable=True)[: max(round(_SIDE * len(aside)), 1)].tolist())
 
 
-def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Distance | None = None, *,
+def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], networks: Mapping[str, Distance] | None = None, *,
             aside: bool = False) -> dict:
-    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, LPIPS by ``network``.
+    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, and the distances of ``networks``.
 
     With ``aside`` (one of ``side_frames``) PSNR counts as that of frames from the side, too.
     """
@@ -78,10 +78,11 @@ def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], network: Dis
         values[f"{name}_psnr"], values[f"{name}_ssim"] = float(psnr(guess, truth, box)), float(ssim(guess, truth, box))
     if aside:
         values["side_psnr"] = values["psnr"]
-    if network is not None:
+    for name, network in (networks or {}).items():
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         pair = [(image[None] * 2 - 1).to(device) for image in (guess, truth)]
-        values["lpips"] = float(network(*pair).mean())
+        with torch.no_grad():
+            values[name] = float(network(*pair).mean())
     return values
 
 

@@ -16,10 +16,12 @@ from torch_utils import cli
               "[default: beside the avatar]")
 @click.option("--lpips-net", metavar="SPEC", help="LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a TorchScript "
               "file; see docs/perceptual.md  [default: no LPIPS]")
+@click.option("--score-net", metavar="SPEC", help="Column 'perceptual': any distance of docs/perceptual.md, such as "
+              "efficientnet-lite2; another one than the avatar was trained with  [default: none]")
 @click.option("--video", type=click.Path(path_type=Path), metavar="FILE", help="Also a video of truth, avatar and "
               "error: .mp4, .webp or .gif")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, data, split, outdir, lpips_net, video, device):
+def main(network, data, split, outdir, lpips_net, score_net, video, device):
     """Score an avatar on held-out frames, beside the nearest training frame and the mean training image.
 
     \b
@@ -29,7 +31,7 @@ def main(network, data, split, outdir, lpips_net, video, device):
     """
     from gghead.animation.frames import Frames, split_or_all
     from gghead.cli.common import pick_device
-    from gghead.perceptual import load_metric
+    from gghead.perceptual import load_distance, load_metric
     from gghead.video import check_writable
     from training.avatar.score import score, table, write_report, write_video, write_worst
     from training.avatar.source import open_avatar
@@ -42,19 +44,27 @@ def main(network, data, split, outdir, lpips_net, video, device):
     test = Frames(split_or_all(source.sequence, split))
     has_train = any(source.sequence.split_of(index) == "train" for index in range(len(source.sequence)))
     train = Frames(split_or_all(source.sequence, "train")) if has_train else None
-    lpips = None if lpips_net is None else load_metric(lpips_net, "--lpips-net", device)
-    if lpips is not None:
-        lpips.check_size(*size)
-    means, records = score(avatar, test, train, lpips)
+    networks = {}
+    if lpips_net is not None:
+        networks["lpips"] = load_metric(lpips_net, "--lpips-net", device)
+    if score_net is not None:
+        networks["perceptual"] = load_distance(score_net, "--score-net", device)
+    for network in networks.values():
+        network.check_size(*size)
+    means, records = score(avatar, test, train, networks)
     outdir = outdir or source.path.parent
     outdir.mkdir(parents=True, exist_ok=True)
     header = {"avatar": source.path.name, "data": source.data, "split": split, "size": list(size),
-              "background": "white", "gaussians": avatar.num, "lpips_net": lpips.name if lpips else None}
+              "background": "white", "gaussians": avatar.num, "lpips_net": None,
+              **{f"{name}_net": network.name for name, network in networks.items()}}
     write_report(outdir, header, means, records)
     write_worst(outdir / "worst.png", avatar, test, records)
     print(f"{len(records)} frames of '{split}' at {size[0]}x{size[1]} over white, {avatar.num} Gaussians")
     print(table(means))
-    print(f"lpips: {lpips.name}" if lpips else "no LPIPS, because --lpips-net names no network")
+    if lpips_net is None:
+        print("no LPIPS, because --lpips-net names no network")
+    for name, network in networks.items():
+        print(f"{name}: {network.name}")
     print(outdir / "scores.json")
     if video is not None:
         write_video(video, avatar, test)

@@ -17,6 +17,7 @@ from gghead.animation.show import pictures
 from gghead.charts import Line, line_chart
 from gghead.checkpoints import load, save_avatar
 from gghead.models.avatar import Avatar
+from gghead.perceptual import Distance
 from gghead.sheets import write_png
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
@@ -37,10 +38,10 @@ _OPTIONS = {
     "sh-every": (None, "sh_every", int), "points": (None, "points", int),
     "max-gaussians": ("densify", "max_gaussians", int), "init-head": (None, "init_head", str),
     "motion": (None, "motion", str), "motion-rate": ("rates", "motion", float),
-    "mirrored-grid": ("avatar", "mirrored_grid", int),
+    "mirrored-grid": ("avatar", "mirrored_grid", int), "perceptual": ("loss", "perceptual", float),
 }  # fmt: skip
 _COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "l2": ("L2 x 1000", 2), "mouth_psnr": ("mouth", 2),
-            "eyes_psnr": ("eyes", 2), "side_psnr": ("side", 2), "lpips": ("LPIPS", 3)}
+            "eyes_psnr": ("eyes", 2), "side_psnr": ("side", 2), "perceptual": ("perceptual", 4)}
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ def variant_config(config: AvatarTrainConfig, name: str) -> AvatarTrainConfig:
 
 
 def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: torch.device,
-            say: Callable[[str], object] = print) -> list[dict]:
+            say: Callable[[str], object] = print, network: Distance | None = None) -> list[dict]:
     """Train and score what is not yet in ``variants.json``; return all rows. Repeating the command continues.
 
-    A row is a variant with a seed at an iteration. Avatars are saved beside the results.
+    A row is a variant with a seed at an iteration. Avatars are saved beside the results. ``network`` is what besides
+    PSNR and SSIM measures "perceptual".
 
     Raises ``UserError`` as training and scoring do, and for results of other settings in the folder.
     """
@@ -88,9 +90,13 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
         variant_config(config, name)
     at = sorted({step for step in plan.at if step < config.iterations} | {config.iterations})
     settings = {"config": config_json.to_dict(config), "split": plan.split, "at": at}
+    if network is not None:
+        settings["perceptual"] = network.name
     rows = read_rows(path, settings, "compare_avatars.py")
     sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     train, test = (Frames(split_or_all(sequence, name), config.cache_mb) for name in ("train", plan.split))
+    if network is not None:
+        network.check_size(*test.size)
     outdir.mkdir(parents=True, exist_ok=True)
     for seed in plan.seeds:
         for name in plan.variants:
@@ -100,14 +106,14 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
             own = config_json.replace(variant_config(config, name), {"seed": seed})
             shown = [frames.with_first(own.coefficients) if own.coefficients else frames for frames in (train, test)]
             rows += [{"variant": name, "seed": seed, **row} for row in _train(own, *shown, at, device, say,
-                     _avatar_file(outdir, name, seed))]  # fmt: skip
+                     _avatar_file(outdir, name, seed), network)]  # fmt: skip
             write_rows(path, settings, rows)
     sequence.close()
     return [row for row in rows if row["variant"] in plan.variants and row["seed"] in plan.seeds]
 
 
 def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[int], device: torch.device,
-           say: Callable, path: Path) -> list[dict]:
+           say: Callable, path: Path, network: Distance | None) -> list[dict]:
     trainer, rows, seconds = AvatarTrainer(config, train, device), [], 0.0
     for stop in at:
         begin = time.time()
@@ -115,7 +121,7 @@ def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[
             trainer.step()
         seconds += time.time() - begin
         rows.append({"iteration": stop, "gaussians": trainer.avatar.num, "seconds": round(seconds, 1),
-                     "frames": frame_scores(trainer.avatar, test)})
+                     "frames": frame_scores(trainer.avatar, test, network)})
         say(f"  iteration {stop}: {_mean(rows[-1:], 'psnr'):.2f} dB, {trainer.avatar.num} Gaussians, {seconds:.0f} s")
     save_avatar(trainer.avatar.eval(), path, iteration=trainer.iteration,
                 provenance=provenance(config.preset, config.data))
@@ -123,11 +129,12 @@ def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[
 
 
 @torch.no_grad()
-def frame_scores(avatar: Avatar, frames: Frames) -> list[dict]:
-    """What ``compare`` says of every frame."""
+def frame_scores(avatar: Avatar, frames: Frames, network: Distance | None = None) -> list[dict]:
+    """What ``compare`` says of every frame; ``network`` measures "perceptual"."""
+    networks = {"perceptual": network} if network is not None else {}
     avatar.eval()
     shown, side = pictures(avatar, frames.expression, frames.cameras, frames.size), side_frames(frames.cameras)
-    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index), aside=index in side)
+    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index), networks, aside=index in side)
               for index, picture in enumerate(shown)]
     avatar.train()
     return scores

@@ -13,8 +13,8 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
 @click.option("--data", required=True, metavar="DIR|ZIP", help="Tracked sequence with the splits train and test")
 @click.option("--variants", default=_PAPER, show_default=True, metavar="LIST", help="full, ablations of "
               "train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0, sh-every=N, max-gaussians=N, "
-              "init-head=FILE, motion=blendshapes, motion-rate=X, mirrored-grid=N; joined by +. The others are held "
-              "against the first")
+              "init-head=FILE, motion=blendshapes, motion-rate=X, mirrored-grid=N, perceptual=WEIGHT; joined by +. "
+              "The others are held against the first")
 @click.option("--seeds", type=cli.IntRangeList(), default="0", show_default=True, help="Trainings of each")
 @click.option("--preset", type=click.Choice(["tiny", "headgas"]), default="tiny", show_default=True,
               help="What every avatar is but for the variant")
@@ -26,6 +26,8 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
               "which is only compared with it; see docs/perceptual.md  [default: off]")
 @click.option("--perceptual-from", type=click.IntRange(min=0), help="First iteration with it  [default: a fifth of "
               "them, as in the paper]")
+@click.option("--score-net", metavar="SPEC", help="Column 'perceptual' of the table: any distance of "
+              "docs/perceptual.md, but another one than is trained with, such as efficientnet-lite2  [default: none]")
 @click.option("--outdir", type=click.Path(path_type=Path), default="training-runs/variants", show_default=True,
               help="Avatars and variants.json; what is there already is not trained again")
 @click.option("--plot", type=click.Path(path_type=Path), help="Picture of PSNR against iterations (with --at)")
@@ -37,8 +39,8 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
               help="What it shows")
 @click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of the held-out frames  [default: six]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_net, perceptual_from, outdir, plot,
-         labels, title, sheet, region, frames, device):
+def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_net, perceptual_from, score_net,
+         outdir, plot, labels, title, sheet, region, frames, device):
     """Train avatars that differ in one thing, score them on held-out frames, print a table of the differences.
 
     \b
@@ -46,6 +48,7 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
     python scripts/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 --at=0,500,1000 --plot=points.png
     """
     from gghead.cli.common import pick_device
+    from gghead.perceptual import load_distance
     from torch_utils import config as config_json
     from torch_utils.errors import UserError
     from torch_utils.memory import keep_freed_memory
@@ -59,8 +62,9 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
         raise UserError(f"{len(labels)} labels were given for {len(names)} variants.")
     if len(set(names)) < len(names):
         raise UserError(f"--variants={variants} names a variant twice.")
-    if "no-perceptual" in names and perceptual_net is None:
-        raise UserError("The variant no-perceptual differs from full only with a network; name one with "
+    weighed = [name for name in names if "perceptual" in name]
+    if weighed and perceptual_net is None:
+        raise UserError(f"The variant {weighed[0]} differs from full only with a network; name one with "
                         "--perceptual-net (docs/perceptual.md).")
     if device.type == "cpu":
         keep_freed_memory()
@@ -72,8 +76,11 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
         changes["loss"] = {"perceptual_net": perceptual_net, "perceptual_from": start}
     plan = VariantPlan(names, tuple(seeds), tuple(at))
     config = config_json.replace(PRESETS[preset], changes)
-    rows = measure(config, plan, outdir, device)
+    network = None if score_net is None else load_distance(score_net, "--score-net", device)
+    rows = measure(config, plan, outdir, device, network=network)
     print(table(rows, names))
+    if network is not None:
+        print(f"perceptual: {network.name}")
     if plot is not None:
         draw(rows, names, plot, labels, title)
         print(plot)

@@ -32,7 +32,7 @@ from training.run_options import refuse_with_resume, run_options
 @click.option("--background", type=click.Choice(["white", "image"]), help="Put pictures over white by their masks, or "
               "model what stands behind the head too  [default: the preset's]")
 @click.option("--mirror", type=cli.BOOL, help="Also show every head mirrored  [default: 1]")
-@click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, discriminator:RUN, "
+@click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, efficientnet-lite0, discriminator:RUN, "
               "a TorchScript file … (docs/perceptual.md); else none")
 @click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Largest rate of learning of the encoder, which "
               "the decoder's follows; less than half the preset's continues a finished --init  [default: the preset's]")
