@@ -96,8 +96,12 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):
     half = train("--data", data, "--outdir", tmp_path, "--kimg=0.008", "--metrics=none", *SMALL)
     assert half.exit_code == 0, half.output
     (run,) = tmp_path.iterdir()
+    with (run / "stats.jsonl").open("a") as file:  # killed before the state that belongs to this tick was saved
+        file.write(json.dumps({"Progress/kimg": {"num": 1, "mean": 0.012, "std": 0.0}}) + "\n")
     again = train("--resume", run, "--kimg=0.016", "--device=cpu")
     assert again.exit_code == 0, again.output
+    counted = [json.loads(line)["Progress/kimg"]["mean"] for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert counted == [0.008, 0.016]
     whole, parts = load_state(folder)["trainer"], load_state(run)["trainer"]
     assert whole["step"] == parts["step"] == 4
     for network in ("G", "D", "G_ema"):

@@ -68,7 +68,7 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
     if processes.is_first:
         folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
         run_folder.write_options(folder, config)
-        with StatsWriter(folder) as writer:
+        with StatsWriter(folder, done=nimg if state else None) as writer:
             for warning in warnings:
                 print(f"  {warning}")
             _Run(config, folder, trainer, dataset, writer, state).train()

@@ -16,6 +16,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from torch_utils.files import write_atomically
 from training.console import Tee
 
 Summary = dict[str, dict[str, float]]
@@ -92,16 +93,25 @@ def _all_reduce(moments: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(union, flat.cpu().split(3), strict=True))
 
 
+_COUNTERS = {"Progress/kimg": 1000, "Progress/step": 1, "Progress/iteration": 1}
+"""What says how far a run was when a line was written -> images or steps per unit."""
+
+
 class StatsWriter:
     """Writes a run's ``stats.jsonl``, ``log.txt`` and tensorboard events; a resumed run appends.
+
+    A run that was killed may have written ticks beyond the last state it saved. They are done again, so that ``done``,
+    the images or steps of the state that is resumed, says what of ``stats.jsonl`` and of the events is dropped.
 
     Use it as a context manager: inside, standard output and error also go to ``log.txt``. Tensorboard is optional and
     its absence is said once.
     """
 
-    def __init__(self, run_dir: str | Path, tensorboard: bool = True) -> None:
+    def __init__(self, run_dir: str | Path, tensorboard: bool = True, done: int | None = None) -> None:
         self.run_dir = Path(run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        if done is not None:
+            drop_beyond(self.run_dir / "stats.jsonl", done)
         self._log = (self.run_dir / "log.txt").open("a", encoding="utf-8")
         self._jsonl = (self.run_dir / "stats.jsonl").open("a", encoding="utf-8")
         self._events: Any = None
@@ -112,7 +122,7 @@ class StatsWriter:
             except ImportError as error:
                 print(f"No tensorboard events will be written ({error}); `pip install tensorboard` brings them.")
             else:
-                self._events = SummaryWriter(str(self.run_dir))
+                self._events = SummaryWriter(str(self.run_dir), purge_step=None if done is None else done + 1)
 
     def __enter__(self) -> "StatsWriter":
         self._streams = sys.stdout, sys.stderr
@@ -162,6 +172,25 @@ class StatsWriter:
         if self._events is not None:
             self._events.add_image(name, image, global_step=images, dataformats="HWC")
             self._events.flush()
+
+
+def drop_beyond(path: Path, done: int) -> None:
+    """Drop the lines of a ``stats.jsonl`` that were written after ``done`` images or steps, and a torn last line."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if _counted(line) <= done + 0.5]  # a mean over ranks may be rounded
+    if kept != lines:
+        write_atomically(path, lambda file: file.writelines(kept))
+
+
+def _counted(line: bytes) -> float:
+    """Images or steps at a line of ``stats.jsonl``; infinity for half a line, 0 where it does not say."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return math.inf
+    return max((unit * values[name]["mean"] for name, unit in _COUNTERS.items() if name in values), default=0.0)
 
 
 def _plain(value: float) -> float | None:

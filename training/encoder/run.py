@@ -47,7 +47,7 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
         name = Path(config.data.path).stem if config.data.path else "samples"
         folder = folder or run_folder.numbered_folder(outdir, ["encoder", config.preset, name])
         run_folder.write_options(folder, config)
-        with StatsWriter(folder) as writer:
+        with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
             _Run(config, folder, trainer, writer, seconds, source).train()
     else:
         _Run(config, None, trainer, None, seconds, source).train()

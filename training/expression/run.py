@@ -48,7 +48,7 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
         held_out = Triplets(captures.select(subjects=config.data.holdout), options, size, network, config.seed, wanted)
     folder = resume or run_folder.numbered_folder(outdir, ["expression", config.preset, Path(config.data.path).stem])
     run_folder.write_options(folder, config)
-    with StatsWriter(folder) as writer:
+    with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
         _Run(config, folder, trainer, held_out, writer, state["seconds"] if state else 0.0).train()
     return folder
 
