@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from torch_utils.errors import UserError
-from torch_utils.files import cache_dir, write_atomically
+from torch_utils.files import by_number, cache_dir, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -28,3 +28,8 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_dir("texels") == tmp_path / "gghead" / "texels"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_dir("texels") == Path.home() / ".cache" / "gghead" / "texels"
+
+
+def test_files_are_ordered_by_number_beyond_a_million():
+    names = ["a-000010.pt", "a-975000.pt", "a-1000000.pt", "b-000001.pt", "b.pt"]
+    assert [path.name for path in by_number(map(Path, reversed(names)))] == [*names[:3], "b.pt", "b-000001.pt"]

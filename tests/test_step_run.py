@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from gghead.checkpoints import latest_snapshot
 from torch_utils.errors import UserError
 from training import run_folder
 from training.stats import Stats, StatsWriter
@@ -124,3 +125,13 @@ def test_other_processes_train_without_a_word(capsys):
     trainer = Counting()
     Run(Config(), None, trainer, None, 0.0, 10).train()
     assert trainer.index == 10 and not capsys.readouterr().out
+
+
+def test_the_newest_state_and_snapshot_are_found_beyond_a_million_steps(tmp_path):
+    """The preset headsup makes 1,100,000 steps; by name its later states came first and were removed as old ones."""
+    for step in (950_000, 975_000, 1_000_000, 1_025_000):
+        run_folder.save_state(tmp_path, step, {"trainer": step})
+        (tmp_path / f"reconstructor-{step:06d}.safetensors").touch()
+    assert files(tmp_path, "training-state-*") == ["training-state-1000000.pt", "training-state-1025000.pt"]
+    assert run_folder.load_state(tmp_path)["trainer"] == 1_025_000
+    assert latest_snapshot(tmp_path).name == "reconstructor-1025000.safetensors"

@@ -1,7 +1,8 @@
 """Files that are either whole or absent."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,15 @@ def cache_dir(name: str) -> Path:
     """The user's cache folder for ``name``: ``$XDG_CACHE_HOME/gghead/name``, by default under ``~/.cache``."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "gghead" / name
+
+
+def by_number(paths: Iterable[Path]) -> list[Path]:
+    """Files such as ``state-000100.pt`` in the order of their numbers; six digits are too few beyond a million."""
+    def key(path: Path) -> tuple[str, int]:
+        name, number = re.fullmatch(r"(.*?)(\d*)", path.stem, re.DOTALL).groups()
+        return name, int(number or 0)
+
+    return sorted(paths, key=key)
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:

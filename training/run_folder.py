@@ -11,7 +11,7 @@ import torch
 
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from torch_utils.files import by_number, write_atomically
 from training.config import TrainConfig
 
 OPTIONS = "training_options.json"
@@ -75,7 +75,7 @@ def load_state(folder: str | os.PathLike) -> dict:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
             print(f"{path} cannot be read ({type(error).__name__}); trying the state before it.")
-    raise UserError(f"{folder} holds no readable training-state-*.pt; start again, or use --init with a snapshot.")
+    raise UserError(f"{folder} holds no readable training-state-*.pt, so it cannot be continued; start a new run.")
 
 
 def snapshot_path(folder: Path, kimg: float) -> Path:
@@ -84,4 +84,4 @@ def snapshot_path(folder: Path, kimg: float) -> Path:
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("training-state-*.pt"))
+    return by_number(folder.glob("training-state-*.pt"))
