@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import sys
 
 import numpy
@@ -126,6 +127,20 @@ def test_tensorboard_shows_no_tick_twice_after_a_resume(tmp_path):
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("Loss/total")] == [(10, 10), (20, 30), (30, 40),
                                                                                      (40, 50)]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_is_said_once_and_ends_nothing(tmp_path, capsys):
+    for name in ("log.txt", "stats.jsonl"):
+        (tmp_path / name).symlink_to("/dev/full")
+    with StatsWriter(tmp_path, tensorboard=False) as writer:
+        for tick in range(3):
+            print(f"tick {tick}")
+            writer.write({"x": {"num": 1, "mean": float(tick), "std": 0.0}}, images=tick)
+    said = capsys.readouterr().out
+    assert [said.count(f"tick {tick}") for tick in range(3)] == [1, 1, 1]
+    for name in ("log.txt", "stats.jsonl"):
+        assert said.count(f"{name} file could not be written (No space left on device); free space.") == 1
 
 
 def test_streams_come_back_after_a_failure(tmp_path):

@@ -116,8 +116,12 @@ def test_full_disk_at_a_snapshot_does_not_end_the_run(tmp_path, capsys):
                 raise UserError("numbers could not be written (No space left on device).")
             super().write_snapshot()
 
+        def look(self) -> None:
+            if self.done == 8:
+                raise UserError("preview.png could not be written (No space left on device).")
+
     run(tmp_path, Counting(), kind=Full)
-    assert "No space left on device" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("No space left on device") == 2
     assert files(tmp_path, "training-state-*") == ["training-state-000010.pt"]
 
 

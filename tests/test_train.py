@@ -234,22 +234,23 @@ def test_two_processes_under_torchrun(data, tmp_path):
 
 
 def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):
-    """The first state cannot be written; the run says so, trains on, and writes the next one."""
-    from training import run_folder
+    """The first state and picture cannot be written; the run says so, trains on, and writes the next ones."""
+    from training import images, run_folder
 
     write, refused = run_folder.write_atomically, []
 
     def full_once(path, save):
-        if path.suffix == ".pt" and not refused:
+        if path.suffix not in {file.suffix for file in refused} and (path.suffix == ".pt" or "fakes0" in path.name):
             refused.append(path)
             raise UserError(f"{path} could not be written (No space left on device).")
         write(path, save)
 
-    monkeypatch.setattr(run_folder, "write_atomically", full_once)
+    for module in (run_folder, images):
+        monkeypatch.setattr(module, "write_atomically", full_once)
     result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
     assert result.exit_code == 0 and "No space left on device" in result.output
     (run,) = tmp_path.iterdir()
-    assert len(refused) == 1 and load_state(run)["trainer"]["step"] == 4
+    assert len(refused) == 2 and (run / "fakes000000.png").exists() and load_state(run)["trainer"]["step"] == 4
 
 
 @pytest.mark.parametrize(("isa", "fast"), [("ALL", True), ("AVX512_CORE_AMX", True), ("AVX512_CORE_BF16", True),

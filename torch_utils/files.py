@@ -37,8 +37,18 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror or error}); free space or choose another "
+    except Exception as error:
+        refused = _refusal(error)
+        if refused is None:
+            raise
+        raise UserError(f"{path} could not be written ({refused.strerror or refused}); free space or choose another "
                         "folder. What was there before is unchanged.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """The system's error behind ``error``: on a full disk torch.save ends in a RuntimeError of its own archive."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

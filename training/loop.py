@@ -206,8 +206,11 @@ class _Run:
     def _snapshot(self) -> None:
         self._save()
         if self.writer is not None:
-            self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}")
-            self._metrics()
+            try:
+                self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}")
+                self._metrics()
+            except UserError as error:  # as a rule the disk is full, which is no reason to lose the run
+                print(f"  {error}")
         barrier(self.processes)
 
     def _save(self) -> None:

@@ -94,10 +94,16 @@ class StepRun(ABC):
                 if self.done >= self.total or self.done // tick % self.config.snapshot_ticks == 0:
                     self._save()
                     if self.writer is not None:
-                        self.look()
+                        self._look()
                     barrier(self.processes)
         if self.writer is not None:
             print(f"Done: {self.done} {self.unit}s. {self.farewell()}")
+
+    def _look(self) -> None:
+        try:
+            self.look()
+        except UserError as error:  # as a rule the disk is full, which is no reason to lose the run
+            print(f"  {error}")
 
     def _stopped(self) -> None:
         self._save()
