@@ -19,6 +19,7 @@ from gghead.cameras import Cameras
 from torch_utils.errors import UserError
 from training import cli
 from training.cli import main, resolve
+from training.loop import provenance
 from training.run_folder import load_state, read_options
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,6 +109,11 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):
         for key, value in whole[network].items():
             assert torch.equal(value, parts[network][key]), key
     assert read_options(run).kimg == 0.016
+
+
+def test_a_machine_without_git_saves_snapshots_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance("tiny", "faces.zip")["git"] == "unknown"
 
 
 def test_init_starts_from_weights(finished, data, tmp_path):

@@ -304,12 +304,16 @@ def turn_strip(model: Generator, seeds: Iterable[int], size: int) -> Tensor:  # 
 def provenance(preset: str, data: str) -> dict:
     """What a snapshot says of its making."""
     root = Path(__file__).resolve().parent.parent
-    found = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # a machine without git
+        commit = ""
     return {
         "dataset": Path(data).name,
         "preset": preset,
         "command": " ".join(sys.argv),
-        "git": found.stdout.strip() or "unknown",
+        "git": commit or "unknown",
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
