@@ -1,15 +1,20 @@
 """The loop that encoders, avatars, priors and expression transformers share."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing
 
 from gghead.checkpoints import latest_snapshot
+from torch_utils.distributed import Processes
 from torch_utils.errors import UserError
 from training import run_folder
 from training.stats import Stats, StatsWriter
@@ -139,3 +144,25 @@ def test_the_newest_state_and_snapshot_are_found_beyond_a_million_steps(tmp_path
     assert files(tmp_path, "training-state-*") == ["training-state-1000000.pt", "training-state-1025000.pt"]
     assert run_folder.load_state(tmp_path)["trainer"] == 1_025_000
     assert latest_snapshot(tmp_path).name == "reconstructor-1025000.safetensors"
+
+
+class Slow(Run):
+    def write_snapshot(self) -> None:
+        time.sleep(1)
+        super().write_snapshot()
+
+
+def _stopped_rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    trainer = Counting({3: lambda: os.kill(os.getpid(), signal.SIGTERM) if rank else None})
+    run = Path(folder) / "run"
+    with StatsWriter(run, tensorboard=False) if rank == 0 else contextlib.nullcontext() as writer:
+        with pytest.raises(SystemExit):
+            Slow(Config(), run, trainer, writer, 0.0, 10, Processes(rank, 2)).train()
+    assert files(run, "training-state-*") == ["training-state-000003.pt"], rank
+    torch.distributed.destroy_process_group()
+
+
+def test_no_process_leaves_before_the_state_is_saved(tmp_path):
+    """Else torchrun, which sees one of its processes fail, ends the first one while it writes."""
+    torch.multiprocessing.spawn(_stopped_rank, (str(tmp_path),), nprocs=2)

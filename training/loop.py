@@ -110,6 +110,7 @@ class _Run:
                 stopped = self._steps_of_tick(min(first + int(self.config.tick_kimg * 1000), total), stop)
                 if stopped:
                     self._save()
+                    barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
                     break
                 seconds = time.time() - tick_start
                 self.tick += 1

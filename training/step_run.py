@@ -107,6 +107,7 @@ class StepRun(ABC):
 
     def _stopped(self) -> None:
         self._save()
+        barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
         if self.writer is not None:
             print(f"Stopped at {self.unit} {self.done}. "
                   f"Continue with: python scripts/{self.script} --resume={self.folder}")
