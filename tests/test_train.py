@@ -186,6 +186,8 @@ def test_choices_follow_data_and_machine_with_reasons():
     (["--data={data}", "--masks=none", "--background=white", *SMALL], "needs masks"),
     (["--resume=nowhere"], "is no training run"),
     (["--resume={data}", "--batch=8"], "leave out --batch"),
+    (["--resume={data}", "--gamma=0"], "leave out --gamma"),
+    (["--resume={data}", "--mirror=0"], "leave out --mirror"),
     (["--data={data}", "--init=nowhere.safetensors", *SMALL], "does not exist"),
 ])
 def test_wrong_options_are_one_sentence(data, arguments, words, tmp_path):

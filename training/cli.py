@@ -269,7 +269,7 @@ def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
     from training.run_folder import read_options
 
     allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "device", "outdir", "dry_run", "set"}
-    given = [name for name, value in options.items() if value not in (None, (), False) and name not in allowed]
+    given = [name for name, value in options.items() if value is not None and value != () and name not in allowed]
     if given:
         raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}, or "
                         "start a new run with --init.")
