@@ -171,6 +171,13 @@ def test_choices_follow_data_and_machine_with_reasons():
     config, reasons = resolve(options(preset="ffhq512"), 512, 500, True, cpu)
     assert config.augment.mode == "ada" and any("only 500 images" in r for r in reasons)
     assert resolve(options(gamma=7.0, fp32=True), 64, 900, True, cpu)[0].loss.r1_gamma == 7.0
+    config, reasons = resolve(options(set=("augment.mode=noaug", "precision=bf16", "data.background=image")), 64, 854,
+                              False, cpu)
+    assert config.augment.mode == "noaug" and config.precision == "bf16"
+    assert "precision bf16: --set was given" in reasons
+    assert resolve(options(set=("precision=fp32",)), 64, 854, True, cpu)[0].precision == "fp32"
+    with pytest.raises(UserError, match="needs masks, but the data have none"):
+        resolve(options(set=("data.background=white",)), 64, 854, False, cpu)
     with pytest.raises(UserError, match="trains at 512 pixels, but the images have 64"):
         resolve(options(preset="ffhq512"), 64, 500, True, cpu)
 
@@ -186,6 +193,12 @@ def test_choices_follow_data_and_machine_with_reasons():
     (["--data={data}", "--masks=none", "--background=white", *SMALL], "needs masks"),
     (["--resume=nowhere"], "is no training run"),
     (["--resume={data}", "--batch=8"], "leave out --batch"),
+    (["--data={data}", *SMALL, "--tick=0.0005"], "--tick must be at least 0.001"),  # a tick of no image never ended
+    (["--data={data}", *SMALL, "--glr=-1"], "--glr must not be negative"),
+    (["--data={data}", *SMALL, "--set=loss.r1_interval=0"], "loss.r1_interval counts steps"),
+    (["--data={data}", *SMALL, "--p=0.3"], "--p does nothing without --aug=fixed"),
+    (["--data={data}", *SMALL, "--aug=noaug", "--target=0.5"], "--target does nothing without --aug=ada"),
+    (["--data={data}", *SMALL, "--gpc-reg-prob=0.5"], "--gpc-reg-prob does nothing without --gen-pose-cond=1"),
     (["--resume={data}", "--gamma=0"], "leave out --gamma"),
     (["--resume={data}", "--mirror=0"], "leave out --mirror"),
     (["--data={data}", "--init=nowhere.safetensors", *SMALL], "does not exist"),
