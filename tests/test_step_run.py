@@ -1,6 +1,7 @@
 """The loop that encoders, avatars, priors and expression transformers share."""
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from click.testing import CliRunner
 
 from gghead.checkpoints import latest_snapshot
 from torch_utils.distributed import Processes
@@ -166,3 +168,14 @@ def _stopped_rank(rank: int, folder: str) -> None:
 def test_no_process_leaves_before_the_state_is_saved(tmp_path):
     """Else torchrun, which sees one of its processes fail, ends the first one while it writes."""
     torch.multiprocessing.spawn(_stopped_rank, (str(tmp_path),), nprocs=2)
+
+
+@pytest.mark.parametrize(("kind", "needed"), [
+    ("avatar", ["--data=x"]), ("encoder", ["--data=x"]), ("expression", ["--data=x", "--network=y"]), ("prior", []),
+])
+def test_every_command_takes_tick_snap_and_seed(kind, needed):
+    command = importlib.import_module(f"training.{kind}.cli").main
+    result = CliRunner().invoke(command, [*needed, "--tick=7", "--snap=3", "--seed=5", "--device=cpu", "--dry-run=1"])
+    assert result.exit_code == 0, result.output
+    config = json.loads(result.output[result.output.index("{"):])
+    assert (config["tick"], config["snapshot_ticks"], config["seed"]) == (7, 3, 5)
