@@ -81,7 +81,7 @@ def main(resume, outdir, device, dry_run, **options):
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return
-    processes, chosen = distributed.start(chosen.type)
+    processes, chosen = distributed.start(chosen)
     try:
         run(config, outdir, chosen, processes, resume=Path(resume) if resume else None)
     finally:
