@@ -125,7 +125,7 @@ class _Run(StepRun):
         """``preview<step>.png``: per head the inputs, views that were no input, and what is made of them; held-out
         subjects where there are any."""
         batch, where = self._preview_batch()
-        model = self.trainer.ema
+        batch, model = batch.to("cpu"), self.trainer.ema  # samples of the GAN are made on its device
         gaussians = model.encode(batch.rgb, batch.cameras).gaussians(model.generator)
         shown = render(gaussians, batch.target_cameras.to(model.device), batch.target.shape[-1], background=1.0,
                        depth=False).color.cpu().clamp(0, 1)
