@@ -21,6 +21,7 @@ from training import cli
 from training.cli import main, resolve
 from training.loop import provenance
 from training.run_folder import load_state, read_options
+from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -109,6 +110,28 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):
         for key, value in whole[network].items():
             assert torch.equal(value, parts[network][key]), key
     assert read_options(run).kimg == 0.016
+
+
+def test_a_run_that_was_stopped_within_a_tick_has_the_ticks_of_one_that_was_not(data, tmp_path, monkeypatch):
+    step, options = Trainer.step, ["--data", data, "--kimg=0.024", "--metrics=none", *SMALL, "--tick=0.012"]
+    assert train(*options, "--outdir", tmp_path / "whole").exit_code == 0
+
+    def stop_after_five(self, batch):
+        step(self, batch)
+        if self.step_index == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", stop_after_five)
+        assert train(*options, "--outdir", tmp_path / "parts").exit_code == 130
+    runs = [next((tmp_path / name).iterdir()) for name in ("whole", "parts")]
+    state = load_state(runs[1])
+    assert state["trainer"]["step"] == 5 and state["seconds"] > 0
+    assert train("--resume", runs[1], "--device=cpu").exit_code == 0
+    lines = [[json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()] for run in runs]
+    whole, parts = ([{key: value for key, value in line.items() if not key.startswith(("Timing", "Resources", "time"))}
+                     for line in found] for found in lines)
+    assert [line["Loss/scores/real"]["num"] for line in whole] == [12, 12] and parts == whole
 
 
 def test_a_machine_without_git_saves_snapshots_too(monkeypatch, tmp_path):

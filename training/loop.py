@@ -86,13 +86,15 @@ class _Run:
         self.processes = trainer.processes
         self.watchdog = Watchdog()
         self.metric_set: MetricSet | None = None
-        self.started = time.time()
+        self.started = time.time() - (state or {}).get("seconds", 0.0)  # older states do not say
         self.waited = 0.0  # seconds of this tick in which no batch was ready
         self.told: set[str] = set()  # broken images that were spoken of
-        self.tick, self.fresh = 0, state is None
+        self.tick, self.tick_start, self.fresh = 0, trainer.nimg, state is None
         if state is not None:
-            self.tick = state["tick"]
+            self.tick, self.tick_start = state["tick"], state.get("tick_start", trainer.nimg)
             self.watchdog.load_state_dict(state["watchdog"])
+            if self.processes.is_first:
+                trainer.stats.load_state_dict(state.get("stats", {}))
 
     def train(self) -> None:
         """Steps until the end; a tick's work in between."""
@@ -106,15 +108,15 @@ class _Run:
         maintenance, stopped = 0.0, False
         with StopRequest(self.processes, trainer.device) as stop, contextlib.closing(self):
             while trainer.nimg < total:
-                tick_start, first = time.time(), trainer.nimg
-                stopped = self._steps_of_tick(min(first + int(self.config.tick_kimg * 1000), total), stop)
+                begin, first = time.time(), trainer.nimg
+                stopped = self._steps_of_tick(min(self.tick_start + int(self.config.tick_kimg * 1000), total), stop)
                 if stopped:
                     self._save()
                     barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
                     break
-                seconds = time.time() - tick_start
                 self.tick += 1
-                self._end_tick(seconds, trainer.nimg - first, maintenance)
+                self._end_tick(time.time() - begin, trainer.nimg - first, maintenance)
+                self.tick_start = trainer.nimg
                 begin = time.time()
                 if trainer.nimg >= total or self.tick % self.config.snapshot_ticks == 0:
                     self._snapshot()
@@ -222,8 +224,11 @@ class _Run:
         try:
             checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,
                              provenance=provenance(self.config.preset, self.config.data.path))
-            run_folder.save_state(self.folder, kimg, {"trainer": self.trainer.state_dict(), "tick": self.tick,
-                                                      "watchdog": self.watchdog.state_dict()})
+            run_folder.save_state(self.folder, kimg, {
+                "trainer": self.trainer.state_dict(), "tick": self.tick, "tick_start": self.tick_start,
+                "stats": self.trainer.stats.state_dict(), "watchdog": self.watchdog.state_dict(),
+                "seconds": time.time() - self.started,
+            })
         except UserError as error:
             print(f"  {error}")
 
