@@ -1,5 +1,6 @@
 """The folder of one run: its name, its options, its resumable states."""
 
+import contextlib
 import json
 import os
 import re
@@ -29,11 +30,17 @@ def new_run_folder(outdir: str | os.PathLike, config: TrainConfig, world_size: i
 def numbered_folder(outdir: str | os.PathLike, parts: Sequence[str]) -> Path:
     """Make ``<outdir>/00003-<parts joined by ->`` with the next free number."""
     outdir = Path(outdir)
-    outdir.mkdir(parents=True, exist_ok=True)
-    taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
-    folder = outdir / "-".join([f"{max(taken, default=-1) + 1:05d}", *parts])
-    folder.mkdir()
-    return folder
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+        while True:
+            taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
+            folder = outdir / "-".join([f"{max(taken, default=-1) + 1:05d}", *parts])
+            with contextlib.suppress(FileExistsError):  # another run was started at the same moment
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise UserError(f"No run folder can be made in {outdir} ({error.strerror or error}); choose another "
+                        "--outdir.") from error
 
 
 def write_options(folder: Path, config: object) -> None:
