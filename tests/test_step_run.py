@@ -111,7 +111,7 @@ def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsy
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
-    with pytest.raises(UserError, match="The loss became nan before step 4; resume from the last state with lower"):
+    with pytest.raises(UserError, match="The loss became nan before step 4; resume from the last state\\."):
         run(tmp_path, Counting({3: lambda: float("nan")}))
     assert not files(tmp_path, "training-state-*")
 
@@ -179,3 +179,38 @@ def test_every_command_takes_tick_snap_and_seed(kind, needed):
     assert result.exit_code == 0, result.output
     config = json.loads(result.output[result.output.index("{"):])
     assert (config["tick"], config["snapshot_ticks"], config["seed"]) == (7, 3, 5)
+
+
+@pytest.mark.parametrize(("kind", "option", "rate"), [
+    ("encoder", "--lr", lambda config: (config["rates"]["encoder"], config["rates"]["decoder"])),
+    ("expression", "--rate", lambda config: (config["rate"],)), ("prior", "--lr", lambda config: (config["lr"],)),
+])
+def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message_asks_for(kind, option, rate, tmp_path):
+    needed = {"encoder": ["--data=x"], "expression": ["--data=x", "--network=y"], "prior": []}[kind]
+    command = importlib.import_module(f"training.{kind}.cli").main
+
+    def dry(*options):
+        result = CliRunner().invoke(command, [*options, "--device=cpu", "--dry-run=1"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output[result.output.index("{"):])
+
+    before = dry(*needed)
+    (tmp_path / run_folder.OPTIONS).write_text(json.dumps(before))
+    after = dry(f"--resume={tmp_path}", f"{option}={rate(before)[0] / 2}")
+    assert rate(after) == pytest.approx([value / 2 for value in rate(before)])
+    assert option in importlib.import_module(f"training.{kind}.run")._Run.remedy
+
+
+def test_run_folders_of_runs_started_together_differ(tmp_path, monkeypatch):
+    make, made = Path.mkdir, []
+
+    def mkdir(self, *arguments, **options):
+        if self.name == "00000-tiny" and not made:
+            made.append(make(self))  # somebody else was faster
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert run_folder.numbered_folder(tmp_path, ["tiny"]).name == "00001-tiny"
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="No run folder can be made in .*file.*; choose another --outdir"):
+        run_folder.numbered_folder(tmp_path / "file", ["tiny"])

@@ -24,7 +24,7 @@ class StepRun(ABC):
     """What is counted."""
     script = ""
     """Command that continues the run, below scripts/."""
-    remedy = "with lower rates"
+    remedy = "resume from the last state"
     """What to try after a loss that is no number."""
 
     def __init__(self, config, folder: Path | None, trainer, writer: StatsWriter | None, seconds: float, total: int,
@@ -127,8 +127,7 @@ class StepRun(ABC):
             self.writer.write(summary, self.done)
         loss = summary["Loss/total"]["mean"]
         if not np.isfinite(loss):
-            raise UserError(f"The loss became {loss} before {self.unit} {self.done}; resume from the last state "
-                            f"{self.remedy}.")
+            raise UserError(f"The loss became {loss} before {self.unit} {self.done}; {self.remedy}.")
 
     def _save(self) -> None:
         """Write model and state; a full disk is reported and the run goes on with the files it had."""

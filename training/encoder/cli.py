@@ -58,8 +58,9 @@ def main(resume, outdir, device, dry_run, **options):
 
     chosen = pick_device(device)
     if resume is not None:
-        refuse_with_resume(options, {"data", "steps", "tick", "snap"})
-        config = read_options(resume, EncoderTrainConfig, _changes(options, None))
+        refuse_with_resume(options, {"data", "steps", "tick", "snap", "lr"})
+        own = read_options(resume, EncoderTrainConfig)
+        config = config_json.replace(own, _changes(options, own))
     else:
         preset = PRESETS[options["preset"] or "tiny"]
         fast, why = bf16_reason(chosen)

@@ -68,7 +68,8 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
 
 class _Run(StepRun):
     script = "train_encoder.py"
-    remedy = "with lower rates, or look for broken pictures with scripts/dataset_tool.py check"
+    remedy = ("resume from the last state with a lower --lr, or look for broken pictures with scripts/dataset_tool.py "
+              "check")
 
     def __init__(self, config: EncoderTrainConfig, folder: Path | None, trainer: EncoderTrainer,
                  writer: StatsWriter | None, seconds: float, source) -> None:

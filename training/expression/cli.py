@@ -48,7 +48,7 @@ def main(resume, outdir, device, dry_run, **options):
               "rate": None, "views": "data", "subsets": "data", "mirror": "data", "width": "model",
               "layers": "model", "mixing": "model", "pictures_from": "loss"}
     if resume is not None:
-        refuse_with_resume(options, {"data", "network", "steps", "tick", "snap"})
+        refuse_with_resume(options, {"data", "network", "steps", "tick", "snap", "rate"})
     elif options["precision"] is None:
         fast, why = bf16_reason(chosen)
         options["precision"] = "bf16" if fast else "fp32"

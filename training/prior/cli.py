@@ -40,7 +40,7 @@ def main(resume, outdir, device, dry_run, **options):
     from training.run_folder import read_options
 
     if resume is not None:
-        refuse_with_resume(options, {"steps", "tick", "snap"})
+        refuse_with_resume(options, {"steps", "tick", "snap", "lr"})
         config = read_options(resume, PriorTrainConfig, _changes(options))
     else:
         config = config_json.replace(PRESETS[options["preset"] or "tiny"], _changes(options))
