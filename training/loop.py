@@ -153,7 +153,7 @@ class _Run:
                         speed = self.config.batch / max(time.time() - begin, 1e-9)
                         left = (self.config.kimg * 1000 - trainer.nimg) / speed
                         self.writer.live(f"kimg {trainer.nimg / 1000:.2f}  {speed:.1f} images/s  "
-                                         f"eta {left / 60:.0f} min  augment {float(trainer.augment.p):.3f}")
+                                         f"eta {left / 60:.0f} min  augment {trainer.augment.p:.3f}")
                     if stop.agreed():
                         return True
         return False
@@ -162,7 +162,7 @@ class _Run:
         trainer = self.trainer
         memory = memory_use(trainer.device)
         trainer.stats.report("Progress/kimg", trainer.nimg / 1000)
-        trainer.stats.report("Progress/augment", float(trainer.augment.p))
+        trainer.stats.report("Progress/augment", trainer.augment.p)
         trainer.stats.report("Timing/sec_per_kimg", seconds / max(count, 1) * 1000)
         trainer.stats.report("Timing/maintenance_sec", maintenance)
         share, self.waited = self.waited / max(seconds, 1e-9), 0.0
@@ -177,7 +177,7 @@ class _Run:
             return
         print(status_line(tick=self.tick, images=trainer.nimg, seconds=time.time() - self.started,
                           seconds_tick=seconds, images_tick=count, maintenance=maintenance, memory=memory,
-                          augment=float(trainer.augment.p), total_images=int(self.config.kimg * 1000)))
+                          augment=trainer.augment.p, total_images=int(self.config.kimg * 1000)))
         for warning in warnings:
             print(f"  watchdog: {warning}")
         for name in [name for name in list(self.dataset.broken) if name not in self.told]:

@@ -278,7 +278,7 @@ class Trainer:
     def _update_augment(self) -> None:
         total, count = sum_over_processes(self.sign_sum, self.processes).tolist()
         self.sign_sum.zero_()
-        self.augment.p.fill_(self.ada.update(total / count, self.config.augment.interval * self.config.batch))
+        self.augment.p = self.ada.update(total / count, self.config.augment.interval * self.config.batch)
 
     def state_dict(self) -> dict:
         """Everything that a bit-exact continuation needs, as tensors and plain numbers."""
@@ -286,7 +286,7 @@ class Trainer:
             "step": self.step_index,
             "G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict(),
             "g_optimizer": self.g_optimizer.state_dict(), "d_optimizer": self.d_optimizer.state_dict(),
-            "augment_p": float(self.augment.p), "ada": self.ada.state_dict(), "sign_sum": self.sign_sum.cpu(),
+            "augment_p": self.augment.p, "ada": self.ada.state_dict(), "sign_sum": self.sign_sum.cpu(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -297,7 +297,7 @@ class Trainer:
         self.G_ema.load_state_dict(state["G_ema"])
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
-        self.augment.p.fill_(state["augment_p"])
+        self.augment.p = float(state["augment_p"])
         self.ada.load_state_dict(state["ada"])
         self.sign_sum.copy_(state["sign_sum"])
         self._apply_stage()
