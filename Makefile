@@ -33,9 +33,9 @@ endif
 $(VENV)/stamp: requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "gghead needs Python 3.11 or newer: name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "This Python cannot make virtual environments: run 'apt install python3-venv' first."; exit 1; }
-	@test -x $(BIN)/python || \
+	@$(BIN)/python -c 'import pip' 2>/dev/null || \
 	    { echo "Making $(VENV)"; $(PYTHON) -m venv $(if $(filter system,$(TORCH)),--system-site-packages) $(VENV); }
 ifeq ($(TORCH),$(DEFAULT_TORCH))
 	@echo "Installing $(TORCH)"

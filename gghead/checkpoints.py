@@ -28,7 +28,7 @@ from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.template import BUILT_IN, Template, load_template
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from torch_utils.files import by_number, write_atomically
 
 FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
@@ -123,7 +123,7 @@ def latest_snapshot(run: str | os.PathLike) -> Path:
 
 
 def _snapshots(run: str | os.PathLike) -> list[Path]:
-    return sorted(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
+    return by_number(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
 
 
 def read_info(path: str | os.PathLike) -> SnapshotInfo:

@@ -13,7 +13,7 @@ from training.augment import AdaController, AugmentConfig, AugmentPipe, recolor,
 
 def pipe(p: float, *groups: str, **options) -> AugmentPipe:
     made = AugmentPipe(AugmentConfig(groups=groups or augment.GROUPS, **options))
-    made.set_p(p)
+    made.p = p
     return made
 
 
@@ -220,3 +220,9 @@ def test_wrong_options_are_named(options):
 def test_wrong_shape_is_named():
     with pytest.raises(ValueError, match="images"):
         pipe(0.5)(torch.zeros(1, 2, 8, 8), generator(0))
+
+
+def test_reading_the_probability_waits_for_no_device():
+    """As a tensor on the GPU it made every pass of the discriminator wait until the GPU had caught up."""
+    images = torch.zeros(2, 3, 8, 8, device="meta")
+    assert AugmentPipe(AugmentConfig(mode="noaug")).to("meta")(images, torch.Generator()) is images

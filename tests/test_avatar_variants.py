@@ -44,6 +44,10 @@ def test_a_variant_changes_one_thing():
     assert variant_config(TINY, "feature-dim=8").avatar.feature_dim == 8
     assert variant_config(TINY, "perceptual=0.3").loss.perceptual == 0.3
     assert variant_config(TINY, "init-head=a/b.ply").init_head == "a/b.ply"
+    moving = variant_config(config_json.replace(TINY, {"motion": "features"}), "motion-rate=0.1+motion=blendshapes")
+    assert moving.motion == "blendshapes" and moving.rates.motion == 0.1
+    with pytest.raises(UserError, match="'motion-rate=0.1' has no motion whose rate it could change; add motion="):
+        variant_config(config_json.replace(TINY, {"motion": "features"}), "motion-rate=0.1")
     for name, sentence in (("no_mlp", "There is no variant 'no_mlp'; choose from full, no-blending"),
                            ("points=many", "'points=many' needs a whole number"), ("seed=3", "no variant 'seed=3'")):
         with pytest.raises(UserError, match=sentence):

@@ -1,6 +1,7 @@
 """scripts/benchmark.py: rows for what was asked, floors, ratios, reports."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from helpers.small_network import small_network
 from helpers.small_reconstructor import small_reconstructor
 
 from gghead import checkpoints
-from gghead.rendering import native_backend
+from gghead.rendering import native_backend, registry
 from training.benchmarks import main, reading
 from training.benchmarks.common import interleaved_medians
 
@@ -43,11 +44,13 @@ def test_runs_take_turns():
     assert order == list("ababab") and set(medians) == {"a", "b"}
 
 
-def test_train_times_steps_and_names_operators(tmp_path):
+def test_train_times_steps_and_names_operators(tmp_path, monkeypatch):
+    monkeypatch.delenv(registry.ENVIRONMENT_VARIABLE, raising=False)
     path = tmp_path / "train.json"
     options = ["--preset=tiny", "--batch=4", "--steps=1", "--warmup=0", "--profile=3", "--compare", f"--json={path}"]
     result = CliRunner().invoke(main, ["train", *options])
     assert result.exit_code == 0, result.output
+    assert registry.ENVIRONMENT_VARIABLE not in os.environ
     figures = json.loads(path.read_text())["train"]
     assert figures["plain_over_fast"] > 0 and "times as long" in result.output
     assert figures["sec_per_kimg"] > 0 and figures["gaussians"] == 4096 and len(figures["operators"]) == 3

@@ -10,6 +10,7 @@ from torch_utils.errors import UserError
 from training import schedule
 from training.config import LossConfig, OptimizerConfig, Stage, TrainConfig, check
 from training.presets import PRESETS, default_gamma
+from training.prior.config import PriorTrainConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -47,6 +48,8 @@ def test_faults_name_the_key():
         config_json.from_dict(TrainConfig, {"stages": 3})
     with pytest.raises(UserError, match="must be a mapping"):
         config_json.from_dict(TrainConfig, [])
+    with pytest.raises(UserError, match="options.json lacks the key 'preset'"):
+        config_json.from_dict(PriorTrainConfig, {}, "options.json")
     assert config_json.replace(TrainConfig(), {"loss": {"r1_gamma": 2}}).loss.r1_gamma == 2.0
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,10 @@ from training.encoder import losses
 from training.encoder.cli import main
 from training.encoder.config import PRESETS, EncoderDataConfig, EncoderLossConfig, EncoderStage, check, stage_at
 from training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
+from training.encoder.run import _Run
 from training.encoder.trainer import EncoderTrainer
 from training.run_folder import load_state
+from training.stats import StatsWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -412,3 +415,34 @@ def test_checks_of_the_config(data):
 def test_small_reconstructor_is_a_fixture_that_differs_by_seed():
     first, second = (small_reconstructor(seed).to_residual.weight for seed in (0, 1))
     assert not torch.equal(first, second)
+
+
+class Elsewhere(torch.Tensor):
+    """Behaves as if it lay on another device: only ``to`` lets it meet other tensors."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.to:
+            return args[0].as_subclass(torch.Tensor).to(*args[1:], **(kwargs or {}))
+        flat = [value for part in args for value in (part if isinstance(part, (list, tuple)) else [part])]
+        if any(type(value) is torch.Tensor and value.ndim for value in flat):
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def test_previews_of_samples_leave_the_device_that_they_are_made_on(tmp_path, monkeypatch):
+    """On a GPU the first preview of a run without captures ended the run."""
+    network = small_network()
+    options = config(data={"gan_share": 1.0}, init="gan", model={"generator": config_json.to_dict(network.config)})
+    trainer = EncoderTrainer(options, None, init=network)
+    make = trainer.samples.batch
+
+    def elsewhere(*arguments):
+        batch = make(*arguments)
+        pictures = {name: getattr(batch, name).as_subclass(Elsewhere) for name in ("rgb", "target", "alpha")}
+        return replace(batch, **pictures)
+
+    monkeypatch.setattr(trainer.samples, "batch", elsewhere)
+    with StatsWriter(tmp_path, tensorboard=False) as writer:
+        _Run(options, tmp_path, trainer, writer, 0.0, None).look()
+    assert (tmp_path / "preview000000.png").stat().st_size > 500

@@ -113,3 +113,19 @@ def test_ci_script_runs_make_test():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+
+
+def test_make_mends_an_environment_whose_making_was_interrupted(tmp_path):
+    """Ctrl-C while `python -m venv` unpacks pip leaves a python without pip, and every further make failed there."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    for name in ("Makefile", "requirements.txt", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    log = tmp_path / "log"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *"-m venv"*) echo "$*" >> {log}; exit 1;; esac\n'
+                      f'exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    subprocess.run(["make", "venv", f"PYTHON={python}"], cwd=tmp_path, capture_output=True)
+    assert log.exists() and log.read_text().split()[-1] == ".venv"

@@ -341,6 +341,7 @@ def test_vectors_of_conditions(tmp_path):
     np.savez(tmp_path / "a.npz", p0=[1.0, 2.0], p1=[3.0, 4.0])
     (tmp_path / "a.csv").write_text("name,age,smile\np0,1,2\np1, 3,4\n")
     for file in ("a.npz", "a.csv"):
+        assert conditions(tmp_path / file, []).shape == (0, conditions(tmp_path / file, ["p0"]).shape[1])  # --holdout=0
         found = conditions(tmp_path / file, ["p1", "p0"])
         assert found.tolist() == [[3.0, 4.0], [1.0, 2.0]]
         assert pick_vector(f"{tmp_path / file}:p1").tolist() == [3.0, 4.0]

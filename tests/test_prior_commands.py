@@ -82,6 +82,8 @@ def test_a_resumed_run_is_the_run_it_continues(run, network, latents, tmp_path):
         (folder / name).unlink()
     text = call(train_prior, f"--resume={folder}")
     assert "step 10" in text and "step 5 " not in text
+    counted = [json.loads(line)["Progress/step"]["mean"] for line in (folder / "stats.jsonl").read_text().splitlines()]
+    assert counted == [5, 10]
     first, second = (checkpoints.load(next(path.iterdir())) for path in (whole, cut))
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name

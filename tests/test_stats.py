@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import sys
 
 import numpy
@@ -95,6 +96,51 @@ def test_writer_appends_to_stats_and_log(tmp_path, capsys):
     assert (tmp_path / "log.txt").read_text() == "run 0\noops\nrun 1\noops\n"
     seen = capsys.readouterr()
     assert seen.out == "run 0\nrun 1\n" and seen.err == "oops\noops\n"
+
+
+@pytest.mark.parametrize(("counter", "unit"), [("Progress/kimg", 0.001), ("Progress/step", 1)])
+def test_what_was_written_beyond_the_state_is_dropped_when_a_run_is_resumed(counter, unit, tmp_path):
+    def tick(writer, count):
+        writer.write({counter: {"num": 1, "mean": count * unit, "std": 0.0}}, images=count)
+
+    with StatsWriter(tmp_path, tensorboard=False) as writer:
+        for count in (16, 32, 48, 64):
+            tick(writer, count)
+    with (tmp_path / "stats.jsonl").open("a") as file:
+        file.write('{"Progress/st')  # killed while it wrote
+    with StatsWriter(tmp_path, tensorboard=False, done=32) as writer:
+        tick(writer, 48)
+    counted = [json.loads(line)[counter]["mean"] / unit for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert counted == pytest.approx([16, 32, 48])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tensorboard's own imports
+def test_tensorboard_shows_no_tick_twice_after_a_resume(tmp_path):
+    pytest.importorskip("tensorboard")
+    for done, steps in ((None, (10, 20, 30)), (10, (20, 30, 40))):
+        with StatsWriter(tmp_path, done=done) as writer:
+            for step in steps:
+                writer.write_values({"Loss/total": float(step + (done or 0))}, images=step)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("Loss/total")] == [(10, 10), (20, 30), (30, 40),
+                                                                                     (40, 50)]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_is_said_once_and_ends_nothing(tmp_path, capsys):
+    for name in ("log.txt", "stats.jsonl"):
+        (tmp_path / name).symlink_to("/dev/full")
+    with StatsWriter(tmp_path, tensorboard=False) as writer:
+        for tick in range(3):
+            print(f"tick {tick}")
+            writer.write({"x": {"num": 1, "mean": float(tick), "std": 0.0}}, images=tick)
+    said = capsys.readouterr().out
+    assert [said.count(f"tick {tick}") for tick in range(3)] == [1, 1, 1]
+    for name in ("log.txt", "stats.jsonl"):
+        assert said.count(f"{name} file could not be written (No space left on device); free space.") == 1
 
 
 def test_streams_come_back_after_a_failure(tmp_path):

@@ -19,7 +19,9 @@ from gghead.cameras import Cameras
 from torch_utils.errors import UserError
 from training import cli
 from training.cli import main, resolve
+from training.loop import provenance
 from training.run_folder import load_state, read_options
+from training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -96,14 +98,45 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):
     half = train("--data", data, "--outdir", tmp_path, "--kimg=0.008", "--metrics=none", *SMALL)
     assert half.exit_code == 0, half.output
     (run,) = tmp_path.iterdir()
+    with (run / "stats.jsonl").open("a") as file:  # killed before the state that belongs to this tick was saved
+        file.write(json.dumps({"Progress/kimg": {"num": 1, "mean": 0.012, "std": 0.0}}) + "\n")
     again = train("--resume", run, "--kimg=0.016", "--device=cpu")
     assert again.exit_code == 0, again.output
+    counted = [json.loads(line)["Progress/kimg"]["mean"] for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert counted == [0.008, 0.016]
     whole, parts = load_state(folder)["trainer"], load_state(run)["trainer"]
     assert whole["step"] == parts["step"] == 4
     for network in ("G", "D", "G_ema"):
         for key, value in whole[network].items():
             assert torch.equal(value, parts[network][key]), key
     assert read_options(run).kimg == 0.016
+
+
+def test_a_run_that_was_stopped_within_a_tick_has_the_ticks_of_one_that_was_not(data, tmp_path, monkeypatch):
+    step, options = Trainer.step, ["--data", data, "--kimg=0.024", "--metrics=none", *SMALL, "--tick=0.012"]
+    assert train(*options, "--outdir", tmp_path / "whole").exit_code == 0
+
+    def stop_after_five(self, batch):
+        step(self, batch)
+        if self.step_index == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", stop_after_five)
+        assert train(*options, "--outdir", tmp_path / "parts").exit_code == 130
+    runs = [next((tmp_path / name).iterdir()) for name in ("whole", "parts")]
+    state = load_state(runs[1])
+    assert state["trainer"]["step"] == 5 and state["seconds"] > 0
+    assert train("--resume", runs[1], "--device=cpu").exit_code == 0
+    lines = [[json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()] for run in runs]
+    whole, parts = ([{key: value for key, value in line.items() if not key.startswith(("Timing", "Resources", "time"))}
+                     for line in found] for found in lines)
+    assert [line["Loss/scores/real"]["num"] for line in whole] == [12, 12] and parts == whole
+
+
+def test_a_machine_without_git_saves_snapshots_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance("tiny", "faces.zip")["git"] == "unknown"
 
 
 def test_init_starts_from_weights(finished, data, tmp_path):
@@ -161,6 +194,13 @@ def test_choices_follow_data_and_machine_with_reasons():
     config, reasons = resolve(options(preset="ffhq512"), 512, 500, True, cpu)
     assert config.augment.mode == "ada" and any("only 500 images" in r for r in reasons)
     assert resolve(options(gamma=7.0, fp32=True), 64, 900, True, cpu)[0].loss.r1_gamma == 7.0
+    config, reasons = resolve(options(set=("augment.mode=noaug", "precision=bf16", "data.background=image")), 64, 854,
+                              False, cpu)
+    assert config.augment.mode == "noaug" and config.precision == "bf16"
+    assert "precision bf16: --set was given" in reasons
+    assert resolve(options(set=("precision=fp32",)), 64, 854, True, cpu)[0].precision == "fp32"
+    with pytest.raises(UserError, match="needs masks, but the data have none"):
+        resolve(options(set=("data.background=white",)), 64, 854, False, cpu)
     with pytest.raises(UserError, match="trains at 512 pixels, but the images have 64"):
         resolve(options(preset="ffhq512"), 64, 500, True, cpu)
 
@@ -176,6 +216,14 @@ def test_choices_follow_data_and_machine_with_reasons():
     (["--data={data}", "--masks=none", "--background=white", *SMALL], "needs masks"),
     (["--resume=nowhere"], "is no training run"),
     (["--resume={data}", "--batch=8"], "leave out --batch"),
+    (["--data={data}", *SMALL, "--tick=0.0005"], "--tick must be at least 0.001"),  # a tick of no image never ended
+    (["--data={data}", *SMALL, "--glr=-1"], "--glr must not be negative"),
+    (["--data={data}", *SMALL, "--set=loss.r1_interval=0"], "loss.r1_interval counts steps"),
+    (["--data={data}", *SMALL, "--p=0.3"], "--p does nothing without --aug=fixed"),
+    (["--data={data}", *SMALL, "--aug=noaug", "--target=0.5"], "--target does nothing without --aug=ada"),
+    (["--data={data}", *SMALL, "--gpc-reg-prob=0.5"], "--gpc-reg-prob does nothing without --gen-pose-cond=1"),
+    (["--resume={data}", "--gamma=0"], "leave out --gamma"),
+    (["--resume={data}", "--mirror=0"], "leave out --mirror"),
     (["--data={data}", "--init=nowhere.safetensors", *SMALL], "does not exist"),
 ])
 def test_wrong_options_are_one_sentence(data, arguments, words, tmp_path):
@@ -230,22 +278,23 @@ def test_two_processes_under_torchrun(data, tmp_path):
 
 
 def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):
-    """The first state cannot be written; the run says so, trains on, and writes the next one."""
-    from training import run_folder
+    """The first state and picture cannot be written; the run says so, trains on, and writes the next ones."""
+    from training import images, run_folder
 
     write, refused = run_folder.write_atomically, []
 
     def full_once(path, save):
-        if path.suffix == ".pt" and not refused:
+        if path.suffix not in {file.suffix for file in refused} and (path.suffix == ".pt" or "fakes0" in path.name):
             refused.append(path)
             raise UserError(f"{path} could not be written (No space left on device).")
         write(path, save)
 
-    monkeypatch.setattr(run_folder, "write_atomically", full_once)
+    for module in (run_folder, images):
+        monkeypatch.setattr(module, "write_atomically", full_once)
     result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
     assert result.exit_code == 0 and "No space left on device" in result.output
     (run,) = tmp_path.iterdir()
-    assert len(refused) == 1 and load_state(run)["trainer"]["step"] == 4
+    assert len(refused) == 2 and (run / "fakes000000.png").exists() and load_state(run)["trainer"]["step"] == 4
 
 
 @pytest.mark.parametrize(("isa", "fast"), [("ALL", True), ("AVX512_CORE_AMX", True), ("AVX512_CORE_BF16", True),

@@ -229,3 +229,24 @@ def test_generator_fits_a_colour():
         optimizer.step()
         first = first if first is not None else float(loss.detach())
     assert float(loss.detach()) < 0.5 * first
+
+
+def test_penalties_do_not_mix_reals_and_fakes_in_minibatch_groups():
+    """Of six reals and six fakes in groups of four, one group had two of each: R1 followed the fakes."""
+    config = tiny_config(loss=LossConfig(kind="relativistic", r1_interval=1, blur_sigma=0.0), batch=6,
+                         augment=AugmentConfig(mode="noaug"))
+    trainer = Trainer(config, labels())
+    seen, score = [], trainer.D.forward
+    trainer.D.forward = lambda images, *rest: seen.append(len(images)) or score(images, *rest)
+    reals, real_c = trainer._reals({key: value[:6] for key, value in batch_at(0, count=6).items()}
+                                   | {"label": labels(6)})
+    trainer._penalty_pass(slice(0, 6), reals, real_c)
+    assert seen == [6, 6]
+
+
+def test_signs_are_counted_in_a_type_that_all_devices_have():
+    """Apple's GPUs have no float64, so that --device=mps ended before the first step."""
+    trainer = Trainer(tiny_config(augment=AugmentConfig(mode="ada", interval=100)), labels())
+    for step in range(2):
+        trainer.step(batch_at(step))
+    assert trainer.sign_sum.dtype == torch.float32 and float(trainer.sign_sum[1]) == 2 * BATCH

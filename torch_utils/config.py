@@ -25,7 +25,8 @@ def to_dict(config: Any) -> Any:
 def from_dict(cls: type[Config], values: dict[str, Any], where: str = "config") -> Config:
     """Build the dataclass ``cls`` from plain values.
 
-    Raises ``UserError`` for a key that ``cls`` does not have (with the nearest match) or a value of the wrong kind.
+    Raises ``UserError`` for a key that ``cls`` does not have (with the nearest match), one that it needs and that is
+    not there, or a value of the wrong kind.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where} must be a mapping of options, but it is a {type(values).__name__}.")
@@ -36,6 +37,10 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str = "config") 
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(fields))}."
             raise UserError(f"{where} has no key '{key}'; {hint}")
+    missing = [name for name, f in fields.items() if name not in values and f.default is dataclasses.MISSING
+               and f.default_factory is dataclasses.MISSING]
+    if missing:
+        raise UserError(f"{where} lacks the key '{missing[0]}'; add it, or restore the file from a copy.")
     return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 

@@ -21,19 +21,20 @@ class Processes:
         return self.rank == 0
 
 
-def start(device_type: str) -> tuple[Processes, torch.device]:
+def start(wanted: str | torch.device) -> tuple[Processes, torch.device]:
     """Join the group that torchrun announces in the environment (gloo on CPUs, nccl on GPUs) and pick the device.
 
-    Without torchrun this is a single process. A collective that waits longer than an hour (the first process may be
-    measuring metrics meanwhile) fails with torch's message that names the rank.
+    Without torchrun this is a single process, on the GPU that ``wanted`` names; with it every process takes its own.
+    A collective that waits longer than an hour (the first process may be measuring metrics meanwhile) fails with
+    torch's message that names the rank.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device(device_type, local) if device_type == "cuda" else torch.device(device_type)
-    if device_type == "cuda":
+    rank, device = int(os.environ.get("RANK", "0")), torch.device(wanted)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
         torch.cuda.set_device(device)
     if world_size > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device_type == "cuda" else "gloo",
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo",
                                              timeout=timedelta(hours=1))
     return Processes(rank, world_size), device
 

@@ -1,7 +1,8 @@
 """Files that are either whole or absent."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,15 @@ def cache_dir(name: str) -> Path:
     """The user's cache folder for ``name``: ``$XDG_CACHE_HOME/gghead/name``, by default under ``~/.cache``."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "gghead" / name
+
+
+def by_number(paths: Iterable[Path]) -> list[Path]:
+    """Files such as ``state-000100.pt`` in the order of their numbers; six digits are too few beyond a million."""
+    def key(path: Path) -> tuple[str, int]:
+        name, number = re.fullmatch(r"(.*?)(\d*)", path.stem, re.DOTALL).groups()
+        return name, int(number or 0)
+
+    return sorted(paths, key=key)
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
@@ -27,8 +37,18 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror or error}); free space or choose another "
+    except Exception as error:
+        refused = _refusal(error)
+        if refused is None:
+            raise
+        raise UserError(f"{path} could not be written ({refused.strerror or refused}); free space or choose another "
                         "folder. What was there before is unchanged.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """The system's error behind ``error``: on a full disk torch.save ends in a RuntimeError of its own archive."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

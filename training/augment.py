@@ -85,16 +85,10 @@ class AugmentConfig:
 class AugmentPipe(nn.Module):
     """Applies the operations of ``AugmentConfig`` with probability ``self.p``, differentiably (twice, for R1)."""
 
-    p: Tensor
-
     def __init__(self, config: AugmentConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("p", torch.tensor(config.start_p, dtype=torch.float32))
-
-    def set_p(self, p: float) -> None:
-        """Set the probability in place."""
-        self.p.fill_(p)
+        self.p = float(config.start_p)  # no tensor: reading it must not wait for a GPU
 
     def forward(
         self,
@@ -104,10 +98,9 @@ class AugmentPipe(nn.Module):
         """Return the augmented images; at p = 0 the very tensor that came in, and the generator is left untouched."""
         if images.ndim != 4 or images.shape[1] not in (3, 4):
             raise ValueError(f"images must be [B, 3 or 4, H, W], but their shape is {tuple(images.shape)}")
-        p = float(self.p)
-        if p <= 0.0:
+        if self.p <= 0.0:
             return images
-        config, draw = self.config, _Draws(images.shape[0], p, generator)
+        config, draw = self.config, _Draws(images.shape[0], self.p, generator)
         if "geometry" in config.groups:
             height, width = images.shape[2:]
             images = warp(images, random_warps(config, draw, height, width).to(images.device))

@@ -96,8 +96,8 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
         over["metrics"] = [] if options["metrics"] == "none" else options["metrics"].split(",")
     config = _assignments(config_json.replace(config, over, "the options"), options.get("set") or ())
     config = _follow_data(config, options, image_size, num_images, has_masks, reasons)
-    chosen = options.get("gamma") is not None or any(pair.startswith("loss.r1_gamma=") for pair in options["set"])
-    if not chosen and not name.startswith(("ffhq", "afhq")):
+    _check_of_use(config, options)
+    if not _given(options, "gamma", "loss.r1_gamma") and not name.startswith(("ffhq", "afhq")):
         gamma = default_gamma(config.stages[-1].image_size, config.batch)
         gamma = max(gamma, PRESETS[name].loss.r1_gamma)
         config = replace(config, loss=replace(config.loss, r1_gamma=gamma))
@@ -109,6 +109,8 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
         precision, why = "fp32", "--fp32 was given"
     elif options.get("precision"):
         precision, why = options["precision"], "--precision was given"
+    elif _given(options, "precision", "precision"):
+        precision, why = config.precision, "--set was given"
     else:
         precision = "bf16" if fast else "fp32"
     config = replace(config, precision=precision)
@@ -122,18 +124,33 @@ def _follow_data(config: TrainConfig, options: dict, image_size: int, num_images
     if wanted > image_size:
         raise UserError(f"--preset={config.preset} trains at {wanted} pixels, but the images have {image_size}; choose "
                         "a smaller preset or larger images.")
-    if not has_masks and options.get("background") is None:
+    if not has_masks and not _given(options, "background", "data.background"):
         config = config_json.replace(config, {"data": {"background": "image"},
                                               "generator": {"background": {"kind": "gaussians"}}})
         reasons.append("background gaussians: the data have no masks")
     elif not has_masks and config.data.background != "image":
         raise UserError(f"--background={config.data.background} needs masks, but the data have none; give --masks.")
-    if config.augment.mode == "noaug" and options.get("aug") is None and num_images < _SMALL_SET:
+    if config.augment.mode == "noaug" and not _given(options, "aug", "augment.mode") and num_images < _SMALL_SET:
         config = config_json.replace(config, {"augment": {"mode": "ada"}})
         reasons.append(f"aug ada: only {num_images} images")
     if config.batch < 8:
         reasons.append(f"batch {config.batch} is small: expect unstable training; raise --gamma if it collapses")
     return config
+
+
+def _given(options: dict, option: str, key: str) -> bool:
+    """Whether the user chose this value, by its option or by ``--set key=...``."""
+    return options.get(option) is not None or any(pair.startswith(f"{key}=") for pair in options.get("set") or ())
+
+
+def _check_of_use(config: TrainConfig, options: dict) -> None:
+    """Raise ``UserError`` for an option that would change nothing."""
+    for option, used, remedy in (("p", config.augment.mode == "fixed", "--aug=fixed"),
+                                 ("target", config.augment.mode == "ada", "--aug=ada"),
+                                 ("gpc_reg_prob", config.generator.pose_cond, "--gen-pose-cond=1"),
+                                 ("gpc_reg_fade_kimg", config.generator.pose_cond, "--gen-pose-cond=1")):
+        if options.get(option) is not None and not used:
+            raise UserError(f"--{option.replace('_', '-')} does nothing without {remedy}; add that, or leave it out.")
 
 
 def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
@@ -269,7 +286,7 @@ def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
     from training.run_folder import read_options
 
     allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "device", "outdir", "dry_run", "set"}
-    given = [name for name, value in options.items() if value not in (None, (), False) and name not in allowed]
+    given = [name for name, value in options.items() if value is not None and value != () and name not in allowed]
     if given:
         raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}, or "
                         "start a new run with --init.")

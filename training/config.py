@@ -151,8 +151,11 @@ def check(config: TrainConfig, world_size: int = 1) -> None:
     share = config.batch // world_size
     if config.batch_gpu is not None and (config.batch_gpu < 1 or share % config.batch_gpu):
         raise UserError(f"--batch-gpu={config.batch_gpu} must divide the {share} images of each process.")
-    for name, value in (("--gamma", config.loss.r1_gamma), ("--kimg", config.kimg)):
-        if value < 0:
+    for name, value in (("--gamma", config.loss.r1_gamma), ("--kimg", config.kimg), ("--glr", config.optimizer.g_lr),
+                        ("--dlr", config.optimizer.d_lr)):
+        if not value >= 0:
             raise UserError(f"{name} must not be negative, but it is {value}.")
-    if config.tick_kimg <= 0 or config.snapshot_ticks < 1:
-        raise UserError("--tick and --snap must be positive.")
+    if config.loss.r1_interval < 1:
+        raise UserError(f"loss.r1_interval counts steps and must be at least 1, but it is {config.loss.r1_interval}.")
+    if not config.tick_kimg * 1000 >= 1 or config.snapshot_ticks < 1:
+        raise UserError("--tick must be at least 0.001 (an image), and --snap at least 1.")

@@ -82,20 +82,35 @@ class Tee:
         self.stream, self.log = stream, log
         self._live = 0  # width of the live line on the screen
         self._last = -float("inf")
+        self._told = False  # that the log cannot be written
 
     def write(self, text: str) -> int:
         """Write to both."""
         if text:
             self.clear_live()
             self.stream.write(text)
-            self.log.write(text)
-            self.log.flush()  # a killed run keeps its log
+            try:
+                self.log.write(text)
+                self.log.flush()  # a killed run keeps its log
+            except OSError as error:
+                self._refused(error, text)
         return len(text)
+
+    def _refused(self, error: OSError, text: str = "\n") -> None:
+        """Say once, at the end of a line, that the log lacks something; what it buffers it writes when it can."""
+        if not text.endswith("\n"):
+            return
+        if not self._told:
+            self.stream.write(f"  log.txt file could not be written ({error.strerror or error}); free space.\n")
+        self._told = True
 
     def flush(self) -> None:
         """Flush both."""
         self.stream.flush()
-        self.log.flush()
+        try:
+            self.log.flush()
+        except OSError as error:
+            self._refused(error)
 
     def isatty(self) -> bool:
         """Whether a person watches."""

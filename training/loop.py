@@ -68,7 +68,7 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
     if processes.is_first:
         folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
         run_folder.write_options(folder, config)
-        with StatsWriter(folder) as writer:
+        with StatsWriter(folder, done=nimg if state else None) as writer:
             for warning in warnings:
                 print(f"  {warning}")
             _Run(config, folder, trainer, dataset, writer, state).train()
@@ -86,13 +86,15 @@ class _Run:
         self.processes = trainer.processes
         self.watchdog = Watchdog()
         self.metric_set: MetricSet | None = None
-        self.started = time.time()
+        self.started = time.time() - (state or {}).get("seconds", 0.0)  # older states do not say
         self.waited = 0.0  # seconds of this tick in which no batch was ready
         self.told: set[str] = set()  # broken images that were spoken of
-        self.tick, self.fresh = 0, state is None
+        self.tick, self.tick_start, self.fresh = 0, trainer.nimg, state is None
         if state is not None:
-            self.tick = state["tick"]
+            self.tick, self.tick_start = state["tick"], state.get("tick_start", trainer.nimg)
             self.watchdog.load_state_dict(state["watchdog"])
+            if self.processes.is_first:
+                trainer.stats.load_state_dict(state.get("stats", {}))
 
     def train(self) -> None:
         """Steps until the end; a tick's work in between."""
@@ -106,14 +108,15 @@ class _Run:
         maintenance, stopped = 0.0, False
         with StopRequest(self.processes, trainer.device) as stop, contextlib.closing(self):
             while trainer.nimg < total:
-                tick_start, first = time.time(), trainer.nimg
-                stopped = self._steps_of_tick(min(first + int(self.config.tick_kimg * 1000), total), stop)
+                begin, first = time.time(), trainer.nimg
+                stopped = self._steps_of_tick(min(self.tick_start + int(self.config.tick_kimg * 1000), total), stop)
                 if stopped:
                     self._save()
+                    barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
                     break
-                seconds = time.time() - tick_start
                 self.tick += 1
-                self._end_tick(seconds, trainer.nimg - first, maintenance)
+                self._end_tick(time.time() - begin, trainer.nimg - first, maintenance)
+                self.tick_start = trainer.nimg
                 begin = time.time()
                 if trainer.nimg >= total or self.tick % self.config.snapshot_ticks == 0:
                     self._snapshot()
@@ -150,7 +153,7 @@ class _Run:
                         speed = self.config.batch / max(time.time() - begin, 1e-9)
                         left = (self.config.kimg * 1000 - trainer.nimg) / speed
                         self.writer.live(f"kimg {trainer.nimg / 1000:.2f}  {speed:.1f} images/s  "
-                                         f"eta {left / 60:.0f} min  augment {float(trainer.augment.p):.3f}")
+                                         f"eta {left / 60:.0f} min  augment {trainer.augment.p:.3f}")
                     if stop.agreed():
                         return True
         return False
@@ -159,7 +162,7 @@ class _Run:
         trainer = self.trainer
         memory = memory_use(trainer.device)
         trainer.stats.report("Progress/kimg", trainer.nimg / 1000)
-        trainer.stats.report("Progress/augment", float(trainer.augment.p))
+        trainer.stats.report("Progress/augment", trainer.augment.p)
         trainer.stats.report("Timing/sec_per_kimg", seconds / max(count, 1) * 1000)
         trainer.stats.report("Timing/maintenance_sec", maintenance)
         share, self.waited = self.waited / max(seconds, 1e-9), 0.0
@@ -174,7 +177,7 @@ class _Run:
             return
         print(status_line(tick=self.tick, images=trainer.nimg, seconds=time.time() - self.started,
                           seconds_tick=seconds, images_tick=count, maintenance=maintenance, memory=memory,
-                          augment=float(trainer.augment.p), total_images=int(self.config.kimg * 1000)))
+                          augment=trainer.augment.p, total_images=int(self.config.kimg * 1000)))
         for warning in warnings:
             print(f"  watchdog: {warning}")
         for name in [name for name in list(self.dataset.broken) if name not in self.told]:
@@ -206,8 +209,11 @@ class _Run:
     def _snapshot(self) -> None:
         self._save()
         if self.writer is not None:
-            self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}")
-            self._metrics()
+            try:
+                self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}")
+                self._metrics()
+            except UserError as error:  # as a rule the disk is full, which is no reason to lose the run
+                print(f"  {error}")
         barrier(self.processes)
 
     def _save(self) -> None:
@@ -218,8 +224,11 @@ class _Run:
         try:
             checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,
                              provenance=provenance(self.config.preset, self.config.data.path))
-            run_folder.save_state(self.folder, kimg, {"trainer": self.trainer.state_dict(), "tick": self.tick,
-                                                      "watchdog": self.watchdog.state_dict()})
+            run_folder.save_state(self.folder, kimg, {
+                "trainer": self.trainer.state_dict(), "tick": self.tick, "tick_start": self.tick_start,
+                "stats": self.trainer.stats.state_dict(), "watchdog": self.watchdog.state_dict(),
+                "seconds": time.time() - self.started,
+            })
         except UserError as error:
             print(f"  {error}")
 
@@ -301,12 +310,16 @@ def turn_strip(model: Generator, seeds: Iterable[int], size: int) -> Tensor:  # 
 def provenance(preset: str, data: str) -> dict:
     """What a snapshot says of its making."""
     root = Path(__file__).resolve().parent.parent
-    found = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True)
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # a machine without git
+        commit = ""
     return {
         "dataset": Path(data).name,
         "preset": preset,
         "command": " ".join(sys.argv),
-        "git": found.stdout.strip() or "unknown",
+        "git": commit or "unknown",
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

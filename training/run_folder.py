@@ -1,5 +1,6 @@
 """The folder of one run: its name, its options, its resumable states."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import torch
 
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from torch_utils.files import by_number, write_atomically
 from training.config import TrainConfig
 
 OPTIONS = "training_options.json"
@@ -29,11 +30,17 @@ def new_run_folder(outdir: str | os.PathLike, config: TrainConfig, world_size: i
 def numbered_folder(outdir: str | os.PathLike, parts: Sequence[str]) -> Path:
     """Make ``<outdir>/00003-<parts joined by ->`` with the next free number."""
     outdir = Path(outdir)
-    outdir.mkdir(parents=True, exist_ok=True)
-    taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
-    folder = outdir / "-".join([f"{max(taken, default=-1) + 1:05d}", *parts])
-    folder.mkdir()
-    return folder
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+        while True:
+            taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
+            folder = outdir / "-".join([f"{max(taken, default=-1) + 1:05d}", *parts])
+            with contextlib.suppress(FileExistsError):  # another run was started at the same moment
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise UserError(f"No run folder can be made in {outdir} ({error.strerror or error}); choose another "
+                        "--outdir.") from error
 
 
 def write_options(folder: Path, config: object) -> None:
@@ -75,7 +82,7 @@ def load_state(folder: str | os.PathLike) -> dict:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
             print(f"{path} cannot be read ({type(error).__name__}); trying the state before it.")
-    raise UserError(f"{folder} holds no readable training-state-*.pt; start again, or use --init with a snapshot.")
+    raise UserError(f"{folder} holds no readable training-state-*.pt, so it cannot be continued; start a new run.")
 
 
 def snapshot_path(folder: Path, kimg: float) -> Path:
@@ -84,4 +91,4 @@ def snapshot_path(folder: Path, kimg: float) -> Path:
 
 
 def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("training-state-*.pt"))
+    return by_number(folder.glob("training-state-*.pt"))

@@ -30,6 +30,12 @@ def run_options(unit: str = "Steps") -> Callable:
     return decorate
 
 
+def run_changes(options: dict) -> dict:
+    """--tick, --snap and --seed, as far as they were given, -> the keys that every such config has."""
+    keys = {"tick": "tick", "snap": "snapshot_ticks", "seed": "seed"}
+    return {key: options[name] for name, key in keys.items() if options[name] is not None}
+
+
 def refuse_with_resume(options: dict, allowed: set[str]) -> None:
     """Raise ``UserError`` for an option that a resumed run does not take."""
     given = [name for name, value in options.items() if value is not None and name not in allowed]

@@ -4,11 +4,12 @@
 and in whatever batches a number was reported. ``StatsWriter`` is for the first rank only.
 """
 
+import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from torch_utils.files import write_atomically
 from training.console import Tee
 
 Summary = dict[str, dict[str, float]]
@@ -92,19 +94,29 @@ def _all_reduce(moments: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(union, flat.cpu().split(3), strict=True))
 
 
+_COUNTERS = {"Progress/kimg": 1000, "Progress/step": 1, "Progress/iteration": 1}
+"""What says how far a run was when a line was written -> images or steps per unit."""
+
+
 class StatsWriter:
     """Writes a run's ``stats.jsonl``, ``log.txt`` and tensorboard events; a resumed run appends.
 
+    A run that was killed may have written ticks beyond the last state it saved. They are done again, so that ``done``,
+    the images or steps of the state that is resumed, says what of ``stats.jsonl`` and of the events is dropped.
+
     Use it as a context manager: inside, standard output and error also go to ``log.txt``. Tensorboard is optional and
-    its absence is said once.
+    its absence is said once. So is a full disk: nothing here raises then.
     """
 
-    def __init__(self, run_dir: str | Path, tensorboard: bool = True) -> None:
+    def __init__(self, run_dir: str | Path, tensorboard: bool = True, done: int | None = None) -> None:
         self.run_dir = Path(run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
+        if done is not None:
+            drop_beyond(self.run_dir / "stats.jsonl", done)
         self._log = (self.run_dir / "log.txt").open("a", encoding="utf-8")
         self._jsonl = (self.run_dir / "stats.jsonl").open("a", encoding="utf-8")
         self._events: Any = None
+        self._told: set[str] = set()  # files that could not be written
         self._streams: tuple[Any, Any] | None = None
         if tensorboard:
             try:
@@ -112,7 +124,7 @@ class StatsWriter:
             except ImportError as error:
                 print(f"No tensorboard events will be written ({error}); `pip install tensorboard` brings them.")
             else:
-                self._events = SummaryWriter(str(self.run_dir))
+                self._events = SummaryWriter(str(self.run_dir), purge_step=None if done is None else done + 1)
 
     def __enter__(self) -> "StatsWriter":
         self._streams = sys.stdout, sys.stderr
@@ -130,9 +142,20 @@ class StatsWriter:
                 sys.stdout.clear_live()
             sys.stdout, sys.stderr = self._streams
             self._streams = None
-        for file in (self._log, self._jsonl, self._events):
+        with contextlib.suppress(OSError):  # Tee has said so
+            self._log.close()
+        for name, file in (("stats.jsonl", self._jsonl), ("tensorboard's", self._events)):
             if file is not None:
-                file.close()
+                self._written(name, file.close)
+
+    def _written(self, name: str, write: Callable[[], object]) -> None:
+        """Write, or say once that it cannot be done: a full disk is no reason to lose the run."""
+        try:
+            write()
+        except OSError as error:
+            if name not in self._told:
+                print(f"  {name} file could not be written ({error.strerror or error}); free space.")
+            self._told.add(name)
 
     def live(self, text: str) -> None:
         """Show ``text`` in place until something else is printed; only on a terminal, never in the log."""
@@ -143,25 +166,47 @@ class StatsWriter:
         """Append a tick's summary; ``images`` (seen since the run began) is tensorboard's step, as kimg·1000."""
         now = time.time()
         line = {name: {key: _plain(value) for key, value in entry.items()} for name, entry in summary.items()}
-        self._jsonl.write(json.dumps({**line, "timestamp": now}) + "\n")
-        self._jsonl.flush()
-        if self._events is not None:
-            for name, entry in summary.items():
-                self._events.add_scalar(name, entry["mean"], global_step=images, walltime=now)
+        text = json.dumps({**line, "timestamp": now}) + "\n"
+        self._written("stats.jsonl", lambda: (self._jsonl.write(text), self._jsonl.flush()))
+        self.write_values({name: entry["mean"] for name, entry in summary.items()}, images, now)
+
+    def write_values(self, values: Mapping[str, float], images: int, now: float | None = None) -> None:
+        """Put single numbers, such as ``Metrics/frd2k``, into tensorboard."""
+        def write() -> None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, global_step=images, walltime=now)
             self._events.flush()
 
-    def write_values(self, values: Mapping[str, float], images: int) -> None:
-        """Put single numbers, such as ``Metrics/frd2k``, into tensorboard."""
         if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, global_step=images)
-            self._events.flush()
+            self._written("tensorboard's", write)
 
     def write_image(self, name: str, image: numpy.ndarray, images: int) -> None:  # uint8 [H, W, 3]
         """Put a picture into tensorboard."""
-        if self._events is not None:
+        def write() -> None:
             self._events.add_image(name, image, global_step=images, dataformats="HWC")
             self._events.flush()
+
+        if self._events is not None:
+            self._written("tensorboard's", write)
+
+
+def drop_beyond(path: Path, done: int) -> None:
+    """Drop the lines of a ``stats.jsonl`` that were written after ``done`` images or steps, and a torn last line."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if _counted(line) <= done + 0.5]  # a mean over ranks may be rounded
+    if kept != lines:
+        write_atomically(path, lambda file: file.writelines(kept))
+
+
+def _counted(line: bytes) -> float:
+    """Images or steps at a line of ``stats.jsonl``; infinity for half a line, 0 where it does not say."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return math.inf
+    return max((unit * values[name]["mean"] for name, unit in _COUNTERS.items() if name in values), default=0.0)
 
 
 def _plain(value: float) -> float | None:

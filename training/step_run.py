@@ -24,7 +24,7 @@ class StepRun(ABC):
     """What is counted."""
     script = ""
     """Command that continues the run, below scripts/."""
-    remedy = "with lower rates"
+    remedy = "resume from the last state"
     """What to try after a loss that is no number."""
 
     def __init__(self, config, folder: Path | None, trainer, writer: StatsWriter | None, seconds: float, total: int,
@@ -94,13 +94,20 @@ class StepRun(ABC):
                 if self.done >= self.total or self.done // tick % self.config.snapshot_ticks == 0:
                     self._save()
                     if self.writer is not None:
-                        self.look()
+                        self._look()
                     barrier(self.processes)
         if self.writer is not None:
             print(f"Done: {self.done} {self.unit}s. {self.farewell()}")
 
+    def _look(self) -> None:
+        try:
+            self.look()
+        except UserError as error:  # as a rule the disk is full, which is no reason to lose the run
+            print(f"  {error}")
+
     def _stopped(self) -> None:
         self._save()
+        barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
         if self.writer is not None:
             print(f"Stopped at {self.unit} {self.done}. "
                   f"Continue with: python scripts/{self.script} --resume={self.folder}")
@@ -120,8 +127,7 @@ class StepRun(ABC):
             self.writer.write(summary, self.done)
         loss = summary["Loss/total"]["mean"]
         if not np.isfinite(loss):
-            raise UserError(f"The loss became {loss} before {self.unit} {self.done}; resume from the last state "
-                            f"{self.remedy}.")
+            raise UserError(f"The loss became {loss} before {self.unit} {self.done}; {self.remedy}.")
 
     def _save(self) -> None:
         """Write model and state; a full disk is reported and the run goes on with the files it had."""

@@ -52,7 +52,7 @@ class Trainer:
         self.augment = AugmentPipe(config.augment).to(self.device)
         self.ada = AdaController(config.augment)
         self.labels = labels.to(self.device, torch.float32)
-        self.sign_sum = torch.zeros(2, dtype=torch.float64, device=self.device)  # sum and count since p last changed
+        self.sign_sum = torch.zeros(2, device=self.device)  # sum and count since p last changed, whole numbers
         self._kept_fakes: list[tuple[Tensor, Tensor]] = []  # from the generator's phase to the discriminator's
         self.stats = Stats()
         self._apply_stage()
@@ -127,7 +127,7 @@ class Trainer:
         self.stats.report("Loss/scores/real", real)
         self.stats.report("Loss/signs/real", real.sign())
         with torch.no_grad():
-            self.sign_sum += torch.stack([real.sign().sum().double(), real.new_tensor(len(real)).double()])
+            self.sign_sum += torch.stack([real.sign().sum(), torch.full_like(real[0], len(real))]).float()
         self.stats.report("Loss/D/loss", loss)
         return loss
 
@@ -137,9 +137,15 @@ class Trainer:
             with torch.no_grad():
                 fakes, fake_c, _ = self._fakes("R2", part)
             images, c = torch.cat([images, fakes]), torch.cat([c, fake_c])
-        images = images.detach().requires_grad_(True)
-        penalty = losses.gradient_penalty(self._logits(images, c, "R1", part), images)
-        r1, *r2 = penalty.split(part.stop - part.start)
+        size = part.stop - part.start
+        # One pass, unless minibatch groups would mix reals and fakes.
+        step = size if size % self.config.discriminator.mbstd_group else len(images)
+        penalties = []
+        for some, labels in zip(images.split(step), c.split(step), strict=True):
+            some = some.detach().requires_grad_(True)
+            phase = "R1" if not penalties else "R2/fake"
+            penalties.append(losses.gradient_penalty(self._logits(some, labels, phase, part), some))
+        r1, *r2 = torch.cat(penalties).split(size)
         self.stats.report("Loss/r1_penalty", r1)
         if r2:
             self.stats.report("Loss/r2_penalty", r2[0])
@@ -272,7 +278,7 @@ class Trainer:
     def _update_augment(self) -> None:
         total, count = sum_over_processes(self.sign_sum, self.processes).tolist()
         self.sign_sum.zero_()
-        self.augment.p.fill_(self.ada.update(total / count, self.config.augment.interval * self.config.batch))
+        self.augment.p = self.ada.update(total / count, self.config.augment.interval * self.config.batch)
 
     def state_dict(self) -> dict:
         """Everything that a bit-exact continuation needs, as tensors and plain numbers."""
@@ -280,7 +286,7 @@ class Trainer:
             "step": self.step_index,
             "G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict(),
             "g_optimizer": self.g_optimizer.state_dict(), "d_optimizer": self.d_optimizer.state_dict(),
-            "augment_p": float(self.augment.p), "ada": self.ada.state_dict(), "sign_sum": self.sign_sum.cpu(),
+            "augment_p": self.augment.p, "ada": self.ada.state_dict(), "sign_sum": self.sign_sum.cpu(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -291,7 +297,7 @@ class Trainer:
         self.G_ema.load_state_dict(state["G_ema"])
         self.g_optimizer.load_state_dict(state["g_optimizer"])
         self.d_optimizer.load_state_dict(state["d_optimizer"])
-        self.augment.p.fill_(state["augment_p"])
+        self.augment.p = float(state["augment_p"])
         self.ada.load_state_dict(state["ada"])
         self.sign_sum.copy_(state["sign_sum"])
         self._apply_stage()

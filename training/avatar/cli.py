@@ -8,7 +8,7 @@ import click
 from torch_utils import cli
 from torch_utils.errors import UserError
 from training.avatar.config import ABLATIONS
-from training.run_options import refuse_with_resume, run_options
+from training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -74,22 +74,19 @@ def main(resume, outdir, device, dry_run, **options):
 
 def _changes(options: dict) -> dict:
     """Options that were given -> the keys of ``AvatarTrainConfig``."""
-    changes: dict = {"avatar": {}, "loss": {}, "densify": {}}
+    changes: dict = {"avatar": {}, "loss": {}, "densify": {}, **run_changes(options)}
     if options["ablation"]:
         for part, values in ABLATIONS[options["ablation"]].items():
             changes[part].update(values)
         changes["motion"] = "features"  # the paper's model, which the ablations are about
-    places = {"data": None, "iterations": None, "points": None, "init_head": None, "template": None, "tick": None,
-              "coefficients": None, "background": None, "seed": None, "sh_every": None, "motion": None,
-              "feature_dim": "avatar", "sh_degree": "avatar", "mirrored_grid": "avatar",
-              "max_gaussians": "densify", "perceptual_net": "loss"}
+    places = {"data": None, "iterations": None, "points": None, "init_head": None, "template": None,
+              "coefficients": None, "background": None, "sh_every": None, "motion": None, "feature_dim": "avatar",
+              "sh_degree": "avatar", "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
     if options["motion_rate"] is not None:
         changes["rates"] = {"motion": options["motion_rate"]}
-    if options["snap"] is not None:
-        changes["snapshot_ticks"] = options["snap"]
     if options["extras"]:
         changes["extras"] = options["extras"].split(",")
     if options["resolution"]:

@@ -43,7 +43,7 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     parts = ["avatar", config.preset, Path(config.data).stem, "x".join(map(str, frames.size))]
     folder = resume or run_folder.numbered_folder(outdir, parts)
     run_folder.write_options(folder, config)
-    with StatsWriter(folder) as writer:
+    with StatsWriter(folder, done=trainer.iteration if state else None) as writer:
         _Run(config, folder, trainer, writer, state["seconds"] if state else 0.0, config.iterations).train()
     sequence.close()
     return folder
@@ -51,7 +51,7 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
 
 class _Run(StepRun):
     unit, script = "iteration", "train_avatar.py"
-    remedy = "with lower rates, or look for broken frames with scripts/dataset_tool.py check"
+    remedy = "look for broken frames with scripts/dataset_tool.py check, or start anew with another --seed"
 
     @property
     def done(self) -> int:

@@ -61,6 +61,7 @@ class VariantPlan:
 def variant_config(config: AvatarTrainConfig, name: str) -> AvatarTrainConfig:
     """The config with one variant's changes. Raises ``UserError`` for a variant that there is not."""
     changes: dict = {}
+    keys = [part.partition("=")[0] for part in name.split("+")]
     for part in name.split("+"):
         key, equals, value = part.partition("=")
         if part in ABLATIONS:
@@ -73,6 +74,8 @@ def variant_config(config: AvatarTrainConfig, name: str) -> AvatarTrainConfig:
         elif part != FULL:
             raise UserError(f"There is no variant '{part}'; choose from {FULL}, {', '.join(ABLATIONS)}, or an option "
                             f"with its value, such as points=1000 ({', '.join(_OPTIONS)}).")
+    if "motion-rate" in keys and config.motion == "features":
+        raise UserError(f"The variant '{name}' has no motion whose rate it could change; add motion=blendshapes to it.")
     return config
 
 

@@ -110,15 +110,19 @@ def _compare_with_plain(trainer: Trainer, images: dict[str, torch.Tensor], steps
     times: dict[str, list[float]] = {"fast": [], "plain": []}
     trainer.step_index = plain.step_index = 0
     before = os.environ.get(registry.ENVIRONMENT_VARIABLE)
-    for _ in range(steps):
-        for name, side, backend in (("fast", trainer, before), ("plain", plain, "torch")):
-            os.environ[registry.ENVIRONMENT_VARIABLE] = backend or "auto"
-            synchronize(trainer.device)
-            start = time.perf_counter()
-            side.step(images)
-            synchronize(trainer.device)
-            times[name].append(time.perf_counter() - start)
-    os.environ[registry.ENVIRONMENT_VARIABLE] = before or "auto"
+    try:
+        for _ in range(steps):
+            for name, side, backend in (("fast", trainer, before), ("plain", plain, "torch")):
+                os.environ[registry.ENVIRONMENT_VARIABLE] = backend or "auto"
+                synchronize(trainer.device)
+                start = time.perf_counter()
+                side.step(images)
+                synchronize(trainer.device)
+                times[name].append(time.perf_counter() - start)
+    finally:
+        os.environ.pop(registry.ENVIRONMENT_VARIABLE)
+        if before is not None:
+            os.environ[registry.ENVIRONMENT_VARIABLE] = before
     ratio = sum(times["plain"]) / sum(times["fast"])
     means = {name: 1000 * statistics.mean(values) for name, values in times.items()}
     click.echo(f"plain step (fp32, torch rasteriser, fakes made anew for the discriminator): {means['plain']:.0f} ms "

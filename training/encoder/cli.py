@@ -7,7 +7,7 @@ import click
 
 from torch_utils import cli
 from torch_utils.errors import UserError
-from training.run_options import refuse_with_resume, run_options
+from training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -58,8 +58,9 @@ def main(resume, outdir, device, dry_run, **options):
 
     chosen = pick_device(device)
     if resume is not None:
-        refuse_with_resume(options, {"data", "steps", "tick", "snap"})
-        config = read_options(resume, EncoderTrainConfig, _changes(options, None))
+        refuse_with_resume(options, {"data", "steps", "tick", "snap", "lr"})
+        own = read_options(resume, EncoderTrainConfig)
+        config = config_json.replace(own, _changes(options, own))
     else:
         preset = PRESETS[options["preset"] or "tiny"]
         fast, why = bf16_reason(chosen)
@@ -81,7 +82,7 @@ def main(resume, outdir, device, dry_run, **options):
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return
-    processes, chosen = distributed.start(chosen.type)
+    processes, chosen = distributed.start(chosen)
     try:
         run(config, outdir, chosen, processes, resume=Path(resume) if resume else None)
     finally:
@@ -109,8 +110,8 @@ def _changes(options: dict, preset) -> dict:
     from gghead.cli.common import expand
     from torch_utils import config as config_json
 
-    changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}}
-    places = {"init": None, "steps": None, "tick": None, "seed": None, "precision": None, "gan_share": "data",
+    changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}, **run_changes(options)}
+    places = {"init": None, "steps": None, "precision": None, "gan_share": "data",
               "identities": "data", "cameras": "data", "mirror": "data", "background": "data", "width": "model",
               "layers": "model", "guided": "model", "corrections": "model", "perceptual_net": "loss"}
     for name, part in places.items():
@@ -124,8 +125,6 @@ def _changes(options: dict, preset) -> dict:
         changes["data"]["holdout"] = expand(options["holdout"])
     if options["background"] is not None:
         changes["model"]["background"] = {"kind": "sphere" if options["background"] == "image" else "none"}
-    if options["snap"] is not None:
-        changes["snapshot_ticks"] = options["snap"]
     if options["lr"] is not None and preset is not None:
         rates = preset.rates
         changes["rates"] = {"encoder": options["lr"], "decoder": rates.decoder * options["lr"] / rates.encoder}

@@ -1,6 +1,6 @@
 """Batches of heads seen from several sides: drawn from captures, or rendered from the GAN's own samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,10 @@ class HeadBatch:
     target_cameras: Cameras  # [B, T]
     ws: Tensor | None = None  # [B, L, D] where the head's latent is known
     z: Tensor | None = None  # [B, C, R, R]
+
+    def to(self, device: torch.device | str) -> "HeadBatch":
+        """The same on another device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
 
 
 class CaptureHeads:

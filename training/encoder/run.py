@@ -47,7 +47,7 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
         name = Path(config.data.path).stem if config.data.path else "samples"
         folder = folder or run_folder.numbered_folder(outdir, ["encoder", config.preset, name])
         run_folder.write_options(folder, config)
-        with StatsWriter(folder) as writer:
+        with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
             _Run(config, folder, trainer, writer, seconds, source).train()
     else:
         _Run(config, None, trainer, None, seconds, source).train()
@@ -68,7 +68,8 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
 
 class _Run(StepRun):
     script = "train_encoder.py"
-    remedy = "with lower rates, or look for broken pictures with scripts/dataset_tool.py check"
+    remedy = ("resume from the last state with a lower --lr, or look for broken pictures with scripts/dataset_tool.py "
+              "check")
 
     def __init__(self, config: EncoderTrainConfig, folder: Path | None, trainer: EncoderTrainer,
                  writer: StatsWriter | None, seconds: float, source) -> None:
@@ -125,7 +126,7 @@ class _Run(StepRun):
         """``preview<step>.png``: per head the inputs, views that were no input, and what is made of them; held-out
         subjects where there are any."""
         batch, where = self._preview_batch()
-        model = self.trainer.ema
+        batch, model = batch.to("cpu"), self.trainer.ema  # samples of the GAN are made on its device
         gaussians = model.encode(batch.rgb, batch.cameras).gaussians(model.generator)
         shown = render(gaussians, batch.target_cameras.to(model.device), batch.target.shape[-1], background=1.0,
                        depth=False).color.cpu().clamp(0, 1)

@@ -2,12 +2,10 @@
 
 import copy
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from gghead.cameras import Cameras
 from gghead.models.generator import LABEL_DIM, Generator
 from gghead.models.reconstructor import Reconstructor, with_background
 from gghead.networks.discriminator import Discriminator
@@ -115,7 +113,7 @@ class EncoderTrainer:
               judged: bool = False) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """All parts of the loss, and pictures shown and wanted [B * T, 3, S, S]."""
         config, generator = self.config.loss, model.generator
-        batch = _to(batch, self.device)
+        batch = batch.to(self.device)
         predicted = model.predict(batch.rgb, batch.cameras)
         latent = predicted.latent
         z = latent.features(generator)
@@ -198,8 +196,3 @@ class EncoderTrainer:
         if self.discriminator is not None:
             self.discriminator.load_state_dict(state["discriminator"])
             self.d_optimizer.load_state_dict(state["d_optimizer"])
-
-
-def _to(batch: HeadBatch, device: torch.device) -> HeadBatch:
-    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, (Tensor, Cameras))}
-    return replace(batch, **moved)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from torch_utils import cli
-from training.run_options import refuse_with_resume, run_options
+from training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -43,12 +43,12 @@ def main(resume, outdir, device, dry_run, **options):
     from training.run_folder import read_options
 
     chosen = pick_device(device)
-    changes = {"data": {}, "model": {}, "loss": {}}
-    places = {"network": None, "steps": None, "tick": None, "seed": None, "precision": None, "batch": None,
+    changes = {"data": {}, "model": {}, "loss": {}, **run_changes(options)}
+    places = {"network": None, "steps": None, "precision": None, "batch": None,
               "rate": None, "views": "data", "subsets": "data", "mirror": "data", "width": "model",
               "layers": "model", "mixing": "model", "pictures_from": "loss"}
     if resume is not None:
-        refuse_with_resume(options, {"data", "network", "steps", "tick", "snap"})
+        refuse_with_resume(options, {"data", "network", "steps", "tick", "snap", "rate"})
     elif options["precision"] is None:
         fast, why = bf16_reason(chosen)
         options["precision"] = "bf16" if fast else "fp32"
@@ -60,8 +60,6 @@ def main(resume, outdir, device, dry_run, **options):
         changes["data"]["path"] = options["data"]
     if options["holdout"]:
         changes["data"]["holdout"] = expand(options["holdout"])
-    if options["snap"] is not None:
-        changes["snapshot_ticks"] = options["snap"]
     preset = PRESETS[options["preset"] or "tiny"]
     config = read_options(resume, ExpressionTrainConfig, changes) if resume else config_json.replace(preset, changes)
     check(config)

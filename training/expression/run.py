@@ -48,14 +48,15 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
         held_out = Triplets(captures.select(subjects=config.data.holdout), options, size, network, config.seed, wanted)
     folder = resume or run_folder.numbered_folder(outdir, ["expression", config.preset, Path(config.data.path).stem])
     run_folder.write_options(folder, config)
-    with StatsWriter(folder) as writer:
+    with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
         _Run(config, folder, trainer, held_out, writer, state["seconds"] if state else 0.0).train()
     return folder
 
 
 class _Run(StepRun):
     script = "train_expression.py"
-    remedy = "with a lower rate, or look for broken pictures with scripts/dataset_tool.py check"
+    remedy = ("resume from the last state with a lower --rate, or look for broken pictures with "
+              "scripts/dataset_tool.py check")
 
     def __init__(self, config: ExpressionTrainConfig, folder: Path, trainer: ExpressionTrainer,
                  held_out: Triplets | None, writer: StatsWriter, seconds: float) -> None:

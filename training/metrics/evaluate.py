@@ -81,7 +81,8 @@ class MetricSet:
         """Raise ``UserError`` for unknown names, ``fid`` without a network and data sets too small to compare."""
         self.metrics = parse_metrics(names)
         if feature_net is None and any(metric.kind == "fid" for metric in self.metrics):
-            raise UserError("A fid metric needs --feature-net=FILE (a TorchScript Inception); frd2k needs no download.")
+            raise UserError("A fid metric needs --feature-net=FILE (a TorchScript Inception), which "
+                            "scripts/calc_metrics.py takes; frd2k needs no download.")
         if len(dataset) < 4:
             raise UserError(f"Metrics need a data set of at least 4 images, but this one has {len(dataset)}.")
         if background is not None and not dataset.has_masks:

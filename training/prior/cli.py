@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from torch_utils import cli
-from training.run_options import refuse_with_resume, run_options
+from training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -40,7 +40,7 @@ def main(resume, outdir, device, dry_run, **options):
     from training.run_folder import read_options
 
     if resume is not None:
-        refuse_with_resume(options, {"steps", "tick", "snap"})
+        refuse_with_resume(options, {"steps", "tick", "snap", "lr"})
         config = read_options(resume, PriorTrainConfig, _changes(options))
     else:
         config = config_json.replace(PRESETS[options["preset"] or "tiny"], _changes(options))
@@ -52,9 +52,7 @@ def main(resume, outdir, device, dry_run, **options):
 
 def _changes(options: dict) -> dict:
     """Options that were given -> the keys of ``PriorTrainConfig``."""
-    names = ("network", "latents", "samples", "cond", "steps", "batch", "lr", "holdout", "patience", "tick", "seed")
-    changes = {name: options[name] for name in names if options[name] is not None}
-    if options["snap"] is not None:
-        changes["snapshot_ticks"] = options["snap"]
+    names = ("network", "latents", "samples", "cond", "steps", "batch", "lr", "holdout", "patience")
+    changes = {name: options[name] for name in names if options[name] is not None} | run_changes(options)
     tokens = {name: options[name] for name in ("patch", "components") if options[name] is not None}
     return {**changes, "tokens": tokens} if tokens else changes

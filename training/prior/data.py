@@ -120,4 +120,5 @@ def conditions(path: str | None, names: Sequence[str]) -> Tensor | None:  # [N, 
     if missing:
         raise UserError(f"{path} has no vector for {len(missing)} of {len(names)} heads, such as '{missing[0]}'; add "
                         "them, or leave those heads out.")
-    return torch.from_numpy(np.stack([vectors[name] for name in names]))
+    length = len(next(iter(vectors.values())))
+    return torch.from_numpy(np.stack([vectors[name] for name in names]) if names else np.zeros((0, length), np.float32))

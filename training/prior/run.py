@@ -48,7 +48,7 @@ def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.devic
     source = Path(config.latents.split(",")[0]).stem if config.latents else "samples"
     folder = resume or run_folder.numbered_folder(outdir, ["prior", config.preset, source])
     run_folder.write_options(folder, config)
-    with StatsWriter(folder) as writer:
+    with StatsWriter(folder, done=trainer.step_number if state else None) as writer:
         seconds = state["seconds"] if state else 0.0
         _Run(config, folder, trainer, writer, seconds, model, heads, held_out).train()
     return folder
@@ -71,7 +71,7 @@ def _counted(heads: Heads, what: str = "") -> str:
 
 
 class _Run(StepRun):
-    script, remedy = "train_prior.py", "with a lower --lr"
+    script, remedy = "train_prior.py", "resume from the last state with a lower --lr"
 
     def __init__(self, config: PriorTrainConfig, folder: Path, trainer: PriorTrainer, writer: StatsWriter,
                  seconds: float, model: Generator, heads: Heads, held_out: Heads) -> None:
