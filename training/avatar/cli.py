@@ -30,8 +30,8 @@ from training.run_options import refuse_with_resume, run_options
               "headgas and ablations: features]")
 @click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of that correction, 0 = none  "
               "[default: 0.005]")
-@click.option("--insides", type=click.FloatRange(0, 0.5), metavar="SHARE", help="Of the points to start with, "
-              "eyeballs and the inside of the mouth, where blendshapes move Gaussians; 0 = none  [default: 0.128]")
+@click.option("--eyeballs", type=click.FloatRange(0, 0.5), metavar="SHARE", help="Of the points to start with, those "
+              "that are eyeballs, where blendshapes move Gaussians; 0 = none  [default: 0.048]")
 @click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
               "sides of the face share, such as 32; 0 = none  [default: 0]")
 @click.option("--extras", metavar="LIST", help="Tracked parameters to append to the expression: jaw,eyes,eyelids")
@@ -63,9 +63,9 @@ def main(resume, outdir, device, dry_run, **options):
         if options["motion_rate"] is not None and config.motion == "features":
             raise UserError("--motion-rate corrects the motion of blendshapes, and --motion=features has none; leave "
                             "one of them out.")
-        if options["insides"] and (config.motion == "features" or config.init_head):
+        if options["eyeballs"] and (config.motion == "features" or config.init_head):
             other = "--init-head gives the points" if config.init_head else "--motion=features does not move them"
-            raise UserError(f"--insides puts Gaussians into eyes and mouth, but {other}; leave one of them out.")
+            raise UserError(f"--eyeballs puts Gaussians behind the lids, but {other}; leave one of them out.")
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return
@@ -81,7 +81,7 @@ def _changes(options: dict) -> dict:
         changes["motion"] = "features"  # the paper's model, which the ablations are about
     places = {"data": None, "iterations": None, "points": None, "init_head": None, "background": None, "tick": None,
               "seed": None, "sh_every": None, "feature_dim": "avatar", "sh_degree": "avatar", "motion": None,
-              "insides": None, "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
+              "eyeballs": None, "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]

@@ -88,9 +88,9 @@ class AvatarTrainConfig:
     """The model; width, names and camera are filled in from the data."""
     motion: Literal["auto", "features", "blendshapes"] = "features"
     """The avatar's motion; auto = blendshapes where the template has shapes for the data's coefficients."""
-    insides: float = 0.128
-    """Share of the points that are eyeballs and the inside of the mouth, which gaze and jaw move as rigid bodies
-    (``gghead.animation.insides``); only where motion is that of blendshapes and no head is given to start from."""
+    eyeballs: float = 0.048
+    """Share of the points that are eyeballs, which the gaze turns (``gghead.animation.eyeballs``); only where motion is
+    that of blendshapes, the data have coefficients of the gaze, and no head is given to start from."""
     template: str = "head"
     """Mesh whose surface gives the initial points."""
     points: int = 2500

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gghead.animation.binding import has_shapes, template_motion, template_uv
+from gghead.animation.eyeballs import eyeballs, has_eyeballs, over_eyes
 from gghead.animation.frames import Frames
-from gghead.animation.insides import has_insides, insides, over_eyes
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
@@ -27,7 +27,7 @@ from training.avatar.losses import AvatarLoss
 from training.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
-_MOST_INSIDE = 0.5  # of the points
+_MOST_EYEBALLS = 0.5  # of the points
 
 
 def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device | None = None) -> Avatar:
@@ -35,8 +35,9 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
 
     Raises ``UserError`` for a head to start from that cannot be read.
     """
-    if not 0 <= config.insides <= _MOST_INSIDE:
-        raise UserError(f"--insides is a share of the points from 0 to {_MOST_INSIDE}, but it is {config.insides:g}.")
+    if not 0 <= config.eyeballs <= _MOST_EYEBALLS:
+        raise UserError(f"--eyeballs is a share of the points from 0 to {_MOST_EYEBALLS}, but it is "
+                        f"{config.eyeballs:g}.")
     sequence, template = frames.sequence, load_template(config.template)
     filled = config_json.replace(config.avatar, {
         "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
@@ -44,24 +45,25 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
         "camera": list(middle_camera(frames.cameras)),
         "motion": _motion(config.motion, template, sequence.coefficient_names or ()),
     })  # fmt: skip
-    within = None
+    balls = None
     if config.init_head is None:
         points = surface_points(template, config.points, config.seed)
-        if filled.motion == "blendshapes" and config.insides and has_insides(template):
-            points = points[: config.points - int(config.insides * config.points)]
+        moves = filled.motion == "blendshapes" and has_eyeballs(template, filled.coefficient_names)
+        if moves and config.eyeballs:
+            points = points[: config.points - int(config.eyeballs * config.points)]
             points = points[~over_eyes(template, points)]
-            within = insides(template, filled.coefficient_names, config.points - len(points), config.seed)
-            points = torch.cat([points, within.points])
+            balls = eyeballs(template, filled.coefficient_names, config.points - len(points), config.seed)
+            points = torch.cat([points, balls.points])
         avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
     else:
         head = thinned(initial_head(config.init_head, frames, device or torch.device("cpu")), config.points)
         avatar = Avatar(filled, head.means, seed=config.seed)
         look_like(avatar, head)
     if filled.motion == "blendshapes":
-        outside = avatar.num - (0 if within is None else len(within.points))
+        outside = avatar.num - (0 if balls is None else len(balls.points))
         born = template_motion(template, filled.coefficient_names, avatar.means.detach()[:outside])
-        if within is not None:
-            born = torch.cat([born, within.motion], 1)
+        if balls is not None:
+            born = torch.cat([born, balls.motion], 1)
         avatar.reach.data, avatar.motion.data = split(born)
     if filled.mirrored_grid:
         avatar.anchors.data = template_uv(template, avatar.means.detach())
