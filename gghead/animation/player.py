@@ -69,11 +69,12 @@ class Player:
     @torch.no_grad()
     def blend(self, expression: Tensor, clamp: bool = True) -> Tensor:
         """The part of a frame that mixes bases or movements by ``expression`` [1, B], and moves Gaussians."""
-        expression = self.avatar.checked(expression, clamp)
+        seen = self.avatar.checked(expression, clamp)
         if self._moves:
-            self._means, self._quats = (part[0] for part in self.avatar.placed(expression, self._motion_basis))
+            moving = self.avatar.moving(expression, clamp)
+            self._means, self._quats = (part[0] for part in self.avatar.placed(moving, self._motion_basis))
             self._seen = None
-        return self.avatar.mixture(expression)
+        return self.avatar.mixture(seen)
 
     @torch.no_grad()
     def shade(self, mixture: Tensor, camera: Cameras) -> None:

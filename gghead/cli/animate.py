@@ -38,7 +38,7 @@ _PICTURES = 12  # most frames of a .png
 @click.option("--pitch", type=float, default=0.0, show_default=True, help="Pitch of turntable and sweep, in radians")
 @click.option("--beside", "shown", type=cli.BOOL, help="Show the sequence's pictures at the left  [default: 1]")
 @click.option("--clamp", type=cli.BOOL, default=True, show_default=True,
-              help="Keep an avatar's coefficients in the range seen in training")
+              help="Keep an avatar's coefficients in the range seen in training (what moves may go twice as far)")
 @click.option("--mapping", metavar="NPY|CSV|names", help="Matrix from the drive's coefficients to those that are "
               "driven; names: by their names in ARKit or ICT-FaceKit")
 @click.option("--size", type=click.IntRange(min=8), help="Width in pixels  [default: that of training]")

@@ -26,6 +26,7 @@ from torch_utils.rng import generator
 INITIAL_OPACITY = 0.1
 REST_GAIN = 0.1  # of harmonics above degree 0
 _GEOMETRY = 7  # offset of the mean, quaternion
+_FURTHER = 2.0  # how far motions go on beyond the largest coefficient of the training
 _GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
 
 PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0, "motion": 1,
@@ -78,6 +79,14 @@ class AvatarModel(nn.Module, ABC):
         """Bring coefficients into the range that was seen in training: beyond it the network invents."""
         return expression.clamp(self.coefficient_min, self.coefficient_max)
 
+    def moving(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [..., B] -> [..., B]
+        """The same for motions. Where a jaw or an eye goes on to is known better than what it then looks like, so they
+        may be as far again as training had them, within the [0, 1] of blendshapes."""
+        if not clamp:
+            return expression
+        low, high = self.coefficient_min, self.coefficient_max
+        return expression.clamp(low.clamp(max=0), torch.maximum(high, (_FURTHER * high).clamp(max=1)))
+
     def checked(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [T, B] -> [T, B]
         """Coefficients ready for use. Raises ``UserError`` for another number of them or values that are not finite."""
         width = self.config.width
@@ -95,12 +104,12 @@ class AvatarModel(nn.Module, ABC):
 
         Raises ``UserError`` for another number of coefficients or values that are not finite.
         """
-        config, expression = self.config, self.checked(expression, clamp)
-        raw = self.outer(self.inner(expression))
+        config, seen = self.config, self.checked(expression, clamp)
+        raw = self.outer(self.inner(seen))
         frames, appearance = len(expression), appearance_size(config)
         fixed = config.changes == "geometry"
         look = self.static.expand(frames, -1, -1) if fixed else raw[..., :appearance]
-        means, quats = self.placed(expression)
+        means, quats = self.placed(self.moving(expression, clamp))
         if config.changes != "appearance":
             moved = raw[..., -_GEOMETRY:]
             means = means + _GEOMETRY_GAIN * moved[..., :3]
@@ -171,7 +180,8 @@ def output_size(config: AvatarConfig) -> int:
 
 
 class Avatar(AvatarModel):
-    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training unless told not to."""
+    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training (less tightly for
+    motions) unless told not to."""
 
     def __init__(self, config: AvatarConfig, points: Tensor | None = None, *, count: int | None = None,
                  spacing: float | Tensor = 0.02, seed: int = 0) -> None:

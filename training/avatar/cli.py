@@ -32,6 +32,8 @@ from training.run_options import refuse_with_resume, run_changes, run_options
               "headgas and ablations: features]")
 @click.option("--motion-rate", type=click.FloatRange(min=0), help="Learning rate of that correction, 0 = none  "
               "[default: 0.005]")
+@click.option("--eyeballs", type=click.FloatRange(0, 0.5), metavar="SHARE", help="Of the points to start with, those "
+              "that are eyeballs, where blendshapes move Gaussians; 0 = none  [default: 0.048]")
 @click.option("--mirrored-grid", type=click.IntRange(min=0), metavar="N", help="Side of a UV grid of bases that both "
               "sides of the face share, such as 32; 0 = none  [default: 0]")
 @click.option("--coefficients", type=click.IntRange(min=1), metavar="N", help="Only the first N of the sequence's "
@@ -66,6 +68,9 @@ def main(resume, outdir, device, dry_run, **options):
         if options["motion_rate"] is not None and config.motion == "features":
             raise UserError("--motion-rate corrects the motion of blendshapes, and --motion=features has none; leave "
                             "one of them out.")
+        if options["eyeballs"] and (config.motion == "features" or config.init_head):
+            other = "--init-head gives the points" if config.init_head else "--motion=features does not move them"
+            raise UserError(f"--eyeballs puts Gaussians behind the lids, but {other}; leave one of them out.")
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return
@@ -80,8 +85,9 @@ def _changes(options: dict) -> dict:
             changes[part].update(values)
         changes["motion"] = "features"  # the paper's model, which the ablations are about
     places = {"data": None, "iterations": None, "points": None, "init_head": None, "template": None,
-              "coefficients": None, "background": None, "sh_every": None, "motion": None, "feature_dim": "avatar",
-              "sh_degree": "avatar", "mirrored_grid": "avatar", "max_gaussians": "densify", "perceptual_net": "loss"}
+              "coefficients": None, "background": None, "sh_every": None, "motion": None, "eyeballs": None,
+              "feature_dim": "avatar", "sh_degree": "avatar", "mirrored_grid": "avatar",
+              "max_gaussians": "densify", "perceptual_net": "loss"}
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]

@@ -15,7 +15,7 @@ from torch_utils.errors import UserError
 from training import images
 from training.avatar.score import region_masks
 
-_SIDE = 144  # pixels of a cut-out
+_SIZES = {"mouth": (144, 144), "eyes": (192, 84)}  # width and height of a cut-out in pixels
 
 
 @torch.no_grad()
@@ -37,16 +37,20 @@ def closeups(avatars: Sequence[AvatarModel], labels: Sequence[str], frames: Fram
         shown = [player.draw(frames.expression[index][: player.avatar.config.width], frames.camera(index), frames.size)
                  for player in players]  # avatars of fewer coefficients take the first
         for row, picture in zip(rows, [frames.over(index), *shown], strict=True):
-            row.append(_square(picture.cpu(), mask[0]))
+            row.append(_cut_out(picture.cpu(), mask[0], *_SIZES[region]))
     sheet = images.make_grid(torch.cat([torch.stack(row) for row in rows]) * 2 - 1, (len(chosen), len(rows)))
     return with_labels(sheet, [str(index) for index in chosen], ["truth", *labels])
 
 
-def _square(picture: Tensor, mask: Tensor) -> Tensor:  # [3, H, W], [H, W] -> [3, side, side]
-    """The smallest square around the mask that lies in the picture, enlarged."""
-    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-    side = min(max(len(rows), len(columns)), *mask.shape)
-    top, left = (int((line[0] + line[-1] + 1 - side) // 2) for line in (rows, columns))
-    top, left = min(max(top, 0), mask.shape[0] - side), min(max(left, 0), mask.shape[1] - side)
-    part = picture[None, :, top : top + side, left : left + side]
-    return F.interpolate(part, (_SIDE, _SIDE), mode="bicubic", align_corners=False)[0].clamp(0, 1)
+def _cut_out(picture: Tensor, mask: Tensor, width: int, height: int) -> Tensor:  # [3, H, W], [H, W] -> [3, h, w]
+    """The smallest rectangle of this shape around the mask that lies in the picture, at this size."""
+    shape, lines = (height, width), (mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0])
+    scale = max(len(line) / side for line, side in zip(lines, shape, strict=True))
+    scale = min(scale, *(most / side for most, side in zip(mask.shape, shape, strict=True)))
+    parts = []
+    for line, side, most in zip(lines, shape, mask.shape, strict=True):
+        count = min(max(round(scale * side), 1), most)
+        first = int((line[0] + line[-1] + 1 - count) // 2)
+        first = min(max(first, 0), most - count)
+        parts.append(slice(first, first + count))
+    return F.interpolate(picture[None, :, *parts], shape, mode="bicubic", align_corners=False)[0].clamp(0, 1)

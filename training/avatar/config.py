@@ -90,6 +90,9 @@ class AvatarTrainConfig:
     """The model; width, names and camera are filled in from the data."""
     motion: Literal["auto", "features", "blendshapes"] = "features"
     """The avatar's motion; auto = blendshapes where the template has shapes for the data's coefficients."""
+    eyeballs: float = 0.048
+    """Share of the points that are eyeballs, which the gaze turns (``gghead.animation.eyeballs``); only where motion is
+    that of blendshapes, the data have coefficients of the gaze, and no head is given to start from."""
     template: str = "head"
     """Mesh whose surface gives the initial points: a built-in one, or a tracked mesh (.obj with UVs) in our world."""
     points: int = 2500

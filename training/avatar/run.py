@@ -71,12 +71,14 @@ class _Run(StepRun):
               f"{registry.resolve('auto', self.trainer.device, torch.float32)}")
 
     def _motion(self) -> str:
-        config = self.trainer.avatar.config
+        avatar, config = self.trainer.avatar, self.trainer.avatar.config
         if config.motion == "features":
             return "none; colours and opacities follow the expression"
-        left = unmoved(load_template(self.config.template), config.coefficient_names)
-        return (f"the template's blendshapes for {config.width - len(left)} of {config.width} coefficients"
-                + (f", none for {', '.join(left)}" if left else ""))
+        shapeless = unmoved(load_template(self.config.template), config.coefficient_names)
+        left = [name for name in shapeless if not bool(avatar.reach[config.coefficient_names.index(name)].any())]
+        eyes = len(shapeless) - len(left)
+        return (f"the template's blendshapes for {config.width - len(shapeless)} of {config.width} coefficients"
+                + (f", eyeballs for {eyes}" if eyes else "") + (f", none for {', '.join(left)}" if left else ""))
 
     def progress(self) -> str:
         return f"{super().progress()}  gaussians {self.trainer.avatar.num}"

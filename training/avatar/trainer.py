@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gghead.animation.binding import has_shapes, template_motion, template_uv
+from gghead.animation.eyeballs import eyeballs, has_eyeballs, over_eyes
 from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
@@ -16,6 +17,7 @@ from gghead.models.motion import split
 from gghead.rendering import rasterization
 from gghead.template import Template, load_template
 from torch_utils import config as config_json
+from torch_utils.errors import UserError
 from torch_utils.rng import derive_seed, generator
 from training.avatar.config import AvatarTrainConfig
 from training.avatar.densify import Densifier, Refinement
@@ -25,6 +27,7 @@ from training.avatar.losses import AvatarLoss
 from training.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
+_MOST_EYEBALLS = 0.5  # of the points
 
 
 def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device | None = None) -> Avatar:
@@ -32,6 +35,9 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
 
     Raises ``UserError`` for a head to start from that cannot be read.
     """
+    if not 0 <= config.eyeballs <= _MOST_EYEBALLS:
+        raise UserError(f"--eyeballs is a share of the points from 0 to {_MOST_EYEBALLS}, but it is "
+                        f"{config.eyeballs:g}.")
     sequence, template = frames.sequence, load_template(config.template)
     filled = config_json.replace(config.avatar, {
         "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
@@ -40,16 +46,26 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
         "camera": list(middle_camera(frames.cameras)),
         "motion": _motion(config.motion, template, sequence.coefficient_names or ()),
     })  # fmt: skip
+    balls = None
     if config.init_head is None:
         points = surface_points(template, config.points, config.seed)
         check_in_view(points, Cameras.from_label(torch.tensor(filled.camera)), config.template)
+        moves = filled.motion == "blendshapes" and has_eyeballs(template, filled.coefficient_names)
+        if moves and config.eyeballs:
+            points = points[: config.points - int(config.eyeballs * config.points)]
+            points = points[~over_eyes(template, points)]
+            balls = eyeballs(template, filled.coefficient_names, config.points - len(points), config.seed)
+            points = torch.cat([points, balls.points])
         avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
     else:
         head = thinned(initial_head(config.init_head, frames, device or torch.device("cpu")), config.points)
         avatar = Avatar(filled, head.means, seed=config.seed)
         look_like(avatar, head)
     if filled.motion == "blendshapes":
-        born = template_motion(template, filled.coefficient_names, avatar.means.detach())
+        outside = avatar.num - (0 if balls is None else len(balls.points))
+        born = template_motion(template, filled.coefficient_names, avatar.means.detach()[:outside])
+        if balls is not None:
+            born = torch.cat([born, balls.motion], 1)
         avatar.reach.data, avatar.motion.data = split(born)
     if filled.mirrored_grid:
         avatar.anchors.data = template_uv(template, avatar.means.detach())

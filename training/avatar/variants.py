@@ -38,7 +38,8 @@ _OPTIONS = {
     "sh-every": (None, "sh_every", int), "points": (None, "points", int),
     "max-gaussians": ("densify", "max_gaussians", int), "init-head": (None, "init_head", str),
     "motion": (None, "motion", str), "motion-rate": ("rates", "motion", float),
-    "mirrored-grid": ("avatar", "mirrored_grid", int), "perceptual": ("loss", "perceptual", float),
+    "mirrored-grid": ("avatar", "mirrored_grid", int), "eyeballs": (None, "eyeballs", float),
+    "perceptual": ("loss", "perceptual", float),
 }  # fmt: skip
 _COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "l2": ("L2 x 1000", 2), "mouth_psnr": ("mouth", 2),
             "eyes_psnr": ("eyes", 2), "side_psnr": ("side", 2), "perceptual": ("perceptual", 4)}

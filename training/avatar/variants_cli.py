@@ -13,8 +13,8 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
 @click.option("--data", required=True, metavar="DIR|ZIP", help="Tracked sequence with the splits train and test")
 @click.option("--variants", default=_PAPER, show_default=True, metavar="LIST", help="full, ablations of "
               "train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0, sh-every=N, max-gaussians=N, "
-              "init-head=FILE, motion=blendshapes, motion-rate=X, mirrored-grid=N, perceptual=WEIGHT; joined by +. "
-              "The others are held against the first")
+              "init-head=FILE, motion=blendshapes, motion-rate=X, eyeballs=X, mirrored-grid=N, perceptual=WEIGHT; "
+              "joined by +. The others are held against the first")
 @click.option("--seeds", type=cli.IntRangeList(), default="0", show_default=True, help="Trainings of each")
 @click.option("--preset", type=click.Choice(["tiny", "headgas"]), default="tiny", show_default=True,
               help="What every avatar is but for the variant")
