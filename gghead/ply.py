@@ -15,7 +15,7 @@ import torch
 from gghead.gaussians import Gaussians
 from gghead.rendering import sh
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from torch_utils.files import make_folder, write_atomically
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "<i2", "int16": "<i2", "ushort": "<u2",
@@ -52,10 +52,7 @@ def save(gaussians: Gaussians, path: str | Path) -> None:
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {one.num}"]
     header += [f"property float {name}" for name in columns] + ["end_header", ""]
     table = np.stack([column.numpy() for column in columns.values()], -1).astype("<f4")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {path.parent} cannot be made ({error.strerror}); choose another one.") from error
+    make_folder(path.parent)
     write_atomically(path, lambda file: file.write("\n".join(header).encode("ascii") + table.tobytes()))
 
 

@@ -9,8 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from torch_utils.files import make_folder, write_atomically
 
 
 def with_labels(
@@ -51,8 +50,5 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
     Raises ``UserError`` if the system refuses.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder {path.parent} cannot be made ({error.strerror}); choose another one.") from error
+    make_folder(path.parent)
     write_atomically(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))

@@ -266,6 +266,8 @@ def test_score_command(file, data, tmp_path):
     assert np.asarray(Image.open(tmp_path / "scores/worst.png")).shape[0] >= 3 * SIZE
     again = CliRunner().invoke(score_main, arguments)
     assert json.loads((tmp_path / "scores/scores.json").read_text()) == report and again.exit_code == 0
+    refused = CliRunner().invoke(score_main, [*arguments[:2], f"--outdir={tmp_path / 'scores/worst.png/inside'}"])
+    assert refused.exit_code == 1 and "cannot be made" in refused.output
     result = CliRunner().invoke(score_main, [*arguments, f"--video={tmp_path / 'all.gif'}"])
     assert result.exit_code == 0 and frames_of(tmp_path / "all.gif").shape == (2, SIZE, 3 * SIZE, 3)
     unseen = write_sequence(tmp_path / "unseen", change=lambda c: [f.update(split="test") for f in c["frames"]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from torch_utils.errors import UserError
-from torch_utils.files import by_number, cache_dir, write_atomically
+from torch_utils.files import by_number, cache_dir, make_folder, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -22,6 +22,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="could not be written"):
         write_atomically(tmp_path / "missing" / "file.bin", lambda file: file.write(b"x"))
+
+
+def test_folders_are_made_with_those_above_them_or_refused_in_a_sentence(tmp_path):
+    assert make_folder(tmp_path / "a/b") == tmp_path / "a/b" and (tmp_path / "a/b").is_dir()
+    assert make_folder(str(tmp_path / "a")) == tmp_path / "a"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="The folder .*file/inside cannot be made"):
+        make_folder(tmp_path / "file" / "inside")
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):

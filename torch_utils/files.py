@@ -15,6 +15,15 @@ def cache_dir(name: str) -> Path:
     return Path(root) / "gghead" / name
 
 
+def make_folder(path: str | os.PathLike) -> Path:
+    """Make a folder, and those above it, where they are missing. Raises ``UserError`` if the system refuses."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {path} cannot be made ({error.strerror}); choose another one.") from error
+    return Path(path)
+
+
 def by_number(paths: Iterable[Path]) -> list[Path]:
     """Files such as ``state-000100.pt`` in the order of their numbers; six digits are too few beyond a million."""
     def key(path: Path) -> tuple[str, int]:

@@ -19,7 +19,7 @@ from gghead.inversion.latents import Latent, fingerprints
 from gghead.models.generator import Generator
 from torch_utils import rng
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from torch_utils.files import make_folder, write_atomically
 
 FORMAT = "gghead-directions/1"
 _BATCH = 4096
@@ -106,10 +106,7 @@ def save(path: str | os.PathLike, directions: Directions, model: Generator) -> N
 
     tensors = {name: getattr(directions, name).contiguous() for name in _FIELDS}
     data = to_bytes(tensors, {"directions": json.dumps({"format": FORMAT, **fingerprints(model)})})
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder of {path} cannot be made ({error.strerror}); choose another one.") from error
+    make_folder(Path(path).parent)
     write_atomically(path, lambda file: file.write(data))
 
 

@@ -21,7 +21,7 @@ from gghead.models.generator import Generator
 from torch_utils import config as config_json
 from torch_utils.checks import check_shape
 from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from torch_utils.files import make_folder, write_atomically
 
 FORMAT = "gghead-latent/1"
 _DELTA = "delta."
@@ -160,10 +160,7 @@ def save(path: str | os.PathLike, latent: Latent, model: Generator, own: dict[st
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     # One entry: safetensors writes several in an order that changes from run to run, and files shall be the same.
     metadata = {"latent": json.dumps({"format": FORMAT, "info": latent.info, **(own or fingerprints(model))})}
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The folder of {path} cannot be made ({error.strerror}); choose another one.") from error
+    make_folder(Path(path).parent)
     write_atomically(path, lambda file: file.write(to_bytes(tensors, metadata)))
 
 

@@ -37,6 +37,7 @@ def main(network, dest, data, bits, rank, combinations, prune, device):
     from gghead.checkpoints import latest_snapshot, save_avatar
     from gghead.cli.common import pick_device
     from gghead.models.compression import factorise
+    from torch_utils.files import make_folder
     from training.avatar.source import open_avatar
 
     device = pick_device(device)
@@ -53,7 +54,7 @@ def main(network, dest, data, bits, rank, combinations, prune, device):
         raise UserError(f"--dest={dest} is the avatar itself; choose another name, the original cannot be got back.")
     small = factorise(avatar, expression, CompressionPlan(rank, combinations, prune))
     small = small if bits == "32" else small.quantised(int(bits))
-    dest.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(dest.parent)
     save_avatar(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors
     print(f"{small.num} Gaussians, movements used: "

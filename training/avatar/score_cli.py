@@ -33,6 +33,7 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance, load_metric
     from gghead.video import check_writable
+    from torch_utils.files import make_folder
     from training.avatar.score import score, table, write_report, write_video, write_worst
     from training.avatar.source import open_avatar
 
@@ -40,6 +41,7 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
         check_writable(video)
     device = pick_device(device)
     source = open_avatar(network, data, device)
+    outdir = make_folder(outdir or source.path.parent)
     avatar, size = source.avatar, tuple(source.avatar.config.image_size)
     test = Frames(split_or_all(source.sequence, split))
     has_train = any(source.sequence.split_of(index) == "train" for index in range(len(source.sequence)))
@@ -52,8 +54,6 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     for network in networks.values():
         network.check_size(*size)
     means, records = score(avatar, test, train, networks)
-    outdir = outdir or source.path.parent
-    outdir.mkdir(parents=True, exist_ok=True)
     header = {"avatar": source.path.name, "data": source.data, "split": split, "size": list(size),
               "background": "white", "gaussians": avatar.num, "lpips_net": None,
               **{f"{name}_net": network.name for name, network in networks.items()}}

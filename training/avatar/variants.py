@@ -21,6 +21,7 @@ from gghead.perceptual import Distance
 from gghead.sheets import write_png
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
+from torch_utils.files import make_folder
 from training.avatar.closeups import closeups
 from training.avatar.config import ABLATIONS, AvatarTrainConfig
 from training.avatar.score import compare, region_masks, side_frames
@@ -101,7 +102,7 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
     train, test = (Frames(split_or_all(sequence, name), config.cache_mb) for name in ("train", plan.split))
     if network is not None:
         network.check_size(*test.size)
-    outdir.mkdir(parents=True, exist_ok=True)
+    make_folder(outdir)
     for seed in plan.seeds:
         for name in plan.variants:
             if any((row["variant"], row["seed"]) == (name, seed) for row in rows):

@@ -16,6 +16,7 @@ from gghead.data.captures import Captures
 from gghead.sheets import write_png
 from torch_utils import config as config_json
 from torch_utils.errors import UserError
+from torch_utils.files import make_folder
 from training import run_folder
 from training.encoder.config import PRESETS, EncoderTrainConfig
 from training.encoder.data import CaptureHeads, read_captures
@@ -84,7 +85,7 @@ def measure(config: EncoderTrainConfig, plan: ScalingPlan, outdir: Path, device:
     training and scoring do, for more identities or cameras than there are, and for results of other settings.
     """
     path = outdir / RESULTS
-    outdir.mkdir(parents=True, exist_ok=True)
+    make_folder(outdir)
     captures = read_captures(config.data.path)
     base = complete(config, captures)
     wanted = [base] + [config_at(base, axis, value) for axis, values in plan.values.items() for value in values]

@@ -46,6 +46,7 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     sheets of pictures. Without --network the fits alone are scored.
     """
     from gghead.cli.common import listed, pick_device
+    from torch_utils.files import make_folder
     from training.encoder import score as scoring
     from training.encoder.baseline import BASELINES
     from training.encoder.data import read_captures
@@ -83,8 +84,7 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
         limits[baseline_kind] = listed(baseline_subjects, people, "--baseline-subjects")
     for file in baseline.split(",") if baseline else ():
         scores.records += scoring.read_records(Path(file), tuple(BASELINES))
-    outdir = outdir or (path.parent if path else Path("out"))
-    outdir.mkdir(parents=True, exist_ok=True)
+    outdir = make_folder(outdir or (path.parent if path else Path("out")))
     header = {"network": str(path) if path else None, "data": str(data), "resolution": resolution, "views": counts,
               "targets": targets, "background": "white", "refine": refine, "baseline": {
                   "kind": baseline_kind, "seconds": baseline_seconds, "steps": baseline_steps}}

@@ -27,6 +27,7 @@ def main(network, data, subjects, motion, views, size, outdir, device):
     """
     import gghead
     from gghead.cli.common import expand, pick_device
+    from torch_utils.files import make_folder
     from training.encoder.data import read_captures
     from training.expression.score import means, score, table, write_report
 
@@ -36,8 +37,8 @@ def main(network, data, subjects, motion, views, size, outdir, device):
     captures = read_captures(data)
     if subjects is not None:
         captures = captures.select(subjects=expand(subjects))
+    make_folder(outdir)
     trials = score(captures, model, way, views, size)
-    outdir.mkdir(parents=True, exist_ok=True)
     write_report(outdir, {"network": str(network), "data": str(data), "motion": motion, "views": views}, trials)
     print(f"{len(trials)} expressions, {views} input views; PSNR in dB inside the masks (mouth, eyes: in boxes around "
           "them), better: share of expressions that are closer than the neutral head")

@@ -36,6 +36,7 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     from gghead.cli.common import pick_device
     from gghead.inversion.report import write_json
     from gghead.sheets import write_png
+    from torch_utils.files import make_folder
     from training.prior import score, show
     from training.prior.config import PriorTrainConfig
     from training.prior.data import sampled_heads
@@ -43,6 +44,7 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     from training.run_folder import read_options
 
     file = latest_snapshot(prior_file) if Path(prior_file).is_dir() else Path(prior_file)
+    outdir = make_folder(outdir or file.parent)
     config = read_options(file.parent, PriorTrainConfig)
     config = replace(config, network=network or config.network, latents=latents or config.latents)
     device = pick_device(device)
@@ -61,8 +63,6 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     table, found = score.neighbour_table(prior, samples, train, held_out)
     result = {"prior": file.name, "count": count, "truth": "seeds" if config.latents is None else "training heads",
               "distances": score.compare(model, prior, sets, truth), "nearest": table}
-    outdir = outdir or file.parent
-    outdir.mkdir(parents=True, exist_ok=True)
     print(show.table(result))
     write_json(outdir / "score.json", result)
     write_png(outdir / "nearest.png", show.nearest_sheet(model, samples, train, found, pictures))

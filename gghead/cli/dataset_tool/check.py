@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from torch_utils.cli import BOOL, command
-from torch_utils.errors import UserError
 
 
 @command()
@@ -31,7 +30,7 @@ def main(data: Path, outdir: Path | None, sheet: Path | None, report: Path | Non
     """
     from gghead.data.check import check_dataset
     from gghead.data.check.sheet import contact_sheet
-    from torch_utils.files import write_atomically
+    from torch_utils.files import make_folder, write_atomically
 
     begin = shown = time.monotonic()
 
@@ -50,11 +49,7 @@ def main(data: Path, outdir: Path | None, sheet: Path | None, report: Path | Non
     for path, write in ((sheet, picture and (lambda file: picture.save(file, "png"))),
                         (report, lambda file: file.write(text.encode()))):  # fmt: skip
         if write:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"The folder {path.parent} cannot be made ({error.strerror}); choose another "
-                                "one.") from error  # fmt: skip
+            make_folder(path.parent)
             write_atomically(path, write)
     result.close()
     for found in result.findings:
