@@ -15,6 +15,7 @@ import gghead
 from gghead.animation.binding import template_motion, template_uv, unmoved
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.surface import moving_surface
+from gghead.models import compression
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.mirrored_grid import MirroredGrid, exchanged
@@ -258,6 +259,19 @@ def test_commands_take_them_like_any_avatar(options, data, tmp_path):
         assert result.exit_code == 0, result.output
         scores.append(json.loads((tmp_path / "scores/scores.json").read_text())["results"]["avatar"]["psnr"])
     assert scores[1] == pytest.approx(scores[0], abs=0.1)
+
+
+@pytest.mark.parametrize(("motion", "rank"), [("features", 128), ("blendshapes", 256)])
+def test_compressing_keeps_more_movements_where_gaussians_move(motion, rank, data, tmp_path, monkeypatch):
+    result = run(main, f"--data={data}", f"--outdir={tmp_path}", "--resolution=24", "--points=40", "--feature-dim=4",
+                 "--iterations=1", "--device=cpu", f"--motion={motion}")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    folder, plans, made = next(tmp_path.glob("0*")), [], compression.factorise
+    monkeypatch.setattr(compression, "factorise", lambda *given: plans.append(given[2]) or made(*given))
+    for option in ([], ["--rank=5"]):
+        result = run(compress_main, f"--avatar={folder}", f"--dest={tmp_path / 'x.safetensors'}", *option)
+        assert result.exit_code == 0, result.output
+    assert [plan.rank for plan in plans] == [rank, 5]
 
 
 def test_sequences_that_do_not_fit_are_a_sentence(tmp_path):

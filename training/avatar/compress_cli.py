@@ -9,6 +9,7 @@ from torch_utils import cli
 from torch_utils.errors import UserError
 
 _PLAN = CompressionPlan()
+_MOVING_RANK = 256
 
 
 @cli.command()
@@ -17,7 +18,8 @@ _PLAN = CompressionPlan()
 @click.option("--data", metavar="DIR|ZIP|box", help="Sequence whose training frames say how coefficients are used; "
               "box: only the range of each  [default: the run's]")
 @click.option("--bits", type=click.Choice(["8", "16", "32"]), default="8", show_default=True, help="Bits per number")
-@click.option("--rank", type=click.IntRange(min=1), default=_PLAN.rank, show_default=True, help="Shared movements")
+@click.option("--rank", type=click.IntRange(min=1), help=f"Shared movements  [default: {_PLAN.rank}; {_MOVING_RANK} "
+              "where Gaussians move, as motions are movements, too]")
 @click.option("--combinations", type=click.IntRange(min=1), default=_PLAN.combinations, show_default=True,
               help="Combinations of the coefficients that these depend on")
 @click.option("--prune", type=click.FloatRange(min=0), default=_PLAN.prune, show_default=True,
@@ -52,6 +54,7 @@ def main(network, dest, data, bits, rank, combinations, prune, device):
         expression = split_or_all(source.sequence, "train").coefficients.float()
     if dest.exists() and dest.resolve() == path.resolve():
         raise UserError(f"--dest={dest} is the avatar itself; choose another name, the original cannot be got back.")
+    rank = rank or (_PLAN.rank if avatar.config.motion == "features" else _MOVING_RANK)
     small = factorise(avatar, expression, CompressionPlan(rank, combinations, prune))
     small = small if bits == "32" else small.quantised(int(bits))
     make_folder(dest.parent)

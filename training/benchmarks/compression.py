@@ -37,7 +37,7 @@ def file_bytes(avatar: AvatarModel) -> int:
 @command(name="compression")
 @click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="avatar, or run folder (its newest)")
 @click.option("--data", metavar="DIR|ZIP", help="sequence with the splits train and test  [default: the run's]")
-@click.option("--rank", type=IntRangeList(), default="16,32,64,128", show_default=True, help="movements (list)")
+@click.option("--rank", type=IntRangeList(), default="16,32,64,128,256", show_default=True, help="movements (list)")
 @click.option("--bits", type=IntRangeList(), default="8,16", show_default=True,
               help="bits per number (list of 8, 16, 32)")
 @click.option("--prune", type=FloatList(), default="0.1", show_default=True, help="share left out (list)")
