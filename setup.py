@@ -22,7 +22,7 @@ class BuildOperators(Command):
 
     def run(self) -> None:
         from gghead.rendering.native_backend import LIBRARY
-        from torch_utils.ops.native_build import BuildError, build_ahead, level
+        from gghead.torch_utils.ops.native_build import BuildError, build_ahead, level
 
         try:
             paths = build_ahead(LIBRARY, [level()] if self.native else None)

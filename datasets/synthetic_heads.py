@@ -16,7 +16,7 @@ import click
 
 from gghead.data.synthetic.scenes import Request, scenes
 from gghead.data.writer import DatasetWriter, encode_npy, encode_png, image_name
-from torch_utils.cli import BOOL, command
+from gghead.torch_utils.cli import BOOL, command
 
 
 @command()

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import click
 
-from torch_utils.cli import command
+from gghead.torch_utils.cli import command
 
 
 @command()
@@ -35,7 +35,7 @@ def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers
     from gghead.data.synthetic.sequence import Scenes, moving, write
     from gghead.data.writer import ZipWriter
     from gghead.template import load_template
-    from torch_utils.errors import UserError
+    from gghead.torch_utils.errors import UserError
 
     begin = time.perf_counter()
     if drive is None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_utils.checks import check_shape
-from torch_utils.errors import UserError
+from gghead.torch_utils.checks import check_shape
+from gghead.torch_utils.errors import UserError
 
 FFHQ_RADIUS = 2.7  # world units between the camera and the world origin in EG3D's FFHQ labels
 FFHQ_FOCAL = 4.2647  # focal length / picture width in EG3D's FFHQ labels: a field of view of about 13.4 degrees

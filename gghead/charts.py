@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _COLOURS = ("#1f5fbf", "#d2691e", "#2e8b57", "#8b2e7a", "#555555")
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 44

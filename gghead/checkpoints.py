@@ -26,9 +26,9 @@ from gghead.models.prior_config import PriorConfig
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.template import BUILT_IN, Template, load_template
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from torch_utils.files import by_number, write_atomically
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import by_number, write_atomically
 
 FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}

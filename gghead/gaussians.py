@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gghead.rotations import matrix_to_quat, quat_multiply
-from torch_utils.checks import check_shape
-from torch_utils.errors import UserError
+from gghead.torch_utils.checks import check_shape
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _WINDOW, _SIGMA = 11, 1.5  # of Wang et al. 2004
 _C1, _C2 = 0.01**2, 0.03**2  # for a range of 1

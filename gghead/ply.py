@@ -14,8 +14,8 @@ import torch
 
 from gghead.gaussians import Gaussians
 from gghead.rendering import sh
-from torch_utils.errors import UserError
-from torch_utils.files import make_folder, write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import make_folder, write_atomically
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "<i2", "int16": "<i2", "ushort": "<u2",

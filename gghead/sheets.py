@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from torch_utils.files import make_folder, write_atomically
+from gghead.torch_utils.files import make_folder, write_atomically
 
 
 def with_labels(

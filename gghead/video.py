@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 ENDINGS = (".mp4", ".webp", ".gif")
 _NO_MP4 = ("{}: .mp4 videos need PyAV (pip install av) or ffmpeg, and neither is here: install one, or write .webp or "

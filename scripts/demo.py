@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from torch_utils import cli
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path("demo")

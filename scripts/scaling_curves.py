@@ -1,6 +1,6 @@
 """``python scripts/scaling_curves.py --data=mvheads``: see training/encoder/scaling_cli.py."""
 
-from training.encoder.scaling_cli import main
+from gghead.training.encoder.scaling_cli import main
 
 if __name__ == "__main__":
     main()

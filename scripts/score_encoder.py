@@ -1,6 +1,6 @@
 """``python scripts/score_encoder.py --network=RUN --data=mvheads``: see training/encoder/score_cli.py."""
 
-from training.encoder.score_cli import main
+from gghead.training.encoder.score_cli import main
 
 if __name__ == "__main__":
     main()

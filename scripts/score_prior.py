@@ -1,6 +1,6 @@
 """``python scripts/score_prior.py --prior=RUN``: see training/prior/score_cli.py."""
 
-from training.prior.score_cli import main
+from gghead.training.prior.score_cli import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """``python scripts/train_avatar.py --data=sequence --preset=tiny``: see training/avatar/cli.py."""
 
-from training.avatar.cli import main
+from gghead.training.avatar.cli import main
 
 if __name__ == "__main__":
     main()

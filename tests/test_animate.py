@@ -18,9 +18,9 @@ from gghead.cli.animate import main
 from gghead.image_metrics import psnr
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
-from torch_utils.errors import UserError
-from training.avatar.score import nearest_frames, region_masks, score
-from training.avatar.score_cli import main as score_main
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.score import nearest_frames, region_masks, score
+from gghead.training.avatar.score_cli import main as score_main
 
 CONFIG = AvatarConfig(width=3, coefficient_names=NAMES, expression_model="avatar", feature_dim=4, hidden=8, sh_degree=1,
                       image_size=(SIZE, SIZE))

@@ -10,7 +10,7 @@ from gghead.models.attributes import GaussianAttributes
 from gghead.models.config import AttributeConfig
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def make(grid=16, template="sphere", **options):

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from torch_utils.errors import UserError
-from torch_utils.rng import generator
-from training import augment
-from training.augment import AdaController, AugmentConfig, AugmentPipe, recolor, warp
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import generator
+from gghead.training import augment
+from gghead.training.augment import AdaController, AugmentConfig, AugmentPipe, recolor, warp
 
 
 def pipe(p: float, *groups: str, **options) -> AugmentPipe:

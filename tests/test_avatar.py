@@ -9,7 +9,7 @@ import gghead
 from gghead import checkpoints
 from gghead.models.avatar import INITIAL_OPACITY, Avatar, blend, positional_encoding
 from gghead.models.avatar_config import AvatarConfig
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 ABLATIONS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"},
              {"sh_degree": 0}, {"mlp": False, "blend": False}, {"motion": "blendshapes"}]  # fmt: skip

@@ -14,11 +14,11 @@ from gghead.models.avatar_config import AvatarConfig
 from gghead.models.motion import displaced
 from gghead.rendering import render
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from training.avatar.cli import main
-from training.avatar.config import PRESETS
-from training.avatar.trainer import new_avatar
-from training.avatar.variants import variant_config
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.cli import main
+from gghead.training.avatar.config import PRESETS
+from gghead.training.avatar.trainer import new_avatar
+from gghead.training.avatar.variants import variant_config
 
 TEMPLATE = load_template("head")
 NAMES = ("jawOpen", "mouthSmile_L", "eyeBlink_L", "eyeLookIn_L", "eyeLookIn_R", "eyeLookUp_R")

@@ -14,10 +14,10 @@ from gghead.animation.drive import read_drive
 from gghead.animation.frames import read_sequence
 from gghead.cli.animate import main as animate
 from gghead.data.archive import write_archive
-from torch_utils.errors import UserError
-from training.avatar.cli import main as train
-from training.avatar.score_cli import main as score
-from training.avatar.variants_cli import main as compare
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.cli import main as train
+from gghead.training.avatar.score_cli import main as score
+from gghead.training.avatar.variants_cli import main as compare
 
 SMALL = ["--preset=tiny", "--resolution=24", "--points=40", "--feature-dim=4", "--tick=4", "--snap=1", "--device=cpu",
          "--iterations=2"]  # fmt: skip

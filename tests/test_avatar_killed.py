@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
 
 import gghead
-from training.avatar import cli, config
+from gghead.training.avatar import cli, config
 
 ROOT = Path(__file__).resolve().parents[1]
 # Refinements after 5, 10, 15 and 20 steps; a state every 8. Both processes read this.
@@ -24,7 +24,7 @@ OPTIONS = ["--preset=tiny", "--resolution=24", "--points=40", "--feature-dim=4",
 DEATHS = {
     # Some of the Gaussians' parameters are exchanged; the others, and Adam's memory of them, are still the old ones.
     "among the parameters of a split": """
-import training.avatar.densify as module
+import gghead.training.avatar.densify as module
 exchange, refine, calls = module.nn.Parameter, module.Densifier.refine, []
 def parameter(value, **options):
     calls.append(value)
@@ -38,7 +38,7 @@ def late(self, avatar, optimizer, iteration, random):
 module.Densifier.refine = late
 """,
     "with a state half written": """
-import training.run_folder as module
+import gghead.training.run_folder as module
 save, calls = torch.save, []
 def saved(state, file):
     calls.append(state)
@@ -53,8 +53,8 @@ module.torch.save = saved
 PROGRAM = """
 import dataclasses, json, os, signal, sys, types
 import torch
-from training.avatar import cli, config
-from torch_utils import config as config_json
+from gghead.training.avatar import cli, config
+from gghead.torch_utils import config as config_json
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 config.PRESETS["tiny"] = config_json.replace(config.PRESETS["tiny"], json.loads(sys.argv[1]))

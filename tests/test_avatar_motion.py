@@ -22,17 +22,17 @@ from gghead.models.mirrored_grid import MirroredGrid, exchanged
 from gghead.models.motion import as_motion, displaced, split
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from training.avatar.cli import main
-from training.avatar.compress_cli import main as compress_main
-from training.avatar.config import PRESETS, DensifyConfig
-from training.avatar.densify import Densifier
-from training.avatar.initial import surface_points
-from training.avatar.score import side_frames
-from training.avatar.score_cli import main as score_main
-from training.avatar.trainer import AvatarTrainer, make_optimizer, new_avatar
-from training.avatar.variants import variant_config
-from training.avatar.variants_cli import main as compare_main
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.cli import main
+from gghead.training.avatar.compress_cli import main as compress_main
+from gghead.training.avatar.config import PRESETS, DensifyConfig
+from gghead.training.avatar.densify import Densifier
+from gghead.training.avatar.initial import surface_points
+from gghead.training.avatar.score import side_frames
+from gghead.training.avatar.score_cli import main as score_main
+from gghead.training.avatar.trainer import AvatarTrainer, make_optimizer, new_avatar
+from gghead.training.avatar.variants import variant_config
+from gghead.training.avatar.variants_cli import main as compare_main
 
 CPU = torch.device("cpu")
 TEMPLATE = load_template("head")

@@ -12,12 +12,12 @@ from gghead import checkpoints
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from training.avatar.cli import main
-from training.avatar.config import ABLATIONS, PRESETS
-from training.avatar.initial_head import calm_frames, initial_head, look_like, thinned
-from training.avatar.trainer import AvatarTrainer, new_avatar
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.cli import main
+from gghead.training.avatar.config import ABLATIONS, PRESETS
+from gghead.training.avatar.initial_head import calm_frames, initial_head, look_like, thinned
+from gghead.training.avatar.trainer import AvatarTrainer, new_avatar
 
 CPU = torch.device("cpu")
 

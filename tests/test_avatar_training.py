@@ -22,13 +22,13 @@ from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from training.avatar.cli import main
-from training.avatar.config import ABLATIONS, PRESETS, AvatarLossConfig, DensifyConfig
-from training.avatar.densify import Densifier
-from training.avatar.initial import neighbour_distance, surface_points
-from training.avatar.losses import AvatarLoss, head_box
-from training.avatar.trainer import AvatarTrainer, falling, frame_at, make_optimizer
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.cli import main
+from gghead.training.avatar.config import ABLATIONS, PRESETS, AvatarLossConfig, DensifyConfig
+from gghead.training.avatar.densify import Densifier
+from gghead.training.avatar.initial import neighbour_distance, surface_points
+from gghead.training.avatar.losses import AvatarLoss, head_box
+from gghead.training.avatar.trainer import AvatarTrainer, falling, frame_at, make_optimizer
 
 CPU = torch.device("cpu")
 

@@ -10,12 +10,12 @@ from helpers.weight_files import trusted, write_lite
 from PIL import Image
 
 import gghead
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from training.avatar import variants
-from training.avatar.config import ABLATIONS, PRESETS
-from training.avatar.variants import block_error, paired, table, variant_config
-from training.avatar.variants_cli import main
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar import variants
+from gghead.training.avatar.config import ABLATIONS, PRESETS
+from gghead.training.avatar.variants import block_error, paired, table, variant_config
+from gghead.training.avatar.variants_cli import main
 
 TINY = PRESETS["tiny"]
 

@@ -15,10 +15,10 @@ from gghead.data import ImageDataset, formats
 from gghead.data.backdrop import find_backdrop, foreground, own_colours
 from gghead.data.resize import resize_composite, resize_image, resize_straight_alpha
 from gghead.data.writer import DatasetWriter, encode_png, image_name
-from torch_utils.errors import UserError
-from training.config import DataConfig
-from training.loop import open_dataset
-from training.metrics import MetricSet
+from gghead.torch_utils.errors import UserError
+from gghead.training.config import DataConfig
+from gghead.training.loop import open_dataset
+from gghead.training.metrics import MetricSet
 
 WHITE, GREEN = (255, 255, 255), (30, 200, 60)
 

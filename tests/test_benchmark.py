@@ -14,8 +14,8 @@ from helpers.small_reconstructor import small_reconstructor
 
 from gghead import checkpoints
 from gghead.rendering import native_backend, registry
-from training.benchmarks import main, reading
-from training.benchmarks.common import interleaved_medians
+from gghead.training.benchmarks import main, reading
+from gghead.training.benchmarks.common import interleaved_medians
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "benchmark.py"
 

@@ -15,7 +15,7 @@ from gghead.gaussians import Gaussians
 from gghead.inversion import Latent
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template, rasterize_triangles
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 TEMPLATE = load_template("head")
 FIELDS = ("means", "quats", "scales", "opacities", "colors", "uv")

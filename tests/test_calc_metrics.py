@@ -12,11 +12,11 @@ from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
-from torch_utils import config as config_json
-from training import run_folder
-from training.config import DataConfig, TrainConfig
-from training.metrics import swd
-from training.metrics.cli import main as command
+from gghead.torch_utils import config as config_json
+from gghead.training import run_folder
+from gghead.training.config import DataConfig, TrainConfig
+from gghead.training.metrics import swd
+from gghead.training.metrics.cli import main as command
 
 
 @pytest.fixture(scope="module")

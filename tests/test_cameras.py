@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gghead.cameras import FFHQ_FOCAL, FFHQ_RADIUS, Cameras, focal_from_fov_deg
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 PHOTO_LABELS = Path(__file__).resolve().parents[2] / "shared/data/photos/labels_reference.json"
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from gghead.data.formats import read
 from gghead.data.formats.options import ReadOptions
 from gghead.data.sequences import TrackedSequence
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 needs_shared = pytest.mark.skipif(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gghead.charts import Line, line_chart, round_ticks
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def blobs(picture, colour):

@@ -16,7 +16,7 @@ from gghead.data.check import FAULTS, check_dataset
 from gghead.data.check.sheet import contact_sheet, overlay
 from gghead.data.shard_writer import write_shards
 from gghead.data.writer import DatasetWriter, encode_png, image_name
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from gghead.data.check.start import check_at_start
 from gghead.data.image_dataset import ImageDataset
 from gghead.data.loader import BatchLoader
 from gghead.data.writer import DatasetWriter, image_name
-from torch_utils.errors import UserError
-from training.cli import main
+from gghead.torch_utils.errors import UserError
+from gghead.training.cli import main
 
 TINY = (
     "--set=generator.plane_resolution=16", "--set=generator.latent_resolution=8", "--set=generator.template=sphere",
@@ -62,7 +62,7 @@ def test_training_says_how_long_it_waited_for_data(tmp_path, monkeypatch):
             time.sleep(0.3)
             return super()._make(indices)
 
-    monkeypatch.setattr("training.loop.BatchLoader", Slow)
+    monkeypatch.setattr("gghead.training.loop.BatchLoader", Slow)
     result = CliRunner().invoke(main, [f"--data={data}", f"--outdir={tmp_path / 'runs'}", "--workers=1", *TINY])
     assert result.exit_code == 0, result.output
     assert result.output.count("warning: focal-diagonal") == 1

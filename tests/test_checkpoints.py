@@ -14,7 +14,7 @@ from gghead.cameras import Cameras
 from gghead.models.config import AttributeConfig, BackgroundConfig, GeneratorConfig
 from gghead.models.generator import Generator
 from gghead.template import load_template, save_obj
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=8, template="sphere", plane_resolution=16, latent_resolution=8, cbase=128,
                          cmax=8, grid=16, image_size=16, attributes=AttributeConfig(rotation="6d"),
@@ -148,7 +148,7 @@ def test_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch_utils.files.os.fsync", full)
+    monkeypatch.setattr("gghead.torch_utils.files.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         checkpoints.save(model, path, kimg=2)
     assert checkpoints.read_info(path).kimg == 1

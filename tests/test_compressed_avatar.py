@@ -14,10 +14,10 @@ from gghead.models.avatar_config import AvatarConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.compression import CompressionPlan, factorise, second_moment
 from gghead.models.quantized import Quantized
-from torch_utils.errors import UserError
-from training.avatar.compress_cli import main
-from training.avatar.score_cli import main as score_main
-from training.benchmarks import main as benchmark
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.compress_cli import main
+from gghead.training.avatar.score_cli import main as score_main
+from gghead.training.benchmarks import main as benchmark
 
 VARIANTS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"},
             {"motion": "blendshapes"}, {"motion": "blendshapes", "mlp": False}]  # fmt: skip

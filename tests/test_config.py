@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from training import schedule
-from training.config import LossConfig, OptimizerConfig, Stage, TrainConfig, check
-from training.presets import PRESETS, default_gamma
-from training.prior.config import PriorTrainConfig
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training import schedule
+from gghead.training.config import LossConfig, OptimizerConfig, Stage, TrainConfig, check
+from gghead.training.presets import PRESETS, default_gamma
+from gghead.training.prior.config import PriorTrainConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)

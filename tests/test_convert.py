@@ -24,7 +24,7 @@ from gghead.data.formats import FORMATS, read
 from gghead.data.formats.options import ReadOptions
 from gghead.data.image_dataset import ImageDataset
 from gghead.data.writer import DatasetWriter, encode_png
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data"
 WRITERS = {

@@ -15,7 +15,7 @@ from gghead.cameras import Cameras
 from gghead.data.image_dataset import ImageDataset, frames, mirror_labels
 from gghead.data.resize import estimate_foreground, resize_straight_alpha
 from gghead.data.writer import DatasetWriter, encode_npy, encode_png, image_name
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def label(yaw=0.3, pitch=0.1):

@@ -7,7 +7,7 @@ import torch
 
 from gghead.data.loader import BatchLoader
 from gghead.data.sampler import EpochSampler
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 class Numbers:

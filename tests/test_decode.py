@@ -11,7 +11,7 @@ from PIL import Image
 
 from gghead.data.decode import MAX_PIXELS, decode_image, parse_header
 from gghead.data.sources import image_header, open_source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def encode(image, kind="png", **options):

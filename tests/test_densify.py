@@ -8,9 +8,9 @@ from helpers.small_avatar import small_config
 
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
-from training.avatar.config import DensifyConfig
-from training.avatar.densify import Densifier
-from training.avatar.trainer import make_optimizer
+from gghead.training.avatar.config import DensifyConfig
+from gghead.training.avatar.densify import Densifier
+from gghead.training.avatar.trainer import make_optimizer
 
 strategies = pytest.importorskip("gsplat.strategy", reason="gsplat is not installed")
 CPU = torch.device("cpu")

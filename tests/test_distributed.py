@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from torch_utils import distributed
-from torch_utils.distributed import Processes
+from gghead.torch_utils import distributed
+from gghead.torch_utils.distributed import Processes
 
 
 @pytest.mark.parametrize(("wanted", "local", "device"), [

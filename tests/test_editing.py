@@ -19,7 +19,7 @@ from gghead.editing.regions import APPEARANCE, GEOMETRY, at_gaussians, membrane
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent
 from gghead.template import load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 HEAD = load_template("head")
 

@@ -14,9 +14,9 @@ from gghead.cli.encode import main as encode
 from gghead.inversion import latents as latent_files
 from gghead.reconstruction.collection import CollectionConfig, encoded_heads
 from gghead.reconstruction.inputs import from_captures
-from training.encoder.data import read_captures
-from training.prior.cli import main as train_prior
-from training.prior.score_cli import main as score_prior
+from gghead.training.encoder.data import read_captures
+from gghead.training.prior.cli import main as train_prior
+from gghead.training.prior.score_cli import main as score_prior
 
 
 @pytest.fixture(scope="module")

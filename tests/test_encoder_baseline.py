@@ -11,8 +11,8 @@ from gghead.image_metrics import psnr
 from gghead.models.attributes import GaussianAttributes
 from gghead.rendering import render
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from training.encoder.baseline import PLAIN, BaselineConfig, fit, projected_colors, template_head
+from gghead.torch_utils.errors import UserError
+from gghead.training.encoder.baseline import PLAIN, BaselineConfig, fit, projected_colors, template_head
 
 SIZE = 32
 SMALL = BaselineConfig(grid=24, max_steps=25, levels=(4,))

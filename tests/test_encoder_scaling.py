@@ -10,14 +10,14 @@ from helpers.capture_zip import write_captures
 from helpers.small_reconstructor import reconstructor_config
 from PIL import Image
 
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from training import run_folder
-from training.encoder import scaling
-from training.encoder.config import PRESETS, EncoderTrainConfig, check
-from training.encoder.data import read_captures
-from training.encoder.scaling import BASES, ScalingPlan, complete, config_at, curve, draw, measure, place, table
-from training.encoder.scaling_cli import main
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training import run_folder
+from gghead.training.encoder import scaling
+from gghead.training.encoder.config import PRESETS, EncoderTrainConfig, check
+from gghead.training.encoder.data import read_captures
+from gghead.training.encoder.scaling import BASES, ScalingPlan, complete, config_at, curve, draw, measure, place, table
+from gghead.training.encoder.scaling_cli import main
 
 CPU = torch.device("cpu")
 

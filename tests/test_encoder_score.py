@@ -14,12 +14,12 @@ from PIL import Image
 from gghead import checkpoints
 from gghead.cli.common import listed
 from gghead.reconstruction.judge import compare
-from torch_utils.errors import UserError
-from training.encoder.data import read_captures
-from training.encoder.gan_heads import YAWS, gan_heads
-from training.encoder.score import Scores, capture_heads, read_records, score, table
-from training.encoder.score_cli import main
-from training.encoder.score_sheet import montage
+from gghead.torch_utils.errors import UserError
+from gghead.training.encoder.data import read_captures
+from gghead.training.encoder.gan_heads import YAWS, gan_heads
+from gghead.training.encoder.score import Scores, capture_heads, read_records, score, table
+from gghead.training.encoder.score_cli import main
+from gghead.training.encoder.score_sheet import montage
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from training.encoder.surface import (
+from gghead.torch_utils.errors import UserError
+from gghead.training.encoder.surface import (
     TrueSurface,
     depth_points,
     divided,

@@ -20,17 +20,17 @@ from gghead.cameras import Cameras
 from gghead.cli.common import expand
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
-from torch_utils import config as config_json
-from torch_utils.distributed import Processes
-from torch_utils.errors import UserError
-from training.encoder import losses
-from training.encoder.cli import main
-from training.encoder.config import PRESETS, EncoderDataConfig, EncoderLossConfig, EncoderStage, check, stage_at
-from training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
-from training.encoder.run import _Run
-from training.encoder.trainer import EncoderTrainer
-from training.run_folder import load_state
-from training.stats import StatsWriter
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.distributed import Processes
+from gghead.torch_utils.errors import UserError
+from gghead.training.encoder import losses
+from gghead.training.encoder.cli import main
+from gghead.training.encoder.config import PRESETS, EncoderDataConfig, EncoderLossConfig, EncoderStage, check, stage_at
+from gghead.training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
+from gghead.training.encoder.run import _Run
+from gghead.training.encoder.trainer import EncoderTrainer
+from gghead.training.run_folder import load_state
+from gghead.training.stats import StatsWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,12 +8,12 @@ from helpers.small_network import small_network
 from helpers.small_reconstructor import small_reconstructor
 
 import gghead
-from torch_utils import config as config_json
-from training.encoder.data import read_captures
-from training.expression.config import PRESETS, ExpressionDataConfig
-from training.expression.data import Triplets
-from training.expression.lessons import Lessons
-from training.expression.trainer import ExpressionTrainer
+from gghead.torch_utils import config as config_json
+from gghead.training.encoder.data import read_captures
+from gghead.training.expression.config import PRESETS, ExpressionDataConfig
+from gghead.training.expression.data import Triplets
+from gghead.training.expression.lessons import Lessons
+from gghead.training.expression.trainer import ExpressionTrainer
 
 LIPS = ("jawOpen", "mouthSmile_L", "eyeLookUp_L", "exp_7")  # the template has no shape for the last two
 

@@ -11,7 +11,7 @@ from gghead.inversion import Latent
 from gghead.inversion.latents import fingerprints
 from gghead.models.expression import ExpressionConfig, ExpressionModel
 from gghead.networks.expression_transformer import ExpressionTransformer
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
 

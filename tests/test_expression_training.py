@@ -16,15 +16,15 @@ from gghead import checkpoints
 from gghead.animation.sliders import mirrored
 from gghead.cli.animate import main as animate_main
 from gghead.inversion import latents
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from training.encoder.data import read_captures
-from training.expression.cli import main
-from training.expression.config import PRESETS, ExpressionDataConfig, check
-from training.expression.data import Triplets, pairs_of
-from training.expression.score import means, score, split_cameras
-from training.expression.score_cli import main as score_main
-from training.expression.trainer import ExpressionTrainer
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training.encoder.data import read_captures
+from gghead.training.expression.cli import main
+from gghead.training.expression.config import PRESETS, ExpressionDataConfig, check
+from gghead.training.expression.data import Triplets, pairs_of
+from gghead.training.expression.score import means, score, split_cameras
+from gghead.training.expression.score_cli import main as score_main
+from gghead.training.expression.trainer import ExpressionTrainer
 
 SMALL = {"model": {"width": 16, "layers": 1, "heads": 2, "mlp_ratio": 1.0, "tokens": 2}, "batch": 2, "warmup": 2,
          "ema_steps": 5.0, "data": {"views": 2, "subsets": 2, "targets": 2}, "steps": 12, "tick": 3,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from torch_utils.errors import UserError
-from torch_utils.files import by_number, cache_dir, make_folder, write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import by_number, cache_dir, make_folder, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -14,7 +14,7 @@ from gghead.data.formats import FORMATS, detect, read
 from gghead.data.formats.options import ReadOptions
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import open_source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 FLAME_SCALE, FLAME_OFFSET = 1 / 0.373, np.array([0.0, 0.027, 0.111])  # as documented in formats/flame.py
 TOLERANCE = 1e-3  # pixels

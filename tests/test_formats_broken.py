@@ -14,7 +14,7 @@ from helpers.examples import CAPTURES, SEQUENCES, edit
 from gghead.data.archive import write_archive
 from gghead.data.formats import FORMATS, read
 from gghead.data.formats.options import ReadOptions
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def refused(match, folder, **options):

@@ -8,8 +8,8 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering import render
 from gghead.rendering.projection import quat_to_rotmat
-from torch_utils.errors import UserError
-from torch_utils.rng import generator
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import generator
 
 
 def rigid(seed: int, scale: float = 1.0) -> torch.Tensor:

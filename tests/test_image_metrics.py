@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from gghead.image_metrics import psnr, ssim
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def pictures(seed=0, size=20):

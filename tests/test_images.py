@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from torch_utils.errors import UserError
-from training import images
+from gghead.torch_utils.errors import UserError
+from gghead.training import images
 
 
 @pytest.mark.parametrize(("resolution", "expected"), [

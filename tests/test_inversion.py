@@ -18,7 +18,7 @@ from gghead.inversion.objective import Objective, ObjectiveConfig, draw, image_l
 from gghead.reconstruction.inputs import InputViews
 from gghead.reconstruction.refine import RefineConfig, refine
 from gghead.rotations import matrix_to_axis_angle
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

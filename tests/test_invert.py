@@ -26,7 +26,7 @@ from gghead.inversion import stages as stages_module
 from gghead.inversion.objective import draw
 from gghead.inversion.own_heads import OwnHeads
 from gghead.inversion.stages import OPTIMISED
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 FEW = ("--steps=3", "--video=none")
 

@@ -3,7 +3,7 @@
 import platform
 import sys
 
-from torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.memory import keep_freed_memory
 
 
 def test_only_glibc_is_asked(monkeypatch):

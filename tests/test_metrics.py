@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from torch_utils.errors import UserError
-from training.metrics import MetricSet, parse_metric, swd, write_metric
-from training.metrics.features import InceptionFeatures, RandomFeatures
-from training.metrics.frechet import GaussianFit, distance, frechet_distance
+from gghead.torch_utils.errors import UserError
+from gghead.training.metrics import MetricSet, parse_metric, swd, write_metric
+from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
+from gghead.training.metrics.frechet import GaussianFit, distance, frechet_distance
 
 
 def faces(count: int, seed: int, size: int = 32) -> torch.Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, library
 
 from gghead.rendering import native_backend
-from torch_utils.errors import UserError
-from torch_utils.ops import native_build
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.ops import native_build
 
 WORKS, REASON = native_build.available(native_backend.LIBRARY)
 needs_toolchain = pytest.mark.skipif(not WORKS, reason=REASON)
@@ -332,7 +332,7 @@ def test_processes_build_once_between_them(tmp_path):
     source = tmp_path / "tiny.cpp"
     source.write_text("int gghead_tiny() { return 1; }\n")
     code = (
-        "import sys, pathlib; from torch_utils.ops import native_build;"
+        "import sys, pathlib; from gghead.torch_utils.ops import native_build;"
         "native_build.load(native_build.Library('gghead_tiny', (pathlib.Path(sys.argv[1]),))); print('loaded')"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -355,7 +355,7 @@ def test_the_next_simd_level_is_as_exact(level):
     here = os.path.dirname(__file__)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "dense or outputs or needles",
                os.path.join(here, "test_native_backend.py"), os.path.join(here, "test_native_projection.py")]
-    check = ("from torch_utils.ops import native_build; assert native_build.level() == " + repr(level))
+    check = ("from gghead.torch_utils.ops import native_build; assert native_build.level() == " + repr(level))
     root = os.path.dirname(here)
     subprocess.run([sys.executable, "-c", check], env=environment, cwd=root, check=True, timeout=60)
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300, check=False)

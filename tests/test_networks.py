@@ -10,10 +10,10 @@ from gghead.networks.discriminator import Discriminator, minibatch_std
 from gghead.networks.layers import Conv2d, SynthesisLayer
 from gghead.networks.mapping import MappingNetwork
 from gghead.networks.synthesis import Decoder, Synthesis
-from torch_utils.errors import UserError
-from torch_utils.ops.modulated_conv2d import modulated_conv2d
-from torch_utils.ops.noise_bias import add_noise_and_bias
-from torch_utils.ops.resample import blur, conv2d_down, downsample2x, fir_kernel, upsample2x
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.ops.modulated_conv2d import modulated_conv2d
+from gghead.torch_utils.ops.noise_bias import add_noise_and_bias
+from gghead.torch_utils.ops.resample import blur, conv2d_down, downsample2x, fir_kernel, upsample2x
 
 W_DIM = 8
 

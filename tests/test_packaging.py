@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     for folder in (*PACKAGES, "datasets", "scripts", "tests"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
+        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignore)
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, copy / file)
     command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
@@ -45,16 +46,38 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         yield archive
 
 
-def test_wheel_holds_the_three_packages_and_nothing_else(wheel):
+def test_wheel_puts_nothing_at_the_top_level_but_gghead(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert tops == {*PACKAGES, f"gghead-{PROJECT['version']}.dist-info"}
+    assert tops == {"gghead", f"gghead-{PROJECT['version']}.dist-info"}
 
 
 def test_wheel_holds_every_source_file(wheel):
-    wanted = {str(p.relative_to(ROOT)) for package in PACKAGES for p in (ROOT / package).rglob("*.py")}
+    wanted = [p.relative_to(ROOT) for package in PACKAGES for p in (ROOT / package).rglob("*.py")]
     for pattern in ("torch_utils/ops/*.cpp", "torch_utils/ops/*.h", "gghead/weights/*"):
-        wanted |= {str(p.relative_to(ROOT)) for p in ROOT.glob(pattern)}
-    assert wanted <= set(wheel.namelist())
+        wanted += [p.relative_to(ROOT) for p in ROOT.glob(pattern)]
+    installed = {str(path if path.parts[0] == "gghead" else "gghead" / path) for path in wanted}
+    assert installed <= set(wheel.namelist())
+
+
+@pytest.mark.parametrize("place", ["the folder one stands in", "PYTHONPATH"])
+def test_an_installed_gghead_and_a_stylegan_checkout_leave_each_other_alone(wheel, tmp_path, place):
+    """StyleGAN and EG3D have packages called torch_utils and training, and are used from their own folder."""
+    installed, checkout = tmp_path / "site", tmp_path / "eg3d"
+    wheel.extractall(installed)
+    for package in ("torch_utils", "training", "dnnlib"):
+        (checkout / package).mkdir(parents=True)
+        (checkout / package / "__init__.py").write_text("THEIRS = True\n")
+    (checkout / "torch_utils" / "misc.py").write_text("THEIRS = True\n")
+    code = ("import gghead, gghead.torch_utils.checks, gghead.training.config, gghead.cli.gen_samples\n"
+            "import torch_utils, torch_utils.misc, training, dnnlib\n"
+            "assert torch_utils.THEIRS and torch_utils.misc.THEIRS and training.THEIRS\n"
+            "gghead.Gaussians, gghead.render\n"
+            "print(gghead.__file__)")
+    where = checkout if place == "the folder one stands in" else tmp_path
+    done = subprocess.run([sys.executable, "-c", code], cwd=where, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [checkout, installed]))})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(installed / "gghead" / "__init__.py")
 
 
 def test_wheel_carries_licence_and_commands(wheel):

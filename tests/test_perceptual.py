@@ -20,7 +20,7 @@ from gghead.networks.discriminator import Discriminator
 from gghead.perceptual import DiscriminatorDistance, GradientDistance, choose_distance, load_distance, load_metric
 from gghead.perceptual.distances import FeatureDistance
 from gghead.perceptual.script import ScriptDistance
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 OPTION = "--perceptual-net"
 

@@ -23,11 +23,11 @@ from gghead.perceptual import load_discriminator, load_distance, load_identity, 
 from gghead.perceptual.backbones import ALEXNET
 from gghead.perceptual.efficientnet_lite import LITE0
 from gghead.perceptual.weights import PublicFile
-from torch_utils.errors import UserError
-from torch_utils.files import cache_dir
-from training.avatar.cli import main as train_main
-from training.avatar.losses import head_box
-from training.avatar.score_cli import main as score_main
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import cache_dir
+from gghead.training.avatar.cli import main as train_main
+from gghead.training.avatar.losses import head_box
+from gghead.training.avatar.score_cli import main as score_main
 
 OPTION = "--perceptual-net"
 

@@ -11,7 +11,7 @@ from gghead.data.photos.guided_filter import fast_guided_filter, guided_filter
 from gghead.data.photos.mattes import FolderMatte, make_matte, refine
 from gghead.data.photos.pose import project
 from gghead.data.photos.quality import Limits, Measures, fault, score, sharpness
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 GOOD = {"scale": 1.2, "sharpness": 0.2, "filled": 0.05, "cut": 0.0, "yaw": 10.0, "pitch": 5.0, "residual": 0.002}
 

@@ -15,7 +15,7 @@ from gghead.data.photos.landmark_model import landmark_model
 from gghead.data.photos.landmarks import Face, JsonLandmarks, largest_first
 from gghead.data.photos.mediapipe_faces import MediapipeLandmarks, TaskLandmarks, _Box, _tiles, _upright
 from gghead.data.photos.photo import make_landmarker
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared/data/photos"
 FACE = np.random.default_rng(0).uniform(10, 90, (68, 2)).round(2)

@@ -16,7 +16,7 @@ from gghead.data.photos.crop import Crop
 from gghead.data.photos.landmark_model import landmark_model, level_angle, mirror_index
 from gghead.data.photos.landmarks import SCHEMES
 from gghead.template import load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 MVHEADS = Path(__file__).resolve().parents[2] / "shared/data/mvheads"
 needs_mvheads = pytest.mark.skipif(not MVHEADS.is_dir(), reason="../shared/data/mvheads is not here")

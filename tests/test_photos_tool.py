@@ -21,7 +21,7 @@ from gghead.data.photos.photo import PhotoOptions
 from gghead.data.photos.pose import project
 from gghead.data.photos.prepare import prepare, work_folder
 from gghead.data.sources import open_source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared/data/photos"
 SIZE = 60.0  # side of the crops in the made-up photos

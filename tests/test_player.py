@@ -15,9 +15,9 @@ from gghead.animation.player import Player, change_bounds
 from gghead.cameras import Cameras
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import render, sh
-from torch_utils.errors import UserError
-from training.benchmarks import main
-from training.benchmarks.avatar import with_count
+from gghead.torch_utils.errors import UserError
+from gghead.training.benchmarks import main
+from gghead.training.benchmarks.avatar import with_count
 
 SIZE = (24, 20)
 CAMERAS = Cameras.orbit(torch.tensor([0.0, 0.4, 0.4, -0.7]), focal=2.9)

@@ -8,8 +8,8 @@ from gghead import ply
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering import render
-from torch_utils.errors import UserError
-from torch_utils.rng import generator
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import generator
 
 
 def head(n: int = 200, degree: int | None = None, seed: int = 0) -> Gaussians:

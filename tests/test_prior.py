@@ -18,12 +18,12 @@ from gghead.models.latent_tokens import fit_tokens
 from gghead.models.prior import Prior
 from gghead.models.prior_config import DiTConfig, PriorConfig, TokenShape
 from gghead.networks.dit import DiT
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from training.prior import score
-from training.prior.config import PRESETS
-from training.prior.data import Heads, conditions, file_heads, open_heads, sampled_heads, split
-from training.prior.trainer import PriorTrainer, learning_rate, new_prior
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training.prior import score
+from gghead.training.prior.config import PRESETS
+from gghead.training.prior.data import Heads, conditions, file_heads, open_heads, sampled_heads, split
+from gghead.training.prior.trainer import PriorTrainer, learning_rate, new_prior
 
 CPU = torch.device("cpu")
 

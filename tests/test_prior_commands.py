@@ -15,8 +15,8 @@ from gghead import checkpoints
 from gghead.cli.gen_samples import main as gen_samples
 from gghead.inversion import latents as latent_files
 from gghead.models.latent_tokens import LatentTokens
-from training.prior.cli import main as train_prior
-from training.prior.score_cli import main as score_prior
+from gghead.training.prior.cli import main as train_prior
+from gghead.training.prior.score_cli import main as score_prior
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from helpers.dense_reference import dense_rasterization, real_harmonic
 from gghead.rendering import gsplat_backend, registry, sh, torch_backend
 from gghead.rendering.projection import project, quat_to_rotmat
 from gghead.rendering.rasterization import RENDER_MODES, rasterization
-from torch_utils.errors import UserError
-from torch_utils.rng import generator
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import generator
 
 BACKENDS = registry.available_names("cpu", torch.float32)
 NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats", "backgrounds")

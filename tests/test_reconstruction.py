@@ -16,7 +16,7 @@ from gghead.reconstruction.refine import RefineConfig, refine
 from gghead.reconstruction.report import odd_views, orbit_like
 from gghead.rendering import render
 from gghead.template import load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
 

@@ -18,7 +18,7 @@ from gghead.networks.view_encoder import ViewEncoder, plucker_rays
 from gghead.networks.view_lookup import ViewLookup
 from gghead.rendering import render
 from gghead.template import load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def views(heads=1, count=3, height=24, width=24, seed=0, focal=2.9):

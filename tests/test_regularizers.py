@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training import losses, regularizers
+from gghead.training import losses, regularizers
 
 
 def uv_ramp(slope=0.1, size=6):

@@ -6,7 +6,7 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering import registry, render
 from gghead.rendering.registry import Backend
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def test_shapes_for_one_head_and_for_batches():

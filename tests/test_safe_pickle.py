@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gghead.data.formats.safe_pickle import load_model, load_torch_zip
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def saved(content) -> bytes:

@@ -17,7 +17,7 @@ from gghead.data.loader import BatchLoader
 from gghead.data.sampler import EpochSampler, ShardSampler
 from gghead.data.shard_writer import write_shards
 from gghead.data.writer import DatasetWriter, encode_png, image_name
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def picture(seed, size=8):
@@ -247,7 +247,7 @@ def test_a_preview_reads_the_first_tars_only(whole, tmp_path):
 
 def test_training_from_tars(tmp_path):
     pytest.importorskip("webdataset", reason="tar files need the extra [wds]")
-    from training.cli import main as train
+    from gghead.training.cli import main as train
 
     with DatasetWriter(tmp_path / "whole.zip") as writer:
         for i in range(10):

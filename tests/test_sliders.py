@@ -6,7 +6,7 @@ import torch
 
 from gghead.animation.animate import sliders
 from gghead.animation.sliders import ARKIT, Sliders, canonical, parse_weights
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 OWN = Sliders(("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "cheekPuff"))
 

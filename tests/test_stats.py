@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from training import console
-from training.stats import Stats, StatsWriter
+from gghead.training import console
+from gghead.training.stats import Stats, StatsWriter
 
 
 def test_moments_do_not_depend_on_the_batches():

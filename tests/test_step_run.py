@@ -16,11 +16,11 @@ import torch.multiprocessing
 from click.testing import CliRunner
 
 from gghead.checkpoints import latest_snapshot
-from torch_utils.distributed import Processes
-from torch_utils.errors import UserError
-from training import run_folder
-from training.stats import Stats, StatsWriter
-from training.step_run import StepRun
+from gghead.torch_utils.distributed import Processes
+from gghead.torch_utils.errors import UserError
+from gghead.training import run_folder
+from gghead.training.stats import Stats, StatsWriter
+from gghead.training.step_run import StepRun
 
 
 @dataclass
@@ -174,7 +174,7 @@ def test_no_process_leaves_before_the_state_is_saved(tmp_path):
     ("avatar", ["--data=x"]), ("encoder", ["--data=x"]), ("expression", ["--data=x", "--network=y"]), ("prior", []),
 ])
 def test_every_command_takes_tick_snap_and_seed(kind, needed):
-    command = importlib.import_module(f"training.{kind}.cli").main
+    command = importlib.import_module(f"gghead.training.{kind}.cli").main
     result = CliRunner().invoke(command, [*needed, "--tick=7", "--snap=3", "--seed=5", "--device=cpu", "--dry-run=1"])
     assert result.exit_code == 0, result.output
     config = json.loads(result.output[result.output.index("{"):])
@@ -187,7 +187,7 @@ def test_every_command_takes_tick_snap_and_seed(kind, needed):
 ])
 def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message_asks_for(kind, option, rate, tmp_path):
     needed = {"encoder": ["--data=x"], "expression": ["--data=x", "--network=y"], "prior": []}[kind]
-    command = importlib.import_module(f"training.{kind}.cli").main
+    command = importlib.import_module(f"gghead.training.{kind}.cli").main
 
     def dry(*options):
         result = CliRunner().invoke(command, [*options, "--device=cpu", "--dry-run=1"])
@@ -198,7 +198,7 @@ def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message
     (tmp_path / run_folder.OPTIONS).write_text(json.dumps(before))
     after = dry(f"--resume={tmp_path}", f"{option}={rate(before)[0] / 2}")
     assert rate(after) == pytest.approx([value / 2 for value in rate(before)])
-    assert option in importlib.import_module(f"training.{kind}.run")._Run.remedy
+    assert option in importlib.import_module(f"gghead.training.{kind}.run")._Run.remedy
 
 
 def test_run_folders_of_runs_started_together_differ(tmp_path, monkeypatch):

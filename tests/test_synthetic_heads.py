@@ -19,7 +19,7 @@ from gghead.data.synthetic.person import HAIR_STYLES, sample_expression, sample_
 from gghead.data.synthetic.render import render
 from gghead.data.synthetic.scenes import Request, draw, sample_label, scenes
 from gghead.template import load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 RECIPE = Path(__file__).resolve().parents[1] / "datasets" / "synthetic_heads.py"
 

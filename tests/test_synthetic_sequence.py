@@ -12,7 +12,7 @@ from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.data.synthetic.motion import YAW, sample_motion, smooth
 from gghead.data.synthetic.sequence import draw, moving
 from gghead.template import load_template
-from training.avatar.score import region_masks
+from gghead.training.avatar.score import region_masks
 
 RECIPE = Path(__file__).resolve().parents[1] / "datasets" / "synthetic_sequence.py"
 NAMES = tuple(load_template("head").blendshapes)

@@ -4,7 +4,7 @@ import pytest
 from gghead.template import load_obj, load_template, save_obj
 from gghead.template.head_rig import eye_plane, lip_plane
 from gghead.template.mesh import Template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 ARKIT = """browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft
 cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight jawForward jawLeft

@@ -7,7 +7,7 @@ import torch
 
 from gghead.template import load_template, texels
 from gghead.template.mesh import Template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 R = 48
 

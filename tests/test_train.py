@@ -16,12 +16,12 @@ from PIL import Image
 
 import gghead
 from gghead.cameras import Cameras
-from torch_utils.errors import UserError
-from training import cli
-from training.cli import main, resolve
-from training.loop import provenance
-from training.run_folder import load_state, read_options
-from training.trainer import Trainer
+from gghead.torch_utils.errors import UserError
+from gghead.training import cli
+from gghead.training.cli import main, resolve
+from gghead.training.loop import provenance
+from gghead.training.run_folder import load_state, read_options
+from gghead.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -279,7 +279,7 @@ def test_two_processes_under_torchrun(data, tmp_path):
 
 def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):
     """The first state and picture cannot be written; the run says so, trains on, and writes the next ones."""
-    from training import images, run_folder
+    from gghead.training import images, run_folder
 
     write, refused = run_folder.write_atomically, []
 

@@ -9,10 +9,10 @@ import torch.multiprocessing as mp
 
 from gghead.cameras import Cameras
 from gghead.models.config import BackgroundConfig, DiscriminatorConfig, GeneratorConfig
-from torch_utils.distributed import Processes, average_gradients
-from training.augment import AugmentConfig
-from training.config import DataConfig, LossConfig, OptimizerConfig, Stage, TrainConfig
-from training.trainer import Trainer
+from gghead.torch_utils.distributed import Processes, average_gradients
+from gghead.training.augment import AugmentConfig
+from gghead.training.config import DataConfig, LossConfig, OptimizerConfig, Stage, TrainConfig
+from gghead.training.trainer import Trainer
 
 SIZE, BATCH = 16, 8
 

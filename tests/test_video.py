@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gghead.torch_utils.errors import UserError
 from gghead.video import check_writable, save_video
-from torch_utils.errors import UserError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.data.view_choice import choose_views, spread
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 YAWS = [*range(-75, 76, 10), 90, -100, 180, 135]
 NAMES = [f"{index:02d}" for index in range(20)]

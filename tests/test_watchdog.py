@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from training import watchdog
-from training.watchdog import Watchdog, WatchdogConfig
+from gghead.training import watchdog
+from gghead.training.watchdog import Watchdog, WatchdogConfig
 
 
 def head(size: int = 64) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def check_shape(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 BOOL = click.BOOL  # --mirror=1, --mirror=true; never a bare flag
 _CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}

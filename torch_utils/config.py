@@ -6,7 +6,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 Config = TypeVar("Config")
 

@@ -4,5 +4,5 @@
 class UserError(ValueError):
     """A wrong file or option: one sentence that names it and says how to mend it.
 
-    Commands print the sentence without a traceback (see ``torch_utils.cli``).
+    Commands print the sentence without a traceback (see ``gghead.torch_utils.cli``).
     """

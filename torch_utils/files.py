@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def cache_dir(name: str) -> Path:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 GROUPS = ("geometry", "color", "noise", "cutout")
 

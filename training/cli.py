@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 import torch
 
-from torch_utils import config as config_json
-from torch_utils import distributed
-from torch_utils.cli import BOOL, command
-from torch_utils.errors import UserError
-from training.config import TrainConfig, check
-from training.presets import PRESETS, default_gamma
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils import distributed
+from gghead.torch_utils.cli import BOOL, command
+from gghead.torch_utils.errors import UserError
+from gghead.training.config import TrainConfig, check
+from gghead.training.presets import PRESETS, default_gamma
 
 _SMALL_SET = 20000  # images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
 
@@ -244,7 +244,7 @@ def main(**options) -> None:
     python train.py --resume=training-runs/00000-tiny-heads-gpus1-batch16-gamma0.2
     torchrun --nproc-per-node=2 train.py --data=ffhq.zip --preset=ffhq512
     """
-    from training.loop import run
+    from gghead.training.loop import run
 
     device_type, why = pick_device(options["device"])
     processes, device = distributed.start(device_type)
@@ -283,7 +283,7 @@ def _fresh(options: dict, device: torch.device) -> tuple[TrainConfig, list[str]]
 
 
 def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
-    from training.run_folder import read_options
+    from gghead.training.run_folder import read_options
 
     allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "device", "outdir", "dry_run", "set"}
     given = [name for name, value in options.items() if value is not None and value != () and name not in allowed]

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gghead.models.config import DiscriminatorConfig, GeneratorConfig
-from torch_utils.errors import UserError
-from training.augment import AugmentConfig
+from gghead.torch_utils.errors import UserError
+from gghead.training.augment import AugmentConfig
 
 
 @dataclass(frozen=True)

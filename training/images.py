@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gghead.sheets import with_labels
-from torch_utils.files import write_atomically
+from gghead.torch_utils.files import write_atomically
 
 LARGE_CANVAS = (7680, 4320)  # what StyleGAN fills, from 256 pixels on
 SMALL_CANVAS = (768, 512)  # below: a CPU has to draw every image of it

@@ -5,7 +5,7 @@ import threading
 
 import torch
 
-from torch_utils.distributed import Processes, sum_over_processes
+from gghead.torch_utils.distributed import Processes, sum_over_processes
 
 
 class StopRequest:

@@ -21,19 +21,19 @@ from gghead.data.backdrop import describe
 from gghead.data.check.start import check_at_start
 from gghead.models.generator import Generator
 from gghead.rendering import registry
-from torch_utils.distributed import Processes, barrier
-from torch_utils.errors import UserError
-from torch_utils.memory import keep_freed_memory
-from training import images, run_folder
-from training.config import DataConfig, TrainConfig
-from training.console import memory_use, status_line
-from training.interrupt import StopRequest
-from training.metrics.evaluate import MetricSet, write_metric
-from training.metrics.sampler import ModelSampler
-from training.schedule import stage_at
-from training.stats import StatsWriter
-from training.trainer import Trainer
-from training.watchdog import Watchdog
+from gghead.torch_utils.distributed import Processes, barrier
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.training import images, run_folder
+from gghead.training.config import DataConfig, TrainConfig
+from gghead.training.console import memory_use, status_line
+from gghead.training.interrupt import StopRequest
+from gghead.training.metrics.evaluate import MetricSet, write_metric
+from gghead.training.metrics.sampler import ModelSampler
+from gghead.training.schedule import stage_at
+from gghead.training.stats import StatsWriter
+from gghead.training.trainer import Trainer
+from gghead.training.watchdog import Watchdog
 
 STRIP_YAWS = (-1.05, -0.7, -0.35, 0.0, 0.35, 0.7, 1.05)  # radians; ±60 degrees
 _STRIP_SEEDS = 4

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
-from training.augment import AugmentConfig
-from training.config import DataConfig, LossConfig, OptimizerConfig, Stage, TrainConfig
+from gghead.training.augment import AugmentConfig
+from gghead.training.config import DataConfig, LossConfig, OptimizerConfig, Stage, TrainConfig
 
 # Offsets that act as strongly as GGHead's fold a small head before its colours have formed (docs/LOG.md).
 _SMOOTH = AttributeConfig(position_gain=0.02, geometry_smoothing=4)

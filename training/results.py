@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
 
 
 def read_rows(path: Path, settings: dict, script: str) -> list[dict]:

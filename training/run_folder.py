@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import torch
 
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from torch_utils.files import by_number, write_atomically
-from training.config import TrainConfig
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import by_number, write_atomically
+from gghead.training.config import TrainConfig
 
 OPTIONS = "training_options.json"
 _KEEP_STATES = 2

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 
 def run_options(unit: str = "Steps") -> Callable:

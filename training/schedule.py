@@ -1,6 +1,6 @@
 """What changes over a run, as pure functions of the number of images seen."""
 
-from training.config import LossConfig, OptimizerConfig, Stage
+from gghead.training.config import LossConfig, OptimizerConfig, Stage
 
 
 def stage_at(stages: tuple[Stage, ...], nimg: int) -> tuple[Stage, float]:

@@ -17,8 +17,8 @@ import numpy
 import torch
 from torch import Tensor
 
-from torch_utils.files import write_atomically
-from training.console import Tee
+from gghead.torch_utils.files import write_atomically
+from gghead.training.console import Tee
 
 Summary = dict[str, dict[str, float]]
 """{name: {"num": …, "mean": …, "std": …}}"""

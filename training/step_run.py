@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from torch_utils.distributed import Processes, barrier
-from torch_utils.errors import UserError
-from training import run_folder
-from training.console import format_time, memory_use
-from training.interrupt import StopRequest
-from training.stats import StatsWriter, Summary
+from gghead.torch_utils.distributed import Processes, barrier
+from gghead.torch_utils.errors import UserError
+from gghead.training import run_folder
+from gghead.training.console import format_time, memory_use
+from gghead.training.interrupt import StopRequest
+from gghead.training.stats import StatsWriter, Summary
 
 
 class StepRun(ABC):

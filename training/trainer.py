@@ -10,12 +10,12 @@ from gghead.cameras import Cameras
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import LABEL_DIM, Generator
 from gghead.networks.discriminator import Discriminator
-from torch_utils.distributed import Processes, average_gradients, sum_over_processes
-from torch_utils.rng import derive_seed, generator
-from training import losses, regularizers, schedule
-from training.augment import AdaController, AugmentPipe
-from training.config import Stage, TrainConfig
-from training.stats import Stats
+from gghead.torch_utils.distributed import Processes, average_gradients, sum_over_processes
+from gghead.torch_utils.rng import derive_seed, generator
+from gghead.training import losses, regularizers, schedule
+from gghead.training.augment import AdaController, AugmentPipe
+from gghead.training.config import Stage, TrainConfig
+from gghead.training.stats import Stats
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

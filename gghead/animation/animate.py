@@ -17,7 +17,7 @@ from gghead.animation.surface import moving_surface
 from gghead.gaussians import Gaussians
 from gghead.inversion.latents import Latent
 from gghead.template import load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from gghead.models.generator import Generator

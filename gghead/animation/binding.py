@@ -14,7 +14,7 @@ from gghead.animation.sliders import Sliders
 from gghead.animation.surface import MovingSurface, Places, moving_surface
 from gghead.models.motion import MOTION, as_motion
 from gghead.template import Template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _WEIGHT = 0.5  # at which rotations are taken: they are no linear function of it, and usual expressions lie around it
 _AT_ONCE = 2048  # points

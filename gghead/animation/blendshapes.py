@@ -12,7 +12,7 @@ from torch import Tensor
 from gghead.animation.mouth import opened, parted
 from gghead.animation.surface import MovingSurface
 from gghead.gaussians import Gaussians
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 # Chosen by looking at heads of 64 x 64 to 192 x 192 Gaussians.
 _SQUEEZED = 0.3  # share of its area at which a patch of surface begins to fade

@@ -14,7 +14,7 @@ from gghead.animation.frames import Frames, read_sequence, split_or_all, taken
 from gghead.animation.sliders import Sliders
 from gghead.data.sequences import TrackedSequence
 from gghead.models.avatar_config import AvatarConfig
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 BY_NAME = "names"
 

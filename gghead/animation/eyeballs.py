@@ -17,7 +17,7 @@ from gghead.animation.sliders import canonical
 from gghead.models.motion import MOTION, as_motion
 from gghead.rotations import axis_angle_to_matrix, matrix_to_quat
 from gghead.template import Template
-from torch_utils.rng import derive_seed
+from gghead.torch_utils.rng import derive_seed
 
 _SIDES = {"Left": 1.0, "Right": -1.0}  # the sign of x
 _CAP = math.radians(66)  # how far from straight ahead the points reach

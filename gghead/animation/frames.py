@@ -11,7 +11,7 @@ from gghead.data import formats
 from gghead.data.backdrop import foreground
 from gghead.data.kept_frames import KeptFrames
 from gghead.data.sequences import TrackedSequence
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def read_sequence(path: str, resolution: tuple[int, ...] | None = None, extras: tuple[str, ...] = (),

@@ -13,7 +13,7 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.models.avatar import REST_GAIN, AvatarModel, appearance_size
 from gghead.rendering import rasterization, render, sh
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _BLOCK = 2048  # Gaussians: hidden layer and outputs of a block take about a megabyte
 _TINY = 1e-24  # squared length of a direction that counts as none

@@ -17,7 +17,7 @@ from gghead.gaussians import Gaussians
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.rotations import quat_multiply
 from gghead.template import Template, rasterize_triangles
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _MAP = 512  # texels a side of the map from UV places to faces
 _SHIFTS = ((0.0, 0.0), (0.7, 0.0), (-0.7, 0.0), (0.0, 0.7), (0.0, -0.7))  # texels around a place to look at

@@ -8,9 +8,9 @@ import numpy as np
 
 from gghead.cli.common import default_network, pick_device
 from gghead.sheets import beside, to_uint8, write_png
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 from gghead.video import check_writable, save_video
-from torch_utils import cli
-from torch_utils.errors import UserError
 
 CAMERAS = ("tracked", "still", "turntable", "sweep", "spiral")
 _RAMP = 50  # frames of a video of single weights: from neutral to them and back
@@ -74,7 +74,7 @@ def _animate_avatar(network, drive, weights, motion, output, split, frames, came
     import gghead
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
-    from torch_utils.memory import keep_freed_memory
+    from gghead.torch_utils.memory import keep_freed_memory
 
     if weights is not None:
         raise UserError("--weights are for heads; drive an avatar by --drive with a table of its own coefficients.")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 RUNS = Path("training-runs")  # where train.py writes unless told otherwise
 

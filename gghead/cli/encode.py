@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gghead.cli.common import listed, pick_device
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()

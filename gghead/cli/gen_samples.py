@@ -12,8 +12,8 @@ import torch
 
 from gghead.cli.common import default_network, pick_device
 from gghead.sheets import beside, to_uint8, write_png
-from torch_utils import cli, rng
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli, rng
+from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from gghead.gaussians import Gaussians

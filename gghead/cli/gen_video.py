@@ -13,9 +13,9 @@ from torch import Tensor
 from gghead.cli.common import default_network, pick_device
 from gghead.cli.gen_samples import seed_latents
 from gghead.sheets import beside, to_uint8
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 from gghead.video import check_writable, save_video
-from torch_utils import cli
-from torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from gghead.inversion.latents import Latent

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from gghead.cli.common import default_network, pick_device
-from torch_utils import cli
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 _STAGES = 4
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gghead.cli.common import pick_device
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()

@@ -16,7 +16,7 @@ import numpy as np
 from gghead.data.frame_set import FrameSet
 from gghead.data.sequences import TrackedSequence
 from gghead.data.writer import DatasetWriter, encode_npy, encode_png
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 VERSION = 1
 _CHUNK = 32  # pictures decoded ahead; bounds the memory

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:  # a set of frames knows its backdrop
     from gghead.data.frame_set import FrameSet

@@ -10,7 +10,7 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.data.backdrop import foreground
 from gghead.data.frame_set import FrameSet
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)

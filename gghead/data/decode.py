@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 MAX_PIXELS = 80_000_000  # below PIL's own limit, so PIL neither warns nor refuses
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "AVIF")

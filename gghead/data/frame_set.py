@@ -17,7 +17,7 @@ from gghead.cameras import Cameras
 from gghead.data.backdrop import find_backdrop
 from gghead.data.labels import check_labels
 from gghead.data.pictures import Pictures
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)

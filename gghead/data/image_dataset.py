@@ -18,7 +18,7 @@ from gghead.data.image_files import BROKEN_SHARE
 from gghead.data.resize import fit_mask, resize_image, resize_straight_alpha
 from gghead.data.sampler import EpochSampler, ShardSampler
 from gghead.data.shards import open_shards
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 class ImageDataset:

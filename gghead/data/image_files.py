@@ -8,7 +8,7 @@ import numpy as np
 from gghead.data.decode import BrokenImage
 from gghead.data.labels import label_array, parse_dataset_json
 from gghead.data.sources import Source, image_header, is_image, open_source, read_image
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 BROKEN_SHARE = 1000  # one image in so many may be broken
 _PROBED_MASKS = 32  # an empty mask is among the smallest files, so decoding these at the start finds it

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 LABEL_SIZE = 25
 _REMEDY = "each image needs 25 numbers (cam2world 4x4, intrinsics 3x3) under 'labels' in dataset.json"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _LARGEST = 0.25  # of the picture's width: beyond it the polynomial folds over in real fits, so it is a wrong unit
 

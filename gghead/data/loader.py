@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gghead.data.image_dataset import ImageDataset
 from gghead.data.sampler import EpochSampler, ShardSampler
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 Batch = dict[str, Tensor]
 

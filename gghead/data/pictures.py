@@ -12,7 +12,7 @@ from gghead.data.lens import Lens
 from gghead.data.resize import Box, fit_mask, resize_composite, resize_image, resize_straight_alpha
 from gghead.data.sources import Source, image_header
 from gghead.data.video_frames import VideoFrames, is_video_frame
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 MaskKind = Literal["none", "embedded", "file", "colour"]
 _COPIED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}  # what ImageDataset and EG3D's readers take as it stands

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torch_utils.errors import UserError
-from torch_utils.rng import generator
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import generator
 
 
 class EpochSampler:

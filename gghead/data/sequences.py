@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gghead.data.captures import Captures
 from gghead.data.frame_set import FrameSet
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from gghead.data.image_files import ImageFiles
 from gghead.data.sources import decode_image
 from gghead.data.tar_files import tar_member
 from gghead.data.writer import DatasetWriter, encode_png
-from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
 
 FORMATS = ("zip", "tar")
 

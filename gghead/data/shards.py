@@ -7,7 +7,7 @@ from gghead.data.image_files import ImageFiles
 from gghead.data.labels import parse_dataset_json
 from gghead.data.sources import is_image, open_source
 from gghead.data.tar_files import TarShard, open_tars, webdataset
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def open_shards(

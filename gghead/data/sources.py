@@ -10,7 +10,7 @@ from PIL import Image
 
 from gghead.data.decode import BrokenImage, decode_image, open_image, parse_header
 from gghead.data.zip_index import DEFLATED, STORED, read_index
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # the fixed part before a member's data (PKWARE APPNOTE 4.3.7)

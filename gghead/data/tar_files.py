@@ -19,7 +19,7 @@ import numpy as np
 from gghead.data.decode import BrokenImage, decode_image, parse_header
 from gghead.data.labels import label_array
 from gghead.data.sources import is_image
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _HELD = 3  # encoded tar files in memory: the two that the order mixes by default and the next one
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def read_vectors(path: str | Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 
 from gghead.data.sources import Source, ZipSource
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 _OPEN = 32  # decoders kept per thread: a rig's cameras are read in turn, and seeking costs a key frame's distance

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gghead.cameras import Cameras
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 FRONT = math.radians(80.0)  # cameras with less yaw see the face
 

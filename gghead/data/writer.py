@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from gghead.data.labels import check_labels
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; the same content gives the same bytes
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 STORED, DEFLATED = 0, 8
 _FULL = 0xFFFFFFFF  # stands where the number is in the zip64 record

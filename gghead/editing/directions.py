@@ -17,9 +17,9 @@ from torch import Tensor
 from gghead.editing.mixing import check_layers
 from gghead.inversion.latents import Latent, fingerprints
 from gghead.models.generator import Generator
-from torch_utils import rng
-from torch_utils.errors import UserError
-from torch_utils.files import make_folder, write_atomically
+from gghead.torch_utils import rng
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import make_folder, write_atomically
 
 FORMAT = "gghead-directions/1"
 _BATCH = 4096

@@ -6,7 +6,7 @@ import torch
 
 from gghead.inversion.latents import Latent, stack
 from gghead.models.generator import Generator
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def mix_layers(model: Generator, base: Latent, donor: Latent, layers: Sequence[int], strength: float = 1.0) -> Latent:

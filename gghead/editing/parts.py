@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.template import Template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _BAKED = 256  # masks are drawn at this resolution and averaged down: a texel is covered in part
 

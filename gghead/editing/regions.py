@@ -10,7 +10,7 @@ from torch import Tensor
 from gghead.gaussians import Gaussians
 from gghead.inversion.latents import Latent, stack
 from gghead.models.generator import Generator
-from torch_utils.checks import check_shape
+from gghead.torch_utils.checks import check_shape
 
 GEOMETRY = ("position", "scale", "rotation")
 APPEARANCE = ("color", "opacity")

@@ -17,8 +17,8 @@ from gghead.inversion.stages import Inversion, InversionConfig
 from gghead.inversion.targets import Target, TargetReader
 from gghead.models.generator import Generator
 from gghead.perceptual import Distance
-from torch_utils.config import to_dict
-from torch_utils.errors import UserError
+from gghead.torch_utils.config import to_dict
+from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:  # a reconstructor holds latents, which live here
     from gghead.models.reconstructor import Reconstructor

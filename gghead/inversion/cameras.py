@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from torch_utils.checks import check_shape
+from gghead.torch_utils.checks import check_shape
 
 _ROTATION_UNIT, _SHIFT_UNIT = 0.2, 0.1  # radians and world units that one unit of the optimised vector stands for
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from gghead.gaussians import Gaussians
 from gghead.models.generator import Generator
-from torch_utils import config as config_json
-from torch_utils.checks import check_shape
-from torch_utils.errors import UserError
-from torch_utils.files import make_folder, write_atomically
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.checks import check_shape
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import make_folder, write_atomically
 
 FORMAT = "gghead-latent/1"
 _DELTA = "delta."

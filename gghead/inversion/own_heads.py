@@ -14,7 +14,7 @@ from gghead.inversion.latents import Latent
 from gghead.inversion.objective import draw
 from gghead.inversion.targets import Target
 from gghead.models.generator import Generator
-from torch_utils import rng
+from gghead.torch_utils import rng
 
 _YAW, _PITCH = 0.4, 0.15  # radians; cameras are drawn within
 _ASIDE = (-25.0, 25.0)  # degrees

@@ -15,9 +15,9 @@ from gghead.inversion.objective import draw
 from gghead.inversion.stages import StageResult
 from gghead.models.generator import Generator
 from gghead.sheets import beside, to_uint8, with_labels, write_png
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
 from gghead.video import save_video
-from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
 
 NOVEL_YAWS = (-25.0, -12.0, 0.0, 12.0, 25.0)  # degrees from the picture's own camera
 _DRAWN = 128  # pixels of a view in strips; larger where the network is

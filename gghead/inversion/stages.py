@@ -29,8 +29,8 @@ from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfini
 from gghead.inversion.targets import Target
 from gghead.models.generator import Generator
 from gghead.perceptual import Distance
-from torch_utils import rng
-from torch_utils.errors import UserError
+from gghead.torch_utils import rng
+from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:  # a reconstructor holds latents, which live here
     from gghead.models.reconstructor import Reconstructor

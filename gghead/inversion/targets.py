@@ -18,7 +18,7 @@ from gghead.data.labels import LABEL_SIZE, check_labels, label_array, parse_data
 from gghead.data.resize import resize_image, resize_straight_alpha
 from gghead.data.sources import FolderSource, Source, image_header, is_image, open_source, read_image
 from gghead.inversion.latents import Latent
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from gghead.models.config import AttributeConfig
 from gghead.rendering.sh import C0
 from gghead.rotations import matrix_to_quat, quat_multiply, rotation_6d_to_matrix
 from gghead.template import Template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 class GaussianAttributes(nn.Module):

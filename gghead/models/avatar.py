@@ -20,8 +20,8 @@ from gghead.models.mirrored_grid import MirroredGrid
 from gghead.models.motion import MOTION, displaced
 from gghead.rendering import sh
 from gghead.rotations import quat_multiply
-from torch_utils.errors import UserError
-from torch_utils.rng import generator
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import generator
 
 INITIAL_OPACITY = 0.1
 REST_GAIN = 0.1  # of harmonics above degree 0

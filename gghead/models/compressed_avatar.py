@@ -17,8 +17,8 @@ from gghead.models.avatar import AvatarModel, appearance_size, output_size
 from gghead.models.avatar_config import AvatarConfig, FactorConfig
 from gghead.models.motion import MOTION
 from gghead.models.quantized import Quantized
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
 
 _FINE = {8: 16, 16: 16, 32: 32}  # bits of the geometry: a pixel is a thousandth of a head, 8 bits are too few
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import FactorConfig
 from gghead.models.compressed_avatar import CompressedAvatar
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _BOX = 0.3  # share of each coefficient's whole range, moved alone, beside what the training frames use
 _NOISE = 1e-9  # of the strongest combination; weaker ones are rounding

@@ -10,7 +10,7 @@ from gghead.animation.sliders import Sliders
 from gghead.inversion.latents import Latent, fingerprints
 from gghead.models.generator import Generator
 from gghead.networks.expression_transformer import ExpressionTransformer
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from gghead.networks.mapping import MappingNetwork
 from gghead.networks.synthesis import Decoder, Synthesis
 from gghead.rendering import RenderOutput, render
 from gghead.template import Template, load_template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 LABEL_DIM = 25
 

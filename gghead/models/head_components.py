@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gghead.inversion.latents import Latent
 from gghead.models.prior_config import TokenShape
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 class HeadComponents(nn.Module):

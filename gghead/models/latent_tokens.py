@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gghead.inversion.latents import Latent
 from gghead.models.prior_config import TokenShape
 from gghead.networks.layers import LRELU_SLOPE
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _SAME = 1e-5  # styles that differ by no more are the same
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gghead.animation.sliders import canonical, mirrored
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def exchanged(names: Sequence[str]) -> list[int]:

@@ -15,9 +15,9 @@ from gghead.models.head_components import HeadComponents
 from gghead.models.latent_tokens import LatentTokens
 from gghead.models.prior_config import PriorConfig
 from gghead.networks.dit import DiT
-from torch_utils import rng
-from torch_utils.checks import check_shape
-from torch_utils.errors import UserError
+from gghead.torch_utils import rng
+from gghead.torch_utils.checks import check_shape
+from gghead.torch_utils.errors import UserError
 
 
 class Prior(nn.Module):

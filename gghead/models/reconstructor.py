@@ -22,7 +22,7 @@ from gghead.networks.view_encoder import ViewEncoder
 from gghead.networks.view_lookup import ViewLookup
 from gghead.rendering import render
 from gghead.template import Template
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)

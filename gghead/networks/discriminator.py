@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from gghead.networks.layers import Conv2d, Linear, normalize_second_moment
 from gghead.networks.synthesis import channels_at, resolutions
-from torch_utils.errors import UserError
-from torch_utils.ops.resample import downsample2x, fir_kernel
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 
 
 class DiscriminatorBlock(nn.Module):

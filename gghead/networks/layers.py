@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_utils.ops.modulated_conv2d import modulated_conv2d
-from torch_utils.ops.noise_bias import add_noise_and_bias
-from torch_utils.ops.resample import conv2d_down, fir_kernel
+from gghead.torch_utils.ops.modulated_conv2d import modulated_conv2d
+from gghead.torch_utils.ops.noise_bias import add_noise_and_bias
+from gghead.torch_utils.ops.resample import conv2d_down, fir_kernel
 
 LRELU_SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2.0)  # keeps the second moment of a leaky rectifier's output

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gghead.networks.layers import Linear, normalize_second_moment
-from torch_utils.checks import check_shape
+from gghead.torch_utils.checks import check_shape
 
 
 class MappingNetwork(nn.Module):

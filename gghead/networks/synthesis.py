@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gghead.networks.layers import SynthesisLayer, ToPlanes
-from torch_utils.ops.resample import upsample2x
+from gghead.torch_utils.ops.resample import upsample2x
 
 
 def channels_at(resolution: int, cbase: int, cmax: int) -> int:

@@ -9,8 +9,8 @@ from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual.backbones import Backbone
 from gghead.perceptual.efficientnet_lite import EfficientNetLite
-from torch_utils.errors import UserError
-from torch_utils.ops.resample import downsample2x, fir_kernel
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 
 _EPS = 1e-10  # of LPIPS
 

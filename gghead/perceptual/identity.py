@@ -7,7 +7,7 @@ from torch import Tensor
 from gghead.perceptual.distances import Distance
 from gghead.perceptual.script import read_script
 from gghead.perceptual.weights import locate
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _SIDE = 112  # pixels a side that ArcFace and its relatives take
 

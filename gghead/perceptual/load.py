@@ -29,8 +29,8 @@ from gghead.perceptual.distances import LPIPS, DiscriminatorDistance, Distance, 
 from gghead.perceptual.efficientnet_lite import LITE0, LITE1, LITE2, EfficientNetLite, LiteArchitecture
 from gghead.perceptual.script import load_script
 from gghead.perceptual.weights import PublicFile, WeightFile, locate, read_tensors
-from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
 
 _METRICS = ("lpips-vgg", "lpips-alex", "a TorchScript file")
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gghead.perceptual.distances import Distance
 from gghead.perceptual.weights import WeightFile
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 class ScriptDistance(Distance):

@@ -21,8 +21,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from torch_utils.errors import UserError
-from torch_utils.files import cache_dir, write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import cache_dir, write_atomically
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte

@@ -6,7 +6,7 @@ from gghead.data.check.cameras import angles, check_cameras
 from gghead.data.check.findings import ERROR, ordered
 from gghead.data.check.silhouettes import check_silhouettes, fit, small_mask
 from gghead.reconstruction.inputs import InputViews
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def check_views(views: InputViews, where: str) -> list[str]:

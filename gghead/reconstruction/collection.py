@@ -11,8 +11,8 @@ from gghead.data.view_choice import FRONT
 from gghead.inversion.latents import Latent
 from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import from_captures
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
 from gghead.data.sources import is_image
 from gghead.data.view_choice import choose_views
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _MOST = 64  # pictures without records that are still taken for views of one person
 

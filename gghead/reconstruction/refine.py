@@ -12,7 +12,7 @@ from gghead.inversion.objective import Objective, ObjectiveConfig, draw
 from gghead.inversion.stages import ramp
 from gghead.models.generator import Generator
 from gghead.reconstruction.inputs import InputViews
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from gghead.models.generator import Generator
 from gghead.reconstruction.inputs import InputViews
 from gghead.reconstruction.judge import compare
 from gghead.sheets import beside, to_uint8, with_labels, write_png
+from gghead.torch_utils.files import write_atomically
 from gghead.video import save_video
-from torch_utils.files import write_atomically
 
 NOVEL_YAWS = (-60, -30, 0, 30, 60)  # degrees
 _SHOWN = 8  # input views in the sheet

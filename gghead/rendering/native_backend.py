@@ -13,8 +13,8 @@ from torch import Tensor, library
 
 from gghead.rendering import projection
 from gghead.rendering.projection import Projection
-from torch_utils.errors import UserError
-from torch_utils.ops import native_build
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.ops import native_build
 
 _FOLDER = Path(native_build.__file__).parent
 LIBRARY = native_build.Library(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gghead.rendering import registry, sh
 from gghead.rendering.projection import project
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]

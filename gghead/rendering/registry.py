@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 ENVIRONMENT_VARIABLE = "GGHEAD_RASTERIZER"
 

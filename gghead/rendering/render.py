@@ -9,7 +9,7 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering import sh
 from gghead.rendering.rasterization import RasterizeMode, rasterization
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass

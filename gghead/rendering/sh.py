@@ -7,7 +7,7 @@ The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as pol
 import torch
 from torch import Tensor
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant colour c is stored as (c - 0.5) / C0
 C1 = 0.4886025119029199  # sqrt(3 / (4 pi))

@@ -10,7 +10,7 @@ from gghead.template.mesh import Template, vertex_normals
 from gghead.template.obj import load_obj, save_obj
 from gghead.template.rasterize import rasterize_triangles
 from gghead.template.texels import TexelMaps
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 __all__ = [
     "BUILT_IN",

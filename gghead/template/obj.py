@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from gghead.template.mesh import Template
-from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
 
 
 def load_obj(path: str | Path) -> Template:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gghead.template.mesh import Template, corner_angles
 from gghead.template.rasterize import rasterize_triangles
-from torch_utils.errors import UserError
-from torch_utils.files import cache_dir, write_atomically
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import cache_dir, write_atomically
 
 FORMAT_VERSION = 1  # raise it when the meaning or the numbers of a map change: older cache files are then not found
 _ARRAYS = ("position", "normal", "frame", "spacing", "region", "mask", "face_index", "bary", "blendshapes")

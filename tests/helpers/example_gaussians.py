@@ -3,7 +3,7 @@
 import torch
 
 from gghead.gaussians import Gaussians
-from torch_utils.rng import generator
+from gghead.torch_utils.rng import generator
 
 
 def make(batch: tuple[int, ...] = (2,), n: int = 40, degree: int | None = None, seed: int = 0, extras: bool = False):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.ops.resample import conv2d_up
+from gghead.torch_utils.ops.resample import conv2d_up
 
 
 def demodulation(weight: Tensor, styles: Tensor, eps: float = 1e-8) -> Tensor:  # [O, I, k, k], [B, I] -> [B, O]

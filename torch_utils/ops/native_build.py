@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from torch_utils.files import cache_dir
+from gghead.torch_utils.files import cache_dir
 
 FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
          "-ffp-contract=fast", "-w")

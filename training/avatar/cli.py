@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
-from torch_utils.errors import UserError
-from training.avatar.config import ABLATIONS
-from training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.config import ABLATIONS
+from gghead.training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -53,10 +53,10 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/train_avatar.py --resume=training-runs/00000-avatar-tiny-sequence-128x128
     """
     from gghead.cli.common import pick_device
-    from torch_utils import config as config_json
-    from training.avatar.config import PRESETS, AvatarTrainConfig
-    from training.avatar.run import run
-    from training.run_folder import read_options
+    from gghead.torch_utils import config as config_json
+    from gghead.training.avatar.config import PRESETS, AvatarTrainConfig
+    from gghead.training.avatar.run import run
+    from gghead.training.run_folder import read_options
 
     if resume is not None:
         refuse_with_resume(options, {"data", "iterations", "tick", "snap"})

@@ -11,9 +11,9 @@ from gghead.animation.frames import Frames
 from gghead.animation.player import Player
 from gghead.models.avatar import AvatarModel
 from gghead.sheets import with_labels
-from torch_utils.errors import UserError
-from training import images
-from training.avatar.score import region_masks
+from gghead.torch_utils.errors import UserError
+from gghead.training import images
+from gghead.training.avatar.score import region_masks
 
 _SIZES = {"mouth": (144, 144), "eyes": (192, 84)}  # width and height of a cut-out in pixels
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from gghead.models.compression import CompressionPlan
-from torch_utils import cli
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 _PLAN = CompressionPlan()
 _MOVING_RANK = 256
@@ -39,8 +39,8 @@ def main(network, dest, data, bits, rank, combinations, prune, device):
     from gghead.checkpoints import latest_snapshot, save_avatar
     from gghead.cli.common import pick_device
     from gghead.models.compression import factorise
-    from torch_utils.files import make_folder
-    from training.avatar.source import open_avatar
+    from gghead.torch_utils.files import make_folder
+    from gghead.training.avatar.source import open_avatar
 
     device = pick_device(device)
     if dest.suffix != ".safetensors":

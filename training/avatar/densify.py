@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gghead.models.avatar import Avatar
 from gghead.rendering.projection import quat_to_rotmat
-from training.avatar.config import DensifyConfig
+from gghead.training.avatar.config import DensifyConfig
 
 _SHRINK = 1.6  # standard deviations of the two halves of a split Gaussian, 3DGS
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.template import Template
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed
 
 _BLOCK = 1024
 _IN_VIEW = 0.5  # least share of the points in the middle camera's picture

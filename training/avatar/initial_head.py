@@ -14,8 +14,8 @@ from torch import nn
 from gghead.animation.frames import Frames
 from gghead.gaussians import Gaussians
 from gghead.models.avatar import Avatar, appearance_size
-from torch_utils.errors import UserError
-from training.avatar.initial import neighbour_distance
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.initial import neighbour_distance
 
 _VIEWS = 8  # frames that a head is encoded from
 _SEEN = 0.05  # opacity above which a Gaussian belongs to the head

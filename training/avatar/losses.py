@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gghead.image_metrics import ssim
 from gghead.perceptual import load_distance
-from training.avatar.config import AvatarLossConfig
+from gghead.training.avatar.config import AvatarLossConfig
 
 
 class AvatarLoss:

@@ -11,14 +11,14 @@ from gghead.animation.binding import unmoved
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from torch_utils.memory import keep_freed_memory
-from training import images, run_folder
-from training.avatar.config import AvatarTrainConfig
-from training.avatar.trainer import AvatarTrainer
-from training.loop import provenance
-from training.stats import StatsWriter, Summary
-from training.step_run import StepRun
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.training import images, run_folder
+from gghead.training.avatar.config import AvatarTrainConfig
+from gghead.training.avatar.trainer import AvatarTrainer
+from gghead.training.loop import provenance
+from gghead.training.stats import StatsWriter, Summary
+from gghead.training.step_run import StepRun
 
 _PREVIEWS = 6  # frames per preview picture
 

@@ -21,9 +21,9 @@ from gghead.image_metrics import psnr, ssim
 from gghead.models.avatar import AvatarModel
 from gghead.perceptual import Distance
 from gghead.sheets import beside, to_uint8, with_labels
+from gghead.torch_utils.files import write_atomically
+from gghead.training import images
 from gghead.video import save_video
-from torch_utils.files import write_atomically
-from training import images
 
 REGIONS = {"mouth": slice(48, 68), "eyes": slice(36, 48)}  # of 68 landmarks
 _MARGIN = 0.3  # of a region's box, on every side

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()
@@ -32,10 +32,10 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     from gghead.animation.frames import Frames, split_or_all
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance, load_metric
+    from gghead.torch_utils.files import make_folder
+    from gghead.training.avatar.score import score, table, write_report, write_video, write_worst
+    from gghead.training.avatar.source import open_avatar
     from gghead.video import check_writable
-    from torch_utils.files import make_folder
-    from training.avatar.score import score, table, write_report, write_video, write_worst
-    from training.avatar.source import open_avatar
 
     if video is not None:
         check_writable(video)

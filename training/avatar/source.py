@@ -10,9 +10,9 @@ from gghead.animation.frames import read_sequence
 from gghead.checkpoints import latest_snapshot, load
 from gghead.data.sequences import TrackedSequence
 from gghead.models.avatar import AvatarModel
-from torch_utils.errors import UserError
-from training import run_folder
-from training.avatar.config import AvatarTrainConfig
+from gghead.torch_utils.errors import UserError
+from gghead.training import run_folder
+from gghead.training.avatar.config import AvatarTrainConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,15 +16,15 @@ from gghead.models.avatar_config import AvatarConfig
 from gghead.models.motion import split
 from gghead.rendering import rasterization
 from gghead.template import Template, load_template
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed, generator
-from training.avatar.config import AvatarTrainConfig
-from training.avatar.densify import Densifier, Refinement
-from training.avatar.initial import check_in_view, neighbour_distance, surface_points
-from training.avatar.initial_head import initial_head, look_like, thinned
-from training.avatar.losses import AvatarLoss
-from training.stats import Stats
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed, generator
+from gghead.training.avatar.config import AvatarTrainConfig
+from gghead.training.avatar.densify import Densifier, Refinement
+from gghead.training.avatar.initial import check_in_view, neighbour_distance, surface_points
+from gghead.training.avatar.initial_head import initial_head, look_like, thinned
+from gghead.training.avatar.losses import AvatarLoss
+from gghead.training.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
 _MOST_EYEBALLS = 0.5  # of the points

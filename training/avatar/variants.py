@@ -19,15 +19,15 @@ from gghead.checkpoints import load, save_avatar
 from gghead.models.avatar import Avatar
 from gghead.perceptual import Distance
 from gghead.sheets import write_png
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from torch_utils.files import make_folder
-from training.avatar.closeups import closeups
-from training.avatar.config import ABLATIONS, AvatarTrainConfig
-from training.avatar.score import compare, region_masks, side_frames
-from training.avatar.trainer import AvatarTrainer
-from training.loop import provenance
-from training.results import read_rows, write_rows
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import make_folder
+from gghead.training.avatar.closeups import closeups
+from gghead.training.avatar.config import ABLATIONS, AvatarTrainConfig
+from gghead.training.avatar.score import compare, region_masks, side_frames
+from gghead.training.avatar.trainer import AvatarTrainer
+from gghead.training.loop import provenance
+from gghead.training.results import read_rows, write_rows
 
 RESULTS = "variants.json"
 FULL = "full"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 _PAPER = "full,no-blending,geometry,everything,no-mlp"
 
@@ -49,12 +49,12 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
     """
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance
-    from torch_utils import config as config_json
-    from torch_utils.errors import UserError
-    from torch_utils.memory import keep_freed_memory
-    from training.avatar.cli import parse_size
-    from training.avatar.config import PRESETS
-    from training.avatar.variants import VariantPlan, draw, look, measure, table
+    from gghead.torch_utils import config as config_json
+    from gghead.torch_utils.errors import UserError
+    from gghead.torch_utils.memory import keep_freed_memory
+    from gghead.training.avatar.cli import parse_size
+    from gghead.training.avatar.config import PRESETS
+    from gghead.training.avatar.variants import VariantPlan, draw, look, measure, table
 
     device, names = pick_device(device), tuple(variants.split(","))
     labels = labels.split(",") if labels else names

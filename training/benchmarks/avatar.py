@@ -13,12 +13,12 @@ from gghead.animation.player import Player
 from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import registry
-from torch_utils.cli import IntRangeList, command
-from torch_utils.errors import UserError
-from torch_utils.memory import keep_freed_memory
-from torch_utils.rng import generator
-from training.avatar.source import AvatarSource, open_avatar
-from training.benchmarks.common import interleaved_medians, machine
+from gghead.torch_utils.cli import IntRangeList, command
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.rng import generator
+from gghead.training.avatar.source import AvatarSource, open_avatar
+from gghead.training.benchmarks.common import interleaved_medians, machine
 
 FORMS = ("dense", "compressed")
 

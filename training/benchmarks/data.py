@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 import torch
 
-from torch_utils.cli import IntRangeList, command
-from torch_utils.errors import UserError
-from training.benchmarks import reading
-from training.benchmarks.common import interleaved_medians, machine
+from gghead.torch_utils.cli import IntRangeList, command
+from gghead.torch_utils.errors import UserError
+from gghead.training.benchmarks import reading
+from gghead.training.benchmarks.common import interleaved_medians, machine
 
 
 @command(name="data")

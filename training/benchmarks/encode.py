@@ -10,11 +10,11 @@ import torch
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.models.reconstructor import Reconstructor
-from torch_utils.cli import IntRangeList, command
-from torch_utils.memory import keep_freed_memory
-from training.benchmarks.common import interleaved_medians, machine, resident_growth
-from training.cli import bf16_reason
-from training.encoder.config import PRESETS
+from gghead.torch_utils.cli import IntRangeList, command
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.training.benchmarks.common import interleaved_medians, machine, resident_growth
+from gghead.training.cli import bf16_reason
+from gghead.training.encoder.config import PRESETS
 
 
 @command(name="encode")

@@ -11,10 +11,10 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.rendering import native_backend, rasterization, registry
-from torch_utils.cli import IntRangeList, command
-from torch_utils.memory import keep_freed_memory
-from torch_utils.rng import generator
-from training.benchmarks.common import interleaved_medians, machine, resident_growth
+from gghead.torch_utils.cli import IntRangeList, command
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.rng import generator
+from gghead.training.benchmarks.common import interleaved_medians, machine, resident_growth
 
 
 def head_scene(images: int, count: int, channels: int, seed: int, device: torch.device) -> list[torch.Tensor]:

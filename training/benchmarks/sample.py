@@ -8,9 +8,9 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
-from torch_utils.cli import IntRangeList, command
-from training.benchmarks.common import interleaved_medians, machine
-from training.cli import bf16_reason
+from gghead.torch_utils.cli import IntRangeList, command
+from gghead.training.benchmarks.common import interleaved_medians, machine
+from gghead.training.cli import bf16_reason
 
 
 @command(name="sample")

@@ -12,14 +12,14 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.rendering import registry
-from torch_utils.cli import command
-from torch_utils.errors import UserError
-from torch_utils.memory import keep_freed_memory
-from torch_utils.rng import generator
-from training.benchmarks.common import machine, peak_memory, synchronize
-from training.cli import bf16_reason
-from training.presets import PRESETS
-from training.trainer import Trainer
+from gghead.torch_utils.cli import command
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.rng import generator
+from gghead.training.benchmarks.common import machine, peak_memory, synchronize
+from gghead.training.cli import bf16_reason
+from gghead.training.presets import PRESETS
+from gghead.training.trainer import Trainer
 
 
 @command(name="train")

@@ -21,8 +21,8 @@ from gghead.models.attributes import GaussianAttributes
 from gghead.models.config import AttributeConfig
 from gghead.rendering import render
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from torch_utils.rng import generator
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import generator
 
 _EPS = 1e-15  # of 3DGS's Adam
 _COLOR_EPS = 0.02  # projected colours are kept so far from 0 and 1, where the sigmoid has no gradient

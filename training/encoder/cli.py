@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
-from torch_utils.errors import UserError
-from training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
+from gghead.training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -49,12 +49,12 @@ def main(resume, outdir, device, dry_run, **options):
     """
     from gghead import checkpoints
     from gghead.cli.common import pick_device
-    from torch_utils import config as config_json
-    from torch_utils import distributed
-    from training.cli import bf16_reason
-    from training.encoder.config import PRESETS, EncoderTrainConfig, check
-    from training.encoder.run import run
-    from training.run_folder import read_options
+    from gghead.torch_utils import config as config_json
+    from gghead.torch_utils import distributed
+    from gghead.training.cli import bf16_reason
+    from gghead.training.encoder.config import PRESETS, EncoderTrainConfig, check
+    from gghead.training.encoder.run import run
+    from gghead.training.run_folder import read_options
 
     chosen = pick_device(device)
     if resume is not None:
@@ -93,7 +93,7 @@ def _take_over(config, network):
     """The config with the model of --init, which the run continues."""
     from gghead.models.generator import Generator
     from gghead.models.reconstructor import Reconstructor
-    from torch_utils import config as config_json
+    from gghead.torch_utils import config as config_json
 
     if isinstance(network, Reconstructor):
         return config_json.replace(config, {"model": network.config})
@@ -108,7 +108,7 @@ def _take_over(config, network):
 def _changes(options: dict, preset) -> dict:
     """Options that were given -> the keys of ``EncoderTrainConfig``."""
     from gghead.cli.common import expand
-    from torch_utils import config as config_json
+    from gghead.torch_utils import config as config_json
 
     changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}, **run_changes(options)}
     places = {"init": None, "steps": None, "precision": None, "gan_share": "data",

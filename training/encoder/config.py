@@ -5,7 +5,7 @@ from typing import Literal
 
 from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
 from gghead.models.reconstructor_config import ReconstructorConfig, RigBackgroundConfig
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)

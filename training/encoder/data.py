@@ -12,9 +12,9 @@ from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
 from gghead.data.kept_frames import KeptFrames
 from gghead.models.generator import Generator
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed, generator
-from training.encoder.config import EncoderDataConfig, EncoderStage
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed, generator
+from gghead.training.encoder.config import EncoderDataConfig, EncoderStage
 
 _GAN_YAW, _GAN_PITCH = 1.3, 0.5  # radians, half ranges of the cameras around the GAN's samples
 _FOCALS = (2.9, FFHQ_FOCAL)  # the whole head as in mvheads, and EG3D's crop; one of them per step

@@ -7,8 +7,8 @@ import torch
 from gghead.cameras import Cameras
 from gghead.models.generator import Generator
 from gghead.reconstruction.inputs import InputViews
-from torch_utils.errors import UserError
-from training.encoder.score import TestHead
+from gghead.torch_utils.errors import UserError
+from gghead.training.encoder.score import TestHead
 
 YAWS = (*range(-75, 76, 10), 90, -90, 135, 180)  # degrees; mvheads' cameras without their scatter
 PITCHES = (15, -10, 5, 25, 0, -15, 10, 20)  # degrees, in turn

@@ -7,7 +7,7 @@ from gghead.gaussians import Gaussians
 from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.image_metrics import ssim
 from gghead.models.attributes import GaussianAttributes
-from training.encoder.config import EncoderLossConfig
+from gghead.training.encoder.config import EncoderLossConfig
 
 
 def picture_terms(shown: Tensor, wanted: Tensor, alpha: Tensor, mask: Tensor, weight: Tensor | None,

@@ -10,8 +10,8 @@ from gghead.gaussians import Gaussians
 from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import InputViews
 from gghead.reconstruction.refine import RefineConfig, refine
-from training.encoder.baseline import BaselineConfig, fit, template_head
-from training.encoder.score import Method
+from gghead.training.encoder.baseline import BaselineConfig, fit, template_head
+from gghead.training.encoder.score import Method
 
 
 def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Reconstructor]:

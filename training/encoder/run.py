@@ -9,16 +9,16 @@ from gghead import checkpoints
 from gghead.data.backdrop import describe
 from gghead.image_metrics import psnr
 from gghead.rendering import registry, render
-from torch_utils import config as config_json
-from torch_utils.distributed import Processes
-from torch_utils.memory import keep_freed_memory
-from training import images, run_folder
-from training.encoder.config import EncoderTrainConfig, check, stage_at
-from training.encoder.data import CaptureHeads, HeadBatch, read_captures
-from training.encoder.trainer import EncoderTrainer
-from training.loop import provenance
-from training.stats import StatsWriter, Summary
-from training.step_run import StepRun
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.distributed import Processes
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.training import images, run_folder
+from gghead.training.encoder.config import EncoderTrainConfig, check, stage_at
+from gghead.training.encoder.data import CaptureHeads, HeadBatch, read_captures
+from gghead.training.encoder.trainer import EncoderTrainer
+from gghead.training.loop import provenance
+from gghead.training.stats import StatsWriter, Summary
+from gghead.training.step_run import StepRun
 
 _PREVIEW_HEADS, _PREVIEW_VIEWS = 4, 4
 

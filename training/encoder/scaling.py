@@ -14,16 +14,16 @@ import torch
 from gghead.charts import Line, line_chart
 from gghead.data.captures import Captures
 from gghead.sheets import write_png
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from torch_utils.files import make_folder
-from training import run_folder
-from training.encoder.config import PRESETS, EncoderTrainConfig
-from training.encoder.data import CaptureHeads, read_captures
-from training.encoder.methods import encoder_method, load_encoder
-from training.encoder.run import run
-from training.encoder.score import capture_heads, score
-from training.results import read_rows, write_rows
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import make_folder
+from gghead.training import run_folder
+from gghead.training.encoder.config import PRESETS, EncoderTrainConfig
+from gghead.training.encoder.data import CaptureHeads, read_captures
+from gghead.training.encoder.methods import encoder_method, load_encoder
+from gghead.training.encoder.run import run
+from gghead.training.encoder.score import capture_heads, score
+from gghead.training.results import read_rows, write_rows
 
 RESULTS = "scaling.json"
 AXES = {"identities": "identities seen in training", "cameras": "cameras of each head in training",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()
@@ -39,10 +39,10 @@ def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts,
     Ctrl-C keeps everything: the same command goes on, also in the middle of a training.
     """
     from gghead.cli.common import listed, pick_device
-    from torch_utils import config as config_json
-    from training.cli import bf16_reason
-    from training.encoder.data import read_captures
-    from training.encoder.scaling import BASES, ScalingPlan, config_at, draw, measure, table
+    from gghead.torch_utils import config as config_json
+    from gghead.training.cli import bf16_reason
+    from gghead.training.encoder.data import read_captures
+    from gghead.training.encoder.scaling import BASES, ScalingPlan, config_at, draw, measure, table
 
     device = pick_device(device)
     names = read_captures(data).subjects

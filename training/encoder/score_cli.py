@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 
 @cli.command()
@@ -46,13 +46,13 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     sheets of pictures. Without --network the fits alone are scored.
     """
     from gghead.cli.common import listed, pick_device
-    from torch_utils.files import make_folder
-    from training.encoder import score as scoring
-    from training.encoder.baseline import BASELINES
-    from training.encoder.data import read_captures
-    from training.encoder.gan_heads import gan_heads
-    from training.encoder.methods import baseline_method, encoder_method, load_encoder, template_method
-    from training.encoder.score_sheet import ScoreSheet
+    from gghead.torch_utils.files import make_folder
+    from gghead.training.encoder import score as scoring
+    from gghead.training.encoder.baseline import BASELINES
+    from gghead.training.encoder.data import read_captures
+    from gghead.training.encoder.gan_heads import gan_heads
+    from gghead.training.encoder.methods import baseline_method, encoder_method, load_encoder, template_method
+    from gghead.training.encoder.score_sheet import ScoreSheet
 
     device = pick_device(device)
     methods, limits, scores, path = {"template": template_method}, {}, scoring.Scores(), None

@@ -9,7 +9,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering import render
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _LARGE = 1.5  # times the median size, beyond which triangles are divided
 _NEAREST = 16  # triangles tried first; more where that is not enough to be sure

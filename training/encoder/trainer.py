@@ -10,14 +10,14 @@ from gghead.models.generator import LABEL_DIM, Generator
 from gghead.models.reconstructor import Reconstructor, with_background
 from gghead.networks.discriminator import Discriminator
 from gghead.rendering import render
-from torch_utils.distributed import Processes, average_gradients
-from torch_utils.rng import derive_seed
-from training import losses as adversarial
-from training.encoder import losses
-from training.encoder.config import EncoderTrainConfig, stage_at
-from training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
-from training.stats import Stats
-from training.trainer import PRECISIONS
+from gghead.torch_utils.distributed import Processes, average_gradients
+from gghead.torch_utils.rng import derive_seed
+from gghead.training import losses as adversarial
+from gghead.training.encoder import losses
+from gghead.training.encoder.config import EncoderTrainConfig, stage_at
+from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
+from gghead.training.stats import Stats
+from gghead.training.trainer import PRECISIONS
 
 _R1_INTERVAL = 16
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``EncoderStage.region`` gives more weight

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
-from training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.torch_utils import cli
+from gghead.training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -36,11 +36,11 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/animate.py --network=… --latents=… --motion=training-runs/00001-expression-… --weights=jawOpen=1 …
     """
     from gghead.cli.common import expand, pick_device
-    from torch_utils import config as config_json
-    from training.cli import bf16_reason
-    from training.expression.config import PRESETS, ExpressionTrainConfig, check
-    from training.expression.run import run
-    from training.run_folder import read_options
+    from gghead.torch_utils import config as config_json
+    from gghead.training.cli import bf16_reason
+    from gghead.training.expression.config import PRESETS, ExpressionTrainConfig, check
+    from gghead.training.expression.run import run
+    from gghead.training.run_folder import read_options
 
     chosen = pick_device(device)
     changes = {"data": {}, "model": {}, "loss": {}, **run_changes(options)}

@@ -12,9 +12,9 @@ from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
 from gghead.data.kept_frames import KeptFrames
 from gghead.models.reconstructor import Reconstructor
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
-from training.expression.config import ExpressionDataConfig
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed
+from gghead.training.expression.config import ExpressionDataConfig
 
 NEUTRAL = 0.25
 """No coefficient of a moment that counts as neutral is larger."""

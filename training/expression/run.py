@@ -7,17 +7,17 @@ import torch
 
 from gghead import checkpoints
 from gghead.models.reconstructor import Reconstructor
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from torch_utils.memory import keep_freed_memory
-from training import run_folder
-from training.encoder.data import read_captures
-from training.expression.config import ExpressionTrainConfig, check
-from training.expression.data import TripletBatch, Triplets
-from training.expression.trainer import ExpressionTrainer
-from training.loop import provenance
-from training.stats import StatsWriter, Summary
-from training.step_run import StepRun
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.training import run_folder
+from gghead.training.encoder.data import read_captures
+from gghead.training.expression.config import ExpressionTrainConfig, check
+from gghead.training.expression.data import TripletBatch, Triplets
+from gghead.training.expression.trainer import ExpressionTrainer
+from gghead.training.loop import provenance
+from gghead.training.stats import StatsWriter, Summary
+from gghead.training.step_run import StepRun
 
 _HELD_OUT = 12  # triplets that are looked at with every snapshot
 

@@ -22,11 +22,11 @@ from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
 from gghead.sheets import with_labels
-from torch_utils.errors import UserError
-from torch_utils.files import write_atomically
-from training import images
-from training.avatar.score import region_boxes
-from training.expression.data import Pair, pairs_of
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
+from gghead.training import images
+from gghead.training.avatar.score import region_boxes
+from gghead.training.expression.data import Pair, pairs_of
 
 _FACING = 0.5  # cosine of the largest angle between face and camera at which mouth and eyes are measured apart
 _SHEET_ROWS = 3

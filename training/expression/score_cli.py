@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()
@@ -27,9 +27,9 @@ def main(network, data, subjects, motion, views, size, outdir, device):
     """
     import gghead
     from gghead.cli.common import expand, pick_device
-    from torch_utils.files import make_folder
-    from training.encoder.data import read_captures
-    from training.expression.score import means, score, table, write_report
+    from gghead.torch_utils.files import make_folder
+    from gghead.training.encoder.data import read_captures
+    from gghead.training.expression.score import means, score, table, write_report
 
     device = pick_device(device)
     model = gghead.load(network, device, kind="reconstructor")

@@ -14,14 +14,14 @@ from gghead.inversion.latents import fingerprints
 from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
-from torch_utils import config as config_json
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
-from training.expression.config import ExpressionTrainConfig
-from training.expression.data import TripletBatch, Triplets
-from training.expression.lessons import Lessons
-from training.stats import Stats
-from training.trainer import PRECISIONS
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed
+from gghead.training.expression.config import ExpressionTrainConfig
+from gghead.training.expression.data import TripletBatch, Triplets
+from gghead.training.expression.lessons import Lessons
+from gghead.training.stats import Stats
+from gghead.training.trainer import PRECISIONS
 
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
 # Of maps and basis, as shares of the rate: most numbers of the maps are known from the start.

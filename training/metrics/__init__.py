@@ -4,6 +4,6 @@
 ``evaluate`` runs named metrics for a data set and a sampler.
 """
 
-from training.metrics.evaluate import MetricSet, parse_metric, parse_metrics, write_metric
+from gghead.training.metrics.evaluate import MetricSet, parse_metric, parse_metrics, write_metric
 
 __all__ = ["MetricSet", "parse_metric", "parse_metrics", "write_metric"]

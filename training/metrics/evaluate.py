@@ -20,13 +20,13 @@ import numpy
 import torch
 from torch import Tensor
 
-from torch_utils.errors import UserError
-from torch_utils.files import cache_dir as default_folder
-from torch_utils.files import write_atomically
-from training.console import format_time
-from training.metrics import swd
-from training.metrics.features import InceptionFeatures, RandomFeatures
-from training.metrics.frechet import GaussianFit, distance
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import cache_dir as default_folder
+from gghead.torch_utils.files import write_atomically
+from gghead.training.console import format_time
+from gghead.training.metrics import swd
+from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
+from gghead.training.metrics.frechet import GaussianFit, distance
 
 MAX_REALS = 50_000
 SWD_IMAGES = 2_048

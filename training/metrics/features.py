@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 FRD_VERSION = "frd_v1"
 

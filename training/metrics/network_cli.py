@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()
@@ -32,12 +32,12 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
     import gghead
     from gghead.checkpoints import latest_snapshot
     from gghead.cli.common import pick_device
-    from torch_utils.errors import UserError
-    from training import run_folder
-    from training.config import DataConfig
-    from training.loop import open_dataset
-    from training.metrics import MetricSet, parse_metrics, write_metric
-    from training.metrics.sampler import ModelSampler
+    from gghead.torch_utils.errors import UserError
+    from gghead.training import run_folder
+    from gghead.training.config import DataConfig
+    from gghead.training.loop import open_dataset
+    from gghead.training.metrics import MetricSet, parse_metrics, write_metric
+    from gghead.training.metrics.sampler import ModelSampler
 
     parse_metrics(metrics)  # a wrong name is said before anything is loaded
     snapshot = latest_snapshot(network) if Path(network).is_dir() else Path(network)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.models.generator import Generator
-from torch_utils.rng import generator
+from gghead.torch_utils.rng import generator
 
 
 class ModelSampler:

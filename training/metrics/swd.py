@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_utils.errors import UserError
-from training.metrics.features import to_uint8
+from gghead.torch_utils.errors import UserError
+from gghead.training.metrics.features import to_uint8
 
 PATCH = 7
 SMALLEST_LEVEL = 16

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
-from training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.torch_utils import cli
+from gghead.training.run_options import refuse_with_resume, run_changes, run_options
 
 
 @cli.command()
@@ -34,10 +34,10 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/train_prior.py --network=RUN --latents=latents --preset=small
     """
     from gghead.cli.common import pick_device
-    from torch_utils import config as config_json
-    from training.prior.config import PRESETS, PriorTrainConfig
-    from training.prior.run import run
-    from training.run_folder import read_options
+    from gghead.torch_utils import config as config_json
+    from gghead.training.prior.config import PRESETS, PriorTrainConfig
+    from gghead.training.prior.run import run
+    from gghead.training.run_folder import read_options
 
     if resume is not None:
         refuse_with_resume(options, {"steps", "tick", "snap", "lr"})

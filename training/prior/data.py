@@ -11,8 +11,8 @@ from gghead.data.vectors import read_vectors
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent, stack
 from gghead.models.generator import Generator
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed
 
 _BATCH = 1024
 

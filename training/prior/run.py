@@ -8,15 +8,15 @@ import torch
 import gghead
 from gghead import checkpoints
 from gghead.models.generator import Generator
-from torch_utils.errors import UserError
-from torch_utils.memory import keep_freed_memory
-from training import run_folder
-from training.loop import provenance
-from training.prior.config import PriorTrainConfig
-from training.prior.data import Heads, conditions, open_heads, split
-from training.prior.trainer import PriorTrainer, new_prior
-from training.stats import StatsWriter, Summary
-from training.step_run import StepRun
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.training import run_folder
+from gghead.training.loop import provenance
+from gghead.training.prior.config import PriorTrainConfig
+from gghead.training.prior.data import Heads, conditions, open_heads, split
+from gghead.training.prior.trainer import PriorTrainer, new_prior
+from gghead.training.stats import StatsWriter, Summary
+from gghead.training.step_run import StepRun
 
 _PREVIEWS = 8  # heads per preview picture
 

@@ -14,10 +14,10 @@ from gghead.inversion.latents import Latent
 from gghead.inversion.objective import draw
 from gghead.models.generator import Generator
 from gghead.models.prior import Prior
-from torch_utils.rng import generator
-from training.metrics.features import RandomFeatures
-from training.metrics.frechet import GaussianFit, distance
-from training.prior.data import Heads
+from gghead.torch_utils.rng import generator
+from gghead.training.metrics.features import RandomFeatures
+from gghead.training.metrics.frechet import GaussianFit, distance
+from gghead.training.prior.data import Heads
 
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 100)
 _CHUNK = 512

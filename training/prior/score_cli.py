@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()
@@ -36,12 +36,12 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     from gghead.cli.common import pick_device
     from gghead.inversion.report import write_json
     from gghead.sheets import write_png
-    from torch_utils.files import make_folder
-    from training.prior import score, show
-    from training.prior.config import PriorTrainConfig
-    from training.prior.data import sampled_heads
-    from training.prior.run import open_data
-    from training.run_folder import read_options
+    from gghead.torch_utils.files import make_folder
+    from gghead.training.prior import score, show
+    from gghead.training.prior.config import PriorTrainConfig
+    from gghead.training.prior.data import sampled_heads
+    from gghead.training.prior.run import open_data
+    from gghead.training.run_folder import read_options
 
     file = latest_snapshot(prior_file) if Path(prior_file).is_dir() else Path(prior_file)
     outdir = make_folder(outdir or file.parent)

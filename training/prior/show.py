@@ -6,8 +6,8 @@ from gghead.cli.gen_samples import EG3D_YAWS, draw_latent
 from gghead.inversion.latents import Latent
 from gghead.models.generator import Generator
 from gghead.sheets import beside, with_labels
-from training.prior.data import Heads
-from training.prior.score import Neighbours
+from gghead.training.prior.data import Heads
+from gghead.training.prior.score import Neighbours
 
 _YAWS = (0.0, -0.4)
 _COLUMNS = 8

@@ -12,10 +12,10 @@ from gghead.models.head_components import fit_components
 from gghead.models.latent_tokens import fit_tokens
 from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
-from torch_utils.rng import generator
-from training.prior.config import PriorTrainConfig
-from training.prior.data import Heads
-from training.stats import Stats
+from gghead.torch_utils.rng import generator
+from gghead.training.prior.config import PriorTrainConfig
+from gghead.training.prior.data import Heads
+from gghead.training.stats import Stats
 
 _CHECKED = 256  # heads whose loss is measured at every tick
 

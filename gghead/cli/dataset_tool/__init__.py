@@ -1,6 +1,6 @@
 """``dataset_tool.py``: one command with a module per task, which is imported when it is called."""
 
-from torch_utils.cli import lazy_group
+from gghead.torch_utils.cli import lazy_group
 
 main = lazy_group(
     "Make, convert, check and cut training data.",

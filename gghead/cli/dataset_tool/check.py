@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils.cli import BOOL, command
+from gghead.torch_utils.cli import BOOL, command
 
 
 @command()
@@ -30,7 +30,7 @@ def main(data: Path, outdir: Path | None, sheet: Path | None, report: Path | Non
     """
     from gghead.data.check import check_dataset
     from gghead.data.check.sheet import contact_sheet
-    from torch_utils.files import make_folder, write_atomically
+    from gghead.torch_utils.files import make_folder, write_atomically
 
     begin = shown = time.monotonic()
 

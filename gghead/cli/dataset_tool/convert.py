@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from torch_utils import cli
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 _SHOWN = 5  # faults listed in full
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from torch_utils.cli import BOOL, command
-from torch_utils.errors import UserError
+from gghead.torch_utils.cli import BOOL, command
+from gghead.torch_utils.errors import UserError
 
 
 def parse_resolution(text: str) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from torch_utils.cli import command
+from gghead.torch_utils.cli import command
 
 
 @command()

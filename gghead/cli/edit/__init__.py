@@ -1,6 +1,6 @@
 """``edit.py``: one command with a module per edit, which is imported when it is called."""
 
-from torch_utils.cli import lazy_group
+from gghead.torch_utils.cli import lazy_group
 
 main = lazy_group(
     "Edit heads: seeds (--heads=3,7) and latent files (--heads=out/me/latent-z.safetensors) alike.",

@@ -11,8 +11,8 @@ import numpy as np
 
 from gghead.cli.common import default_network, pick_device
 from gghead.sheets import beside, with_labels, write_png
-from torch_utils import cli
-from torch_utils.errors import UserError
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from gghead.inversion.latents import Latent

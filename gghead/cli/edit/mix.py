@@ -12,7 +12,7 @@ from gghead.cli.edit.common import (
     write_head,
     write_sheet,
 )
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gghead.cli.edit.common import at_least, draw_sheet, edit_options, open_network, read_heads, write_head, write_sheet
-from torch_utils import cli
+from gghead.torch_utils import cli
 
 
 @cli.command()

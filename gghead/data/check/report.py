@@ -15,7 +15,7 @@ from gghead.data.check.pictures import Look, check_pictures, look_at, mirrored_p
 from gghead.data.check.silhouettes import Fit, check_silhouettes, fit
 from gghead.data.shards import shard_inputs, tar_urls
 from gghead.data.sources import image_header
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _FITTED = 512  # images whose masks are compared with the template; about 7 ms each
 _BLOCK = 8  # they are taken in runs of neighbours, so that slipped labels show

@@ -9,7 +9,7 @@ from gghead.data.check.silhouettes import project
 from gghead.data.sources import read_image
 from gghead.template import load_template, rasterize_triangles
 from gghead.template.preview import head_colors
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 CELL, GAP, CAPTION, COLUMNS, SAMPLES = 176, 6, 32, 4, 24
 OUTLINE, GRID_LINES, FEATURES = (0, 255, 255), (60, 220, 60), (255, 60, 200)

@@ -3,7 +3,7 @@
 from gghead.data.check.cameras import check_cameras
 from gghead.data.check.findings import ERROR, ordered
 from gghead.data.image_dataset import ImageDataset
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def check_at_start(dataset: ImageDataset) -> list[str]:

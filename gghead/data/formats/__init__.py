@@ -13,7 +13,7 @@ from gghead.data.captures import Captures
 from gghead.data.formats.options import ReadOptions
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source, is_image, open_source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gghead.data.formats.parsing import array, entry, number, read_npz, text, te
 from gghead.data.labels import label_array, parse_dataset_json
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import FolderSource, Source, is_image, open_source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 VERSION = 1
 

@@ -17,7 +17,7 @@ from gghead.data.pictures import MaskKind, Pictures, pack_names, probe_sizes
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source, image_header
 from gghead.data.video_frames import VideoFrames, is_video_frame
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _SPLITS = ("train", "val", "test")  # in this order, then any others
 _LENS_PIXELS = 0.5  # a distortion that shifts nothing by more is none

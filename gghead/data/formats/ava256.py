@@ -23,7 +23,7 @@ from gghead.data.formats.parsing import array, entry, matrix, read_bytes, read_j
 from gghead.data.formats.zip_folder import ZipFolderSource
 from gghead.data.lens import Lens
 from gghead.data.sources import FolderSource, Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 FULL_SIZE = (2668, 4096)
 _CALIBRATION = "camera_calibration.json"

@@ -13,7 +13,7 @@ from gghead.data.formats.geometry import intrinsics, invert, place_by_cameras
 from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, picture_size, read_json
 from gghead.data.sources import Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _FILE = "opencv_cameras.json"
 

@@ -18,7 +18,7 @@ from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import array, entry, matrix, picture_size, read_json
 from gghead.data.lens import Lens
 from gghead.data.sources import Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _FILE = "params.json"
 

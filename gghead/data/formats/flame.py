@@ -16,7 +16,7 @@ from gghead.data.formats.parsing import read_npz
 from gghead.data.formats.safe_pickle import load_model
 from gghead.data.sources import FolderSource
 from gghead.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 # Metres to units; then the shift that brings eyes, nose tip, mouth and chin of the mean head onto those of the mean
 # head of mvheads (its README, "Coordinates"), the mean over the four: they disagree by ±0.015 units, which is what

@@ -11,7 +11,7 @@ from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.splits import by_time
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500
 

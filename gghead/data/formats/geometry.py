@@ -13,7 +13,7 @@ import torch
 from gghead.cameras import FFHQ_FOCAL, FFHQ_RADIUS, Cameras
 from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import array
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 METRES_PER_UNIT = 0.373  # one world unit of an average head (docs of mvheads: 10 cm / 0.27)
 _GL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])

@@ -18,7 +18,7 @@ from gghead.data.formats.parsing import array, entry, frame_list, matrix, member
 from gghead.data.formats.splits import by_clip
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 FLAME_SCALE = 4.0
 TEST_CLIPS = ("MVI_1812", "MVI_1802", "test")

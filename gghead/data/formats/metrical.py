@@ -21,7 +21,7 @@ from gghead.data.formats.safe_pickle import load_torch_zip
 from gghead.data.formats.splits import by_time
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 350
 _PICTURES = ("images/{}.png", "images/{}.jpg", "input/{}.png", "input/{}.jpg")

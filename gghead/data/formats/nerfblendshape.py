@@ -15,7 +15,7 @@ from gghead.data.formats.parsing import entry, frame_list, matrix, number, pictu
 from gghead.data.formats.splits import by_time
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500
 _HEAD = (0, 0, 255)

@@ -17,7 +17,7 @@ from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, picture_size, read_json
 from gghead.data.lens import Lens
 from gghead.data.sources import IMAGE_SUFFIXES, Source, image_header
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
 _UNKNOWN = ("k4", "k5", "k6")  # of OpenCV's rational model or of fisheyes: not this polynomial

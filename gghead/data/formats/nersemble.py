@@ -24,7 +24,7 @@ from gghead.data.formats.parsing import array, entry, matrix, picture_size, read
 from gghead.data.pictures import probe_sizes
 from gghead.data.sources import Source
 from gghead.data.video_frames import VideoFrames
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 CALIBRATION = "calibration/camera_params.json"
 RAW_SIZE = (2200, 3208)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gghead.data.sources import Source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _NPZ_BYTES = 256 * 2**20  # a frame's parameters are kilobytes; a file that unpacks to more is a trap
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _MAX_BYTES = 2**30
 _STORAGES = {"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "LongStorage": "i8", "IntStorage": "i4",

@@ -5,7 +5,7 @@ import numpy as np
 from gghead.data.formats.assemble import Row, natural
 from gghead.data.formats.options import ReadOptions
 from gghead.data.sequences import last_frames
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 def by_time(rows: list[Row], test_frames: int, options: ReadOptions) -> None:

@@ -27,7 +27,7 @@ from gghead.data.formats.parsing import (
 )
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import FolderSource, Source, open_source
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _POSES = (("rotation", 3), ("translation", 3), ("neck_pose", 3), ("jaw_pose", 3), ("eyes_pose", 6))
 

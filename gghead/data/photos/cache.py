@@ -10,8 +10,8 @@ from gghead.data.photos.mattes import mask_files
 from gghead.data.photos.photo import Item, PhotoOptions, Skip
 from gghead.data.sources import FolderSource, Source, open_source
 from gghead.data.writer import ZipWriter
-from torch_utils.config import to_dict
-from torch_utils.errors import UserError
+from gghead.torch_utils.config import to_dict
+from gghead.torch_utils.errors import UserError
 
 _VERSION = 1  # raise it when the same photo and options give another result
 

@@ -33,7 +33,7 @@ from gghead.data.photos.landmark_model import LandmarkModel, mirror_index, save_
 from gghead.data.photos.landmarks import SCHEMES
 from gghead.data.photos.photo import camera_degrees
 from gghead.data.photos.pose import FACE_ORIGIN, camera_position, fit_pose, project
-from torch_utils.cli import BOOL, command
+from gghead.torch_utils.cli import BOOL, command
 
 TRAINING_SUBJECTS = 80  # mvheads' subjects from here on are for tests
 _MODES = 40

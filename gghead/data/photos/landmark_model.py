@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from gghead.data.photos.landmarks import SCHEMES
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 MODEL_FILE = Path(__file__).parents[2] / "weights" / "landmark_model.npz"
 

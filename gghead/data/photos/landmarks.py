@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 SCHEMES = {"mediapipe478": 478, "ibug68": 68}  # name -> number of points
 _FORM = '{"scheme": "mediapipe478" or "ibug68", "files": {"name.jpg": [[x, y], ...]}}'

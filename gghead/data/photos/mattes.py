@@ -9,7 +9,7 @@ from PIL import Image
 from gghead.data.photos.crop import Crop, cut
 from gghead.data.photos.guided_filter import fast_guided_filter
 from gghead.data.sources import IMAGE_SUFFIXES, decode_image
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 
 class Matte(Protocol):

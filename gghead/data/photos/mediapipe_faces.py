@@ -16,7 +16,7 @@ from PIL import Image
 
 from gghead.data.photos.landmark_model import mirror_index
 from gghead.data.photos.landmarks import Face, largest_first
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 _CROP = 320  # side of the picture that the mesh network is given, pixels
 _ROOM = 2.0  # its side over the side of the detected face box

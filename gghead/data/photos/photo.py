@@ -14,7 +14,7 @@ from gghead.data.photos.quality import Limits, Measures, fault, score, sharpness
 from gghead.data.resize import estimate_foreground, resize_image, resize_straight_alpha
 from gghead.data.sources import decode_image
 from gghead.data.writer import encode_png
-from torch_utils.errors import UserError
+from gghead.torch_utils.errors import UserError
 
 AUTO_ALIGN_DEGREES = 10.0  # photos that were aligned before rarely lean more
 

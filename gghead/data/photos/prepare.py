@@ -24,8 +24,8 @@ from gghead.data.photos.photo import Item, PhotoOptions, PhotoWorker, Skip
 from gghead.data.photos.report import Report
 from gghead.data.sources import Source, is_image, open_source
 from gghead.data.writer import DatasetWriter, ZipWriter, encode_png, image_name
-from torch_utils.config import to_dict
-from torch_utils.errors import UserError
+from gghead.torch_utils.config import to_dict
+from gghead.torch_utils.errors import UserError
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

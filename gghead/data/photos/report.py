@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch_utils.files import write_atomically
+from gghead.torch_utils.files import write_atomically
 
 
 @dataclass

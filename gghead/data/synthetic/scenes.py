@@ -13,8 +13,8 @@ import torch
 from gghead.cameras import Cameras
 from gghead.data.synthetic.person import sample_expression, sample_light, sample_person
 from gghead.data.synthetic.render import Picture, render
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed
 
 YAW_STD, PITCH_STD, ROLL_STD = 0.30, 0.15, 0.04  # radians, about as in FFHQ
 FULL_PITCH_STD = 0.20

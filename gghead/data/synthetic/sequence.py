@@ -16,8 +16,8 @@ from gghead.data.synthetic.render import head_vertices, render
 from gghead.data.synthetic.scenes import in_processes
 from gghead.data.writer import ZipWriter, encode_npz, encode_png
 from gghead.template import load_template
-from torch_utils.errors import UserError
-from torch_utils.rng import derive_seed
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.rng import derive_seed
 
 FOCAL = 2.9  # of the picture's width: room for a head that turns
 _JAW = 17  # first landmarks of iBUG's 68
