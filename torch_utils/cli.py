@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import math
 import re
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import click
 
 from gghead.torch_utils.errors import UserError
 
-BOOL = click.BOOL  # --mirror=1, --mirror=true; never a bare flag
+BOOL = click.BOOL  # --mirror=1, --mirror=true
 _CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}
 
 
@@ -27,6 +28,36 @@ def command(**settings) -> Callable:
         return click.command(context_settings=_CONTEXT, **settings)(guarded)
 
     return decorate
+
+
+def switch(*names: str, **settings) -> Callable:
+    """``click.option`` for a truth value: ``--mirror``, ``--mirror=1``, ``--mirror=0``, ``--mirror=false``."""
+    return click.option(*names, type=BOOL, is_flag=False, flag_value=True, **settings)
+
+
+class Degrees(click.ParamType):
+    """Degrees on the command line, radians in Python: ``30`` -> 0.5236; with ``many`` a comma list of them."""
+
+    name = "degrees"
+
+    def __init__(self, many: bool = False, largest: float = 360.0) -> None:
+        self.many, self.largest = many, largest
+        self.name = "degrees,…" if many else "degrees"
+
+    def convert(self, value, param, ctx):
+        """Return radians (a list with ``many``); values that are no strings are radians already."""
+        if not isinstance(value, str):
+            return value
+        found = []
+        for part in value.split(",") if self.many else [value]:
+            try:
+                degrees = float(part)
+            except ValueError:
+                self.fail(f"'{part}' is not an angle in degrees, such as 30")
+            if not abs(degrees) <= self.largest:
+                self.fail(f"{part} is no angle between -{self.largest:g} and {self.largest:g} degrees")
+            found.append(math.radians(degrees))
+        return found if self.many else found[0]
 
 
 class _LazyGroup(click.Group):

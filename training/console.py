@@ -8,17 +8,8 @@ from typing import IO
 
 import torch
 
-
-def format_time(seconds: float) -> str:
-    """Format a duration as ``12s``, ``3m 10s``, ``2h 05m 09s`` or ``1d 02h 03m``."""
-    total = max(int(round(seconds)), 0)
-    if total < 60:
-        return f"{total}s"
-    if total < 3600:
-        return f"{total // 60}m {total % 60:02d}s"
-    if total < 86400:
-        return f"{total // 3600}h {total // 60 % 60:02d}m {total % 60:02d}s"
-    return f"{total // 86400}d {total // 3600 % 24:02d}h {total // 60 % 60:02d}m"
+from gghead.torch_utils import progress
+from gghead.torch_utils.progress import format_time
 
 
 def status_line(
@@ -87,6 +78,7 @@ class Tee:
     def write(self, text: str) -> int:
         """Write to both."""
         if text:
+            progress.clear()
             self.clear_live()
             self.stream.write(text)
             try:

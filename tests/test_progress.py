@@ -1,0 +1,108 @@
+"""The line that a command shows while it works."""
+
+import io
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from gghead.torch_utils import cli
+from gghead.torch_utils.progress import Progress, format_time, progress, track
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(stream, steps, total=10, **settings):
+    clock = Clock()
+    with Progress("Drawing", total, "heads", stream=stream, clock=clock, **settings) as bar:
+        for seconds, count in steps:
+            clock.now += seconds
+            bar.advance(count)
+            bar.show()
+    return stream.getvalue()
+
+
+def test_a_pipe_gets_a_line_after_a_second_and_then_one_every_five_seconds():
+    text = shown(io.StringIO(), [(0.5, 1), (0.6, 1), (3.0, 1), (2.1, 1), (1.0, 1)])
+    assert text.splitlines() == [
+        "Drawing 2/10 heads (20%)  1s  eta 4s",
+        "Drawing 4/10 heads (40%)  6s  eta 9s",
+        "Drawing: done in 7s",
+    ]
+
+
+def test_short_work_says_nothing_in_a_pipe():
+    assert shown(io.StringIO(), [(0.2, 5), (0.2, 5)]) == ""
+
+
+def test_a_terminal_gets_one_line_in_place_that_is_gone_at_the_end():
+    text = shown(Terminal(), [(1.0, 5), (1.0, 5)])
+    assert "\n" not in text and text.endswith("\r")
+    assert text.split("\r")[1] == "Drawing 5/10 heads (50%)  1s  eta 1s"
+
+
+def test_what_was_done_before_does_not_shorten_the_estimate():
+    assert "eta 5s" in shown(io.StringIO(), [(5.0, 1)], total=10, done=8)
+
+
+def test_work_without_a_known_end_shows_its_time():
+    assert shown(io.StringIO(), [(61.0, 0)], total=None).splitlines()[0] == "Drawing  1m 01s"
+
+
+def test_the_line_moves_while_one_call_lasts():
+    code = ("import time\nfrom gghead.torch_utils.progress import progress\n"
+            "with progress('One long call'):\n    time.sleep(0.9)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={"GGHEAD_PROGRESS": "0.2", "PYTHONPATH": ":".join(sys.path)})
+    assert done.stderr.count("One long call") >= 2 and not done.stdout
+
+
+def test_it_can_be_turned_off(monkeypatch, capsys):
+    monkeypatch.setenv("GGHEAD_PROGRESS", "off")
+    with progress("Quiet"):
+        time.sleep(0.01)
+    assert capsys.readouterr().err == ""
+
+
+def test_tracking_yields_every_item():
+    assert list(track(range(5), "Counting")) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("seconds, text", [(12, "12s"), (190, "3m 10s"), (7509, "2h 05m 09s"), (93780, "1d 02h 03m")])
+def test_durations(seconds, text):
+    assert format_time(seconds) == text
+
+
+@click.command()
+@cli.switch("--shapes", default=False)
+@click.option("--yaw", type=cli.Degrees(many=True), default="0")
+def example(shapes, yaw):
+    click.echo(f"{shapes} {[round(angle, 4) for angle in yaw]}")
+
+
+@pytest.mark.parametrize("given, wanted", [
+    ([], "False [0.0]"), (["--shapes"], "True [0.0]"), (["--shapes=1"], "True [0.0]"), (["--shapes=0"], "False [0.0]"),
+    (["--shapes", "--yaw=-90,30"], "True [-1.5708, 0.5236]"),
+])  # fmt: skip
+def test_switches_work_bare_and_with_a_value_and_angles_are_degrees(given, wanted):
+    assert CliRunner().invoke(example, given).output.strip() == wanted
+
+
+@pytest.mark.parametrize("bad", ["--yaw=left", "--yaw=500", "--yaw=nan"])
+def test_an_angle_that_is_none_is_one_sentence(bad):
+    result = CliRunner().invoke(example, [bad])
+    assert result.exit_code == 2 and "Traceback" not in result.output
