@@ -18,6 +18,7 @@ from gghead.torch_utils.errors import UserError
 FFHQ_RADIUS = 2.7  # world units between the camera and the world origin in EG3D's FFHQ labels
 FFHQ_FOCAL = 4.2647  # focal length / picture width in EG3D's FFHQ labels: a field of view of about 13.4 degrees
 
+_FULL_TURN = 2 * math.pi * (1 + 1e-6)  # radians, with room for rounding
 _TOLERANCE = 1e-3  # labels are written with a few decimals, so an exact rotation cannot be asked for
 
 
@@ -68,8 +69,13 @@ class Cameras:
     ) -> "Cameras":
         """Cameras on a sphere that look at ``target``; the arguments broadcast, and plain numbers give one camera.
 
-        The position is ``target + radius * (sin yaw cos pitch, sin pitch, cos yaw cos pitch)``.
+        The position is ``target + radius * (sin yaw cos pitch, sin pitch, cos yaw cos pitch)``. Raises ``UserError``
+        for plain numbers beyond a full turn, which are degrees as a rule.
         """
+        for name, value in (("yaw", yaw), ("pitch", pitch), ("roll", roll)):
+            if isinstance(value, (int, float)) and not abs(value) <= _FULL_TURN:
+                raise UserError(f"{name}={value:g} is more than a full turn: angles are in radians here; for "
+                                f"{value:g} degrees write math.radians({value:g}).")
         given = [value for value in (yaw, pitch, roll, radius, focal, target) if isinstance(value, Tensor)]
         dtype = next((value.dtype for value in given if value.is_floating_point()), torch.get_default_dtype())
         device = device if device is not None else (given[0].device if given else None)

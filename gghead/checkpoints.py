@@ -180,6 +180,8 @@ def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str
     """The file that ``path`` stands for, its header and, unless they are not wanted, its tensors."""
     from safetensors import SafetensorError, safe_open
 
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"A network is named by its file, its run folder or its name ('demo'), not by {path!r}.")
     shipped, path = SHIPPED.get(str(path)), Path(path)
     # ``make demo`` leaves a folder "demo", which is no run; the shipped network is meant all the same.
     if shipped is not None and not path.is_file() and not _snapshots(path):

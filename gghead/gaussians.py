@@ -53,6 +53,14 @@ class Gaussians:
         """Apply ``function`` to every tensor."""
         return replace(self, **{name: function(tensor) for name, tensor in self._tensors().items()})
 
+    def __repr__(self) -> str:
+        colors = "RGB" if self.sh_degree is None else f"harmonics of degree {self.sh_degree}"
+        more = ["uv"] * (self.uv is not None)
+        more += [] if self.features is None else [f"{self.features.shape[-1]} features"]
+        dtype = str(self.dtype).removeprefix("torch.")
+        parts = [f"batch {list(self.shape)}", f"N {self.num}", colors, *more, dtype, str(self.device)]
+        return f"Gaussians({', '.join(parts)})"
+
     # ----------------------------------------------------------------- reading
     @property
     def shape(self) -> torch.Size:
@@ -103,24 +111,38 @@ class Gaussians:
         return self.map(lambda tensor: tensor[(*batch, which)])
 
     @classmethod
-    def cat(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
-        """Put Gaussians of one batch shape together; RGB is lifted to harmonics where the parts differ in degree.
+    def merge(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
+        """Put Gaussians of one batch shape into one scene; RGB is lifted to harmonics where the parts differ in degree.
 
-        ``uv`` and ``features`` are kept where all parts have them.
+        ``uv`` and ``features`` are kept where all parts have them. Several heads that are to be drawn side by side, or
+        each on its own, are a batch: see :meth:`stack`.
         """
         if not parts:
             raise UserError("There are no Gaussians to put together.")
-        degrees = [part.sh_degree for part in parts]
-        if len(set(degrees)) > 1:
-            highest = max(degree or 0 for degree in degrees)
-            parts = [part.with_sh(highest) for part in parts]
+        parts = _of_one_degree(parts)
         if len({part.shape for part in parts}) > 1:
             shapes = ", ".join(str(list(part.shape)) for part in parts)
             raise UserError(f"Gaussians to be put together must have the same batch shape, but have {shapes}.")
-        shared = [name for name in parts[0]._tensors() if all(getattr(part, name) is not None for part in parts)]
-        dim = len(parts[0].shape)
-        joined = {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
-        return cls(**joined, sh_degree=parts[0].sh_degree)
+        return cls(**_joined(parts, len(parts[0].shape)), sh_degree=parts[0].sh_degree)
+
+    @classmethod
+    def stack(cls, heads: Sequence["Gaussians"]) -> "Gaussians":
+        """Make one batch [B, N] of heads, each of batch shape () or (B,): what ``render`` draws in one call.
+
+        ``uv`` and ``features`` are kept where all heads have them. Raises ``UserError`` for heads that differ in their
+        number of Gaussians or have more than one batch dimension.
+        """
+        if not heads:
+            raise UserError("There are no heads to stack.")
+        heads = _of_one_degree([head if head.shape else head[None] for head in heads])
+        counts = sorted({head.num for head in heads})
+        if len(counts) > 1:
+            raise UserError(f"Heads of one batch must have the same number of Gaussians, but these have {counts}; "
+                            "render them one by one, or put them into one scene with Gaussians.merge.")
+        if any(len(head.shape) > 1 for head in heads):
+            shapes = ", ".join(str(list(head.shape)) for head in heads)
+            raise UserError(f"Heads to be stacked have batch shape [] or [B], but these have {shapes}.")
+        return cls(**_joined(heads, 0), sh_degree=heads[0].sh_degree)
 
     def with_sh(self, degree: int) -> "Gaussians":
         """The same colours as spherical harmonics of ``degree``, which must not be lower than the present one."""
@@ -137,8 +159,7 @@ class Gaussians:
     def transform(self, matrix: Tensor) -> "Gaussians":
         """Move by ``matrix [..., 4, 4]``: a rotation, an equal scale in all directions and a shift.
 
-        Quaternions and harmonics of degree 1 turn with it. Raises ``UserError`` for other matrices (shear, mirror) and
-        for harmonics above degree 1.
+        Quaternions and harmonics turn with it. Raises ``UserError`` for other matrices (shear, mirror).
         """
         check_shape("matrix", matrix, (4, 4))
         matrix = matrix.to(self.means)
@@ -177,23 +198,26 @@ class Gaussians:
         ply.save(self, path)
 
     @classmethod
-    def load_ply(cls, path: str | Path) -> "Gaussians":
-        """Read a .ply in the layout of 3DGS as Gaussians [N, ...] with harmonics; see ``gghead.ply``."""
+    def load_ply(cls, path: str | Path, up: str | None = None) -> "Gaussians":
+        """Read a .ply in the layout of 3DGS as Gaussians [N, ...], turned upright; see ``gghead.ply.load``."""
         from gghead import ply
 
-        return ply.load(path)
+        return ply.load(path, up)
+
+
+def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
+    degrees = [part.sh_degree for part in parts]
+    return parts if len(set(degrees)) == 1 else [part.with_sh(max(degree or 0 for degree in degrees)) for part in parts]
+
+
+def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
+    """What all parts have, put together along a dimension."""
+    shared = [name for name in parts[0]._tensors() if all(getattr(part, name) is not None for part in parts)]
+    return {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
-    """Turn harmonics with the Gaussians: the degree-1 coefficients of a channel are a vector in another order."""
-    if not degree:
-        return colors
-    if degree > 1:
-        raise UserError(
-            f"Only harmonics up to degree 1 can be turned, but these have degree {degree}; drop bands first."
-        )
-    # coefficients (1, 2, 3) belong to (-y, z, -x): colour = const + v . direction with v = (-c3, -c1, c2)
-    sign = colors.new_tensor([-1.0, -1.0, 1.0])[:, None]
-    vectors = colors[..., [3, 1, 2], :] * sign
-    vectors = rotation[..., None, :, :] @ vectors * sign
-    return torch.cat([colors[..., :1, :], vectors[..., [1, 2, 0], :]], -2)
+    """Turn harmonics with the Gaussians: the coefficients [..., N, K, 3] of f(R^-1 d) for those of f(d)."""
+    from gghead.rendering import sh
+
+    return colors if not degree else sh.rotation(degree, rotation)[..., None, :, :].to(colors) @ colors

@@ -101,7 +101,7 @@ def test_a_clone_is_a_second_one_and_nothing_else_changes():
         gaussians = avatar(expression)
     twice = gaussians.select(list(range(20))), gaussians.select([3, 7])
     torch.testing.assert_close(gghead.render(gaussians, camera, 32).color,
-                               gghead.render(gghead.Gaussians.cat(twice), camera, 32).color, atol=1e-6, rtol=0)
+                               gghead.render(gghead.Gaussians.merge(twice), camera, 32).color, atol=1e-6, rtol=0)
 
 
 def test_a_split_puts_two_smaller_ones_in_its_place():

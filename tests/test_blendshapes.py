@@ -74,7 +74,7 @@ def test_the_background_stays():
     head = painted_head(24)
     wall = replace(head, means=head.means.clone(), features=torch.zeros(1, head.num, 1))
     front = replace(head, features=torch.ones(1, head.num, 1))
-    moved = pose(Gaussians.cat([front, wall]), row({"jawOpen": 1.0, "mouthSmileLeft": 1.0}), surface())
+    moved = pose(Gaussians.merge([front, wall]), row({"jawOpen": 1.0, "mouthSmileLeft": 1.0}), surface())
     assert torch.equal(moved.means[:, head.num : 2 * head.num], wall.means)
     assert not torch.equal(moved.means[:, : head.num], front.means)
     assert bool((moved.features[:, 2 * head.num :] == 1).all()) and moved.num > 2 * head.num  # the mouth's inside

@@ -197,3 +197,10 @@ def test_wrong_shapes_are_refused():
         Cameras.from_label(torch.zeros(3, 24))
     with pytest.raises(UserError, match="same batch shape"):
         Cameras(torch.eye(4), torch.eye(3)[None])
+
+
+@pytest.mark.parametrize("name", ["yaw", "pitch", "roll"])
+def test_degrees_in_place_of_radians_are_noticed(name):
+    with pytest.raises(UserError, match=r"math.radians\(30\)"):
+        Cameras.orbit(**{"yaw": 0.0, name: 30})
+    assert Cameras.orbit(2 * math.pi).shape == (1,)

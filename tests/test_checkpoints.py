@@ -173,3 +173,14 @@ def test_a_folder_named_like_the_shipped_network_does_not_hide_it(tmp_path, monk
     assert checkpoints.read_info("demo").config.template == "head"
     checkpoints.save(small_network(), tmp_path / "demo" / "network-snapshot-000001.safetensors")
     assert checkpoints.read_info("demo").config.template == "sphere"
+
+
+def test_several_seeds_are_a_batch_in_which_each_head_is_its_own(model):
+    batch = model.sample(seed=[1, 2, 5], psi=0.7)
+    assert batch.shape == (3,)
+    assert torch.equal(batch[1].means, model.sample(seed=2, psi=0.7)[0].means)
+
+
+def test_a_network_is_not_named_by_a_number():
+    with pytest.raises(TypeError, match="named by its file, its run folder or its name .'demo'., not by 3"):
+        gghead.load(3)

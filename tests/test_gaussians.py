@@ -44,19 +44,19 @@ def test_select_by_mask_list_and_slice():
     assert gaussians.select([]).num == 0 and gaussians.select([]).features.shape == (*gaussians.shape, 0, 5)
 
 
-def test_cat_keeps_the_order_and_what_all_have():
+def test_merging_keeps_the_order_and_what_all_have():
     first, second = make(extras=True), make(n=7, seed=1)
-    both = Gaussians.cat([first, second])
+    both = Gaussians.merge([first, second])
     assert both.num == 47 and both.uv is None
     assert torch.equal(both.select(slice(40, None)).colors, second.colors)
-    assert Gaussians.cat([first, first]).uv.shape == (2, 80, 2)
+    assert Gaussians.merge([first, first]).uv.shape == (2, 80, 2)
     with pytest.raises(UserError, match="batch shape"):
-        Gaussians.cat([make((2,)), make((3,))])
+        Gaussians.merge([make((2,)), make((3,))])
 
 
-def test_cat_of_rgb_and_harmonics_renders_the_same():
+def test_merged_rgb_and_harmonics_render_the_same():
     first, second = make((), degree=1), make((), n=10, seed=1)
-    both = Gaussians.cat([first, second])
+    both = Gaussians.merge([first, second])
     assert both.sh_degree == 1
     lifted = second.with_sh(1)
     camera = Cameras.orbit(0.3)
@@ -65,7 +65,26 @@ def test_cat_of_rgb_and_harmonics_renders_the_same():
         first.with_sh(0)
 
 
-@pytest.mark.parametrize("degree", [None, 0, 1])
+def test_heads_are_stacked_to_a_batch_and_not_into_one_scene():
+    heads = [make((1,), seed=seed) for seed in range(3)] + [make((), seed=3)]
+    batch = Gaussians.stack(heads)
+    assert batch.shape == (4,) and batch.num == 40
+    assert torch.equal(render(batch, size=16).color[3], render(heads[3], size=16).color[0])
+    assert Gaussians.stack([make((), degree=1), make(())]).sh_degree == 1
+    with pytest.raises(UserError, match="same number of Gaussians"):
+        Gaussians.stack([make(()), make((), n=7)])
+    with pytest.raises(UserError, match="batch shape"):
+        Gaussians.stack([make((2, 2))])
+    with pytest.raises(UserError, match="no heads"):
+        Gaussians.stack([])
+
+
+def test_what_is_shown_of_gaussians_is_one_short_line():
+    text = repr(make((2,), extras=True))
+    assert text == "Gaussians(batch [2], N 40, RGB, uv, 5 features, float32, cpu)"
+
+
+@pytest.mark.parametrize("degree", [None, 0, 1, 2, 3])
 def test_moving_gaussians_and_camera_together_changes_nothing(degree):
     gaussians, matrix = make((), degree=degree), rigid(3)
     camera = Cameras.orbit(torch.tensor([0.2, 2.0]), 0.1)
@@ -114,11 +133,6 @@ def test_half_turns_where_the_quaternion_has_no_real_part(axis):
 def test_matrices_that_gaussians_cannot_follow_are_refused(matrix, sentence):
     with pytest.raises(UserError, match=sentence):
         make().transform(matrix)
-
-
-def test_harmonics_above_degree_one_cannot_be_turned():
-    with pytest.raises(UserError, match="degree 2"):
-        make(degree=2).transform(rigid(0))
 
 
 def test_to_and_detach():

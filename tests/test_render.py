@@ -35,8 +35,8 @@ def test_one_call_equals_a_loop_over_heads_and_cameras():
 
 def test_background_fills_what_is_left():
     gaussians, cameras = make((2,)), Cameras.orbit(torch.tensor([0.0, 1.0]))
-    black = render(gaussians, cameras, 16)
-    white = render(gaussians, cameras, 16, background=1.0)
+    black = render(gaussians, cameras, 16, background=None)
+    white = render(gaussians, cameras, 16)
     assert torch.allclose(white.color, black.color + 1 - black.alpha, atol=1e-6)
     colors = torch.rand(2, 1, 3, generator=torch.Generator().manual_seed(0))
     random = render(gaussians, cameras, 16, background=colors, uv=False)
@@ -77,17 +77,17 @@ def test_a_head_stands_upright_with_its_left_at_the_right():
         means, torch.tensor([[1.0, 0, 0, 0]] * 4), torch.full((4, 3), 0.03), torch.ones(4),
         torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1.0, 0]]),
     )  # fmt: skip
-    front = render(gaussians, Cameras.orbit(0.0), 64).color[0, 0]
+    front = render(gaussians, Cameras.orbit(0.0), 64, background=None).color[0, 0]
     assert front[0, 32, 52] > 0.9 and front[1, 12, 32] > 0.9 and front[2, 32, 32] > 0.9 and front[0, 32, 32] < 0.1
-    back = render(gaussians, Cameras.orbit(torch.pi), 64).color[0, 0]
+    back = render(gaussians, Cameras.orbit(torch.pi), 64, background=None).color[0, 0]
     assert back[0, 32, 12] > 0.9 and back[1, 12, 32] > 0.9 and back[2, 32, 32] < 0.1
     # Seen from the subject's left, the red one is nearest and the front (blue) lies to the left of the picture.
-    left = render(gaussians, Cameras.orbit(torch.pi / 2), 64).color[0, 0]
+    left = render(gaussians, Cameras.orbit(torch.pi / 2), 64, background=None).color[0, 0]
     assert left[0, 32, 32] > 0.9 and left[2, 32, 12] > 0.9
     # Rolled, the top of the head leans to the right; from above, the front of it sinks.
-    rolled = render(gaussians, Cameras.orbit(0.0, roll=0.5), 64).color[0, 0, 1]
+    rolled = render(gaussians, Cameras.orbit(0.0, roll=0.5), 64, background=None).color[0, 0, 1]
     assert rolled[:, 34:].sum() > 3 * rolled[:, :30].sum()
-    above = render(gaussians, Cameras.orbit(0.0, pitch=0.5), 64).color[0, 0, 2]
+    above = render(gaussians, Cameras.orbit(0.0, pitch=0.5), 64, background=None).color[0, 0, 2]
     assert above[34:].sum() > 3 * above[:30].sum()
 
 
@@ -139,3 +139,27 @@ def test_batch_shapes_and_missing_extras_are_refused_in_a_sentence():
         render(make(()), Cameras.orbit(0.0), 8, uv=True)
     with pytest.raises(UserError, match="no features"):
         render(make(()), Cameras.orbit(0.0), 8, features=True)
+
+
+def test_a_head_alone_is_drawn_from_the_front_over_white():
+    gaussians = make(())
+    out = render(gaussians)
+    assert out.color.shape == (1, 1, 3, 256, 256) and float(out.color[0, 0, :, 0, 0].min()) == 1.0
+    assert torch.equal(out.color, render(gaussians, Cameras.orbit(0.0), 256, background=1.0).color)
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ((0.4,), "second argument of render is Cameras, such as Cameras.orbit.yaw=0.4., not 0.4"),
+    ((Cameras.orbit(0.0), "256"), "number of pixels, or .width, height., not '256'"),
+    ((Cameras.orbit(0.0), 25.6), "not 25.6"),
+])  # fmt: skip
+def test_arguments_of_other_types_are_named(arguments, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        render(make(()), *arguments)
+    with pytest.raises(TypeError, match="render draws Gaussians"):
+        render(torch.zeros(3), *arguments)
+
+
+def test_a_picture_without_pixels_is_refused():
+    with pytest.raises(UserError, match="0x0 pixels"):
+        render(make(()), size=0)

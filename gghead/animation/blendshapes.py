@@ -34,7 +34,7 @@ def pose(
     """
     posed, left, inside = carried(head, weights, surface)
     posed = replace(posed, opacities=posed.opacities * left[..., 0])
-    return posed if inside is None else Gaussians.cat([posed, inside])
+    return posed if inside is None else Gaussians.merge([posed, inside])
 
 
 def carried(head: Gaussians, weights: Tensor, surface: MovingSurface) -> tuple[Gaussians, Tensor, Gaussians | None]:

@@ -1,6 +1,7 @@
 """The generator: z -> w -> Z -> UV planes -> Gaussians -> images."""
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class Generator(nn.Module):
         planes = self.background_network(ws[:, -1], dtype=self.dtype)
         back = self.background_attributes.activate(self.background_attributes.sample(planes))
         head.features, back.features = torch.ones_like(head.means[..., :1]), torch.zeros_like(back.means[..., :1])
-        return Gaussians.cat([head, back])
+        return Gaussians.merge([head, back])
 
     def background_image(self, ws: Tensor, size: int) -> Tensor | None:
         """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds of background."""
@@ -120,7 +121,7 @@ class Generator(nn.Module):
             background = gaussians.means.new_ones(1, 3)
         if background.ndim == 2:
             return render(gaussians, cameras, size, background=background[:, None], **options)
-        out = render(gaussians, cameras, size, **options)
+        out = render(gaussians, cameras, size, background=None, **options)
         out.color = out.color + (1.0 - out.alpha) * background[:, None].to(out.color)
         return out
 
@@ -133,8 +134,13 @@ class Generator(nn.Module):
                            background=own if own is not None else background)
 
     @torch.no_grad()
-    def sample(self, seed: int, psi: float = 1.0, cutoff: int | None = None, noise_mode: str = "const") -> Gaussians:
-        """One head for one seed; z is ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools."""
+    def sample(self, seed: int | Iterable[int], psi: float = 1.0, cutoff: int | None = None,
+               noise_mode: str = "const") -> Gaussians:
+        """One head [1, N] for one seed, a batch [B, N] for several; z is ``RandomState(seed).randn(1, z_dim)``, as in
+        StyleGAN's tools. Each seed runs alone, so that its head does not depend on the others.
+        """
+        if isinstance(seed, Iterable):
+            return Gaussians.stack([self.sample(one, psi, cutoff, noise_mode) for one in seed])
         ws = self.mapping(self.seed_to_z(seed), self.neutral_label(), psi, cutoff)
         return self.gaussians(ws, noise_mode)
 

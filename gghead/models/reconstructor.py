@@ -149,7 +149,7 @@ def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
         return head
     head.features, background.features = torch.ones_like(head.means[..., :1]), torch.zeros_like(
         background.means[..., :1])
-    return Gaussians.cat([head, background])
+    return Gaussians.merge([head, background])
 
 
 def _check(rgb: Tensor, cameras: Cameras) -> None:

@@ -1,5 +1,6 @@
 """``render``: Gaussians and cameras in, pictures out, for a whole batch of heads and cameras in one rasteriser call."""
 
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -26,10 +27,10 @@ class RenderOutput:
 
 def render(
     gaussians: Gaussians,  # batch shape (B,), or () for one head
-    cameras: Cameras,  # batch shape (B, C), or (C,) for the same cameras on every head
-    size: int | tuple[int, int],  # pixels: square, or (width, height)
+    cameras: Cameras | None = None,  # batch shape (B, C), or (C,) for the same ones on every head; None = frontal
+    size: int | tuple[int, int] = 256,  # pixels: square, or (width, height)
     *,
-    background: Tensor | float | None = None,  # broadcastable to [B, C, 3], in [0, 1]; None = black
+    background: Tensor | float | None = 1.0,  # broadcastable to [B, C, 3], in [0, 1]; None = none (as black)
     uv: bool = False,
     features: bool = False,
     depth: bool = True,
@@ -40,9 +41,16 @@ def render(
     """Render; differentiable with respect to the Gaussians, the cameras' poses and the background.
 
     Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError`` where the batch
-    shapes do not fit or where uv or features are asked for and the Gaussians have none.
+    shapes do not fit or where uv or features are asked for and the Gaussians have none, ``TypeError`` for arguments of
+    other types.
     """
-    width, height = (size, size) if isinstance(size, int) else size
+    if not isinstance(gaussians, Gaussians):
+        raise TypeError(f"render draws Gaussians, such as those of model.sample(seed=0), not {_called(gaussians)}.")
+    cameras = Cameras.orbit(0.0) if cameras is None else cameras
+    if not isinstance(cameras, Cameras):
+        raise TypeError(f"The second argument of render is Cameras, such as Cameras.orbit(yaw=0.4), not "
+                        f"{_called(cameras)}.")
+    width, height = _pixels(size)
     gaussians = gaussians if gaussians.shape else gaussians[None]
     cameras = _match(cameras, gaussians)
     batch, count = gaussians.shape, cameras.shape[-1]
@@ -90,6 +98,22 @@ def render(
         features=parts[2] if features else None,
         backend=meta["backend"],
     )
+
+
+def _called(value: object) -> str:
+    return f"{value!r}" if isinstance(value, (int, float, str)) else f"an object of type {type(value).__name__}"
+
+
+def _pixels(size: object) -> tuple[int, int]:
+    """Width and height."""
+    pair = size if isinstance(size, (tuple, list)) else (size, size)
+    try:
+        width, height = (operator.index(value) for value in pair)
+    except (TypeError, ValueError):
+        raise TypeError(f"size is a number of pixels, or (width, height), not {_called(size)}.") from None
+    if min(width, height) < 1:
+        raise UserError(f"A picture of {width}x{height} pixels cannot be drawn; both must be 1 or more.")
+    return width, height
 
 
 def _match(cameras: Cameras, gaussians: Gaussians) -> Cameras:

@@ -4,6 +4,8 @@ The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as pol
 1 in the order (y, z, x) with signs (-, +, -).
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -61,6 +63,23 @@ def basis(
             -0.5900435899266435 * x * (xx - 3 * yy),
         ]
     return torch.stack(values, dim)
+
+
+def rotation(
+    degree: int,
+    matrix: Tensor,  # [..., 3, 3] rotations
+) -> Tensor:
+    """Matrices [..., K, K] in float64 that turn coefficients [K, D] of f(d) into those of f(R^-1 d).
+
+    Each degree spans a space that rotations leave whole (Ramamoorthi and Hanrahan 2001), so values at more directions
+    than there are functions determine the matrix, exactly but for rounding.
+    """
+    index = torch.arange(4 * num_bases(MAX_DEGREE), dtype=torch.float64, device=matrix.device)
+    z, turn = 1 - (2 * index + 1) / len(index), index * (math.pi * (3 - math.sqrt(5)))  # evenly over the sphere
+    radius = (1 - z * z).sqrt()
+    points = torch.stack([radius * turn.cos(), radius * turn.sin(), z], -1)
+    turned = basis(degree, points @ matrix.to(torch.float64))  # rows are R^-1 d
+    return torch.linalg.pinv(basis(degree, points)) @ turned
 
 
 def evaluate(

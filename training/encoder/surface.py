@@ -56,7 +56,7 @@ def head_width(vertices: np.ndarray, landmarks: np.ndarray) -> float:  # [V, 3],
 def depth_points(head: Gaussians, cameras: Cameras, size: tuple[int, int]) -> np.ndarray:  # -> float64 [P, 3]
     """Return the points that a head (batch shape (1,)) shows to cameras [C]: pixels of an opacity above 0.5, at the
     expected depth."""
-    out = render(head, cameras, size)
+    out = render(head, cameras, size, background=None)
     width, height = size
     x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
     y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
