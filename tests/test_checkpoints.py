@@ -113,6 +113,7 @@ def rewrite(path, **changes):
 
     with safe_open(path, framework="pt") as file:
         metadata = {**file.metadata(), **changes}
+    metadata.pop("blake2b", None)  # as files of other programs, which have no hash
     save_file(load_file(path), path, metadata)
 
 

@@ -143,9 +143,10 @@ def waiting(what: str, processes: Processes) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise UserError(f"Process {processes.rank} of {processes.world_size} waited for {what}, but another process has "
-                        f"gone or does not answer ({str(error).splitlines()[0]}); its own message says why. Continue "
-                        "with --resume.") from error
+        said = str(error).splitlines()[0]
+        raise UserError(f"Process {processes.rank} of {processes.world_size} waited for {what}, but another process is "
+                        f"gone or does not answer ({said}); its own message says why. Continue with --resume."
+                        ) from error
     finally:
         watch.end()
 

@@ -68,8 +68,8 @@ def describe_bad_updates(summary: Summary) -> str | None:
     bad, count = bad_updates(summary)
     if not bad:
         return None
-    return (f"health: {bad} of {count} updates had losses or gradients that are no finite numbers; those gradients were "
-            f"replaced. {MOST_IN_A_ROW} in a row end the run")
+    return (f"health: {bad} of {count} updates had losses or gradients that are no finite numbers; their gradients "
+            f"were replaced. {MOST_IN_A_ROW} in a row end the run")
 
 
 def losses_verdict(summary: Summary) -> str | None:

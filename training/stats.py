@@ -108,8 +108,8 @@ class StatsWriter:
     """Writes a run's ``stats.jsonl``, ``log.txt`` and tensorboard events; a resumed run appends.
 
     A run that was killed may have written ticks beyond the last state it saved. They are done again, so that ``done``,
-    the images or steps of the state that is resumed, says what of ``stats.jsonl`` and of the events is dropped. Files that
-    it had half written are removed as well.
+    the images or steps of the state that is resumed, says what of ``stats.jsonl`` and of the events is dropped. Files
+    that it had half written are removed as well.
 
     Use it as a context manager: inside, standard output and error also go to ``log.txt``. Tensorboard is optional and
     its absence is said once. So is a full disk: nothing here raises then.

@@ -28,8 +28,8 @@ class StepRun(ABC):
 
     def __init__(self, config, folder: Path | None, trainer, writer: StatsWriter | None, seconds: float, total: int,
                  processes: Processes | None = None) -> None:
-        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats, health and state_dict(); ``seconds`` were
-        spent before a resume, ``total`` is the count at which the run ends."""
+        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats, health and state_dict();
+        ``seconds`` were spent before a resume, ``total`` is the count at which the run ends."""
         self.config, self.folder, self.trainer, self.writer, self.total = config, folder, trainer, writer, total
         self.processes = processes or Processes()
         self.started = time.time() - seconds

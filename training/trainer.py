@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.models.config import GeneratorConfig

@@ -14,9 +14,9 @@ from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import generator
+from gghead.training.health import Health
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.prior.data import Heads
-from gghead.training.health import Health
 from gghead.training.stats import Stats
 
 _CHECKED = 256  # heads whose loss is measured at every tick
