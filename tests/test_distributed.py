@@ -93,7 +93,7 @@ def _one_dies(rank: int, folder: str) -> None:
     barrier(processes)
     if rank == 1:
         os._exit(0)
-    with pytest.raises(UserError, match="Process 0 of 2 waited for the gradients of a step, but another process is gone"):
+    with pytest.raises(UserError, match="waited for the gradients of a step, but another process is gone"):
         average_gradients(gradients(1.0, 2.0, 3.0), processes)
     os._exit(0)  # a group without its other half cannot be left
 
