@@ -111,6 +111,7 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):
         for key, value in whole[network].items():
             assert torch.equal(value, parts[network][key]), key
     assert read_options(run).kimg == 0.016
+    assert "precision fp32: as before" in again.output
 
 
 def test_a_run_that_was_stopped_within_a_tick_has_the_ticks_of_one_that_was_not(data, tmp_path, monkeypatch):
@@ -280,17 +281,18 @@ def test_two_processes_under_torchrun(data, tmp_path):
 
 def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):
     """The first state and picture cannot be written; the run says so, trains on, and writes the next ones."""
-    from gghead.training import images, run_folder
+    from gghead.torch_utils import seal
+    from gghead.training import images
 
-    write, refused = run_folder.write_atomically, []
+    write, refused = seal.write_atomically, []
 
-    def full_once(path, save):
+    def full_once(path, *rest):
         if path.suffix not in {file.suffix for file in refused} and (path.suffix == ".pt" or "fakes0" in path.name):
             refused.append(path)
             raise UserError(f"{path} could not be written (No space left on device).")
-        write(path, save)
+        write(path, *rest)
 
-    for module in (run_folder, images):
+    for module in (seal, images):
         monkeypatch.setattr(module, "write_atomically", full_once)
     result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
     assert result.exit_code == 0 and "No space left on device" in result.output

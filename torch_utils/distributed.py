@@ -72,19 +72,16 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], processes: Proce
     if not gradients:
         return torch.tensor(False) if loss is None else ~torch.isfinite(loss.detach())
     loss = gradients[0].new_zeros(()) if loss is None else loss.detach().to(gradients[0])
-    if processes.world_size == 1:
-        # A sum reads each number once and is not finite if one of them is not.
+    if processes.world_size == 1 and loss.device.type == "cpu":  # on a GPU the question would wait for it
         bad = ~torch.isfinite(torch.stack([*(gradient.sum() for gradient in gradients), loss]).sum())
-        # On a GPU asking would wait for it; there all gradients pass the replacement.
-        if bad.device.type != "cpu" or bool(bad):
-            for gradient in gradients:
-                torch.nan_to_num(gradient, nan=0.0, posinf=1e5, neginf=-1e5, out=gradient)
-        return bad
+        if not bad:
+            return bad
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
-    with waiting("the gradients of a step", processes):
-        torch.distributed.all_reduce(flat)
-    flat /= processes.world_size
-    bad = ~torch.isfinite(flat.sum())
+    if processes.world_size > 1:
+        with waiting("the gradients of a step", processes):
+            torch.distributed.all_reduce(flat)
+        flat /= processes.world_size
+    bad = ~torch.isfinite(flat.sum())  # a sum reads each number once, and is not finite if one of them is not
     torch.nan_to_num(flat, nan=0.0, posinf=1e5, neginf=-1e5, out=flat)
     parts = flat[:-1].split([gradient.numel() for gradient in gradients])
     torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])

@@ -54,8 +54,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
                 _forget(file.fileno())
         if check is not None:
             check(temporary)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        move_into_place(temporary, path)
     except Exception as error:
         refused = _refusal(error)
         if refused is None or isinstance(error, UserError):
@@ -65,6 +64,17 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     finally:
         with contextlib.suppress(OSError):  # it may never have been made
             temporary.unlink()
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Rename a finished file to ``path``, and return when its content and its name are on the disk.
+
+    Raises ``OSError`` if the system refuses; some disks say only here that they are full.
+    """
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
 
 
 def remove_leftovers(folder: str | os.PathLike) -> list[str]:
