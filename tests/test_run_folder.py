@@ -72,6 +72,14 @@ def test_a_damaged_state_does_not_push_sound_ones_out(tmp_path):
     assert {3, 4} <= set(numbers(tmp_path)) and load_state(tmp_path)["trainer"] == 4
 
 
+def test_a_state_that_is_not_sound_is_passed_over(tmp_path, capsys):
+    """Older versions wrote them over the good ones."""
+    for step, value in ((1, 1.0), (2, float("nan"))):
+        save_state(tmp_path, step, {"trainer": {"G": {"w": torch.tensor([value])}}})
+    assert load_state(tmp_path)["trainer"]["G"]["w"] == 1
+    assert "000002.pt is damaged: trainer.G.w holds numbers that are not finite. Trying" in capsys.readouterr().out
+
+
 def test_states_without_a_hash_are_read(tmp_path):
     torch.save({"trainer": 7}, tmp_path / "training-state-000001.pt")
     assert load_state(tmp_path)["trainer"] == 7

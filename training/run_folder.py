@@ -15,6 +15,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import by_number, write_atomically
 from gghead.torch_utils.seal import archive_is_whole, write_archive
 from gghead.training.config import TrainConfig
+from gghead.training.health import broken_tensors
 
 OPTIONS = "training_options.json"
 _KEEP_STATES = 2
@@ -73,31 +74,35 @@ def save_state(folder: Path, kimg: float, state: dict) -> None:
     greatest power of two that the second newest has reached.
     """
     path = folder / f"training-state-{int(kimg):06d}.pt"
-
     write_archive(path, lambda file: torch.save(state, file))
     states = _states(folder)
     states = states[: states.index(path) + 1]  # those beyond cannot be read, or the run would go on from them
     before = _number(states[-2]) if len(states) > 1 else 0
     reached = 1 << (before.bit_length() - 1) if before else 0
-    older = [state for state in states if _number(state) < reached][-1:]
+    older = [old for old in states if _number(old) < reached][-1:]
     for old in states[:-_KEEP_STATES]:
         if old not in older:
-            old.unlink()
+            with contextlib.suppress(OSError):  # one state too many is no reason to end a run
+                old.unlink()
 
 
 def load_state(folder: str | os.PathLike) -> dict:
-    """Load the newest whole training state; a damaged one is passed over with a printed sentence.
+    """Load the newest whole and sound training state; others are passed over with a printed sentence.
 
     Raises ``UserError`` if there is none. Only tensors and plain values are ever unpickled (``weights_only``).
     """
     for path in reversed(_states(Path(folder))):
         try:
-            if archive_is_whole(path):
-                return torch.load(path, map_location="cpu", weights_only=True)
-            damage = "it does not match the hash at its end"
+            damage = None if archive_is_whole(path) else "it does not match the hash at its end"
+            if damage is None:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                broken = broken_tensors(state)
+                if not broken:
+                    return state
+                damage = f"{broken[0]} holds numbers that are not finite"
         except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
             damage = f"{type(error).__name__} when it is read"
-        print(f"{path} is damaged: {damage}; trying the state before it.")
+        print(f"{path} is damaged: {damage}. Trying the state before it.")
     raise UserError(f"{folder} holds no readable training-state-*.pt, so it cannot be continued; start a new run.")
 
 
