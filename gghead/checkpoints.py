@@ -28,7 +28,8 @@ from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.template import BUILT_IN, Template, load_template
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import by_number, write_atomically
+from gghead.torch_utils.files import by_number
+from gghead.torch_utils.seal import SEAL, safetensors_are_whole, write_safetensors
 
 FORMAT = "gghead/1"
 SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
@@ -80,9 +81,8 @@ def _save_with_template(model: torch.nn.Module, template: Template, path: str | 
         number = np.int32 if array.dtype.kind == "i" else np.float64
         tensors[f"template.{name}"] = torch.from_numpy(np.ascontiguousarray(array, dtype=number))
     metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
-                "template_sha256": template.sha256, "provenance": json.dumps(provenance or {})}  # fmt: skip
-    data = to_bytes(tensors, metadata)
-    write_atomically(path, lambda file: file.write(data))
+                "template_sha256": template.sha256, "provenance": json.dumps(provenance or {}), **SEAL}  # fmt: skip
+    write_safetensors(path, to_bytes(tensors, metadata))
 
 
 def save_expression(model: ExpressionModel, path: str | os.PathLike, *, step: int = 0,
@@ -108,9 +108,8 @@ def _save_plain(model: torch.nn.Module, path: str | os.PathLike, kind: str, more
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
-                "provenance": json.dumps(provenance or {})}  # fmt: skip
-    data = to_bytes(tensors, metadata)
-    write_atomically(path, lambda file: file.write(data))
+                "provenance": json.dumps(provenance or {}), **SEAL}  # fmt: skip
+    write_safetensors(path, to_bytes(tensors, metadata))
 
 
 def latest_snapshot(run: str | os.PathLike) -> Path:
@@ -196,8 +195,12 @@ def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str
             metadata = file.metadata() or {}
             names = file.keys() if tensors else ()
             found = {name: file.get_tensor(name) for name in names}
+        whole = not tensors or safetensors_are_whole(path, metadata)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is truncated or no safetensors file ({error}); copy or train it again.") from error
+    if not whole:
+        raise UserError(f"{path} is damaged: it does not match the hash in its header; copy it again, or take an older "
+                        "snapshot.")
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} has format {metadata.get('format')!r}, but this version reads '{FORMAT}'.")
     return path, metadata, found

@@ -1,7 +1,6 @@
 """Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import move_into_place
 
 ENDINGS = (".mp4", ".webp", ".gif")
 _NO_MP4 = ("{}: .mp4 videos need PyAV (pip install av) or ffmpeg, and neither is here: install one, or write .webp or "
@@ -43,11 +43,12 @@ def save_video(
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             writers[suffix](frames, part, fps)
-            os.replace(part, path)
+            move_into_place(part, path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror or error}); choose another folder.") from error
+        raise UserError(f"{path} could not be written ({error.strerror or error}); free space or choose another "
+                        "folder.") from error
 
 
 def check_ending(path: str | Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
 from helpers.small_avatar import small_config
+from helpers.spoiled import check_one_bad_update
 
 import gghead
 from gghead.animation.frames import Frames, read_sequence, split_or_all
@@ -274,6 +275,31 @@ def test_training_learns_what_the_coefficient_does(frames):
         pictures(trainer.avatar, still, frames.cameras, frames.size),
     ))
     assert float((driven - truth).square().mean()) < 0.85 * float((undriven - truth).square().mean())
+
+
+def test_a_bad_update_is_counted_and_made_harmless(frames):
+    trainer = AvatarTrainer(small_config(), frames, CPU)
+    trainer.step()
+    check_one_bad_update(trainer, trainer.avatar.means)
+
+
+def test_an_avatar_of_nans_ends_the_run_and_keeps_the_good_one(data, tmp_path, monkeypatch):
+    """What is not drawn costs a finite loss, so that it was saved over the good one, with status 0."""
+    step = AvatarTrainer.step
+
+    def spoil(self):
+        step(self)
+        if self.iteration == 6:
+            for parameter in self.avatar.parameters():
+                parameter.data.fill_(math.nan)
+
+    monkeypatch.setattr(AvatarTrainer, "step", spoil)
+    options = [f"--data={data}", f"--outdir={tmp_path}", "--iterations=12", *SMALL]
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 1 and "Done" not in result.output and "The run has diverged: avatar." in result.output
+    (run,) = tmp_path.iterdir()
+    assert f"The last good state is {run}/training-state-000004.pt" in result.output
+    assert all(torch.isfinite(value).all() for value in gghead.load(run).state_dict().values())
 
 
 def test_resume_is_bit_for_bit(frames):

@@ -14,6 +14,7 @@ from gghead.cameras import Cameras
 from gghead.models.config import AttributeConfig, BackgroundConfig, GeneratorConfig
 from gghead.models.generator import Generator
 from gghead.template import load_template, save_obj
+from gghead.torch_utils import seal
 from gghead.torch_utils.errors import UserError
 
 CONFIG = GeneratorConfig(z_dim=8, w_dim=8, template="sphere", plane_resolution=16, latent_resolution=8, cbase=128,
@@ -108,11 +109,41 @@ def test_newest_snapshot_is_taken(model, tmp_path):
     assert checkpoints.latest_snapshot(tmp_path).name.endswith("000010.safetensors")
 
 
+def test_any_flipped_bit_of_a_snapshot_is_noticed(model, tmp_path):
+    """But in the name of the hash, without which a file is read unchecked."""
+    path = tmp_path / "net.safetensors"
+    checkpoints.save(model, path)
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    bits, name = 8 * len(whole), whole.index(b'"blake2b"')
+    for bit in (*range(0, 8 * header, 97), *range(8 * header, bits, bits // 150), bits - 1):
+        if bit // 8 in range(name, name + 9):
+            continue
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match="net.safetensors (is damaged|is truncated or no safetensors|has format)"):
+            gghead.load(path)
+    path.write_bytes(whole)
+    assert gghead.load(path).num_ws == model.num_ws
+
+
+def test_a_snapshot_that_reads_back_as_something_else_is_not_kept(model, tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    checkpoints.save(model, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(seal, "safetensors_are_whole", lambda *_: False)
+    with pytest.raises(UserError, match="was not written as it should be: reading it back gave something else"):
+        checkpoints.save(model, path, kimg=1)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
 def rewrite(path, **changes):
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         metadata = {**file.metadata(), **changes}
+    metadata.pop("blake2b", None)  # as files of other programs, which have no hash
     save_file(load_file(path), path, metadata)
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from helpers.capture_zip import write_captures
 from helpers.small_network import small_network
 from helpers.small_reconstructor import TINY, reconstructor_config, small_reconstructor
+from helpers.spoiled import check_one_bad_update
 
 import gghead
 from gghead import checkpoints
@@ -199,6 +200,14 @@ def test_it_learns_a_head_from_views_and_shows_it_from_another(captures):
     for _ in range(options.steps):
         trainer.step()
     assert error() < 0.5 * before
+
+
+@pytest.mark.parametrize("network", ["model", "discriminator"])
+def test_a_bad_update_is_counted_and_made_harmless(captures, network):
+    trainer = EncoderTrainer(config(loss={"adversarial": 0.1, "adversarial_from": 1}, stages=[LARGER]),
+                             heads(captures, 32))
+    trainer.step()
+    check_one_bad_update(trainer, next(p for p in getattr(trainer, network).parameters() if p.requires_grad), updates=2)
 
 
 def test_a_resumed_run_is_the_same_run(captures):

@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 from helpers.capture_zip import NAMES, write_captures
 from helpers.small_reconstructor import small_reconstructor
+from helpers.spoiled import check_one_bad_update
 from PIL import Image
 from test_expression_model import expression
 
@@ -140,6 +141,12 @@ def test_steps_learn_and_leave_the_reconstructor_alone(captures, network):
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert trainer.ema.coefficient_max.tolist() == [0.5, 0.0]
+
+
+def test_a_bad_update_is_counted_and_made_harmless(captures, network):
+    trainer = ExpressionTrainer(config(), triplets(captures, network), network)
+    trainer.step()
+    check_one_bad_update(trainer, trainer.model.network.basis)
 
 
 def test_resuming_continues_bit_for_bit(captures, network):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.prior_latents import write_latents
 from helpers.small_network import small_network
+from helpers.spoiled import check_one_bad_update
 
 from gghead.cli.gen_samples import seed_latents
 from gghead.data.vectors import pick_vector, read_vectors
@@ -143,6 +144,13 @@ def test_components_without_a_residual_and_of_too_few_heads():
         fit_components([one], 4)
     with pytest.raises(UserError, match="All 2 latents are the same"):
         fit_components([one, one], 4)
+
+
+def test_a_bad_update_is_counted_and_made_harmless():
+    heads, config = Heads([f"h{index}" for index in range(12)], some_latents(12)), small_config(batch=4)
+    trainer = PriorTrainer(config, new_prior(config, small_network(), heads, None), heads, None, None, None, CPU)
+    trainer.step()
+    check_one_bad_update(trainer, next(trainer.prior.flow.parameters()))
 
 
 def test_patience_keeps_the_prior_that_knew_the_held_out_heads_best():

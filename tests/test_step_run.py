@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from click.testing import CliRunner
 from gghead.checkpoints import latest_snapshot
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
 from gghead.training import run_folder
+from gghead.training.health import Health
 from gghead.training.stats import Stats, StatsWriter
 from gghead.training.step_run import StepRun
 
@@ -34,13 +37,15 @@ class Counting:
 
     def __init__(self, at: dict | None = None) -> None:
         self.device, self.stats, self.index, self.at = torch.device("cpu"), Stats(), 0, at or {}
+        self.health, self.weights, self.bad_updates = Health(self.stats), torch.zeros(3), range(0)
 
     def step(self) -> None:
         self.index += 1
+        self.health.count("numbers", torch.tensor(self.index in self.bad_updates))
         self.stats.report("Loss/total", self.at.get(self.index, lambda: 1 / self.index)() or 0.0)
 
     def state_dict(self) -> dict:
-        return {"index": self.index, "stats": self.stats.state_dict()}
+        return {"index": self.index, "weights": self.weights, "stats": self.stats.state_dict()}
 
 
 class Run(StepRun):
@@ -57,7 +62,7 @@ class Run(StepRun):
         return f"loss {summary['Loss/total']['mean']:.4f} twice {summary['Twice']['mean']:g}"
 
     def write_snapshot(self) -> None:
-        (self.folder / f"numbers-{self.done:06d}.txt").write_text(str(self.done))
+        write_atomically(self.folder / f"numbers-{self.done:06d}.txt", lambda file: file.write(b"%d" % self.done))
 
     def look(self) -> None:
         self.looked += 1
@@ -74,6 +79,10 @@ def run(folder, trainer: Counting, total: int = 10, seconds: float = 0.0, kind: 
         made = kind(Config(), folder, trainer, writer, seconds, total)
         made.train()
     return made
+
+
+def spoil(trainer: Counting) -> None:
+    trainer.weights.fill_(float("nan"))
 
 
 def files(folder, pattern: str) -> list[str]:
@@ -111,25 +120,96 @@ def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsy
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
-    with pytest.raises(UserError, match="The loss became nan before step 4; resume from the last state\\."):
+    with pytest.raises(UserError, match="Loss/total became nan at step 4\\. No state had been written before"):
         run(tmp_path, Counting({3: lambda: float("nan")}))
     assert not files(tmp_path, "training-state-*")
 
 
-def test_full_disk_at_a_snapshot_does_not_end_the_run(tmp_path, capsys):
-    class Full(Run):
-        def write_snapshot(self) -> None:
-            if self.done == 8:
-                raise UserError("numbers could not be written (No space left on device).")
-            super().write_snapshot()
+def test_ten_bad_updates_in_a_row_end_the_run_with_the_last_good_state(tmp_path, capsys):
+    trainer = Counting()
+    trainer.bad_updates = range(12, 100)
+    with pytest.raises(UserError) as error:
+        run(tmp_path, trainer, total=100)
+    assert trainer.index == 21
+    assert str(error.value).startswith(
+        "10 updates of the numbers in a row had losses or gradients that are no finite numbers at step 21. "
+        f"The last good state is {tmp_path}/training-state-000016.pt; continue from it with: "
+        f"python scripts/train_numbers.py --resume={tmp_path}.")
+    assert run_folder.load_state(tmp_path)["trainer"]["index"] == 16
+    assert "health: 4 of 4 updates" in capsys.readouterr().out
 
-        def look(self) -> None:
-            if self.done == 8:
-                raise UserError("preview.png could not be written (No space left on device).")
 
-    run(tmp_path, Counting(), kind=Full)
+def test_fewer_bad_updates_are_counted_and_the_run_goes_on(tmp_path, capsys):
+    trainer = Counting({index: lambda: float("nan") for index in range(2, 11)})
+    trainer.bad_updates = range(2, 11)  # nine
+    run(tmp_path, trainer, total=12)
+    said = capsys.readouterr().out
+    assert "Done: 12 steps." in said and said.count("health: ") == 3 and "health: 3 of 4 updates" in said
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [line["Progress/bad_updates"]["mean"] for line in lines] == [0.75, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("step", [9, 14])
+def test_a_bad_weight_ends_the_run_though_its_loss_is_finite(tmp_path, step, capsys):
+    trainer = Counting()
+    trainer.at[step] = lambda: spoil(trainer)
+    with pytest.raises(UserError, match="The run has diverged: weights held numbers that are not finite at step "
+                                        f"{12 if step == 9 else 16}\\. The last good state is .*-000008.pt"):
+        run(tmp_path, trainer, total=100)
+    assert files(tmp_path, "training-state-*") == ["training-state-000008.pt"]
+    assert files(tmp_path, "numbers-*") == ["numbers-000008.txt"] and "Done" not in capsys.readouterr().out
+
+
+class Full(Run):
+    """The disk is full while ``full`` says so."""
+
+    full = range(8, 9)
+
+    def write_snapshot(self) -> None:
+        if self.done in self.full:
+            raise UserError("numbers could not be written (No space left on device).")
+        super().write_snapshot()
+
+    def look(self) -> None:
+        if self.done in self.full:
+            raise UserError("preview.png could not be written (No space left on device).")
+
+
+def test_a_state_that_could_not_be_written_is_tried_again_at_the_next_tick(tmp_path, capsys):
+    seen = []
+    trainer = Counting({step: lambda: seen.append(files(tmp_path, "training-state-*")) for step in (9, 13)})
+    run(tmp_path, trainer, total=16, kind=Full)
     assert capsys.readouterr().out.count("No space left on device") == 2
-    assert files(tmp_path, "training-state-*") == ["training-state-000010.pt"]
+    assert seen == [[], ["training-state-000012.pt"]]
+    assert files(tmp_path, "training-state-*") == ["training-state-000012.pt", "training-state-000016.pt"]
+
+
+def test_a_run_that_ends_without_its_state_ends_with_an_error(tmp_path, capsys):
+    class Late(Full):
+        full = range(9, 99)
+
+    with pytest.raises(UserError, match="The run ended at step 10, but what it had learned could not be saved: "
+                                        "numbers could not be written .No space left on device.*-000008.pt"):
+        run(tmp_path, Counting(), kind=Late)
+    assert "Done" not in capsys.readouterr().out
+
+
+def test_a_run_whose_folder_is_gone_ends_with_an_error(tmp_path, capsys):
+    folder = tmp_path / "run"
+    trainer = Counting({9: lambda: shutil.rmtree(folder)})
+    with pytest.raises(UserError, match="could not be saved: .*No such file or directory"):
+        run(folder, trainer)
+    assert "Done" not in capsys.readouterr().out
+
+
+def test_a_stop_without_a_state_does_not_offer_to_continue_from_it(tmp_path, capsys):
+    class Always(Full):
+        full = range(99)
+
+    trainer = Counting({6: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+    with pytest.raises(UserError, match="The run ended at step 6, but .* No state had been written before"):
+        run(tmp_path, trainer, kind=Always)
+    assert "Continue with" not in capsys.readouterr().out
 
 
 def test_other_processes_train_without_a_word(capsys):
@@ -168,6 +248,37 @@ def _stopped_rank(rank: int, folder: str) -> None:
 def test_no_process_leaves_before_the_state_is_saved(tmp_path):
     """Else torchrun, which sees one of its processes fail, ends the first one while it writes."""
     torch.multiprocessing.spawn(_stopped_rank, (str(tmp_path),), nprocs=2)
+
+
+def _diverging_rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    trainer = Counting()
+    if rank:
+        trainer.at[9] = lambda: spoil(trainer)
+    with StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext() as writer:
+        with pytest.raises((UserError, SystemExit)) as end:
+            Run(Config(), Path(folder) if rank == 0 else None, trainer, writer, 0.0, 20, Processes(rank, 2)).train()
+    assert end.value.code == 1 if rank else "a tensor of another process" in str(end.value)
+    torch.distributed.destroy_process_group()
+
+
+def test_all_processes_leave_when_one_of_them_has_a_bad_weight(tmp_path):
+    torch.multiprocessing.spawn(_diverging_rank, (str(tmp_path),), nprocs=2)
+    assert files(tmp_path, "training-state-*") == ["training-state-000008.pt"]
+
+
+def _full_rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    with StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext() as writer:
+        run = Full(Config(), Path(folder) if rank == 0 else None, Counting(), writer, 0.0, 8, Processes(rank, 2))
+        with pytest.raises((UserError, SystemExit)) as end:
+            run.train()
+    assert end.value.code == 1 if rank else "No space left on device" in str(end.value)
+    torch.distributed.destroy_process_group()
+
+
+def test_all_processes_leave_with_an_error_when_the_first_cannot_save(tmp_path):
+    torch.multiprocessing.spawn(_full_rank, (str(tmp_path),), nprocs=2)
 
 
 @pytest.mark.parametrize(("kind", "needed"), [

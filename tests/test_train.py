@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,7 @@ def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):
         for key, value in whole[network].items():
             assert torch.equal(value, parts[network][key]), key
     assert read_options(run).kimg == 0.016
+    assert "precision fp32: as before" in again.output
 
 
 def test_a_run_that_was_stopped_within_a_tick_has_the_ticks_of_one_that_was_not(data, tmp_path, monkeypatch):
@@ -279,22 +281,87 @@ def test_two_processes_under_torchrun(data, tmp_path):
 
 def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):
     """The first state and picture cannot be written; the run says so, trains on, and writes the next ones."""
-    from gghead.training import images, run_folder
+    from gghead.torch_utils import seal
+    from gghead.training import images
 
-    write, refused = run_folder.write_atomically, []
+    write, refused = seal.write_atomically, []
 
-    def full_once(path, save):
+    def full_once(path, *rest):
         if path.suffix not in {file.suffix for file in refused} and (path.suffix == ".pt" or "fakes0" in path.name):
             refused.append(path)
             raise UserError(f"{path} could not be written (No space left on device).")
-        write(path, save)
+        write(path, *rest)
 
-    for module in (run_folder, images):
+    for module in (seal, images):
         monkeypatch.setattr(module, "write_atomically", full_once)
     result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
     assert result.exit_code == 0 and "No space left on device" in result.output
     (run,) = tmp_path.iterdir()
     assert len(refused) == 2 and (run / "fakes000000.png").exists() and load_state(run)["trainer"]["step"] == 4
+
+
+@pytest.mark.parametrize("kind", ["weight", "images"])
+def test_a_diverged_run_ends_with_an_error_and_keeps_its_good_state(data, tmp_path, monkeypatch, kind):
+    """It wrote its broken weights over the good ones, said Done and ended with status 0."""
+    step, reals = Trainer.step, Trainer._reals
+
+    def spoil(self, batch):
+        if self.step_index == 3 and kind == "weight":
+            with torch.no_grad():
+                next(self.D.parameters())[0] = float("nan")
+        step(self, batch)
+
+    def spoilt(self, batch):
+        images, labels = reals(self, batch)
+        return (images * float("nan") if self.step_index >= 3 else images), labels
+
+    monkeypatch.setattr(Trainer, "step", spoil)
+    if kind == "images":
+        monkeypatch.setattr(Trainer, "_reals", spoilt)
+    result = train("--data", data, "--outdir", tmp_path, "--kimg=1", "--metrics=none", *SMALL)
+    assert result.exit_code == 1 and "Done" not in result.output and "Traceback" not in result.output
+    (run,) = tmp_path.iterdir()
+    assert f"The last good state is {run}/training-state-000000.pt" in result.output
+    assert f"python train.py --resume={run}" in result.output and "--set=optimizer.g_lr" in result.output
+    state = load_state(run)["trainer"]
+    if kind == "weight":
+        assert "The run has diverged: D." in result.output and state["step"] == 2
+    else:  # the gradients were made harmless, so that states in between are sound
+        assert "10 updates of the discriminator in a row" in result.output and state["step"] == 12
+        assert "health: 1 of " in result.output
+    assert all(torch.isfinite(value).all() for value in gghead.load(run).state_dict().values())
+
+
+# tensorboard reads its own error again from a thread, besides telling it to the writer, which says it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_run_whose_folder_is_gone_ends_with_an_error(data, tmp_path, monkeypatch):
+    step = Trainer.step
+
+    def lose(self, batch):
+        step(self, batch)
+        if self.step_index == 3:
+            shutil.rmtree(next(tmp_path.iterdir()))
+
+    monkeypatch.setattr(Trainer, "step", lose)
+    result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
+    assert result.exit_code == 1 and "Done" not in result.output and "Traceback" not in result.output
+    assert "but what it had learned could not be saved: " in result.output
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_stop_that_cannot_save_does_not_offer_to_continue(data, tmp_path, monkeypatch):
+    step = Trainer.step
+
+    def lose(self, batch):
+        step(self, batch)
+        if self.step_index == 1:
+            shutil.rmtree(next(tmp_path.iterdir()))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "step", lose)
+    result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
+    assert result.exit_code == 1 and "Continue with" not in result.output
+    assert "No state had been written before" in result.output
 
 
 @pytest.mark.parametrize(("isa", "fast"), [("ALL", True), ("AVX512_CORE_AMX", True), ("AVX512_CORE_BF16", True),

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.multiprocessing as mp
+from helpers.spoiled import check_one_bad_update
 
 from gghead.cameras import Cameras
 from gghead.models.config import BackgroundConfig, DiscriminatorConfig, GeneratorConfig
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.training.augment import AugmentConfig
 from gghead.training.config import DataConfig, LossConfig, OptimizerConfig, Stage, TrainConfig
+from gghead.training.health import broken_tensors
 from gghead.training.trainer import Trainer
 
 SIZE, BATCH = 16, 8
@@ -212,6 +214,75 @@ def test_bad_gradients_are_made_harmless():
     parameter.grad = torch.tensor([float("nan"), float("inf"), -float("inf"), 2.0])
     average_gradients([parameter], Processes())
     assert parameter.grad.tolist() == [0.0, 1e5, -1e5, 2.0]
+
+
+def test_bad_gradients_end_in_a_count_and_in_sound_weights():
+    trainer = Trainer(tiny_config(loss=LossConfig(r1_interval=100)), labels())
+    trainer.step(batch_at(0))  # with a penalty, so that the next steps have none
+    step = trainer.step
+    trainer.step = lambda: step(batch_at(trainer.step_index))
+    check_one_bad_update(trainer, next(trainer.D.parameters()), updates=2)
+    check_one_bad_update(trainer, next(trainer.G.decoder.parameters()), updates=2)
+
+
+def test_a_nan_weight_ends_the_run_after_ten_updates():
+    """Its gradients became zeros, uncounted, and the run went on for as long as it liked."""
+    trainer = Trainer(tiny_config(), labels())
+    with torch.no_grad():
+        next(trainer.G.decoder.parameters())[0] = float("nan")
+    reasons = []
+    for index in range(10):
+        trainer.step(batch_at(index))
+        reasons.append(trainer.health.after_step())
+    assert reasons[:9] == [None] * 9 and "10 updates of the generator in a row" in reasons[9]
+    assert any(name.startswith("G.") for name in broken_tensors(trainer.state_dict()))
+
+
+def _resuming_rank(rank, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    config = tiny_config(augment=AugmentConfig(mode="ada", initial_p=0.3, interval=4, kimg=0.1))
+    share = BATCH // 2
+    signs = []
+
+    def made():
+        trainer = Trainer(config, labels(), processes=Processes(rank, 2))
+        update = trainer.ada.update
+        trainer.ada.update = lambda mean, images: signs.append(mean) or update(mean, images)
+        return trainer
+
+    def go_on(trainer, until):
+        while trainer.step_index < until:
+            batch = batch_at(trainer.step_index)
+            trainer.step({key: value[rank * share : (rank + 1) * share] for key, value in batch.items()})
+
+    whole = made()
+    go_on(whole, 3)
+    assert float(whole.state_dict()["sign_sum"][1]) == 3 * BATCH
+    state = copy.deepcopy(whole.state_dict())
+    both = [None, None]
+    torch.distributed.all_gather_object(both, float(whole.sign_sum[0]))
+    assert both[0] != both[1]  # or the first one's would do for both
+    if rank == 0:
+        torch.save(state, f"{folder}/state.pt")
+    torch.distributed.barrier()
+    go_on(whole, 6)
+    resumed = made()
+    resumed.load_state_dict(torch.load(f"{folder}/state.pt", weights_only=True))
+    go_on(resumed, 6)
+    first, second = whole.state_dict(), resumed.state_dict()
+    if rank == 0:
+        assert_same(first, second)
+    else:  # the mean of w is the first one's, and no step depends on it
+        assert_same(*({key: value for key, value in tensors(state).items() if "w_avg" not in key}
+                      for state in (first, second)))
+    assert len(signs) == 2 and signs[0] == signs[1]
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_resume_bit_for_bit_in_the_middle_of_an_ada_interval(tmp_path):
+    """Only the first process's signs were saved, and every process went on from them."""
+    mp.spawn(_resuming_rank, (str(tmp_path),), nprocs=2)
 
 
 def test_generator_fits_a_colour():

@@ -1,12 +1,26 @@
-"""Several processes, started by torchrun: who am I, sums and means over all of them."""
+"""Several processes, started by torchrun: who am I, sums and means over all of them, and who is waiting."""
 
+import contextlib
+import functools
 import os
-from collections.abc import Iterable
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import Tensor
+
+from gghead.torch_utils.errors import UserError
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits within a step for the others, before torch ends it with a message."""
+PATIENCE = timedelta(hours=24)
+"""The same at a ``barrier``, where the first process may be measuring metrics or reading a large data set."""
+SAY_EVERY = 60.0
+"""Seconds after which a waiting process says what it waits for, and again after as many."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +39,8 @@ def start(wanted: str | torch.device) -> tuple[Processes, torch.device]:
     """Join the group that torchrun announces in the environment (gloo on CPUs, nccl on GPUs) and pick the device.
 
     Without torchrun this is a single process, on the GPU that ``wanted`` names; with it every process takes its own.
-    A collective that waits longer than an hour (the first process may be measuring metrics meanwhile) fails with
-    torch's message that names the rank.
+    A collective within a step fails after ``TIMEOUT``, a ``barrier`` after ``PATIENCE``; a process that waits longer
+    than ``SAY_EVERY`` says so.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, device = int(os.environ.get("RANK", "0")), torch.device(wanted)
@@ -34,45 +48,136 @@ def start(wanted: str | torch.device) -> tuple[Processes, torch.device]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
         torch.cuda.set_device(device)
     if world_size > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo",
-                                             timeout=timedelta(hours=1))
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        _patient_group()
     return Processes(rank, world_size), device
 
 
 def stop() -> None:
     """Leave the group, if there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        _patient_group.cache_clear()
         torch.distributed.destroy_process_group()
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter], processes: Processes) -> None:
-    """Replace non-finite gradients (nan by 0, infinities by +-1e5) and average over all processes in one flat sum.
+def average_gradients(parameters: Iterable[torch.nn.Parameter], processes: Processes,
+                      loss: Tensor | None = None) -> Tensor:  # bool, no dimension
+    """Average over all processes in one flat sum and replace gradients that are not finite.
 
-    Every process must hold gradients for the same parameters, which one graph on every process ensures.
+    NaN becomes 0 and infinities +-1e5, as in StyleGAN. Returns, on the gradients' device and the same on all
+    processes, whether the update is bad: the ``loss`` of a process, a gradient or the sum of one parameter's gradients
+    is not finite. Every process must hold gradients for the same parameters, which one graph on every process ensures.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
-        return
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+        return torch.tensor(False) if loss is None else ~torch.isfinite(loss.detach())
+    loss = gradients[0].new_zeros(()) if loss is None else loss.detach().to(gradients[0])
+    if processes.world_size == 1 and loss.device.type == "cpu":  # on a GPU the question would wait for it
+        bad = ~torch.isfinite(torch.stack([*(gradient.sum() for gradient in gradients), loss]).sum())
+        if not bad:
+            return bad
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
     if processes.world_size > 1:
-        torch.distributed.all_reduce(flat)
+        with waiting("the gradients of a step", processes):
+            torch.distributed.all_reduce(flat)
         flat /= processes.world_size
-    elif bool(torch.isfinite(flat).all()):
-        return
+    bad = ~torch.isfinite(flat.sum())  # a sum reads each number once, and is not finite if one of them is not
     torch.nan_to_num(flat, nan=0.0, posinf=1e5, neginf=-1e5, out=flat)
-    parts = flat.split([gradient.numel() for gradient in gradients])
+    parts = flat[:-1].split([gradient.numel() for gradient in gradients])
     torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+    return bad
 
 
 def sum_over_processes(values: Tensor, processes: Processes) -> Tensor:
     """The sum of ``values`` over all processes; ``values`` itself for a single one."""
     if processes.world_size > 1:
         values = values.clone()
-        torch.distributed.all_reduce(values)
+        with waiting("a sum over all processes", processes):
+            torch.distributed.all_reduce(values)
     return values
 
 
-def barrier(processes: Processes) -> None:
-    """Wait for all processes."""
+def any_process(flag: bool, processes: Processes, device: torch.device | str = "cpu") -> bool:
+    """Whether ``flag`` is set in any process; all get the same answer. nccl needs the process's own ``device``."""
+    if processes.world_size == 1:
+        return flag
+    total = sum_over_processes(torch.tensor(float(flag), device=device), processes)
+    with waiting("an answer of all processes", processes):
+        return bool(total > 0)
+
+
+def barrier(processes: Processes, what: str = "the first process's work between two steps") -> None:
+    """Wait for all processes, for hours if need be; ``what`` is said to be waited for."""
     if processes.world_size > 1:
-        torch.distributed.barrier()
+        with waiting(what, processes):
+            torch.distributed.barrier(group=_patient_group())
+
+
+def fail_together(sentence: str, processes: Processes) -> None:
+    """End all processes with status 1 once each of them is here: the first raises ``UserError``, the others exit."""
+    barrier(processes, "the end of the run")
+    if processes.is_first:
+        raise UserError(sentence)
+    raise SystemExit(1)
+
+
+@functools.cache
+def _patient_group():
+    """A group of all processes for long waits. It is gloo's, so that a GPU does not wait. All must make it at once."""
+    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
+@contextlib.contextmanager
+def waiting(what: str, processes: Processes) -> Iterator[None]:
+    """Within it this process waits for others; a thread says so every ``SAY_EVERY`` seconds.
+
+    Raises ``UserError`` where torch finds that another process has gone.
+    """
+    watch = _watch()
+    watch.begin(what, processes)
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"Process {processes.rank} of {processes.world_size} waited for {what}, but another process is "
+                        f"gone or does not answer ({said}); its own message says why. Continue with --resume."
+                        ) from error
+    finally:
+        watch.end()
+
+
+class _Watch:
+    """Knows what this process waits for, and says it from a thread of its own."""
+
+    def __init__(self) -> None:
+        self.current: tuple[str, Processes, float] | None = None
+        threading.Thread(target=self._run, name="gghead-waiting", daemon=True).start()
+
+    def begin(self, what: str, processes: Processes) -> None:
+        self.current = what, processes, time.monotonic()
+
+    def end(self) -> None:
+        self.current = None
+
+    def _run(self) -> None:
+        said = None  # the wait that was spoken of, and how often
+        count = 0
+        while True:
+            time.sleep(min(1.0, SAY_EVERY / 4))
+            current = self.current
+            if current is None:
+                continue
+            count = count if said is current else 0
+            what, processes, since = current
+            waited = time.monotonic() - since
+            if waited >= SAY_EVERY * (count + 1):
+                said, count = current, count + 1
+                print(f"Process {processes.rank} of {processes.world_size} has waited {waited:.0f} s for {what}.",
+                      file=sys.stderr, flush=True)
+
+
+@functools.cache
+def _watch() -> _Watch:
+    return _Watch()

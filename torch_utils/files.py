@@ -1,5 +1,7 @@
 """Files that are either whole or absent."""
 
+import contextlib
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -33,10 +35,13 @@ def by_number(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=key)
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object],
+                     check: Callable[[Path], None] | None = None) -> None:
     """Call ``write`` with a temporary file beside ``path`` and rename it when all of it is on the disk.
 
-    Raises ``UserError`` if the system refuses (disk full, no permission); ``path`` is then as it was before.
+    ``check`` reads the temporary file back, from the disk where the system allows it, and raises ``UserError`` or
+    ``OSError`` for a file that is not what was written. Raises ``UserError`` if the system refuses (disk full, no
+    permission, folder gone); ``path`` is then as it was before.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -45,15 +50,75 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if check is not None:
+                _forget(file.fileno())
+        if check is not None:
+            check(temporary)
+        move_into_place(temporary, path)
     except Exception as error:
         refused = _refusal(error)
-        if refused is None:
+        if refused is None or isinstance(error, UserError):
             raise
         raise UserError(f"{path} could not be written ({refused.strerror or refused}); free space or choose another "
                         "folder. What was there before is unchanged.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may never have been made
+            temporary.unlink()
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Rename a finished file to ``path``, and return when its content and its name are on the disk.
+
+    Raises ``OSError`` if the system refuses; some disks say only here that they are full.
+    """
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> list[str]:
+    """Remove what ``write_atomically`` began in ``folder`` in processes that were killed; return the files' names.
+
+    A process that still runs on this machine keeps its file.
+    """
+    removed = []
+    for path in sorted(Path(folder).glob(".*.tmp")):
+        match = re.fullmatch(r"\..+\.(\d+)\.tmp", path.name)
+        if match and not _runs(int(match[1])):
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    return removed
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it belongs to somebody else, or the system does not say
+        return True
+    return True
+
+
+def _forget(descriptor: int) -> None:
+    """Ask the system to read the file from the disk the next time, instead of from memory."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk too: without it a power cut may bring the old file back."""
+    if os.name == "nt":  # Windows has no such call
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot do it
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _refusal(error: BaseException | None) -> OSError | None:

@@ -196,7 +196,7 @@ def pick_device(name: str | None) -> tuple[str, str]:
 @click.option("--outdir", help="Where to save the results.", metavar="DIR", default="training-runs", show_default=True)
 @click.option("--preset", "--cfg", help="Configuration; chosen by data and machine if not given.",
               type=click.Choice(list(PRESETS)))
-@click.option("--resume", help="Continue this run, bit for bit (a run folder).", metavar="RUN")
+@click.option("--resume", help="Continue this run (a run folder); on a CPU bit for bit.", metavar="RUN")
 @click.option("--init", help="Start from the weights of this network.", metavar="FILE|RUN")
 @click.option("--kimg", help="Total length in thousands of images.", type=float)
 @click.option("--batch", help="Total batch size.", type=click.IntRange(min=1))
@@ -301,5 +301,5 @@ def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
     if options["data"]:
         changes["data"] = {"path": options["data"]}
     config = _assignments(config_json.replace(config, changes), options["set"])
-    return folder, config, [f"resuming {folder}"]
+    return folder, config, [f"resuming {folder}", f"precision {config.precision}: as before"]
 

@@ -5,7 +5,7 @@ import threading
 
 import torch
 
-from gghead.torch_utils.distributed import Processes, sum_over_processes
+from gghead.torch_utils.distributed import Processes, any_process
 
 
 class StopRequest:
@@ -30,9 +30,7 @@ class StopRequest:
 
     def agreed(self) -> bool:
         """Whether any process has been asked; all processes get the same answer at the same step."""
-        if self.processes.world_size == 1:
-            return self.asked
-        return bool(sum_over_processes(torch.tensor(float(self.asked), device=self.device), self.processes) > 0)
+        return any_process(self.asked, self.processes, self.device)
 
     def _ask(self, number: int, frame: object) -> None:
         if self.asked:

@@ -27,16 +27,20 @@ from gghead.torch_utils.memory import keep_freed_memory
 from gghead.training import images, run_folder
 from gghead.training.config import DataConfig, TrainConfig
 from gghead.training.console import memory_use, status_line
+from gghead.training.health import describe_bad_updates, losses_verdict
 from gghead.training.interrupt import StopRequest
 from gghead.training.metrics.evaluate import MetricSet, write_metric
 from gghead.training.metrics.sampler import ModelSampler
+from gghead.training.saving import Saver
 from gghead.training.schedule import stage_at
-from gghead.training.stats import StatsWriter
+from gghead.training.stats import StatsWriter, Summary
 from gghead.training.trainer import Trainer
 from gghead.training.watchdog import Watchdog
 
 STRIP_YAWS = (-1.05, -0.7, -0.35, 0.0, 0.35, 0.7, 1.05)  # radians; ±60 degrees
 _STRIP_SEEDS = 4
+_REMEDY = ("When you continue, lower --set=optimizer.g_lr and --set=optimizer.d_lr, or raise --set=loss.r1_gamma; the "
+           "same options end the same way.")
 _MUCH_WAITING = 0.1  # share of a tick spent waiting for images that is worth a word
 
 
@@ -51,7 +55,8 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
         resume: Path | None = None, init: str | None = None, desc: str | None = None) -> Path:
     """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the run folder.
 
-    Raises ``UserError`` for data or files that do not fit.
+    Raises ``UserError`` for data or files that do not fit, for a run that diverges, and for one whose last state cannot
+    be written: returning means that the last state and snapshot are on the disk.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -85,6 +90,7 @@ class _Run:
         self.config, self.folder, self.trainer, self.dataset, self.writer = config, folder, trainer, dataset, writer
         self.processes = trainer.processes
         self.watchdog = Watchdog()
+        self.saver = Saver(folder, self.processes, trainer.device, "python train.py", _REMEDY)
         self.metric_set: MetricSet | None = None
         self.started = time.time() - (state or {}).get("seconds", 0.0)  # older states do not say
         self.waited = 0.0  # seconds of this tick in which no batch was ready
@@ -105,6 +111,7 @@ class _Run:
         if self.fresh:
             self._reals_picture()
             self._pictures("fakes_init")
+        barrier(self.processes, "the first process, which measures the data and draws the first pictures")
         maintenance, stopped = 0.0, False
         with StopRequest(self.processes, trainer.device) as stop, contextlib.closing(self):
             while trainer.nimg < total:
@@ -113,14 +120,19 @@ class _Run:
                 if stopped:
                     self._save()
                     barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
-                    break
+                    break  # the tick goes on when the run is resumed
                 self.tick += 1
                 self._end_tick(time.time() - begin, trainer.nimg - first, maintenance)
                 self.tick_start = trainer.nimg
                 begin = time.time()
                 if trainer.nimg >= total or self.tick % self.config.snapshot_ticks == 0:
                     self._snapshot()
+                elif self.saver.unsaved:
+                    self._save()
+                else:
+                    self.saver.check(trainer.state_dict(), self._counted)
                 maintenance = time.time() - begin
+        self.saver.finish(self._counted)
         if stopped:
             if self.writer is not None:
                 print(f"Stopped at {trainer.nimg / 1000:.1f} kimg. "
@@ -149,6 +161,8 @@ class _Run:
                     batch = next(loader)
                     self.waited += time.time() - begin
                     trainer.step(batch)
+                    if (reason := trainer.health.after_step()) is not None:
+                        self.saver.fail(reason, self._counted)
                     if self.writer is not None:
                         speed = self.config.batch / max(time.time() - begin, 1e-9)
                         left = (self.config.kimg * 1000 - trainer.nimg) / speed
@@ -173,6 +187,13 @@ class _Run:
             trainer.stats.report(f"Resources/{name}_gb", value)
         warnings = self._watch()
         summary = trainer.stats.collect()
+        self._print_tick(summary, seconds, count, maintenance, memory, share, warnings)
+        if (reason := losses_verdict(summary)) is not None:
+            self.saver.fail(reason, self._counted)
+
+    def _print_tick(self, summary: Summary, seconds: float, count: int, maintenance: float, memory: dict[str, float],
+                    share: float, warnings: list[str]) -> None:
+        trainer = self.trainer
         if self.writer is None:
             return
         print(status_line(tick=self.tick, images=trainer.nimg, seconds=time.time() - self.started,
@@ -180,6 +201,8 @@ class _Run:
                           augment=trainer.augment.p, total_images=int(self.config.kimg * 1000)))
         for warning in warnings:
             print(f"  watchdog: {warning}")
+        if (line := describe_bad_updates(summary)) is not None:
+            print(f"  {line}")
         for name in [name for name in list(self.dataset.broken) if name not in self.told]:
             self.told.add(name)
             print(f"  data: left out, {self.dataset.broken[name]}")
@@ -217,20 +240,23 @@ class _Run:
         barrier(self.processes)
 
     def _save(self) -> None:
-        """Write snapshot and state; a full disk is reported and the run goes on with the files it had."""
-        if self.writer is None:
-            return
+        """Write snapshot and state, if they are sound; all processes call it."""
         kimg = self.trainer.nimg / 1000
-        try:
+        state = {
+            "trainer": self.trainer.state_dict(), "tick": self.tick, "tick_start": self.tick_start,
+            "stats": self.trainer.stats.state_dict(), "watchdog": self.watchdog.state_dict(),
+            "seconds": time.time() - self.started,
+        }
+
+        def write_snapshot() -> None:
             checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,
                              provenance=provenance(self.config.preset, self.config.data.path))
-            run_folder.save_state(self.folder, kimg, {
-                "trainer": self.trainer.state_dict(), "tick": self.tick, "tick_start": self.tick_start,
-                "stats": self.trainer.stats.state_dict(), "watchdog": self.watchdog.state_dict(),
-                "seconds": time.time() - self.started,
-            })
-        except UserError as error:
-            print(f"  {error}")
+
+        self.saver.save(kimg, state, write_snapshot, self._counted)
+
+    @property
+    def _counted(self) -> str:
+        return f"{self.trainer.nimg / 1000:.3f} kimg"
 
     def _metrics(self) -> None:
         if not self.config.metrics:

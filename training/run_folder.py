@@ -13,7 +13,9 @@ import torch
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import by_number, write_atomically
+from gghead.torch_utils.seal import archive_is_whole, write_archive
 from gghead.training.config import TrainConfig
+from gghead.training.health import broken_tensors
 
 OPTIONS = "training_options.json"
 _KEEP_STATES = 2
@@ -66,23 +68,47 @@ def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig, ch
 
 
 def save_state(folder: Path, kimg: float, state: dict) -> None:
-    """Write ``training-state-<kimg>.pt`` and drop all but the last two."""
-    write_atomically(folder / f"training-state-{int(kimg):06d}.pt", lambda file: torch.save(state, file))
-    for old in _states(folder)[:-_KEEP_STATES]:
-        old.unlink()
+    """Write ``training-state-<kimg>.pt``, read it back, and drop states that are not needed any more.
+
+    Kept are the last two and one from longer ago, in case a run goes wrong slowly: the last one from before the
+    greatest power of two that the second newest has reached.
+    """
+    path = folder / f"training-state-{int(kimg):06d}.pt"
+    write_archive(path, lambda file: torch.save(state, file))
+    states = _states(folder)
+    states = states[: states.index(path) + 1]  # those beyond cannot be read, or the run would go on from them
+    before = _number(states[-2]) if len(states) > 1 else 0
+    reached = 1 << (before.bit_length() - 1) if before else 0
+    older = [old for old in states if _number(old) < reached][-1:]
+    for old in states[:-_KEEP_STATES]:
+        if old not in older:
+            with contextlib.suppress(OSError):  # one state too many is no reason to end a run
+                old.unlink()
 
 
 def load_state(folder: str | os.PathLike) -> dict:
-    """Load the newest readable training state; a truncated one is passed over with a printed sentence.
+    """Load the newest whole and sound training state; others are passed over with a printed sentence.
 
     Raises ``UserError`` if there is none. Only tensors and plain values are ever unpickled (``weights_only``).
     """
     for path in reversed(_states(Path(folder))):
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            damage = None if archive_is_whole(path) else "it does not match the hash at its end"
+            if damage is None:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                broken = broken_tensors(state)
+                if not broken:
+                    return state
+                damage = f"{broken[0]} holds numbers that are not finite"
         except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
-            print(f"{path} cannot be read ({type(error).__name__}); trying the state before it.")
+            damage = f"{type(error).__name__} when it is read"
+        print(f"{path} is damaged: {damage}. Trying the state before it.")
     raise UserError(f"{folder} holds no readable training-state-*.pt, so it cannot be continued; start a new run.")
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The newest training state in ``folder``, by its name."""
+    return next(reversed(_states(folder)), None)
 
 
 def snapshot_path(folder: Path, kimg: float) -> Path:
@@ -92,3 +118,7 @@ def snapshot_path(folder: Path, kimg: float) -> Path:
 
 def _states(folder: Path) -> list[Path]:
     return by_number(folder.glob("training-state-*.pt"))
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rsplit("-", 1)[1])

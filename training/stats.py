@@ -17,7 +17,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from gghead.torch_utils.files import write_atomically
+from gghead.torch_utils.files import remove_leftovers, write_atomically
 from gghead.training.console import Tee
 
 Summary = dict[str, dict[str, float]]
@@ -60,8 +60,14 @@ class Stats:
         return summarize({name: self._moments[name]})[name]["mean"] if name in self._moments else default
 
     def state_dict(self) -> dict[str, list[float]]:
-        """What has been collected, as plain numbers, for an exact resume in the middle of a tick."""
-        return {name: moments.tolist() for name, moments in self._moments.items()}
+        """What has been collected over all ranks, as plain numbers, for a resume in the middle of a tick.
+
+        Every rank must call it; after a resume only the first one loads it.
+        """
+        moments = self._moments
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            moments = _all_reduce(moments)
+        return {name: values.tolist() for name, values in moments.items()}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
         """Continue from ``state_dict()``."""
@@ -102,7 +108,8 @@ class StatsWriter:
     """Writes a run's ``stats.jsonl``, ``log.txt`` and tensorboard events; a resumed run appends.
 
     A run that was killed may have written ticks beyond the last state it saved. They are done again, so that ``done``,
-    the images or steps of the state that is resumed, says what of ``stats.jsonl`` and of the events is dropped.
+    the images or steps of the state that is resumed, says what of ``stats.jsonl`` and of the events is dropped. Files
+    that it had half written are removed as well.
 
     Use it as a context manager: inside, standard output and error also go to ``log.txt``. Tensorboard is optional and
     its absence is said once. So is a full disk: nothing here raises then.
@@ -113,6 +120,7 @@ class StatsWriter:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         if done is not None:
             drop_beyond(self.run_dir / "stats.jsonl", done)
+            remove_leftovers(self.run_dir)
         self._log = (self.run_dir / "log.txt").open("a", encoding="utf-8")
         self._jsonl = (self.run_dir / "stats.jsonl").open("a", encoding="utf-8")
         self._events: Any = None

@@ -7,13 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-import numpy as np
-
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
-from gghead.training import run_folder
 from gghead.training.console import format_time, memory_use
+from gghead.training.health import describe_bad_updates, losses_verdict
 from gghead.training.interrupt import StopRequest
+from gghead.training.saving import Saver
 from gghead.training.stats import StatsWriter, Summary
 
 
@@ -24,16 +23,17 @@ class StepRun(ABC):
     """What is counted."""
     script = ""
     """Command that continues the run, below scripts/."""
-    remedy = "resume from the last state"
-    """What to try after a loss that is no number."""
+    remedy = "The same options end the same way."
+    """What to try after a run that diverged, in a sentence."""
 
     def __init__(self, config, folder: Path | None, trainer, writer: StatsWriter | None, seconds: float, total: int,
                  processes: Processes | None = None) -> None:
-        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats and state_dict(); ``seconds`` were
-        spent before a resume, ``total`` is the count at which the run ends."""
+        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats, health and state_dict();
+        ``seconds`` were spent before a resume, ``total`` is the count at which the run ends."""
         self.config, self.folder, self.trainer, self.writer, self.total = config, folder, trainer, writer, total
         self.processes = processes or Processes()
         self.started = time.time() - seconds
+        self.saver = Saver(folder, self.processes, trainer.device, f"python scripts/{self.script}", self.remedy)
 
     # ------------------------------------------------------------------ filled in
     @property
@@ -75,7 +75,10 @@ class StepRun(ABC):
 
     # -------------------------------------------------------------------- the loop
     def train(self) -> None:
-        """Steps until the end; a tick's work in between."""
+        """Steps until the end; a tick's work in between. Returning means that the last state is on the disk.
+
+        Raises ``UserError`` for a run that diverges or whose last state cannot be written.
+        """
         tick = self.config.tick
         if self.writer is not None:
             print(f"Run folder: {self.folder}")
@@ -86,6 +89,8 @@ class StepRun(ABC):
                 until = min((first // tick + 1) * tick, self.total)
                 while self.done < until and not stop.agreed():
                     self.step()
+                    if (reason := self.trainer.health.after_step()) is not None:
+                        self.saver.fail(reason, self._counted)
                     if self.writer is not None:
                         self.writer.live(self.progress())
                 if stop.agreed():
@@ -96,6 +101,11 @@ class StepRun(ABC):
                     if self.writer is not None:
                         self._look()
                     barrier(self.processes)
+                elif self.saver.unsaved:
+                    self._save()
+                else:
+                    self.saver.check(self.trainer.state_dict(), self._counted)
+        self.saver.finish(self._counted)
         if self.writer is not None:
             print(f"Done: {self.done} {self.unit}s. {self.farewell()}")
 
@@ -108,6 +118,7 @@ class StepRun(ABC):
     def _stopped(self) -> None:
         self._save()
         barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
+        self.saver.finish(self._counted)
         if self.writer is not None:
             print(f"Stopped at {self.unit} {self.done}. "
                   f"Continue with: python scripts/{self.script} --resume={self.folder}")
@@ -124,18 +135,17 @@ class StepRun(ABC):
             print(f"{self.unit} {self.done:<7d} {self.status(summary)}  sec/{self.unit} {each:<7.4f} "
                   f"time {format_time(time.time() - self.started):<10s} cpumem {memory['cpumem']:.2f}  "
                   f"eta {format_time((self.total - self.done) * each)}")
+            if (line := describe_bad_updates(summary)) is not None:
+                print(f"  {line}")
             self.writer.write(summary, self.done)
-        loss = summary["Loss/total"]["mean"]
-        if not np.isfinite(loss):
-            raise UserError(f"The loss became {loss} before {self.unit} {self.done}; {self.remedy}.")
+        if (reason := losses_verdict(summary)) is not None:
+            self.saver.fail(reason, self._counted)
 
     def _save(self) -> None:
-        """Write model and state; a full disk is reported and the run goes on with the files it had."""
-        if self.writer is None:
-            return
-        try:
-            self.write_snapshot()
-            run_folder.save_state(self.folder, self.done, {"trainer": self.trainer.state_dict(),
-                                                           "seconds": time.time() - self.started})
-        except UserError as error:
-            print(f"  {error}")
+        """Write model and state, if they are sound; all processes call it."""
+        state = {"trainer": self.trainer.state_dict(), "seconds": time.time() - self.started}
+        self.saver.save(self.done, state, self.write_snapshot, self._counted)
+
+    @property
+    def _counted(self) -> str:
+        return f"{self.unit} {self.done}"

@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.models.config import GeneratorConfig
@@ -15,6 +15,7 @@ from gghead.torch_utils.rng import derive_seed, generator
 from gghead.training import losses, regularizers, schedule
 from gghead.training.augment import AdaController, AugmentPipe
 from gghead.training.config import Stage, TrainConfig
+from gghead.training.health import Health
 from gghead.training.stats import Stats
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -23,9 +24,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class Trainer:
     """Networks, optimisers, moving average and augmentation of one run.
 
-    Every random number of a step derives from (seed, purpose, step), so the state holds no generators, and a resumed
-    run continues bit for bit. Draws are made for the whole batch and then cut, so they do not depend on the number of
-    processes; only the noise inside the networks is drawn per process.
+    Every random number of a step derives from (seed, purpose, step), so the state holds no generators. A resumed run
+    continues bit for bit on CPUs, with as many threads and processes as before; on CUDA up to rounding, because
+    some of its kernels add in an order that changes. Draws are made for the whole batch and then cut, so they do not
+    depend on the number of processes; only the noise inside the networks is drawn per process.
     """
 
     def __init__(self, config: TrainConfig, labels: Tensor, device: torch.device | str = "cpu",
@@ -55,6 +57,7 @@ class Trainer:
         self.sign_sum = torch.zeros(2, device=self.device)  # sum and count since p last changed, whole numbers
         self._kept_fakes: list[tuple[Tensor, Tensor]] = []  # from the generator's phase to the discriminator's
         self.stats = Stats()
+        self.health = Health(self.stats)
         self._apply_stage()
 
     @property
@@ -69,10 +72,12 @@ class Trainer:
         """
         self._apply_stage()
         reals, real_c = self._reals(batch)
-        self._update(self.G, self.g_optimizer, lambda part: self._generator_pass(part, reals, real_c), len(reals))
-        self._update(self.D, self.d_optimizer, lambda part: self._discriminator_pass(part, reals, real_c), len(reals))
+        self._update("generator", self.g_optimizer, lambda part: self._generator_pass(part, reals, real_c), len(reals))
+        self._update("discriminator", self.d_optimizer, lambda part: self._discriminator_pass(part, reals, real_c),
+                     len(reals))
         if self.step_index % self.config.loss.r1_interval == 0 and self.config.loss.r1_gamma > 0:
-            self._update(self.D, self.d_optimizer, lambda part: self._penalty_pass(part, reals, real_c), len(reals))
+            self._update("discriminator's penalty", self.d_optimizer,
+                         lambda part: self._penalty_pass(part, reals, real_c), len(reals))
         self._update_ema()
         self.step_index += 1
         if self.config.augment.mode == "ada" and self.step_index % self.config.augment.interval == 0:
@@ -80,16 +85,17 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ phases
 
-    def _update(self, module: nn.Module, optimizer: torch.optim.Optimizer, loss_of, share: int) -> None:
+    def _update(self, name: str, optimizer: torch.optim.Optimizer, loss_of, share: int) -> None:
         """Accumulate gradients over the parts of the process's share, average over processes, and step."""
-        other = self.D if module is self.G else self.G
+        module, other = (self.G, self.D) if optimizer is self.g_optimizer else (self.D, self.G)
         other.requires_grad_(False)
-        size = self.config.batch_gpu or share
+        size, total = self.config.batch_gpu or share, torch.zeros((), device=self.device)
         for begin in range(0, share, size):
-            loss = loss_of(slice(begin, begin + size))
-            (loss * (size / share)).backward()
+            loss = loss_of(slice(begin, begin + size)) * (size / share)
+            loss.backward()
+            total += loss.detach()
         other.requires_grad_(True)
-        average_gradients(module.parameters(), self.processes)
+        self.health.count(name, average_gradients(module.parameters(), self.processes, total))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -127,7 +133,8 @@ class Trainer:
         self.stats.report("Loss/scores/real", real)
         self.stats.report("Loss/signs/real", real.sign())
         with torch.no_grad():
-            self.sign_sum += torch.stack([real.sign().sum(), torch.full_like(real[0], len(real))]).float()
+            signs = real.sign().nan_to_num().sum()  # a score that is no number tells p nothing
+            self.sign_sum += torch.stack([signs, torch.full_like(real[0], len(real))]).float()
         self.stats.report("Loss/D/loss", loss)
         return loss
 
@@ -281,12 +288,16 @@ class Trainer:
         self.augment.p = self.ada.update(total / count, self.config.augment.interval * self.config.batch)
 
     def state_dict(self) -> dict:
-        """Everything that a bit-exact continuation needs, as tensors and plain numbers."""
+        """Everything that a bit-exact continuation needs, as tensors and plain numbers; all processes must call it.
+
+        Signs and statistics are those of all processes: networks and p are the same in all of them.
+        """
         return {
             "step": self.step_index,
             "G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict(),
             "g_optimizer": self.g_optimizer.state_dict(), "d_optimizer": self.d_optimizer.state_dict(),
-            "augment_p": self.augment.p, "ada": self.ada.state_dict(), "sign_sum": self.sign_sum.cpu(),
+            "augment_p": self.augment.p, "ada": self.ada.state_dict(),
+            "sign_sum": sum_over_processes(self.sign_sum, self.processes).cpu(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -299,7 +310,9 @@ class Trainer:
         self.d_optimizer.load_state_dict(state["d_optimizer"])
         self.augment.p = float(state["augment_p"])
         self.ada.load_state_dict(state["ada"])
-        self.sign_sum.copy_(state["sign_sum"])
+        self.sign_sum.zero_()
+        if self.processes.is_first:  # it is the sum over all processes
+            self.sign_sum.copy_(state["sign_sum"])
         self._apply_stage()
 
 

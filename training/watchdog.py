@@ -193,7 +193,8 @@ class Watchdog:
 
         broken = [name for name, value in self.values.items() if not math.isfinite(value)]
         if broken:
-            warnings.append(f"{', '.join(broken)} is not a number: the run has diverged; go back to an older state.")
+            warnings.append(f"{', '.join(broken)} is not a number: the heads of the average cannot be drawn "
+                            "any more. The run ends where a weight is no number.")
         check("uncovered", lambda v: v > config.max_uncovered,
               "{:.1%} of the head's pixels let the background through (alpha below 0.9): Gaussians leave gaps.")
         check("stripes", lambda v: v > config.max_stripes,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gghead.data.labels import check_labels
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import move_into_place
 
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; the same content gives the same bytes
 
@@ -83,16 +84,17 @@ class ZipWriter:
         try:
             if kind is None:
                 self._complete()
-                self._close()
-                os.replace(self._temporary, self.dest)
+                self._close(self.dest)
             else:
                 self._close()
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _close(self) -> None:
+    def _close(self, dest: Path | None = None) -> None:
         try:
             self._zip.close()
+            if dest is not None:
+                move_into_place(self._temporary, dest)
         except OSError as error:
             raise UserError(f"{self.dest} cannot be written ({error.strerror}); nothing was changed.") from error
 

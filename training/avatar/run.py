@@ -51,7 +51,7 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
 
 class _Run(StepRun):
     unit, script = "iteration", "train_avatar.py"
-    remedy = "look for broken frames with scripts/dataset_tool.py check, or start anew with another --seed"
+    remedy = "Look for broken frames with scripts/dataset_tool.py check, or start anew with another --seed."
 
     @property
     def done(self) -> int:

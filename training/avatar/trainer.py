@@ -17,6 +17,7 @@ from gghead.models.motion import split
 from gghead.rendering import rasterization
 from gghead.template import Template, load_template
 from gghead.torch_utils import config as config_json
+from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed, generator
 from gghead.training.avatar.config import AvatarTrainConfig
@@ -24,6 +25,7 @@ from gghead.training.avatar.densify import Densifier, Refinement
 from gghead.training.avatar.initial import check_in_view, neighbour_distance, surface_points
 from gghead.training.avatar.initial_head import initial_head, look_like, thinned
 from gghead.training.avatar.losses import AvatarLoss
+from gghead.training.health import Health
 from gghead.training.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
@@ -89,6 +91,7 @@ class AvatarTrainer:
         self.config, self.frames, self.device = config, frames, device
         self.iteration = 0
         self.stats = Stats()
+        self.health = Health(self.stats)
         self.loss = AvatarLoss(config.loss, device, frames.size)
         start = replace(config, init_head=None) if resumed else config
         self._set_avatar(new_avatar(start, frames, device))
@@ -122,8 +125,10 @@ class AvatarTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
         if refining:
-            self.densifier.observe(means2d.grad.reshape(-1, 2), meta["radii"].reshape(-1, 2),
+            seen = means2d.grad.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)  # one bad frame must not decide what grows
+            self.densifier.observe(seen.reshape(-1, 2), meta["radii"].reshape(-1, 2),
                                    gaussians.opacities[0].detach(), (width, height))  # fmt: skip
+        self.health.count("avatar", average_gradients(self.avatar.parameters(), Processes(), parts["total"]))
         self.optimizer.step()
         for name, value in parts.items():
             self.stats.report(f"Loss/{name}", value)
@@ -160,7 +165,7 @@ class AvatarTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
+        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for bit."""
         return {
             "iteration": self.iteration,
             "avatar": {name: value.detach().clone() for name, value in self.avatar.state_dict().items()},

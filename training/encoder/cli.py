@@ -61,6 +61,7 @@ def main(resume, outdir, device, dry_run, **options):
         refuse_with_resume(options, {"data", "steps", "tick", "snap", "lr"})
         own = read_options(resume, EncoderTrainConfig)
         config = config_json.replace(own, _changes(options, own))
+        print(f"  precision {config.precision}: as before")
     else:
         preset = PRESETS[options["preset"] or "tiny"]
         fast, why = bf16_reason(chosen)

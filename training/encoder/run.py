@@ -68,8 +68,8 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
 
 class _Run(StepRun):
     script = "train_encoder.py"
-    remedy = ("resume from the last state with a lower --lr, or look for broken pictures with scripts/dataset_tool.py "
-              "check")
+    remedy = ("When you continue, take a lower --lr, or look for broken pictures with scripts/dataset_tool.py check; "
+              "the same options end the same way.")
 
     def __init__(self, config: EncoderTrainConfig, folder: Path | None, trainer: EncoderTrainer,
                  writer: StatsWriter | None, seconds: float, source) -> None:

@@ -16,6 +16,7 @@ from gghead.training import losses as adversarial
 from gghead.training.encoder import losses
 from gghead.training.encoder.config import EncoderTrainConfig, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
+from gghead.training.health import Health
 from gghead.training.stats import Stats
 from gghead.training.trainer import PRECISIONS
 
@@ -64,6 +65,7 @@ class EncoderTrainer:
             self.discriminator.to(self.device).train()
             self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True)
         self.stats = Stats()
+        self.health = Health(self.stats)
 
     def _init_from(self, init: Reconstructor | Generator | None) -> None:
         if isinstance(init, Reconstructor):
@@ -96,7 +98,7 @@ class EncoderTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         trained = [*self.encoder_parameters, *self.decoder_parameters]
-        average_gradients(trained, self.processes)
+        self.health.count("encoder", average_gradients(trained, self.processes, value))
         norm = nn.utils.clip_grad_norm_(self.encoder_parameters, config.rates.clip)
         self._set_rates()
         self.optimizer.step()
@@ -152,7 +154,8 @@ class EncoderTrainer:
             self.stats.report("Loss/r1_penalty", penalty)
         self.d_optimizer.zero_grad(set_to_none=True)
         value.backward()
-        average_gradients(self.discriminator.parameters(), self.processes)
+        bad = average_gradients(self.discriminator.parameters(), self.processes, value)
+        self.health.count("discriminator", bad)
         self.d_optimizer.step()
         self.stats.report("Loss/discriminator", value)
 
@@ -179,7 +182,10 @@ class EncoderTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
+        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for bit.
+
+        All processes must call it, because the statistics are those of all of them.
+        """
         state = {"step": self.step_index, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
                  "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict()}
         if self.discriminator is not None:
@@ -192,7 +198,7 @@ class EncoderTrainer:
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.stats.load_state_dict(state["stats"])
+        self.stats.load_state_dict(state["stats"] if self.processes.is_first else {})
         if self.discriminator is not None:
             self.discriminator.load_state_dict(state["discriminator"])
             self.d_optimizer.load_state_dict(state["d_optimizer"])

@@ -62,6 +62,8 @@ def main(resume, outdir, device, dry_run, **options):
         changes["data"]["holdout"] = expand(options["holdout"])
     preset = PRESETS[options["preset"] or "tiny"]
     config = read_options(resume, ExpressionTrainConfig, changes) if resume else config_json.replace(preset, changes)
+    if resume is not None:
+        print(f"  precision {config.precision}: as before")
     check(config)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))

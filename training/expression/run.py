@@ -55,8 +55,8 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
 
 class _Run(StepRun):
     script = "train_expression.py"
-    remedy = ("resume from the last state with a lower --rate, or look for broken pictures with "
-              "scripts/dataset_tool.py check")
+    remedy = ("When you continue, take a lower --rate, or look for broken pictures with scripts/dataset_tool.py check; "
+              "the same options end the same way.")
 
     def __init__(self, config: ExpressionTrainConfig, folder: Path, trainer: ExpressionTrainer,
                  held_out: Triplets | None, writer: StatsWriter, seconds: float) -> None:

@@ -15,11 +15,13 @@ from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
 from gghead.torch_utils import config as config_json
+from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
 from gghead.training.expression.config import ExpressionTrainConfig
 from gghead.training.expression.data import TripletBatch, Triplets
 from gghead.training.expression.lessons import Lessons
+from gghead.training.health import Health
 from gghead.training.stats import Stats
 from gghead.training.trainer import PRECISIONS
 
@@ -61,6 +63,7 @@ class ExpressionTrainer:
         self.reconstructor = reconstructor.eval().requires_grad_(False).to(self.device)
         self.reconstructor.dtype = PRECISIONS[config.precision]
         self.step_index, self.stats = 0, Stats()
+        self.health = Health(self.stats)
         self.model = new_model(config, triplets, reconstructor).to(self.device).train()
         self.model.dtype = PRECISIONS[config.precision]
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -101,6 +104,7 @@ class ExpressionTrainer:
         value = sum(weights[name] * part for name, part in parts.items() if name in weights)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
+        self.health.count("transformer", average_gradients(self.model.parameters(), Processes(), value))
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._set_rates()
         self.optimizer.step()
@@ -172,7 +176,7 @@ class ExpressionTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
+        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for bit."""
         return {"step": self.step_index, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict(), "units": list(self.units),
                 "network": self.model.config.network}

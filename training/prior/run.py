@@ -71,7 +71,8 @@ def _counted(heads: Heads, what: str = "") -> str:
 
 
 class _Run(StepRun):
-    script, remedy = "train_prior.py", "resume from the last state with a lower --lr"
+    script = "train_prior.py"
+    remedy = "When you continue, take a lower --lr; the same options end the same way."
 
     def __init__(self, config: PriorTrainConfig, folder: Path, trainer: PriorTrainer, writer: StatsWriter,
                  seconds: float, model: Generator, heads: Heads, held_out: Heads) -> None:

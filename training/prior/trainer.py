@@ -12,7 +12,9 @@ from gghead.models.head_components import fit_components
 from gghead.models.latent_tokens import fit_tokens
 from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
+from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import generator
+from gghead.training.health import Health
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.prior.data import Heads
 from gghead.training.stats import Stats
@@ -48,6 +50,7 @@ class PriorTrainer:
         self.data, self.cond = self._encoded(heads, cond)
         self.held_out, self.held_out_cond = (None, None) if held_out is None else self._encoded(held_out, held_out_cond)
         self.stats = Stats()
+        self.health = Health(self.stats)
         self.optimizer = torch.optim.AdamW(self.prior.flow.parameters(), lr=config.lr,
                                            weight_decay=config.weight_decay, fused=True)
 
@@ -69,6 +72,7 @@ class PriorTrainer:
         loss = self._loss(self.prior, self.data[index], None if self.cond is None else self.cond[index], noise, t, keep)
         self.optimizer.zero_grad(set_to_none=True)
         loss["total"].backward()
+        self.health.count("prior", average_gradients(self.prior.flow.parameters(), Processes(), loss["total"]))
         norm = torch.nn.utils.clip_grad_norm_(self.prior.flow.parameters(), 1.0)
         self.optimizer.step()
         self.step_number += 1
@@ -131,7 +135,7 @@ class PriorTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them bit for bit."""
+        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for bit."""
         return {"step": self.step_number, "prior": self.prior.state_dict(), "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict(),
                 "best": (self.best.state_dict(), self.best_step, self.best_loss)}
