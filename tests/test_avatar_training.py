@@ -1,5 +1,6 @@
 """Training avatars: densification and the optimiser's memory, losses, exact resume, the command end to end."""
 
+import dataclasses
 import json
 import math
 import os
@@ -80,6 +81,21 @@ def test_gradients_are_means_over_the_frames_that_show_a_gaussian():
         densifier.observe(torch.tensor([[3.0 / 16, 4.0 / 12], [1.0 / 16, 0.0]]), torch.tensor(radii), torch.ones(2),
                           (32, 24))
     assert (densifier.gradient / densifier.visible).tolist() == pytest.approx([5.0, 1.0])
+
+
+def test_headgas_stops_growing_at_a_number_that_sixteen_gigabytes_hold():
+    """Without a cap a refinement in which all want to grow doubles them, and the next one again."""
+    config = PRESETS["headgas"]
+    avatar, _, _ = grown(count=30_000)
+    optimizer, densifier = make_optimizer(avatar, config), Densifier(config.densify, avatar.num, 1.0, 5, CPU)
+    for refinement in range(2):
+        see(densifier, torch.ones(avatar.num))
+        densifier.refine(avatar, optimizer, 1000, torch.Generator().manual_seed(refinement))
+    assert avatar.num == config.densify.max_gaussians
+    wide = Avatar(dataclasses.replace(config.avatar, width=100), torch.rand(10, 3), spacing=0.1)  # FLAME has 100
+    each = sum(getattr(wide, name).numel() for name in wide.per_gaussian()) / 10 * 4
+    # Values, gradient, two averages; values and averages once more while a refinement copies them.
+    assert 7 * each * config.densify.max_gaussians < 8e9
 
 
 def test_a_clone_is_a_second_one_and_nothing_else_changes():

@@ -197,7 +197,8 @@ def pick_device(name: str | None) -> tuple[str, str]:
 @click.option("--preset", "--cfg", help="Configuration; chosen by data and machine if not given.",
               type=click.Choice(list(PRESETS)))
 @click.option("--resume", help="Continue this run (a run folder); on a CPU bit for bit.", metavar="RUN")
-@click.option("--init", help="Start from the weights of this network.", metavar="FILE|RUN")
+@click.option("--init", help="Start from the networks of this run, or from a snapshot's generator.",
+              metavar="FILE|RUN")
 @click.option("--kimg", help="Total length in thousands of images.", type=float)
 @click.option("--batch", help="Total batch size.", type=click.IntRange(min=1))
 @click.option("--batch-gpu", help="Limit of images per process and pass.", type=click.IntRange(min=1))

@@ -122,6 +122,9 @@ class TrainConfig:
     """Images per step over all processes."""
     batch_gpu: int | None = None
     """Images per process and pass; smaller values accumulate gradients. None: the process's whole share."""
+    init_kimg: float = 0.0
+    """Thousands of images that the networks given by --init had seen; blur, camera swaps and the average's ramp count
+    on from there."""
     kimg: float = 25000.0
     """Thousands of real images after which the run ends (an absolute count, also after a resume)."""
     tick_kimg: float = 4.0

@@ -1,7 +1,6 @@
 """The run around the steps: data, ticks, status, pictures, snapshots, resuming."""
 
 import contextlib
-import dataclasses
 import os
 import platform
 import subprocess
@@ -28,6 +27,7 @@ from gghead.training import images, run_folder
 from gghead.training.config import DataConfig, TrainConfig
 from gghead.training.console import memory_use, status_line
 from gghead.training.health import describe_bad_updates, losses_verdict
+from gghead.training.initial import begin, read_initial, take
 from gghead.training.interrupt import StopRequest
 from gghead.training.metrics.evaluate import MetricSet, write_metric
 from gghead.training.metrics.sampler import ModelSampler
@@ -61,14 +61,18 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None
-    nimg = state["trainer"]["step"] * config.batch if state else 0
+    initial, first = None, state["trainer"]["step"] if state else 0
+    if state is None and init is not None:
+        initial = read_initial(init)
+        config, first = begin(config, initial)
+    nimg = first * config.batch
     dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)
     warnings = check_at_start(dataset) if config.data.check else []
     trainer = Trainer(config, dataset.labels, device, processes)
     if state is not None:
         trainer.load_state_dict(state["trainer"])
-    elif init is not None:
-        _init_from(trainer, init)
+    elif initial is not None:
+        warnings.append(take(trainer, initial, first))
     folder = resume
     if processes.is_first:
         folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
@@ -349,19 +353,6 @@ def provenance(preset: str, data: str) -> dict:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def _init_from(trainer: Trainer, init: str) -> None:
-    """Copy a snapshot's weights into generator and average; everything else starts anew."""
-    source = checkpoints.load(init, kind="generator")
-    for model in (trainer.G, trainer.G_ema):
-        try:
-            model.load_state_dict(source.state_dict())
-        except RuntimeError as error:
-            differing = [field.name for field in dataclasses.fields(source.config)
-                         if getattr(source.config, field.name) != getattr(model.config, field.name)]
-            raise UserError(f"--init={init} is another architecture (it differs in {', '.join(differing)}); use its "
-                            "preset and options.") from error
 
 
 def _spread(count: int, wanted: int, seed: int) -> np.ndarray:

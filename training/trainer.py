@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import LABEL_DIM, Generator
 from gghead.networks.discriminator import Discriminator
+from gghead.rendering import RenderOutput
 from gghead.torch_utils.distributed import Processes, average_gradients, sum_over_processes
 from gghead.torch_utils.rng import derive_seed, generator
 from gghead.training import losses, regularizers, schedule
@@ -64,6 +66,16 @@ class Trainer:
     def nimg(self) -> int:
         """Real images shown so far."""
         return self.step_index * self.config.batch
+
+    @property
+    def seen(self) -> int:
+        """The same with those that the networks of ``--init`` had seen: what warm-ups count."""
+        return self.nimg + round(self.config.init_kimg * 1000)
+
+    def begin_at(self, step: int) -> None:
+        """Set the counter, for a run that does not begin with the first stage."""
+        self.step_index = step
+        self._apply_stage()
 
     def step(self, batch: dict[str, Tensor]) -> None:
         """One generator update, one discriminator update, and every ``r1_interval`` steps a gradient penalty.
@@ -189,17 +201,19 @@ class Trainer:
         background = self.G.background_image(ws, stage.image_size)
         if background is None:
             background = self._background(phase)[part]
-        out = self.G.render(gaussians, Cameras.from_label(c[:, None]), stage.image_size, background=background,
-                            uv=regularize and stage.lambda_tv > 0, depth=regularize and self._needs_depth,
-                            features=gaussians.features is not None)
+        cameras, with_depth = Cameras.from_label(c[:, None]), regularize and self._needs_depth
+        if with_depth and gaussians.features is not None:  # the head's own depth, as a picture behind its alpha
+            depth = Cameras.from_label(c).project(gaussians.means)[1][..., None]
+            gaussians = replace(gaussians, features=gaussians.features * torch.cat([torch.ones_like(depth), depth], -1))
+        out = self.G.render(gaussians, cameras, stage.image_size, background=background,
+                            uv=regularize and stage.lambda_tv > 0, depth=with_depth)
         image = out.color[:, 0] * 2.0 - 1.0
-        alpha = out.alpha[:, 0] if out.features is None else out.features[:, 0]
         if self.config.discriminator.alpha:
-            image = torch.cat([image, alpha * 2.0 - 1.0], dim=1)
-        terms = self._regularizers(raw, gaussians, out, alpha) if regularize else {}
+            image = torch.cat([image, out.alpha[:, 0] * 2.0 - 1.0], dim=1)
+        terms = self._regularizers(raw, gaussians, out) if regularize else {}
         return image, c, terms
 
-    def _regularizers(self, raw, gaussians, out, alpha: Tensor) -> dict[str, Tensor]:
+    def _regularizers(self, raw, gaussians: Gaussians, out: RenderOutput) -> dict[str, Tensor]:
         loss, stage = self.config.loss, self.stage
         terms = {}
         if loss.lambda_position > 0:
@@ -207,15 +221,17 @@ class Trainer:
         if loss.lambda_scale > 0:
             terms["scale"] = regularizers.mean_length(raw["scale"])
         if stage.lambda_tv > 0:
-            depth = out.depth[:, 0] if self._needs_depth else None
+            alpha, depth = out.alpha[:, 0], out.depth[:, 0] if self._needs_depth else None
+            if depth is not None and out.features is not None:
+                depth = out.features[:, 0, 1:] / alpha.clamp_min(loss.tv_alpha_floor)
             terms["uv_tv"] = regularizers.uv_total_variation(
                 out.uv[:, 0], alpha, depth, alpha_floor=loss.tv_alpha_floor, depth_edge=loss.tv_depth_edge)
         if stage.lambda_beta > 0:
-            terms["beta"] = regularizers.beta_prior(gaussians.opacities)
+            terms["beta"] = regularizers.beta_prior(gaussians.opacities[:, : self.G.attributes.num])
         return terms
 
     def _logits(self, images: Tensor, c: Tensor, phase: str, part: slice) -> Tensor:
-        images = losses.gaussian_blur(images, schedule.blur_sigma(self.config.loss, self.nimg))
+        images = losses.gaussian_blur(images, schedule.blur_sigma(self.config.loss, self.seen))
         draws = generator(self.config.seed, phase, "augment", self.step_index, self.processes.rank, part.start,
                           device=self.device)
         return self.D(self.augment(images, draws), c, self.fade, self.dtype)
@@ -248,7 +264,7 @@ class Trainer:
         source = generator(self.config.seed, f"{phase}/cameras", self.step_index)
         index = torch.randint(len(self.labels), (self.config.batch,), generator=source)
         c = self.labels[index.to(self.device)]
-        probability = schedule.swap_probability(self.config.loss, self.nimg)
+        probability = schedule.swap_probability(self.config.loss, self.seen)
         swap = torch.rand(self.config.batch, 1, generator=source).to(self.device) < probability
         return self._share(c), self._share(torch.where(swap, c.roll(1, 0), c))
 
@@ -278,7 +294,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update_ema(self) -> None:
-        beta = schedule.ema_beta(self.config.optimizer, self.nimg, self.config.batch)
+        beta = schedule.ema_beta(self.config.optimizer, self.seen, self.config.batch)
         torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1.0 - beta)
         self.G_ema.mapping.w_avg.copy_(self.G.mapping.w_avg)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -110,6 +111,8 @@ class Generator(nn.Module):
     ) -> RenderOutput:
         """Render over a background: the given one, else white. See ``gghead.render`` for the shapes.
 
+        Where Gaussians of a background plane are among them, ``alpha`` and ``uv`` are those of the head alone.
+
         Above the training size the low-pass filter of the rasteriser grows with the picture: the network has only
         ever been judged through it, and what it covered (dots between splats) would come to light (the observation of
         Yu et al. 2024, "Mip-Splatting").
@@ -117,12 +120,20 @@ class Generator(nn.Module):
         size = size or self.config.image_size
         larger = max(max(size) if isinstance(size, tuple) else size, self.config.image_size) / self.config.image_size
         options.setdefault("eps2d", 0.3 * larger**2)
+        plane = self.background_attributes is not None and gaussians.features is not None
+        if plane:
+            options["features"] = True
+            if options.get("uv"):  # the plane's texels are no places on the head's UV square
+                gaussians = replace(gaussians, uv=gaussians.uv * gaussians.features[..., :1])
         if background is None:
             background = gaussians.means.new_ones(1, 3)
         if background.ndim == 2:
-            return render(gaussians, cameras, size, background=background[:, None], **options)
-        out = render(gaussians, cameras, size, background=None, **options)
-        out.color = out.color + (1.0 - out.alpha) * background[:, None].to(out.color)
+            out = render(gaussians, cameras, size, background=background[:, None], **options)
+        else:
+            out = render(gaussians, cameras, size, background=None, **options)
+            out.color = out.color + (1.0 - out.alpha) * background[:, None].to(out.color)
+        if plane:
+            out.alpha = out.features[:, :, :1]
         return out
 
     def images(self, ws: Tensor, cameras: Cameras, size: int | None = None, background: Tensor | None = None,

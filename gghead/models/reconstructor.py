@@ -5,7 +5,7 @@ a latent takes a reconstruction, and the decoder cannot tell where its input com
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -144,12 +144,16 @@ class Reconstructor(nn.Module):
 
 
 def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
-    """Head [B, N] and rig [B, M] as one set; ``features[..., 0]`` is 1 on the head. The head alone without a rig."""
+    """Head [B, N] and rig [B, M] as one set; ``features[..., 0]`` is 1 on the head, before what the head had.
+
+    The head alone, as it is, without a rig.
+    """
     if background is None:
         return head
-    head.features, background.features = torch.ones_like(head.means[..., :1]), torch.zeros_like(
-        background.means[..., :1])
-    return Gaussians.merge([head, background])
+    own = head.means.new_empty(*head.means.shape[:-1], 0) if head.features is None else head.features
+    features = torch.cat([torch.ones_like(head.means[..., :1]), own], -1)
+    none = features.new_zeros(*background.means.shape[:-1], features.shape[-1])
+    return Gaussians.merge([replace(head, features=features), replace(background, features=none)])
 
 
 def _check(rgb: Tensor, cameras: Cameras) -> None:

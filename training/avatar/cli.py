@@ -14,7 +14,7 @@ from gghead.training.run_options import refuse_with_resume, run_changes, run_opt
 @cli.command()
 @click.option("--data", metavar="DIR|ZIP", help="Tracked sequence with expression coefficients; see docs/formats.md")
 @click.option("--preset", type=click.Choice(["tiny", "headgas"]), default=None,
-              help="headgas: the paper's numbers; tiny: minutes on a CPU  [default: tiny]")
+              help="headgas: the paper's numbers, at most 50,000 Gaussians; tiny: minutes on a CPU  [default: tiny]")
 @click.option("--resolution", metavar="N|WxH", help="Pixels of the training pictures  [default: the preset's]")
 @click.option("--iterations", type=click.IntRange(min=1), help="Frames shown in all  [default: the preset's]")
 @click.option("--points", type=click.IntRange(min=4), help="Gaussians to start with  [default: the preset's]")

@@ -127,14 +127,12 @@ class SampledHeads:
         ws = model.mapping(z, None if label is None else label.expand(len(z), -1))
         latent = model.latent(ws)
         cameras = Cameras.orbit(yaw, pitch, focal=focal, device=device)
-        out = model.render(model.assemble(model.decode(latent, ws), ws), cameras, self.size, depth=False,
-                           features=model.background_attributes is not None)
-        alpha = out.alpha if out.features is None else out.features
+        out = model.render(model.assemble(model.decode(latent, ws), ws), cameras, self.size, depth=False)
         chosen = torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(views, total)])
         pick = Cameras(cameras.cam2world[:, chosen], cameras.intrinsics[:, chosen])
         first = Cameras(cameras.cam2world[:, :views], cameras.intrinsics[:, :views])
-        return HeadBatch(out.color[:, :views].clamp(0, 1), first, out.color[:, chosen].clamp(0, 1), alpha[:, chosen],
-                         pick, ws, latent.float())
+        rgb = out.color.clamp(0, 1)
+        return HeadBatch(rgb[:, :views], first, rgb[:, chosen], out.alpha[:, chosen], pick, ws, latent.float())
 
 
 def read_captures(path: str) -> Captures:

@@ -124,12 +124,13 @@ class EncoderTrainer:
         if region > 0:
             heads.features = self._regions(generator).expand(len(heads.means), -1, -1)
         surface = losses.surface_terms(generator.attributes, raw, heads, predicted.offset, config)
-        whole = heads if region > 0 else with_background(heads, predicted.background)
+        whole = with_background(heads, predicted.background)
         out = render(whole, batch.target_cameras, batch.target.shape[-1], background=1.0, depth=False,
                      features=whole.features is not None)
         shown, wanted = out.color.flatten(0, 1), batch.target.flatten(0, 1)
-        weight = region * out.features.flatten(0, 1).detach() if region > 0 else None
-        alpha = out.features if predicted.background is not None and region == 0 else out.alpha
+        # Features are: the head, if there is a rig behind it; then its regions, if they have weight.
+        weight = region * out.features[:, :, -1:].flatten(0, 1).detach() if region > 0 else None
+        alpha = out.alpha if predicted.background is None else out.features[:, :, :1]
         parts = losses.picture_terms(shown, wanted, alpha.flatten(0, 1), batch.alpha.flatten(0, 1), weight, config)
         parts |= surface
         if self.perceptual is not None and config.perceptual > 0:
