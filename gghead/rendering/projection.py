@@ -31,7 +31,7 @@ class Projection:
 
 def project(
     means: Tensor,  # [B, N, 3] world units
-    quats: Tensor,  # [B, N, 4] w, x, y, z of any length
+    quats: Tensor,  # [B, N, 4] w, x, y, z of any length; no rotation where float cannot hold its square
     scales: Tensor,  # [B, N, 3] standard deviations, world units
     opacities: Tensor,  # [B, N]
     viewmats: Tensor,  # [B, C, 4, 4] world to camera
@@ -133,10 +133,15 @@ def _rotation_entries(quats: Tensor, dim: int) -> list[Tensor]:
     """The nine entries of R(q), row by row; the four components of q lie along ``dim``."""
     # Scaling to the length sqrt(2) takes care of all factors of 2 below.
     squared = quats.square().sum(dim, keepdim=True)
-    if not bool((squared.detach() < math.inf).all()):  # too long for float: no rotation, as for a length of zero
-        quats = torch.where(squared < math.inf, quats, 0.0)
+    tiny = torch.finfo(quats.dtype).tiny
+    if not bool(((squared >= 1e-15) & (squared < math.inf)).all()):
+        # Short ones get the length 1 first, for the sake of their gradients. Where float cannot hold the square, there
+        # is no rotation, as for a length of 0.
+        length = squared.detach().sqrt()
+        quats = torch.where((squared >= tiny) & (squared < 1e-15), quats / length, quats)
+        quats = torch.where((squared >= tiny) & (squared < math.inf), quats, 0.0)
         squared = quats.square().sum(dim, keepdim=True)
-    squared = squared.clamp_min(torch.finfo(quats.dtype).tiny)
+    squared = squared.clamp_min(tiny)
     w, x, y, z = (quats * (2 / squared).sqrt()).unbind(dim)
     wx, wy, wz, xx, xy, xz, yy, yz, zz = w * x, w * y, w * z, x * x, x * y, x * z, y * y, y * z, z * z
     return [1 - (yy + zz), xy - wz, xz + wy, xy + wz, 1 - (xx + zz), yz - wx, xz - wy, yz + wx, 1 - (xx + yy)]

@@ -160,7 +160,9 @@ inline Shape shape(const Scene& s, int64_t g, int lanes) {
   o.scale = {gather(d, 3, 0, lanes), gather(d, 3, 1, lanes), gather(d, 3, 2, lanes)};
   const F16 w = gather(q, 4, 0, lanes), x = gather(q, 4, 1, lanes), y = gather(q, 4, 2, lanes),
             z = gather(q, 4, 3, lanes);
-  o.inverse_length = set(1.f) / square_root(max(fma(w, w, fma(x, x, fma(y, y, z * z))), set(kTiny)));
+  // No rotation where float cannot hold the squared length: w, x, y, z become 0.
+  const F16 squared = fma(w, w, fma(x, x, fma(y, y, z * z)));
+  o.inverse_length = keep(ge(squared, set(kTiny)), set(1.f) / square_root(max(squared, set(kTiny))));
   o.w = w * o.inverse_length, o.x = x * o.inverse_length, o.y = y * o.inverse_length, o.z = z * o.inverse_length;
   const F16 two = set(2.f), one = set(1.f);
   const F16 xx = o.x * o.x, yy = o.y * o.y, zz = o.z * o.z, xy = o.x * o.y, xz = o.x * o.z, yz = o.y * o.z;
