@@ -4,19 +4,46 @@
 """
 
 import functools
+import importlib
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gghead.rendering.finite import hide_gaussians
+from gghead.torch_utils.files import cache_dir
+from gghead.torch_utils.ops import native_build
+
+MAX_WIDTH = 1e9  # pixels of standard deviation; the fourth power, and the width as an integer, must not overflow
+
 
 @functools.cache
 def _import_fault() -> str:
-    """Why gsplat cannot be imported, or nothing."""
-    try:
-        import gsplat
-    except ImportError as error:
-        return f"gsplat cannot be imported ({error}); pip install gsplat"
+    """Why gsplat cannot be used, or nothing. Builds its compiled part, or waits for the process that does."""
+    fault = _load()
+    if fault:
+        warnings.warn(f"gsplat cannot rasterise here, so that the slower torch rasteriser has to: {fault}.",
+                      stacklevel=2)  # fmt: skip
+    return fault
+
+
+def _load() -> str:
+    # Whoever imports gsplat's compiled part while another process builds it deletes that one's lock and folder.
+    folder = cache_dir("torch_extensions")
+    folder.mkdir(parents=True, exist_ok=True)
+    with native_build.locked(folder / "gsplat.lock", "builds gsplat's CUDA part"):
+        try:
+            gsplat = importlib.import_module("gsplat")
+            compiled = importlib.import_module("gsplat.cuda._backend")._C
+        except ImportError as error:
+            return f"gsplat cannot be imported ({error}); pip install gsplat==1.5.3"
+        except (AttributeError, OSError, RuntimeError) as error:
+            last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            return f"gsplat's CUDA part could not be built or loaded ({last}); look at gsplat's instructions"
+    if compiled is None:
+        return ("gsplat's CUDA part is not built and there is no CUDA toolkit to build it; install nvcc of torch's "
+                "CUDA version, or a gsplat wheel for it")  # fmt: skip
     return "" if hasattr(gsplat, "rasterization") else "this gsplat has no rasterization; pip install gsplat==1.5.3"
 
 
@@ -51,9 +78,17 @@ def rasterize(
     render_mode: str,
     rasterize_mode: str,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """``gsplat.rasterization`` with the arguments that ours has."""
+    """``gsplat.rasterization`` with the arguments that ours has; without the Gaussians that its numbers cannot hold."""
     import gsplat
 
+    per_camera = colors.ndim == means.ndim + 1 + (sh_degree is not None)
+    bad, turned = _unusable(means, quats, scales, colors if per_camera else None, viewmats, Ks, near_plane, far_plane)
+    means, quats, scales, opacities = hide_gaussians(bad, means, quats, scales, opacities)
+    if per_camera:
+        rows = bad.unsqueeze(means.ndim - 2)
+        colors = colors.masked_fill(rows[..., None] if sh_degree is None else rows[..., None, None], 0.0)
+    unturned = torch.eye(1, 4, dtype=quats.dtype, device=quats.device)[0]
+    quats = torch.where(turned[..., None], quats, unturned)
     # Unpacked: our scenes are seen almost whole by every camera, so packing would cost time and save little memory.
     return gsplat.rasterization(
         means.contiguous(),
@@ -74,3 +109,22 @@ def rasterize(
         render_mode=render_mode,
         rasterize_mode=rasterize_mode,
     )
+
+
+@torch.no_grad()
+def _unusable(
+    means: Tensor, quats: Tensor, scales: Tensor, colors: Tensor | None, viewmats: Tensor, Ks: Tensor,
+    near_plane: float, far_plane: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Where [..., N] a Gaussian cannot be drawn by some camera of its scene, whose ``colors`` may be its own; and where
+    its quaternion has a length that can be divided by. gsplat would blend NaN as if it were opaque."""
+    forward, shift = viewmats[..., 2, :3], viewmats[..., 2, 3]
+    depths = (means[..., None, :, :] * forward[..., None, :]).sum(-1) + shift[..., None]  # [..., C, N]
+    focal = Ks.diagonal(dim1=-2, dim2=-1)[..., :2].abs().amax(-1)
+    widths = focal[..., None] * scales.abs().amax(-1)[..., None, :] / depths
+    culled = (depths < near_plane) | (depths > far_plane)
+    fine = depths.isfinite() & (culled | (widths <= MAX_WIDTH))
+    if colors is not None:
+        fine = fine & colors.isfinite().flatten(fine.ndim).all(-1)
+    squared = quats.square().sum(-1)
+    return ~fine.all(-2), (squared >= torch.finfo(quats.dtype).tiny) & squared.isfinite()

@@ -25,6 +25,10 @@ LIBRARY = native_build.Library(
 )  # fmt: skip
 
 
+MAX_SIDE = 32764  # pixels; kMaxSide in splat_bins.h
+MAX_GAUSSIANS = 2**24  # positions in a list are kept as floats
+
+
 def available() -> tuple[bool, str]:
     """Whether the backend can work here, and the reason in a few words; looks for the tools only, builds nothing.
 
@@ -54,7 +58,8 @@ def project(
 ) -> Projection:
     """``projection.project`` in C++, float32 on the CPU; same formulas, same units.
 
-    A Gaussian that gets no gradient from its projection has none, even if it holds NaN or infinity.
+    A Gaussian that gets no gradient from its projection has none, even if it holds NaN or infinity. What is projected
+    of an unusable one (radii 0) may be NaN or infinity, too.
     """
     if not _load():
         return projection.project(means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane,
@@ -85,6 +90,11 @@ def composite(
         raise UserError(
             f"The native rasteriser works on float32 tensors on the CPU, not {means2d.dtype} on {means2d.device}; "
             "convert them or choose the torch rasteriser."
+        )
+    if max(width, height) > MAX_SIDE or means2d.shape[1] > MAX_GAUSSIANS:
+        raise UserError(
+            f"The native rasteriser draws up to {MAX_GAUSSIANS} Gaussians on up to {MAX_SIDE} pixels a side, not "
+            f"{means2d.shape[1]} on {width} x {height}; render parts, or choose the torch rasteriser."
         )
     if not _load():
         from gghead.rendering import torch_backend

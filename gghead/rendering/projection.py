@@ -4,12 +4,14 @@ Everything is plain torch, differentiable with respect to the Gaussians and the 
 component-major ([..., component, N]) so that each step is one vectorised operation over all Gaussians.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 MIN_ALPHA = 1 / 255  # contributions below are skipped
+MIN_CURVATURE = 1e-24  # a conic's diagonal below it, 10^12 pixels of standard deviation, is beyond float's reach
 MAX_EXTENT = 3.33  # half-width of a footprint in standard deviations; sqrt(2 ln 255) rounded up
 
 _SLOPE_MARGIN = 0.15  # the Jacobian's ray slopes are clamped to the picture widened by this share on each side
@@ -24,12 +26,12 @@ class Projection:
     depths: Tensor  # [B, C, N] camera-space z
     conics: Tensor  # [B, C, N, 3] inverse 2D covariance: xx, xy, yy
     opacities: Tensor  # [B, C, N] with the antialiasing factor where asked for
-    radii: Tensor  # [B, C, N, 2] int32 half-widths of the footprint in pixels, 0 = culled
+    radii: Tensor  # [B, C, N, 2] int32 half-widths of the footprint in pixels, 0 = culled or unusable
 
 
 def project(
     means: Tensor,  # [B, N, 3] world units
-    quats: Tensor,  # [B, N, 4] w, x, y, z of any length
+    quats: Tensor,  # [B, N, 4] w, x, y, z of any length; no rotation where float cannot hold its square
     scales: Tensor,  # [B, N, 3] standard deviations, world units
     opacities: Tensor,  # [B, N]
     viewmats: Tensor,  # [B, C, 4, 4] world to camera
@@ -46,7 +48,30 @@ def project(
     With ``A = J W R(q) S`` (2x3; ``J`` the pinhole's Jacobian at the mean) the 2D covariance is ``A A^T + eps2d I``.
     Its determinant is taken as ``|a x b|^2 + eps2d (|a|^2 + |b|^2) + eps2d^2`` with the rows ``a, b`` of ``A``, which
     does not cancel for needles where ``xx * yy - xy^2`` would.
+
+    A Gaussian that some camera sees with a number that is not finite, or with a conic too flat for float, has the
+    radii 0 and arbitrary finite numbers there, and gets no gradient from there.
     """
+    arguments = (means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, eps2d,
+                 antialiased)  # fmt: skip
+    projection = _project(*arguments, None)
+    usable = _usable(projection)
+    return projection if bool(usable.all()) else _project(*arguments, usable)
+
+
+@torch.no_grad()
+def _usable(projection: Projection) -> Tensor:
+    """Where [B, C, N] all that was projected is finite and the conic is not too flat."""
+    values = (projection.depths[..., None], projection.means2d, projection.conics, projection.opacities[..., None])
+    finite = torch.stack([value.isfinite().all(-1) for value in values]).all(0)
+    return finite & (projection.conics[..., ::2] >= MIN_CURVATURE).all(-1)
+
+
+def _project(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor, Ks: Tensor, width: int,
+    height: int, near_plane: float, far_plane: float, eps2d: float, antialiased: bool, usable: Tensor | None,
+) -> Projection:  # fmt: skip
+    """``project`` for finite inputs; harmless numbers stand in wherever ``usable`` [B, C, N] is False."""
     b, n = opacities.shape
     c = viewmats.shape[1]
     rotations = viewmats[..., :3, :3].reshape(b, c * 3, 3)
@@ -56,6 +81,10 @@ def project(
     across, along = axes.reshape(b, c, 3, 3, n).split([2, 1], 2)  # [B, C, camera axis, own axis, N]
 
     depths = depths.squeeze(2)
+    if usable is not None:  # wherever an overflow could meet the zero of a gradient
+        sideways = torch.where(usable[:, :, None], sideways, 0.0)
+        depths = torch.where(usable, depths, 1.0)
+        across, along = (torch.where(usable[:, :, None, None], rows, 0.0) for rows in (across, along))
     in_range = (depths >= near_plane) & (depths <= far_plane)
     # A culled Gaussian gets a harmless depth: dividing by its own could make 0 * inf in the gradient.
     inverse_z = torch.where(in_range, depths, 1.0).reciprocal()[:, :, None]
@@ -68,6 +97,9 @@ def project(
     margin = _SLOPE_MARGIN * size
     clamped = torch.clamp(slopes, -(principal + margin) / focal, (size - principal + margin) / focal)
     rows = (across - clamped[:, :, :, None] * along) * (focal * inverse_z)[:, :, :, None]  # [B, C, 2, 3, N]
+    if usable is not None:
+        flat = torch.eye(2, 3, dtype=rows.dtype, device=rows.device)[..., None]
+        rows = torch.where(usable[:, :, None, None], rows, flat)
     first, second = rows.unbind(2)
     var_x, var_y, covariance = first.square().sum(2), second.square().sum(2), (first * second).sum(2)
     area = _squared_area(first, second)  # determinant before the blur
@@ -78,7 +110,8 @@ def project(
     opacities = opacities[:, None].expand(b, c, n)
     if antialiased:
         opacities = opacities * (area / det).clamp_min(_MIN_COMPENSATION).sqrt()
-    radii = _radii(means2d, torch.stack([var_x, var_y], 2), opacities, in_range & (det > 0), size)
+    valid = in_range & (det > 0) if usable is None else usable & in_range & (det > 0)
+    radii = _radii(means2d, torch.stack([var_x, var_y], 2), opacities, valid, size)
     return Projection(means2d.mT.contiguous(), depths, conics, opacities, radii)
 
 
@@ -99,7 +132,16 @@ def _scaled_axes(
 def _rotation_entries(quats: Tensor, dim: int) -> list[Tensor]:
     """The nine entries of R(q), row by row; the four components of q lie along ``dim``."""
     # Scaling to the length sqrt(2) takes care of all factors of 2 below.
-    squared = quats.square().sum(dim, keepdim=True).clamp_min(torch.finfo(quats.dtype).tiny)
+    squared = quats.square().sum(dim, keepdim=True)
+    tiny = torch.finfo(quats.dtype).tiny
+    if not bool(((squared >= 1e-15) & (squared < math.inf)).all()):
+        # Short ones get the length 1 first, for the sake of their gradients. Where float cannot hold the square, there
+        # is no rotation, as for a length of 0.
+        length = squared.detach().sqrt()
+        quats = torch.where((squared >= tiny) & (squared < 1e-15), quats / length, quats)
+        quats = torch.where((squared >= tiny) & (squared < math.inf), quats, 0.0)
+        squared = quats.square().sum(dim, keepdim=True)
+    squared = squared.clamp_min(tiny)
     w, x, y, z = (quats * (2 / squared).sqrt()).unbind(dim)
     wx, wy, wz, xx, xy, xz, yy, yz, zz = w * x, w * y, w * z, x * x, x * y, x * z, y * y, y * z, z * z
     return [1 - (yy + zz), xy - wz, xz + wy, xy + wz, 1 - (xx + zz), yz - wx, xz - wy, yz + wx, 1 - (xx + yy)]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gghead.rendering import registry, sh
+from gghead.rendering import finite, registry, sh
 from gghead.rendering.projection import project
 from gghead.torch_utils.errors import UserError
 
@@ -45,22 +45,30 @@ def rasterization(
     ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [..., C, height, width, X],
     the opacities [..., C, height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``,
     ``opacities`` (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs
-    also ``n_nonfinite``, a tensor: how many Gaussians hold NaN or infinity (the native backend skips them; with the
-    environment variable ``GGHEAD_CHECK_FINITE=1`` they are an error on any device). X is D, or
+    also ``n_nonfinite``, a tensor: how many Gaussians hold NaN or infinity. X is D, or
     1 for "D" (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
     colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered in float32, also
     under autocast.
 
-    Raises ``UserError`` for shapes or modes that do not fit, for a backend that cannot be used, and for values that are
-    not finite where they are checked.
+    Any numbers are safe. A Gaussian with NaN or infinity is skipped: it draws nothing, gets gradients of zero and
+    changes no other one. So is one whose projection float cannot hold (10^12 pixels wide, or 10^9 with gsplat), in the
+    pictures that this concerns (gsplat: in all of its scene). A camera with NaN or infinity sees nothing. With the
+    environment variable ``GGHEAD_CHECK_FINITE=1`` numbers that are not finite are an error.
+
+    Raises ``UserError`` for shapes, planes or modes that do not fit, for a backend that cannot be used, for pictures
+    larger than the memory, and for values that are not finite where they are checked.
     """
     inputs = (means, quats, scales, opacities, colors, viewmats, Ks, backgrounds)
     batch, n, c = _check(*inputs, width, height, sh_degree, render_mode, rasterize_mode)
+    _check_planes(near_plane, far_plane, eps2d)
+    channels = (colors.shape[-1] if render_mode.startswith("RGB") else 0) + render_mode.endswith("D")
+    _check_memory(math.prod(batch) * c, width, height, channels + 1, means)
     if os.environ.get(CHECK_FINITE, "0") not in ("", "0"):
         _raise_nonfinite(means, quats, scales, opacities, colors)
     dtype = torch.float64 if means.dtype == torch.float64 else torch.float32
     with torch.autocast(means.device.type, enabled=False):
         inputs = [None if value is None else value.to(dtype) for value in inputs]
+        inputs, bad = _hide_nonfinite(*inputs, sh_degree)
         choice = registry.resolve(backend, means.device, dtype)
         if choice.backend.rasterize is not None and n * c * math.prod(batch) > 0:
             pictures, alphas, meta = choice.backend.rasterize(
@@ -73,6 +81,7 @@ def rasterization(
             pictures, alphas, meta = _project_and_composite(
                 *inputs, width, height, batch, planes, sh_degree, render_mode, rasterize_mode, compositor
             )
+            meta["n_nonfinite"] = torch.zeros((), dtype=torch.int64) if bad is None else bad.sum()
     meta.update(width=width, height=height, n_batches=math.prod(batch), n_cameras=c, backend=choice.backend.name)
     return pictures, alphas, meta
 
@@ -95,7 +104,6 @@ def _project_and_composite(
         name: getattr(projection, name).reshape(*batch, c, n, *tail)
         for name, tail in (("means2d", [2]), ("radii", [2]), ("depths", []), ("conics", [3]), ("opacities", []))
     }
-    meta["n_nonfinite"] = _count_nonfinite(means, quats, scales, opacities, colors)
     channels = []
     if render_mode.startswith("RGB"):
         per_camera = colors.ndim == len(batch) + 3 + (sh_degree is not None)
@@ -128,18 +136,25 @@ def _project_and_composite(
     return pictures.reshape(*shape, pictures.shape[-1]), alphas.reshape(*shape, 1), meta
 
 
-@torch.compiler.disable
-@torch.no_grad()
-def _count_nonfinite(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor) -> Tensor:
-    """Number of Gaussians that hold NaN or infinity. One sum over everything settles the usual case: a sum of finite
-    terms is finite, but for overflow."""
-    values = [means, quats, scales, opacities]
-    if colors.shape[: opacities.ndim] == opacities.shape:  # not a colour per camera
-        values.append(colors)
-    if math.isfinite(sum(float(value.sum()) for value in values)):
-        return torch.zeros((), dtype=torch.int64)
-    finite = [value.reshape(*opacities.shape, -1).isfinite().all(-1) for value in values]
-    return (~torch.stack(finite).all(0)).sum()
+def _hide_nonfinite(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
+    backgrounds: Tensor | None, sh_degree: int | None,
+) -> tuple[list[Tensor | None], Tensor | None]:  # fmt: skip
+    """The inputs with Gaussians and cameras that draw nothing in place of those with NaN or infinity, and where
+    [..., N] the former are (None on CPUs: nowhere). Colours per camera are left to those who blend them."""
+    values = [means, quats, scales, opacities[..., None]]
+    per_gaussian = colors.ndim == means.ndim + (sh_degree is not None)
+    if per_gaussian:
+        values.append(colors if sh_degree is None else colors.flatten(-2))
+    bad = finite.find_nonfinite(*values)
+    if bad is not None:
+        means, quats, scales, opacities = finite.hide_gaussians(bad, means, quats, scales, opacities)
+        if per_gaussian:
+            colors = colors.masked_fill(bad[..., None] if sh_degree is None else bad[..., None, None], 0.0)
+    blind = finite.find_nonfinite(viewmats.flatten(-2), Ks.flatten(-2))
+    if blind is not None:
+        viewmats, Ks = finite.hide_cameras(blind, viewmats, Ks)
+    return [means, quats, scales, opacities, colors, viewmats, Ks, backgrounds], bad
 
 
 @torch.compiler.disable
@@ -154,6 +169,30 @@ def _raise_nonfinite(means: Tensor, quats: Tensor, scales: Tensor, opacities: Te
                 f"{bad[0].tolist()} = {float(value[tuple(bad[0])])}; find what made it, or unset {CHECK_FINITE} to "
                 "have such Gaussians skipped."
             )
+
+
+def _check_planes(near_plane: float, far_plane: float, eps2d: float) -> None:
+    if math.isnan(near_plane) or math.isnan(far_plane):
+        raise UserError(f"near_plane and far_plane must be numbers, but they are {near_plane} and {far_plane}.")
+    if not 0 <= eps2d < math.inf:
+        raise UserError(f"eps2d must be a finite number of square pixels from 0 on, but it is {eps2d}.")
+
+
+@torch.compiler.disable
+def _check_memory(images: int, width: int, height: int, planes: int, example: Tensor) -> None:
+    """``UserError`` for pictures that cannot be held by all the memory of the device, of the example's type."""
+    if example.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(example.device).total_memory
+    elif hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        return
+    needed = images * width * height * planes * max(example.element_size(), 4)
+    if needed > memory:
+        raise UserError(
+            f"{images} pictures of {width} x {height} pixels take {needed / 2**30:.1f} GiB, but there are "
+            f"{memory / 2**30:.1f} GiB of memory; render fewer at a time, or smaller ones."
+        )
 
 
 def _check(

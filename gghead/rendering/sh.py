@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from gghead.rendering.finite import find_nonfinite
 from gghead.torch_utils.errors import UserError
 
 C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant colour c is stored as (c - 0.5) / C0
@@ -87,19 +88,33 @@ def evaluate(
     directions: Tensor,  # [..., 3] from the camera centre to the Gaussian; need not be normalised
     coefficients: Tensor,  # [..., K, D], K >= (degree + 1)^2; further bands are ignored
 ) -> Tensor:
-    """Colours [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS."""
+    """Colours [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS.
+
+    The colour is NaN, and its gradient zero, where the direction or a coefficient is not finite: no rasteriser draws
+    it.
+    """
     used = num_bases(degree)
     if used > coefficients.shape[-2]:
         raise UserError(f"sh_degree {degree} needs {used} coefficients, but there are {coefficients.shape[-2]}.")
+    coefficients = coefficients[..., :used, :]
+    bad = find_nonfinite(directions, coefficients.flatten(-2))
+    if bad is not None:
+        directions = directions.masked_fill(bad[..., None], 1.0)
+        coefficients = coefficients.masked_fill(bad[..., None, None], 0.0)
     directions = torch.nn.functional.normalize(directions, dim=-1)
     values = basis(degree, directions)
-    return ((values[..., None] * coefficients[..., :used, :]).sum(-2) + 0.5).clamp_min(0.0)
+    colors = ((values[..., None] * coefficients).sum(-2) + 0.5).clamp_min(0.0)
+    return colors if bad is None else colors.masked_fill(bad[..., None], torch.nan)
 
 
 def directions(
     means: Tensor,  # [..., N, 3] world units
     viewmats: Tensor,  # [..., C, 4, 4] world to camera
 ) -> Tensor:
-    """Vectors [..., C, N, 3] from the camera centres to the Gaussians."""
-    centres = torch.linalg.inv(viewmats)[..., :3, 3]
+    """Vectors [..., C, N, 3] from the camera centres to the Gaussians; not finite where the matrix has no inverse."""
+    bad = find_nonfinite(viewmats.flatten(-2))
+    if bad is not None:  # one camera's numbers must not reach the Gaussians' gradients, to which all cameras add
+        unit = torch.eye(4, dtype=viewmats.dtype, device=viewmats.device)
+        viewmats = torch.where(bad[..., None, None], unit, viewmats)
+    centres = torch.linalg.inv_ex(viewmats).inverse[..., :3, 3]
     return means[..., None, :, :] - centres[..., None, :]

@@ -6,6 +6,7 @@ mean::
 
     sigma = d^T conic d / 2        alpha = min(0.999, opacity * exp(-sigma))
     skip the pair where sigma < 0 or alpha < 1/255
+    leave out a Gaussian with a number that is not finite or a conic that is not positive definite
     stop before a Gaussian that would leave a transmittance T * (1 - alpha) <= 1e-4
     colour += alpha * T * c,   T *= 1 - alpha        at the end: colour += T * background, opacity = 1 - T
 
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gghead.rendering.projection import MIN_ALPHA
+from gghead.rendering.projection import MIN_ALPHA, MIN_CURVATURE
 
 MAX_ALPHA = 0.999
 MIN_TRANSMITTANCE = 1e-4
@@ -52,7 +53,9 @@ def composite(
     splats = [*means2d.reshape(-1, 2).unbind(1), *conics.reshape(-1, 3).unbind(1), opacities.reshape(-1)]
     splats = [values.contiguous() for values in splats]
     planes = colors.reshape(-1, channels).mT.contiguous()
-    bands = list(_bands(_depth_order(depths, radii), [s.detach() for s in splats], radii, images, count, width, height))
+    usable = _usable(means2d, conics, opacities, colors, depths, radii)
+    order = _depth_order(depths, usable)
+    bands = list(_bands(order, [s.detach() for s in splats], radii, images, count, width, height))
     repeat_in_backward = torch.is_grad_enabled() and len(bands) > STORED_BANDS
     parts = []
     for ids, pixels, first_row, rows in bands:
@@ -103,12 +106,25 @@ def _blend(
 
 # ------------------------------------------------------------------------------------- the list of contributing pairs
 @torch.no_grad()
-def _depth_order(depths: Tensor, radii: Tensor) -> Tensor:
-    """Flat indices [V] of the Gaussians that are not culled, by image, then depth, then index."""
+def _usable(
+    means2d: Tensor, conics: Tensor, opacities: Tensor, colors: Tensor, depths: Tensor, radii: Tensor
+) -> Tensor:
+    """Where [I, N] a Gaussian is not culled, holds finite numbers only and has a conic that float can work with."""
+    xx, xy, yy = conics.double().unbind(-1)
+    usable = (radii > 0).all(-1) & (opacities >= MIN_ALPHA)
+    usable &= (xx >= MIN_CURVATURE) & (yy >= MIN_CURVATURE) & (xx * yy > xy.square())
+    for values in (means2d, conics, colors, opacities[..., None], depths[..., None]):
+        usable &= values.isfinite().all(-1)
+    return usable
+
+
+@torch.no_grad()
+def _depth_order(depths: Tensor, usable: Tensor) -> Tensor:
+    """Flat indices [V] of the usable Gaussians, by image, then depth, then index."""
     images, count = depths.shape
     order = torch.sort(depths, dim=1, stable=True).indices + torch.arange(images, device=depths.device)[:, None] * count
     order = order.reshape(-1)
-    return order[(radii > 0).all(-1).reshape(-1)[order]]
+    return order[usable.reshape(-1)[order]]
 
 
 @torch.no_grad()
@@ -158,6 +174,7 @@ def _candidates(
     xx = xx.clamp_min(torch.finfo(xx.dtype).tiny)
     left = torch.ceil(mean_x + (-xy * dy - root) / xx - 0.5 - slack).clamp(0, width)
     right = torch.floor(mean_x + (-xy * dy + root) / xx - 0.5 + slack).clamp(-1, width - 1)
+    left, right = left.nan_to_num(width), right.nan_to_num(-1.0)  # an overflow in float64 ends here, without a pixel
     pair, x = _enumerate(left.long(), right.long() + 1)
     return ids.index_select(0, pair), (local_row * width).index_select(0, pair) + x
 

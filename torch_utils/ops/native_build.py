@@ -2,7 +2,8 @@
 
 Which level runs is decided when a library is loaded, by what torch says about the processor, so that code built on one
 machine runs on another. A library is named after everything that decides its machine code. It is built in a folder of
-its own and moved into place when finished, under a lock between processes; later processes only load it.
+its own and moved into place when finished, under a lock between processes; later processes only load it, if it is as
+it was written: a library that was cut off would end the process when it is used.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ _X86_LEVELS = {
 }  # fmt: skip
 PREBUILT = Path(__file__).parent / "prebuilt"
 """Where ``setup.py build_ext`` leaves its libraries."""
+_WAITING_WORD = 30.0  # seconds from one sentence of a process that waits for a lock to the next
 
 
 class BuildError(RuntimeError):
@@ -83,7 +86,7 @@ def available(library: Library) -> tuple[bool, str]:
     """Whether ``library`` can be had here, and the reason in a few words; builds nothing."""
     if os.name != "posix":
         return False, "built on Linux and macOS only"
-    if prebuilt_path(library).exists():
+    if _intact(prebuilt_path(library)):
         return True, f"{level()}, built with the installation"
     missing = _missing_tool()
     return (False, missing) if missing else (True, f"{level()}, C++ compiler {os.path.basename(find_compiler() or '')}")
@@ -121,13 +124,43 @@ def cached_path(library: Library) -> Path:
     return cache_dir("torch_extensions") / name
 
 
+def _digest_path(target: Path) -> Path:
+    """Where the SHA-256 of a finished library stands."""
+    return target.with_name(target.name + ".sha256")
+
+
+def _intact(target: Path) -> bool:
+    """Whether a library is there and still what was written."""
+    try:
+        return hashlib.sha256(target.read_bytes()).hexdigest() == _digest_path(target).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock between processes; the system lets go of it when a process dies."""
+def locked(path: Path, work: str) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the system lets go of it when a process dies.
+
+    Who has to wait says so now and then, with the number of the process that is at ``work`` ("builds ...").
+    """
     import fcntl
 
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open(path, "a+", encoding="ascii") as file:
+        said = -_WAITING_WORD
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() - said >= _WAITING_WORD:
+                    said = time.monotonic()
+                    file.seek(0)
+                    print(f"gghead: waiting for process {file.read() or '?'}, which {work}; end it if it hangs ...",
+                          file=sys.stderr, flush=True)  # fmt: skip
+                time.sleep(0.1)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
 
 
@@ -173,6 +206,9 @@ def build(library: Library, target: Path, level_name: str) -> None:
     if done.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
         raise BuildError(" | ".join((done.stdout + done.stderr).strip().splitlines()[-8:]))
+    digest = built.with_suffix(".sha256")
+    digest.write_text(hashlib.sha256(built.read_bytes()).hexdigest(), encoding="ascii")
+    os.replace(digest, _digest_path(target))
     os.replace(built, target)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -194,19 +230,23 @@ def load(library: Library, seconds: int = 30) -> None:
     works, reason = available(library)
     if not works:
         raise BuildError(reason)
-    if prebuilt_path(library).exists():
+    prebuilt = prebuilt_path(library)
+    if _intact(prebuilt):
         # Built elsewhere it may ask for another C library; then this machine builds its own.
         with contextlib.suppress(OSError):
-            torch.ops.load_library(str(prebuilt_path(library)))
+            torch.ops.load_library(str(prebuilt))
             return
+    elif prebuilt.exists():
+        print(f"gghead: {prebuilt} is damaged, so it is not used; install gghead again to mend it.", file=sys.stderr)
     try:
         target = cached_path(library)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            with _locked(target.with_suffix(".lock")):
-                if not target.exists():
-                    print(f"gghead: building {library.name} for {level()} (once, about {seconds} s) ...",
-                          file=sys.stderr, flush=True)
+        if not _intact(target):
+            with locked(target.with_suffix(".lock"), f"builds {library.name}"):
+                if not _intact(target):
+                    why = f"{target} is damaged" if target.exists() else "once"
+                    print(f"gghead: building {library.name} for {level()} ({why}, about {seconds} s) ...",
+                          file=sys.stderr, flush=True)  # fmt: skip
                     build(library, target, level())
         torch.ops.load_library(str(target))
     except OSError as error:

@@ -11,7 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <stdexcept>
+#include <limits>
 #include <vector>
 
 #include "splat_blocks.h"
@@ -24,6 +24,8 @@ constexpr float kLog2e = 1.44269504088896341f;
 constexpr int kAhead = 48;  // members of a band whose records are fetched ahead of their use
 constexpr int64_t kChunk = 2048;  // Gaussians per job of the passes over the inputs
 constexpr int kMaxSide = 32764;  // block index within a band has to fit 16 bits
+constexpr int64_t kListed = 1 << 22;  // entries of block lists that are in memory at a time, or those of one block
+constexpr float kLargest = std::numeric_limits<float>::max();
 
 struct Inputs {
   const float *means, *conics, *opacities, *colors, *depths;
@@ -49,9 +51,10 @@ struct Job {
 // What does not: a worker takes it from job to job, and it stays near the processor.
 struct Desk {
   std::vector<uint64_t> keys;
-  std::vector<Segment> segments;
-  std::vector<int32_t> change;
-  std::vector<uint32_t> ends, lists;  // the blocks' lists one after another, and where each ends
+  std::vector<Segment> segments;  // in depth order; the first `runs` are in use
+  int64_t runs = 0;
+  std::vector<int32_t> counts;        // members of each block
+  std::vector<uint32_t> ends, lists;  // the lists of some blocks one after another, and where each ends
 };
 
 // Where a job's records, and the Gaussians they belong to, are written.
@@ -78,7 +81,7 @@ struct Form {
 
 inline Form form(float a, float b, float c) {
   const double determinant = double(a) * c - double(b) * b;
-  const bool definite = (a > 0.f) & (c > 0.f) & (determinant > 0.0);
+  const bool definite = (a >= kFlattest) & (c >= kFlattest) & (determinant > 0.0);
   const float divisor = definite ? a : 1.f;
   return {0.5f * kLog2e * a, b / divisor, float(0.5 * double(kLog2e) * determinant) / divisor, definite};
 }
@@ -126,7 +129,8 @@ inline void footprints(const Inputs& in, int64_t g, int lanes, Footprints& f) {
   }
 }
 
-inline float clamp(float v, float low, float high) { return v < low ? low : (v > high ? high : v); }
+// `low` for NaN, so that what is made of the result is an index whatever the inputs hold.
+inline float clamp(float v, float low, float high) { return v > low ? (v < high ? v : high) : low; }
 
 // First and last pixel whose centre lies beyond, or before, an edge; `size` and -1 where there is none.
 inline int first_pixel(float edge, int size) { return int(std::ceil(clamp(edge - 0.5f, 0.f, float(size)))); }
@@ -160,7 +164,8 @@ inline bool all_finite(const Inputs& in, int64_t g, int64_t n) {
 }
 
 // Range of bands under each Gaussian begin <= g < end of an image, and how many each band gets; first > last for the
-// culled, the non-finite and those whose conic is not positive definite.
+// culled, and for those with a number that is not finite, a conic that is not positive definite or extents that float
+// cannot hold.
 inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t end, uint16_t* first, uint16_t* last,
                        uint32_t* counts) {
   Footprints f;
@@ -176,7 +181,8 @@ inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t e
       const int y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
       const int x0 = first_pixel(f.x[l] - f.half_width[l], in.width);
       const int x1 = last_pixel(f.x[l] + f.half_width[l], in.width);
-      const int seen = f.valid[l] & int(x0 <= x1) & int(y0 <= y1);
+      const int measured = int(f.half_width[l] <= kLargest) & int(f.half_height[l] <= kLargest);
+      const int seen = f.valid[l] & measured & int(x0 <= x1) & int(y0 <= y1);
       low[l] = seen ? y0 / kBandPixels : 1;
       high[l] = seen ? y1 / kBandPixels : 0;
     }
@@ -250,7 +256,7 @@ inline void sort_by_depth(std::vector<uint64_t>& keys, std::vector<uint64_t>& sc
   if (from != keys.data()) std::swap(keys, scratch);
 }
 
-// Sorts a band's members by depth, finds their runs of blocks, and lists the members of each block.
+// Sorts a band's members by depth, and finds their runs of blocks and the number of members of each block.
 inline void bin_band(const Inputs& in, int band, const float* records, int64_t stride, Job& job, Desk& desk) {
   const int row0 = band * kBandRows;
   const int rows = std::min(kBandRows, (in.height + kBlock - 1) / kBlock - row0);
@@ -258,8 +264,8 @@ inline void bin_band(const Inputs& in, int band, const float* records, int64_t s
   sort_by_depth(job.keys, desk.keys, n);
 
   // Runs per block by differences: +1 where a run starts, -1 behind its end (a run never leaves its row).
-  desk.change.assign(blocks + 1, 0);
-  int32_t* change = desk.change.data();
+  desk.counts.assign(blocks + 1, 0);
+  int32_t* change = desk.counts.data();
   int64_t filled = 0;
   Footprints f;
   for (int64_t begin = 0; begin < n; begin += 16) {
@@ -309,22 +315,29 @@ inline void bin_band(const Inputs& in, int band, const float* records, int64_t s
       }
     }
   }
-  // Counts become the lists' heads; filling moves each head to its list's end.
+  desk.runs = filled;
+  for (int64_t b = 1; b < blocks; ++b) change[b] += change[b - 1];
+}
+
+// Lists the members of block `begin` and of as many behind it as fit kListed entries; returns the first block that does
+// not. So memory does not grow with the number of pairs, which huge Gaussians make the product of their number and the
+// picture's size.
+inline int64_t list_blocks(Desk& desk, int64_t begin, int64_t blocks) {
   if (desk.ends.size() < size_t(blocks)) desk.ends.resize(blocks);
   uint32_t* ends = desk.ends.data();
-  int64_t entries = 0;
-  int32_t covering = 0;
-  for (int64_t b = 0; b < blocks; ++b) {
-    ends[b] = uint32_t(entries);
-    entries += covering += change[b];
+  int64_t entries = 0, end = begin;
+  while (end < blocks && (end == begin || entries + desk.counts[end] <= kListed)) {
+    ends[end] = uint32_t(entries);  // a list's head, which filling moves to the list's end
+    entries += desk.counts[end++];
   }
-  if (entries > UINT32_MAX) throw std::runtime_error("splat: more than 2^32 pairs of Gaussian and block in one band.");
   if (desk.lists.size() < size_t(entries)) desk.lists.resize(entries);
   uint32_t* lists = desk.lists.data();
-  for (int64_t s = 0; s < filled; ++s) {
+  for (int64_t s = 0; s < desk.runs; ++s) {
     const Segment run = desk.segments[s];
-    for (int b = run.block; b < run.block + run.length; ++b) lists[ends[b]++] = run.local;
+    const int64_t stop = std::min<int64_t>(run.block + run.length, end);
+    for (int64_t b = std::max<int64_t>(run.block, begin); b < stop; ++b) lists[ends[b]++] = run.local;
   }
+  return end;
 }
 
 }  // namespace splat

@@ -16,6 +16,7 @@ constexpr int kBlock = 4;  // pixels along a block's side
 constexpr float kMinAlpha = 1.f / 255.f;
 constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
+constexpr float kFlattest = 1e-24f;  // entries of a conic's diagonal below it (10^12 pixels wide) are not used
 constexpr int kHeader = 6;  // x, y, A, h, q (see Form), opacity; then the channels
 
 // Starts at a cache line, so that no vector of sixteen straddles two.

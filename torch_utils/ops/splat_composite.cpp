@@ -2,8 +2,8 @@
 //
 // Rules (those of gsplat's classic rasteriser): pixel centres at +0.5; alpha = min(0.999, o exp(-sigma)); pairs with
 // alpha < 1/255 are skipped; order by depth, ties by index; a pixel is finished before the Gaussian that would bring
-// its transmittance T to 1e-4 or below. A Gaussian with a non-finite attribute or a conic that is not positive definite
-// (sigma < 0 somewhere) is left out. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are cut has no
+// its transmittance T to 1e-4 or below. A Gaussian with a number that is not finite, or with a conic that is not positive
+// definite (sigma < 0 somewhere) or too flat for float, is left out and gets no gradient. 4x4 pixel blocks fill sixteen SIMD lanes; how blocks and bands are cut has no
 // influence on the result.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -98,22 +98,25 @@ void with_channels(int64_t channels, const F& f) {
   }
 }
 
-// Blends the lists on the desk, and keeps the packed ones with the job.
+// Lists the blocks on the desk and blends them; keeps the packed lists with the job.
 void forward_band(const Frame& f, int64_t image, int band, const Piece& piece, int32_t* plan, Desk& desk, Job& job,
                   bool save, const float* background, float* colors, float* alphas) {
   const float* records = reinterpret_cast<const float*>(plan + piece.records);
   const int64_t stride = record_stride(f.channels), D = f.channels, blocks = int64_t(f.rows(band)) * f.columns;
   Floats sums(16 * std::max<int64_t>(D, 1));
-  if (save) {
-    const size_t most = blocks ? desk.ends[blocks - 1] : 0;
-    if (job.packed.size() < most) job.packed.resize(most);
-    job.ends.resize(blocks);
-  }
-  uint32_t kept = 0;
+  if (save) job.ends.resize(blocks);
+  uint32_t kept = 0;  // fits: a pixel takes 2344 Gaussians of alpha 1/255 at most before it is finished
+  int64_t listed = 0, from = 0;
   with_channels(D, [&](auto count) {
     for (int b = 0; b < blocks; ++b) {
+      if (b == listed) {
+        from = listed;
+        listed = list_blocks(desk, from, blocks);
+        const size_t most = size_t(kept) + desk.ends[listed - 1];
+        if (save && job.packed.size() < most) job.packed.resize(most);
+      }
       const int x0 = b % f.columns * kBlock, y0 = (band * kBandRows + b / f.columns) * kBlock;
-      const uint32_t begin = b ? desk.ends[b - 1] : 0;
+      const uint32_t begin = b > from ? desk.ends[b - 1] : 0;
       uint32_t* list = desk.lists.data() + begin;
       F16 transmittance, stop;
       const int64_t taken = forward_block<decltype(count)::value>(
@@ -335,13 +338,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> composite(const Tensor& means_, const
                                             job + image * f.bands);
     });
   });
-  std::memcpy(plan_data + ends, positions, I * chunks * f.bands * sizeof(uint32_t));
+  std::copy_n(positions, I * chunks * f.bands, plan_data + ends);
   Tensor out = at::empty({I, height, width, D}, colors.options());
   Tensor alphas = at::empty({I, height, width, 1}, colors.options());
   float *out_data = out.mutable_data_ptr<float>(), *alpha_data = alphas.mutable_data_ptr<float>();
-  grow(space->desks, at::get_num_threads());
+  const int64_t workers = at::get_num_threads();
+  grow(space->desks, workers);
   const std::vector<int64_t> order = largest_first(pieces, &Piece::gaussians);
-  for_each_job(jobs, [&](int64_t k, int64_t worker) {
+  for_each_job(jobs, workers, [&](int64_t k, int64_t worker) {
     const int64_t j = order[k], image = j / f.bands, band = j % f.bands;
     Desk& desk = space->desks[worker];
     approach(destinations[j].records, stride * job[j].members);

@@ -10,14 +10,20 @@
 
 namespace splat {
 
-// Runs f(job, worker) for jobs 0..n-1 on torch's thread pool; each worker (0..threads-1) takes the next job when it is
-// done with one.
+// Runs f(job, worker) for jobs 0..n-1 on torch's thread pool; each worker (0..workers-1) takes the next job when it is
+// done with one. With a single worker no thread is woken.
 template <class F>
-void for_each_job(int64_t n, const F& f) {
+void for_each_job(int64_t n, int64_t workers, const F& f) {
   std::atomic<int64_t> next{0};
-  at::parallel_for(0, std::min<int64_t>(n, at::get_num_threads()), 1, [&](int64_t worker, int64_t) {
+  at::parallel_for(0, std::min(n, workers), 1, [&](int64_t worker, int64_t) {
     for (int64_t j = next++; j < n; j = next++) f(j, worker);
   });
+}
+
+// The same with as many workers as torch has threads at this moment.
+template <class F>
+void for_each_job(int64_t n, const F& f) {
+  for_each_job(n, at::get_num_threads(), f);
 }
 
 inline void check(const at::Tensor& t, const char* name, std::initializer_list<int64_t> shape, at::ScalarType type) {
