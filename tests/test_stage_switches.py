@@ -162,7 +162,7 @@ def test_encoders_compare_like_with_like(preset, step, captures):
         alone = render(head, batch.target_cameras, stage.image_size, background=1.0)
         shown = alone.color
         if predicted.background is not None:
-            whole = type(head).cat([replace(head, uv=None), replace(predicted.background, uv=None)])
+            whole = type(head).merge([replace(head, uv=None), replace(predicted.background, uv=None)])
             shown = render(whole, batch.target_cameras, stage.image_size, background=1.0).color
             assert float((shown - alone.color).abs().max()) > 0.05  # the rig is seen
         batch = replace(batch, target=shown, alpha=alone.alpha)

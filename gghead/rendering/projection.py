@@ -134,13 +134,11 @@ def _rotation_entries(quats: Tensor, dim: int) -> list[Tensor]:
     # Scaling to the length sqrt(2) takes care of all factors of 2 below.
     squared = quats.square().sum(dim, keepdim=True)
     tiny = torch.finfo(quats.dtype).tiny
-    if not bool(((squared >= 1e-15) & (squared < math.inf)).all()):
-        # Short ones get the length 1 first, for the sake of their gradients. Where float cannot hold the square, there
-        # is no rotation, as for a length of 0.
-        length = squared.detach().sqrt()
-        quats = torch.where((squared >= tiny) & (squared < 1e-15), quats / length, quats)
-        quats = torch.where((squared >= tiny) & (squared < math.inf), quats, 0.0)
-        squared = quats.square().sum(dim, keepdim=True)
+    # Short ones get the length 1 first, for the sake of their gradients. Where float cannot hold the square, there is no
+    # rotation, as for a length of 0.
+    quats = torch.where((squared >= tiny) & (squared < 1e-15), quats / squared.detach().clamp_min(tiny).sqrt(), quats)
+    quats = torch.where((squared >= tiny) & (squared < math.inf), quats, 0.0)
+    squared = quats.square().sum(dim, keepdim=True)
     squared = squared.clamp_min(tiny)
     w, x, y, z = (quats * (2 / squared).sqrt()).unbind(dim)
     wx, wy, wz, xx, xy, xz, yy, yz, zz = w * x, w * y, w * z, x * x, x * y, x * z, y * y, y * z, z * z
