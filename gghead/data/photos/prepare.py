@@ -145,7 +145,7 @@ def _add(writer: DatasetWriter, masks: ZipWriter | None, index: int, item: Item,
 
 
 def _flip(png: bytes) -> bytes:
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         return encode_png(np.ascontiguousarray(np.asarray(image)[:, ::-1]))
 
 
