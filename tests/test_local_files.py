@@ -94,6 +94,29 @@ def test_options_of_a_foreign_run_start_nothing(here, command):
         assert "reads as an address" in result.output, result.output
 
 
+@pytest.mark.parametrize("command", ["train_avatar", "train_encoder"])
+def test_programs_that_only_a_run_names_are_not_loaded(here, command):
+    from gghead.training.avatar import cli as avatar
+    from gghead.training.avatar import config as avatar_config
+    from gghead.training.encoder import cli as encoder
+    from gghead.training.encoder import config as encoder_config
+
+    main, preset = {"train_avatar": (avatar.main, avatar_config.PRESETS["tiny"]),
+                    "train_encoder": (encoder.main, encoder_config.PRESETS["tiny"])}[command]  # fmt: skip
+    (here / "net.pt").write_bytes(b"a program")
+    data = str(here / "gone") if command == "train_avatar" else {"path": str(here / "gone")}
+    run = here / "run"
+    run.mkdir()
+    run_folder.write_options(run, config.replace(preset, {"data": data, "loss": {"perceptual_net": "net.pt"}}))
+    run_folder.save_state(run, 0, {"trainer": {"step": 0}})
+    resumed = [CliRunner().invoke(main, [f"--resume={run}", *given])
+               for given in ([], ["--perceptual-net=other.pt"], ["--perceptual-net=net.pt"])]  # fmt: skip
+    assert [result.exit_code for result in resumed] == [1, 1, 1]
+    assert "name a TorchScript network, net.pt, which is a program" in resumed[0].output
+    assert "was trained with --perceptual-net=net.pt, not other.pt" in resumed[1].output
+    assert "gone does not exist" in resumed[2].output  # the run goes on
+
+
 def test_files_of_a_folder_are_files_whatever_their_names_say(here, tar):
     names = ["pipe:touch pwned;.tar", "-rf.tar", "http:a.tar", "two\nlines.tar", "{0..9}.tar", "..tar", "*.tar"]
     for name in names:
