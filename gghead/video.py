@@ -106,8 +106,13 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
         _encode_with_av(av, frames, path, fps)
 
 
+def _plain_name(path: Path) -> str:
+    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option; a path from the root is neither."""
+    return os.path.abspath(path)
+
+
 def _encode_with_av(av, frames: np.ndarray, path: Path, fps: float) -> None:
-    with av.open(str(path), mode="w") as container:
+    with av.open(_plain_name(path), mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -119,7 +124,7 @@ def _encode_with_av(av, frames: np.ndarray, path: Path, fps: float) -> None:
 def _encode_with_ffmpeg(ffmpeg: str, frames: np.ndarray, path: Path, fps: float) -> None:
     height, width = frames.shape[1:3]
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "pipe:0"]
-    target = ["-c:v", "libx264", "-crf", "17", "-pix_fmt", "yuv420p", str(path)]
+    target = ["-c:v", "libx264", "-crf", "17", "-pix_fmt", "yuv420p", "-f", "mp4", _plain_name(path)]
     command = [ffmpeg, "-y", "-loglevel", "error", *source, *target]
     done = subprocess.run(command, input=frames.tobytes(), capture_output=True)
     if done.returncode:

@@ -358,7 +358,7 @@ def test_empty_and_missing_masks_are_named(tmp_path):
         for i in range(3):
             mask = soft_mask(i, 32) * np.uint8(i != 1)
             writer.add(image_name(i), picture(i, 32), label(), mask)
-    refused("masks/00000/img00000001.png .* empty", tmp_path / "a.zip")
+    refused("masks/00000/img00000001.png.mask .* empty", tmp_path / "a.zip")
     write(tmp_path / "b.zip", count=2, masks=False)
     one = rewrite(tmp_path / "one.zip", files={"a.png": encode_png(soft_mask(0))})
     refused("1 masks for the 2 images", tmp_path / "b.zip", masks=one)

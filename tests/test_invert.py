@@ -276,7 +276,7 @@ def test_a_zip_with_a_damaged_member_and_a_missing_mask_finishes_the_others(home
     """Both are met before any picture is decoded, when it is found out which are done already."""
     with zipfile.ZipFile(home / "heads.zip") as heads, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
         for name in heads.namelist():
-            if name != "masks/00000/img1.png":
+            if name != "masks/00000/img1.png.mask":
                 bad.writestr(name, heads.read(name))
         at = bad.getinfo("00000/img2.png").header_offset + 100
     data = bytearray((tmp_path / "bad.zip").read_bytes())
@@ -284,7 +284,7 @@ def test_a_zip_with_a_damaged_member_and_a_missing_mask_finishes_the_others(home
     (tmp_path / "bad.zip").write_bytes(data)
     output = call(home, tmp_path / "bad.zip", tmp_path / "out", "--method=w", *FEW, fails=True)
     assert "2 of 3 pictures failed" in output and "checksum differs" in output
-    assert "The mask masks/00000/img1.png in" in output and "is missing" in output
+    assert "The mask masks/00000/img1.png.mask in" in output and "is missing" in output
     assert (tmp_path / "out" / "00000_img0" / "latent-w.safetensors").is_file()
 
 

@@ -1,7 +1,6 @@
 """Data in many files: folders of zips, tar files, the orders that go with them, and the command that splits a set."""
 
 import json
-import sys
 import tarfile
 import zipfile
 
@@ -198,7 +197,6 @@ def test_loader_follows_the_shard_order_and_resumes(whole, tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------ tars
 def test_tar_shards_are_the_set_they_came_from(whole, tmp_path):
-    pytest.importorskip("webdataset", reason="tar files need the extra [wds]")
     write_shards(whole, tmp_path / "tars", "tar", 4)
     names = sorted(file.name for file in (tmp_path / "tars").iterdir())
     assert names == ["dataset.json", "shard-000000.tar", "shard-000001.tar", "shard-000002.tar"]
@@ -210,12 +208,11 @@ def test_tar_shards_are_the_set_they_came_from(whole, tmp_path):
     for path in (tmp_path / "tars", braces):
         assert same_items(ImageDataset(path), ImageDataset(whole))
     assert not ImageDataset(tmp_path / "tars", masks=None).has_masks
-    piped = ImageDataset(f"pipe:cat {tmp_path}/tars/shard-000001.tar")
-    assert torch.equal(piped.get(0)[0], ImageDataset(whole).get(4)[0])
+    one = ImageDataset(tmp_path / "tars" / "shard-000001.tar")
+    assert torch.equal(one.get(0)[0], ImageDataset(whole).get(4)[0])
 
 
 def test_tars_are_read_once_per_epoch_and_few_are_held(whole, tmp_path, monkeypatch):
-    pytest.importorskip("webdataset", reason="tar files need the extra [wds]")
     from gghead.data import tar_files
 
     write_shards(whole, tmp_path / "tars", "tar", 2)
@@ -246,7 +243,6 @@ def test_a_preview_reads_the_first_tars_only(whole, tmp_path):
 
 
 def test_training_from_tars(tmp_path):
-    pytest.importorskip("webdataset", reason="tar files need the extra [wds]")
     from gghead.training.cli import main as train
 
     with DatasetWriter(tmp_path / "whole.zip") as writer:
@@ -265,7 +261,6 @@ def test_training_from_tars(tmp_path):
 
 
 def test_tar_files_written_by_others(tmp_path):
-    pytest.importorskip("webdataset", reason="tar files need the extra [wds]")
     folder = tmp_path / "tars"
     folder.mkdir()
 
@@ -284,7 +279,7 @@ def test_tar_files_written_by_others(tmp_path):
     for members, sentence in (
         ({"1.png": encode_png(picture(0))}, "1.png in .*a.tar has no camera label"),
         ({"1.txt": b""}, "holds no images"),
-        ({"1.png": encode_png(picture(0)), "1.json": b"{"}, r"a .json member that cannot be read"),
+        ({"1.png": encode_png(picture(0)), "1.json": b"{"}, "1.json in .* is not valid JSON"),
         ({"1.png": encode_png(picture(0)[:4]), "1.json": about}, "1.png in .* is 8x4; images must be square"),
         ({"1.png": encode_png(picture(0)), "1.json": b'{"label": [1, 2]}'}, "has 2 numbers"),
     ):
@@ -306,13 +301,6 @@ def test_tars_are_checked_before_they_are_tars(whole, tmp_path):
     write_shards(whole, tmp_path / "tars", "tar", 5)
     result = CliRunner().invoke(main, ["check", str(tmp_path / "tars")])
     assert result.exit_code == 1 and "before it is split into tar files" in result.output
-
-
-def test_without_webdataset_the_remedy_is_named(whole, tmp_path, monkeypatch):
-    write_shards(whole, tmp_path / "tars", "tar", 5)
-    monkeypatch.setitem(sys.modules, "webdataset", None)
-    with pytest.raises(UserError, match="pip install webdataset"):
-        ImageDataset(tmp_path / "tars")
 
 
 # --------------------------------------------------------------------------------------------------------- command

@@ -15,7 +15,7 @@ import numpy as np
 
 from gghead.data.frame_set import FrameSet
 from gghead.data.sequences import TrackedSequence
-from gghead.data.writer import DatasetWriter, encode_npy, encode_png
+from gghead.data.writer import DatasetWriter, encode_npy, encode_png, mask_name
 from gghead.torch_utils.errors import UserError
 
 VERSION = 1
@@ -135,7 +135,7 @@ def _record(frames: FrameSet, index: int, done: _Encoded) -> dict:
         "frame": int(frames.moment[index]),
     }  # fmt: skip
     if done.mask is not None:
-        record["mask"] = f"masks/{done.name.rpartition('.')[0]}.png"
+        record["mask"] = mask_name(done.name)
     if (split := frames.split_of(index)) is not None:
         record["split"] = split
     if frames.coefficients is not None:

@@ -1,5 +1,6 @@
 """The images, masks and labels of one zip or folder, at the size and with the bytes that stand there."""
 
+import glob
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from gghead.data.decode import BrokenImage
 from gghead.data.labels import label_array, parse_dataset_json
 from gghead.data.sources import Source, image_header, is_image, open_source, read_image
+from gghead.data.wrong_inputs import unlabelled
 from gghead.torch_utils.errors import UserError
 
 BROKEN_SHARE = 1000  # one image in so many may be broken
@@ -156,8 +158,7 @@ def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[di
     try:
         data = source.read("dataset.json")
     except (KeyError, FileNotFoundError) as error:
-        raise UserError(f"{source.path} holds no dataset.json with camera labels; scripts/dataset_tool.py photos "
-                        "writes one.") from error  # fmt: skip
+        raise UserError(unlabelled(source.path, sum(map(is_image, source.names())))) from error
     info = parse_dataset_json(data, source.path)
     return info, listed_masks(info, source.path)
 
@@ -196,7 +197,7 @@ def pair_masks(
             return images, [inner[name] if inner.get(name) in present else None for name in names]
         path = images.path
         base = path.parent / path.stem if path.is_file() else path
-        beside = sorted(base.parent.glob(f"{base.name}_masks_*"))
+        beside = sorted(base.parent.glob(f"{glob.escape(base.name)}_masks_*"))
         beside = [file for file in beside if file.is_dir() or file.suffix == ".zip"]
         if not beside:
             return None, []

@@ -1,13 +1,20 @@
 """Data sets in several parts: a folder of zips, a folder or brace list of tar files."""
 
+import itertools
 import os
+import re
 from pathlib import Path
 
 from gghead.data.image_files import ImageFiles
 from gghead.data.labels import parse_dataset_json
+from gghead.data.local_files import refuse_address
 from gghead.data.sources import is_image, open_source
-from gghead.data.tar_files import TarShard, open_tars, webdataset
+from gghead.data.tar_files import TarShard, open_tars
 from gghead.torch_utils.errors import UserError
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
+_MOST_SHARDS = 1_000_000  # a list of names longer than that is a slip of the pen
 
 
 def open_shards(
@@ -23,7 +30,8 @@ def open_shards(
         UserError: nothing there, or parts that cannot be used.
     """
     text, folder = os.fspath(path), Path(path)
-    tars = tar_urls(text)
+    refuse_address(text)
+    tars = tar_paths(text)
     if tars:
         if masks not in (None, "auto"):
             raise UserError(f"{path}: masks of tar files stand beside the images in them, as KEY.mask.png; leave out "
@@ -64,16 +72,38 @@ def _has_images(folder: Path) -> bool:
     return any(is_image(file.name) for file in folder.rglob("*"))
 
 
-def tar_urls(text: str) -> list[str]:
-    """Return the tar files that ``text`` names: a folder of them (and no images), one, a brace list, or addresses."""
+def tar_paths(text: str) -> list[str]:
+    """Return the tar files that ``text`` names: a folder of them (and no images), one, or a brace list of several.
+
+    ``shard-{000..012}.tar`` and ``{a,b}.tar`` are brace lists; what a file's own name holds is never read as one.
+    Raises ``UserError`` for a brace list that cannot be read.
+    """
     if os.path.isdir(text):
         tars = [str(file) for file in sorted(Path(text).glob("*.tar"))]
         return tars if tars and not _has_images(Path(text)) else []
-    if not text.endswith(".tar") and not text.startswith("pipe:"):
+    if not text.endswith(".tar"):
         return []
-    if "{" not in text:
-        return [text]
-    return webdataset().shardlists.expand_urls(text)
+    return [text] if os.path.exists(text) else _expand_braces(text)
+
+
+def _expand_braces(text: str) -> list[str]:
+    """``a{1..3}b{x,y}`` -> all six names, in order; numbers keep the width of the first bound."""
+    pieces = _BRACES.split(text)  # plain text and the contents of braces in turn
+    if any(mark in piece for piece in pieces for mark in "{}"):
+        raise UserError(f"The braces of {text} do not close or stand in each other; write them as in "
+                        "DIR/shard-{000000..000012}.tar.")  # fmt: skip
+    choices, count = [], 1
+    for index, piece in enumerate(pieces):
+        options: list[str] | range = [piece] if index % 2 == 0 else piece.split(",")
+        if index % 2 and (found := _RANGE.fullmatch(piece)):
+            options = range(int(found[1]), int(found[2]) + 1)
+        count *= len(options)
+        if not 1 <= count <= _MOST_SHARDS:
+            raise UserError(f"{text} names {count} files; write the first and the last number in braces, as in "
+                            "DIR/shard-{000000..000012}.tar.")  # fmt: skip
+        width = len(found[1]) if isinstance(options, range) else 0
+        choices.append([f"{option:0{width}d}" for option in options] if width else options)
+    return ["".join(parts) for parts in itertools.product(*choices)]
 
 
 def _beside(folder: Path) -> dict[str, list] | None:

@@ -1,14 +1,18 @@
 """Named files inside a zip or a folder, readable from any thread and from forked processes."""
 
+import io
 import os
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from gghead.data.decode import BrokenImage, decode_image, open_image, parse_header
+from gghead.data.local_files import open_below, open_descriptor, refuse_address
+from gghead.data.wrong_inputs import wrong_file
 from gghead.data.zip_index import DEFLATED, STORED, read_index
 from gghead.torch_utils.errors import UserError
 
@@ -26,7 +30,7 @@ class ZipSource:
 
     def __init__(self, path: Path):
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self._descriptor = open_descriptor(path)
         self._index = read_index(self._descriptor, path)
 
     def names(self) -> list[str]:
@@ -60,6 +64,10 @@ class ZipSource:
             raise BrokenImage(f"{name} in {self.path} is damaged (its checksum differs); copy or make the zip again.")
         return data
 
+    def open(self, name: str) -> BinaryIO:
+        """Return a member as a file that can be sought in, held in memory."""
+        return io.BytesIO(self.read(name))
+
     def head(self, name: str, count: int) -> bytes:
         """Return the first ``count`` bytes of a member, cheaply where it is stored uncompressed."""
         row = self._index.row(name)
@@ -91,11 +99,15 @@ class ZipSource:
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
-        self._descriptor = os.open(self.path, os.O_RDONLY)
+        self._descriptor = open_descriptor(self.path)
 
 
 class FolderSource:
-    """Files below a folder, by their path relative to it with forward slashes."""
+    """Files below a folder, by their path relative to it with forward slashes.
+
+    Regular files only: pipes and devices are no data. Links to files are followed, links to folders are not. Reading
+    raises ``FileNotFoundError``, or ``UserError`` for a name that leaves the folder or cannot be read.
+    """
 
     repeated: tuple[str, ...] = ()
 
@@ -113,10 +125,14 @@ class FolderSource:
         return None
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with self.open(name) as file:
+            return file.read()
+
+    def open(self, name: str) -> BinaryIO:
+        return open_below(self.path, name)
 
     def head(self, name: str, count: int) -> bytes:
-        with open(self.path / name, "rb") as file:
+        with self.open(name) as file:
             return file.read(count)
 
     def close(self) -> None:
@@ -128,10 +144,20 @@ Source = ZipSource | FolderSource
 
 def open_source(path: str | os.PathLike) -> Source:
     """Open a zip or a folder; raises ``UserError`` if it does not exist or is neither."""
+    refuse_address(os.fspath(path))
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist; give the path of a data set zip or folder.")
-    return FolderSource(path) if path.is_dir() else ZipSource(path)
+    if path.is_dir():
+        return FolderSource(path)
+    try:
+        sentence = wrong_file(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}); mend its rights or copy it "
+                        "again.") from error  # fmt: skip
+    if sentence is not None:
+        raise UserError(sentence)
+    return ZipSource(path)
 
 
 def is_image(name: str) -> bool:

@@ -1,15 +1,16 @@
 """Single frames of videos, decoded on request: a picture named ``images/cam_1.mp4#17`` is frame 17 of that video."""
 
-import io
 import threading
 from collections import OrderedDict
+from typing import BinaryIO
 
 import numpy as np
 
-from gghead.data.sources import Source, ZipSource
+from gghead.data.sources import Source
 from gghead.torch_utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+_EBML = b"\x1a\x45\xdf\xa3"  # the beginning of Matroska and WebM (RFC 8794)
 _OPEN = 32  # decoders kept per thread: a rig's cameras are read in turn, and seeking costs a key frame's distance
 
 
@@ -27,18 +28,32 @@ def _library():
 
 
 class _Decoder:
-    """One open video and the frame that it would decode next."""
+    """One open video and the frame that it would decode next.
 
-    def __init__(self, file, where: str):
+    FFmpeg gets an open file and the name of the one container format that its first bytes show. By its own choice it
+    would take a name for an address (``concat:…``), and a file of text for a playlist that names further files.
+    """
+
+    def __init__(self, file: BinaryIO, where: str):
         av = _library()
-        self.where = where
+        self.file, self.where = file, where
+        kind = "matroska" if file.read(4) == _EBML else "mov"
+        file.seek(0)
         try:
-            self.container = av.open(file)
+            self.container = av.open(file, format=kind, options={"protocol_whitelist": "none"})
             self.stream = self.container.streams.video[0]
         except (av.FFmpegError, IndexError) as error:
+            file.close()
             raise UserError(f"{where} is not a readable video ({error}); copy it again.") from error
         self.errors = (av.FFmpegError, StopIteration)
         self._rewind()
+
+    def close(self) -> None:
+        self.container.close()
+        self.file.close()
+
+    def __del__(self):
+        self.file.close()
 
     def _rewind(self) -> None:
         self.container.seek(0)
@@ -84,11 +99,14 @@ class VideoFrames:
     def _decoder(self, video: str) -> _Decoder:
         decoders = self._local.__dict__.setdefault("decoders", OrderedDict())
         if video not in decoders:
-            zipped = isinstance(self.source, ZipSource)
-            file = io.BytesIO(self.source.read(video)) if zipped else str(self.source.path / video)
-            decoders[video] = _Decoder(file, f"{video} in {self.source.path}")
+            where = f"{video} in {self.source.path}"
+            try:
+                file = self.source.open(video)
+            except (KeyError, FileNotFoundError) as error:
+                raise UserError(f"{where} is missing; copy it again or leave it out.") from error
+            decoders[video] = _Decoder(file, where)
             if len(decoders) > _OPEN:
-                decoders.popitem(last=False)[1].container.close()
+                decoders.popitem(last=False)[1].close()
         decoders.move_to_end(video)
         return decoders[video]
 

@@ -43,6 +43,15 @@ def image_name(index: int) -> str:
     return f"{index // 1000:05d}/img{index:08d}.png"
 
 
+def mask_name(name: str) -> str:
+    """Return the name of an image's mask in the same zip: ``masks/<name>.mask``, a PNG by its content.
+
+    Loaders of StyleGAN's kind (EG3D's, GGHead's) take every member with a picture's ending for an image, and stop
+    where it has no label; so a mask has none of these endings.
+    """
+    return f"masks/{name}.mask"
+
+
 class ZipWriter:
     """Write stored members with fixed timestamps to a zip that appears whole or not at all.
 
@@ -118,7 +127,7 @@ class DatasetWriter(ZipWriter):
         label: np.ndarray | list[float],  # [25]
         mask: np.ndarray | bytes | None = None,  # [H, W] uint8 or an encoded file
     ) -> None:
-        """Add an image with its camera label and, if given, its mask under ``masks/<name>``."""
+        """Add an image with its camera label and, if given, its mask under ``mask_name(name)``."""
         label = np.asarray(label, np.float64).reshape(1, -1)
         if label.shape[1] != 25:
             raise UserError(f"The label of {name} has {label.shape[1]} numbers, but a camera label has 25.")
@@ -126,9 +135,8 @@ class DatasetWriter(ZipWriter):
         self.add_file(name, image if isinstance(image, bytes) else encode_png(image))
         self._labels.append([name, [round(value, 7) for value in label[0].tolist()]])
         if mask is not None:
-            mask_name = f"masks/{Path(name).with_suffix('.png').as_posix()}"
-            self.add_file(mask_name, mask if isinstance(mask, bytes) else encode_png(mask))
-            self._masks[name] = mask_name
+            self._masks[name] = mask_name(name)
+            self.add_file(self._masks[name], mask if isinstance(mask, bytes) else encode_png(mask))
 
     def set(self, key: str, value: Any) -> None:
         """Add a further key to dataset.json; old readers ignore those they do not know."""

@@ -76,11 +76,11 @@ def read_index(descriptor: int, path: Path) -> ZipIndex:
     if unsafe := _UNSAFE.search("\n".join(names)):
         raise UserError(f"{path} names a member '{unsafe[0]}', which points outside the zip; it is not safe, so make "
                         "the zip again with relative names.")  # fmt: skip
-    _refuse((rows["packed"] > length) | (rows["offset"] < 0) | (rows["offset"] >= length), names, rows,
-            f"{path} is damaged: {{name}} claims more bytes than the zip has; copy or make it again.")  # fmt: skip
-    _refuse((rows["size"] > _BOMB_BYTES) & (rows["size"] > _BOMB_RATIO * rows["packed"]), names, rows,
-            f"{path} is refused: {{name}} would unpack from {{packed}} to {{size}} bytes, as zip bombs do; make the "
-            "zip again without it.")  # fmt: skip
+    if (at := _first((rows["packed"] > length) | (rows["offset"] < 0) | (rows["offset"] >= length))) is not None:
+        raise UserError(f"{path} is damaged: {names[at]} claims more bytes than the zip has; copy or make it again.")
+    if (at := _first((rows["size"] > _BOMB_BYTES) & (rows["size"] > _BOMB_RATIO * rows["packed"]))) is not None:
+        raise UserError(f"{path} is refused: {names[at]} would unpack from {rows['packed'][at]} to {rows['size'][at]} "
+                        "bytes, as zip bombs do; make the zip again without it.")  # fmt: skip
     order = sorted((i for i, name in enumerate(names) if not name.endswith("/")), key=names.__getitem__)
     names, rows = [names[i] for i in order], rows[order]
     if all(map(operator.lt, names, names[1:])):
@@ -153,7 +153,5 @@ def _zip64_sizes(extra: bytes, *values: int) -> list[int]:
     return list(values)
 
 
-def _refuse(wrong: np.ndarray, names: list[str], rows: np.ndarray, sentence: str) -> None:
-    if wrong.any():
-        at = int(np.argmax(wrong))
-        raise UserError(sentence.format(name=names[at], packed=rows["packed"][at], size=rows["size"][at]))
+def _first(wrong: np.ndarray) -> int | None:
+    return int(np.argmax(wrong)) if wrong.any() else None

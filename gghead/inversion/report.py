@@ -89,7 +89,7 @@ def summarise(outdir: Path, names: Sequence[str]) -> str:
     write_json(outdir / METRICS, {"mean": means, "targets": found})
     rows, labels = [], []
     for name in list(found)[:_SHEET_ROWS]:
-        with Image.open(outdir / name / "row.png") as image:
+        with Image.open(outdir / name / "row.png", formats=("PNG",)) as image:
             rows.append(np.asarray(image.convert("RGB")))
         labels.append(name.rsplit("_", 1)[-1][-12:])
     stages = list(found[next(iter(found))]["stages"])

@@ -50,6 +50,11 @@ def load_distance(spec: str, option: str, device: torch.device | str = "cpu") ->
     return load_script(locate(spec, option, any_hash=True), option, device).freeze()
 
 
+def is_program(spec: str) -> bool:
+    """Whether ``spec`` names TorchScript, which runs what its author wrote; all other kinds are weights alone."""
+    return spec.partition(":")[0] not in _KINDS
+
+
 def load_metric(spec: str, option: str, device: torch.device | str = "cpu") -> Distance:
     """As ``load_distance``, but only for what may be reported as LPIPS."""
     kind = spec.partition(":")[0]

@@ -8,7 +8,7 @@ import click
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 from gghead.training.avatar.config import ABLATIONS
-from gghead.training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.training.run_options import refuse_with_resume, require_same_network, run_changes, run_options
 
 
 @cli.command()
@@ -59,8 +59,10 @@ def main(resume, outdir, device, dry_run, **options):
     from gghead.training.run_folder import read_options
 
     if resume is not None:
-        refuse_with_resume(options, {"data", "iterations", "tick", "snap"})
-        config = read_options(resume, AvatarTrainConfig, _changes(options))
+        refuse_with_resume(options, {"data", "iterations", "tick", "snap", "perceptual_net"})
+        own = read_options(resume, AvatarTrainConfig)
+        require_same_network(own.loss.perceptual_net, options["perceptual_net"], resume)
+        config = config_json.replace(own, _changes(options))
     else:
         if options["data"] is None:
             raise UserError("--data is missing: name a folder or zip with a tracked sequence.")

@@ -7,7 +7,7 @@ import click
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
-from gghead.training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.training.run_options import refuse_with_resume, require_same_network, run_changes, run_options
 
 
 @cli.command()
@@ -58,8 +58,9 @@ def main(resume, outdir, device, dry_run, **options):
 
     chosen = pick_device(device)
     if resume is not None:
-        refuse_with_resume(options, {"data", "steps", "tick", "snap", "lr"})
+        refuse_with_resume(options, {"data", "steps", "tick", "snap", "lr", "perceptual_net"})
         own = read_options(resume, EncoderTrainConfig)
+        require_same_network(own.loss.perceptual_net, options["perceptual_net"], resume)
         config = config_json.replace(own, _changes(options, own))
         print(f"  precision {config.precision}: as before")
     else:

@@ -13,7 +13,7 @@ from gghead.data.check.findings import ERROR, Finding, ordered
 from gghead.data.check.inventory import Inventory, take_inventory
 from gghead.data.check.pictures import Look, check_pictures, look_at, mirrored_pairs, repeated
 from gghead.data.check.silhouettes import Fit, check_silhouettes, fit
-from gghead.data.shards import shard_inputs, tar_urls
+from gghead.data.shards import shard_inputs, tar_paths
 from gghead.data.sources import image_header
 from gghead.torch_utils.errors import UserError
 
@@ -95,7 +95,7 @@ def check_dataset(
     Raises:
         UserError: there is no data set at ``path`` (no such file, no zip, no dataset.json, no labels in it).
     """
-    if tar_urls(os.fspath(path)):
+    if tar_paths(os.fspath(path)):
         raise UserError(f"{path}: check the zip or folder before it is split into tar files.")
     report = Report(Path(path), fast)
     inputs = shard_inputs(Path(path), masks)

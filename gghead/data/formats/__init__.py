@@ -11,8 +11,10 @@ from pathlib import Path
 
 from gghead.data.captures import Captures
 from gghead.data.formats.options import ReadOptions
+from gghead.data.local_files import refuse_address
 from gghead.data.sequences import TrackedSequence
 from gghead.data.sources import Source, is_image, open_source
+from gghead.data.wrong_inputs import unlabelled
 from gghead.torch_utils.errors import UserError
 
 
@@ -59,6 +61,8 @@ def detect(source: Source) -> Format:
     for format in FORMATS.values():
         if format.module.looks_like(names, content):
             return format
+    if names and all(map(is_image, names)):
+        raise UserError(unlabelled(source.path, len(names)))
     raise UserError(f"{source.path} is of no known format; give the folder that holds its JSON files, or name one by "
                     f"--from={'|'.join(FORMATS)}.")  # fmt: skip
 
@@ -71,6 +75,7 @@ def read(
     Raises ``UserError`` for an unknown format, an option that the format has no use for, and whatever the reader finds
     wrong.
     """
+    refuse_address(os.fspath(path))
     path = Path(path)
     source = open_source(path.parent if path.suffix == ".json" and path.is_file() else _only_zip(path) or path)
     if format == "auto":

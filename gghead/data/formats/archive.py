@@ -8,6 +8,7 @@ project zip adds ``frames``, one record per picture (``file``, ``mask``, ``subje
 """
 
 import dataclasses
+import glob
 import io
 from pathlib import Path
 
@@ -119,7 +120,8 @@ def _camera_of(name: str) -> str:
 
 def _masks_beside(source: Source, names: list[str]) -> tuple[dict[str, str], Source | None]:
     base = source.path.parent / (source.path.name if isinstance(source, FolderSource) else source.path.stem)
-    beside = sorted(file for file in base.parent.glob(f"{base.name}_masks_*") if file.is_dir() or file.suffix == ".zip")
+    beside = sorted(base.parent.glob(f"{glob.escape(base.name)}_masks_*"))
+    beside = [file for file in beside if file.is_dir() or file.suffix == ".zip"]
     if not beside:
         return {}, None
     mask_source = open_source(next((file for file in beside if "modnet" in file.name), beside[0]))

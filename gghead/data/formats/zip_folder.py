@@ -1,6 +1,7 @@
 """A folder some of whose files are zips, read as if they were folders: ``image/cam1.zip/cam1/000123.avif``."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 from gghead.data.sources import FolderSource, ZipSource
 
@@ -22,6 +23,10 @@ class ZipFolderSource:
     def read(self, name: str) -> bytes:
         source, inner = self._find(name)
         return source.read(inner)
+
+    def open(self, name: str) -> BinaryIO:
+        source, inner = self._find(name)
+        return source.open(inner)
 
     def head(self, name: str, count: int) -> bytes:
         source, inner = self._find(name)

@@ -16,7 +16,6 @@ The 68 iBUG points have no detector here: their places are known on the heads, s
 and a detector's noise of one percent of the crop is added.
 """
 
-import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -28,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from gghead.cameras import FFHQ_FOCAL
+from gghead.data.decode import decode_image
 from gghead.data.photos.crop import Crop
 from gghead.data.photos.landmark_model import LandmarkModel, mirror_index, save_models
 from gghead.data.photos.landmarks import SCHEMES
@@ -171,7 +171,7 @@ def load_mvheads(
         frames = json.loads(archive.read("dataset.json"))["frames"]
         frames = [frame for frame in frames if frame["subject"] in subjects and abs(_yaw(frame)) < yaw][::step]
         for frame in frames:
-            image = np.asarray(Image.open(io.BytesIO(archive.read(frame["file"]))).convert("RGB"))
+            image = np.asarray(decode_image(archive.read(frame["file"]), "RGB", frame["file"]))
             found = find(image, frame["file"])
             if found is None:
                 continue
@@ -244,7 +244,7 @@ def main(mvheads: Path, photos: Path, skip: Path | None, dest: Path, find_mirror
     if find_mirror:
         plain, pairs = MediapipeLandmarks(flips=(False,)), []
         for path in names[:150]:
-            image = np.asarray(Image.open(path).convert("RGB"))
+            image = np.asarray(Image.open(path, formats=("JPEG",)).convert("RGB"))
             both = [plain.faces(np.ascontiguousarray(x), path.name, False) for x in (image, image[:, ::-1])]
             if all(both):
                 pairs.append(tuple(faces[0].points / image.shape[1::-1] for faces in both))
@@ -259,7 +259,7 @@ def main(mvheads: Path, photos: Path, skip: Path | None, dest: Path, find_mirror
 
     views, records = load_mvheads(mvheads, find, range(TRAINING_SUBJECTS))
     heads = np.array([2 * record["subject"] + record["expression_id"] for record in records])
-    found = [find(np.asarray(Image.open(path).convert("RGB")), path.name) for path in names]
+    found = [find(np.asarray(Image.open(path, formats=("JPEG",)).convert("RGB")), path.name) for path in names]
     model = mediapipe_model(views, heads, [points for points in found if points is not None], mirror)
     save_models(dest, [model, ibug_model(mvheads)], mirror)
     click.echo(f"{len(views.points)} renders, {len(found)} photos, {len(model.index)} points: {dest}")

@@ -23,7 +23,7 @@ from gghead.data.photos.cache import PhotoCache
 from gghead.data.photos.photo import Item, PhotoOptions, PhotoWorker, Skip
 from gghead.data.photos.report import Report
 from gghead.data.sources import Source, is_image, open_source
-from gghead.data.writer import DatasetWriter, ZipWriter, encode_png, image_name
+from gghead.data.writer import DatasetWriter, ZipWriter, encode_png, image_name, mask_name
 from gghead.torch_utils.config import to_dict
 from gghead.torch_utils.errors import UserError
 
@@ -140,12 +140,12 @@ def _add(writer: DatasetWriter, masks: ZipWriter | None, index: int, item: Item,
         writer.add(name, image, label, mask)
         if masks is not None and mask is not None:
             masks.add_file(name, mask)
-        frames.append({"file": name, **({"mask": f"masks/{name}"} if mask else {}), **record})
+        frames.append({"file": name, **({"mask": mask_name(name)} if mask else {}), **record})
     return frames
 
 
 def _flip(png: bytes) -> bytes:
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         return encode_png(np.ascontiguousarray(np.asarray(image)[:, ::-1]))
 
 
