@@ -1,33 +1,76 @@
 """Command lines the StyleGAN way: dashes or underscores, ``--flag=1``, comma lists and ranges, one-sentence errors."""
 
+import contextlib
 import functools
 import importlib
+import inspect
 import math
+import os
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import Progress
 
+STOPPED = 130  # exit status after Ctrl-C, as shells have it
 BOOL = click.BOOL  # --mirror=1, --mirror=true
 _CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}
 
 
-def command(**settings) -> Callable:
-    """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff`` and prints ``UserError`` as one line."""
+def command(*, stopped: str = "Files that were finished stay, and nothing is left half written.",
+            moving: bool = True, **settings) -> Callable:
+    """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff``, says at once what it does and keeps a
+    line moving to its end, prints ``UserError`` as one line, and ends with status 130 after Ctrl-C.
+
+    ``stopped`` is said then: what is kept, and how to go on. A KeyboardInterrupt with a text of its own goes first.
+    With ``moving=False`` the line is left to the programs that the command starts.
+    """
 
     def decorate(function: Callable) -> click.Command:
+        text = inspect.getdoc(function).partition("\n\n")[0].replace("\n", " ").removesuffix(".").partition(". ")[0]
+
         @functools.wraps(function)
         def guarded(*args, **kwargs):
             try:
-                return function(*args, **kwargs)
+                with Progress(text, at_once=True) if moving else contextlib.nullcontext():
+                    return function(*args, **kwargs)
             except UserError as error:
                 raise click.ClickException(str(error)) from error
+            except KeyboardInterrupt as stop:
+                click.echo(f"\nStopped. {str(stop) or stopped}", err=True)
+                raise SystemExit(STOPPED) from None
 
         return click.command(context_settings=_CONTEXT, **settings)(guarded)
 
     return decorate
+
+
+def hint(script: str, *arguments: object) -> str:
+    """A command to type where the user stands: ``hint("scripts/animate.py", f"--avatar={path}")``.
+
+    In a checkout that is ``python`` with the way to the script, where gghead is installed its entry point; arguments
+    are quoted where they need it.
+    """
+    path = Path(__file__).parents[2] / script
+    if path.is_file():
+        start = [_python(), min(os.path.relpath(path), str(path), key=len)]
+    else:
+        name = f"gghead-{path.stem.replace('_', '-')}"
+        start = [name if shutil.which(name) else os.path.join(os.path.dirname(sys.executable), name)]
+    return shlex.join([*start, *map(str, arguments)])
+
+
+def _python() -> str:
+    """``python``, where that is this interpreter or another of its environment."""
+    found = shutil.which("python")
+    same = found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(sys.executable)
+    return "python" if same else sys.executable
 
 
 def switch(*names: str, **settings) -> Callable:

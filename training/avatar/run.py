@@ -80,8 +80,8 @@ class _Run(StepRun):
         return (f"the template's blendshapes for {config.width - len(shapeless)} of {config.width} coefficients"
                 + (f", eyeballs for {eyes}" if eyes else "") + (f", none for {', '.join(left)}" if left else ""))
 
-    def progress(self) -> str:
-        return f"{super().progress()}  gaussians {self.trainer.avatar.num}"
+    def note(self) -> str:
+        return f"gaussians {self.trainer.avatar.num}"
 
     def measures(self) -> dict[str, float]:
         return {"Progress/gaussians": self.trainer.avatar.num}
