@@ -212,7 +212,7 @@ def test_choices_follow_data_and_machine_with_reasons():
     (["--data={data}", "--set=loss.r1_gama=1"], "did you mean 'r1_gamma'"),
     (["--data={data}", "--set=oops"], "must have the form key=value"),
     (["--data={data}", "--preset=ffhq256"], "choose a smaller preset"),
-    (["--data={data}", "--device=cuda"], "sees no GPU"),
+    (["--data={data}", "--device=cuda"], "--device=cuda does not work here"),
     (["--data={data}", "--masks=none", "--background=white", *SMALL], "needs masks"),
     (["--resume=nowhere"], "is no training run"),
     (["--resume={data}", "--batch=8"], "leave out --batch"),
