@@ -88,7 +88,7 @@ class _Command(click.Command):
         switches = {name for param in self.params if isinstance(param, _Switch) for name in param.opts}
         until = args.index("--") if "--" in args else len(args)
         spelled = []
-        for arg, following in zip(args[:until], [*args[1:until], ""], strict=True):
+        for arg, following in zip(args[:until], [*args[1:until], ""][:until], strict=True):
             bare = arg.replace("_", "-") in switches and following.lower() not in _TRUTHS
             spelled += [arg, "1"] if bare else [arg]
         return super().parse_args(ctx, spelled + args[until:])
