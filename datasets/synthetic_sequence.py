@@ -1,69 +1,11 @@
-"""Make a tracked sequence of one synthetic person who talks, smiles, blinks and turns: what an avatar is trained on.
-
-    python datasets/synthetic_sequence.py --dest=person.zip --frames=600 --resolution=128 --seed=3
-    python datasets/synthetic_sequence.py --dest=truth.zip --seed=3 --drive=SEQUENCE --split=test --resolution=128
-
-The second form lets the same person do what somebody else did, seen by the same cameras: the truth for a transfer.
-"""
+"""``python datasets/synthetic_sequence.py --dest=person.zip --frames=600``: see gghead/cli/synthetic_sequence.py."""
 
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import click
-
-from gghead.torch_utils.cli import command
-
-
-@command()
-@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
-@click.option("--frames", type=click.IntRange(min=1), help="How many.  [default: 600, or all of the drive's]")
-@click.option("--test-frames", type=click.IntRange(min=0), help="Of them, the last ones are the split test.  "
-              "[default: a quarter, all of a drive's]")
-@click.option("--resolution", type=click.IntRange(8, 1024), default=128, show_default=True, help="Side in pixels.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another person.")
-@click.option("--fps", type=float, default=25.0, show_default=True, help="Frames per second.")
-@click.option("--drive", metavar="DIR|ZIP", help="Tracked sequence whose expressions and cameras are taken.")
-@click.option("--split", metavar="NAME", help="Frames of the drive to take.  [default: all]")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
-def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers):
-    """Make a tracked sequence of one synthetic person."""
-    from gghead.animation.drive import read_drive
-    from gghead.animation.sliders import Sliders
-    from gghead.data.synthetic.sequence import Scenes, moving, write
-    from gghead.data.writer import ZipWriter
-    from gghead.template import load_template
-    from gghead.torch_utils.errors import UserError
-
-    begin = time.perf_counter()
-    if drive is None:
-        if split is not None:
-            raise UserError("--split chooses frames of --drive; leave it out, or name a sequence with --drive.")
-        scenes = moving(frames or 600, resolution, seed, fps)
-    else:
-        names = tuple(load_template("head").blendshapes)
-        source = read_drive(drive, Sliders(names, owner="the synthetic head"), split=split)
-        if source.frames is None:
-            raise UserError(f"{drive} is a table and has no cameras; name a tracked sequence.")
-        if source.left_out:
-            click.echo(f"No shape for {', '.join(source.left_out)}: left out")
-        taken = slice(frames)
-        scenes = Scenes(resolution, seed, names, source.expression[taken].double().numpy(),
-                        source.frames.cameras[taken].label().double().numpy())
-        fps = source.fps or fps
-    count = len(scenes.weights)
-    test = test_frames if test_frames is not None else (count // 4 if drive is None else count)
-
-    def say(index: int) -> None:
-        if (index + 1) % max(count // 10, 1) == 0:
-            click.echo(f"{index + 1}/{count} frames, {time.perf_counter() - begin:.0f} s")
-
-    with ZipWriter(dest) as writer:
-        write(writer, scenes, fps, test, workers, say)
-    click.echo(f"{count} frames at {resolution}x{resolution} in {time.perf_counter() - begin:.0f} s: {dest}")
-
+from gghead.cli.synthetic_sequence import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -121,6 +121,16 @@ def latest_snapshot(run: str | os.PathLike) -> Path:
     return found[-1]
 
 
+def snapshot_file(network: str | os.PathLike) -> Path:
+    """The file that a shipped network's name, a run folder (its newest snapshot) or a file stands for.
+
+    A shipped name comes before a folder of that name, which is ``./demo``.
+    """
+    if str(network) in SHIPPED:
+        return SHIPPED[str(network)]
+    return latest_snapshot(network) if Path(network).is_dir() else Path(network)
+
+
 def _snapshots(run: str | os.PathLike) -> list[Path]:
     return by_number(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
 

@@ -1,7 +1,11 @@
 """What every test must leave as it found it."""
 
+import os
+
 import pytest
 import torch
+
+os.environ.setdefault("GGHEAD_PROGRESS", "off")  # what commands print must not depend on how fast this machine is
 
 
 @pytest.fixture(autouse=True)

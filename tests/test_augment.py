@@ -7,12 +7,12 @@ import torch
 
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import generator
-from gghead.training import augment
+from gghead.training import augment, augment_config
 from gghead.training.augment import AdaController, AugmentConfig, AugmentPipe, recolor, warp
 
 
 def pipe(p: float, *groups: str, **options) -> AugmentPipe:
-    made = AugmentPipe(AugmentConfig(groups=groups or augment.GROUPS, **options))
+    made = AugmentPipe(AugmentConfig(groups=groups or augment_config.GROUPS, **options))
     made.p = p
     return made
 
@@ -45,7 +45,7 @@ def test_same_generator_same_images():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("group", augment.GROUPS)
+@pytest.mark.parametrize("group", augment_config.GROUPS)
 def test_every_group_changes_its_share_of_images(group):
     images = torch.rand(300, 3, 40, 40, generator=generator(0)) * 2 - 1
     operations = {"geometry": 3, "color": 4, "noise": 1, "cutout": 1}[group]

@@ -269,7 +269,8 @@ def test_compressing_keeps_more_movements_where_gaussians_move(motion, rank, dat
     folder, plans, made = next(tmp_path.glob("0*")), [], compression.factorise
     monkeypatch.setattr(compression, "factorise", lambda *given: plans.append(given[2]) or made(*given))
     for option in ([], ["--rank=5"]):
-        result = run(compress_main, f"--avatar={folder}", f"--dest={tmp_path / 'x.safetensors'}", *option)
+        result = run(compress_main, f"--avatar={folder}", f"--dest={tmp_path / 'x.safetensors'}", "--overwrite",
+                     *option)
         assert result.exit_code == 0, result.output
     assert [plan.rank for plan in plans] == [rank, 5]
 

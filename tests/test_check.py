@@ -209,7 +209,7 @@ def test_command_writes_sheet_and_report_and_says_whether_to_train(data, tmp_pat
     codes = {found["code"]: found for found in json.loads((tmp_path / "r.json").read_text())["findings"]}
     assert set(codes) == {"opengl-axes", "undecodable"} and codes["opengl-axes"]["count"] == COUNT
     inside = CliRunner().invoke(main, ["check", str(path), "--fast=1", f"--outdir={path}"])
-    assert inside.exit_code == 1 and "cannot be made" in inside.output
+    assert inside.exit_code == 1 and "cannot be written" in inside.output
     gone = CliRunner().invoke(main, ["check", str(tmp_path / "none.zip")])
     assert gone.exit_code == 1 and "does not exist" in gone.output and gone.output.count("\n") == 1
 

@@ -175,7 +175,7 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
     for rest, sentence in ((good[:60], "No picture of"), (b"", "not a readable image")):
         for picture in (tmp_path / "vhap/images").glob("*.png"):
             picture.write_bytes(rest)
-        result = convert(tmp_path / "vhap", tmp_path / "out.zip")
+        result = convert(tmp_path / "vhap", tmp_path / "out.zip", "--overwrite")
         assert result.exit_code == 1 and sentence in result.output and result.output.count("Error") == 1
         assert (tmp_path / "out.zip").read_bytes() == old and not list(tmp_path.glob(".*tmp"))
 

@@ -67,12 +67,13 @@ def add(folder, name, image, points):
     image.save(folder / "photos" / name)
 
 
-def run(folder, *more, dest="out.zip", source="photos"):
+def run(folder, *more, dest="out.zip", source="photos", overwrite=True):
     arguments = [f"--source={folder / source}", f"--dest={folder / dest}", "--resolution=32x32", "--workers=0"]
     if not any(option.startswith("--cameras") for option in more):
         arguments.append(f"--landmarker={folder / 'landmarks.json'}")
     if not any(option.startswith("--mat") or option.startswith("--masks=") for option in more):
         arguments.append("--matte=none")
+    arguments += ["--overwrite"] * overwrite
     return click.testing.CliRunner().invoke(main, ["photos", *arguments, *more])
 
 

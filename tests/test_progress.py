@@ -1,6 +1,7 @@
 """The line that a command shows while it works."""
 
 import io
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import Progress, format_time, progress, track
+
+
+@pytest.fixture(autouse=True)
+def progress_is_on(monkeypatch):
+    monkeypatch.delenv("GGHEAD_PROGRESS", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
 
 
 class Clock:
@@ -53,6 +61,79 @@ def test_a_terminal_gets_one_line_in_place_that_is_gone_at_the_end():
     text = shown(Terminal(), [(1.0, 5), (1.0, 5)])
     assert "\n" not in text and text.endswith("\r")
     assert text.split("\r")[1] == "Drawing 5/10 heads (50%)  1s  eta 1s"
+
+
+def test_short_work_that_repeats_is_said_once_and_then_every_five_seconds():
+    stream, clock = io.StringIO(), Clock()
+    with Progress("Whole", stream=stream, clock=clock, at_once=True):
+        for number in range(9):
+            with Progress("Part", stream=stream, clock=clock) as part:
+                clock.now += 1.1
+                part.update(number)
+                part.show()
+    assert [line.split()[0] for line in stream.getvalue().splitlines() if "done" not in line] == [
+        "Whole", "Part", "Part"]
+
+
+def test_a_whole_command_speaks_at_once_and_while_nothing_in_it_does():
+    stream, clock = io.StringIO(), Clock()
+    with Progress("Training", stream=stream, clock=clock, at_once=True) as whole:
+        assert stream.getvalue() == "Training …\n"
+        clock.now += 4
+        whole.show()
+        clock.now += 1
+        whole.show()
+    assert stream.getvalue().splitlines() == ["Training …", "Training  5s"]
+
+
+def test_what_is_inside_is_shown_instead_of_what_is_around_it():
+    stream, clock = io.StringIO(), Clock()
+    settings = {"stream": stream, "clock": clock}
+    with Progress("Outside", **settings) as outer, Progress("Inside", **settings) as one:
+        clock.now += 9
+        outer.show()
+        one.show()
+    assert stream.getvalue().splitlines() == ["Inside  9s", "Inside: done in 9s"]
+
+
+def test_only_the_first_process_of_torchrun_speaks(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert shown(io.StringIO(), [(9.0, 5)]) == ""
+
+
+def test_work_that_fails_is_not_called_done():
+    stream, clock = io.StringIO(), Clock()
+    with pytest.raises(KeyError), Progress("Failing", stream=stream, clock=clock) as bar:
+        clock.now += 9
+        bar.show()
+        raise KeyError
+    assert stream.getvalue() == "Failing  9s\n"
+
+
+def test_a_reader_who_goes_away_does_not_end_the_work():
+    stream = io.StringIO()
+    stream.close()
+    assert list(track(range(3), "Counting")) == [0, 1, 2]
+    with Progress("Writing", stream=stream, at_once=True) as bar:
+        bar.show()
+
+
+def test_printed_lines_do_not_mix_with_the_line_in_place(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Progress("Whole", at_once=True):
+        print("result")
+        print("error", file=sys.stderr)
+        lines = re.sub(r"\rWhole +\d+s *|\r +\r", "", screen.getvalue())
+        assert lines == "result\nerror\n" and screen.getvalue() != lines
+    assert sys.stdout is screen and sys.stderr is screen
+
+
+def test_a_wrong_value_of_the_variable_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("GGHEAD_PROGRESS", "often")
+    with pytest.raises(UserError, match="GGHEAD_PROGRESS=often is neither"):
+        progress("Work").__enter__()
 
 
 def test_what_was_done_before_does_not_shorten_the_estimate():

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from gghead.torch_utils import progress
 from gghead.training import console
 from gghead.training.stats import Stats, StatsWriter
 
@@ -172,24 +173,23 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_live_line_is_replaced_and_never_logged():
+def test_the_moving_line_is_erased_and_never_logged(monkeypatch):
+    monkeypatch.setenv("GGHEAD_PROGRESS", "on")
     screen, log = Terminal(), io.StringIO()
     tee = console.Tee(screen, log)
-    tee.live("step 1", interval=0)
-    tee.live("2", interval=0)
-    tee.write("done\n")
-    assert screen.getvalue() == "\rstep 1\r2     \r \rdone\n"
-    assert log.getvalue() == "done\n"
+    with progress.Progress("step", stream=tee) as bar:
+        bar.show()
+        tee.write("tick\n")
+    assert screen.getvalue() == "\rstep  0s\r        \rtick\n"
+    assert log.getvalue() == "tick\n"
 
 
-def test_live_line_is_silent_in_a_file_and_not_too_frequent():
-    file, screen = io.StringIO(), Terminal()
-    console.Tee(file, io.StringIO()).live("step")
-    assert file.getvalue() == ""
-    tee = console.Tee(screen, io.StringIO())
-    tee.live("first", interval=60)
-    tee.live("second", interval=60)
-    assert "second" not in screen.getvalue()
+def test_plain_moving_lines_are_not_logged_either(monkeypatch):
+    monkeypatch.setenv("GGHEAD_PROGRESS", "on")
+    screen, log = io.StringIO(), io.StringIO()
+    with progress.Progress("step", at_once=True, stream=console.Tee(screen, log)):
+        pass
+    assert screen.getvalue() == "step …\n" and log.getvalue() == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [

@@ -49,7 +49,7 @@ class Counting:
 
 
 class Run(StepRun):
-    script, looked = "train_numbers.py", 0
+    script, looked = "train_prior.py", 0
 
     @property
     def done(self) -> int:
@@ -107,7 +107,7 @@ def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsy
         run(tmp_path, trainer, seconds=1000.0)
     assert stop.value.code == 130
     assert capsys.readouterr().out.splitlines()[-1] == \
-        f"Stopped at step 6. Continue with: python scripts/train_numbers.py --resume={tmp_path}"
+        f"Stopped at step 6. Continue with: python scripts/train_prior.py --resume={tmp_path}"
     state = run_folder.load_state(tmp_path)
     assert set(state) == {"trainer", "seconds"} and state["trainer"]["index"] == 6 and state["seconds"] >= 1000
     again = Counting()

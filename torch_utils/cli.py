@@ -1,38 +1,170 @@
 """Command lines the StyleGAN way: dashes or underscores, ``--flag=1``, comma lists and ranges, one-sentence errors."""
 
+import contextlib
 import functools
 import importlib
+import inspect
 import math
+import os
 import re
+import shlex
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import Progress
 
+STOPPED = 130  # exit status after Ctrl-C, as shells have it
 BOOL = click.BOOL  # --mirror=1, --mirror=true
 _CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}
 
 
-def command(**settings) -> Callable:
-    """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff`` and prints ``UserError`` as one line."""
+def command(*, stopped: str = "Files that were finished stay, and nothing is left half written.",
+            moving: bool = True, **settings) -> Callable:
+    """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff``, says at once what it does and keeps a
+    line moving to its end, prints ``UserError`` as one line, and ends with status 130 after Ctrl-C.
+
+    ``stopped`` is said then: what is kept, and how to go on. A KeyboardInterrupt with a text of its own goes first.
+    With ``moving=False`` the line is left to the programs that the command starts.
+    """
 
     def decorate(function: Callable) -> click.Command:
+        text = inspect.getdoc(function).partition("\n\n")[0].replace("\n", " ").removesuffix(".").partition(". ")[0]
+
         @functools.wraps(function)
         def guarded(*args, **kwargs):
             try:
-                return function(*args, **kwargs)
+                with Progress(text, at_once=True) if moving else contextlib.nullcontext():
+                    return function(*args, **kwargs)
             except UserError as error:
                 raise click.ClickException(str(error)) from error
+            except KeyboardInterrupt as stop:
+                click.echo(f"\nStopped. {str(stop) or stopped}", err=True)
+                raise SystemExit(STOPPED) from None
 
-        return click.command(context_settings=_CONTEXT, **settings)(guarded)
+        return click.command(cls=_Command, context_settings=_CONTEXT, **settings)(guarded)
 
     return decorate
 
 
+def hint(script: str, *arguments: object) -> str:
+    """A command to type where the user stands: ``hint("scripts/animate.py", f"--avatar={path}")``.
+
+    In a checkout that is ``python`` with the way to the script, where gghead is installed its entry point; arguments
+    are quoted where they need it.
+    """
+    path = Path(__file__).parents[2] / script
+    if path.is_file():
+        start = [_python(), min(os.path.relpath(path), str(path), key=len)]
+    else:
+        name = f"gghead-{path.stem.replace('_', '-')}"
+        start = [name if shutil.which(name) else os.path.join(os.path.dirname(sys.executable), name)]
+    return shlex.join([*start, *map(str, arguments)])
+
+
+def _python() -> str:
+    """``python``, where that is this interpreter or another of its environment."""
+    found = shutil.which("python")
+    same = found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(sys.executable)
+    return "python" if same else sys.executable
+
+
+class _Switch(click.Option):
+    """An option that is a truth value, with or without ``=1``."""
+
+
+_TRUTHS = frozenset("1 0 true false t f yes no y n on off".split())
+
+
+class _Command(click.Command):
+    """A command whose bare switches do not swallow the argument behind them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        switches = {name for param in self.params if isinstance(param, _Switch) for name in param.opts}
+        until = args.index("--") if "--" in args else len(args)
+        spelled = []
+        for arg, following in zip(args[:until], [*args[1:until], ""][:until], strict=True):
+            bare = arg.replace("_", "-") in switches and following.lower() not in _TRUTHS
+            spelled += [arg, "1"] if bare else [arg]
+        return super().parse_args(ctx, spelled + args[until:])
+
+
 def switch(*names: str, **settings) -> Callable:
     """``click.option`` for a truth value: ``--mirror``, ``--mirror=1``, ``--mirror=0``, ``--mirror=false``."""
-    return click.option(*names, type=BOOL, is_flag=False, flag_value=True, **settings)
+    return click.option(*names, cls=_Switch, type=click.BOOL, is_flag=False, flag_value=True, metavar="[0|1]",
+                        **settings)
+
+
+# Options that mean the same in every command, and so are declared once.
+def outdir(help: str, default: str | None = None) -> Callable:
+    """``--outdir``: the folder that results go to."""
+    return click.option("--outdir", type=click.Path(path_type=Path), default=default, show_default=default is not None,
+                        help=help)
+
+
+def device(default: str = "auto") -> Callable:
+    """``--device``: what ``gghead.cli.common.pick_device`` takes."""
+    return click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda|…",
+                        help="Where to compute")
+
+
+def seed(help: str, default: int | None = 0) -> Callable:
+    """``--seed``: a whole number from 0."""
+    return click.option("--seed", type=click.IntRange(min=0), default=default, show_default=default is not None,
+                        help=help)
+
+
+def dry_run() -> Callable:
+    """``--dry-run``, ``-n``."""
+    return switch("-n", "--dry-run", default=False, help="Print the resolved options and stop")
+
+
+def overwrite(what: str) -> Callable:
+    """``--overwrite``: without it finished results are not replaced; ``check_new`` asks."""
+    return switch("--overwrite", default=False, help=f"Replace {what} that is there already")
+
+
+def check_new(path: str | os.PathLike, overwrite: bool, option: str = "--dest", *, folder: bool = False) -> None:
+    """Raise ``UserError`` if the result ``path`` is there already and shall not be replaced, or cannot be written.
+
+    Nothing is left behind: a folder that is missing is made when there is something to put into it.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not overwrite:
+        raise UserError(f"{path} exists already; give --overwrite to replace it, or another {option}.")
+    check_writable(path, option, folder=folder)
+
+
+def check_writable(path: str | os.PathLike, option: str, *, folder: bool = False) -> None:
+    """Raise ``UserError`` if the file (or ``folder``) ``path`` cannot be written, before time is spent on it.
+
+    The nearest folder above it that exists decides.
+    """
+    place = Path(path).absolute()
+    if place.is_dir() and not folder:
+        raise UserError(f"{option}={path} is a folder; name a file.")
+    if place.exists() and not place.is_dir() and folder:
+        raise UserError(f"{option}={path} is a file; name a folder.")
+    while not os.path.lexists(place):
+        place = place.parent
+    reason = None
+    if place.is_dir():
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            reason = error.strerror
+    elif place != Path(path).absolute():
+        reason = "Not a directory"
+    elif not os.access(place, os.W_OK):
+        reason = "Permission denied"
+    if reason is not None:
+        raise UserError(f"{option}={path} cannot be written ({place}: {reason}); choose another place.")
 
 
 class Degrees(click.ParamType):

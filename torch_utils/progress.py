@@ -5,9 +5,11 @@
 ...         draw(frame)
 ...         bar.advance()
 
-A thread keeps the line moving, so that one long call into C++ or a library is no silence either. Everything goes to
-standard error: standard output holds results only. ``GGHEAD_PROGRESS=off`` turns it off, ``GGHEAD_PROGRESS=30`` writes
-plain lines every 30 seconds instead of every 5.
+Work may lie within work: the innermost is shown, and a command as a whole is the outermost (``cli.command``). A thread
+keeps the line moving, so that one long call into C++ or a library is no silence either. Everything goes to standard
+error, and never into a log file that stands behind it: standard output holds results only. ``GGHEAD_PROGRESS=off``
+turns it off, ``GGHEAD_PROGRESS=30`` writes plain lines every 30 seconds instead of every 5. Of several processes of
+torchrun the first one speaks.
 """
 
 import os
@@ -62,26 +64,36 @@ class Progress:
     """One piece of work that is being done; see ``progress``."""
 
     def __init__(self, text: str, total: float | None = None, unit: str = "", done: float = 0.0, *,
-                 stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """``stream`` and ``clock`` are for tests; by default standard error and the system's clock."""
+                 at_once: bool = False, stream: IO[str] | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """``at_once``: the first plain line comes at the beginning, and none at the end, as for whole commands.
+        ``stream`` and ``clock`` are for tests; by default standard error and the system's clock."""
         self.text, self.total, self.unit, self.done = text, total, unit, done
         self.note = ""
         """Shown behind the line, such as the present loss."""
-        self._stream, self._clock = stream, clock
-        self._began = self._line_at = clock()
+        self._at_once, self._stream, self._clock = at_once, stream, clock
         self._start, self._lines = done, 0
-        self._stdout: IO[str] | None = None  # what standard output was, where this is the outermost work
+        self._began = clock()
+        # Of the outermost work, on behalf of all that lies in it:
+        self._line_at = self._began
+        self._texts: set[str] = set()  # what was said already: repeated short work need not be
+        self._streams: tuple | None = None  # standard output and error, where they clear the line in place
         self._thread: threading.Thread | None = None
         self._left = threading.Event()
 
     # ------------------------------------------------------------------------------------------- what callers use
     def __enter__(self) -> "Progress":
-        self._began = self._line_at = self._clock()
+        every = period()
         with _lock:
-            if not _stack and self._stream is None and _is_terminal(sys.stderr) and _is_terminal(sys.stdout):
-                self._stdout, sys.stdout = sys.stdout, _Clearing(sys.stdout)
+            self._began = self._line_at = self._clock()
             _stack.append(self)
-        if period() is not None and self._stream is None:
+            outermost = len(_stack) == 1 and self._stream is None and every is not None
+            if outermost and _is_terminal(sys.stderr):
+                self._streams = sys.stdout, sys.stderr
+                sys.stdout, sys.stderr = _Clearing(sys.stdout), _Clearing(sys.stderr)
+        if self._at_once and every is not None:
+            self.show()
+        if outermost:
             self._thread = threading.Thread(target=self._keep_moving, name="gghead-progress", daemon=True)
             self._thread.start()
         return self
@@ -89,12 +101,15 @@ class Progress:
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._left.set()
         with _lock:
+            if self._lines and kind is None and not self._at_once:
+                clear()
+                self._write(f"{self.text}: done in {format_time(self._clock() - self._began)}\n")
             _stack.remove(self)
             clear()
-            if isinstance(sys.stdout, _Clearing) and self._stdout is not None:
-                sys.stdout = self._stdout
-            if self._lines and kind is None:
-                self._write(f"{self.text}: done in {format_time(self._clock() - self._began)}\n")
+            if self._streams is not None:
+                for name, stream in zip(("stdout", "stderr"), self._streams, strict=True):
+                    if isinstance(getattr(sys, name), _Clearing):
+                        setattr(sys, name, stream)
         if self._thread is not None:
             self._thread.join()
 
@@ -125,9 +140,11 @@ class Progress:
 
     # ----------------------------------------------------------------------------------------------- how it is shown
     def _keep_moving(self) -> None:
-        wait = _IN_PLACE if _is_terminal(sys.stderr) else _PERIOD / 10
+        wait = _IN_PLACE if _is_terminal(sys.stderr) else min(period() or _PERIOD, _PERIOD) / 10
         while not self._left.wait(wait):
-            self.show()
+            with _lock:
+                if _stack:
+                    _stack[-1].show()
 
     def show(self) -> None:
         """Draw the line, if this is the innermost work and it is time to."""
@@ -135,32 +152,34 @@ class Progress:
             every = period()
             if every is None or not _stack or _stack[-1] is not self:
                 return
-            stream = self._stream or sys.stderr
+            stream = _bare(self._stream or sys.stderr)
             if _is_terminal(stream):
                 _draw(stream, self.line())
                 return
-            now = self._clock()
-            if now - self._line_at >= (every if self._lines else min(_FIRST, every)):
-                self._write(self.line() + "\n")
-                self._lines, self._line_at = self._lines + 1, now
+            now, whole = self._clock(), _stack[0]
+            new = self.text not in whole._texts and (self._at_once or now - self._began >= min(_FIRST, every))
+            if new or now - whole._line_at >= every:
+                whole._texts.add(self.text)
+                self._write(f"{self.text} …\n" if self._at_once and not self._lines else self.line() + "\n")
 
     def _write(self, text: str) -> None:
-        stream = self._stream or sys.stderr
-        try:
-            # A log file that stands behind standard error gets no moving lines.
-            getattr(stream, "stream", stream).write(text)
-            stream.flush()
-        except (OSError, ValueError):  # the reader has gone away: the work goes on
-            self._lines = 0
+        """Write a plain line."""
+        if _screen(_bare(self._stream or sys.stderr), text):
+            self._lines += 1
+        _stack[0]._line_at = self._clock()
 
 
 def period() -> float | None:
-    """Return the seconds between plain lines, or None where ``GGHEAD_PROGRESS`` turns progress off."""
+    """Return the seconds between plain lines, or None where ``GGHEAD_PROGRESS`` turns progress off or another process
+    of torchrun speaks.
+
+    Raises ``UserError`` where the variable is neither off nor a number.
+    """
     text = os.environ.get("GGHEAD_PROGRESS", "")
+    if text == "off" or os.environ.get("RANK", "0") != "0":
+        return None
     if text in ("", "on"):
         return _PERIOD
-    if text == "off":
-        return None
     try:
         return max(float(text), 0.1)
     except ValueError:
@@ -172,17 +191,24 @@ _drawn: tuple[IO[str], int] | None = None  # where a line stands in place, and h
 
 
 class _Clearing:
-    """Standard output that erases the line in place before it writes."""
+    """A stream of the terminal that erases the line in place before it writes."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self._wrapped = stream
+        self.behind = stream
 
     def write(self, text: str) -> int:
         clear()
-        return self._wrapped.write(text)
+        return self.behind.write(text)
 
     def __getattr__(self, name: str):
-        return getattr(self._wrapped, name)
+        return getattr(self.behind, name)
+
+
+def _bare(stream: IO[str]) -> IO[str]:
+    """The stream itself, behind what clears lines and what copies into log files."""
+    while (behind := getattr(stream, "behind", None)) is not None:
+        stream = behind
+    return stream
 
 
 def _draw(stream: IO[str], text: str) -> None:
@@ -204,13 +230,14 @@ def clear() -> None:
             _screen(stream, "\r" + " " * width + "\r")
 
 
-def _screen(stream: IO[str], text: str) -> None:
-    stream = getattr(stream, "stream", stream)
+def _screen(stream: IO[str], text: str) -> bool:
+    """Write to the screen; False where its reader has gone away, as the work goes on without."""
     try:
         stream.write(text)
         stream.flush()
     except (OSError, ValueError):
-        return
+        return False
+    return True
 
 
 def _is_terminal(stream: IO[str]) -> bool:

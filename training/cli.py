@@ -4,22 +4,28 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import torch
 
+from gghead.torch_utils import cli
 from gghead.torch_utils import config as config_json
-from gghead.torch_utils import distributed
-from gghead.torch_utils.cli import BOOL, command
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 from gghead.training.config import TrainConfig, check
+from gghead.training.metrics.names import parse_metrics
 from gghead.training.presets import PRESETS, default_gamma
+
+if TYPE_CHECKING:  # torch takes seconds, which --help and wrong options must not cost
+    import torch
 
 _SMALL_SET = 20000  # images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
 
 
-def bf16_reason(device: torch.device) -> tuple[bool, str]:
+def bf16_reason(device: "torch.device") -> tuple[bool, str]:
     """Whether bf16 convolutions are fast on this device, and why."""
+    import torch
+
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
         return fast, "the GPU has bf16" if fast else "the GPU has no bf16"
@@ -32,6 +38,8 @@ def bf16_reason(device: torch.device) -> tuple[bool, str]:
 
 
 def _cpu_has_bf16() -> bool:
+    import torch
+
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     if capabilities:
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx"))
@@ -41,6 +49,8 @@ def _cpu_has_bf16() -> bool:
 def _bf16_held_back() -> str:
     """What keeps torch from using bf16 instructions that are there; without them such convolutions take ten times as
     long as in float32."""
+    import torch
+
     if "AVX512" not in torch.backends.cpu.get_cpu_capability():
         return "ATEN_CPU_CAPABILITY keeps torch below AVX-512"
     isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
@@ -49,7 +59,7 @@ def _bf16_held_back() -> str:
     return f"ONEDNN_MAX_CPU_ISA={isa} keeps oneDNN from its bf16 instructions"
 
 
-def resolve_preset(image_size: int, device: torch.device) -> tuple[str, str]:
+def resolve_preset(image_size: int, device: "torch.device") -> tuple[str, str]:
     """The preset for images of this size on this device, and the reason."""
     if device.type != "cuda":
         return "tiny", f"it trains on a {device.type.upper()}; other presets with --preset"
@@ -61,7 +71,7 @@ def resolve_preset(image_size: int, device: torch.device) -> tuple[str, str]:
 
 
 def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
-            device: torch.device) -> tuple[TrainConfig, list[str]]:
+            device: "torch.device") -> tuple[TrainConfig, list[str]]:
     """Turn command-line options (None: not given) and the facts of the data into a config and printable reasons.
 
     Raises ``UserError`` naming the option that does not fit.
@@ -71,7 +81,32 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
     if name is None:
         name, why = resolve_preset(image_size, device)
         reasons.append(f"preset {name}: {why}")
-    config = PRESETS[name]
+    config = overridden(PRESETS[name], options)
+    config = _follow_data(config, options, image_size, num_images, has_masks, reasons)
+    _check_of_use(config, options)
+    if not _given(options, "gamma", "loss.r1_gamma") and not name.startswith(("ffhq", "afhq")):
+        gamma = default_gamma(config.stages[-1].image_size, config.batch)
+        gamma = max(gamma, PRESETS[name].loss.r1_gamma)
+        config = replace(config, loss=replace(config.loss, r1_gamma=gamma))
+        reasons.append(f"gamma {gamma:g}: for {config.stages[-1].image_size} pixels and batch {config.batch}")
+    if options.get("lambda_tv") is not None:
+        config = replace(config, stages=tuple(replace(s, lambda_tv=options["lambda_tv"]) for s in config.stages))
+    fast, why = bf16_reason(device)
+    if options.get("fp32"):
+        precision, why = "fp32", "--fp32 was given"
+    elif options.get("precision"):
+        precision, why = options["precision"], "--precision was given"
+    elif _given(options, "precision", "precision"):
+        precision, why = config.precision, "--set was given"
+    else:
+        precision = "bf16" if fast else "fp32"
+    config = replace(config, precision=precision)
+    reasons.append(f"precision {precision}: {why}")
+    return config, reasons
+
+
+def overridden(config: TrainConfig, options: dict) -> TrainConfig:
+    """The config with what the options say; ``UserError`` for values that it cannot have."""
     over: dict = {"data": {"path": str(options["data"])}, "loss": {}, "optimizer": {}, "augment": {},
                   "generator": {}, "discriminator": {}}
     for option, section, key in (
@@ -94,28 +129,7 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
             over["generator"][key] = over["discriminator"][key] = options[key]
     if options.get("metrics") is not None:
         over["metrics"] = [] if options["metrics"] == "none" else options["metrics"].split(",")
-    config = _assignments(config_json.replace(config, over, "the options"), options.get("set") or ())
-    config = _follow_data(config, options, image_size, num_images, has_masks, reasons)
-    _check_of_use(config, options)
-    if not _given(options, "gamma", "loss.r1_gamma") and not name.startswith(("ffhq", "afhq")):
-        gamma = default_gamma(config.stages[-1].image_size, config.batch)
-        gamma = max(gamma, PRESETS[name].loss.r1_gamma)
-        config = replace(config, loss=replace(config.loss, r1_gamma=gamma))
-        reasons.append(f"gamma {gamma:g}: for {config.stages[-1].image_size} pixels and batch {config.batch}")
-    if options.get("lambda_tv") is not None:
-        config = replace(config, stages=tuple(replace(s, lambda_tv=options["lambda_tv"]) for s in config.stages))
-    fast, why = bf16_reason(device)
-    if options.get("fp32"):
-        precision, why = "fp32", "--fp32 was given"
-    elif options.get("precision"):
-        precision, why = options["precision"], "--precision was given"
-    elif _given(options, "precision", "precision"):
-        precision, why = config.precision, "--set was given"
-    else:
-        precision = "bf16" if fast else "fp32"
-    config = replace(config, precision=precision)
-    reasons.append(f"precision {precision}: {why}")
-    return config, reasons
+    return _assignments(config_json.replace(config, over, "the options"), options.get("set") or ())
 
 
 def _follow_data(config: TrainConfig, options: dict, image_size: int, num_images: int, has_masks: bool,
@@ -177,23 +191,10 @@ def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
     return config
 
 
-def pick_device(name: str | None) -> tuple[str, str]:
-    """The device type and the reason."""
-    if name in (None, "auto"):
-        if torch.cuda.is_available():
-            return "cuda", "a GPU is here"
-        return "cpu", "no GPU is here"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device=cuda was given, but torch sees no GPU; use --device=cpu or install a CUDA build.")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device=mps was given, but torch sees no Apple GPU; use --device=cpu.")
-    return name, "--device was given"
-
-
-@command()
+@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
 @click.option("--data", help="Training images with cameras: EG3D zip or folder, or a folder of zips or tars.",
               metavar="ZIP|DIR")
-@click.option("--outdir", help="Where to save the results.", metavar="DIR", default="training-runs", show_default=True)
+@cli.outdir("Where to save the results.", default="training-runs")
 @click.option("--preset", "--cfg", help="Configuration; chosen by data and machine if not given.",
               type=click.Choice(list(PRESETS)))
 @click.option("--resume", help="Continue this run (a run folder); on a CPU bit for bit.", metavar="RUN")
@@ -207,16 +208,16 @@ def pick_device(name: str | None) -> tuple[str, str]:
 @click.option("--aug", help="Discriminator augmentation.", type=click.Choice(["ada", "noaug", "fixed"]))
 @click.option("--p", help="Probability for --aug=fixed.", type=click.FloatRange(0, 1))
 @click.option("--target", help="Target value for --aug=ada.", type=click.FloatRange(0, 1))
-@click.option("--mirror", help="Also train on flipped images with flipped cameras.", type=BOOL)
+@cli.switch("--mirror", help="Also train on flipped images with flipped cameras.")
 @click.option("--masks", help="Masks: auto, none, or a zip or folder.", metavar="auto|none|ZIP|DIR")
 @click.option("--background", help="What masked images are put over.", type=click.Choice(["white", "random", "image"]))
 @click.option("--max-images", "--subset", help="Use only the first so many images.", type=click.IntRange(min=1))
 @click.option("--template", help="head, sphere, plane or an OBJ file with UVs.", metavar="NAME|OBJ")
-@click.option("--gen-pose-cond", help="Condition the generator on the camera.", type=BOOL)
+@cli.switch("--gen-pose-cond", help="Condition the generator on the camera.")
 @click.option("--gpc-reg-prob", help="Camera swap probability after the fade.", type=click.FloatRange(0, 1))
 @click.option("--gpc-reg-fade-kimg", help="Length of that fade.", type=float)
-@click.option("--cond", help="Condition the discriminator on the camera.", type=BOOL)
-@click.option("--disc-alpha", help="Show the discriminator the alpha channel.", type=BOOL)
+@cli.switch("--cond", help="Condition the discriminator on the camera.")
+@cli.switch("--disc-alpha", help="Show the discriminator the alpha channel.")
 @click.option("--lambda-tv", help="Weight of the UV total variation, all stages.", type=float)
 @click.option("--style-mixing-prob", help="Probability of style mixing.", type=click.FloatRange(0, 1))
 @click.option("--blur-fade-kimg", help="Length of the blur warm-up.", type=float)
@@ -230,13 +231,13 @@ def pick_device(name: str | None) -> tuple[str, str]:
 @click.option("--metrics", help="Distances per snapshot, e.g. frd2k,swd2k, or none.", metavar="LIST|none")
 @click.option("--tick", help="Thousands of images between status lines.", type=float)
 @click.option("--snap", help="Ticks between snapshots.", type=click.IntRange(min=1))
-@click.option("--seed", help="Seed of every random choice.", type=int)
+@cli.seed("Seed of every random choice.", default=None)
 @click.option("--precision", help="Precision of convolutions.", type=click.Choice(["bf16", "fp32"]))
-@click.option("--fp32", help="Same as --precision=fp32.", type=BOOL)
+@cli.switch("--fp32", help="Same as --precision=fp32.")
 @click.option("--workers", help="Threads that read images.", type=click.IntRange(min=1))
-@click.option("--device", help="auto, cpu, cuda or mps.", type=click.Choice(["auto", "cpu", "cuda", "mps"]))
+@cli.device()
 @click.option("--set", multiple=True, help="Any other option by its path, e.g. loss.blur_sigma=5.", metavar="KEY=VALUE")
-@click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop.")
+@cli.dry_run()
 def main(**options) -> None:
     """Train a generator of 3D Gaussian heads.
 
@@ -245,10 +246,15 @@ def main(**options) -> None:
     python train.py --resume=training-runs/00000-tiny-heads-gpus1-batch16-gamma0.2
     torchrun --nproc-per-node=2 train.py --data=ffhq.zip --preset=ffhq512
     """
+    _check_options(options)
+    from gghead.cli.common import pick_device
+    from gghead.torch_utils import distributed
     from gghead.training.loop import run
 
-    device_type, why = pick_device(options["device"])
-    processes, device = distributed.start(device_type)
+    device = pick_device(options["device"])
+    found = "a GPU is here" if device.type == "cuda" else "no GPU is here"
+    why = "--device was given" if options["device"] != "auto" else found
+    processes, device = distributed.start(device)
     try:
         if options["resume"]:
             folder, config, reasons = _resume(options)
@@ -257,7 +263,7 @@ def main(**options) -> None:
             config, reasons = _fresh(options, device)
         check(config, processes.world_size)
         if processes.is_first:
-            for reason in [f"device {device_type}: {why}", *reasons]:
+            for reason in [f"device {device.type}: {why}", *reasons]:
                 print(f"  {reason}")
         if options["dry_run"]:
             if processes.is_first:
@@ -268,29 +274,47 @@ def main(**options) -> None:
         distributed.stop()
 
 
-def _fresh(options: dict, device: torch.device) -> tuple[TrainConfig, list[str]]:
+def _check_options(options: dict) -> None:
+    """Raise ``UserError`` for what is wrong with the options themselves, before anything is loaded."""
+    if options["resume"]:
+        _refuse_with_resume(options)
+        return
+    if not options["data"]:
+        recipe = cli.hint("datasets/synthetic_heads.py", "--dest=heads.zip")
+        raise UserError(f"--data is missing: name a zip of images with cameras, or make one with {recipe}.")
+    if options["data"].endswith(".zip") and not os.path.exists(options["data"]):
+        raise UserError(f"--data={options['data']} does not exist; name a zip or folder of images with cameras.")
+    if options["metrics"]:
+        parse_metrics(options["metrics"])
+    overridden(PRESETS[options["preset"] or "tiny"], options)
+    if not options["dry_run"]:
+        cli.check_writable(options["outdir"], "--outdir", folder=True)
+
+
+def _fresh(options: dict, device: "torch.device") -> tuple[TrainConfig, list[str]]:
     from gghead.data import ImageDataset
 
-    if not options["data"]:
-        raise UserError("--data is missing: name a zip of images with cameras, or make one with "
-                        "python datasets/synthetic_heads.py --dest=heads.zip.")
     masks = options["masks"] if options["masks"] is not None else "auto"
-    dataset = ImageDataset(options["data"], masks=None if masks == "none" else masks, mirror=bool(options["mirror"]),
-                           max_images=options["max_images"])
+    with progress(f"Reading {options['data']}"):
+        dataset = ImageDataset(options["data"], masks=None if masks == "none" else masks,
+                               mirror=bool(options["mirror"]), max_images=options["max_images"])
     try:
         return resolve(options, dataset.resolution, len(dataset), dataset.has_masks, device)
     finally:
         dataset.close()
 
 
-def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
-    from gghead.training.run_folder import read_options
-
+def _refuse_with_resume(options: dict) -> None:
     allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "device", "outdir", "dry_run", "set"}
     given = [name for name, value in options.items() if value is not None and value != () and name not in allowed]
     if given:
         raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}, or "
                         "start a new run with --init.")
+
+
+def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
+    from gghead.training.run_folder import read_options
+
     folder = Path(options["resume"])
     config = read_options(folder)
     changes: dict = {}

@@ -5,7 +5,7 @@ from typing import Literal
 
 from gghead.models.config import DiscriminatorConfig, GeneratorConfig
 from gghead.torch_utils.errors import UserError
-from gghead.training.augment import AugmentConfig
+from gghead.training.augment_config import AugmentConfig
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 from typing import IO
 
@@ -67,20 +66,17 @@ def _resident_bytes() -> int:
 
 
 class Tee:
-    """A text stream that also goes to a log file; a live line is erased before other text and never logged."""
+    """A text stream that also goes to a log file; ``behind`` is the stream without the log."""
 
     def __init__(self, stream: IO[str], log: IO[str]) -> None:
-        self.stream, self.log = stream, log
-        self._live = 0  # width of the live line on the screen
-        self._last = -float("inf")
+        self.behind, self.log = stream, log
         self._told = False  # that the log cannot be written
 
     def write(self, text: str) -> int:
         """Write to both."""
         if text:
             progress.clear()
-            self.clear_live()
-            self.stream.write(text)
+            self.behind.write(text)
             try:
                 self.log.write(text)
                 self.log.flush()  # a killed run keeps its log
@@ -93,12 +89,12 @@ class Tee:
         if not text.endswith("\n"):
             return
         if not self._told:
-            self.stream.write(f"  log.txt file could not be written ({error.strerror or error}); free space.\n")
+            self.behind.write(f"  log.txt file could not be written ({error.strerror or error}); free space.\n")
         self._told = True
 
     def flush(self) -> None:
         """Flush both."""
-        self.stream.flush()
+        self.behind.flush()
         try:
             self.log.flush()
         except OSError as error:
@@ -106,30 +102,7 @@ class Tee:
 
     def isatty(self) -> bool:
         """Whether a person watches."""
-        return self.stream.isatty()
-
-    def live(self, text: str, interval: float = 0.2) -> None:
-        """Show ``text`` in place on a terminal, at most every ``interval`` seconds; elsewhere nothing happens."""
-        now = time.monotonic()
-        if not self.isatty() or now - self._last < interval:
-            return
-        self._last = now
-        text = text[: max(_columns() - 1, 1)]
-        self.stream.write("\r" + text.ljust(self._live))
-        self.stream.flush()
-        self._live = len(text)
-
-    def clear_live(self) -> None:
-        """Erase the live line."""
-        if self._live:
-            self.stream.write("\r" + " " * self._live + "\r")
-            self._live = 0
+        return self.behind.isatty()
 
     def __getattr__(self, name: str):
-        return getattr(self.stream, name)
-
-
-def _columns() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
+        return getattr(self.behind, name)

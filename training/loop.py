@@ -20,9 +20,11 @@ from gghead.data.backdrop import describe
 from gghead.data.check.start import check_at_start
 from gghead.models.generator import Generator
 from gghead.rendering import registry
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.progress import Progress, progress
 from gghead.training import images, run_folder
 from gghead.training.config import DataConfig, TrainConfig
 from gghead.training.console import memory_use, status_line
@@ -66,8 +68,9 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
         initial = read_initial(init)
         config, first = begin(config, initial)
     nimg = first * config.batch
-    dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)
-    warnings = check_at_start(dataset) if config.data.check else []
+    with progress(f"Reading {config.data.path} and checking its cameras"):
+        dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)
+        warnings = check_at_start(dataset) if config.data.check else []
     trainer = Trainer(config, dataset.labels, device, processes)
     if state is not None:
         trainer.load_state_dict(state["trainer"])
@@ -113,14 +116,17 @@ class _Run:
         if self.writer is not None and self.config.metrics:
             self._metric_set().prepare()  # a wrong name or a set too small fails now and not at the first snapshot
         if self.fresh:
-            self._reals_picture()
-            self._pictures("fakes_init")
+            with progress("Drawing the first pictures"):
+                self._reals_picture()
+                self._pictures("fakes_init")
         barrier(self.processes, "the first process, which measures the data and draws the first pictures")
         maintenance, stopped = 0.0, False
-        with StopRequest(self.processes, trainer.device) as stop, contextlib.closing(self):
+        with (StopRequest(self.processes, trainer.device) as stop, contextlib.closing(self),
+              progress("Training", self.config.kimg, "kimg", trainer.nimg / 1000) as bar):
             while trainer.nimg < total:
                 begin, first = time.time(), trainer.nimg
-                stopped = self._steps_of_tick(min(self.tick_start + int(self.config.tick_kimg * 1000), total), stop)
+                until = min(self.tick_start + int(self.config.tick_kimg * 1000), total)
+                stopped = self._steps_of_tick(until, stop, bar)
                 if stopped:
                     self._save()
                     barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
@@ -130,7 +136,8 @@ class _Run:
                 self.tick_start = trainer.nimg
                 begin = time.time()
                 if trainer.nimg >= total or self.tick % self.config.snapshot_ticks == 0:
-                    self._snapshot()
+                    with progress("Snapshot, pictures and metrics"):
+                        self._snapshot()
                 elif self.saver.unsaved:
                     self._save()
                 else:
@@ -140,16 +147,17 @@ class _Run:
         if stopped:
             if self.writer is not None:
                 print(f"Stopped at {trainer.nimg / 1000:.1f} kimg. "
-                      f"Continue with: python train.py --resume={self.folder}")
+                      f"Continue with: {hint('train.py', f'--resume={self.folder}')}")
             raise SystemExit(130)
         if self.writer is not None:
-            print(f"Done: {trainer.nimg / 1000:.1f} kimg. Samples: python gen_samples.py --network={self.folder}")
+            print(f"Done: {trainer.nimg / 1000:.1f} kimg. "
+                  f"Samples: {hint('gen_samples.py', f'--network={self.folder}')}")
 
     def close(self) -> None:
         """Close the data set."""
         self.dataset.close()
 
-    def _steps_of_tick(self, until: int, stop: StopRequest) -> bool:
+    def _steps_of_tick(self, until: int, stop: StopRequest, bar: Progress) -> bool:
         """Train up to ``until`` images; whether a stop was asked for."""
         trainer, share = self.trainer, self.config.batch // self.processes.world_size
         while trainer.nimg < until:
@@ -167,11 +175,8 @@ class _Run:
                     trainer.step(batch)
                     if (reason := trainer.health.after_step()) is not None:
                         self.saver.fail(reason, self._counted)
-                    if self.writer is not None:
-                        speed = self.config.batch / max(time.time() - begin, 1e-9)
-                        left = (self.config.kimg * 1000 - trainer.nimg) / speed
-                        self.writer.live(f"kimg {trainer.nimg / 1000:.2f}  {speed:.1f} images/s  "
-                                         f"eta {left / 60:.0f} min  augment {trainer.augment.p:.3f}")
+                    speed = self.config.batch / max(time.time() - begin, 1e-9)
+                    bar.update(trainer.nimg / 1000, f"{speed:.1f} images/s  augment {trainer.augment.p:.3f}")
                     if stop.agreed():
                         return True
         return False

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
-from gghead.training.augment import AugmentConfig
+from gghead.training.augment_config import AugmentConfig
 from gghead.training.config import DataConfig, LossConfig, OptimizerConfig, Stage, TrainConfig
 
 # Offsets that act as strongly as GGHead's fold a small head before its colours have formed (docs/LOG.md).

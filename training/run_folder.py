@@ -1,6 +1,7 @@
 """The folder of one run: its name, its options, its resumable states."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import TypeVar
 import torch
 
 from gghead.torch_utils import config as config_json
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import by_number, write_atomically
 from gghead.torch_utils.seal import archive_is_whole, write_archive
@@ -19,6 +21,9 @@ from gghead.training.health import broken_tensors
 
 OPTIONS = "training_options.json"
 _KEEP_STATES = 2
+_MARKS = {"optimizer": "train.py", "densify": "scripts/train_avatar.py", "init": "scripts/train_encoder.py",
+          "latents": "scripts/train_prior.py", "ema_steps": "scripts/train_expression.py"}
+"""Option that only the runs of one command have -> the command."""
 Config = TypeVar("Config")
 
 
@@ -63,8 +68,19 @@ def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig, ch
         raise UserError(f"{folder} is no training run: it holds no {OPTIONS}; name the folder of a run.") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it from a copy.") from error
+    _check_kind(folder, values, kind)
     config = config_json.from_dict(kind, values, str(path))
     return config_json.replace(config, changes) if changes else config
+
+
+def _check_kind(folder: str | os.PathLike, values: object, kind: type) -> None:
+    """Raise ``UserError`` for a run of another command, which an unknown option would say less clearly."""
+    own = {field.name for field in dataclasses.fields(kind)}
+    others = [script for key, script in _MARKS.items() if key in values and key not in own]
+    if others:
+        wanted = next((script for key, script in _MARKS.items() if key in own), "another command")
+        raise UserError(f"{folder} is a run of {others[0]}, but one of {wanted} is needed here. To continue it: "
+                        f"{hint(others[0], f'--resume={folder}')}")
 
 
 def save_state(folder: Path, kimg: float, state: dict) -> None:

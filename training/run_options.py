@@ -12,15 +12,14 @@ from gghead.torch_utils.errors import UserError
 def run_options(unit: str = "Steps") -> Callable:
     """Decorate a command with --outdir, --resume, --tick, --snap, --seed, --device and --dry-run."""
     options = (
-        click.option("--outdir", type=click.Path(path_type=Path), default=Path("training-runs"), show_default=True,
-                     help="Where the run folder is made"),
+        cli.outdir("Where the run folder is made", default="training-runs"),
         click.option("--resume", metavar="RUN", help="Continue a run exactly where its last state was saved"),
         click.option("--tick", type=click.IntRange(min=1), help=f"{unit} between status lines"),
         click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots"),
-        click.option("--seed", type=int, help="Seed of everything random  [default: 0]"),
-        click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute"),
-        click.option("--dry-run", type=cli.BOOL, default=False, help="Print the resolved options and stop"),
-    )  # fmt: skip
+        cli.seed("Seed of everything random  [default: 0]", default=None),
+        cli.device(),
+        cli.dry_run(),
+    )
 
     def decorate(function: Callable) -> Callable:
         for option in reversed(options):
@@ -34,6 +33,14 @@ def run_changes(options: dict) -> dict:
     """--tick, --snap and --seed, as far as they were given, -> the keys that every such config has."""
     keys = {"tick": "tick", "snap": "snapshot_ticks", "seed": "seed"}
     return {key: options[name] for name, key in keys.items() if options[name] is not None}
+
+
+def check_outdir(outdir: Path, resume: str | None, dry_run: bool) -> None:
+    """Raise ``UserError`` where the run cannot be written, before anything is loaded."""
+    if resume is not None:
+        cli.check_writable(resume, "--resume", folder=True)
+    elif not dry_run:
+        cli.check_writable(outdir, "--outdir", folder=True)
 
 
 def refuse_with_resume(options: dict, allowed: set[str]) -> None:

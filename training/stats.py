@@ -146,8 +146,6 @@ class StatsWriter:
         """Give the streams back and close the files; calling it again does nothing."""
         if self._streams is not None:
             sys.stdout.flush()
-            if isinstance(sys.stdout, Tee):
-                sys.stdout.clear_live()
             sys.stdout, sys.stderr = self._streams
             self._streams = None
         with contextlib.suppress(OSError):  # Tee has said so
@@ -164,11 +162,6 @@ class StatsWriter:
             if name not in self._told:
                 print(f"  {name} file could not be written ({error.strerror or error}); free space.")
             self._told.add(name)
-
-    def live(self, text: str) -> None:
-        """Show ``text`` in place until something else is printed; only on a terminal, never in the log."""
-        if isinstance(sys.stdout, Tee):
-            sys.stdout.live(text)
 
     def write(self, summary: Summary, images: int) -> None:
         """Append a tick's summary; ``images`` (seen since the run began) is tensorboard's step, as kimg·1000."""

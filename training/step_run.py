@@ -7,8 +7,10 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 from gghead.training.console import format_time, memory_use
 from gghead.training.health import describe_bad_updates, losses_verdict
 from gghead.training.interrupt import StopRequest
@@ -61,9 +63,9 @@ class StepRun(ABC):
     def farewell(self) -> str:
         """Return what a finished run says."""
 
-    def progress(self) -> str:
-        """Return the line that is shown in place while a tick runs."""
-        return f"{self.unit} {self.done}/{self.total}"
+    def note(self) -> str:
+        """Return what the moving line says besides how far the run is."""
+        return ""
 
     def step(self) -> None:
         """Do one step and what has to be prepared for it."""
@@ -83,7 +85,8 @@ class StepRun(ABC):
         if self.writer is not None:
             print(f"Run folder: {self.folder}")
             self.say_start()
-        with StopRequest(self.processes, self.trainer.device) as stop:
+        with (StopRequest(self.processes, self.trainer.device) as stop,
+              progress("Training", self.total, f"{self.unit}s", self.done) as bar):
             while self.done < self.total:
                 first, begin = self.done, time.time()
                 until = min((first // tick + 1) * tick, self.total)
@@ -91,15 +94,16 @@ class StepRun(ABC):
                     self.step()
                     if (reason := self.trainer.health.after_step()) is not None:
                         self.saver.fail(reason, self._counted)
-                    if self.writer is not None:
-                        self.writer.live(self.progress())
+                    bar.update(self.done, self.note())
                 if stop.agreed():
                     self._stopped()
                 self._end_tick(time.time() - begin, self.done - first)
                 if self.done >= self.total or self.done // tick % self.config.snapshot_ticks == 0:
-                    self._save()
+                    with progress("Saving the state"):
+                        self._save()
                     if self.writer is not None:
-                        self._look()
+                        with progress("Pictures and scores of the snapshot"):
+                            self._look()
                     barrier(self.processes)
                 elif self.saver.unsaved:
                     self._save()
@@ -121,7 +125,7 @@ class StepRun(ABC):
         self.saver.finish(self._counted)
         if self.writer is not None:
             print(f"Stopped at {self.unit} {self.done}. "
-                  f"Continue with: python scripts/{self.script} --resume={self.folder}")
+                  f"Continue with: {hint(f'scripts/{self.script}', f'--resume={self.folder}')}")
         raise SystemExit(130)
 
     def _end_tick(self, seconds: float, count: int) -> None:

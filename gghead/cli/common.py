@@ -2,19 +2,23 @@
 
 import re
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from gghead.torch_utils.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 RUNS = Path("training-runs")  # where train.py writes unless told otherwise
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> "torch.device":
     """Return the torch device for ``--device``; ``auto`` takes CUDA where there is one.
 
     Raises ``UserError`` for a device that this torch does not know or does not have.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

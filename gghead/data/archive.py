@@ -63,6 +63,8 @@ def write_archive(
         for start in range(0, len(frames), _CHUNK):
             chunk = range(start, min(start + _CHUNK, len(frames)))
             for index, done in zip(chunk, pool.map(lambda i: _encode(frames, i, jpeg_quality), chunk), strict=True):
+                if progress is not None:
+                    progress(index + 1)
                 if isinstance(done, str):
                     report.skipped.append(done)
                     continue
@@ -71,8 +73,6 @@ def write_archive(
                 records.append(_record(frames, index, done))
                 kept.append(index)
                 report.copied += done.copied
-            if progress is not None:
-                progress(chunk[-1] + 1)
         report.written = len(kept)
         if not kept:
             raise UserError(f"No picture of {frames.pictures.source.path} can be read; the first fault: "

@@ -3,6 +3,7 @@ anew."""
 
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -26,23 +27,26 @@ def write_shards(
     kind: str,
     per_shard: int,
     masks: str | os.PathLike | None = "auto",
-    progress: Callable[[int], object] = lambda count: None,  # called with the images written so far
+    progress: Callable[[int, int], object] = lambda done, total: None,  # images written so far, and in all
+    overwrite: bool = False,
 ) -> int:
     """Write ``dest/shard-000000.zip`` (or .tar) … with ``per_shard`` images each; return the number of shards.
 
     Zips are data sets of their own. Beside tar files stands one dataset.json with all labels, which spares readers a
     pass over all of them. Labels, masks and ``frames`` travel along, other tables (uv, depth) do not. ``dest`` appears
-    whole or not at all.
+    whole or not at all. With ``overwrite`` it replaces a folder that holds shards and nothing else.
 
     Raises:
         UserError: broken input, or a ``dest`` that exists or cannot be written.
     """
     if kind not in FORMATS:
         raise UserError(f"--format={kind} must be one of {', '.join(FORMATS)}.")
-    if dest.exists():
+    if dest.exists() and not overwrite:
         raise UserError(f"{dest} exists already; choose another folder or remove it.")
+    if dest.exists():
+        _check_only_shards(dest)
     files = ImageFiles(source, masks)
-    temporary = dest.with_name(f".{dest.name}.{os.getpid()}.tmp")
+    temporary, old = (dest.with_name(f".{dest.name}.{os.getpid()}.{ending}") for ending in ("tmp", "old"))
     try:
         temporary.mkdir(parents=True)
         labels: list[list] = []
@@ -50,32 +54,48 @@ def write_shards(
         for number, members in enumerate(ranges):
             name = f"shard-{number:06d}.{kind}"
             if kind == "zip":
-                _write_zip(files, members, temporary / name)
+                _write_zip(files, members, temporary / name, progress)
             else:
-                labels += _write_tar(files, members, temporary / name)
-            progress(members.stop)
+                labels += _write_tar(files, members, temporary / name, progress)
         if kind == "tar":
             content = json.dumps({"labels": labels}, separators=(",", ":")).encode()
             write_atomically(temporary / "dataset.json", lambda file: file.write(content))
+        if dest.exists():
+            os.replace(dest, old)
         os.replace(temporary, dest)
     except OSError as error:
         raise UserError(f"{dest} cannot be written ({error.strerror}); free space or choose another folder.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not dest.exists():
+            os.replace(old, dest)
+        shutil.rmtree(old, ignore_errors=True)
         files.close()
     return len(ranges)
 
 
-def _write_zip(files: ImageFiles, members: range, path: Path) -> None:
+def _check_only_shards(folder: Path) -> None:
+    """Raise ``UserError`` for a folder that holds anything else, which overwriting would delete."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose another name for the folder of shards.")
+    ours = re.compile(r"shard-\d+\.(zip|tar)|dataset\.json")
+    others = [entry.name for entry in folder.iterdir() if not ours.fullmatch(entry.name)]
+    if others:
+        raise UserError(f"{folder} holds other things than shards ({others[0]}), which would be lost; choose another "
+                        "folder.")
+
+
+def _write_zip(files: ImageFiles, members: range, path: Path, progress: Callable[[int, int], object]) -> None:
     with DatasetWriter(path) as writer:
         for i in members:
             writer.add(files.names[i], files.source.read(files.names[i]), files.labels[i], _separate_mask(files, i))
+            progress(i + 1, len(files))
         records = [_record(files, i) for i in members]
         if any(records):
             writer.set("frames", [record for record in records if record])
 
 
-def _write_tar(files: ImageFiles, members: range, path: Path) -> list[list]:
+def _write_tar(files: ImageFiles, members: range, path: Path, progress: Callable[[int, int], object]) -> list[list]:
     labels = []
 
     def write(stream) -> None:
@@ -92,6 +112,7 @@ def _write_tar(files: ImageFiles, members: range, path: Path) -> list[list]:
                 for ending, data in parts:
                     archive.addfile(*tar_member(key + ending, data))
                 labels.append([f"{path.name}/{key}{suffix}", label])
+                progress(i + 1, len(files))
 
     write_atomically(path, write)
     return labels

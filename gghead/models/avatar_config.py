@@ -5,6 +5,20 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class CompressionPlan:
+    """How much of an avatar is kept when it is compressed (``compression.factorise``)."""
+
+    rank: int = 128
+    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A quarter of it does for
+    whole pictures; mouth and eyes take more."""
+    combinations: int = 64
+    """Combinations of the coefficients, at most."""
+    prune: float = 0.1
+    """A Gaussian may leave out movements that change its activations by less than this share of what the average
+    Gaussian's change by, root mean square over the frames."""
+
+
+@dataclass(frozen=True)
 class FactorConfig:
     """How a compressed avatar keeps what its Gaussians do: as mixtures of shared movements."""
 

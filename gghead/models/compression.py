@@ -7,13 +7,13 @@ possible in the mean square over the training frames (Eckart and Young 1936). A 
 as many as it needs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gghead.models.avatar import Avatar
-from gghead.models.avatar_config import FactorConfig
+from gghead.models.avatar_config import CompressionPlan, FactorConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.torch_utils.errors import UserError
 
@@ -21,20 +21,6 @@ _BOX = 0.3  # share of each coefficient's whole range, moved alone, beside what 
 _NOISE = 1e-9  # of the strongest combination; weaker ones are rounding
 _WEIGHT = 3.0  # of motions against activations in what is kept: a shift shows more than an activation of its size
 _AT_ONCE = 4096  # Gaussians
-
-
-@dataclass(frozen=True)
-class CompressionPlan:
-    """How much is kept."""
-
-    rank: int = 128
-    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A quarter of it does for
-    whole pictures; mouth and eyes take more."""
-    combinations: int = 64
-    """Combinations of the coefficients, at most."""
-    prune: float = 0.1
-    """A Gaussian may leave out movements that change its activations by less than this share of what the average
-    Gaussian's change by, root mean square over the frames."""
 
 
 def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # [T, B], [B], [B]

@@ -134,8 +134,8 @@ def _rotation_entries(quats: Tensor, dim: int) -> list[Tensor]:
     # Scaling to the length sqrt(2) takes care of all factors of 2 below.
     squared = quats.square().sum(dim, keepdim=True)
     tiny = torch.finfo(quats.dtype).tiny
-    # Short ones get the length 1 first, for the sake of their gradients. Where float cannot hold the square, there is no
-    # rotation, as for a length of 0.
+    # Short ones get the length 1 first, for the sake of their gradients. Where float cannot hold the square, there is
+    # no rotation, as for a length of 0.
     quats = torch.where((squared >= tiny) & (squared < 1e-15), quats / squared.detach().clamp_min(tiny).sqrt(), quats)
     quats = torch.where((squared >= tiny) & (squared < math.inf), quats, 0.0)
     squared = quats.square().sum(dim, keepdim=True)

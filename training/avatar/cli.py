@@ -6,12 +6,19 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
-from gghead.training.avatar.config import ABLATIONS
-from gghead.training.run_options import refuse_with_resume, require_same_network, run_changes, run_options
+from gghead.training.avatar.config import ABLATIONS, PRESETS, AvatarTrainConfig
+from gghead.training.run_options import (
+    check_outdir,
+    refuse_with_resume,
+    require_same_network,
+    run_changes,
+    run_options,
+)
 
 
-@cli.command()
+@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
 @click.option("--data", metavar="DIR|ZIP", help="Tracked sequence with expression coefficients; see docs/formats.md")
 @click.option("--preset", type=click.Choice(["tiny", "headgas"]), default=None,
               help="headgas: the paper's numbers, at most 50,000 Gaussians; tiny: minutes on a CPU  [default: tiny]")
@@ -52,14 +59,10 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/train_avatar.py --data=sequence --preset=tiny
     python scripts/train_avatar.py --resume=training-runs/00000-avatar-tiny-sequence-128x128
     """
-    from gghead.cli.common import pick_device
-    from gghead.torch_utils import config as config_json
-    from gghead.training.avatar.config import PRESETS, AvatarTrainConfig
-    from gghead.training.avatar.run import run
-    from gghead.training.run_folder import read_options
-
     if resume is not None:
         refuse_with_resume(options, {"data", "iterations", "tick", "snap", "perceptual_net"})
+        from gghead.training.run_folder import read_options
+
         own = read_options(resume, AvatarTrainConfig)
         require_same_network(own.loss.perceptual_net, options["perceptual_net"], resume)
         config = config_json.replace(own, _changes(options))
@@ -73,9 +76,13 @@ def main(resume, outdir, device, dry_run, **options):
         if options["eyeballs"] and (config.motion == "features" or config.init_head):
             other = "--init-head gives the points" if config.init_head else "--motion=features does not move them"
             raise UserError(f"--eyeballs puts Gaussians behind the lids, but {other}; leave one of them out.")
+    check_outdir(outdir, resume, dry_run)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return
+    from gghead.cli.common import pick_device
+    from gghead.training.avatar.run import run
+
     run(config, outdir, pick_device(device), resume=Path(resume) if resume else None)
 
 

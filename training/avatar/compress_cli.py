@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from gghead.models.compression import CompressionPlan
+from gghead.models.avatar_config import CompressionPlan
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 
 _PLAN = CompressionPlan()
 _MOVING_RANK = 256
@@ -24,8 +25,9 @@ _MOVING_RANK = 256
               help="Combinations of the coefficients that these depend on")
 @click.option("--prune", type=click.FloatRange(min=0), default=_PLAN.prune, show_default=True,
               help="Share of the average change of a Gaussian that one may leave out")
-@click.option("--device", default="cpu", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, dest, data, bits, rank, combinations, prune, device):
+@cli.overwrite("an avatar")
+@cli.device(default="cpu")
+def main(network, dest, data, bits, rank, combinations, prune, overwrite, device):
     """Make an avatar small: its file, and the memory and time it runs in.
 
     \b
@@ -34,29 +36,32 @@ def main(network, dest, data, bits, rank, combinations, prune, device):
 
     The result is an avatar for all commands. How much is lost for how much: scripts/benchmark.py compression.
     """
+    if dest.suffix != ".safetensors":
+        raise UserError(f"--dest={dest} must end in .safetensors, the format that avatars are kept in.")
+    cli.check_writable(dest, "--dest")
     import gghead
     from gghead.animation.frames import split_or_all
-    from gghead.checkpoints import latest_snapshot, save_avatar
+    from gghead.checkpoints import save_avatar, snapshot_file
     from gghead.cli.common import pick_device
     from gghead.models.compression import factorise
     from gghead.torch_utils.files import make_folder
     from gghead.training.avatar.source import open_avatar
 
     device = pick_device(device)
-    if dest.suffix != ".safetensors":
-        raise UserError(f"--dest={dest} must end in .safetensors, the format that avatars are kept in.")
+    if dest.exists() and dest.resolve() == snapshot_file(network).resolve():
+        raise UserError(f"--dest={dest} is the avatar itself; choose another name, the original cannot be got back.")
+    cli.check_new(dest, overwrite)
     if data == "box":
-        path = latest_snapshot(network) if Path(network).is_dir() else Path(network)
+        path = snapshot_file(network)
         avatar, expression = gghead.load(path, device=device, kind="avatar"), None
     else:
         source = open_avatar(network, data, device)
         path, avatar = source.path, source.avatar
         expression = split_or_all(source.sequence, "train").coefficients.float()
-    if dest.exists() and dest.resolve() == path.resolve():
-        raise UserError(f"--dest={dest} is the avatar itself; choose another name, the original cannot be got back.")
     rank = rank or (_PLAN.rank if avatar.config.motion == "features" else _MOVING_RANK)
-    small = factorise(avatar, expression, CompressionPlan(rank, combinations, prune))
-    small = small if bits == "32" else small.quantised(int(bits))
+    with progress("Finding shared movements"):
+        small = factorise(avatar, expression, CompressionPlan(rank, combinations, prune))
+        small = small if bits == "32" else small.quantised(int(bits))
     make_folder(dest.parent)
     save_avatar(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors

@@ -11,8 +11,10 @@ from gghead.animation.binding import unmoved
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
 from gghead.template import load_template
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.progress import progress
 from gghead.training import images, run_folder
 from gghead.training.avatar.config import AvatarTrainConfig
 from gghead.training.avatar.trainer import AvatarTrainer
@@ -31,10 +33,12 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     """
     if device.type == "cpu":
         keep_freed_memory()
-    sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
+    with progress(f"Reading {config.data}"):
+        sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     frames = Frames(split_or_all(sequence, "train"), config.cache_mb)
     state = run_folder.load_state(resume) if resume is not None else None
-    trainer = AvatarTrainer(config, frames, device, resumed=state is not None)
+    with progress("Placing the first Gaussians"):
+        trainer = AvatarTrainer(config, frames, device, resumed=state is not None)
     if state is not None:
         if state["trainer"]["config"]["width"] != sequence.width:
             raise UserError(f"{config.data} has {sequence.width} expression coefficients, but {resume} was trained "
@@ -80,8 +84,8 @@ class _Run(StepRun):
         return (f"the template's blendshapes for {config.width - len(shapeless)} of {config.width} coefficients"
                 + (f", eyeballs for {eyes}" if eyes else "") + (f", none for {', '.join(left)}" if left else ""))
 
-    def progress(self) -> str:
-        return f"{super().progress()}  gaussians {self.trainer.avatar.num}"
+    def note(self) -> str:
+        return f"gaussians {self.trainer.avatar.num}"
 
     def measures(self) -> dict[str, float]:
         return {"Progress/gaussians": self.trainer.avatar.num}
@@ -96,7 +100,7 @@ class _Run(StepRun):
 
     def farewell(self) -> str:
         return (f"{self.trainer.avatar.num} Gaussians. "
-                f"Videos: python scripts/animate.py --avatar={self.folder} --drive={self.config.data}")
+                f"Videos: {hint('scripts/animate.py', f'--avatar={self.folder}', f'--drive={self.config.data}')}")
 
     @torch.no_grad()
     def look(self) -> None:

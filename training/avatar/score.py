@@ -22,6 +22,7 @@ from gghead.models.avatar import AvatarModel
 from gghead.perceptual import Distance
 from gghead.sheets import beside, to_uint8, with_labels
 from gghead.torch_utils.files import write_atomically
+from gghead.torch_utils.progress import progress, track
 from gghead.training import images
 from gghead.video import save_video
 
@@ -41,11 +42,12 @@ def score(avatar: AvatarModel, test: Frames, train: Frames | None, networks: Map
     ``networks``: what else is measured, by the names that it gets, such as "lpips".
     """
     if train is not None:
-        mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
-        nearest = nearest_frames(test, train)
+        with progress("Finding the nearest training frames"):
+            mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
+            nearest = nearest_frames(test, train)
     records, side = [], side_frames(test.cameras)
     shown = pictures(avatar, test.expression, test.cameras, test.size)
-    for index, picture in enumerate(shown):
+    for index, picture in enumerate(track(shown, "Scoring", len(test), "frames")):
         truth, boxes = test.over(index), region_masks(test, index)
         record, guesses = {"frame": test.sequence.name(index)}, {"avatar": picture.cpu()}
         if train is not None:
@@ -156,10 +158,11 @@ def write_video(path: Path, avatar: AvatarModel, test: Frames) -> None:
     """All frames: truth, avatar, difference, side by side at the sequence's speed."""
     shown = pictures(avatar, test.expression, test.cameras, test.size)
     frames = []
-    for index, guess in enumerate(shown):
+    for index, guess in enumerate(track(shown, "Drawing the video", len(test), "frames")):
         truth = test.over(index)
         frames.append(beside([to_uint8(picture) for picture in (truth, guess, _difference(guess.cpu(), truth))]))
-    save_video(frames, path, test.sequence.fps or 25.0)
+    with progress(f"Encoding {path}"):
+        save_video(frames, path, test.sequence.fps or 25.0)
 
 
 def _difference(guess: Tensor, truth: Tensor) -> Tensor:

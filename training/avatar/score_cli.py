@@ -12,15 +12,14 @@ from gghead.torch_utils import cli
 @click.option("--data", metavar="DIR|ZIP", help="Sequence with the split, and train for the "
               "baselines  [default: the run's]")
 @click.option("--split", default="test", show_default=True, help="Frames to score")
-@click.option("--outdir", type=click.Path(path_type=Path), help="Where scores.json and worst.png go  "
-              "[default: beside the avatar]")
+@cli.outdir("Where scores.json and worst.png go  [default: beside the avatar]")
 @click.option("--lpips-net", metavar="SPEC", help="LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a TorchScript "
               "file; see docs/perceptual.md  [default: no LPIPS]")
 @click.option("--score-net", metavar="SPEC", help="Column 'perceptual': any distance of docs/perceptual.md, such as "
               "efficientnet-lite2; another one than the avatar was trained with  [default: none]")
 @click.option("--video", type=click.Path(path_type=Path), metavar="FILE", help="Also a video of truth, avatar and "
               "error: .mp4, .webp or .gif")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@cli.device()
 def main(network, data, split, outdir, lpips_net, score_net, video, device):
     """Score an avatar on held-out frames, beside the nearest training frame and the mean training image.
 
@@ -29,6 +28,10 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
 
     Prints a table and writes scores.json (all frames) and worst.png (the frames with the lowest PSNR).
     """
+    if outdir is not None:
+        cli.check_writable(outdir, "--outdir", folder=True)
+    if video is not None:
+        cli.check_writable(video, "--video")
     from gghead.animation.frames import Frames, split_or_all
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance, load_metric

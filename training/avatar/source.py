@@ -7,10 +7,11 @@ import torch
 
 from gghead.animation.drive import as_trained, read_drive
 from gghead.animation.frames import read_sequence
-from gghead.checkpoints import latest_snapshot, load
+from gghead.checkpoints import load, snapshot_file
 from gghead.data.sequences import TrackedSequence
 from gghead.models.avatar import AvatarModel
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 from gghead.training import run_folder
 from gghead.training.avatar.config import AvatarTrainConfig
 
@@ -34,7 +35,7 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
 
     Raises ``UserError`` where no sequence is named, and for one of another expression model.
     """
-    path = latest_snapshot(network) if Path(network).is_dir() else Path(network)
+    path = snapshot_file(network)
     avatar = load(path, device=device, kind="avatar")
     in_run = (path.parent / run_folder.OPTIONS).is_file()
     run = run_folder.read_options(path.parent, AvatarTrainConfig) if in_run else None
@@ -42,7 +43,8 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
         raise UserError(f"{network} lies in no run folder that names its sequence; name one with --data=DIR.")
     data = data or run.data
     config = avatar.config
-    sequence = as_trained(read_sequence(data, tuple(config.image_size)), config)
+    with progress(f"Reading {data}"):
+        sequence = as_trained(read_sequence(data, tuple(config.image_size)), config)
     if sequence.width != config.width:
         read_drive(data, config)  # says what differs
     return AvatarSource(path, avatar, data, sequence)

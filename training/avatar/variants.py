@@ -22,6 +22,7 @@ from gghead.sheets import write_png
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import make_folder
+from gghead.torch_utils.progress import progress, track
 from gghead.training.avatar.closeups import closeups
 from gghead.training.avatar.config import ABLATIONS, AvatarTrainConfig
 from gghead.training.avatar.score import compare, region_masks, side_frames
@@ -98,7 +99,8 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
     if network is not None:
         settings["perceptual"] = network.name
     rows = read_rows(path, settings, "compare_avatars.py")
-    sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
+    with progress(f"Reading {config.data}"):
+        sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     train, test = (Frames(split_or_all(sequence, name), config.cache_mb) for name in ("train", plan.split))
     if network is not None:
         network.check_size(*test.size)
@@ -122,8 +124,10 @@ def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[
     trainer, rows, seconds = AvatarTrainer(config, train, device), [], 0.0
     for stop in at:
         begin = time.time()
-        while trainer.iteration < stop:
-            trainer.step()
+        with progress("Training", config.iterations, "iterations", trainer.iteration) as bar:
+            while trainer.iteration < stop:
+                trainer.step()
+                bar.update(trainer.iteration)
         seconds += time.time() - begin
         rows.append({"iteration": stop, "gaussians": trainer.avatar.num, "seconds": round(seconds, 1),
                      "frames": frame_scores(trainer.avatar, test, network)})
@@ -140,7 +144,7 @@ def frame_scores(avatar: Avatar, frames: Frames, network: Distance | None = None
     avatar.eval()
     shown, side = pictures(avatar, frames.expression, frames.cameras, frames.size), side_frames(frames.cameras)
     scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index), networks, aside=index in side)
-              for index, picture in enumerate(shown)]
+              for index, picture in enumerate(track(shown, "Scoring", len(frames), "frames"))]
     avatar.train()
     return scores
 

@@ -5,11 +5,15 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training.avatar.cli import parse_size
+from gghead.training.avatar.config import PRESETS
 
 _PAPER = "full,no-blending,geometry,everything,no-mlp"
 
 
-@cli.command()
+@cli.command(stopped="Avatars that are finished are kept; the same command goes on with the others.")
 @click.option("--data", required=True, metavar="DIR|ZIP", help="Tracked sequence with the splits train and test")
 @click.option("--variants", default=_PAPER, show_default=True, metavar="LIST", help="full, ablations of "
               "train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0, sh-every=N, max-gaussians=N, "
@@ -28,8 +32,7 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
               "them, as in the paper]")
 @click.option("--score-net", metavar="SPEC", help="Column 'perceptual' of the table: any distance of "
               "docs/perceptual.md, but another one than is trained with, such as efficientnet-lite2  [default: none]")
-@click.option("--outdir", type=click.Path(path_type=Path), default="training-runs/variants", show_default=True,
-              help="Avatars and variants.json; what is there already is not trained again")
+@cli.outdir("Avatars and variants.json; what is there already is not trained again", default="training-runs/variants")
 @click.option("--plot", type=click.Path(path_type=Path), help="Picture of PSNR against iterations (with --at)")
 @click.option("--labels", metavar="LIST", help="Names of the variants in the picture  [default: as they are]")
 @click.option("--title", default="held-out frames", show_default=True, help="Of the picture")
@@ -38,25 +41,16 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
 @click.option("--region", type=click.Choice(["mouth", "eyes"]), default="mouth", show_default=True,
               help="What it shows")
 @click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of the held-out frames  [default: six]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@cli.device()
 def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_net, perceptual_from, score_net,
          outdir, plot, labels, title, sheet, region, frames, device):
     """Train avatars that differ in one thing, score them on held-out frames, print a table of the differences.
 
     \b
-    python scripts/compare_avatars.py --data=../shared/data/avatar/sequence --seeds=0,1
+    python scripts/compare_avatars.py --data=SEQUENCE --seeds=0,1
     python scripts/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 --at=0,500,1000 --plot=points.png
     """
-    from gghead.cli.common import pick_device
-    from gghead.perceptual import load_distance
-    from gghead.torch_utils import config as config_json
-    from gghead.torch_utils.errors import UserError
-    from gghead.torch_utils.memory import keep_freed_memory
-    from gghead.training.avatar.cli import parse_size
-    from gghead.training.avatar.config import PRESETS
-    from gghead.training.avatar.variants import VariantPlan, draw, look, measure, table
-
-    device, names = pick_device(device), tuple(variants.split(","))
+    names = tuple(variants.split(","))
     labels = labels.split(",") if labels else names
     if len(labels) != len(names):
         raise UserError(f"{len(labels)} labels were given for {len(names)} variants.")
@@ -66,6 +60,16 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
     if weighed and perceptual_net is None:
         raise UserError(f"The variant {weighed[0]} differs from full only with a network; name one with "
                         "--perceptual-net (docs/perceptual.md).")
+    cli.check_writable(outdir, "--outdir", folder=True)
+    for path, option in ((plot, "--plot"), (sheet, "--closeups")):
+        if path is not None:
+            cli.check_writable(path, option)
+    from gghead.cli.common import pick_device
+    from gghead.perceptual import load_distance
+    from gghead.torch_utils.memory import keep_freed_memory
+    from gghead.training.avatar.variants import VariantPlan, draw, look, measure, table
+
+    device = pick_device(device)
     if device.type == "cpu":
         keep_freed_memory()
     changes = {"data": str(data), "iterations": iterations, "motion": "features"}  # the paper's, unless a variant's

@@ -13,6 +13,7 @@ from gghead.animation.player import Player
 from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import registry
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
@@ -77,13 +78,15 @@ def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int
 @click.option("--size", type=IntRangeList(), default="256,512", show_default=True, help="picture sizes (list)")
 @click.option("--forms", default=",".join(FORMS), show_default=True, help="as trained, compressed, or both")
 @click.option("--tolerance", type=click.FloatRange(min=0), help="leave Gaussians that change by less  [default: off]")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@cli.device(default="cpu")
 @click.option("--repeats", type=click.IntRange(1), default=30, show_default=True, help="timed rounds")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@click.option("--seed", type=int, default=0, show_default=True, help="seed of the copies")
+@cli.seed("seed of the copies")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
 def main(network, data, split, gaussians, size, forms, tolerance, device, repeats, threads, seed, json_path) -> None:
     """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart, taking turns."""
+    if json_path:
+        cli.check_writable(json_path, "--json")
     if threads:
         torch.set_num_threads(threads)
     if unknown := set(forms.split(",")) - set(FORMS):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from gghead.torch_utils.progress import track
+
 
 def machine(device: torch.device) -> dict[str, str | int]:
     """What the figures were measured on."""
@@ -35,7 +37,7 @@ def machine(device: torch.device) -> dict[str, str | int]:
 def interleaved_medians(runs: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
     """Median milliseconds of every run. They take turns, so that other work on the machine hits all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):
+    for repeat in track(range(repeats + 1), "Timing", unit="rounds"):
         for name, run in runs.items():
             synchronize(device)
             start = time.perf_counter()

@@ -13,6 +13,7 @@ from gghead.animation.show import pictures
 from gghead.checkpoints import save_avatar
 from gghead.models.avatar import AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import FloatList, IntRangeList, command
 from gghead.training.avatar.score import compare, region_masks
 from gghead.training.avatar.source import open_avatar
@@ -48,6 +49,8 @@ def file_bytes(avatar: AvatarModel) -> int:
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
 def main(network, data, rank, bits, prune, combinations, split, every, json_path) -> None:
     """Compress an avatar in all ways asked for; print sizes and what is lost on frames it was not trained on."""
+    if json_path:
+        cli.check_writable(json_path, "--json")
     if not set(bits) <= {8, 16, 32}:
         raise click.BadParameter("a number has 8, 16 or 32 bits", param_hint="--bits")
     source = open_avatar(network, data, torch.device("cpu"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import torch
 
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.errors import UserError
 from gghead.training.benchmarks import reading
@@ -27,6 +28,8 @@ def main(size, resolution, workers, images, formats, repeats, json_path) -> None
 
     The pictures are noise with the spectrum of photos. Compare the loader with the images/s of ``train``.
     """
+    if json_path:
+        cli.check_writable(json_path, "--json")
     names = list(reading.FORMATS) if formats == "all" else formats.split(",")
     if unknown := set(names) - set(reading.FORMATS):
         raise UserError(f"--formats: there is no '{unknown.pop()}'; choose from {', '.join(reading.FORMATS)}.")

@@ -10,6 +10,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.models.reconstructor import Reconstructor
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.training.benchmarks.common import interleaved_medians, machine, resident_growth
@@ -22,13 +23,15 @@ from gghead.training.encoder.config import PRESETS
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="without --network")
 @click.option("--views", type=IntRangeList(), default="1,2,4,8,16", show_default=True, help="input views (list)")
 @click.option("--size", type=click.IntRange(16), help="pixels per side of the views  [default: the training size]")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@cli.device(default="cpu")
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@click.option("--memory", is_flag=True, help="also measure peak memory, in a fresh process per row")
+@cli.switch("--memory", default=False, help="also measure peak memory, in a fresh process per row")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
 def main(network, preset, views, size, device, repeats, threads, memory, json_path) -> None:
     """Time encoding (views to latent) and decoding (latent to Gaussians), and the peak memory of both together."""
+    if json_path:
+        cli.check_writable(json_path, "--json")
     if threads:
         torch.set_num_threads(threads)
     device = torch.device(device)

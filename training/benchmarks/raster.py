@@ -11,6 +11,7 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.rendering import native_backend, rasterization, registry
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
@@ -48,11 +49,11 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
 @click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="images per call")
 @click.option("--channels", type=IntRangeList(), default="3,6", show_default=True, help="colour channels (list)")
 @click.option("--backends", default="all", show_default=True, help="comma list, or all that work here")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@cli.device(default="cpu")
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@click.option("--seed", type=int, default=0, show_default=True, help="seed of the scene")
-@click.option("--memory", is_flag=True, help="also the peak memory of forward + backward, each in a process of its own")
+@cli.seed("seed of the scene")
+@cli.switch("--memory", default=False, help="also the peak memory of forward + backward, each in a process of its own")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
 def main(gaussians, size, images, channels, backends, device, repeats, threads, seed, memory, json_path) -> None:
     """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
@@ -60,6 +61,8 @@ def main(gaussians, size, images, channels, backends, device, repeats, threads, 
     For the native backend also its stages, and how far it stands above the floor: the vector instructions that the
     blocks with something to show need at least, at the measured rate of multiply-adds, plus the memory traffic.
     """
+    if json_path:
+        cli.check_writable(json_path, "--json")
     if threads:
         torch.set_num_threads(threads)
     device = torch.device(device)

@@ -8,6 +8,7 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.training.benchmarks.common import interleaved_medians, machine
 from gghead.training.cli import bf16_reason
@@ -17,12 +18,14 @@ from gghead.training.cli import bf16_reason
 @click.option("--network", default="demo", show_default=True, metavar="FILE|RUN|demo", help="what to sample from")
 @click.option("--batch", type=IntRangeList(), default="1,16", show_default=True, help="heads or views at once (list)")
 @click.option("--size", type=click.IntRange(1), help="pixels per side  [default: the training size]")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@cli.device(default="cpu")
 @click.option("--repeats", type=click.IntRange(1), default=15, show_default=True, help="timed rounds")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
 def main(network, batch, size, device, repeats, threads, json_path) -> None:
     """Time sampling: latent to picture, and new cameras for a head that is already there."""
+    if json_path:
+        cli.check_writable(json_path, "--json")
     if threads:
         torch.set_num_threads(threads)
     device = torch.device(device)

@@ -12,9 +12,11 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.rendering import registry
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import command
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.common import machine, peak_memory, synchronize
 from gghead.training.cli import bf16_reason
@@ -29,10 +31,10 @@ from gghead.training.trainer import Trainer
 @click.option("--warmup", type=click.IntRange(0), default=2, show_default=True, help="steps before the timed ones")
 @click.option("--stage", type=click.IntRange(0), default=0, show_default=True, help="stage of the schedule to time")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: as train.py chooses]")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda")
+@cli.device(default="cpu")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--profile", type=click.IntRange(0), default=12, show_default=True, help="rows of the operator table")
-@click.option("--compare", is_flag=True, help="also time a plain step: fp32, torch rasteriser, fresh fakes")
+@cli.switch("--compare", default=False, help="also time a plain step: fp32, torch rasteriser, fresh fakes")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
 def main(preset, batch, steps, warmup, stage, precision, device, threads, profile, compare,
           json_path) -> None:
@@ -41,6 +43,8 @@ def main(preset, batch, steps, warmup, stage, precision, device, threads, profil
     Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that contain it once
     in 16. ``--stage`` makes that stage the only one of the run.
     """
+    if json_path:
+        cli.check_writable(json_path, "--json")
     if threads:
         torch.set_num_threads(threads)
     device = torch.device(device)
@@ -63,11 +67,11 @@ def main(preset, batch, steps, warmup, stage, precision, device, threads, profil
     pixels = torch.randint(0, 256, size, generator=source, dtype=torch.uint8)
     images = {"image": pixels[:, :3], "alpha": pixels[:, 3:],
               "label": trainer.labels[torch.arange(config.batch) % 16].cpu()}
-    for _ in range(warmup):
+    for _ in track(range(warmup), "Warming up", unit="steps"):
         trainer.step(images)
     trainer.step_index = 0
     times = []
-    for _ in range(steps):
+    for _ in track(range(steps), "Timing", unit="steps"):
         synchronize(device)
         start = time.perf_counter()
         trainer.step(images)
@@ -90,7 +94,7 @@ def main(preset, batch, steps, warmup, stage, precision, device, threads, profil
     if profile:
         trainer.step_index = 0
         with torch.profiler.profile() as profiler:
-            for _ in range(min(steps, 16)):
+            for _ in track(range(min(steps, 16)), "Profiling", unit="steps"):
                 trainer.step(images)
         events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
         total = sum(event.self_cpu_time_total for event in events)
@@ -111,7 +115,7 @@ def _compare_with_plain(trainer: Trainer, images: dict[str, torch.Tensor], steps
     trainer.step_index = plain.step_index = 0
     before = os.environ.get(registry.ENVIRONMENT_VARIABLE)
     try:
-        for _ in range(steps):
+        for _ in track(range(steps), "Timing both", unit="steps"):
             for name, side, backend in (("fast", trainer, before), ("plain", plain, "torch")):
                 os.environ[registry.ENVIRONMENT_VARIABLE] = backend or "auto"
                 synchronize(trainer.device)

@@ -6,11 +6,19 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
-from gghead.training.run_options import refuse_with_resume, require_same_network, run_changes, run_options
+from gghead.training.encoder.config import NO_DATA, PRESETS, EncoderTrainConfig, check
+from gghead.training.run_options import (
+    check_outdir,
+    refuse_with_resume,
+    require_same_network,
+    run_changes,
+    run_options,
+)
 
 
-@cli.command()
+@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
 @click.option("--data", metavar="DIR|ZIP", help="Multi-view captures with masks; see docs/formats.md")
 @click.option("--preset", type=click.Choice(["tiny", "small", "headsup"]), default=None,
               help="headsup: the paper's numbers; tiny: hours on a CPU  [default: tiny]")
@@ -26,12 +34,12 @@ from gghead.training.run_options import refuse_with_resume, require_same_network
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
 @click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
 @click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
-@click.option("--guided", type=cli.BOOL, help="Look up where texels project to  [default: the preset's]")
+@cli.switch("--guided", help="Look up where texels project to  [default: the preset's]")
 @click.option("--corrections", type=click.IntRange(min=0), help="Passes that compare the guess with the views and "
               "correct it  [default: those of --init or of the preset]")
 @click.option("--background", type=click.Choice(["white", "image"]), help="Put pictures over white by their masks, or "
               "model what stands behind the head too  [default: the preset's]")
-@click.option("--mirror", type=cli.BOOL, help="Also show every head mirrored  [default: 1]")
+@cli.switch("--mirror", help="Also show every head mirrored  [default: 1]")
 @click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, efficientnet-lite0, discriminator:RUN, "
               "a TorchScript file … (docs/perceptual.md); else none")
 @click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Largest rate of learning of the encoder, which "
@@ -47,24 +55,28 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/train_encoder.py --init=training-runs/00000-tiny-… --decoder=frozen        # the GAN's own heads
     torchrun --nproc-per-node=8 scripts/train_encoder.py --data=captures.zip --preset=headsup
     """
+    if resume is not None:
+        refuse_with_resume(options, {"data", "steps", "tick", "snap", "lr", "perceptual_net"})
+    else:
+        if options["data"] is None and options["init"] is None and options["gan_share"] is None:
+            raise UserError(NO_DATA)
+        preset = PRESETS[options["preset"] or "tiny"]
+        config_json.replace(preset, _changes(options, preset))  # says which values cannot be
+    check_outdir(outdir, resume, dry_run)
     from gghead import checkpoints
     from gghead.cli.common import pick_device
-    from gghead.torch_utils import config as config_json
     from gghead.torch_utils import distributed
     from gghead.training.cli import bf16_reason
-    from gghead.training.encoder.config import PRESETS, EncoderTrainConfig, check
     from gghead.training.encoder.run import run
     from gghead.training.run_folder import read_options
 
     chosen = pick_device(device)
     if resume is not None:
-        refuse_with_resume(options, {"data", "steps", "tick", "snap", "lr", "perceptual_net"})
         own = read_options(resume, EncoderTrainConfig)
         require_same_network(own.loss.perceptual_net, options["perceptual_net"], resume)
         config = config_json.replace(own, _changes(options, own))
         print(f"  precision {config.precision}: as before")
     else:
-        preset = PRESETS[options["preset"] or "tiny"]
         fast, why = bf16_reason(chosen)
         if options["precision"] is None:
             options["precision"] = "bf16" if fast else "fp32"
@@ -95,7 +107,6 @@ def _take_over(config, network):
     """The config with the model of --init, which the run continues."""
     from gghead.models.generator import Generator
     from gghead.models.reconstructor import Reconstructor
-    from gghead.torch_utils import config as config_json
 
     if isinstance(network, Reconstructor):
         return config_json.replace(config, {"model": network.config})
@@ -110,7 +121,6 @@ def _take_over(config, network):
 def _changes(options: dict, preset) -> dict:
     """Options that were given -> the keys of ``EncoderTrainConfig``."""
     from gghead.cli.common import expand
-    from gghead.torch_utils import config as config_json
 
     changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}, **run_changes(options)}
     places = {"init": None, "steps": None, "precision": None, "gan_share": "data",

@@ -7,6 +7,8 @@ from gghead.models.config import AttributeConfig, DiscriminatorConfig, Generator
 from gghead.models.reconstructor_config import ReconstructorConfig, RigBackgroundConfig
 from gghead.torch_utils.errors import UserError
 
+NO_DATA = "--data is missing: name captures, or train on a GAN's own heads with --init=RUN --gan-share=1."
+
 
 @dataclass(frozen=True)
 class EncoderDataConfig:
@@ -197,8 +199,7 @@ def check(config: EncoderTrainConfig, world_size: int = 1) -> None:
     if not 0 <= data.gan_share <= 1:
         raise UserError(f"--gan-share must lie between 0 and 1, but it is {data.gan_share}.")
     if not data.path and data.gan_share < 1:
-        raise UserError("--data is missing: name captures, or train on a GAN's own heads with --init=RUN "
-                        "--gan-share=1.")
+        raise UserError(NO_DATA)
     if data.gan_share > 0 and config.init is None:
         raise UserError("--gan-share needs the network whose samples are seen: name it with --init.")
     if rates.decoder == 0 and config.init is None:

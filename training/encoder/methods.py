@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 import gghead
-from gghead.checkpoints import latest_snapshot
+from gghead.checkpoints import snapshot_file
 from gghead.gaussians import Gaussians
 from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import InputViews
@@ -16,7 +16,7 @@ from gghead.training.encoder.score import Method
 
 def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Reconstructor]:
     """Load a reconstructor; return its file, too. Raises ``UserError`` as ``gghead.load``."""
-    path = latest_snapshot(network) if Path(network).is_dir() else Path(network)
+    path = snapshot_file(network)
     return path, gghead.load(path, device=device, kind="reconstructor")
 
 

@@ -10,8 +10,10 @@ from gghead.data.backdrop import describe
 from gghead.image_metrics import psnr
 from gghead.rendering import registry, render
 from gghead.torch_utils import config as config_json
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.progress import progress
 from gghead.training import images, run_folder
 from gghead.training.encoder.config import EncoderTrainConfig, check, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, read_captures
@@ -35,10 +37,12 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None
     init = checkpoints.load(config.init) if config.init is not None else None
-    source = read_captures(config.data.path) if config.data.path else None
     first = stage_at(config.stages, state["trainer"]["step"] if state else 0)
-    captures = CaptureHeads(source, config.data, first.image_size) if source is not None else None
-    trainer = EncoderTrainer(config, captures, device, processes, init, perceptual_distance(config, device))
+    with progress(f"Reading {config.data.path or config.init}"):
+        source = read_captures(config.data.path) if config.data.path else None
+        captures = CaptureHeads(source, config.data, first.image_size) if source is not None else None
+    with progress("Building the networks"):
+        trainer = EncoderTrainer(config, captures, device, processes, init, perceptual_distance(config, device))
     if state is not None:
         trainer.load_state_dict(state["trainer"])
     seconds = state["seconds"] if state else 0.0
@@ -118,8 +122,12 @@ class _Run(StepRun):
                                        step=step, provenance=said)
 
     def farewell(self) -> str:
-        return (f"Heads: python scripts/reconstruct.py --network={self.folder} "
-                f"--data={self.config.data.path or 'DATA'} --subject=NAME --count=4")
+        if self.source is None:
+            return f"Scores: {hint('scripts/score_encoder.py', f'--network={self.folder}', '--data=gan')}"
+        subject = (self.config.data.holdout or self.source.subjects)[0]
+        heads = hint("scripts/reconstruct.py", f"--network={self.folder}", f"--data={self.config.data.path}",
+                     f"--subject={subject}", "--count=4")
+        return f"Heads: {heads}"
 
     @torch.no_grad()
     def look(self) -> None:

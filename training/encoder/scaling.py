@@ -17,6 +17,7 @@ from gghead.sheets import write_png
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import make_folder
+from gghead.torch_utils.progress import progress
 from gghead.training import run_folder
 from gghead.training.encoder.config import PRESETS, EncoderTrainConfig
 from gghead.training.encoder.data import CaptureHeads, read_captures
@@ -86,8 +87,9 @@ def measure(config: EncoderTrainConfig, plan: ScalingPlan, outdir: Path, device:
     """
     path = outdir / RESULTS
     make_folder(outdir)
-    captures = read_captures(config.data.path)
-    base = complete(config, captures)
+    with progress(f"Reading {config.data.path}"):
+        captures = read_captures(config.data.path)
+        base = complete(config, captures)
     wanted = [base] + [config_at(base, axis, value) for axis, values in plan.values.items() for value in values]
     for changed in wanted:
         for axis in ("identities", "cameras"):

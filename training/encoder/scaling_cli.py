@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.progress import progress
 
 
-@cli.command()
+@cli.command(stopped="Everything is kept; the same command goes on, also in the middle of a training.")
 @click.option("--data", metavar="DIR|ZIP", required=True, help="Multi-view captures")
 @click.option("--preset", type=click.Choice(["quick", "tiny", "small"]), default="quick", show_default=True,
               help="What every encoder is but for the axis; quick: half of tiny's resolutions")
@@ -24,20 +25,22 @@ from gghead.torch_utils import cli
 @click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help="Of every training")
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
 @click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
-@click.option("--outdir", type=click.Path(path_type=Path), default="training-runs/scaling", show_default=True,
-              help="Runs and scaling.json; what is there already is not trained again")
+@cli.outdir("Runs and scaling.json; what is there already is not trained again", default="training-runs/scaling")
 @click.option("--plot", type=click.Path(path_type=Path), help="Where the picture goes  [default: OUTDIR/scaling.png]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of every training")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@cli.seed("Of every training")
+@cli.device()
 def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts, steps, batch, precision, outdir,
          plot, seed, device):
     """Train small encoders along some axes for equally many steps, score them on unseen and on training people, draw.
 
     \b
-    python scripts/scaling_curves.py --data=../shared/data/mvheads --plot=docs/images/scaling.png
+    python scripts/scaling_curves.py --data=CAPTURES --plot=scaling.png
 
     Ctrl-C keeps everything: the same command goes on, also in the middle of a training.
     """
+    plot = plot or outdir / "scaling.png"
+    cli.check_writable(outdir, "--outdir", folder=True)
+    cli.check_writable(plot, "--plot")
     from gghead.cli.common import listed, pick_device
     from gghead.torch_utils import config as config_json
     from gghead.training.cli import bf16_reason
@@ -45,7 +48,8 @@ def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts,
     from gghead.training.encoder.scaling import BASES, ScalingPlan, config_at, draw, measure, table
 
     device = pick_device(device)
-    names = read_captures(data).subjects
+    with progress(f"Reading {data}"):
+        names = read_captures(data).subjects
     held_out = listed(holdout, names, "--holdout")
     trained = tuple(name for name in names if name not in held_out)
     base = BASES[preset]
@@ -61,7 +65,6 @@ def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts,
     chosen = listed(seen, least, "--seen") if seen else least[:12]
     plan = ScalingPlan({axis: values[axis] for axis in wanted}, held_out, chosen, tuple(counts))
     points = measure(config, plan, outdir, device)
-    plot = plot or outdir / "scaling.png"
     draw(points, plot)
     print(table(points))
     print(plot)

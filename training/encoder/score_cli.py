@@ -8,9 +8,10 @@ import click
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 
 
-@cli.command()
+@cli.command(stopped="scores.json holds what was scored so far.")
 @click.option("--network", metavar="FILE|RUN", help="A reconstructor, or run folder (its newest)")
 @click.option("--data", metavar="DIR|ZIP|gan[:SEEDS]", required=True,
               help="Multi-view captures; gan or gan:0-15: heads of the network's own generator")
@@ -31,20 +32,27 @@ from gghead.torch_utils.errors import UserError
               help="fit: smooth over the template, with masks; plain: as gsplat's trainer does it")
 @click.option("--baseline-subjects", metavar="LIST", help="Fit these only  [default: --subjects]")
 @click.option("--baseline", metavar="FILES", help="Take the fits' scores from earlier scores.json instead (list)")
-@click.option("--outdir", type=click.Path(path_type=Path), help="Where scores.json and sheet-*.png go  "
-              "[default: beside the network, else out]")
+@cli.outdir("Where scores.json and sheet-*.png go  [default: beside the network, else out]")
 @click.option("--sheets", metavar="LIST", help="Subjects to draw a sheet of  [default: the first]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@cli.device()
 def main(network, data, subjects, expressions, counts, targets, resolution, geometry, refine, baseline_seconds,
          baseline_steps, baseline_kind, baseline_subjects, baseline, outdir, sheets, device):
     """Score a multi-view encoder on people it has not seen, beside per-subject optimisation.
 
     \b
-    python scripts/score_encoder.py --network=training-runs/00000-encoder --data=../shared/data/mvheads
+    python scripts/score_encoder.py --network=training-runs/00000-encoder --data=CAPTURES
 
     The views that judge are the same for every number of inputs. Prints a table, writes scores.json (every head) and
     sheets of pictures. Without --network the fits alone are scored.
     """
+    fits = bool(baseline_seconds or baseline_steps)
+    own_heads = data == "gan" or data.startswith("gan:")
+    if not (network or fits):
+        raise UserError("There is nothing to score: give --network=RUN, --baseline-seconds=60, or both.")
+    if own_heads and not network:
+        raise UserError("--data=gan scores heads of the network's own generator; name it with --network.")
+    if outdir is not None:
+        cli.check_writable(outdir, "--outdir", folder=True)
     from gghead.cli.common import listed, pick_device
     from gghead.torch_utils.files import make_folder
     from gghead.training.encoder import score as scoring
@@ -56,10 +64,6 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
 
     device = pick_device(device)
     methods, limits, scores, path = {"template": template_method}, {}, scoring.Scores(), None
-    fits = bool(baseline_seconds or baseline_steps)
-    own_heads = data == "gan" or data.startswith("gan:")
-    if not (network or fits):
-        raise UserError("There is nothing to score: give --network=RUN, --baseline-seconds=60, or both.")
     if network:
         path, model = load_encoder(network, device)
         methods["encoder"] = encoder_method(model)
@@ -70,13 +74,12 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
         methods[baseline_kind] = baseline_method(replace(BASELINES[baseline_kind], **options))
     moments = expressions.split(",") if expressions else None
     if own_heads:
-        if not network:
-            raise UserError("--data=gan scores heads of the network's own generator; name it with --network.")
         numbers = cli.IntRangeList().convert(data.removeprefix("gan").removeprefix(":") or "0-15", None, None)
         people, moments = tuple(map(str, numbers)), ["0"]
         heads = gan_heads(model.generator, numbers, resolution)
     else:
-        captures = read_captures(data).resized(resolution)
+        with progress(f"Reading {data}"):
+            captures = read_captures(data).resized(resolution)
         people = listed(subjects, captures.subjects, "--subjects")
         moments = moments or captures.expressions_of(people[0])
         heads = scoring.capture_heads(captures, people, moments, geometry_file(geometry, captures), device)
@@ -92,11 +95,14 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     pictures = [ScoreSheet(person, moment) for person in drawn for moment in moments]
 
     def seen(record, head, every, choice):
+        bar.advance()
         for sheet in pictures if record["method"] != "template" else ():
             sheet.add(record, head, every, choice)
         scoring.write_scores(outdir / "scores.json", header, scores)  # an interrupted run keeps what it has
 
-    scoring.score(methods, heads, counts, targets=targets, limits=limits, scores=scores, seen=seen)
+    each = sum(len(limits.get(method, people)) for method in methods)  # of one expression with one number of views
+    with progress("Scoring", each * len(moments) * len(counts), "heads made") as bar:
+        scoring.score(methods, heads, counts, targets=targets, limits=limits, scores=scores, seen=seen)
     for sheet in pictures:
         sheet.write(outdir / f"sheet-{sheet.subject}-{sheet.expression}.png")
     print(f"{len(people)} people of {data} at {resolution} pixels over white; {targets} views held out")

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
-from gghead.training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.torch_utils.errors import UserError
+from gghead.training.run_options import check_outdir, refuse_with_resume, run_changes, run_options
 
 
-@cli.command()
+@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
 @click.option("--network", metavar="FILE|RUN", help="Reconstructor whose latents are to move; it stays as it is")
 @click.option("--data", metavar="DIR|ZIP", help="Multi-view captures with masks and expression coefficients")
 @click.option("--preset", type=click.Choice(["tiny", "small", "headsup"]), default=None,
@@ -17,7 +18,7 @@ from gghead.training.run_options import refuse_with_resume, run_changes, run_opt
 @click.option("--holdout", metavar="LIST", help="Subjects that are not trained on, such as 108-119 or anna,ben")
 @click.option("--views", type=click.IntRange(min=1), help="Views that latents are encoded from  [default: 8]")
 @click.option("--subsets", type=click.IntRange(min=1), help="Different choices of these views per head  [default: 2]")
-@click.option("--mirror", type=cli.BOOL, help="Also show every triplet mirrored  [default: 1]")
+@cli.switch("--mirror", help="Also show every triplet mirrored  [default: 1]")
 @click.option("--batch", type=click.IntRange(min=1), help="Triplets per step  [default: the preset's]")
 @click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
 @click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
@@ -35,6 +36,14 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/train_expression.py --network=training-runs/00000-encoder-… --data=mvheads --holdout=108-119
     python scripts/animate.py --network=… --latents=… --motion=training-runs/00001-expression-… --weights=jawOpen=1 …
     """
+    if resume is not None:
+        refuse_with_resume(options, {"data", "network", "steps", "tick", "snap", "rate"})
+    elif options["data"] is None:
+        raise UserError("--data is missing: name multi-view captures with expression coefficients.")
+    elif options["network"] is None:
+        raise UserError("--network is missing: name the reconstructor whose latents are to move (a run of "
+                        "scripts/train_encoder.py).")
+    check_outdir(outdir, resume, dry_run)
     from gghead.cli.common import expand, pick_device
     from gghead.torch_utils import config as config_json
     from gghead.training.cli import bf16_reason
@@ -47,9 +56,7 @@ def main(resume, outdir, device, dry_run, **options):
     places = {"network": None, "steps": None, "precision": None, "batch": None,
               "rate": None, "views": "data", "subsets": "data", "mirror": "data", "width": "model",
               "layers": "model", "mixing": "model", "pictures_from": "loss"}
-    if resume is not None:
-        refuse_with_resume(options, {"data", "network", "steps", "tick", "snap", "rate"})
-    elif options["precision"] is None:
+    if resume is None and options["precision"] is None:
         fast, why = bf16_reason(chosen)
         options["precision"] = "bf16" if fast else "fp32"
         print(f"  precision {options['precision']}: {why}")

@@ -8,8 +8,10 @@ import torch
 from gghead import checkpoints
 from gghead.models.reconstructor import Reconstructor
 from gghead.torch_utils import config as config_json
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.progress import progress
 from gghead.training import run_folder
 from gghead.training.encoder.data import read_captures
 from gghead.training.expression.config import ExpressionTrainConfig, check
@@ -33,9 +35,10 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None
     network: Reconstructor = checkpoints.load(config.network, device, kind="reconstructor")
-    captures, size = read_captures(config.data.path), network.generator.config.image_size
-    wanted = config.loss.latent > 0
-    triplets = Triplets(captures, config.data, size, network, config.seed, wanted)
+    with progress(f"Reading {config.data.path}"):
+        captures, size = read_captures(config.data.path), network.generator.config.image_size
+        wanted = config.loss.latent > 0
+        triplets = Triplets(captures, config.data, size, network, config.seed, wanted)
     trainer = ExpressionTrainer(config, triplets, network, device)
     if state is not None:
         if state["trainer"]["network"] != trainer.model.config.network:
@@ -86,8 +89,9 @@ class _Run(StepRun):
                                     step=self.done, provenance=provenance(self.config.preset, self.config.data.path))
 
     def farewell(self) -> str:
-        return (f"Scores: python scripts/score_expression.py --network={self.config.network} --motion={self.folder} "
-                f"--data={self.config.data.path}")
+        scores = hint("scripts/score_expression.py", f"--network={self.config.network}", f"--motion={self.folder}",
+                      f"--data={self.config.data.path}")
+        return f"Scores: {scores}"
 
     @torch.no_grad()
     def look(self) -> None:

@@ -24,6 +24,7 @@ from gghead.rendering import render
 from gghead.sheets import with_labels
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
+from gghead.torch_utils.progress import track
 from gghead.training import images
 from gghead.training.avatar.score import region_boxes
 from gghead.training.expression.data import Pair, pairs_of
@@ -50,7 +51,8 @@ def score(captures: Captures, model: Reconstructor, motion: ExpressionModel | No
     if motion is not None:
         motion.check(model.generator)
     captures = captures.resized(size)
-    return [_trial(captures, pair, model, motion, views, size) for pair in pairs_of(captures)]
+    pairs = track(pairs_of(captures), "Scoring", unit="expressions")
+    return [_trial(captures, pair, model, motion, views, size) for pair in pairs]
 
 
 def _trial(captures: Captures, pair: Pair, model: Reconstructor, motion: ExpressionModel | None, views: int,

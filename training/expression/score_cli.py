@@ -1,10 +1,10 @@
 """``python scripts/score_expression.py --network=RUN --data=captures.zip``."""
 
-from pathlib import Path
 
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.progress import progress
 
 
 @cli.command()
@@ -16,15 +16,15 @@ from gghead.torch_utils import cli
 @click.option("--views", type=click.IntRange(min=1), default=8, show_default=True,
               help="Cameras that the neutral head is encoded from; the others are compared with")
 @click.option("--size", type=click.IntRange(min=16), help="Side of the pictures  [default: the network's]")
-@click.option("--outdir", type=click.Path(path_type=Path), default=Path("out/expression"), show_default=True,
-              help="Where scores.json and sheet.png go")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@cli.outdir("Where scores.json and sheet.png go", default="out/expression")
+@cli.device()
 def main(network, data, subjects, motion, views, size, outdir, device):
     """Compare ways of animating with captured expressions: neutral as it is, blendshapes, transformer.
 
     \b
     python scripts/score_expression.py --network=RUN --data=mvheads --subjects=108-119 --motion=RUN2
     """
+    cli.check_writable(outdir, "--outdir", folder=True)
     import gghead
     from gghead.cli.common import expand, pick_device
     from gghead.torch_utils.files import make_folder
@@ -34,7 +34,8 @@ def main(network, data, subjects, motion, views, size, outdir, device):
     device = pick_device(device)
     model = gghead.load(network, device, kind="reconstructor")
     way = None if motion is None else gghead.load(motion, device, kind="expression")
-    captures = read_captures(data)
+    with progress(f"Reading {data}"):
+        captures = read_captures(data)
     if subjects is not None:
         captures = captures.select(subjects=expand(subjects))
     make_folder(outdir)

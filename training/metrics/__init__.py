@@ -1,9 +1,17 @@
 """Distances between sets of generated and real pictures.
 
 ``frechet`` compares Gaussian fits of features, ``features`` supplies them, ``swd`` compares patches directly, and
-``evaluate`` runs named metrics for a data set and a sampler.
+``evaluate`` runs metrics by their ``names`` for a data set and a sampler. What is heavy loads on first use.
 """
 
-from gghead.training.metrics.evaluate import MetricSet, parse_metric, parse_metrics, write_metric
+import importlib
+
+from gghead.training.metrics.names import parse_metric, parse_metrics
 
 __all__ = ["MetricSet", "parse_metric", "parse_metrics", "write_metric"]
+
+
+def __getattr__(name: str):
+    if name in ("MetricSet", "write_metric"):
+        return getattr(importlib.import_module("gghead.training.metrics.evaluate"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -7,12 +7,10 @@ is measured on half as many pictures, and Fréchet distances grow as pictures ge
 
 import hashlib
 import json
-import re
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,44 +21,16 @@ from torch import Tensor
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir as default_folder
 from gghead.torch_utils.files import write_atomically
-from gghead.training.console import format_time
+from gghead.torch_utils.progress import format_time, track
 from gghead.training.metrics import swd
 from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance
+from gghead.training.metrics.names import SWD_IMAGES, parse_metrics
 
 MAX_REALS = 50_000
-SWD_IMAGES = 2_048
 
 Sampler = Callable[[int, int], Iterable[Tensor]]
 """``sample(n, batch)`` yields pictures [b, 3, H, W], uint8 or float in [-1, 1], ``n`` in all."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A parsed metric name."""
-
-    name: str
-    kind: str
-    """frd, fid or swd."""
-    images: int
-    """Generated pictures it needs."""
-
-
-def parse_metric(name: str) -> Metric:
-    """Parse ``frd2k``, ``frd500``, ``swd``, ``fid50k``… ; raises ``UserError`` for anything else."""
-    match = re.fullmatch(r"(frd|fid|swd)(\d+)?(k)?", name)
-    if not match or (match[2] is None and (match[1] != "swd" or match[3])) or (match[2] and int(match[2]) == 0):
-        raise UserError(f"There is no metric '{name}'; choose from frd2k, frd10k, swd, or fid50k with --feature-net.")
-    count = int(match[2]) * (1000 if match[3] else 1) if match[2] else SWD_IMAGES
-    if count < 2:
-        raise UserError(f"The metric '{name}' needs at least 2 pictures.")
-    return Metric(name, match[1], count)
-
-
-def parse_metrics(names: str | Sequence[str]) -> list[Metric]:
-    """Parse a comma list or a sequence of names; ``none`` is the empty list."""
-    parts = names.split(",") if isinstance(names, str) else list(names)
-    return [parse_metric(part.strip()) for part in parts if part.strip() not in ("", "none")]
 
 
 class MetricSet:
@@ -123,7 +93,8 @@ class MetricSet:
         fits = {m.name: GaussianFit.empty(self._real_fits(m.kind)[0].reference) for m in frechet}
         patches = {m.name: swd.PatchSet(m.images, self.seed) for m in self.metrics if m.kind == "swd"}
         done = 0
-        for images in sample(self.images_needed, self.batch):
+        batches, needed = sample(self.images_needed, self.batch), -(-self.images_needed // self.batch)
+        for images in track(batches, "Measuring generated pictures", needed, "batches"):
             images = images[: self.images_needed - done].to(self.device)
             features = {kind: self._network(kind)(images) for kind in kinds - {"swd"}}
             for metric in self.metrics:
@@ -183,7 +154,7 @@ class MetricSet:
         fits: list[GaussianFit] = []
         for half in self.halves:
             fit = None
-            for images in self.real_batches(half):
+            for images in self._tracked(half):
                 features = network(images)
                 if fit is None:
                     fit = GaussianFit.empty(fits[0].reference if fits else features[0])
@@ -200,12 +171,16 @@ class MetricSet:
             parts = []
             for number, half in enumerate(halves):
                 part = swd.PatchSet(len(half), self.seed + 1 + number)
-                for images in self.real_batches(half):
+                for images in self._tracked(half):
                     part.add(images)
                     whole.add(images)
                 parts.append(part)
             self._patches = whole, swd.compare(*parts, self.seed)
         return self._patches
+
+    def _tracked(self, indices: Sequence[int]) -> Iterator[Tensor]:
+        """``real_batches`` under a line that says how far they are."""
+        return track(self.real_batches(indices), "Measuring the data set", -(-len(indices) // self.batch), "batches")
 
     def real_batches(self, indices: Sequence[int]) -> Iterator[Tensor]:  # uint8 [b, 3, H, W] on the device
         """Yield the pictures of the data set as the metrics see them."""

@@ -1,10 +1,14 @@
 """``python scripts/calc_metrics.py --network=RUN``: distances between a network's pictures and a data set."""
 
-from pathlib import Path
+import dataclasses
+import json
 
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
+from gghead.training.metrics.names import parse_metrics
 
 
 @cli.command()
@@ -15,9 +19,9 @@ from gghead.torch_utils import cli
 @click.option("--background", type=click.Choice(["white", "image"]),
               help="Reals over white, or as photographed  [default: as in the run, else white where there are masks]")
 @click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of latents, cameras and patches")
+@cli.seed("Seed of latents, cameras and patches")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per pass")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@cli.device()
 def main(network, data, metrics, feature_net, background, trunc, seed, batch, device):
     """Print distances and their floors, one line of JSON each.
 
@@ -26,21 +30,17 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
 
     For a network inside a run folder the lines are also appended to metric-NAME.jsonl there.
     """
-    import dataclasses
-    import json
-
+    parse_metrics(metrics)  # a wrong name is said before anything is loaded
     import gghead
-    from gghead.checkpoints import latest_snapshot
+    from gghead.checkpoints import snapshot_file
     from gghead.cli.common import pick_device
-    from gghead.torch_utils.errors import UserError
     from gghead.training import run_folder
     from gghead.training.config import DataConfig
     from gghead.training.loop import open_dataset
-    from gghead.training.metrics import MetricSet, parse_metrics, write_metric
+    from gghead.training.metrics import MetricSet, write_metric
     from gghead.training.metrics.sampler import ModelSampler
 
-    parse_metrics(metrics)  # a wrong name is said before anything is loaded
-    snapshot = latest_snapshot(network) if Path(network).is_dir() else Path(network)
+    snapshot = snapshot_file(network)
     in_run = (snapshot.parent / run_folder.OPTIONS).is_file()
     trained_on = run_folder.read_options(snapshot.parent).data if in_run else None
     if data is None and trained_on is None:
@@ -49,7 +49,10 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
     config = trained_on if data is None else DataConfig(path=data)
     if background is not None:
         config = dataclasses.replace(config, background=background)
-    dataset = open_dataset(config, model.config.image_size)
+    if in_run:
+        cli.check_writable(snapshot.parent, "--network", folder=True)
+    with progress(f"Reading {config.path}"):
+        dataset = open_dataset(config, model.config.image_size)
     unmasked = data is not None and background is None and not dataset.has_masks
     metric_set = MetricSet(dataset, metrics, feature_net=feature_net, seed=seed, device=model.device, batch=batch,
                            background=None if unmasked or config.background == "image" else (1.0, 1.0, 1.0))

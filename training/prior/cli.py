@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
-from gghead.training.run_options import refuse_with_resume, run_changes, run_options
+from gghead.torch_utils import config as config_json
+from gghead.training.prior.config import PRESETS, PriorTrainConfig
+from gghead.training.run_options import check_outdir, refuse_with_resume, run_changes, run_options
 
 
-@cli.command()
+@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
 @click.option("--network", metavar="FILE|RUN|demo", help="Generator whose latents they are  [default: demo]")
 @click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Latent files of an encoder or of scripts/invert.py")
 @click.option("--samples", type=click.IntRange(min=0), help="Also, or only, so many seeds of the generator")
@@ -33,20 +35,20 @@ def main(resume, outdir, device, dry_run, **options):
     python scripts/train_prior.py --network=demo --samples=20000
     python scripts/train_prior.py --network=RUN --latents=latents --preset=small
     """
-    from gghead.cli.common import pick_device
-    from gghead.torch_utils import config as config_json
-    from gghead.training.prior.config import PRESETS, PriorTrainConfig
-    from gghead.training.prior.run import run
-    from gghead.training.run_folder import read_options
-
     if resume is not None:
         refuse_with_resume(options, {"steps", "tick", "snap", "lr"})
+        from gghead.training.run_folder import read_options
+
         config = read_options(resume, PriorTrainConfig, _changes(options))
     else:
         config = config_json.replace(PRESETS[options["preset"] or "tiny"], _changes(options))
+    check_outdir(outdir, resume, dry_run)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return
+    from gghead.cli.common import pick_device
+    from gghead.training.prior.run import run
+
     run(config, outdir, pick_device(device), resume=Path(resume) if resume else None)
 
 

@@ -12,6 +12,7 @@ from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent, stack
 from gghead.models.generator import Generator
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import derive_seed
 
 _BATCH = 1024
@@ -63,7 +64,7 @@ class Batches:
 def sampled_heads(model: Generator, seeds: range) -> Heads:
     """The generator's own heads, without truncation; the very styles that gen_samples.py draws for these seeds."""
     label, styles = model.neutral_label(), []
-    for start in range(0, len(seeds), _BATCH):
+    for start in track(range(0, len(seeds), _BATCH), "Drawing latents", unit="batches"):
         z = torch.cat([model.seed_to_z(seed) for seed in seeds[start : start + _BATCH]])
         styles.append(model.mapping(z, None if label is None else label.expand(len(z), -1)))
     return Heads([f"seed{seed:04d}" for seed in seeds], Latent(torch.cat(styles)))

@@ -8,8 +8,10 @@ import torch
 import gghead
 from gghead import checkpoints
 from gghead.models.generator import Generator
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.progress import progress
 from gghead.training import run_folder
 from gghead.training.loop import provenance
 from gghead.training.prior.config import PriorTrainConfig
@@ -23,7 +25,8 @@ _PREVIEWS = 8  # heads per preview picture
 
 def open_data(config: PriorTrainConfig, model: Generator) -> tuple[Heads, Heads]:
     """Training and held-out heads of a run."""
-    return split(open_heads(model, config.latents, config.samples), config.holdout, config.seed)
+    with progress("Reading or drawing the latents"):
+        return split(open_heads(model, config.latents, config.samples), config.holdout, config.seed)
 
 
 def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.device, *,
@@ -37,7 +40,8 @@ def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.devic
     model = gghead.load(config.network, device=device, kind="generator")
     heads, held_out = open_data(config, model)
     cond, held_out_cond = (conditions(config.cond, part.names) for part in (heads, held_out))
-    prior = new_prior(config, model, heads, cond)
+    with progress("Measuring the latents"):
+        prior = new_prior(config, model, heads, cond)
     state = run_folder.load_state(resume) if resume is not None else None
     if state is not None:
         _check_same(prior, state["trainer"]["prior"], resume)
@@ -126,8 +130,8 @@ class _Run(StepRun):
         step = self.trainer.result[1]
         best = f"The held-out loss was lowest at step {step}, which is kept.\n" if step != self.done else ""
         return (f"{best}"
-                f"Heads: python gen_samples.py --network={self.config.network} --prior={self.folder} --seeds=0-7\n"
-                f"Are they new? python scripts/score_prior.py --prior={self.folder}")
+                f"Heads: {hint('gen_samples.py', f'--network={self.config.network}', f'--prior={self.folder}')}\n"
+                f"Are they new? {hint('scripts/score_prior.py', f'--prior={self.folder}')}")
 
     def look(self) -> None:
         """``preview<step>.png``: heads of the seeds 0, 1, …, without condition."""

@@ -14,6 +14,7 @@ from gghead.inversion.latents import Latent
 from gghead.inversion.objective import draw
 from gghead.models.generator import Generator
 from gghead.models.prior import Prior
+from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
 from gghead.training.metrics.features import RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance
@@ -100,7 +101,7 @@ def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
     """Random features (``frd``) of pictures of the heads, one each, from the same cameras for every set."""
     features, fit = RandomFeatures().to(model.device), None
     yaws = (torch.rand(len(latent), generator=generator(seed, "prior-cameras")) * 2 - 1) * _YAW
-    for start in range(0, len(latent), _PICTURES):
+    for start in track(range(0, len(latent), _PICTURES), "Comparing pictures", unit="batches"):
         part = latent[start : start + _PICTURES].map(lambda value: value.to(model.device))
         cameras = Cameras.orbit(yaws[start : start + _PICTURES, None]).to(model.device)
         found = features(draw(model, part.gaussians(model), part.ws, cameras).color[:, 0] * 2 - 1)

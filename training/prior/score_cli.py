@@ -1,11 +1,11 @@
 """``python scripts/score_prior.py --prior=RUN``: is a prior good, and are its heads new?"""
 
 import json
-from pathlib import Path
 
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.progress import progress
 
 
 @cli.command()
@@ -16,8 +16,8 @@ from gghead.torch_utils import cli
 @click.option("--pictures", type=click.IntRange(min=1), default=8, show_default=True,
               help="Rows of nearest.png, the nearest pairs first")
 @click.option("--prior-steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps per sample")
-@click.option("--outdir", type=click.Path(path_type=Path), help="Where the files go  [default: the run folder]")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@cli.outdir("Where the files go  [default: the run folder]")
+@cli.device()
 def main(prior_file, network, latents, count, pictures, prior_steps, outdir, device):
     """Compare a prior's heads with the generator's, and with those it was trained on.
 
@@ -27,12 +27,14 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     \b
     python scripts/score_prior.py --prior=training-runs/00000-prior-tiny-samples
     """
+    if outdir is not None:
+        cli.check_writable(outdir, "--outdir", folder=True)
     from dataclasses import replace
 
     import torch
 
     import gghead
-    from gghead.checkpoints import latest_snapshot
+    from gghead.checkpoints import snapshot_file
     from gghead.cli.common import pick_device
     from gghead.inversion.report import write_json
     from gghead.sheets import write_png
@@ -43,7 +45,7 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     from gghead.training.prior.run import open_data
     from gghead.training.run_folder import read_options
 
-    file = latest_snapshot(prior_file) if Path(prior_file).is_dir() else Path(prior_file)
+    file = snapshot_file(prior_file)
     outdir = make_folder(outdir or file.parent)
     config = read_options(file.parent, PriorTrainConfig)
     config = replace(config, network=network or config.network, latents=latents or config.latents)
@@ -53,14 +55,16 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     prior.check_owner(model, file)
     train, held_out = open_data(config, model)
     noise = torch.cat([prior.noise(seed) for seed in range(count)])
-    samples = prior.draw(noise, steps=prior_steps)
+    with progress(f"Drawing {count} heads of the prior"):
+        samples = prior.draw(noise, steps=prior_steps)
     sets = {"prior": samples, "normal": score.normal_heads(prior, count, config.seed)}
     if config.latents is None:  # there are as many true heads as one likes: seeds that were not trained on
         fresh = sampled_heads(model, range(config.samples, config.samples + 2 * count)).latent
         sets["generator"], truth = fresh[:count], fresh[count:]
     else:
         truth = train.latent
-    table, found = score.neighbour_table(prior, samples, train, held_out)
+    with progress("Looking for the nearest heads"):
+        table, found = score.neighbour_table(prior, samples, train, held_out)
     result = {"prior": file.name, "count": count, "truth": "seeds" if config.latents is None else "training heads",
               "distances": score.compare(model, prior, sets, truth), "nearest": table}
     print(show.table(result))

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from gghead.torch_utils.cli import BOOL, command
+from gghead.torch_utils import cli
+from gghead.torch_utils.progress import progress
 
 
-@command()
+@cli.command(stopped="Nothing was written.")
 @click.argument("data", type=click.Path(path_type=Path), metavar="ZIP|DIR")
-@click.option("--outdir", type=click.Path(path_type=Path), help="Folder of sheet and report.  [default: beside DATA]")
+@cli.outdir("Folder of sheet and report.  [default: beside DATA]")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Contact sheet.  [default: OUTDIR/NAME_check.png]")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON.  [default: OUTDIR/NAME_check.json]")
 @click.option("--masks", default="auto", show_default=True, metavar="auto|none|ZIP|DIR", help="Where the masks are.")
-@click.option("--fast", type=BOOL, default=False, show_default=True, help="Decode nothing but what the sheet shows.")
+@cli.switch("--fast", default=False, show_default=True, help="Decode nothing but what the sheet shows.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that decode.")
 def main(data: Path, outdir: Path | None, sheet: Path | None, report: Path | None, masks: str, fast: bool,
          workers: int) -> None:  # fmt: skip
@@ -28,24 +29,26 @@ def main(data: Path, outdir: Path | None, sheet: Path | None, report: Path | Non
     Names every fault with its likely cause and remedy, and writes a contact sheet with the head template drawn over
     each photo by its camera. Ends with status 0 if training may start, 1 if there are errors.
     """
+    folder = outdir or data.resolve().parent
+    sheet = sheet or folder / f"{data.stem}_check.png"
+    report = report or folder / f"{data.stem}_check.json"
+    for path, option in ((sheet, "--sheet"), (report, "--report")):
+        cli.check_writable(path, option)
     from gghead.data.check import check_dataset
     from gghead.data.check.sheet import contact_sheet
     from gghead.torch_utils.files import make_folder, write_atomically
 
-    begin = shown = time.monotonic()
+    begin = time.monotonic()
+    with progress("Reading", unit="images") as bar:
 
-    def progress(done: int, total: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > 10:
-            shown = time.monotonic()
-            click.echo(f"{done}/{total} images, {shown - begin:.0f} s")
+        def show(done: int, total: int, what: str) -> None:
+            bar.text, bar.total = what, total
+            bar.update(done)
 
-    result = check_dataset(data, None if masks == "none" else masks, fast, workers, progress)
-    folder = outdir or data.resolve().parent
-    sheet = sheet or folder / f"{data.stem}_check.png"
-    report = report or folder / f"{data.stem}_check.json"
+        result = check_dataset(data, None if masks == "none" else masks, fast, workers, show)
     text = json.dumps(result.as_dict(), indent=2) + "\n"
-    picture = contact_sheet(result) if result.names else None
+    with progress("Drawing the contact sheet"):
+        picture = contact_sheet(result) if result.names else None
     for path, write in ((sheet, picture and (lambda file: picture.save(file, "png"))),
                         (report, lambda file: file.write(text.encode()))):  # fmt: skip
         if write:

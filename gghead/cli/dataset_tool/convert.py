@@ -2,15 +2,14 @@
 
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
 import click
-import numpy as np
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 
 _SHOWN = 5  # faults listed in full
 
@@ -44,10 +43,10 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
         raise UserError(f"--world={text} is neither a file nor sixteen numbers with commas.") from error
     if len(values) != 16:
         raise UserError(f"--world has {len(values)} numbers, but a 4x4 matrix has 16.")
-    return tuple(tuple(row) for row in np.reshape(values, (4, 4)).tolist())
+    return tuple(tuple(values[row : row + 4]) for row in range(0, 16, 4))
 
 
-@cli.command()
+@cli.command(stopped="Nothing was written; the same command starts again.")
 @click.option(
     "--from",
     "format",
@@ -80,37 +79,45 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
     "--test-frames", type=click.IntRange(min=0), help="The last so many are for testing  [default: the format's]"
 )
 @click.option("--test-clips", metavar="NAMES", help="Clips for testing (IMavatar)")
-@click.option("--skip-missing", type=cli.BOOL, default=False, show_default=True, help="Go on without missing frames")
+@cli.switch("--skip-missing", default=False, show_default=True, help="Go on without missing frames")
 @click.option("--fps", type=float, help="Frames per second, where the data do not say")
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), help="JPEG for re-encoded pictures  [default: PNG]")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads")
+@cli.overwrite("a zip")
 def main(format, source, dest, kind, resolution, max_images, subjects, expressions, cameras, extras, scale, offset,
-         world, flame, lens, test_frames, test_clips, skip_missing, fps, jpeg_quality, workers):  # fmt: skip
+         world, flame, lens, test_frames, test_clips, skip_missing, fps, jpeg_quality, workers, overwrite):  # fmt: skip
     """Convert captures or a sequence of another project to a zip of ours.
 
     \b
     python scripts/dataset_tool.py convert --from=insta --source=bala --dest=bala.zip
     """
+    if offset is not None and len(offset) != 3:
+        raise UserError(f"--offset must be three numbers, but it has {len(offset)}.")
+    size, world = _resolution(resolution), world_matrix(world)
+    if dest.suffix != ".zip":
+        raise UserError(f"--dest={dest} must end in .zip.")
+    if not source.exists():
+        raise UserError(f"--source={source} does not exist; name a folder or zip with the data.")
+    cli.check_new(dest, overwrite)
     from gghead.data import archive
     from gghead.data.formats import read
     from gghead.data.formats.options import ReadOptions
 
-    if offset is not None and len(offset) != 3:
-        raise UserError(f"--offset must be three numbers, but it has {len(offset)}.")
     options = ReadOptions(
         names(subjects), names(expressions), names(cameras), scale, None if offset is None else tuple(offset),
-        world_matrix(world), test_frames, names(test_clips), skip_missing, flame, lens, fps,
+        world, test_frames, names(test_clips), skip_missing, flame, lens, fps,
     )  # fmt: skip
     begin = time.perf_counter()
-    frames = archive.as_kind(read(source, format, options), kind)
-    frames = archive.limited(frames, max_images).with_extras(*(names(extras) or ()))
-    frames = frames.resized(_resolution(resolution))
+    with progress(f"Reading {source}"):
+        frames = archive.as_kind(read(source, format, options), kind)
+        frames = archive.limited(frames, max_images).with_extras(*(names(extras) or ()))
+        frames = frames.resized(size)
     for line in archive.describe(frames):
         click.echo(line)
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")
     begin = time.perf_counter()
-    report = archive.write_archive(frames, dest, jpeg_quality=jpeg_quality, workers=workers,
-                                   progress=_progress(len(frames)))  # fmt: skip
+    with progress(f"Writing {dest}", len(frames), "frames") as bar:
+        report = archive.write_archive(frames, dest, jpeg_quality=jpeg_quality, workers=workers, progress=bar.update)
     seconds = time.perf_counter() - begin
     for sentence in report.skipped[:_SHOWN]:
         click.echo(f"skipped: {sentence}")
@@ -122,13 +129,3 @@ def main(format, source, dest, kind, resolution, max_images, subjects, expressio
 
 _resolution = resolution  # the option of that name hides the function
 
-
-def _progress(total: int):
-    """A counter on one line, for people only."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int) -> None:
-        click.echo(f"\r{done}/{total}", err=True, nl=done == total)
-
-    return show

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from gghead.torch_utils.cli import BOOL, command
+from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 
 
 def parse_resolution(text: str) -> int:
@@ -24,11 +25,11 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@command()
+@cli.command()
 @click.option("--source", type=click.Path(path_type=Path), required=True, help="Folder (or zip) of photos.")
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
 @click.option("--resolution", default="512x512", show_default=True, help="Size of the pictures.")
-@click.option("--mirror", type=BOOL, default=False, help="Add mirrored copies, as EG3D's FFHQ has them.")
+@cli.switch("--mirror", default=False, help="Add mirrored copies, as EG3D's FFHQ has them.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes (default: one per core); 0 uses none.")
 @click.option("--faces", type=click.Choice(["largest", "all"]), default="largest", show_default=True,
               help="Which faces of a photo.")  # fmt: skip
@@ -40,8 +41,8 @@ def _cores() -> int:
               help="JSON of ready cameras as EG3D's dataset.json: square photos are not cropped.")  # fmt: skip
 @click.option("--matte", default="selfie", show_default=True, help="selfie, onnx:PATH (a matting network) or none.")
 @click.option("--masks", type=click.Path(path_type=Path), help="Folder with masks of the photos, instead of --matte.")
-@click.option("--masks-zip", type=BOOL, default=False, help="Also write GGHead's separate zip of masks.")
-@click.option("--foreground", type=BOOL, default=True, show_default=True,
+@cli.switch("--masks-zip", default=False, help="Also write GGHead's separate zip of masks.")
+@cli.switch("--foreground", default=True, show_default=True,
               help="Remove the background's colour where masks are partial; 0: leave photos as they are.")  # fmt: skip
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many photos.")
 @click.option("--min-scale", type=click.FloatRange(min=0), help="Skip crops smaller than this share of --resolution.")
@@ -49,6 +50,7 @@ def _cores() -> int:
 @click.option("--max-filled", type=click.FloatRange(0, 1), help="Skip crops with more than this share made up.")
 @click.option("--max-yaw", type=click.FloatRange(min=0), help="Skip faces turned further to a side (degrees).")
 @click.option("--max-pitch", type=click.FloatRange(min=0), help="Skip faces turned further up or down (degrees).")
+@cli.overwrite("a finished zip")
 def main(
     source: Path,
     dest: Path,
@@ -64,6 +66,7 @@ def main(
     masks_zip: bool,
     foreground: bool,
     max_images: int | None,
+    overwrite: bool,
     **limits: float | None,
 ) -> None:
     """Find the faces in photos, estimate their cameras, crop and cut them out as EG3D's FFHQ is.
@@ -71,12 +74,17 @@ def main(
     Labels follow EG3D (radius 2.7, focal length 4.2647). What is skipped is counted by reason and listed in
     <dest>_report.json. After an interruption the same command continues where it stopped.
     """
+    size = parse_resolution(resolution)
+    if not source.exists():
+        raise UserError(f"--source={source} does not exist; name a folder or zip of photos.")
+    for path in _results(dest, "folder" if masks else matte.split(":")[0], masks_zip):
+        cli.check_new(path, overwrite)
     from gghead.data.photos.photo import PhotoOptions
     from gghead.data.photos.prepare import prepare, work_folder
     from gghead.data.photos.quality import Limits
 
     options = PhotoOptions(
-        resolution=parse_resolution(resolution),
+        resolution=size,
         faces=faces,
         align=align,
         landmarker=landmarker,
@@ -86,25 +94,26 @@ def main(
         limits=Limits(**{key: value for key, value in limits.items() if value is not None}),
     )
     begin = time.perf_counter()
-    with click.progressbar(length=1, label="Photos", show_pos=True, item_show_func=_kept) as bar:
+    with progress("Photos", unit="photos") as bar:
 
-        def progress(done: int, total: int, kept: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos, f"{kept} faces")
+        def show(done: int, total: int, kept: int) -> None:
+            bar.total = total
+            bar.update(done, f"{kept} faces")
 
         try:
             report = prepare(
                 source, dest, options, cameras, mirror, masks_zip,
-                _cores() if workers is None else workers, max_images, progress,
+                _cores() if workers is None else workers, max_images, show,
             )  # fmt: skip
         except KeyboardInterrupt:
-            sentence = f"Interrupted; the same command continues where it stopped ({work_folder(dest)})."
-            raise UserError(sentence) from None
+            kept = f"Finished photos are kept in {work_folder(dest)}; the same command goes on there."
+            raise KeyboardInterrupt(kept) from None
     seconds = time.perf_counter() - begin
     for line in report.lines():
         click.echo(line)
     click.echo(f"{dest} written in {seconds:.0f} s ({report.photos / seconds:.1f} photos per second).")
 
 
-def _kept(text: str | None) -> str:
-    return text or ""
+def _results(dest: Path, matte: str, masks_zip: bool) -> list[Path]:
+    """The files that count as finished data; the report alone may be one of photos that could not be used."""
+    return [dest, *([dest.with_name(f"{dest.stem}_masks_{matte}.zip")] if masks_zip else [])]

@@ -88,7 +88,7 @@ def check_dataset(
     masks: str | os.PathLike | None = "auto",
     fast: bool = False,
     workers: int = 2,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[int, int, str], object] = lambda done, total, what: None,  # images done, in all; which work
 ) -> Report:
     """Check a zip, a folder, or a folder of zips; ``fast`` decodes nothing.
 
@@ -122,7 +122,7 @@ def check_dataset(
         if any(found.code in ("units", "framing") for found in findings):
             report.not_checked.append("whether cameras fit the heads: their distances are wrong")
         else:
-            findings += _silhouettes(report)
+            findings += _silhouettes(report, progress)
     report.findings = ordered(_merged(findings))
     return report
 
@@ -195,11 +195,12 @@ def _to_compare(usable: np.ndarray) -> set[int]:
     return {int(chosen[start + k]) for start in starts for k in range(_BLOCK)}
 
 
-def _pictures(report: Report, workers: int, progress: Callable[[int, int], object]) -> list[Finding]:
+def _pictures(report: Report, workers: int, progress: Callable[[int, int, str], object]) -> list[Finding]:
     keep, done = _to_compare(report.usable), 0
     for inventory in report.inventories:
         own = {i - done for i in keep}
-        report.looks += look_at(inventory, own, workers, lambda n, done=done: progress(done + n, len(report.names)))
+        report.looks += look_at(inventory, own, workers,
+                                lambda n, done=done: progress(done + n, len(report.names), "Decoding"))
         done = len(report.looks)
     whole = Inventory(None, report.names, report.labels, None,  # of shards without masks the pictures' names stand in
                       [name for part in report.inventories for name in part.mask_names or part.names])  # fmt: skip
@@ -217,7 +218,7 @@ def _pairs(report: Report) -> list[Finding]:
                     count=len(wrong), detail=f"with {report.names[wrong[0][1]]}")]  # fmt: skip
 
 
-def _silhouettes(report: Report) -> list[Finding]:
+def _silhouettes(report: Report, progress: Callable[[int, int, str], object]) -> list[Finding]:
     compared = [i for i, look in enumerate(report.looks)
                 if look.small is not None and look.mask_range[1] > 0 and look.mask_range[0] < 255]
     if not compared:
@@ -226,7 +227,9 @@ def _silhouettes(report: Report) -> list[Finding]:
         report.not_checked.append(f"whether cameras fit the heads, and left and right (mirrored poses): {why}; look at "
                                   "the contact sheet")  # fmt: skip
         return []
-    report.fits = {i: fit(report.labels[i], report.looks[i].small) for i in compared}
+    for count, i in enumerate(compared):
+        progress(count, len(compared), "Comparing masks with the head template")
+        report.fits[i] = fit(report.labels[i], report.looks[i].small)
     yaw = angles(report.labels[compared])[:, 0]
     if (np.abs(yaw) > 5).sum() < 8:
         report.not_checked.append("left and right (mirrored poses): fewer than 8 turned heads with masks")

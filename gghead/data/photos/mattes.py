@@ -28,12 +28,13 @@ class SelfieMatte:
     """
 
     def __init__(self):
-        from gghead.data.photos.mediapipe_faces import import_mediapipe, process
+        from gghead.data.photos.mediapipe_faces import import_mediapipe, process, started, without_notes
 
         solutions = getattr(import_mediapipe(), "solutions", None)
         if solutions is None:
             raise UserError("This mediapipe has no selfie segmentation; give --masks=DIR, --matte=onnx:PATH or none.")
-        self._network = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+        with without_notes():
+            self._network = started(solutions.selfie_segmentation.SelfieSegmentation(model_selection=0))
         self._process = process
 
     def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:

@@ -5,7 +5,10 @@ depend on how large the photo is or where in it the face stands. The crop and it
 averaged, so that left and right are treated alike.
 """
 
+import contextlib
 import os
+import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +25,10 @@ _CROP = 320  # side of the picture that the mesh network is given, pixels
 _ROOM = 2.0  # its side over the side of the detected face box
 _OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
 _MISMATCH = 0.06  # mesh and mirrored mesh further apart (RMS over the face's size) are not the same face
+_NOTES = re.compile(  # of TensorFlow Lite and absl, levels info and warning
+    rb"(INFO: Created TensorFlow Lite |WARNING: All log messages before absl::InitializeLog|"
+    rb"[IW]\d{4} [\d:.]+ +\d+ [\w/.]+:\d+\] )[^\n]*\n"
+)
 _REMEDY = (
     "run `make prep`, or install gghead[prep] (Python 3.9-3.12), or give --landmarker=FILE.json or --cameras=FILE.json"
 )
@@ -58,7 +65,7 @@ def import_mediapipe():
     os.environ.setdefault("GLOG_minloglevel", "2")  # its C++ parts write to stderr
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_notes():
             warnings.simplefilter("ignore")
             import mediapipe
     except ImportError as error:
@@ -66,9 +73,38 @@ def import_mediapipe():
     return mediapipe
 
 
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Within it, the notes on their start that MediaPipe's C++ parts write to standard error are left out.
+
+    No setting of theirs turns these off. Everything else that arrives there, such as errors, follows at the end.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            if rest := _NOTES.sub(b"", file.read()):
+                os.write(2, rest)
+
+
+def started(network):
+    """A solution of MediaPipe that has looked at a picture: its threads write their notes until then."""
+    network.process(np.zeros((64, 64, 3), np.uint8))
+    return network
+
+
 def process(network, picture: np.ndarray):  # [H, W, 3] uint8
-    """Run one of MediaPipe's solutions without the deprecation warnings of the protobuf inside it."""
-    with warnings.catch_warnings():
+    """Run one of MediaPipe's solutions without notes and the deprecation warnings of the protobuf inside it."""
+    with warnings.catch_warnings(), without_notes():
         warnings.simplefilter("ignore")
         return network.process(np.ascontiguousarray(picture))
 
@@ -78,7 +114,7 @@ class _Finder:
 
     def __init__(self, solutions):
         self._networks = [
-            solutions.face_detection.FaceDetection(model_selection=kind, min_detection_confidence=0.5)
+            started(solutions.face_detection.FaceDetection(model_selection=kind, min_detection_confidence=0.5))
             for kind in (1, 0)  # 1: small faces in a 192-pixel picture; 0: large faces in a 128-pixel picture
         ]
 
@@ -162,10 +198,12 @@ class MediapipeLandmarks:
                 "This mediapipe has no mediapipe.solutions any more; install mediapipe==0.10.14 (gghead[prep]), or "
                 "download a face_landmarker.task and give --landmarker=face_landmarker.task."
             )
-        self._finder = _Finder(solutions)
-        self._mesh = solutions.face_mesh.FaceMesh(
-            static_image_mode=True, max_num_faces=2, refine_landmarks=True, min_detection_confidence=0.3
-        )
+        with warnings.catch_warnings(), without_notes():
+            warnings.simplefilter("ignore")  # of the protobuf inside
+            self._finder = _Finder(solutions)
+            self._mesh = started(solutions.face_mesh.FaceMesh(
+                static_image_mode=True, max_num_faces=2, refine_landmarks=True, min_detection_confidence=0.3
+            ))  # fmt: skip
 
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:
         rounds = self._finder.rounds(rgb)
@@ -208,7 +246,8 @@ class TaskLandmarks:
                 num_faces=10,
                 min_face_detection_confidence=0.3,
             )
-            self._network = tasks.vision.FaceLandmarker.create_from_options(options)
+            with without_notes():
+                self._network = tasks.vision.FaceLandmarker.create_from_options(options)
         except ImportError as error:
             raise UserError(f"mediapipe's tasks cannot be imported ({error}); {_REMEDY}.") from error
         except (RuntimeError, ValueError) as error:
@@ -233,7 +272,8 @@ class TaskLandmarks:
         return largest_first(faces)
 
     def _meshes(self, crop: np.ndarray) -> list[np.ndarray]:
-        found = self._network.detect(self._image(np.ascontiguousarray(crop))).face_landmarks
+        with without_notes():
+            found = self._network.detect(self._image(np.ascontiguousarray(crop))).face_landmarks
         return [np.array([(point.x, point.y) for point in mesh]) for mesh in found]
 
 

@@ -4,7 +4,6 @@ import io
 import os
 import shutil
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -239,9 +238,6 @@ def _start(
     """Prepare this process for ``_work``; ``process``: it was started for nothing else."""
     if process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it lets started photos finish
-        # MediaPipe's C++ parts log start-up notes that nothing switches off; Python's own messages still come through.
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _state.clear()
     _state.update(cache=cache, files=files)
     try:
