@@ -1,13 +1,18 @@
 """What gets installed: the metadata, the built wheel, the lock."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -101,6 +106,61 @@ def test_nothing_depends_on_torchvision():
     extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
     bad = {"torchvision", "timm", "lpips", "clean-fid", "torch-fidelity", "piq", "facenet-pytorch"}
     assert not bad & (names(PROJECT["dependencies"]) | names(extras) | names(list(LOCK)))
+
+
+@pytest.mark.parametrize("extra, module", [("video", "av"), ("prep", "mediapipe"), ("wds", "webdataset")])
+def test_extras_have_code_behind_them(extra, module):
+    assert set(PROJECT["optional-dependencies"]) == {"video", "prep", "wds", "dev"}
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert any(re.search(rf"^\s*(import|from) {module}\b", path.read_text(), flags=re.M) for path in sources), extra
+
+
+def test_every_extra_can_be_installed_with_the_locked_versions(tmp_path):
+    """All at once, which is harder than each alone; pip only plans here, and torch must not be in the plan."""
+    try:
+        found = importlib.metadata.version("torch").split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    if importlib.util.find_spec("pip") is None or found != LOCK["torch"]:
+        pytest.skip(f"pip would download torch {LOCK['torch']}, since {found} is installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--dry-run", "-q"]
+    probe = ["--retries", "0", "--timeout", "5", "--no-deps", "--ignore-installed", f"iniconfig=={LOCK['iniconfig']}"]
+    if subprocess.run([*pip, *probe], capture_output=True).returncode:
+        pytest.skip("the package index cannot be reached")
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    extras, plan = ",".join(PROJECT["optional-dependencies"]), tmp_path / "plan.json"
+    done = subprocess.run([*pip, "--report", plan, "-c", ROOT / "requirements.txt", f"{tmp_path}[{extras}]"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    planned = {canonical(item["metadata"]["name"]) for item in json.loads(plan.read_text())["install"]}
+    assert "gghead" in planned and not planned & {"torch", "torchvision"}
+
+
+def test_tensorboard_starts_and_shows_a_number_of_a_run(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from gghead.training.stats import StatsWriter
+
+    with StatsWriter(tmp_path / "run") as writer:
+        writer.write_values({"Metrics/frd2k": 3.25}, 4000)
+    said = tmp_path / "said"
+    with said.open("w") as stream:
+        server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", f"--logdir={tmp_path}", "--port=0",
+                                   "--host=127.0.0.1"], stdout=stream, stderr=stream)  # fmt: skip
+    try:
+        end, values = time.monotonic() + 90, []
+        while time.monotonic() < end and server.poll() is None and not values:
+            time.sleep(0.2)
+            address = re.search(r"http://127\.0\.0\.1:\d+/", said.read_text())
+            if address:
+                with contextlib.suppress(urllib.error.URLError):  # not found until the events have been read
+                    scalar = f"{address[0]}data/plugin/scalars/scalars?run=run&tag=Metrics/frd2k"
+                    with urllib.request.urlopen(scalar, timeout=10) as reply:
+                        values = json.loads(reply.read())
+        assert [value[1:] for value in values] == [[4000, 3.25]], said.read_text()
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
 
 
 def test_lock_is_complete_and_pins_torch():
