@@ -34,7 +34,7 @@ def names(requirements: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel of a copy of the sources, so that no build folder is left in, or taken from, the working tree."""
+    """The wheel of a source archive of a copy, so that no build folder is left in, or taken from, the working tree."""
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools is not installed, so no wheel can be built offline")
     copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
@@ -43,8 +43,12 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignore)
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, copy / file)
-    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
-    done = subprocess.run([*command, "-w", str(target)], cwd=copy, capture_output=True, text=True)
+    make = "from setuptools import build_meta; build_meta.build_sdist('dist')"
+    done = subprocess.run([sys.executable, "-c", make], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [sources] = (copy / "dist").glob("*.tar.gz")
+    command = [sys.executable, "-m", "pip", "wheel", sources, "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    done = subprocess.run([*command, "-w", str(target)], cwd=target, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     [built] = target.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
@@ -196,6 +200,24 @@ def test_ci_script_runs_make_test():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+
+
+def test_portable_runs_say_which_failed_and_end_with_that_status(tmp_path):
+    """With a python that fails under AVX2 and says what it was called with."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "portable", tmp_path / ".ci")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$*"\necho "7 passed in $PYTHONHASHSEED.0s"\n'
+                      '[ "$ATEN_CPU_CAPABILITY" != avx2 ]\n')
+    python.chmod(0o755)
+    done = subprocess.run([tmp_path / ".ci" / "portable"], capture_output=True, text=True,
+                          env={**os.environ, "PYTEST": "tests/test_x.py"})
+    assert done.returncode == 1, done.stderr
+    table = done.stdout.splitlines()[-4:]
+    assert table[0].endswith(" 7 passed in 1.0s") and table[1].endswith("FAILED: 7 passed in 2.0s")
+    assert table[2].endswith(" 7 passed in 3.0s") and "rounded otherwise" in table[3]
+    assert done.stdout.count("-m pytest -q tests/test_x.py") == 4
 
 
 def test_make_mends_an_environment_whose_making_was_interrupted(tmp_path):
