@@ -184,6 +184,14 @@ def test_lock_is_complete_and_pins_torch():
                 assert names([needed]) <= locked, f"{name} needs {needed}, which is not pinned"
 
 
+def test_commands_and_docs_name_no_data_that_a_reader_has_not():
+    folders = (*PACKAGES, "scripts", "datasets", "docs")
+    texts = [ROOT / "README.md", *(path for folder in folders for kind in ("*.py", "*.md")
+                                   for path in (ROOT / folder).rglob(kind))]  # fmt: skip
+    named = [str(path) for path in texts if "shared/data" in path.read_text() and path.name != "LOG.md"]
+    assert not named
+
+
 def test_version_is_told_once():
     import gghead
 

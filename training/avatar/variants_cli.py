@@ -44,7 +44,7 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
     """Train avatars that differ in one thing, score them on held-out frames, print a table of the differences.
 
     \b
-    python scripts/compare_avatars.py --data=../shared/data/avatar/sequence --seeds=0,1
+    python scripts/compare_avatars.py --data=SEQUENCE --seeds=0,1
     python scripts/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 --at=0,500,1000 --plot=points.png
     """
     from gghead.cli.common import pick_device

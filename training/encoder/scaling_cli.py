@@ -1,4 +1,4 @@
-"""``python scripts/scaling_curves.py --data=mvheads``."""
+"""``python scripts/scaling_curves.py --data=CAPTURES``."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts,
     """Train small encoders along some axes for equally many steps, score them on unseen and on training people, draw.
 
     \b
-    python scripts/scaling_curves.py --data=../shared/data/mvheads --plot=docs/images/scaling.png
+    python scripts/scaling_curves.py --data=CAPTURES --plot=docs/images/scaling.png
 
     Ctrl-C keeps everything: the same command goes on, also in the middle of a training.
     """

@@ -1,4 +1,4 @@
-"""``python scripts/score_encoder.py --network=RUN --data=mvheads``."""
+"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``."""
 
 import itertools
 from dataclasses import replace
@@ -40,7 +40,7 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     """Score a multi-view encoder on people it has not seen, beside per-subject optimisation.
 
     \b
-    python scripts/score_encoder.py --network=training-runs/00000-encoder --data=../shared/data/mvheads
+    python scripts/score_encoder.py --network=training-runs/00000-encoder --data=CAPTURES
 
     The views that judge are the same for every number of inputs. Prints a table, writes scores.json (every head) and
     sheets of pictures. Without --network the fits alone are scored.
