@@ -43,8 +43,7 @@ ifeq ($(TORCH),$(DEFAULT_TORCH))
 	@$(QUIETLY) "Installing $(TORCH)" sh -c "$(PIP) install -q --no-deps '$(TORCH)' 2>/dev/null || \
 	    $(PIP) install -q --no-deps --index-url $(TORCH_INDEX) '$(TORCH)'"
 else ifneq ($(TORCH),system)
-	@echo "Installing $(TORCH)"
-	@$(PIP) install $(TORCH)
+	@$(QUIETLY) "Installing $(TORCH)" $(PIP) install -q $(TORCH)
 endif
 	@grep -v '^torch==' requirements.txt > $(VENV)/requirements.txt
 	@$(QUIETLY) "Installing the pinned requirements" $(PIP) install -q --no-deps -r $(VENV)/requirements.txt
