@@ -2,6 +2,7 @@
 # make test   venv, ruff, the whole test suite
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
 # make lint   ruff only
+# make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (half an hour)
 # make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
 #
 # TORCH chooses the torch that `make venv` installs: a requirement with pip options, or `system` for the one that
@@ -16,10 +17,11 @@ DEFAULT_TORCH := torch==$(TORCH_VERSION)$(if $(filter Linux,$(shell uname -s)),+
 RECORDED_TORCH := $(shell cat $(VENV)/torch-requirement 2>/dev/null)
 TORCH ?= $(or $(RECORDED_TORCH),$(DEFAULT_TORCH))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+QUIETLY := $(PYTHON) -m gghead.torch_utils.run_quietly
 DEMO ?=
 PYTEST ?=
 
-.PHONY: venv prep test demo lint
+.PHONY: venv prep test test-portable demo lint
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/stamp
@@ -36,27 +38,23 @@ $(VENV)/stamp: requirements.txt pyproject.toml setup.py
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "This Python cannot make virtual environments: run 'apt install python3-venv' first."; exit 1; }
 	@$(BIN)/python -c 'import pip' 2>/dev/null || \
-	    { echo "Making $(VENV)"; $(PYTHON) -m venv $(if $(filter system,$(TORCH)),--system-site-packages) $(VENV); }
+	    $(QUIETLY) "Making $(VENV)" $(PYTHON) -m venv $(if $(filter system,$(TORCH)),--system-site-packages) $(VENV)
 ifeq ($(TORCH),$(DEFAULT_TORCH))
-	@echo "Installing $(TORCH)"
-	@$(PIP) install -q --no-deps '$(TORCH)' 2>/dev/null || \
-	    $(PIP) install -q --no-deps --index-url $(TORCH_INDEX) '$(TORCH)'
+	@$(QUIETLY) "Installing $(TORCH)" sh -c "$(PIP) install -q --no-deps '$(TORCH)' 2>/dev/null || \
+	    $(PIP) install -q --no-deps --index-url $(TORCH_INDEX) '$(TORCH)'"
 else ifneq ($(TORCH),system)
-	@echo "Installing $(TORCH)"
-	@$(PIP) install $(TORCH)
+	@$(QUIETLY) "Installing $(TORCH)" $(PIP) install -q $(TORCH)
 endif
-	@echo "Installing the pinned requirements"
 	@grep -v '^torch==' requirements.txt > $(VENV)/requirements.txt
-	@$(PIP) install -q --no-deps -r $(VENV)/requirements.txt
-	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@$(QUIETLY) "Installing the pinned requirements" $(PIP) install -q --no-deps -r $(VENV)/requirements.txt
+	@$(QUIETLY) "Installing gghead" $(PIP) install -q --no-deps --no-build-isolation -e .
 ifeq ($(TORCH),$(DEFAULT_TORCH))
 	@$(BIN)/python -c 'import torch; v = torch.__version__; assert v.startswith("$(TORCH_VERSION)"), f"torch {v} replaced $(TORCH)"'
 	@test -e $(VENV)/prep || $(PIP) check
 else
 	@$(BIN)/python -c 'import torch; print("Using torch", torch.__version__)'
 endif
-	@echo "Building the C++ rasteriser for this processor"
-	@$(BIN)/python setup.py -q build_ext --native || \
+	@$(QUIETLY) "Building the C++ rasteriser for this processor" $(BIN)/python setup.py -q build_ext --native || \
 	    echo "Without it plain torch rasterises, several times slower; with a compiler it is built on first use."
 	@echo '$(TORCH)' > $(VENV)/torch-requirement
 	@touch $@
@@ -65,8 +63,7 @@ prep: $(VENV)/prep
 
 # MediaPipe names packages that it does not need here, so `pip check` has to look away from now on.
 $(VENV)/prep: requirements-prep.txt | $(VENV)/stamp
-	@echo "Installing what the preparation of photos needs"
-	@$(PIP) install -q --no-deps -r requirements-prep.txt
+	@$(QUIETLY) "Installing what the preparation of photos needs" $(PIP) install -q --no-deps -r requirements-prep.txt
 	@$(BIN)/python -c 'import mediapipe.python.solutions'
 	@touch $@
 
@@ -76,6 +73,9 @@ lint: venv
 test: venv
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m pytest -q $(PYTEST)
+
+test-portable: venv
+	@.ci/portable
 
 demo: venv
 	@$(BIN)/python scripts/demo.py $(DEMO)

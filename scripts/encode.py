@@ -1,4 +1,4 @@
-"""``python scripts/encode.py --network=RUN --data=mvheads``: see gghead/cli/encode.py."""
+"""``python scripts/encode.py --network=RUN --data=CAPTURES``: see gghead/cli/encode.py."""
 
 from gghead.cli.encode import main
 

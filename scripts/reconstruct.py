@@ -1,4 +1,4 @@
-"""``python scripts/reconstruct.py --network=RUN --data=mvheads --subject=108``: see gghead/cli/reconstruct.py."""
+"""``python scripts/reconstruct.py --network=RUN --data=CAPTURES --subject=108``: see gghead/cli/reconstruct.py."""
 
 from gghead.cli.reconstruct import main
 

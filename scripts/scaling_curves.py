@@ -1,4 +1,4 @@
-"""``python scripts/scaling_curves.py --data=mvheads``: see training/encoder/scaling_cli.py."""
+"""``python scripts/scaling_curves.py --data=CAPTURES``: see training/encoder/scaling_cli.py."""
 
 from gghead.training.encoder.scaling_cli import main
 

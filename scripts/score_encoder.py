@@ -1,4 +1,4 @@
-"""``python scripts/score_encoder.py --network=RUN --data=mvheads``: see training/encoder/score_cli.py."""
+"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``: see training/encoder/score_cli.py."""
 
 from gghead.training.encoder.score_cli import main
 

@@ -245,7 +245,8 @@ def test_heads_of_any_precision(dtype, becomes):
     moved = gghead.animate(head, {"jawOpen": [0.5, 1.0]})
     assert moved.dtype == becomes and moved.shape == (2,)
     single = gghead.animate(head.to(torch.float32), {"jawOpen": [0.5, 1.0]})
-    torch.testing.assert_close(moved.means.float(), single.means, atol=2e-4, rtol=0)  # places on the borders of faces
+    apart = (moved.means.float() - single.means).norm(dim=-1).flatten()
+    assert float(apart.median()) < 1e-6 and float(apart.max()) < 1e-3  # places on the borders of faces
 
 
 def test_expressions_without_a_shape_are_left_out_aloud():

@@ -1,6 +1,7 @@
 """Inversion as a library: losses, cameras, stages, latents."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,7 +121,10 @@ def test_a_picture_of_the_network_is_found_again_and_its_camera_too():
     results = {result.stage: result for result in Inversion(model, targets, config).run()}
     assert list(results) == ["w", "w+", "z", "pti"]
     levels = torch.tensor([[entry["psnr"] for entry in result.metrics] for result in results.values()])
-    assert (levels.diff(dim=0).mean(1) > 0.2).all() and (levels.diff(dim=0) > -0.05).all(), levels
+    assert (levels.diff(dim=0).mean(1) > 0.2).all(), levels
+    # A stage lowers the loss of every picture; its PSNR, which is only a part of that, may fall a little.
+    losses = torch.tensor([[entry["loss"] for entry in result.metrics] for result in results.values()])
+    assert (losses.diff(dim=0) < 2e-3).all(), losses
     assert levels[1].min() > 27 and levels[3].min() > 30, levels
     truth = [pictured(model, 3, 0.2).label, pictured(model, 5, -0.1).label]
     errors = [degrees_between(a, b) for a, b in zip(results["pti"].latent.camera, truth, strict=True)]
@@ -132,18 +136,76 @@ def test_a_picture_of_the_network_is_found_again_and_its_camera_too():
     assert torch.allclose(shown.clamp(0, 1), results["pti"].color, atol=1e-5), "the latent gives what was measured"
 
 
-def test_results_do_not_depend_on_the_batch_and_repeat(model):
-    config = InversionConfig("pti", steps=(12, 12, 8, 8), candidates=8, locality=0.5)
+def steps_of(model, targets, monkeypatch):
+    """Losses [B] and gradients of every step of a run that stays where it starts, but for a 1e-9th of a step."""
+    steps, usual = [], stages_module.nonfinite
+
+    def recorded(loss, gradients):
+        steps.append((loss, [gradient.clone() for gradient in gradients]))
+        return usual(loss, gradients)
+
+    monkeypatch.setattr(stages_module, "nonfinite", recorded)
+    config = InversionConfig("pti", steps=(2, 1, 1, 1), candidates=8, lr=(1e-9,) * 4, lr_camera=1e-9)
+    inversion = Inversion(model, targets, config)
+    for result in inversion.run():
+        if result.stage == "w+":  # something to differ from when seen from aside
+            reference = replace(result.latent, ws=result.latent.ws + 0.3)
+            inversion._reference = reference, reference.gaussians(model)
+    monkeypatch.setattr(stages_module, "nonfinite", usual)
+    return steps
+
+
+def test_every_step_depends_on_its_own_picture_only(model, monkeypatch):
+    """Up to rounding: the run is held where it starts, since an optimisation amplifies what rounding does."""
     targets = [pictured(model, seed) for seed in (0, 1, 2)]
-    together = list(Inversion(model, targets, config).run())
-    alone = list(Inversion(model, targets[1:2], config).run())
-    again = list(Inversion(model, targets[1:2], config).run())
-    for many, one, repeated in zip(together, alone, again, strict=True):
-        assert many.metrics[1]["psnr"] == pytest.approx(one.metrics[0]["psnr"], abs=0.05), many.stage
-        assert torch.allclose(many.latent.ws[1], one.latent.ws[0], atol=0.02)
+    together, alone = (steps_of(model, given, monkeypatch) for given in (targets, targets[1:2]))
+    assert len(together) == len(alone) == 3 + 2 + 2 + 2
+    for (losses, many), (loss, one) in zip(together, alone, strict=True):
+        torch.testing.assert_close(losses[1:2], loss, rtol=1e-4, atol=1e-6)
+        for a, b in zip(many, one, strict=True):
+            assert (a[1] - b[0]).norm() <= 1e-2 * b.norm(), (a.shape, (a[1] - b[0]).norm(), b.norm())
+
+
+def test_ends_differ_by_the_batch_no_more_than_by_rounding(model):
+    """How far rounding alone leads is measured: on the same picture, with a camera that is a few 1e-7 off.
+
+    Without ``locality``: it starts from two equal pictures, where the gradient of the absolute difference is nothing
+    but the signs of rounding errors, and with so few steps these decide whether the stage gets anywhere.
+    """
+    config = InversionConfig("pti", steps=(12, 12, 8, 8), candidates=8)
+    targets = [pictured(model, seed) for seed in (0, 1, 2)]
+    together, alone = (list(Inversion(model, given, config).run()) for given in (targets, targets[1:2]))
+    rounded = []
+    for sign in (-3, -1, 1, 3):
+        label = targets[1].label * (1 + sign * torch.finfo(torch.float32).eps)
+        rounded.append(list(Inversion(model, [replace(targets[1], label=label)], config).run()))
+    for stage, (many, one) in enumerate(zip(together, alone, strict=True)):
+        levels = [run[stage].metrics[0]["psnr"] for run in rounded]
+        spread = max(abs(level - one.metrics[0]["psnr"]) for level in levels)
+        assert many.metrics[1]["psnr"] == pytest.approx(one.metrics[0]["psnr"], abs=0.1 + 3 * spread), many.stage
+
+
+def test_the_neighbours_of_a_pivot_depend_on_its_own_name_only(model):
+    targets = [pictured(model, seed) for seed in (0, 1, 2)]
+    latents = stack([some_latent(model, seed) for seed in (0, 1, 2)])
+
+    def unlike(chosen):
+        inversion = Inversion(model, targets[chosen], InversionConfig("pti"))
+        own = Latent(latents.ws[chosen], delta={name: value[chosen] for name, value in latents.delta.items()})
+        return inversion._unlike_nearby(own, inversion._generators("locality"))
+
+    together, alone = unlike(slice(0, 3)), unlike(slice(1, 2))
+    assert together.min() > 1e-3
+    torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_results_repeat_and_depend_on_the_seed(model):
+    target, config = [pictured(model, 1)], InversionConfig("pti", steps=(12, 12, 8, 8), candidates=8, locality=0.5)
+    first, again = (list(Inversion(model, target, config).run()) for _ in range(2))
+    for one, repeated in zip(first, again, strict=True):
         assert one.metrics == repeated.metrics and torch.equal(one.latent.ws, repeated.latent.ws)
-    other = next(Inversion(model, targets[1:2], InversionConfig("w", steps=(12, 1, 1, 1), seed=7)).run())
-    assert not torch.equal(other.latent.ws, alone[0].latent.ws)
+    other = next(Inversion(model, target, InversionConfig("w", steps=(12, 1, 1, 1), seed=7)).run())
+    assert not torch.equal(other.latent.ws, first[0].latent.ws)
 
 
 def test_no_stage_ends_worse_than_it_began(model):

@@ -1,13 +1,18 @@
 """What gets installed: the metadata, the built wheel, the lock."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -29,7 +34,7 @@ def names(requirements: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel of a copy of the sources, so that no build folder is left in, or taken from, the working tree."""
+    """The wheel of a source archive of a copy, so that no build folder is left in, or taken from, the working tree."""
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools is not installed, so no wheel can be built offline")
     copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
@@ -38,8 +43,12 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignore)
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, copy / file)
-    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--no-index", "-q"]
-    done = subprocess.run([*command, "-w", str(target)], cwd=copy, capture_output=True, text=True)
+    make = "from setuptools import build_meta; build_meta.build_sdist('dist')"
+    done = subprocess.run([sys.executable, "-c", make], cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [sources] = (copy / "dist").glob("*.tar.gz")
+    command = [sys.executable, "-m", "pip", "wheel", sources, "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    done = subprocess.run([*command, "-w", str(target)], cwd=target, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     [built] = target.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
@@ -103,6 +112,61 @@ def test_nothing_depends_on_torchvision():
     assert not bad & (names(PROJECT["dependencies"]) | names(extras) | names(list(LOCK)))
 
 
+@pytest.mark.parametrize("extra, module", [("video", "av"), ("prep", "mediapipe")])
+def test_extras_have_code_behind_them(extra, module):
+    assert set(PROJECT["optional-dependencies"]) == {"video", "prep", "dev"}
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert any(re.search(rf"^\s*(import|from) {module}\b", path.read_text(), flags=re.M) for path in sources), extra
+
+
+def test_every_extra_can_be_installed_with_the_locked_versions(tmp_path):
+    """All at once, which is harder than each alone; pip only plans here, and torch must not be in the plan."""
+    try:
+        found = importlib.metadata.version("torch").split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    if importlib.util.find_spec("pip") is None or found != LOCK["torch"]:
+        pytest.skip(f"pip would download torch {LOCK['torch']}, since {found} is installed")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--dry-run", "-q"]
+    probe = ["--retries", "0", "--timeout", "5", "--no-deps", "--ignore-installed", f"iniconfig=={LOCK['iniconfig']}"]
+    if subprocess.run([*pip, *probe], capture_output=True).returncode:
+        pytest.skip("the package index cannot be reached")
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    extras, plan = ",".join(PROJECT["optional-dependencies"]), tmp_path / "plan.json"
+    done = subprocess.run([*pip, "--report", plan, "-c", ROOT / "requirements.txt", f"{tmp_path}[{extras}]"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    planned = {canonical(item["metadata"]["name"]) for item in json.loads(plan.read_text())["install"]}
+    assert "gghead" in planned and not planned & {"torch", "torchvision"}
+
+
+def test_tensorboard_starts_and_shows_a_number_of_a_run(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from gghead.training.stats import StatsWriter
+
+    with StatsWriter(tmp_path / "run") as writer:
+        writer.write_values({"Metrics/frd2k": 3.25}, 4000)
+    said = tmp_path / "said"
+    with said.open("w") as stream:
+        server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", f"--logdir={tmp_path}", "--port=0",
+                                   "--host=127.0.0.1"], stdout=stream, stderr=stream)  # fmt: skip
+    try:
+        end, values = time.monotonic() + 90, []
+        while time.monotonic() < end and server.poll() is None and not values:
+            time.sleep(0.2)
+            address = re.search(r"http://127\.0\.0\.1:\d+/", said.read_text())
+            if address:
+                with contextlib.suppress(urllib.error.URLError):  # not found until the events have been read
+                    scalar = f"{address[0]}data/plugin/scalars/scalars?run=run&tag=Metrics/frd2k"
+                    with urllib.request.urlopen(scalar, timeout=10) as reply:
+                        values = json.loads(reply.read())
+        assert [value[1:] for value in values] == [[4000, 3.25]], said.read_text()
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
 def test_lock_is_complete_and_pins_torch():
     assert LOCK["torch"] == "2.13.0"
     locked = {canonical(name) for name in LOCK}
@@ -118,6 +182,14 @@ def test_lock_is_complete_and_pins_torch():
             needed, _, marker = requirement.partition(";")
             if not marker:
                 assert names([needed]) <= locked, f"{name} needs {needed}, which is not pinned"
+
+
+def test_commands_and_docs_name_no_data_that_a_reader_has_not():
+    folders = (*PACKAGES, "scripts", "datasets", "docs")
+    texts = [ROOT / "README.md", *(path for folder in folders for kind in ("*.py", "*.md")
+                                   for path in (ROOT / folder).rglob(kind))]  # fmt: skip
+    named = [str(path) for path in texts if "shared/data" in path.read_text() and path.name != "LOG.md"]
+    assert not named
 
 
 def test_version_is_told_once():
@@ -136,6 +208,24 @@ def test_ci_script_runs_make_test():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111 and "make test" in script.read_text()
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+
+
+def test_portable_runs_say_which_failed_and_end_with_that_status(tmp_path):
+    """With a python that fails under AVX2 and says what it was called with."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "portable", tmp_path / ".ci")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$*"\necho "7 passed in $PYTHONHASHSEED.0s"\n'
+                      '[ "$ATEN_CPU_CAPABILITY" != avx2 ]\n')
+    python.chmod(0o755)
+    done = subprocess.run([tmp_path / ".ci" / "portable"], capture_output=True, text=True,
+                          env={**os.environ, "PYTEST": "tests/test_x.py"})
+    assert done.returncode == 1, done.stderr
+    table = done.stdout.splitlines()[-4:]
+    assert table[0].endswith(" 7 passed in 1.0s") and table[1].endswith("FAILED: 7 passed in 2.0s")
+    assert table[2].endswith(" 7 passed in 3.0s") and "rounded otherwise" in table[3]
+    assert done.stdout.count("-m pytest -q tests/test_x.py") == 4
 
 
 def test_make_mends_an_environment_whose_making_was_interrupted(tmp_path):

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gghead.torch_utils.dtypes import at_least_float32
 from gghead.training.augment_config import AugmentConfig
 
 
@@ -95,16 +96,17 @@ def warp(
 ) -> Tensor:  # [B, C, H, W]
     """Resample bilinearly; beyond the border the image is reflected. Twice differentiable in ``images``."""
     height, width = images.shape[2:]
-    x = torch.arange(width, dtype=torch.float32, device=images.device) + 0.5 - width / 2
-    y = torch.arange(height, dtype=torch.float32, device=images.device) + 0.5 - height / 2
-    m = matrices.float()[..., None, None]  # [B, 2, 3, 1, 1]
+    precise = at_least_float32(images)
+    x = torch.arange(width, dtype=precise.dtype, device=images.device) + 0.5 - width / 2
+    y = torch.arange(height, dtype=precise.dtype, device=images.device) + 0.5 - height / 2
+    m = matrices.to(precise.dtype)[..., None, None]  # [B, 2, 3, 1, 1]
     source_x = m[:, 0, 0] * x + m[:, 0, 1] * y[:, None] + m[:, 0, 2]  # [B, H, W]
     source_y = m[:, 1, 0] * x + m[:, 1, 1] * y[:, None] + m[:, 1, 2]
     source_x = _reflect(source_x + (width - 1) / 2, width)  # now in pixels: 0 is the middle of the first one
     source_y = _reflect(source_y + (height - 1) / 2, height)
     sample = sample_native if sampler(images.device.type)[0] == "grid_sample" else sample_gather
     with torch.autocast(images.device.type, enabled=False):
-        return sample(images.float(), source_x, source_y).to(images.dtype)
+        return sample(precise, source_x, source_y).to(images.dtype)
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:

@@ -133,6 +133,9 @@ class MovingSurface:
         first_change, second_change = change[..., 1, :] - change[..., 0, :], change[..., 2, :] - change[..., 0, :]
         normal, area = _unit(torch.linalg.cross(first, second))
         moved, moved_area = _unit(torch.linalg.cross(first + first_change, second + second_change))
+        # What stays still must do so to the last bit, but the same norm in another shape may be rounded otherwise.
+        still = (change == 0).flatten(-2).all(-1, keepdim=True)
+        moved, moved_area = torch.where(still, normal, moved), torch.where(still, area, moved_area)
         # Rows dual to the two edges and the normal: what multiplies the changes of these three.
         duals = torch.linalg.cross(second, normal) / area, torch.linalg.cross(normal, first) / area, normal
         changes = first_change, second_change, moved - normal

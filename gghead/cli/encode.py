@@ -26,7 +26,7 @@ def main(network, data, subjects, views, draws, mirror, resolution, seed, outdir
     """Encode every head of captures, several times from different cameras.
 
     \b
-    python scripts/encode.py --network=training-runs/00000-encoder --data=mvheads --subjects=0-107 --outdir=latents
+    python scripts/encode.py --network=training-runs/00000-encoder --data=CAPTURES --subjects=0-107 --outdir=latents
     python scripts/train_prior.py --network=training-runs/00000-encoder --latents=latents --preset=few
     """
     import gghead

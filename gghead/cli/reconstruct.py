@@ -42,7 +42,7 @@ def main(network, data, subject, expression, views, count, camera, masks, landma
     The latent goes to gen_samples.py, gen_video.py and animate.py as --latents=FILE with the same --network.
 
     \b
-    python scripts/reconstruct.py --network=training-runs/00000-encoder --data=mvheads --subject=108 --views=01,05,09,13
+    python scripts/reconstruct.py --network=training-runs/00000-encoder --data=CAPTURES --subject=108 --views=01,05,09
     """
     import torch
 

@@ -193,7 +193,7 @@ class Inversion:
 
     def _stage_w(self, _: None):
         raw = self._start().requires_grad_(True)
-        noises = [rng.generator(self.config.seed, "w-noise", target.name) for target in self.targets]
+        noises = self._generators("w-noise")
 
         def build(fraction: float) -> tuple[Latent, Tensor]:
             strength = _NOISE * max(0.0, 1 - fraction / _NOISE_ENDS) ** 2
@@ -231,7 +231,7 @@ class Inversion:
         delta = {name: value.new_zeros(len(self.targets), *value.shape).requires_grad_(True)
                  for name, value in own.items()}
         count = sum(value.numel() for value in own.values())
-        nearby = [rng.generator(self.config.seed, "locality", target.name) for target in self.targets]
+        nearby = self._generators("locality")
 
         def build(_: float) -> tuple[Latent, Tensor]:
             latent = replace(before, delta=delta)
@@ -242,6 +242,10 @@ class Inversion:
             return latent, prior
 
         return list(delta.values()), build
+
+    def _generators(self, stream: str) -> list[torch.Generator]:
+        """One for each picture, by its name, so that a result does not depend on the batch."""
+        return [rng.generator(self.config.seed, stream, target.name) for target in self.targets]
 
     # -------------------------------------------------------------- optimising
     def _optimise(self, parameters: list[Tensor], build: Callable[[float], tuple[Latent, Tensor]], steps: int,
@@ -257,7 +261,7 @@ class Inversion:
         adam = torch.optim.Adam([{"params": parameters, "base": rate}]
                                 + ([{"params": [camera], "base": self.config.lr_camera}] if moving else []),
                                 betas=(0.9, 0.99))
-        sides = [rng.generator(self.config.seed, "sides", target.name) for target in self.targets]
+        sides = self._generators("sides")
         shown_at = set(np.linspace(0, steps, min(_FRAMES, steps + 1)).round().astype(int).tolist())
         frames, good, best = [], _copies(optimised), _copies(optimised)
         lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)

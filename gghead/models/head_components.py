@@ -74,16 +74,20 @@ def fit_components(latents: Iterable[Latent], count: int) -> HeadComponents:
                        w_components=0, channels=channels, side=side, components=1)
     x = torch.cat([_flat(part, shape, torch.ones(2)) for part in parts])
     mean = x.mean(0)
-    x -= mean
     styles = shape.num_ws * shape.w_dim
-    variances = x[:, :styles].square().sum() / heads, x[:, styles:].square().sum() / heads
-    weight = torch.stack([value.clamp_min(1e-30).rsqrt() if value > 0 else torch.ones(()) for value in variances])
-    each = weight.repeat_interleave(torch.tensor([styles, x.shape[1] - styles]))
+    sizes = [styles, x.shape[1] - styles]
+    rounding = [(1e-6 * part).square().sum() for part in x.split(sizes, 1)]  # the mean of equal heads is rounded
+    x -= mean
+    energies = [part.square().sum() for part in x.split(sizes, 1)]
+    vary = [bool(energy > least) for energy, least in zip(energies, rounding, strict=True)]
+    if not any(vary):
+        raise UserError(f"All {heads} latents are the same: there is nothing to learn.")
+    weight = torch.stack([(energy / heads).rsqrt() if varies else torch.ones(())
+                          for energy, varies in zip(energies, vary, strict=True)])
+    each = weight.repeat_interleave(torch.tensor(sizes))
     x *= each
     values, vectors = torch.linalg.eigh((x @ x.T).double())  # [N, N]: a head has far more numbers than there are heads
     kept = min(count, int((values > 1e-6 * values[-1].clamp_min(1e-30)).sum()))
-    if not float(values[-1]) > 1e-9:
-        raise UserError(f"All {heads} latents are the same: there is nothing to learn.")
     basis = torch.nn.functional.normalize(vectors[:, -kept:].flip(1).T.float() @ x, dim=1)
     basis = basis * basis.gather(1, basis.abs().argmax(1, keepdim=True)).sign()
     found = HeadComponents(TokenShape(**{**vars(shape), "components": kept}))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gghead.networks.layers import Conv2d, Linear, normalize_second_moment
 from gghead.networks.synthesis import channels_at, resolutions
+from gghead.torch_utils.dtypes import at_least_float32
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 
@@ -86,14 +87,14 @@ class Discriminator(nn.Module):
         c: Tensor | None,  # [B, c_dim]
         alpha: float = 1.0,  # fade-in of the block at S
         dtype: torch.dtype = torch.float32,
-    ) -> Tensor:  # [B] logits, float32
+    ) -> Tensor:  # [B] logits, float32 or float64
         """Raises ``UserError`` for an image size that the network was not built for."""
         x = self.features(images, alpha, dtype)[-1]
-        x = self.conv(minibatch_std(x.float(), self.mbstd_group))
+        x = self.conv(minibatch_std(at_least_float32(x), self.mbstd_group))
         x = self.out(self.fc(x.flatten(1)))
         if self.camera is None:
             return x[:, 0]
-        return (x * self.camera(c.float())).sum(dim=1) / math.sqrt(self.cmap_dim)
+        return (x * self.camera(at_least_float32(c))).sum(dim=1) / math.sqrt(self.cmap_dim)
 
     def features(self, images: Tensor, alpha: float = 1.0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """The activations after every block, from the finest to 4x4; arguments and errors as ``forward``'s."""

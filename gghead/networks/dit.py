@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gghead.torch_utils.dtypes import at_least_float32
+
 _FREQUENCIES = 256
 _BEND = 3.0
 
@@ -19,8 +21,9 @@ _BEND = 3.0
 def time_features(t: Tensor) -> Tensor:  # [B] in [0, 1] -> [B, 256]
     """Sines and cosines of t at geometrically spaced frequencies, with t in thousandths as in diffusion models."""
     half = _FREQUENCIES // 2
-    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=t.device) / half)
-    angles = 1000.0 * t[:, None].float() * frequencies
+    t = at_least_float32(t)
+    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=t.dtype, device=t.device) / half)
+    angles = 1000.0 * t[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gghead.torch_utils.dtypes import at_least_float32
 from gghead.torch_utils.ops.modulated_conv2d import modulated_conv2d
 from gghead.torch_utils.ops.noise_bias import add_noise_and_bias
 from gghead.torch_utils.ops.resample import conv2d_down, fir_kernel
@@ -121,7 +122,7 @@ class ToPlanes(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.weight_gain = 1.0 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # [B, I, R, R], [B, w_dim] -> float32 [B, O, R, R]
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # [B, I, R, R], [B, w_dim] -> [B, O, R, R], float32 or float64
         styles = self.affine(w) * self.weight_gain
         y = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return y.float() + self.bias[None, :, None, None]
+        return at_least_float32(y) + self.bias[None, :, None, None]

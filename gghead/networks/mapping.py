@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from gghead.networks.layers import Linear, normalize_second_moment
 from gghead.torch_utils.checks import check_shape
+from gghead.torch_utils.dtypes import at_least_float32
 
 
 class MappingNetwork(nn.Module):
@@ -31,12 +32,12 @@ class MappingNetwork(nn.Module):
     ) -> Tensor:  # [B, num_ws, w_dim]
         """Map latents to styles. Raises ``UserError`` for wrong shapes."""
         check_shape("z", z, (self.z_dim,))
-        x = normalize_second_moment(z.float())
+        x = normalize_second_moment(at_least_float32(z))
         if self.embed is not None:
             if c is None:
                 raise ValueError("This generator is conditioned on the camera: pass c [B, 25].")
             check_shape("c", c, (self.c_dim,))
-            x = torch.cat([x, normalize_second_moment(self.embed(c.float()))], dim=1)
+            x = torch.cat([x, normalize_second_moment(self.embed(c.to(x.dtype)))], dim=1)
         for layer in self.layers:
             x = layer(x)
         if update_w_avg:
@@ -44,5 +45,5 @@ class MappingNetwork(nn.Module):
         ws = x[:, None].repeat(1, self.num_ws, 1)
         if truncation_psi != 1.0:
             cut = self.num_ws if truncation_cutoff is None else truncation_cutoff
-            ws = torch.cat([self.w_avg.lerp(ws[:, :cut], truncation_psi), ws[:, cut:]], dim=1)
+            ws = torch.cat([self.w_avg.to(ws.dtype).lerp(ws[:, :cut], truncation_psi), ws[:, cut:]], dim=1)
         return ws

@@ -10,6 +10,7 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.networks.layers import LRELU_SLOPE
 from gghead.networks.view_encoder import ViewEncoder
+from gghead.torch_utils.dtypes import at_least_float32
 
 _OUT = 5  # colour (3), log-scale, radius
 
@@ -43,7 +44,7 @@ class RigBackground(nn.Module):
         x = self.start(code).unflatten(1, (self.width, 4, 8))
         for convolution in self.convolutions:
             x = convolution(F.leaky_relu(F.interpolate(x, scale_factor=2, mode="nearest"), LRELU_SLOPE))
-        raw = self.out(F.leaky_relu(x, LRELU_SLOPE)).float().flatten(2).transpose(1, 2)  # [B, 2 R^2, 5]
+        raw = at_least_float32(self.out(F.leaky_relu(x, LRELU_SLOPE))).flatten(2).transpose(1, 2)  # [B, 2 R^2, 5]
         # About the head, not about the cameras' mean, which moves with the choice of views and may lie in the face.
         size = self.radius * cameras.position.norm(dim=-1).amax(1)[:, None, None] * (1 + 0.3 * raw[..., 4:].sigmoid())
         spacing = math.pi / self.resolution

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gghead.torch_utils.dtypes import at_least_float32
+
 _OFFSET_RANGE = 0.25  # world units that a token's place may leave the template; the decoder's own range
 
 
@@ -50,7 +52,7 @@ class GuidedAttention(nn.Module):
         embedded = self.embed(samples)
         key = self.key(embedded).unflatten(-1, (self.heads, -1))  # [B, V, T, h, d]
         query = self.query(x).unflatten(-1, (self.heads, -1))  # [B, T, h, d]
-        logits = (key * query[:, None]).sum(-1).float() / math.sqrt(key.shape[-1])
+        logits = at_least_float32((key * query[:, None]).sum(-1)) / math.sqrt(key.shape[-1])
         weights = (logits - (1 - inside[..., None]) * (4.0 + self.unseen)).softmax(1).to(embedded.dtype)
         value = self.value(embedded).unflatten(-1, (self.heads, -1))
         return self.out((weights[..., None] * value).sum(1).flatten(-2))
@@ -87,7 +89,7 @@ class Block(nn.Module):
             x = x + self.mix(normed.unflatten(1, (side, side)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
         x = x + self.mlp(self.norm_mlp(x))
         if self.guided is not None:
-            offset = offset + _OFFSET_RANGE * torch.tanh(self.offset(x).float())
+            offset = offset + _OFFSET_RANGE * torch.tanh(at_least_float32(self.offset(x)))
         return x, offset
 
 
@@ -108,7 +110,7 @@ class UVTransformer(nn.Module):
     def forward(self, source: Tensor, lookup) -> tuple[Tensor, Tensor | None]:
         """``source`` [B, S, D'] -> tokens [B, R * R, D] and their places' offsets [B, R * R, 3] (None if unguided)."""
         x = (self.tokens + self.embed_place(self.place)).expand(len(source), -1, -1)
-        offset = x.new_zeros(*x.shape[:2], 3, dtype=torch.float32) if self.blocks[0].guided is not None else None
+        offset = at_least_float32(x.new_zeros(*x.shape[:2], 3)) if self.blocks[0].guided is not None else None
         for block in self.blocks:
             x, offset = block(x, source, lookup, offset)
         return x, offset

@@ -49,7 +49,7 @@ class ViewLookup(nn.Module):
         pooled = F.avg_pool2d(torch.cat([place, depth.reshape(-1, fine, fine, 1)], -1).permute(0, 3, 1, 2), self.detail)
         centre = pooled[:, :2].permute(0, 2, 3, 1)  # [B * V, R, R, 2]
         grid = 2 * centre * centre.new_tensor(extent) - 1
-        looked = F.grid_sample(features.float(), grid, padding_mode="border", align_corners=False).flatten(2)
+        looked = F.grid_sample(features.to(grid.dtype), grid, padding_mode="border", align_corners=False).flatten(2)
 
         inside = ((centre > 0) & (centre < 1)).all(-1).flatten(1).to(rgb.dtype)  # [B * V, T]
         with torch.no_grad():

@@ -9,6 +9,7 @@ from gghead.image_loss import ImageLossConfig, image_loss
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual.backbones import Backbone
 from gghead.perceptual.efficientnet_lite import EfficientNetLite
+from gghead.torch_utils.dtypes import at_least_float32
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 
@@ -147,14 +148,10 @@ class DiscriminatorDistance(Distance):
 
 def _unit(features: Tensor) -> Tensor:  # [B, C, h, w]
     """Length 1 over channels. Where all are zero the root has no gradient; they stay zero and get none."""
-    features = _precise(features)
+    features = at_least_float32(features)
     return features / (features.square().sum(1, keepdim=True).clamp_min(_EPS**2).sqrt() + _EPS)
 
 
 def _mean_difference(first: list[Tensor], second: list[Tensor]) -> Tensor:  # -> [B]
-    means = [(_precise(a) - _precise(b)).abs().flatten(1).mean(1) for a, b in zip(first, second, strict=True)]
-    return torch.stack(means).mean(0)
-
-
-def _precise(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    pairs = zip(map(at_least_float32, first), map(at_least_float32, second), strict=True)
+    return torch.stack([(a - b).abs().flatten(1).mean(1) for a, b in pairs]).mean(0)

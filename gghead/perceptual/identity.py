@@ -7,6 +7,7 @@ from torch import Tensor
 from gghead.perceptual.distances import Distance
 from gghead.perceptual.script import read_script
 from gghead.perceptual.weights import locate
+from gghead.torch_utils.dtypes import at_least_float32
 from gghead.torch_utils.errors import UserError
 
 _SIDE = 112  # pixels a side that ArcFace and its relatives take
@@ -30,7 +31,7 @@ class IdentitySimilarity(Distance):
             said = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
             raise UserError(f"{self.name} returned {said} for {len(picture)} faces; a recognition network returns one "
                             "vector per face.")
-        return F.cosine_similarity(first.float(), second.float(), dim=1)
+        return F.cosine_similarity(at_least_float32(first), at_least_float32(second), dim=1)
 
 
 def load_identity(spec: str, option: str, device: torch.device | str = "cpu") -> IdentitySimilarity:

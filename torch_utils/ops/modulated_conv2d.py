@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gghead.torch_utils.dtypes import at_least_float32
 from gghead.torch_utils.ops.resample import conv2d_up
 
 
 def demodulation(weight: Tensor, styles: Tensor, eps: float = 1e-8) -> Tensor:  # [O, I, k, k], [B, I] -> [B, O]
-    """1 / sqrt(sum over inputs and taps of (style * weight)^2 + eps), equation 3, in float32."""
-    energy = weight.float().square().sum(dim=(2, 3))
-    return (styles.float().square() @ energy.t() + eps).rsqrt()
+    """1 / sqrt(sum over inputs and taps of (style * weight)^2 + eps), equation 3, in float32 or float64."""
+    energy = at_least_float32(weight).square().sum(dim=(2, 3))
+    return (at_least_float32(styles).square() @ energy.t() + eps).rsqrt()
 
 
 def modulated_conv2d(

@@ -1,4 +1,4 @@
-"""``python scripts/scaling_curves.py --data=mvheads``."""
+"""``python scripts/scaling_curves.py --data=CAPTURES``."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``python scripts/score_encoder.py --network=RUN --data=mvheads``."""
+"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``."""
 
 import itertools
 from dataclasses import replace

@@ -33,7 +33,7 @@ def main(resume, outdir, device, dry_run, **options):
     """Train a transformer that changes the expression of a reconstructed head (HeadsUp's F).
 
     \b
-    python scripts/train_expression.py --network=training-runs/00000-encoder-… --data=mvheads --holdout=108-119
+    python scripts/train_expression.py --network=training-runs/00000-encoder-… --data=CAPTURES --holdout=108-119
     python scripts/animate.py --network=… --latents=… --motion=training-runs/00001-expression-… --weights=jawOpen=1 …
     """
     if resume is not None:

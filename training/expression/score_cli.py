@@ -22,7 +22,7 @@ def main(network, data, subjects, motion, views, size, outdir, device):
     """Compare ways of animating with captured expressions: neutral as it is, blendshapes, transformer.
 
     \b
-    python scripts/score_expression.py --network=RUN --data=mvheads --subjects=108-119 --motion=RUN2
+    python scripts/score_expression.py --network=RUN --data=CAPTURES --subjects=108-119 --motion=RUN2
     """
     cli.check_writable(outdir, "--outdir", folder=True)
     import gghead

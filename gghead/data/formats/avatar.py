@@ -1,4 +1,4 @@
-"""The project's own sequence folders (``sequence/transforms.json`` of the shared avatar set).
+"""The project's own sequence folders (``transforms.json`` with masks and expressions).
 
 ``cam2world`` has our axes, world and unit already (``transform_matrix`` is the same with OpenGL axes); every frame
 has its ``split``, ``expression`` and ``mask_path``. ``geometry.npz`` beside it brings 68 landmarks per frame.

@@ -1,7 +1,7 @@
 """Making the landmark model (``gghead/weights/landmark_model.npz``) from pictures:
 
-    python -m gghead.data.photos.calibration --mvheads=shared/data/mvheads --photos=shared/data/photos/images \
-        --skip=shared/data/photos/raw --dest=gghead/weights/landmark_model.npz
+    python -m gghead.data.photos.calibration --mvheads=CAPTURES --photos=PHOTOS --skip=TEST-PHOTOS \
+        --dest=gghead/weights/landmark_model.npz
 
 1. MediaPipe's points are found in renders of ICT-FaceKit heads by known cameras (subjects below 80, views within 40
    degrees of yaw) and triangulated over all of them: a mean place per point that fits what the detector says.
