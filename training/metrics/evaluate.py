@@ -4,9 +4,9 @@
 (up to 50,000 of it). Next to each distance stands its floor: one random half of the data set against the other. A floor
 is measured on half as many pictures, and Fréchet distances grow as pictures get fewer, so a model can end below it.
 
-``fid50k_full`` is StyleGAN's (its ``metric_main.py``; Karras et al. 2020, "ADA", section 4): 50,000 generated pictures
-with fresh noise inputs against all files of the data set, unmirrored, and covariances divided by the number of
-pictures. ``fid50k`` is its older one: at most the first 50,000 of what is trained on, mirrored pictures included.
+``fid50k_full`` is StyleGAN's (``metric_main.py`` of its repository): 50,000 generated pictures with fresh noise inputs
+against all files of the data set, unmirrored, and covariances divided by the number of pictures. ``fid50k`` is its
+older one: at most the first 50,000 of what is trained on, mirrored pictures included.
 """
 
 import hashlib
