@@ -1,17 +1,25 @@
 """Distances against closed forms, and in the right order for ever worse pictures."""
 
 import json
+import socket
+import warnings
 from dataclasses import dataclass, field
 
 import numpy
 import pytest
 import torch
+import torch.multiprocessing as mp
 import torch.nn.functional as F
+from helpers.small_network import small_network
 
+from gghead.cameras import Cameras
+from gghead.torch_utils import distributed
+from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
-from gghead.training.metrics import MetricSet, parse_metric, swd, write_metric
+from gghead.training.metrics import MetricSet, parse_metric, shared, swd, write_metric
 from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance, frechet_distance
+from gghead.training.metrics.sampler import Draw, ModelSampler
 
 
 def faces(count: int, seed: int, size: int = 32) -> torch.Tensor:
@@ -56,9 +64,9 @@ class Faces:
 
 
 def sampler(images):
-    def sample(count, batch):
-        for start in range(0, count, batch):
-            index = torch.arange(start, min(start + batch, count)) % len(images)
+    def sample(draw):
+        for start in range(draw.part.start, draw.part.stop, draw.batch):
+            index = torch.arange(start, min(start + draw.batch, draw.part.stop)) % len(images)
             yield images[index]
 
     return sample
@@ -268,14 +276,14 @@ def test_a_metric_does_not_depend_on_batches_or_company(tmp_path, small_patches)
 def test_reals_are_read_once_and_again_when_they_changed(tmp_path):
     dataset = Faces(faces(20, 0))
     first = MetricSet(dataset, "frd20", cache_dir=tmp_path).floors()
-    assert dataset.reads == 20
+    assert dataset.reads == 21  # one of them also for the place that sums are centred on
     assert MetricSet(dataset, "frd20", cache_dir=tmp_path).floors() == pytest.approx(first)
-    assert dataset.reads == 20
+    assert dataset.reads == 21
     MetricSet(dataset, "frd20", cache_dir=tmp_path, background=(1, 1, 1)).floors()
-    assert dataset.reads == 40
+    assert dataset.reads == 42
     dataset.labels[3, 3] = 1
     MetricSet(dataset, "frd20", cache_dir=tmp_path).floors()
-    assert dataset.reads == 60
+    assert dataset.reads == 63
 
 
 def test_a_damaged_cache_is_said_and_rebuilt(tmp_path):
@@ -296,14 +304,15 @@ def test_background_goes_behind_the_mask(tmp_path):
 
 @pytest.mark.parametrize(("name", "kind", "count"), [
     ("frd2k", "frd", 2000), ("swd", "swd", 2048), ("frd500", "frd", 500), ("swd4k", "swd", 4000),
-    ("fid50k", "fid", 50000)
+    ("fid50k", "fid", 50000), ("fid50k_full", "fid_full", 50000), ("fid64_full", "fid_full", 64),
 ])
 def test_names(name, kind, count):
     metric = parse_metric(name)
     assert (metric.name, metric.kind, metric.images) == (name, kind, count)
 
 
-@pytest.mark.parametrize("name", ["frd", "fid", "frd0", "frd1", "is50k", "swdk", ""])
+@pytest.mark.parametrize("name", ["frd", "fid", "frd0", "frd1", "is50k", "swdk", "", "frd2k_full",
+                                  "swd_full", "fid_full", "fid50k_whole"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(UserError, match="metric"):
         parse_metric(name)
@@ -311,36 +320,195 @@ def test_unknown_names_are_refused(name):
 
 def test_none_needs_nothing():
     metrics = MetricSet(Faces(faces(4, 0)), "none")
-    assert metrics.images_needed == 0 and metrics.evaluate(sampler(faces(1, 0))) == []
+    assert metrics.evaluate(sampler(faces(1, 0))) == []
 
 
 def test_faults_are_named(tmp_path):
-    with pytest.raises(UserError, match="--feature-net=FILE .*, which scripts/calc_metrics.py takes"):
+    with pytest.raises(UserError, match="--feature-net=FILE"):
         MetricSet(Faces(faces(4, 0)), "fid20")
     with pytest.raises(UserError, match="at least 4"):
         MetricSet(Faces(faces(3, 0)), "frd20")
     with pytest.raises(UserError, match="masks"):
         MetricSet(Faces(faces(4, 0), has_masks=False), "frd20", background=(1, 1, 1))
     with pytest.raises(ValueError, match="sampler gave 1 "):
-        MetricSet(Faces(faces(4, 0)), "frd20", cache_dir=tmp_path).evaluate(lambda n, batch: [faces(1, 0)])
+        MetricSet(Faces(faces(4, 0)), "frd20", cache_dir=tmp_path).evaluate(lambda draw: [faces(1, 0)])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old, and so are everyone's Inception files
-def test_a_users_network_gives_fid(tmp_path):
-    class Mean(torch.nn.Module):
-        def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-            value = images.float().mean((2, 3))
-            return value if return_features else value * 0
+class Mean(torch.nn.Module):
+    """Stands in for Inception: the mean colour, or nothing useful without ``return_features``."""
 
+    def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        value = images.float().mean((2, 3))
+        return value if return_features else value * 0
+
+
+@pytest.fixture
+def feature_net(tmp_path):
     path = tmp_path / "inception.pt"
     torch.jit.script(Mean()).save(str(path))
-    metrics = MetricSet(Faces(faces(40, 0)), "fid20", feature_net=path, cache_dir=tmp_path)
+    return path
+
+
+def stylegans_fid(reals, fakes):
+    """Means and covariances over all pictures, divided by their number, in numpy's float64; no code is shared."""
+    from scipy.linalg import sqrtm
+
+    (m, a), (n, b) = ((x.mean(0), numpy.cov(x.T, bias=True)) for x in (
+        images.numpy().astype(numpy.float64).mean((2, 3)) for images in (reals, fakes)))
+    return ((m - n) ** 2).sum() + numpy.trace(a + b - 2 * sqrtm(a @ b)).real
+
+
+torchscript = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # old, and so are everyone's Inception files
+
+
+@torchscript
+def test_a_users_network_gives_fid(tmp_path, feature_net):
+    metrics = MetricSet(Faces(faces(40, 0)), "fid20_full,fid20", feature_net=feature_net, cache_dir=tmp_path)
     values = results(metrics.evaluate(sampler(faces(20, 1))))
-    fits = [GaussianFit.of(images.float().mean((2, 3))) for images in (faces(40, 0), faces(20, 1))]
-    assert values["fid20"] == pytest.approx(distance(*fits), rel=1e-4)
+    expected = stylegans_fid(faces(40, 0), faces(20, 1))
+    assert values["fid20_full"] == pytest.approx(expected, rel=1e-5)
+    assert values["fid20"] == pytest.approx(expected, rel=1e-5)  # here nothing is mirrored, limited or left out
     (tmp_path / "text.pt").write_text("no network")
     with pytest.raises(UserError, match="text.pt"):
         InceptionFeatures(tmp_path / "text.pt")
+
+
+@torchscript
+def test_full_fid_looks_at_all_files_unmirrored_and_the_older_ones_at_the_first_fifty_thousand(tmp_path, feature_net,
+                                                                                             monkeypatch):  # fmt: skip
+    monkeypatch.setattr("gghead.training.metrics.evaluate.MAX_REALS", 24)
+    files, fakes = faces(40, 0), faces(30, 1)
+    mirrored, full = Faces(torch.cat([files, files.flip(-1)])), Faces(files, path="full")
+    mirrored.labels[:], full.labels[:] = 1, 2
+    metrics = MetricSet(mirrored, "frd30,fid30,fid30_full", full=full, feature_net=feature_net, cache_dir=tmp_path)
+    asked = []
+
+    def sample(draw):
+        asked.append(draw)
+        return sampler(fakes)(draw)
+
+    values = results(metrics.evaluate(sample))
+    assert values["fid30_full"] == pytest.approx(stylegans_fid(files, fakes), rel=1e-5)
+    assert values["fid30"] == pytest.approx(stylegans_fid(files[:24], fakes), rel=1e-5)
+    by_noise = {(draw.noise_mode, None if draw.labels is None else float(draw.labels[0, 0])) for draw in asked}
+    assert by_noise == {("const", None), ("random", None), ("random", 2.0)}
+    assert sum(map(len, metrics.halves("frd"))) == 24
+
+
+def test_random_noise_is_fresh_for_every_picture_and_repeats_with_the_seed():
+    model = small_network()
+    labels = torch.cat([Cameras.orbit(0.0).label()] * 4)
+
+    def drawn(mode, seed=0, part=range(0, 4)):
+        sample = ModelSampler(model, labels, seed)
+        sample.model = SameLatent(model)
+        return torch.cat(list(sample(Draw(4, part, 4, mode))))
+
+    const, random = drawn("const"), drawn("random")
+    assert float((const - const[:1]).abs().max()) < 1e-5  # the same latent and camera: the same picture
+    assert all(float((random[i] - random[j]).abs().max()) > 0.01 for i in range(4) for j in range(i))
+    assert torch.equal(random, drawn("random")) and not torch.equal(random, drawn("random", seed=1))
+
+
+class SameLatent:
+    """A network that hears the same latent for every picture."""
+
+    def __init__(self, model):
+        self.model, self.device, self.z_dim, self.c_dim, self.images = model, model.device, model.z_dim, 0, model.images
+
+    def mapping(self, z, c, psi):
+        return self.model.mapping(torch.zeros_like(z), c, psi)
+
+
+def test_parts_of_a_set_are_the_set():
+    sample = ModelSampler(small_network(), Cameras.orbit(torch.linspace(-0.5, 0.5, 5)).label())
+    whole = torch.cat(list(sample(Draw(11, range(11), 4))))
+    parts = [torch.cat(list(sample(Draw(11, part, 4)))) for part in (range(0, 3), range(3, 9), range(9, 11))]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Several processes
+
+
+def measured(cache, feature_net, processes, breaks=()):
+    """Results of all kinds of metrics on a small network, how often pictures were read, and a second set's reads."""
+    shared.SHARD, swd.PatchSet.__init__.__defaults__ = 7, (0, 512)
+    dataset = Faces(faces(30, 0))
+    sample = ModelSampler(small_network(image_size=32), Cameras.orbit(torch.linspace(-0.5, 0.5, 5)).label())
+    options = dict(feature_net=feature_net, cache_dir=cache, batch=4, processes=processes)
+    values = results(MetricSet(dataset, "frd20,swd24,fid25_full,fid10", **options).evaluate(sample))
+    reads, dataset.reads = dataset.reads, 0
+    MetricSet(dataset, "frd20,fid25_full", **options).prepare()
+    again = dataset.reads
+    dataset.labels[0] = 5  # another data set
+    if processes.rank in breaks:
+        dataset.get = lambda index: (_ for _ in ()).throw(UserError("picture 3 is broken."))
+    said = ""
+    try:
+        MetricSet(dataset, "frd20", **options).prepare()
+    except UserError as error:
+        said = str(error)
+    return values, reads, again, said
+
+
+def process(rank, ports, folder, feature_net, queue):
+    """Measure as one of three processes, then the first two as two."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    torch.set_num_threads(1)
+    for world, port in ports.items():
+        if rank < world:
+            torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank,
+                                                 world_size=world)  # fmt: skip
+            cache = folder / f"of{world}" / f"disk{rank}"
+            queue.put((world, rank, measured(cache, feature_net, Processes(rank, world), breaks=[world - 1])))
+            torch.distributed.barrier()
+            distributed.stop()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@torchscript
+def test_two_and_three_processes_share_the_work_and_have_the_results_of_one(tmp_path, feature_net, monkeypatch):
+    monkeypatch.setattr(shared, "SHARD", 7)
+    monkeypatch.setattr(swd.PatchSet.__init__, "__defaults__", (0, 512))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected, all_reads, again, said = measured(tmp_path / "one", feature_net, Processes())
+    torch.set_num_threads(threads)
+    assert again == 0 and said == ""
+    context = mp.get_context("spawn")
+    queue, ports = context.Queue(), {3: free_port(), 2: free_port()}
+    workers = [context.Process(target=process, args=(rank, ports, tmp_path, feature_net, queue)) for rank in range(3)]
+    for worker in workers:
+        worker.start()
+    found = {(world, rank): rest for world, rank, rest in (queue.get(timeout=120) for _ in range(5))}
+    for worker in workers:
+        worker.join(timeout=60)
+        assert worker.exitcode == 0
+    for (world, rank), (values, reads, again, said) in found.items():
+        assert values == expected, (world, rank)  # bit for bit: the same shards, added in the same order
+        assert reads < 0.75 * all_reads and again == 0  # only the first one's disk has the cache
+        assert ("picture 3 is broken" in said) == (rank == world - 1) and said
+    for world in (2, 3):
+        assert [path.name for path in (tmp_path / f"of{world}").iterdir()] == ["disk0"]
+
+
+def test_patches_of_shards_are_those_of_the_whole_set():
+    images = faces(9, 0)
+    whole, joined = swd.PatchSet(9, seed=3, patches=90), swd.PatchSet(9, seed=3, patches=90)
+    whole.add(images)
+    for first in (0, 4, 7):
+        part = swd.PatchSet(9, seed=3, patches=90)
+        for start in range(first, {0: 4, 4: 7, 7: 9}[first], 2):
+            part.add(images[start : min(start + 2, {0: 4, 4: 7, 7: 9}[first])], start)
+        joined.extend(part.parts())
+    for size in whole.levels:
+        torch.testing.assert_close(joined.get(size), whole.get(size), rtol=0, atol=1e-6)
 
 
 def test_patches_do_not_depend_on_how_batches_are_cut():

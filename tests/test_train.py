@@ -271,13 +271,37 @@ def test_truncated_state_falls_back_to_the_one_before(finished, tmp_path):
 
 def test_two_processes_under_torchrun(data, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py",
-               f"--data={data}", f"--outdir={tmp_path}", "--kimg=0.016", *SMALL, "--batch=8"]
+               f"--data={data}", f"--outdir={tmp_path}", "--kimg=0.016", "--metrics=frd8", *SMALL, "--batch=8"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     begin = time.time()
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stdout + result.stderr
     (run,) = tmp_path.iterdir()
     assert "gpus2" in run.name and load_state(run)["trainer"]["step"] == 2, time.time() - begin
+    records = [json.loads(line) for line in (run / "metric-frd8.jsonl").read_text().splitlines()]
+    assert records and all(record["num_gpus"] == 2 and record["results"]["frd8"] > 0 for record in records)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old, and so are everyone's Inception files
+def test_fid_is_measured_in_training_with_the_network_of_feature_net(data, tmp_path):
+    class Mean(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.float().mean((2, 3))
+
+    torch.jit.script(Mean()).save(str(tmp_path / "inception.pt"))
+    options = ["--data", data, "--outdir", tmp_path / "runs", "--kimg=0.004", "--metrics=fid8_full", "--mirror=1",
+               *SMALL]  # fmt: skip
+    refused = train(*options)
+    assert refused.exit_code == 1 and "needs --feature-net=FILE" in refused.output and not (tmp_path / "runs").exists()
+    result = train(*options, "--feature-net", tmp_path / "inception.pt")
+    assert result.exit_code == 0, result.output
+    (run,) = (tmp_path / "runs").iterdir()
+    assert read_options(run).feature_net == str(tmp_path / "inception.pt")
+    values = json.loads((run / "metric-fid8_full.jsonl").read_text())["results"]
+    assert values["fid8_full"] > 0 and values["fid8_full_floor"] >= 0
+    # A resumed run may measure something else.
+    again = train("--resume", run, "--kimg=0.008", "--metrics=fid4", "--device=cpu")
+    assert again.exit_code == 0 and (run / "metric-fid4.jsonl").is_file(), again.output
 
 
 def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):

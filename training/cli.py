@@ -13,7 +13,7 @@ from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 from gghead.training.config import TrainConfig, check
-from gghead.training.metrics.names import parse_metrics
+from gghead.training.metrics.names import check_feature_net, parse_metrics
 from gghead.training.presets import PRESETS, default_gamma
 
 if TYPE_CHECKING:  # torch takes seconds, which --help and wrong options must not cost
@@ -120,7 +120,7 @@ def overridden(config: TrainConfig, options: dict) -> TrainConfig:
         ("disc_alpha", "discriminator", "alpha"), ("mbstd_group", "discriminator", "mbstd_group"),
         ("batch", None, "batch"), ("batch_gpu", None, "batch_gpu"), ("kimg", None, "kimg"),
         ("tick", None, "tick_kimg"), ("snap", None, "snapshot_ticks"), ("seed", None, "seed"),
-        ("workers", None, "workers"),
+        ("workers", None, "workers"), ("feature_net", None, "feature_net"),
     ):
         if options.get(option) is not None:
             (over[section] if section else over)[key] = options[option]
@@ -229,6 +229,7 @@ def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
 @click.option("--dlr", help="Discriminator learning rate.", type=float)
 @click.option("--desc", help="Text at the end of the run folder's name.", metavar="STR")
 @click.option("--metrics", help="Distances per snapshot, e.g. frd2k,swd2k, or none.", metavar="LIST|none")
+@click.option("--feature-net", help="TorchScript Inception, needed for fid metrics.", metavar="FILE")
 @click.option("--tick", help="Thousands of images between status lines.", type=float)
 @click.option("--snap", help="Ticks between snapshots.", type=click.IntRange(min=1))
 @cli.seed("Seed of every random choice.", default=None)
@@ -285,7 +286,7 @@ def _check_options(options: dict) -> None:
     if options["data"].endswith(".zip") and not os.path.exists(options["data"]):
         raise UserError(f"--data={options['data']} does not exist; name a zip or folder of images with cameras.")
     if options["metrics"]:
-        parse_metrics(options["metrics"])
+        check_feature_net(parse_metrics(options["metrics"]), options["feature_net"])
     overridden(PRESETS[options["preset"] or "tiny"], options)
     if not options["dry_run"]:
         cli.check_writable(options["outdir"], "--outdir", folder=True)
@@ -305,7 +306,8 @@ def _fresh(options: dict, device: "torch.device") -> tuple[TrainConfig, list[str
 
 
 def _refuse_with_resume(options: dict) -> None:
-    allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "device", "outdir", "dry_run", "set"}
+    allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "feature_net", "device", "outdir",
+               "dry_run", "set"}
     given = [name for name, value in options.items() if value is not None and value != () and name not in allowed]
     if given:
         raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}, or "
@@ -318,7 +320,8 @@ def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
     folder = Path(options["resume"])
     config = read_options(folder)
     changes: dict = {}
-    for option, key in (("kimg", "kimg"), ("tick", "tick_kimg"), ("snap", "snapshot_ticks"), ("workers", "workers")):
+    for option, key in (("kimg", "kimg"), ("tick", "tick_kimg"), ("snap", "snapshot_ticks"), ("workers", "workers"),
+                        ("feature_net", "feature_net")):
         if options[option] is not None:
             changes[key] = options[option]
     if options["metrics"] is not None:

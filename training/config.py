@@ -6,6 +6,7 @@ from typing import Literal
 from gghead.models.config import DiscriminatorConfig, GeneratorConfig
 from gghead.torch_utils.errors import UserError
 from gghead.training.augment_config import AugmentConfig
+from gghead.training.metrics.names import check_feature_net, parse_metrics
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ class TrainConfig:
     """Ticks between snapshots."""
     metrics: tuple[str, ...] = ()
     """Distances computed at every snapshot, e.g. frd2k."""
+    feature_net: str | None = None
+    """TorchScript network that fid metrics compare features of, such as StyleGAN's Inception."""
     seed: int = 0
     """Every random choice of the run derives from it."""
     precision: Literal["bf16", "fp32"] = "fp32"
@@ -143,6 +146,7 @@ class TrainConfig:
 
 def check(config: TrainConfig, world_size: int = 1) -> None:
     """Raise ``UserError`` for a config that cannot train, naming the option."""
+    check_feature_net(parse_metrics(config.metrics), config.feature_net)
     starts = [stage.start_kimg for stage in config.stages]
     sizes = [stage.image_size for stage in config.stages]
     if not starts or starts[0] != 0 or starts != sorted(set(starts)):

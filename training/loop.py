@@ -1,12 +1,13 @@
 """The run around the steps: data, ticks, status, pictures, snapshots, resuming."""
 
 import contextlib
+import dataclasses
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from gghead.training.console import memory_use, status_line
 from gghead.training.health import describe_bad_updates, losses_verdict
 from gghead.training.initial import begin, read_initial, take
 from gghead.training.interrupt import StopRequest
-from gghead.training.metrics.evaluate import MetricSet, write_metric
+from gghead.training.metrics import MetricSet, parse_metrics, write_metric
 from gghead.training.metrics.sampler import ModelSampler
 from gghead.training.saving import Saver
 from gghead.training.schedule import stage_at
@@ -51,6 +52,14 @@ def open_dataset(config: DataConfig, resolution: int | None = None) -> ImageData
     masks = None if config.masks in (None, "none") or config.background == "image" else config.masks
     return ImageDataset(config.path, masks=masks, resolution=resolution, mirror=config.mirror,
                         max_images=config.max_images, shards_at_once=config.shards_at_once)
+
+
+def open_full(config: DataConfig, dataset: ImageDataset, metrics: str | Sequence[str]) -> ImageDataset:
+    """All files behind ``dataset`` without mirrored ones, if a metric compares with them; else ``dataset`` itself."""
+    wanted = any(metric.kind == "fid_full" for metric in parse_metrics(metrics))
+    if not wanted or not (config.mirror or config.max_images):
+        return dataset
+    return open_dataset(dataclasses.replace(config, mirror=False, max_images=None), dataset.resolution)
 
 
 def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, processes: Processes, *,
@@ -113,7 +122,7 @@ class _Run:
         """Steps until the end; a tick's work in between."""
         trainer, total = self.trainer, int(self.config.kimg * 1000)
         self._say_start()
-        if self.writer is not None and self.config.metrics:
+        if self.config.metrics:
             self._metric_set().prepare()  # a wrong name or a set too small fails now and not at the first snapshot
         if self.fresh:
             with progress("Drawing the first pictures"):
@@ -154,8 +163,10 @@ class _Run:
                   f"Samples: {hint('gen_samples.py', f'--network={self.folder}')}")
 
     def close(self) -> None:
-        """Close the data set."""
+        """Close the data sets."""
         self.dataset.close()
+        if self.metric_set is not None:
+            self.metric_set.full.close()
 
     def _steps_of_tick(self, until: int, stop: StopRequest, bar: Progress) -> bool:
         """Train up to ``until`` images; whether a stop was asked for."""
@@ -240,10 +251,9 @@ class _Run:
 
     def _snapshot(self) -> None:
         self._save()
-        if self.writer is not None:
+        for part in (lambda: self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}"), self._metrics):
             try:
-                self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}")
-                self._metrics()
+                part()
             except UserError as error:  # as a rule the disk is full, which is no reason to lose the run
                 print(f"  {error}")
         barrier(self.processes)
@@ -268,11 +278,13 @@ class _Run:
         return f"{self.trainer.nimg / 1000:.3f} kimg"
 
     def _metrics(self) -> None:
+        """Measure on all processes; the first one writes."""
         if not self.config.metrics:
             return
         sampler = ModelSampler(self.trainer.G_ema, self.trainer.labels, self.config.seed)
-        snapshot = run_folder.snapshot_path(self.folder, self.trainer.nimg / 1000).name
-        for record in self._metric_set().evaluate(sampler, snapshot=snapshot):
+        snapshot = run_folder.snapshot_path(self.folder or Path(), self.trainer.nimg / 1000).name
+        records = self._metric_set().evaluate(sampler, snapshot=snapshot)
+        for record in records if self.writer is not None else ():
             write_metric(record, self.folder)
             results = record["results"]
             print("  " + "  ".join(f"{key} {value:.4g}" for key, value in results.items()))
@@ -281,9 +293,14 @@ class _Run:
     def _metric_set(self) -> MetricSet:
         """The metrics against the data set at its present size; the reals are measured once per size."""
         if self.metric_set is None or self.metric_set.dataset is not self.dataset:
-            white = None if self.config.data.background == "image" else (1.0, 1.0, 1.0)
-            self.metric_set = MetricSet(self.dataset, self.config.metrics, background=white, seed=self.config.seed,
-                                        device=self.trainer.device)
+            if self.metric_set is not None:
+                self.metric_set.full.close()
+            config = self.config
+            white = None if config.data.background == "image" else (1.0, 1.0, 1.0)
+            self.metric_set = MetricSet(self.dataset, config.metrics, background=white, seed=config.seed,
+                                        full=open_full(config.data, self.dataset, config.metrics),
+                                        feature_net=config.feature_net, device=self.trainer.device,
+                                        processes=self.processes)
         return self.metric_set
 
     # ---------------------------------------------------------------------------------------------- pictures

@@ -1,14 +1,15 @@
 """Distances between sets of generated and real pictures.
 
 ``frechet`` compares Gaussian fits of features, ``features`` supplies them, ``swd`` compares patches directly, and
-``evaluate`` runs metrics by their ``names`` for a data set and a sampler. What is heavy loads on first use.
+``evaluate`` runs metrics by their ``names`` for a data set and a ``sampler``, with the work ``shared`` by processes.
+What is heavy loads on first use.
 """
 
 import importlib
 
-from gghead.training.metrics.names import parse_metric, parse_metrics
+from gghead.training.metrics.names import check_feature_net, parse_metric, parse_metrics
 
-__all__ = ["MetricSet", "parse_metric", "parse_metrics", "write_metric"]
+__all__ = ["MetricSet", "check_feature_net", "parse_metric", "parse_metrics", "write_metric"]
 
 
 def __getattr__(name: str):

@@ -3,14 +3,16 @@
 ``frd2k`` is a Fréchet distance on fixed random-convolution features between 2,000 generated pictures and the data set
 (up to 50,000 of it). Next to each distance stands its floor: one random half of the data set against the other. A floor
 is measured on half as many pictures, and Fréchet distances grow as pictures get fewer, so a model can end below it.
+
+``fid50k_full`` is StyleGAN's (``metric_main.py`` of its repository): 50,000 generated pictures with fresh noise inputs
+against all files of the data set, unmirrored, and covariances divided by the number of pictures. ``fid50k`` is its
+older one: at most the first 50,000 of what is trained on, mirrored pictures included.
 """
 
 import hashlib
 import json
 import time
-import warnings
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,69 +20,82 @@ import numpy
 import torch
 from torch import Tensor
 
+from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir as default_folder
-from gghead.torch_utils.files import write_atomically
-from gghead.torch_utils.progress import format_time, track
+from gghead.torch_utils.progress import format_time
 from gghead.training.metrics import swd
+from gghead.training.metrics.cache import dataset_key, load_fits, save_fits
 from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance
-from gghead.training.metrics.names import SWD_IMAGES, parse_metrics
+from gghead.training.metrics.names import SWD_IMAGES, Metric, check_feature_net, parse_metrics
+from gghead.training.metrics.sampler import Draw, Sampler
+from gghead.training.metrics.shared import exchange, in_shards
 
 MAX_REALS = 50_000
 
-Sampler = Callable[[int, int], Iterable[Tensor]]
-"""``sample(n, batch)`` yields pictures [b, 3, H, W], uint8 or float in [-1, 1], ``n`` in all."""
-
 
 class MetricSet:
-    """Metrics against one data set; whatever concerns the real pictures is computed once and kept on disk."""
+    """Metrics against one data set; whatever concerns the real pictures is computed once and kept on disk.
+
+    With several processes all of them must call the same methods at the same time: they share the work, and have the
+    same results.
+    """
 
     def __init__(
         self,
         dataset: Any,  # gghead.data.ImageDataset, or what has its len, get, name, labels, has_masks and backdrop
         names: str | Sequence[str],
         *,
+        full: Any = None,  # for fid…_full: the same without mirroring or limits; None = the dataset has neither
         background: Sequence[float] | None = None,  # RGB in [0, 1] put behind the mask; None = pictures as they are
         feature_net: str | Path | None = None,  # TorchScript network for fid
         cache_dir: str | Path | None = None,  # None = the user's cache folder
         seed: int = 0,
         device: torch.device | str = "cpu",
         batch: int = 64,
+        processes: Processes | None = None,
     ) -> None:
         """Raise ``UserError`` for unknown names, ``fid`` without a network and data sets too small to compare."""
         self.metrics = parse_metrics(names)
-        if feature_net is None and any(metric.kind == "fid" for metric in self.metrics):
-            raise UserError("A fid metric needs --feature-net=FILE (a TorchScript Inception), which "
-                            "scripts/calc_metrics.py takes; frd2k needs no download.")
+        check_feature_net(self.metrics, feature_net)
         if len(dataset) < 4:
             raise UserError(f"Metrics need a data set of at least 4 images, but this one has {len(dataset)}.")
         if background is not None and not dataset.has_masks:
             raise UserError("Metrics over a plain background need masks, but the data set has none; add them as masks.")
-        self.dataset, self.background, self.feature_net = dataset, background, feature_net
+        self.dataset, self.full = dataset, dataset if full is None else full
+        self.background, self.feature_net = background, feature_net
         self.cache_dir = Path(cache_dir) if cache_dir is not None else default_folder("metrics")
         self.seed, self.device, self.batch = seed, torch.device(device), batch
-        order = numpy.random.RandomState(seed).permutation(len(dataset))[:MAX_REALS]
-        self.halves = (order[0::2], order[1::2])
+        self.processes = processes or Processes()
         self._networks: dict[str, torch.nn.Module] = {}
         self._fits: dict[str, tuple[GaussianFit, GaussianFit]] = {}
         self._patches: tuple[swd.PatchSet, dict[int, float]] | None = None
 
-    @property
-    def images_needed(self) -> int:
-        """Generated pictures that one evaluation takes; 0 without metrics."""
-        return max((metric.images for metric in self.metrics), default=0)
+    def halves(self, kind: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Two random halves of the real pictures of a kind of metric, as indices of ``reals(kind)``."""
+        random, count = numpy.random.RandomState(self.seed), len(self.reals(kind))
+        if kind == "fid":  # the first ones, as StyleGAN takes them
+            order = random.permutation(min(count, MAX_REALS))
+        else:
+            order = random.permutation(count)[: None if kind == "fid_full" else MAX_REALS]
+        return order[0::2], order[1::2]
+
+    def reals(self, kind: str) -> Any:
+        """The data set that a kind of metric compares with."""
+        return self.full if kind == "fid_full" else self.dataset
 
     def prepare(self) -> None:
         """Compute everything about the real pictures now instead of in the first evaluation."""
-        for kind in {metric.kind for metric in self.metrics}:
+        barrier(self.processes, "the start of measuring")
+        for kind in sorted({metric.kind for metric in self.metrics}):
             if kind == "swd":
                 self._real_patches()
             else:
                 self._real_fits(kind)
 
-    def evaluate(self, sample: Sampler, *, snapshot: str = "", num_gpus: int = 1) -> list[dict[str, Any]]:
-        """Run all metrics on one set of generated pictures; returns one dictionary per metric in StyleGAN's form.
+    def evaluate(self, sample: Sampler, *, snapshot: str = "") -> list[dict[str, Any]]:
+        """Run all metrics on generated pictures; returns one dictionary per metric in StyleGAN's form.
 
         ``results`` holds the distance under the metric's name and its floor under ``<name>_floor``.
         """
@@ -88,42 +103,66 @@ class MetricSet:
             return []
         start = time.time()
         self.prepare()
-        kinds = {metric.kind for metric in self.metrics}
-        frechet = [metric for metric in self.metrics if metric.kind != "swd"]
-        fits = {m.name: GaussianFit.empty(self._real_fits(m.kind)[0].reference) for m in frechet}
-        patches = {m.name: swd.PatchSet(m.images, self.seed) for m in self.metrics if m.kind == "swd"}
-        done = 0
-        batches, needed = sample(self.images_needed, self.batch), -(-self.images_needed // self.batch)
-        for images in track(batches, "Measuring generated pictures", needed, "batches"):
-            images = images[: self.images_needed - done].to(self.device)
-            features = {kind: self._network(kind)(images) for kind in kinds - {"swd"}}
-            for metric in self.metrics:
-                share = max(min(metric.images - done, len(images)), 0)
-                if share and metric.kind == "swd":
-                    patches[metric.name].add(images[:share])
-                elif share:
-                    fits[metric.name].add(features[metric.kind][:share])
-            done += len(images)
-        if done < self.images_needed:
-            raise ValueError(f"the sampler gave {done} pictures of {self.images_needed}")
-        results = []
+        groups: dict[str, list[Metric]] = {}  # metrics that look at the same pictures
         for metric in self.metrics:
+            groups.setdefault(metric.kind if metric.is_fid else "", []).append(metric)
+        values: dict[str, dict[str, float]] = {}
+        for kind, metrics in groups.items():
+            labels = self.full.labels if kind == "fid_full" else None
+            values |= self._measure(metrics, sample, "random" if kind else "const", labels)
+        seconds = time.time() - start
+        return [metric_record(m.name, values[m.name], seconds, snapshot, self.processes.world_size)
+                for m in self.metrics]
+
+    def _measure(self, metrics: list[Metric], sample: Sampler, noise_mode: str,
+                 labels: Tensor | None) -> dict[str, dict[str, float]]:
+        """Results of metrics that look at the same generated pictures."""
+        count = max(metric.images for metric in metrics)
+        whole = {m.name: self._empty(m) for m in metrics}
+
+        def work(part: range, tell: Callable[[int], None]) -> list[Tensor]:
+            mine, at = {m.name: self._empty(m) for m in metrics}, part.start
+            for images in sample(Draw(count, part, self.batch, noise_mode, labels)):
+                images = images[: part.stop - at].to(self.device)
+                features = {kind: self._network(kind)(images) for kind in {m.kind for m in metrics} - {"swd"}}
+                for metric in metrics:
+                    share = max(min(metric.images - at, len(images)), 0)
+                    if share and metric.kind == "swd":
+                        mine[metric.name].add(images[:share], at)
+                    elif share:
+                        mine[metric.name].add(features[metric.kind][:share])
+                at += len(images)
+                tell(len(images))
+            if at < part.stop:
+                raise ValueError(f"the sampler gave {at - part.start} pictures of {len(part)}")
+            return [tensor for name in mine for tensor in _packed(mine[name])]
+
+        for tensors in in_shards(count, work, self.processes, self.device, "Measuring generated pictures"):
+            for metric in metrics:
+                tensors = _add_packed(whole, metric.name, tensors)
+        results = {}
+        for metric in metrics:
             if metric.kind == "swd":
-                values = self._swd_results(metric.name, patches[metric.name])
+                results[metric.name] = self._swd_results(metric.name, whole[metric.name])
             else:
                 halves = self._real_fits(metric.kind)
-                values = {metric.name: distance(halves[0].merged(halves[1]), fits[metric.name])}
-                values[f"{metric.name}_floor"] = distance(*halves)
-            results.append(metric_record(metric.name, values, time.time() - start, snapshot, num_gpus))
+                between = distance(halves[0].merged(halves[1]), whole[metric.name], metric.is_fid)
+                results[metric.name] = {metric.name: between,
+                                        f"{metric.name}_floor": distance(*halves, metric.is_fid)}
         return results
 
     def floors(self) -> dict[str, float]:
         """Return the distance of one half of the data set from the other under each metric's name."""
         self.prepare()
         return {
-            m.name: _mean(self._real_patches()[1]) if m.kind == "swd" else distance(*self._real_fits(m.kind))
+            m.name: _mean(self._real_patches()[1]) if m.kind == "swd" else distance(*self._real_fits(m.kind), m.is_fid)
             for m in self.metrics
         }
+
+    def _empty(self, metric: Metric) -> "swd.PatchSet | GaussianFit":
+        if metric.kind == "swd":
+            return swd.PatchSet(metric.images, self.seed)
+        return GaussianFit.empty(self._real_fits(metric.kind)[0].reference)
 
     def _swd_results(self, name: str, fakes: swd.PatchSet) -> dict[str, float]:
         reals, floor = self._real_patches()
@@ -132,6 +171,7 @@ class MetricSet:
         return values | {f"{name}_{size}px": value for size, value in levels.items()}
 
     def _network(self, kind: str) -> torch.nn.Module:
+        kind = kind.removesuffix("_full")
         if kind not in self._networks:
             network = RandomFeatures() if kind == "frd" else InceptionFeatures(self.feature_net)
             self._networks[kind] = network.to(self.device)
@@ -141,51 +181,75 @@ class MetricSet:
         if kind not in self._fits:
             network = self._network(kind)
             digest = hashlib.blake2b(digest_size=12)
-            digest.update(f"{dataset_key(self.dataset)}/{network.name}/{self.background}/{self.seed}".encode())
+            digest.update(f"{dataset_key(self.reals(kind))}/{network.name}/{self.background}/{self.seed}".encode())
+            if kind == "fid":
+                digest.update(b"/first")
             path = self.cache_dir / f"{kind}-{digest.hexdigest()}.npz"
-            fits = _load_fits(path)
-            if fits is None:
-                fits = self._fit_halves(network)
-                _save_fits(path, fits)
+            # Whether there is a cache is what the first process sees: others may have other disks.
+            kept = load_fits(path) if self.processes.is_first else None
+            packed = [] if kept is None else [kept[0].reference, *kept[0].parts(), *kept[1].parts()]
+            packed = exchange(packed, 0, self.processes, self.device)
+            fits = _fits(packed) if packed else self._fit_halves(kind)
+            if not packed and self.processes.is_first:
+                save_fits(path, fits)
             self._fits[kind] = tuple(fit_to(fit, self.device) for fit in fits)
         return self._fits[kind]
 
-    def _fit_halves(self, network: torch.nn.Module) -> tuple[GaussianFit, GaussianFit]:
-        fits: list[GaussianFit] = []
-        for half in self.halves:
-            fit = None
-            for images in self._tracked(half):
-                features = network(images)
-                if fit is None:
-                    fit = GaussianFit.empty(fits[0].reference if fits else features[0])
-                fit.add(features)
-            fits.append(fit)
+    def _fit_halves(self, kind: str) -> tuple[GaussianFit, GaussianFit]:
+        network, halves = self._network(kind), self.halves(kind)
+
+        def centre(_: range, tell: Callable[[int], None]) -> list[Tensor]:
+            return [network(next(self.real_batches(halves[0][:1], kind)))[0].double()]
+
+        ((reference,),) = in_shards(1, centre, self.processes, self.device, f"Measuring real pictures for {kind}")
+        fits = []
+        for half in halves:
+            def work(part: range, tell: Callable[[int], None], half: numpy.ndarray = half) -> list[Tensor]:
+                fit = GaussianFit.empty(reference)
+                for images in self.real_batches(half[part.start : part.stop], kind):
+                    fit.add(network(images))
+                    tell(len(images))
+                return fit.parts()
+
+            whole = GaussianFit.empty(reference)
+            text = f"Measuring real pictures for {kind}, half {len(fits) + 1} of 2"
+            for count, total, outer in in_shards(len(half), work, self.processes, self.device, text):
+                whole = whole.merged(GaussianFit(int(count), total, outer, reference))
+            fits.append(whole)
         return fits[0], fits[1]
 
     def _real_patches(self) -> tuple[swd.PatchSet, dict[int, float]]:
         """Return the patches of the reals and the floor: half against half."""
         if self._patches is None:
             # Fewer pictures than the whole set are enough, and the order is random already.
-            halves = [half[: SWD_IMAGES // 2] for half in self.halves]
-            whole = swd.PatchSet(sum(len(half) for half in halves), self.seed)
-            parts = []
+            halves = [half[: SWD_IMAGES // 2] for half in self.halves("swd")]
+            sets = [(sum(len(half) for half in halves), self.seed)]
+            sets += [(len(half), self.seed + 1 + number) for number, half in enumerate(halves)]
+            whole, *parts = (swd.PatchSet(*numbers) for numbers in sets)
             for number, half in enumerate(halves):
-                part = swd.PatchSet(len(half), self.seed + 1 + number)
-                for images in self._tracked(half):
-                    part.add(images)
-                    whole.add(images)
-                parts.append(part)
+                def work(part: range, tell: Callable[[int], None], number: int = number,
+                         half: numpy.ndarray = half) -> list[Tensor]:
+                    mine, at = [swd.PatchSet(*sets[0]), swd.PatchSet(*sets[1 + number])], part.start
+                    before = number * len(halves[0])
+                    for images in self.real_batches(half[part.start : part.stop], "swd"):
+                        mine[0].add(images, before + at)
+                        mine[1].add(images, at)
+                        at += len(images)
+                        tell(len(images))
+                    return [tensor for patches in mine for tensor in _packed(patches)]
+
+                text = f"Measuring real pictures for swd, half {number + 1} of 2"
+                for tensors in in_shards(len(half), work, self.processes, self.device, text):
+                    both = {"whole": whole, "half": parts[number]}
+                    _add_packed(both, "half", _add_packed(both, "whole", tensors))
             self._patches = whole, swd.compare(*parts, self.seed)
         return self._patches
 
-    def _tracked(self, indices: Sequence[int]) -> Iterator[Tensor]:
-        """``real_batches`` under a line that says how far they are."""
-        return track(self.real_batches(indices), "Measuring the data set", -(-len(indices) // self.batch), "batches")
-
-    def real_batches(self, indices: Sequence[int]) -> Iterator[Tensor]:  # uint8 [b, 3, H, W] on the device
-        """Yield the pictures of the data set as the metrics see them."""
+    def real_batches(self, indices: Sequence[int], kind: str = "frd") -> Iterator[Tensor]:
+        """Yield the pictures of the data set as the metrics see them, uint8 [b, 3, H, W] on the device."""
+        dataset = self.reals(kind)
         for start in range(0, len(indices), self.batch):
-            pairs = [self.dataset.get(int(index))[:2] for index in indices[start : start + self.batch]]
+            pairs = [dataset.get(int(index))[:2] for index in indices[start : start + self.batch]]
             images = torch.stack([torch.as_tensor(rgb) for rgb, _ in pairs]).to(self.device)
             if self.background is not None:
                 alpha = torch.stack([torch.as_tensor(alpha) for _, alpha in pairs]).to(self.device).float() / 255
@@ -194,21 +258,28 @@ class MetricSet:
             yield images
 
 
-def dataset_key(dataset: Any) -> str:
-    """Return a hash of which pictures the data set holds: file, names, labels and resolution."""
-    digest = hashlib.blake2b(digest_size=12)
-    path = Path(getattr(dataset, "path", ""))
-    if path.is_file():
-        stat = path.stat()
-        digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+def _packed(measured: "swd.PatchSet | GaussianFit") -> list[Tensor]:
+    """Their tensors behind the number of them."""
+    parts = measured.parts()
+    return [torch.tensor(len(parts)), *parts]
+
+
+def _add_packed(measured: dict, name: str, tensors: list[Tensor]) -> list[Tensor]:
+    """Add the first of the packed ones to ``measured[name]`` and return the others."""
+    count = int(tensors[0])
+    parts, rest = tensors[1 : 1 + count], tensors[1 + count :]
+    if isinstance(measured[name], GaussianFit):
+        number, total, outer = parts
+        fit = measured[name]
+        measured[name] = fit.merged(GaussianFit(int(number), total, outer, fit.reference))
     else:
-        digest.update(str(path.resolve()).encode())
-    digest.update(f"{len(dataset)} {dataset.resolution} {dataset.has_masks}".encode())
-    if dataset.backdrop is not None:  # otherwise the pictures are those that older caches were made of
-        digest.update(f"without {[round(255 * float(value)) for value in dataset.backdrop]}".encode())
-    digest.update("\n".join(dataset.name(index) for index in range(len(dataset))).encode())
-    digest.update(numpy.ascontiguousarray(numpy.asarray(dataset.labels, dtype=numpy.float32)).tobytes())
-    return digest.hexdigest()
+        measured[name].extend(parts)
+    return rest
+
+
+def _fits(packed: list[Tensor]) -> tuple[GaussianFit, GaussianFit]:
+    reference, *sums = packed
+    return tuple(GaussianFit(int(count), total, outer, reference) for count, total, outer in (sums[:3], sums[3:]))
 
 
 def metric_record(name: str, results: dict[str, float], seconds: float, snapshot: str, num_gpus: int) -> dict[str, Any]:
@@ -245,30 +316,3 @@ def fit_to(fit: GaussianFit, device: torch.device) -> GaussianFit:
     return GaussianFit(fit.count, fit.total.to(device), fit.outer.to(device), fit.reference.to(device))
 
 
-def _save_fits(path: Path, fits: Sequence[GaussianFit]) -> None:
-    arrays = {"reference": fits[0].reference.cpu().numpy()}
-    for number, fit in enumerate(fits):
-        arrays[f"count{number}"] = numpy.array(fit.count)
-        arrays |= {f"total{number}": fit.total.cpu().numpy(), f"outer{number}": fit.outer.cpu().numpy()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: numpy.savez(file, **arrays))
-    except (OSError, UserError) as error:  # only time is lost: the next run computes them again
-        warnings.warn(f"The metrics' cache is not kept: {error}", stacklevel=3)
-
-
-def _load_fits(path: Path) -> tuple[GaussianFit, GaussianFit] | None:
-    """Return the cached fits, or None where there are none or the file is damaged."""
-    if not path.exists():
-        return None
-    try:
-        with path.open("rb") as file, numpy.load(file, allow_pickle=False) as archive:
-            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
-        fits = [
-            GaussianFit(int(arrays[f"count{n}"]), arrays[f"total{n}"], arrays[f"outer{n}"], arrays["reference"])
-            for n in range(2)
-        ]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        warnings.warn(f"The metrics' cache {path} is damaged ({error}) and will be rebuilt.", stacklevel=3)
-        return None
-    return fits[0], fits[1]

@@ -49,6 +49,15 @@ class GaussianFit:
         offset = self.total / self.count
         return (self.outer - self.count * torch.outer(offset, offset)) / (self.count - 1)
 
+    @property
+    def population_covariance(self) -> Tensor:  # [D, D]
+        """Covariance divided by the count itself, as in StyleGAN's FID."""
+        return self.covariance * ((self.count - 1) / self.count)
+
+    def parts(self) -> list[Tensor]:
+        """The sums as plain tensors; with the reference ``GaussianFit(int(count), total, outer, reference)``."""
+        return [torch.tensor(self.count), self.total, self.outer]
+
     def merged(self, other: "GaussianFit") -> "GaussianFit":
         """Return the fit of both sets together; both must have the same reference."""
         if not torch.equal(self.reference, other.reference):
@@ -76,6 +85,7 @@ def frechet_distance(
     return float(gap + a.trace() + b.trace() - 2 * trace_root)
 
 
-def distance(a: GaussianFit, b: GaussianFit) -> float:
-    """Fréchet distance between two fits."""
-    return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+def distance(a: GaussianFit, b: GaussianFit, population: bool = False) -> float:
+    """Fréchet distance between two fits; ``population``: with covariances divided by the counts themselves."""
+    name = "population_covariance" if population else "covariance"
+    return frechet_distance(a.mean, getattr(a, name), b.mean, getattr(b, name))

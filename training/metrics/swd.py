@@ -48,22 +48,37 @@ class PatchSet:
         self.patches = patches
         self.per_image = -(-patches // images)
         self.seed = seed
-        self.random: dict[int, numpy.random.RandomState] = {}  # one stream per level: batches may be cut in any way
+        # One stream per level, and the number of the picture it is at: batches may be cut in any way.
+        self.random: dict[int, tuple[numpy.random.RandomState, int]] = {}
         self.levels: dict[int, list[Tensor]] = {}  # level's size -> list of [n, 3, 7, 7]
 
-    def add(self, images: Tensor) -> None:  # [N, 3, H, W] uint8 or float [-1, 1]
-        """Cut patches from a batch."""
+    def add(self, images: Tensor, first: int | None = None) -> None:  # [N, 3, H, W] uint8 or float [-1, 1]
+        """Cut patches from a batch that begins with picture number ``first`` of the set, by default the next one."""
         if min(images.shape[2:]) < SMALLEST_LEVEL:
             raise UserError(f"swd needs pictures of at least {SMALLEST_LEVEL} pixels, not {min(images.shape[2:])}.")
         for level in laplacian_pyramid(to_uint8(images).float() / 127.5 - 1):
             count, _, height, width = level.shape
-            stream = self.random.setdefault(height, numpy.random.RandomState([self.seed, height]))
+            stream, at = self.random.get(height) or (numpy.random.RandomState([self.seed, height]), 0)
+            if first is not None and first != at:  # the places of pictures that others look at
+                stream.random_sample((first - at) * self.per_image * 2)
+                at = first
+            self.random[height] = stream, at + count
             places = stream.random_sample((count, self.per_image, 2)) * (height - PATCH + 1, width - PATCH + 1)
             top, left = places.astype(numpy.int64).transpose(2, 0, 1)
             image = torch.arange(count, device=level.device).repeat_interleave(self.per_image)
             windows = level.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # [N, 3, H-6, W-6, 7, 7], a view
             top, left = (torch.from_numpy(index.ravel()).to(level.device) for index in (top, left))
             self.levels.setdefault(height, []).append(windows[image, :, top, left].cpu())
+
+    def parts(self) -> list[Tensor]:
+        """The patches as plain tensors, for ``extend``: the levels' sizes, then [n, 3, 7, 7] per level."""
+        sizes = sorted(self.levels)
+        return [torch.tensor(sizes, dtype=torch.int64), *(torch.cat(self.levels[size]) for size in sizes)]
+
+    def extend(self, parts: list[Tensor]) -> None:
+        """Append patches of the pictures that follow."""
+        for size, patches in zip(parts[0].tolist(), parts[1:], strict=True):
+            self.levels.setdefault(size, []).append(patches.cpu())
 
     def get(self, size: int) -> Tensor:  # [patches, 3, 7, 7]
         """Return the patches of one level."""

@@ -1,0 +1,62 @@
+"""What metrics keep on disk of the real pictures: Gaussian fits to the features of two halves of a data set."""
+
+import hashlib
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import write_atomically
+from gghead.training.metrics.frechet import GaussianFit
+
+
+def dataset_key(dataset: Any) -> str:
+    """Return a hash of which pictures the data set holds: file, names, labels and resolution."""
+    digest = hashlib.blake2b(digest_size=12)
+    path = Path(getattr(dataset, "path", ""))
+    if path.is_file():
+        stat = path.stat()
+        digest.update(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    else:
+        digest.update(str(path.resolve()).encode())
+    digest.update(f"{len(dataset)} {dataset.resolution} {dataset.has_masks}".encode())
+    if dataset.backdrop is not None:  # otherwise the pictures are those that older caches were made of
+        digest.update(f"without {[round(255 * float(value)) for value in dataset.backdrop]}".encode())
+    digest.update("\n".join(dataset.name(index) for index in range(len(dataset))).encode())
+    digest.update(numpy.ascontiguousarray(numpy.asarray(dataset.labels, dtype=numpy.float32)).tobytes())
+    return digest.hexdigest()
+
+
+def save_fits(path: Path, fits: Sequence[GaussianFit]) -> None:
+    """Write two fits; a disk that refuses is a warning."""
+    arrays = {"reference": fits[0].reference.cpu().numpy()}
+    for number, fit in enumerate(fits):
+        arrays[f"count{number}"] = numpy.array(fit.count)
+        arrays |= {f"total{number}": fit.total.cpu().numpy(), f"outer{number}": fit.outer.cpu().numpy()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: numpy.savez(file, **arrays))
+    except (OSError, UserError) as error:  # only time is lost: the next run computes them again
+        warnings.warn(f"The metrics' cache is not kept: {error}", stacklevel=3)
+
+
+def load_fits(path: Path) -> tuple[GaussianFit, GaussianFit] | None:
+    """Return the cached fits, or None where there are none or the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, numpy.load(file, allow_pickle=False) as archive:
+            arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
+        fits = [
+            GaussianFit(int(arrays[f"count{n}"]), arrays[f"total{n}"], arrays[f"outer{n}"], arrays["reference"])
+            for n in range(2)
+        ]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        warnings.warn(f"The metrics' cache {path} is damaged ({error}) and will be rebuilt.", stacklevel=3)
+        return None
+    return fits[0], fits[1]
