@@ -17,6 +17,7 @@ import torch.multiprocessing
 from click.testing import CliRunner
 
 from gghead.checkpoints import latest_snapshot
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
@@ -107,7 +108,7 @@ def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsy
         run(tmp_path, trainer, seconds=1000.0)
     assert stop.value.code == 130
     assert capsys.readouterr().out.splitlines()[-1] == \
-        f"Stopped at step 6. Continue with: python scripts/train_prior.py --resume={tmp_path}"
+        f"Stopped at step 6. Continue with: {hint('scripts/train_prior.py', f'--resume={tmp_path}')}"
     state = run_folder.load_state(tmp_path)
     assert set(state) == {"trainer", "seconds"} and state["trainer"]["index"] == 6 and state["seconds"] >= 1000
     again = Counting()
@@ -132,9 +133,10 @@ def test_ten_bad_updates_in_a_row_end_the_run_with_the_last_good_state(tmp_path,
         run(tmp_path, trainer, total=100)
     assert trainer.index == 21
     assert str(error.value).startswith(
-        "10 updates of the numbers in a row had losses or gradients that are no finite numbers at step 21. "
+        "10 updates of the numbers in a row had losses or gradients that are no finite numbers at step 21. ")
+    assert str(error.value).endswith(
         f"The last good state is {tmp_path}/training-state-000016.pt; continue from it with: "
-        f"python scripts/train_numbers.py --resume={tmp_path}.")
+        + hint("scripts/train_prior.py", f"--resume={tmp_path}"))
     assert run_folder.load_state(tmp_path)["trainer"]["index"] == 16
     assert "health: 4 of 4 updates" in capsys.readouterr().out
 

@@ -97,7 +97,7 @@ class _Run:
         self.config, self.folder, self.trainer, self.dataset, self.writer = config, folder, trainer, dataset, writer
         self.processes = trainer.processes
         self.watchdog = Watchdog()
-        self.saver = Saver(folder, self.processes, trainer.device, "python train.py", _REMEDY)
+        self.saver = Saver(folder, self.processes, trainer.device, "train.py", _REMEDY)
         self.metric_set: MetricSet | None = None
         self.started = time.time() - (state or {}).get("seconds", 0.0)  # older states do not say
         self.waited = 0.0  # seconds of this tick in which no batch was ready

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes, any_process, barrier, fail_together
 from gghead.torch_utils.errors import UserError
 from gghead.training import run_folder
@@ -21,19 +22,19 @@ _NAMED = 3  # broken tensors that are spoken of
 class Saver:
     """One process's part in saving. Only the first process writes; all come to the same decisions."""
 
-    def __init__(self, folder: Path | None, processes: Processes, device: torch.device | str, resume: str,
+    def __init__(self, folder: Path | None, processes: Processes, device: torch.device | str, script: str,
                  remedy: str) -> None:
-        """``folder`` is ``None`` but in the first process; ``resume`` is the command that continues the run,
+        """``folder`` is ``None`` but in the first process; ``script`` continues the run (``cli.hint``),
         ``remedy`` what to change before a run that went wrong is continued."""
         self.folder, self.processes, self.device = folder, processes, device
-        self.resume, self.remedy = resume, remedy
+        self.script, self.remedy = script, remedy
         self.unsaved = False
         """Whether the last attempt to write failed; the same in all processes."""
         self._refusal = ""
 
     def fail(self, reason: str, counted: str) -> None:
         """End all processes with ``reason``, up to ``counted`` ("step 40"), and name the last good state."""
-        fail_together(f"{reason[:1].upper()}{reason[1:]} at {counted}. {self._last_good()} {self.remedy}",
+        fail_together(f"{reason[:1].upper()}{reason[1:]} at {counted}. {self.remedy} {self._last_good()}",
                       self.processes)
 
     def check(self, state: dict, counted: str) -> None:
@@ -68,4 +69,5 @@ class Saver:
         path = run_folder.newest_state(self.folder) if self.folder is not None else None
         if path is None:
             return "No state had been written before."
-        return f"The last good state is {path}; continue from it with: {self.resume} --resume={self.folder}."
+        again = hint(self.script, f"--resume={self.folder}")
+        return f"The last good state is {path}; continue from it with: {again}"

@@ -35,7 +35,7 @@ class StepRun(ABC):
         self.config, self.folder, self.trainer, self.writer, self.total = config, folder, trainer, writer, total
         self.processes = processes or Processes()
         self.started = time.time() - seconds
-        self.saver = Saver(folder, self.processes, trainer.device, f"python scripts/{self.script}", self.remedy)
+        self.saver = Saver(folder, self.processes, trainer.device, f"scripts/{self.script}", self.remedy)
 
     # ------------------------------------------------------------------ filled in
     @property
