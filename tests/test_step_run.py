@@ -121,7 +121,7 @@ def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsy
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
-    with pytest.raises(UserError, match="Loss/total became nan at step 4\\. No state had been written before"):
+    with pytest.raises(UserError, match="Loss/total became nan at step 4\\. .* No state had been written before"):
         run(tmp_path, Counting({3: lambda: float("nan")}))
     assert not files(tmp_path, "training-state-*")
 
@@ -156,7 +156,7 @@ def test_a_bad_weight_ends_the_run_though_its_loss_is_finite(tmp_path, step, cap
     trainer = Counting()
     trainer.at[step] = lambda: spoil(trainer)
     with pytest.raises(UserError, match="The run has diverged: weights held numbers that are not finite at step "
-                                        f"{12 if step == 9 else 16}\\. The last good state is .*-000008.pt"):
+                                        f"{12 if step == 9 else 16}\\. .*The last good state is .*-000008.pt"):
         run(tmp_path, trainer, total=100)
     assert files(tmp_path, "training-state-*") == ["training-state-000008.pt"]
     assert files(tmp_path, "numbers-*") == ["numbers-000008.txt"] and "Done" not in capsys.readouterr().out
