@@ -5,31 +5,25 @@ Everything is done by the commands that people type (each is printed). Started a
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import click
-import numpy as np
-import torch
-from PIL import Image
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import make_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path("demo")
-STOPPED = 130  # the usual exit status after Ctrl-C
-
-
-class Stopped(Exception):
-    """Ctrl-C was pressed while a command ran."""
 
 
 def call(script: str, *options: str) -> None:
     """Run one of the project's commands and wait for it, also after Ctrl-C, which the command gets as well."""
-    print(f"\n$ python {script} {' '.join(options)}", flush=True)
+    print(f"\n$ {shlex.join(['python', script, *options])}", flush=True)
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [sys.executable, script, *options], cwd=ROOT, env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
@@ -42,13 +36,15 @@ def call(script: str, *options: str) -> None:
         except KeyboardInterrupt:
             stopped = True
     if stopped:
-        raise Stopped
+        raise KeyboardInterrupt
     if status:
         raise UserError(f"{script} ended with status {status}; its message stands above.")
 
 
 def affordable_kimg() -> float:
     """A few minutes' training: how much that is depends on the rasteriser that works here."""
+    import torch
+
     from gghead.rendering import registry
 
     if registry.resolve("auto", "cuda" if torch.cuda.is_available() else "cpu").backend.name != "torch":
@@ -89,6 +85,9 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
 
 def stack_strips(folder: Path, seeds: list[int], target: Path, columns: int = 2) -> None:
     """Put the three-view pictures of the seeds into one picture, some columns wide, at twice their size."""
+    import numpy as np
+    from PIL import Image
+
     strips = [np.asarray(Image.open(folder / f"seed{seed:04d}.png")) for seed in seeds]
     columns = min(columns, len(strips))
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
@@ -97,38 +96,36 @@ def stack_strips(folder: Path, seeds: list[int], target: Path, columns: int = 2)
     picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.LANCZOS).save(target)
 
 
-@cli.command()
+@cli.command(stopped="Nothing is lost: `make demo` goes on where training last saved its state.", moving=False)
 @click.option("--kimg", type=click.FloatRange(min=0, min_open=True),
               help="Thousands of images to train with, counted from the run's start  [default: 20, or 10 without g++]")
 @click.option("--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw")
-@click.option("--fresh", is_flag=True, help="Start a new run instead of continuing the last one")
+@cli.switch("--fresh", default=False, help="Start a new run instead of continuing the last one")
 def main(kimg: float | None, seeds: list[int], fresh: bool):
     """Make synthetic heads, train the tiny preset on them, draw what it has learnt."""
     started = time.monotonic()
+    print(f"First run: heads, data, training and pictures go to {ROOT / DEMO}", flush=True)
+    make_folder(ROOT / DEMO)
     kimg = kimg or affordable_kimg()
     data, samples, strip = DEMO / "heads.zip", DEMO / "samples", DEMO / "strip.png"
     shipped = DEMO / "shipped.png"
     turntable, splat = DEMO / "turntable.webp", samples / f"seed{seeds[0]:04d}.ply"
-    try:
-        if not (ROOT / shipped).exists():
-            folder = DEMO / "shipped"
-            call("gen_samples.py", "--network=demo", f"--seeds={','.join(map(str, seeds))}", "--trunc=0.7",
-                 f"--outdir={folder}")
-            stack_strips(ROOT / folder, seeds, ROOT / shipped)
-            print(f"{shipped} shows what the shipped network makes. Now a run of your own:")
-        if not (ROOT / data).exists():
-            call("datasets/synthetic_heads.py", f"--dest={data}", "--num=2000", "--resolution=64", "--seed=0")
-        run = train(data, kimg, fresh)
-        draw = [f"--network={run}", "--trunc=0.7"]
-        call("gen_samples.py", *draw, f"--seeds={','.join(map(str, seeds))}", f"--outdir={samples}", "--shapes=1")
-        stack_strips(ROOT / samples, seeds, ROOT / strip)
-        turning = seeds[:4]
-        shown = [f"--seeds={','.join(map(str, turning))}", f"--grid={len(turning)}x1", "--frames=60", "--fps=20",
-                 "--size=128"]
-        call("scripts/gen_video.py", *draw, *shown, "--camera=turntable", f"--output={turntable}")
-    except Stopped:
-        print("\nStopped. Nothing is lost: `make demo` goes on where training last saved its state.")
-        sys.exit(STOPPED)
+    if not (ROOT / shipped).exists():
+        folder = DEMO / "shipped"
+        call("gen_samples.py", "--network=demo", f"--seeds={','.join(map(str, seeds))}", "--trunc=0.7",
+             f"--outdir={folder}")
+        stack_strips(ROOT / folder, seeds, ROOT / shipped)
+        print(f"{shipped} shows what the shipped network makes. Now a run of your own:")
+    if not (ROOT / data).exists():
+        call("datasets/synthetic_heads.py", f"--dest={data}", "--num=2000", "--resolution=64", "--seed=0")
+    run = train(data, kimg, fresh)
+    draw = [f"--network={run}", "--trunc=0.7"]
+    call("gen_samples.py", *draw, f"--seeds={','.join(map(str, seeds))}", f"--outdir={samples}", "--shapes=1")
+    stack_strips(ROOT / samples, seeds, ROOT / strip)
+    turning = seeds[:4]
+    shown = [f"--seeds={','.join(map(str, turning))}", f"--grid={len(turning)}x1", "--frames=60", "--fps=20",
+             "--size=128"]
+    call("scripts/gen_video.py", *draw, *shown, "--camera=turntable", f"--output={turntable}")
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\nDone in {minutes} min {seconds:02d} s. In {DEMO}/:")
     for path, what in [

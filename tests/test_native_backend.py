@@ -335,7 +335,7 @@ def test_processes_build_once_between_them(tmp_path):
         "import sys, pathlib; from gghead.torch_utils.ops import native_build;"
         "native_build.load(native_build.Library('gghead_tiny', (pathlib.Path(sys.argv[1]),))); print('loaded')"
     )
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "GGHEAD_PROGRESS": "on"}
     command = [sys.executable, "-c", code, str(source)]
     both = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -343,7 +343,7 @@ def test_processes_build_once_between_them(tmp_path):
     ]
     results = [process.communicate(timeout=120) for process in both]
     assert [out.strip() for out, _ in results] == ["loaded", "loaded"], results
-    assert sum("building gghead_tiny for" in err for _, err in results) == 1
+    assert sum("Building gghead_tiny for" in err for _, err in results) == 1
     assert len(list((tmp_path / "gghead" / "torch_extensions").glob("gghead_tiny_*.so"))) == 1
 
 

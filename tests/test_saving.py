@@ -29,9 +29,8 @@ def test_a_state_that_is_not_sound_is_not_written_and_the_one_before_is_named(tm
     with pytest.raises(UserError) as error:
         made.save(1, state(NAN), lambda: written.append(2), "step 2")
     assert str(error.value) == (
-        f"The run has diverged: w held numbers that are not finite at step 2. The last good state is "
-        f"{tmp_path}/training-state-000001.pt; continue from it with: {hint('train.py', f'--resume={tmp_path}')}. "
-        "Lower the rate.")
+        f"The run has diverged: w held numbers that are not finite at step 2. Lower the rate. The last good state is "
+        f"{tmp_path}/training-state-000001.pt; continue from it with: {hint('train.py', f'--resume={tmp_path}')}")
     assert (tmp_path / "training-state-000001.pt").read_bytes() == before and written == [1]
 
 

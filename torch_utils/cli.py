@@ -47,7 +47,7 @@ def command(*, stopped: str = "Files that were finished stay, and nothing is lef
                 click.echo(f"\nStopped. {str(stop) or stopped}", err=True)
                 raise SystemExit(STOPPED) from None
 
-        return click.command(cls=_Command, context_settings=_CONTEXT, **settings)(guarded)
+        return click.command(cls=Command, context_settings=_CONTEXT, **settings)(guarded)
 
     return decorate
 
@@ -81,7 +81,7 @@ class _Switch(click.Option):
 _TRUTHS = frozenset("1 0 true false t f yes no y n on off".split())
 
 
-class _Command(click.Command):
+class Command(click.Command):
     """A command whose bare switches do not swallow the argument behind them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

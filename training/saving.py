@@ -24,7 +24,7 @@ class Saver:
 
     def __init__(self, folder: Path | None, processes: Processes, device: torch.device | str, script: str,
                  remedy: str) -> None:
-        """``folder`` is ``None`` but in the first process; ``script`` continues the run with --resume,
+        """``folder`` is ``None`` but in the first process; ``script`` continues the run (``cli.hint``),
         ``remedy`` what to change before a run that went wrong is continued."""
         self.folder, self.processes, self.device = folder, processes, device
         self.script, self.remedy = script, remedy
@@ -34,7 +34,7 @@ class Saver:
 
     def fail(self, reason: str, counted: str) -> None:
         """End all processes with ``reason``, up to ``counted`` ("step 40"), and name the last good state."""
-        fail_together(f"{reason[:1].upper()}{reason[1:]} at {counted}. {self._last_good()} {self.remedy}",
+        fail_together(f"{reason[:1].upper()}{reason[1:]} at {counted}. {self.remedy} {self._last_good()}",
                       self.processes)
 
     def check(self, state: dict, counted: str) -> None:
@@ -69,5 +69,5 @@ class Saver:
         path = run_folder.newest_state(self.folder) if self.folder is not None else None
         if path is None:
             return "No state had been written before."
-        command = hint(self.script, f"--resume={self.folder}")
-        return f"The last good state is {path}; continue from it with: {command}."
+        again = hint(self.script, f"--resume={self.folder}")
+        return f"The last good state is {path}; continue from it with: {again}"

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from gghead.torch_utils.files import cache_dir
+from gghead.torch_utils.progress import Progress
 
 FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
          "-ffp-contract=fast", "-w")
@@ -245,9 +246,8 @@ def load(library: Library, seconds: int = 30) -> None:
             with locked(target.with_suffix(".lock"), f"builds {library.name}"):
                 if not _intact(target):
                     why = f"{target} is damaged" if target.exists() else "once"
-                    print(f"gghead: building {library.name} for {level()} ({why}, about {seconds} s) ...",
-                          file=sys.stderr, flush=True)  # fmt: skip
-                    build(library, target, level())
+                    with Progress(f"Building {library.name} for {level()} ({why}, about {seconds} s)", at_once=True):
+                        build(library, target, level())
         torch.ops.load_library(str(target))
     except OSError as error:
         raise BuildError(f"{type(error).__name__}: {error}") from error
