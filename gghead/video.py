@@ -109,7 +109,7 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
 
 def _plain_name(path: Path) -> str:
     """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option; a path from the root is neither."""
-    return os.path.abspath(path)
+    return str(path.absolute())
 
 
 def _encode_with_av(av, frames: np.ndarray, path: Path, fps: float) -> None:
