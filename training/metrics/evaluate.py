@@ -5,6 +5,7 @@
 is measured on half as many pictures, and Fréchet distances grow as pictures get fewer, so a model can end below it.
 """
 
+import functools
 import hashlib
 import json
 import time
@@ -18,6 +19,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from gghead.data.read_ahead import ReadAhead
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir as default_folder
 from gghead.torch_utils.files import write_atomically
@@ -184,14 +186,21 @@ class MetricSet:
 
     def real_batches(self, indices: Sequence[int]) -> Iterator[Tensor]:  # uint8 [b, 3, H, W] on the device
         """Yield the pictures of the data set as the metrics see them."""
-        for start in range(0, len(indices), self.batch):
-            pairs = [self.dataset.get(int(index))[:2] for index in indices[start : start + self.batch]]
-            images = torch.stack([torch.as_tensor(rgb) for rgb, _ in pairs]).to(self.device)
-            if self.background is not None:
-                alpha = torch.stack([torch.as_tensor(alpha) for _, alpha in pairs]).to(self.device).float() / 255
-                behind = torch.tensor(list(self.background), device=self.device).reshape(3, 1, 1) * 255
-                images = (images * alpha + behind * (1 - alpha)).round().to(torch.uint8)
-            yield images
+        jobs = (functools.partial(self._read, indices[start : start + self.batch])
+                for start in range(0, len(indices), self.batch))
+        with ReadAhead(jobs, size=4 * self.batch * self.dataset.resolution**2) as batches:
+            yield from map(self._as_seen, batches)
+
+    def _read(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        return [self.dataset.get(int(index))[:2] for index in indices]
+
+    def _as_seen(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+        images = torch.stack([torch.as_tensor(rgb) for rgb, _ in pairs]).to(self.device)
+        if self.background is not None:
+            alpha = torch.stack([torch.as_tensor(alpha) for _, alpha in pairs]).to(self.device).float() / 255
+            behind = torch.tensor(list(self.background), device=self.device).reshape(3, 1, 1) * 255
+            images = (images * alpha + behind * (1 - alpha)).round().to(torch.uint8)
+        return images
 
 
 def dataset_key(dataset: Any) -> str:
