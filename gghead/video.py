@@ -1,7 +1,6 @@
 """Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence

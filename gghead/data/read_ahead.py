@@ -7,15 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Generic, Self, TypeVar
 
+from gghead.torch_utils.cores import cores
+
 Result = TypeVar("Result")
 _MOST_THREADS = 16  # beyond that the interpreter's lock, and not decoding, is what threads wait for
 _ROOM = 512 * 2**20  # bytes that results may take which nobody has asked for yet
 _FIRST = 2  # results prepared at a time before anybody had to wait
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def most_threads(processes: int = 1) -> int:
