@@ -1,7 +1,6 @@
 """Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -109,7 +108,7 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
 
 def _plain_name(path: Path) -> str:
     """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option; a path from the root is neither."""
-    return os.path.abspath(path)
+    return str(path.absolute())
 
 
 def _encode_with_av(av, frames: np.ndarray, path: Path, fps: float) -> None:

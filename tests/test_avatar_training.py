@@ -336,6 +336,32 @@ def test_resume_is_bit_for_bit(frames):
     assert plain.stats.as_dict() == second.stats.as_dict()
 
 
+def test_frames_that_do_not_fit_into_memory_are_read_ahead_and_nothing_changes(frames, monkeypatch):
+    readers, cut = set(), Frames.cut
+    monkeypatch.setattr(Frames, "cut",
+                        lambda *arguments: (readers.add(threading.current_thread().name), cut(*arguments))[1])
+    unkept = Frames(frames.sequence, cache_mb=0)
+    trainers = [AvatarTrainer(small_config(), which, CPU) for which in (frames, unkept, unkept)]
+    for trainer in trainers[:2]:
+        trainer.read_ahead()
+    for trainer in trainers[:2]:
+        readers.clear()
+        for _ in range(9):
+            trainer.step()
+        elsewhere = {name.startswith("gghead-data") for name in readers}
+        assert elsewhere == {trainer.frames is unkept}
+    trainers[2].load_state_dict(trainers[1].state_dict())
+    trainers[2].read_ahead()
+    for _ in range(6):
+        trainers[2].step()
+        trainers[0].step()
+    for trainer in trainers:
+        trainer.close()
+    for (name, a), b in zip(trainers[0].avatar.state_dict().items(), trainers[2].avatar.state_dict().values(),
+                            strict=True):  # fmt: skip
+        assert torch.equal(a, b), name
+
+
 # ------------------------------------------------------------------------ commands
 SMALL = ["--preset=tiny", "--resolution=24", "--points=40", "--feature-dim=4", "--tick=4", "--snap=1", "--device=cpu"]
 

@@ -86,12 +86,17 @@ def test_sampling_is_timed_both_ways(tmp_path):
 
 def test_reading_is_timed_by_format_and_workers(tmp_path):
     path = tmp_path / "data.json"
-    options = ["--size=32", "--resolution=16", "--images=32", "--workers=1,2", "--repeats=1", f"--json={path}"]
+    options = ["--size=32", "--resolution=16", "--images=32", "--workers=1,2", "--step-ms=1", "--repeats=1",
+               f"--json={path}"]
     result = CliRunner().invoke(main, ["data", *options])
     assert result.exit_code == 0, result.output
     report = json.loads(path.read_text())
     assert [row["format"] for row in report["rows"]] == list(reading.FORMATS)
-    assert all(row["decode_ms"] > 0 and set(row["loader_images_per_sec"]) == {"1", "2"} for row in report["rows"])
+    assert all(row["decode_ms"] > 0 for row in report["rows"])
+    assert all(set(row["loader_images_per_sec"]) == {"1", "2", "auto"} for row in report["rows"])
+    shares = [row["waiting_share"] for row in report["rows"]]
+    assert all(set(share) == {"read when needed", "2 threads", "auto"} for share in shares)
+    assert all(0 < value < 1 for share in shares for value in share.values())
     sizes = {row["format"]: row["kib"] for row in report["rows"]}
     assert sizes["png level 0"] > sizes["png level 6"] > sizes["jpeg q95"] and "torch" in report["machine"]
     wrong = CliRunner().invoke(main, ["data", "--formats=gif"])

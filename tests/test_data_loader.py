@@ -15,6 +15,7 @@ class Numbers:
 
     def __init__(self, size, broken=()):
         self.size = size
+        self.resolution = 2
         self.broken = broken
 
     def __len__(self):
@@ -48,7 +49,7 @@ def test_order_is_a_function_of_the_position():
         EpochSampler(0, seed=0)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 3, None])
 def test_batches_restart_at_any_position(workers):
     with BatchLoader(Numbers(11), batch=4, seed=5, workers=workers) as loader:
         batches = [next(loader) for _ in range(6)]

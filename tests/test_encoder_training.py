@@ -1,9 +1,11 @@
 """Training an encoder: batches, losses, steps, exact resume, the command end to end, broken input."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from gghead.training.encoder import losses
 from gghead.training.encoder.cli import main
 from gghead.training.encoder.config import PRESETS, EncoderDataConfig, EncoderLossConfig, EncoderStage, check, stage_at
 from gghead.training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
-from gghead.training.encoder.run import _Run
+from gghead.training.encoder.run import _Run, run
 from gghead.training.encoder.trainer import EncoderTrainer
 from gghead.training.run_folder import load_state
 from gghead.training.stats import StatsWriter
@@ -224,6 +226,50 @@ def test_a_resumed_run_is_the_same_run(captures):
         assert torch.equal(value, second.model.state_dict()[name]), name
     for name, value in straight.discriminator.state_dict().items():
         assert torch.equal(value, second.discriminator.state_dict()[name]), name
+
+
+def test_reading_ahead_changes_nothing_and_happens_elsewhere(captures, monkeypatch):
+    stages = [{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 2},
+              {"start": 3, "image_size": 24, "views": [1], "targets": 3, "batch": 1}]
+    options = config(stages=stages, data={"gan_share": 0.4}, steps=8)
+    readers, batch = set(), CaptureHeads.batch
+    monkeypatch.setattr(CaptureHeads, "batch",
+                        lambda *arguments: (readers.add(threading.current_thread().name), batch(*arguments))[1])
+    plain, ahead, resumed = (EncoderTrainer(options, heads(captures), init=small_network()) for _ in range(3))
+    for _ in range(8):
+        plain.step()
+    assert readers == {threading.current_thread().name}
+    readers.clear()
+    with contextlib.closing(ahead), contextlib.closing(resumed):
+        ahead.read_ahead()
+        resumed.read_ahead()
+        for _ in range(5):
+            ahead.step()
+        resumed.step()  # what it has read ahead by then is not what it goes on with
+        resumed.load_state_dict(ahead.state_dict())
+        for _ in range(3):
+            resumed.step()
+    assert readers and threading.current_thread().name not in readers
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_the_command_reads_ahead_at_every_size(data, tmp_path, monkeypatch):
+    stages = [{"image_size": 24, "views": [1], "targets": 2, "batch": 1},
+              {"start": 2, "image_size": 32, "views": [1], "targets": 2, "batch": 1}]
+    readers, batch = [], CaptureHeads.batch
+
+    def spied(self, stage, *arguments):
+        readers.append((self.size, stage.targets, threading.current_thread().name))
+        return batch(self, stage, *arguments)
+
+    monkeypatch.setattr(CaptureHeads, "batch", spied)
+    before = threading.active_count()
+    run(config(stages=stages, steps=4, data={"path": str(data)}), tmp_path, torch.device("cpu"))
+    steps = [reader for reader in readers if reader[1] == 2]  # previews have more targets
+    assert {size for size, _, _ in steps} == {24, 32} and len(steps) == 4
+    assert all(name.startswith("gghead-data") for _, _, name in steps)
+    assert threading.active_count() == before
 
 
 def test_latent_space_stays_and_a_frozen_decoder_too(captures):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image
 
 import gghead
 from gghead.cameras import Cameras
+from gghead.data import BatchLoader
 from gghead.torch_utils.errors import UserError
 from gghead.training import cli
 from gghead.training.cli import main, resolve
@@ -135,6 +137,29 @@ def test_a_run_that_was_stopped_within_a_tick_has_the_ticks_of_one_that_was_not(
     whole, parts = ([{key: value for key, value in line.items() if not key.startswith(("Timing", "Resources", "time"))}
                      for line in found] for found in lines)
     assert [line["Loss/scores/real"]["num"] for line in whole] == [12, 12] and parts == whole
+
+
+def test_one_loader_reads_on_over_ticks_and_snapshots(data, tmp_path, monkeypatch):
+    """A loader for each tick would throw away what was read ahead, and everybody would wait at its beginning."""
+    made, closed, before = [], [], threading.active_count()
+
+    class Spied(BatchLoader):
+        def __init__(self, *arguments, **options):
+            made.append(options["workers"])
+            super().__init__(*arguments, **options)
+
+        def close(self):
+            closed.append(self.position)
+            super().close()
+
+    monkeypatch.setattr("gghead.training.loop.BatchLoader", Spied)
+    options = ["--data", data, "--kimg=0.012", "--metrics=none", *SMALL, "--tick=0.004", "--snap=1"]
+    result = train(*options, "--outdir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert made == [None] and closed == [12] and threading.active_count() == before
+    (run,) = tmp_path.iterdir()
+    again = train("--resume", run, "--kimg=0.016", "--workers=1", "--device=cpu")
+    assert again.exit_code == 0 and made == [None, 1] and closed == [12, 16], again.output
 
 
 def test_a_machine_without_git_saves_snapshots_too(monkeypatch, tmp_path):

@@ -235,7 +235,8 @@ def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
 @cli.seed("Seed of every random choice.", default=None)
 @click.option("--precision", help="Precision of convolutions.", type=click.Choice(["bf16", "fp32"]))
 @cli.switch("--fp32", help="Same as --precision=fp32.")
-@click.option("--workers", help="Threads that read images.", type=click.IntRange(min=1))
+@click.option("--workers", help="Threads that read images  [default: as many as steps need].",
+              type=click.IntRange(min=1))
 @cli.device()
 @click.option("--set", multiple=True, help="Any other option by its path, e.g. loss.blur_sigma=5.", metavar="KEY=VALUE")
 @cli.dry_run()

@@ -140,8 +140,8 @@ class TrainConfig:
     """Every random choice of the run derives from it."""
     precision: Literal["bf16", "fp32"] = "fp32"
     """Precision of the convolutions; everything else is float32."""
-    workers: int = 2
-    """Threads that read images."""
+    workers: int | None = None
+    """Threads that read images; None: as many as it takes that no step waits, up to this process's share of cores."""
 
 
 def check(config: TrainConfig, world_size: int = 1) -> None:

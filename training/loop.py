@@ -108,6 +108,7 @@ class _Run:
         self.watchdog = Watchdog()
         self.saver = Saver(folder, self.processes, trainer.device, "train.py", _REMEDY)
         self.metric_set: MetricSet | None = None
+        self.loader: BatchLoader | None = None
         self.started = time.time() - (state or {}).get("seconds", 0.0)  # older states do not say
         self.waited = 0.0  # seconds of this tick in which no batch was ready
         self.told: set[str] = set()  # broken images that were spoken of
@@ -163,33 +164,41 @@ class _Run:
                   f"Samples: {hint('gen_samples.py', f'--network={self.folder}')}")
 
     def close(self) -> None:
-        """Close the data sets."""
+        """Stop reading and close the data sets."""
+        if self.loader is not None:
+            self.loader.close()
+            self.loader = None
         self.dataset.close()
         if self.metric_set is not None:
             self.metric_set.full.close()
+            self.metric_set = None
+
+    def _reading(self, size: int) -> BatchLoader:
+        """The loader of pictures of a size; it goes on over ticks and snapshots with what it has prepared."""
+        if self.dataset.resolution != size:
+            self.close()
+            self.dataset = open_dataset(self.config.data, size)
+        if self.loader is None:
+            processes, share = self.processes, self.config.batch // self.processes.world_size
+            self.loader = BatchLoader(self.dataset, share, self.config.seed, processes.rank, processes.world_size,
+                                      start=self.trainer.nimg, workers=self.config.workers,
+                                      sampler=self.dataset.sampler(self.config.seed))
+        return self.loader
 
     def _steps_of_tick(self, until: int, stop: StopRequest, bar: Progress) -> bool:
         """Train up to ``until`` images; whether a stop was asked for."""
-        trainer, share = self.trainer, self.config.batch // self.processes.world_size
+        trainer = self.trainer
         while trainer.nimg < until:
-            stage_size = stage_at(self.config.stages, trainer.nimg)[0].image_size
-            if self.dataset.resolution != stage_size:
-                self.dataset.close()
-                self.dataset = open_dataset(self.config.data, stage_size)
-            with BatchLoader(self.dataset, share, self.config.seed, self.processes.rank, self.processes.world_size,
-                             start=trainer.nimg, workers=self.config.workers,
-                             sampler=self.dataset.sampler(self.config.seed)) as loader:
-                while trainer.nimg < until and stage_at(self.config.stages, trainer.nimg)[0].image_size == stage_size:
-                    begin = time.time()
-                    batch = next(loader)
-                    self.waited += time.time() - begin
-                    trainer.step(batch)
-                    if (reason := trainer.health.after_step()) is not None:
-                        self.saver.fail(reason, self._counted)
-                    speed = self.config.batch / max(time.time() - begin, 1e-9)
-                    bar.update(trainer.nimg / 1000, f"{speed:.1f} images/s  augment {trainer.augment.p:.3f}")
-                    if stop.agreed():
-                        return True
+            begin = time.time()
+            batch = next(self._reading(stage_at(self.config.stages, trainer.nimg)[0].image_size))
+            self.waited += time.time() - begin
+            trainer.step(batch)
+            if (reason := trainer.health.after_step()) is not None:
+                self.saver.fail(reason, self._counted)
+            speed = self.config.batch / max(time.time() - begin, 1e-9)
+            bar.update(trainer.nimg / 1000, f"{speed:.1f} images/s  augment {trainer.augment.p:.3f}")
+            if stop.agreed():
+                return True
         return False
 
     def _end_tick(self, seconds: float, count: int, maintenance: float) -> None:
@@ -227,8 +236,9 @@ class _Run:
             self.told.add(name)
             print(f"  data: left out, {self.dataset.broken[name]}")
         if share > _MUCH_WAITING:
-            print(f"  data: {share:.0%} of the time no images were ready; raise --workers, store the images at the "
-                  "training size, or as PNG or JPEG on a local disk")
+            more = "raise --workers" if self.config.workers is not None else "use a machine with more cores"
+            print(f"  data: {share:.0%} of the time no images were ready; {more}, store the images at the training "
+                  "size, or as PNG or JPEG on a local disk")
         self.writer.write(summary, trainer.nimg)
 
     @torch.no_grad()

@@ -59,6 +59,11 @@ class Frames:
     def __len__(self) -> int:
         return len(self.sequence)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether all pictures fit into memory, so that each is decoded once."""
+        return self._kept.all_fit
+
     def with_first(self, count: int) -> "Frames":
         """The same frames, decoded pictures included, with only the first coefficients. Raises as the sequence's."""
         other = copy.copy(self)

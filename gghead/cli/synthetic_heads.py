@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cores import cores
 from gghead.torch_utils.progress import progress
 
 
@@ -19,7 +20,7 @@ from gghead.torch_utils.progress import progress
 @click.option("--expressions", type=click.IntRange(min=1), default=1, show_default=True, help="Per subject.")
 @cli.switch("--uv", default=False, show_default=True, help="Also template coordinates per pixel (npy).")
 @cli.switch("--depth", default=False, show_default=True, help="Also depth per pixel (npy, world units).")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--workers", type=click.IntRange(min=1), default=cores, show_default="one per core", help="Processes.")
 @cli.overwrite("a zip")
 def main(dest: Path, num: int, resolution: int, seed: int, cameras: str, views: int, expressions: int, uv: bool,
          depth: bool, workers: int, overwrite: bool) -> None:

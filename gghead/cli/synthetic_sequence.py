@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
@@ -20,7 +21,7 @@ from gghead.torch_utils.progress import progress
 @click.option("--fps", type=float, default=25.0, show_default=True, help="Frames per second.")
 @click.option("--drive", metavar="DIR|ZIP", help="Tracked sequence whose expressions and cameras are taken.")
 @click.option("--split", metavar="NAME", help="Frames of the drive to take.  [default: all]")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--workers", type=click.IntRange(min=1), default=cores, show_default="one per core", help="Processes.")
 @cli.overwrite("a zip")
 def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers, overwrite):
     """Make a tracked sequence of one synthetic person, who talks, smiles, blinks and turns: what avatars are made of.

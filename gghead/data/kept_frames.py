@@ -14,8 +14,13 @@ class KeptFrames:
         bytes_needed = sum(4 * width * height for width, height in map(frames.size, range(len(frames))))
         self._kept: dict[int, Tensor] | None = {} if bytes_needed <= cache_mb * 2**20 else None
 
+    @property
+    def all_fit(self) -> bool:
+        """Whether every picture is decoded only once."""
+        return self._kept is not None
+
     def rgba(self, index: int) -> Tensor:
-        """uint8 [4, H, W]; colours are not multiplied by alpha. Do not write into it."""
+        """uint8 [4, H, W]; colours are not multiplied by alpha. Do not write into it. Any thread may call this."""
         rgba = None if self._kept is None else self._kept.get(index)
         if rgba is None:
             frame = self.frames.get(index)

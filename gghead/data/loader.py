@@ -1,13 +1,13 @@
 """Batches from a data set, prepared by background threads in a fixed order."""
 
-import collections
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from gghead.data.image_dataset import ImageDataset
+from gghead.data.read_ahead import ReadAhead
 from gghead.data.sampler import EpochSampler, ShardSampler
 from gghead.torch_utils.errors import UserError
 
@@ -23,8 +23,8 @@ class BatchLoader(Iterator[Batch]):
         seed: Seed of the default order; the same on every process.
         rank, world: This process and their number.
         start: Images consumed so far by all processes together (``position`` of the loader that is continued).
-        workers: Threads, each preparing a whole batch (PIL and zlib work without the interpreter lock).
-        prefetch: Batches prepared ahead; None = one per worker, at least two.
+        workers: Threads, each preparing a whole batch; None: as many as it takes that nobody waits (``ReadAhead``).
+        prefetch: Batches prepared ahead by a fixed number of workers; None = one per worker, at least two.
         sampler: The order, such as ``dataset.sampler(seed)``; None: any image at any time.
 
     An error in a worker (a broken file) is raised by ``next``. Use as a context manager or call ``close``.
@@ -38,35 +38,30 @@ class BatchLoader(Iterator[Batch]):
         rank: int = 0,
         world: int = 1,
         start: int = 0,
-        workers: int = 2,
+        workers: int | None = None,
         prefetch: int | None = None,
         sampler: EpochSampler | ShardSampler | None = None,
     ):
-        if batch < 1 or not 0 <= rank < world or start < 0 or workers < 1:
+        if batch < 1 or not 0 <= rank < world or start < 0 or (workers is not None and workers < 1):
             raise UserError(f"Impossible loader: batch {batch}, rank {rank} of {world}, start {start}, {workers=}.")
         self.dataset, self.batch, self.rank, self.world = dataset, batch, rank, world
         self.position = start  # images handed out so far, over all processes
         self._sampler = sampler if sampler is not None else EpochSampler(len(dataset), seed)
-        self._ahead = start
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="gghead-data")
-        self._pending: collections.deque[Future[Batch]] = collections.deque()
-        self._closed = False
-        for _ in range(prefetch if prefetch is not None else max(workers, 2)):
-            self._submit()
+        self._reader = ReadAhead(self._jobs(start), workers, prefetch, world, 4 * batch * dataset.resolution**2)
+
+    @property
+    def ahead(self) -> int:
+        """Batches that are prepared at a time."""
+        return self._reader.ahead
 
     def __next__(self) -> Batch:
-        if self._closed:
-            raise RuntimeError("this BatchLoader is closed")
-        batch = self._pending.popleft().result() if self._pending else self._make(self._take())
-        self._submit()
+        batch = next(self._reader)
         self.position += self.batch * self.world
         return batch
 
     def close(self) -> None:
         """Stop the threads and drop what they prepared; the data set stays open."""
-        self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pending.clear()
+        self._reader.close()
 
     def __enter__(self) -> "BatchLoader":
         return self
@@ -74,13 +69,11 @@ class BatchLoader(Iterator[Batch]):
     def __exit__(self, *exception) -> None:
         self.close()
 
-    def _take(self) -> list[int]:
-        indices = self._sampler.indices(self._ahead, self.batch, self.rank, self.world)
-        self._ahead += self.batch * self.world
-        return indices
-
-    def _submit(self) -> None:
-        self._pending.append(self._pool.submit(self._make, self._take()))
+    def _jobs(self, position: int) -> Iterator[Callable[[], Batch]]:
+        while True:
+            indices = self._sampler.indices(position, self.batch, self.rank, self.world)
+            yield functools.partial(self._make, indices)
+            position += self.batch * self.world
 
     def _make(self, indices: list[int]) -> Batch:
         images, alphas, labels = zip(*(self.dataset.get(index) for index in indices), strict=True)

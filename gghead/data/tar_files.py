@@ -25,7 +25,7 @@ from gghead.data.local_files import open_local
 from gghead.data.sources import is_image
 from gghead.torch_utils.errors import UserError
 
-_HELD = 3  # encoded tar files in memory: the two that the order mixes by default and the next one
+_HELD = 4  # encoded tar files in memory: the two that the order mixes by default, and the two after them
 # What tarfile raises on damaged files; the last two where headers follow each other endlessly or claim absurd sizes.
 _BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
 

@@ -1,5 +1,6 @@
 """The run around the steps of an avatar: ticks, status, previews, snapshots, resuming."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
     parts = ["avatar", config.preset, Path(config.data).stem, "x".join(map(str, frames.size))]
     folder = resume or run_folder.numbered_folder(outdir, parts)
     run_folder.write_options(folder, config)
-    with StatsWriter(folder, done=trainer.iteration if state else None) as writer:
+    trainer.read_ahead()
+    with StatsWriter(folder, done=trainer.iteration if state else None) as writer, contextlib.closing(trainer):
         _Run(config, folder, trainer, writer, state["seconds"] if state else 0.0, config.iterations).train()
     sequence.close()
     return folder

@@ -11,6 +11,7 @@ from gghead.animation.binding import has_shapes, template_motion, template_uv
 from gghead.animation.eyeballs import eyeballs, has_eyeballs, over_eyes
 from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
+from gghead.data.read_ahead import StepReader
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.motion import split
@@ -93,6 +94,7 @@ class AvatarTrainer:
         self.stats = Stats()
         self.health = Health(self.stats)
         self.loss = AvatarLoss(config.loss, device, frames.size)
+        self._reader: StepReader | None = None
         start = replace(config, init_head=None) if resumed else config
         self._set_avatar(new_avatar(start, frames, device))
 
@@ -101,11 +103,30 @@ class AvatarTrainer:
         self.optimizer = make_optimizer(self.avatar, self.config)
         self.densifier = Densifier(self.config.densify, avatar.num, self.config.extent, len(self.frames), self.device)
 
+    def _frame_at(self, iteration: int) -> int:
+        return frame_at(iteration, len(self.frames), self.config.seed)
+
+    def _read(self, iteration: int) -> tuple[Tensor, Tensor]:
+        return self.frames.cut(self._frame_at(iteration))
+
+    def read_ahead(self) -> None:
+        """Decode the frames of later steps in the background from now on, unless all of them fit into memory."""
+        if not self.frames.in_memory:
+            width, height = self.frames.size
+            self._reader = StepReader(self._read, lambda first: range(first, self.config.iterations),
+                                      size=16 * width * height)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._reader is not None:
+            self._reader.close()
+
     # ------------------------------------------------------------------ stepping
     def step(self) -> None:
         """Render a frame, compare, update; refine the set of Gaussians where the schedule says so."""
-        config, index = self.config, frame_at(self.iteration, len(self.frames), self.config.seed)
-        head, alpha = (value.to(self.device) for value in self.frames.cut(index))
+        config, index = self.config, self._frame_at(self.iteration)
+        read = self._reader or self._read
+        head, alpha = (value.to(self.device) for value in read(self.iteration))
         background = self._background()
         truth = head + background[:, None, None] * (1 - alpha)
         degree = min(self.iteration // config.sh_every, self.avatar.config.sh_degree)

@@ -1,8 +1,9 @@
 """What reading costs: pictures with the statistics of photos, encoded in the formats that zips hold."""
 
+import contextlib
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +67,39 @@ def write_set(path: Path, pictures: list[bytes], count: int, size: int) -> Path:
     return path
 
 
-def loader_speed(path: Path, resolution: int, workers: int, images: int, batch: int = 16) -> float:
+_BATCH = 16
+
+
+def loader_speed(path: Path, resolution: int, workers: int | None, images: int) -> float:
     """Images per second of a ``BatchLoader`` that nobody waits for, nothing cached."""
-    dataset = ImageDataset(path, resolution=resolution, cache_mb=0)
-    with BatchLoader(dataset, batch, seed=0, workers=workers) as loader:
-        next(loader)
+    with _loader(path, resolution, workers=workers) as loader:
         begin = time.perf_counter()
-        for _ in range(images // batch):
+        for _ in range(images // _BATCH):
             next(loader)
-        speed = images // batch * batch / (time.perf_counter() - begin)
-    dataset.close()
-    return speed
+        return images // _BATCH * _BATCH / (time.perf_counter() - begin)
+
+
+def waiting_share(path: Path, resolution: int, images: int, step: float, **options) -> float:
+    """Share of the time that steps of ``step`` seconds, which need no processor (a GPU's), wait for their images.
+
+    ``options`` of ``BatchLoader``; ``prefetch=0`` reads when a step begins.
+    """
+    with _loader(path, resolution, **options) as loader:
+        for _ in range(_BATCH):  # the number of threads is found
+            next(loader)
+            time.sleep(step)
+        waited = 0.0
+        for _ in range(max(images // _BATCH, 1)):
+            begin = time.perf_counter()
+            next(loader)
+            waited += time.perf_counter() - begin
+            time.sleep(step)
+        return waited / (waited + max(images // _BATCH, 1) * step)
+
+
+@contextlib.contextmanager
+def _loader(path: Path, resolution: int, **options) -> Iterator[BatchLoader]:
+    with contextlib.closing(ImageDataset(path, resolution=resolution, cache_mb=0)) as dataset:
+        with BatchLoader(dataset, _BATCH, seed=0, **options) as loader:
+            next(loader)
+            yield loader

@@ -1,5 +1,6 @@
 """The run around an encoder's steps: ticks, status, previews, snapshots, resuming."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from gghead import checkpoints
 from gghead.data.backdrop import describe
+from gghead.data.captures import Captures
 from gghead.image_metrics import psnr
 from gghead.rendering import registry, render
 from gghead.torch_utils import config as config_json
@@ -46,12 +48,18 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
     if state is not None:
         trainer.load_state_dict(state["trainer"])
     seconds = state["seconds"] if state else 0.0
-    folder = resume
-    if processes.is_first:
+    trainer.read_ahead()
+    with contextlib.closing(trainer):
+        return _train(config, outdir, trainer, source, seconds, resume, state is not None)
+
+
+def _train(config: EncoderTrainConfig, outdir: str | os.PathLike, trainer: EncoderTrainer, source: Captures | None,
+           seconds: float, folder: Path | None, resumed: bool) -> Path:
+    if trainer.processes.is_first:
         name = Path(config.data.path).stem if config.data.path else "samples"
         folder = folder or run_folder.numbered_folder(outdir, ["encoder", config.preset, name])
         run_folder.write_options(folder, config)
-        with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
+        with StatsWriter(folder, done=trainer.step_index if resumed else None) as writer:
             _Run(config, folder, trainer, writer, seconds, source).train()
     else:
         _Run(config, None, trainer, None, seconds, source).train()
@@ -89,6 +97,7 @@ class _Run(StepRun):
         captures, size = self.trainer.captures, stage_at(self.config.stages, self.trainer.step_index).image_size
         if captures is not None and captures.size != size:
             self.trainer.captures = CaptureHeads(self.source, self.config.data, size)
+            self.trainer.read_ahead()
         if self.trainer.samples is not None:
             self.trainer.samples.size = size
         super().step()

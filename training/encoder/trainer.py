@@ -1,11 +1,15 @@
 """The state of an encoder's run and one training step; no files, no printing."""
 
 import copy
+import functools
+import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from gghead.data.read_ahead import StepReader
 from gghead.models.generator import LABEL_DIM, Generator
 from gghead.models.reconstructor import Reconstructor, with_background
 from gghead.networks.discriminator import Discriminator
@@ -64,6 +68,7 @@ class EncoderTrainer:
         if self.discriminator is not None:
             self.discriminator.to(self.device).train()
             self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True)
+        self._reader: StepReader[HeadBatch] | None = None
         self.stats = Stats()
         self.health = Health(self.stats)
 
@@ -83,15 +88,49 @@ class EncoderTrainer:
         self.encoder_parameters = [p for p in self.model.parameters() if id(p) not in own]
         self.decoder_parameters = [p for p in self.model.generator.parameters() if p.requires_grad]
 
+    # ------------------------------------------------------------------- reading
+    def _sampled(self, step: int) -> bool:
+        """Whether a step sees the GAN's samples."""
+        return self.samples is not None and from_gan(self.config.data.gan_share, self.config.seed, step)
+
+    def _read(self, source: CaptureHeads | SampledHeads, step: int) -> HeadBatch:
+        stage, processes = stage_at(self.config.stages, step), self.processes
+        share = stage.batch // processes.world_size
+        rows = slice(processes.rank * share, (processes.rank + 1) * share)
+        return source.batch(stage, self.config.seed, step, rows)
+
+    def read_ahead(self) -> None:
+        """Read the captures of later steps in the background from now on, as long as pictures keep their size."""
+        self.close()
+        captures, stages = self.captures, self.config.stages
+        if captures is None:
+            return
+        heads = max(stage.batch * (max(stage.views) + stage.targets) for stage in stages)
+
+        def steps(first: int) -> Iterator[int]:
+            later = itertools.takewhile(lambda step: stage_at(stages, step).image_size == captures.size,
+                                        range(first, self.config.steps))
+            return (step for step in later if not self._sampled(step))
+
+        self._reader = StepReader(functools.partial(self._read, captures), steps, self.processes.world_size,
+                                  16 * heads // self.processes.world_size * captures.size**2)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
     # ------------------------------------------------------------------ stepping
     def step(self) -> None:
         """One update of the encoder (and decoder), one of the discriminator once its time has come."""
         config, stage = self.config, stage_at(self.config.stages, self.step_index)
-        share = stage.batch // self.processes.world_size
-        rows = slice(self.processes.rank * share, (self.processes.rank + 1) * share)
-        sampled = self.samples is not None and from_gan(config.data.gan_share, config.seed, self.step_index)
-        source = self.samples if sampled else self.captures
-        batch = source.batch(stage, config.seed, self.step_index, rows)
+        if self._sampled(self.step_index):
+            batch = self._read(self.samples, self.step_index)
+        elif self._reader is not None:
+            batch = self._reader(self.step_index)
+        else:
+            batch = self._read(self.captures, self.step_index)
         judged = self.discriminator is not None and self.step_index >= config.loss.adversarial_from
         parts, shown, wanted = self.terms(self.model, batch, stage.region, judged)
         value = losses.total(parts, config.loss)

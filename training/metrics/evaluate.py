@@ -9,6 +9,7 @@ against all files of the data set, unmirrored, and covariances divided by the nu
 older one: at most the first 50,000 of what is trained on, mirrored pictures included.
 """
 
+import functools
 import hashlib
 import json
 import time
@@ -20,6 +21,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from gghead.data.read_ahead import ReadAhead
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir as default_folder
@@ -248,14 +250,22 @@ class MetricSet:
     def real_batches(self, indices: Sequence[int], kind: str = "frd") -> Iterator[Tensor]:
         """Yield the pictures of the data set as the metrics see them, uint8 [b, 3, H, W] on the device."""
         dataset = self.reals(kind)
-        for start in range(0, len(indices), self.batch):
-            pairs = [dataset.get(int(index))[:2] for index in indices[start : start + self.batch]]
-            images = torch.stack([torch.as_tensor(rgb) for rgb, _ in pairs]).to(self.device)
-            if self.background is not None:
-                alpha = torch.stack([torch.as_tensor(alpha) for _, alpha in pairs]).to(self.device).float() / 255
-                behind = torch.tensor(list(self.background), device=self.device).reshape(3, 1, 1) * 255
-                images = (images * alpha + behind * (1 - alpha)).round().to(torch.uint8)
-            yield images
+        jobs = (functools.partial(_read, dataset, indices[start : start + self.batch])
+                for start in range(0, len(indices), self.batch))
+        with ReadAhead(jobs, size=4 * self.batch * dataset.resolution**2) as batches:
+            yield from map(self._as_seen, batches)
+
+    def _as_seen(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+        images = torch.stack([torch.as_tensor(rgb) for rgb, _ in pairs]).to(self.device)
+        if self.background is not None:
+            alpha = torch.stack([torch.as_tensor(alpha) for _, alpha in pairs]).to(self.device).float() / 255
+            behind = torch.tensor(list(self.background), device=self.device).reshape(3, 1, 1) * 255
+            images = (images * alpha + behind * (1 - alpha)).round().to(torch.uint8)
+        return images
+
+
+def _read(dataset: Any, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    return [dataset.get(int(index))[:2] for index in indices]
 
 
 def _packed(measured: "swd.PatchSet | GaussianFit") -> list[Tensor]:

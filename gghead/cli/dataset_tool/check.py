@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cores import cores
 from gghead.torch_utils.progress import progress
 
 
@@ -17,7 +18,8 @@ from gghead.torch_utils.progress import progress
 @click.option("--report", type=click.Path(path_type=Path), help="JSON.  [default: OUTDIR/NAME_check.json]")
 @click.option("--masks", default="auto", show_default=True, metavar="auto|none|ZIP|DIR", help="Where the masks are.")
 @cli.switch("--fast", default=False, show_default=True, help="Decode nothing but what the sheet shows.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that decode.")
+@click.option("--workers", type=click.IntRange(min=1), default=cores, show_default="one per core",
+              help="Threads that decode.")
 def main(data: Path, outdir: Path | None, sheet: Path | None, report: Path | None, masks: str, fast: bool,
          workers: int) -> None:  # fmt: skip
     """Check a data set: files, images, masks and cameras.

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
@@ -82,7 +83,7 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 @cli.switch("--skip-missing", default=False, show_default=True, help="Go on without missing frames")
 @click.option("--fps", type=float, help="Frames per second, where the data do not say")
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), help="JPEG for re-encoded pictures  [default: PNG]")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads")
+@click.option("--workers", type=click.IntRange(min=1), default=cores, show_default="one per core", help="Threads")
 @cli.overwrite("a zip")
 def main(format, source, dest, kind, resolution, max_images, subjects, expressions, cameras, extras, scale, offset,
          world, flame, lens, test_frames, test_clips, skip_missing, fps, jpeg_quality, workers, overwrite):  # fmt: skip

@@ -1,6 +1,5 @@
 """``dataset_tool.py photos``: a folder of photos to a training zip with cameras and masks."""
 
-import os
 import re
 import time
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
@@ -19,10 +19,6 @@ def parse_resolution(text: str) -> int:
     if width != height or width < 8:
         raise UserError(f"--resolution={text} must be square and at least 8x8, such as 512x512.")
     return width
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cli.command()
@@ -103,7 +99,7 @@ def main(
         try:
             report = prepare(
                 source, dest, options, cameras, mirror, masks_zip,
-                _cores() if workers is None else workers, max_images, show,
+                cores() if workers is None else workers, max_images, show,
             )  # fmt: skip
         except KeyboardInterrupt:
             kept = f"Finished photos are kept in {work_folder(dest)}; the same command goes on there."
