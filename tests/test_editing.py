@@ -9,7 +9,7 @@ from helpers.small_network import small_network
 from gghead import checkpoints
 from gghead.cli.edit import main
 from gghead.cli.gen_samples import main as gen_samples
-from gghead.cli.gen_samples import seed_latents
+from gghead.sampling import seed_latents
 from gghead.editing import between, between_seeds, blend_latents, blend_planes, find_directions, mix_layers, part_mask
 from gghead.editing import directions as direction_files
 from gghead.editing.interpolation import slerp

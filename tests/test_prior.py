@@ -10,7 +10,7 @@ from helpers.prior_latents import write_latents
 from helpers.small_network import small_network
 from helpers.spoiled import check_one_bad_update
 
-from gghead.cli.gen_samples import seed_latents
+from gghead.sampling import seed_latents
 from gghead.data.vectors import pick_vector, read_vectors
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent
