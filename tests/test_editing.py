@@ -9,7 +9,6 @@ from helpers.small_network import small_network
 from gghead import checkpoints
 from gghead.cli.edit import main
 from gghead.cli.gen_samples import main as gen_samples
-from gghead.sampling import seed_latents
 from gghead.editing import between, between_seeds, blend_latents, blend_planes, find_directions, mix_layers, part_mask
 from gghead.editing import directions as direction_files
 from gghead.editing.interpolation import slerp
@@ -18,6 +17,7 @@ from gghead.editing.parts import part_names
 from gghead.editing.regions import APPEARANCE, GEOMETRY, at_gaussians, membrane
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent
+from gghead.sampling import seed_latents
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
 
