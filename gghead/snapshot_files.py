@@ -103,7 +103,7 @@ def no_network(path: Path, why: str) -> str:
     if ending in (".zip", ".tar", ".csv", ".json"):
         return f"{path} is a {ending} file, not a network; {_WANTED}."
     if ending == ".safetensors":
-        return f"{path} is truncated or no safetensors file ({why}); copy it again, or name another snapshot of its run."
+        return f"{path} is truncated or no safetensors file ({why}); copy it again, or name another snapshot."
     return f"{path} is no safetensors file ({why}); {_WANTED}."
 
 

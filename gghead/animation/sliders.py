@@ -78,9 +78,9 @@ class Sliders:
     def take(self, names: Sequence[str], values: Tensor, what: str) -> tuple[Tensor, tuple[str, ...]]:
         """Columns ``values`` [T, len(names)] -> [T, width], and the names that had to be left out.
 
-        Spellings of ARKit, ICT-FaceKit and Live Link Face are one; an undivided name (``cheekPuff``) moves both
-        halves where only those exist, and halves move an undivided one by their mean. What is left out are expressions of ARKit or ICT-FaceKit
-        that do not exist here, and are not zero.
+        Spellings of ARKit, ICT-FaceKit and Live Link Face are one; an undivided name (``cheekPuff``) moves both halves
+        where only those exist, and halves move an undivided one by their mean. What is left out are expressions of
+        ARKit or ICT-FaceKit that do not exist here, and are not zero.
 
         Raises ``UserError`` for a name that nobody knows, with the nearest one, and for one that is there twice.
         """

@@ -29,8 +29,8 @@ _PICTURES = 12  # most frames of a .png
 @click.option("--motion", default="blendshapes", show_default=True, metavar="blendshapes|FILE|RUN",
               help="How heads move: the template's blendshapes, or a run of scripts/train_expression.py")
 @click.option("--drive", metavar="DIR|ZIP|CSV",
-              help="Tracked sequence of anyone, or a table: a row per frame, a column per coefficient; ARKit's names in "
-              "any spelling, recordings of Live Link Face as they are")
+              help="Tracked sequence of anyone, or a table: a row per frame, a column per coefficient; ARKit's names "
+              "in any spelling, recordings of Live Link Face as they are")
 @click.option("--weights", metavar="NAME=X,…", help="Instead of --drive: jawOpen=1,eyeBlinkLeft=0.5")
 @click.option("--output", type=click.Path(path_type=Path), required=True,
               help="The video: .mp4, .webp or .gif; or .png: frames side by side (of heads, neutral first)")

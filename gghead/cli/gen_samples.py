@@ -72,7 +72,8 @@ def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_
     latent_of = {name: outdir / name / "latent-sample.safetensors" for name in named if save_latents}
     check_outputs([*(outdir / f"{name}{kind}" for name in named for kind in kinds), *latent_of.values(),
                    *[outdir / GRID] * (grid and len(seeds) > 1)], overwrite)
-    counted = [f"{len(seeds)} seed{'s'[: len(seeds) != 1]}"] * bool(seeds) + [f"the latents of {latents}"] * bool(latents)
+    counted = [f"{len(seeds)} seed{'s'[: len(seeds) != 1]}"] * bool(seeds)
+    counted += [f"the latents of {latents}"] * bool(latents)
     click.echo(f"Drawing {' and '.join(counted)} of {network}, psi {trunc:g}, into {outdir}"
                + (f", with the prior {prior_file}" if prior_file else ""))
 

@@ -75,7 +75,8 @@ def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, s
     if video is not None:
         side, pictures = default_size(model, size), []
         with progress("Filming", len(pairs) * frames + 1, "frames") as bar:
-            for share, pair in [*((frame / frames, pair) for pair in pairs for frame in range(frames)), (1.0, pairs[-1])]:
+            for share, pair in [*((frame / frames, pair) for pair in pairs for frame in range(frames)),
+                                (1.0, pairs[-1])]:
                 pictures.append(draw_latent(model, way(*pair, share), "", yaws=yaw, size=side).image)
                 bar.advance()
         with progress(f"Writing {video}"):

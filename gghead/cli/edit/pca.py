@@ -50,7 +50,7 @@ def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, tru
     click.echo("component  sigma   variance  in all")
     for index in range(count):
         click.echo(f"{index:9d}  {found.deviations[index]:5.2f}  {found.explained[index]:8.1%}  "
-              f"{found.explained[: index + 1].sum():6.1%}")
+                   f"{found.explained[: index + 1].sum():6.1%}")
     rows = [[found.move(head, index, sigma, on) for sigma in sigmas] for index in shown]
     write_sheet(outdir, draw_sheet(model, rows, [f"{sigma:+g} sigma" if sigma else "0" for sigma in sigmas],
                                    [f"{index}" for index in shown], yaw, size))
