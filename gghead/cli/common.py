@@ -55,7 +55,7 @@ def find_network(name: str, kind: str, option: str = "--network") -> str:
     """
     if (name in SHIPPED or name == LATEST) and Path(name).exists():
         meant = "the shipped network" if name in SHIPPED else "the newest run in training-runs"
-        click.echo(f"{option}={name} is {meant}; for what is called {name} in this folder write {option}=./{name}", err=True)
+        click.echo(f"{option}={name} is {meant}; what is called {name} in this folder is {option}=./{name}.", err=True)
     if name == LATEST:
         name = str(latest_run())
     path = find_snapshot(name)
