@@ -286,7 +286,8 @@ def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"), [(["--yaw-range=20", "--camera=turntable"], "a turntable goes all the way round"),
-                             (["--output=x.avi"], "must end in .mp4"), (["--grid=2"], "COLUMNSxROWS"), (["--grid=2x2"], "a multiple of 4 seeds"),
+                             (["--output=x.avi"], "must end in .mp4"),
+                             (["--grid=2"], "COLUMNSxROWS"), (["--grid=2x2"], "a multiple of 4 seeds"),
                              (["--fps=0"], "0.0 is not in the range x>0")]
 )
 def test_video_mistakes_are_told_in_a_sentence(run, options, message, tmp_path, monkeypatch):

@@ -27,6 +27,8 @@ class Drive:
     fps: float | None
     left_out: tuple[str, ...] = ()
     """Coefficients of the drive that a head has no shape for."""
+    at_rest: tuple[str, ...] = ()
+    """Coefficients of an avatar that the drive says nothing about: they stay at 0, the neutral value."""
 
 
 def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None = None, mapping: str | None = None,
@@ -47,7 +49,7 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
         named = bool(table.names and config.coefficient_names)
         if mapping == BY_NAME or (mapping is None and named):
             taken, left_out = _taken(config, table.names, table.values, f"The table {path}")
-            return Drive(taken, None, table.fps, (*left_out, *table.left_out))
+            return Drive(taken, None, table.fps, (*left_out, *table.left_out), _at_rest(config, table.names))
         matched = _matched(table.values, table.names, f"the table {path}", config, mapping)
         return Drive(matched, None, table.fps, table.left_out)
     whole = sequence = read_sequence(path, size)
@@ -63,7 +65,7 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
         expression, left_out = _taken(config, names, values, what)
     else:
         expression, left_out = _matched(values, names, what, config, mapping), ()
-    return Drive(expression, Frames(sequence), sequence.fps, left_out)
+    return Drive(expression, Frames(sequence), sequence.fps, left_out, _at_rest(config, names) if by_name else ())
 
 
 def as_trained(sequence: TrackedSequence, config: AvatarConfig) -> TrackedSequence:
@@ -165,6 +167,14 @@ def _sliders(config: AvatarConfig | Sliders) -> Sliders:
     if isinstance(config, Sliders):
         return config
     return Sliders(tuple(config.coefficient_names), config.expression_model, owner="the avatar")
+
+
+def _at_rest(config: AvatarConfig | Sliders, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Own coefficients that none of ``names`` moves; of heads, whose every table leaves some out, none are listed."""
+    if isinstance(config, Sliders):
+        return ()
+    reached = _sliders(config).matrix(names).any(0).tolist()
+    return tuple(name for name, moves in zip(config.coefficient_names, reached, strict=True) if not moves)
 
 
 def _taken(config: AvatarConfig | Sliders, names: tuple[str, ...] | None, values: Tensor,

@@ -109,6 +109,8 @@ def _animate_avatar(network, drive, weights, motion, output, split, frames, came
         source = read_drive(drive, avatar.config, split=split, mapping=mapping, size=extent)
     if source.left_out:
         click.echo(f"The avatar has no {', '.join(source.left_out)}: left out")
+    if source.at_rest:
+        click.echo(f"{drive} has no {', '.join(source.at_rest)}: at rest")
     chosen, camera = _choose(output, drive, source, frames, camera, shown, "tracked")
     cameras = source.frames.cameras[chosen] if camera == "tracked" else camera_path(avatar, camera, len(chosen), pitch)
     played = pictures(avatar, source.expression[chosen], cameras, extent, clamp=clamp)
