@@ -25,7 +25,7 @@ from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
-from gghead.snapshot_files import FORMAT, KINDS, SHIPPED, expect_kind, find_snapshot, latest_snapshot, no_network
+from gghead.snapshot_files import FORMAT, KINDS, SHIPPED, expect_kind, latest_snapshot, no_network, snapshot_file
 from gghead.template import BUILT_IN, Template, load_template
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
@@ -33,7 +33,7 @@ from gghead.torch_utils.seal import SEAL, safetensors_are_whole, write_safetenso
 
 __all__ = [
     "FORMAT", "KINDS", "SHIPPED", "SnapshotInfo", "latest_snapshot", "load", "load_with_encoder", "read_info", "save",
-    "save_avatar", "save_expression", "save_prior", "save_reconstructor",
+    "save_avatar", "save_expression", "save_prior", "save_reconstructor", "snapshot_file",
 ]  # fmt: skip
 
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
@@ -167,7 +167,7 @@ def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str
 
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"A network is named by its file, its run folder or its name ('demo'), not by {path!r}.")
-    path = find_snapshot(path)
+    path = snapshot_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

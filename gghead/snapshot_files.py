@@ -26,7 +26,7 @@ _WANTED = "a network is a .safetensors file of train.py, its run folder, or demo
 _LONGEST_HEADER = 100_000_000  # bytes; what the safetensors library accepts
 
 
-def find_snapshot(name: str | os.PathLike) -> Path:
+def snapshot_file(name: str | os.PathLike) -> Path:
     """Return the file that ``name`` stands for: a shipped network, a snapshot, or the newest one of a run folder.
 
     A shipped name is that network, whatever lies in the present folder; ``./demo`` and ``Path("demo")`` are files.

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import check_writable_folder, move_into_place
+from gghead.torch_utils.files import move_into_place
 
 ENDINGS = (".mp4", ".webp", ".gif")
 _NO_MP4 = ("{}: .mp4 videos need PyAV (pip install av) or ffmpeg, and neither is here: install one, or write .webp or "
@@ -59,11 +59,8 @@ def check_ending(path: str | Path) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """The same, and also unless what .mp4 needs is here and its folder takes files; before minutes of work."""
+    """The same, and also unless what .mp4 needs is here; before minutes of work for the frames."""
     check_ending(path)
-    if Path(path).is_dir():
-        raise UserError(f"{path} is a folder; name a file.")
-    check_writable_folder(Path(path).parent)
     if Path(path).suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None and not shutil.which("ffmpeg"):
         raise UserError(_NO_MP4.format(path))
 

@@ -193,7 +193,7 @@ def test_a_strip_has_what_was_filmed_above_the_avatar(file, data, tmp_path):
     above, below = (np.abs(rows[:, SIZE : 2 * SIZE] - filmed).mean() for rows in (strip[:SIZE], strip[SIZE:]))
     assert above < 6 < below
     again = [f"--avatar={file}", f"--drive={data}", "--beside=0", "--frames=0", f"--output={out}"]
-    assert "strip.png is there already" in run(*again).output and np.asarray(Image.open(out)).shape == strip.shape
+    assert "strip.png exists already" in run(*again).output and np.asarray(Image.open(out)).shape == strip.shape
     assert run(*again, "--overwrite").exit_code == 0
     assert np.asarray(Image.open(out)).shape == (SIZE, SIZE, 3)
     assert "choose up to 12" in run(f"--avatar={file}", f"--drive={write_sequence(tmp_path / 'long', count=14)}",
@@ -270,7 +270,7 @@ def test_score_command(file, data, tmp_path):
     again = CliRunner().invoke(score_main, arguments)
     assert json.loads((tmp_path / "scores/scores.json").read_text()) == report and again.exit_code == 0
     refused = CliRunner().invoke(score_main, [*arguments[:2], f"--outdir={tmp_path / 'scores/worst.png/inside'}"])
-    assert refused.exit_code == 1 and "cannot be made" in refused.output
+    assert refused.exit_code == 1 and "cannot be written" in refused.output
     result = CliRunner().invoke(score_main, [*arguments, f"--video={tmp_path / 'all.gif'}"])
     assert result.exit_code == 0 and frames_of(tmp_path / "all.gif").shape == (2, SIZE, 3 * SIZE, 3)
     unseen = write_sequence(tmp_path / "unseen", change=lambda c: [f.update(split="test") for f in c["frames"]])

@@ -357,14 +357,14 @@ def test_swapped_parts_are_splats_or_latents(network, tmp_path):
     options = ["region", f"--network={network}", "--rows=0", "--cols=1", f"--outdir={tmp_path}", "--size=8"]
     assert "region.ply" in call(*options, "--part=nose")
     assert not list(tmp_path.glob("*/*.safetensors"))
-    assert "sheet.png is there already" in call(*options, "--part=mouth", fails=True)
+    assert "sheet.png exists already" in call(*options, "--part=mouth", fails=True)
     options.append("--overwrite")
     assert "latent-region.safetensors" in call(*options, "--part=left eye+mouth", "--space=z")
     assert "has no part 'beak'" in call(*options, "--part=beak", fails=True)
     assert "belong to --space=planes" in call(*options, "--part=nose", "--space=z", "--take=shape", fails=True)
     (tmp_path / "file").touch()
     text = call(*options[:4], f"--outdir={tmp_path / 'file'}", "--part=nose", "--size=8", fails=True)
-    assert "Nothing can be written into" in text
+    assert "cannot be written" in text
 
 
 def test_directions_are_found_and_used(face, network, tmp_path):

@@ -172,7 +172,7 @@ def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypa
     call(*options, f"--outdir={here}")
     before = digest(here / "seed0000.png")
     refused = CliRunner().invoke(main, [*options, f"--outdir={here}", "--yaw=30"])
-    assert refused.exit_code == 1 and "seed0000.png is there already" in refused.output
+    assert refused.exit_code == 1 and "seed0000.png exists already" in refused.output
     assert digest(here / "seed0000.png") == before
     call(*options, f"--outdir={here}", "--yaw=30", "--overwrite")
     assert digest(here / "seed0000.png") != before
@@ -180,7 +180,7 @@ def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypa
     film = f"--output={tmp_path / 'film.webp'}"
     call(*options, film, "--frames=2", command=gen_video.main)
     again = CliRunner().invoke(gen_video.main, [*options, film, "--frames=2"])
-    assert again.exit_code == 1 and "film.webp is there already" in again.output
+    assert again.exit_code == 1 and "film.webp exists already" in again.output
     call(*options, film, "--frames=2", "--overwrite=1", command=gen_video.main)
 
 
@@ -204,7 +204,7 @@ def test_a_grid_is_about_as_wide_as_high():
         (["--network=RUN", "--seeds=4294967296"], "between 0 and 4294967295, but 4294967296 is asked for"),
         (["--network=RUN", "--latents=,RUN"], "between its commas"),
         (["--network=RUN", "--seeds=0", "--device=cpu:what"], "--device=cpu:what"),
-        (["--network=RUN", "--seeds=0", "--outdir=FILE/out"], "Nothing can be written into FILE/out"),
+        (["--network=RUN", "--seeds=0", "--outdir=FILE/out"], "--outdir=FILE/out/seed0000.png cannot be written"),
         (["--network=RUN", "--seeds=0", "--yaw=0,400"], "400 is no angle"),
         (["--network=latest"], "no run with a network in training-runs"),
     ],

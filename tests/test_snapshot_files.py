@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gghead.snapshot_files import SHIPPED, expect_kind, find_snapshot, latest_run, read_header
+from gghead.snapshot_files import SHIPPED, expect_kind, latest_run, read_header, snapshot_file
 from gghead.torch_utils.errors import UserError
 
 
@@ -19,9 +19,9 @@ def write_snapshot(path, metadata='{"format":"gghead/1","kind":"generator"}'):
 def test_a_shipped_name_is_that_network_and_a_path_is_what_lies_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     snapshot = write_snapshot(tmp_path / "demo" / "network-snapshot-000007.safetensors")
-    assert find_snapshot("demo") == SHIPPED["demo"]
+    assert snapshot_file("demo") == SHIPPED["demo"]
     for name in ("./demo", Path("demo"), tmp_path / "demo", "demo/"):
-        assert find_snapshot(name).samefile(snapshot)
+        assert snapshot_file(name).samefile(snapshot)
     assert read_header(SHIPPED["demo"])["kind"] == "generator"
 
 
@@ -34,7 +34,7 @@ def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
     with pytest.raises(UserError, match="no run with a network in .*00011-c yet.*--network=demo"):
         latest_run(tmp_path / "00011-c")
     with pytest.raises(UserError, match="is no run but holds 4; name one, such as .*new"):
-        find_snapshot(tmp_path)
+        snapshot_file(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "sentence"), [
@@ -52,7 +52,7 @@ def test_what_is_no_network_is_said_to_be_what_it_is(tmp_path, name, sentence):
     for content in (b"", b"ply", b"\xff" * 4000, b"{}" * 500):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=sentence) as error:
-            read_header(find_snapshot(tmp_path / name))
+            read_header(snapshot_file(tmp_path / name))
         assert "train it again" not in str(error.value)
 
 

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -127,15 +126,3 @@ def _refusal(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def check_writable_folder(path: str | os.PathLike) -> None:
-    """Raise ``UserError`` unless files can be written into the folder ``path``; it is not made if it is missing."""
-    path = Path(os.path.abspath(path))
-    nearest = next(part for part in (path, *path.parents) if os.path.lexists(part))
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            return
-    except OSError as error:
-        raise UserError(f"Nothing can be written into {path} ({nearest}: {error.strerror}); choose another "
-                        "folder.") from error

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gghead.cli.common import default_size, device_option, find_network, network_option, pick_device
-from gghead.cli.outputs import check_outputs, overwrite_option
+from gghead.cli.common import default_size, find_network, network_option, pick_device
+from gghead.cli.outputs import check_outputs
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -49,8 +49,8 @@ _PICTURES = 12  # most frames of a .png
               help="Width in pixels  [default: that of training, for heads at least 256]")
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True),
               help="Frames per second  [default: those of the sequence or of Live Link Face, else 25]")
-@overwrite_option()
-@device_option()
+@cli.overwrite("a file")
+@cli.device()
 def main(avatar, network, seeds, latents, overwrite, **options):
     """Let an avatar or heads do what a sequence, a table or single weights say.
 
@@ -81,7 +81,7 @@ def main(avatar, network, seeds, latents, overwrite, **options):
         raise UserError(f"--drive={drive} does not exist; name a tracked sequence or a .csv table.")
     found = (find_network(avatar, "avatar", "--avatar") if avatar is not None
              else find_network(network or "demo", "generator"))
-    check_outputs([output], overwrite)
+    check_outputs([output], overwrite, "--output")
     click.echo(f"Driving {found} by {drive or options['weights']} into {output}")
     if avatar is not None:
         _animate_avatar(found, **options)

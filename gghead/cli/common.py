@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gghead.snapshot_files import SHIPPED, expect_kind, find_snapshot, latest_run, read_header
+from gghead.snapshot_files import SHIPPED, expect_kind, latest_run, read_header, snapshot_file
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ def pick_device(name: str) -> "torch.device":
     return device
 
 
-def device_option() -> Callable:
-    """``--device`` of every command that computes."""
-    return click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…",
-                        help="Where to compute")
-
-
 def network_option(default: str | None = "demo", text: str = "Whose heads") -> Callable:
     """``--network``: a shipped name, ``latest``, a run folder or a snapshot."""
     return click.option("--network", default=default, show_default=default is not None,
@@ -58,7 +52,7 @@ def find_network(name: str, kind: str, option: str = "--network") -> str:
         click.echo(f"{option}={name} is {meant}; what is called {name} in this folder is {option}=./{name}.", err=True)
     if name == LATEST:
         name = str(latest_run())
-    path = find_snapshot(name)
+    path = snapshot_file(name)
     expect_kind(path, read_header(path), kind)
     return name
 

@@ -4,12 +4,9 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import device_option, find_network, listed, pick_device
-from gghead.cli.hints import command_line
-from gghead.cli.outputs import overwrite_option
+from gghead.cli.common import find_network, listed, pick_device
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import check_writable_folder
 
 _FILE = "latent-encoder.safetensors"
 
@@ -24,11 +21,11 @@ _FILE = "latent-encoder.safetensors"
               help="Times that each head is encoded, from other cameras")
 @cli.switch("--mirror", default=True, show_default=True, help="Also encode every head mirrored")
 @click.option("--resolution", type=click.IntRange(min=16), help="Pixels a side of the views  [default: the network's]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of views")
+@cli.seed("Of the choice of views")
 @click.option("--outdir", type=click.Path(path_type=Path), default="latents", show_default=True,
               help="Where OUTDIR/<subject>-<expression>-<draw>/latent-encoder.safetensors go")
-@overwrite_option()
-@device_option()
+@cli.overwrite("a collection of latents")
+@cli.device()
 def main(network, data, subjects, views, draws, mirror, resolution, seed, outdir, overwrite, device):
     """Encode every head of captures, several times from different cameras.
 
@@ -39,7 +36,7 @@ def main(network, data, subjects, views, draws, mirror, resolution, seed, outdir
     network = find_network(network, "reconstructor")
     if not Path(data).exists():
         raise UserError(f"--data={data} does not exist; name multi-view captures.")
-    check_writable_folder(outdir)
+    cli.check_writable(outdir, "--outdir", folder=True)
     if not overwrite and any(outdir.glob(f"*/{_FILE}")):
         raise UserError(f"{outdir} holds encoded heads already; choose another --outdir, or replace those of the same "
                         "names with --overwrite.")
@@ -67,4 +64,4 @@ def main(network, data, subjects, views, draws, mirror, resolution, seed, outdir
             bar.advance()
     click.echo(f"{count} latents of {len(people)} people are in {outdir}")
     click.echo("A prior over them: "
-               + command_line("train_prior", f"--network={network}", f"--latents={outdir}", "--preset=few"))
+               + cli.hint("scripts/train_prior.py", f"--network={network}", f"--latents={outdir}", "--preset=few"))

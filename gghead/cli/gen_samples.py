@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import default_size, device_option, find_network, network_option, pick_device, short_name
-from gghead.cli.outputs import check_outputs, free_path, overwrite_option
+from gghead.cli.common import default_size, find_network, network_option, pick_device, short_name
+from gghead.cli.outputs import check_outputs, free_path
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -43,8 +43,8 @@ _SEEDS = tuple(range(8))
               help="Horizontal field of view in degrees (EG3D's 18.837 was the diagonal one)  [default: FFHQ's, 13.38]")
 @click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
               help="Noise inputs: as trained, drawn from the seed, or off")
-@overwrite_option()
-@device_option()
+@cli.overwrite("files")
+@cli.device()
 def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_latents, trunc, trunc_cutoff, outdir,
          views, yaw, pitch, size, shapes, grid, fov_deg, noise_mode, overwrite, device):
     """Draw heads from several sides: those of --seeds, of --latents or of both.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import default_size, device_option, find_network, network_option, pick_device, short_name
-from gghead.cli.outputs import check_outputs, free_path, overwrite_option
+from gghead.cli.common import default_size, find_network, network_option, pick_device, short_name
+from gghead.cli.outputs import check_outputs, free_path
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -44,8 +44,8 @@ def parse_grid(text: str) -> tuple[int, int]:
               help="Pitch of turntable and sweep, > 0: seen from above")
 @click.option("--size", type=click.IntRange(min=1),
               help="Pixels per cell  [default: 256, or the training size if larger]")
-@overwrite_option()
-@device_option()
+@cli.overwrite("a video")
+@cli.device()
 def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid, camera, yaw_range, pitch, size,
          overwrite, device):
     """Turn heads in a looping video, or let them flow into each other: those of --seeds and --latents.
@@ -66,7 +66,7 @@ def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid
         check_writable(output)
     network = find_network(network, "generator")
     output = output or free_path(f"{short_name(network)}-psi{trunc:g}-{camera}", ".webp")
-    check_outputs([output], overwrite)
+    check_outputs([output], overwrite, "--output")
     click.echo(f"Filming {network}, psi {trunc:g}, camera {camera}, into {output}")
 
     import gghead

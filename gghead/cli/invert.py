@@ -4,12 +4,9 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import device_option, find_network, network_option, pick_device
-from gghead.cli.hints import command_line
-from gghead.cli.outputs import overwrite_option
+from gghead.cli.common import find_network, network_option, pick_device
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import check_writable_folder
 
 _STAGES = 4
 
@@ -22,7 +19,7 @@ def parse_steps(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in numbers) * (_STAGES // len(numbers))
 
 
-@cli.command()
+@cli.command(stopped="Finished pictures stay; the same command goes on with the others.")
 @network_option(text="Where the heads are looked for")
 @click.option("--target", required=True, metavar="FILE|DIR|ZIP|seeds:LIST",
               help="A picture, a folder, a data set zip, or seeds of the network itself (what it can reach at best)")
@@ -64,9 +61,9 @@ def parse_steps(text: str) -> tuple[int, ...]:
               help="Film of the optimisation")
 @click.option("--outdir", type=click.Path(path_type=Path), default="inverted", show_default=True,
               help="Where the files go, a folder per picture")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
-@overwrite_option()
-@device_option()
+@cli.seed("Of the heads to start from and the noise on w")
+@cli.overwrite("an inversion with other options")
+@cli.device()
 def main(network, target, method, encoder, camera, landmarker, masks, max_images, steps, max_rotation, max_shift,
          novel_views, locality, perceptual_net, perceptual_weight, lpips_net, identity_net, batch, video, outdir, seed,
          overwrite, device):
@@ -92,7 +89,7 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
         from gghead.video import check_writable
 
         check_writable(outdir / f"optimisation.{video}")
-    check_writable_folder(outdir)
+    cli.check_writable(outdir, "--outdir", folder=True)
     network = find_network(network, "generator")
     click.echo(f"Inverting {target} with {network}, method {method}, into {outdir}")
 
@@ -137,5 +134,5 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     click.echo(table)
     click.echo(f"Files are in {outdir}")
     drawn = [f"--network={network}", f"--latents={outdir}"]
-    click.echo("Pictures and splats: " + command_line("gen_samples", *drawn, "--shapes"))
-    click.echo("Video: " + command_line("gen_video", *drawn))
+    click.echo("Pictures and splats: " + cli.hint("gen_samples.py", *drawn, "--shapes"))
+    click.echo("Video: " + cli.hint("scripts/gen_video.py", *drawn))

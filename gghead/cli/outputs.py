@@ -1,20 +1,14 @@
 """Where commands write: never over what is there unless told to, and found out before anything is computed."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import check_writable_folder
 
 OUT = Path("out")
 """Where files go unless told otherwise."""
-
-
-def overwrite_option() -> Callable:
-    """``--overwrite`` of every command that writes."""
-    return cli.switch("--overwrite", default=False, show_default=True, help="Replace files that are there already")
 
 
 def free_path(stem: str, ending: str = "") -> Path:
@@ -26,15 +20,12 @@ def free_path(stem: str, ending: str = "") -> Path:
     return path
 
 
-def check_outputs(paths: Iterable[Path], overwrite: bool) -> None:
+def check_outputs(paths: Iterable[Path], overwrite: bool, option: str = "--outdir") -> None:
     """Raise ``UserError`` where a file of ``paths`` cannot be written, or is there already without ``overwrite``."""
     paths = list(paths)
-    for folder in {path.parent for path in paths}:
-        check_writable_folder(folder)
     for path in paths:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; name a file.")
+        cli.check_writable(path, option)
     there = [path for path in paths if os.path.lexists(path)]
     if there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UserError(f"{there[0]} is there already{more}; write elsewhere, or replace with --overwrite.")
+        raise UserError(f"{there[0]} exists already{more}; give --overwrite to replace it, or another {option}.")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import VIEW_SIZE, default_size, device_option, find_network, pick_device
-from gghead.cli.hints import command_line
-from gghead.cli.outputs import check_outputs, free_path, overwrite_option
+from gghead.cli.common import VIEW_SIZE, default_size, find_network, pick_device
+from gghead.cli.outputs import check_outputs, free_path
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -41,8 +40,8 @@ from gghead.torch_utils.errors import UserError
 @click.option("--outdir", type=click.Path(path_type=Path),
               help="Where the files go  [default: out/NAME of the subject or the data, with a number behind if that is "
               "there]")
-@overwrite_option()
-@device_option()
+@cli.overwrite("a reconstruction")
+@cli.device()
 def main(network, data, subject, expression, views, count, camera, masks, landmarker, latent_file, refine, resolution,
          size, turn, frames, npz, check, outdir, overwrite, device):
     """Reconstruct a head from one or more views.
@@ -122,5 +121,5 @@ def main(network, data, subject, expression, views, count, camera, masks, landma
     click.echo(f"{len(given)} view{'s'[: len(given) > 1]}, {head.num} Gaussians: {took}; "
                f"{report['mean']['psnr_mask']:.2f} dB inside the mask on the given views")
     click.echo(f"Files are in {outdir}")
-    click.echo("Move it: " + command_line("animate", f"--network={network}", f"--latents={outdir}",
+    click.echo("Move it: " + cli.hint("scripts/animate.py", f"--network={network}", f"--latents={outdir}",
                                           "--weights=jawOpen=1,eyeBlinkLeft=1", f"--output={outdir / 'wink.webp'}"))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gghead.cli.common import default_size, device_option, find_network, network_option, pick_device
-from gghead.cli.outputs import check_outputs, free_path, overwrite_option
+from gghead.cli.common import default_size, find_network, network_option, pick_device
+from gghead.cli.outputs import check_outputs, free_path
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -46,8 +46,8 @@ def edit_options(function: Callable) -> Callable:
         click.option("--size", type=click.IntRange(min=1),
                      help="Pixels per view  [default: 256, or the training size if larger]"),
         cli.switch("--shapes", default=False, show_default=True, help="Write .ply splats as well"),
-        overwrite_option(),
-        device_option(),
+        cli.overwrite("an edit"),
+        cli.device(),
     ]
     for option in reversed(options):
         function = option(function)

@@ -43,7 +43,7 @@ def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, s
         from gghead.video import check_writable
 
         check_writable(video)
-        check_outputs([video], overwrite)
+        check_outputs([video], overwrite, "--video")
     network, outdir = start("interpolate", network, outdir, overwrite)
 
     from gghead.editing.interpolation import between, between_seeds

@@ -3,7 +3,6 @@
 import click
 
 from gghead.cli.edit.common import draw_sheet, edit_options, open_network, parse_layers, read_heads, start, write_sheet
-from gghead.cli.hints import command_line
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -12,7 +11,7 @@ from gghead.torch_utils.errors import UserError
 @click.option("--heads", metavar="HEADS", help="Head that is moved on the sheet  [default: the average head]")
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Components in the file")
 @click.option("--samples", type=click.IntRange(min=2), default=20_000, show_default=True, help="Samples of w")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples")
+@cli.seed("Of the samples")
 @click.option("--show", type=click.IntRange(min=1), default=6, show_default=True, help="Components on the sheet")
 @click.option("--sigmas", type=cli.FloatList(), default="-3,-1.5,0,1.5,3", show_default=True, metavar="LIST",
               help="How far they move the head, in standard deviations")
@@ -54,5 +53,5 @@ def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, tru
     rows = [[found.move(head, index, sigma, on) for sigma in sigmas] for index in shown]
     write_sheet(outdir, draw_sheet(model, rows, [f"{sigma:+g} sigma" if sigma else "0" for sigma in sigmas],
                                    [f"{index}" for index in shown], yaw, size))
-    click.echo("Heads moved along the first: " + command_line("edit", "move", f"--network={network}", "--heads=0-3",
-                                                              f"--directions={path}", "--by=0:2"))
+    move = cli.hint("scripts/edit.py", "move", f"--network={network}", "--heads=0-3", f"--directions={path}", "--by=0:2")
+    click.echo(f"Heads moved along the first: {move}")
