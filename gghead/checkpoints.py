@@ -25,19 +25,17 @@ from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
+from gghead.snapshot_files import FORMAT, KINDS, SHIPPED, expect_kind, latest_snapshot, no_network, snapshot_file
 from gghead.template import BUILT_IN, Template, load_template
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import by_number
 from gghead.torch_utils.seal import SEAL, safetensors_are_whole, write_safetensors
 
-FORMAT = "gghead/1"
-SHIPPED = {"demo": Path(__file__).parent / "weights" / "demo.safetensors"}
-"""Networks that come with the package, by name; ``gghead/weights/README.md`` says how they were made."""
-KINDS = {"generator": "a generator of heads", "reconstructor": "a reconstructor from views",
-         "expression": "an expression transformer", "prior": "a prior over latents",
-         "avatar": "an avatar of one person"}
-_STEMS = ("network-snapshot", "reconstructor", "expression", "prior", "avatar")  # of the files in run folders
+__all__ = [
+    "FORMAT", "KINDS", "SHIPPED", "SnapshotInfo", "latest_snapshot", "load", "load_with_encoder", "read_info", "save",
+    "save_avatar", "save_expression", "save_prior", "save_reconstructor", "snapshot_file",
+]  # fmt: skip
+
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
 
@@ -112,33 +110,10 @@ def _save_plain(model: torch.nn.Module, path: str | os.PathLike, kind: str, more
     write_safetensors(path, to_bytes(tensors, metadata))
 
 
-def latest_snapshot(run: str | os.PathLike) -> Path:
-    """The newest snapshot in a run folder: most kimg, or most iterations. Raises ``UserError`` if there is none."""
-    found = _snapshots(run)
-    if not found:
-        raise UserError(f"{run} holds no {' and no '.join(f'{stem}-*.safetensors' for stem in _STEMS)}; name a run of "
-                        "train.py or of another train_*.py, or a snapshot file.")
-    return found[-1]
-
-
-def snapshot_file(network: str | os.PathLike) -> Path:
-    """The file that a shipped network's name, a run folder (its newest snapshot) or a file stands for.
-
-    A shipped name comes before a folder of that name, which is ``./demo``.
-    """
-    if str(network) in SHIPPED:
-        return SHIPPED[str(network)]
-    return latest_snapshot(network) if Path(network).is_dir() else Path(network)
-
-
-def _snapshots(run: str | os.PathLike) -> list[Path]:
-    return by_number(path for stem in _STEMS for path in Path(run).glob(f"{stem}-*.safetensors"))
-
-
 def read_info(path: str | os.PathLike) -> SnapshotInfo:
     """Read the header of a generator's snapshot (or of the one in a reconstructor). Errors as ``load``."""
     path, metadata, _ = _read(path, tensors=False)
-    _expect(path, metadata, "generator")
+    expect_kind(path, metadata, "generator")
     return _info(path, metadata)
 
 
@@ -146,12 +121,13 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
          kind: str | None = None) -> Generator | Reconstructor | ExpressionModel | Prior | AvatarModel:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
 
-    The file says what it is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives
-    its own, which is the one that its latents belong to. Raises ``UserError`` for a missing, truncated or foreign
-    file, for one of another kind, and for a config that this version does not know.
+    A name wins over a folder that is called so; ``"./demo"`` is the folder. The file says what it is; ``kind``
+    insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives its own, which is the one that its
+    latents belong to. Raises ``UserError`` for a missing, truncated or foreign file, for one of another kind, and for
+    a config that this version does not know.
     """
     path, metadata, tensors = _read(path)
-    _expect(path, metadata, kind)
+    expect_kind(path, metadata, kind)
     if metadata["kind"] == "avatar":
         model, state = _avatar(path, metadata, tensors), tensors
     elif metadata["kind"] == "expression":
@@ -191,15 +167,7 @@ def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str
 
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"A network is named by its file, its run folder or its name ('demo'), not by {path!r}.")
-    shipped, path = SHIPPED.get(str(path)), Path(path)
-    # ``make demo`` leaves a folder "demo", which is no run; the shipped network is meant all the same.
-    if shipped is not None and not path.is_file() and not _snapshots(path):
-        path = shipped
-    if path.is_dir():
-        path = latest_snapshot(path)
-    if not path.is_file():
-        raise UserError(f"The network {path} does not exist; name a snapshot file, the folder of a training run or one "
-                        f"of the networks that are shipped ({', '.join(SHIPPED)}).")
+    path = snapshot_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -207,22 +175,11 @@ def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str
             found = {name: file.get_tensor(name) for name in names}
         whole = not tensors or safetensors_are_whole(path, metadata)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is truncated or no safetensors file ({error}); copy or train it again.") from error
+        raise UserError(no_network(path, str(error))) from error
     if not whole:
         raise UserError(f"{path} is damaged: it does not match the hash in its header; copy it again, or take an older "
                         "snapshot.")
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{path} has format {metadata.get('format')!r}, but this version reads '{FORMAT}'.")
     return path, metadata, found
-
-
-def _expect(path: Path, metadata: dict[str, str], kind: str | None) -> None:
-    found = metadata.get("kind")
-    inside = {"reconstructor": "generator"}.get(found)  # a reconstructor holds a generator
-    if found not in KINDS or kind not in (None, found, inside):
-        said = KINDS.get(found, f"a model of the unknown kind {found!r}")
-        wanted = f"{KINDS[kind]} is needed here" if kind else f"only {' or '.join(KINDS.values())} can be loaded"
-        raise UserError(f"{path} is {said}, but {wanted}.")
 
 
 def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:

@@ -35,6 +35,21 @@ def with_labels(
     return np.asarray(sheet)
 
 
+def grid(
+    pictures: Sequence[np.ndarray],  # uint8 [H, W, 3], of one size
+    names: Sequence[str],  # one per picture; written at the left of every row
+) -> np.ndarray:
+    """Return the pictures row by row in as many columns as make the sheet about as wide as high."""
+    height, width = pictures[0].shape[:2]
+    count = len(pictures)
+    columns = min(range(1, count + 1),
+                  key=lambda n: (abs(math.log(n * width / (math.ceil(count / n) * height))), -n))
+    cells = [*pictures, *[np.full_like(pictures[0], 255)] * (-count % columns)]
+    rows = [range(first, first + columns) for first in range(0, len(cells), columns)]
+    sheet = np.concatenate([beside([cells[index] for index in row]) for row in rows])
+    return with_labels(sheet, None, [", ".join(names[index] for index in row if index < count) for row in rows])
+
+
 def to_uint8(color: Tensor) -> np.ndarray:
     """Turn rendered colours [..., 3, H, W] in [0, 1] into uint8 pictures [..., H, W, 3]."""
     return (color.detach().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()

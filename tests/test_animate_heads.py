@@ -54,15 +54,18 @@ def test_sequences_and_tables_drive_seeds_and_latents(data, tmp_path):
                  f"--size={SIZE}")
     assert result.exit_code == 0, result.output
     assert frames_of(out).shape == (2, SIZE, 3 * SIZE, 3)  # what was filmed, the seed, the latent
-    tracked = run("--seeds=1", f"--drive={data}", "--camera=tracked", "--beside=0", f"--output={out}", "--size=16")
+    tracked = run("--seeds=1", f"--drive={data}", "--camera=tracked", "--beside=0", f"--output={out}", "--size=16",
+                  "--overwrite")
     assert tracked.exit_code == 0 and frames_of(out).shape == (8, 16, 16, 3)
     (tmp_path / "w.csv").write_text("jawOpen,eyeBlink_L\n0,0\n1,1\n")
-    assert run("--seeds=1", f"--drive={tmp_path / 'w.csv'}", "--camera=sweep", f"--output={out}").exit_code == 0
+    assert run("--seeds=1", f"--drive={tmp_path / 'w.csv'}", "--camera=sweep", f"--output={out}", "--size=24",
+               "--overwrite").exit_code == 0
     assert len(frames_of(out)) == 2
     count = len(gghead.animation.animate.sliders(model).coefficient_names)
     np.save(tmp_path / "m.npy", np.eye(count, 2, dtype=np.float32))
     (tmp_path / "other.csv").write_text("0,1\n1,0\n")
-    mapped = run("--seeds=1", f"--drive={tmp_path / 'other.csv'}", f"--mapping={tmp_path / 'm.npy'}", f"--output={out}")
+    mapped = run("--seeds=1", f"--drive={tmp_path / 'other.csv'}", f"--mapping={tmp_path / 'm.npy'}", f"--output={out}",
+                 "--size=24", "--overwrite")
     assert mapped.exit_code == 0, mapped.output
 
 

@@ -86,8 +86,10 @@ def test_other_models_are_still_refused(data, tmp_path):
     config = gghead.load(trained(data, tmp_path / "runs", "--coefficients=2"), kind="avatar").config
     with pytest.raises(UserError, match="another expression model"):
         read_drive(str(write_sequence(tmp_path / "other", names=("AU1", "AU2", "AU3"))), config)
-    with pytest.raises(UserError, match="another expression model"):
-        read_drive(str(write_sequence(tmp_path / "fewer", names=("jawOpen",))), config)
+    fewer = read_drive(str(write_sequence(tmp_path / "fewer", names=("jawOpen",))), config)
+    assert fewer.at_rest == ("mouthSmile",) and not fewer.expression[:, 1].any()
+    swapped = read_drive(str(write_sequence(tmp_path / "swapped", names=("tongueOut", "jawRight", "jawOpen"))), config)
+    assert swapped.expression[:, 0].any(), "by its name, although it is none of the first two"
     np.save(tmp_path / "m.npy", np.ones((2, 3), np.float32))  # a matrix is about all that the drive has
     assert read_drive(str(data), config, mapping=str(tmp_path / "m.npy")).expression.shape == (8, 2)
 

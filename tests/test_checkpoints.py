@@ -1,6 +1,7 @@
 """Snapshots: round trip, header, and one sentence for every damaged file."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,7 +204,9 @@ def test_a_folder_named_like_the_shipped_network_does_not_hide_it(tmp_path, monk
     (tmp_path / "demo" / "runs").mkdir(parents=True)
     assert checkpoints.read_info("demo").config.template == "head"
     checkpoints.save(small_network(), tmp_path / "demo" / "network-snapshot-000001.safetensors")
-    assert checkpoints.read_info("demo").config.template == "sphere"
+    assert checkpoints.read_info("demo").config.template == "head", "also where the folder is a run"
+    for folder in ("./demo", Path("demo")):
+        assert checkpoints.read_info(folder).config.template == "sphere"
 
 
 def test_several_seeds_are_a_batch_in_which_each_head_is_its_own(model):

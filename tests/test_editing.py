@@ -9,7 +9,6 @@ from helpers.small_network import small_network
 from gghead import checkpoints
 from gghead.cli.edit import main
 from gghead.cli.gen_samples import main as gen_samples
-from gghead.cli.gen_samples import seed_latents
 from gghead.editing import between, between_seeds, blend_latents, blend_planes, find_directions, mix_layers, part_mask
 from gghead.editing import directions as direction_files
 from gghead.editing.interpolation import slerp
@@ -18,6 +17,7 @@ from gghead.editing.parts import part_names
 from gghead.editing.regions import APPEARANCE, GEOMETRY, at_gaussians, membrane
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent
+from gghead.sampling import seed_latents
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
 
@@ -331,9 +331,9 @@ def test_mixed_heads_are_drawn_by_the_other_commands(face, network, tmp_path):
     a, b = seed_latents(face, [1, 6])
     assert torch.equal(latent_files.load(files[3], face).ws, mix_layers(face, a, b, [2, 3, 4]).ws)
     call(f"--network={network}", f"--latents={out}", f"--outdir={tmp_path / 'drawn'}", "--size=8", command=gen_samples)
-    assert sorted(path.stem for path in (tmp_path / "drawn").iterdir()) == [f"{name}-mix" for name in names]
+    assert sorted(path.stem for path in (tmp_path / "drawn").iterdir()) == ["grid", *(f"{name}-mix" for name in names)]
     # A file is a head like a seed.
-    call(*options, f"--rows={files[0]}", "--cols=3", "--shapes=1")
+    call(*options, f"--rows={files[0]}", "--cols=3", "--shapes", "--overwrite")
     assert (out / "seed0000+seed0005-mix+seed0003" / "mix.ply").is_file()
 
 
@@ -357,12 +357,14 @@ def test_swapped_parts_are_splats_or_latents(network, tmp_path):
     options = ["region", f"--network={network}", "--rows=0", "--cols=1", f"--outdir={tmp_path}", "--size=8"]
     assert "region.ply" in call(*options, "--part=nose")
     assert not list(tmp_path.glob("*/*.safetensors"))
+    assert "sheet.png exists already" in call(*options, "--part=mouth", fails=True)
+    options.append("--overwrite")
     assert "latent-region.safetensors" in call(*options, "--part=left eye+mouth", "--space=z")
     assert "has no part 'beak'" in call(*options, "--part=beak", fails=True)
     assert "belong to --space=planes" in call(*options, "--part=nose", "--space=z", "--take=shape", fails=True)
     (tmp_path / "file").touch()
     text = call(*options[:4], f"--outdir={tmp_path / 'file'}", "--part=nose", "--size=8", fails=True)
-    assert "cannot be made" in text
+    assert "cannot be written" in text
 
 
 def test_directions_are_found_and_used(face, network, tmp_path):
@@ -371,8 +373,8 @@ def test_directions_are_found_and_used(face, network, tmp_path):
     assert len([line for line in text.splitlines() if line.endswith("%")]) == 4
     file = tmp_path / "directions.safetensors"
     call("move", f"--network={network}", "--heads=0-1", f"--directions={file}", "--by=1:2.5@0-1", "--size=8",
-         f"--outdir={tmp_path}")
-    moved = latent_files.load(tmp_path / "seed0001" / "latent-move.safetensors", face)
+         f"--outdir={tmp_path / 'moved'}")
+    moved = latent_files.load(tmp_path / "moved" / "seed0001" / "latent-move.safetensors", face)
     (head,) = seed_latents(face, [1])
     torch.testing.assert_close(moved.ws, direction_files.load(file, face).move(head, 1, 2.5, [0, 1]).ws)
     assert moved.info["by"] == "1:2.5@0-1" and not np.allclose(moved.ws, head.ws)

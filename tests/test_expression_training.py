@@ -235,9 +235,10 @@ def test_latent_files_are_animated_by_a_transformer(network, network_file, captu
     out = tmp_path / "p.png"
     arguments = [f"--network={network_file}", f"--latents={tmp_path / 'latent-encoder.safetensors'}",
                  f"--motion={tmp_path / 'expression-000001.safetensors'}", f"--output={out}"]
-    result = CliRunner().invoke(animate_main, [*arguments, "--weights=jawOpen=1"])
+    result = CliRunner().invoke(animate_main, [*arguments, "--size=24", "--weights=jawOpen=1"])
     assert result.exit_code == 0, result.output
     assert np.asarray(Image.open(out)).shape == (24, 48, 3)
+    arguments.append("--overwrite")
     wrong = CliRunner().invoke(animate_main, [*arguments, "--weights=jawOpn=1"])
     assert wrong.exit_code == 1 and "transformer has no shape for; did you mean 'jawOpen'" in wrong.output
     foreign = CliRunner().invoke(animate_main, ["--network=demo", "--seeds=1", *arguments[2:], "--weights=jawOpen=1"])

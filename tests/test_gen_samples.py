@@ -13,12 +13,13 @@ from PIL import Image
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.cli import gen_video, invert
-from gghead.cli.common import default_network
 from gghead.cli.edit import interpolate
-from gghead.cli.gen_samples import generate_samples, main, seed_latents, spread_yaws
+from gghead.cli.gen_samples import main
 from gghead.gaussians import Gaussians
 from gghead.models.config import BackgroundConfig, GeneratorConfig
 from gghead.models.generator import Generator
+from gghead.sampling import camera_path, closed_path, generate_frames, generate_samples, seed_latents, spread_yaws
+from gghead.sheets import grid
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,17 +58,19 @@ def test_an_iterator_that_is_not_finished_leaves_gradients_on(model):
 
 
 def test_files_and_their_sizes(run, tmp_path):
-    output = call(f"--network={run}", "--seeds=0,2-3", f"--outdir={tmp_path}", "--shapes=1")
-    names = [f"seed{seed:04d}.{kind}" for seed in (0, 2, 3) for kind in ("ply", "png")]
+    output = call(f"--network={run}", "--seeds=0,2-3", f"--outdir={tmp_path}", "--shapes", "--size=24")
+    names = ["grid.png", *(f"seed{seed:04d}.{kind}" for seed in (0, 2, 3) for kind in ("ply", "png"))]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert all(str(tmp_path / name) in output for name in names)
     with Image.open(tmp_path / "seed0002.png") as image:
         assert image.size == (3 * 24, 24) and image.mode == "RGB"
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.width > 3 * 24 and image.height == 3 * 24  # one column, with the seeds at its left
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
 def test_a_seed_gives_the_same_bytes_whatever_its_neighbours(run, tmp_path, noise_mode):
-    options = [f"--network={run}", "--shapes=1", f"--noise-mode={noise_mode}"]
+    options = [f"--network={run}", "--shapes=1", "--size=24", f"--noise-mode={noise_mode}"]
     call(*options, "--seeds=0-4", f"--outdir={tmp_path / 'many'}")
     call(*options, "--seeds=3", f"--outdir={tmp_path / 'alone'}")
     for name in ("seed0003.png", "seed0003.ply"):
@@ -126,46 +129,74 @@ def test_views_and_yaw(run, tmp_path):
     call(f"--network={run}", "--seeds=0", f"--outdir={tmp_path}", "--views=5", "--size=16")
     with Image.open(tmp_path / "seed0000.png") as image:
         assert image.size == (80, 16)
-    call(f"--network={run}", "--seeds=0", f"--outdir={tmp_path}", "--yaw=-0.2,0.2", "--size=16")
-    with Image.open(tmp_path / "seed0000.png") as image:
-        assert image.size == (32, 16)
 
 
-def test_underscores_as_in_eg3d_and_the_newest_run_by_default(run, tmp_path, monkeypatch):
+def test_yaw_and_pitch_are_degrees(run, model, tmp_path):
+    call(f"--network={run}", "--seeds=0", f"--outdir={tmp_path}", "--yaw=-20,20", "--pitch=10", "--size=16")
+    expected = next(generate_samples(model, [0], yaws=np.radians([-20, 20]), pitch=np.radians(10), size=16))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "seed0000.png")), expected.image)
+
+
+def test_underscores_as_in_eg3d_and_the_newest_run_when_asked(run, tmp_path, monkeypatch):
     monkeypatch.chdir(run.parent.parent)
-    output = call("--seeds=0", f"--outdir={tmp_path}", "--trunc_cutoff=2", "--noise_mode=none")
+    output = call("--network=latest", "--seeds=0", f"--outdir={tmp_path}", "--trunc_cutoff=2", "--noise_mode=none")
     assert "00003-tiny-heads" in output
+    assert "of demo" in call("--seeds=0", f"--outdir={tmp_path / 'demo'}", "--size=8"), "a run is not taken unasked"
 
 
-def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
-    for name, file in [
-        ("00009-a", "network-snapshot-000001.safetensors"),
-        ("00010-b", "network-snapshot-000000.safetensors"),
-        ("00011-c", "log.txt"),
-    ]:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / file).touch()
-    assert default_network(tmp_path).name == "00010-b"
-    assert default_network(tmp_path / "00011-c") == "demo"
-
-
-def test_without_a_network_the_shipped_one_draws(tmp_path, monkeypatch):
+def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_path, monkeypatch):
     """Straight after the installation, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    output = call("--seeds=0-1", "--trunc=0.7")
-    assert "of demo" in output
-    first, second = (np.asarray(Image.open(tmp_path / "out" / f"seed000{seed}.png")) for seed in (0, 1))
-    assert first.shape == (64, 192, 3)
+    output = call()
+    assert "8 seeds of demo, psi 1, into out/demo-psi1" in output
+    folder = tmp_path / "out" / "demo-psi1"
+    assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"seed000{seed}.png" for seed in range(8))]
+    first, second = (np.asarray(Image.open(folder / f"seed000{seed}.png")) for seed in (0, 1))
+    assert first.shape == (256, 768, 3)
     assert np.abs(first.astype(int) - second).mean() > 3  # different people
-    middle = first[:, 64:128].astype(int)
-    assert (middle[:4, :4] > 240).all() and middle[24:44, 24:44].std() > 8  # a face before a white background
+    middle = first[:, 256:512].astype(int)
+    assert (middle[:4, :4] > 240).all() and middle[96:176, 96:176].std() > 8  # a face before a white background
+    with Image.open(folder / "grid.png") as picture:
+        assert picture.size[1] == 4 * 256 and picture.size[0] > 2 * 768  # two columns, the seeds at the left
+
+
+def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = [f"--network={run}", "--seeds=0", "--size=8"]
+    call(*options)
+    call(*options)
+    call(*options, "--trunc=0.5")
+    names = ["00003-tiny-heads-psi0.5", "00003-tiny-heads-psi1", "00003-tiny-heads-psi1-2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    here = tmp_path / "here"
+    call(*options, f"--outdir={here}")
+    before = digest(here / "seed0000.png")
+    refused = CliRunner().invoke(main, [*options, f"--outdir={here}", "--yaw=30"])
+    assert refused.exit_code == 1 and "seed0000.png exists already" in refused.output
+    assert digest(here / "seed0000.png") == before
+    call(*options, f"--outdir={here}", "--yaw=30", "--overwrite")
+    assert digest(here / "seed0000.png") != before
+    call(*options, "--seeds=1-2", f"--outdir={here}")
+    film = f"--output={tmp_path / 'film.webp'}"
+    call(*options, film, "--frames=2", command=gen_video.main)
+    again = CliRunner().invoke(gen_video.main, [*options, film, "--frames=2"])
+    assert again.exit_code == 1 and "film.webp exists already" in again.output
+    call(*options, film, "--frames=2", "--overwrite=1", command=gen_video.main)
+
+
+def test_a_grid_is_about_as_wide_as_high():
+    cells = [np.full((10, 30, 3), 30 * index, np.uint8) for index in range(7)]
+    sheet = grid(cells, [str(index) for index in range(7)])
+    picture = sheet[:, -60:]
+    assert sheet.shape[0] == 40 and sheet.shape[1] > 60 and (sheet[:, :-60] < 128).any(), "names at the left"
+    assert (picture[:10, 30:] == 30).all() and (picture[10:20, :30] == 60).all() and (picture[30:, :30] == 180).all()
+    assert (picture[30:, 30:] == 255).all(), "an empty cell is white"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--network=nowhere", "--seeds=0"], "nowhere does not exist"),
-        (["--network=RUN"], "seeds"),
         (["--network=RUN", "--seeds=4-1"], "backwards"),
         (["--network=RUN", "--seeds=0", "--yaw=left"], "'left'"),
         (["--network=RUN", "--seeds=0", "--views=2", "--yaw=0"], "exclude each other"),
@@ -173,10 +204,13 @@ def test_without_a_network_the_shipped_one_draws(tmp_path, monkeypatch):
         (["--network=RUN", "--seeds=4294967296"], "between 0 and 4294967295, but 4294967296 is asked for"),
         (["--network=RUN", "--latents=,RUN"], "between its commas"),
         (["--network=RUN", "--seeds=0", "--device=cpu:what"], "--device=cpu:what"),
-        (["--network=RUN", "--seeds=0", "--outdir=FILE/out"], "FILE/out"),
+        (["--network=RUN", "--seeds=0", "--outdir=FILE/out"], "--outdir=FILE/out/seed0000.png cannot be written"),
+        (["--network=RUN", "--seeds=0", "--yaw=0,400"], "400 is no angle"),
+        (["--network=latest"], "no run with a network in training-runs"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(run, tmp_path, options, message):
+def test_mistakes_are_told_in_a_sentence(run, tmp_path, options, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").touch()
     known = {"RUN": str(run), "FILE": str(tmp_path / "FILE")}
     for word, value in known.items():
@@ -195,21 +229,21 @@ def test_root_script_runs_on_its_own(run, tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------- videos
 def test_video_of_one_head_turns_it(model):
-    cameras = gen_video.camera_path("turntable", 4)
-    frames = list(gen_video.generate_frames(model, [7], cameras, size=16))
+    cameras = camera_path("turntable", 4)
+    frames = list(generate_frames(model, [7], cameras, size=16))
     assert [frame.shape for frame in frames] == [(16, 16, 3)] * 4
     stills = next(generate_samples(model, [7], yaws=[0.0, np.pi / 2], size=16)).image
     assert np.abs(np.concatenate(frames[:2], axis=1).astype(int) - stills).max() <= 1
 
 
 def test_video_grid_deals_seeds_row_by_row_and_interpolates_in_a_loop(model):
-    cameras = gen_video.camera_path("sweep", 1)
-    picture = next(gen_video.generate_frames(model, [0, 1, 2, 3], cameras, grid=(2, 2), size=16))
-    alone = [next(gen_video.generate_frames(model, [seed], cameras, size=16)) for seed in range(4)]
+    cameras = camera_path("sweep", 1)
+    picture = next(generate_frames(model, [0, 1, 2, 3], cameras, grid=(2, 2), size=16))
+    alone = [next(generate_frames(model, [seed], cameras, size=16)) for seed in range(4)]
     assert np.array_equal(picture, np.block([[[alone[0]], [alone[1]]], [[alone[2]], [alone[3]]]]))
 
     keys = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
-    path = gen_video.closed_path(keys, 30)
+    path = closed_path(keys, 30)
     assert torch.allclose(path[::10], keys, atol=1e-6), "the keys are met"
     steps = (torch.cat([path, path[:1]]).diff(dim=0)).flatten(1).norm(dim=1)
     assert steps[-1] < 2 * steps.median(), "the last frame flows into the first"
@@ -224,11 +258,40 @@ def test_video_command(run, tmp_path, camera):
         assert image.size == (32, 16) and image.n_frames == 3
 
 
+def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = call("--frames=4", "--size=32", command=gen_video.main)
+    with Image.open(tmp_path / "out" / "demo-psi1-sweep.webp") as film:
+        assert film.size == (4 * 32, 2 * 32) and "camera sweep" in output
+        frames = []
+        for index in range(film.n_frames):
+            film.seek(index)
+            frames.append(np.asarray(film.convert("RGB")).astype(int))
+    model = checkpoints.load("demo")
+    for frame, yaw in ((0, 0.0), (1, 0.6)):  # to 34 degrees at the subject's left, not to the back of the head
+        expected = next(generate_samples(model, [0], yaws=[yaw], size=32)).image
+        assert np.abs(frames[frame][:32, :32] - expected).mean() < 6
+
+
+def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
+    call(f"--network={run}", "--seeds=1", f"--output={tmp_path / 'x.gif'}", "--frames=4", "--size=16", "--yaw-range=20",
+         command=gen_video.main)
+    wanted = camera_path("sweep", 4, yaw_range=np.radians(20))
+    assert wanted.angles()[0].rad2deg().tolist() == pytest.approx([0, 20, 0, -20], abs=1e-4)
+    expected = list(generate_frames(model, [1], wanted, size=16))
+    with Image.open(tmp_path / "x.gif") as film:
+        film.seek(1)
+        assert np.abs(np.asarray(film.convert("RGB")).astype(int) - expected[1]).mean() < 6
+
+
 @pytest.mark.parametrize(
-    ("options", "message"), [(["--grid=2"], "COLUMNSxROWS"), (["--grid=2x2"], "a multiple of 4 seeds"),
+    ("options", "message"), [(["--yaw-range=20", "--camera=turntable"], "a turntable goes all the way round"),
+                             (["--output=x.avi"], "must end in .mp4"),
+                             (["--grid=2"], "COLUMNSxROWS"), (["--grid=2x2"], "a multiple of 4 seeds"),
                              (["--fps=0"], "0.0 is not in the range x>0")]
 )
-def test_video_mistakes_are_told_in_a_sentence(run, options, message):
+def test_video_mistakes_are_told_in_a_sentence(run, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(gen_video.main, [f"--network={run}", "--seeds=0-2", "--output=x.webp", *options])
     assert result.exit_code in (1, 2) and message in " ".join(result.output.split())
 

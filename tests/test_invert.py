@@ -26,6 +26,7 @@ from gghead.inversion import stages as stages_module
 from gghead.inversion.objective import draw
 from gghead.inversion.own_heads import OwnHeads
 from gghead.inversion.stages import OPTIMISED
+from gghead.sampling import generate_frames
 from gghead.torch_utils.errors import UserError
 
 FEW = ("--steps=3", "--video=none")
@@ -113,10 +114,13 @@ def test_repeating_skips_what_is_done_and_mends_what_is_not(home, tmp_path, monk
     assert {seed: (out / f"00000_img{seed}" / "latent-w.safetensors").read_bytes() for seed in range(3)} == first
     call(home, home / "heads.zip", out, "--method=w", *FEW)
     assert len(batches) == 1
-    call(home, home / "heads.zip", out, "--method=w", *FEW, "--seed=1")
+    kept = "00000_img0 and 2 more holds the inversion of another picture, network or options"
+    assert kept in call(home, home / "heads.zip", out, "--method=w", *FEW, "--seed=1", fails=True)
+    assert {seed: (out / f"00000_img{seed}" / "latent-w.safetensors").read_bytes() for seed in range(3)} == first
+    call(home, home / "heads.zip", out, "--method=w", *FEW, "--seed=1", "--overwrite")
     assert len(batches) == 2 and len(batches[1]) == 3, "other options are another inversion"
-    call(home, home / "heads.zip", out, "--method=w+", *FEW)
-    call(home, home / "heads.zip", out, "--method=w", *FEW)
+    call(home, home / "heads.zip", out, "--method=w+", *FEW, "--overwrite")
+    call(home, home / "heads.zip", out, "--method=w", *FEW, "--overwrite")
     assert {path.stem for path in latent_files.find(str(out))} == {"latent-w"}, "no stage of another one stays"
 
 
@@ -187,9 +191,16 @@ def test_a_photo_goes_in_directly(home, tmp_path):
 
 
 def test_without_mediapipe_auto_says_what_to_install(home, tmp_path, monkeypatch):
+    """Once, also for a folder of pictures; --camera=auto is the default where there are no labels."""
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    output = call(home, home / "photos" / "img0.png", tmp_path, "--camera=auto", fails=True)
-    assert "Finding faces needs mediapipe" in output
+    output = call(home, home / "photos", tmp_path, "--camera=auto", fails=True)
+    assert output.count("finding the face needs mediapipe, which is not installed: run `make prep`") == 1
+    shutil.copy(home / "photos" / "img0.png", tmp_path / "alone.png")
+    assert output.split("Error:")[1].replace(str(home / "photos"), "X") == call(
+        home, tmp_path / "alone.png", tmp_path, fails=True).split("Error:")[1].replace(str(tmp_path / "alone.png"), "X")
+    (tmp_path / "points.json").write_text("{}")
+    with_points = ["--camera=auto", f"--landmarker={tmp_path / 'points.json'}"]
+    assert "finding the mask needs mediapipe" in call(home, home / "photos", tmp_path, *with_points, fails=True)
 
 
 def test_masks_come_from_alpha_files_or_nowhere(home, tmp_path):
@@ -228,18 +239,19 @@ def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
     out, drawn = tmp_path / "out", tmp_path / "drawn"
     call(home, home / "photos", out, "--method=pti", *FEW, "--max-images=2")
     first, second = sorted(path.name for path in out.iterdir() if path.is_dir())
-    output = call(home, None, drawn, f"--latents={out}", "--seeds=4", "--yaw=0", "--shapes=1",
+    output = call(home, None, drawn, f"--latents={out}", "--seeds=4", "--yaw=0", "--shapes=1", "--size=24",
                   command=gen_samples.main)
-    assert "1 seeds and 2 latents" in output
+    assert f"1 seed and the latents of {out}" in output
     names = {f"{name}.{kind}" for name in (f"{first}-pti", f"{second}-pti", "seed0004") for kind in ("png", "ply")}
+    names.add("grid.png")
     assert {path.name for path in drawn.iterdir()} == names
     model = checkpoints.load(home / "network.safetensors")
     head = model.load_latent(out / first / "latent-pti.safetensors")
     expected = model.render(head, Cameras.orbit(0.0), 24).color[0, 0].movedim(0, -1) * 255
     assert np.abs(np.asarray(Image.open(drawn / f"{first}-pti.png")) - expected.detach().numpy()).max() < 0.51
     assert torch.allclose(Gaussians.load_ply(drawn / f"{first}-pti.ply").means, head.means[0], atol=1e-6)
-    call(home, None, drawn, f"--latents={out / first / 'latent-w.safetensors'},{out / second}", "--yaw=0",
-         command=gen_samples.main)
+    call(home, None, drawn, f"--latents={out / first / 'latent-w.safetensors'},{out / second}", "--yaw=0", "--size=24",
+         "--overwrite", command=gen_samples.main)
     assert (drawn / f"{first}-w.png").is_file()
 
     twice = f"--latents={out / first},{out / first}"
@@ -254,7 +266,7 @@ def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
         assert image.size == (32, 16) and image.n_frames == 4
     latents = [latent_files.load(path, model) for path in latent_files.find(str(out))]
     cameras = Cameras.orbit(torch.zeros(4))
-    frames = list(gen_video.generate_frames(model, [], cameras, latents=latents))
+    frames = list(generate_frames(model, [], cameras, latents=latents))
     for frame, name in ((0, first), (2, second)):
         head = model.load_latent(out / name / "latent-pti.safetensors")
         expected = model.render(head, Cameras.orbit(0.0), 24).color[0, 0].movedim(0, -1) * 255
@@ -321,7 +333,7 @@ def test_broken_input_is_a_sentence(home, tmp_path):
         (tmp_path / "no.png", [], "does not exist"),
         (tmp_path / "nothing", [], "holds no pictures"),
         (wide, ["--camera=frontal"], "24x12, but pictures to invert must be square"),
-        (plain, [], "has no camera labels (no dataset.json there)"),
+        (plain, ["--camera=label"], "has no camera labels (no dataset.json there)"),
         (tmp_path / "partial", [], "stranger.png in"),
         (empty, ["--camera=frontal"], "is empty (all zero)"),
         (photos / "img0.png", [f"--masks={small}"], "is 12x12, but img0.png is 24x24"),
@@ -350,6 +362,5 @@ def test_latents_that_do_not_fit_are_sentences(home, tmp_path):
         assert result.exit_code == 1 and "another architecture" in " ".join(result.output.split())
     for latents, sentence in (("nowhere", "--latents=nowhere does not exist"), (home, "holds no latent-")):
         assert sentence in call(home, None, out, f"--latents={latents}", fails=True, command=gen_samples.main)
-    assert "give --seeds=0-7 or --latents=FILE" in call(home, None, out, fails=True, command=gen_samples.main)
     with pytest.raises(UserError, match="another architecture"):
         checkpoints.load(tmp_path / "other.safetensors").load_latent(out / "img0" / "latent-w.safetensors")

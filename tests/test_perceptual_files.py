@@ -302,7 +302,7 @@ def test_inversion_takes_a_distance_and_reports_lpips(files, tmp_path):
     found = metrics("out")
     assert found["stages"]["w+"]["lpips"] > 0 and found["lpips_net"] == found["perceptual_net"]
     assert found["stages"]["w+"]["loss"] != metrics("plain")["stages"]["w+"]["loss"]
-    again = call(invert_main, *common, f"--outdir={tmp_path / 'plain'}", f"--lpips-net={named}")
+    again = call(invert_main, *common, f"--outdir={tmp_path / 'plain'}", f"--lpips-net={named}", "--overwrite")
     assert "are done already" not in again  # what is measured is part of what is done
     assert metrics("plain")["stages"]["w"]["lpips"] > 0
     for wrong, sentence in ((f"--perceptual-net=lpips-alex:{files[0]}", "append #sha256="),

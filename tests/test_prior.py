@@ -10,7 +10,6 @@ from helpers.prior_latents import write_latents
 from helpers.small_network import small_network
 from helpers.spoiled import check_one_bad_update
 
-from gghead.cli.gen_samples import seed_latents
 from gghead.data.vectors import pick_vector, read_vectors
 from gghead.inversion import latents as latent_files
 from gghead.inversion.latents import Latent
@@ -19,6 +18,7 @@ from gghead.models.latent_tokens import fit_tokens
 from gghead.models.prior import Prior
 from gghead.models.prior_config import DiTConfig, PriorConfig, TokenShape
 from gghead.networks.dit import DiT
+from gghead.sampling import seed_latents
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.prior import score

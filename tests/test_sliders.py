@@ -19,7 +19,9 @@ def test_arkit_has_52_names_and_the_template_most_of_them():
 
 
 def test_spellings_of_both_models():
-    assert canonical("eyeBlink_L") == "eyeBlinkLeft" and canonical("jawOpen") == "jawOpen"
+    for name in ("eyeBlink_L", "EyeBlinkLeft", "eyeblinkleft", "EYEBLINK_L"):
+        assert canonical(name) == "eyeBlinkLeft"
+    assert canonical("Expr_0") == "Expr_0" and canonical("jawOpen") == "jawOpen"
     table, left_out = OWN.take(("eyeBlink_R", "jawOpen", "noseSneer_L"), torch.tensor([[1.0, 0.5, 0.2]]), "It")
     assert table.tolist() == [[0.5, 0, 1, 0]] and left_out == ("noseSneer_L",)
     assert OWN.take(("noseSneer_L",), torch.zeros(2, 1), "It")[1] == ()  # nothing is lost where it is zero
@@ -42,7 +44,7 @@ def test_tables_of_every_form():
 
 @pytest.mark.parametrize("weights, sentence", [
     ({"jawOpn": 1.0}, "'jawOpn', which this head has no shape for; did you mean 'jawOpen'"),
-    ({"eyeBlink_l": 1.0}, "did you mean 'eyeBlinkLeft'"),
+    ({"eyeBlink_m": 1.0}, "did you mean 'eyeBlinkLeft'"),
     ({"AU12": 1.0}, "it has jawOpen, eyeBlinkLeft"),
     ({"jawOpen": [1, 2, 3], "cheekPuff": [1, 2]}, r"one number or one per frame, but there are \[2, 3\]"),
     ({"jawOpen": []}, "one number or one per frame"),

@@ -1,7 +1,6 @@
 """What moves an avatar or a head: the coefficients of a tracked sequence or of a CSV table, brought to its own."""
 
 import csv
-import difflib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all, taken
-from gghead.animation.sliders import Sliders
+from gghead.animation.sliders import Sliders, is_known
 from gghead.data.sequences import TrackedSequence
 from gghead.models.avatar_config import AvatarConfig
 from gghead.torch_utils.errors import UserError
@@ -28,6 +27,8 @@ class Drive:
     fps: float | None
     left_out: tuple[str, ...] = ()
     """Coefficients of the drive that a head has no shape for."""
+    at_rest: tuple[str, ...] = ()
+    """Coefficients of an avatar that the drive says nothing about: they stay at 0, the neutral value."""
 
 
 def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None = None, mapping: str | None = None,
@@ -35,31 +36,36 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
     """Read a sequence (folder, zip) or a .csv for an avatar of ``config``, or for a head with these sliders.
 
     Avatars take of a sequence what they took in training: its first coefficients, or also jaw, eyes, eyelids.
-    ``mapping`` names a matrix [B, drive's B], or is "names": coefficients are taken by their names in ARKit or
-    ICT-FaceKit, as heads take them in any case, and those that do not exist here are left out.
+    Coefficients whose names are ARKit's, ICT-FaceKit's or Live Link Face's on both sides are taken by name, and those
+    that do not exist here are left out; ``mapping`` "names" insists on that. Otherwise ``mapping`` names a matrix
+    [B, drive's B].
 
     Raises ``UserError`` for another expression model without a mapping, and for broken files.
     """
     if Path(path).suffix.lower() == ".csv":
         if split is not None:
             raise UserError(f"--split has no meaning for the table {path}; leave it out.")
-        names, values = read_table(path)
-        if mapping == BY_NAME or (names is not None and mapping is None and isinstance(config, Sliders)):
-            return Drive(*_taken(config, names, values, f"The table {path}"))
-        if names is not None and mapping is None and config.coefficient_names:
-            return Drive(_by_name(names, values, config, path), None, None)
-        return Drive(_matched(values, names, f"the table {path}", config, mapping), None, None)
-    sequence = read_sequence(path, size)
+        table = read_table(path)
+        named = bool(table.names and config.coefficient_names)
+        if mapping == BY_NAME or (mapping is None and named):
+            taken, left_out = _taken(config, table.names, table.values, f"The table {path}")
+            return Drive(taken, None, table.fps, (*left_out, *table.left_out), _at_rest(config, table.names))
+        matched = _matched(table.values, table.names, f"the table {path}", config, mapping)
+        return Drive(matched, None, table.fps, table.left_out)
+    whole = sequence = read_sequence(path, size)
     if isinstance(config, AvatarConfig) and mapping is None:
         sequence = as_trained(sequence, config)
+    known = any(is_known(name) and _sliders(config).reaches(name) for name in whole.coefficient_names or ())
+    same = set(sequence.coefficient_names or ()) == set(config.coefficient_names)
+    by_name = mapping == BY_NAME or (mapping is None and known and not same)
+    sequence = whole if by_name else sequence
     sequence = sequence if split is None else split_or_all(sequence, split)
-    what = f"{path} ({sequence.format})"
-    named = sequence.coefficient_names or ()
-    known = isinstance(config, Sliders) and mapping is None and any(config.knows(name) for name in named)
-    if known or mapping == BY_NAME:
-        return Drive(*_taken(config, named, sequence.coefficients.float(), what, Frames(sequence), sequence.fps))
-    expression = _matched(sequence.coefficients.float(), sequence.coefficient_names, what, config, mapping)
-    return Drive(expression, Frames(sequence), sequence.fps)
+    what, values, names = f"{path} ({sequence.format})", sequence.coefficients.float(), sequence.coefficient_names
+    if by_name:
+        expression, left_out = _taken(config, names, values, what)
+    else:
+        expression, left_out = _matched(values, names, what, config, mapping), ()
+    return Drive(expression, Frames(sequence), sequence.fps, left_out, _at_rest(config, names) if by_name else ())
 
 
 def as_trained(sequence: TrackedSequence, config: AvatarConfig) -> TrackedSequence:
@@ -67,8 +73,25 @@ def as_trained(sequence: TrackedSequence, config: AvatarConfig) -> TrackedSequen
     return taken(sequence, config.first if config.first < sequence.width else 0, config.extras)
 
 
-def read_table(path: str) -> tuple[tuple[str, ...] | None, Tensor]:
-    """Names (None without a header) and values [T, columns] of a CSV file; one row per frame.
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A CSV file of weights, one row per frame."""
+
+    names: tuple[str, ...] | None
+    """Of the columns; None without a header."""
+    values: Tensor  # [T, columns]
+    fps: float | None = None
+    """Where the rows carry the time, as Live Link Face writes it."""
+    left_out: tuple[str, ...] = ()
+    """Columns that are no weights of expressions: how head and eyes are turned."""
+
+
+def read_table(path: str) -> Table:
+    """Read a CSV file of numbers, with names above the columns or without, or a recording of Live Link Face.
+
+    Live Link Face (Epic Games) writes Timecode (HH:MM:SS:FF.fff), BlendShapeCount, ARKit's 52 names beginning with a
+    capital, and nine angles of head and eyes. The gaze is in eyeLook… already, and the head's turning is the camera's
+    business here, so the angles are left out.
 
     Raises ``UserError`` naming the line of what is no finite number, or of a row that is too long or too short.
     """
@@ -87,16 +110,50 @@ def read_table(path: str) -> tuple[tuple[str, ...] | None, Tensor]:
     if not rows:
         raise UserError(f"{path} holds no row of weights.")
     width = len(names) if names is not None else len(rows[0][1])
-    values = []
     for number, row in rows:
         if len(row) != width:
             raise UserError(f"Line {number} of {path} has {len(row)} values, but {width} are expected.")
-        values.append([_number(cell) for cell in row])
-        bad = next((cell for cell, value in zip(row, values[-1], strict=True)
+    lower = [name.lower() for name in names or ()]
+    times = lower.index(_TIMECODE) if _TIMECODE in lower else None
+    skipped = {index for index, name in enumerate(lower) if name in (_TIMECODE, _COUNT)}
+    turned = [index for index, name in enumerate(lower) if name in _ANGLES] if skipped else []
+    kept = [index for index in range(width) if index not in skipped and index not in turned]
+    if not kept:
+        raise UserError(f"{path} holds no weights beside {', '.join(names)}.")
+    values = []
+    for number, row in rows:
+        values.append([_number(row[index]) for index in kept])
+        bad = next((row[index] for index, value in zip(kept, values[-1], strict=True)
                     if value is None or not math.isfinite(value)), None)
         if bad is not None:
             raise UserError(f"Line {number} of {path} holds '{bad.strip()}', which is no finite number.")
-    return names, torch.tensor(values, dtype=torch.float32)
+    return Table(None if names is None else tuple(names[index] for index in kept),
+                 torch.tensor(values, dtype=torch.float32),
+                 None if times is None else _rate([row[times] for _, row in rows]),
+                 tuple(names[index] for index in turned))
+
+
+_TIMECODE, _COUNT = "timecode", "blendshapecount"
+_ANGLES = {f"{what}{angle}" for what in ("head", "lefteye", "righteye") for angle in ("yaw", "pitch", "roll")}
+
+
+def _rate(timecodes: list[str]) -> float | None:
+    """Rows per second between the first and the last change of the second; None for less than one second between."""
+    changes, before = [], None
+    for index, code in enumerate(timecodes):
+        second = code.split(":")[:3]
+        if before is not None and second != before:
+            changes.append((index, second))
+        before = second
+    if len(changes) < 2:
+        return None
+    try:
+        first, last = (sum(int(part) * unit for part, unit in zip(second, (3600, 60, 1), strict=True))
+                       for _, second in (changes[0], changes[-1]))
+    except ValueError:
+        return None
+    seconds = (last - first) % 86400  # a recording may go on past midnight
+    return round((changes[-1][0] - changes[0][0]) / seconds, 3) if seconds else None
 
 
 def _number(cell: str) -> float | None:
@@ -106,29 +163,28 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _taken(config: AvatarConfig | Sliders, names: tuple[str, ...] | None, values: Tensor, what: str,
-           frames: Frames | None = None, fps: float | None = None) -> tuple:
-    """The parts of a ``Drive`` whose columns are matched by name."""
-    if not isinstance(config, Sliders):
-        config = Sliders(config.coefficient_names, config.expression_model, owner="the avatar")
+def _sliders(config: AvatarConfig | Sliders) -> Sliders:
+    if isinstance(config, Sliders):
+        return config
+    return Sliders(tuple(config.coefficient_names), config.expression_model, owner="the avatar")
+
+
+def _at_rest(config: AvatarConfig | Sliders, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Own coefficients that none of ``names`` moves; of heads, whose every table leaves some out, none are listed."""
+    if isinstance(config, Sliders):
+        return ()
+    reached = _sliders(config).matrix(names).any(0).tolist()
+    return tuple(name for name, moves in zip(config.coefficient_names, reached, strict=True) if not moves)
+
+
+def _taken(config: AvatarConfig | Sliders, names: tuple[str, ...] | None, values: Tensor,
+           what: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Columns matched by name, and the names that had to be left out."""
+    config = _sliders(config)
     for who, known in ((what, names), (config.owner, config.coefficient_names)):
         if not known:
             raise UserError(f"--mapping={BY_NAME} needs names on both sides, but {who} has none; give a matrix.")
-    taken, left_out = config.take(names, values, what)
-    return taken, frames, fps, left_out
-
-
-def _by_name(names: tuple[str, ...], values: Tensor, config: AvatarConfig, path: str) -> Tensor:
-    """The avatar's coefficients in its order; columns that the table lacks stay at 0, the neutral value."""
-    own = config.coefficient_names
-    for name in names:
-        if name not in own:
-            near = difflib.get_close_matches(name, own, n=1)
-            hint = f"did it mean '{near[0]}'?" if near else f"it has {', '.join(own[:6])} …"
-            raise UserError(f"{path} has a column '{name}', which this avatar has no coefficient for; {hint}")
-    expression = torch.zeros(len(values), config.width)
-    expression[:, [own.index(name) for name in names]] = values
-    return expression
+    return config.take(names, values, what)
 
 
 def _matched(values: Tensor, names: tuple[str, ...] | None, what: str, config: AvatarConfig | Sliders,
@@ -143,7 +199,7 @@ def _matched(values: Tensor, names: tuple[str, ...] | None, what: str, config: A
         raise UserError(f"{what} has {values.shape[1]} coefficients{_said(names)}, but {taught} "
                         f"{config.width}{_said(own)} of '{config.expression_model}': another expression model. Give "
                         f"--mapping=FILE, a matrix of {config.width} rows and {values.shape[1]} columns, or "
-                        f"--mapping={BY_NAME} where both have ARKit's or ICT-FaceKit's names.")
+                        f"--mapping={BY_NAME} where both have names of ARKit or ICT-FaceKit.")
     return values
 
 
@@ -154,7 +210,7 @@ def _said(names: tuple[str, ...] | None) -> str:
 def _matrix(path: str, rows: int, columns: int) -> Tensor:
     """A mapping from .npy or .csv."""
     if Path(path).suffix.lower() == ".csv":
-        matrix = read_table(path)[1]
+        matrix = read_table(path).values
     else:
         try:
             matrix = torch.from_numpy(np.asarray(np.load(path, allow_pickle=False), np.float32))

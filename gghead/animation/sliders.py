@@ -1,4 +1,5 @@
-"""Names of expression coefficients: ARKit's, those of ICT-FaceKit (``eyeBlink_L``), and what a head has of them."""
+"""Names of expression coefficients: ARKit's, those of ICT-FaceKit (``eyeBlink_L``) and of Live Link Face
+(``EyeBlinkLeft``), and what a head has of them."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,21 @@ ARKIT = (*_SINGLES, *(name + side for name in _PAIRS for side in ("Left", "Right
 _SIDES = {"_L": "Left", "_R": "Right"}
 
 
+_HALVES = {whole + side: whole for whole in ("browInnerUp", "cheekPuff") for side in ("Left", "Right")}
+_KNOWN = {*ARKIT, *_HALVES}
+_SPELLINGS = {name.lower(): name for name in (*_KNOWN, *_PAIRS)}
+
+
 def canonical(name: str) -> str:
-    """ARKit's spelling of ICT-FaceKit's names: ``eyeBlink_L`` -> ``eyeBlinkLeft``."""
-    return name[:-2] + _SIDES[name[-2:]] if name[-2:] in _SIDES else name
+    """ARKit's spelling of the names of ICT-FaceKit and Live Link Face: ``eyeBlink_L``, ``EyeBlinkLeft`` ->
+    ``eyeBlinkLeft``. Other names stay as they are."""
+    plain = name[:-2] + _SIDES[name[-2:]] if name[-2:] in _SIDES else name
+    return _SPELLINGS.get(plain.lower(), plain)
+
+
+def is_known(name: str) -> bool:
+    """Whether it is a name of ARKit, ICT-FaceKit or Live Link Face."""
+    return canonical(name) in _KNOWN
 
 
 def mirrored(name: str) -> str:
@@ -36,10 +49,6 @@ def mirrored(name: str) -> str:
             if name.endswith(one):
                 return name.removesuffix(one) + other
     return name
-
-
-_HALVES = {whole + side: whole for whole in ("browInnerUp", "cheekPuff") for side in ("Left", "Right")}
-_KNOWN = {*ARKIT, *_HALVES}
 
 
 @dataclass(frozen=True)
@@ -61,15 +70,24 @@ class Sliders:
         plain, known = canonical(name), {*_KNOWN, *map(canonical, self.coefficient_names)}
         return plain in known or (plain + "Left" in known and plain + "Right" in known)
 
+    def reaches(self, name: str) -> bool:
+        """Whether a coefficient of this name moves one of these sliders."""
+        plain, own = canonical(name), set(map(canonical, self.coefficient_names))
+        return plain in own or {plain + "Left", plain + "Right"} <= own or _HALVES.get(plain) in own
+
     def take(self, names: Sequence[str], values: Tensor, what: str) -> tuple[Tensor, tuple[str, ...]]:
         """Columns ``values`` [T, len(names)] -> [T, width], and the names that had to be left out.
 
-        Spellings of ARKit and ICT-FaceKit are one; an undivided name (``cheekPuff``) moves both halves where only those
-        exist, and halves move an undivided one by their mean. What is left out are expressions of ARKit or ICT-FaceKit
-        that do not exist here, and are not zero.
+        Spellings of ARKit, ICT-FaceKit and Live Link Face are one; an undivided name (``cheekPuff``) moves both halves
+        where only those exist, and halves move an undivided one by their mean. What is left out are expressions of
+        ARKit or ICT-FaceKit that do not exist here, and are not zero.
 
-        Raises ``UserError`` for a name that nobody knows, with the nearest one.
+        Raises ``UserError`` for a name that nobody knows, with the nearest one, and for one that is there twice.
         """
+        spelt = [canonical(name) for name in names]
+        twice = next((name for name, plain in zip(names, spelt, strict=True) if spelt.count(plain) > 1), None)
+        if twice is not None:
+            raise UserError(f"{what} has the coefficient '{twice}' twice, in one spelling or two; give it once.")
         own = {canonical(name): index for index, name in enumerate(self.coefficient_names)}
         result, left_out = values.new_zeros(len(values), self.width), []
         for column, name in enumerate(names):

@@ -1,15 +1,19 @@
-"""What the commands share: which network, which device, which people."""
+"""What the commands share: which network, which device, which people. Light: torch is imported when it is needed."""
 
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
+from gghead.snapshot_files import SHIPPED, expect_kind, latest_run, read_header, snapshot_file
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-RUNS = Path("training-runs")  # where train.py writes unless told otherwise
+LATEST = "latest"
+VIEW_SIZE = 256  # pixels of a drawn view, unless the network was trained on larger pictures
 
 
 def pick_device(name: str) -> "torch.device":
@@ -29,11 +33,41 @@ def pick_device(name: str) -> "torch.device":
     return device
 
 
-def default_network(root: str | Path = RUNS) -> str | Path:
-    """Return the run below ``root`` with the highest number that holds a snapshot, or else "demo", which is shipped."""
-    runs = {path.parent for path in Path(root).glob("*/network-snapshot-*.safetensors")}
-    numbered = {int(match[1]): run for run in runs if (match := re.match(r"(\d+)-", run.name))}
-    return numbered[max(numbered)] if numbered else "demo"
+def network_option(default: str | None = "demo", text: str = "Whose heads") -> Callable:
+    """``--network``: a shipped name, ``latest``, a run folder or a snapshot."""
+    return click.option("--network", default=default, show_default=default is not None,
+                        metavar=f"{'|'.join(SHIPPED)}|{LATEST}|RUN|FILE",
+                        help=f"{text}: the shipped network, the newest run in training-runs, a run folder or a file")
+
+
+def find_network(name: str, kind: str, option: str = "--network") -> str:
+    """Return what ``gghead.load`` is to be given for ``name``, after a look at the file's header alone.
+
+    ``latest`` is the newest run in training-runs. A file or folder that is called like a shipped network, or latest,
+    is not meant; a line says so. Raises ``UserError`` as ``gghead.load`` for what is missing, foreign or of another
+    kind.
+    """
+    if (name in SHIPPED or name == LATEST) and Path(name).exists():
+        meant = "the shipped network" if name in SHIPPED else "the newest run in training-runs"
+        click.echo(f"{option}={name} is {meant}; what is called {name} in this folder is {option}=./{name}.", err=True)
+    if name == LATEST:
+        name = str(latest_run())
+    path = snapshot_file(name)
+    expect_kind(path, read_header(path), kind)
+    return name
+
+
+def short_name(network: str) -> str:
+    """What files made with a network are called after: ``demo``, or the name of its run folder or file."""
+    path = Path(network).resolve()
+    if network in SHIPPED or path.is_dir():
+        return path.name
+    return path.parent.name if path.name.startswith("network-snapshot-") else path.stem
+
+
+def default_size(model, size: int | None) -> int:
+    """Pixels of a view: ``size``, else 256 or the training size where that is larger; splats render at any."""
+    return size or max(model.config.image_size, VIEW_SIZE)
 
 
 def expand(text: str, names: tuple[str, ...] = ()) -> list[str]:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import listed, pick_device
+from gghead.cli.common import find_network, listed, pick_device
 from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
+
+_FILE = "latent-encoder.safetensors"
 
 
 @cli.command()
@@ -16,33 +19,49 @@ from gghead.torch_utils import cli
               help="Numbers of input views; each head is encoded from one of them, drawn from the cameras in front")
 @click.option("--draws", type=click.IntRange(min=1), default=3, show_default=True,
               help="Times that each head is encoded, from other cameras")
-@click.option("--mirror", type=cli.BOOL, default=True, show_default=True, help="Also encode every head mirrored")
+@cli.switch("--mirror", default=True, show_default=True, help="Also encode every head mirrored")
 @click.option("--resolution", type=click.IntRange(min=16), help="Pixels a side of the views  [default: the network's]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of views")
+@cli.seed("Of the choice of views")
 @click.option("--outdir", type=click.Path(path_type=Path), default="latents", show_default=True,
               help="Where OUTDIR/<subject>-<expression>-<draw>/latent-encoder.safetensors go")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
-def main(network, data, subjects, views, draws, mirror, resolution, seed, outdir, device):
+@cli.overwrite("a collection of latents")
+@cli.device()
+def main(network, data, subjects, views, draws, mirror, resolution, seed, outdir, overwrite, device):
     """Encode every head of captures, several times from different cameras.
 
     \b
     python scripts/encode.py --network=training-runs/00000-encoder --data=CAPTURES --subjects=0-107 --outdir=latents
     python scripts/train_prior.py --network=training-runs/00000-encoder --latents=latents --preset=few
     """
+    network = find_network(network, "reconstructor")
+    if not Path(data).exists():
+        raise UserError(f"--data={data} does not exist; name multi-view captures.")
+    cli.check_writable(outdir, "--outdir", folder=True)
+    if not overwrite and any(outdir.glob(f"*/{_FILE}")):
+        raise UserError(f"{outdir} holds encoded heads already; choose another --outdir, or replace those of the same "
+                        "names with --overwrite.")
+    click.echo(f"Encoding the heads of {data} with {network} into {outdir}")
+
     import gghead
     from gghead.data import formats
     from gghead.data.captures import Captures
     from gghead.inversion import latents as latent_files
     from gghead.reconstruction.collection import CollectionConfig, encoded_heads
+    from gghead.torch_utils.progress import progress
 
     model = gghead.load(network, device=pick_device(device), kind="reconstructor")
-    found = formats.read(data)
-    captures = found if isinstance(found, Captures) else found.as_captures()
-    captures = captures.resized(resolution or model.generator.config.image_size)
+    with progress(f"Opening {data}"):
+        found = formats.read(data)
+        captures = found if isinstance(found, Captures) else found.as_captures()
+        captures = captures.resized(resolution or model.generator.config.image_size)
     people = listed(subjects, captures.subjects, "--subjects") if subjects else captures.subjects
     count, own = 0, latent_files.fingerprints(model.generator)
-    for latent in encoded_heads(model, captures, people, CollectionConfig(tuple(views), draws, mirror, seed)):
-        latent_files.save(outdir / latent.info["target"] / "latent-encoder.safetensors", latent, model.generator,
-                          own)
-        count += 1
-    print(f"{count} latents of {len(people)} people are in {outdir}")
+    total = sum(len(captures.expressions_of(subject)) for subject in people) * draws * (1 + mirror)
+    with progress("Encoding", total, "heads") as bar:
+        for latent in encoded_heads(model, captures, people, CollectionConfig(tuple(views), draws, mirror, seed)):
+            latent_files.save(outdir / latent.info["target"] / _FILE, latent, model.generator, own)
+            count += 1
+            bar.advance()
+    click.echo(f"{count} latents of {len(people)} people are in {outdir}")
+    click.echo("A prior over them: "
+               + cli.hint("scripts/train_prior.py", f"--network={network}", f"--latents={outdir}", "--preset=few"))

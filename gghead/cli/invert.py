@@ -1,11 +1,10 @@
 """Photos to latents: ``out/<photo>/latent-<stage>.safetensors`` with pictures, strips, videos and a table."""
 
-from functools import partial
 from pathlib import Path
 
 import click
 
-from gghead.cli.common import default_network, pick_device
+from gghead.cli.common import find_network, network_option, pick_device
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -20,23 +19,23 @@ def parse_steps(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in numbers) * (_STAGES // len(numbers))
 
 
-@cli.command()
-@click.option("--network", metavar="FILE|RUN|demo",
-              help="Snapshot, run folder, or the shipped network  [default: newest in training-runs, else demo]")
+@cli.command(stopped="Finished pictures stay; the same command goes on with the others.")
+@network_option(text="Where the heads are looked for")
 @click.option("--target", required=True, metavar="FILE|DIR|ZIP|seeds:LIST",
               help="A picture, a folder, a data set zip, or seeds of the network itself (what it can reach at best)")
-@click.option("--method", default="w+", show_default=True,
+@click.option("--method", default="z", show_default=True,
               type=click.Choice(["encoder", "w", "w+", "z", "pti"]),
               help="Last stage: the network's encoder alone; one style, a style per layer, also a residual on Z, also "
               "tuned decoder weights")
-@click.option("--encoder", type=cli.BOOL, default=None,
-              help="Start from the network's encoder  [default: where it has one]")
-@click.option("--camera", default="label", show_default=True, metavar="label|auto|frontal|FILE",
-              help="From dataset.json, estimated from the face (finds, crops and cuts it out), frontal, or a file")
+@cli.switch("--encoder", default=None,
+            help="Start from the network's encoder  [default: where it has one]")
+@click.option("--camera", metavar="label|auto|frontal|FILE",
+              help="From dataset.json, estimated from the face (finds, crops and cuts it out), frontal, or a file  "
+              "[default: label where there are labels, else auto]")
 @click.option("--landmarker", default="mediapipe", show_default=True,
               help="Of --camera=auto: as in dataset_tool.py photos")
 @click.option("--masks", metavar="FILE|DIR|ZIP|none", help="Masks  [default: dataset.json's, else alpha channels]")
-@click.option("--max-images", type=click.IntRange(min=1), 
+@click.option("--max-images", type=click.IntRange(min=1),
               help="A fixed random subset of so many pictures  [default: all]")
 @click.option("--steps", default="200,150,100,100", show_default=True,
               help="Steps of the stages, or one number for all")
@@ -60,20 +59,40 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures optimised together")
 @click.option("--video", type=click.Choice(["webp", "mp4", "none"]), default="webp", show_default=True,
               help="Film of the optimisation")
-@click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True, help="Where the files go")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the heads to start from and the noise on w")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute")
+@click.option("--outdir", type=click.Path(path_type=Path), default="inverted", show_default=True,
+              help="Where the files go, a folder per picture")
+@cli.seed("Of the heads to start from and the noise on w")
+@cli.overwrite("an inversion with other options")
+@cli.device()
 def main(network, target, method, encoder, camera, landmarker, masks, max_images, steps, max_rotation, max_shift,
          novel_views, locality, perceptual_net, perceptual_weight, lpips_net, identity_net, batch, video, outdir, seed,
-         device):
+         overwrite, device):
     """Find the latents of photos: what --network must be given to draw them.
 
-    Finished pictures are skipped when the command is repeated. The latents go to gen_samples.py and gen_video.py as
-    --latents=FILE or --latents=OUTDIR.
+    Finished pictures are skipped when the command is repeated; with other options they are only replaced by
+    --overwrite. The latents go to gen_samples.py and gen_video.py as --latents=FILE or --latents=OUTDIR.
 
     \b
+    python scripts/invert.py --target=seeds:0-1
     python scripts/invert.py --network=training-runs/00000-tiny-photos --target=photos.zip --method=pti
     """
+    for option, value in (("camera", camera), ("masks", masks),
+                          ("max-images", max_images)):
+        if value is not None and target.startswith("seeds:"):
+            raise UserError(f"--{option} says how pictures are read, but --target={target} draws them; leave it out.")
+    counts = parse_steps(steps)
+    if perceptual_weight is not None and perceptual_net is None:
+        raise UserError("--perceptual-weight needs a distance to weigh; name one with --perceptual-net.")
+    if not target.startswith("seeds:") and not Path(target).exists():
+        raise UserError(f"--target={target} does not exist; name a picture, a folder of pictures or a data set zip.")
+    if video != "none":
+        from gghead.video import check_writable
+
+        check_writable(outdir / f"optimisation.{video}")
+    cli.check_writable(outdir, "--outdir", folder=True)
+    network = find_network(network, "generator")
+    click.echo(f"Inverting {target} with {network}, method {method}, into {outdir}")
+
     from gghead.checkpoints import load_with_encoder
     from gghead.inversion.batches import invert_all
     from gghead.inversion.objective import ObjectiveConfig
@@ -81,23 +100,14 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
     from gghead.inversion.stages import InversionConfig
     from gghead.inversion.targets import open_targets
     from gghead.perceptual import load_distance, load_identity, load_metric
-    from gghead.video import check_writable
 
-    for option, value in (("camera", camera if camera != "label" else None), ("masks", masks),
-                          ("max-images", max_images)):
-        if value is not None and target.startswith("seeds:"):
-            raise UserError(f"--{option} says how pictures are read, but --target={target} draws them; leave it out.")
-    config = {"method": method, "steps": parse_steps(steps), "seed": seed, "max_rotation": max_rotation,
+    config = {"method": method, "steps": counts, "seed": seed, "max_rotation": max_rotation,
               "max_shift": max_shift, "locality": locality}
     if novel_views is not None:
         config["novel_views"] = novel_views
     if perceptual_weight is not None:
-        if perceptual_net is None:
-            raise UserError("--perceptual-weight needs a distance to weigh; name one with --perceptual-net.")
         config["objective"] = ObjectiveConfig(perceptual=perceptual_weight)
-    if video != "none":
-        check_writable(outdir / f"optimisation.{video}")
-    device, network = pick_device(device), network or default_network()
+    device = pick_device(device)
     model, own = load_with_encoder(network, device)
     own = None if encoder is False else own
     config = InversionConfig(**config, encoder=own is not None if encoder is None else encoder)
@@ -112,12 +122,17 @@ def main(network, target, method, encoder, camera, landmarker, masks, max_images
         reader = OwnHeads(model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None))
     else:
         reader = open_targets(target, model.config.image_size, camera, masks, landmarker, max_images)
-    print(f"Inverting {len(reader)} picture{'s'[: len(reader) > 1]} of {target} with {network}, method {method}")
-    say = partial(print, flush=True)  # a picture may take minutes
-    print(f"perceptual term: {config.objective.perceptual:g} times {perceptual.name}" if perceptual
-          else "no perceptual term, because --perceptual-net names no network")
-    for name, network in reported.items():
-        print(f"{name} in the report: {network.name}")
+    count = len(reader)
+    click.echo(f"{count} picture{'s'[: count > 1]}"
+               + (", cameras estimated from the faces" if camera is None and reader.camera == "auto" else ""))
+    click.echo(f"perceptual term: {config.objective.perceptual:g} times {perceptual.name}" if perceptual
+               else "no perceptual term, because --perceptual-net names no network")
+    for name, found in reported.items():
+        click.echo(f"{name} in the report: {found.name}")
     video = None if video == "none" else video
-    print(invert_all(model, reader, outdir, config, batch, video, say, perceptual, reported, own))
-    print(f"Files are in {outdir}")
+    table = invert_all(model, reader, outdir, config, batch, video, click.echo, perceptual, reported, own, overwrite)
+    click.echo(table)
+    click.echo(f"Files are in {outdir}")
+    drawn = [f"--network={network}", f"--latents={outdir}"]
+    click.echo("Pictures and splats: " + cli.hint("gen_samples.py", *drawn, "--shapes"))
+    click.echo("Video: " + cli.hint("scripts/gen_video.py", *drawn))

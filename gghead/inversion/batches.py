@@ -19,11 +19,13 @@ from gghead.models.generator import Generator
 from gghead.perceptual import Distance
 from gghead.torch_utils.config import to_dict
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 
 if TYPE_CHECKING:  # a reconstructor holds latents, which live here
     from gghead.models.reconstructor import Reconstructor
 
 Say = Callable[[str], None]
+_STOPPED = "stopped"  # instead of the key of a picture whose loss was no longer finite
 
 
 def invert_all(
@@ -37,17 +39,19 @@ def invert_all(
     perceptual: Distance | None = None,
     reported: Mapping[str, Distance] | None = None,
     encoder: "Reconstructor | None" = None,
+    overwrite: bool = False,
 ) -> str:
     """Invert every target into ``outdir/<name>/`` and return the table of means.
 
     A target whose files are complete for the same picture, network and options is skipped, so the same command
-    continues after an interruption; one that was interrupted starts again. A folder holds one inversion: other options
-    replace what was there. ``perceptual``, ``reported`` and ``encoder`` are as in
-    ``Inversion``.
+    continues after an interruption; one that was interrupted starts again. A folder holds one inversion: that of other
+    options, or of another picture of the same name, is replaced with ``overwrite`` only. ``perceptual``, ``reported``
+    and ``encoder`` are as in ``Inversion``.
 
     Raises:
-        UserError: at the end, naming the pictures that could not be read or whose loss was no longer finite (their
-            last good state is saved and marked so); a single picture's own sentence is raised as it is.
+        UserError: before anything is computed, for finished results of other options without ``overwrite``; at the end,
+            naming the pictures that could not be read or whose loss was no longer finite (their last good state is
+            saved and marked so); a single picture's own sentence is raised as it is.
     """
     own = latents.fingerprints(model)
     reported = dict(reported or {})
@@ -66,6 +70,11 @@ def invert_all(
         except UserError as error:  # bytes that cannot be read: a member of a zip with another checksum, a mask
             broken[name] = str(error)
     pending = [index for index, name in enumerate(names) if name in keys and not _done(outdir / name, keys[name])]
+    others = [name for index, name in enumerate(names) if index in set(pending) and _finished(outdir / name)]
+    if others and not overwrite:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise UserError(f"{outdir / others[0]}{more} holds the inversion of another picture, network or options; write "
+                        "elsewhere with --outdir, or replace it with --overwrite.")
     if len(pending) < len(keys):
         say(f"{len(keys) - len(pending)} of {len(names)} are done already")
     for targets in _batches(reader, pending, batch, broken):
@@ -121,10 +130,11 @@ def _invert(
     omega, shift = (value.detach() for value in inversion.refinement.increments())
     for b, target in enumerate(targets):
         folder = outdir / target.name
-        save_pictures(folder, results, views, b, video)
+        with progress(f"Writing {folder}"):
+            save_pictures(folder, results, views, b, video)
         write_json(folder / METRICS, {
             "target": target.name,
-            "key": keys[target.name] if b not in inversion.stopped else "stopped",
+            "key": keys[target.name] if b not in inversion.stopped else _STOPPED,
             "masked": target.mask is not None,
             **nets,
             "camera": {"label": results[-1].latent.camera[b].tolist(), "start": target.label.tolist(),
@@ -170,6 +180,11 @@ def _key(reader: TargetReader | OwnHeads, index: int, config: InversionConfig, o
     """A hash of everything that the result depends on."""
     text = json.dumps([reader.identity(index), to_dict(config), own])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _finished(folder: Path) -> bool:
+    metrics = read_metrics(folder)
+    return metrics is not None and metrics.get("key") != _STOPPED
 
 
 def _done(folder: Path, key: str) -> bool:

@@ -31,6 +31,7 @@ from gghead.models.generator import Generator
 from gghead.perceptual import Distance
 from gghead.torch_utils import rng
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.progress import progress
 
 if TYPE_CHECKING:  # a reconstructor holds latents, which live here
     from gghead.models.reconstructor import Reconstructor
@@ -175,8 +176,10 @@ class Inversion:
                 yield replace(result, frames=_bytes(result.color)[None])
                 continue
             number = OPTIMISED.index(stage)
-            parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
-            frames = self._optimise(parameters, build, self.config.steps[number], self.config.lr[number], stage)
+            steps = self.config.steps[number]
+            with progress(f"Stage {stage}", steps, "steps") as bar:
+                parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
+                frames = self._optimise(parameters, build, steps, self.config.lr[number], stage, bar.update)
             with torch.no_grad():
                 latent = build(1.0)[0].map(Tensor.detach).stored()
                 latent = replace(latent, camera=self.refinement.cameras().label().detach())
@@ -249,7 +252,7 @@ class Inversion:
 
     # -------------------------------------------------------------- optimising
     def _optimise(self, parameters: list[Tensor], build: Callable[[float], tuple[Latent, Tensor]], steps: int,
-                  rate: float, stage: str) -> np.ndarray:  # -> uint8 [T, B, S, S, 3]
+                  rate: float, stage: str, say: Callable[[int], None]) -> np.ndarray:  # -> uint8 [T, B, S, S, 3]
         """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures stay independent.
 
         The parameters end at the best state that was met, picture by picture: of the last quarter, in which the noise
@@ -266,6 +269,7 @@ class Inversion:
         frames, good, best = [], _copies(optimised), _copies(optimised)
         lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)
         for step in range(steps + 1):  # the last one only looks at where the one before it went
+            say(step)
             for group in adam.param_groups:
                 group["lr"] = group["base"] * ramp(step / steps)
             latent, prior = build(step / steps)

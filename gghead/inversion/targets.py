@@ -1,6 +1,7 @@
 """Pictures to invert: one file, a folder or a data set zip, with masks and cameras from wherever they are."""
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -149,7 +150,7 @@ class TargetReader:
 def open_targets(
     path: str | os.PathLike,
     size: int,
-    camera: str = "label",
+    camera: str | None = "label",
     masks: str | None = None,
     landmarker: str = "mediapipe",
     max_images: int | None = None,
@@ -160,12 +161,13 @@ def open_targets(
         path: What to invert.
         size: Pixels a side that the network works at.
         camera: See ``TargetReader``; "label" looks into the dataset.json of the zip or folder, or beside the picture.
+            None: "label" where there are labels, else "auto".
         masks: A file (for one picture), a folder or zip with the same names, "none", or None = what dataset.json
             lists, else alpha channels.
         landmarker: Of ``camera="auto"``, see ``dataset_tool.py photos``.
         max_images: A fixed random subset of this many, the one that ``ImageDataset`` takes.
 
-    Raises ``UserError`` as ``TargetReader``.
+    Raises ``UserError`` as ``TargetReader``, and where faces must be found but nothing that finds them is installed.
     """
     path = Path(path)
     if not path.exists():
@@ -183,8 +185,25 @@ def open_targets(
     mask_source, mask_names = source, {name: listed[name] for name in names if name in listed and masks != "none"}
     if masks not in (None, "none"):
         mask_source, mask_names = _given_masks(Path(masks), names)
+    if camera is None:
+        labelled = info is not None and (not single or path.name in info["labels"])
+        camera = "label" if labelled else "auto"
+    if camera == "auto":
+        _check_finder(path, landmarker, masks != "none")
     labels = None if camera in ("auto", "frontal") else _labels(camera, path, info, names)
     return TargetReader(source, names, size, camera, labels, mask_names, mask_source, masks != "none", landmarker)
+
+
+def _check_finder(path: Path, landmarker: str, use_masks: bool) -> None:
+    """``camera="auto"`` without MediaPipe would fail picture by picture."""
+    if importlib.util.find_spec("mediapipe") is not None:
+        return
+    wanted = "the face" if not landmarker.endswith(".json") else "the mask" if use_masks else None
+    if wanted is not None:
+        instead = ("--camera=frontal if the face looks into the camera, or --camera=FILE with 25 numbers"
+                   if wanted == "the face" else "--masks=FILE|none")
+        raise UserError(f"{path} has no camera labels, and finding {wanted} needs mediapipe, which is not installed: "
+                        f"run `make prep`, or install gghead[prep] (Python up to 3.12), or give {instead}.")
 
 
 class _OneFile(FolderSource):

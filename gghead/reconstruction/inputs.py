@@ -123,7 +123,7 @@ def read_inputs(
     expression: str | None = None,
     views: Sequence[str] | None = None,
     count: int | None = None,
-    camera: str = "label",
+    camera: str | None = None,
     masks: str | None = None,
     landmarker: str = "mediapipe",
     device: torch.device | str = "cpu",
@@ -135,7 +135,8 @@ def read_inputs(
         size: Pixels a side that the network works at.
         subject, expression, views: See ``from_captures``.
         count: Take only so many of these, evenly spread over those in front.
-        camera: "label", or where the cameras of photos come from: auto, frontal, or a file (``open_targets``).
+        camera: "label", or where the cameras of photos come from: auto, frontal, or a file (``open_targets``). None:
+            "label", or for photos without labels "auto".
         masks: For photos, as ``open_targets``.
         landmarker: Of ``camera="auto"``.
 
@@ -150,7 +151,7 @@ def read_inputs(
                         "picture.")
     photo = path.is_file() and is_image(path.name)
     plain = path.is_dir() and not any(file.suffix in (".json", ".zip") for file in path.iterdir())
-    if photo or camera != "label" or (plain and any(is_image(file.name) for file in path.iterdir())):
+    if photo or camera not in (None, "label") or (plain and any(is_image(file.name) for file in path.iterdir())):
         for option, value in (("subject", subject), ("expression", expression)):
             if value is not None:
                 raise UserError(f"--{option} is for captures, which say who is seen doing what; {path} is read as "
@@ -174,8 +175,8 @@ def _evenly(views: InputViews, count: int | None) -> InputViews:
     return views.pick(choose_views(views.names, views.cameras, [count], targets=0).inputs[count])
 
 
-def _photos(path: Path, size: int, views: Sequence[str] | None, camera: str, masks: str | None, landmarker: str,
-            device: torch.device | str) -> InputViews:
+def _photos(path: Path, size: int, views: Sequence[str] | None, camera: str | None, masks: str | None,
+            landmarker: str, device: torch.device | str) -> InputViews:
     from gghead.inversion.targets import open_targets
 
     reader = open_targets(path, size, camera, masks, landmarker)

@@ -1,7 +1,8 @@
-"""What a reconstruction leaves behind: the latent, the head, pictures, a turntable, figures."""
+"""What a reconstruction leaves behind: the latent, the head, pictures, a film, figures."""
 
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -35,11 +36,12 @@ def orbit_like(views: InputViews) -> dict[str, float]:
 
 @torch.no_grad()
 def write_results(outdir: Path, model: Generator, latent: Latent, head: Gaussians, views: InputViews, *,
-                  size: int, frames: int, npz: bool, about: dict) -> dict:
+                  size: int, frames: int, npz: bool, about: dict, turn: str = "auto") -> dict:
     """Write all files and return the report, which is also report.json.
 
     latent.safetensors (and latent.npz), head.ply, views.png (inputs, the head from the same cameras, their
-    difference), novel.png (from around), turntable.webp (with ``frames`` above 0).
+    difference), novel.png (from around), with ``frames`` above 0 turntable.webp or sweep.webp: ``turn`` says which,
+    or "auto" (``turn_for``).
     """
     latent_files.save(outdir / "latent.safetensors", latent, model)
     if npz:
@@ -53,8 +55,10 @@ def write_results(outdir: Path, model: Generator, latent: Latent, head: Gaussian
     write_png(outdir / "novel.png", with_labels(beside(pictures), [f"{yaw:+d}°" if yaw else "0°" for yaw in NOVEL_YAWS],
                                                 None))
     if frames:
-        save_video(_drawn(model, latent, head, Cameras.turntable(frames, **around), size), outdir / "turntable.webp",
-                   _FPS)
+        name, reach = turn_for(views, turn)
+        path = (Cameras.turntable(frames, **around) if name == "turntable"
+                else Cameras.sweep(frames, yaw_range=reach, **around))
+        save_video(_drawn(model, latent, head, path, size), outdir / f"{name}.webp", _FPS)
     per_view = {name: {key: round(float(value[index]), 4) for key, value in values.items()}
                 for index, name in enumerate(views.names)}
     report = {**about, "gaussians": head.num, "views": per_view,
@@ -63,6 +67,19 @@ def write_results(outdir: Path, model: Generator, latent: Latent, head: Gaussian
     text = (json.dumps(report, indent=2) + "\n").encode()
     write_atomically(outdir / "report.json", lambda file: file.write(text))
     return report
+
+
+def turn_for(views: InputViews, turn: str = "auto") -> tuple[str, float]:
+    """``turntable`` where the views see the head from all sides, else ``sweep``; and how far the sweep turns (radians).
+
+    All sides: no direction on the level is more than 60 degrees from a view. A sweep goes 15 degrees beyond the views
+    and at least 35 degrees to each side.
+    """
+    yaws = views.cameras.angles()[0].double().sort().values
+    gaps = torch.cat([yaws.diff(), yaws[:1] + 2 * math.pi - yaws[-1:]])
+    if turn == "auto":
+        turn = "turntable" if float(gaps.max()) <= 2 * math.radians(60) else "sweep"
+    return turn, min(max(float(yaws.abs().max()) + math.radians(15), math.radians(35)), math.pi)
 
 
 def odd_views(per_view: dict[str, dict[str, float]]) -> list[str]:

@@ -46,5 +46,7 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
     with progress(f"Reading {data}"):
         sequence = as_trained(read_sequence(data, tuple(config.image_size)), config)
     if sequence.width != config.width:
-        read_drive(data, config)  # says what differs
+        read_drive(data, config)  # says what differs, unless names in common would do to drive the avatar
+        raise UserError(f"{data} has {sequence.width} coefficients, but the avatar was trained with {config.width}: "
+                        "name a sequence of the same expression model with --data.")
     return AvatarSource(path, avatar, data, sequence)

@@ -135,7 +135,7 @@ class _Run(StepRun):
 
     def look(self) -> None:
         """``preview<step>.png``: heads of the seeds 0, 1, …, without condition."""
-        from gghead.cli.gen_samples import draw_latent
+        from gghead.sampling import draw_latent
         from gghead.sheets import beside, write_png
 
         pictures = [draw_latent(self.model, self.trainer.result[0].sample(seed), "", yaws=(0.0,)).image

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from gghead.cli.gen_samples import EG3D_YAWS, draw_latent
 from gghead.inversion.latents import Latent
 from gghead.models.generator import Generator
+from gghead.sampling import EG3D_YAWS, draw_latent
 from gghead.sheets import beside, with_labels
 from gghead.training.prior.data import Heads
 from gghead.training.prior.score import Neighbours

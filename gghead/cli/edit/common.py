@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
-from gghead.cli.common import default_network, pick_device
-from gghead.sheets import beside, with_labels, write_png
+from gghead.cli.common import default_size, find_network, network_option, pick_device
+from gghead.cli.outputs import check_outputs, free_path
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gghead.inversion.latents import Latent
 
 SHEET = "sheet.png"
@@ -35,27 +36,42 @@ class Head:
 def edit_options(function: Callable) -> Callable:
     """Add the options that every edit has."""
     options = [
-        click.option("--network", metavar="FILE|RUN|demo", help="Snapshot, run folder, or the shipped network  "
-                     "[default: newest in training-runs, else demo]"),
-        click.option("--outdir", type=click.Path(path_type=Path), default="out", show_default=True,
-                     help="Where the files go: sheet.png, and a folder with a latent file per edited head"),
+        network_option(),
+        click.option("--outdir", type=click.Path(path_type=Path),
+                     help="Where the files go: sheet.png, and a folder with a latent file per edited head  [default: "
+                     "out/EDIT, with a number behind if that is there]"),
         click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi of the seeds"),
-        click.option("--yaw", type=cli.FloatList(), default="0", show_default=True, metavar="LIST",
-                     help="Views on the sheet, radians"),
-        click.option("--size", type=click.IntRange(min=1), help="Pixels per view  [default: the training size]"),
-        click.option("--shapes", type=cli.BOOL, default=False, show_default=True, help="Write .ply splats as well"),
-        click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|…", help="Where to compute"),
+        click.option("--yaw", type=cli.Degrees(many=True), default="0", show_default=True, metavar="LIST",
+                     help="Views on the sheet, in degrees"),
+        click.option("--size", type=click.IntRange(min=1),
+                     help="Pixels per view  [default: 256, or the training size if larger]"),
+        cli.switch("--shapes", default=False, show_default=True, help="Write .ply splats as well"),
+        cli.overwrite("an edit"),
+        cli.device(),
     ]
     for option in reversed(options):
         function = option(function)
     return function
 
 
-def open_network(network: str | None, device: str):
-    """Load the generator of ``--network``."""
+def start(edit: str, network: str, outdir: Path | None, overwrite: bool, files: Sequence[str] = ()) -> tuple[str, Path]:
+    """Return the network and the folder of an edit, and say them, before anything heavy is imported.
+
+    Raises ``UserError`` as ``find_network``, and for a folder that cannot be written or holds the sheet of another
+    edit, or one of ``files``.
+    """
+    network = find_network(network, "generator")
+    outdir = outdir or free_path(edit)
+    check_outputs([outdir / file for file in (SHEET, *files)], overwrite)
+    click.echo(f"Editing heads of {network} ({edit}) into {outdir}")
+    return network, outdir
+
+
+def open_network(network: str, device: str):
+    """Load the generator of ``--network``, a name that ``start`` returned."""
     import gghead
 
-    return gghead.load(network or default_network(), device=pick_device(device), kind="generator")
+    return gghead.load(network, device=pick_device(device), kind="generator")
 
 
 def read_heads(text: str, model, psi: float = 1.0) -> list[Head]:
@@ -63,8 +79,8 @@ def read_heads(text: str, model, psi: float = 1.0) -> list[Head]:
 
     Raises ``UserError`` for what is neither, and as ``gghead.inversion.load`` does.
     """
-    from gghead.cli.gen_samples import seed_latents
     from gghead.inversion import latents
+    from gghead.sampling import seed_latents
 
     heads = []
     for part in text.split(","):
@@ -84,15 +100,25 @@ def parse_layers(text: str) -> list[int]:
 
 
 def draw_sheet(model, rows: Sequence[Sequence], top: Sequence[str], left: Sequence[str], yaws: Sequence[float],
-               size: int | None) -> np.ndarray:  # uint8 [H, W, 3]
-    """Draw a grid of latents (or what is drawn as one); None leaves a cell white."""
-    from gghead.cli.gen_samples import draw_latent
+               size: int | None) -> "np.ndarray":  # uint8 [H, W, 3]
+    """Draw a grid of latents (or what is drawn as one) from ``yaws`` (radians); None leaves a cell white."""
+    import numpy as np
 
-    side = size or model.config.image_size
+    from gghead.sampling import draw_latent
+    from gghead.sheets import beside, with_labels
+    from gghead.torch_utils.progress import progress
+
+    side = default_size(model, size)
     blank = np.full((side, side * len(yaws), 3), 255, np.uint8)
-    drawn = [beside([blank if one is None else draw_latent(model, one, "", yaws=yaws, size=side).image for one in row])
-             for row in rows]
-    return with_labels(np.concatenate(drawn), top, left)
+    lines = []
+    with progress("Drawing", sum(len(row) for row in rows), "heads") as bar:
+        for row in rows:
+            cells = []
+            for one in row:
+                cells.append(blank if one is None else draw_latent(model, one, "", yaws=yaws, size=side).image)
+                bar.advance()
+            lines.append(beside(cells))
+    return with_labels(np.concatenate(lines), top, left)
 
 
 def write_head(model, latent, outdir: Path, name: str, stage: str, shapes: bool, **info) -> None:
@@ -103,17 +129,19 @@ def write_head(model, latent, outdir: Path, name: str, stage: str, shapes: bool,
     if is_latent:
         path = outdir / name / f"latent-{stage}.safetensors"
         latents.save(path, replace(latent, info={"target": name, "stage": stage, **info}), model)
-        print(path)
+        click.echo(path)
     if shapes or not is_latent:
         path = outdir / name / f"{stage}.ply"
         latent.gaussians(model)[0].save_ply(path)
-        print(path)
+        click.echo(path)
 
 
-def write_sheet(outdir: Path, sheet: np.ndarray) -> None:
+def write_sheet(outdir: Path, sheet: "np.ndarray") -> None:
     """Write the sheet and say so."""
+    from gghead.sheets import write_png
+
     write_png(outdir / SHEET, sheet)
-    print(outdir / SHEET)
+    click.echo(outdir / SHEET)
 
 
 def at_least(heads: Sequence[Head], count: int, option: str) -> None:

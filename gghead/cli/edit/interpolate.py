@@ -4,7 +4,18 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.edit.common import at_least, draw_sheet, edit_options, open_network, read_heads, write_head, write_sheet
+from gghead.cli.common import default_size
+from gghead.cli.edit.common import (
+    at_least,
+    draw_sheet,
+    edit_options,
+    open_network,
+    read_heads,
+    start,
+    write_head,
+    write_sheet,
+)
+from gghead.cli.outputs import check_outputs
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -20,7 +31,7 @@ from gghead.torch_utils.errors import UserError
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True,
               help="Frames per second")
 @edit_options
-def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, size, shapes, device):
+def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, size, shapes, overwrite, device):
     """Draw the way from each head to the next.
 
     For loops with a turning camera see scripts/gen_video.py.
@@ -28,12 +39,18 @@ def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, s
     \b
     python scripts/edit.py interpolate --network=demo --heads=3,7 --video=out/way.webp
     """
-    from gghead.cli.gen_samples import draw_latent
-    from gghead.editing.interpolation import between, between_seeds
-    from gghead.video import check_writable, save_video
-
     if video is not None:
+        from gghead.video import check_writable
+
         check_writable(video)
+        check_outputs([video], overwrite, "--video")
+    network, outdir = start("interpolate", network, outdir, overwrite)
+
+    from gghead.editing.interpolation import between, between_seeds
+    from gghead.sampling import draw_latent
+    from gghead.torch_utils.progress import progress
+    from gghead.video import save_video
+
     model = open_network(network, device)
     named = read_heads(heads, model, trunc)
     at_least(named, 2, "--heads")
@@ -56,8 +73,12 @@ def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, s
     left = [f"{first.name} - {second.name}" for first, second in pairs]
     write_sheet(outdir, draw_sheet(model, rows, top, left, yaw, size))
     if video is not None:
-        pictures = [draw_latent(model, way(first, second, frame / frames), "", yaws=yaw, size=size).image
-                    for first, second in pairs for frame in range(frames)]
-        last = draw_latent(model, way(*pairs[-1], 1.0), "", yaws=yaw, size=size).image
-        save_video([*pictures, last], video, fps)
-        print(video)
+        side, pictures = default_size(model, size), []
+        with progress("Filming", len(pairs) * frames + 1, "frames") as bar:
+            for share, pair in [*((frame / frames, pair) for pair in pairs for frame in range(frames)),
+                                (1.0, pairs[-1])]:
+                pictures.append(draw_latent(model, way(*pair, share), "", yaws=yaw, size=side).image)
+                bar.advance()
+        with progress(f"Writing {video}"):
+            save_video(pictures, video, fps)
+        click.echo(video)

@@ -9,6 +9,7 @@ from gghead.cli.edit.common import (
     open_network,
     parse_layers,
     read_heads,
+    start,
     write_head,
     write_sheet,
 )
@@ -21,12 +22,14 @@ from gghead.torch_utils import cli
 @click.option("--layers", required=True, metavar="LIST", help="Which layers, such as 0-3,7: the first make the shape")
 @click.option("--strength", type=float, default=1.0, show_default=True, help="How far to go: 0.5 = half way")
 @edit_options
-def main(rows, cols, layers, strength, network, outdir, trunc, yaw, size, shapes, device):
+def main(rows, cols, layers, strength, network, outdir, trunc, yaw, size, shapes, overwrite, device):
     """Give every head of --rows the --layers of every head of --cols.
 
     \b
     python scripts/edit.py mix --network=demo --rows=0-2 --cols=3-6 --layers=5-9
     """
+    network, outdir = start("mix", network, outdir, overwrite)
+
     from gghead.editing.mixing import mix_layers
 
     model = open_network(network, device)

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.edit.common import at_least, draw_sheet, edit_options, open_network, read_heads, write_head, write_sheet
+from gghead.cli.edit.common import (
+    at_least,
+    draw_sheet,
+    edit_options,
+    open_network,
+    read_heads,
+    start,
+    write_head,
+    write_sheet,
+)
 from gghead.torch_utils import cli
 
 
@@ -14,12 +23,14 @@ from gghead.torch_utils import cli
 @click.option("--by", required=True, metavar="LIST",
               help="COMPONENT:SIGMAS[@FIRST-LAST], …: 0:2,3:-1.5@0-4 moves along 0, and on layers 0 to 4 along 3")
 @edit_options
-def main(heads, file, by, network, outdir, trunc, yaw, size, shapes, device):
+def main(heads, file, by, network, outdir, trunc, yaw, size, shapes, overwrite, device):
     """Move --heads along principal components.
 
     \b
-    python scripts/edit.py move --network=demo --heads=0-5 --directions=out/directions.safetensors --by=0:2
+    python scripts/edit.py move --network=demo --heads=0-5 --directions=out/pca/directions.safetensors --by=0:2
     """
+    network, outdir = start("move", network, outdir, overwrite)
+
     from gghead.editing import directions
 
     model = open_network(network, device)

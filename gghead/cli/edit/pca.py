@@ -2,7 +2,7 @@
 
 import click
 
-from gghead.cli.edit.common import draw_sheet, edit_options, open_network, parse_layers, read_heads, write_sheet
+from gghead.cli.edit.common import draw_sheet, edit_options, open_network, parse_layers, read_heads, start, write_sheet
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -11,24 +11,27 @@ from gghead.torch_utils.errors import UserError
 @click.option("--heads", metavar="HEADS", help="Head that is moved on the sheet  [default: the average head]")
 @click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Components in the file")
 @click.option("--samples", type=click.IntRange(min=2), default=20_000, show_default=True, help="Samples of w")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the samples")
+@cli.seed("Of the samples")
 @click.option("--show", type=click.IntRange(min=1), default=6, show_default=True, help="Components on the sheet")
 @click.option("--sigmas", type=cli.FloatList(), default="-3,-1.5,0,1.5,3", show_default=True, metavar="LIST",
               help="How far they move the head, in standard deviations")
 @click.option("--layers", metavar="LIST", help="On which layers  [default: all]")
 @edit_options
-def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, trunc, yaw, size, shapes, device):
+def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, trunc, yaw, size, shapes,
+         overwrite, device):
     """Find the principal components of w; write directions.safetensors and a sheet of what they do.
 
     \b
     python scripts/edit.py pca --network=demo --show=6
     """
+    if shapes:
+        raise UserError("pca writes no heads; edit.py move does: leave out --shapes.")
+    network, outdir = start("pca", network, outdir, overwrite, ("directions.safetensors",))
+
     from gghead.editing import directions
     from gghead.editing.mixing import check_layers
     from gghead.inversion.latents import Latent
 
-    if shapes:
-        raise UserError("pca writes no heads; edit.py move does: leave out --shapes.")
     model = open_network(network, device)
     on = None if layers is None else check_layers(model, parse_layers(layers))
     if heads is None:
@@ -41,12 +44,14 @@ def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, tru
     found = directions.find_directions(model, samples, count, seed)
     path = outdir / "directions.safetensors"
     directions.save(path, found, model)
-    print(path)
+    click.echo(path)
     shown = range(min(show, count))
-    print("component  sigma   variance  in all")
+    click.echo("component  sigma   variance  in all")
     for index in range(count):
-        print(f"{index:9d}  {found.deviations[index]:5.2f}  {found.explained[index]:8.1%}  "
-              f"{found.explained[: index + 1].sum():6.1%}")
+        click.echo(f"{index:9d}  {found.deviations[index]:5.2f}  {found.explained[index]:8.1%}  "
+                   f"{found.explained[: index + 1].sum():6.1%}")
     rows = [[found.move(head, index, sigma, on) for sigma in sigmas] for index in shown]
     write_sheet(outdir, draw_sheet(model, rows, [f"{sigma:+g} sigma" if sigma else "0" for sigma in sigmas],
                                    [f"{index}" for index in shown], yaw, size))
+    move = cli.hint("scripts/edit.py", "move", f"--network={network}", "--heads=0-3", f"--directions={path}", "--by=0:2")
+    click.echo(f"Heads moved along the first: {move}")

@@ -2,7 +2,16 @@
 
 import click
 
-from gghead.cli.edit.common import at_least, draw_sheet, edit_options, open_network, read_heads, write_head, write_sheet
+from gghead.cli.edit.common import (
+    at_least,
+    draw_sheet,
+    edit_options,
+    open_network,
+    read_heads,
+    start,
+    write_head,
+    write_sheet,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -15,22 +24,24 @@ from gghead.torch_utils.errors import UserError
               help="planes: decode both heads and blend; z: blend Z, which gives latent files but changes less")
 @click.option("--take", type=click.Choice(["all", "shape", "colour"]), default="all", show_default=True,
               help="What comes over (planes only)")
-@click.option("--fit", type=cli.BOOL, default=None,
-              help="Adapt the part to its new head's skin and depth (planes only)  [default: yes, but not for hair]")
+@cli.switch("--fit", default=None,
+            help="Adapt the part to its new head's skin and depth (planes only)  [default: yes, but not for hair]")
 @click.option("--softness", type=click.FloatRange(0, 2), default=0.35, show_default=True,
               help="Width of the fading border, as a share of the part's radius")
 @edit_options
-def main(rows, cols, part, space, take, fit, softness, network, outdir, trunc, yaw, size, shapes, device):
+def main(rows, cols, part, space, take, fit, softness, network, outdir, trunc, yaw, size, shapes, overwrite, device):
     """Give every head of --rows the --part of every head of --cols.
 
     \b
     python scripts/edit.py region --network=demo --rows=0-2 --cols=3-6 --part=nose
     """
+    if space == "z" and (take != "all" or fit is not None):
+        raise UserError("--take and --fit belong to --space=planes: Z does not tell shape from colour; leave them out.")
+    network, outdir = start("region", network, outdir, overwrite)
+
     from gghead.editing.parts import part_mask
     from gghead.editing.regions import blend_latents, blend_planes
 
-    if space == "z" and (take != "all" or fit is not None):
-        raise UserError("--take and --fit belong to --space=planes: Z does not tell shape from colour; leave them out.")
     model = open_network(network, device)
     side = model.config.latent_resolution if space == "z" else model.config.plane_resolution
     mask = part_mask(model.template, part, side, softness)
