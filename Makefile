@@ -2,6 +2,7 @@
 # make test   venv, ruff, the whole test suite
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
 # make lint   ruff only
+# make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
 # make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
 #
 # TORCH chooses the torch that `make venv` installs: a requirement with pip options, or `system` for the one that
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO ?=
 PYTEST ?=
 
-.PHONY: venv prep test demo lint
+.PHONY: venv prep test test-asan demo lint
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/stamp
@@ -76,6 +77,9 @@ lint: venv
 test: venv
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m pytest -q $(PYTEST)
+
+test-asan: venv
+	@$(BIN)/python tests/helpers/sanitized.py
 
 demo: venv
 	@$(BIN)/python scripts/demo.py $(DEMO)
