@@ -1,4 +1,4 @@
-"""Numbers that are not finite, or that float cannot project: nothing breaks, and nobody but their owner is concerned."""
+"""Numbers that are not finite, or that float cannot project: nothing breaks, and only their owner is concerned."""
 
 import os
 import subprocess
@@ -138,8 +138,8 @@ def test_conics_beyond_float_touch_nothing_but_the_picture(conic):
     values = [torch.full((1, 3, 2), 8.0), torch.tensor([[[0.1, 0.0, 0.1], conic, [0.1, 0.0, 0.1]]]),
               torch.full((1, 3), 0.5), torch.rand(1, 3, 3)]  # fmt: skip
     leaves = [value.requires_grad_() for value in values]
-    out, alphas = native_backend.composite(*leaves, torch.zeros(1, 3), torch.full((1, 3, 2), 9, dtype=torch.int32), None,
-                                           17, 70)  # fmt: skip
+    radii = torch.full((1, 3, 2), 9, dtype=torch.int32)
+    out, alphas = native_backend.composite(*leaves, torch.zeros(1, 3), radii, None, 17, 70)
     gradients = torch.autograd.grad(out.sum() + alphas.sum(), leaves)
     assert out.isfinite().all() and all(g[0, ::2].isfinite().all() and g[0, ::2].any() for g in gradients[2:])
 

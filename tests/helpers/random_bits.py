@@ -1,4 +1,4 @@
-"""Calls of the C++ operators with any floats there are; run by the tests, and under sanitizers by ``make test-asan``."""
+"""Calls of the C++ operators with any floats; run by the tests, and under sanitizers by ``make test-asan``."""
 
 import torch
 from torch import Tensor

@@ -103,7 +103,8 @@ def _missing_tool() -> str:
 
 def _digest(library: Library, level_name: str, *more: str) -> str:
     digest = hashlib.sha256()
-    for part in (*FLAGS, *LINK_FLAGS, *levels()[level_name], torch.__version__, sys.platform, platform.machine(), *more):
+    flags = (*FLAGS, *LINK_FLAGS, *levels()[level_name])
+    for part in (*flags, torch.__version__, sys.platform, platform.machine(), *more):
         digest.update(part.encode() + b"\0")
     for path in (*library.sources, *library.headers):
         digest.update(path.read_bytes() + b"\0")
