@@ -3,6 +3,7 @@
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
 # make lint   ruff only
 # make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (half an hour)
+# make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
 # make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
 #
 # TORCH chooses the torch that `make venv` installs: a requirement with pip options, or `system` for the one that
@@ -21,7 +22,7 @@ QUIETLY := $(PYTHON) -m gghead.torch_utils.run_quietly
 DEMO ?=
 PYTEST ?=
 
-.PHONY: venv prep test test-portable demo lint
+.PHONY: venv prep test test-portable test-asan demo lint
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/stamp
@@ -76,6 +77,9 @@ test: venv
 
 test-portable: venv
 	@.ci/portable
+
+test-asan: venv
+	@$(BIN)/python tests/helpers/sanitized.py
 
 demo: venv
 	@$(BIN)/python scripts/demo.py $(DEMO)

@@ -386,3 +386,95 @@ def test_building_ahead_leaves_a_library_per_level(tmp_path, monkeypatch):
     for other in (foreign, stale):
         with pytest.raises(native_build.BuildError, match="no C"):
             native_build.load(other)
+
+
+def tiny_library(tmp_path, name: str, monkeypatch) -> native_build.Library:
+    """A library of one function, in a cache of its own."""
+    source = tmp_path / f"{name}.cpp"
+    source.write_text(f"int {name}() {{ return 1; }}\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native_build, "PREBUILT", tmp_path / "prebuilt")
+    return native_build.Library(name, (source,))
+
+
+@needs_toolchain
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2],
+                                    lambda data: data[:-1] + bytes([data[-1] ^ 1])])  # fmt: skip
+def test_a_damaged_library_is_built_anew_with_a_sentence(tmp_path, monkeypatch, capfd, damage):
+    library = tiny_library(tmp_path, "gghead_damaged", monkeypatch)
+    target = native_build.cached_path(library)
+    native_build.build(library, target, native_build.level())
+    target.write_bytes(damage(target.read_bytes()))
+    loaded = []  # loading a file that was cut off would end this process
+    monkeypatch.setattr(torch.ops, "load_library", lambda path: loaded.append(native_build._intact(type(target)(path))))
+    native_build.load(library)
+    assert "is damaged" in capfd.readouterr().err and loaded == [True]
+    native_build.load(library)
+    assert capfd.readouterr().err == "" and loaded == [True, True]
+
+
+@needs_toolchain
+def test_a_damaged_library_of_the_installation_is_not_used(tmp_path, monkeypatch, capfd):
+    library = tiny_library(tmp_path, "gghead_installed", monkeypatch)
+    prebuilt = native_build.prebuilt_path(library)
+    native_build.build_ahead(library, [native_build.level()])
+    assert native_build.available(library)[1].endswith("built with the installation")
+    prebuilt.write_bytes(prebuilt.read_bytes()[:100])
+    assert not native_build.available(library)[1].endswith("built with the installation")
+    native_build.load(library)
+    assert f"{prebuilt} is damaged" in capfd.readouterr().err
+
+
+def test_who_waits_for_a_lock_says_whom_for(tmp_path):
+    """The holder keeps the lock until it has seen the other's sentence."""
+    code = (
+        "import sys; from pathlib import Path; from gghead.torch_utils.ops import native_build\n"
+        "with native_build.locked(Path(sys.argv[1]), 'builds something'): print('got it', flush=True)"
+    )
+    path = tmp_path / "a.lock"
+    with native_build.locked(path, "builds something"):
+        other = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)  # fmt: skip
+        sentence = other.stderr.readline()
+        assert other.poll() is None
+    assert sentence == f"gghead: waiting for process {os.getpid()}, which builds something; end it if it hangs ...\n"
+    assert other.communicate(timeout=60) == ("got it\n", "")
+
+
+@needs_toolchain
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
+def test_every_call_takes_the_number_of_threads_that_torch_has_then():
+    """Threads are started when more are asked for, and sleep when one is: then only the caller's takes time."""
+    code = """
+import os, sys, time, torch
+sys.path[:0] = [sys.argv[1]]
+from test_native_backend import scene
+from gghead.rendering import native_backend
+inputs = scene(2, 3000, 3, 128, 256)
+inputs[0].requires_grad_()
+def call():
+    native_backend.composite(*inputs, None, 128, 256)[0].sum().backward()
+    native_backend.project(torch.rand(1, 3000, 3), torch.rand(1, 3000, 4), torch.rand(1, 3000, 3), torch.rand(1, 3000),
+                           torch.eye(4)[None, None], torch.eye(3)[None, None], 8, 8, 0.1, 9.0, 0.3, False)
+def threads():
+    return len(os.listdir("/proc/self/task"))
+torch.set_num_threads(1)
+call()
+alone = threads()
+call()
+grown = [threads() - alone]
+torch.set_num_threads(3)
+call()
+grown.append(threads() - alone)
+torch.set_num_threads(1)
+time.sleep(0.5)  # whoever was awake has gone to sleep
+before = time.process_time(), time.thread_time()
+for _ in range(20):
+    call()
+others = (time.process_time() - before[0]) - (time.thread_time() - before[1])
+print(grown, others < 0.2 * (time.thread_time() - before[1]))
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code, os.path.dirname(__file__)], capture_output=True, text=True,
+                          timeout=120, check=False, env=environment)  # fmt: skip
+    assert done.stdout.strip() == "[0, 2] True", done.stdout + done.stderr

@@ -26,6 +26,8 @@ from gghead.torch_utils.progress import Progress
 FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
          "-ffp-contract=fast", "-w")
 """NaN and infinity keep their meaning (no -ffast-math); warnings of torch's headers are of no use to the user."""
+LINK_FLAGS: tuple[str, ...] = ()
+"""For the linker, in addition to torch's libraries."""
 OPENMP = "-fopenmp"
 """Used where the compiler knows it: it only marks the loops of at::parallel_for, whose runtime is torch's own."""
 _X86_LEVELS = {
@@ -102,7 +104,8 @@ def _missing_tool() -> str:
 
 def _digest(library: Library, level_name: str, *more: str) -> str:
     digest = hashlib.sha256()
-    for part in (*FLAGS, *levels()[level_name], torch.__version__, sys.platform, platform.machine(), *more):
+    flags = (*FLAGS, *LINK_FLAGS, *levels()[level_name])
+    for part in (*flags, torch.__version__, sys.platform, platform.machine(), *more):
         digest.update(part.encode() + b"\0")
     for path in (*library.sources, *library.headers):
         digest.update(path.read_bytes() + b"\0")
@@ -176,7 +179,7 @@ def _ninja_file(library: Library, target: Path, compiler: str, level_name: str) 
     includes = [root / "include", root / "include" / "torch" / "csrc" / "api" / "include"]
     flags = [*FLAGS, *levels()[level_name], f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"]
     flags += [f'-isystem "{path}"' for path in includes] + [OPENMP] * _accepts(compiler, OPENMP)
-    link = ["-shared", f'-L"{root / "lib"}"', "-lc10", "-ltorch_cpu", "-ltorch"]
+    link = ["-shared", *LINK_FLAGS, f'-L"{root / "lib"}"', "-lc10", "-ltorch_cpu", "-ltorch"]
     link += ["-undefined dynamic_lookup"] * (sys.platform == "darwin")
 
     def escape(path: Path) -> str:

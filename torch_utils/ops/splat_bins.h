@@ -24,7 +24,13 @@ constexpr float kLog2e = 1.44269504088896341f;
 constexpr int kAhead = 48;  // members of a band whose records are fetched ahead of their use
 constexpr int64_t kChunk = 2048;  // Gaussians per job of the passes over the inputs
 constexpr int kMaxSide = 32764;  // block index within a band has to fit 16 bits
-constexpr int64_t kListed = 1 << 22;  // entries of block lists that are in memory at a time, or those of one block
+// Entries of block lists that are in memory at a time, or those of one block. Few under sanitizers, so that lists come in
+// many parts there.
+#ifdef SPLAT_SANITIZED
+constexpr int64_t kListed = 64;
+#else
+constexpr int64_t kListed = 1 << 22;
+#endif
 constexpr float kLargest = std::numeric_limits<float>::max();
 
 struct Inputs {

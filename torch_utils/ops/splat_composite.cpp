@@ -57,8 +57,10 @@ class Lease {
     }
   }
   ~Lease() {
+#ifndef SPLAT_SANITIZED  // they find an overrun in buffers of the right size only
     std::lock_guard<std::mutex> lock(mutex());
     pool().push_back(std::move(space_));
+#endif
   }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
