@@ -73,14 +73,12 @@ def _late(rank: int, folder: str) -> None:
     barrier(processes, "the start")
     said.truncate(said.seek(0))
     if rank == 1:
-        time.sleep(1.0)
+        time.sleep(1.5)
     barrier(processes, "the metrics")
     lines = said.getvalue().splitlines()
     if rank == 0:
         assert len(lines) >= 2 and all(line.startswith("Process 0 of 2 has waited ") for line in lines), lines
         assert all(line.endswith(" s for the metrics.") for line in lines)
-    else:
-        assert not lines
     torch.distributed.destroy_process_group()
 
 

@@ -77,7 +77,7 @@ def test_a_state_that_is_not_sound_is_passed_over(tmp_path, capsys):
     for step, value in ((1, 1.0), (2, float("nan"))):
         save_state(tmp_path, step, {"trainer": {"G": {"w": torch.tensor([value])}}})
     assert load_state(tmp_path)["trainer"]["G"]["w"] == 1
-    assert "000002.pt is damaged: trainer.G.w holds numbers that are not finite. Trying" in capsys.readouterr().out
+    assert "000002.pt is damaged: trainer.G.w holds numbers that are not finite; trying" in capsys.readouterr().out
 
 
 def test_states_without_a_hash_are_read(tmp_path):

@@ -89,11 +89,13 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], processes: Proce
 
 
 def sum_over_processes(values: Tensor, processes: Processes) -> Tensor:
-    """The sum of ``values`` over all processes; ``values`` itself for a single one."""
+    """The sum of ``values`` over all processes, when it is there; ``values`` itself for a single one."""
     if processes.world_size > 1:
         values = values.clone()
         with waiting("a sum over all processes", processes):
             torch.distributed.all_reduce(values)
+            if values.is_cuda:  # else the wait would come later, when nobody says what for
+                torch.cuda.current_stream(values.device).synchronize()
     return values
 
 
@@ -101,9 +103,7 @@ def any_process(flag: bool, processes: Processes, device: torch.device | str = "
     """Whether ``flag`` is set in any process; all get the same answer. nccl needs the process's own ``device``."""
     if processes.world_size == 1:
         return flag
-    total = sum_over_processes(torch.tensor(float(flag), device=device), processes)
-    with waiting("an answer of all processes", processes):
-        return bool(total > 0)
+    return bool(sum_over_processes(torch.tensor(float(flag), device=device), processes) > 0)
 
 
 def barrier(processes: Processes, what: str = "the first process's work between two steps") -> None:

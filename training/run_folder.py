@@ -118,7 +118,7 @@ def load_state(folder: str | os.PathLike) -> dict:
                 damage = f"{broken[0]} holds numbers that are not finite"
         except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
             damage = f"{type(error).__name__} when it is read"
-        print(f"{path} is damaged: {damage}. Trying the state before it.")
+        print(f"{path} is damaged: {damage}; trying the state before it.")
     raise UserError(f"{folder} holds no readable training-state-*.pt, so it cannot be continued; start a new run.")
 
 

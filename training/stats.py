@@ -17,6 +17,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from gghead.torch_utils.distributed import Processes, sum_over_processes, waiting
 from gghead.torch_utils.files import remove_leftovers, write_atomically
 from gghead.training.console import Tee
 
@@ -88,16 +89,17 @@ def summarize(moments: Mapping[str, Tensor]) -> Summary:
 
 def _all_reduce(moments: dict[str, Tensor]) -> dict[str, Tensor]:
     """Sum moments over ranks as one flat tensor; ranks that lack a name contribute zeros."""
-    names: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(names, sorted(moments))
+    processes = Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    names: list[list[str]] = [[] for _ in range(processes.world_size)]
+    with waiting("the statistics of all processes", processes):
+        torch.distributed.all_gather_object(names, sorted(moments))
     union = sorted(set().union(*names))
     if not union:
         return {}
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
     zero = torch.zeros(3, dtype=torch.float64)
     flat = torch.cat([moments.get(name, zero).to("cpu", torch.float64) for name in union]).to(device)
-    torch.distributed.all_reduce(flat)
-    return dict(zip(union, flat.cpu().split(3), strict=True))
+    return dict(zip(union, sum_over_processes(flat, processes).cpu().split(3), strict=True))
 
 
 _COUNTERS = {"Progress/kimg": 1000, "Progress/step": 1, "Progress/iteration": 1}

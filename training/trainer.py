@@ -322,8 +322,11 @@ class Trainer:
         self.G.load_state_dict(state["G"])
         self.D.load_state_dict(state["D"])
         self.G_ema.load_state_dict(state["G_ema"])
-        self.g_optimizer.load_state_dict(state["g_optimizer"])
-        self.d_optimizer.load_state_dict(state["d_optimizer"])
+        for name in ("g_optimizer", "d_optimizer"):
+            optimizer: torch.optim.Optimizer = getattr(self, name)
+            rate = optimizer.param_groups[0]["lr"]  # the config's: a run that diverged may be given a lower one
+            optimizer.load_state_dict(state[name])
+            optimizer.param_groups[0]["lr"] = rate
         self.augment.p = float(state["augment_p"])
         self.ada.load_state_dict(state["ada"])
         self.sign_sum.zero_()
