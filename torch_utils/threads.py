@@ -330,6 +330,12 @@ def share_machine() -> None:
     _setting = "fixed"
 
 
+def settle() -> None:
+    """Choose the number of threads to begin with, before something is timed."""
+    if threading.current_thread() is threading.main_thread():
+        _started()
+
+
 def step(work: str, device: object = "cpu") -> contextlib.AbstractContextManager:
     """Do one step of ``work`` inside this; between steps the number of threads may change.
 

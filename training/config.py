@@ -135,8 +135,9 @@ class TrainConfig:
     """Distances computed at every snapshot, e.g. frd2k."""
     seed: int = 0
     """Every random choice of the run derives from it."""
-    precision: Literal["bf16", "fp32"] = "fp32"
-    """Precision of the convolutions; everything else is float32."""
+    precision: Literal["bf16", "tf32", "fp32"] = "fp32"
+    """Precision of the convolutions; everything else is float32. bf16: the discriminator's, and the generator's where
+    its Gaussians bear it; tf32: NVIDIA's 10 bits of mantissa; see training/precision.py."""
     workers: int = 2
     """Threads that read images."""
 
