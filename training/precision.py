@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from gghead.models.config import DiscriminatorConfig, GeneratorConfig
+from gghead.models.expression import ExpressionConfig
 from gghead.models.generator import bearable
+from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.networks.discriminator import DiscriminatorBlock
 from gghead.networks.synthesis import SynthesisBlock, channels_at
 from gghead.networks.uv_transformer import Attention
@@ -33,7 +35,9 @@ PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat
 _TIED = 0.95  # bf16 must take less than this share of fp32's time
 _HOPELESS = 4.0  # so many times as long on a small picture: the processor lacks the instructions
 _BUDGET, _ROUND = 1.8, 0.15  # seconds: of a whole measurement, of one pass
-_ROUNDS, _SIDE = 7, 64
+_LARGEST = 300.0  # milliseconds: estimate of a pass of one picture in both
+_ROUNDS = 7
+_SIDES = 16, 32, 64  # of maps, pixels
 # What else decides how fast torch's convolutions are.
 _ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE",
                 "ATEN_CPU_CAPABILITY")
@@ -89,6 +93,14 @@ def choose(device: torch.device, layers: Layers) -> tuple[str, str]:
     return "bf16" if figures[0].bf16 < _TIED * figures[0].fp32 else "fp32", str(figures[0])
 
 
+def agreed(precision: str) -> str:
+    """The first process's precision, where several chose before they joined."""
+    chosen = [precision]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(chosen, src=0)
+    return chosen[0]
+
+
 def _gpu_has_bf16() -> bool:
     try:
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -124,19 +136,22 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
         return 1000 * (clock() - start)
 
     def pair(images: int, side: int) -> dict[str, Run]:
-        runs = {name: layers.make(images, side, PRECISIONS[name]) for name in ("fp32", "bf16")}
-        for run in runs.values():  # oneDNN writes its code at the first call
-            run()
-        return runs
+        return {name: layers.make(images, side, PRECISIONS[name]) for name in ("fp32", "bf16")}
+
+    def roughly(run: Run) -> float:
+        first = timed(run)  # oneDNN writes its code in it
+        return first if first > _LARGEST else min(timed(run) for _ in range(2))
 
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        small = {name: min(timed(run) for _ in range(2)) for name, run in pair(1, 16).items()}
-        if small["bf16"] > _HOPELESS * small["fp32"]:
+        small = {name: roughly(run) for name, run in pair(1, _SIDES[0]).items()}
+        side = max((side for side in _SIDES if sum(small.values()) * (side / _SIDES[0]) ** 2 < _LARGEST), default=0)
+        if side <= _SIDES[0] or small["bf16"] > _HOPELESS * small["fp32"]:
             return Figures(1, small["fp32"], small["bf16"])
-        one = layers.make(1, _SIDE, torch.float32)
-        one()
-        images = max(min(int(1000 * _ROUND / timed(one)), layers.batch), 1)
-        runs, times = pair(images, _SIDE), {"fp32": [], "bf16": []}
+        images = int(1000 * _ROUND / roughly(layers.make(1, side, torch.float32)))
+        images = max(min(images, layers.batch), 1)
+        runs, times = pair(images, side), {"fp32": [], "bf16": []}
+        for run in runs.values():
+            run()
         while True:
             for name, run in runs.items():
                 times[name].append(timed(run))
@@ -188,31 +203,40 @@ def gan_layers(generator: GeneratorConfig, discriminator: DiscriminatorConfig, b
     return Layers(f"gan {generator} {discriminator}", batch, make)
 
 
-def encoder_layers(generator: GeneratorConfig, channels: Sequence[int], width: int, heads: int, mlp_ratio: float,
-                   batch: int) -> Layers:
+def generator_layers(generator: GeneratorConfig, batch: int) -> Layers:
+    """The generator's finest block."""
+
+    def make(images: int, side: int, dtype: torch.dtype) -> Run:
+        return _decoder_block(generator, images, side, dtype)[0]
+
+    return Layers(f"generator {generator}", batch, make)
+
+
+def encoder_layers(model: ReconstructorConfig, batch: int) -> Layers:
     """A block of every level of the image encoder, one of the transformer, and the generator's finest if in bf16."""
+    generator = model.generator
 
     def make(images: int, side: int, dtype: torch.dtype) -> Run:
         parts = []
-        for level, count in enumerate(channels):
+        for level, count in enumerate(model.channels):
             size = min(max(generator.image_size >> (level + 1), 1), side)
             parts.append(_pass(ResidualBlock(count), _maps(images, count, size, torch.float32), autocast=dtype))
-        parts += _transformer_block(generator, images, side, dtype, width, heads, mlp_ratio)
+        parts += _transformer_block(model, min(generator.latent_resolution, side), images, dtype)
         if dtype == torch.float32 or bearable(generator, dtype) == dtype:
             parts += _decoder_block(generator, images, side, dtype)
         return lambda: [part() for part in parts]
 
-    return Layers(f"encoder {generator} {channels} {width} {heads} {mlp_ratio}", batch, make)
+    return Layers(f"encoder {model}", batch, make)
 
 
-def transformer_layers(generator: GeneratorConfig, width: int, heads: int, mlp_ratio: float, batch: int) -> Layers:
-    """One block of a transformer over the latent's texels."""
+def expression_layers(model: ExpressionConfig, batch: int) -> Layers:
+    """One block of the transformer over the latent's texels."""
 
     def make(images: int, side: int, dtype: torch.dtype) -> Run:
-        parts = _transformer_block(generator, images, side, dtype, width, heads, mlp_ratio)
+        parts = _transformer_block(model, min(model.side, side), images, dtype)
         return lambda: [part() for part in parts]
 
-    return Layers(f"transformer {generator.latent_resolution} {width} {heads} {mlp_ratio}", batch, make)
+    return Layers(f"expression {model}", batch, make)
 
 
 def _decoder_block(generator: GeneratorConfig, images: int, side: int, dtype: torch.dtype) -> list[Run]:
@@ -223,10 +247,10 @@ def _decoder_block(generator: GeneratorConfig, images: int, side: int, dtype: to
     return [_pass(block, _maps(images, channels[0], size // 2, dtype), ws, "const", None)]
 
 
-def _transformer_block(generator: GeneratorConfig, images: int, side: int, dtype: torch.dtype, width: int, heads: int,
-                       mlp_ratio: float) -> list[Run]:
-    tokens = torch.randn(images, min(generator.latent_resolution, side) ** 2, width, requires_grad=True)
-    hidden = int(width * mlp_ratio)
+def _transformer_block(model: ReconstructorConfig | ExpressionConfig, side: int, images: int,
+                       dtype: torch.dtype) -> list[Run]:
+    width, heads, hidden = model.width, model.heads, int(model.width * model.mlp_ratio)
+    tokens = torch.randn(images, side**2, width, requires_grad=True)
     perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
     return [_pass(Attention(width, heads), tokens, tokens, autocast=dtype), _pass(perceptron, tokens, autocast=dtype)]
 
