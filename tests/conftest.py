@@ -6,6 +6,8 @@ import pytest
 import torch
 
 os.environ.setdefault("GGHEAD_PROGRESS", "off")  # what commands print must not depend on how fast this machine is
+# Other programs on the machine must not decide how many threads a test computes with.
+os.environ.setdefault("GGHEAD_THREADS", "fixed")
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,6 @@ import gghead
 from gghead.cameras import Cameras
 from gghead.data import BatchLoader
 from gghead.torch_utils.errors import UserError
-from gghead.training import cli
 from gghead.training.cli import main, resolve
 from gghead.training.loop import provenance
 from gghead.training.run_folder import load_state, read_options
@@ -412,17 +411,3 @@ def test_a_stop_that_cannot_save_does_not_offer_to_continue(data, tmp_path, monk
     result = train("--data", data, "--outdir", tmp_path, "--kimg=0.016", "--metrics=none", *SMALL)
     assert result.exit_code == 1 and "Continue with" not in result.output
     assert "No state had been written before" in result.output
-
-
-@pytest.mark.parametrize(("isa", "fast"), [("ALL", True), ("AVX512_CORE_AMX", True), ("AVX512_CORE_BF16", True),
-                                           ("AVX2", False), ("AVX512_CORE_VNNI", False)])
-def test_bf16_is_not_chosen_where_it_is_held_back(isa, fast, monkeypatch):
-    """Without its instructions a bf16 convolution falls back to a loop; the choice has to know about the limits."""
-    monkeypatch.setattr(cli, "_cpu_has_bf16", lambda: True)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
-    chosen, reason = cli.bf16_reason(torch.device("cpu"))
-    assert chosen == fast and (fast or isa in reason)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert cli.bf16_reason(torch.device("cpu")) == (False, "ATEN_CPU_CAPABILITY keeps torch below AVX-512")

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.threads import threads_option
 from gghead.torch_utils.progress import Progress
 
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
@@ -107,10 +108,12 @@ def outdir(help: str, default: str | None = None) -> Callable:
                         help=help)
 
 
-def device(default: str = "auto") -> Callable:
-    """``--device``: what ``gghead.cli.common.pick_device`` takes."""
-    return click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda|…",
-                        help="Where to compute")
+def device(default: str = "auto", threads: bool = True) -> Callable:
+    """``--device``: what ``gghead.cli.common.pick_device`` takes; and ``--threads``, which is no argument of the
+    function (``gghead.torch_utils.threads``)."""
+    option = click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda|…",
+                          help="Where to compute")
+    return (lambda function: option(threads_option(function))) if threads else option
 
 
 def seed(help: str, default: int | None = 0) -> Callable:

@@ -13,6 +13,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor
 
+from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
 
 TIMEOUT = timedelta(minutes=10)
@@ -42,6 +43,7 @@ def start(wanted: str | torch.device) -> tuple[Processes, torch.device]:
     A collective within a step fails after ``TIMEOUT``, a ``barrier`` after ``PATIENCE``; a process that waits longer
     than ``SAY_EVERY`` says so.
     """
+    threads.share_machine()
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, device = int(os.environ.get("RANK", "0")), torch.device(wanted)
     if device.type == "cuda":

@@ -1,7 +1,6 @@
 """``python train.py --data=X.zip``: options, and the choices made for the user with their reasons."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,43 +19,6 @@ if TYPE_CHECKING:  # torch takes seconds, which --help and wrong options must no
     import torch
 
 _SMALL_SET = 20000  # images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
-
-
-def bf16_reason(device: "torch.device") -> tuple[bool, str]:
-    """Whether bf16 convolutions are fast on this device, and why."""
-    import torch
-
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-        return fast, "the GPU has bf16" if fast else "the GPU has no bf16"
-    if device.type == "cpu":
-        if torch.backends.mkldnn.is_available() and _cpu_has_bf16():
-            held_back = _bf16_held_back()
-            return (False, held_back) if held_back else (True, "the CPU has bf16 instructions")
-        return False, "the CPU has no bf16 instructions"
-    return False, f"bf16 is not used on {device.type}"
-
-
-def _cpu_has_bf16() -> bool:
-    import torch
-
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    if capabilities:
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx"))
-    return any(getattr(torch.cpu, f"_is_{name}_supported", lambda: False)() for name in ("avx512_bf16", "amx_tile"))
-
-
-def _bf16_held_back() -> str:
-    """What keeps torch from using bf16 instructions that are there; without them such convolutions take ten times as
-    long as in float32."""
-    import torch
-
-    if "AVX512" not in torch.backends.cpu.get_cpu_capability():
-        return "ATEN_CPU_CAPABILITY keeps torch below AVX-512"
-    isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
-    if isa in ("ALL", "DEFAULT") or "BF16" in isa or "AMX" in isa or "FP16" in isa:
-        return ""
-    return f"ONEDNN_MAX_CPU_ISA={isa} keeps oneDNN from its bf16 instructions"
 
 
 def resolve_preset(image_size: int, device: "torch.device") -> tuple[str, str]:
@@ -91,15 +53,17 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
         reasons.append(f"gamma {gamma:g}: for {config.stages[-1].image_size} pixels and batch {config.batch}")
     if options.get("lambda_tv") is not None:
         config = replace(config, stages=tuple(replace(s, lambda_tv=options["lambda_tv"]) for s in config.stages))
-    fast, why = bf16_reason(device)
+    from gghead.training.precision import check_device, choose, gan_layers
+
     if options.get("fp32"):
         precision, why = "fp32", "--fp32 was given"
     elif options.get("precision"):
         precision, why = options["precision"], "--precision was given"
+        check_device(precision, device)
     elif _given(options, "precision", "precision"):
         precision, why = config.precision, "--set was given"
     else:
-        precision = "bf16" if fast else "fp32"
+        precision, why = choose(device, gan_layers(config.generator, config.discriminator, config.batch))
     config = replace(config, precision=precision)
     reasons.append(f"precision {precision}: {why}")
     return config, reasons
@@ -233,7 +197,8 @@ def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
 @click.option("--tick", help="Thousands of images between status lines.", type=float)
 @click.option("--snap", help="Ticks between snapshots.", type=click.IntRange(min=1))
 @cli.seed("Seed of every random choice.", default=None)
-@click.option("--precision", help="Precision of convolutions.", type=click.Choice(["bf16", "fp32"]))
+@click.option("--precision", help="Precision of convolutions; tf32: on NVIDIA GPUs.  [default: what is faster, timed]",
+              type=click.Choice(["bf16", "tf32", "fp32"]))
 @cli.switch("--fp32", help="Same as --precision=fp32.")
 @click.option("--workers", help="Threads that read images  [default: as many as steps need].",
               type=click.IntRange(min=1))

@@ -138,8 +138,9 @@ class TrainConfig:
     """TorchScript network that fid metrics compare features of, such as StyleGAN's Inception."""
     seed: int = 0
     """Every random choice of the run derives from it."""
-    precision: Literal["bf16", "fp32"] = "fp32"
-    """Precision of the convolutions; everything else is float32."""
+    precision: Literal["bf16", "tf32", "fp32"] = "fp32"
+    """Precision of the convolutions; everything else is float32. bf16: the discriminator's, and the generator's where
+    its Gaussians bear it; tf32: NVIDIA's 10 bits of mantissa; see training/precision.py."""
     workers: int | None = None
     """Threads that read images; None: as many as it takes that no step waits, up to this process's share of cores."""
 

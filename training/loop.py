@@ -21,6 +21,7 @@ from gghead.data.backdrop import describe
 from gghead.data.check.start import check_at_start
 from gghead.models.generator import Generator
 from gghead.rendering import registry
+from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
@@ -34,6 +35,7 @@ from gghead.training.initial import begin, read_initial, take
 from gghead.training.interrupt import StopRequest
 from gghead.training.metrics import MetricSet, parse_metrics, write_metric
 from gghead.training.metrics.sampler import ModelSampler
+from gghead.training.precision import apply
 from gghead.training.saving import Saver
 from gghead.training.schedule import stage_at
 from gghead.training.stats import StatsWriter, Summary
@@ -69,6 +71,7 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
     Raises ``UserError`` for data or files that do not fit, for a run that diverges, and for one whose last state cannot
     be written: returning means that the last state and snapshot are on the disk.
     """
+    apply(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None
@@ -192,7 +195,8 @@ class _Run:
             begin = time.time()
             batch = next(self._reading(stage_at(self.config.stages, trainer.nimg)[0].image_size))
             self.waited += time.time() - begin
-            trainer.step(batch)
+            with threads.step("train", trainer.device):
+                trainer.step(batch)
             if (reason := trainer.health.after_step()) is not None:
                 self.saver.fail(reason, self._counted)
             speed = self.config.batch / max(time.time() - begin, 1e-9)

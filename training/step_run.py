@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
@@ -91,7 +92,8 @@ class StepRun(ABC):
                 first, begin = self.done, time.time()
                 until = min((first // tick + 1) * tick, self.total)
                 while self.done < until and not stop.agreed():
-                    self.step()
+                    with threads.step(self.unit, self.trainer.device):
+                        self.step()
                     if (reason := self.trainer.health.after_step()) is not None:
                         self.saver.fail(reason, self._counted)
                     bar.update(self.done, self.note())

@@ -9,7 +9,7 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.models.config import GeneratorConfig
-from gghead.models.generator import LABEL_DIM, Generator
+from gghead.models.generator import LABEL_DIM, Generator, bearable
 from gghead.networks.discriminator import Discriminator
 from gghead.rendering import RenderOutput
 from gghead.torch_utils.distributed import Processes, average_gradients, sum_over_processes
@@ -18,9 +18,8 @@ from gghead.training import losses, regularizers, schedule
 from gghead.training.augment import AdaController, AugmentPipe
 from gghead.training.config import Stage, TrainConfig
 from gghead.training.health import Health
+from gghead.training.precision import PRECISIONS
 from gghead.training.stats import Stats
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Trainer:
@@ -45,8 +44,8 @@ class Trainer:
         for module in (self.G, self.D):
             module.to(self.device, memory_format=torch.channels_last).train()
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.dtype = PRECISIONS[config.precision]
-        self.G.dtype = self.G_ema.dtype = self.dtype
+        self.dtype = PRECISIONS[config.precision]  # the discriminator's
+        self.G.dtype = self.G_ema.dtype = bearable(config.generator, self.dtype)
         optimizer, ratio = config.optimizer, config.loss.r1_interval / (config.loss.r1_interval + 1)
         self.g_optimizer = torch.optim.Adam(self.G.parameters(), lr=optimizer.g_lr,
                                             betas=(optimizer.beta1, optimizer.beta2), fused=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.inversion.latents import Latent
-from gghead.models.generator import Generator
+from gghead.models.generator import Generator, bearable
 from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.networks.correction import Correction
 from gghead.networks.rig_background import RigBackground
@@ -38,11 +38,12 @@ class Prediction:
 
 
 class Reconstructor(nn.Module):
-    """``dtype`` is the precision of convolutions and attention; geometry and rendering stay float32."""
+    """``dtype`` is the precision of convolutions and attention; geometry and rendering stay float32, and so does a
+    decoder whose Gaussians bear nothing less (``gghead.models.generator.bearable``)."""
 
     def __init__(self, config: ReconstructorConfig, template: Template | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self._dtype = config, torch.float32
         self.generator = Generator(config.generator, template)
         self.encoder = ViewEncoder(config.channels, config.blocks)
         side, template = config.generator.latent_resolution, self.generator.template
@@ -75,11 +76,12 @@ class Reconstructor(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.generator.dtype
+        return self._dtype
 
     @dtype.setter
     def dtype(self, value: torch.dtype) -> None:
-        self.generator.dtype = value
+        self._dtype = value
+        self.generator.dtype = bearable(self.config.generator, value)
 
     def predict(self, rgb: Tensor, cameras: Cameras) -> Prediction:
         """Pictures [B, V, 3, H, W] in [0, 1] of B heads from cameras [B, V], any V, H and W -> what is in them.
@@ -124,7 +126,7 @@ class Reconstructor(nn.Module):
               cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
         """What a guess looks like in the views [B, V, 3 and 1, H, W], and its tokens' offsets [B, T, 3]."""
         attributes, side = self.generator.attributes, self.config.generator.latent_resolution
-        raw = self.generator.decode(latent.features(self.generator).to(self.dtype), latent.ws)
+        raw = self.generator.decode(latent.features(self.generator).to(self.generator.dtype), latent.ws)
         head = attributes.activate({name: value.float() for name, value in raw.items()})
         offset = attributes.offset_of_cells(head, side)[0].flatten(2).transpose(1, 2)
         whole = with_background(head, background)

@@ -14,8 +14,8 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.training.benchmarks.common import interleaved_medians, machine, resident_growth
-from gghead.training.cli import bf16_reason
 from gghead.training.encoder.config import PRESETS
+from gghead.training.precision import choose, encoder_layers
 
 
 @command(name="encode")
@@ -23,7 +23,7 @@ from gghead.training.encoder.config import PRESETS
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="without --network")
 @click.option("--views", type=IntRangeList(), default="1,2,4,8,16", show_default=True, help="input views (list)")
 @click.option("--size", type=click.IntRange(16), help="pixels per side of the views  [default: the training size]")
-@cli.device(default="cpu")
+@cli.device(default="cpu", threads=False)
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @cli.switch("--memory", default=False, help="also measure peak memory, in a fresh process per row")
@@ -65,7 +65,7 @@ def main(network, preset, views, size, device, repeats, threads, memory, json_pa
 
 def _model(network: str | None, preset: str, device: torch.device) -> Reconstructor:
     model = load(network, device, "reconstructor") if network else Reconstructor(PRESETS[preset].model).to(device)
-    if bf16_reason(device)[0]:
+    if choose(device, encoder_layers(model.config, 1))[0] == "bf16":
         model.dtype = torch.bfloat16
     return model.eval().requires_grad_(False)
 

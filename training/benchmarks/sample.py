@@ -9,16 +9,17 @@ import torch
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.torch_utils import cli
+from gghead.models.generator import bearable
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.training.benchmarks.common import interleaved_medians, machine
-from gghead.training.cli import bf16_reason
+from gghead.training.precision import choose, generator_layers
 
 
 @command(name="sample")
 @click.option("--network", default="demo", show_default=True, metavar="FILE|RUN|demo", help="what to sample from")
 @click.option("--batch", type=IntRangeList(), default="1,16", show_default=True, help="heads or views at once (list)")
 @click.option("--size", type=click.IntRange(1), help="pixels per side  [default: the training size]")
-@cli.device(default="cpu")
+@cli.device(default="cpu", threads=False)
 @click.option("--repeats", type=click.IntRange(1), default=15, show_default=True, help="timed rounds")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
@@ -30,8 +31,8 @@ def main(network, batch, size, device, repeats, threads, json_path) -> None:
         torch.set_num_threads(threads)
     device = torch.device(device)
     model = load(network, device)
-    if bf16_reason(device)[0]:
-        model.dtype = torch.bfloat16
+    if choose(device, generator_layers(model.config, max(batch)))[0] == "bf16":
+        model.dtype = bearable(model.config, torch.bfloat16)
     size = size or model.config.image_size
     about = machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))

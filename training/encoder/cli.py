@@ -45,7 +45,8 @@ from gghead.training.run_options import (
 @click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Largest rate of learning of the encoder, which "
               "the decoder's follows; less than half the preset's continues a finished --init  [default: the preset's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
+@click.option("--precision", type=click.Choice(["bf16", "tf32", "fp32"]),
+              help="Of convolutions and attention; tf32: on NVIDIA GPUs  [default: what is faster, timed]")
 @run_options()
 def main(resume, outdir, device, dry_run, **options):
     """Train an encoder that reconstructs a head from any number of views (HeadsUp).
@@ -66,8 +67,8 @@ def main(resume, outdir, device, dry_run, **options):
     from gghead import checkpoints
     from gghead.cli.common import pick_device
     from gghead.torch_utils import distributed
-    from gghead.training.cli import bf16_reason
     from gghead.training.encoder.run import run
+    from gghead.training.precision import agreed, check_device, choose, encoder_layers
     from gghead.training.run_folder import read_options
 
     chosen = pick_device(device)
@@ -77,10 +78,6 @@ def main(resume, outdir, device, dry_run, **options):
         config = config_json.replace(own, _changes(options, own))
         print(f"  precision {config.precision}: as before")
     else:
-        fast, why = bf16_reason(chosen)
-        if options["precision"] is None:
-            options["precision"] = "bf16" if fast else "fp32"
-            print(f"  precision {options['precision']}: {why}")
         config = config_json.replace(preset, _changes(options, preset))
         if options["init"] is not None:
             config = _take_over(config, checkpoints.load(options["init"]))
@@ -92,12 +89,19 @@ def main(resume, outdir, device, dry_run, **options):
         if options["resolution"] is not None:
             stages = [{**stage, "image_size": options["resolution"]} for stage in config_json.to_dict(config.stages)]
             config = config_json.replace(config, {"stages": stages})
+        if options["precision"] is None:
+            stage = config.stages[0]
+            precision, why = choose(chosen, encoder_layers(config.model, stage.batch * max(stage.views)))
+            config = config_json.replace(config, {"precision": precision})
+            print(f"  precision {precision}: {why}")
+        check_device(config.precision, chosen)
     check(config)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return
     processes, chosen = distributed.start(chosen)
     try:
+        config = config_json.replace(config, {"precision": agreed(config.precision)})
         run(config, outdir, chosen, processes, resume=Path(resume) if resume else None)
     finally:
         distributed.stop()

@@ -21,6 +21,7 @@ from gghead.training.encoder.config import EncoderTrainConfig, check, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, read_captures
 from gghead.training.encoder.trainer import EncoderTrainer
 from gghead.training.loop import provenance
+from gghead.training.precision import apply
 from gghead.training.stats import StatsWriter, Summary
 from gghead.training.step_run import StepRun
 
@@ -35,6 +36,7 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
     """
     processes = processes or Processes()
     check(config, processes.world_size)
+    apply(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None

@@ -24,7 +24,8 @@ from gghead.torch_utils.progress import progress
               help="Input views to score with (list)")
 @click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help="Of every training")
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
+@click.option("--precision", type=click.Choice(["bf16", "tf32", "fp32"]),
+              help="Of convolutions and attention; tf32: on NVIDIA GPUs  [default: what is faster, timed]")
 @cli.outdir("Runs and scaling.json; what is there already is not trained again", default="training-runs/scaling")
 @click.option("--plot", type=click.Path(path_type=Path), help="Where the picture goes  [default: OUTDIR/scaling.png]")
 @cli.seed("Of every training")
@@ -43,9 +44,9 @@ def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts,
     cli.check_writable(plot, "--plot")
     from gghead.cli.common import listed, pick_device
     from gghead.torch_utils import config as config_json
-    from gghead.training.cli import bf16_reason
     from gghead.training.encoder.data import read_captures
     from gghead.training.encoder.scaling import BASES, ScalingPlan, config_at, draw, measure, table
+    from gghead.training.precision import check_device, choose, encoder_layers
 
     device = pick_device(device)
     with progress(f"Reading {data}"):
@@ -55,8 +56,11 @@ def main(data, preset, holdout, seen, identities, cameras, widths, axes, counts,
     base = BASES[preset]
     stages = [{**stage, **({"batch": batch} if batch else {})} for stage in config_json.to_dict(base.stages)]
     config = config_json.replace(base, {
-        "data": {"path": str(data), "holdout": list(held_out)}, "steps": steps, "stages": stages, "seed": seed,
-        "precision": precision or ("bf16" if bf16_reason(device)[0] else "fp32")})
+        "data": {"path": str(data), "holdout": list(held_out)}, "steps": steps, "stages": stages, "seed": seed})
+    check_device(precision, device)
+    stage = config.stages[0]
+    config = config_json.replace(config, {
+        "precision": precision or choose(device, encoder_layers(config.model, stage.batch * max(stage.views)))[0]})
     values = {"identities": tuple(identities), "cameras": tuple(cameras), "width": tuple(widths), "guided": (0, 1)}
     wanted = axes.split(",")
     for axis in wanted:

@@ -21,8 +21,8 @@ from gghead.training.encoder import losses
 from gghead.training.encoder.config import EncoderTrainConfig, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
 from gghead.training.health import Health
+from gghead.training.precision import PRECISIONS
 from gghead.training.stats import Stats
-from gghead.training.trainer import PRECISIONS
 
 _R1_INTERVAL = 16
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``EncoderStage.region`` gives more weight
@@ -158,7 +158,7 @@ class EncoderTrainer:
         predicted = model.predict(batch.rgb, batch.cameras)
         latent = predicted.latent
         z = latent.features(generator)
-        raw = generator.decode(z.to(model.dtype), latent.ws)
+        raw = generator.decode(z.to(generator.dtype), latent.ws)
         heads = generator.attributes.activate(raw)
         if region > 0:
             heads.features = self._regions(generator).expand(len(heads.means), -1, -1)

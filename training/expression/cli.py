@@ -27,7 +27,8 @@ from gghead.training.run_options import check_outdir, refuse_with_resume, run_ch
 @click.option("--pictures-from", type=click.IntRange(min=0),
               help="First step that compares pictures, not only latents  [default: the preset's]")
 @click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: bf16 where it is fast]")
+@click.option("--precision", type=click.Choice(["bf16", "tf32", "fp32"]),
+              help="Of convolutions and attention; tf32: on NVIDIA GPUs  [default: what is faster, timed]")
 @run_options()
 def main(resume, outdir, device, dry_run, **options):
     """Train a transformer that changes the expression of a reconstructed head (HeadsUp's F).
@@ -46,9 +47,9 @@ def main(resume, outdir, device, dry_run, **options):
     check_outdir(outdir, resume, dry_run)
     from gghead.cli.common import expand, pick_device
     from gghead.torch_utils import config as config_json
-    from gghead.training.cli import bf16_reason
     from gghead.training.expression.config import PRESETS, ExpressionTrainConfig, check
     from gghead.training.expression.run import run
+    from gghead.training.precision import check_device, choose, expression_layers
     from gghead.training.run_folder import read_options
 
     chosen = pick_device(device)
@@ -56,10 +57,6 @@ def main(resume, outdir, device, dry_run, **options):
     places = {"network": None, "steps": None, "precision": None, "batch": None,
               "rate": None, "views": "data", "subsets": "data", "mirror": "data", "width": "model",
               "layers": "model", "mixing": "model", "pictures_from": "loss"}
-    if resume is None and options["precision"] is None:
-        fast, why = bf16_reason(chosen)
-        options["precision"] = "bf16" if fast else "fp32"
-        print(f"  precision {options['precision']}: {why}")
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
@@ -71,6 +68,12 @@ def main(resume, outdir, device, dry_run, **options):
     config = read_options(resume, ExpressionTrainConfig, changes) if resume else config_json.replace(preset, changes)
     if resume is not None:
         print(f"  precision {config.precision}: as before")
+    else:
+        if options["precision"] is None:
+            precision, why = choose(chosen, expression_layers(config.model, config.batch))
+            config = config_json.replace(config, {"precision": precision})
+            print(f"  precision {precision}: {why}")
+        check_device(config.precision, chosen)
     check(config)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))

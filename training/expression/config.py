@@ -89,7 +89,7 @@ class ExpressionTrainConfig:
     """Steps between status lines."""
     snapshot_ticks: int = 5
     """Status lines between snapshots."""
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Literal["bf16", "tf32", "fp32"] = "fp32"
     """Of convolutions and attention."""
     seed: int = 0
     """Every random choice of the run derives from it."""

@@ -18,6 +18,7 @@ from gghead.training.expression.config import ExpressionTrainConfig, check
 from gghead.training.expression.data import TripletBatch, Triplets
 from gghead.training.expression.trainer import ExpressionTrainer
 from gghead.training.loop import provenance
+from gghead.training.precision import apply
 from gghead.training.stats import StatsWriter, Summary
 from gghead.training.step_run import StepRun
 
@@ -31,6 +32,7 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
     Raises ``UserError`` for data, networks or files that do not fit.
     """
     check(config)
+    apply(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None

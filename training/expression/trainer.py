@@ -22,8 +22,8 @@ from gghead.training.expression.config import ExpressionTrainConfig
 from gghead.training.expression.data import TripletBatch, Triplets
 from gghead.training.expression.lessons import Lessons
 from gghead.training.health import Health
+from gghead.training.precision import PRECISIONS
 from gghead.training.stats import Stats
-from gghead.training.trainer import PRECISIONS
 
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
 # Of maps and basis, as shares of the rate: most numbers of the maps are known from the start.
@@ -130,7 +130,7 @@ class ExpressionTrainer:
             parts["latent"] = parts["z"] + config.styles * parts["styles"]
         if not pictures:
             return parts
-        heads = generator.attributes.activate(generator.decode(z.to(self.reconstructor.dtype), ws))
+        heads = generator.attributes.activate(generator.decode(z.to(generator.dtype), ws))
         return {**parts, "pixels": self._compared(heads, to["cameras"], to["target"])}
 
     def lesson(self) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ class ExpressionTrainer:
         draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
         table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
         change, styles = self.model.changes(z, table)
-        dtype, attributes = self.reconstructor.dtype, generator.attributes
+        dtype, attributes = generator.dtype, generator.attributes
         with torch.no_grad():
             heads = attributes.activate(generator.decode(z.to(dtype), ws))
             wanted = self.lessons.moved(heads, table)

@@ -1,0 +1,393 @@
+"""How many threads a command computes with, chosen again while it runs.
+
+OpenMP's threads wait for one another at the end of every parallel loop and spin meanwhile. Where another program holds
+a processor, all of them wait for the one thread that is not running: beside one busy process on two processors a step
+can take 2 to 16 times as long as it should, and longer than with a single thread. ``OMP_WAIT_POLICY=PASSIVE`` would
+heal that, but costs a quarter of the speed on a quiet machine. So the waiting stays as it is, and commands change the
+number of threads.
+
+>>> configure("auto")                         # commands do this by ``threads_option``; without it nothing changes
+>>> for batch in batches:
+...     with step("train"):
+...         train(batch)
+
+Sums are cut among the threads, so results are equal bit for bit only for one number of threads. On a machine that does
+nothing else the number never changes (where ``/proc/stat`` says so); a change is printed. Who needs exact repetition
+beside other work fixes it: ``--threads=N`` or ``GGHEAD_THREADS=N``. ``OMP_NUM_THREADS`` is an upper bound.
+"""
+
+import contextlib
+import math
+import os
+import statistics
+import sys
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from gghead.torch_utils.errors import UserError
+
+Item = TypeVar("Item")
+ENVIRONMENT_VARIABLE = "GGHEAD_THREADS"
+_SAMPLE = 0.1  # seconds; shorter steps are timed together
+_SLOWER = 1.5  # a step this many times as long as before is looked into
+_CLEAR = 1.5  # one comparison with such a ratio is enough
+_GAIN = 0.95  # a change must make steps at least so much shorter
+_PAIRS = 3  # comparisons otherwise
+_HOLD, _LONGEST_HOLD = 2.0, 300.0  # seconds between trials; doubled when they were in vain
+_SHARE = 0.03  # of the time may be lost with trials in vain
+
+
+# ----------------------------------------------------------------------------------------------- what others use
+def processors() -> tuple[int, ...]:
+    """The processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def busy_seconds(text: str, which: tuple[int, ...], with_nice: bool = False) -> float:
+    """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat`` (man 5 proc_stat).
+
+    Programs of low priority (nice) give way, and count only ``with_nice``. Time taken by other virtual machines counts.
+    Raises ``ValueError`` for a text without these processors.
+    """
+    found, wanted = {}, {f"cpu{number}" for number in which}
+    for line in text.splitlines():
+        name, *numbers = line.split()[:9] if line else [""]
+        if name in wanted:
+            user, nice, system, _, _, irq, softirq, *stolen = map(int, numbers)
+            found[name] = user + system + irq + softirq + sum(stolen) + (nice if with_nice else 0)
+    if found.keys() != wanted:
+        raise ValueError("no such processors")
+    return sum(found.values()) / os.sysconf("SC_CLK_TCK")
+
+
+class Load:
+    """How many processors other programs use, as a mean over the last second or two."""
+
+    def __init__(self, busy: Callable[[], float] | None = None, own: Callable[[], float] = time.process_time,
+                 clock: Callable[[], float] = time.monotonic, span: float = 1.0) -> None:
+        """``busy`` gives the seconds that all processors have worked, ``own`` those of this process."""
+        self._busy, self._own, self._clock, self._span = busy or _machine_busy, own, clock, span
+        self._marks: deque[tuple[float, float, float]] = deque()
+        self._last: float | None = None
+        self.known = True
+        """Whether this system tells."""
+        self._mark()
+
+    def _mark(self) -> None:
+        try:
+            self._marks.append((self._clock(), self._busy(), self._own()))
+        except (OSError, ValueError, AttributeError):
+            self.known = False
+
+    def others(self) -> float | None:
+        """Processors in use by others; None where that is not known, or not yet."""
+        if self.known and self._clock() - self._marks[-1][0] >= self._span / 2:
+            self._mark()
+            while len(self._marks) > 2 and self._marks[-1][0] - self._marks[1][0] >= self._span:
+                self._marks.popleft()
+            seconds, busy, own = (after - before for after, before in zip(self._marks[-1], self._marks[0], strict=True))
+            if own > 0.5 * seconds and busy < 0.5 * own:  # a sandbox that invents the file
+                self.known = False
+            self._last = max(busy - own, 0.0) / seconds
+        return self._last if self.known else None
+
+    def forget(self) -> None:
+        """Start a new span: what was measured before says nothing of now."""
+        if self.known:
+            self._marks.clear()
+            self._mark()
+
+
+def _machine_busy() -> float:
+    with_nice = os.nice(0) > 0  # who has low priority too competes with its like
+    return busy_seconds(Path("/proc/stat").read_text(), processors(), with_nice)
+
+
+def allowed_processors() -> float:
+    """The processors that the system grants this process: a container may get the time of fewer than it sees."""
+    count = float(len(processors()))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, int(quota) / int(period))
+    return max(count, 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------- the choice
+class _Trial:
+    """Steps with another number of threads, in turns with the present one."""
+
+    def __init__(self, work: str, old: int, new: int, before: float) -> None:
+        self.work, self.old, self.new = work, old, new
+        self.times: dict[int, list[float]] = {old: [before], new: []}
+        self.lost, self.strangers = 0.0, 0
+
+    def add(self, count: int, each: float, seconds: float) -> None:
+        self.times[count].append(each)
+        if count == self.new:
+            self.lost += max(seconds * (1 - self.median(self.old) / each), 0.0)
+
+    def median(self, count: int) -> float:
+        return statistics.median(self.times[count])
+
+    def verdict(self) -> bool | None:
+        """Whether the new number is better; None: not clear yet."""
+        ratio = self.median(self.new) / self.median(self.old)
+        if ratio < 1 / _CLEAR:
+            return True
+        if ratio > _CLEAR:
+            return False
+        return ratio < _GAIN if len(self.times[self.new]) >= _PAIRS else None
+
+
+class Governor:
+    """Times steps and changes the number of threads when another is faster now.
+
+    Fewer are tried when other programs use the processors that the threads need, more when these are free again. Where
+    the system does not tell, fewer are tried when steps become half as long again, and more from time to time. A trial
+    takes a few real steps, so only the difference of their times is lost. After trials in vain it waits, the longer
+    the more they cost, so that they take about 3 % of the time at most.
+    """
+
+    def __init__(self, most: int, cpus: float, load: Load, apply: Callable[[int], None],
+                 say: Callable[[str], None], clock: Callable[[], float] = time.perf_counter) -> None:
+        """``most`` threads at most on ``cpus`` processors; ``apply`` sets their number."""
+        self.most, self.count, self.cpus = most, most, cpus
+        self._load, self._apply, self._say, self._clock = load, apply, say, clock
+        self._changes = 0
+        self._pending: dict[str, tuple[float, int]] = {}  # work -> seconds and steps of a sample to be
+        self._seen: dict[tuple[str, int], deque[float]] = defaultdict(lambda: deque(maxlen=12))
+        self._trial: _Trial | None = None
+        self._down_after = self._up_after = self._went_up = -math.inf
+        self._down_hold = self._up_hold = _HOLD
+        self._explained = False
+        self._doubtful = False  # nothing tells whether others are at work but a trial
+        others = load.others()
+        if others is not None and (wanted := self._fewer(others)) < most:
+            self._take(wanted)
+            self._tell(f"threads {wanted} of {most}: other programs use {others:.1f} of {cpus:.2g} processors")
+        elif not load.known and hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.4 * cpus:
+            self._doubtful = True
+
+    @contextlib.contextmanager
+    def step(self, work: str) -> Iterator[None]:
+        """Time one step of ``work``."""
+        begin, changes = self._clock(), self._changes
+        yield
+        if changes == self._changes:  # otherwise steps inside this one ran with several numbers
+            self._record(work, self._clock() - begin)
+
+    def _record(self, work: str, seconds: float) -> None:
+        total, steps = self._pending.pop(work, (0.0, 0))
+        total, steps = total + seconds, steps + 1
+        if total < _SAMPLE:
+            self._pending[work] = total, steps
+        else:
+            self._consider(work, total / steps, total)
+
+    def _consider(self, work: str, each: float, seconds: float) -> None:
+        trial = self._trial
+        if trial is None:
+            self._watch(work, each)
+        elif trial.work != work:
+            trial.strangers += 1
+            if trial.strangers >= 2 * _PAIRS:  # that work is over
+                self._trial = None
+                self._take(trial.old)
+        else:
+            trial.add(self.count, each, seconds)
+            verdict = trial.verdict()
+            if verdict is None:
+                self._take(trial.old if self.count == trial.new else trial.new)
+            else:
+                self._end(trial, verdict)
+
+    def _watch(self, work: str, each: float) -> None:
+        """Start a trial if there is a reason for one."""
+        seen, now, others = self._seen[work, self.count], self._clock(), self._load.others()
+        usual = statistics.median(list(seen)[:-1]) if len(seen) >= 4 else math.inf
+        slow = bool(seen) and min(seen[-1], each) > _SLOWER * usual
+        seen.append(each)
+        wanted = self.count
+        if self.count > 1 and now >= self._down_after:
+            if others is not None and self._fewer(others) < self.count:
+                wanted = self._fewer(others)
+            elif (slow and not self._load.known) or self._doubtful:
+                wanted, self._doubtful = self.count // 2, False
+        if wanted == self.count < self.most and now >= self._up_after:
+            if others is not None:
+                wanted = max(min(math.floor(self.cpus - others + 0.3), self.most), self.count)
+            elif not self._load.known:
+                wanted = min(2 * self.count, self.most)
+        if wanted != self.count:
+            self._trial = _Trial(work, self.count, wanted, each)
+            self._take(wanted)
+
+    def _fewer(self, others: float) -> int:
+        """The threads that find a processor each beside what others use; the present number if that nearly fits.
+
+        A program that has to share its processor with one of our threads gets half of it and could use twice as much.
+        """
+        free = self.cpus - others
+        if self.count <= free + 0.4:
+            return self.count
+        return max(min(math.floor(max(free - others, free / 2) + 0.25), self.count - 1), 1)
+
+    def _end(self, trial: _Trial, better: bool) -> None:
+        self._trial, now, up = None, self._clock(), trial.new > trial.old
+        if not better:
+            self._take(trial.old)
+            pause = trial.lost / _SHARE
+            if up:
+                self._up_hold = min(2 * self._up_hold, _LONGEST_HOLD)
+                self._up_after = now + max(self._up_hold, pause)
+            else:
+                self._down_hold = min(2 * self._down_hold, _LONGEST_HOLD)
+                self._down_after = now + max(self._down_hold, pause)
+            return
+        self._take(trial.new)
+        self._seen.pop((trial.work, trial.new), None)  # what was usual before is not any more
+        others = self._load.others()
+        beside = f" beside other programs, which use {others:.1f} of {self.cpus:.2g} processors" if others else ""
+        if up:
+            self._went_up = now
+            self._down_after, self._down_hold = -math.inf, _HOLD
+        else:
+            # Who comes and goes gets its processor for longer each time.
+            again = now - self._went_up < 10 * self._up_hold
+            self._up_hold = min(2 * self._up_hold, _LONGEST_HOLD) if again else _HOLD
+            self._up_after = now + self._up_hold
+        self._tell(f"threads {trial.new} instead of {trial.old}: a step takes {1000 * trial.median(trial.new):.0f} ms "
+                   f"and not {1000 * trial.median(trial.old):.0f}{'' if up else beside}")
+
+    def _take(self, count: int) -> None:
+        if count != self.count:
+            self.count, self._changes = count, self._changes + 1
+            self._pending.clear()
+            self._apply(count)
+
+    def _tell(self, sentence: str) -> None:
+        hint = "" if self._explained else " (--threads=N fixes it; results repeat bit for bit for one number only)"
+        self._explained = True
+        self._say(f"  {sentence}{hint}")
+
+
+# ---------------------------------------------------------------------------------------------- for the commands
+_setting: str | int = "fixed"
+_load: Load | None = None
+_governor: Governor | None = None
+
+
+def parse(text: str | int) -> str | int:
+    """``4`` -> 4, ``auto`` and ``fixed`` as they are. Raises ``UserError`` for anything else."""
+    if text in ("auto", "fixed"):
+        return text
+    if not str(text).isdecimal() or int(text) < 1:
+        raise UserError(f"--threads={text} is neither a number of at least 1, nor auto, nor fixed.")
+    return int(text)
+
+
+def configure(setting: str | int | None = None) -> None:
+    """Decide how ``step`` behaves from now on; None: as ``GGHEAD_THREADS`` says, or else ``auto``.
+
+    A number is set at once and stays; ``fixed`` leaves torch's own number (that of ``OMP_NUM_THREADS``, or of the
+    processors) as it is; ``auto`` changes it while steps run. Raises ``UserError`` for anything else.
+    """
+    global _setting, _load, _governor
+    _setting = parse(os.environ.get(ENVIRONMENT_VARIABLE) or "auto" if setting is None else setting)
+    _load, _governor = None, None
+    if isinstance(_setting, int):
+        import torch
+
+        torch.set_num_threads(_setting)
+    elif _setting == "auto":
+        _load = Load()  # measures from now on, while the command reads its files
+
+
+def share_machine() -> None:
+    """Under torchrun: give every process its share of this machine's processors, unless their number is fixed.
+
+    torchrun itself sets ``OMP_NUM_THREADS=1`` where the user sets nothing. Several processes wait for each other in
+    every step, so none of them can tell by its own steps what is faster: their numbers do not change.
+    """
+    global _setting
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if local < 2 or _setting != "auto":
+        return
+    import torch
+
+    bound = int(os.environ.get("OMP_NUM_THREADS") or 1)
+    share = max(int(allowed_processors()) // local, 1)
+    torch.set_num_threads(min(bound, share) if bound > 1 else share)
+    _setting = "fixed"
+
+
+def settle() -> None:
+    """Choose the number of threads to begin with, before something is timed."""
+    if threading.current_thread() is threading.main_thread():
+        _started()
+
+
+def step(work: str, device: object = "cpu") -> contextlib.AbstractContextManager:
+    """Do one step of ``work`` inside this; between steps the number of threads may change.
+
+    ``work`` names steps that take about equally long. On other devices than CPUs, outside the main thread, and
+    where ``configure`` was not called, nothing happens.
+    """
+    if _setting != "auto" or str(getattr(device, "type", device)) != "cpu":
+        return contextlib.nullcontext()
+    if threading.current_thread() is not threading.main_thread():
+        return contextlib.nullcontext()
+    governor = _started()
+    return contextlib.nullcontext() if governor is None else governor.step(work)
+
+
+def steps(items: Iterable[Item], work: str, device: object = "cpu") -> Iterator[Item]:
+    """Yield ``items``; what is done with each of them is a step of ``work``."""
+    for item in items:
+        with step(work, device):
+            yield item
+
+
+def _started() -> Governor | None:
+    global _governor
+    share_machine()
+    if _governor is None and _setting == "auto":
+        import torch
+
+        allowed = allowed_processors()
+        most = min(torch.get_num_threads(), math.ceil(allowed))
+        torch.set_num_threads(most)
+        _governor = Governor(most, len(processors()), _load or Load(), torch.set_num_threads, _say)
+    return _governor
+
+
+def _say(sentence: str) -> None:
+    from gghead.torch_utils import progress
+
+    progress.clear()
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _from_option(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    if ctx.resilient_parsing:
+        return
+    try:
+        configure(value)
+    except UserError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+threads_option = click.option(
+    "--threads", envvar=ENVIRONMENT_VARIABLE, default="auto", metavar="N|auto|fixed", expose_value=False,
+    callback=_from_option, help="Threads to compute with. auto: as many as are fastest beside what else runs; results "
+    "are equal bit for bit for one number only, so fix it where a repetition must be exact  [default: auto]")
+"""Decorates a command with ``--threads``; the function itself gets no argument."""
