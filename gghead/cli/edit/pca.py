@@ -53,5 +53,6 @@ def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, tru
     rows = [[found.move(head, index, sigma, on) for sigma in sigmas] for index in shown]
     write_sheet(outdir, draw_sheet(model, rows, [f"{sigma:+g} sigma" if sigma else "0" for sigma in sigmas],
                                    [f"{index}" for index in shown], yaw, size))
-    move = cli.hint("scripts/edit.py", "move", f"--network={network}", "--heads=0-3", f"--directions={path}", "--by=0:2")
+    options = [f"--network={network}", "--heads=0-3", f"--directions={path}", "--by=0:2"]
+    move = cli.hint("scripts/edit.py", "move", *options)
     click.echo(f"Heads moved along the first: {move}")
