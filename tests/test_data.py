@@ -34,7 +34,7 @@ def write(path, count=3, size=8, masks=True, **changes):
     """A small valid zip; ``changes`` are keys of dataset.json to overwrite."""
     with DatasetWriter(path) as writer:
         for i in range(count):
-            writer.add(image_name(i), picture(i, size), label(0.1 * i), soft_mask(i, size) if masks else None)
+            writer.add(image_name(i), picture(i, size), label(0.1 * i % 6), soft_mask(i, size) if masks else None)
         for key, value in changes.items():
             writer.set(key, value)
     return path
