@@ -79,9 +79,9 @@ def test_a_whole_command_speaks_at_once_and_while_nothing_in_it_does():
     stream, clock = io.StringIO(), Clock()
     with Progress("Training", stream=stream, clock=clock, at_once=True) as whole:
         assert stream.getvalue() == "Training …\n"
-        clock.now += 4
+        clock.now += 4.4
         whole.show()
-        clock.now += 1
+        clock.now += 0.6
         whole.show()
     assert stream.getvalue().splitlines() == ["Training …", "Training  5s"]
 

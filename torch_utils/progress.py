@@ -8,7 +8,7 @@
 Work may lie within work: the innermost is shown, and a command as a whole is the outermost (``cli.command``). A thread
 keeps the line moving, so that one long call into C++ or a library is no silence either. Everything goes to standard
 error, and never into a log file that stands behind it: standard output holds results only. ``GGHEAD_PROGRESS=off``
-turns it off, ``GGHEAD_PROGRESS=30`` writes plain lines every 30 seconds instead of every 5. Of several processes of
+turns it off, ``GGHEAD_PROGRESS=30`` writes plain lines every 30 seconds instead of about every 5. Of several processes of
 torchrun the first one speaks.
 """
 
@@ -24,7 +24,7 @@ from gghead.torch_utils.errors import UserError
 
 Item = TypeVar("Item")
 _FIRST = 1.0  # seconds after which a plain line says what is being done; shorter work says nothing
-_PERIOD = 5.0  # seconds between plain lines
+_PERIOD = 4.5  # seconds between plain lines; with the thread's own period at most 5
 _IN_PLACE = 0.2  # seconds between changes of the line on a terminal
 _stack: list["Progress"] = []  # the innermost one is shown
 _lock = threading.RLock()  # of the stack and of what stands on the screen
