@@ -31,7 +31,7 @@ class Projection:
 
 def project(
     means: Tensor,  # [B, N, 3] world units
-    quats: Tensor,  # [B, N, 4] w, x, y, z of any length; no rotation where float cannot hold its square
+    quats: Tensor,  # [B, N, 4] w, x, y, z of any length; no rotation where its square overflows
     scales: Tensor,  # [B, N, 3] standard deviations, world units
     opacities: Tensor,  # [B, N]
     viewmats: Tensor,  # [B, C, 4, 4] world to camera
@@ -134,10 +134,10 @@ def _rotation_entries(quats: Tensor, dim: int) -> list[Tensor]:
     # Scaling to the length sqrt(2) takes care of all factors of 2 below.
     squared = quats.square().sum(dim, keepdim=True)
     tiny = torch.finfo(quats.dtype).tiny
-    # Short ones get the length 1 first, for the sake of their gradients. Where float cannot hold the square, there is
-    # no rotation, as for a length of 0.
+    # Short ones get the length 1 first, for the sake of their gradients. Where the square overflows, there is no
+    # rotation, as for a length of 0.
     quats = torch.where((squared >= tiny) & (squared < 1e-15), quats / squared.detach().clamp_min(tiny).sqrt(), quats)
-    quats = torch.where((squared >= tiny) & (squared < math.inf), quats, 0.0)
+    quats = torch.where(squared < math.inf, quats, 0.0)
     squared = quats.square().sum(dim, keepdim=True)
     squared = squared.clamp_min(tiny)
     w, x, y, z = (quats * (2 / squared).sqrt()).unbind(dim)

@@ -11,7 +11,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "splat_blocks.h"
@@ -31,7 +30,6 @@ constexpr int64_t kListed = 64;
 #else
 constexpr int64_t kListed = 1 << 22;
 #endif
-constexpr float kLargest = std::numeric_limits<float>::max();
 
 struct Inputs {
   const float *means, *conics, *opacities, *colors, *depths;
@@ -136,7 +134,10 @@ inline void footprints(const Inputs& in, int64_t g, int lanes, Footprints& f) {
 }
 
 // `low` for NaN, so that what is made of the result is an index whatever the inputs hold.
-inline float clamp(float v, float low, float high) { return v > low ? (v < high ? v : high) : low; }
+inline float clamp(float v, float low, float high) {
+  const float raised = v > low ? v : low;
+  return raised < high ? raised : high;
+}
 
 // First and last pixel whose centre lies beyond, or before, an edge; `size` and -1 where there is none.
 inline int first_pixel(float edge, int size) { return int(std::ceil(clamp(edge - 0.5f, 0.f, float(size)))); }
@@ -170,8 +171,7 @@ inline bool all_finite(const Inputs& in, int64_t g, int64_t n) {
 }
 
 // Range of bands under each Gaussian begin <= g < end of an image, and how many each band gets; first > last for the
-// culled, and for those with a number that is not finite, a conic that is not positive definite or extents that float
-// cannot hold.
+// culled, the non-finite and those whose conic is flat, not positive definite, or of an extent that comes out as NaN.
 inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t end, uint16_t* first, uint16_t* last,
                        uint32_t* counts) {
   Footprints f;
@@ -187,8 +187,7 @@ inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t e
       const int y1 = last_pixel(f.y[l] + f.half_height[l], in.height);
       const int x0 = first_pixel(f.x[l] - f.half_width[l], in.width);
       const int x1 = last_pixel(f.x[l] + f.half_width[l], in.width);
-      const int measured = int(f.half_width[l] <= kLargest) & int(f.half_height[l] <= kLargest);
-      const int seen = f.valid[l] & measured & int(x0 <= x1) & int(y0 <= y1);
+      const int seen = f.valid[l] & int(x0 <= x1) & int(y0 <= y1);
       low[l] = seen ? y0 / kBandPixels : 1;
       high[l] = seen ? y1 / kBandPixels : 0;
     }
@@ -338,10 +337,12 @@ inline int64_t list_blocks(Desk& desk, int64_t begin, int64_t blocks) {
   }
   if (desk.lists.size() < size_t(entries)) desk.lists.resize(entries);
   uint32_t* lists = desk.lists.data();
+  const bool everything = begin == 0 && end == blocks;
   for (int64_t s = 0; s < desk.runs; ++s) {
     const Segment run = desk.segments[s];
-    const int64_t stop = std::min<int64_t>(run.block + run.length, end);
-    for (int64_t b = std::max<int64_t>(run.block, begin); b < stop; ++b) lists[ends[b]++] = run.local;
+    int b = run.block, stop = b + run.length;
+    if (!everything) b = std::max(b, int(begin)), stop = std::min(stop, int(end));
+    for (; b < stop; ++b) lists[ends[b]++] = run.local;
   }
   return end;
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <vector>
 
@@ -17,6 +18,7 @@ constexpr float kMinAlpha = 1.f / 255.f;
 constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
 constexpr float kFlattest = 1e-24f;  // entries of a conic's diagonal below it (10^12 pixels wide) are not used
+constexpr float kLargest = std::numeric_limits<float>::max();
 constexpr int kHeader = 6;  // x, y, A, h, q (see Form), opacity; then the channels
 
 // Starts at a cache line, so that no vector of sixteen straddles two.

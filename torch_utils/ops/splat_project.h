@@ -110,13 +110,6 @@ inline float total(F16 v) {
 
 SIMD_INLINE F16 absolute(F16 v) { return max(v, -v); }
 SIMD_INLINE Mask equal(F16 a, F16 b) { return both(ge(a, b), ge(b, a)); }
-// 0 * v is 0 for a finite v and NaN otherwise.
-template <class... V>
-SIMD_INLINE F16 nothing_if_finite(V... v) {
-  F16 sum = set(0.f);
-  ((sum = fma(v, set(0.f), sum)), ...);
-  return sum;
-}
 SIMD_INLINE F16 clamp16(F16 v, float low, float high) { return min(max(v, set(low)), set(high)); }
 
 // ln(x) for normal x > 0, relative error 1e-7: atanh series of the mantissa, folded to [sqrt(1/2), sqrt(2)).
@@ -160,9 +153,7 @@ inline Shape shape(const Scene& s, int64_t g, int lanes) {
   o.scale = {gather(d, 3, 0, lanes), gather(d, 3, 1, lanes), gather(d, 3, 2, lanes)};
   const F16 w = gather(q, 4, 0, lanes), x = gather(q, 4, 1, lanes), y = gather(q, 4, 2, lanes),
             z = gather(q, 4, 3, lanes);
-  // No rotation where float cannot hold the squared length: w, x, y, z become 0.
-  const F16 squared = fma(w, w, fma(x, x, fma(y, y, z * z)));
-  o.inverse_length = keep(ge(squared, set(kTiny)), set(1.f) / square_root(max(squared, set(kTiny))));
+  o.inverse_length = set(1.f) / square_root(max(fma(w, w, fma(x, x, fma(y, y, z * z))), set(kTiny)));
   o.w = w * o.inverse_length, o.x = x * o.inverse_length, o.y = y * o.inverse_length, o.z = z * o.inverse_length;
   const F16 two = set(2.f), one = set(1.f);
   const F16 xx = o.x * o.x, yy = o.y * o.y, zz = o.z * o.z, xy = o.x * o.y, xz = o.x * o.z, yz = o.y * o.z;
@@ -230,9 +221,11 @@ inline void project_group(const Scene& s, const Camera& c, const Shape& o, F16 o
   const F16 wide = ceiling(extent * square_root(var_x)), high = ceiling(extent * square_root(var_y));
   const Mask across = both(gt(x + wide, set(0.f)), gt(set(s.width), x - wide));
   const Mask along = both(gt(y + high, set(0.f)), gt(set(s.height), y - high));
-  const Mask usable = both(equal(nothing_if_finite(x, y, e.point.z, xx, xy, yy, opacity), set(0.f)),
-                           both(ge(xx, set(kFlattest)), ge(yy, set(kFlattest))));
-  const Mask seen = both(both(e.in_range, both(usable, gt(e.determinant, set(0.f)))),
+  // Comparisons are false for NaN, and a centre at infinity is not across the picture. What is left is infinity in the
+  // depth, the opacity and the conic; a determinant of 0 or infinity shows in the latter as infinity, NaN or 0.
+  const Mask definite = both(ge(xx, set(kFlattest)), ge(yy, set(kFlattest)));
+  const Mask finite = ge(set(kLargest), max(max(xx, yy), max(e.point.z, opacity)));
+  const Mask seen = both(both(e.in_range, both(definite, finite)),
                          both(both(across, along), ge(opacity, set(1.f / 255.f))));
   const F16 rx = min(keep(seen, wide), set(kMaxRadius)), ry = min(keep(seen, high), set(kMaxRadius));
   for (int l = 0; l < lanes; ++l) {
