@@ -53,6 +53,17 @@ def test_latents_are_those_of_the_views_they_name(data):
     assert torch.equal(alone["002-0-1"].residual, found["002-0-1"].residual)
 
 
+def test_names_of_subjects_lead_out_of_no_folder(network, tmp_path):
+    def rename(content):
+        for frame in content["frames"]:
+            frame["subject"] = f"../../../{frame['subject']}"
+
+    data = write_captures(tmp_path / "balls.zip", subjects=1, views=3, change=rename)
+    call(encode, f"--network={network}", f"--data={data}", "--views=2", "--draws=1", "--mirror=0",
+         f"--resolution={SIZE}", f"--outdir={tmp_path / 'a/b/latents'}")  # fmt: skip
+    assert sorted(file.parent.parent for file in tmp_path.rglob("*.safetensors")) == [tmp_path / "a/b/latents"] * 2
+
+
 def test_mirrored_views_show_the_mirrored_head(data):
     views = from_captures(read_captures(str(data)), "000", "0")
     mirrored = views.mirrored()

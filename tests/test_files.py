@@ -9,7 +9,7 @@ import torch
 
 from gghead.data.writer import ZipWriter
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import by_number, cache_dir, make_folder, write_atomically
+from gghead.torch_utils.files import by_number, cache_dir, file_part, make_folder, write_atomically
 from gghead.video import save_video
 
 
@@ -41,6 +41,13 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_dir("texels") == tmp_path / "gghead" / "texels"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_dir("texels") == Path.home() / ".cache" / "gghead" / "texels"
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "..", ".hidden", "a\\b", "a\nb", "a\0b"])
+def test_a_name_out_of_a_file_is_one_part_of_a_path(name, tmp_path):
+    part = file_part(name)
+    assert (tmp_path / part).parent == tmp_path and not part.startswith(".") and part.isprintable()
+    assert file_part("anne-0-1") == "anne-0-1" and file_part("Zoë v1.2") == "Zoë v1.2"
 
 
 def test_files_are_ordered_by_number_beyond_a_million():

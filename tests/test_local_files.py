@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from helpers.small_network import small_network
 from PIL import Image
@@ -112,9 +113,13 @@ def test_programs_that_only_a_run_names_are_not_loaded(here, command):
     resumed = [CliRunner().invoke(main, [f"--resume={run}", *given])
                for given in ([], ["--perceptual-net=other.pt"], ["--perceptual-net=net.pt"])]  # fmt: skip
     assert [result.exit_code for result in resumed] == [1, 1, 1]
-    assert "name a TorchScript network, net.pt, which is a program" in resumed[0].output
+    assert "name the perceptual network net.pt, TorchScript, which is a program" in resumed[0].output
     assert "was trained with --perceptual-net=net.pt, not other.pt" in resumed[1].output
     assert "gone does not exist" in resumed[2].output  # the run goes on
+    address = "vgg:https://host.invalid/vgg.pth#sha256=" + 64 * "0"
+    run_folder.write_options(run, config.replace(preset, {"data": data, "loss": {"perceptual_net": address}}))
+    result = CliRunner().invoke(main, [f"--resume={run}"])
+    assert result.exit_code == 1 and "which would be downloaded; if you trust it" in result.output
 
 
 def test_files_of_a_folder_are_files_whatever_their_names_say(here, tar):
@@ -233,6 +238,19 @@ def test_sentences_show_odd_names_as_escapes_on_one_line(here):
         ImageDataset(here)
     assert str(caught.value).isprintable()
     assert str(UserError("a\udcff")) == "a\\udcff" and str(UserError("plain ä")) == "plain ä"
+
+
+def test_what_a_file_is_called_in_somebodys_json_decides_no_path(here):
+    """A latent's own name, and those of subjects and expressions, become names of files and folders."""
+    from gghead.inversion.latents import Latent
+
+    latent = Latent(torch.zeros(1, 2, 8), info={"target": "../../pwned", "stage": "/etc/x"})
+    assert latent.name == "_.._.._pwned-_etc_x"
+    with zipfile.ZipFile(here / "a.zip", "w") as archive:
+        archive.writestr("a_b.png", encode_png(picture(0)))
+    (here / "a.zip").write_bytes((here / "a.zip").read_bytes().replace(b"a_b.png", b"a\0b.png"))
+    with pytest.raises(UserError, match=r"'a\\x00b.png', which points outside"):
+        open_source(here / "a.zip")
 
 
 # ------------------------------------------------------------------------------------------------------- tar files

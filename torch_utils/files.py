@@ -17,6 +17,12 @@ def cache_dir(name: str) -> Path:
     return Path(root) / "gghead" / name
 
 
+def file_part(name: str) -> str:
+    """Return ``name``, which stands in somebody's file, as one part of a path; it leaves no folder and is not hidden."""
+    name = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name)
+    return f"_{name}" if name.startswith(".") else name
+
+
 def make_folder(path: str | os.PathLike) -> Path:
     """Make a folder, and those above it, where they are missing. Raises ``UserError`` if the system refuses."""
     try:

@@ -53,14 +53,15 @@ def refuse_with_resume(options: dict, allowed: set[str]) -> None:
 def require_same_network(own: str | None, given: str | None, resume: str) -> None:
     """Check the perceptual network of a run that is resumed: ``own`` of its options against ``given`` by the user.
 
-    TorchScript is a program, so a file that only the run's options name is not loaded: they may be a stranger's.
-    Raises ``UserError`` for that, and for another network than the run's.
+    The options of a run may be a stranger's. TorchScript is a program and an address leads to somebody's server, so
+    neither is used unless the user names it too. Raises ``UserError`` for that, and for another network than the run's.
     """
     from gghead.perceptual.load import is_program
 
     if given is not None and given != own:
         raise UserError(f"{resume} was trained with --perceptual-net={own or 'nothing'}, not {given}; leave the option "
                         "out, or start a new run.")  # fmt: skip
-    if own is not None and given is None and is_program(own):
-        raise UserError(f"The options of {resume} name a TorchScript network, {own}, which is a program; if you trust "
-                        f"it, resume with --perceptual-net={own} too.")  # fmt: skip
+    if own is not None and given is None and (is_program(own) or "://" in own):
+        what = "TorchScript, which is a program" if is_program(own) else "which would be downloaded"
+        raise UserError(f"The options of {resume} name the perceptual network {own}, {what}; if you trust it, resume "
+                        f"with --perceptual-net={own} too.")  # fmt: skip

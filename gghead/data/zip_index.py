@@ -28,7 +28,7 @@ _LENGTHS = struct.Struct("<3H")  # of name, extra field and comment, at byte 28 
 _COLUMNS = np.dtype([("offset", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "u4"), ("kind", "u2"),
                      ("flags", "u2")])  # fmt: skip
 # A member's name that leaves the folder into which the zip is unpacked.
-_UNSAFE = re.compile(r"^(?:[/\\]|[A-Za-z]:).*$|^(?:.*[/\\])?\.\.(?:[/\\].*)?$", re.MULTILINE)
+_UNSAFE = re.compile(r"^(?:[/\\]|[A-Za-z]:).*$|^(?:.*[/\\])?\.\.(?:[/\\].*)?$|^.*\0.*$", re.MULTILINE)
 _BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 200  # both exceeded: nobody's pictures or labels pack like that
 
 

@@ -21,7 +21,7 @@ from gghead.models.generator import Generator
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.checks import check_shape
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import make_folder, write_atomically
+from gghead.torch_utils.files import file_part, make_folder, write_atomically
 
 FORMAT = "gghead-latent/1"
 _DELTA = "delta."
@@ -51,7 +51,7 @@ class Latent:
     @property
     def name(self) -> str:
         """``<target>-<stage>``, for files made of it."""
-        return f"{self.info.get('target', 'latent')}-{self.info.get('stage', 'latent')}"
+        return file_part(f"{self.info.get('target', 'latent')}-{self.info.get('stage', 'latent')}")
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Latent":
         """Apply ``function`` to every tensor."""

@@ -12,6 +12,7 @@ from gghead.inversion.latents import Latent
 from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import from_captures
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import file_part
 from gghead.torch_utils.rng import derive_seed
 
 
@@ -54,5 +55,5 @@ def encoded_heads(model: Reconstructor, captures: Captures, subjects: Sequence[s
                     views = views.mirrored() if mirrored else views
                     latent = model.encode(views.rgb[None], views.cameras.reshape(1, count))
                     yield Latent(latent.ws, latent.residual, info={
-                        "target": f"{subject}-{expression}-{index}{'m' * mirrored}", "stage": "encoder",
+                        "target": file_part(f"{subject}-{expression}-{index}{'m' * mirrored}"), "stage": "encoder",
                         "subject": subject, "views": list(views.names)})

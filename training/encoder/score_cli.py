@@ -8,6 +8,7 @@ import click
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.files import file_part
 from gghead.torch_utils.progress import progress
 
 
@@ -104,7 +105,7 @@ def main(network, data, subjects, expressions, counts, targets, resolution, geom
     with progress("Scoring", each * len(moments) * len(counts), "heads made") as bar:
         scoring.score(methods, heads, counts, targets=targets, limits=limits, scores=scores, seen=seen)
     for sheet in pictures:
-        sheet.write(outdir / f"sheet-{sheet.subject}-{sheet.expression}.png")
+        sheet.write(outdir / file_part(f"sheet-{sheet.subject}-{sheet.expression}.png"))
     print(f"{len(people)} people of {data} at {resolution} pixels over white; {targets} views held out")
     print(scoring.table(scores))
     # What spills over the outline shows in the whole picture only.
