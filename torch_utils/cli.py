@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.threads import threads_option
 from gghead.torch_utils.progress import Progress
+from gghead.torch_utils.threads import threads_option
 
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 BOOL = click.BOOL  # --mirror=1, --mirror=true

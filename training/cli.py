@@ -1,6 +1,7 @@
 """``python train.py --data=X.zip``: options, and the choices made for the user with their reasons."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING

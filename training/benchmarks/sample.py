@@ -8,8 +8,8 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
-from gghead.torch_utils import cli
 from gghead.models.generator import bearable
+from gghead.torch_utils import cli
 from gghead.torch_utils.cli import IntRangeList, command
 from gghead.training.benchmarks.common import interleaved_medians, machine
 from gghead.training.precision import choose, generator_layers
