@@ -265,7 +265,8 @@ class Inversion:
         shown_at = set(np.linspace(0, steps, min(_FRAMES, steps + 1)).round().astype(int).tolist())
         frames, good, best = [], _copies(optimised), _copies(optimised)
         lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)
-        for step in threads.steps(range(steps + 1), stage, camera.device):  # the last one only looks at where the one before it went
+        # The last one only looks at where the one before it went.
+        for step in threads.steps(range(steps + 1), stage, camera.device):
             for group in adam.param_groups:
                 group["lr"] = group["base"] * ramp(step / steps)
             latent, prior = build(step / steps)
