@@ -1,9 +1,12 @@
 """scripts/benchmark.py: rows for what was asked, floors, ratios, reports."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,8 @@ from helpers.small_reconstructor import small_reconstructor
 
 from gghead import checkpoints
 from gghead.rendering import native_backend, registry
-from gghead.training.benchmarks import main, reading
+from gghead.torch_utils import threads
+from gghead.training.benchmarks import beside, main, reading
 from gghead.training.benchmarks.common import interleaved_medians
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "benchmark.py"
@@ -37,6 +41,35 @@ def test_raster_refuses_an_unknown_backend_in_a_sentence():
     assert result.exit_code == 1 and "no rasteriser 'vulkan'" in result.output
 
 
+def test_work_is_timed_on_a_quiet_machine_and_beside_others_with_three_numbers_of_threads(monkeypatch, capsys):
+    before, used, running = torch.get_num_threads(), [], []
+    monkeypatch.setattr(beside, "_SETTLE", 0.05)
+
+    @contextmanager
+    def busy(count):
+        running.append(count)
+        yield
+
+    monkeypatch.setattr(beside, "busy_processes", busy)
+    torch.set_num_threads(2)
+    try:
+        found = beside.compare_threads(lambda: (used.append(torch.get_num_threads()), time.sleep(0.01)), 1, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert running == [0, 1] and set(used) == {1, 2} and set(found) == {"quiet", "beside"}
+    assert all(set(times) >= {"one", "all", "chosen", "ratio"} for times in found.values())
+    assert "goals: 1.05 on a quiet machine" in capsys.readouterr().out
+
+
+def test_busy_processes_are_busy_and_end():
+    before = threads._machine_busy() if sys.platform == "linux" else None
+    with beside.busy_processes(1):
+        children = multiprocessing.active_children()
+        assert len(children) == 1 and children[0].is_alive()
+    assert not children[0].is_alive()
+    assert before is None or threads._machine_busy() >= before
+
+
 def test_runs_take_turns():
     order = []
     runs = {name: (lambda name=name: order.append(name)) for name in "ab"}
@@ -54,6 +87,7 @@ def test_train_times_steps_and_names_operators(tmp_path, monkeypatch):
     figures = json.loads(path.read_text())["train"]
     assert figures["plain_over_fast"] > 0 and "times as long" in result.output
     assert figures["sec_per_kimg"] > 0 and figures["gaussians"] == 4096 and len(figures["operators"]) == 3
+    assert "precision " in result.output and " in bf16 on this processor" in result.output
     wrong = CliRunner().invoke(main, ["train", "--stage=3"])
     assert wrong.exit_code == 1 and "has the stages 0 to 0" in wrong.output
 

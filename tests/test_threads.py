@@ -135,6 +135,24 @@ def test_short_steps_are_timed_together():
     assert machine.count == 1 and machine.run(20) <= 1.1 * machine.work
 
 
+def test_loops_that_only_show_their_progress_are_timed_between_their_ticks():
+    machine = Machine(cpus=2)
+
+    def work(seconds):
+        begin = machine.now
+        while machine.now - begin < seconds:
+            machine._pass(machine.cost(machine.count), 1.0)
+            machine.governor.tick("frames")
+
+    work(3)
+    machine.others = 1.0
+    work(12)
+    assert machine.count == 1
+    machine.others = 0.0
+    work(12)
+    assert machine.count == 2
+
+
 def test_a_trial_ends_when_its_work_does():
     machine = Machine(cpus=2, spin=1.2)  # not clear at once
     machine.run(3)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TypeVar
 
+from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
 
 Item = TypeVar("Item")
@@ -114,7 +115,8 @@ class Progress:
             self._thread.join()
 
     def advance(self, count: float = 1.0, note: str | None = None) -> None:
-        """Say that ``count`` more are done."""
+        """Say that ``count`` more are done; by how long they take the number of threads is chosen."""
+        threads.tick(self.text, count)
         self.update(self.done + count, note)
 
     def update(self, done: float, note: str | None = None) -> None:

@@ -163,6 +163,7 @@ class Governor:
         self.most, self.count, self.cpus = most, most, cpus
         self._load, self._apply, self._say, self._clock = load, apply, say, clock
         self._changes = 0
+        self._ticks: dict[str, tuple[float, int]] = {}  # work -> when, and how many changes there had been
         self._pending: dict[str, tuple[float, int]] = {}  # work -> seconds and steps of a sample to be
         self._seen: dict[tuple[str, int], deque[float]] = defaultdict(lambda: deque(maxlen=12))
         self._trial: _Trial | None = None
@@ -184,6 +185,14 @@ class Governor:
         yield
         if changes == self._changes:  # otherwise steps inside this one ran with several numbers
             self._record(work, self._clock() - begin)
+
+    def tick(self, work: str, count: float = 1.0) -> None:
+        """Say that ``count`` more pieces of ``work`` are done, one after the other."""
+        now, before = self._clock(), self._ticks.get(work)
+        self._ticks[work] = now, self._changes
+        if before is not None and before[1] == self._changes and count > 0:
+            self._record(work, (now - before[0]) / count)
+            self._ticks[work] = self._clock(), self._changes
 
     def _record(self, work: str, seconds: float) -> None:
         total, steps = self._pending.pop(work, (0.0, 0))
@@ -355,6 +364,14 @@ def steps(items: Iterable[Item], work: str, device: object = "cpu") -> Iterator[
     for item in items:
         with step(work, device):
             yield item
+
+
+def tick(work: str, count: float = 1.0) -> None:
+    """Say that ``count`` more pieces of ``work`` are done: for loops whose progress is shown anyway."""
+    if _setting == "auto" and threading.current_thread() is threading.main_thread():
+        governor = _started()
+        if governor is not None:
+            governor.tick(work, count)
 
 
 def _started() -> Governor | None:

@@ -29,7 +29,7 @@ from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfini
 from gghead.inversion.targets import Target
 from gghead.models.generator import Generator
 from gghead.perceptual import Distance
-from gghead.torch_utils import rng
+from gghead.torch_utils import rng, threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
@@ -268,7 +268,8 @@ class Inversion:
         shown_at = set(np.linspace(0, steps, min(_FRAMES, steps + 1)).round().astype(int).tolist())
         frames, good, best = [], _copies(optimised), _copies(optimised)
         lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)
-        for step in range(steps + 1):  # the last one only looks at where the one before it went
+        # The last one only looks at where the one before it went.
+        for step in threads.steps(range(steps + 1), stage, camera.device):
             say(step)
             for group in adam.param_groups:
                 group["lr"] = group["base"] * ramp(step / steps)

@@ -12,6 +12,7 @@ from gghead.inversion.objective import Objective, ObjectiveConfig, draw
 from gghead.inversion.stages import ramp
 from gghead.models.generator import Generator
 from gghead.reconstruction.inputs import InputViews
+from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
 
 
@@ -53,7 +54,8 @@ def refine(model: Generator, latent: Latent, views: InputViews, config: RefineCo
         return replace(latent, ws=latent.ws + unit_ws * raw[0], residual=residual + unit_z * raw[1])
 
     best, lowest = latent, float("inf")
-    for step in range(config.steps + 1):  # the last one only looks at where the one before it went
+    # The last one only looks at where the one before it went.
+    for step in threads.steps(range(config.steps + 1), "refine", model.device):
         for group in adam.param_groups:
             group["lr"] = group["base"] * ramp(step / max(config.steps, 1))
         now = moved()

@@ -1,7 +1,9 @@
 """``benchmark.py avatar``: frames per second of an avatar, and what blend, network and rasteriser take of a frame."""
 
+import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.avatar.source import AvatarSource, open_avatar
+from gghead.training.benchmarks.beside import compare_threads
 from gghead.training.benchmarks.common import interleaved_medians, machine
 
 FORMS = ("dense", "compressed")
@@ -82,8 +85,11 @@ def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int
 @click.option("--repeats", type=click.IntRange(1), default=30, show_default=True, help="timed rounds")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @cli.seed("seed of the copies")
+@click.option("--beside", type=click.IntRange(0), default=0, metavar="N",
+              help="also time it beside N busy processes, with one, all and chosen threads")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(network, data, split, gaussians, size, forms, tolerance, device, repeats, threads, seed, json_path) -> None:
+def main(network, data, split, gaussians, size, forms, tolerance, device, repeats, threads, seed, beside,
+         json_path) -> None:
     """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart, taking turns."""
     if json_path:
         cli.check_writable(json_path, "--json")
@@ -116,9 +122,28 @@ def main(network, data, split, gaussians, size, forms, tolerance, device, repeat
                 click.echo(f"{count:9d} {form:>10} {row['bytes_per_gaussian']:8.0f} {pixels:5d} {row['blend_ms']:7.2f} "
                            f"{row['network_ms']:8.2f} {row['raster_ms']:7.2f} {row['frame_ms']:7.2f} {row['fps']:7.1f} "
                            f"{row['evaluated']:10.2f}")
+    report = {"machine": about, "rows": rows}
+    if beside:
+        frame = _frames(avatar, source, split, size[-1], tolerance)
+        report["beside"] = compare_threads(frame, beside, repeats)
     if json_path:
-        Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
+        Path(json_path).write_text(json.dumps(report, indent=2) + "\n")
         click.echo(f"wrote {json_path}")
+
+
+def _frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int,
+            tolerance: float | None) -> Callable[[], object]:
+    """Draws the next frame of the sequence with every call."""
+    sequence = split_or_all(source.sequence, split)
+    expression, cameras = sequence.coefficients.float().to(avatar.device), sequence.cameras.to(avatar.device)
+    player, numbers = Player(avatar, tolerance=tolerance), itertools.cycle(range(len(expression)))
+    extent = (size, round(size * avatar.config.image_size[1] / avatar.config.image_size[0]))
+
+    def draw() -> None:
+        index = next(numbers)
+        player.draw(expression[index], cameras[index : index + 1], extent)
+
+    return draw
 
 
 def _compressed(avatar: Avatar, source: AvatarSource) -> AvatarModel:

@@ -18,8 +18,9 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
+from gghead.training.benchmarks.beside import compare_threads
 from gghead.training.benchmarks.common import machine, peak_memory, synchronize
-from gghead.training.cli import bf16_reason
+from gghead.training.precision import apply, check_device, choose, gan_layers
 from gghead.training.presets import PRESETS
 from gghead.training.trainer import Trainer
 
@@ -30,14 +31,15 @@ from gghead.training.trainer import Trainer
 @click.option("--steps", type=click.IntRange(1), default=16, show_default=True, help="timed steps after two of warm-up")
 @click.option("--warmup", type=click.IntRange(0), default=2, show_default=True, help="steps before the timed ones")
 @click.option("--stage", type=click.IntRange(0), default=0, show_default=True, help="stage of the schedule to time")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), help="[default: as train.py chooses]")
+@click.option("--precision", type=click.Choice(["bf16", "tf32", "fp32"]), help="[default: as train.py chooses]")
 @cli.device(default="cpu", threads=False)
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--profile", type=click.IntRange(0), default=12, show_default=True, help="rows of the operator table")
 @cli.switch("--compare", default=False, help="also time a plain step: fp32, torch rasteriser, fresh fakes")
+@click.option("--beside", type=click.IntRange(0), default=0, metavar="N",
+              help="also time it beside N busy processes, with one, all and chosen threads")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(preset, batch, steps, warmup, stage, precision, device, threads, profile, compare,
-          json_path) -> None:
+def main(preset, batch, steps, warmup, stage, precision, device, threads, profile, compare, beside, json_path) -> None:
     """Time training steps on random images: seconds per kimg, peak memory, and where the time goes.
 
     Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that contain it once
@@ -52,8 +54,13 @@ def main(preset, batch, steps, warmup, stage, precision, device, threads, profil
     if stage >= len(config.stages):
         raise UserError(f"--stage={stage}: {preset} has the stages 0 to {len(config.stages) - 1}.")
     only = replace(config.stages[stage], start_kimg=0.0, fade_kimg=0.0)
-    config = replace(config, batch=batch or config.batch, stages=(only,),
-                     precision=precision or ("bf16" if bf16_reason(device)[0] else "fp32"))
+    config, why = replace(config, batch=batch or config.batch, stages=(only,)), "--precision was given"
+    check_device(precision, device)
+    if precision is None:
+        precision, why = choose(device, gan_layers(config.generator, config.discriminator, config.batch))
+    config = replace(config, precision=precision)
+    apply(precision, device)
+    click.echo(f"precision {precision}: {why}")
     about = machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     if device.type == "cpu":
@@ -89,6 +96,14 @@ def main(preset, batch, steps, warmup, stage, precision, device, threads, profil
     click.echo(f"{figures['sec_per_kimg']:.1f} s/kimg, {figures['images_per_sec']:.1f} images/s, median step "
                f"{figures['median_step_ms']:.0f} ms, step with penalty {figures['penalty_step_ms']:.0f} ms, peak "
                f"memory {figures['peak_memory_gib']:.2f} GiB")
+    if beside:
+        trainer.step_index = 1
+
+        def step_without_penalty() -> None:
+            trainer.step(images)
+            trainer.step_index = 1
+
+        figures["beside"] = compare_threads(step_without_penalty, beside, -(-steps // 2))
     if compare:
         figures |= _compare_with_plain(trainer, images, steps)
     if profile:
