@@ -6,6 +6,7 @@ Everything is done by the commands that people type (each is printed). Started a
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -83,19 +84,6 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
     return found[0].relative_to(ROOT)
 
 
-def stack_strips(folder: Path, seeds: list[int], target: Path, columns: int = 2) -> None:
-    """Put the three-view pictures of the seeds into one picture, some columns wide, at twice their size."""
-    import numpy as np
-    from PIL import Image
-
-    strips = [np.asarray(Image.open(folder / f"seed{seed:04d}.png")) for seed in seeds]
-    columns = min(columns, len(strips))
-    strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
-    rows = [np.concatenate(strips[i : i + columns], axis=1) for i in range(0, len(strips), columns)]
-    picture = Image.fromarray(np.concatenate(rows, axis=0))
-    picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.LANCZOS).save(target)
-
-
 @cli.command(stopped="Nothing is lost: `make demo` goes on where training last saved its state.", moving=False)
 @click.option("--kimg", type=click.FloatRange(min=0, min_open=True),
               help="Thousands of images to train with, counted from the run's start  [default: 20, or 10 without g++]")
@@ -109,29 +97,28 @@ def main(kimg: float | None, seeds: list[int], fresh: bool):
     kimg = kimg or affordable_kimg()
     data, samples, strip = DEMO / "heads.zip", DEMO / "samples", DEMO / "strip.png"
     shipped = DEMO / "shipped.png"
-    turntable, splat = DEMO / "turntable.webp", samples / f"seed{seeds[0]:04d}.ply"
+    picture = "grid.png" if len(seeds) > 1 else f"seed{seeds[0]:04d}.png"
+    turning, splat = DEMO / "turning.webp", samples / f"seed{seeds[0]:04d}.ply"
+    drawing = ["--trunc=0.7", f"--seeds={','.join(map(str, seeds))}", "--size=128", "--overwrite"]
     if not (ROOT / shipped).exists():
         folder = DEMO / "shipped"
-        call("gen_samples.py", "--network=demo", f"--seeds={','.join(map(str, seeds))}", "--trunc=0.7",
-             f"--outdir={folder}")
-        stack_strips(ROOT / folder, seeds, ROOT / shipped)
+        call("gen_samples.py", "--network=demo", *drawing, f"--outdir={folder}")
+        shutil.copy(ROOT / folder / picture, ROOT / shipped)
         print(f"{shipped} shows what the shipped network makes. Now a run of your own:")
     if not (ROOT / data).exists():
         call("datasets/synthetic_heads.py", f"--dest={data}", "--num=2000", "--resolution=64", "--seed=0")
     run = train(data, kimg, fresh)
-    draw = [f"--network={run}", "--trunc=0.7"]
-    call("gen_samples.py", *draw, f"--seeds={','.join(map(str, seeds))}", f"--outdir={samples}", "--shapes=1")
-    stack_strips(ROOT / samples, seeds, ROOT / strip)
-    turning = seeds[:4]
-    shown = [f"--seeds={','.join(map(str, turning))}", f"--grid={len(turning)}x1", "--frames=60", "--fps=20",
-             "--size=128"]
-    call("scripts/gen_video.py", *draw, *shown, "--camera=turntable", f"--output={turntable}")
+    call("gen_samples.py", f"--network={run}", *drawing, f"--outdir={samples}", "--shapes")
+    shutil.copy(ROOT / samples / picture, ROOT / strip)
+    some = seeds[:4]
+    call("scripts/gen_video.py", f"--network={run}", "--trunc=0.7", f"--seeds={','.join(map(str, some))}",
+         f"--grid={len(some)}x1", "--frames=60", "--fps=20", "--size=128", f"--output={turning}", "--overwrite")
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\nDone in {minutes} min {seconds:02d} s. In {DEMO}/:")
     for path, what in [
-        (shipped.name, "heads of the shipped network (python gen_samples.py --seeds=0-7)"),
+        (shipped.name, "heads of the shipped network (python gen_samples.py --trunc=0.7)"),
         (strip.name, f"{len(seeds)} seeds, three views each"),
-        (turntable.name, f"{len(turning)} heads turning"),
+        (turning.name, f"{len(some)} heads turning"),
         (splat.relative_to(DEMO), "a head as Gaussian splats, for any splat viewer"),
         (run.relative_to(DEMO), "the training run"),
     ]:

@@ -35,7 +35,7 @@ def main(resume, outdir, device, dry_run, **options):
 
     \b
     python scripts/train_expression.py --network=training-runs/00000-encoder-… --data=CAPTURES --holdout=108-119
-    python scripts/animate.py --network=… --latents=… --motion=training-runs/00001-expression-… --weights=jawOpen=1 …
+    python scripts/animate.py --network=RUN --latents=DIR --motion=RUN2 --weights=jawOpen=1 --output=out/open.webp
     """
     if resume is not None:
         refuse_with_resume(options, {"data", "network", "steps", "tick", "snap", "rate"})
