@@ -18,7 +18,7 @@ def cache_dir(name: str) -> Path:
 
 
 def file_part(name: str) -> str:
-    """Return ``name``, which stands in somebody's file, as one part of a path; it leaves no folder and is not hidden."""
+    """Return ``name``, which stands in somebody's file, as one part of a path that leaves no folder and is visible."""
     name = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name)
     return f"_{name}" if name.startswith(".") else name
 

@@ -8,8 +8,8 @@
 Work may lie within work: the innermost is shown, and a command as a whole is the outermost (``cli.command``). A thread
 keeps the line moving, so that one long call into C++ or a library is no silence either. Everything goes to standard
 error, and never into a log file that stands behind it: standard output holds results only. ``GGHEAD_PROGRESS=off``
-turns it off, ``GGHEAD_PROGRESS=30`` writes plain lines every 30 seconds instead of about every 5. Of several processes of
-torchrun the first one speaks.
+turns it off, ``GGHEAD_PROGRESS=30`` writes plain lines every 30 seconds instead of about every 5. Of several processes
+of torchrun the first one speaks.
 """
 
 import os
