@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from gghead.torch_utils import threads
+from gghead.torch_utils import cli, threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.threads import Governor, Load, busy_seconds
 
@@ -215,7 +215,7 @@ def test_a_wrong_number_is_a_sentence(text, clean):
 
 def test_the_option_sets_the_number_and_the_environment_stands_in(clean):
     @click.command()
-    @threads.threads_option
+    @cli.threads_option
     def show():
         with threads.step("anything"):
             click.echo(torch.get_num_threads())

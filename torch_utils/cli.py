@@ -16,9 +16,9 @@ from pathlib import Path
 
 import click
 
+from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import Progress
-from gghead.torch_utils.threads import threads_option
 
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 BOOL = click.BOOL  # --mirror=1, --mirror=true
@@ -108,12 +108,28 @@ def outdir(help: str, default: str | None = None) -> Callable:
                         help=help)
 
 
-def device(default: str = "auto", threads: bool = True) -> Callable:
+def _choose_threads(ctx: click.Context, param: click.Parameter, value: str) -> None:
+    if ctx.resilient_parsing:
+        return
+    try:
+        threads.configure(value)
+    except UserError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+threads_option = click.option(
+    "--threads", envvar=threads.ENVIRONMENT_VARIABLE, default="auto", metavar="N|auto|fixed", expose_value=False,
+    callback=_choose_threads, help="Threads to compute with. auto: as many as are fastest beside what else runs; "
+    "results are equal bit for bit for one number only, so fix it where a repetition must be exact  [default: auto]")
+"""Decorates a command with ``--threads``; the function itself gets no argument."""
+
+
+def device(default: str = "auto", with_threads: bool = True) -> Callable:
     """``--device``: what ``gghead.cli.common.pick_device`` takes; and ``--threads``, which is no argument of the
     function (``gghead.torch_utils.threads``)."""
     option = click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda|…",
                           help="Where to compute")
-    return (lambda function: option(threads_option(function))) if threads else option
+    return (lambda function: option(threads_option(function))) if with_threads else option
 
 
 def seed(help: str, default: int | None = 0) -> Callable:

@@ -6,7 +6,7 @@ can take 2 to 16 times as long as it should, and longer than with a single threa
 heal that, but costs a quarter of the speed on a quiet machine. So the waiting stays as it is, and commands change the
 number of threads.
 
->>> configure("auto")                         # commands do this by ``threads_option``; without it nothing changes
+>>> configure("auto")                         # commands do this by ``cli.threads_option``; without it nothing changes
 >>> for batch in batches:
 ...     with step("train"):
 ...         train(batch)
@@ -27,8 +27,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
-
-import click
 
 from gghead.torch_utils.errors import UserError
 
@@ -392,19 +390,3 @@ def _say(sentence: str) -> None:
 
     progress.clear()
     print(sentence, file=sys.stderr, flush=True)
-
-
-def _from_option(ctx: click.Context, param: click.Parameter, value: str) -> None:
-    if ctx.resilient_parsing:
-        return
-    try:
-        configure(value)
-    except UserError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-threads_option = click.option(
-    "--threads", envvar=ENVIRONMENT_VARIABLE, default="auto", metavar="N|auto|fixed", expose_value=False,
-    callback=_from_option, help="Threads to compute with. auto: as many as are fastest beside what else runs; results "
-    "are equal bit for bit for one number only, so fix it where a repetition must be exact  [default: auto]")
-"""Decorates a command with ``--threads``; the function itself gets no argument."""

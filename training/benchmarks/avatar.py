@@ -81,7 +81,7 @@ def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int
 @click.option("--size", type=IntRangeList(), default="256,512", show_default=True, help="picture sizes (list)")
 @click.option("--forms", default=",".join(FORMS), show_default=True, help="as trained, compressed, or both")
 @click.option("--tolerance", type=click.FloatRange(min=0), help="leave Gaussians that change by less  [default: off]")
-@cli.device(default="cpu", threads=False)
+@cli.device(default="cpu", with_threads=False)
 @click.option("--repeats", type=click.IntRange(1), default=30, show_default=True, help="timed rounds")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @cli.seed("seed of the copies")

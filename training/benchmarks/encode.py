@@ -23,7 +23,7 @@ from gghead.training.precision import choose, encoder_layers
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="without --network")
 @click.option("--views", type=IntRangeList(), default="1,2,4,8,16", show_default=True, help="input views (list)")
 @click.option("--size", type=click.IntRange(16), help="pixels per side of the views  [default: the training size]")
-@cli.device(default="cpu", threads=False)
+@cli.device(default="cpu", with_threads=False)
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @cli.switch("--memory", default=False, help="also measure peak memory, in a fresh process per row")

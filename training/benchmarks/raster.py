@@ -49,7 +49,7 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
 @click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="images per call")
 @click.option("--channels", type=IntRangeList(), default="3,6", show_default=True, help="colour channels (list)")
 @click.option("--backends", default="all", show_default=True, help="comma list, or all that work here")
-@cli.device(default="cpu", threads=False)
+@cli.device(default="cpu", with_threads=False)
 @click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @cli.seed("seed of the scene")

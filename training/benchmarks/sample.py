@@ -19,7 +19,7 @@ from gghead.training.precision import choose, generator_layers
 @click.option("--network", default="demo", show_default=True, metavar="FILE|RUN|demo", help="what to sample from")
 @click.option("--batch", type=IntRangeList(), default="1,16", show_default=True, help="heads or views at once (list)")
 @click.option("--size", type=click.IntRange(1), help="pixels per side  [default: the training size]")
-@cli.device(default="cpu", threads=False)
+@cli.device(default="cpu", with_threads=False)
 @click.option("--repeats", type=click.IntRange(1), default=15, show_default=True, help="timed rounds")
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")

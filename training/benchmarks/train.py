@@ -32,7 +32,7 @@ from gghead.training.trainer import Trainer
 @click.option("--warmup", type=click.IntRange(0), default=2, show_default=True, help="steps before the timed ones")
 @click.option("--stage", type=click.IntRange(0), default=0, show_default=True, help="stage of the schedule to time")
 @click.option("--precision", type=click.Choice(["bf16", "tf32", "fp32"]), help="[default: as train.py chooses]")
-@cli.device(default="cpu", threads=False)
+@cli.device(default="cpu", with_threads=False)
 @click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
 @click.option("--profile", type=click.IntRange(0), default=12, show_default=True, help="rows of the operator table")
 @cli.switch("--compare", default=False, help="also time a plain step: fp32, torch rasteriser, fresh fakes")
