@@ -275,6 +275,15 @@ def test_compressing_keeps_more_movements_where_gaussians_move(motion, rank, dat
     assert [plan.rank for plan in plans] == [rank, 5]
 
 
+def test_demo_is_the_shipped_network_and_no_avatar_whatever_folder_is_here(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    shipped = run(compress_main, "--avatar=demo", "--dest=small.safetensors", "--data=box")
+    assert shipped.exit_code == 1 and "is a generator of heads, but an avatar of one person is needed" in shipped.output
+    folder = run(compress_main, "--avatar=./demo", "--dest=small.safetensors", "--data=box")
+    assert folder.exit_code == 1 and "demo holds no" in folder.output
+
+
 def test_sequences_that_do_not_fit_are_a_sentence(tmp_path):
     folder = write_sequence(tmp_path / "flame", names=("expr0", "expr1"))
     for option, sentence in (("--motion=blendshapes", "use --motion=features"), ("--mirrored-grid=4", "leave it out")):

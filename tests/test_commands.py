@@ -3,6 +3,7 @@
 import importlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -228,6 +229,19 @@ def example(how):
 def test_ctrl_c_says_what_is_kept(how, sentence):
     result = CliRunner().invoke(example, how)
     assert result.exit_code == 130 and f"Stopped. {sentence}" in result.output and "Aborted" not in result.output
+
+
+def test_ctrl_c_while_processes_draw_is_one_sentence(tmp_path):
+    command = [sys.executable, str(ROOT / "datasets" / "synthetic_heads.py"), "--dest=a.zip", "--num=20000"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GGHEAD_PROGRESS": "0.2"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    seen = next(line for line in process.stderr if line.startswith("Drawing ") and not line.startswith("Drawing 0/"))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, which tells all processes of the command
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in rest, seen + rest
+    assert rest.rstrip().endswith("Stopped. Nothing was written; the same command starts again.")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --------------------------------------------------------------------------------------- hints that can be typed

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -13,7 +15,7 @@ from PIL import Image
 from gghead.data.photos import pose
 from gghead.data.photos.landmark_model import landmark_model
 from gghead.data.photos.landmarks import Face, JsonLandmarks, largest_first
-from gghead.data.photos.mediapipe_faces import MediapipeLandmarks, TaskLandmarks, _Box, _tiles, _upright
+from gghead.data.photos.mediapipe_faces import MediapipeLandmarks, TaskLandmarks, _Box, _tiles, _upright, without_notes
 from gghead.data.photos.photo import make_landmarker
 from gghead.torch_utils.errors import UserError
 
@@ -82,6 +84,32 @@ def test_without_mediapipe_there_is_a_remedy(tmp_path, monkeypatch):
     for make in (MediapipeLandmarks, lambda: TaskLandmarks(tmp_path / "face_landmarker.task")):
         with pytest.raises(UserError, match=r"install gghead\[prep\].*--landmarker=FILE.json"):
             make()
+
+
+def test_notes_of_the_start_are_left_out_and_errors_kept(capfd):
+    lines = ["INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
+             "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+             "W0000 00:00:1795827853.904017   30086 inference_feedback_manager.cc:114] Feedback manager needs",
+             "I0000 00:00:1795827853.904017   30086 gl_context.cc:344] GL version: 3.2",
+             "E0000 00:00:1795827853.904017   30086 calculator_graph.cc:853] INTERNAL: the file is damaged",
+             "something that nobody knows"]
+    with pytest.raises(KeyError), without_notes():
+        os.write(2, "\n".join(lines).encode() + b"\n")
+        raise KeyError
+    assert capfd.readouterr().err.splitlines() == lines[-2:]
+    os.write(2, b"W0000 00:00:1.0 1 a.cc:1] afterwards nothing is held back\n")
+    assert "afterwards" in capfd.readouterr().err
+
+
+@needs_mediapipe
+def test_mediapipe_starts_without_a_word():
+    code = ("import numpy; from gghead.data.photos.mattes import SelfieMatte\n"
+            "from gghead.data.photos.mediapipe_faces import MediapipeLandmarks\n"
+            "MediapipeLandmarks().faces(numpy.zeros((300, 300, 3), numpy.uint8), 'x', False)\n"
+            "SelfieMatte().alpha(numpy.zeros((64, 64, 3), numpy.uint8), 'x', None, (64, 64))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_mediapipe_without_solutions_is_named(monkeypatch):

@@ -321,6 +321,36 @@ def test_shard_command(whole, tmp_path):
     assert all((tmp_path / "t2" / file.name).read_bytes() == file.read_bytes() for file in (tmp_path / "t1").iterdir())
 
 
+def test_shards_replace_shards_only_when_told_and_nothing_else_ever(whole, tmp_path):
+    dest, told = tmp_path / "shards", []
+    arguments = ["shard", f"--source={whole}", f"--dest={dest}", "--images-per-shard=3"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    before = sorted(path.name for path in dest.iterdir())
+    (dest / before[0]).write_bytes(b"old")
+    assert CliRunner().invoke(main, [*arguments, "--overwrite"]).exit_code == 0
+    assert sorted(path.name for path in dest.iterdir()) == before and (dest / before[0]).read_bytes() != b"old"
+    (dest / "thesis.tex").write_text("years of work")
+    refused = CliRunner().invoke(main, [*arguments, "--overwrite"])
+    assert refused.exit_code == 1 and "thesis.tex" in refused.output and (dest / "thesis.tex").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+    write_shards(whole, tmp_path / "more", "tar", 3, progress=lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(1, told[0][1] + 1))
+
+
+def test_what_is_overwritten_comes_back_if_the_new_shards_fail(whole, tmp_path, monkeypatch):
+    dest = tmp_path / "shards"
+    write_shards(whole, dest, "zip", 3)
+    kept = {path.name: path.read_bytes() for path in dest.iterdir()}
+    with zipfile.ZipFile(whole) as archive:
+        broken = tmp_path / "broken.zip"
+        with zipfile.ZipFile(broken, "w") as copy:
+            for name in archive.namelist()[1:] if archive.namelist()[0] != "dataset.json" else archive.namelist()[:-1]:
+                copy.writestr(name, archive.read(name))
+    with pytest.raises(UserError):
+        write_shards(broken, dest, "zip", 3, overwrite=True)
+    assert {path.name: path.read_bytes() for path in dest.iterdir()} == kept
+
+
 def test_a_broken_source_leaves_nothing_behind(whole, tmp_path):
     data = bytearray(whole.read_bytes())
     at = data.index(b"IDAT", len(data) // 2)

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -89,9 +91,14 @@ def in_processes(function: Callable[[int], Any], count: int, workers: int) -> It
         return
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the libraries when a process starts
+    in_main = threading.current_thread() is threading.main_thread()
+    # Ctrl-C is this process's, which ends the others: they inherit that they ignore it.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
     try:
         pool = multiprocessing.get_context("spawn").Pool(workers)
     finally:
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
