@@ -80,6 +80,12 @@ def options():
             if isinstance(option, click.Option)]
 
 
+def test_every_command_that_computes_takes_a_number_of_threads():
+    for name, command in commands():
+        given = {option for parameter in command.params for option in parameter.opts}
+        assert ("--device" in given) <= ("--threads" in given), name
+
+
 def parsed(command, arguments):
     with command.make_context("x", list(arguments), resilient_parsing=True) as context:
         return context.params
