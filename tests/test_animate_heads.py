@@ -1,5 +1,7 @@
 """Driving generated heads from the command line: seeds and latents, weights, tables and sequences."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -43,6 +45,14 @@ def test_single_weights_come_and_go_in_a_video(tmp_path):
     assert len(frames) > 20
     change = np.abs(frames - frames[0]).mean((1, 2, 3))
     assert change.argmax() > len(frames) // 4 and change[-1] < 0.3 * change.max()
+
+
+def test_without_an_output_the_video_is_named_by_heads_and_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo-jawOpen+eyeBlink.webp", "demo-jawOpen+eyeBlink-2.webp"):
+        result = run("--seeds=1", "--weights=jawOpen=1,eyeBlink=0.5", "--frames=0,25", "--size=16")
+        assert result.exit_code == 0 and str(Path("out") / name) in result.output, result.output
+        assert len(frames_of(tmp_path / "out" / name)) == 2
 
 
 def test_sequences_and_tables_drive_seeds_and_latents(data, tmp_path):

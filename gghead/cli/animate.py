@@ -1,13 +1,14 @@
 """Videos of an avatar or of generated heads that a sequence, a table or single weights drive."""
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gghead.cli.common import default_size, find_network, network_option, pick_device
-from gghead.cli.outputs import check_outputs
+from gghead.cli.common import default_size, find_network, network_option, pick_device, short_name
+from gghead.cli.outputs import check_outputs, free_path
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -32,8 +33,9 @@ _PICTURES = 12  # most frames of a .png
               help="Tracked sequence of anyone, or a table: a row per frame, a column per coefficient; ARKit's names "
               "in any spelling, recordings of Live Link Face as they are")
 @click.option("--weights", metavar="NAME=X,…", help="Instead of --drive: jawOpen=1,eyeBlinkLeft=0.5")
-@click.option("--output", type=click.Path(path_type=Path), required=True,
-              help="The video: .mp4, .webp or .gif; or .png: frames side by side (of heads, neutral first)")
+@click.option("--output", type=click.Path(path_type=Path),
+              help="The video: .mp4, .webp or .gif; or .png: frames side by side (of heads, neutral first)  [default: "
+              "out/WHO-WHAT.webp, with a number behind if that is there]")
 @click.option("--split", metavar="NAME", help="Frames of the sequence to use, such as test  [default: all]")
 @click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of these frames: 0-99  [default: all]")
 @click.option("--camera", type=click.Choice(CAMERAS),
@@ -73,7 +75,7 @@ def main(avatar, network, seeds, latents, overwrite, **options):
     if avatar is not None and options["motion"] != "blendshapes":
         raise UserError("--motion is for heads; an avatar moves as it has learnt to.")
     output, drive = options["output"], options["drive"]
-    if output.suffix.lower() != ".png":
+    if output is not None and output.suffix.lower() != ".png":
         from gghead.video import check_writable
 
         check_writable(output)
@@ -81,6 +83,10 @@ def main(avatar, network, seeds, latents, overwrite, **options):
         raise UserError(f"--drive={drive} does not exist; name a tracked sequence or a .csv table.")
     found = (find_network(avatar, "avatar", "--avatar") if avatar is not None
              else find_network(network or "demo", "generator"))
+    if output is None:
+        names = re.findall(r"(\w+)\s*=", options["weights"] or "")
+        what = Path(drive).stem if drive is not None else "+".join(names)[:60] or "weights"
+        output = options["output"] = free_path(f"{short_name(found)}-{what}", ".webp")
     check_outputs([output], overwrite, "--output")
     click.echo(f"Driving {found} by {drive or options['weights']} into {output}")
     if avatar is not None:
