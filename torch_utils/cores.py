@@ -1,8 +1,15 @@
-"""How many processor cores this process may use."""
+"""Which processor cores this process may use."""
 
 import os
 
 
+def processors() -> tuple[int, ...]:
+    """The numbers of the cores that the system lets this process run on, at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
-    """Return the number of cores that the system lets this process run on, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Their number."""
+    return len(processors())

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from gghead.torch_utils.cores import processors
 from gghead.torch_utils.errors import UserError
 
 Item = TypeVar("Item")
@@ -42,13 +43,6 @@ _SHARE = 0.03  # of the time may be lost with trials in vain
 
 
 # ----------------------------------------------------------------------------------------------- what others use
-def processors() -> tuple[int, ...]:
-    """The processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
 def busy_seconds(text: str, which: tuple[int, ...], with_nice: bool = False) -> float:
     """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat`` (man 5 proc_stat).
 
