@@ -248,8 +248,9 @@ def load(library: Library, seconds: int = 30) -> None:
         if not _intact(target):
             with locked(target.with_suffix(".lock"), f"builds {library.name}"):
                 if not _intact(target):
-                    why = f"{target} is damaged" if target.exists() else "once"
-                    with Progress(f"Building {library.name} for {level()} ({why}, about {seconds} s)", at_once=True):
+                    if target.exists():
+                        print(f"gghead: {target} is damaged, so it is built anew.", file=sys.stderr, flush=True)
+                    with Progress(f"Building {library.name} for {level()} (once, about {seconds} s)", at_once=True):
                         build(library, target, level())
         torch.ops.load_library(str(target))
     except OSError as error:
