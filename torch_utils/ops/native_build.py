@@ -249,7 +249,7 @@ def load(library: Library, seconds: int = 30) -> None:
             with locked(target.with_suffix(".lock"), f"builds {library.name}"):
                 if not _intact(target):
                     if target.exists():
-                        print(f"gghead: {target} is damaged, so it is built again.", file=sys.stderr)
+                        print(f"gghead: {target} is damaged, so it is built anew.", file=sys.stderr, flush=True)
                     with Progress(f"Building {library.name} for {level()} (once, about {seconds} s)", at_once=True):
                         build(library, target, level())
         torch.ops.load_library(str(target))
