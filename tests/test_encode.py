@@ -76,6 +76,8 @@ def test_mirrored_views_show_the_mirrored_head(data):
 def test_from_captures_to_a_prior(data, network, tmp_path):
     options = [f"--network={network}", f"--data={data}", "--views=2,3", "--draws=2", f"--resolution={SIZE}"]
     text = call(encode, *options, f"--outdir={tmp_path / 'latents'}")
+    again = CliRunner().invoke(encode, [*options, f"--outdir={tmp_path / 'latents'}"])
+    assert again.exit_code == 1 and "holds encoded heads already" in again.output
     assert "32 latents of 4 people" in text
     call(encode, *options, "--subjects=2", "--mirror=0", f"--outdir={tmp_path / 'one'}")
     files = [tmp_path / part / "002-1-1" / "latent-encoder.safetensors" for part in ("latents", "one")]

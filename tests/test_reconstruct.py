@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 
 import gghead
 from gghead import checkpoints
+from gghead.cameras import Cameras
 from gghead.cli.reconstruct import main
 from gghead.inversion import latents
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
-from gghead.reconstruction.inputs import read_inputs
+from gghead.reconstruction.inputs import InputViews, read_inputs
+from gghead.reconstruction.report import turn_for
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +173,19 @@ def test_latents_of_another_network_are_refused(tmp_path, folder, data):
         checkpoints.save_reconstructor(small_reconstructor(**changes), path)
         assert what in sentence(f"--network={path}", f"--data={data}", "--subject=1", "--check=0",
                                 f"--latent={folder / 'latent.safetensors'}", f"--outdir={tmp_path / 'out'}")
+
+
+def views_at(*degrees):
+    yaws = torch.tensor([float(yaw) for yaw in degrees]).deg2rad()
+    return InputViews(torch.zeros(len(yaws), 3, 8, 8), torch.ones(len(yaws), 1, 8, 8), Cameras.orbit(yaws),
+                      tuple(map(str, degrees)))
+
+
+@pytest.mark.parametrize(("degrees", "turn", "reach"), [
+    ([0], "sweep", 35), ([-50, 0, 50], "sweep", 65), ([-110, 0, 110], "sweep", 125),
+    ([0, 90, 180, -90], "turntable", 180), ([-125, -40, 40, 125], "turntable", 140),
+])
+def test_the_film_turns_as_far_as_the_views_saw(degrees, turn, reach):
+    name, radians = turn_for(views_at(*degrees))
+    assert name == turn and np.degrees(radians) == pytest.approx(reach, abs=0.1)
+    assert turn_for(views_at(*degrees), "turntable")[0] == "turntable"
