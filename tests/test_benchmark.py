@@ -41,6 +41,12 @@ def test_raster_refuses_an_unknown_backend_in_a_sentence():
     assert result.exit_code == 1 and "no rasteriser 'vulkan'" in result.output
 
 
+@pytest.mark.parametrize("name", ["raster", "train", "sample", "encode"])
+def test_a_device_that_does_not_work_here_is_refused_in_a_sentence(name):
+    result = CliRunner().invoke(main, [name, "--device=nonsense"])
+    assert result.exit_code == 1 and "--device=nonsense does not work here" in result.output
+
+
 def test_work_is_timed_on_a_quiet_machine_and_beside_others_with_three_numbers_of_threads(monkeypatch, capsys):
     before, used, running = torch.get_num_threads(), [], []
     monkeypatch.setattr(beside, "_SETTLE", 0.05)

@@ -18,7 +18,6 @@ from gghead.torch_utils import cli
 ROOT = Path(__file__).resolve().parent.parent
 ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 HEAVY = ("torch", "numpy", "scipy", "PIL")
-LIGHT = [name for name in ENTRIES if name != "gghead-benchmark"]  # what it measures is imported with it
 RUN_OPTIONS = {"train-avatar": ["--data=x"], "train-encoder": ["--data=x"], "train-prior": ["--samples=4"],
                "train-expression": ["--data=x", "--network=x"], "train": ["--data=x"]}
 READY = {  # a command -> options that are right as such
@@ -34,12 +33,16 @@ READY = {  # a command -> options that are right as such
     "convert-network": ["--network=demo", "--dest=new.safetensors"],
     "synthetic-heads": ["--dest=new.zip"],
     "synthetic-sequence": ["--dest=new.zip"],
+    **{f"benchmark {name}": [] for name in ("raster", "train", "sample", "data", "encode")},
+    "benchmark compression": ["--avatar=x"],
+    "benchmark avatar": ["--avatar=x"],
     "dataset-tool check": ["x"],
     "dataset-tool convert": ["--source=x", "--dest=new.zip"],
     "dataset-tool photos": ["--source=x", "--dest=new.zip"],
     "dataset-tool shard": ["--source=x", "--dest=new"],
 }
 UNWRITABLE = {  # a command -> options that name an output inside a file
+    **{name: [*options, "--json=x/new.json"] for name, options in READY.items() if name.startswith("benchmark ")},
     **{name: [*options, "--outdir=x/runs"] for name, options in RUN_OPTIONS.items()},
     "compress-avatar": ["--avatar=y", "--dest=x/new.safetensors"],
     "compare-avatars": ["--data=x", "--plot=x/plot.png"],
@@ -116,7 +119,7 @@ def where(tmp_path):
 def test_help_of_every_command_imports_nothing_heavy():
     code = f"""
 import importlib, sys
-entries = {[(name, ENTRIES[name].partition(':')[0]) for name in LIGHT]!r}
+entries = {[(name, ENTRIES[name].partition(':')[0]) for name in ENTRIES]!r}
 def heavy():
     return [name for name in {HEAVY!r} if name in sys.modules]
 def show(command, words):
@@ -146,10 +149,18 @@ for name, module in entries:
     ("dataset-tool photos", ["--source=x", "--dest=y.zip", "--resolution=8x9"]),
     ("synthetic-sequence", ["--dest=y.zip", "--split=test"]), ("convert-network", ["--network=demo", "--dest=y.ply"]),
     ("compress-avatar", ["--avatar=x", "--dest=y.zip"]), ("compare-avatars", ["--data=x", "--variants=full,full"]),
+    ("benchmark train", ["--stage=3"]), ("benchmark data", ["--formats=gif"]),
+    ("benchmark compression", ["--avatar=x", "--bits=4"]), ("benchmark avatar", ["--avatar=x", "--forms=sparse"]),
 ])  # fmt: skip
 def test_wrong_options_are_said_before_torch_is_imported(where, name, arguments):
     done = where(name, arguments)
     assert done.returncode == 1 and "Error: " in done.stderr and "TORCH" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in READY if name.startswith("benchmark ")])
+def test_an_option_that_a_benchmark_does_not_have_costs_no_import_of_torch(where, name):
+    done = where(name, [*READY[name], "--nonsense=1"])
+    assert done.returncode == 2 and "No such option" in done.stderr and "TORCH" not in done.stderr, done.stderr
 
 
 # -------------------------------------------------------------------------------------------------- one style

@@ -259,4 +259,4 @@ def test_the_table_has_a_row_for_every_setting(files, tmp_path):
     assert first["file_bytes"] == files[0].stat().st_size
     assert all(row["file_bytes"] < first["file_bytes"] and row["psnr"] > 0 for row in rows)
     wrong = run(benchmark, "compression", f"--avatar={files[0]}", f"--data={files[1]}", "--bits=4")
-    assert wrong.exit_code == 2 and "8, 16 or 32 bits" in wrong.output
+    assert wrong.exit_code == 1 and "8, 16 or 32 bits, not 4" in wrong.output

@@ -1,11 +1,9 @@
 """``benchmark.py avatar``: frames per second of an avatar, and what blend, network and rasteriser take of a frame."""
 
 import itertools
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import click
 import torch
@@ -15,16 +13,12 @@ from gghead.animation.player import Player
 from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import registry
-from gghead.torch_utils import cli
-from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.avatar.source import AvatarSource, open_avatar
 from gghead.training.benchmarks.beside import compare_threads
-from gghead.training.benchmarks.common import interleaved_medians, machine
-
-FORMS = ("dense", "compressed")
+from gghead.training.benchmarks.common import interleaved_medians, machine, prepare
 
 
 @torch.no_grad()
@@ -72,34 +66,13 @@ def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int
             "evaluated": sum(evaluated) / len(evaluated)}
 
 
-@command(name="avatar")
-@click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="avatar, or run folder (its newest)")
-@click.option("--data", metavar="DIR|ZIP", help="sequence that drives it  [default: the run's]")
-@click.option("--split", default="test", show_default=True, help="frames of it")
-@click.option("--gaussians", type=IntRangeList(), default="10000,25000,50000", show_default=True,
-              help="how many to bring the avatar to (list)")
-@click.option("--size", type=IntRangeList(), default="256,512", show_default=True, help="picture sizes (list)")
-@click.option("--forms", default=",".join(FORMS), show_default=True, help="as trained, compressed, or both")
-@click.option("--tolerance", type=click.FloatRange(min=0), help="leave Gaussians that change by less  [default: off]")
-@cli.device(default="cpu", with_threads=False)
-@click.option("--repeats", type=click.IntRange(1), default=30, show_default=True, help="timed rounds")
-@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@cli.seed("seed of the copies")
-@click.option("--beside", type=click.IntRange(0), default=0, metavar="N",
-              help="also time it beside N busy processes, with one, all and chosen threads")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(network, data, split, gaussians, size, forms, tolerance, device, repeats, threads, seed, beside,
-         json_path) -> None:
-    """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart, taking turns."""
-    if json_path:
-        cli.check_writable(json_path, "--json")
-    if threads:
-        torch.set_num_threads(threads)
-    if unknown := set(forms.split(",")) - set(FORMS):
-        raise UserError(f"--forms knows {' and '.join(FORMS)}, but not '{unknown.pop()}'.")
-    if device == "cpu":
+def measure(network: str, data: str | None, split: str, gaussians: list[int], size: list[int], forms: list[str],
+            tolerance: float | None, device: str, repeats: int, threads: int | None, seed: int, beside: int) -> dict:
+    """Time the avatar, print a row per count, form and size, and return the report; arguments: see ``avatar_cli``."""
+    device = prepare(device, threads)
+    if device.type == "cpu":
         keep_freed_memory()
-    source = open_avatar(network, data, torch.device(device))
+    source = open_avatar(network, data, device)
     if not isinstance(source.avatar, Avatar):
         raise UserError(f"{network} is compressed, so that no Gaussians can be added; name the one it was made from.")
     if source.avatar.config.changes != "appearance":
@@ -113,7 +86,7 @@ def main(network, data, split, gaussians, size, forms, tolerance, device, repeat
     rows = []
     for count in gaussians:
         dense = with_count(source.avatar, count, seed)
-        for form in forms.split(","):
+        for form in forms:
             avatar = dense if form == "dense" else _compressed(dense, source)
             for pixels in size:
                 row = {"gaussians": count, "form": form, "bytes_per_gaussian": avatar.nbytes / count, "size": pixels,
@@ -126,9 +99,7 @@ def main(network, data, split, gaussians, size, forms, tolerance, device, repeat
     if beside:
         frame = _frames(avatar, source, split, size[-1], tolerance)
         report["beside"] = compare_threads(frame, beside, repeats)
-    if json_path:
-        Path(json_path).write_text(json.dumps(report, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    return report
 
 
 def _frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int,

@@ -1,6 +1,5 @@
 """``benchmark.py compression``: what compressing an avatar costs on held-out frames, setting by setting."""
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -13,8 +12,6 @@ from gghead.animation.show import pictures
 from gghead.checkpoints import save_avatar
 from gghead.models.avatar import AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
-from gghead.torch_utils import cli
-from gghead.torch_utils.cli import FloatList, IntRangeList, command
 from gghead.training.avatar.score import compare, region_masks
 from gghead.training.avatar.source import open_avatar
 
@@ -35,24 +32,10 @@ def file_bytes(avatar: AvatarModel) -> int:
         return path.stat().st_size
 
 
-@command(name="compression")
-@click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="avatar, or run folder (its newest)")
-@click.option("--data", metavar="DIR|ZIP", help="sequence with the splits train and test  [default: the run's]")
-@click.option("--rank", type=IntRangeList(), default="16,32,64,128,256", show_default=True, help="movements (list)")
-@click.option("--bits", type=IntRangeList(), default="8,16", show_default=True,
-              help="bits per number (list of 8, 16, 32)")
-@click.option("--prune", type=FloatList(), default="0.1", show_default=True, help="share left out (list)")
-@click.option("--combinations", type=click.IntRange(1), default=CompressionPlan().combinations, show_default=True,
-              help="combinations of the coefficients")
-@click.option("--split", default="test", show_default=True, help="frames to score")
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="score each n-th of them")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(network, data, rank, bits, prune, combinations, split, every, json_path) -> None:
-    """Compress an avatar in all ways asked for; print sizes and what is lost on frames it was not trained on."""
-    if json_path:
-        cli.check_writable(json_path, "--json")
-    if not set(bits) <= {8, 16, 32}:
-        raise click.BadParameter("a number has 8, 16 or 32 bits", param_hint="--bits")
+def measure(network: str, data: str | None, rank: list[int], bits: list[int], prune: list[float], combinations: int,
+            split: str, every: int) -> dict:
+    """Score every setting, print a row for each, and return the report; the arguments are those of
+    ``compression_cli``."""
     source = open_avatar(network, data, torch.device("cpu"))
     avatar, expression = source.avatar, split_or_all(source.sequence, "train").coefficients.float()
     held_out = split_or_all(source.sequence, split)
@@ -70,9 +53,7 @@ def main(network, data, rank, bits, prune, combinations, split, every, json_path
                 small = (whole if width == 32 else whole.quantised(width)).requires_grad_(False)
                 rows.append(_row(small, frames, rank=count, prune=share, bits=width))
                 click.echo(_line(rows[-1], rows[0]))
-    if json_path:
-        Path(json_path).write_text(json.dumps({"gaussians": avatar.num, "rows": rows}, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    return {"gaussians": avatar.num, "rows": rows}
 
 
 def _row(avatar: AvatarModel, frames: Frames, **setting) -> dict:

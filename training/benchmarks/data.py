@@ -1,6 +1,5 @@
 """``benchmark.py data``: decoding, and the loader."""
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -8,42 +7,22 @@ from pathlib import Path
 import click
 import torch
 
-from gghead.torch_utils import cli
-from gghead.torch_utils.cli import IntRangeList, command
-from gghead.torch_utils.errors import UserError
 from gghead.training.benchmarks import reading
 from gghead.training.benchmarks.common import interleaved_medians, machine
 
 
-@command(name="data")
-@click.option("--size", type=click.IntRange(8), default=512, show_default=True, help="side of the files in pixels")
-@click.option("--resolution", type=click.IntRange(1), default=64, show_default=True, help="side that the loader gives")
-@click.option("--workers", type=IntRangeList(), default="1,2", show_default=True, help="loader threads (list)")
-@click.option("--images", type=click.IntRange(16), default=256, show_default=True, help="images per loader figure")
-@click.option("--formats", default="all", show_default=True, help="comma list, e.g. 'png level 1,jpeg q95'")
-@click.option("--step-ms", type=click.IntRange(1), help="also the time that steps so long wait for 16 images")
-@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(size, resolution, workers, images, formats, step_ms, repeats, json_path) -> None:
-    """Time decoding (one thread, ms per image) and the whole loader (images per second, nothing cached, with masks).
-
-    The pictures are noise with the spectrum of photos. Compare the loader with the images/s of ``train``; "auto" takes
-    as many threads as are needed so that nobody waits.
-    """
-    if json_path:
-        cli.check_writable(json_path, "--json")
-    names = list(reading.FORMATS) if formats == "all" else formats.split(",")
-    if unknown := set(names) - set(reading.FORMATS):
-        raise UserError(f"--formats: there is no '{unknown.pop()}'; choose from {', '.join(reading.FORMATS)}.")
+def measure(size: int, resolution: int, workers: list[int], images: int, formats: list[str], step_ms: int | None,
+            repeats: int) -> dict:
+    """Time decoding and the loader, print a row per format, and return the report; arguments: see ``data_cli``."""
     about = machine(torch.device("cpu"))
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     pictures = [reading.photo_like(size, seed) for seed in range(4)]
-    files = {name: [reading.encode(picture, name) for picture in pictures] for name in names}
+    files = {name: [reading.encode(picture, name) for picture in pictures] for name in formats}
     medians = interleaved_medians(reading.decoders(files), repeats, torch.device("cpu"))
     click.echo(f"{size} pixels to {resolution}; medians of {repeats} interleaved rounds")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
+        for name in formats:
             path = reading.write_set(Path(folder) / "set.zip", files[name], min(images, 256), size)
             speeds = {str(count or "auto"): reading.loader_speed(path, resolution, count, images)
                       for count in (*workers, None)}
@@ -62,7 +41,4 @@ def main(size, resolution, workers, images, formats, step_ms, repeats, json_path
                 shares = rows[-1]["waiting_share"].items()
                 click.echo(f"{'':>14} steps of 16 images and {step_ms} ms on a GPU wait: "
                            + ", ".join(f"{share:.0%} ({kind})" for kind, share in shares))
-    if json_path:
-        report = {"machine": about, "size": size, "resolution": resolution, "rows": rows}
-        Path(json_path).write_text(json.dumps(report, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    return {"machine": about, "size": size, "resolution": resolution, "rows": rows}

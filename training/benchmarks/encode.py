@@ -1,8 +1,6 @@
 """``benchmark.py encode``: time and memory of a reconstruction against the number of views."""
 
-import json
 import multiprocessing
-from pathlib import Path
 
 import click
 import torch
@@ -10,31 +8,16 @@ import torch
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.models.reconstructor import Reconstructor
-from gghead.torch_utils import cli
-from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.memory import keep_freed_memory
-from gghead.training.benchmarks.common import interleaved_medians, machine, resident_growth
+from gghead.training.benchmarks.common import interleaved_medians, machine, prepare, resident_growth
 from gghead.training.encoder.config import PRESETS
 from gghead.training.precision import choose, encoder_layers
 
 
-@command(name="encode")
-@click.option("--network", metavar="FILE|RUN", help="a reconstructor  [default: an untrained one of --preset]")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="without --network")
-@click.option("--views", type=IntRangeList(), default="1,2,4,8,16", show_default=True, help="input views (list)")
-@click.option("--size", type=click.IntRange(16), help="pixels per side of the views  [default: the training size]")
-@cli.device(default="cpu", with_threads=False)
-@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
-@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@cli.switch("--memory", default=False, help="also measure peak memory, in a fresh process per row")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(network, preset, views, size, device, repeats, threads, memory, json_path) -> None:
-    """Time encoding (views to latent) and decoding (latent to Gaussians), and the peak memory of both together."""
-    if json_path:
-        cli.check_writable(json_path, "--json")
-    if threads:
-        torch.set_num_threads(threads)
-    device = torch.device(device)
+def measure(network: str | None, preset: str, views: list[int], size: int | None, device: str, repeats: int,
+            threads: int | None, memory: bool) -> dict:
+    """Time reconstructions, print a row per number of views, and return the report; arguments: see ``encode_cli``."""
+    device = prepare(device, threads)
     if device.type == "cpu":
         keep_freed_memory()
     model = _model(network, preset, device)
@@ -57,10 +40,7 @@ def main(network, preset, views, size, device, repeats, threads, memory, json_pa
         rows.append(row)
         beyond = f"   peak {row['extra_memory_mib']:7.0f} MiB above the loaded network" if memory else ""
         click.echo(f"{count:3d} views: encode {row['encode_ms']:9.1f} ms, decode {row['decode_ms']:7.1f} ms{beyond}")
-    if json_path:
-        report = {"machine": about, "network": network or preset, "size": size, "rows": rows}
-        Path(json_path).write_text(json.dumps(report, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    return {"machine": about, "network": network or preset, "size": size, "rows": rows}
 
 
 def _model(network: str | None, preset: str, device: torch.device) -> Reconstructor:

@@ -1,21 +1,17 @@
 """``benchmark.py raster``: the rasterisers, and the native one against its physical floor."""
 
-import json
 import math
 import multiprocessing
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 import torch
 
 from gghead.cameras import Cameras
 from gghead.rendering import native_backend, rasterization, registry
-from gghead.torch_utils import cli
-from gghead.torch_utils.cli import IntRangeList, command
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
-from gghead.training.benchmarks.common import interleaved_medians, machine, resident_growth
+from gghead.training.benchmarks.common import interleaved_medians, machine, prepare, resident_growth
 
 
 def head_scene(images: int, count: int, channels: int, seed: int, device: torch.device) -> list[torch.Tensor]:
@@ -42,30 +38,10 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
     return [tensor.to(device).requires_grad_() for tensor in tensors]
 
 
-@command(name="raster")
-@click.option("--gaussians", type=IntRangeList(), default="16384,65536", show_default=True,
-              help="Gaussians per image (list)")
-@click.option("--size", type=IntRangeList(), default="128,256", show_default=True, help="picture sizes (list)")
-@click.option("--images", type=click.IntRange(1), default=1, show_default=True, help="images per call")
-@click.option("--channels", type=IntRangeList(), default="3,6", show_default=True, help="colour channels (list)")
-@click.option("--backends", default="all", show_default=True, help="comma list, or all that work here")
-@cli.device(default="cpu", with_threads=False)
-@click.option("--repeats", type=click.IntRange(1), default=9, show_default=True, help="timed rounds; the median counts")
-@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@cli.seed("seed of the scene")
-@cli.switch("--memory", default=False, help="also the peak memory of forward + backward, each in a process of its own")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(gaussians, size, images, channels, backends, device, repeats, threads, seed, memory, json_path) -> None:
-    """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
-
-    For the native backend also its stages, and how far it stands above the floor: the vector instructions that the
-    blocks with something to show need at least, at the measured rate of multiply-adds, plus the memory traffic.
-    """
-    if json_path:
-        cli.check_writable(json_path, "--json")
-    if threads:
-        torch.set_num_threads(threads)
-    device = torch.device(device)
+def measure(gaussians: list[int], size: list[int], images: int, channels: list[int], backends: str, device: str,
+            repeats: int, threads: int | None, seed: int, memory: bool) -> dict:
+    """Time the backends, print a row for each, and return the report; the arguments are those of ``raster_cli``."""
+    device = prepare(device, threads)
     names = registry.available_names(device) if backends == "all" else tuple(backends.split(","))
     for name in names:
         registry.resolve(name, device)
@@ -89,9 +65,7 @@ def main(gaussians, size, images, channels, backends, device, repeats, threads, 
                         row["extra_memory_mib"] = pool.apply(_extra_memory, scene)
                     click.echo(f"{row['backend']:>28} {row['extra_memory_mib']:9.0f} MiB above what it starts from")
                 rows += new
-    if json_path:
-        Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    return {"machine": about, "rows": rows}
 
 
 def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int) -> float:

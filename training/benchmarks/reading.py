@@ -14,15 +14,7 @@ from gghead.data.decode import decode_image
 from gghead.data.image_dataset import ImageDataset
 from gghead.data.loader import BatchLoader
 from gghead.data.writer import DatasetWriter
-
-FORMATS: dict[str, dict] = {
-    "png level 0": {"format": "png", "compress_level": 0},
-    "png level 1": {"format": "png", "compress_level": 1},
-    "png level 6": {"format": "png", "compress_level": 6},
-    "jpeg q95": {"format": "jpeg", "quality": 95},
-    "webp q95": {"format": "webp", "quality": 95},
-    "webp lossless": {"format": "webp", "lossless": True},
-}
+from gghead.training.benchmarks.formats import FORMATS
 
 
 def photo_like(size: int, seed: int) -> Image.Image:

@@ -1,35 +1,18 @@
 """``benchmark.py sample``: pictures per second of a trained network."""
 
-import json
-from pathlib import Path
-
 import click
 import torch
 
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.models.generator import bearable
-from gghead.torch_utils import cli
-from gghead.torch_utils.cli import IntRangeList, command
-from gghead.training.benchmarks.common import interleaved_medians, machine
+from gghead.training.benchmarks.common import interleaved_medians, machine, prepare
 from gghead.training.precision import choose, generator_layers
 
 
-@command(name="sample")
-@click.option("--network", default="demo", show_default=True, metavar="FILE|RUN|demo", help="what to sample from")
-@click.option("--batch", type=IntRangeList(), default="1,16", show_default=True, help="heads or views at once (list)")
-@click.option("--size", type=click.IntRange(1), help="pixels per side  [default: the training size]")
-@cli.device(default="cpu", with_threads=False)
-@click.option("--repeats", type=click.IntRange(1), default=15, show_default=True, help="timed rounds")
-@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(network, batch, size, device, repeats, threads, json_path) -> None:
-    """Time sampling: latent to picture, and new cameras for a head that is already there."""
-    if json_path:
-        cli.check_writable(json_path, "--json")
-    if threads:
-        torch.set_num_threads(threads)
-    device = torch.device(device)
+def measure(network: str, batch: list[int], size: int | None, device: str, repeats: int, threads: int | None) -> dict:
+    """Time sampling, print a row per batch, and return the report; the arguments are those of ``sample_cli``."""
+    device = prepare(device, threads)
     model = load(network, device)
     if choose(device, generator_layers(model.config, max(batch)))[0] == "bf16":
         model.dtype = bearable(model.config, torch.bfloat16)
@@ -51,6 +34,4 @@ def main(network, batch, size, device, repeats, threads, json_path) -> None:
             rows.append({"batch": count, **{f"{name}_fps": 1000 * count / ms for name, ms in medians.items()}})
             click.echo(f"batch {count:3d}: latent to picture {rows[-1]['latent_fps']:8.1f}   camera to picture "
                        f"{rows[-1]['camera_fps']:8.1f}")
-    if json_path:
-        Path(json_path).write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    return {"machine": about, "rows": rows}

@@ -1,58 +1,30 @@
 """``benchmark.py train``: training steps, where their time goes, and a plain step beside them."""
 
-import json
 import os
 import statistics
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import click
 import torch
 
 from gghead.cameras import Cameras
 from gghead.rendering import registry
-from gghead.torch_utils import cli
-from gghead.torch_utils.cli import command
-from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.beside import compare_threads
-from gghead.training.benchmarks.common import machine, peak_memory, synchronize
+from gghead.training.benchmarks.common import machine, peak_memory, prepare, synchronize
 from gghead.training.precision import apply, check_device, choose, gan_layers
 from gghead.training.presets import PRESETS
 from gghead.training.trainer import Trainer
 
 
-@command(name="train")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True, help="what to train")
-@click.option("--batch", type=click.IntRange(1), help="images per step  [default: the preset's]")
-@click.option("--steps", type=click.IntRange(1), default=16, show_default=True, help="timed steps after two of warm-up")
-@click.option("--warmup", type=click.IntRange(0), default=2, show_default=True, help="steps before the timed ones")
-@click.option("--stage", type=click.IntRange(0), default=0, show_default=True, help="stage of the schedule to time")
-@click.option("--precision", type=click.Choice(["bf16", "tf32", "fp32"]), help="[default: as train.py chooses]")
-@cli.device(default="cpu", with_threads=False)
-@click.option("--threads", type=click.IntRange(1), help="torch threads  [default: torch's own choice]")
-@click.option("--profile", type=click.IntRange(0), default=12, show_default=True, help="rows of the operator table")
-@cli.switch("--compare", default=False, help="also time a plain step: fp32, torch rasteriser, fresh fakes")
-@click.option("--beside", type=click.IntRange(0), default=0, metavar="N",
-              help="also time it beside N busy processes, with one, all and chosen threads")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="write the figures to this file")
-def main(preset, batch, steps, warmup, stage, precision, device, threads, profile, compare, beside, json_path) -> None:
-    """Time training steps on random images: seconds per kimg, peak memory, and where the time goes.
-
-    Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that contain it once
-    in 16. ``--stage`` makes that stage the only one of the run.
-    """
-    if json_path:
-        cli.check_writable(json_path, "--json")
-    if threads:
-        torch.set_num_threads(threads)
-    device = torch.device(device)
+def measure(preset: str, batch: int | None, steps: int, warmup: int, stage: int, precision: str | None, device: str,
+            threads: int | None, profile: int, compare: bool, beside: int) -> dict:
+    """Time the steps, print the figures, and return the report; the arguments are those of ``train_cli``."""
+    device = prepare(device, threads)
     config = PRESETS[preset]
-    if stage >= len(config.stages):
-        raise UserError(f"--stage={stage}: {preset} has the stages 0 to {len(config.stages) - 1}.")
     only = replace(config.stages[stage], start_kimg=0.0, fade_kimg=0.0)
     config, why = replace(config, batch=batch or config.batch, stages=(only,)), "--precision was given"
     check_device(precision, device)
@@ -116,9 +88,7 @@ def main(preset, batch, steps, warmup, stage, precision, device, threads, profil
         figures["operators"] = {event.key: event.self_cpu_time_total / total for event in events[:profile]}
         for name, share in figures["operators"].items():
             click.echo(f"{share:7.1%}  {name}")
-    if json_path:
-        Path(json_path).write_text(json.dumps({"machine": about, "train": figures}, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    return {"machine": about, "train": figures}
 
 
 def _compare_with_plain(trainer: Trainer, images: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
