@@ -18,6 +18,7 @@ from gghead.animation.sliders import mirrored
 from gghead.cli.animate import main as animate_main
 from gghead.inversion import latents
 from gghead.torch_utils import config as config_json
+from gghead.torch_utils import progress
 from gghead.torch_utils.errors import UserError
 from gghead.training.encoder.data import read_captures
 from gghead.training.expression.cli import main
@@ -187,6 +188,13 @@ def test_command_trains_resumes_animates_and_scores(data, network, network_file,
     scores = CliRunner().invoke(score_main, [*common, "--subjects=003", f"--motion={run}", "--views=2",
                                              f"--outdir={tmp_path / 'scores'}"])
     assert scores.exit_code == 1 and "template 'sphere' has no blendshapes" in scores.output  # of the small network
+
+
+def test_a_score_that_fails_shows_no_line_any_more(captures):
+    """Also while somebody keeps the error, and with it the frames that it came through."""
+    with pytest.raises(UserError) as kept:
+        score(captures, small_reconstructor(generator={"template": "head"}), views=99, size=24)
+    assert not progress._stack, kept.value
 
 
 def test_scores_are_what_they_say(captures, tmp_path):

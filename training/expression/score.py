@@ -24,7 +24,7 @@ from gghead.rendering import render
 from gghead.sheets import with_labels
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
-from gghead.torch_utils.progress import track
+from gghead.torch_utils.progress import progress
 from gghead.training import images
 from gghead.training.avatar.score import region_boxes
 from gghead.training.expression.data import Pair, pairs_of
@@ -51,8 +51,12 @@ def score(captures: Captures, model: Reconstructor, motion: ExpressionModel | No
     if motion is not None:
         motion.check(model.generator)
     captures = captures.resized(size)
-    pairs = track(pairs_of(captures), "Scoring", unit="expressions")
-    return [_trial(captures, pair, model, motion, views, size) for pair in pairs]
+    pairs, trials = pairs_of(captures), []
+    with progress("Scoring", len(pairs), "expressions") as bar:
+        for pair in pairs:
+            trials.append(_trial(captures, pair, model, motion, views, size))
+            bar.advance()
+    return trials
 
 
 def _trial(captures: Captures, pair: Pair, model: Reconstructor, motion: ExpressionModel | None, views: int,
