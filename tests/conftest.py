@@ -1,6 +1,7 @@
 """What every test must leave as it found it."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 os.environ.setdefault("GGHEAD_PROGRESS", "off")  # what commands print must not depend on how fast this machine is
 # Other programs on the machine must not decide how many threads a test computes with.
 os.environ.setdefault("GGHEAD_THREADS", "fixed")
+# A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and stop with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -255,7 +255,11 @@ def test_ctrl_c_while_processes_draw_is_one_sentence(tmp_path):
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     seen = next(line for line in process.stderr if line.startswith("Drawing ") and not line.startswith("Drawing 0/"))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, which tells all processes of the command
-    rest = process.communicate(timeout=60)[1]
+    try:
+        rest = process.communicate(timeout=60)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and "Traceback" not in rest, seen + rest
     assert rest.rstrip().endswith("Stopped. Nothing was written; the same command starts again.")
     assert list(tmp_path.iterdir()) == []
