@@ -21,6 +21,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 QUIETLY := $(PYTHON) -m gghead.torch_utils.run_quietly
 DEMO ?=
 PYTEST ?=
+# Test files are shared among processes of one thread each; PARALLEL= runs them one after the other.
+PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: venv prep test test-portable test-asan demo lint
 .DELETE_ON_ERROR:
@@ -73,7 +75,7 @@ lint: venv
 
 test: venv
 	@$(BIN)/python -m ruff check .
-	@$(BIN)/python -m pytest -q $(PYTEST)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q $(PARALLEL) $(PYTEST)
 
 test-portable: venv
 	@.ci/portable
