@@ -2,7 +2,7 @@
 # make test   venv, ruff, the whole test suite
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
 # make lint   ruff only
-# make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (half an hour)
+# make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (twenty minutes)
 # make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
 # make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
 #
