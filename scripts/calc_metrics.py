@@ -1,6 +1,6 @@
-"""``python scripts/calc_metrics.py [network|avatar|encoder|expression|prior]``: see training/metrics/cli.py."""
+"""``python scripts/calc_metrics.py [network|avatar|encoder|expression|prior]``: see training/cli/calc_metrics.py."""
 
-from gghead.training.metrics.cli import main
+from gghead.training.cli.calc_metrics import main
 
 if __name__ == "__main__":
     main()

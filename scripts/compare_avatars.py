@@ -1,6 +1,6 @@
-"""``python scripts/compare_avatars.py --data=sequence``: see training/avatar/variants_cli.py."""
+"""``python scripts/compare_avatars.py --data=sequence``: see training/cli/compare_avatars.py."""
 
-from gghead.training.avatar.variants_cli import main
+from gghead.training.cli.compare_avatars import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``: see training/avatar/compress_cli.py."""
+"""``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``: see training/cli/compress_avatar.py."""
 
-from gghead.training.avatar.compress_cli import main
+from gghead.training.cli.compress_avatar import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""``python scripts/scaling_curves.py --data=CAPTURES``: see training/encoder/scaling_cli.py."""
+"""``python scripts/scaling_curves.py --data=CAPTURES``: see training/cli/scaling_curves.py."""
 
-from gghead.training.encoder.scaling_cli import main
+from gghead.training.cli.scaling_curves import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""``python scripts/score_avatar.py --avatar=RUN``: see training/avatar/score_cli.py."""
+"""``python scripts/score_avatar.py --avatar=RUN``: see training/cli/score_avatar.py."""
 
-from gghead.training.avatar.score_cli import main
+from gghead.training.cli.score_avatar import main
 
 if __name__ == "__main__":
     main()

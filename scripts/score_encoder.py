@@ -1,6 +1,6 @@
-"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``: see training/encoder/score_cli.py."""
+"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``: see training/cli/score_encoder.py."""
 
-from gghead.training.encoder.score_cli import main
+from gghead.training.cli.score_encoder import main
 
 if __name__ == "__main__":
     main()

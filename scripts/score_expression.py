@@ -1,6 +1,6 @@
-"""``python scripts/score_expression.py --network=RUN --data=captures.zip``: see training/expression/score_cli.py."""
+"""``python scripts/score_expression.py --network=RUN --data=captures.zip``: see training/cli/score_expression.py."""
 
-from gghead.training.expression.score_cli import main
+from gghead.training.cli.score_expression import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""``python scripts/score_prior.py --prior=RUN``: see training/prior/score_cli.py."""
+"""``python scripts/score_prior.py --prior=RUN``: see training/cli/score_prior.py."""
 
-from gghead.training.prior.score_cli import main
+from gghead.training.cli.score_prior import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
-"""``python scripts/train_avatar.py --data=sequence --preset=tiny``: see training/avatar/cli.py."""
+"""``python scripts/train_avatar.py --data=sequence --preset=tiny``: see training/cli/train_avatar.py."""
 
-from gghead.training.avatar.cli import main
+from gghead.training.cli.train_avatar import main
 
 if __name__ == "__main__":
     main()

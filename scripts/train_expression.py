@@ -1,6 +1,6 @@
-"""``python scripts/train_expression.py --network=RUN --data=captures.zip``: see training/expression/cli.py."""
+"""``python scripts/train_expression.py --network=RUN --data=captures.zip``: see training/cli/train_expression.py."""
 
-from gghead.training.expression.cli import main
+from gghead.training.cli.train_expression import main
 
 if __name__ == "__main__":
     main()

@@ -1,16 +1,16 @@
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.places import SHARED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gghead.cameras import FFHQ_FOCAL, FFHQ_RADIUS, Cameras, focal_from_fov_deg
 from gghead.torch_utils.errors import UserError
 
-PHOTO_LABELS = Path(__file__).resolve().parents[2] / "shared/data/photos/labels_reference.json"
+PHOTO_LABELS = SHARED / "photos/labels_reference.json"
 
 angle = st.floats(-3.1, 3.1)
 tilt = st.floats(-1.5, 1.5)

@@ -3,12 +3,11 @@
 import importlib
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
+from helpers.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LINE = re.compile(r"^\s*(?:python|torchrun \S+) (?:scripts/|datasets/)?(\w+)\.py(.*)$", re.M)
 MAIN = re.compile(r"^\s*from (gghead\.[\w.]+) import main$", re.M)
 SCRIPTS = {path.stem: found[1] for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("datasets/*.py")]

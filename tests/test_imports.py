@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch_utils", "gghead", "training")
 RECIPES = ("datasets", "scripts", "tests")
 FORBIDDEN = {  # a package -> the packages of ours that it may not import
@@ -37,7 +37,7 @@ def imported(path: Path) -> list[tuple[int, str]]:
 
 
 def owner(name: str) -> str:
-    """The folder at the top level that holds a module: ``gghead.training.loop`` -> training."""
+    """The folder at the top level that holds a module: ``gghead.training.gan.run`` -> training."""
     first, *rest = name.split(".")
     return rest[0] if first == "gghead" and rest and rest[0] in PACKAGES else first
 

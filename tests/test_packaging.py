@@ -14,11 +14,10 @@ import tomllib
 import urllib.error
 import urllib.request
 import zipfile
-from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gghead", "torch_utils", "training")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), flags=re.M))
@@ -62,7 +61,7 @@ def test_wheel_puts_nothing_at_the_top_level_but_gghead(wheel):
 
 def test_wheel_holds_every_source_file(wheel):
     wanted = [p.relative_to(ROOT) for package in PACKAGES for p in (ROOT / package).rglob("*.py")]
-    for pattern in ("torch_utils/ops/*.cpp", "torch_utils/ops/*.h", "gghead/weights/*"):
+    for pattern in ("gghead/rendering/csrc/*", "gghead/weights/*"):
         wanted += [p.relative_to(ROOT) for p in ROOT.glob(pattern)]
     installed = {str(path if path.parts[0] == "gghead" else "gghead" / path) for path in wanted}
     assert installed <= set(wheel.namelist())
@@ -77,7 +76,7 @@ def test_an_installed_gghead_and_a_stylegan_checkout_leave_each_other_alone(whee
         (checkout / package).mkdir(parents=True)
         (checkout / package / "__init__.py").write_text("THEIRS = True\n")
     (checkout / "torch_utils" / "misc.py").write_text("THEIRS = True\n")
-    code = ("import gghead, gghead.torch_utils.checks, gghead.training.config, gghead.cli.gen_samples\n"
+    code = ("import gghead, gghead.torch_utils.checks, gghead.training.gan.config, gghead.cli.gen_samples\n"
             "import torch_utils, torch_utils.misc, training, dnnlib\n"
             "assert torch_utils.THEIRS and torch_utils.misc.THEIRS and training.THEIRS\n"
             "gghead.Gaussians, gghead.render\n"
@@ -143,7 +142,7 @@ def test_every_extra_can_be_installed_with_the_locked_versions(tmp_path):
 
 def test_tensorboard_starts_and_shows_a_number_of_a_run(tmp_path):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    from gghead.training.stats import StatsWriter
+    from gghead.training.run.stats import StatsWriter
 
     with StatsWriter(tmp_path / "run") as writer:
         writer.write_values({"Metrics/frd2k": 3.25}, 4000)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from gghead.animation.blendshapes import pose
-from gghead.animation.sliders import Sliders
 from gghead.animation.surface import moving_surface
 from gghead.gaussians import Gaussians
-from gghead.inversion.latents import Latent
+from gghead.latent import Latent
 from gghead.template import load_template
+from gghead.template.sliders import Sliders
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all, taken
-from gghead.animation.sliders import Sliders, is_known
-from gghead.data.sequences import TrackedSequence
+from gghead.data.captures import TrackedSequence
 from gghead.models.avatar_config import AvatarConfig
+from gghead.template.sliders import Sliders, is_known
 from gghead.torch_utils.errors import UserError
 
 BY_NAME = "names"

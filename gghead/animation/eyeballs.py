@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.animation.sliders import canonical
 from gghead.models.motion import MOTION, as_motion
 from gghead.rotations import axis_angle_to_matrix, matrix_to_quat
 from gghead.template import Template
+from gghead.template.sliders import canonical
 from gghead.torch_utils.rng import derive_seed
 
 _SIDES = {"Left": 1.0, "Right": -1.0}  # the sign of x

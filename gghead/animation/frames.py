@@ -8,9 +8,8 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.data import formats
-from gghead.data.backdrop import foreground
-from gghead.data.kept_frames import KeptFrames
-from gghead.data.sequences import TrackedSequence
+from gghead.data.captures import TrackedSequence
+from gghead.data.frames import KeptFrames, foreground
 from gghead.torch_utils.errors import UserError
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from gghead.animation.animate import BLENDSHAPES, moved
 from gghead.animation.player import Player
 from gghead.cameras import Cameras
-from gghead.inversion.latents import Latent
+from gghead.latent import Latent
 from gghead.models.avatar import AvatarModel
 from gghead.models.generator import Generator
 

@@ -101,7 +101,7 @@ def _animate_avatar(network, drive, weights, motion, output, split, frames, came
     import gghead
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
-    from gghead.sheets import to_uint8
+    from gghead.figures import to_uint8
     from gghead.torch_utils.memory import keep_freed_memory
     from gghead.torch_utils.progress import progress, track
 
@@ -131,13 +131,13 @@ def _animate_heads(network, seeds, latents, drive, weights, motion, output, spli
     import torch
 
     import gghead
+    from gghead import latent as latent_files
     from gghead.animation.animate import BLENDSHAPES, sliders
     from gghead.animation.drive import Drive, read_drive
     from gghead.animation.show import head_pictures, path_around
     from gghead.cameras import Cameras
-    from gghead.inversion import latents as latent_files
+    from gghead.figures import to_uint8
     from gghead.sampling import seed_latents
-    from gghead.sheets import to_uint8
     from gghead.torch_utils.progress import progress
 
     model = gghead.load(network, device=pick_device(device), kind="generator")
@@ -177,7 +177,7 @@ def _write(output: Path, film: "list[list[np.ndarray]]", rows: "list[list[np.nda
     """A .png of ``rows`` of pictures, or a video whose frames are the pictures of ``film`` side by side."""
     import numpy as np
 
-    from gghead.sheets import beside, write_png
+    from gghead.figures import beside, write_png
     from gghead.torch_utils.progress import progress
     from gghead.video import save_video
 
@@ -204,6 +204,6 @@ def _choose(output, drive, source, frames, camera, shown, default):
 
 def _filmed(source, index, shown):
     """What was filmed, where it is to be shown."""
-    from gghead.sheets import to_uint8
+    from gghead.figures import to_uint8
 
     return [] if source.frames is None or shown is False else [to_uint8(source.frames.over(index))]

@@ -43,9 +43,9 @@ def main(network, data, subjects, views, draws, mirror, resolution, seed, outdir
     click.echo(f"Encoding the heads of {data} with {network} into {outdir}")
 
     import gghead
+    from gghead import latent as latent_files
     from gghead.data import formats
     from gghead.data.captures import Captures
-    from gghead.inversion import latents as latent_files
     from gghead.reconstruction.collection import CollectionConfig, encoded_heads
     from gghead.torch_utils.progress import progress
 

@@ -81,10 +81,10 @@ def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_
     from dataclasses import replace
 
     import gghead
-    from gghead.inversion import latents as latent_files
+    from gghead import latent as latent_files
+    from gghead.figures import grid as grid_sheet
+    from gghead.figures import write_png
     from gghead.sampling import EG3D_YAWS, draw_latent, prior_latents, seed_latents, spread_yaws
-    from gghead.sheets import grid as grid_sheet
-    from gghead.sheets import write_png
     from gghead.torch_utils.progress import progress
 
     model = gghead.load(network, device=pick_device(device), kind="generator")

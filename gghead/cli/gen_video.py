@@ -70,7 +70,7 @@ def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid
     click.echo(f"Filming {network}, psi {trunc:g}, camera {camera}, into {output}")
 
     import gghead
-    from gghead.inversion import latents as latent_files
+    from gghead import latent as latent_files
     from gghead.sampling import camera_path, generate_frames
     from gghead.torch_utils.progress import progress, track
 

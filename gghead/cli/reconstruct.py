@@ -62,12 +62,11 @@ def main(network, data, subject, expression, views, count, camera, masks, landma
     import torch
 
     import gghead
-    from gghead.inversion import latents as latent_files
-    from gghead.reconstruction.check import check_views
+    from gghead import latent as latent_files
     from gghead.reconstruction.inputs import read_inputs
     from gghead.reconstruction.refine import RefineConfig
     from gghead.reconstruction.refine import refine as refined
-    from gghead.reconstruction.report import write_results
+    from gghead.reconstruction.report import check_views, write_results
     from gghead.torch_utils.progress import progress
 
     device = pick_device(device)

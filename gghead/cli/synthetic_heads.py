@@ -33,8 +33,8 @@ def main(dest: Path, num: int, resolution: int, seed: int, cameras: str, views: 
     The pictures depend on the options and the seed alone, not on the number of workers.
     """
     cli.check_new(dest, overwrite)
+    from gghead.data.dataset_zip import DatasetWriter, encode_npy, encode_png, image_name
     from gghead.data.synthetic.scenes import Request, scenes
-    from gghead.data.writer import DatasetWriter, encode_npy, encode_png, image_name
 
     begin = time.perf_counter()
     request = Request(num, resolution, seed, cameras, views, expressions)

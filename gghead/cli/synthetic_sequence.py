@@ -36,10 +36,10 @@ def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers
         raise UserError("--split chooses frames of --drive; leave it out, or name a sequence with --drive.")
     cli.check_new(dest, overwrite)
     from gghead.animation.drive import read_drive
-    from gghead.animation.sliders import Sliders
+    from gghead.data.dataset_zip import ZipWriter
     from gghead.data.synthetic.sequence import Scenes, moving, write
-    from gghead.data.writer import ZipWriter
     from gghead.template import load_template
+    from gghead.template.sliders import Sliders
 
     begin = time.perf_counter()
     if drive is None:

@@ -1,5 +1,7 @@
-"""Multi-view captures: subjects x expressions (or time steps) x cameras."""
+"""Two kinds of frames: multi-view captures of several people, and the tracked sequence of one."""
 
+import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +10,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.backdrop import foreground
-from gghead.data.frame_set import FrameSet
+from gghead.data.frames import FrameSet, foreground
 from gghead.torch_utils.errors import UserError
 
 
@@ -75,3 +76,107 @@ class Captures(FrameSet):
         """The captures of these subjects, expressions, cameras and split."""
         chosen = self if split is None else self.split(split)
         return chosen.take(chosen.indices(subjects, expressions, cameras))
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedSequence(FrameSet):
+    """Frames of one person. The head is at rest: its motion is in the cameras.
+
+    Frames stand in time order; where several cameras filmed, those of one instant stand together. ``moment`` is the
+    time step of every frame.
+
+    Raises ``UserError`` without coefficients, or for frames out of order.
+    """
+
+    kind = "sequence"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = self.pictures.source.path
+        if self.coefficients is None:
+            raise UserError(f"{where} has no expression coefficients, so it is no tracked sequence; convert it as "
+                            "captures, or track it first.")  # fmt: skip
+        if (np.diff(self.moment) < 0).any():
+            raise UserError(f"The frames of {where} are not in time order.")
+
+    def in_time(self, first: int, last: int) -> "TrackedSequence":
+        """The frames of the time steps ``first`` (included) to ``last`` (not included)."""
+        return self.take(np.flatnonzero((self.moment >= first) & (self.moment < last)))
+
+    def coefficient_range(self, split: str | None = "train") -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of every coefficient, each [K]; of all frames if ``split`` is None.
+
+        Avatars extrapolate badly, so coefficients to animate with are clamped to what was seen in training.
+        """
+        seen = self if split is None or not self.splits else self.split(split)
+        return seen.coefficients.amin(0), seen.coefficients.amax(0)
+
+    @classmethod
+    def of(cls, captures: Captures) -> "TrackedSequence":
+        """The frames of captures as the sequence of one person, in the order of time steps.
+
+        Raises ``UserError`` for several subjects or without coefficients.
+        """
+        if len(np.unique(captures.subject)) > 1:
+            raise UserError("A sequence shows one person; select a single subject first.")
+        if (np.diff(captures.moment) < 0).any():
+            captures = captures.take(np.argsort(captures.moment, kind="stable"))
+        return cls(**{f.name: getattr(captures, f.name) for f in dataclasses.fields(captures)})
+
+    def as_captures(self) -> Captures:
+        """The same frames as captures of one subject, a time step being what captures call an expression."""
+        return Captures(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+
+
+def last_frames(moment: np.ndarray, test: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Split by time: the last ``test`` time steps are "test", the others "train". Returns (split [N], splits).
+
+    Raises ``UserError`` where nothing would be left to train on.
+    """
+    steps = np.unique(moment)
+    if not 0 <= test < len(steps):
+        raise UserError(f"The last {test} of {len(steps)} time steps cannot be the test frames; choose fewer with "
+                        "--test-frames.")  # fmt: skip
+    first_test = steps[len(steps) - test] if test else steps[-1] + 1
+    return (moment >= first_test).astype(np.int8), ("train", "test")
+
+
+FRONT = math.radians(80.0)  # cameras with less yaw see the face
+
+
+@dataclass(frozen=True)
+class ViewChoice:
+    """Names of cameras."""
+
+    targets: tuple[str, ...]
+    """In front, never inputs."""
+    behind: tuple[str, ...]
+    """At the sides and the back; inputs only where those in front do not suffice."""
+    inputs: dict[int, tuple[str, ...]]
+    """Number of views -> cameras, by yaw."""
+
+
+def spread(items: Sequence, count: int) -> list:
+    """Return ``count`` items at even distances: the middles of ``count`` equal parts of the list."""
+    return [items[int((i + 0.5) * len(items) / count)] for i in range(count)]
+
+
+def choose_views(names: Sequence[str], cameras: Cameras, counts: Sequence[int], targets: int = 4) -> ViewChoice:
+    """Hold out ``targets`` evenly spread cameras in front, and spread inputs of each number over the others there.
+
+    More inputs than there are in front take those at the sides and the back as well, nearest the front first. All is
+    decided by the cameras' yaw. Raises ``UserError`` where there are too few cameras.
+    """
+    yaw = {name: float(angle) for name, angle in zip(names, cameras.angles()[0], strict=True)}
+    front = sorted((name for name in names if abs(yaw[name]) < FRONT), key=yaw.get)
+    behind = sorted((name for name in names if abs(yaw[name]) >= FRONT), key=lambda name: abs(yaw[name]))
+    most = len(names) - targets
+    if not 0 <= targets <= len(front) or min(counts, default=1) < 1 or max(counts, default=1) > most:
+        raise UserError(f"{len(names)} views, {len(front)} of them in front, cannot give {max(counts, default=1)} "
+                        f"inputs and {targets} targets; ask for fewer.")
+    held_out = spread(front, targets)
+    rest = [name for name in front if name not in held_out]
+    inputs = {count: spread(rest, count) if count <= len(rest) else rest + behind[: count - len(rest)]
+              for count in counts}
+    return ViewChoice(tuple(held_out), tuple(sorted(behind)),
+                      {count: tuple(sorted(chosen, key=yaw.get)) for count, chosen in inputs.items()})

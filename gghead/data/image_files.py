@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gghead.data.decode import BrokenImage
-from gghead.data.labels import label_array, parse_dataset_json
-from gghead.data.sources import Source, image_header, is_image, open_source, read_image
-from gghead.data.wrong_inputs import unlabelled
+from gghead.data.dataset_zip import label_array, parse_dataset_json
+from gghead.data.files import Source, image_header, is_image, open_source, read_image, unlabelled
+from gghead.data.images import BrokenImage
 from gghead.torch_utils.errors import UserError
 
 BROKEN_SHARE = 1000  # one image in so many may be broken

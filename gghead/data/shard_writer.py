@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gghead.data.dataset_zip import DatasetWriter, encode_png
+from gghead.data.files import decode_image
 from gghead.data.image_files import ImageFiles
-from gghead.data.sources import decode_image
-from gghead.data.tar_files import tar_member
-from gghead.data.writer import DatasetWriter, encode_png
+from gghead.data.shards import tar_member
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
 

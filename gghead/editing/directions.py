@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gghead.editing.mixing import check_layers
-from gghead.inversion.latents import Latent, fingerprints
+from gghead.latent import Latent, fingerprints
 from gghead.models.generator import Generator
 from gghead.torch_utils import rng
 from gghead.torch_utils.errors import UserError

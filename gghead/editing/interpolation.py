@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gghead.inversion.latents import Latent, stack
+from gghead.latent import Latent, stack
 from gghead.models.generator import Generator
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gghead.inversion.latents import Latent, stack
+from gghead.latent import Latent, stack
 from gghead.models.generator import Generator
 from gghead.torch_utils.errors import UserError
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.gaussians import Gaussians
-from gghead.inversion.latents import Latent, stack
+from gghead.latent import Latent, stack
 from gghead.models.generator import Generator
 from gghead.torch_utils.checks import check_shape
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gghead.inversion import latents
+from gghead import latent as latents
 from gghead.inversion.own_heads import OwnHeads
 from gghead.inversion.report import METRICS, novel_views, read_metrics, save_pictures, summarise, write_json
 from gghead.inversion.stages import Inversion, InversionConfig

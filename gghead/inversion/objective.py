@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gghead.image_loss import ImageLossConfig, image_loss
+from gghead.image_metrics import ImageLossConfig, image_loss
 from gghead.models.generator import Generator
 from gghead.perceptual import Distance
 from gghead.rendering import RenderOutput

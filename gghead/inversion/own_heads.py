@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.backdrop import own_colours
+from gghead.data.frames import own_colours
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import psnr
 from gghead.inversion.cameras import turned
-from gghead.inversion.latents import Latent
 from gghead.inversion.objective import draw
 from gghead.inversion.targets import Target
+from gghead.latent import Latent
 from gghead.models.generator import Generator
 from gghead.torch_utils import rng
 

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from gghead.cameras import Cameras
+from gghead.figures import beside, to_uint8, with_labels, write_png
 from gghead.inversion.cameras import turned
-from gghead.inversion.latents import STAGES
 from gghead.inversion.objective import draw
 from gghead.inversion.stages import StageResult
+from gghead.latent import STAGES
 from gghead.models.generator import Generator
-from gghead.sheets import beside, to_uint8, with_labels, write_png
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
 from gghead.video import save_video

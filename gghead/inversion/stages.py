@@ -21,12 +21,11 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
-from gghead.image_loss import image_loss
-from gghead.image_metrics import psnr, ssim
+from gghead.image_metrics import image_loss, psnr, ssim
 from gghead.inversion.cameras import CameraRefinement, turned
-from gghead.inversion.latents import STAGES, Latent
 from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfinite
 from gghead.inversion.targets import Target
+from gghead.latent import STAGES, Latent
 from gghead.models.generator import Generator
 from gghead.perceptual import Distance
 from gghead.torch_utils import rng, threads

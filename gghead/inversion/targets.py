@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.decode import decode_image
+from gghead.data.dataset_zip import LABEL_SIZE, check_labels, label_array, parse_dataset_json
+from gghead.data.files import FolderSource, Source, image_header, is_image, open_source, read_image
 from gghead.data.image_files import listed_masks
-from gghead.data.labels import LABEL_SIZE, check_labels, label_array, parse_dataset_json
-from gghead.data.resize import resize_image, resize_straight_alpha
-from gghead.data.sources import FolderSource, Source, image_header, is_image, open_source, read_image
-from gghead.inversion.latents import Latent
+from gghead.data.images import decode_image, resize_image, resize_straight_alpha
+from gghead.latent import Latent
 from gghead.torch_utils.errors import UserError
 
 

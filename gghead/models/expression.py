@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gghead.animation.sliders import Sliders
-from gghead.inversion.latents import Latent, fingerprints
+from gghead.latent import Latent, fingerprints
 from gghead.models.generator import Generator
 from gghead.networks.expression_transformer import ExpressionTransformer
+from gghead.template.sliders import Sliders
 from gghead.torch_utils.errors import UserError
 
 
@@ -22,7 +22,7 @@ class ExpressionConfig:
     expression_model: str = ""
     """Where they come from, for messages."""
     network: str = ""
-    """Fingerprint of the generator whose latents it changes (``gghead.inversion.latents.fingerprints``)."""
+    """Fingerprint of the generator whose latents it changes (``gghead.latent.fingerprints``)."""
     channels: int = 128
     """Channels of Z."""
     side: int = 32

@@ -162,7 +162,7 @@ class Generator(nn.Module):
     @torch.no_grad()
     def load_latent(self, path: str | os.PathLike) -> Gaussians:
         """The head of a latent file (``scripts/invert.py``), batch shape [1]; errors as ``gghead.inversion.load``."""
-        from gghead.inversion.latents import load
+        from gghead.latent import load
 
         return load(path, self).gaussians(self)
 

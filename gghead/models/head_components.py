@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from gghead.inversion.latents import Latent
+from gghead.latent import Latent
 from gghead.models.prior_config import TokenShape
 from gghead.torch_utils.errors import UserError
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gghead.inversion.latents import Latent
+from gghead.latent import Latent
 from gghead.models.prior_config import TokenShape
 from gghead.networks.layers import LRELU_SLOPE
 from gghead.torch_utils.errors import UserError

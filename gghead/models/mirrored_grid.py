@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gghead.animation.sliders import canonical, mirrored
+from gghead.template.sliders import canonical, mirrored
 from gghead.torch_utils.errors import UserError
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gghead.inversion.latents import Latent, fingerprints
+from gghead.latent import Latent, fingerprints
 from gghead.models.generator import Generator
 from gghead.models.head_components import HeadComponents
 from gghead.models.latent_tokens import LatentTokens

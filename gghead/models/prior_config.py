@@ -71,4 +71,4 @@ class PriorConfig:
     network: str = ""
     """The generator's name, for messages."""
     fingerprint: str = ""
-    """Hash of the generator's weights (``gghead.inversion.latents.fingerprints``)."""
+    """Hash of the generator's weights (``gghead.latent.fingerprints``)."""

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
-from gghead.inversion.latents import Latent
+from gghead.latent import Latent
 from gghead.models.generator import Generator, bearable
 from gghead.models.reconstructor_config import ReconstructorConfig
+from gghead.networks.background import RigBackground
 from gghead.networks.correction import Correction
-from gghead.networks.rig_background import RigBackground
 from gghead.networks.uv_transformer import UVTransformer
-from gghead.networks.view_encoder import ViewEncoder
-from gghead.networks.view_lookup import ViewLookup
+from gghead.networks.view_encoder import ViewEncoder, ViewLookup
 from gghead.rendering import render
 from gghead.template import Template
 from gghead.torch_utils.errors import UserError

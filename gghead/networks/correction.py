@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from gghead.cameras import Cameras
 from gghead.networks.layers import LRELU_SLOPE
 from gghead.networks.uv_transformer import GuidedAttention
-from gghead.networks.view_encoder import ResidualBlock
-from gghead.networks.view_lookup import ViewLookup
+from gghead.networks.view_encoder import ResidualBlock, ViewLookup
 from gghead.template import Template
 
 _ERROR_GAIN = 4.0  # differences of pictures are small beside the pictures

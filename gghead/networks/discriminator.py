@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gghead.networks.layers import Conv2d, Linear, normalize_second_moment
 from gghead.networks.synthesis import channels_at, resolutions
-from gghead.torch_utils.dtypes import at_least_float32
+from gghead.torch_utils.checks import at_least_float32
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gghead.torch_utils.dtypes import at_least_float32
+from gghead.torch_utils.checks import at_least_float32
 
 _FREQUENCIES = 256
 _BEND = 3.0

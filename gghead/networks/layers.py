@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gghead.torch_utils.dtypes import at_least_float32
-from gghead.torch_utils.ops.modulated_conv2d import modulated_conv2d
-from gghead.torch_utils.ops.noise_bias import add_noise_and_bias
+from gghead.torch_utils.checks import at_least_float32
+from gghead.torch_utils.ops.convolution import add_noise_and_bias, modulated_conv2d
 from gghead.torch_utils.ops.resample import conv2d_down, fir_kernel
 
 LRELU_SLOPE = 0.2

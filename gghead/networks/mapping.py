@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gghead.networks.layers import Linear, normalize_second_moment
-from gghead.torch_utils.checks import check_shape
-from gghead.torch_utils.dtypes import at_least_float32
+from gghead.torch_utils.checks import at_least_float32, check_shape
 
 
 class MappingNetwork(nn.Module):

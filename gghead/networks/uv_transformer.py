@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gghead.torch_utils.dtypes import at_least_float32
+from gghead.torch_utils.checks import at_least_float32
 
 _OFFSET_RANGE = 0.25  # world units that a token's place may leave the template; the decoder's own range
 

@@ -1,4 +1,4 @@
-"""Pictures with cameras -> features: a residual network over colours and the pixels' rays, shared by all views."""
+"""Views to tokens, and texels to what the views show where they project to."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gghead.cameras import Cameras
 from gghead.networks.layers import LRELU_SLOPE
+from gghead.template import Template
 
 RAY_CHANNELS = 6
 
@@ -81,3 +82,75 @@ class ViewEncoder(nn.Module):
 
 def _multiple(value: int, step: int) -> int:
     return -(-value // step) * step
+
+
+_GEOMETRY = 7  # direction to the camera in the texel's tangent frame (3), distance, behind, inside, offset's length
+_BEHIND = 0.05  # world units behind the nearest texel of a pixel that count as one
+
+
+class ViewLookup(nn.Module):
+    """Samples per UV token and view; ``channels`` numbers each."""
+
+    def __init__(self, template: Template, tokens: int, detail: int, features: int) -> None:
+        """``tokens`` per side of the UV grid, ``detail`` texels per side of a token, ``features`` per image cell."""
+        super().__init__()
+        self.side, self.detail = tokens, detail
+        self.channels = 3 * detail**2 + features + _GEOMETRY
+        fine, coarse = template.texels(tokens * detail), template.texels(tokens)
+        self.register_buffer("position", fine.position.clone(), persistent=False)  # [3, P, P]
+        frame = coarse.frame.flatten(2).permute(2, 1, 0).contiguous()  # [T, 3 axes, 3]
+        self.register_buffer("frame", frame, persistent=False)
+
+    def forward(
+        self,
+        offset: Tensor,  # [B, T, 3] where the tokens' surface lies beside the template, world units
+        rgb: Tensor,  # [B, V, 3, H, W] in [0, 1]
+        features: Tensor,  # [B * V, C, h, w]
+        extent: tuple[float, float],  # share of the features that is picture, x and y
+        cameras: Cameras,  # [B, V]
+    ) -> tuple[Tensor, Tensor]:  # samples [B, V, T, channels], inside [B, V, T]
+        batch, views = rgb.shape[:2]
+        side, fine = self.side, self.side * self.detail
+        shift = offset.transpose(1, 2).unflatten(2, (side, side))
+        points = self.position + F.interpolate(shift, scale_factor=self.detail, mode="bilinear", align_corners=False)
+        view = cameras.viewmats
+        local = torch.einsum("bvij,bjp->bvip", view[..., :3, :3], points.flatten(2)) + view[..., :3, 3:]
+        depth = local[:, :, 2].clamp_min(1e-3)  # [B, V, P * P]
+        k = cameras.intrinsics[..., None]
+        x = (k[:, :, 0, 0] * local[:, :, 0] + k[:, :, 0, 1] * local[:, :, 1]) / depth + k[:, :, 0, 2]
+        y = k[:, :, 1, 1] * local[:, :, 1] / depth + k[:, :, 1, 2]
+        place = torch.stack([x, y], -1).unflatten(2, (fine, fine)).flatten(0, 1)  # [B * V, P, P, 2] in [0, 1]
+
+        colours = F.grid_sample(rgb.flatten(0, 1), 2 * place - 1, padding_mode="border", align_corners=False)
+        colours = F.pixel_unshuffle(colours * 2 - 1, self.detail).flatten(2)  # [B * V, 3 d^2, T]
+        pooled = F.avg_pool2d(torch.cat([place, depth.reshape(-1, fine, fine, 1)], -1).permute(0, 3, 1, 2), self.detail)
+        centre = pooled[:, :2].permute(0, 2, 3, 1)  # [B * V, R, R, 2]
+        grid = 2 * centre * centre.new_tensor(extent) - 1
+        looked = F.grid_sample(features.to(grid.dtype), grid, padding_mode="border", align_corners=False).flatten(2)
+
+        inside = ((centre > 0) & (centre < 1)).all(-1).flatten(1).to(rgb.dtype)  # [B * V, T]
+        with torch.no_grad():
+            behind = (pooled[:, 2] - self._nearest(place, depth.flatten(0, 1), centre)) / _BEHIND
+        towards = cameras.position[:, :, None] - F.avg_pool2d(points, self.detail).flatten(2).transpose(1, 2)[:, None]
+        distance = towards.norm(dim=-1, keepdim=True)
+        direction = torch.einsum("tij,bvtj->bvti", self.frame, towards / distance).flatten(0, 1)
+        far = offset.norm(dim=-1)[:, None].expand(-1, views, -1).flatten(0, 1)
+        geometry = torch.cat([direction, torch.stack([distance.flatten(0, 1)[..., 0] - 2.7, behind.flatten(1).clamp(
+            0, 4), inside, 10 * far], -1)], -1)
+        samples = torch.cat([colours.transpose(1, 2), looked.transpose(1, 2), geometry], -1)  # [B * V, T, S]
+        return samples.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
+
+    def _nearest(self, place: Tensor, depth: Tensor, centre: Tensor) -> Tensor:
+        """Depth of the nearest texel in the pixel, of a coarse picture, that every token falls into: [B * V, R, R].
+
+        A depth buffer of points. Its pixels are two texels of the average head wide, so that it has no holes.
+        """
+        cells = max(self.side * self.detail // 2, 8)
+
+        def pixel(where: Tensor) -> Tensor:
+            index = (where * cells).long().clamp(0, cells - 1)
+            return index[..., 1] * cells + index[..., 0]
+
+        buffer = depth.new_full((len(depth), cells * cells), 1e3)
+        buffer.scatter_reduce_(1, pixel(place).flatten(1), depth, "amin")
+        return buffer.gather(1, pixel(centre).flatten(1)).reshape(centre.shape[:3])

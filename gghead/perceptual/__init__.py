@@ -5,8 +5,8 @@
 """
 
 from gghead.perceptual.distances import LPIPS, DiscriminatorDistance, Distance, FeatureDistance, GradientDistance
-from gghead.perceptual.identity import IdentitySimilarity, load_identity
 from gghead.perceptual.load import choose_distance, load_discriminator, load_distance, load_metric, save_lpips
+from gghead.perceptual.scripted import IdentitySimilarity, load_identity
 
 __all__ = ["LPIPS", "DiscriminatorDistance", "Distance", "FeatureDistance", "GradientDistance", "IdentitySimilarity",
            "choose_distance", "load_discriminator", "load_distance", "load_identity", "load_metric", "save_lpips"]

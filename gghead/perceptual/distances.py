@@ -5,11 +5,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from gghead.image_loss import ImageLossConfig, image_loss
+from gghead.image_metrics import ImageLossConfig, image_loss
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual.backbones import Backbone
 from gghead.perceptual.efficientnet_lite import EfficientNetLite
-from gghead.torch_utils.dtypes import at_least_float32
+from gghead.torch_utils.checks import at_least_float32
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 
@@ -98,7 +98,7 @@ class FeatureDistance(Distance):
 
 
 class GradientDistance(Distance):
-    """``gghead.image_loss``: pixels and their gradients at several scales. Needs no download."""
+    """``gghead.image_metrics``: pixels and their gradients at several scales. Needs no download."""
 
     name = "differences of pixels and their gradients at several scales"
     smallest = 2

@@ -27,7 +27,7 @@ from gghead.perceptual import weights
 from gghead.perceptual.backbones import ALEXNET, VGG16, Architecture, Backbone
 from gghead.perceptual.distances import LPIPS, DiscriminatorDistance, Distance, FeatureDistance, GradientDistance
 from gghead.perceptual.efficientnet_lite import LITE0, LITE1, LITE2, EfficientNetLite, LiteArchitecture
-from gghead.perceptual.script import load_script
+from gghead.perceptual.scripted import load_script
 from gghead.perceptual.weights import PublicFile, WeightFile, locate, read_tensors
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically

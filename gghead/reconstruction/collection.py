@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gghead.data.captures import Captures
-from gghead.data.view_choice import FRONT
-from gghead.inversion.latents import Latent
+from gghead.data.captures import FRONT, Captures
+from gghead.latent import Latent
 from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import from_captures
 from gghead.torch_utils.errors import UserError

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.inversion.latents import Latent
 from gghead.inversion.objective import Objective, ObjectiveConfig, draw
 from gghead.inversion.stages import ramp
+from gghead.latent import Latent
 from gghead.models.generator import Generator
 from gghead.reconstruction.inputs import InputViews
 from gghead.torch_utils import threads

@@ -1,4 +1,4 @@
-"""What a reconstruction leaves behind: the latent, the head, pictures, a film, figures."""
+"""What a reconstruction is worth: checks, distances in given and held-out views, the written report."""
 
 import io
 import json
@@ -8,18 +8,57 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from gghead import latent as latent_files
 from gghead.cameras import Cameras
+from gghead.data.check.cameras import angles, check_cameras
+from gghead.data.check.findings import ERROR, ordered
+from gghead.data.check.silhouettes import check_silhouettes, fit, small_mask
+from gghead.figures import beside, to_uint8, with_labels, write_png
 from gghead.gaussians import Gaussians
-from gghead.inversion import latents as latent_files
-from gghead.inversion.latents import Latent
+from gghead.image_metrics import psnr, ssim
 from gghead.inversion.objective import draw
+from gghead.latent import Latent
 from gghead.models.generator import Generator
 from gghead.reconstruction.inputs import InputViews
-from gghead.reconstruction.judge import compare
-from gghead.sheets import beside, to_uint8, with_labels, write_png
+from gghead.rendering import render
+from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
 from gghead.video import save_video
+
+
+def check_views(views: InputViews, where: str) -> list[str]:
+    """Return warnings; compare cameras with the head's place, and masks with the projected template.
+
+    Raises ``UserError`` where cameras cannot be those of the pictures (axes, units, crop, left and right), with the
+    likely cause and the remedy.
+    """
+    labels = views.cameras.label().double().cpu().numpy()
+    names = list(views.names)
+    findings, usable = check_cameras(labels, names)
+    if views.masked and usable.any():
+        chosen = usable.nonzero()[0].tolist()
+        masks = (views.alpha[:, 0] * 255).round().to(torch.uint8).cpu().numpy()
+        fits = [fit(labels[index], small_mask(masks[index])) for index in chosen]
+        findings += check_silhouettes(fits, angles(labels[chosen])[:, 0], [names[index] for index in chosen])
+    for found in ordered(findings):
+        alone = found.code == "from-behind" and len(views) == 1  # one view may well be of the back of a head
+        if found.severity == ERROR and not alone:
+            raise UserError(f"{where}: {found.sentence()} --check=0 goes on all the same.")
+    return [found.sentence() for found in ordered(findings)]
+
+
+@torch.no_grad()
+def compare(head: Gaussians, truth: InputViews) -> tuple[dict[str, Tensor], Tensor]:
+    """Return psnr_mask (inside the mask), psnr, ssim and iou (of the masks at 0.5), each [V], and the head (batch shape
+    (1,)) as the views' cameras see it over white, [V, 3, H, W]."""
+    out = render(head, truth.cameras, truth.size, background=1.0, depth=False)
+    color, shown, mask = out.color[0], out.alpha[0] > 0.5, truth.alpha > 0.5
+    union = (shown | mask).flatten(1).sum(1).clamp_min(1)
+    return {"psnr_mask": psnr(color, truth.rgb, truth.alpha), "psnr": psnr(color, truth.rgb),
+            "ssim": ssim(color, truth.rgb), "iou": (shown & mask).flatten(1).sum(1) / union}, color
+
 
 NOVEL_YAWS = (-60, -30, 0, 30, 60)  # degrees
 _SHOWN = 8  # input views in the sheet

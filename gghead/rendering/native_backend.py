@@ -1,4 +1,4 @@
-"""Projection and compositing in C++ on the CPU (``torch_utils/ops/splat_*``), registered with torch.
+"""Projection and compositing in C++ on the CPU (``csrc/``), registered with torch.
 
 Forward and backward run on torch's thread pool and give the same bits for any number of threads. Where the library
 cannot be built, one warning says why and the torch code takes over.
@@ -16,7 +16,7 @@ from gghead.rendering.projection import Projection
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops import native_build
 
-_FOLDER = Path(native_build.__file__).parent
+_FOLDER = Path(__file__).parent / "csrc"
 LIBRARY = native_build.Library(
     "gghead_splat",
     sources=tuple(_FOLDER / f"splat_{name}.cpp" for name in ("composite", "projection", "probe")),

@@ -6,8 +6,7 @@
 import functools
 from pathlib import Path
 
-from gghead.template.mesh import Template, vertex_normals
-from gghead.template.obj import load_obj, save_obj
+from gghead.template.mesh import Template, load_obj, save_obj, vertex_normals
 from gghead.template.rasterize import rasterize_triangles
 from gghead.template.texels import TexelMaps
 from gghead.torch_utils.errors import UserError
@@ -46,6 +45,6 @@ def _built_in(name: str) -> Template:
         from gghead.template.head import head
 
         return head()
-    from gghead.template import primitives
+    from gghead.template import mesh as primitives
 
     return {"sphere": primitives.sphere, "plane": primitives.plane}[name]()

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from gghead.template import head_rig
+from gghead.template import rig as head_rig
 from gghead.template.head_shape import (
     MOUTH_HALF_WIDTH,
     ear_offset,
@@ -19,8 +19,7 @@ from gghead.template.head_shape import (
     smoothstep,
     surface,
 )
-from gghead.template.mesh import Template
-from gghead.template.primitives import grid_faces, grid_uvs
+from gghead.template.mesh import Template, grid_faces, grid_uvs
 
 COLUMNS, ROWS = 80, 68
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gghead.template import load_template
-from gghead.template.head_rig import brow_plane, eye_plane, lip_plane
 from gghead.template.mesh import Template, vertex_normals
 from gghead.template.rasterize import rasterize_triangles
+from gghead.template.rig import brow_plane, eye_plane, lip_plane
 
 SKIN, LIPS, MOUTH, BROWS = (0.86, 0.70, 0.60), (0.76, 0.44, 0.41), (0.30, 0.10, 0.10), (0.36, 0.26, 0.20)
 WHITE, IRIS, PUPIL = (0.93, 0.92, 0.90), (0.36, 0.27, 0.18), (0.05, 0.05, 0.05)

@@ -10,7 +10,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.data.check import FAULTS, check_dataset
 from gghead.data.check.silhouettes import project
-from gghead.data.writer import encode_png, image_name
+from gghead.data.dataset_zip import encode_png, image_name
 from gghead.template import load_template, rasterize_triangles
 
 COUNT, SIZE = 48, 32

@@ -2,8 +2,8 @@
 
 import torch
 
-from gghead.inversion import latents as latent_files
-from gghead.inversion.latents import Latent
+from gghead import latent as latent_files
+from gghead.latent import Latent
 
 
 def write_latents(folder, model, count=6, seed=0, residual=True):

@@ -2,7 +2,7 @@
 
 import torch
 
-from gghead.training.health import BAD_UPDATES, broken_tensors
+from gghead.training.run.health import BAD_UPDATES, broken_tensors
 
 
 def check_one_bad_update(trainer, parameter, updates: int = 1) -> None:

@@ -1,10 +1,21 @@
-"""Where an avatar's Gaussians start: points on the template's surface, as far apart as their neighbours are."""
+"""Where an avatar starts: points on the template, or a head that a reconstructor made.
+
+The avatar's first picture, for the expression zero, is then that head instead of a grey template. The network is given
+two hidden units for each colour channel and for the opacity, which carry a feature through unchanged
+(x = relu(x) - relu(-x)), and the bias features hold what the head looks like; all else is learnt as ever.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
+from gghead.models.avatar import Avatar, appearance_size
 from gghead.template import Template
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
@@ -42,3 +53,119 @@ def neighbour_distance(points: Tensor) -> Tensor:  # [N, 3] -> [N]
     rows = [torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist").topk(4, largest=False)[0][:, 1:]
             for block in points.split(_BLOCK)]  # fmt: skip
     return torch.cat(rows).square().mean(1).sqrt().clamp_min(1e-5)
+
+
+_VIEWS = 8  # frames that a head is encoded from
+_SEEN = 0.05  # opacity above which a Gaussian belongs to the head
+_FAINTEST, _DENSEST = 0.05, 0.95  # opacities that are started with: others would hardly learn to come and go
+_CARRIED = 4  # red, green, blue, opacity
+_OVERLAP = 0.4  # least standard deviation along the surface, in distances to the neighbours
+_GAIN = 1.0  # what a unit of a carried feature changes
+
+
+def initial_head(source: str, frames: Frames, device: torch.device) -> Gaussians:  # [N]
+    """The head in a .ply, or what an encoder (file or run folder) makes of the calmest training frames.
+
+    Raises ``UserError`` for what is neither.
+    """
+    if Path(source).suffix.lower() == ".ply":
+        return Gaussians.load_ply(source)
+    import gghead
+
+    model = gghead.load(source, device=device, kind="reconstructor")
+    chosen = calm_frames(frames, _VIEWS)
+    rgb = torch.stack([frames.over(index) for index in chosen])
+    size = model.generator.config.image_size
+    if max(rgb.shape[-2:]) > size:
+        rgb = F.interpolate(rgb, scale_factor=size / max(rgb.shape[-2:]), mode="area")
+    with torch.no_grad():
+        latent = model.encode(rgb[None], frames.cameras[chosen][None])
+        return latent.gaussians(model.generator)[0].to("cpu", torch.float32)
+
+
+def calm_frames(frames: Frames, count: int) -> list[int]:
+    """Frames from ``count`` directions, in time order, each the one with the smallest coefficients (as parts of their
+    ranges)."""
+    extent = (frames.expression.amax(0) - frames.expression.amin(0)).clamp_min(1e-6)
+    effort = (frames.expression / extent).square().sum(1)
+    by_yaw = frames.cameras.angles()[0].argsort(stable=True)
+    groups = [part for part in by_yaw.tensor_split(min(count, len(frames))) if len(part)]
+    return sorted(int(part[effort[part].argmin()]) for part in groups)
+
+
+def thinned(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count]
+    """Evenly spread Gaussians of the head, each grown over and coloured as the neighbours it stands for.
+
+    Points are chosen one after the other, each as far as possible from those before it. Raises ``UserError`` for a head
+    with hardly any visible Gaussian.
+    """
+    head = head.select(head.opacities > _SEEN)
+    if head.num < 4:
+        raise UserError(f"An avatar needs at least 4 Gaussians to start with, but the head has {head.num} that can be "
+                        "seen.")
+    if head.num <= count:
+        return head
+    chosen = [0]
+    distance, nearest = head.means.new_full((head.num,), torch.inf), torch.zeros(head.num, dtype=torch.long)
+    while True:
+        from_last = (head.means - head.means[chosen[-1]]).square().sum(1)
+        nearest[from_last < distance] = len(chosen) - 1
+        distance = torch.minimum(distance, from_last)
+        if len(chosen) == count:
+            break
+        chosen.append(int(distance.argmax()))
+    area = head.scales.topk(2, dim=1).values.prod(1)
+    total = torch.zeros(count).index_add(0, nearest, area)
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        weight = area.view(-1, *[1] * (values.ndim - 1))
+        sums = values.new_zeros(count, *values.shape[1:]).index_add(0, nearest, weight * values)
+        return sums / total.view(-1, *[1] * (values.ndim - 1))
+
+    few = head.select(chosen)
+    few.colors, few.opacities = mean(head.colors), mean(head.opacities)
+    grown = few.scales * (total / area[chosen]).sqrt()[:, None]
+    thinnest = grown.argmin(1, keepdim=True)
+    wide = torch.maximum(grown, _OVERLAP * neighbour_distance(few.means)[:, None])
+    few.scales = wide.scatter(1, thinnest, grown.gather(1, thinnest))  # flat Gaussians stay flat
+    return few
+
+
+@torch.no_grad()
+def look_like(avatar: Avatar, head: Gaussians) -> None:
+    """Let the avatar, which has as many Gaussians, start as this head; harmonics above degree 0 start at zero.
+
+    Raises ``UserError`` for a network too narrow to carry colours and opacity.
+    """
+    config, last = avatar.config, appearance_size(avatar.config) - 1
+    avatar.means.copy_(head.means)
+    avatar.log_scales.copy_(head.scales.log())
+    avatar.quats.copy_(head.quats)
+    colour = head.colors[:, 0] if head.sh_degree is not None else head.with_sh(0).colors[:, 0]
+    look = torch.cat([colour, head.opacities.clamp(_FAINTEST, _DENSEST).logit()[:, None]], 1)  # [N, 4]
+    places = [0, 1, 2, last]
+    if config.changes == "geometry":
+        avatar.static[:, places] = look
+        if config.mlp:  # nothing moves yet
+            avatar.output.weight.zero_()
+            avatar.output.bias.zero_()
+    elif not config.mlp:
+        avatar.bias[:, places] = look
+    else:
+        if config.feature_dim < _CARRIED or config.hidden < 2 * _CARRIED:
+            raise UserError(f"An avatar that starts from a head needs at least {_CARRIED} features and "
+                            f"{2 * _CARRIED} hidden units, but it has {config.feature_dim} and {config.hidden}.")
+        avatar.bias[:, :_CARRIED] = look / _GAIN
+        _carry(avatar.hidden, avatar.output, places)
+
+
+def _carry(hidden: nn.Linear, output: nn.Linear, places: list[int]) -> None:
+    """Let the first features pass the network: feature k comes out at ``places[k]``, everything else as zero."""
+    output.weight.zero_()
+    output.bias.zero_()
+    units = len(places)
+    hidden.weight[: 2 * units], hidden.bias[: 2 * units] = 0, 0
+    for index, place in enumerate(places):
+        for unit, sign in ((index, 1.0), (units + index, -1.0)):
+            hidden.weight[unit, index] = sign
+            output.weight[place, unit] = sign * _GAIN

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gghead import checkpoints
-from gghead.animation.binding import unmoved
+from gghead.animation.blendshapes import unmoved
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
 from gghead.template import load_template
@@ -16,12 +16,13 @@ from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import progress
-from gghead.training import images, run_folder
 from gghead.training.avatar.config import AvatarTrainConfig
 from gghead.training.avatar.trainer import AvatarTrainer
-from gghead.training.loop import provenance
-from gghead.training.stats import StatsWriter, Summary
-from gghead.training.step_run import StepRun
+from gghead.training.gan import images
+from gghead.training.gan.run import provenance
+from gghead.training.run import run_folder
+from gghead.training.run.stats import StatsWriter, Summary
+from gghead.training.run.step_run import StepRun
 
 _PREVIEWS = 6  # frames per preview picture
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.animation.binding import has_shapes, template_motion, template_uv
+from gghead.animation.blendshapes import has_shapes, template_motion, template_uv
 from gghead.animation.eyeballs import eyeballs, has_eyeballs, over_eyes
 from gghead.animation.frames import Frames
 from gghead.cameras import Cameras
-from gghead.data.read_ahead import StepReader
+from gghead.data.loader import StepReader
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.motion import split
@@ -23,11 +23,17 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed, generator
 from gghead.training.avatar.config import AvatarTrainConfig
 from gghead.training.avatar.densify import Densifier, Refinement
-from gghead.training.avatar.initial import check_in_view, neighbour_distance, surface_points
-from gghead.training.avatar.initial_head import initial_head, look_like, thinned
+from gghead.training.avatar.initial import (
+    check_in_view,
+    initial_head,
+    look_like,
+    neighbour_distance,
+    surface_points,
+    thinned,
+)
 from gghead.training.avatar.losses import AvatarLoss
-from gghead.training.health import Health
-from gghead.training.stats import Stats
+from gghead.training.run.health import Health
+from gghead.training.run.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
 _MOST_EYEBALLS = 0.5  # of the points

@@ -16,18 +16,17 @@ from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.show import pictures
 from gghead.charts import Line, line_chart
 from gghead.checkpoints import load, save_avatar
+from gghead.figures import write_png
 from gghead.models.avatar import Avatar
 from gghead.perceptual import Distance
-from gghead.sheets import write_png
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import make_folder
 from gghead.torch_utils.progress import progress, track
-from gghead.training.avatar.closeups import closeups
 from gghead.training.avatar.config import ABLATIONS, AvatarTrainConfig
-from gghead.training.avatar.score import compare, region_masks, side_frames
+from gghead.training.avatar.score import closeups, compare, region_masks, side_frames
 from gghead.training.avatar.trainer import AvatarTrainer
-from gghead.training.loop import provenance
+from gghead.training.gan.run import provenance
 from gghead.training.results import read_rows, write_rows
 
 RESULTS = "variants.json"

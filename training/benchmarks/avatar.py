@@ -16,7 +16,7 @@ from gghead.rendering import registry
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
-from gghead.training.avatar.source import AvatarSource, open_avatar
+from gghead.training.avatar.data import AvatarSource, open_avatar
 from gghead.training.benchmarks.beside import compare_threads
 from gghead.training.benchmarks.common import interleaved_medians, machine, prepare
 

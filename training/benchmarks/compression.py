@@ -12,8 +12,8 @@ from gghead.animation.show import pictures
 from gghead.checkpoints import save_avatar
 from gghead.models.avatar import AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
+from gghead.training.avatar.data import open_avatar
 from gghead.training.avatar.score import compare, region_masks
-from gghead.training.avatar.source import open_avatar
 
 
 def quality(avatar: AvatarModel, frames: Frames) -> dict[str, float]:

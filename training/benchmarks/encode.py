@@ -11,7 +11,7 @@ from gghead.models.reconstructor import Reconstructor
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.training.benchmarks.common import interleaved_medians, machine, prepare, resident_growth
 from gghead.training.encoder.config import PRESETS
-from gghead.training.precision import choose, encoder_layers
+from gghead.training.run.precision import choose, encoder_layers
 
 
 def measure(network: str | None, preset: str, views: list[int], size: int | None, device: str, repeats: int,

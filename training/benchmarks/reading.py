@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from gghead.cameras import Cameras
-from gghead.data.decode import decode_image
-from gghead.data.image_dataset import ImageDataset
+from gghead.data.dataset import ImageDataset
+from gghead.data.dataset_zip import DatasetWriter
+from gghead.data.images import decode_image
 from gghead.data.loader import BatchLoader
-from gghead.data.writer import DatasetWriter
 from gghead.training.benchmarks.formats import FORMATS
 
 

@@ -7,7 +7,7 @@ from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.models.generator import bearable
 from gghead.training.benchmarks.common import interleaved_medians, machine, prepare
-from gghead.training.precision import choose, generator_layers
+from gghead.training.run.precision import choose, generator_layers
 
 
 def measure(network: str, batch: list[int], size: int | None, device: str, repeats: int, threads: int | None) -> dict:

@@ -15,9 +15,9 @@ from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.beside import compare_threads
 from gghead.training.benchmarks.common import machine, peak_memory, prepare, synchronize
-from gghead.training.precision import apply, check_device, choose, gan_layers
-from gghead.training.presets import PRESETS
-from gghead.training.trainer import Trainer
+from gghead.training.gan.config import PRESETS
+from gghead.training.gan.trainer import Trainer
+from gghead.training.run.precision import apply, check_device, choose, gan_layers
 
 
 def measure(preset: str, batch: int | None, steps: int, warmup: int, stage: int, precision: str | None, device: str,

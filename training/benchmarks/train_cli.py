@@ -6,7 +6,7 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.cli import command
 from gghead.torch_utils.errors import UserError
 from gghead.training.benchmarks import options
-from gghead.training.presets import PRESETS
+from gghead.training.gan.config import PRESETS
 
 
 @command(name="train")

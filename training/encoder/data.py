@@ -8,9 +8,8 @@ from torch import Tensor
 
 from gghead.cameras import FFHQ_FOCAL, Cameras
 from gghead.data import formats
-from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
-from gghead.data.kept_frames import KeptFrames
+from gghead.data.frames import KeptFrames, foreground
 from gghead.models.generator import Generator
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed, generator

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from gghead import checkpoints
-from gghead.data.backdrop import describe
 from gghead.data.captures import Captures
+from gghead.data.frames import describe
 from gghead.image_metrics import psnr
 from gghead.rendering import registry, render
 from gghead.torch_utils import config as config_json
@@ -16,14 +16,15 @@ from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import progress
-from gghead.training import images, run_folder
 from gghead.training.encoder.config import EncoderTrainConfig, check, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, read_captures
 from gghead.training.encoder.trainer import EncoderTrainer
-from gghead.training.loop import provenance
-from gghead.training.precision import apply
-from gghead.training.stats import StatsWriter, Summary
-from gghead.training.step_run import StepRun
+from gghead.training.gan import images
+from gghead.training.gan.run import provenance
+from gghead.training.run import run_folder
+from gghead.training.run.precision import apply
+from gghead.training.run.stats import StatsWriter, Summary
+from gghead.training.run.step_run import StepRun
 
 _PREVIEW_HEADS, _PREVIEW_VIEWS = 4, 4
 

@@ -13,18 +13,18 @@ import torch
 
 from gghead.charts import Line, line_chart
 from gghead.data.captures import Captures
-from gghead.sheets import write_png
+from gghead.figures import write_png
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import make_folder
 from gghead.torch_utils.progress import progress
-from gghead.training import run_folder
 from gghead.training.encoder.config import PRESETS, EncoderTrainConfig
 from gghead.training.encoder.data import CaptureHeads, read_captures
 from gghead.training.encoder.methods import encoder_method, load_encoder
 from gghead.training.encoder.run import run
 from gghead.training.encoder.score import capture_heads, score
 from gghead.training.results import read_rows, write_rows
+from gghead.training.run import run_folder
 
 RESULTS = "scaling.json"
 AXES = {"identities": "identities seen in training", "cameras": "cameras of each head in training",

@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gghead.data.captures import Captures
-from gghead.data.view_choice import FRONT, ViewChoice, choose_views
+from gghead.data.captures import FRONT, Captures, ViewChoice, choose_views
 from gghead.gaussians import Gaussians
 from gghead.reconstruction.inputs import InputViews, from_captures
-from gghead.reconstruction.judge import compare
+from gghead.reconstruction.report import compare
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
-from gghead.training.encoder.surface import TrueSurface, mean_distance, read_surface
+from gghead.training.encoder.losses import TrueSurface, mean_distance, read_surface
 
 Method = Callable[[InputViews], tuple[Gaussians, dict]]
 """Views -> head, batch shape (1,), and what to record."""

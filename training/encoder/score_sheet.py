@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gghead.data.view_choice import ViewChoice, spread
+from gghead.data.captures import ViewChoice, spread
+from gghead.figures import beside, to_uint8, with_labels, write_png
 from gghead.gaussians import Gaussians
 from gghead.reconstruction.inputs import InputViews
-from gghead.reconstruction.judge import compare
-from gghead.sheets import beside, to_uint8, with_labels, write_png
+from gghead.reconstruction.report import compare
 
 _GAIN = 3  # of the error, shown dark on white
 

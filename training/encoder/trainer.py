@@ -9,20 +9,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gghead.data.read_ahead import StepReader
+from gghead.data.loader import StepReader
 from gghead.models.generator import LABEL_DIM, Generator
 from gghead.models.reconstructor import Reconstructor, with_background
 from gghead.networks.discriminator import Discriminator
 from gghead.rendering import render
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import derive_seed
-from gghead.training import losses as adversarial
 from gghead.training.encoder import losses
 from gghead.training.encoder.config import EncoderTrainConfig, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
-from gghead.training.health import Health
-from gghead.training.precision import PRECISIONS
-from gghead.training.stats import Stats
+from gghead.training.gan import losses as adversarial
+from gghead.training.run.health import Health
+from gghead.training.run.precision import PRECISIONS
+from gghead.training.run.stats import Stats
 
 _R1_INTERVAL = 16
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``EncoderStage.region`` gives more weight

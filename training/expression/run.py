@@ -12,15 +12,15 @@ from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import progress
-from gghead.training import run_folder
 from gghead.training.encoder.data import read_captures
 from gghead.training.expression.config import ExpressionTrainConfig, check
 from gghead.training.expression.data import TripletBatch, Triplets
 from gghead.training.expression.trainer import ExpressionTrainer
-from gghead.training.loop import provenance
-from gghead.training.precision import apply
-from gghead.training.stats import StatsWriter, Summary
-from gghead.training.step_run import StepRun
+from gghead.training.gan.run import provenance
+from gghead.training.run import run_folder
+from gghead.training.run.precision import apply
+from gghead.training.run.stats import StatsWriter, Summary
+from gghead.training.run.step_run import StepRun
 
 _HELD_OUT = 12  # triplets that are looked at with every snapshot
 

@@ -16,18 +16,18 @@ from torch import Tensor
 from gghead.animation.animate import BLENDSHAPES, moved, sliders
 from gghead.cameras import Cameras
 from gghead.data.captures import Captures, Views
+from gghead.figures import with_labels
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import psnr
 from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
-from gghead.sheets import with_labels
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
 from gghead.torch_utils.progress import progress
-from gghead.training import images
 from gghead.training.avatar.score import region_boxes
 from gghead.training.expression.data import Pair, pairs_of
+from gghead.training.gan import images
 
 _FACING = 0.5  # cosine of the largest angle between face and camera at which mouth and eyes are measured apart
 _SHEET_ROWS = 3

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
-from gghead.image_loss import ImageLossConfig, image_loss
-from gghead.inversion.latents import fingerprints
+from gghead.image_metrics import ImageLossConfig, image_loss
+from gghead.latent import fingerprints
 from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
@@ -19,11 +19,10 @@ from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
 from gghead.training.expression.config import ExpressionTrainConfig
-from gghead.training.expression.data import TripletBatch, Triplets
-from gghead.training.expression.lessons import Lessons
-from gghead.training.health import Health
-from gghead.training.precision import PRECISIONS
-from gghead.training.stats import Stats
+from gghead.training.expression.data import Lessons, TripletBatch, Triplets
+from gghead.training.run.health import Health
+from gghead.training.run.precision import PRECISIONS
+from gghead.training.run.stats import Stats
 
 _REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
 # Of maps and basis, as shares of the rate: most numbers of the maps are known from the start.

@@ -21,7 +21,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from gghead.data.read_ahead import ReadAhead
+from gghead.data.loader import ReadAhead
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir as default_folder

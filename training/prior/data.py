@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.data.vectors import read_vectors
-from gghead.inversion import latents as latent_files
-from gghead.inversion.latents import Latent, stack
+from gghead import latent as latent_files
+from gghead.latent import Latent, stack
 from gghead.models.generator import Generator
+from gghead.sampling import read_vectors
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import derive_seed

@@ -12,13 +12,13 @@ from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import progress
-from gghead.training import run_folder
-from gghead.training.loop import provenance
+from gghead.training.gan.run import provenance
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.prior.data import Heads, conditions, open_heads, split
 from gghead.training.prior.trainer import PriorTrainer, new_prior
-from gghead.training.stats import StatsWriter, Summary
-from gghead.training.step_run import StepRun
+from gghead.training.run import run_folder
+from gghead.training.run.stats import StatsWriter, Summary
+from gghead.training.run.step_run import StepRun
 
 _PREVIEWS = 8  # heads per preview picture
 
@@ -135,8 +135,8 @@ class _Run(StepRun):
 
     def look(self) -> None:
         """``preview<step>.png``: heads of the seeds 0, 1, …, without condition."""
+        from gghead.figures import beside, write_png
         from gghead.sampling import draw_latent
-        from gghead.sheets import beside, write_png
 
         pictures = [draw_latent(self.model, self.trainer.result[0].sample(seed), "", yaws=(0.0,)).image
                     for seed in range(_PREVIEWS)]

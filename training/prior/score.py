@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.inversion.latents import Latent
 from gghead.inversion.objective import draw
+from gghead.latent import Latent
 from gghead.models.generator import Generator
 from gghead.models.prior import Prior
 from gghead.torch_utils.progress import track

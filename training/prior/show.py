@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from gghead.inversion.latents import Latent
+from gghead.figures import beside, with_labels
+from gghead.latent import Latent
 from gghead.models.generator import Generator
 from gghead.sampling import EG3D_YAWS, draw_latent
-from gghead.sheets import beside, with_labels
 from gghead.training.prior.data import Heads
 from gghead.training.prior.score import Neighbours
 

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from gghead.inversion.latents import fingerprints
+from gghead.latent import fingerprints
 from gghead.models.generator import Generator
 from gghead.models.head_components import fit_components
 from gghead.models.latent_tokens import fit_tokens
@@ -14,10 +14,10 @@ from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import generator
-from gghead.training.health import Health
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.prior.data import Heads
-from gghead.training.stats import Stats
+from gghead.training.run.health import Health
+from gghead.training.run.stats import Stats
 
 _CHECKED = 256  # heads whose loss is measured at every tick
 

@@ -100,9 +100,9 @@ def main(format, source, dest, kind, resolution, max_images, subjects, expressio
     if not source.exists():
         raise UserError(f"--source={source} does not exist; name a folder or zip with the data.")
     cli.check_new(dest, overwrite)
-    from gghead.data import archive
+    from gghead.data import frames_zip as archive
     from gghead.data.formats import read
-    from gghead.data.formats.options import ReadOptions
+    from gghead.data.formats.parsing import ReadOptions
 
     options = ReadOptions(
         names(subjects), names(expressions), names(cameras), scale, None if offset is None else tuple(offset),

@@ -77,7 +77,7 @@ def main(
         cli.check_new(path, overwrite)
     from gghead.data.photos.photo import PhotoOptions
     from gghead.data.photos.prepare import prepare, work_folder
-    from gghead.data.photos.quality import Limits
+    from gghead.data.photos.report import Limits
 
     options = PhotoOptions(
         resolution=size,

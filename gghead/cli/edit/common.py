@@ -16,7 +16,7 @@ from gghead.torch_utils.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from gghead.inversion.latents import Latent
+    from gghead.latent import Latent
 
 SHEET = "sheet.png"
 
@@ -79,7 +79,7 @@ def read_heads(text: str, model, psi: float = 1.0) -> list[Head]:
 
     Raises ``UserError`` for what is neither, and as ``gghead.inversion.load`` does.
     """
-    from gghead.inversion import latents
+    from gghead import latent as latents
     from gghead.sampling import seed_latents
 
     heads = []
@@ -104,8 +104,8 @@ def draw_sheet(model, rows: Sequence[Sequence], top: Sequence[str], left: Sequen
     """Draw a grid of latents (or what is drawn as one) from ``yaws`` (radians); None leaves a cell white."""
     import numpy as np
 
+    from gghead.figures import beside, with_labels
     from gghead.sampling import draw_latent
-    from gghead.sheets import beside, with_labels
     from gghead.torch_utils.progress import progress
 
     side = default_size(model, size)
@@ -123,7 +123,7 @@ def draw_sheet(model, rows: Sequence[Sequence], top: Sequence[str], left: Sequen
 
 def write_head(model, latent, outdir: Path, name: str, stage: str, shapes: bool, **info) -> None:
     """Write ``<outdir>/<name>/latent-<stage>.safetensors`` (what is no latent: its .ply in any case) and say so."""
-    from gghead.inversion import latents
+    from gghead import latent as latents
 
     is_latent = isinstance(latent, latents.Latent)
     if is_latent:
@@ -138,7 +138,7 @@ def write_head(model, latent, outdir: Path, name: str, stage: str, shapes: bool,
 
 def write_sheet(outdir: Path, sheet: "np.ndarray") -> None:
     """Write the sheet and say so."""
-    from gghead.sheets import write_png
+    from gghead.figures import write_png
 
     write_png(outdir / SHEET, sheet)
     click.echo(outdir / SHEET)

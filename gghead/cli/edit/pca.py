@@ -30,7 +30,7 @@ def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, tru
 
     from gghead.editing import directions
     from gghead.editing.mixing import check_layers
-    from gghead.inversion.latents import Latent
+    from gghead.latent import Latent
 
     model = open_network(network, device)
     on = None if layers is None else check_layers(model, parse_layers(layers))

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from gghead.data.check.findings import Finding
+from gghead.data.dataset_zip import LABEL_SIZE, label_fault
+from gghead.data.files import Source, is_image, open_source
 from gghead.data.image_files import image_names, pair_masks, read_info
-from gghead.data.labels import LABEL_SIZE, label_fault
-from gghead.data.sources import Source, is_image, open_source
 
 _RESOURCE_FORK = re.compile(r"(^|/)(__MACOSX/|\._)")
 _HARMLESS = re.compile(r"(^|/)(README[^/]*|LICEN[CS]E[^/]*|[^/]*\.(md|txt))$", re.IGNORECASE)

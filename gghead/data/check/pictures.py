@@ -12,7 +12,7 @@ from PIL import Image
 from gghead.data.check.findings import Finding
 from gghead.data.check.inventory import Inventory
 from gghead.data.check.silhouettes import small_mask
-from gghead.data.sources import image_header, read_image
+from gghead.data.files import image_header, read_image
 from gghead.torch_utils.errors import UserError
 
 THUMB = 16

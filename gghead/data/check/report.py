@@ -1,4 +1,4 @@
-"""All checks of a data set in one report."""
+"""The checks of a data set together, and what they say; a short form at the start of a training."""
 
 import os
 from collections import defaultdict
@@ -13,8 +13,9 @@ from gghead.data.check.findings import ERROR, Finding, ordered
 from gghead.data.check.inventory import Inventory, take_inventory
 from gghead.data.check.pictures import Look, check_pictures, look_at, mirrored_pairs, repeated
 from gghead.data.check.silhouettes import Fit, check_silhouettes, fit
+from gghead.data.dataset import ImageDataset
+from gghead.data.files import image_header
 from gghead.data.shards import shard_inputs, tar_paths
-from gghead.data.sources import image_header
 from gghead.torch_utils.errors import UserError
 
 _FITTED = 512  # images whose masks are compared with the template; about 7 ms each
@@ -234,3 +235,18 @@ def _silhouettes(report: Report, progress: Callable[[int, int, str], object]) ->
     if (np.abs(yaw) > 5).sum() < 8:
         report.not_checked.append("left and right (mirrored poses): fewer than 8 turned heads with masks")
     return check_silhouettes(list(report.fits.values()), yaw, [report.names[i] for i in compared])
+
+
+def check_at_start(dataset: ImageDataset) -> list[str]:
+    """Return a line per warning about the cameras of a data set; opening it has checked files, labels and masks.
+
+    Raises:
+        UserError: the cameras cannot be those of heads, with the likely cause and the remedy.
+    """
+    count = dataset.num_files
+    findings, _ = check_cameras(dataset.labels[:count].numpy(), [dataset.name(i) for i in range(count)])
+    for found in ordered(findings):
+        if found.severity == ERROR:
+            raise UserError(f"{dataset.path}: {found.sentence()} See python scripts/dataset_tool.py check "
+                            f"{dataset.path}; --set=data.check=false trains all the same.")  # fmt: skip
+    return [f"{found.severity}: {found.sentence()}" for found in ordered(findings)]

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gghead.data.check.cameras import angles
 from gghead.data.check.report import Report
 from gghead.data.check.silhouettes import project
-from gghead.data.sources import read_image
+from gghead.data.files import read_image
 from gghead.template import load_template, rasterize_triangles
 from gghead.template.preview import head_colors
 from gghead.torch_utils.errors import UserError

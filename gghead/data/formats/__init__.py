@@ -9,12 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gghead.data.captures import Captures
-from gghead.data.formats.options import ReadOptions
-from gghead.data.local_files import refuse_address
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source, is_image, open_source
-from gghead.data.wrong_inputs import unlabelled
+from gghead.data.captures import Captures, TrackedSequence
+from gghead.data.files import Source, is_image, open_source, refuse_address, unlabelled
+from gghead.data.formats.parsing import ReadOptions
 from gghead.torch_utils.errors import UserError
 
 

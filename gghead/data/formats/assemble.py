@@ -1,4 +1,4 @@
-"""From the rows that a reader finds to captures or a sequence: selection, missing files, gaps, sizes, order."""
+"""Frames from what a reader has found: order, cameras, splits, and the checks that all formats share."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gghead.data.captures import Captures
+from gghead.data.captures import Captures, TrackedSequence, last_frames
+from gghead.data.files import Source, image_header
 from gghead.data.formats.geometry import make_cameras
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import coefficients
-from gghead.data.lens import Lens
-from gghead.data.pictures import MaskKind, Pictures, pack_names, probe_sizes
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source, image_header
-from gghead.data.video_frames import VideoFrames, is_video_frame
+from gghead.data.formats.parsing import ReadOptions, coefficients
+from gghead.data.frame_images import Lens, MaskKind, Pictures, VideoFrames, is_video_frame, pack_names, probe_sizes
 from gghead.torch_utils.errors import UserError
 
 _SPLITS = ("train", "val", "test")  # in this order, then any others
@@ -248,3 +244,29 @@ def _lenses(
 def _extras(rows: list[Row], names: list[str], where: str) -> dict[str, torch.Tensor]:
     keys = [key for key in rows[0].extras if all(key in row.extras for row in rows)]
     return {key: torch.from_numpy(coefficients([row.extras[key] for row in rows], names, where)) for key in keys}
+
+
+def by_time(rows: list[Row], test_frames: int, options: ReadOptions) -> None:
+    """Mark the last frames as "test", the others as "train"; ``options.test_frames`` replaces the format's number."""
+    wanted = test_frames if options.test_frames is None else options.test_frames
+    split, names = last_frames(np.array([row.number for row in rows]), wanted)
+    for row, code in zip(rows, split, strict=True):
+        row.split = names[code]
+
+
+def by_clip(rows: list[Row], known_test: tuple[str, ...], options: ReadOptions) -> str | None:
+    """Mark whole clips as "test": those that the user names, else those that the authors use, else the last of several.
+
+    Returns a note where the choice is a guess.
+    """
+    clips = sorted({row.clip for row in rows}, key=natural)
+    test = set(options.test_clips or ()) or {clip for clip in clips if clip in known_test}
+    if unknown := test - set(clips):
+        raise UserError(f"There is no clip '{min(unknown)}' to test on; the clips are {', '.join(clips)}.")
+    note = None
+    if not test and len(clips) > 1:
+        test = {clips[-1]}
+        note = f"The clip {clips[-1]} is taken for testing; name another by --test-clips."
+    for row in rows:
+        row.split = "test" if row.clip in test else "train"
+    return note

@@ -16,13 +16,20 @@ import numpy as np
 from PIL import features
 
 from gghead.data.captures import Captures
+from gghead.data.files import FolderSource, Source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras, relative_to_head
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, matrix, read_bytes, read_json, read_numbers
-from gghead.data.formats.zip_folder import ZipFolderSource
-from gghead.data.lens import Lens
-from gghead.data.sources import FolderSource, Source
+from gghead.data.formats.parsing import (
+    ReadOptions,
+    ZipFolderSource,
+    array,
+    entry,
+    matrix,
+    read_bytes,
+    read_json,
+    read_numbers,
+)
+from gghead.data.frame_images import Lens
 from gghead.torch_utils.errors import UserError
 
 FULL_SIZE = (2668, 4096)

@@ -9,10 +9,12 @@ import dataclasses
 import numpy as np
 import torch
 
+from gghead.data.captures import TrackedSequence
+from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import Placement, intrinsics
-from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import (
+    ReadOptions,
     array,
     entry,
     frame_list,
@@ -25,8 +27,6 @@ from gghead.data.formats.parsing import (
     text,
     texts,
 )
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source
 
 OUR_WORLD = Placement(1.0, np.eye(3), np.zeros(3))
 

@@ -12,12 +12,11 @@ import re
 import numpy as np
 
 from gghead.data.captures import Captures
+from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, matrix, picture_size, read_json
-from gghead.data.lens import Lens
-from gghead.data.sources import Source
+from gghead.data.formats.parsing import ReadOptions, array, entry, matrix, picture_size, read_json
+from gghead.data.frame_images import Lens
 from gghead.torch_utils.errors import UserError
 
 _FILE = "params.json"

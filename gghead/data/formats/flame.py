@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gghead.data.files import FolderSource
 from gghead.data.formats.geometry import METRES_PER_UNIT, Placement
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import read_npz
+from gghead.data.formats.parsing import ReadOptions, read_npz
 from gghead.data.formats.safe_pickle import load_model
-from gghead.data.sources import FolderSource
 from gghead.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix
 from gghead.torch_utils.errors import UserError
 

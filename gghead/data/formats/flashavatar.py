@@ -5,12 +5,11 @@ Source: USTC3DV/FlashAvatar-code. Pictures count from 1 and the tracker's frames
 folder may also stand beside ``imgs``. Test frames are the last 500.
 """
 
-from gghead.data.formats.assemble import assemble
+from gghead.data.captures import TrackedSequence
+from gghead.data.files import Source
+from gghead.data.formats.assemble import assemble, by_time
 from gghead.data.formats.metrical import rows_of_frames
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.splits import by_time
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source
+from gghead.data.formats.parsing import ReadOptions
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500

@@ -10,14 +10,12 @@ seen at u = cx + fx P.x / P.z, v = cy + fy P.y / P.z. The camera stands still an
 
 import numpy as np
 
-from gghead.data.formats.assemble import Row, assemble
+from gghead.data.captures import TrackedSequence
+from gghead.data.files import Source
+from gghead.data.formats.assemble import Row, assemble, by_clip
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import from_opengl, invert, relative_to_head
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, frame_list, matrix, member, read_json
-from gghead.data.formats.splits import by_clip
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source
+from gghead.data.formats.parsing import ReadOptions, array, entry, frame_list, matrix, member, read_json
 from gghead.torch_utils.errors import UserError
 
 FLAME_SCALE = 4.0

@@ -6,14 +6,22 @@ inverse of metrical-tracker's ``opencv`` matrices; the head's motion is in them.
 
 import numpy as np
 
-from gghead.data.formats.assemble import Row, assemble, frame_number
+from gghead.data.captures import TrackedSequence
+from gghead.data.files import Source
+from gghead.data.formats.assemble import Row, assemble, by_time, frame_number
 from gghead.data.formats.flame import flame_placement
 from gghead.data.formats.geometry import intrinsics
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import entry, frame_list, matrix, member, number, picture_size, read_json, read_numbers
-from gghead.data.formats.splits import by_time
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source
+from gghead.data.formats.parsing import (
+    ReadOptions,
+    entry,
+    frame_list,
+    matrix,
+    member,
+    number,
+    picture_size,
+    read_json,
+    read_numbers,
+)
 
 TEST_FRAMES = 350
 

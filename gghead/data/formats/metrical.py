@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gghead.data.formats.assemble import Row, assemble
+from gghead.data.captures import TrackedSequence
+from gghead.data.files import Source
+from gghead.data.formats.assemble import Row, assemble, by_time
 from gghead.data.formats.flame import flame_placement, rotation_6d_to_axis_angle
 from gghead.data.formats.geometry import invert, matrix_intrinsics
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, read_bytes
+from gghead.data.formats.parsing import ReadOptions, array, entry, read_bytes
 from gghead.data.formats.safe_pickle import load_torch_zip
-from gghead.data.formats.splits import by_time
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 350

@@ -8,13 +8,11 @@ the pure blue of ``parsing``. Test frames are the last 500.
 
 import numpy as np
 
-from gghead.data.formats.assemble import Row, assemble
+from gghead.data.captures import TrackedSequence
+from gghead.data.files import Source
+from gghead.data.formats.assemble import Row, assemble, by_time
 from gghead.data.formats.geometry import METRES_PER_UNIT, Placement, from_opengl, intrinsics
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import entry, frame_list, matrix, number, picture_size, read_json
-from gghead.data.formats.splits import by_time
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import Source
+from gghead.data.formats.parsing import ReadOptions, entry, frame_list, matrix, number, picture_size, read_json
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500

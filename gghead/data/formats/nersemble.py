@@ -16,14 +16,12 @@ import re
 import numpy as np
 
 from gghead.data.captures import Captures
+from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble, natural
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras, relative_to_head
-from gghead.data.formats.options import ReadOptions
-from gghead.data.formats.parsing import array, entry, matrix, picture_size, read_json, read_npz
-from gghead.data.pictures import probe_sizes
-from gghead.data.sources import Source
-from gghead.data.video_frames import VideoFrames
+from gghead.data.formats.parsing import ReadOptions, array, entry, matrix, picture_size, read_json, read_npz
+from gghead.data.frame_images import VideoFrames, probe_sizes
 from gghead.torch_utils.errors import UserError
 
 CALIBRATION = "calibration/camera_params.json"

@@ -1,16 +1,50 @@
-"""Reading of other people's JSON, text and npz files: every fault is one sentence that names the file and the entry."""
+"""What the readers of formats share: options, and files whose every fault is one sentence."""
 
 import io
 import json
 import posixpath
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from gghead.data.sources import Source
+from gghead.data.files import FolderSource, Source, ZipSource
 from gghead.torch_utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options of the readers; ``formats.read`` refuses those that a format has no use for."""
+
+    subjects: tuple[str, ...] | None = None
+    """Names of the people to read."""
+    moments: tuple[str, ...] | None = None
+    """Names of the expressions, sequences or clips to read."""
+    cameras: tuple[str, ...] | None = None
+    """Names of the cameras to read."""
+    scale: float | None = None
+    """World units per unit of the data; 2.681 (one unit is 0.373 m) for metres."""
+    offset: tuple[float, float, float] | None = None
+    """Where the data's origin lies in our world."""
+    world: tuple[tuple[float, ...], ...] | None = None
+    """4x4 similarity from the data's frame to our world; replaces scale and offset."""
+    test_frames: int | None = None
+    """Last so many time steps are for testing; None = what the format's authors do."""
+    test_clips: tuple[str, ...] | None = None
+    """Clips for testing, where a format has clips."""
+    skip_missing: bool = False
+    """Go on without frames whose pictures are absent or whose numbers leave gaps; otherwise they are an error."""
+    flame: Path | None = None
+    """The user's FLAME model file, from which the joints of the neck are taken."""
+    lens: Literal["undistort", "refuse", "ignore"] | None = None
+    """What to do with pictures of a lens with distortion; None = undistort, but refuse where its convention is
+    unknown."""
+    fps: float | None = None
+    """Frames per second, where the data do not say."""
+
 
 _NPZ_BYTES = 256 * 2**20  # a frame's parameters are kilobytes; a file that unpacks to more is a trap
 
@@ -137,3 +171,39 @@ def coefficients(vectors: Sequence[Any], names: Sequence[str], where: str) -> np
 def member(name: str, base: str = "") -> str:
     """A path of a JSON file as a name in the source; ``base`` is the JSON file's folder."""
     return posixpath.normpath(posixpath.join(base, str(name).replace("\\", "/")))
+
+
+class ZipFolderSource:
+    """Named files below a folder; members of its zips carry the zip's name as that of a folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._folder = FolderSource(path)
+        self._zips = {name: ZipSource(path / name) for name in self._folder.names() if name.endswith(".zip")}
+        plain = [name for name in self._folder.names() if name not in self._zips]
+        packed = [f"{name}/{member}" for name, archive in self._zips.items() for member in archive.names()]
+        self._names = sorted(plain + packed)
+
+    def names(self) -> list[str]:
+        return self._names
+
+    def read(self, name: str) -> bytes:
+        source, inner = self._find(name)
+        return source.read(inner)
+
+    def open(self, name: str) -> BinaryIO:
+        source, inner = self._find(name)
+        return source.open(inner)
+
+    def head(self, name: str, count: int) -> bytes:
+        source, inner = self._find(name)
+        return source.head(inner, count)
+
+    def close(self) -> None:
+        self._folder.close()
+        for archive in self._zips.values():
+            archive.close()
+
+    def _find(self, name: str) -> tuple[FolderSource | ZipSource, str]:
+        archive, found, inner = name.partition(".zip/")
+        return (self._zips[f"{archive}.zip"], inner) if found else (self._folder, name)

@@ -10,11 +10,13 @@ of sequences point to folders beside their own by ``../``.
 
 import numpy as np
 
+from gghead.data.captures import TrackedSequence
+from gghead.data.files import FolderSource, Source, open_source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import from_opengl, intrinsics, relative_to_head
-from gghead.data.formats.options import ReadOptions
 from gghead.data.formats.parsing import (
+    ReadOptions,
     array,
     entry,
     frame_list,
@@ -25,8 +27,6 @@ from gghead.data.formats.parsing import (
     read_json,
     read_npz,
 )
-from gghead.data.sequences import TrackedSequence
-from gghead.data.sources import FolderSource, Source, open_source
 from gghead.torch_utils.errors import UserError
 
 _POSES = (("rotation", 3), ("translation", 3), ("neck_pose", 3), ("jaw_pose", 3), ("eyes_pose", 6))

@@ -27,10 +27,9 @@ import numpy as np
 from PIL import Image
 
 from gghead.cameras import FFHQ_FOCAL
-from gghead.data.decode import decode_image
+from gghead.data.images import decode_image
 from gghead.data.photos.crop import Crop
-from gghead.data.photos.landmark_model import LandmarkModel, mirror_index, save_models
-from gghead.data.photos.landmarks import SCHEMES
+from gghead.data.photos.landmarks import SCHEMES, LandmarkModel, mirror_index, save_models
 from gghead.data.photos.photo import camera_degrees
 from gghead.data.photos.pose import FACE_ORIGIN, camera_position, fit_pose, project
 from gghead.torch_utils.cli import BOOL, command

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from gghead.cameras import FFHQ_FOCAL
+from gghead.data.images import FILTER
 from gghead.data.photos.pose import camera_position
-from gghead.data.resize import FILTER
 
 _BLUR = 0.015  # standard deviation of the fill's blur, share of the crop's side
 _FADE = 0.03  # how far into the fill the blur takes to set in, share of the crop's side

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gghead.data.photos.landmark_model import mirror_index
-from gghead.data.photos.landmarks import Face, largest_first
+from gghead.data.photos.landmarks import Face, largest_first, mirror_index
 from gghead.torch_utils.errors import UserError
 
 _CROP = 320  # side of the picture that the mesh network is given, pixels

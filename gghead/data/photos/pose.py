@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gghead.cameras import FFHQ_FOCAL, FFHQ_RADIUS
-from gghead.data.photos.landmark_model import LandmarkModel
+from gghead.data.photos.landmarks import LandmarkModel
 from gghead.torch_utils.errors import UserError
 
 FACE_ORIGIN = np.array([0.0, 0.006, 0.161])  # EG3D's face-model origin: (0, 0.006, 0.161) in 3dface2idr_mat.py

@@ -17,12 +17,19 @@ import torch
 from PIL import Image
 
 from gghead.cameras import Cameras
-from gghead.data.labels import label_array, parse_dataset_json
+from gghead.data.dataset_zip import (
+    DatasetWriter,
+    ZipWriter,
+    encode_png,
+    image_name,
+    label_array,
+    mask_name,
+    parse_dataset_json,
+)
+from gghead.data.files import Source, is_image, open_source
 from gghead.data.photos.cache import PhotoCache
 from gghead.data.photos.photo import Item, PhotoOptions, PhotoWorker, Skip
 from gghead.data.photos.report import Report
-from gghead.data.sources import Source, is_image, open_source
-from gghead.data.writer import DatasetWriter, ZipWriter, encode_png, image_name, mask_name
 from gghead.torch_utils.config import to_dict
 from gghead.torch_utils.errors import UserError
 

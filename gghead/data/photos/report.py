@@ -1,11 +1,91 @@
-"""What became of every photo: counts by reason, printed and as JSON beside the data set."""
+"""What became of the photos: quality of each, and the report."""
 
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from gghead.torch_utils.files import write_atomically
+
+_SIDE = 128  # the face is measured at this size
+_GOOD_SHARPNESS = 0.10  # what most photos reach
+_GOOD_RESIDUAL = 0.003  # what nearly all photos stay below
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is skipped; a limit that a photo just meets is met."""
+
+    min_scale: float = 0.5
+    """crop side in the photo / resolution: below, the picture would be enlarged more than by the inverse"""
+    min_sharpness: float = 0.02
+    """see ``sharpness``; sharp photos have 0.06 to 0.3, blurred with four pixels (of 512) 0.02"""
+    max_filled: float = 0.25
+    """share of the crop outside the photo"""
+    max_cut: float = 0.02
+    """share of the face's points outside the photo"""
+    max_yaw: float = 50.0
+    """degrees to either side; beyond, the estimate falls short (7 degrees at 60)"""
+    max_pitch: float = 40.0
+    """degrees up or down"""
+    max_residual: float = 0.012
+    """RMS distance of the landmarks to the fitted model, share of the crop's side"""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is known of one face."""
+
+    scale: float  # crop side in the photo / resolution
+    sharpness: float
+    filled: float  # share of the crop
+    cut: float  # share of the landmarks outside the photo
+    yaw: float  # degrees
+    pitch: float  # degrees
+    residual: float  # share of the crop's side
+
+
+def sharpness(picture: np.ndarray) -> float:  # [R, R, 3] uint8, a crop with the head in the middle
+    """Return how much of the face's contrast is in its finest details.
+
+    It is a quarter of the standard deviation of the Laplacian over that of the brightness, in the middle half of the
+    crop at 128x128.
+    """
+    quarter = picture.shape[0] // 4
+    face = Image.fromarray(picture[quarter : 3 * quarter, quarter : 3 * quarter]).convert("L")
+    grey = np.asarray(face.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
+    laplacian = grey[1:-1, :-2] + grey[1:-1, 2:] + grey[:-2, 1:-1] + grey[2:, 1:-1] - 4 * grey[1:-1, 1:-1]
+    return round(float(laplacian.std() / max(float(grey.std()), 1.0)) / 4, 4)
+
+
+def fault(measures: Measures, limits: Limits) -> tuple[str, str] | None:
+    """Return (reason, sentence) if the face must be skipped, the first that holds."""
+    m, x = measures, limits
+    checks = (
+        (m.residual > x.max_residual, "poor fit", f"landmarks fit with {m.residual:.3f} of the crop's side"),
+        (abs(m.yaw) > x.max_yaw, "turned too far", f"yaw {m.yaw:.0f} degrees"),
+        (abs(m.pitch) > x.max_pitch, "turned too far", f"pitch {m.pitch:.0f} degrees"),
+        (m.scale < x.min_scale, "too small", f"the crop has {m.scale:.2f} of the resolution"),
+        (m.cut > x.max_cut, "cut off", f"{m.cut:.0%} of the face's points lie outside the photo"),
+        (m.filled > x.max_filled, "cut off", f"{m.filled:.0%} of the crop lies outside the photo"),
+        (m.sharpness < x.min_sharpness, "too blurred", f"sharpness {m.sharpness:.3f}"),
+    )
+    return next(((reason, sentence) for wrong, reason, sentence in checks if wrong), None)
+
+
+def score(measures: Measures) -> float:
+    """Return a quality in [0, 1]: the product of what scale, sharpness, fill and fit leave of 1."""
+    m = measures
+    parts = (
+        min(m.scale, 1.0),
+        min(m.sharpness / _GOOD_SHARPNESS, 1.0),
+        1.0 - m.filled,
+        min(_GOOD_RESIDUAL / max(m.residual, 1e-6), 1.0),
+    )
+    return round(float(np.prod(parts)), 4)
 
 
 @dataclass

@@ -1,0 +1,350 @@
+"""Frames with cameras: the set, what stands behind its heads, and decoded frames that are kept.
+
+Only indices and small arrays are held; pixels are decoded on request, from any thread.
+
+At the outline a picture may already be a mixture of head and backdrop. Multiplying it by its mask once more lets the
+backdrop shine through a second time; on renders over white that alone costs 29 dB inside the mask. Pictures that hold
+the head's own colour up to the outline (straight alpha) may have a plain colour beyond it all the same: there the
+product is right, and taking a backdrop off would blacken the outline. So the outline itself is asked.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gghead.cameras import Cameras
+from gghead.data.dataset_zip import check_labels
+from gghead.data.frame_images import Pictures
+from gghead.torch_utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded picture."""
+
+    rgb: Tensor  # uint8 [3, H, W], not multiplied by alpha
+    alpha: Tensor  # uint8 [1, H, W], 255 everywhere where the data have no masks
+    camera: Cameras  # float32, batch shape (); relative to the head in sequences
+    coefficients: Tensor | None  # float32 [K]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSet:
+    """N pictures with what is known of them; the base of ``Captures`` and ``TrackedSequence``.
+
+    Raises ``UserError`` where lengths differ or a camera is impossible.
+    """
+
+    pictures: Pictures
+    cameras: Cameras  # [N] float64; world = ours: y up, face along +z, 1 unit = 0.373 m of head
+    subject: np.ndarray  # [N] int32 index into subjects
+    moment: np.ndarray  # [N] int32 index into moments
+    camera: np.ndarray  # [N] int32 index into camera_names
+    subjects: tuple[str, ...] = ("0",)
+    moments: tuple[str, ...] = ("0",)
+    """What the face does: the name of an expression, or of a time step in order."""
+    camera_names: tuple[str, ...] = ("0",)
+    coefficients: Tensor | None = None  # float32 [N, K] expression coefficients
+    coefficient_names: tuple[str, ...] | None = None
+    split_codes: np.ndarray | None = None  # [N] int8 index into splits, -1 = in none
+    splits: tuple[str, ...] = ()
+    extras: dict[str, Tensor] = field(default_factory=dict)  # float32 [N, k]: jaw, eyes, eyelids, neck …
+    landmarks: Tensor | None = None  # float32 [N, L, 3] world units
+    fps: float | None = None
+    format: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences that a user should read: what was left out, assumed or estimated."""
+
+    kind = "frames"
+
+    def __post_init__(self) -> None:
+        count, where = len(self.pictures), self.pictures.source.path
+        if not count:
+            raise UserError(f"{where} holds no picture that was asked for.")
+        lengths = {"cameras": len(self.cameras), "subject": len(self.subject), "moment": len(self.moment),
+                   "camera": len(self.camera)}  # fmt: skip
+        for name in ("coefficients", "split_codes", "landmarks"):
+            if getattr(self, name) is not None:
+                lengths[name] = len(getattr(self, name))
+        lengths |= {name: len(values) for name, values in self.extras.items()}
+        for name, length in lengths.items():
+            if length != count:
+                raise UserError(f"{where} has {count} pictures, but {length} entries of '{name}'.")
+        check_labels(self.cameras.label().double().numpy(), _Names(self.pictures), where)
+        if self.coefficients is not None and not bool(torch.isfinite(self.coefficients).all()):
+            bad = int((~torch.isfinite(self.coefficients)).any(1).nonzero()[0])
+            raise UserError(f"The expression of {self.name(bad)} in {where} holds NaN or infinite numbers; mend it.")
+        if self.coefficient_names is not None and len(self.coefficient_names) != self.width:
+            raise UserError(f"{where} names {len(self.coefficient_names)} expression coefficients, but its vectors "
+                            f"have {self.width}.")  # fmt: skip
+
+    # ----------------------------------------------------------------- reading
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def has_masks(self) -> bool:
+        return self.pictures.mask_kind != "none"
+
+    @functools.cached_property
+    def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
+        """The one colour behind all heads, or ``None``; a few frames are decoded when it is first asked for.
+
+        Resized pictures keep what was found before: small ones may have no pixel left that is far from the head, and
+        what was read as mixtures must be taken apart as mixtures.
+        """
+        return self.pictures.backdrop if self.pictures.resolution is not None else find_backdrop(self)
+
+    @property
+    def width(self) -> int:
+        """Number of expression coefficients."""
+        return 0 if self.coefficients is None else self.coefficients.shape[1]
+
+    def name(self, index: int) -> str:
+        """The picture's name in its source."""
+        return self.pictures.name(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of the picture that ``get`` returns."""
+        return self.pictures.resolution or tuple(int(side) for side in self.pictures.sizes[index])
+
+    def get(self, index: int) -> Frame:
+        """Decode a frame. Safe to call from several threads; raises ``UserError`` for a broken picture."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        rgb, alpha = self.pictures.read(index)
+        coefficients = None if self.coefficients is None else self.coefficients[index].clone()
+        return Frame(torch.from_numpy(rgb.transpose(2, 0, 1).copy()), torch.from_numpy(alpha[None].copy()),
+                     self.cameras[index].to(torch.float32), coefficients)  # fmt: skip
+
+    def split_of(self, index: int) -> str | None:
+        code = -1 if self.split_codes is None else int(self.split_codes[index])
+        return None if code < 0 else self.splits[code]
+
+    # --------------------------------------------------------------- selecting
+    def take(self, indices: Sequence[int] | np.ndarray) -> Self:
+        """The frames at ``indices``, in that order; names of subjects, moments and cameras stay as they are."""
+        indices = np.asarray(indices, np.int64)
+        at = torch.from_numpy(indices)
+
+        def part(values):
+            return None if values is None else values[at if isinstance(values, Tensor) else indices]
+
+        return dataclasses.replace(
+            self, pictures=self.pictures.select(indices), cameras=self.cameras[at],
+            extras={name: values[at] for name, values in self.extras.items()},
+            **{name: part(getattr(self, name)) for name in ("subject", "moment", "camera", "coefficients",
+                                                            "split_codes", "landmarks")},
+        )  # fmt: skip
+
+    def split(self, name: str) -> Self:
+        """The frames of a split, such as "train"; raises ``UserError`` if there is none of that name."""
+        if self.split_codes is None or name not in self.splits:
+            have = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no splits"
+            raise UserError(f"{self.pictures.source.path} has no split '{name}'; {have}.")
+        return self.take(np.flatnonzero(self.split_codes == self.splits.index(name)))
+
+    def indices(
+        self,
+        subjects: Iterable[str | int] | str | int | None = None,
+        moments: Iterable[str | int] | str | int | None = None,
+        cameras: Iterable[str | int] | str | int | None = None,
+    ) -> np.ndarray:
+        """Indices of the frames with these names (None = all); raises ``UserError`` for a name that does not exist."""
+        chosen = np.ones(len(self), bool)
+        for wanted, codes, names, what in (
+            (subjects, self.subject, self.subjects, "subject"),
+            (moments, self.moment, self.moments, "expression"),
+            (cameras, self.camera, self.camera_names, "camera"),
+        ):
+            if wanted is not None:
+                chosen &= np.isin(codes, [self._code(name, names, what) for name in _listed(wanted)])
+        return np.flatnonzero(chosen)
+
+    def _code(self, name: str | int, names: tuple[str, ...], what: str) -> int:
+        if str(name) in names:
+            return names.index(str(name))
+        shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+        raise UserError(f"{self.pictures.source.path} has no {what} '{name}'; it has {shown}.")
+
+    # ---------------------------------------------------------------- changing
+    def resized(self, resolution: int | tuple[int, int] | None) -> Self:
+        """The same frames shown at ``resolution`` (width, height; one number = a square).
+
+        Pictures of another aspect lose their margins (the largest centred part is shown) and the cameras' intrinsics
+        follow exactly, so that what is seen stays where the camera says.
+        """
+        if resolution is None:
+            return self
+        width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
+        if width < 1 or height < 1:
+            raise UserError(f"A resolution must be at least 1x1, but it is {width}x{height}.")
+        if self.pictures.resolution is not None:
+            raise UserError("These pictures are already resized; start from those that were read.")
+        pictures = dataclasses.replace(self.pictures, resolution=(width, height), backdrop=self.backdrop)
+        intrinsics = self.cameras.intrinsics.clone()
+        sizes, first = np.unique(self.pictures.sizes, axis=0, return_index=True)
+        for size, index in zip(sizes, first, strict=True):
+            box = pictures.box(int(index))
+            if box is None:
+                continue
+            here = torch.from_numpy((self.pictures.sizes == size).all(1))
+            scale = intrinsics.new_tensor([size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1]), 1])
+            shift = intrinsics.new_tensor([-box[0] / (box[2] - box[0]), -box[1] / (box[3] - box[1]), 0])
+            changed = intrinsics[here] * scale[:, None]
+            changed[:, :, 2] += shift
+            intrinsics[here] = changed
+        return dataclasses.replace(self, pictures=pictures, cameras=Cameras(self.cameras.cam2world, intrinsics))
+
+    def with_first(self, count: int) -> Self:
+        """Only the first ``count`` coefficients (papers take 52 of FLAME's). Raises ``UserError`` if they are fewer."""
+        if not 0 < count <= self.width:
+            raise UserError(f"{self.pictures.source.path} has {self.width} expression coefficients, so its first "
+                            f"{count} cannot be taken; choose fewer.")
+        names = self.coefficient_names[:count] if self.coefficient_names else self.coefficient_names
+        return dataclasses.replace(self, coefficients=self.coefficients[:, :count], coefficient_names=names)
+
+    def with_extras(self, *names: str) -> Self:
+        """Append tracked parameters such as "jaw" or "eyelids" to the coefficients, as columns jaw_0, jaw_1 …"""
+        columns = [] if self.coefficients is None else [self.coefficients]
+        labels = list(self.coefficient_names or (f"exp_{i}" for i in range(self.width)))
+        for name in names:
+            if name not in self.extras:
+                raise UserError(f"{self.pictures.source.path} has no '{name}' to append to the expression; it has "
+                                f"{', '.join(self.extras) or 'none'}.")  # fmt: skip
+            columns.append(self.extras[name])
+            labels += [f"{name}_{i}" for i in range(self.extras[name].shape[1])]
+        if not names:
+            return self
+        return dataclasses.replace(self, coefficients=torch.cat(columns, 1), coefficient_names=tuple(labels))
+
+    def close(self) -> None:
+        """Close the files; no picture can be read afterwards."""
+        self.pictures.source.close()
+
+
+class _Names:
+    """The pictures' names, made when they are asked for."""
+
+    def __init__(self, pictures: Pictures):
+        self.pictures = pictures
+
+    def __getitem__(self, index: int) -> str:
+        return self.pictures.name(index)
+
+
+def _listed(wanted: Iterable[str | int] | str | int) -> list[str | int]:
+    return [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted)
+
+
+LOOKED_AT = 16  # pictures
+_FAR = 4  # pixels from the mask, beyond which a JPEG's ringing has ended
+_SAME = 2.5  # of 255: how far the backdrop's pixels may lie from their median
+_PARTIAL, _SOLID = (0.05, 0.95), 0.95  # alpha of outlines, and of what is as good as opaque
+_REACH = 2  # pixels from an outline to the solid head whose colour it should have
+
+
+def find_backdrop(frames: "FrameSet") -> Tensor | None:  # [3] in [0, 1]
+    """The one colour behind all heads of a set, or ``None`` where there is none, or no masks to tell.
+
+    Colours beside an alpha channel of their own are not mixtures, whatever stands where alpha is zero.
+    """
+    if frames.pictures.mask_kind in ("none", "embedded"):
+        return None
+    indices = torch.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().long().tolist()
+    return mixed_backdrop(_readable(frames, indices))
+
+
+def _readable(frames: "FrameSet", indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Colours and alpha of frames; those that are broken speak up when they are asked for."""
+    for index in indices:
+        try:
+            frame = frames.get(index)
+        except UserError:
+            continue
+        yield frame.rgb, frame.alpha
+
+
+def mixed_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:  # uint8 [3, H, W], [1, H, W] -> [3]
+    """The one colour in [0, 1] that all outlines are mixed with; ``None`` where what is behind the heads differs, and
+    where outlines have the colour of the head beside them."""
+    behind, outlines = [], []
+    for rgb, alpha in pictures:
+        near = F.max_pool2d(alpha[None].float(), 2 * _FAR + 1, 1, _FAR)[0, 0]
+        if bool((near == 0).any()):
+            behind.append(rgb[:, near == 0].float())
+            outlines.append(_outline(rgb.float() / 255, alpha.float() / 255))
+    if not behind:
+        return None
+    behind = torch.cat(behind, 1)
+    colour = behind.median(1).values
+    if (behind - colour[:, None]).abs().mean() > _SAME:
+        return None
+    seen, coverage, head = (torch.cat(parts, 1) for parts in zip(*outlines, strict=True))
+    backdrop = colour / 255
+    mixed = head * coverage + backdrop[:, None] * (1 - coverage)
+    return backdrop if (seen - mixed).abs().sum() <= (seen - head).abs().sum() else None
+
+
+def describe(backdrop: Tensor) -> str:
+    """What people are told of it."""
+    shown = " ".join(f"{255 * float(value):.0f}" for value in backdrop)
+    return f"all pictures have the backdrop {shown}, which is taken off exactly"
+
+
+def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3, n], [1, n], [3, n]
+    """Colour and alpha of the pixels that are partly covered, and the mean colour of the solid head beside them."""
+    solid = (alpha >= _SOLID).float()
+    window = dict(kernel_size=2 * _REACH + 1, stride=1, padding=_REACH)
+    share = F.avg_pool2d(solid, **window)
+    head = F.avg_pool2d(rgb * solid, **window) / share.clamp_min(1e-6)
+    chosen = ((alpha > _PARTIAL[0]) & (alpha < _PARTIAL[1]) & (share > 0))[0]
+    return rgb[:, chosen], alpha[:, chosen], head[:, chosen]
+
+
+def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:  # [..., 3, H, W], [..., 1, H, W]
+    """Colours times coverage, in [0, 1]: what is left over black. Add ``(1 - alpha) * colour`` to put it over one."""
+    if backdrop is None:
+        return rgb * alpha
+    return (rgb - (1 - alpha) * backdrop[:, None, None].to(rgb)).clamp_min(0)
+
+
+def own_colours(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:  # uint8 [3, H, W], [1, H, W] -> [3, H, W]
+    """The head's own colours, not mixed with the backdrop; where alpha is zero the picture stays as it is.
+
+    Eight bits suffice: put over any colour, the error is that of rounding the mixture.
+    """
+    coverage = alpha.float() / 255
+    own = foreground(rgb.float() / 255, coverage, backdrop) / coverage.clamp_min(1 / 255)
+    return torch.where(alpha > 0, (255 * own.clamp_max(1)).round().byte(), rgb)
+
+
+class KeptFrames:
+    """Colour and alpha of the frames of a set, decoded once if all of them fit into ``cache_mb``, else every time."""
+
+    def __init__(self, frames: FrameSet, cache_mb: int) -> None:
+        self.frames = frames
+        bytes_needed = sum(4 * width * height for width, height in map(frames.size, range(len(frames))))
+        self._kept: dict[int, Tensor] | None = {} if bytes_needed <= cache_mb * 2**20 else None
+
+    @property
+    def all_fit(self) -> bool:
+        """Whether every picture is decoded only once."""
+        return self._kept is not None
+
+    def rgba(self, index: int) -> Tensor:
+        """uint8 [4, H, W]; colours are not multiplied by alpha. Do not write into it. Any thread may call this."""
+        rgba = None if self._kept is None else self._kept.get(index)
+        if rgba is None:
+            frame = self.frames.get(index)
+            rgba = torch.cat([frame.rgb, frame.alpha])
+            if self._kept is not None:
+                self._kept[index] = rgba
+        return rgba

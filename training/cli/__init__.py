@@ -1,0 +1,1 @@
+"""The commands that train, score and benchmark; imported by nobody."""

@@ -1,0 +1,1 @@
+"""The GAN: generator against discriminator on single images with cameras."""

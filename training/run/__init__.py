@@ -1,0 +1,1 @@
+"""What every training run does: the loop over steps, the run folder, statistics, health, precision."""
