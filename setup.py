@@ -1,13 +1,17 @@
-"""Metadata stands in pyproject.toml; here is only ``python setup.py build_ext``, which builds the C++ rasteriser ahead
-of its first use: for every SIMD level of this kind of processor, or with ``--native`` for the one at hand."""
+"""Metadata stands in pyproject.toml; here is only ``python setup.py build_ext``, which builds the
+C++ rasteriser ahead of its first use: for every SIMD level of this kind of processor, or with
+``--native`` for the one at hand."""
 
 from setuptools import Command, setup
 
 
 class BuildOperators(Command):
-    """Compile the operator libraries into torch_utils/ops/prebuilt, from where installations and wheels take them."""
+    """Compile the operator libraries into torch_utils/ops/prebuilt, from where installations and
+    wheels take them."""
 
-    description = "build the C++ operators for every SIMD level (needs torch, ninja and a C++ compiler)"
+    description = (
+        "build the C++ operators for every SIMD level (needs torch, ninja and a C++ compiler)"
+    )
     user_options = [
         ("inplace", "i", "accepted for habit's sake: they are always built in place"),
         ("native", None, "for this processor only"),

@@ -1,4 +1,5 @@
-"""``python datasets/synthetic_heads.py --dest=heads.zip --num=2000``: see gghead/cli/synthetic_heads.py."""
+"""``python datasets/synthetic_heads.py --dest=heads.zip --num=2000``: see
+gghead/cli/synthetic_heads.py."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""``python datasets/synthetic_sequence.py --dest=person.zip --frames=600``: see gghead/cli/synthetic_sequence.py."""
+"""``python datasets/synthetic_sequence.py --dest=person.zip --frames=600``: see
+gghead/cli/synthetic_sequence.py."""
 
 import sys
 from pathlib import Path

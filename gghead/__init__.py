@@ -1,4 +1,5 @@
-"""3D Gaussian heads: generate, render, save. Attributes load on first use, so importing costs little.
+"""3D Gaussian heads: generate, render, save. Attributes load on first use, so importing costs
+little.
 
 >>> model = gghead.load("training-runs/00000-tiny-heads")
 >>> head = model.sample(seed=3, psi=0.7)
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Cameras", "Gaussians", "animate", "animation", "inversion", "load", "load_template", "rasterization", "render",
+    "Cameras",
+    "Gaussians",
+    "animate",
+    "animation",
+    "inversion",
+    "load",
+    "load_template",
+    "rasterization",
+    "render",
     "rendering",
-]  # fmt: skip
+]
 
 _HOMES = {
     "Cameras": "gghead.cameras",

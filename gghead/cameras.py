@@ -1,8 +1,9 @@
 """Cameras: one convention, 25-number labels, orbits and paths for videos.
 
-Camera axes are OpenCV's (x right, y down, z forward). World: y up, the face looks along +z, +x is the subject's left,
-which is the right of a frontal picture. A label is what EG3D's ``dataset.json`` holds: the row-major 4x4
-camera-to-world matrix, then the row-major 3x3 intrinsics divided by the picture size.
+Camera axes are OpenCV's (x right, y down, z forward). World: y up, the face looks along +z, +x is
+the subject's left, which is the right of a frontal picture. A label is what EG3D's ``dataset.json``
+holds: the row-major 4x4 camera-to-world matrix, then the row-major 3x3 intrinsics divided by the
+picture size.
 """
 
 import math
@@ -16,14 +17,17 @@ from gghead.torch_utils.checks import check_shape
 from gghead.torch_utils.errors import UserError
 
 FFHQ_RADIUS = 2.7  # world units between the camera and the world origin in EG3D's FFHQ labels
-FFHQ_FOCAL = 4.2647  # focal length / picture width in EG3D's FFHQ labels: a field of view of about 13.4 degrees
+# focal length / picture width in EG3D's FFHQ labels: a field of view of about 13.4 degrees
+FFHQ_FOCAL = 4.2647
 
 _FULL_TURN = 2 * math.pi * (1 + 1e-6)  # radians, with room for rounding
-_TOLERANCE = 1e-3  # labels are written with a few decimals, so an exact rotation cannot be asked for
+# labels are written with a few decimals, so an exact rotation cannot be asked for
+_TOLERANCE = 1e-3
 
 
 def focal_from_fov_deg(fov: float) -> float:
-    """Return the focal length / picture width for a horizontal field of view in degrees (0 < fov < 180)."""
+    """Return the focal length / picture width for a horizontal field of view in degrees (0 < fov <
+    180)."""
     if not 0 < fov < 180:
         raise UserError(f"A field of view must lie between 0 and 180 degrees, but it is {fov}.")
     return 0.5 / math.tan(math.radians(fov) / 2)
@@ -33,18 +37,20 @@ def focal_from_fov_deg(fov: float) -> float:
 class Cameras:
     """Pinhole cameras with any batch shape.
 
-    Raises ``UserError`` where the shapes do not fit; the values are checked by :meth:`validate` only.
+    Raises ``UserError`` where the shapes do not fit; the values are checked by :meth:`validate`
+    only.
     """
 
     cam2world: Tensor  # [..., 4, 4] rigid, world units
-    intrinsics: Tensor  # [..., 3, 3] divided by the picture size (row 0 by the width, row 1 by the height)
+    # [..., 3, 3] divided by the picture size (row 0 by the width, row 1 by the height)
+    intrinsics: Tensor
 
     def __post_init__(self) -> None:
         check_shape("cam2world", self.cam2world, (4, 4))
         check_shape("intrinsics", self.intrinsics, (3, 3))
         if self.cam2world.shape[:-2] != self.intrinsics.shape[:-2]:
             raise UserError(
-                f"cam2world and intrinsics must have the same batch shape, but they have "
+                "cam2world and intrinsics must have the same batch shape, but they have "
                 f"{list(self.cam2world.shape[:-2])} and {list(self.intrinsics.shape[:-2])}."
             )
 
@@ -61,28 +67,45 @@ class Cameras:
         cls,
         yaw: float | Tensor,  # [...] radians, > 0: the camera stands at the subject's left (+x)
         pitch: float | Tensor = 0.0,  # [...] radians, > 0: the camera stands above
-        roll: float | Tensor = 0.0,  # [...] radians, > 0: the top of the head leans to the right of the picture
+        # [...] radians, > 0: the top of the head leans to the right of the picture
+        roll: float | Tensor = 0.0,
         radius: float | Tensor = FFHQ_RADIUS,  # [...] world units
-        focal: float | Tensor = FFHQ_FOCAL,  # [...] divided by the picture width (pixels are square)
-        target: Sequence[float] | Tensor = (0.0, 0.0, 0.0),  # [..., 3] the point that the cameras look at
+        # [...] divided by the picture width (pixels are square)
+        focal: float | Tensor = FFHQ_FOCAL,
+        # [..., 3] the point that the cameras look at
+        target: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
         device: torch.device | str | None = None,
     ) -> "Cameras":
-        """Cameras on a sphere that look at ``target``; the arguments broadcast, and plain numbers give one camera.
+        """Cameras on a sphere that look at ``target``; the arguments broadcast, and plain numbers
+        give one camera.
 
-        The position is ``target + radius * (sin yaw cos pitch, sin pitch, cos yaw cos pitch)``. Raises ``UserError``
-        for plain numbers beyond a full turn, which are degrees as a rule.
+        The position is ``target + radius * (sin yaw cos pitch, sin pitch, cos yaw cos pitch)``.
+        Raises ``UserError`` for plain numbers beyond a full turn, which are degrees as a rule.
         """
         for name, value in (("yaw", yaw), ("pitch", pitch), ("roll", roll)):
             if isinstance(value, (int, float)) and not abs(value) <= _FULL_TURN:
-                raise UserError(f"{name}={value:g} is more than a full turn: angles are in radians here; for "
-                                f"{value:g} degrees write math.radians({value:g}).")
-        given = [value for value in (yaw, pitch, roll, radius, focal, target) if isinstance(value, Tensor)]
-        dtype = next((value.dtype for value in given if value.is_floating_point()), torch.get_default_dtype())
+                raise UserError(
+                    f"{name}={value:g} is more than a full turn: angles are in radians here; for "
+                    f"{value:g} degrees write math.radians({value:g})."
+                )
+        given = [
+            value
+            for value in (yaw, pitch, roll, radius, focal, target)
+            if isinstance(value, Tensor)
+        ]
+        dtype = next(
+            (value.dtype for value in given if value.is_floating_point()), torch.get_default_dtype()
+        )
         device = device if device is not None else (given[0].device if given else None)
-        angles = [torch.as_tensor(value, dtype=dtype, device=device) for value in (yaw, pitch, roll, radius, focal)]
+        angles = [
+            torch.as_tensor(value, dtype=dtype, device=device)
+            for value in (yaw, pitch, roll, radius, focal)
+        ]
         target = torch.as_tensor(target, dtype=dtype, device=device)
         check_shape("target", target, (3,))
-        batch = torch.broadcast_shapes(*(value.shape for value in angles), target.shape[:-1]) or torch.Size([1])
+        batch = torch.broadcast_shapes(
+            *(value.shape for value in angles), target.shape[:-1]
+        ) or torch.Size([1])
         yaw, pitch, roll, radius, focal = (value.expand(batch) for value in angles)
 
         sin_yaw, cos_yaw, sin_pitch, cos_pitch = yaw.sin(), yaw.cos(), pitch.sin(), pitch.cos()
@@ -95,29 +118,38 @@ class Cameras:
         top = torch.stack([*axes, target + radius[..., None] * outwards], -1)  # [..., 3, 4]
         bottom = torch.stack([zero, zero, zero, one], -1)[..., None, :]
         half = torch.full_like(focal, 0.5)
-        intrinsics = torch.stack([focal, zero, half, zero, focal, half, zero, zero, one], -1).reshape(*batch, 3, 3)
+        intrinsics = torch.stack(
+            [focal, zero, half, zero, focal, half, zero, zero, one], -1
+        ).reshape(*batch, 3, 3)
         return cls(torch.cat([top, bottom], -2), intrinsics)
 
     @classmethod
     def turntable(cls, frames: int, pitch: float = 0.0, **options) -> "Cameras":
-        """``frames`` cameras once round the head at equal steps; ``options`` as in :meth:`orbit`."""
+        """``frames`` cameras once round the head at equal steps; ``options`` as in
+        :meth:`orbit`."""
         return cls.orbit(_phases(frames), pitch, **options)
 
     @classmethod
     def sweep(cls, frames: int, yaw_range: float = 0.6, pitch: float = 0.0, **options) -> "Cameras":
-        """``frames`` cameras that swing between yaw ``-yaw_range`` and ``+yaw_range`` and back, from the front."""
+        """``frames`` cameras that swing between yaw ``-yaw_range`` and ``+yaw_range`` and back,
+        from the front."""
         return cls.orbit(yaw_range * _phases(frames).sin(), pitch, **options)
 
     @classmethod
-    def spiral(cls, frames: int, yaw_range: float = 0.35, pitch_range: float = 0.25, **options) -> "Cameras":
-        """``frames`` cameras on an ellipse in front of the face: yaw by the sine, pitch by the cosine of the time."""
+    def spiral(
+        cls, frames: int, yaw_range: float = 0.35, pitch_range: float = 0.25, **options
+    ) -> "Cameras":
+        """``frames`` cameras on an ellipse in front of the face: yaw by the sine, pitch by the
+        cosine of the time."""
         phases = _phases(frames)
         return cls.orbit(yaw_range * phases.sin(), pitch_range * phases.cos(), **options)
 
     @classmethod
     def cat(cls, cameras: Sequence["Cameras"]) -> "Cameras":
         """Join cameras along the first batch dimension."""
-        return cls(torch.cat([c.cam2world for c in cameras]), torch.cat([c.intrinsics for c in cameras]))
+        return cls(
+            torch.cat([c.cam2world for c in cameras]), torch.cat([c.intrinsics for c in cameras])
+        )
 
     # ----------------------------------------------------------------- reading
     @property
@@ -146,10 +178,11 @@ class Cameras:
         return self.intrinsics * self.intrinsics.new_tensor([width, height, 1.0])[:, None]
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """World points [..., N, 3] -> their places [..., N, 2] and depths [..., N] along the viewing direction.
+        """World points [..., N, 3] -> their places [..., N, 2] and depths [..., N] along the
+        viewing direction.
 
-        Places are divided by the picture's width and height, with (0, 0) at its top left corner. Those of points behind
-        the camera (depth of zero and less) mean nothing.
+        Places are divided by the picture's width and height, with (0, 0) at its top left corner.
+        Those of points behind the camera (depth of zero and less) mean nothing.
         """
         local = (points - self.position[..., None, :]) @ self.cam2world[..., :3, :3]
         depth = local[..., 2]
@@ -161,10 +194,11 @@ class Cameras:
         return torch.cat([self.cam2world.flatten(-2), self.intrinsics.flatten(-2)], -1)
 
     def angles(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Yaw, pitch and roll [...] in radians of the viewing direction, with the signs of :meth:`orbit`.
+        """Yaw, pitch and roll [...] in radians of the viewing direction, with the signs of
+        :meth:`orbit`.
 
-        They describe the rotation alone, so they are also right for cameras that do not look at the origin. At a pitch
-        of 90 degrees yaw and roll are not unique.
+        They describe the rotation alone, so they are also right for cameras that do not look at the
+        origin. At a pitch of 90 degrees yaw and roll are not unique.
         """
         rotation = self.cam2world[..., :3, :3]
         x, y, z = (-rotation[..., :, 2]).unbind(-1)
@@ -192,9 +226,12 @@ class Cameras:
     # ---------------------------------------------------------------- changing
     def mirror(self) -> "Cameras":
         """The cameras of the mirrored pictures (left and right swapped) of the mirrored subject."""
-        # S * cam2world * S flips the world's x and the camera's x, so the result is a rotation again.
+        # S * cam2world * S flips the world's x and the camera's x, so the result is a rotation
+        # again.
         sign = self.cam2world.new_tensor([-1.0, 1.0, 1.0, 1.0])
-        intrinsics = self.intrinsics * self.intrinsics.new_tensor([[1, -1, -1], [1, 1, 1], [1, 1, 1]])
+        intrinsics = self.intrinsics * self.intrinsics.new_tensor(
+            [[1, -1, -1], [1, 1, 1], [1, 1, 1]]
+        )
         intrinsics = intrinsics + intrinsics.new_tensor([[0, 0, 1], [0, 0, 0], [0, 0, 0]])
         return Cameras(self.cam2world * sign * sign[:, None], intrinsics)
 
@@ -207,24 +244,39 @@ class Cameras:
         return Cameras(self.cam2world.to(*args, **kwargs), self.intrinsics.to(*args, **kwargs))
 
     def validate(self, name: str = "camera") -> "Cameras":
-        """Return ``self``; raise ``UserError`` naming the first bad camera and its fault otherwise."""
+        """Return ``self``; raise ``UserError`` naming the first bad camera and its fault
+        otherwise."""
         pose, k = self.cam2world.reshape(-1, 4, 4), self.intrinsics.reshape(-1, 3, 3)
         rotation = pose[:, :3, :3]
         eye = torch.eye(3, dtype=pose.dtype, device=pose.device)
         last_row = pose.new_tensor([0.0, 0.0, 0.0, 1.0])
-        # The order matters: a number that is not finite would fail the later tests with a misleading sentence.
+        # The order matters: a number that is not finite would fail the later tests with a
+        # misleading sentence.
         faults = {
-            "contains numbers that are not finite": ~(pose.isfinite().all(-1).all(-1) & k.isfinite().all(-1).all(-1)),
-            "has a cam2world matrix whose last row is not 0 0 0 1": (pose[:, 3] - last_row).abs().amax(-1) > _TOLERANCE,
-            "has a rotation that is not orthonormal": (rotation @ rotation.mT - eye).abs().amax((-1, -2)) > _TOLERANCE,
-            "has a rotation that is left-handed (a mirrored pose)": torch.linalg.det(rotation.nan_to_num()) < 0,
+            "contains numbers that are not finite": ~(
+                pose.isfinite().all(-1).all(-1) & k.isfinite().all(-1).all(-1)
+            ),
+            "has a cam2world matrix whose last row is not 0 0 0 1": (
+                (pose[:, 3] - last_row).abs().amax(-1) > _TOLERANCE
+            ),
+            "has a rotation that is not orthonormal": (
+                (rotation @ rotation.mT - eye).abs().amax((-1, -2)) > _TOLERANCE
+            ),
+            "has a rotation that is left-handed (a mirrored pose)": (
+                torch.linalg.det(rotation.nan_to_num()) < 0
+            ),
             "has a focal length that is not positive": (k[:, 0, 0] <= 0) | (k[:, 1, 1] <= 0),
-            "has intrinsics whose last row is not 0 0 1": (k[:, 2] - last_row[1:]).abs().amax(-1) > _TOLERANCE,
+            "has intrinsics whose last row is not 0 0 1": (
+                (k[:, 2] - last_row[1:]).abs().amax(-1) > _TOLERANCE
+            ),
         }
         for fault, bad in faults.items():
             if bad.any():
                 index = int(bad.nonzero()[0])
-                raise UserError(f"{name} {index} {fault}; correct its 25-number label (OpenCV axes, camera to world).")
+                raise UserError(
+                    f"{name} {index} {fault}; correct its 25-number label (OpenCV axes, camera to"
+                    " world)."
+                )
         return self
 
 

@@ -23,22 +23,38 @@ class Line:
     points: Sequence[tuple[float, float]]
 
 
-def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, *, log_x: bool = False,
-               size: tuple[int, int] = (420, 300)) -> np.ndarray:  # uint8 [H, W, 3]
-    """Draw lines with markers, ticks at the given x and round values of y, and a legend where there are several lines.
+def line_chart(
+    lines: Sequence[Line],
+    title: str,
+    x_name: str,
+    y_name: str,
+    *,
+    log_x: bool = False,
+    size: tuple[int, int] = (420, 300),
+) -> np.ndarray:  # uint8 [H, W, 3]
+    """Draw lines with markers, ticks at the given x and round values of y, and a legend where there
+    are several lines.
 
-    Raises ``UserError`` where there is no point, one is not finite, or x is not positive on a logarithmic axis.
+    Raises ``UserError`` where there is no point, one is not finite, or x is not positive on a
+    logarithmic axis.
     """
     points = [point for line in lines for point in line.points]
     if not points or not np.isfinite(points).all():
         raise UserError(f"The chart '{title}' needs at least one point, all of finite numbers.")
     if log_x and min(x for x, _ in points) <= 0:
-        raise UserError(f"The chart '{title}' has a logarithmic axis, so that every x must be positive.")
+        raise UserError(
+            f"The chart '{title}' has a logarithmic axis, so that every x must be positive."
+        )
     width, height = (side * _FINE for side in size)
     picture = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(11 * _FINE)
     legend = _ROW * len(lines) + 8 if len(lines) > 1 else 0  # above the lines, where it hides none
-    left, right, top, bottom = _LEFT * _FINE, width - _RIGHT * _FINE, (_TOP + legend) * _FINE, height - _BOTTOM * _FINE
+    left, right, top, bottom = (
+        _LEFT * _FINE,
+        width - _RIGHT * _FINE,
+        (_TOP + legend) * _FINE,
+        height - _BOTTOM * _FINE,
+    )
     at_x = math.log if log_x else float
     xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
     ticks = round_ticks(min(ys), max(ys))
@@ -47,8 +63,10 @@ def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, *, l
     def place(x: float, y: float) -> tuple[float, float]:
         share = (at_x(x) - at_x(xs[0])) / x_span if len(xs) > 1 else 0.5
         inner = left + 14 * _FINE, right - 14 * _FINE
-        return (inner[0] + share * (inner[1] - inner[0]),
-                bottom - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (bottom - top))
+        return (
+            inner[0] + share * (inner[1] - inner[0]),
+            bottom - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (bottom - top),
+        )
 
     for tick in ticks:
         y = place(xs[0], tick)[1]
@@ -68,7 +86,13 @@ def line_chart(lines: Sequence[Line], title: str, x_name: str, y_name: str, *, l
         for x, y in path:
             draw.ellipse([x - 4 * _FINE, y - 4 * _FINE, x + 4 * _FINE, y + 4 * _FINE], colour)
         if legend:
-            draw.text((left + 10 * _FINE, (_TOP - 8 + _ROW * index) * _FINE), line.name, colour, font, anchor="lt")
+            draw.text(
+                (left + 10 * _FINE, (_TOP - 8 + _ROW * index) * _FINE),
+                line.name,
+                colour,
+                font,
+                anchor="lt",
+            )
     return np.asarray(picture.resize(size, Image.Resampling.BOX))
 
 

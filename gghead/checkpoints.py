@@ -1,8 +1,9 @@
-"""Snapshots: weights in one safetensors file, with the config and provenance in its header; no code is executed.
+"""Snapshots: weights in one safetensors file, with the config and provenance in its header; no code
+is executed.
 
-Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind it), expression
-transformers for the latents of one of these, priors over the latents of a generator, and avatars of one person.
-``load`` reads all of them.
+Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind
+it), expression transformers for the latents of one of these, priors over the latents of a
+generator, and avatars of one person. ``load`` reads all of them.
 """
 
 import json
@@ -25,16 +26,36 @@ from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
-from gghead.snapshot_files import FORMAT, KINDS, SHIPPED, expect_kind, latest_snapshot, no_network, snapshot_file
+from gghead.snapshot_files import (
+    FORMAT,
+    KINDS,
+    SHIPPED,
+    expect_kind,
+    latest_snapshot,
+    no_network,
+    snapshot_file,
+)
 from gghead.template import BUILT_IN, Template, load_template
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.seal import SEAL, safetensors_are_whole, write_safetensors
 
 __all__ = [
-    "FORMAT", "KINDS", "SHIPPED", "SnapshotInfo", "latest_snapshot", "load", "load_with_encoder", "read_info", "save",
-    "save_avatar", "save_expression", "save_prior", "save_reconstructor", "snapshot_file",
-]  # fmt: skip
+    "FORMAT",
+    "KINDS",
+    "SHIPPED",
+    "SnapshotInfo",
+    "latest_snapshot",
+    "load",
+    "load_with_encoder",
+    "read_info",
+    "save",
+    "save_avatar",
+    "save_expression",
+    "save_prior",
+    "save_reconstructor",
+    "snapshot_file",
+]
 
 _GEOMETRY = ("vertices", "faces", "uvs", "uv_faces")
 
@@ -51,80 +72,147 @@ class SnapshotInfo:
     """Data set, command, versions and hashes, as the training run recorded them."""
 
 
-def save(model: Generator, path: str | os.PathLike, *, kimg: float = 0.0, provenance: dict | None = None,
-         dtype: torch.dtype = torch.float32) -> None:
-    """Write ``model`` to ``path`` (safetensors, format ``gghead/1``) through a temporary file beside it.
+def save(
+    model: Generator,
+    path: str | os.PathLike,
+    *,
+    kimg: float = 0.0,
+    provenance: dict | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write ``model`` to ``path`` (safetensors, format ``gghead/1``) through a temporary file
+    beside it.
 
-    ``dtype`` float16 halves the file. Raises ``UserError`` if the disk is full or the folder cannot be written; a file
-    that was there before is then still whole.
+    ``dtype`` float16 halves the file. Raises ``UserError`` if the disk is full or the folder cannot
+    be written; a file that was there before is then still whole.
     """
-    _save_with_template(model, model.template, path, "generator", {"kimg": repr(float(kimg))}, provenance, dtype)
+    _save_with_template(
+        model, model.template, path, "generator", {"kimg": repr(float(kimg))}, provenance, dtype
+    )
 
 
-def save_reconstructor(model: Reconstructor, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None,
-                       dtype: torch.dtype = torch.float32) -> None:
-    """Write a reconstructor with its generator to ``path``; the same file format, promises and errors as ``save``."""
+def save_reconstructor(
+    model: Reconstructor,
+    path: str | os.PathLike,
+    *,
+    step: int = 0,
+    provenance: dict | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a reconstructor with its generator to ``path``; the same file format, promises and
+    errors as ``save``."""
     more = {"step": str(int(step)), "kimg": "0.0"}
-    _save_with_template(model, model.generator.template, path, "reconstructor", more, provenance, dtype)
+    _save_with_template(
+        model, model.generator.template, path, "reconstructor", more, provenance, dtype
+    )
 
 
-def _save_with_template(model: torch.nn.Module, template: Template, path: str | os.PathLike, kind: str,
-                        more: dict[str, str], provenance: dict | None, dtype: torch.dtype) -> None:
+def _save_with_template(
+    model: torch.nn.Module,
+    template: Template,
+    path: str | os.PathLike,
+    kind: str,
+    more: dict[str, str],
+    provenance: dict | None,
+    dtype: torch.dtype,
+) -> None:
     from safetensors.torch import save as to_bytes
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    tensors = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    tensors = {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
     for name in _GEOMETRY:
         array = getattr(template, name)
         number = np.int32 if array.dtype.kind == "i" else np.float64
         tensors[f"template.{name}"] = torch.from_numpy(np.ascontiguousarray(array, dtype=number))
-    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
-                "template_sha256": template.sha256, "provenance": json.dumps(provenance or {}), **SEAL}  # fmt: skip
+    metadata = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": json.dumps(config_json.to_dict(model.config)),
+        **more,
+        "template_sha256": template.sha256,
+        "provenance": json.dumps(provenance or {}),
+        **SEAL,
+    }
     write_safetensors(path, to_bytes(tensors, metadata))
 
 
-def save_expression(model: ExpressionModel, path: str | os.PathLike, *, step: int = 0,
-                    provenance: dict | None = None) -> None:
-    """Write an expression transformer to ``path``; the same file format, promises and errors as ``save``."""
+def save_expression(
+    model: ExpressionModel,
+    path: str | os.PathLike,
+    *,
+    step: int = 0,
+    provenance: dict | None = None,
+) -> None:
+    """Write an expression transformer to ``path``; the same file format, promises and errors as
+    ``save``."""
     _save_plain(model, path, "expression", {"step": str(int(step))}, provenance)
 
 
-def save_avatar(avatar: AvatarModel, path: str | os.PathLike, *, iteration: int = 0,
-                provenance: dict | None = None) -> None:
-    """Write an avatar, compressed or not, to ``path``; the same file format, promises and errors as ``save``."""
+def save_avatar(
+    avatar: AvatarModel,
+    path: str | os.PathLike,
+    *,
+    iteration: int = 0,
+    provenance: dict | None = None,
+) -> None:
+    """Write an avatar, compressed or not, to ``path``; the same file format, promises and errors as
+    ``save``."""
     _save_plain(avatar, path, "avatar", {"iteration": str(int(iteration))}, provenance)
 
 
-def save_prior(prior: Prior, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None) -> None:
+def save_prior(
+    prior: Prior, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None
+) -> None:
     """Write a prior to ``path``; the same file format, promises and errors as ``save``."""
     _save_plain(prior, path, "prior", {"step": str(int(step))}, provenance)
 
 
-def _save_plain(model: torch.nn.Module, path: str | os.PathLike, kind: str, more: dict[str, str],
-                provenance: dict | None) -> None:
+def _save_plain(
+    model: torch.nn.Module,
+    path: str | os.PathLike,
+    kind: str,
+    more: dict[str, str],
+    provenance: dict | None,
+) -> None:
     from safetensors.torch import save as to_bytes
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    metadata = {"format": FORMAT, "kind": kind, "config": json.dumps(config_json.to_dict(model.config)), **more,
-                "provenance": json.dumps(provenance or {}), **SEAL}  # fmt: skip
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": json.dumps(config_json.to_dict(model.config)),
+        **more,
+        "provenance": json.dumps(provenance or {}),
+        **SEAL,
+    }
     write_safetensors(path, to_bytes(tensors, metadata))
 
 
 def read_info(path: str | os.PathLike) -> SnapshotInfo:
-    """Read the header of a generator's snapshot (or of the one in a reconstructor). Errors as ``load``."""
+    """Read the header of a generator's snapshot (or of the one in a reconstructor). Errors as
+    ``load``."""
     path, metadata, _ = _read(path, tensors=False)
     expect_kind(path, metadata, "generator")
     return _info(path, metadata)
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu",
-         kind: str | None = None) -> Generator | Reconstructor | ExpressionModel | Prior | AvatarModel:
-    """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"), for evaluation.
+def load(
+    path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None
+) -> Generator | Reconstructor | ExpressionModel | Prior | AvatarModel:
+    """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"),
+    for evaluation.
 
-    A name wins over a folder that is called so; ``"./demo"`` is the folder. The file says what it is; ``kind``
-    insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives its own, which is the one that its
-    latents belong to. Raises ``UserError`` for a missing, truncated or foreign file, for one of another kind, and for
-    a config that this version does not know.
+    A name wins over a folder that is called so; ``"./demo"`` is the folder. The file says what it
+    is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives its
+    own, which is the one that its latents belong to. Raises ``UserError`` for a missing, truncated
+    or foreign file, for one of another kind, and for a config that this version does not know.
     """
     path, metadata, tensors = _read(path)
     expect_kind(path, metadata, kind)
@@ -133,27 +221,40 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu",
     elif metadata["kind"] == "expression":
         model, state = ExpressionModel(_config(path, metadata)), tensors
     elif metadata["kind"] == "prior":
-        config = config_json.from_dict(PriorConfig, json.loads(metadata["config"]), f"config of {path}")
+        config = config_json.from_dict(
+            PriorConfig, json.loads(metadata["config"]), f"config of {path}"
+        )
         model, state = Prior(config), tensors
     else:
         config = _config(path, metadata)
-        made, inner = (Generator, config) if isinstance(config, GeneratorConfig) else (Reconstructor, config.generator)
+        made, inner = (
+            (Generator, config)
+            if isinstance(config, GeneratorConfig)
+            else (Reconstructor, config.generator)
+        )
         model = made(config, _template(inner.template, tensors, metadata["template_sha256"]))
-        state = {name: value.float() if value.is_floating_point() else value
-                 for name, value in tensors.items() if not name.startswith("template.")}
+        state = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in tensors.items()
+            if not name.startswith("template.")
+        }
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit its own config ({str(error).splitlines()[-1].strip()}).") from error
+        raise UserError(
+            f"{path} does not fit its own config ({str(error).splitlines()[-1].strip()})."
+        ) from error
     model = model.eval().requires_grad_(False).to(device)
     if isinstance(model, Reconstructor):  # the mapping's average moves in GAN training only
         model.generator.samples_seeds = bool(model.generator.mapping.w_avg.any())
     return model.generator if kind == "generator" and isinstance(model, Reconstructor) else model
 
 
-def load_with_encoder(path: str | os.PathLike,
-                      device: torch.device | str = "cpu") -> tuple[Generator, Reconstructor | None]:
-    """The generator of a snapshot and the reconstructor around it, if the snapshot is one; errors as ``load``."""
+def load_with_encoder(
+    path: str | os.PathLike, device: torch.device | str = "cpu"
+) -> tuple[Generator, Reconstructor | None]:
+    """The generator of a snapshot and the reconstructor around it, if the snapshot is one; errors
+    as ``load``."""
     _, metadata, _ = _read(path, tensors=False)
     if metadata.get("kind") == "reconstructor":
         model = load(path, device)
@@ -161,12 +262,17 @@ def load_with_encoder(path: str | os.PathLike,
     return load(path, device, kind="generator"), None
 
 
-def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
-    """The file that ``path`` stands for, its header and, unless they are not wanted, its tensors."""
+def _read(
+    path: str | os.PathLike, tensors: bool = True
+) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
+    """The file that ``path`` stands for, its header and, unless they are not wanted, its
+    tensors."""
     from safetensors import SafetensorError, safe_open
 
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"A network is named by its file, its run folder or its name ('demo'), not by {path!r}.")
+        raise TypeError(
+            f"A network is named by its file, its run folder or its name ('demo'), not by {path!r}."
+        )
     path = snapshot_file(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -177,8 +283,10 @@ def _read(path: str | os.PathLike, tensors: bool = True) -> tuple[Path, dict[str
     except (SafetensorError, OSError) as error:
         raise UserError(no_network(path, str(error))) from error
     if not whole:
-        raise UserError(f"{path} is damaged: it does not match the hash in its header; copy it again, or take an older "
-                        "snapshot.")
+        raise UserError(
+            f"{path} is damaged: it does not match the hash in its header; copy it again, or take"
+            " an older snapshot."
+        )
     return path, metadata, found
 
 
@@ -188,13 +296,23 @@ def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:
     return SnapshotInfo(inner, float(metadata["kimg"]), json.loads(metadata["provenance"]))
 
 
-def _config(path: Path, metadata: dict[str, str]) -> GeneratorConfig | ReconstructorConfig | ExpressionConfig:
-    kinds = {"generator": GeneratorConfig, "reconstructor": ReconstructorConfig, "expression": ExpressionConfig}
-    return config_json.from_dict(kinds[metadata["kind"]], json.loads(metadata["config"]), f"config of {path}")
+def _config(
+    path: Path, metadata: dict[str, str]
+) -> GeneratorConfig | ReconstructorConfig | ExpressionConfig:
+    kinds = {
+        "generator": GeneratorConfig,
+        "reconstructor": ReconstructorConfig,
+        "expression": ExpressionConfig,
+    }
+    return config_json.from_dict(
+        kinds[metadata["kind"]], json.loads(metadata["config"]), f"config of {path}"
+    )
 
 
 def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> AvatarModel:
-    config = config_json.from_dict(AvatarConfig, json.loads(metadata["config"]), f"config of {path}")
+    config = config_json.from_dict(
+        AvatarConfig, json.loads(metadata["config"]), f"config of {path}"
+    )
     compressed = config.factors is not None
     found = tensors.get("places.codes" if compressed else "means")
     if found is None:
@@ -202,17 +320,23 @@ def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) ->
     if not compressed:
         return Avatar(config, count=len(found))
     if sum(config.factors.counts) != len(found):
-        raise UserError(f"{path} does not fit its own config ({len(found)} Gaussians, but groups of "
-                        f"{list(config.factors.counts)}).")
+        raise UserError(
+            f"{path} does not fit its own config ({len(found)} Gaussians, but groups of "
+            f"{list(config.factors.counts)})."
+        )
     return CompressedAvatar(config)
 
 
 def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:
-    """The built-in template if it is still the one the model was trained on, else the geometry in the file."""
+    """The built-in template if it is still the one the model was trained on, else the geometry in
+    the file."""
     if name in BUILT_IN:
         built_in = load_template(name)
         if built_in.sha256 == sha256:
             return built_in
-        warnings.warn(f"The built-in template '{name}' has changed since this network was trained; using the geometry "
-                      "in the file, which has no blendshapes.", stacklevel=3)
+        warnings.warn(
+            f"The built-in template '{name}' has changed since this network was trained; using the"
+            " geometry in the file, which has no blendshapes.",
+            stacklevel=3,
+        )
     return Template(name=name, **{key: tensors[f"template.{key}"].numpy() for key in _GEOMETRY})

@@ -29,9 +29,17 @@ def with_labels(
     sheet.paste(Image.fromarray(picture), (beside, above))
     draw = ImageDraw.Draw(sheet)
     for index, text in enumerate(top or ()):
-        draw.text((beside + width * (index + 0.5) / len(top), above / 2), text, "black", font, anchor="mm")
+        draw.text(
+            (beside + width * (index + 0.5) / len(top), above / 2), text, "black", font, anchor="mm"
+        )
     for index, text in enumerate(left or ()):
-        draw.text((beside - 4, above + height * (index + 0.5) / len(left)), text, "black", font, anchor="rm")
+        draw.text(
+            (beside - 4, above + height * (index + 0.5) / len(left)),
+            text,
+            "black",
+            font,
+            anchor="rm",
+        )
     return np.asarray(sheet)
 
 
@@ -42,12 +50,16 @@ def grid(
     """Return the pictures row by row in as many columns as make the sheet about as wide as high."""
     height, width = pictures[0].shape[:2]
     count = len(pictures)
-    columns = min(range(1, count + 1),
-                  key=lambda n: (abs(math.log(n * width / (math.ceil(count / n) * height))), -n))
+    columns = min(
+        range(1, count + 1),
+        key=lambda n: (abs(math.log(n * width / (math.ceil(count / n) * height))), -n),
+    )
     cells = [*pictures, *[np.full_like(pictures[0], 255)] * (-count % columns)]
     rows = [range(first, first + columns) for first in range(0, len(cells), columns)]
     sheet = np.concatenate([beside([cells[index] for index in row]) for row in rows])
-    return with_labels(sheet, None, [", ".join(names[index] for index in row if index < count) for row in rows])
+    return with_labels(
+        sheet, None, [", ".join(names[index] for index in row if index < count) for row in rows]
+    )
 
 
 def to_uint8(color: Tensor) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The container for 3D Gaussians: what every model makes and everything else renders, moves, saves or edits."""
+"""The container for 3D Gaussians: what every model makes and everything else renders, moves, saves
+or edits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,25 +15,35 @@ from gghead.torch_utils.errors import UserError
 
 @dataclass
 class Gaussians:
-    """``N`` Gaussians per batch element. Raises ``UserError`` where the shapes do not fit together."""
+    """``N`` Gaussians per batch element. Raises ``UserError`` where the shapes do not fit
+    together."""
 
     means: Tensor  # [..., N, 3] world units
     quats: Tensor  # [..., N, 4] w, x, y, z
     scales: Tensor  # [..., N, 3] standard deviations, world units
     opacities: Tensor  # [..., N] in [0, 1]
-    colors: Tensor  # [..., N, 3] RGB in [0, 1], or [..., N, K, 3] spherical harmonics where sh_degree is set
+    # [..., N, 3] RGB in [0, 1], or [..., N, K, 3] spherical harmonics where sh_degree is set
+    colors: Tensor
     sh_degree: int | None = None  # None: colors are RGB; otherwise K = (sh_degree + 1)^2
-    uv: Tensor | None = None  # [..., N, 2] place on the template's UV square, in [-1, 1] as grid_sample takes it
+    # [..., N, 2] place on the template's UV square, in [-1, 1] as grid_sample takes it
+    uv: Tensor | None = None
     features: Tensor | None = None  # [..., N, F] anything else with one value per Gaussian
 
     def __post_init__(self) -> None:
         check_shape("means", self.means, (None, 3))
         for name, tensor in self._tensors().items():
-            tail = {"quats": (4,), "opacities": (), "colors": self._color_shape(), "uv": (2,), "features": (None,)}
+            tail = {
+                "quats": (4,),
+                "opacities": (),
+                "colors": self._color_shape(),
+                "uv": (2,),
+                "features": (None,),
+            }
             check_shape(name, tensor, (self.num, *tail.get(name, (3,))))
             if self._batch_of(name, tensor) != self.shape:
                 raise UserError(
-                    f"{name} must have the batch shape {list(self.shape)} of means; it is {list(tensor.shape)}."
+                    f"{name} must have the batch shape {list(self.shape)} of means; it is"
+                    f" {list(tensor.shape)}."
                 )
 
     def _color_shape(self) -> tuple[int, ...]:
@@ -58,7 +69,14 @@ class Gaussians:
         more = ["uv"] * (self.uv is not None)
         more += [] if self.features is None else [f"{self.features.shape[-1]} features"]
         dtype = str(self.dtype).removeprefix("torch.")
-        parts = [f"batch {list(self.shape)}", f"N {self.num}", colors, *more, dtype, str(self.device)]
+        parts = [
+            f"batch {list(self.shape)}",
+            f"N {self.num}",
+            colors,
+            *more,
+            dtype,
+            str(self.device),
+        ]
         return f"Gaussians({', '.join(parts)})"
 
     # ----------------------------------------------------------------- reading
@@ -86,16 +104,23 @@ class Gaussians:
         if any(isinstance(i, type(Ellipsis)) for i in index):
             raise IndexError("Gaussians are indexed by batch dimension only, without '...'")
         if len([i for i in index if i is not None]) > len(self.shape):
-            raise IndexError(f"too many indices for Gaussians of batch shape {list(self.shape)}; use select for N")
+            raise IndexError(
+                f"too many indices for Gaussians of batch shape {list(self.shape)}; use select"
+                " for N"
+            )
         return self.map(lambda tensor: tensor[index])
 
     def validate(self, name: str = "Gaussians") -> "Gaussians":
-        """Return ``self``; raise ``UserError`` for values not finite, scales <= 0 or opacities out of [0, 1]."""
+        """Return ``self``; raise ``UserError`` for values not finite, scales <= 0 or opacities out
+        of [0, 1]."""
         for field, tensor in self._tensors().items():
             if not tensor.isfinite().all():
                 raise UserError(f"{name}: {field} contains numbers that are not finite.")
         if (self.scales <= 0).any():
-            raise UserError(f"{name}: scales must be positive, but the smallest is {float(self.scales.min()):g}.")
+            raise UserError(
+                f"{name}: scales must be positive, but the smallest is"
+                f" {float(self.scales.min()):g}."
+            )
         if ((self.opacities < 0) | (self.opacities > 1)).any():
             raise UserError(f"{name}: opacities must lie in [0, 1] (after the sigmoid).")
         if (self.quats.norm(dim=-1) == 0).any():
@@ -104,7 +129,8 @@ class Gaussians:
 
     # ---------------------------------------------------------------- changing
     def select(self, which: Tensor | slice | Sequence[int]) -> "Gaussians":
-        """The Gaussians at an index list, mask or slice [M or N] over N, the same for every batch element."""
+        """The Gaussians at an index list, mask or slice [M or N] over N, the same for every batch
+        element."""
         if not isinstance(which, (Tensor, slice)):
             which = torch.as_tensor(which, device=self.device) if len(which) else slice(0)
         batch = (slice(None),) * len(self.shape)
@@ -112,54 +138,68 @@ class Gaussians:
 
     @classmethod
     def merge(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
-        """Put Gaussians of one batch shape into one scene; RGB is lifted to harmonics where the parts differ in degree.
+        """Put Gaussians of one batch shape into one scene; RGB is lifted to harmonics where the
+        parts differ in degree.
 
-        ``uv`` and ``features`` are kept where all parts have them. Several heads that are to be drawn side by side, or
-        each on its own, are a batch: see :meth:`stack`.
+        ``uv`` and ``features`` are kept where all parts have them. Several heads that are to be
+        drawn side by side, or each on its own, are a batch: see :meth:`stack`.
         """
         if not parts:
             raise UserError("There are no Gaussians to put together.")
         parts = _of_one_degree(parts)
         if len({part.shape for part in parts}) > 1:
             shapes = ", ".join(str(list(part.shape)) for part in parts)
-            raise UserError(f"Gaussians to be put together must have the same batch shape, but have {shapes}.")
+            raise UserError(
+                f"Gaussians to be put together must have the same batch shape, but have {shapes}."
+            )
         return cls(**_joined(parts, len(parts[0].shape)), sh_degree=parts[0].sh_degree)
 
     @classmethod
     def stack(cls, heads: Sequence["Gaussians"]) -> "Gaussians":
-        """Make one batch [B, N] of heads, each of batch shape () or (B,): what ``render`` draws in one call.
+        """Make one batch [B, N] of heads, each of batch shape () or (B,): what ``render`` draws in
+        one call.
 
-        ``uv`` and ``features`` are kept where all heads have them. Raises ``UserError`` for heads that differ in their
-        number of Gaussians or have more than one batch dimension.
+        ``uv`` and ``features`` are kept where all heads have them. Raises ``UserError`` for heads
+        that differ in their number of Gaussians or have more than one batch dimension.
         """
         if not heads:
             raise UserError("There are no heads to stack.")
         heads = _of_one_degree([head if head.shape else head[None] for head in heads])
         counts = sorted({head.num for head in heads})
         if len(counts) > 1:
-            raise UserError(f"Heads of one batch must have the same number of Gaussians, but these have {counts}; "
-                            "render them one by one, or put them into one scene with Gaussians.merge.")
+            raise UserError(
+                "Heads of one batch must have the same number of Gaussians, but these have"
+                f" {counts}; render them one by one, or put them into one scene with"
+                " Gaussians.merge."
+            )
         if any(len(head.shape) > 1 for head in heads):
             shapes = ", ".join(str(list(head.shape)) for head in heads)
-            raise UserError(f"Heads to be stacked have batch shape [] or [B], but these have {shapes}.")
+            raise UserError(
+                f"Heads to be stacked have batch shape [] or [B], but these have {shapes}."
+            )
         return cls(**_joined(heads, 0), sh_degree=heads[0].sh_degree)
 
     def with_sh(self, degree: int) -> "Gaussians":
-        """The same colours as spherical harmonics of ``degree``, which must not be lower than the present one."""
+        """The same colours as spherical harmonics of ``degree``, which must not be lower than the
+        present one."""
         from gghead.rendering import sh
 
         colors = sh.rgb_to_dc(self.colors)[..., None, :] if self.sh_degree is None else self.colors
         missing = sh.num_bases(degree) - colors.shape[-2]
         if missing < 0:
             raise UserError(
-                f"Harmonics of degree {self.sh_degree} do not fit into degree {degree}; choose a higher one."
+                f"Harmonics of degree {self.sh_degree} do not fit into degree {degree}; choose a"
+                " higher one."
             )
-        return replace(self, colors=torch.nn.functional.pad(colors, (0, 0, 0, missing)), sh_degree=degree)
+        return replace(
+            self, colors=torch.nn.functional.pad(colors, (0, 0, 0, missing)), sh_degree=degree
+        )
 
     def transform(self, matrix: Tensor) -> "Gaussians":
         """Move by ``matrix [..., 4, 4]``: a rotation, an equal scale in all directions and a shift.
 
-        Quaternions and harmonics turn with it. Raises ``UserError`` for other matrices (shear, mirror).
+        Quaternions and harmonics turn with it. Raises ``UserError`` for other matrices (shear,
+        mirror).
         """
         check_shape("matrix", matrix, (4, 4))
         matrix = matrix.to(self.means)
@@ -167,13 +207,17 @@ class Gaussians:
         det = torch.linalg.det(linear)
         if (det <= 0).any():
             raise UserError(
-                "This matrix mirrors or flattens; move Gaussians by rotation, positive scale and shift only."
+                "This matrix mirrors or flattens; move Gaussians by rotation, positive scale and"
+                " shift only."
             )
         factor = det.pow(1 / 3)
         rotation = linear / factor[..., None, None]
         eye = torch.eye(3, dtype=self.dtype, device=self.device)
         if (rotation @ rotation.mT - eye).abs().max() > 1e-3:
-            raise UserError("This matrix shears or stretches; move Gaussians by rotation, equal scale and shift only.")
+            raise UserError(
+                "This matrix shears or stretches; move Gaussians by rotation, equal scale and shift"
+                " only."
+            )
         turned = quat_multiply(matrix_to_quat(rotation)[..., None, :], self.quats)
         return replace(
             self,
@@ -192,14 +236,16 @@ class Gaussians:
 
     # ------------------------------------------------------------------- files
     def save_ply(self, path: str | Path) -> None:
-        """Write one head (no batch dimension, or one of size 1) in the layout of 3DGS; see ``gghead.ply``."""
+        """Write one head (no batch dimension, or one of size 1) in the layout of 3DGS; see
+        ``gghead.ply``."""
         from gghead import ply
 
         ply.save(self, path)
 
     @classmethod
     def load_ply(cls, path: str | Path, up: str | None = None) -> "Gaussians":
-        """Read a .ply in the layout of 3DGS as Gaussians [N, ...], turned upright; see ``gghead.ply.load``."""
+        """Read a .ply in the layout of 3DGS as Gaussians [N, ...], turned upright; see
+        ``gghead.ply.load``."""
         from gghead import ply
 
         return ply.load(path, up)
@@ -207,17 +253,28 @@ class Gaussians:
 
 def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
     degrees = [part.sh_degree for part in parts]
-    return parts if len(set(degrees)) == 1 else [part.with_sh(max(degree or 0 for degree in degrees)) for part in parts]
+    return (
+        parts
+        if len(set(degrees)) == 1
+        else [part.with_sh(max(degree or 0 for degree in degrees)) for part in parts]
+    )
 
 
 def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
     """What all parts have, put together along a dimension."""
-    shared = [name for name in parts[0]._tensors() if all(getattr(part, name) is not None for part in parts)]
+    shared = [
+        name
+        for name in parts[0]._tensors()
+        if all(getattr(part, name) is not None for part in parts)
+    ]
     return {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
-    """Turn harmonics with the Gaussians: the coefficients [..., N, K, 3] of f(R^-1 d) for those of f(d)."""
+    """Turn harmonics with the Gaussians: the coefficients [..., N, K, 3] of f(R^-1 d) for those of
+    f(d)."""
     from gghead.rendering import sh
 
-    return colors if not degree else sh.rotation(degree, rotation)[..., None, :, :].to(colors) @ colors
+    return (
+        colors if not degree else sh.rotation(degree, rotation)[..., None, :, :].to(colors) @ colors
+    )

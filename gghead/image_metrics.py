@@ -1,6 +1,7 @@
 """Distances between images, as measured and as trained on: PSNR, SSIM, gradient pyramids.
 
-Needs no download, so it is what is used where nobody names a perceptual network. Every loss is one number per picture.
+Needs no download, so it is what is used where nobody names a perceptual network. Every loss is one
+number per picture.
 """
 
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ def psnr(
     second: Tensor,  # same
     mask: Tensor | None = None,  # [..., 1, H, W] weights in [0, 1]
 ) -> Tensor:  # [...] dB
-    """Peak signal-to-noise ratio for a peak of 1; values are clamped to [0, 1] first, equal pictures give 100 dB.
+    """Peak signal-to-noise ratio for a peak of 1; values are clamped to [0, 1] first, equal
+    pictures give 100 dB.
 
-    With ``mask`` the squared error is the weighted mean over it. Raises ``UserError`` for unequal shapes or an empty
-    mask.
+    With ``mask`` the squared error is the weighted mean over it. Raises ``UserError`` for unequal
+    shapes or an empty mask.
     """
     _check(first, second, mask)
     error = (first.clamp(0, 1) - second.clamp(0, 1)).square().mean(-3, keepdim=True)
@@ -35,23 +37,38 @@ def ssim(
     second: Tensor,  # same
     mask: Tensor | None = None,  # [..., 1, H, W] weights in [0, 1]
 ) -> Tensor:  # [...]
-    """Structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5), mean over channels.
+    """Structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5), mean over
+    channels.
 
-    Windows lie wholly inside the picture, so the outer 5 pixels have none; with ``mask`` the map is averaged with the
-    mask's weights at the windows' centres. Raises ``UserError`` as ``psnr``, and for pictures smaller than the window.
+    Windows lie wholly inside the picture, so the outer 5 pixels have none; with ``mask`` the map is
+    averaged with the mask's weights at the windows' centres. Raises ``UserError`` as ``psnr``, and
+    for pictures smaller than the window.
     """
     _check(first, second, mask)
     height, width = first.shape[-2:]
     if min(height, width) < _WINDOW:
-        raise UserError(f"SSIM needs pictures of at least {_WINDOW}x{_WINDOW} pixels, but these are {width}x{height}.")
-    x, y = first.clamp(0, 1).reshape(-1, 1, height, width), second.clamp(0, 1).reshape(-1, 1, height, width)
+        raise UserError(
+            f"SSIM needs pictures of at least {_WINDOW}x{_WINDOW} pixels, but these are"
+            f" {width}x{height}."
+        )
+    x, y = (
+        first.clamp(0, 1).reshape(-1, 1, height, width),
+        second.clamp(0, 1).reshape(-1, 1, height, width),
+    )
     moments = _blur(torch.cat([x, y, x * x, y * y, x * y], dim=1))
     mean_x, mean_y, xx, yy, xy = moments.unbind(1)
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    values = (2 * mean_x * mean_y + _C1) * (2 * cov + _C2) / ((mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2))
+    values = (
+        (2 * mean_x * mean_y + _C1)
+        * (2 * cov + _C2)
+        / ((mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2))
+    )
     values = values.reshape(*first.shape[:-2], *values.shape[-2:]).mean(-3, keepdim=True)
     border = _WINDOW // 2
-    return _mean(values, None if mask is None else mask[..., border : height - border, border : width - border])
+    return _mean(
+        values,
+        None if mask is None else mask[..., border : height - border, border : width - border],
+    )
 
 
 def _blur(planes: Tensor) -> Tensor:  # [B, C, H, W] -> [B, C, H - 10, W - 10]
@@ -67,17 +84,24 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:  # [..., 1, H, W] -
         return values.mean((-3, -2, -1))
     total = weights.sum((-3, -2, -1))
     if (total <= 0).any():
-        raise UserError("A mask is empty, so nothing can be measured inside it; mend it or measure the whole picture.")
+        raise UserError(
+            "A mask is empty, so nothing can be measured inside it; mend it or measure the whole"
+            " picture."
+        )
     return (values * weights).sum((-3, -2, -1)) / total
 
 
 def _check(first: Tensor, second: Tensor, mask: Tensor | None) -> None:
     if first.shape != second.shape or first.ndim < 3:
-        raise UserError(f"Pictures to compare must have one shape [..., C, H, W], but these have {list(first.shape)} "
-                        f"and {list(second.shape)}.")
+        raise UserError(
+            "Pictures to compare must have one shape [..., C, H, W], but these have"
+            f" {list(first.shape)} and {list(second.shape)}."
+        )
     if mask is not None and mask.shape != (*first.shape[:-3], 1, *first.shape[-2:]):
-        raise UserError(f"The mask must have the shape {[*first.shape[:-3], 1, *first.shape[-2:]]}, but it has "
-                        f"{list(mask.shape)}.")
+        raise UserError(
+            f"The mask must have the shape {[*first.shape[:-3], 1, *first.shape[-2:]]}, but it has "
+            f"{list(mask.shape)}."
+        )
 
 
 _SMALLEST = 8  # pixels a side of the coarsest level
@@ -92,20 +116,29 @@ class ImageLossConfig:
     l2: float = 2.0
     """Mean squared difference, likewise: large errors weigh more, which helps at the start."""
     gradient: float = 2.0
-    """Mean absolute difference of the horizontal and vertical differences of neighbours, likewise."""
+    """Mean absolute difference of the horizontal and vertical differences of neighbours,
+    likewise."""
 
 
-def image_loss(shown: Tensor, wanted: Tensor, config: ImageLossConfig) -> Tensor:  # [B, 3, H, W] twice -> [B]
+# [B, 3, H, W] twice -> [B]
+def image_loss(shown: Tensor, wanted: Tensor, config: ImageLossConfig) -> Tensor:
     """Pixel and gradient differences over a pyramid of halved pictures."""
     difference, total, levels = shown - wanted, 0.0, 0
     while True:
-        total = total + config.l1 * _mean_each(difference.abs()) + config.l2 * _mean_each(difference.square())
-        total = total + config.gradient * (_mean_each((difference[..., 1:] - difference[..., :-1]).abs())
-                                           + _mean_each((difference[..., 1:, :] - difference[..., :-1, :]).abs()))
+        total = (
+            total
+            + config.l1 * _mean_each(difference.abs())
+            + config.l2 * _mean_each(difference.square())
+        )
+        total = total + config.gradient * (
+            _mean_each((difference[..., 1:] - difference[..., :-1]).abs())
+            + _mean_each((difference[..., 1:, :] - difference[..., :-1, :]).abs())
+        )
         levels += 1
         if min(difference.shape[-2:]) < 2 * _SMALLEST:
             return total / levels
-        difference = F.avg_pool2d(difference, 2)  # linear, so pooling the difference is pooling both
+        # linear, so pooling the difference is pooling both
+        difference = F.avg_pool2d(difference, 2)
 
 
 def _mean_each(values: Tensor) -> Tensor:  # [B, ...] -> [B]

@@ -20,22 +20,31 @@ if TYPE_CHECKING:
     from gghead.latent import Latent
     from gghead.models.prior import Prior
 
-def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
-    """Vectors by name: the arrays of an .npz, or the rows of a .csv (name first; a header line may stand above).
 
-    Raises ``UserError`` for a broken file, vectors of different lengths, and numbers that are not finite.
+def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
+    """Vectors by name: the arrays of an .npz, or the rows of a .csv (name first; a header line may
+    stand above).
+
+    Raises ``UserError`` for a broken file, vectors of different lengths, and numbers that are not
+    finite.
     """
     path = Path(path)
     try:
         if path.suffix.lower() == ".npz":
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                vectors = {name: np.asarray(archive[name], dtype=np.float32).ravel() for name in archive.files}
+                vectors = {
+                    name: np.asarray(archive[name], dtype=np.float32).ravel()
+                    for name in archive.files
+                }
         elif path.suffix.lower() == ".csv":
             with open(path, newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.reader(file) if row]
             if rows and not _is_number(rows[0][-1]):
                 rows = rows[1:]
-            vectors = {row[0].strip(): np.array([float(cell) for cell in row[1:]], dtype=np.float32) for row in rows}
+            vectors = {
+                row[0].strip(): np.array([float(cell) for cell in row[1:]], dtype=np.float32)
+                for row in rows
+            }
         else:
             raise UserError(f"{path} is neither .npz nor .csv; conditions are read from these.")
     except UserError:
@@ -44,8 +53,10 @@ def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} holds no vectors that can be read ({error}).") from error
     lengths = {len(vector) for vector in vectors.values()}
     if len(lengths) != 1 or lengths == {0}:
-        raise UserError(f"{path} must hold one vector per name, all of one length, but its lengths are "
-                        f"{sorted(lengths)}.")
+        raise UserError(
+            f"{path} must hold one vector per name, all of one length, but its lengths are "
+            f"{sorted(lengths)}."
+        )
     bad = next((name for name, vector in vectors.items() if not np.isfinite(vector).all()), None)
     if bad is not None:
         raise UserError(f"The vector '{bad}' in {path} holds numbers that are not finite.")
@@ -95,13 +106,17 @@ def seed_latents(
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,  # number of leading layers that are truncated; None = all
 ) -> Iterator["Latent"]:
-    """Yield the styles of each seed; z is ``numpy.random.RandomState(seed).randn(1, z_dim)``, as StyleGAN draws it."""
+    """Yield the styles of each seed; z is ``numpy.random.RandomState(seed).randn(1, z_dim)``, as
+    StyleGAN draws it."""
     from gghead.latent import Latent
 
     for seed in seeds:
-        with torch.no_grad():  # left before the yield: the caller goes on with gradients as they were
+        # left before the yield: the caller goes on with gradients as they were
+        with torch.no_grad():
             # One label for all views, so that only the camera moves and never the head.
-            ws = model.mapping(model.seed_to_z(seed), model.neutral_label(), truncation_psi, truncation_cutoff)
+            ws = model.mapping(
+                model.seed_to_z(seed), model.neutral_label(), truncation_psi, truncation_cutoff
+            )
         yield Latent(ws)
 
 
@@ -131,9 +146,9 @@ def generate_samples(
 ) -> Iterator[Sample]:
     """Yield one ``Sample`` per seed, in order.
 
-    Random noise comes from a generator derived from the seed. Every seed runs through the network alone: convolution
-    libraries choose other summation orders for other batch sizes, and a seed's picture shall not depend on its
-    neighbours.
+    Random noise comes from a generator derived from the seed. Every seed runs through the network
+    alone: convolution libraries choose other summation orders for other batch sizes, and a seed's
+    picture shall not depend on its neighbours.
     """
     for seed in seeds:
         (latent,) = seed_latents(model, [seed], truncation_psi, truncation_cutoff)
@@ -151,15 +166,20 @@ def draw_latent(
     yaws: Sequence[float] = EG3D_YAWS,  # radians, > 0: the camera stands at the subject's left
     pitch: float = 0.0,  # radians, > 0: the camera stands above
     size: int | None = None,  # pixels; None = the training size
-    fov_deg: float | None = None,  # horizontal field of view; None = FFHQ's focal length, 13.38 degrees
+    # horizontal field of view; None = FFHQ's focal length, 13.38 degrees
+    fov_deg: float | None = None,
 ) -> Sample:
     """Draw one head from several sides."""
     from gghead.cameras import FFHQ_FOCAL, Cameras, focal_from_fov_deg
 
     device, size = model.device, size or model.config.image_size
     focal = FFHQ_FOCAL if fov_deg is None else focal_from_fov_deg(fov_deg)
-    cameras = Cameras.orbit(torch.tensor(yaws, dtype=torch.float32), pitch=pitch, focal=focal).to(device)
-    generator = rng.generator(noise_seed, "sample-noise", device=device) if noise_mode == "random" else None
+    cameras = Cameras.orbit(torch.tensor(yaws, dtype=torch.float32), pitch=pitch, focal=focal).to(
+        device
+    )
+    generator = (
+        rng.generator(noise_seed, "sample-noise", device=device) if noise_mode == "random" else None
+    )
     gaussians = latent.gaussians(model, noise_mode, generator)
     background = model.background_image(latent.ws, size)
     color = model.render(gaussians, cameras, size, background=background).color  # [1, V, 3, H, W]
@@ -171,10 +191,16 @@ def spread_yaws(views: int) -> tuple[float, ...]:
     return tuple(np.linspace(EG3D_YAWS[0], EG3D_YAWS[-1], views).tolist()) if views > 1 else (0.0,)
 
 
-def camera_path(name: str, frames: int, pitch: float = 0.0, device: torch.device | str = "cpu",
-                yaw_range: float | None = None):
-    """Return ``Cameras`` with batch shape (frames,): ``sweep`` to and fro in front, ``turntable`` all the way round, or
-    ``spiral``, a loop in front. Angles in radians; ``yaw_range`` None is that of ``Cameras.sweep`` or ``spiral``."""
+def camera_path(
+    name: str,
+    frames: int,
+    pitch: float = 0.0,
+    device: torch.device | str = "cpu",
+    yaw_range: float | None = None,
+):
+    """Return ``Cameras`` with batch shape (frames,): ``sweep`` to and fro in front, ``turntable``
+    all the way round, or ``spiral``, a loop in front. Angles in radians; ``yaw_range`` None is that
+    of ``Cameras.sweep`` or ``spiral``."""
     from gghead.cameras import Cameras
 
     options = {} if name == "spiral" else {"pitch": pitch}
@@ -188,7 +214,8 @@ def closed_path(
     frames: int,
     at: Sequence[int] | None = None,  # which frames; None = all
 ) -> Tensor:  # [frames, ...] or [len(at), ...]
-    """Interpolate ``keys`` by a periodic cubic spline: the first frame shows the first key, the last flows into it."""
+    """Interpolate ``keys`` by a periodic cubic spline: the first frame shows the first key, the
+    last flows into it."""
     at = range(frames) if at is None else at
     if len(keys) == 1:
         return keys.expand(len(at), *keys.shape[1:])
@@ -211,7 +238,8 @@ def generate_frames(
     truncation_cutoff: int | None = None,
     latents: Sequence["Latent"] = (),  # further heads, after the seeds
 ) -> Iterator[np.ndarray]:  # T times uint8 [rows * H, columns * H, 3]
-    """Yield one picture per camera. The heads are dealt to the cells; a cell with several interpolates between them.
+    """Yield one picture per camera. The heads are dealt to the cells; a cell with several
+    interpolates between them.
 
     Raises ``UserError`` if they cannot be dealt evenly.
     """
@@ -219,12 +247,14 @@ def generate_frames(
 
     columns, rows = grid
     cells = columns * rows
-    heads = [*seed_latents(model, seeds, truncation_psi, truncation_cutoff),
-             *(latent.truncated(model, truncation_psi, truncation_cutoff) for latent in latents)]
+    heads = [
+        *seed_latents(model, seeds, truncation_psi, truncation_cutoff),
+        *(latent.truncated(model, truncation_psi, truncation_cutoff) for latent in latents),
+    ]
     if not heads or len(heads) % cells:
         raise UserError(
-            f"--grid={columns}x{rows} needs a multiple of {cells} seeds or latents, but there are {len(heads)}: "
-            f"name {cells}, or more for an interpolation in every cell."
+            f"--grid={columns}x{rows} needs a multiple of {cells} seeds or latents, but there are"
+            f" {len(heads)}: name {cells}, or more for an interpolation in every cell."
         )
     size = size or model.config.image_size
     frames, keys = cameras.shape[0], len(heads) // cells
@@ -239,6 +269,10 @@ def generate_frames(
         drawn = []
         for cell, group in enumerate(groups):
             head, background = still[cell] if still else generate(group, frame)
-            color = model.render(head, cameras[frame : frame + 1], size, background=background).color
+            color = model.render(
+                head, cameras[frame : frame + 1], size, background=background
+            ).color
             drawn.append(to_uint8(color[0, 0]))
-        yield np.concatenate([beside(drawn[row * columns : (row + 1) * columns]) for row in range(rows)], axis=0)
+        yield np.concatenate(
+            [beside(drawn[row * columns : (row + 1) * columns]) for row in range(rows)], axis=0
+        )

@@ -1,4 +1,5 @@
-"""Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere."""
+"""Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow
+everywhere."""
 
 import importlib.util
 import shutil
@@ -14,8 +15,10 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import move_into_place
 
 ENDINGS = (".mp4", ".webp", ".gif")
-_NO_MP4 = ("{}: .mp4 videos need PyAV (pip install av) or ffmpeg, and neither is here: install one, or write .webp or "
-           ".gif instead.")  # fmt: skip
+_NO_MP4 = (
+    "{}: .mp4 videos need PyAV (pip install av) or ffmpeg, and neither is here: install one, or"
+    " write .webp or .gif instead."
+)
 
 
 def save_video(
@@ -23,11 +26,13 @@ def save_video(
     path: str | Path,
     fps: float = 30.0,
 ) -> None:
-    """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending; the file appears whole or not at all.
+    """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending; the file appears whole
+    or not at all.
 
-    .mp4 needs PyAV (``pip install av``) or an ``ffmpeg`` program; odd sizes get one more row or column there, because
-    H.264's usual pixel format halves the colour resolution. .gif rounds frame times to 1/100 s, .webp to 1/1000 s.
-    Raises ``UserError`` for an unknown ending, frames of a wrong shape or type, no way to write .mp4, a failing disk.
+    .mp4 needs PyAV (``pip install av``) or an ``ffmpeg`` program; odd sizes get one more row or
+    column there, because H.264's usual pixel format halves the colour resolution. .gif rounds frame
+    times to 1/100 s, .webp to 1/1000 s. Raises ``UserError`` for an unknown ending, frames of a
+    wrong shape or type, no way to write .mp4, a failing disk.
     """
     path = Path(path)
     check_ending(path)
@@ -47,27 +52,37 @@ def save_video(
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror or error}); free space or choose another "
-                        "folder.") from error
+        raise UserError(
+            f"{path} could not be written ({error.strerror or error}); free space or choose another"
+            " folder."
+        ) from error
 
 
 def check_ending(path: str | Path) -> None:
     """Raise ``UserError`` unless ``path`` names a format that videos are written in."""
     if Path(path).suffix.lower() not in ENDINGS:
-        raise UserError(f"{path} must end in {', '.join(ENDINGS)}: videos are written in these formats.")
+        raise UserError(
+            f"{path} must end in {', '.join(ENDINGS)}: videos are written in these formats."
+        )
 
 
 def check_writable(path: str | Path) -> None:
     """The same, and also unless what .mp4 needs is here; before minutes of work for the frames."""
     check_ending(path)
-    if Path(path).suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None and not shutil.which("ffmpeg"):
+    if (
+        Path(path).suffix.lower() == ".mp4"
+        and importlib.util.find_spec("av") is None
+        and not shutil.which("ffmpeg")
+    ):
         raise UserError(_NO_MP4.format(path))
 
 
 def _check_frames(frames) -> np.ndarray:
     shapes = sorted({np.shape(frame) for frame in frames})
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
-        raise UserError(f"A video needs frames of one shape [H, W, 3], but these have the shapes {shapes}.")
+        raise UserError(
+            f"A video needs frames of one shape [H, W, 3], but these have the shapes {shapes}."
+        )
     frames = np.asarray(frames)
     if frames.dtype != np.uint8:
         raise UserError(f"A video needs uint8 frames, but these are {frames.dtype}.")
@@ -75,7 +90,8 @@ def _check_frames(frames) -> np.ndarray:
 
 
 def _times(count: int, fps: float, ticks: int) -> list[int]:
-    """Return whole frame durations in 1/ticks seconds whose sums stay within half a tick of the exact times."""
+    """Return whole frame durations in 1/ticks seconds whose sums stay within half a tick of the
+    exact times."""
     ends = [round(i * ticks / fps) for i in range(count + 1)]
     return [max(1, after - before) for before, after in zip(ends[:-1], ends[1:], strict=True)]
 
@@ -83,11 +99,15 @@ def _times(count: int, fps: float, ticks: int) -> list[int]:
 def _write_webp(frames: np.ndarray, path: Path, fps: float) -> None:
     first, *rest = [Image.fromarray(frame) for frame in frames]
     duration = _times(len(frames), fps, 1000)
-    first.save(path, save_all=True, append_images=rest, duration=duration, loop=0, quality=85, method=4)
+    first.save(
+        path, save_all=True, append_images=rest, duration=duration, loop=0, quality=85, method=4
+    )
 
 
 def _write_gif(frames: np.ndarray, path: Path, fps: float) -> None:
-    first, *rest = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    first, *rest = [
+        Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames
+    ]
     duration = [10 * time for time in _times(len(frames), fps, 100)]
     first.save(path, save_all=True, append_images=rest, duration=duration, loop=0)
 
@@ -107,26 +127,56 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
 
 
 def _plain_name(path: Path) -> str:
-    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option; a path from the root is neither."""
+    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option; a path from the root
+    is neither."""
     return str(path.absolute())
 
 
 def _encode_with_av(av, frames: np.ndarray, path: Path, fps: float) -> None:
     with av.open(_plain_name(path), mode="w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"}
+        )
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                )
+            )
         container.mux(stream.encode())
 
 
 def _encode_with_ffmpeg(ffmpeg: str, frames: np.ndarray, path: Path, fps: float) -> None:
     height, width = frames.shape[1:3]
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "pipe:0"]
-    target = ["-c:v", "libx264", "-crf", "17", "-pix_fmt", "yuv420p", "-f", "mp4", _plain_name(path)]
+    source = [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        f"{fps:g}",
+        "-i",
+        "pipe:0",
+    ]
+    target = [
+        "-c:v",
+        "libx264",
+        "-crf",
+        "17",
+        "-pix_fmt",
+        "yuv420p",
+        "-f",
+        "mp4",
+        _plain_name(path),
+    ]
     command = [ffmpeg, "-y", "-loglevel", "error", *source, *target]
     done = subprocess.run(command, input=frames.tobytes(), capture_output=True)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise UserError(f"ffmpeg could not write the video ({lines[-1]}): use .webp or .gif instead.")
+        raise UserError(
+            f"ffmpeg could not write the video ({lines[-1]}): use .webp or .gif instead."
+        )

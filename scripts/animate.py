@@ -1,4 +1,5 @@
-"""``python scripts/animate.py --avatar=RUN --drive=sequence --output=out.mp4``: see gghead/cli/animate.py."""
+"""``python scripts/animate.py --avatar=RUN --drive=sequence --output=out.mp4``: see
+gghead/cli/animate.py."""
 
 from gghead.cli.animate import main
 

@@ -1,4 +1,5 @@
-"""``python scripts/benchmark.py raster|train|sample|data|encode|compression|avatar``: see training/benchmarks."""
+"""``python scripts/benchmark.py raster|train|sample|data|encode|compression|avatar``: see
+training/benchmarks."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""``python scripts/calc_metrics.py [network|avatar|encoder|expression|prior]``: see training/cli/calc_metrics.py."""
+"""``python scripts/calc_metrics.py [network|avatar|encoder|expression|prior]``: see
+training/cli/calc_metrics.py."""
 
 from gghead.training.cli.calc_metrics import main
 

@@ -1,4 +1,5 @@
-"""``python scripts/convert_network.py --network=RUN --dest=small.safetensors``: see gghead/cli/convert_network.py."""
+"""``python scripts/convert_network.py --network=RUN --dest=small.safetensors``: see
+gghead/cli/convert_network.py."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Make, convert, check and cut training data: ``dataset_tool.py photos | convert | check | shard``."""
+"""Make, convert, check and cut training data: ``dataset_tool.py photos | convert | check |
+shard``."""
 
 from gghead.cli.dataset_tool import main
 

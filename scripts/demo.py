@@ -1,6 +1,8 @@
-"""The first run: heads of the shipped network, then synthetic data, a few minutes of training, pictures, a splat file.
+"""The first run: heads of the shipped network, then synthetic data, a few minutes of training,
+pictures, a splat file.
 
-Everything is done by the commands that people type (each is printed). Started again, it trains the same run on.
+Everything is done by the commands that people type (each is printed). Started again, it trains the
+same run on.
 """
 
 import os
@@ -23,11 +25,14 @@ DEMO = Path("demo")
 
 
 def call(script: str, *options: str) -> None:
-    """Run one of the project's commands and wait for it, also after Ctrl-C, which the command gets as well."""
+    """Run one of the project's commands and wait for it, also after Ctrl-C, which the command gets
+    as well."""
     print(f"\n$ {shlex.join(['python', script, *options])}", flush=True)
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
-        [sys.executable, script, *options], cwd=ROOT, env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
+        [sys.executable, script, *options],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
     )
     stopped = False
     while True:
@@ -48,18 +53,27 @@ def affordable_kimg() -> float:
 
     from gghead.rendering import registry
 
-    if registry.resolve("auto", "cuda" if torch.cuda.is_available() else "cpu").backend.name != "torch":
+    if (
+        registry.resolve("auto", "cuda" if torch.cuda.is_available() else "cpu").backend.name
+        != "torch"
+    ):
         return 20.0
-    print("No C++ compiler was found, so a training step takes about two and a half times as long and this demo trains "
-          "on 10 kimg only; for better heads, `apt install g++` and start again.")
+    print(
+        "No C++ compiler was found, so a training step takes about two and a half times as long and"
+        " this demo trains on 10 kimg only; for better heads, `apt install g++` and start again."
+    )
     return 10.0
 
 
 def newest_run(runs: Path) -> tuple[Path, float] | None:
-    """Return the highest-numbered run that can be resumed and the kimg it has reached, or ``None``."""
+    """Return the highest-numbered run that can be resumed and the kimg it has reached, or
+    ``None``."""
     states = []
     for state in runs.glob("*/training-state-*.pt"):
-        run, kimg = re.match(r"(\d+)-", state.parent.name), re.search(r"-(\d+(?:\.\d+)?)$", state.stem)
+        run, kimg = (
+            re.match(r"(\d+)-", state.parent.name),
+            re.search(r"-(\d+(?:\.\d+)?)$", state.stem),
+        )
         if run and kimg:
             states.append((int(run[1]), float(kimg[1]), state.parent))
     if not states:
@@ -69,7 +83,8 @@ def newest_run(runs: Path) -> tuple[Path, float] | None:
 
 
 def train(data: Path, kimg: float, fresh: bool) -> Path:
-    """Start a run, continue the newest one, or leave it if it has seen ``kimg`` thousand images; return its folder."""
+    """Start a run, continue the newest one, or leave it if it has seen ``kimg`` thousand images;
+    return its folder."""
     runs = DEMO / "runs"
     found = None if fresh else newest_run(ROOT / runs)
     if found is None:
@@ -78,16 +93,30 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
     elif found[1] < kimg:
         call("train.py", f"--resume={found[0].relative_to(ROOT)}", f"--kimg={kimg:g}")
     else:
-        print(f"\n{found[0].relative_to(ROOT)} has seen {found[1]:g} kimg already; --kimg={2 * kimg:g} trains it on.")
+        print(
+            f"\n{found[0].relative_to(ROOT)} has seen {found[1]:g} kimg already;"
+            f" --kimg={2 * kimg:g} trains it on."
+        )
     if found is None:
         raise UserError(f"Training left no training-state-*.pt below {runs}.")
     return found[0].relative_to(ROOT)
 
 
-@cli.command(stopped="Nothing is lost: `make demo` goes on where training last saved its state.", moving=False)
-@click.option("--kimg", type=click.FloatRange(min=0, min_open=True),
-              help="Thousands of images to train with, counted from the run's start  [default: 20, or 10 without g++]")
-@click.option("--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw")
+@cli.command(
+    stopped="Nothing is lost: `make demo` goes on where training last saved its state.",
+    moving=False,
+)
+@click.option(
+    "--kimg",
+    type=click.FloatRange(min=0, min_open=True),
+    help=(
+        "Thousands of images to train with, counted from the run's start  [default: 20, or 10"
+        " without g++]"
+    ),
+)
+@click.option(
+    "--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw"
+)
 @cli.switch("--fresh", default=False, help="Start a new run instead of continuing the last one")
 def main(kimg: float | None, seeds: list[int], fresh: bool):
     """Make synthetic heads, train the tiny preset on them, draw what it has learnt."""
@@ -106,13 +135,29 @@ def main(kimg: float | None, seeds: list[int], fresh: bool):
         shutil.copy(ROOT / folder / picture, ROOT / shipped)
         print(f"{shipped} shows what the shipped network makes. Now a run of your own:")
     if not (ROOT / data).exists():
-        call("datasets/synthetic_heads.py", f"--dest={data}", "--num=2000", "--resolution=64", "--seed=0")
+        call(
+            "datasets/synthetic_heads.py",
+            f"--dest={data}",
+            "--num=2000",
+            "--resolution=64",
+            "--seed=0",
+        )
     run = train(data, kimg, fresh)
     call("gen_samples.py", f"--network={run}", *drawing, f"--outdir={samples}", "--shapes")
     shutil.copy(ROOT / samples / picture, ROOT / strip)
     some = seeds[:4]
-    call("scripts/gen_video.py", f"--network={run}", "--trunc=0.7", f"--seeds={','.join(map(str, some))}",
-         f"--grid={len(some)}x1", "--frames=60", "--fps=20", "--size=128", f"--output={turning}", "--overwrite")
+    call(
+        "scripts/gen_video.py",
+        f"--network={run}",
+        "--trunc=0.7",
+        f"--seeds={','.join(map(str, some))}",
+        f"--grid={len(some)}x1",
+        "--frames=60",
+        "--fps=20",
+        "--size=128",
+        f"--output={turning}",
+        "--overwrite",
+    )
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\nDone in {minutes} min {seconds:02d} s. In {DEMO}/:")
     for path, what in [

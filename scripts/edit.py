@@ -1,4 +1,5 @@
-"""``python scripts/edit.py mix --network=demo --rows=0-2 --cols=3-6 --layers=5-9``: see gghead/cli/edit."""
+"""``python scripts/edit.py mix --network=demo --rows=0-2 --cols=3-6 --layers=5-9``: see
+gghead/cli/edit."""
 
 from gghead.cli.edit import main
 

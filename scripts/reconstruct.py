@@ -1,4 +1,5 @@
-"""``python scripts/reconstruct.py --network=RUN --data=CAPTURES --subject=108``: see gghead/cli/reconstruct.py."""
+"""``python scripts/reconstruct.py --network=RUN --data=CAPTURES --subject=108``: see
+gghead/cli/reconstruct.py."""
 
 from gghead.cli.reconstruct import main
 

@@ -1,4 +1,5 @@
-"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``: see training/cli/score_encoder.py."""
+"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``: see
+training/cli/score_encoder.py."""
 
 from gghead.training.cli.score_encoder import main
 

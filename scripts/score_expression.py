@@ -1,4 +1,5 @@
-"""``python scripts/score_expression.py --network=RUN --data=captures.zip``: see training/cli/score_expression.py."""
+"""``python scripts/score_expression.py --network=RUN --data=captures.zip``: see
+training/cli/score_expression.py."""
 
 from gghead.training.cli.score_expression import main
 

@@ -1,4 +1,5 @@
-"""``python scripts/train_avatar.py --data=sequence --preset=tiny``: see training/cli/train_avatar.py."""
+"""``python scripts/train_avatar.py --data=sequence --preset=tiny``: see
+training/cli/train_avatar.py."""
 
 from gghead.training.cli.train_avatar import main
 

@@ -1,4 +1,5 @@
-"""``python scripts/train_encoder.py --data=captures.zip --preset=tiny``: see training/cli/train_encoder.py."""
+"""``python scripts/train_encoder.py --data=captures.zip --preset=tiny``: see
+training/cli/train_encoder.py."""
 
 from gghead.training.cli.train_encoder import main
 

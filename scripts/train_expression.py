@@ -1,4 +1,5 @@
-"""``python scripts/train_expression.py --network=RUN --data=captures.zip``: see training/cli/train_expression.py."""
+"""``python scripts/train_expression.py --network=RUN --data=captures.zip``: see
+training/cli/train_expression.py."""
 
 from gghead.training.cli.train_expression import main
 

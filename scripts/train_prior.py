@@ -1,4 +1,5 @@
-"""``python scripts/train_prior.py --network=demo --samples=20000``: see training/cli/train_prior.py."""
+"""``python scripts/train_prior.py --network=demo --samples=20000``: see
+training/cli/train_prior.py."""
 
 from gghead.training.cli.train_prior import main
 

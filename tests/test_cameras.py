@@ -39,7 +39,9 @@ def test_the_frontal_camera():
     frontal = Cameras.orbit(0.0)
     assert frontal.shape == (1,) and torch.equal(frontal.cam2world[0], want)
     assert torch.allclose(
-        frontal.intrinsics[0], torch.tensor([[FFHQ_FOCAL, 0, 0.5], [0, FFHQ_FOCAL, 0.5], [0, 0, 1]]), atol=1e-7
+        frontal.intrinsics[0],
+        torch.tensor([[FFHQ_FOCAL, 0, 0.5], [0, FFHQ_FOCAL, 0.5], [0, 0, 1]]),
+        atol=1e-7,
     )
 
 
@@ -88,10 +90,13 @@ def test_labels_of_photos_have_the_angles_that_were_measured():
     if not PHOTO_LABELS.exists():
         pytest.skip("the reference labels of the photo set are not here")
     reference = json.loads(PHOTO_LABELS.read_text())
-    cameras = Cameras.from_label(torch.tensor([label for _, label in reference["labels"]])).validate()
+    cameras = Cameras.from_label(
+        torch.tensor([label for _, label in reference["labels"]])
+    ).validate()
     frames = reference["frames"]
     yaw, pitch, roll = (angle.rad2deg() for angle in cameras.angles())
-    # That file gives the head's yaw (nose to the right of the picture); ours is the camera's, which is opposite.
+    # That file gives the head's yaw (nose to the right of the picture); ours is the camera's, which
+    # is opposite.
     for name, got in (("yaw", -yaw), ("pitch", pitch), ("roll", roll)):
         want = torch.tensor([frame[name] for frame in frames])
         assert (got - want).abs().max() < 0.02, name
@@ -107,20 +112,29 @@ def test_arguments_broadcast():
 def test_pixel_intrinsics_scale_each_row_by_its_size():
     Ks = camera(0.0, 0.0, 0.0, 0.1).Ks(200, 100)[0]
     assert Ks[0].tolist() == pytest.approx([FFHQ_FOCAL * 200, 10.0, 120.0])
-    assert Ks[1].tolist() == pytest.approx([0, 1.2 * FFHQ_FOCAL * 100, 50]) and Ks[2].tolist() == [0, 0, 1]
+    assert Ks[1].tolist() == pytest.approx([0, 1.2 * FFHQ_FOCAL * 100, 50]) and Ks[2].tolist() == [
+        0,
+        0,
+        1,
+    ]
 
 
 @few
 @given(angle, tilt, angle, st.floats(-0.3, 0.3))
 def test_projected_points_are_where_matrices_put_them(yaw, pitch, roll, shift):
     cameras = camera(yaw, pitch, roll, shift)
-    points = torch.tensor([[0.1, shift, -0.2], [0.3, -0.2, 0.4], [-0.1, 0.5, 0.0]], dtype=torch.float64)
+    points = torch.tensor(
+        [[0.1, shift, -0.2], [0.3, -0.2, 0.4], [-0.1, 0.5, 0.0]], dtype=torch.float64
+    )
     places, depth = cameras.project(points)
-    torch.testing.assert_close(places[0, 0], cameras.intrinsics[0, :2, 2])  # what it looks at is at the principal point
+    # what it looks at is at the principal point
+    torch.testing.assert_close(places[0, 0], cameras.intrinsics[0, :2, 2])
     assert float(depth[0, 0]) == pytest.approx(FFHQ_RADIUS)
     local = points @ cameras.viewmats[0, :3, :3].T + cameras.viewmats[0, :3, 3]
     pixels = local @ cameras.Ks(200, 100)[0].T
-    torch.testing.assert_close(places[0] * torch.tensor([200.0, 100.0]), pixels[:, :2] / pixels[:, 2:])
+    torch.testing.assert_close(
+        places[0] * torch.tensor([200.0, 100.0]), pixels[:, :2] / pixels[:, 2:]
+    )
     torch.testing.assert_close(depth[0], local[:, 2])
 
 
@@ -138,9 +152,13 @@ def test_paths_start_in_front_and_close():
     steps = [value.item() for value in table.angles()[0]]
     assert table.shape == (8,) and steps[1] - steps[0] == pytest.approx(math.pi / 4, abs=1e-5)
     sweep = Cameras.sweep(8, yaw_range=0.5)
-    assert [value.item() for value in sweep.angles()[0][[0, 2, 6]]] == pytest.approx([0, 0.5, -0.5], abs=1e-5)
+    assert [value.item() for value in sweep.angles()[0][[0, 2, 6]]] == pytest.approx(
+        [0, 0.5, -0.5], abs=1e-5
+    )
     spiral = Cameras.spiral(4, yaw_range=0.3, pitch_range=0.2)
-    assert [value.item() for value in spiral.angles()[1]] == pytest.approx([0.2, 0, -0.2, 0], abs=1e-5)
+    assert [value.item() for value in spiral.angles()[1]] == pytest.approx(
+        [0.2, 0, -0.2, 0], abs=1e-5
+    )
     with pytest.raises(UserError, match="at least one frame"):
         Cameras.turntable(0)
 
@@ -183,7 +201,14 @@ def _break(cameras: Cameras, fault: str) -> Cameras:
 
 @pytest.mark.parametrize(
     "fault",
-    ["not finite", "last row is not 0 0 0 1", "not orthonormal", "left-handed", "focal length", "row is not 0 0 1"],
+    [
+        "not finite",
+        "last row is not 0 0 0 1",
+        "not orthonormal",
+        "left-handed",
+        "focal length",
+        "row is not 0 0 1",
+    ],
 )
 def test_validate_names_the_camera_and_its_fault(fault):
     cameras = Cameras.orbit(torch.arange(4) / 10)

@@ -9,7 +9,7 @@ from gghead.torch_utils.errors import UserError
 
 def blobs(picture, colour):
     """Centre columns and rows of what is drawn in a colour, left to right."""
-    near = (np.abs(picture.astype(int) - colour).sum(-1) < 60)
+    near = np.abs(picture.astype(int) - colour).sum(-1) < 60
     rows, columns = np.nonzero(near)
     return columns, rows
 
@@ -26,7 +26,9 @@ def test_ticks_are_round_and_enclose(low, high):
 
 def test_higher_values_are_drawn_higher_and_logarithms_evenly():
     blue = (31, 95, 191)
-    picture = line_chart([Line("a", [(1, 0.0), (10, 1.0), (100, 2.0)])], "t", "x", "y", log_x=True, size=(300, 200))
+    picture = line_chart(
+        [Line("a", [(1, 0.0), (10, 1.0), (100, 2.0)])], "t", "x", "y", log_x=True, size=(300, 200)
+    )
     assert picture.shape == (200, 300, 3) and picture.dtype == np.uint8
     columns, rows = blobs(picture, blue)
     left, right = columns.min(), columns.max()
@@ -35,18 +37,25 @@ def test_higher_values_are_drawn_higher_and_logarithms_evenly():
     first, second, third = (rows[part].mean() for part in parts)
     assert first > second > third
     marked = np.bincount(columns, minlength=300)  # columns of markers hold most pixels
-    assert marked[int(middle) - 2 : int(middle) + 3].max() > marked[left + 20 : int(middle) - 20].max()
+    assert (
+        marked[int(middle) - 2 : int(middle) + 3].max() > marked[left + 20 : int(middle) - 20].max()
+    )
 
 
 def test_every_line_has_its_colour_and_name():
     one = line_chart([Line("a", [(0, 1.0), (1, 2.0)])], "t", "x", "y")
-    two = line_chart([Line("a", [(0, 1.0), (1, 2.0)]), Line("b", [(0, 2.0), (1, 1.0)])], "t", "x", "y")
+    two = line_chart(
+        [Line("a", [(0, 1.0), (1, 2.0)]), Line("b", [(0, 2.0), (1, 1.0)])], "t", "x", "y"
+    )
     orange = (210, 105, 30)
     assert not len(blobs(one, orange)[0]) and len(blobs(two, orange)[0]) > 50
 
 
 def test_nonsense_is_refused():
-    for lines, options, what in (([], {}, "at least one point"), ([Line("a", [(1, float("nan"))])], {}, "finite"),
-                                 ([Line("a", [(0, 1.0)])], {"log_x": True}, "must be positive")):
+    for lines, options, what in (
+        ([], {}, "at least one point"),
+        ([Line("a", [(1, float("nan"))])], {}, "finite"),
+        ([Line("a", [(0, 1.0)])], {"log_x": True}, "must be positive"),
+    ):
         with pytest.raises(UserError, match=what):
             line_chart(lines, "t", "x", "y", **options)

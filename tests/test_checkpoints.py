@@ -18,9 +18,19 @@ from gghead.template import load_template, save_obj
 from gghead.torch_utils import seal
 from gghead.torch_utils.errors import UserError
 
-CONFIG = GeneratorConfig(z_dim=8, w_dim=8, template="sphere", plane_resolution=16, latent_resolution=8, cbase=128,
-                         cmax=8, grid=16, image_size=16, attributes=AttributeConfig(rotation="6d"),
-                         background=BackgroundConfig(kind="gaussians", resolution=8, cbase=64, cmax=8))
+CONFIG = GeneratorConfig(
+    z_dim=8,
+    w_dim=8,
+    template="sphere",
+    plane_resolution=16,
+    latent_resolution=8,
+    cbase=128,
+    cmax=8,
+    grid=16,
+    image_size=16,
+    attributes=AttributeConfig(rotation="6d"),
+    background=BackgroundConfig(kind="gaussians", resolution=8, cbase=64, cmax=8),
+)
 
 
 @pytest.fixture
@@ -80,7 +90,9 @@ def test_half_precision_is_smaller_and_close(model, tmp_path):
         checkpoints.save(model, tmp_path / f"{name}.safetensors", dtype=dtype)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
     assert sizes[1] < sizes[0]
-    torch.testing.assert_close(picture(gghead.load(tmp_path / "half.safetensors")), picture(model), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        picture(gghead.load(tmp_path / "half.safetensors")), picture(model), atol=0.02, rtol=0
+    )
 
 
 def test_the_shipped_network_loads_by_name(tmp_path, monkeypatch):
@@ -123,7 +135,10 @@ def test_any_flipped_bit_of_a_snapshot_is_noticed(model, tmp_path):
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << bit % 8
         path.write_bytes(broken)
-        with pytest.raises(UserError, match="net.safetensors (is damaged|is truncated or no safetensors|has format)"):
+        with pytest.raises(
+            UserError,
+            match="net.safetensors (is damaged|is truncated or no safetensors|has format)",
+        ):
             gghead.load(path)
     path.write_bytes(whole)
     assert gghead.load(path).num_ws == model.num_ws
@@ -134,7 +149,9 @@ def test_a_snapshot_that_reads_back_as_something_else_is_not_kept(model, tmp_pat
     checkpoints.save(model, path)
     before = path.read_bytes()
     monkeypatch.setattr(seal, "safetensors_are_whole", lambda *_: False)
-    with pytest.raises(UserError, match="was not written as it should be: reading it back gave something else"):
+    with pytest.raises(
+        UserError, match="was not written as it should be: reading it back gave something else"
+    ):
         checkpoints.save(model, path, kimg=1)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
@@ -188,7 +205,8 @@ def test_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
 
 
 def test_larger_pictures_show_no_more_than_the_training_size(model):
-    """Four times the pixels, the same low-pass filter relative to the head: averaged down it is the small picture."""
+    """Four times the pixels, the same low-pass filter relative to the head: averaged down it is the
+    small picture."""
     with torch.no_grad():
         gaussians = model.gaussians(model.mapping(model.seed_to_z(3)))
         small = model.render(gaussians, Cameras.orbit(0.3), 16).color[0]
@@ -216,5 +234,7 @@ def test_several_seeds_are_a_batch_in_which_each_head_is_its_own(model):
 
 
 def test_a_network_is_not_named_by_a_number():
-    with pytest.raises(TypeError, match="named by its file, its run folder or its name .'demo'., not by 3"):
+    with pytest.raises(
+        TypeError, match="named by its file, its run folder or its name .'demo'., not by 3"
+    ):
         gghead.load(3)

@@ -1,4 +1,5 @@
-"""The command lines of the documentation and of --help: their options exist and take these values."""
+"""The command lines of the documentation and of --help: their options exist and take these
+values."""
 
 import importlib
 import re
@@ -10,9 +11,15 @@ from helpers.places import ROOT
 
 LINE = re.compile(r"^\s*(?:python|torchrun \S+) (?:scripts/|datasets/)?(\w+)\.py(.*)$", re.M)
 MAIN = re.compile(r"^\s*from (gghead\.[\w.]+) import main$", re.M)
-SCRIPTS = {path.stem: found[1] for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("datasets/*.py")]
-           if (found := MAIN.search(path.read_text(encoding="utf-8")))}
-PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "LOG.md")]
+SCRIPTS = {
+    path.stem: found[1]
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("datasets/*.py")]
+    if (found := MAIN.search(path.read_text(encoding="utf-8")))
+}
+PAGES = [
+    ROOT / "README.md",
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "LOG.md"),
+]
 
 
 def command(name: str) -> click.Command:
@@ -25,22 +32,35 @@ def subcommands(name: str) -> dict[str, click.Command]:
     if not isinstance(main, click.Group):
         return {name: main}
     context = click.Context(main)
-    return {f"{name} {part}": main.get_command(context, part) for part in main.list_commands(context)}
+    return {
+        f"{name} {part}": main.get_command(context, part) for part in main.list_commands(context)
+    }
 
 
 def lines_of(text: str) -> list[tuple[str, list[str]]]:
-    """Scripts and their arguments, without comments, brackets around optional parts, and what follows ``&&``."""
+    """Scripts and their arguments, without comments, brackets around optional parts, and what
+    follows ``&&``."""
     found = []
     for name, rest in LINE.findall(text.replace("\\\n", " ")):
         if name in SCRIPTS:
-            words = shlex.split(rest.replace("[--", "--").replace("]", "").split("&&")[0], comments=True)
+            words = shlex.split(
+                rest.replace("[--", "--").replace("]", "").split("&&")[0], comments=True
+            )
             found.append((name, words))
     return found
 
 
-EXAMPLES = [(str(path.relative_to(ROOT)), *line) for path in PAGES for line in lines_of(path.read_text("utf-8"))]
-HELP = [(f"help of {full}", *line) for name in sorted(SCRIPTS) for full, main in subcommands(name).items()
-        for line in lines_of(main.help.replace("\b", ""))]
+EXAMPLES = [
+    (str(path.relative_to(ROOT)), *line)
+    for path in PAGES
+    for line in lines_of(path.read_text("utf-8"))
+]
+HELP = [
+    (f"help of {full}", *line)
+    for name in sorted(SCRIPTS)
+    for full, main in subcommands(name).items()
+    for line in lines_of(main.help.replace("\b", ""))
+]
 
 
 def test_commands_about_a_network_have_an_example_in_their_help_and_pages_have_some():
@@ -48,7 +68,10 @@ def test_commands_about_a_network_have_an_example_in_their_help_and_pages_have_s
     for name in ("gen_samples", "gen_video", "invert", "reconstruct", "encode", "animate", "edit"):
         assert {f"help of {full}" for full in subcommands(name)} <= explained
     pages = {where for where, *_ in EXAMPLES}
-    assert pages >= {f"docs/{page}.md" for page in ("inversion", "latents", "expression", "reconstruction", "avatars")}
+    assert pages >= {
+        f"docs/{page}.md"
+        for page in ("inversion", "latents", "expression", "reconstruction", "avatars")
+    }
 
 
 @pytest.mark.parametrize(("where", "name", "words"), [*EXAMPLES, *HELP])

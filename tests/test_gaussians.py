@@ -30,7 +30,11 @@ def test_shape_and_batch_indexing():
     assert gaussians.shape == (2, 3) and gaussians.num == 40
     one = gaussians[1, 2]
     assert one.shape == () and torch.equal(one.uv, gaussians.uv[1, 2])
-    assert gaussians[0].shape == (3,) and gaussians[None].shape == (1, 2, 3) and gaussians[:, 1:].shape == (2, 2)
+    assert (
+        gaussians[0].shape == (3,)
+        and gaussians[None].shape == (1, 2, 3)
+        and gaussians[:, 1:].shape == (2, 2)
+    )
     with pytest.raises(IndexError):
         one[0]
 
@@ -41,7 +45,11 @@ def test_select_by_mask_list_and_slice():
     by_mask, by_list = gaussians.select(mask), gaussians.select(mask.nonzero()[:, 0].tolist())
     assert by_mask.num == 14 and torch.equal(by_mask.features, by_list.features)
     assert torch.equal(gaussians.select(slice(0, None, 3)).means, by_mask.means)
-    assert gaussians.select([]).num == 0 and gaussians.select([]).features.shape == (*gaussians.shape, 0, 5)
+    assert gaussians.select([]).num == 0 and gaussians.select([]).features.shape == (
+        *gaussians.shape,
+        0,
+        5,
+    )
 
 
 def test_merging_keeps_the_order_and_what_all_have():
@@ -60,7 +68,9 @@ def test_merged_rgb_and_harmonics_render_the_same():
     assert both.sh_degree == 1
     lifted = second.with_sh(1)
     camera = Cameras.orbit(0.3)
-    assert torch.allclose(render(second, camera, 16).color, render(lifted, camera, 16).color, atol=1e-6)
+    assert torch.allclose(
+        render(second, camera, 16).color, render(lifted, camera, 16).color, atol=1e-6
+    )
     with pytest.raises(UserError, match="choose a higher one"):
         first.with_sh(0)
 
@@ -90,14 +100,18 @@ def test_moving_gaussians_and_camera_together_changes_nothing(degree):
     camera = Cameras.orbit(torch.tensor([0.2, 2.0]), 0.1)
     moved = Cameras(matrix @ camera.cam2world, camera.intrinsics)
     before, after = render(gaussians, camera, 24), render(gaussians.transform(matrix), moved, 24)
-    assert torch.allclose(before.color, after.color, atol=2e-5) and torch.allclose(before.depth, after.depth, atol=2e-4)
+    assert torch.allclose(before.color, after.color, atol=2e-5) and torch.allclose(
+        before.depth, after.depth, atol=2e-4
+    )
 
 
 def test_transform_with_scale_moves_the_covariances():
     gaussians, matrix = make((2,)), rigid(4, scale=1.7)
     moved = gaussians.transform(matrix)
     linear = matrix[:3, :3]
-    assert torch.allclose(covariances(moved), linear @ covariances(gaussians) @ linear.mT, atol=1e-6)
+    assert torch.allclose(
+        covariances(moved), linear @ covariances(gaussians) @ linear.mT, atol=1e-6
+    )
     assert torch.allclose(moved.means, gaussians.means @ linear.mT + matrix[:3, 3], atol=1e-6)
 
 
@@ -118,7 +132,9 @@ def test_half_turns_where_the_quaternion_has_no_real_part(axis):
     matrix[axis, axis] = matrix[3, 3] = 1
     gaussians = make(())
     assert torch.allclose(
-        covariances(gaussians.transform(matrix)), matrix[:3, :3] @ covariances(gaussians) @ matrix[:3, :3], atol=1e-6
+        covariances(gaussians.transform(matrix)),
+        matrix[:3, :3] @ covariances(gaussians) @ matrix[:3, :3],
+        atol=1e-6,
     )
 
 

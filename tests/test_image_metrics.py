@@ -17,10 +17,14 @@ def pictures(seed=0, size=20):
 
 def test_psnr_is_the_formula():
     first, second = pictures()
-    expected = [-10 * math.log10(float((a - b).square().mean())) for a, b in zip(first, second, strict=True)]
+    expected = [
+        -10 * math.log10(float((a - b).square().mean())) for a, b in zip(first, second, strict=True)
+    ]
     assert psnr(first, second).tolist() == pytest.approx(expected, rel=1e-5)
     assert psnr(first, first).tolist() == [100.0, 100.0]
-    assert float(psnr(torch.zeros(3, 4, 4), torch.full((3, 4, 4), 0.1))) == pytest.approx(20.0, abs=1e-4)
+    assert float(psnr(torch.zeros(3, 4, 4), torch.full((3, 4, 4), 0.1))) == pytest.approx(
+        20.0, abs=1e-4
+    )
 
 
 def test_ssim_is_wangs():
@@ -34,7 +38,11 @@ def test_ssim_is_wangs():
     for x, y in zip(first[0].numpy(), second[0].numpy(), strict=True):
         mx, my = blur(x), blur(y)
         vx, vy, c = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
-        values.append(((2 * mx * my + 1e-4) * (2 * c + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))).mean())
+        values.append(
+            (
+                (2 * mx * my + 1e-4) * (2 * c + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
+            ).mean()
+        )
     assert float(ssim(first, second)[0]) == pytest.approx(np.mean(values), rel=1e-9)
     assert torch.allclose(ssim(first, first), torch.ones(2, dtype=torch.float64))
 

@@ -1,4 +1,5 @@
-"""Which package may import which, and what `import gghead` may cost. Reads the sources; runs none of them."""
+"""Which package may import which, and what `import gghead` may cost. Reads the sources; runs none
+of them."""
 
 import ast
 import os
@@ -26,7 +27,8 @@ def sources(*folders: str) -> list[Path]:
 
 
 def imported(path: Path) -> list[tuple[int, str]]:
-    """Every imported module with its line, also inside functions; relative imports stay in their package."""
+    """Every imported module with its line, also inside functions; relative imports stay in their
+    package."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):
@@ -53,8 +55,12 @@ def offences(paths: list[Path], forbidden: set[str]) -> list[str]:
 
 def test_nothing_imports_the_bare_names_that_other_projects_use_too():
     everything = [*sources(*PACKAGES, *RECIPES), *ROOT.glob("*.py")]
-    bare = [f"{path.relative_to(ROOT)}:{line}" for path in everything for line, name in imported(path)
-            if name.split(".")[0] in STRANGERS]
+    bare = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in everything
+        for line, name in imported(path)
+        if name.split(".")[0] in STRANGERS
+    ]
     assert not bare, "write gghead.torch_utils and gghead.training"
 
 
@@ -71,11 +77,15 @@ def test_recipes_are_never_imported():
 
 @pytest.mark.parametrize("folder", RECIPES)
 def test_recipes_are_no_packages(folder):
-    assert not list((ROOT / folder).rglob("__init__.py")), f"{folder} would shadow other people's packages"
+    assert not list((ROOT / folder).rglob("__init__.py")), (
+        f"{folder} would shadow other people's packages"
+    )
 
 
 def test_packages_are_packages():
-    bare = {path.parent for path in sources(*PACKAGES) if not (path.parent / "__init__.py").exists()}
+    bare = {
+        path.parent for path in sources(*PACKAGES) if not (path.parent / "__init__.py").exists()
+    }
     assert not bare, "without an __init__.py these are left out of the wheel"
 
 
@@ -89,8 +99,12 @@ def test_importing_gghead_is_light():
     costs = []
     for _ in range(3):
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
-            capture_output=True, text=True,
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+            capture_output=True,
+            text=True,
         )
         cost, *loaded = done.stdout.split()
         assert not loaded, f"import gghead also imports {loaded}"
@@ -102,8 +116,12 @@ def test_importing_gghead_is_light():
 def test_heavy_imports_stand_inside_functions(package):
     def at_module_level(path: Path) -> list[str]:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-        names = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
-        names += [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level]
+        names = [
+            alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names
+        ]
+        names += [
+            node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level
+        ]
         return [f"{path.relative_to(ROOT)}: {name}" for name in names if name.split(".")[0] in LAZY]
 
     assert not [offence for path in sources(package) for offence in at_module_level(path)]

@@ -33,7 +33,8 @@ def names(requirements: list[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel of a source archive of a copy, so that no build folder is left in, or taken from, the working tree."""
+    """The wheel of a source archive of a copy, so that no build folder is left in, or taken from,
+    the working tree."""
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools is not installed, so no wheel can be built offline")
     copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
@@ -46,7 +47,17 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
     done = subprocess.run([sys.executable, "-c", make], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     [sources] = (copy / "dist").glob("*.tar.gz")
-    command = [sys.executable, "-m", "pip", "wheel", sources, "--no-deps", "--no-build-isolation", "--no-index", "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        sources,
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-q",
+    ]
     done = subprocess.run([*command, "-w", str(target)], cwd=target, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     [built] = target.glob("*.whl")
@@ -69,21 +80,28 @@ def test_wheel_holds_every_source_file(wheel):
 
 @pytest.mark.parametrize("place", ["the folder one stands in", "PYTHONPATH"])
 def test_an_installed_gghead_and_a_stylegan_checkout_leave_each_other_alone(wheel, tmp_path, place):
-    """StyleGAN and EG3D have packages called torch_utils and training, and are used from their own folder."""
+    """StyleGAN and EG3D have packages called torch_utils and training, and are used from their own
+    folder."""
     installed, checkout = tmp_path / "site", tmp_path / "eg3d"
     wheel.extractall(installed)
     for package in ("torch_utils", "training", "dnnlib"):
         (checkout / package).mkdir(parents=True)
         (checkout / package / "__init__.py").write_text("THEIRS = True\n")
     (checkout / "torch_utils" / "misc.py").write_text("THEIRS = True\n")
-    code = ("import gghead, gghead.torch_utils.checks, gghead.training.gan.config, gghead.cli.gen_samples\n"
-            "import torch_utils, torch_utils.misc, training, dnnlib\n"
-            "assert torch_utils.THEIRS and torch_utils.misc.THEIRS and training.THEIRS\n"
-            "gghead.Gaussians, gghead.render\n"
-            "print(gghead.__file__)")
+    code = (
+        "import gghead, gghead.torch_utils.checks, gghead.training.gan.config,"
+        " gghead.cli.gen_samples\nimport torch_utils, torch_utils.misc, training, dnnlib\nassert"
+        " torch_utils.THEIRS and torch_utils.misc.THEIRS and training.THEIRS\ngghead.Gaussians,"
+        " gghead.render\nprint(gghead.__file__)"
+    )
     where = checkout if place == "the folder one stands in" else tmp_path
-    done = subprocess.run([sys.executable, "-c", code], cwd=where, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [checkout, installed]))})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=where,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [checkout, installed]))},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(installed / "gghead" / "__init__.py")
 
@@ -106,7 +124,9 @@ def test_commands_exist(target):
 
 def test_nothing_depends_on_torchvision():
     """torchvision and what needs it would replace the installed torch."""
-    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    extras = [
+        requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra
+    ]
     bad = {"torchvision", "timm", "lpips", "clean-fid", "torch-fidelity", "piq", "facenet-pytorch"}
     assert not bad & (names(PROJECT["dependencies"]) | names(extras) | names(list(LOCK)))
 
@@ -115,11 +135,15 @@ def test_nothing_depends_on_torchvision():
 def test_extras_have_code_behind_them(extra, module):
     assert set(PROJECT["optional-dependencies"]) == {"video", "prep", "dev"}
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    assert any(re.search(rf"^\s*(import|from) {module}\b", path.read_text(), flags=re.M) for path in sources), extra
+    assert any(
+        re.search(rf"^\s*(import|from) {module}\b", path.read_text(), flags=re.M)
+        for path in sources
+    ), extra
 
 
 def test_every_extra_can_be_installed_with_the_locked_versions(tmp_path):
-    """All at once, which is harder than each alone; pip only plans here, and torch must not be in the plan."""
+    """All at once, which is harder than each alone; pip only plans here, and torch must not be in
+    the plan."""
     try:
         found = importlib.metadata.version("torch").split("+")[0]
     except importlib.metadata.PackageNotFoundError:
@@ -127,16 +151,29 @@ def test_every_extra_can_be_installed_with_the_locked_versions(tmp_path):
     if importlib.util.find_spec("pip") is None or found != LOCK["torch"]:
         pytest.skip(f"pip would download torch {LOCK['torch']}, since {found} is installed")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--dry-run", "-q"]
-    probe = ["--retries", "0", "--timeout", "5", "--no-deps", "--ignore-installed", f"iniconfig=={LOCK['iniconfig']}"]
+    probe = [
+        "--retries",
+        "0",
+        "--timeout",
+        "5",
+        "--no-deps",
+        "--ignore-installed",
+        f"iniconfig=={LOCK['iniconfig']}",
+    ]
     if subprocess.run([*pip, *probe], capture_output=True).returncode:
         pytest.skip("the package index cannot be reached")
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, tmp_path / file)
     extras, plan = ",".join(PROJECT["optional-dependencies"]), tmp_path / "plan.json"
-    done = subprocess.run([*pip, "--report", plan, "-c", ROOT / "requirements.txt", f"{tmp_path}[{extras}]"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [*pip, "--report", plan, "-c", ROOT / "requirements.txt", f"{tmp_path}[{extras}]"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    planned = {canonical(item["metadata"]["name"]) for item in json.loads(plan.read_text())["install"]}
+    planned = {
+        canonical(item["metadata"]["name"]) for item in json.loads(plan.read_text())["install"]
+    }
     assert "gghead" in planned and not planned & {"torch", "torchvision"}
 
 
@@ -148,15 +185,26 @@ def test_tensorboard_starts_and_shows_a_number_of_a_run(tmp_path):
         writer.write_values({"Metrics/frd2k": 3.25}, 4000)
     said = tmp_path / "said"
     with said.open("w") as stream:
-        server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", f"--logdir={tmp_path}", "--port=0",
-                                   "--host=127.0.0.1"], stdout=stream, stderr=stream)  # fmt: skip
+        server = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tensorboard.main",
+                f"--logdir={tmp_path}",
+                "--port=0",
+                "--host=127.0.0.1",
+            ],
+            stdout=stream,
+            stderr=stream,
+        )
     try:
         end, values = time.monotonic() + 90, []
         while time.monotonic() < end and server.poll() is None and not values:
             time.sleep(0.2)
             address = re.search(r"http://127\.0\.0\.1:\d+/", said.read_text())
             if address:
-                with contextlib.suppress(urllib.error.URLError):  # not found until the events have been read
+                # not found until the events have been read
+                with contextlib.suppress(urllib.error.URLError):
                     scalar = f"{address[0]}data/plugin/scalars/scalars?run=run&tag=Metrics/frd2k"
                     with urllib.request.urlopen(scalar, timeout=10) as reply:
                         values = json.loads(reply.read())
@@ -170,7 +218,11 @@ def test_lock_is_complete_and_pins_torch():
     assert LOCK["torch"] == "2.13.0"
     locked = {canonical(name) for name in LOCK}
     assert names(PROJECT["dependencies"]) | names(PROJECT["optional-dependencies"]["dev"]) <= locked
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert len(lines) == len(LOCK), "every line is name==version"
     installed = {canonical(found.name): found for found in importlib.metadata.distributions()}
     for name, version in LOCK.items():
@@ -185,9 +237,18 @@ def test_lock_is_complete_and_pins_torch():
 
 def test_commands_and_docs_name_no_data_that_a_reader_has_not():
     folders = (*PACKAGES, "scripts", "datasets", "docs")
-    texts = [ROOT / "README.md", *(path for folder in folders for kind in ("*.py", "*.md")
-                                   for path in (ROOT / folder).rglob(kind))]  # fmt: skip
-    named = [str(path) for path in texts if "shared/data" in path.read_text() and path.name != "LOG.md"]
+    texts = [
+        ROOT / "README.md",
+        *(
+            path
+            for folder in folders
+            for kind in ("*.py", "*.md")
+            for path in (ROOT / folder).rglob(kind)
+        ),
+    ]
+    named = [
+        str(path) for path in texts if "shared/data" in path.read_text() and path.name != "LOG.md"
+    ]
     assert not named
 
 
@@ -215,11 +276,17 @@ def test_portable_runs_say_which_failed_and_end_with_that_status(tmp_path):
     shutil.copy(ROOT / ".ci" / "portable", tmp_path / ".ci")
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\necho "$*"\necho "7 passed in $PYTHONHASHSEED.0s"\n'
-                      '[ "$ATEN_CPU_CAPABILITY" != avx2 ]\n')
+    python.write_text(
+        '#!/bin/sh\necho "$*"\necho "7 passed in $PYTHONHASHSEED.0s"\n'
+        '[ "$ATEN_CPU_CAPABILITY" != avx2 ]\n'
+    )
     python.chmod(0o755)
-    done = subprocess.run([tmp_path / ".ci" / "portable"], capture_output=True, text=True,
-                          env={**os.environ, "PYTEST": "tests/test_x.py"})
+    done = subprocess.run(
+        [tmp_path / ".ci" / "portable"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTEST": "tests/test_x.py"},
+    )
     assert done.returncode == 1, done.stderr
     table = done.stdout.splitlines()[-4:]
     assert table[0].endswith(" 7 passed in 1.0s") and table[1].endswith("FAILED: 7 passed in 2.0s")
@@ -228,7 +295,8 @@ def test_portable_runs_say_which_failed_and_end_with_that_status(tmp_path):
 
 
 def test_make_mends_an_environment_whose_making_was_interrupted(tmp_path):
-    """Ctrl-C while `python -m venv` unpacks pip leaves a python without pip, and every further make failed there."""
+    """Ctrl-C while `python -m venv` unpacks pip leaves a python without pip, and every further make
+    failed there."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     for name in ("Makefile", "requirements.txt", "pyproject.toml", "setup.py"):
@@ -236,8 +304,10 @@ def test_make_mends_an_environment_whose_making_was_interrupted(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
     log = tmp_path / "log"
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\ncase "$*" in *"-m venv"*) echo "$*" >> {log}; exit 1;; esac\n'
-                      f'exec {sys.executable} "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *"-m venv"*) echo "$*" >> {log}; exit 1;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
     python.chmod(0o755)
     subprocess.run(["make", "venv", f"PYTHON={python}"], cwd=tmp_path, capture_output=True)
     assert log.exists() and log.read_text().split()[-1] == ".venv"

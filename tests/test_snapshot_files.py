@@ -1,4 +1,5 @@
-"""Which file a name stands for, and what is said about files that are no networks, without torch."""
+"""Which file a name stands for, and what is said about files that are no networks, without
+torch."""
 
 import struct
 from pathlib import Path
@@ -26,8 +27,12 @@ def test_a_shipped_name_is_that_network_and_a_path_is_what_lies_there(tmp_path, 
 
 
 def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
-    for run, name in (("00009-a", "network-snapshot-000001"), ("00010-b", "network-snapshot-000000"),
-                      ("new", "network-snapshot-000005"), ("00012-avatar", "avatar-000001")):
+    for run, name in (
+        ("00009-a", "network-snapshot-000001"),
+        ("00010-b", "network-snapshot-000000"),
+        ("new", "network-snapshot-000005"),
+        ("00012-avatar", "avatar-000001"),
+    ):
         write_snapshot(tmp_path / run / f"{name}.safetensors")
     (tmp_path / "00011-c").mkdir()
     assert latest_run(tmp_path).name == "00010-b"
@@ -37,17 +42,23 @@ def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
         snapshot_file(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "sentence"), [
-    ("head.ply", "is a head of splats, not the network that makes heads"),
-    ("me.jpg", "is a picture, not a network; .*scripts/invert.py --target=.*me.jpg finds the head"),
-    ("film.mp4", "is a video, not a network"),
-    ("film.webp", "is a video, not a network"),
-    ("stylegan.pkl", "is a pickle, as StyleGAN, EG3D and GGHead write"),
-    ("training-state-000001.pt", "is a state to continue a run from"),
-    ("data.zip", "is a .zip file, not a network"),
-    ("net.safetensors", "is truncated or no safetensors file"),
-    ("notes", "is no safetensors file"),
-])
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("head.ply", "is a head of splats, not the network that makes heads"),
+        (
+            "me.jpg",
+            "is a picture, not a network; .*scripts/invert.py --target=.*me.jpg finds the head",
+        ),
+        ("film.mp4", "is a video, not a network"),
+        ("film.webp", "is a video, not a network"),
+        ("stylegan.pkl", "is a pickle, as StyleGAN, EG3D and GGHead write"),
+        ("training-state-000001.pt", "is a state to continue a run from"),
+        ("data.zip", "is a .zip file, not a network"),
+        ("net.safetensors", "is truncated or no safetensors file"),
+        ("notes", "is no safetensors file"),
+    ],
+)
 def test_what_is_no_network_is_said_to_be_what_it_is(tmp_path, name, sentence):
     for content in (b"", b"ply", b"\xff" * 4000, b"{}" * 500):
         (tmp_path / name).write_bytes(content)
@@ -56,15 +67,24 @@ def test_what_is_no_network_is_said_to_be_what_it_is(tmp_path, name, sentence):
         assert "train it again" not in str(error.value)
 
 
-@pytest.mark.parametrize(("metadata", "sentence"), [
-    ('{"format":"gghead/1","kind":"avatar"}', "an avatar of one person, but a generator .*animate.py --avatar= takes"),
-    ('{"format":"gghead/1","kind":"prior"}', "a prior over latents, but a generator of heads is needed here; "),
-    ('{"format":"gghead/1","kind":"x"}', "a model of the unknown kind 'x'"),
-    ('{"format":"gghead-latent/1"}', "holds a latent, not a network; give it with --latents"),
-    ('{"format":"gghead-directions/1"}', "holds directions, not a network"),
-    ('{"format":"pt"}', "has format 'pt', but this version reads 'gghead/1'"),
-    ("null", "has format None"),
-])
+@pytest.mark.parametrize(
+    ("metadata", "sentence"),
+    [
+        (
+            '{"format":"gghead/1","kind":"avatar"}',
+            "an avatar of one person, but a generator .*animate.py --avatar= takes",
+        ),
+        (
+            '{"format":"gghead/1","kind":"prior"}',
+            "a prior over latents, but a generator of heads is needed here; ",
+        ),
+        ('{"format":"gghead/1","kind":"x"}', "a model of the unknown kind 'x'"),
+        ('{"format":"gghead-latent/1"}', "holds a latent, not a network; give it with --latents"),
+        ('{"format":"gghead-directions/1"}', "holds directions, not a network"),
+        ('{"format":"pt"}', "has format 'pt', but this version reads 'gghead/1'"),
+        ("null", "has format None"),
+    ],
+)
 def test_models_of_another_kind_are_named(tmp_path, metadata, sentence):
     path = write_snapshot(tmp_path / "x.safetensors", metadata)
     with pytest.raises(UserError, match=sentence):
@@ -72,6 +92,8 @@ def test_models_of_another_kind_are_named(tmp_path, metadata, sentence):
 
 
 def test_a_reconstructor_holds_a_generator(tmp_path):
-    path = write_snapshot(tmp_path / "x.safetensors", '{"format":"gghead/1","kind":"reconstructor"}')
+    path = write_snapshot(
+        tmp_path / "x.safetensors", '{"format":"gghead/1","kind":"reconstructor"}'
+    )
     expect_kind(path, read_header(path), "generator")
     expect_kind(path, read_header(path), None)

@@ -12,7 +12,10 @@ from gghead.video import check_writable, save_video
 @pytest.fixture
 def frames():
     """Six frames, each of one colour, of an odd size."""
-    levels = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [0, 250, 250], [128, 128, 128]], np.uint8)
+    levels = np.array(
+        [[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [0, 250, 250], [128, 128, 128]],
+        np.uint8,
+    )
     return np.broadcast_to(levels[:, None, None, :], (6, 33, 47, 3))
 
 
@@ -58,8 +61,8 @@ def test_mp4_through_ffmpeg_program(tmp_path, frames, monkeypatch):
     # A stand-in for ffmpeg that stores its arguments and the raw pixels it was fed.
     program = tmp_path / "ffmpeg"
     program.write_text(
-        f"#!{sys.executable}\nimport sys\n"
-        "data = sys.stdin.buffer.read()\nopen(sys.argv[-1], 'wb').write(' '.join(sys.argv).encode() + b'|' + data)\n"
+        f"#!{sys.executable}\nimport sys\ndata = sys.stdin.buffer.read()\nopen(sys.argv[-1],"
+        " 'wb').write(' '.join(sys.argv).encode() + b'|' + data)\n"
     )
     program.chmod(0o755)
     monkeypatch.setitem(sys.modules, "av", None)
@@ -67,7 +70,9 @@ def test_mp4_through_ffmpeg_program(tmp_path, frames, monkeypatch):
     save_video(frames, tmp_path / "turn.mp4", fps=25)
     arguments, pixels = (tmp_path / "turn.mp4").read_bytes().split(b"|", 1)
     assert b"-s 48x34 -r 25" in arguments, "H.264 needs even sizes"
-    assert np.array_equal(np.frombuffer(pixels, np.uint8).reshape(6, 34, 48, 3)[:, :33, :47], frames)
+    assert np.array_equal(
+        np.frombuffer(pixels, np.uint8).reshape(6, 34, 48, 3)[:, :33, :47], frames
+    )
 
 
 def test_failing_ffmpeg_is_one_sentence(tmp_path, frames, monkeypatch):
@@ -86,7 +91,9 @@ def test_mp4_through_pyav(tmp_path, frames):
     with av.open(str(tmp_path / "turn.mp4")) as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(decoded) == 6 and decoded[0].shape == (34, 48, 3)
-    assert np.abs(np.stack(decoded)[:, 8:24, 8:24].astype(float) - frames[:, 8:24, 8:24]).mean() < 12
+    assert (
+        np.abs(np.stack(decoded)[:, 8:24, 8:24].astype(float) - frames[:, 8:24, 8:24]).mean() < 12
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,12 @@ def test_mp4_through_pyav(tmp_path, frames):
         (np.zeros((2, 4, 4, 3), np.uint8), "turn.avi", 30, "must end in .mp4, .webp, .gif"),
         (np.zeros((2, 4, 4, 3), np.float32), "turn.webp", 30, "uint8"),
         (np.zeros((2, 4, 4), np.uint8), "turn.webp", 30, "one shape"),
-        ([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)], "turn.webp", 30, "one shape"),
+        (
+            [np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)],
+            "turn.webp",
+            30,
+            "one shape",
+        ),
         ([], "turn.webp", 30, "one shape"),
         (np.zeros((2, 4, 4, 3), np.uint8), "turn.webp", 0, "fps"),
     ],

@@ -1,1 +1,2 @@
-"""Small helpers that know nothing of heads: operations, randomness, configuration, command lines, processes."""
+"""Small helpers that know nothing of heads: operations, randomness, configuration, command lines,
+processes."""

@@ -1,4 +1,5 @@
-"""Command lines the StyleGAN way: dashes or underscores, ``--flag=1``, comma lists and ranges, one-sentence errors."""
+"""Command lines the StyleGAN way: dashes or underscores, ``--flag=1``, comma lists and ranges,
+one-sentence errors."""
 
 import contextlib
 import functools
@@ -25,17 +26,28 @@ BOOL = click.BOOL  # --mirror=1, --mirror=true
 _CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}
 
 
-def command(*, stopped: str = "Files that were finished stay, and nothing is left half written.",
-            moving: bool = True, **settings) -> Callable:
-    """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff``, says at once what it does and keeps a
-    line moving to its end, prints ``UserError`` as one line, and ends with status 130 after Ctrl-C.
+def command(
+    *,
+    stopped: str = "Files that were finished stay, and nothing is left half written.",
+    moving: bool = True,
+    **settings,
+) -> Callable:
+    """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff``, says at once what
+    it does and keeps a line moving to its end, prints ``UserError`` as one line, and ends with
+    status 130 after Ctrl-C.
 
-    ``stopped`` is said then: what is kept, and how to go on. A KeyboardInterrupt with a text of its own goes first.
-    With ``moving=False`` the line is left to the programs that the command starts.
+    ``stopped`` is said then: what is kept, and how to go on. A KeyboardInterrupt with a text of its
+    own goes first. With ``moving=False`` the line is left to the programs that the command starts.
     """
 
     def decorate(function: Callable) -> click.Command:
-        text = inspect.getdoc(function).partition("\n\n")[0].replace("\n", " ").removesuffix(".").partition(". ")[0]
+        text = (
+            inspect.getdoc(function)
+            .partition("\n\n")[0]
+            .replace("\n", " ")
+            .removesuffix(".")
+            .partition(". ")[0]
+        )
 
         @functools.wraps(function)
         def guarded(*args, **kwargs):
@@ -56,22 +68,26 @@ def command(*, stopped: str = "Files that were finished stay, and nothing is lef
 def hint(script: str, *arguments: object) -> str:
     """A command to type where the user stands: ``hint("scripts/animate.py", f"--avatar={path}")``.
 
-    In a checkout that is ``python`` with the way to the script, where gghead is installed its entry point; arguments
-    are quoted where they need it.
+    In a checkout that is ``python`` with the way to the script, where gghead is installed its entry
+    point; arguments are quoted where they need it.
     """
     path = Path(__file__).parents[2] / script
     if path.is_file():
         start = [_python(), min(os.path.relpath(path), str(path), key=len)]
     else:
         name = f"gghead-{path.stem.replace('_', '-')}"
-        start = [name if shutil.which(name) else os.path.join(os.path.dirname(sys.executable), name)]
+        start = [
+            name if shutil.which(name) else os.path.join(os.path.dirname(sys.executable), name)
+        ]
     return shlex.join([*start, *map(str, arguments)])
 
 
 def _python() -> str:
     """``python``, where that is this interpreter or another of its environment."""
     found = shutil.which("python")
-    same = found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(sys.executable)
+    same = found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(
+        sys.executable
+    )
     return "python" if same else sys.executable
 
 
@@ -86,7 +102,9 @@ class Command(click.Command):
     """A command whose bare switches do not swallow the argument behind them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        switches = {name for param in self.params if isinstance(param, _Switch) for name in param.opts}
+        switches = {
+            name for param in self.params if isinstance(param, _Switch) for name in param.opts
+        }
         until = args.index("--") if "--" in args else len(args)
         spelled = []
         for arg, following in zip(args[:until], [*args[1:until], ""][:until], strict=True):
@@ -96,16 +114,29 @@ class Command(click.Command):
 
 
 def switch(*names: str, **settings) -> Callable:
-    """``click.option`` for a truth value: ``--mirror``, ``--mirror=1``, ``--mirror=0``, ``--mirror=false``."""
-    return click.option(*names, cls=_Switch, type=click.BOOL, is_flag=False, flag_value=True, metavar="[0|1]",
-                        **settings)
+    """``click.option`` for a truth value: ``--mirror``, ``--mirror=1``, ``--mirror=0``,
+    ``--mirror=false``."""
+    return click.option(
+        *names,
+        cls=_Switch,
+        type=click.BOOL,
+        is_flag=False,
+        flag_value=True,
+        metavar="[0|1]",
+        **settings,
+    )
 
 
 # Options that mean the same in every command, and so are declared once.
 def outdir(help: str, default: str | None = None) -> Callable:
     """``--outdir``: the folder that results go to."""
-    return click.option("--outdir", type=click.Path(path_type=Path), default=default, show_default=default is not None,
-                        help=help)
+    return click.option(
+        "--outdir",
+        type=click.Path(path_type=Path),
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
 
 
 def _choose_threads(ctx: click.Context, param: click.Parameter, value: str) -> None:
@@ -118,24 +149,43 @@ def _choose_threads(ctx: click.Context, param: click.Parameter, value: str) -> N
 
 
 threads_option = click.option(
-    "--threads", envvar=threads.ENVIRONMENT_VARIABLE, default="auto", metavar="N|auto|fixed", expose_value=False,
-    callback=_choose_threads, help="Threads to compute with. auto: as many as are fastest beside what else runs; "
-    "results are equal bit for bit for one number only, so fix it where a repetition must be exact  [default: auto]")
+    "--threads",
+    envvar=threads.ENVIRONMENT_VARIABLE,
+    default="auto",
+    metavar="N|auto|fixed",
+    expose_value=False,
+    callback=_choose_threads,
+    help=(
+        "Threads to compute with. auto: as many as are fastest beside what else runs; results are"
+        " equal bit for bit for one number only, so fix it where a repetition must be exact "
+        " [default: auto]"
+    ),
+)
 """Decorates a command with ``--threads``; the function itself gets no argument."""
 
 
 def device(default: str = "auto", with_threads: bool = True) -> Callable:
-    """``--device``: what ``gghead.cli.common.pick_device`` takes; and ``--threads``, which is no argument of the
-    function (``gghead.torch_utils.threads``)."""
-    option = click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda|…",
-                          help="Where to compute")
+    """``--device``: what ``gghead.cli.common.pick_device`` takes; and ``--threads``, which is no
+    argument of the function (``gghead.torch_utils.threads``)."""
+    option = click.option(
+        "--device",
+        default=default,
+        show_default=True,
+        metavar="auto|cpu|cuda|…",
+        help="Where to compute",
+    )
     return (lambda function: option(threads_option(function))) if with_threads else option
 
 
 def seed(help: str, default: int | None = 0) -> Callable:
     """``--seed``: a whole number from 0."""
-    return click.option("--seed", type=click.IntRange(min=0), default=default, show_default=default is not None,
-                        help=help)
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
 
 
 def dry_run() -> Callable:
@@ -148,19 +198,25 @@ def overwrite(what: str) -> Callable:
     return switch("--overwrite", default=False, help=f"Replace {what} that is there already")
 
 
-def check_new(path: str | os.PathLike, overwrite: bool, option: str = "--dest", *, folder: bool = False) -> None:
-    """Raise ``UserError`` if the result ``path`` is there already and shall not be replaced, or cannot be written.
+def check_new(
+    path: str | os.PathLike, overwrite: bool, option: str = "--dest", *, folder: bool = False
+) -> None:
+    """Raise ``UserError`` if the result ``path`` is there already and shall not be replaced, or
+    cannot be written.
 
     Nothing is left behind: a folder that is missing is made when there is something to put into it.
     """
     path = Path(path)
     if os.path.lexists(path) and not overwrite:
-        raise UserError(f"{path} exists already; give --overwrite to replace it, or another {option}.")
+        raise UserError(
+            f"{path} exists already; give --overwrite to replace it, or another {option}."
+        )
     check_writable(path, option, folder=folder)
 
 
 def check_writable(path: str | os.PathLike, option: str, *, folder: bool = False) -> None:
-    """Raise ``UserError`` if the file (or ``folder``) ``path`` cannot be written, before time is spent on it.
+    """Raise ``UserError`` if the file (or ``folder``) ``path`` cannot be written, before time is
+    spent on it.
 
     The nearest folder above it that exists decides.
     """
@@ -183,11 +239,14 @@ def check_writable(path: str | os.PathLike, option: str, *, folder: bool = False
     elif not os.access(place, os.W_OK):
         reason = "Permission denied"
     if reason is not None:
-        raise UserError(f"{option}={path} cannot be written ({place}: {reason}); choose another place.")
+        raise UserError(
+            f"{option}={path} cannot be written ({place}: {reason}); choose another place."
+        )
 
 
 class Degrees(click.ParamType):
-    """Degrees on the command line, radians in Python: ``30`` -> 0.5236; with ``many`` a comma list of them."""
+    """Degrees on the command line, radians in Python: ``30`` -> 0.5236; with ``many`` a comma list
+    of them."""
 
     name = "degrees"
 
@@ -206,7 +265,9 @@ class Degrees(click.ParamType):
             except ValueError:
                 self.fail(f"'{part}' is not an angle in degrees, such as 30")
             if not abs(degrees) <= self.largest:
-                self.fail(f"{part} is no angle between -{self.largest:g} and {self.largest:g} degrees")
+                self.fail(
+                    f"{part} is no angle between -{self.largest:g} and {self.largest:g} degrees"
+                )
             found.append(math.radians(degrees))
         return found if self.many else found[0]
 
@@ -219,7 +280,12 @@ class _LazyGroup(click.Group):
         self._modules, self._default = modules, default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if self._default and args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+        if (
+            self._default
+            and args
+            and args[0].startswith("-")
+            and args[0] not in ctx.help_option_names
+        ):
             args = [self._default, *args]
         return super().parse_args(ctx, args)
 
@@ -231,7 +297,8 @@ class _LazyGroup(click.Group):
 
 
 def lazy_group(text: str, modules: dict[str, str], default: str | None = None) -> click.Group:
-    """Return a command with the subcommands ``modules`` (name -> module whose ``main`` is the command).
+    """Return a command with the subcommands ``modules`` (name -> module whose ``main`` is the
+    command).
 
     Options without a subcommand are those of ``default``.
     """

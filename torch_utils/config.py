@@ -25,27 +25,43 @@ def to_dict(config: Any) -> Any:
 def from_dict(cls: type[Config], values: dict[str, Any], where: str = "config") -> Config:
     """Build the dataclass ``cls`` from plain values.
 
-    Raises ``UserError`` for a key that ``cls`` does not have (with the nearest match), one that it needs and that is
-    not there, or a value of the wrong kind.
+    Raises ``UserError`` for a key that ``cls`` does not have (with the nearest match), one that it
+    needs and that is not there, or a value of the wrong kind.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where} must be a mapping of options, but it is a {type(values).__name__}.")
+        raise UserError(
+            f"{where} must be a mapping of options, but it is a {type(values).__name__}."
+        )
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(fields))}."
+            hint = (
+                f"did you mean '{near[0]}'?"
+                if near
+                else f"known keys: {', '.join(sorted(fields))}."
+            )
             raise UserError(f"{where} has no key '{key}'; {hint}")
-    missing = [name for name, f in fields.items() if name not in values and f.default is dataclasses.MISSING
-               and f.default_factory is dataclasses.MISSING]
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
     if missing:
-        raise UserError(f"{where} lacks the key '{missing[0]}'; add it, or restore the file from a copy.")
-    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+        raise UserError(
+            f"{where} lacks the key '{missing[0]}'; add it, or restore the file from a copy."
+        )
+    return cls(
+        **{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    )
 
 
 def replace(config: Config, values: dict[str, Any], where: str = "config") -> Config:
-    """Return ``config`` with ``values`` (nested dicts allowed) put over it; the same errors as ``from_dict``."""
+    """Return ``config`` with ``values`` (nested dicts allowed) put over it; the same errors as
+    ``from_dict``."""
     merged = to_dict(config)
     _merge(merged, to_dict(values))
     return from_dict(type(config), merged, where)
@@ -76,7 +92,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         allowed = typing.get_args(hint)
         if value not in allowed:
-            raise UserError(f"{where} must be one of {', '.join(map(str, allowed))}, but it is {value!r}.")
+            raise UserError(
+                f"{where} must be one of {', '.join(map(str, allowed))}, but it is {value!r}."
+            )
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -1,4 +1,5 @@
-"""Several processes, started by torchrun: who am I, sums and means over all of them, and who is waiting."""
+"""Several processes, started by torchrun: who am I, sums and means over all of them, and who is
+waiting."""
 
 import contextlib
 import functools
@@ -19,7 +20,8 @@ from gghead.torch_utils.errors import UserError
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits within a step for the others, before torch ends it with a message."""
 PATIENCE = timedelta(hours=24)
-"""The same at a ``barrier``, where the first process may be measuring metrics or reading a large data set."""
+"""The same at a ``barrier``, where the first process may be measuring metrics or reading a large
+data set."""
 SAY_EVERY = 60.0
 """Seconds after which a waiting process says what it waits for, and again after as many."""
 
@@ -37,11 +39,12 @@ class Processes:
 
 
 def start(wanted: str | torch.device) -> tuple[Processes, torch.device]:
-    """Join the group that torchrun announces in the environment (gloo on CPUs, nccl on GPUs) and pick the device.
+    """Join the group that torchrun announces in the environment (gloo on CPUs, nccl on GPUs) and
+    pick the device.
 
-    Without torchrun this is a single process, on the GPU that ``wanted`` names; with it every process takes its own.
-    A collective within a step fails after ``TIMEOUT``, a ``barrier`` after ``PATIENCE``; a process that waits longer
-    than ``SAY_EVERY`` says so.
+    Without torchrun this is a single process, on the GPU that ``wanted`` names; with it every
+    process takes its own. A collective within a step fails after ``TIMEOUT``, a ``barrier`` after
+    ``PATIENCE``; a process that waits longer than ``SAY_EVERY`` says so.
     """
     threads.share_machine()
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -50,7 +53,9 @@ def start(wanted: str | torch.device) -> tuple[Processes, torch.device]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", device.index or 0)))
         torch.cuda.set_device(device)
     if world_size > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        torch.distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT
+        )
         _patient_group()
     return Processes(rank, world_size), device
 
@@ -62,20 +67,25 @@ def stop() -> None:
         torch.distributed.destroy_process_group()
 
 
-def average_gradients(parameters: Iterable[torch.nn.Parameter], processes: Processes,
-                      loss: Tensor | None = None) -> Tensor:  # bool, no dimension
+def average_gradients(
+    parameters: Iterable[torch.nn.Parameter], processes: Processes, loss: Tensor | None = None
+) -> Tensor:  # bool, no dimension
     """Average over all processes in one flat sum and replace gradients that are not finite.
 
-    NaN becomes 0 and infinities +-1e5, as in StyleGAN. Returns, on the gradients' device and the same on all
-    processes, whether the update is bad: the ``loss`` of a process, a gradient or the sum of one parameter's gradients
-    is not finite. Every process must hold gradients for the same parameters, which one graph on every process ensures.
+    NaN becomes 0 and infinities +-1e5, as in StyleGAN. Returns, on the gradients' device and the
+    same on all processes, whether the update is bad: the ``loss`` of a process, a gradient or the
+    sum of one parameter's gradients is not finite. Every process must hold gradients for the same
+    parameters, which one graph on every process ensures.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.tensor(False) if loss is None else ~torch.isfinite(loss.detach())
     loss = gradients[0].new_zeros(()) if loss is None else loss.detach().to(gradients[0])
-    if processes.world_size == 1 and loss.device.type == "cpu":  # on a GPU the question would wait for it
-        bad = ~torch.isfinite(torch.stack([*(gradient.sum() for gradient in gradients), loss]).sum())
+    # on a GPU the question would wait for it
+    if processes.world_size == 1 and loss.device.type == "cpu":
+        bad = ~torch.isfinite(
+            torch.stack([*(gradient.sum() for gradient in gradients), loss]).sum()
+        )
         if not bad:
             return bad
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
@@ -83,15 +93,19 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter], processes: Proce
         with waiting("the gradients of a step", processes):
             torch.distributed.all_reduce(flat)
         flat /= processes.world_size
-    bad = ~torch.isfinite(flat.sum())  # a sum reads each number once, and is not finite if one of them is not
+    # a sum reads each number once, and is not finite if one of them is not
+    bad = ~torch.isfinite(flat.sum())
     torch.nan_to_num(flat, nan=0.0, posinf=1e5, neginf=-1e5, out=flat)
     parts = flat[:-1].split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+    torch._foreach_copy_(
+        gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)]
+    )
     return bad
 
 
 def sum_over_processes(values: Tensor, processes: Processes) -> Tensor:
-    """The sum of ``values`` over all processes, when it is there; ``values`` itself for a single one."""
+    """The sum of ``values`` over all processes, when it is there; ``values`` itself for a single
+    one."""
     if processes.world_size > 1:
         values = values.clone()
         with waiting("a sum over all processes", processes):
@@ -102,7 +116,8 @@ def sum_over_processes(values: Tensor, processes: Processes) -> Tensor:
 
 
 def any_process(flag: bool, processes: Processes, device: torch.device | str = "cpu") -> bool:
-    """Whether ``flag`` is set in any process; all get the same answer. nccl needs the process's own ``device``."""
+    """Whether ``flag`` is set in any process; all get the same answer. nccl needs the process's own
+    ``device``."""
     if processes.world_size == 1:
         return flag
     return bool(sum_over_processes(torch.tensor(float(flag), device=device), processes) > 0)
@@ -116,7 +131,8 @@ def barrier(processes: Processes, what: str = "the first process's work between 
 
 
 def fail_together(sentence: str, processes: Processes) -> None:
-    """End all processes with status 1 once each of them is here: the first raises ``UserError``, the others exit."""
+    """End all processes with status 1 once each of them is here: the first raises ``UserError``,
+    the others exit."""
     barrier(processes, "the end of the run")
     if processes.is_first:
         raise UserError(sentence)
@@ -125,7 +141,8 @@ def fail_together(sentence: str, processes: Processes) -> None:
 
 @functools.cache
 def _patient_group():
-    """A group of all processes for long waits. It is gloo's, so that a GPU does not wait. All must make it at once."""
+    """A group of all processes for long waits. It is gloo's, so that a GPU does not wait. All must
+    make it at once."""
     return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
@@ -143,9 +160,11 @@ def waiting(what: str, processes: Processes) -> Iterator[None]:
         raise
     except RuntimeError as error:
         said = str(error).splitlines()[0]
-        raise UserError(f"Process {processes.rank} of {processes.world_size} waited for {what}, but another process is "
-                        f"gone or does not answer ({said}); its own message says why. Continue with --resume."
-                        ) from error
+        raise UserError(
+            f"Process {processes.rank} of {processes.world_size} waited for {what}, but another"
+            f" process is gone or does not answer ({said}); its own message says why. Continue with"
+            " --resume."
+        ) from error
     finally:
         watch.end()
 
@@ -176,8 +195,12 @@ class _Watch:
             waited = time.monotonic() - since
             if waited >= SAY_EVERY * (count + 1):
                 said, count = current, count + 1
-                print(f"Process {processes.rank} of {processes.world_size} has waited {waited:.0f} s for {what}.",
-                      file=sys.stderr, flush=True)
+                print(
+                    f"Process {processes.rank} of {processes.world_size} has waited {waited:.0f} s"
+                    f" for {what}.",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 @functools.cache

@@ -1,15 +1,17 @@
-"""What a command shows while it works: a line in place on a terminal, a plain line every few seconds elsewhere.
+"""What a command shows while it works: a line in place on a terminal, a plain line every few
+seconds elsewhere.
 
 >>> with progress("Rendering", total=60, unit="frames") as bar:
 ...     for frame in frames:
 ...         draw(frame)
 ...         bar.advance()
 
-Work may lie within work: the innermost is shown, and a command as a whole is the outermost (``cli.command``). A thread
-keeps the line moving, so that one long call into C++ or a library is no silence either. Everything goes to standard
-error, and never into a log file that stands behind it: standard output holds results only. ``GGHEAD_PROGRESS=off``
-turns it off, ``GGHEAD_PROGRESS=30`` writes plain lines every 30 seconds instead of about every 5. Of several processes
-of torchrun the first one speaks.
+Work may lie within work: the innermost is shown, and a command as a whole is the outermost
+(``cli.command``). A thread keeps the line moving, so that one long call into C++ or a library is no
+silence either. Everything goes to standard error, and never into a log file that stands behind it:
+standard output holds results only. ``GGHEAD_PROGRESS=off`` turns it off, ``GGHEAD_PROGRESS=30``
+writes plain lines every 30 seconds instead of about every 5. Of several processes of torchrun the
+first one speaks.
 """
 
 import os
@@ -43,15 +45,20 @@ def format_time(seconds: float) -> str:
     return f"{total // 86400}d {total // 3600 % 24:02d}h {total // 60 % 60:02d}m"
 
 
-def progress(text: str, total: float | None = None, unit: str = "", done: float = 0.0) -> "Progress":
+def progress(
+    text: str, total: float | None = None, unit: str = "", done: float = 0.0
+) -> "Progress":
     """Return a context manager that shows ``text`` and how far it is until it is left.
 
-    ``total`` is the number of ``unit``; without it only the time is shown. ``done`` of them were there already.
+    ``total`` is the number of ``unit``; without it only the time is shown. ``done`` of them were
+    there already.
     """
     return Progress(text, total, unit, done)
 
 
-def track(items: Iterable[Item], text: str, total: int | None = None, unit: str = "") -> Iterator[Item]:
+def track(
+    items: Iterable[Item], text: str, total: int | None = None, unit: str = ""
+) -> Iterator[Item]:
     """Yield ``items`` under ``progress``."""
     if total is None and hasattr(items, "__len__"):
         total = len(items)
@@ -64,11 +71,20 @@ def track(items: Iterable[Item], text: str, total: int | None = None, unit: str 
 class Progress:
     """One piece of work that is being done; see ``progress``."""
 
-    def __init__(self, text: str, total: float | None = None, unit: str = "", done: float = 0.0, *,
-                 at_once: bool = False, stream: IO[str] | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
-        """``at_once``: the first plain line comes at the beginning, and none at the end, as for whole commands.
-        ``stream`` and ``clock`` are for tests; by default standard error and the system's clock."""
+    def __init__(
+        self,
+        text: str,
+        total: float | None = None,
+        unit: str = "",
+        done: float = 0.0,
+        *,
+        at_once: bool = False,
+        stream: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``at_once``: the first plain line comes at the beginning, and none at the end, as for
+        whole commands. ``stream`` and ``clock`` are for tests; by default standard error and the
+        system's clock."""
         self.text, self.total, self.unit, self.done = text, total, unit, done
         self.note = ""
         """Shown behind the line, such as the present loss."""
@@ -78,11 +94,12 @@ class Progress:
         # Of the outermost work, on behalf of all that lies in it:
         self._line_at = self._began
         self._texts: set[str] = set()  # what was said already: repeated short work need not be
-        self._streams: tuple | None = None  # standard output and error, where they clear the line in place
+        # standard output and error, where they clear the line in place
+        self._streams: tuple | None = None
         self._thread: threading.Thread | None = None
         self._left = threading.Event()
 
-    # ------------------------------------------------------------------------------------------- what callers use
+    # ----------------------------------------------------------------------------- what callers use
     def __enter__(self) -> "Progress":
         every = period()
         with _lock:
@@ -95,7 +112,9 @@ class Progress:
         if self._at_once and every is not None:
             self.show()
         if outermost:
-            self._thread = threading.Thread(target=self._keep_moving, name="gghead-progress", daemon=True)
+            self._thread = threading.Thread(
+                target=self._keep_moving, name="gghead-progress", daemon=True
+            )
             self._thread.start()
         return self
 
@@ -115,7 +134,8 @@ class Progress:
             self._thread.join()
 
     def advance(self, count: float = 1.0, note: str | None = None) -> None:
-        """Say that ``count`` more are done; by how long they take the number of threads is chosen."""
+        """Say that ``count`` more are done; by how long they take the number of threads is
+        chosen."""
         threads.tick(self.text, count)
         self.update(self.done + count, note)
 
@@ -137,10 +157,12 @@ class Progress:
             parts[0] += f" {_number(self.done)}{unit}"
         parts.append(format_time(seconds))
         if self.total and self.done > self._start:
-            parts.append(f"eta {format_time((self.total - self.done) * seconds / (self.done - self._start))}")
+            parts.append(
+                f"eta {format_time((self.total - self.done) * seconds / (self.done - self._start))}"
+            )
         return "  ".join([*parts, *([self.note] if self.note else [])])
 
-    # ----------------------------------------------------------------------------------------------- how it is shown
+    # ------------------------------------------------------------------------------ how it is shown
     def _keep_moving(self) -> None:
         wait = _IN_PLACE if _is_terminal(sys.stderr) else min(period() or _PERIOD, _PERIOD) / 10
         while not self._left.wait(wait):
@@ -159,10 +181,14 @@ class Progress:
                 _draw(stream, self.line())
                 return
             now, whole = self._clock(), _stack[0]
-            new = self.text not in whole._texts and (self._at_once or now - self._began >= min(_FIRST, every))
+            new = self.text not in whole._texts and (
+                self._at_once or now - self._began >= min(_FIRST, every)
+            )
             if new or now - whole._line_at >= every:
                 whole._texts.add(self.text)
-                self._write(f"{self.text} …\n" if self._at_once and not self._lines else self.line() + "\n")
+                self._write(
+                    f"{self.text} …\n" if self._at_once and not self._lines else self.line() + "\n"
+                )
 
     def _write(self, text: str) -> None:
         """Write a plain line."""
@@ -172,8 +198,8 @@ class Progress:
 
 
 def period() -> float | None:
-    """Return the seconds between plain lines, or None where ``GGHEAD_PROGRESS`` turns progress off or another process
-    of torchrun speaks.
+    """Return the seconds between plain lines, or None where ``GGHEAD_PROGRESS`` turns progress off
+    or another process of torchrun speaks.
 
     Raises ``UserError`` where the variable is neither off nor a number.
     """
@@ -185,10 +211,12 @@ def period() -> float | None:
     try:
         return max(float(text), 0.1)
     except ValueError:
-        raise UserError(f"GGHEAD_PROGRESS={text} is neither off nor a number of seconds; unset it.") from None
+        raise UserError(
+            f"GGHEAD_PROGRESS={text} is neither off nor a number of seconds; unset it."
+        ) from None
 
 
-# --------------------------------------------------------------------------------------------- the line in place
+# -------------------------------------------------------------------------------- the line in place
 _drawn: tuple[IO[str], int] | None = None  # where a line stands in place, and how wide it is
 
 

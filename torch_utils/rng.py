@@ -1,4 +1,5 @@
-"""Random generators derived from names, so that every random choice can be repeated from (seed, stream) alone."""
+"""Random generators derived from names, so that every random choice can be repeated from (seed,
+stream) alone."""
 
 import hashlib
 
@@ -8,12 +9,14 @@ import torch
 def derive_seed(seed: int, *stream: int | str) -> int:
     """Return a 63-bit seed that depends on ``seed`` and on every part of ``stream``.
 
-    Streams are hashed, so neighbouring seeds or steps give unrelated numbers (a plain sum would not).
+    Streams are hashed, so neighbouring seeds or steps give unrelated numbers (a plain sum would
+    not).
     """
     text = "/".join([str(int(seed)), *(str(part) for part in stream)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, *stream: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a ``torch.Generator`` for the stream, e.g. ``generator(seed, "noise", rank, step)``."""
+    """Return a ``torch.Generator`` for the stream, e.g. ``generator(seed, "noise", rank,
+    step)``."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *stream))

@@ -1,6 +1,7 @@
 """``python -m gghead.torch_utils.run_quietly TEXT COMMAND…``: a command under a line that moves.
 
-What the command says is shown if it fails. Needs nothing but Python, since it runs before anything is installed.
+What the command says is shown if it fails. Needs nothing but Python, since it runs before anything
+is installed.
 """
 
 import subprocess
@@ -11,7 +12,8 @@ from gghead.torch_utils.progress import progress
 
 
 def run_quietly(text: str, command: list[str]) -> int:
-    """Run ``command``, show ``text`` and the time meanwhile, and what it said if it failed; return its status."""
+    """Run ``command``, show ``text`` and the time meanwhile, and what it said if it failed; return
+    its status."""
     with tempfile.TemporaryFile() as said:
         with progress(text):
             status = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT).returncode

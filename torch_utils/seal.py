@@ -1,8 +1,10 @@
-"""A hash over a whole file, kept in the file itself, so that a flipped bit is noticed when it is read.
+"""A hash over a whole file, kept in the file itself, so that a flipped bit is noticed when it is
+read.
 
-safetensors files hold it in their header's metadata, torch's zip archives in the archive's comment, at their end. Other
-readers do not mind it; files without one are read unchecked. (A zip's own checksums, which torch ignores, leave out
-its directory: one bit there makes torch return memory that nobody has written to.)
+safetensors files hold it in their header's metadata, torch's zip archives in the archive's comment,
+at their end. Other readers do not mind it; files without one are read unchecked. (A zip's own
+checksums, which torch ignores, leave out its directory: one bit there makes torch return memory
+that nobody has written to.)
 """
 
 import hashlib
@@ -27,7 +29,8 @@ _CHUNK = 1 << 24  # bytes
 
 
 def write_safetensors(path: str | os.PathLike, data: bytes) -> None:
-    """Fill in the hash of a safetensors file with ``SEAL`` in its metadata, write it and read it back.
+    """Fill in the hash of a safetensors file with ``SEAL`` in its metadata, write it and read it
+    back.
 
     Errors and promises as ``write_atomically``.
     """
@@ -38,7 +41,9 @@ def write_safetensors(path: str | os.PathLike, data: bytes) -> None:
         for part in (data[:place], value.encode(), memoryview(data)[place + len(value) :]):
             file.write(part)
 
-    write_atomically(path, write, _check(path, lambda file: safetensors_are_whole(file, SEAL | {_KEY: value})))
+    write_atomically(
+        path, write, _check(path, lambda file: safetensors_are_whole(file, SEAL | {_KEY: value}))
+    )
 
 
 def safetensors_are_whole(path: str | os.PathLike, metadata: dict[str, str]) -> bool:
@@ -61,14 +66,19 @@ def _place(header: bytes) -> int:
     except (ValueError, KeyError, TypeError):
         return -1
     entry = f'"{_KEY}":"{value}"'.encode()
-    return header.find(entry) + len(_KEY) + 4 if entry in header and len(value) == len(_ZEROS) else -1
+    return (
+        header.find(entry) + len(_KEY) + 4 if entry in header and len(value) == len(_ZEROS) else -1
+    )
 
 
 def write_archive(path: str | os.PathLike, save: Callable[[BinaryIO], object]) -> None:
-    """Have ``save`` write a zip archive without a comment, such as ``torch.save``'s, put its hash in, read it back.
+    """Have ``save`` write a zip archive without a comment, such as ``torch.save``'s, put its hash
+    in, read it back.
 
-    ``save`` gets something with ``write`` and ``flush``. Errors and promises as ``write_atomically``.
+    ``save`` gets something with ``write`` and ``flush``. Errors and promises as
+    ``write_atomically``.
     """
+
     def write(file: BinaryIO) -> None:
         hashing = _HashingWriter(file)
         save(hashing)
@@ -90,7 +100,9 @@ def archive_is_whole(path: str | os.PathLike) -> bool:
             return True
         file.seek(0)
         archive = _chunks(file, size - len(_NO_COMMENT))
-        return _hash(itertools.chain(archive, [_NO_COMMENT])) == comment[len(_TAG) :].decode("ascii", "replace")
+        return _hash(itertools.chain(archive, [_NO_COMMENT])) == comment[len(_TAG) :].decode(
+            "ascii", "replace"
+        )
 
 
 class _HashingWriter:
@@ -108,8 +120,10 @@ class _HashingWriter:
 def _check(path: str | os.PathLike, whole: Callable[[Path], bool]) -> Callable[[Path], None]:
     def check(temporary: Path) -> None:
         if not whole(temporary):
-            raise UserError(f"{path} was not written as it should be: reading it back gave something else. What was "
-                            "there before is unchanged; check the disk or choose another folder.")
+            raise UserError(
+                f"{path} was not written as it should be: reading it back gave something else. What"
+                " was there before is unchanged; check the disk or choose another folder."
+            )
 
     return check
 

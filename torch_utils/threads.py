@@ -1,19 +1,20 @@
 """How many threads a command computes with, chosen again while it runs.
 
-OpenMP's threads wait for one another at the end of every parallel loop and spin meanwhile. Where another program holds
-a processor, all of them wait for the one thread that is not running: beside one busy process on two processors a step
-can take 2 to 16 times as long as it should, and longer than with a single thread. ``OMP_WAIT_POLICY=PASSIVE`` would
-heal that, but costs a quarter of the speed on a quiet machine. So the waiting stays as it is, and commands change the
-number of threads.
+OpenMP's threads wait for one another at the end of every parallel loop and spin meanwhile. Where
+another program holds a processor, all of them wait for the one thread that is not running: beside
+one busy process on two processors a step can take 2 to 16 times as long as it should, and longer
+than with a single thread. ``OMP_WAIT_POLICY=PASSIVE`` would heal that, but costs a quarter of the
+speed on a quiet machine. So the waiting stays as it is, and commands change the number of threads.
 
->>> configure("auto")                         # commands do this by ``cli.threads_option``; without it nothing changes
+>>> configure("auto")  # commands do this by ``cli.threads_option``; else nothing changes
 >>> for batch in batches:
 ...     with step("train"):
 ...         train(batch)
 
-Sums are cut among the threads, so results are equal bit for bit only for one number of threads. On a machine that does
-nothing else the number never changes (where ``/proc/stat`` says so); a change is printed. Who needs exact repetition
-beside other work fixes it: ``--threads=N`` or ``GGHEAD_THREADS=N``. ``OMP_NUM_THREADS`` is an upper bound.
+Sums are cut among the threads, so results are equal bit for bit only for one number of threads. On
+a machine that does nothing else the number never changes (where ``/proc/stat`` says so); a change
+is printed. Who needs exact repetition beside other work fixes it: ``--threads=N`` or
+``GGHEAD_THREADS=N``. ``OMP_NUM_THREADS`` is an upper bound.
 """
 
 import contextlib
@@ -42,12 +43,13 @@ _HOLD, _LONGEST_HOLD = 2.0, 300.0  # seconds between trials; doubled when they w
 _SHARE = 0.03  # of the time may be lost with trials in vain
 
 
-# ----------------------------------------------------------------------------------------------- what others use
+# ---------------------------------------------------------------------------------- what others use
 def busy_seconds(text: str, which: tuple[int, ...], with_nice: bool = False) -> float:
-    """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat`` (man 5 proc_stat).
+    """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat`` (man 5
+    proc_stat).
 
-    Programs of low priority (nice) give way, and count only ``with_nice``. Time taken by other virtual machines counts.
-    Raises ``ValueError`` for a text without these processors.
+    Programs of low priority (nice) give way, and count only ``with_nice``. Time taken by other
+    virtual machines counts. Raises ``ValueError`` for a text without these processors.
     """
     found, wanted = {}, {f"cpu{number}" for number in which}
     for line in text.splitlines():
@@ -63,9 +65,15 @@ def busy_seconds(text: str, which: tuple[int, ...], with_nice: bool = False) -> 
 class Load:
     """How many processors other programs use, as a mean over the last second or two."""
 
-    def __init__(self, busy: Callable[[], float] | None = None, own: Callable[[], float] = time.process_time,
-                 clock: Callable[[], float] = time.monotonic, span: float = 1.0) -> None:
-        """``busy`` gives the seconds that all processors have worked, ``own`` those of this process."""
+    def __init__(
+        self,
+        busy: Callable[[], float] | None = None,
+        own: Callable[[], float] = time.process_time,
+        clock: Callable[[], float] = time.monotonic,
+        span: float = 1.0,
+    ) -> None:
+        """``busy`` gives the seconds that all processors have worked, ``own`` those of this
+        process."""
         self._busy, self._own, self._clock, self._span = busy or _machine_busy, own, clock, span
         self._marks: deque[tuple[float, float, float]] = deque()
         self._last: float | None = None
@@ -85,7 +93,10 @@ class Load:
             self._mark()
             while len(self._marks) > 2 and self._marks[-1][0] - self._marks[1][0] >= self._span:
                 self._marks.popleft()
-            seconds, busy, own = (after - before for after, before in zip(self._marks[-1], self._marks[0], strict=True))
+            seconds, busy, own = (
+                after - before
+                for after, before in zip(self._marks[-1], self._marks[0], strict=True)
+            )
             if own > 0.5 * seconds and busy < 0.5 * own:  # a sandbox that invents the file
                 self.known = False
             self._last = max(busy - own, 0.0) / seconds
@@ -104,7 +115,8 @@ def _machine_busy() -> float:
 
 
 def allowed_processors() -> float:
-    """The processors that the system grants this process: a container may get the time of fewer than it sees."""
+    """The processors that the system grants this process: a container may get the time of fewer
+    than it sees."""
     count = float(len(processors()))
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -113,7 +125,7 @@ def allowed_processors() -> float:
     return max(count, 1.0)
 
 
-# ---------------------------------------------------------------------------------------------------- the choice
+# --------------------------------------------------------------------------------------- the choice
 class _Trial:
     """Steps with another number of threads, in turns with the present one."""
 
@@ -143,20 +155,30 @@ class _Trial:
 class Governor:
     """Times steps and changes the number of threads when another is faster now.
 
-    Fewer are tried when other programs use the processors that the threads need, more when these are free again. Where
-    the system does not tell, fewer are tried when steps become half as long again, and more from time to time. A trial
-    takes a few real steps, so only the difference of their times is lost. After trials in vain it waits, the longer
-    the more they cost, so that they take about 3 % of the time at most.
+    Fewer are tried when other programs use the processors that the threads need, more when these
+    are free again. Where the system does not tell, fewer are tried when steps become half as long
+    again, and more from time to time. A trial takes a few real steps, so only the difference of
+    their times is lost. After trials in vain it waits, the longer the more they cost, so that they
+    take about 3 % of the time at most.
     """
 
-    def __init__(self, most: int, cpus: float, load: Load, apply: Callable[[int], None],
-                 say: Callable[[str], None], clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        most: int,
+        cpus: float,
+        load: Load,
+        apply: Callable[[int], None],
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         """``most`` threads at most on ``cpus`` processors; ``apply`` sets their number."""
         self.most, self.count, self.cpus = most, most, cpus
         self._load, self._apply, self._say, self._clock = load, apply, say, clock
         self._changes = 0
-        self._ticks: dict[str, tuple[float, int]] = {}  # work -> when, and how many changes there had been
-        self._pending: dict[str, tuple[float, int]] = {}  # work -> seconds and steps of a sample to be
+        # work -> when, and how many changes there had been
+        self._ticks: dict[str, tuple[float, int]] = {}
+        # work -> seconds and steps of a sample to be
+        self._pending: dict[str, tuple[float, int]] = {}
         self._seen: dict[tuple[str, int], deque[float]] = defaultdict(lambda: deque(maxlen=12))
         self._trial: _Trial | None = None
         self._down_after = self._up_after = self._went_up = -math.inf
@@ -166,7 +188,10 @@ class Governor:
         others = load.others()
         if others is not None and (wanted := self._fewer(others)) < most:
             self._take(wanted)
-            self._tell(f"threads {wanted} of {most}: other programs use {others:.1f} of {cpus:.2g} processors")
+            self._tell(
+                f"threads {wanted} of {most}: other programs use {others:.1f} of {cpus:.2g}"
+                " processors"
+            )
         elif not load.known and hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.4 * cpus:
             self._doubtful = True
 
@@ -233,9 +258,11 @@ class Governor:
             self._take(wanted)
 
     def _fewer(self, others: float) -> int:
-        """The threads that find a processor each beside what others use; the present number if that nearly fits.
+        """The threads that find a processor each beside what others use; the present number if that
+        nearly fits.
 
-        A program that has to share its processor with one of our threads gets half of it and could use twice as much.
+        A program that has to share its processor with one of our threads gets half of it and could
+        use twice as much.
         """
         free = self.cpus - others
         if self.count <= free + 0.4:
@@ -257,7 +284,11 @@ class Governor:
         self._take(trial.new)
         self._seen.pop((trial.work, trial.new), None)  # what was usual before is not any more
         others = self._load.others()
-        beside = f" beside other programs, which use {others:.1f} of {self.cpus:.2g} processors" if others else ""
+        beside = (
+            f" beside other programs, which use {others:.1f} of {self.cpus:.2g} processors"
+            if others
+            else ""
+        )
         if up:
             self._went_up = now
             self._down_after, self._down_hold = -math.inf, _HOLD
@@ -266,8 +297,11 @@ class Governor:
             again = now - self._went_up < 10 * self._up_hold
             self._up_hold = min(2 * self._up_hold, _LONGEST_HOLD) if again else _HOLD
             self._up_after = now + self._up_hold
-        self._tell(f"threads {trial.new} instead of {trial.old}: a step takes {1000 * trial.median(trial.new):.0f} ms "
-                   f"and not {1000 * trial.median(trial.old):.0f}{'' if up else beside}")
+        self._tell(
+            f"threads {trial.new} instead of {trial.old}: a step takes"
+            f" {1000 * trial.median(trial.new):.0f} ms and not"
+            f" {1000 * trial.median(trial.old):.0f}{'' if up else beside}"
+        )
 
     def _take(self, count: int) -> None:
         if count != self.count:
@@ -276,12 +310,16 @@ class Governor:
             self._apply(count)
 
     def _tell(self, sentence: str) -> None:
-        hint = "" if self._explained else " (--threads=N fixes it; results repeat bit for bit for one number only)"
+        hint = (
+            ""
+            if self._explained
+            else " (--threads=N fixes it; results repeat bit for bit for one number only)"
+        )
         self._explained = True
         self._say(f"  {sentence}{hint}")
 
 
-# ---------------------------------------------------------------------------------------------- for the commands
+# --------------------------------------------------------------------------------- for the commands
 _setting: str | int = "fixed"
 _load: Load | None = None
 _governor: Governor | None = None
@@ -299,8 +337,9 @@ def parse(text: str | int) -> str | int:
 def configure(setting: str | int | None = None) -> None:
     """Decide how ``step`` behaves from now on; None: as ``GGHEAD_THREADS`` says, or else ``auto``.
 
-    A number is set at once and stays; ``fixed`` leaves torch's own number (that of ``OMP_NUM_THREADS``, or of the
-    processors) as it is; ``auto`` changes it while steps run. Raises ``UserError`` for anything else.
+    A number is set at once and stays; ``fixed`` leaves torch's own number (that of
+    ``OMP_NUM_THREADS``, or of the processors) as it is; ``auto`` changes it while steps run. Raises
+    ``UserError`` for anything else.
     """
     global _setting, _load, _governor
     _setting = parse(os.environ.get(ENVIRONMENT_VARIABLE) or "auto" if setting is None else setting)
@@ -314,10 +353,12 @@ def configure(setting: str | int | None = None) -> None:
 
 
 def share_machine() -> None:
-    """Under torchrun: give every process its share of this machine's processors, unless their number is fixed.
+    """Under torchrun: give every process its share of this machine's processors, unless their
+    number is fixed.
 
-    torchrun itself sets ``OMP_NUM_THREADS=1`` where the user sets nothing. Several processes wait for each other in
-    every step, so none of them can tell by its own steps what is faster: their numbers do not change.
+    torchrun itself sets ``OMP_NUM_THREADS=1`` where the user sets nothing. Several processes wait
+    for each other in every step, so none of them can tell by its own steps what is faster: their
+    numbers do not change.
     """
     global _setting
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -340,8 +381,8 @@ def settle() -> None:
 def step(work: str, device: object = "cpu") -> contextlib.AbstractContextManager:
     """Do one step of ``work`` inside this; between steps the number of threads may change.
 
-    ``work`` names steps that take about equally long. On other devices than CPUs, outside the main thread, and
-    where ``configure`` was not called, nothing happens.
+    ``work`` names steps that take about equally long. On other devices than CPUs, outside the main
+    thread, and where ``configure`` was not called, nothing happens.
     """
     if _setting != "auto" or str(getattr(device, "type", device)) != "cpu":
         return contextlib.nullcontext()
@@ -359,7 +400,8 @@ def steps(items: Iterable[Item], work: str, device: object = "cpu") -> Iterator[
 
 
 def tick(work: str, count: float = 1.0) -> None:
-    """Say that ``count`` more pieces of ``work`` are done: for loops whose progress is shown anyway."""
+    """Say that ``count`` more pieces of ``work`` are done: for loops whose progress is shown
+    anyway."""
     if _setting == "auto" and threading.current_thread() is threading.main_thread():
         governor = _started()
         if governor is not None:

@@ -1,4 +1,5 @@
-"""What comparisons of many trainings have measured so far: one JSON file, so that a repeated command goes on."""
+"""What comparisons of many trainings have measured so far: one JSON file, so that a repeated
+command goes on."""
 
 import json
 from pathlib import Path
@@ -18,7 +19,9 @@ def read_rows(path: Path, settings: dict, script: str) -> list[dict]:
         content = json.loads(path.read_bytes())
         known, rows = content["settings"], content["rows"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of {script} ({error}); remove it or choose another --outdir.") from error
+        raise UserError(
+            f"{path} is no file of {script} ({error}); remove it or choose another --outdir."
+        ) from error
     if known != settings:
         raise UserError(f"{path} was made with other settings; choose another --outdir.")
     return rows

@@ -1,1 +1,2 @@
-"""Moving heads and avatars: by blendshapes or a transformer, by tracked sequences and tables, along camera paths."""
+"""Moving heads and avatars: by blendshapes or a transformer, by tracked sequences and tables, along
+camera paths."""

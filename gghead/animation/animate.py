@@ -1,7 +1,8 @@
 """One interface for both ways of changing the expression of a head.
 
 >>> head = model.sample(seed=3)
->>> smiles = gghead.animate(head, {"mouthSmileLeft": [0, 0.5, 1], "mouthSmileRight": [0, 0.5, 1]}, model=model)
+>>> weights = {"mouthSmileLeft": [0, 0.5, 1], "mouthSmileRight": [0, 0.5, 1]}
+>>> smiles = gghead.animate(head, weights, model=model)
 """
 
 import warnings
@@ -29,17 +30,19 @@ def animate(
     head: Gaussians | Latent,  # [1 or T] heads
     weights: str | Mapping[str, float | Sequence[float] | Tensor] | Tensor,  # see Sliders.table
     *,
-    names: Sequence[str] | None = None,  # columns of a tensor of weights [T, K]; None: all of ``sliders(...)``
-    model: "Generator | None" = None,  # whose head it is; needed for latents, and where its template is not "head"
+    # columns of a tensor of weights [T, K]; None: all of ``sliders(...)``
+    names: Sequence[str] | None = None,
+    # whose head it is; needed for latents, and where its template is not "head"
+    model: "Generator | None" = None,
     motion: object = BLENDSHAPES,  # or an expression transformer, which moves latents
 ) -> Gaussians:  # [T, N]
     """The head with other expressions; float64 stays float64, lower precisions become float32.
 
-    Weights that the way of moving has no shape for (gaze, tongue) are left out with a warning. ``model`` may be a
-    reconstructor, too. Zero weights change nothing.
+    Weights that the way of moving has no shape for (gaze, tongue) are left out with a warning.
+    ``model`` may be a reconstructor, too. Zero weights change nothing.
 
-    Raises ``UserError`` for unknown names (naming the nearest), batches that do not fit, heads without UV places, and a
-    transformer of another network.
+    Raises ``UserError`` for unknown names (naming the nearest), batches that do not fit, heads
+    without UV places, and a transformer of another network.
     """
     model = getattr(model, "generator", model)
     table, left_out = sliders(model, motion).table(weights, names)
@@ -48,25 +51,31 @@ def animate(
     return moved(head, table, model, motion)
 
 
-def moved(head: Gaussians | Latent, table: Tensor, model: "Generator | None", motion: object) -> Gaussians:
+def moved(
+    head: Gaussians | Latent, table: Tensor, model: "Generator | None", motion: object
+) -> Gaussians:
     """As :func:`animate`, for a table [T, K] in the order of :func:`sliders`."""
     if isinstance(head, Latent) and model is None:
         raise UserError("A latent needs its network to become a head; give model=…")
     table = table.to(head.device if isinstance(head, Gaussians) else head.ws.device)
     if motion == BLENDSHAPES:
         gaussians = head.gaussians(model) if isinstance(head, Latent) else head
-        # Half precision cannot hold places on the surface; the surface is as precise as the Gaussians otherwise.
+        # Half precision cannot hold places on the surface; the surface is as precise as the
+        # Gaussians otherwise.
         gaussians = gaussians if gaussians.dtype == torch.float64 else gaussians.to(torch.float32)
         surface = moving_surface(_template(model), gaussians.device, gaussians.dtype)
         return pose(gaussians, table.to(gaussians.dtype), surface)
     if isinstance(head, Gaussians):
-        raise UserError("An expression transformer changes latents, and these are Gaussians; give the latent of the "
-                        "head, or use motion='blendshapes'.")
+        raise UserError(
+            "An expression transformer changes latents, and these are Gaussians; give the latent of"
+            " the head, or use motion='blendshapes'."
+        )
     return motion(head, table, model).gaussians(model)
 
 
 def sliders(model: "Generator | None" = None, motion: object = BLENDSHAPES) -> Sliders:
-    """What heads of ``model`` can be driven by. Raises ``UserError`` for a template without blendshapes."""
+    """What heads of ``model`` can be driven by. Raises ``UserError`` for a template without
+    blendshapes."""
     if motion == BLENDSHAPES:
         return Sliders(moving_surface(_template(model)).names, owner="the head template")
     return motion.sliders

@@ -1,12 +1,13 @@
 """Expression coefficients as blendshapes, and the binding of Gaussians to the template's surface.
 
-The Gaussian is bound to the point of the template's surface below it. For each coefficient its motion is the offset of
-that point and the rotation of the surface there, both at weight one, so that blending them is what the blendshapes do:
-exactly for the offsets, to about a tenth of a degree for the rotations.
+The Gaussian is bound to the point of the template's surface below it. For each coefficient its
+motion is the offset of that point and the rotation of the surface there, both at weight one, so
+that blending them is what the blendshapes do: exactly for the offsets, to about a tenth of a degree
+for the rotations.
 
-Means take the offset of the surface below them, rotations the rotation of its deformation gradient, scales its
-stretch. Where it is squeezed to a line (an eye under its lid) or torn (between parting lips) splats fade, and behind
-parting lips a dark sheet shows (``gghead.animation.mouth``).
+Means take the offset of the surface below them, rotations the rotation of its deformation gradient,
+scales its stretch. Where it is squeezed to a line (an eye under its lid) or torn (between parting
+lips) splats fade, and behind parting lips a dark sheet shows (``gghead.animation.mouth``).
 """
 
 from collections.abc import Sequence
@@ -23,26 +24,33 @@ from gghead.template import Template
 from gghead.template.sliders import Sliders
 from gghead.torch_utils.errors import UserError
 
-_WEIGHT = 0.5  # at which rotations are taken: they are no linear function of it, and usual expressions lie around it
+# at which rotations are taken: they are no linear function of it, and usual expressions lie around
+# it
+_WEIGHT = 0.5
 _AT_ONCE = 2048  # points
 
 
 def unmoved(template: Template, names: Sequence[str]) -> tuple[str, ...]:
-    """The coefficients that the template has no shape for. Raises ``UserError`` where it has none for any."""
+    """The coefficients that the template has no shape for. Raises ``UserError`` where it has none
+    for any."""
     table = _table(template, names)
     return tuple(name for name, row in zip(names, table, strict=True) if not bool(row.any()))
 
 
 def has_shapes(template: Template, names: Sequence[str]) -> bool:
     """Whether the template has a shape for any of the coefficients."""
-    return bool(template.blendshapes) and bool(Sliders(moving_surface(template).names).matrix(names).any())
+    return bool(template.blendshapes) and bool(
+        Sliders(moving_surface(template).names).matrix(names).any()
+    )
 
 
 @torch.no_grad()
-def template_motion(template: Template, names: Sequence[str], points: Tensor) -> Tensor:  # [N, 3] -> [B, N, 6]
+# [N, 3] -> [B, N, 6]
+def template_motion(template: Template, names: Sequence[str], points: Tensor) -> Tensor:
     """Motions of ``points`` (world units, on or near the template) for the coefficients ``names``.
 
-    Coefficients without a shape get zeros. Raises ``UserError`` where the template has a shape for none of them.
+    Coefficients without a shape get zeros. Raises ``UserError`` where the template has a shape for
+    none of them.
     """
     table, surface = _table(template, names), moving_surface(template)
     motions = [_motions(surface, table, part) for part in points.cpu().float().split(_AT_ONCE)]
@@ -71,12 +79,19 @@ def _places(surface: MovingSurface, points: Tensor) -> Places:
     return surface.below(points, surface.vertex_uv[nearest])
 
 
-def _table(template: Template, names: Sequence[str]) -> Tensor:  # [B, K]: which shapes a coefficient mixes
+# [B, K]: which shapes a coefficient mixes
+def _table(template: Template, names: Sequence[str]) -> Tensor:
     table = Sliders(moving_surface(template).names).matrix(names)
     if not table.any():
-        said = f"has the coefficients {', '.join(names[:3])} …" if names else "does not name its coefficients"
-        raise UserError(f"--motion=blendshapes needs coefficients with names of ARKit or ICT-FaceKit (jawOpen, "
-                        f"eyeBlink_L), but the sequence {said}; use --motion=features.")
+        said = (
+            f"has the coefficients {', '.join(names[:3])} …"
+            if names
+            else "does not name its coefficients"
+        )
+        raise UserError(
+            "--motion=blendshapes needs coefficients with names of ARKit or ICT-FaceKit (jawOpen, "
+            f"eyeBlink_L), but the sequence {said}; use --motion=features."
+        )
     return table
 
 
@@ -93,8 +108,9 @@ def pose(
 ) -> Gaussians:  # [T, N or more]
     """Move ``head`` by ``weights`` of ``surface.names``; zero weights give it back bit for bit.
 
-    The Gaussians of the mouth's inside are appended where lips part. Where ``features`` tells head (1) from background
-    (0), the background stays. Differentiable in the weights and in everything of the head.
+    The Gaussians of the mouth's inside are appended where lips part. Where ``features`` tells head
+    (1) from background (0), the background stays. Differentiable in the weights and in everything
+    of the head.
 
     Raises ``UserError`` for Gaussians without UV places and for batches that do not fit.
     """
@@ -103,21 +119,30 @@ def pose(
     return posed if inside is None else Gaussians.merge([posed, inside])
 
 
-def carried(head: Gaussians, weights: Tensor, surface: MovingSurface) -> tuple[Gaussians, Tensor, Gaussians | None]:
-    """The parts of :func:`pose`: the head's own Gaussians [T, N] moved, what parting lips leave of each [T, N, 1], and
-    the mouth's inside if there is any. Raises as it does."""
+def carried(
+    head: Gaussians, weights: Tensor, surface: MovingSurface
+) -> tuple[Gaussians, Tensor, Gaussians | None]:
+    """The parts of :func:`pose`: the head's own Gaussians [T, N] moved, what parting lips leave of
+    each [T, N, 1], and the mouth's inside if there is any. Raises as it does."""
     if head.uv is None:
-        raise UserError("These Gaussians have no UV places, so blendshapes cannot move them; heads of a generator, an "
-                        "inversion or a reconstructor have them, splats from a .ply do not.")
+        raise UserError(
+            "These Gaussians have no UV places, so blendshapes cannot move them; heads of a"
+            " generator, an inversion or a reconstructor have them, splats from a .ply do not."
+        )
     if len(head.shape) != 1 or head.shape[0] not in (1, len(weights)):
-        raise UserError(f"Weights of {len(weights)} frames move one head or as many heads, but the batch shape of "
-                        f"these Gaussians is {list(head.shape)}.")
+        raise UserError(
+            f"Weights of {len(weights)} frames move one head or as many heads, but the batch shape"
+            f" of these Gaussians is {list(head.shape)}."
+        )
     places = surface.below(head.means, head.uv)
     if head.features is not None:
         places = replace(places, follows=places.follows * (head.features[..., :1] > 0.5))
     motion = surface.moved(places, weights)
     squeezed = (motion.area / _SQUEEZED).clamp(0, 1)
     posed = motion.carry(head, most=_STRETCHED)
-    posed = replace(posed, means=posed.means - _BEHIND * (1 - squeezed) * motion.normal,
-                    opacities=posed.opacities * squeezed[..., 0])
+    posed = replace(
+        posed,
+        means=posed.means - _BEHIND * (1 - squeezed) * motion.normal,
+        opacities=posed.opacities * squeezed[..., 0],
+    )
     return posed, parted(places, motion, surface), opened(head, places, surface, weights)

@@ -1,4 +1,5 @@
-"""What moves an avatar or a head: the coefficients of a tracked sequence or of a CSV table, brought to its own."""
+"""What moves an avatar or a head: the coefficients of a tracked sequence or of a CSV table, brought
+to its own."""
 
 import csv
 import math
@@ -28,17 +29,25 @@ class Drive:
     left_out: tuple[str, ...] = ()
     """Coefficients of the drive that a head has no shape for."""
     at_rest: tuple[str, ...] = ()
-    """Coefficients of an avatar that the drive says nothing about: they stay at 0, the neutral value."""
+    """Coefficients of an avatar that the drive says nothing about: they stay at 0, the neutral
+    value."""
 
 
-def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None = None, mapping: str | None = None,
-               size: tuple[int, int] | None = None) -> Drive:
-    """Read a sequence (folder, zip) or a .csv for an avatar of ``config``, or for a head with these sliders.
+def read_drive(
+    path: str,
+    config: AvatarConfig | Sliders,
+    *,
+    split: str | None = None,
+    mapping: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> Drive:
+    """Read a sequence (folder, zip) or a .csv for an avatar of ``config``, or for a head with these
+    sliders.
 
-    Avatars take of a sequence what they took in training: its first coefficients, or also jaw, eyes, eyelids.
-    Coefficients whose names are ARKit's, ICT-FaceKit's or Live Link Face's on both sides are taken by name, and those
-    that do not exist here are left out; ``mapping`` "names" insists on that. Otherwise ``mapping`` names a matrix
-    [B, drive's B].
+    Avatars take of a sequence what they took in training: its first coefficients, or also jaw,
+    eyes, eyelids. Coefficients whose names are ARKit's, ICT-FaceKit's or Live Link Face's on both
+    sides are taken by name, and those that do not exist here are left out; ``mapping`` "names"
+    insists on that. Otherwise ``mapping`` names a matrix [B, drive's B].
 
     Raises ``UserError`` for another expression model without a mapping, and for broken files.
     """
@@ -49,27 +58,42 @@ def read_drive(path: str, config: AvatarConfig | Sliders, *, split: str | None =
         named = bool(table.names and config.coefficient_names)
         if mapping == BY_NAME or (mapping is None and named):
             taken, left_out = _taken(config, table.names, table.values, f"The table {path}")
-            return Drive(taken, None, table.fps, (*left_out, *table.left_out), _at_rest(config, table.names))
+            return Drive(
+                taken, None, table.fps, (*left_out, *table.left_out), _at_rest(config, table.names)
+            )
         matched = _matched(table.values, table.names, f"the table {path}", config, mapping)
         return Drive(matched, None, table.fps, table.left_out)
     whole = sequence = read_sequence(path, size)
     if isinstance(config, AvatarConfig) and mapping is None:
         sequence = as_trained(sequence, config)
-    known = any(is_known(name) and _sliders(config).reaches(name) for name in whole.coefficient_names or ())
+    known = any(
+        is_known(name) and _sliders(config).reaches(name) for name in whole.coefficient_names or ()
+    )
     same = set(sequence.coefficient_names or ()) == set(config.coefficient_names)
     by_name = mapping == BY_NAME or (mapping is None and known and not same)
     sequence = whole if by_name else sequence
     sequence = sequence if split is None else split_or_all(sequence, split)
-    what, values, names = f"{path} ({sequence.format})", sequence.coefficients.float(), sequence.coefficient_names
+    what, values, names = (
+        f"{path} ({sequence.format})",
+        sequence.coefficients.float(),
+        sequence.coefficient_names,
+    )
     if by_name:
         expression, left_out = _taken(config, names, values, what)
     else:
         expression, left_out = _matched(values, names, what, config, mapping), ()
-    return Drive(expression, Frames(sequence), sequence.fps, left_out, _at_rest(config, names) if by_name else ())
+    return Drive(
+        expression,
+        Frames(sequence),
+        sequence.fps,
+        left_out,
+        _at_rest(config, names) if by_name else (),
+    )
 
 
 def as_trained(sequence: TrackedSequence, config: AvatarConfig) -> TrackedSequence:
-    """With the coefficients that the avatar took of its training sequence; all, where there are no more than these."""
+    """With the coefficients that the avatar took of its training sequence; all, where there are no
+    more than these."""
     return taken(sequence, config.first if config.first < sequence.width else 0, config.extras)
 
 
@@ -87,21 +111,25 @@ class Table:
 
 
 def read_table(path: str) -> Table:
-    """Read a CSV file of numbers, with names above the columns or without, or a recording of Live Link Face.
+    """Read a CSV file of numbers, with names above the columns or without, or a recording of Live
+    Link Face.
 
-    Live Link Face (Epic Games) writes Timecode (HH:MM:SS:FF.fff), BlendShapeCount, ARKit's 52 names beginning with a
-    capital, and nine angles of head and eyes. The gaze is in eyeLook… already, and the head's turning is the camera's
-    business here, so the angles are left out.
+    Live Link Face (Epic Games) writes Timecode (HH:MM:SS:FF.fff), BlendShapeCount, ARKit's 52 names
+    beginning with a capital, and nine angles of head and eyes. The gaze is in eyeLook… already, and
+    the head's turning is the camera's business here, so the angles are left out.
 
-    Raises ``UserError`` naming the line of what is no finite number, or of a row that is too long or too short.
+    Raises ``UserError`` naming the line of what is no finite number, or of a row that is too long
+    or too short.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = enumerate(csv.reader(file), 1)
             rows = [(number, row) for number, row in lines if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a table of weights ({error}); write one row of numbers per frame, "
-                        "separated by commas.") from error
+        raise UserError(
+            f"{path} cannot be read as a table of weights ({error}); write one row of numbers per"
+            " frame, separated by commas."
+        ) from error
     names = None
     if rows and any(_number(cell) is None for cell in rows[0][1]):
         names = tuple(cell.strip() for cell in rows.pop(0)[1])
@@ -112,7 +140,9 @@ def read_table(path: str) -> Table:
     width = len(names) if names is not None else len(rows[0][1])
     for number, row in rows:
         if len(row) != width:
-            raise UserError(f"Line {number} of {path} has {len(row)} values, but {width} are expected.")
+            raise UserError(
+                f"Line {number} of {path} has {len(row)} values, but {width} are expected."
+            )
     lower = [name.lower() for name in names or ()]
     times = lower.index(_TIMECODE) if _TIMECODE in lower else None
     skipped = {index for index, name in enumerate(lower) if name in (_TIMECODE, _COUNT)}
@@ -123,22 +153,37 @@ def read_table(path: str) -> Table:
     values = []
     for number, row in rows:
         values.append([_number(row[index]) for index in kept])
-        bad = next((row[index] for index, value in zip(kept, values[-1], strict=True)
-                    if value is None or not math.isfinite(value)), None)
+        bad = next(
+            (
+                row[index]
+                for index, value in zip(kept, values[-1], strict=True)
+                if value is None or not math.isfinite(value)
+            ),
+            None,
+        )
         if bad is not None:
-            raise UserError(f"Line {number} of {path} holds '{bad.strip()}', which is no finite number.")
-    return Table(None if names is None else tuple(names[index] for index in kept),
-                 torch.tensor(values, dtype=torch.float32),
-                 None if times is None else _rate([row[times] for _, row in rows]),
-                 tuple(names[index] for index in turned))
+            raise UserError(
+                f"Line {number} of {path} holds '{bad.strip()}', which is no finite number."
+            )
+    return Table(
+        None if names is None else tuple(names[index] for index in kept),
+        torch.tensor(values, dtype=torch.float32),
+        None if times is None else _rate([row[times] for _, row in rows]),
+        tuple(names[index] for index in turned),
+    )
 
 
 _TIMECODE, _COUNT = "timecode", "blendshapecount"
-_ANGLES = {f"{what}{angle}" for what in ("head", "lefteye", "righteye") for angle in ("yaw", "pitch", "roll")}
+_ANGLES = {
+    f"{what}{angle}"
+    for what in ("head", "lefteye", "righteye")
+    for angle in ("yaw", "pitch", "roll")
+}
 
 
 def _rate(timecodes: list[str]) -> float | None:
-    """Rows per second between the first and the last change of the second; None for less than one second between."""
+    """Rows per second between the first and the last change of the second; None for less than one
+    second between."""
     changes, before = [], None
     for index, code in enumerate(timecodes):
         second = code.split(":")[:3]
@@ -148,8 +193,10 @@ def _rate(timecodes: list[str]) -> float | None:
     if len(changes) < 2:
         return None
     try:
-        first, last = (sum(int(part) * unit for part, unit in zip(second, (3600, 60, 1), strict=True))
-                       for _, second in (changes[0], changes[-1]))
+        first, last = (
+            sum(int(part) * unit for part, unit in zip(second, (3600, 60, 1), strict=True))
+            for _, second in (changes[0], changes[-1])
+        )
     except ValueError:
         return None
     seconds = (last - first) % 86400  # a recording may go on past midnight
@@ -170,36 +217,51 @@ def _sliders(config: AvatarConfig | Sliders) -> Sliders:
 
 
 def _at_rest(config: AvatarConfig | Sliders, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Own coefficients that none of ``names`` moves; of heads, whose every table leaves some out, none are listed."""
+    """Own coefficients that none of ``names`` moves; of heads, whose every table leaves some out,
+    none are listed."""
     if isinstance(config, Sliders):
         return ()
     reached = _sliders(config).matrix(names).any(0).tolist()
-    return tuple(name for name, moves in zip(config.coefficient_names, reached, strict=True) if not moves)
+    return tuple(
+        name for name, moves in zip(config.coefficient_names, reached, strict=True) if not moves
+    )
 
 
-def _taken(config: AvatarConfig | Sliders, names: tuple[str, ...] | None, values: Tensor,
-           what: str) -> tuple[Tensor, tuple[str, ...]]:
+def _taken(
+    config: AvatarConfig | Sliders, names: tuple[str, ...] | None, values: Tensor, what: str
+) -> tuple[Tensor, tuple[str, ...]]:
     """Columns matched by name, and the names that had to be left out."""
     config = _sliders(config)
     for who, known in ((what, names), (config.owner, config.coefficient_names)):
         if not known:
-            raise UserError(f"--mapping={BY_NAME} needs names on both sides, but {who} has none; give a matrix.")
+            raise UserError(
+                f"--mapping={BY_NAME} needs names on both sides, but {who} has none; give a matrix."
+            )
     return config.take(names, values, what)
 
 
-def _matched(values: Tensor, names: tuple[str, ...] | None, what: str, config: AvatarConfig | Sliders,
-             mapping: str | None) -> Tensor:
+def _matched(
+    values: Tensor,
+    names: tuple[str, ...] | None,
+    what: str,
+    config: AvatarConfig | Sliders,
+    mapping: str | None,
+) -> Tensor:
     own = tuple(config.coefficient_names)
     if mapping is not None:
         return values @ _matrix(mapping, config.width, values.shape[1]).T
     if names and own and set(names) == set(own):
         return values[:, [names.index(name) for name in own]]
     if values.shape[1] != config.width or (names and own):
-        taught = f"{config.owner} has" if isinstance(config, Sliders) else "the avatar was trained with"
-        raise UserError(f"{what} has {values.shape[1]} coefficients{_said(names)}, but {taught} "
-                        f"{config.width}{_said(own)} of '{config.expression_model}': another expression model. Give "
-                        f"--mapping=FILE, a matrix of {config.width} rows and {values.shape[1]} columns, or "
-                        f"--mapping={BY_NAME} where both have names of ARKit or ICT-FaceKit.")
+        taught = (
+            f"{config.owner} has" if isinstance(config, Sliders) else "the avatar was trained with"
+        )
+        raise UserError(
+            f"{what} has {values.shape[1]} coefficients{_said(names)}, but {taught}"
+            f" {config.width}{_said(own)} of '{config.expression_model}': another expression model."
+            f" Give --mapping=FILE, a matrix of {config.width} rows and {values.shape[1]} columns,"
+            f" or --mapping={BY_NAME} where both have names of ARKit or ICT-FaceKit."
+        )
     return values
 
 
@@ -217,6 +279,9 @@ def _matrix(path: str, rows: int, columns: int) -> Tensor:
         except (OSError, ValueError) as error:
             raise UserError(f"--mapping={path} is neither .npy nor .csv ({error}).") from error
     if tuple(matrix.shape) != (rows, columns) or not bool(matrix.isfinite().all()):
-        raise UserError(f"--mapping={path} must be a matrix of {rows} rows (the coefficients that are driven) and "
-                        f"{columns} columns (the drive's) of finite numbers, but its shape is {list(matrix.shape)}.")
+        raise UserError(
+            f"--mapping={path} must be a matrix of {rows} rows (the coefficients that are driven)"
+            f" and {columns} columns (the drive's) of finite numbers, but its shape is"
+            f" {list(matrix.shape)}."
+        )
     return matrix

@@ -13,22 +13,30 @@ from gghead.data.frames import KeptFrames, foreground
 from gghead.torch_utils.errors import UserError
 
 
-def read_sequence(path: str, resolution: tuple[int, ...] | None = None, extras: tuple[str, ...] = (),
-                  first: int = 0) -> TrackedSequence:
-    """Read a tracked sequence at ``resolution`` (width, height): its ``first`` coefficients (0 = all), then ``extras``.
+def read_sequence(
+    path: str,
+    resolution: tuple[int, ...] | None = None,
+    extras: tuple[str, ...] = (),
+    first: int = 0,
+) -> TrackedSequence:
+    """Read a tracked sequence at ``resolution`` (width, height): its ``first`` coefficients (0 =
+    all), then ``extras``.
 
     Raises ``UserError`` for data that are no sequence of one person with expression coefficients.
     """
     data = formats.read(path)
     if data.coefficients is None or not data.width:
-        raise UserError(f"{path} has no expression coefficients, so no avatar can follow them; track the frames first "
-                        "(docs/formats.md lists the trackers' formats that are read).")
+        raise UserError(
+            f"{path} has no expression coefficients, so no avatar can follow them; track the frames"
+            " first (docs/formats.md lists the trackers' formats that are read)."
+        )
     sequence = data if isinstance(data, TrackedSequence) else TrackedSequence.of(data)
     return taken(sequence, first, extras).resized(None if resolution is None else tuple(resolution))
 
 
 def taken(sequence: TrackedSequence, first: int, extras: tuple[str, ...]) -> TrackedSequence:
-    """What an avatar takes of a sequence: the first coefficients (0 = all), then tracked parameters such as the jaw."""
+    """What an avatar takes of a sequence: the first coefficients (0 = all), then tracked parameters
+    such as the jaw."""
     return (sequence.with_first(first) if first else sequence).with_extras(*extras)
 
 
@@ -36,20 +44,28 @@ def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
     """The frames of a split. Raises ``UserError`` if it is missing or empty."""
     part = np.flatnonzero([sequence.split_of(index) == name for index in range(len(sequence))])
     if not len(part):
-        raise UserError(f"{sequence.pictures.source.path} has no frames of the split '{name}'; "
-                        + (f"its splits are {', '.join(sequence.splits)}." if sequence.splits else
-                           "it has no splits: convert it with --test-frames=N."))  # fmt: skip
+        raise UserError(
+            f"{sequence.pictures.source.path} has no frames of the split '{name}'; "
+            + (
+                f"its splits are {', '.join(sequence.splits)}."
+                if sequence.splits
+                else "it has no splits: convert it with --test-frames=N."
+            )
+        )
     return sequence.take(part)
 
 
 class Frames:
-    """Pictures, masks, cameras and coefficients by index; decoded once and kept where they fit into memory."""
+    """Pictures, masks, cameras and coefficients by index; decoded once and kept where they fit into
+    memory."""
 
     def __init__(self, sequence: TrackedSequence, cache_mb: int = 2048) -> None:
         sizes = {sequence.size(index) for index in range(len(sequence))}
         if len(sizes) > 1:
-            raise UserError(f"The frames of {sequence.pictures.source.path} have different sizes; choose one with "
-                            "--resolution.")
+            raise UserError(
+                f"The frames of {sequence.pictures.source.path} have different sizes; choose one"
+                " with --resolution."
+            )
         self.sequence, self.size = sequence, sizes.pop()
         self.expression = sequence.coefficients.float()
         self.cameras = sequence.cameras.to(torch.float32)
@@ -64,7 +80,8 @@ class Frames:
         return self._kept.all_fit
 
     def with_first(self, count: int) -> "Frames":
-        """The same frames, decoded pictures included, with only the first coefficients. Raises as the sequence's."""
+        """The same frames, decoded pictures included, with only the first coefficients. Raises as
+        the sequence's."""
         other = copy.copy(self)
         other.sequence = self.sequence.with_first(count)
         other.expression = self.expression[:, :count]
@@ -76,7 +93,8 @@ class Frames:
         return foreground(rgba[:3], rgba[3:], self.sequence.backdrop), rgba[3:]
 
     def over(self, index: int, background: Tensor | float = 1.0) -> Tensor:  # [3, H, W]
-        """The picture put over a colour [3] by its mask; white by default, as everything is judged."""
+        """The picture put over a colour [3] by its mask; white by default, as everything is
+        judged."""
         head, alpha = self.cut(index)
         background = torch.as_tensor(background, dtype=head.dtype).expand(3)[:, None, None]
         return head + background * (1 - alpha)

@@ -1,8 +1,9 @@
-"""Drawing one avatar frame after frame as fast as a CPU can: what no expression changes is computed once.
+"""Drawing one avatar frame after frame as fast as a CPU can: what no expression changes is computed
+once.
 
-The rest goes through the network in blocks of Gaussians that stay in the processor's cache, straight to one colour and
-one opacity per Gaussian: the harmonics of a frame are never written out. With a tolerance, Gaussians whose look cannot
-have changed by more than that keep it.
+The rest goes through the network in blocks of Gaussians that stay in the processor's cache,
+straight to one colour and one opacity per Gaussian: the harmonics of a frame are never written out.
+With a tolerance, Gaussians whose look cannot have changed by more than that keep it.
 """
 
 import math
@@ -17,15 +18,18 @@ from gghead.torch_utils.errors import UserError
 
 _BLOCK = 2048  # Gaussians: hidden layer and outputs of a block take about a megabyte
 _TINY = 1e-24  # squared length of a direction that counts as none
-_WORTH_PICKING = 0.6  # share of changed Gaussians up to which picking them out is cheaper than doing all
+# share of changed Gaussians up to which picking them out is cheaper than doing all
+_WORTH_PICKING = 0.6
 
 
 class Player:
-    """``draw(expression, camera, size)`` for one avatar, whose parameters must not change meanwhile.
+    """``draw(expression, camera, size)`` for one avatar, whose parameters must not change
+    meanwhile.
 
-    ``tolerance`` None evaluates all Gaussians in every frame. Otherwise a Gaussian is left as it was while a bound on
-    the change of its opacity and of its colour channels, from any direction and since it was last evaluated, is at most
-    ``tolerance`` (both in [0, 1], so 1/255 is a step of a picture; 0 leaves only what did not change at all).
+    ``tolerance`` None evaluates all Gaussians in every frame. Otherwise a Gaussian is left as it
+    was while a bound on the change of its opacity and of its colour channels, from any direction
+    and since it was last evaluated, is at most ``tolerance`` (both in [0, 1], so 1/255 is a step of
+    a picture; 0 leaves only what did not change at all).
     """
 
     def __init__(self, avatar: AvatarModel, *, tolerance: float | None = None) -> None:
@@ -34,7 +38,8 @@ class Player:
         self.avatar, self.tolerance = avatar, tolerance
         self.evaluated = 0
         """How many Gaussians the last frame put through the network."""
-        self._plain = avatar.config.changes != "appearance"  # there the network moves the Gaussians, too
+        # there the network moves the Gaussians, too
+        self._plain = avatar.config.changes != "appearance"
         if self._plain:
             return
         with torch.no_grad():
@@ -45,7 +50,10 @@ class Player:
             self._scales = avatar.log_scales.detach().exp()
             self._blocks = avatar.blocks(_BLOCK if avatar.device.type == "cpu" else avatar.num)
         count, device = avatar.num, avatar.device
-        self._colors, self._opacities = torch.zeros(3, count, device=device), torch.zeros(count, device=device)
+        self._colors, self._opacities = (
+            torch.zeros(3, count, device=device),
+            torch.zeros(count, device=device),
+        )
         self._seen: tuple[Tensor, Tensor] | None = None  # pose and harmonics' values from there
         if tolerance is not None:
             self._bounds = change_bounds(avatar)
@@ -54,25 +62,43 @@ class Player:
             self._raw = torch.zeros(appearance_size(avatar.config), count, device=device)
 
     @torch.no_grad()
-    def draw(self, expression: Tensor, camera: Cameras, size: tuple[int, int], *, background: float = 1.0,
-             clamp: bool = True) -> Tensor:  # [3, H, W] in [0, 1]
-        """One picture of ``expression`` [B] from ``camera`` (batch shape (1,)). Raises ``UserError`` as the avatar."""
+    def draw(
+        self,
+        expression: Tensor,
+        camera: Cameras,
+        size: tuple[int, int],
+        *,
+        background: float = 1.0,
+        clamp: bool = True,
+    ) -> Tensor:  # [3, H, W] in [0, 1]
+        """One picture of ``expression`` [B] from ``camera`` (batch shape (1,)). Raises
+        ``UserError`` as the avatar."""
         avatar = self.avatar
-        expression, camera = expression[None].to(avatar.device), camera.to(avatar.device, torch.float32)
+        expression, camera = (
+            expression[None].to(avatar.device),
+            camera.to(avatar.device, torch.float32),
+        )
         if self._plain:
             self.evaluated = avatar.num
             gaussians = avatar(expression, clamp=clamp)
-            return render(gaussians, camera, size, background=background, depth=False).color[0, 0].clamp(0, 1)
+            return (
+                render(gaussians, camera, size, background=background, depth=False)
+                .color[0, 0]
+                .clamp(0, 1)
+            )
         self.shade(self.blend(expression, clamp), camera)
         return self.raster(camera, size, background)
 
     @torch.no_grad()
     def blend(self, expression: Tensor, clamp: bool = True) -> Tensor:
-        """The part of a frame that mixes bases or movements by ``expression`` [1, B], and moves Gaussians."""
+        """The part of a frame that mixes bases or movements by ``expression`` [1, B], and moves
+        Gaussians."""
         seen = self.avatar.checked(expression, clamp)
         if self._moves:
             moving = self.avatar.moving(expression, clamp)
-            self._means, self._quats = (part[0] for part in self.avatar.placed(moving, self._motion_basis))
+            self._means, self._quats = (
+                part[0] for part in self.avatar.placed(moving, self._motion_basis)
+            )
             self._seen = None
         return self.avatar.mixture(seen)
 
@@ -86,7 +112,9 @@ class Player:
             hidden = hidden.relu_() if self.avatar.config.mlp else hidden
             raw = self._outputs(first, last, hidden)  # [O, n]
             torch.sigmoid(raw[len(values) * 3], out=self._opacities[first:last])
-            looks = raw[: len(values) * 3].unflatten(0, (len(values), 3)) * values[:, None, first:last]
+            looks = (
+                raw[: len(values) * 3].unflatten(0, (len(values), 3)) * values[:, None, first:last]
+            )
             torch.sum(looks, 0, out=self._colors[:, first:last])
         self._colors.add_(0.5).clamp_min_(0.0)
 
@@ -95,10 +123,16 @@ class Player:
         """The picture of what was shaded last."""
         backgrounds = self._colors.new_full((1, 1, 3), background)
         picture, _, _ = rasterization(
-            self._means[None], self._quats[None], self._scales[None], self._opacities[None],
-            self._colors.T.contiguous()[None], camera.viewmats[None], camera.Ks(*size)[None], *size,
+            self._means[None],
+            self._quats[None],
+            self._scales[None],
+            self._opacities[None],
+            self._colors.T.contiguous()[None],
+            camera.viewmats[None],
+            camera.Ks(*size)[None],
+            *size,
             backgrounds=backgrounds,
-        )  # fmt: skip
+        )
         return picture[0, 0].movedim(-1, 0).clamp(0, 1)
 
     def _harmonics(self, camera: Cameras) -> Tensor:  # [K, N]
@@ -106,7 +140,8 @@ class Player:
         pose = camera.cam2world
         if self._seen is None or not torch.equal(self._seen[0], pose):
             directions = sh.directions(self._means, camera.viewmats)[0].T.contiguous()  # [3, N]
-            # Not by F.normalize, whose norm along the first dimension takes longer than all harmonics.
+            # Not by F.normalize, whose norm along the first dimension takes longer than all
+            # harmonics.
             directions *= directions.square().sum(0).clamp_min_(_TINY).rsqrt_()
             values = sh.basis(self.avatar.config.sh_degree, directions, 0)
             values[1:] *= REST_GAIN
@@ -118,7 +153,8 @@ class Player:
             self.evaluated += last - first
             return self._network(hidden)
         kept, raw = self._hidden[first:last], self._raw[:, first:last]
-        near = ((hidden - kept).abs() @ self._bounds).amax(1) <= self.tolerance  # not so for the first frame's NaN
+        # not so for the first frame's NaN
+        near = ((hidden - kept).abs() @ self._bounds).amax(1) <= self.tolerance
         changed = (~near).nonzero()[:, 0]
         self.evaluated += len(changed)
         if len(changed) > _WORTH_PICKING * (last - first):
@@ -139,14 +175,19 @@ class Player:
 
 @torch.no_grad()
 def change_bounds(avatar: AvatarModel) -> Tensor:  # [I, 4]
-    """How far a unit of each hidden activation can move the opacity and the three colour channels at most.
+    """How far a unit of each hidden activation can move the opacity and the three colour channels
+    at most.
 
-    The opacity's sigmoid has a slope of at most 1/4. The squares of all harmonics of a degree or less sum up to
-    (degree + 1)^2 / 4 pi in every direction (the addition theorem), so Cauchy and Schwarz bound what a vector of
-    coefficients does to the colour.
+    The opacity's sigmoid has a slope of at most 1/4. The squares of all harmonics of a degree or
+    less sum up to (degree + 1)^2 / 4 pi in every direction (the addition theorem), so Cauchy and
+    Schwarz bound what a vector of coefficients does to the colour.
     """
     config = avatar.config
-    weight = avatar.output.weight if config.mlp else torch.eye(appearance_size(config), device=avatar.device)
+    weight = (
+        avatar.output.weight
+        if config.mlp
+        else torch.eye(appearance_size(config), device=avatar.device)
+    )
     harmonics, opacity = weight[:-1].unflatten(0, (-1, 3)), weight[-1]  # [K, 3, I], [I]
     rest = math.sqrt((len(harmonics) - 1) / (4 * math.pi)) * REST_GAIN * harmonics[1:].norm(dim=0)
     return torch.cat([opacity.abs()[None] / 4, sh.C0 * harmonics[0].abs() + rest]).T.contiguous()

@@ -13,24 +13,47 @@ from gghead.models.avatar import AvatarModel
 from gghead.models.generator import Generator
 
 
-def pictures(avatar: AvatarModel, expression: Tensor, cameras: Cameras, size: tuple[int, int] | None = None, *,
-             background: float = 1.0, clamp: bool = True) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
-    """One picture per row of ``expression`` [T, B] and camera (batch shape (T,)), one after the other."""
+def pictures(
+    avatar: AvatarModel,
+    expression: Tensor,
+    cameras: Cameras,
+    size: tuple[int, int] | None = None,
+    *,
+    # T times [3, H, W] in [0, 1]
+    background: float = 1.0,
+    clamp: bool = True,
+) -> Iterator[Tensor]:
+    """One picture per row of ``expression`` [T, B] and camera (batch shape (T,)), one after the
+    other."""
     size, player = size or tuple(avatar.config.image_size), Player(avatar)
     for index in range(len(expression)):
-        yield player.draw(expression[index], cameras[index : index + 1], size, background=background, clamp=clamp)
+        yield player.draw(
+            expression[index], cameras[index : index + 1], size, background=background, clamp=clamp
+        )
 
 
 @torch.no_grad()
-def head_pictures(model: Generator, latent: Latent, table: Tensor, cameras: Cameras, size: int | None = None, *,
-                  motion: object = BLENDSHAPES) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
-    """One picture of a head per row of ``table`` [T, K] (in the order of ``sliders(model, motion)``) and camera."""
+def head_pictures(
+    model: Generator,
+    latent: Latent,
+    table: Tensor,
+    cameras: Cameras,
+    size: int | None = None,
+    *,
+    motion: object = BLENDSHAPES,
+) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
+    """One picture of a head per row of ``table`` [T, K] (in the order of ``sliders(model,
+    motion)``) and camera."""
     head = latent.gaussians(model) if motion == BLENDSHAPES else latent
     background = model.background_image(latent.ws, size or model.config.image_size)
     for index in range(len(table)):
         gaussians = moved(head, table[index : index + 1], model, motion)
         camera = cameras[index : index + 1].to(model.device, torch.float32)
-        yield model.render(gaussians, camera, size, background=background, depth=False).color[0, 0].clamp(0, 1)
+        yield (
+            model.render(gaussians, camera, size, background=background, depth=False)
+            .color[0, 0]
+            .clamp(0, 1)
+        )
 
 
 def camera_path(avatar: AvatarModel, name: str, frames: int, pitch: float = 0.0) -> Cameras:
@@ -44,7 +67,11 @@ def camera_path(avatar: AvatarModel, name: str, frames: int, pitch: float = 0.0)
 def path_around(middle: Cameras, name: str, frames: int, pitch: float = 0.0) -> Cameras:
     """The same around any one camera (batch shape () or (1,))."""
     if name == "still":
-        return Cameras(middle.cam2world.expand(frames, 4, 4), middle.intrinsics.expand(frames, 3, 3))
+        return Cameras(
+            middle.cam2world.expand(frames, 4, 4), middle.intrinsics.expand(frames, 3, 3)
+        )
     options = {} if name == "spiral" else {"pitch": pitch}
-    path = getattr(Cameras, name)(frames, radius=float(middle.position.norm()), **options).to(middle.cam2world.device)
+    path = getattr(Cameras, name)(frames, radius=float(middle.position.norm()), **options).to(
+        middle.cam2world.device
+    )
     return Cameras(path.cam2world, middle.intrinsics.expand(frames, 3, 3))

@@ -23,34 +23,98 @@ _PICTURES = 12  # most frames of a .png
 @cli.command()
 @click.option("--avatar", metavar="FILE|RUN", help="Avatar, or run folder (its newest)")
 @network_option(None, "Instead of an avatar, whose heads")
-@click.option("--seeds", type=cli.IntRangeList(), default=(),
-              help="Heads of these seeds, such as 0,1,4-6; of demo, if no --network is given")
-@click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Heads of latent files, as scripts/invert.py writes them")
-@click.option("--trunc", type=float, default=0.7, show_default=True, help="Truncation psi of the seeds")
-@click.option("--motion", default="blendshapes", show_default=True, metavar="blendshapes|FILE|RUN",
-              help="How heads move: the template's blendshapes, or a run of scripts/train_expression.py")
-@click.option("--drive", metavar="DIR|ZIP|CSV",
-              help="Tracked sequence of anyone, or a table: a row per frame, a column per coefficient; ARKit's names "
-              "in any spelling, recordings of Live Link Face as they are")
-@click.option("--weights", metavar="NAME=X,…", help="Instead of --drive: jawOpen=1,eyeBlinkLeft=0.5")
-@click.option("--output", type=click.Path(path_type=Path),
-              help="The video: .mp4, .webp or .gif; or .png: frames side by side (of heads, neutral first)  [default: "
-              "out/WHO-WHAT.webp, with a number behind if that is there]")
-@click.option("--split", metavar="NAME", help="Frames of the sequence to use, such as test  [default: all]")
-@click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of these frames: 0-99  [default: all]")
-@click.option("--camera", type=click.Choice(CAMERAS),
-              help="The sequence's own, the middle one, or a path  [default: tracked, still for tables and heads]")
-@click.option("--pitch", type=cli.Degrees(), default="0", show_default=True,
-              help="Pitch of turntable and sweep, > 0: seen from above")
+@click.option(
+    "--seeds",
+    type=cli.IntRangeList(),
+    default=(),
+    help="Heads of these seeds, such as 0,1,4-6; of demo, if no --network is given",
+)
+@click.option(
+    "--latents",
+    metavar="FILE[,FILE…]|DIR",
+    help="Heads of latent files, as scripts/invert.py writes them",
+)
+@click.option(
+    "--trunc", type=float, default=0.7, show_default=True, help="Truncation psi of the seeds"
+)
+@click.option(
+    "--motion",
+    default="blendshapes",
+    show_default=True,
+    metavar="blendshapes|FILE|RUN",
+    help="How heads move: the template's blendshapes, or a run of scripts/train_expression.py",
+)
+@click.option(
+    "--drive",
+    metavar="DIR|ZIP|CSV",
+    help=(
+        "Tracked sequence of anyone, or a table: a row per frame, a column per coefficient; ARKit's"
+        " names in any spelling, recordings of Live Link Face as they are"
+    ),
+)
+@click.option(
+    "--weights", metavar="NAME=X,…", help="Instead of --drive: jawOpen=1,eyeBlinkLeft=0.5"
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help=(
+        "The video: .mp4, .webp or .gif; or .png: frames side by side (of heads, neutral first) "
+        " [default: out/WHO-WHAT.webp, with a number behind if that is there]"
+    ),
+)
+@click.option(
+    "--split", metavar="NAME", help="Frames of the sequence to use, such as test  [default: all]"
+)
+@click.option(
+    "--frames",
+    type=cli.IntRangeList(),
+    metavar="LIST",
+    help="Which of these frames: 0-99  [default: all]",
+)
+@click.option(
+    "--camera",
+    type=click.Choice(CAMERAS),
+    help=(
+        "The sequence's own, the middle one, or a path  [default: tracked, still for tables and"
+        " heads]"
+    ),
+)
+@click.option(
+    "--pitch",
+    type=cli.Degrees(),
+    default="0",
+    show_default=True,
+    help="Pitch of turntable and sweep, > 0: seen from above",
+)
 @cli.switch("--beside", "shown", help="Show the sequence's pictures at the left  [default: 1]")
-@cli.switch("--clamp", default=True, show_default=True,
-            help="Keep an avatar's coefficients in the range seen in training (what moves may go twice as far)")
-@click.option("--mapping", metavar="NPY|CSV|names", help="Matrix from the drive's coefficients to those that are "
-              "driven; names: by their names in ARKit or ICT-FaceKit, which is done anyway where both have such")
-@click.option("--size", type=click.IntRange(min=8),
-              help="Width in pixels  [default: that of training, for heads at least 256]")
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True),
-              help="Frames per second  [default: those of the sequence or of Live Link Face, else 25]")
+@cli.switch(
+    "--clamp",
+    default=True,
+    show_default=True,
+    help=(
+        "Keep an avatar's coefficients in the range seen in training (what moves may go twice as"
+        " far)"
+    ),
+)
+@click.option(
+    "--mapping",
+    metavar="NPY|CSV|names",
+    help=(
+        "Matrix from the drive's coefficients to those that are driven; names: by their names in"
+        " ARKit or ICT-FaceKit, which is done anyway where both have such"
+    ),
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=8),
+    help="Width in pixels  [default: that of training, for heads at least 256]",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Frames per second  [default: those of the sequence or of Live Link Face, else 25]",
+)
 @cli.overwrite("a file")
 @cli.device()
 def main(avatar, network, seeds, latents, overwrite, **options):
@@ -58,20 +122,36 @@ def main(avatar, network, seeds, latents, overwrite, **options):
 
     \b
     python scripts/animate.py --avatar=RUN --drive=sequence --split=test --output=out/test.mp4
-    python scripts/animate.py --network=demo --seeds=0-3 --weights=jawOpen=1,eyeBlinkLeft=1 --output=out/wink.webp
+    python scripts/animate.py --network=demo --seeds=0-3 --weights=jawOpen=1,eyeBlinkLeft=1 \\
+        --output=out/wink.webp
     """
-    heads = [name for name, value in (("network", network), ("seeds", seeds), ("latents", latents)) if value]
+    heads = [
+        name
+        for name, value in (("network", network), ("seeds", seeds), ("latents", latents))
+        if value
+    ]
     if avatar is not None and heads:
-        raise UserError(f"--avatar and --{heads[0]} exclude each other: an avatar is one person already.")
+        raise UserError(
+            f"--avatar and --{heads[0]} exclude each other: an avatar is one person already."
+        )
     if avatar is None and not seeds and latents is None:
-        raise UserError("Nobody to animate: give --avatar=RUN, or heads by --seeds=0-3 or --latents=FILE.")
+        raise UserError(
+            "Nobody to animate: give --avatar=RUN, or heads by --seeds=0-3 or --latents=FILE."
+        )
     if (options["drive"] is None) == (options["weights"] is None):
-        raise UserError("Give either --drive=SEQUENCE|TABLE.csv or --weights=jawOpen=1,eyeBlinkLeft=0.5.")
+        raise UserError(
+            "Give either --drive=SEQUENCE|TABLE.csv or --weights=jawOpen=1,eyeBlinkLeft=0.5."
+        )
     for name in ("split", "mapping"):
         if options["weights"] is not None and options[name] is not None:
-            raise UserError(f"--{name} belongs to what drives the heads; leave it out with --weights.")
+            raise UserError(
+                f"--{name} belongs to what drives the heads; leave it out with --weights."
+            )
     if avatar is not None and options["weights"] is not None:
-        raise UserError("--weights are for heads; drive an avatar by --drive with a table of its own coefficients.")
+        raise UserError(
+            "--weights are for heads; drive an avatar by --drive with a table of its own"
+            " coefficients."
+        )
     if avatar is not None and options["motion"] != "blendshapes":
         raise UserError("--motion is for heads; an avatar moves as it has learnt to.")
     output, drive = options["output"], options["drive"]
@@ -81,8 +161,11 @@ def main(avatar, network, seeds, latents, overwrite, **options):
         check_writable(output)
     if drive is not None and not Path(drive).exists():
         raise UserError(f"--drive={drive} does not exist; name a tracked sequence or a .csv table.")
-    found = (find_network(avatar, "avatar", "--avatar") if avatar is not None
-             else find_network(network or "demo", "generator"))
+    found = (
+        find_network(avatar, "avatar", "--avatar")
+        if avatar is not None
+        else find_network(network or "demo", "generator")
+    )
     if output is None:
         names = re.findall(r"(\w+)\s*=", options["weights"] or "")
         what = Path(drive).stem if drive is not None else "+".join(names)[:60] or "weights"
@@ -96,8 +179,24 @@ def main(avatar, network, seeds, latents, overwrite, **options):
     click.echo(output)
 
 
-def _animate_avatar(network, drive, weights, motion, output, split, frames, camera, pitch, shown, clamp, mapping, size,
-                    fps, device, trunc):
+def _animate_avatar(
+    network,
+    drive,
+    weights,
+    motion,
+    output,
+    split,
+    frames,
+    camera,
+    pitch,
+    shown,
+    clamp,
+    mapping,
+    size,
+    fps,
+    device,
+    trunc,
+):
     import gghead
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
@@ -118,16 +217,42 @@ def _animate_avatar(network, drive, weights, motion, output, split, frames, came
     if source.at_rest:
         click.echo(f"{drive} has no {', '.join(source.at_rest)}: at rest")
     chosen, camera = _choose(output, drive, source, frames, camera, shown, "tracked")
-    cameras = source.frames.cameras[chosen] if camera == "tracked" else camera_path(avatar, camera, len(chosen), pitch)
+    cameras = (
+        source.frames.cameras[chosen]
+        if camera == "tracked"
+        else camera_path(avatar, camera, len(chosen), pitch)
+    )
     played = pictures(avatar, source.expression[chosen], cameras, extent, clamp=clamp)
-    drawn = [[*_filmed(source, index, shown), to_uint8(picture)] for index, picture
-             in zip(chosen, track(played, "Drawing", len(chosen), "frames"), strict=True)]
+    drawn = [
+        [*_filmed(source, index, shown), to_uint8(picture)]
+        for index, picture in zip(
+            chosen, track(played, "Drawing", len(chosen), "frames"), strict=True
+        )
+    ]
     # In a still picture what was filmed stands above the avatar.
     _write(output, drawn, list(zip(*drawn, strict=True)), fps or source.fps or 25.0)
 
 
-def _animate_heads(network, seeds, latents, drive, weights, motion, output, split, frames, camera, pitch, shown, clamp,
-                   mapping, size, fps, device, trunc):
+def _animate_heads(
+    network,
+    seeds,
+    latents,
+    drive,
+    weights,
+    motion,
+    output,
+    split,
+    frames,
+    camera,
+    pitch,
+    shown,
+    clamp,
+    mapping,
+    size,
+    fps,
+    device,
+    trunc,
+):
     import torch
 
     import gghead
@@ -141,25 +266,44 @@ def _animate_heads(network, seeds, latents, drive, weights, motion, output, spli
     from gghead.torch_utils.progress import progress
 
     model = gghead.load(network, device=pick_device(device), kind="generator")
-    way = BLENDSHAPES if motion == BLENDSHAPES else gghead.load(motion, device=model.device, kind="expression")
-    wanted, size, still = sliders(model, way), default_size(model, size), output.suffix.lower() == ".png"
+    way = (
+        BLENDSHAPES
+        if motion == BLENDSHAPES
+        else gghead.load(motion, device=model.device, kind="expression")
+    )
+    wanted, size, still = (
+        sliders(model, way),
+        default_size(model, size),
+        output.suffix.lower() == ".png",
+    )
     if drive is not None:
         with progress(f"Reading {drive}"):
             source = read_drive(drive, wanted, split=split, mapping=mapping, size=(size, size))
     else:
         table, left_out = wanted.table(weights)
-        ramp = torch.ones(1) if still else (1 - torch.cos(torch.arange(_RAMP) * (2 * math.pi / _RAMP))) / 2
+        ramp = (
+            torch.ones(1)
+            if still
+            else (1 - torch.cos(torch.arange(_RAMP) * (2 * math.pi / _RAMP))) / 2
+        )
         source = Drive(ramp[:, None] * table, None, None, left_out)
     if source.left_out:
         click.echo(f"No shape for {', '.join(source.left_out)}: left out")
     chosen, camera = _choose(output, drive or "--weights", source, frames, camera, shown, "still")
     table = source.expression[chosen]
-    cameras = (source.frames.cameras[chosen] if camera == "tracked"
-               else path_around(Cameras.orbit(0.0), camera, len(chosen), pitch))
+    cameras = (
+        source.frames.cameras[chosen]
+        if camera == "tracked"
+        else path_around(Cameras.orbit(0.0), camera, len(chosen), pitch)
+    )
     if still:
         table = torch.cat([torch.zeros_like(table[:1]), table])
         cameras = cameras[[0, *range(len(chosen))]]
-    files = [] if latents is None else [latent_files.load(file, model) for file in latent_files.find(latents)]
+    files = (
+        []
+        if latents is None
+        else [latent_files.load(file, model) for file in latent_files.find(latents)]
+    )
     heads = [*seed_latents(model, seeds, trunc), *files]
     rows = []
     with progress("Drawing", len(heads) * len(table), "pictures") as bar:
@@ -168,13 +312,22 @@ def _animate_heads(network, seeds, latents, drive, weights, motion, output, spli
             for picture in head_pictures(model, head, table, cameras, size, motion=way):
                 rows[-1].append(to_uint8(picture))
                 bar.advance()
-    film = [] if still else [[*_filmed(source, chosen[index], shown), *(row[index] for row in rows)]
-                             for index in range(len(chosen))]
+    film = (
+        []
+        if still
+        else [
+            [*_filmed(source, chosen[index], shown), *(row[index] for row in rows)]
+            for index in range(len(chosen))
+        ]
+    )
     _write(output, film, rows, fps or source.fps or 25.0)
 
 
-def _write(output: Path, film: "list[list[np.ndarray]]", rows: "list[list[np.ndarray]]", fps: float) -> None:
-    """A .png of ``rows`` of pictures, or a video whose frames are the pictures of ``film`` side by side."""
+def _write(
+    output: Path, film: "list[list[np.ndarray]]", rows: "list[list[np.ndarray]]", fps: float
+) -> None:
+    """A .png of ``rows`` of pictures, or a video whose frames are the pictures of ``film`` side by
+    side."""
     import numpy as np
 
     from gghead.figures import beside, write_png
@@ -192,13 +345,21 @@ def _choose(output, drive, source, frames, camera, shown, default):
     """The frames that are drawn, and the cameras' name."""
     chosen = list(range(len(source.expression))) if frames is None else frames
     if max(chosen) >= len(source.expression):
-        raise UserError(f"--frames asks for frame {max(chosen)}, but {drive} has {len(source.expression)} frames.")
+        raise UserError(
+            f"--frames asks for frame {max(chosen)}, but {drive} has {len(source.expression)}"
+            " frames."
+        )
     camera = camera or ("still" if source.frames is None else default)
     if source.frames is None and (camera == "tracked" or shown):
-        raise UserError(f"{drive} is a table and has neither cameras nor pictures; leave out --camera=tracked and "
-                        "--beside.")
+        raise UserError(
+            f"{drive} is a table and has neither cameras nor pictures; leave out --camera=tracked"
+            " and --beside."
+        )
     if output.suffix.lower() == ".png" and len(chosen) > _PICTURES:
-        raise UserError(f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them with --frames.")
+        raise UserError(
+            f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them with"
+            " --frames."
+        )
     return chosen, camera
 
 

@@ -1,4 +1,5 @@
-"""What the commands share: which network, which device, which people. Light: torch is imported when it is needed."""
+"""What the commands share: which network, which device, which people. Light: torch is imported when
+it is needed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,27 +30,40 @@ def pick_device(name: str) -> "torch.device":
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device={name} does not work here; use --device=cpu or --device=auto.") from error
+        raise UserError(
+            f"--device={name} does not work here; use --device=cpu or --device=auto."
+        ) from error
     return device
 
 
 def network_option(default: str | None = "demo", text: str = "Whose heads") -> Callable:
     """``--network``: a shipped name, ``latest``, a run folder or a snapshot."""
-    return click.option("--network", default=default, show_default=default is not None,
-                        metavar=f"{'|'.join(SHIPPED)}|{LATEST}|RUN|FILE",
-                        help=f"{text}: the shipped network, the newest run in training-runs, a run folder or a file")
+    return click.option(
+        "--network",
+        default=default,
+        show_default=default is not None,
+        metavar=f"{'|'.join(SHIPPED)}|{LATEST}|RUN|FILE",
+        help=(
+            f"{text}: the shipped network, the newest run in training-runs, a run folder or a file"
+        ),
+    )
 
 
 def find_network(name: str, kind: str, option: str = "--network") -> str:
-    """Return what ``gghead.load`` is to be given for ``name``, after a look at the file's header alone.
+    """Return what ``gghead.load`` is to be given for ``name``, after a look at the file's header
+    alone.
 
-    ``latest`` is the newest run in training-runs. A file or folder that is called like a shipped network, or latest,
-    is not meant; a line says so. Raises ``UserError`` as ``gghead.load`` for what is missing, foreign or of another
-    kind.
+    ``latest`` is the newest run in training-runs. A file or folder that is called like a shipped
+    network, or latest, is not meant; a line says so. Raises ``UserError`` as ``gghead.load`` for
+    what is missing, foreign or of another kind.
     """
     if (name in SHIPPED or name == LATEST) and Path(name).exists():
         meant = "the shipped network" if name in SHIPPED else "the newest run in training-runs"
-        click.echo(f"{option}={name} is {meant}; what is called {name} in this folder is {option}=./{name}.", err=True)
+        click.echo(
+            f"{option}={name} is {meant}; what is called {name} in this folder is"
+            f" {option}=./{name}.",
+            err=True,
+        )
     if name == LATEST:
         name = str(latest_run())
     path = snapshot_file(name)
@@ -58,7 +72,8 @@ def find_network(name: str, kind: str, option: str = "--network") -> str:
 
 
 def short_name(network: str) -> str:
-    """What files made with a network are called after: ``demo``, or the name of its run folder or file."""
+    """What files made with a network are called after: ``demo``, or the name of its run folder or
+    file."""
     path = Path(network).resolve()
     if network in SHIPPED or path.is_dir():
         return path.name
@@ -66,16 +81,24 @@ def short_name(network: str) -> str:
 
 
 def default_size(model, size: int | None) -> int:
-    """Pixels of a view: ``size``, else 256 or the training size where that is larger; splats render at any."""
+    """Pixels of a view: ``size``, else 256 or the training size where that is larger; splats render
+    at any."""
     return size or max(model.config.image_size, VIEW_SIZE)
 
 
 def expand(text: str, names: tuple[str, ...] = ()) -> list[str]:
-    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros. What is in ``names`` is no range."""
+    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros. What is in ``names``
+    is no range."""
     found = []
     for part in (part.strip() for part in text.split(",")):
         first, dash, last = part.partition("-")
-        if dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) and part not in names:
+        if (
+            dash
+            and first.isdecimal()
+            and last.isdecimal()
+            and int(first) <= int(last)
+            and part not in names
+        ):
             found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
         elif part:
             found.append(part)
@@ -86,10 +109,18 @@ def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
     """Names of a list such as ``108-119,7``; raises ``UserError`` for one that does not exist."""
     found = expand(text, names)
     if not found:
-        raise UserError(f"{option} names nobody; there are {', '.join(names[:8])}{' …' if len(names) > 8 else ''}.")
+        raise UserError(
+            f"{option} names nobody; there are"
+            f" {', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
+        )
     by_number = {int(name): name for name in names if name.isdecimal()}
-    known = [name if name in names else by_number.get(int(name) if name.isdecimal() else -1) for name in found]
+    known = [
+        name if name in names else by_number.get(int(name) if name.isdecimal() else -1)
+        for name in found
+    ]
     if None in known:
-        raise UserError(f"{option}={text}: there is no subject {found[known.index(None)]}; there are "
-                        f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}.")
+        raise UserError(
+            f"{option}={text}: there is no subject {found[known.index(None)]}; there are "
+            f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
+        )
     return tuple(known)

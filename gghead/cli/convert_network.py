@@ -1,4 +1,5 @@
-"""``convert_network``: rewrite a snapshot, usually in half precision: a small file to ship or to share."""
+"""``convert_network``: rewrite a snapshot, usually in half precision: a small file to ship or to
+share."""
 
 from pathlib import Path
 
@@ -11,9 +12,22 @@ DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
 @cli.command()
-@click.option("--network", required=True, metavar="FILE|RUN|demo", help="Snapshot, run folder or shipped network")
-@click.option("--dest", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write")
-@click.option("--dtype", type=click.Choice(list(DTYPES)), default="fp16", show_default=True, help="Type of the weights")
+@click.option(
+    "--network",
+    required=True,
+    metavar="FILE|RUN|demo",
+    help="Snapshot, run folder or shipped network",
+)
+@click.option(
+    "--dest", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write"
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(list(DTYPES)),
+    default="fp16",
+    show_default=True,
+    help="Type of the weights",
+)
 @cli.overwrite("a file")
 def main(network: str, dest: Path, dtype: str, overwrite: bool) -> None:
     """Write a snapshot's weights in another precision, with its config and provenance.
@@ -23,7 +37,10 @@ def main(network: str, dest: Path, dtype: str, overwrite: bool) -> None:
     """
     if dest.suffix != ".safetensors":
         heads = cli.hint("gen_samples.py", f"--network={network}", "--shapes=1")
-        raise UserError(f"--dest={dest} must end in .safetensors, the format of networks. For heads as .ply: {heads}")
+        raise UserError(
+            f"--dest={dest} must end in .safetensors, the format of networks. For heads as .ply:"
+            f" {heads}"
+        )
     cli.check_new(dest, overwrite)
     import torch
 
@@ -33,5 +50,7 @@ def main(network: str, dest: Path, dtype: str, overwrite: bool) -> None:
     info = checkpoints.read_info(network)
     model = checkpoints.load(network, kind="generator")
     make_folder(dest.parent)
-    checkpoints.save(model, dest, kimg=info.kimg, provenance=info.provenance, dtype=getattr(torch, DTYPES[dtype]))
+    checkpoints.save(
+        model, dest, kimg=info.kimg, provenance=info.provenance, dtype=getattr(torch, DTYPES[dtype])
+    )
     print(f"{dest}: {dest.stat().st_size / 2**20:.1f} MiB, {info.kimg:g} kimg, {dtype}")

@@ -1,4 +1,5 @@
-"""Pictures and splats of seeds or latent files: ``seed0003.png`` with three views, ``seed0003.ply`` on request."""
+"""Pictures and splats of seeds or latent files: ``seed0003.png`` with three views, ``seed0003.ply``
+on request."""
 
 from pathlib import Path
 
@@ -16,37 +17,131 @@ _SEEDS = tuple(range(8))
 
 @cli.command()
 @network_option()
-@click.option("--seeds", type=cli.IntRangeList(), help="Seeds such as 0,1,4-6  [default: 0-7, or none with --latents]")
-@click.option("--latents", metavar="FILE[,FILE…]|DIR",
-              help="Latent files of scripts/invert.py; a folder stands for the last stage of every target in it")
-@click.option("--prior", "prior_file", metavar="FILE|RUN",
-              help="Draw the seeds from this prior (scripts/train_prior.py) instead of the mapping network")
-@click.option("--cond", metavar="FILE[:NAME]", help="Condition of the prior: an .npz or .csv, and which of its vectors")
-@click.option("--guidance", type=float, help="Strength of the condition: 0 = none, 1 = as trained  [default: 1]")
-@click.option("--prior-steps", type=click.IntRange(min=1), help="Steps from noise to a latent  [default: 20]")
-@cli.switch("--save-latents", default=False, show_default=True,
-            help="Write latent files of the seeds as well: OUTDIR/seed0000/latent-sample.safetensors")
-@click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
-@click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate this many first layers only  [default: all]")
-@click.option("--outdir", type=click.Path(path_type=Path),
-              help="Where the files go  [default: out/NETWORK-psiPSI, with a number behind if that is there]")
-@click.option("--views", type=click.IntRange(min=1),
-              help="Number of views, evenly from yaw +22.9 to -22.9 degrees  [default: 3]")
-@click.option("--yaw", type=cli.Degrees(many=True), metavar="LIST",
-              help="Yaw of every view in degrees, > 0: the subject's left  [default: 22.9,0,-22.9]")
-@click.option("--pitch", type=cli.Degrees(), default="0", show_default=True, help="Pitch, > 0: seen from above")
-@click.option("--size", type=click.IntRange(min=1),
-              help="Pixels per view  [default: 256, or the training size if larger]")
+@click.option(
+    "--seeds",
+    type=cli.IntRangeList(),
+    help="Seeds such as 0,1,4-6  [default: 0-7, or none with --latents]",
+)
+@click.option(
+    "--latents",
+    metavar="FILE[,FILE…]|DIR",
+    help=(
+        "Latent files of scripts/invert.py; a folder stands for the last stage of every target"
+        " in it"
+    ),
+)
+@click.option(
+    "--prior",
+    "prior_file",
+    metavar="FILE|RUN",
+    help="Draw the seeds from this prior (scripts/train_prior.py) instead of the mapping network",
+)
+@click.option(
+    "--cond",
+    metavar="FILE[:NAME]",
+    help="Condition of the prior: an .npz or .csv, and which of its vectors",
+)
+@click.option(
+    "--guidance",
+    type=float,
+    help="Strength of the condition: 0 = none, 1 = as trained  [default: 1]",
+)
+@click.option(
+    "--prior-steps", type=click.IntRange(min=1), help="Steps from noise to a latent  [default: 20]"
+)
+@cli.switch(
+    "--save-latents",
+    default=False,
+    show_default=True,
+    help="Write latent files of the seeds as well: OUTDIR/seed0000/latent-sample.safetensors",
+)
+@click.option(
+    "--trunc",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Truncation psi: 1 = off, 0 = average head",
+)
+@click.option(
+    "--trunc-cutoff",
+    type=click.IntRange(min=0),
+    help="Truncate this many first layers only  [default: all]",
+)
+@click.option(
+    "--outdir",
+    type=click.Path(path_type=Path),
+    help="Where the files go  [default: out/NETWORK-psiPSI, with a number behind if that is there]",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(min=1),
+    help="Number of views, evenly from yaw +22.9 to -22.9 degrees  [default: 3]",
+)
+@click.option(
+    "--yaw",
+    type=cli.Degrees(many=True),
+    metavar="LIST",
+    help="Yaw of every view in degrees, > 0: the subject's left  [default: 22.9,0,-22.9]",
+)
+@click.option(
+    "--pitch",
+    type=cli.Degrees(),
+    default="0",
+    show_default=True,
+    help="Pitch, > 0: seen from above",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Pixels per view  [default: 256, or the training size if larger]",
+)
 @cli.switch("--shapes", default=False, show_default=True, help="Write seed0000.ply splats as well")
-@cli.switch("--grid", default=True, show_default=True, help=f"Write all of several heads into {GRID} as well")
-@click.option("--fov-deg", type=click.FloatRange(0, 180, min_open=True, max_open=True),
-              help="Horizontal field of view in degrees (EG3D's 18.837 was the diagonal one)  [default: FFHQ's, 13.38]")
-@click.option("--noise-mode", type=click.Choice(["const", "random", "none"]), default="const", show_default=True,
-              help="Noise inputs: as trained, drawn from the seed, or off")
+@cli.switch(
+    "--grid",
+    default=True,
+    show_default=True,
+    help=f"Write all of several heads into {GRID} as well",
+)
+@click.option(
+    "--fov-deg",
+    type=click.FloatRange(0, 180, min_open=True, max_open=True),
+    help=(
+        "Horizontal field of view in degrees (EG3D's 18.837 was the diagonal one)  [default:"
+        " FFHQ's, 13.38]"
+    ),
+)
+@click.option(
+    "--noise-mode",
+    type=click.Choice(["const", "random", "none"]),
+    default="const",
+    show_default=True,
+    help="Noise inputs: as trained, drawn from the seed, or off",
+)
 @cli.overwrite("files")
 @cli.device()
-def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_latents, trunc, trunc_cutoff, outdir,
-         views, yaw, pitch, size, shapes, grid, fov_deg, noise_mode, overwrite, device):
+def main(
+    network,
+    seeds,
+    latents,
+    prior_file,
+    cond,
+    guidance,
+    prior_steps,
+    save_latents,
+    trunc,
+    trunc_cutoff,
+    outdir,
+    views,
+    yaw,
+    pitch,
+    size,
+    shapes,
+    grid,
+    fov_deg,
+    noise_mode,
+    overwrite,
+    device,
+):
     """Draw heads from several sides: those of --seeds, of --latents or of both.
 
     \b
@@ -55,11 +150,19 @@ def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_
     python gen_samples.py --network=RUN --prior=training-runs/00001-prior-tiny-samples
     """
     if views is not None and yaw is not None:
-        raise UserError("--views and --yaw exclude each other: --yaw=20,0,-20 already says how many views there are.")
-    flow = {name: value for name, value in (("cond", cond), ("guidance", guidance), ("steps", prior_steps))
-            if value is not None}
+        raise UserError(
+            "--views and --yaw exclude each other: --yaw=20,0,-20 already says how many views there"
+            " are."
+        )
+    flow = {
+        name: value
+        for name, value in (("cond", cond), ("guidance", guidance), ("steps", prior_steps))
+        if value is not None
+    }
     if prior_file is None and flow:
-        raise UserError("--cond, --guidance and --prior-steps belong to a prior; name one with --prior=FILE.")
+        raise UserError(
+            "--cond, --guidance and --prior-steps belong to a prior; name one with --prior=FILE."
+        )
     if prior_file is not None and latents is not None and not seeds:
         raise UserError("--prior draws seeds, but none are given; add --seeds=0-7.")
     seeds = list(_SEEDS) if seeds is None and latents is None else seeds or []
@@ -69,13 +172,23 @@ def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_
     outdir = outdir or free_path(f"{short_name(network)}-psi{trunc:g}")
     named = [f"{'seed' if prior_file is None else 'prior'}{seed:04d}" for seed in seeds]
     kinds = [".png"] + [".ply"] * bool(shapes)
-    latent_of = {name: outdir / name / "latent-sample.safetensors" for name in named if save_latents}
-    check_outputs([*(outdir / f"{name}{kind}" for name in named for kind in kinds), *latent_of.values(),
-                   *[outdir / GRID] * (grid and len(seeds) > 1)], overwrite)
+    latent_of = {
+        name: outdir / name / "latent-sample.safetensors" for name in named if save_latents
+    }
+    check_outputs(
+        [
+            *(outdir / f"{name}{kind}" for name in named for kind in kinds),
+            *latent_of.values(),
+            *[outdir / GRID] * (grid and len(seeds) > 1),
+        ],
+        overwrite,
+    )
     counted = [f"{len(seeds)} seed{'s'[: len(seeds) != 1]}"] * bool(seeds)
     counted += [f"the latents of {latents}"] * bool(latents)
-    click.echo(f"Drawing {' and '.join(counted)} of {network}, psi {trunc:g}, into {outdir}"
-               + (f", with the prior {prior_file}" if prior_file else ""))
+    click.echo(
+        f"Drawing {' and '.join(counted)} of {network}, psi {trunc:g}, into {outdir}"
+        + (f", with the prior {prior_file}" if prior_file else "")
+    )
 
     import itertools
     from dataclasses import replace
@@ -89,24 +202,43 @@ def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_
 
     model = gghead.load(network, device=pick_device(device), kind="generator")
     files = [] if latents is None else latent_files.find(latents)
-    loaded = [latent_files.load(file, model).truncated(model, trunc, trunc_cutoff) for file in files]
+    loaded = [
+        latent_files.load(file, model).truncated(model, trunc, trunc_cutoff) for file in files
+    ]
     names = [latent.name for latent in loaded]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"Two latents would both be written to {outdir / twice}.png; draw each with its own --outdir.")
+        raise UserError(
+            f"Two latents would both be written to {outdir / twice}.png; draw each with its own"
+            " --outdir."
+        )
     everyone = [*named, *names]
     with_grid = grid and len(everyone) > 1
-    check_outputs([*(outdir / f"{name}{kind}" for name in names for kind in kinds), *[outdir / GRID] * with_grid],
-                  overwrite)
-    looks = {"yaws": yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS)), "pitch": pitch,
-             "size": default_size(model, size), "fov_deg": fov_deg}
+    check_outputs(
+        [
+            *(outdir / f"{name}{kind}" for name in names for kind in kinds),
+            *[outdir / GRID] * with_grid,
+        ],
+        overwrite,
+    )
+    looks = {
+        "yaws": yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS)),
+        "pitch": pitch,
+        "size": default_size(model, size),
+        "fov_deg": fov_deg,
+    }
     if prior_file is None:
         drawn = seed_latents(model, seeds, trunc, trunc_cutoff)
     else:
         prior = gghead.load(prior_file, device=model.device, kind="prior")
         prior.check_owner(model, prior_file)
-        drawn = (latent.truncated(model, trunc, trunc_cutoff) for latent in prior_latents(prior, seeds, **flow))
-    heads = itertools.chain(zip(named, drawn, seeds, strict=True), zip(names, loaded, [0] * len(names), strict=True))
+        drawn = (
+            latent.truncated(model, trunc, trunc_cutoff)
+            for latent in prior_latents(prior, seeds, **flow)
+        )
+    heads = itertools.chain(
+        zip(named, drawn, seeds, strict=True), zip(names, loaded, [0] * len(names), strict=True)
+    )
     shown = max(_GRID_PIXELS // (len(looks["yaws"]) * looks["size"] ** 2), 2) if with_grid else 0
     pictures = []
     with progress("Drawing", len(everyone), "heads") as bar:
@@ -119,8 +251,11 @@ def main(network, seeds, latents, prior_file, cond, guidance, prior_steps, save_
                 sample.gaussians[0].save_ply(outdir / f"{name}.ply")
                 click.echo(outdir / f"{name}.ply")
             if name in latent_of:
-                latent_files.save(latent_of[name],
-                                  replace(latent, info={"target": name, "stage": "sample", **flow}), model)
+                latent_files.save(
+                    latent_of[name],
+                    replace(latent, info={"target": name, "stage": "sample", **flow}),
+                    model,
+                )
                 click.echo(latent_of[name])
             bar.advance()
     if with_grid:

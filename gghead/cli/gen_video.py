@@ -1,4 +1,5 @@
-"""Videos of seeds and latents: the camera turns around each head, and several per cell flow into each other."""
+"""Videos of seeds and latents: the camera turns around each head, and several per cell flow into
+each other."""
 
 import re
 from pathlib import Path
@@ -23,32 +24,107 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 @cli.command()
 @network_option()
-@click.option("--seeds", type=cli.IntRangeList(),
-              help="One per cell, or more to interpolate: 0,1,4-6  [default: one per cell, or none with --latents]")
-@click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Latent files of scripts/invert.py, after the seeds")
-@click.option("--output", type=click.Path(path_type=Path),
-              help="The video: .mp4, .webp or .gif  [default: out/NETWORK-psiPSI-CAMERA.webp, with a number behind if "
-              "that is there]")
-@click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi: 1 = off, 0 = average head")
-@click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate this many first layers only  [default: all]")
-@click.option("--frames", type=click.IntRange(min=1), default=120, show_default=True, help="Frames in the whole loop")
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
-              help="Frames per second")
-@click.option("--grid", metavar="COLUMNSxROWS", help="Cells in the picture  [default: 1x1; 4x2 without heads given]")
-@click.option("--camera", type=click.Choice(CAMERA_PATHS), default="sweep", show_default=True,
-              help="To and fro in front, all the way round (only where the training data show all sides), or a loop in "
-              "front")
-@click.option("--yaw-range", type=cli.Degrees(largest=180), metavar="DEGREES",
-              help="How far sweep and spiral turn to each side  [default: 34.4 and 20.1]")
-@click.option("--pitch", type=cli.Degrees(), default="0", show_default=True,
-              help="Pitch of turntable and sweep, > 0: seen from above")
-@click.option("--size", type=click.IntRange(min=1),
-              help="Pixels per cell  [default: 256, or the training size if larger]")
+@click.option(
+    "--seeds",
+    type=cli.IntRangeList(),
+    help=(
+        "One per cell, or more to interpolate: 0,1,4-6  [default: one per cell, or none with"
+        " --latents]"
+    ),
+)
+@click.option(
+    "--latents",
+    metavar="FILE[,FILE…]|DIR",
+    help="Latent files of scripts/invert.py, after the seeds",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help=(
+        "The video: .mp4, .webp or .gif  [default: out/NETWORK-psiPSI-CAMERA.webp, with a number"
+        " behind if that is there]"
+    ),
+)
+@click.option(
+    "--trunc",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Truncation psi: 1 = off, 0 = average head",
+)
+@click.option(
+    "--trunc-cutoff",
+    type=click.IntRange(min=0),
+    help="Truncate this many first layers only  [default: all]",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    default=120,
+    show_default=True,
+    help="Frames in the whole loop",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Frames per second",
+)
+@click.option(
+    "--grid",
+    metavar="COLUMNSxROWS",
+    help="Cells in the picture  [default: 1x1; 4x2 without heads given]",
+)
+@click.option(
+    "--camera",
+    type=click.Choice(CAMERA_PATHS),
+    default="sweep",
+    show_default=True,
+    help=(
+        "To and fro in front, all the way round (only where the training data show all sides), or a"
+        " loop in front"
+    ),
+)
+@click.option(
+    "--yaw-range",
+    type=cli.Degrees(largest=180),
+    metavar="DEGREES",
+    help="How far sweep and spiral turn to each side  [default: 34.4 and 20.1]",
+)
+@click.option(
+    "--pitch",
+    type=cli.Degrees(),
+    default="0",
+    show_default=True,
+    help="Pitch of turntable and sweep, > 0: seen from above",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    help="Pixels per cell  [default: 256, or the training size if larger]",
+)
 @cli.overwrite("a video")
 @cli.device()
-def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid, camera, yaw_range, pitch, size,
-         overwrite, device):
-    """Turn heads in a looping video, or let them flow into each other: those of --seeds and --latents.
+def main(
+    network,
+    seeds,
+    latents,
+    output,
+    trunc,
+    trunc_cutoff,
+    frames,
+    fps,
+    grid,
+    camera,
+    yaw_range,
+    pitch,
+    size,
+    overwrite,
+    device,
+):
+    """Turn heads in a looping video, or let them flow into each other: those of --seeds and
+    --latents.
 
     \b
     python scripts/gen_video.py
@@ -61,7 +137,9 @@ def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid
     if nobody:
         seeds = range(cells[0] * cells[1])
     if yaw_range is not None and camera == "turntable":
-        raise UserError("--yaw-range is for sweep and spiral; a turntable goes all the way round: leave it out.")
+        raise UserError(
+            "--yaw-range is for sweep and spiral; a turntable goes all the way round: leave it out."
+        )
     if output is not None:
         check_writable(output)
     network = find_network(network, "generator")
@@ -77,10 +155,20 @@ def main(network, seeds, latents, output, trunc, trunc_cutoff, frames, fps, grid
     device = pick_device(device)
     model = gghead.load(network, device=device, kind="generator")
     cameras = camera_path(camera, frames, pitch, device, yaw_range)
-    loaded = [] if latents is None else [latent_files.load(file, model) for file in latent_files.find(latents)]
+    loaded = (
+        []
+        if latents is None
+        else [latent_files.load(file, model) for file in latent_files.find(latents)]
+    )
     pictures = generate_frames(
-        model, seeds or (), cameras, grid=cells, size=default_size(model, size), truncation_psi=trunc,
-        truncation_cutoff=trunc_cutoff, latents=loaded,
+        model,
+        seeds or (),
+        cameras,
+        grid=cells,
+        size=default_size(model, size),
+        truncation_psi=trunc,
+        truncation_cutoff=trunc_cutoff,
+        latents=loaded,
     )
     drawn = list(track(pictures, "Filming", frames, "frames"))
     with progress(f"Writing {output}"):

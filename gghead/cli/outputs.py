@@ -1,4 +1,5 @@
-"""Where commands write: never over what is there unless told to, and found out before anything is computed."""
+"""Where commands write: never over what is there unless told to, and found out before anything is
+computed."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +13,8 @@ OUT = Path("out")
 
 
 def free_path(stem: str, ending: str = "") -> Path:
-    """``out/STEM`` with ``ending``, or the first of ``out/STEM-2``, ``out/STEM-3``, … that does not exist yet."""
+    """``out/STEM`` with ``ending``, or the first of ``out/STEM-2``, ``out/STEM-3``, … that does not
+    exist yet."""
     path, number = OUT / f"{stem}{ending}", 1
     while os.path.lexists(path):
         number += 1
@@ -21,11 +23,14 @@ def free_path(stem: str, ending: str = "") -> Path:
 
 
 def check_outputs(paths: Iterable[Path], overwrite: bool, option: str = "--outdir") -> None:
-    """Raise ``UserError`` where a file of ``paths`` cannot be written, or is there already without ``overwrite``."""
+    """Raise ``UserError`` where a file of ``paths`` cannot be written, or is there already without
+    ``overwrite``."""
     paths = list(paths)
     for path in paths:
         cli.check_writable(path, option)
     there = [path for path in paths if os.path.lexists(path)]
     if there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UserError(f"{there[0]} exists already{more}; give --overwrite to replace it, or another {option}.")
+        raise UserError(
+            f"{there[0]} exists already{more}; give --overwrite to replace it, or another {option}."
+        )

@@ -1,4 +1,5 @@
-"""A few views of a head to its latent, Gaussians and pictures, in one pass of a multi-view encoder."""
+"""A few views of a head to its latent, Gaussians and pictures, in one pass of a multi-view
+encoder."""
 
 import time
 from dataclasses import replace
@@ -13,48 +14,143 @@ from gghead.torch_utils.errors import UserError
 
 
 @cli.command()
-@click.option("--network", required=True, metavar="FILE|RUN", help="A reconstructor (scripts/train_encoder.py)")
-@click.option("--data", required=True, metavar="DIR|ZIP|FILE",
-              help="Captures, a folder of pictures with dataset.json, or photos (then see --camera)")
+@click.option(
+    "--network",
+    required=True,
+    metavar="FILE|RUN",
+    help="A reconstructor (scripts/train_encoder.py)",
+)
+@click.option(
+    "--data",
+    required=True,
+    metavar="DIR|ZIP|FILE",
+    help="Captures, a folder of pictures with dataset.json, or photos (then see --camera)",
+)
 @click.option("--subject", metavar="NAME", help="Whom to reconstruct  [default: the only one]")
-@click.option("--expression", metavar="NAME", help="What the face does  [default: the subject's first]")
-@click.option("--views", metavar="LIST", help="Cameras or pictures to take: 00,04,08  [default: all]")
-@click.option("--count", type=click.IntRange(min=1), help="Take only so many of them, evenly spread over the front")
-@click.option("--camera", metavar="label|auto|frontal|FILE",
-              help="Of photos: from dataset.json, estimated from the face (finds, crops, cuts out), frontal, a file  "
-              "[default: label where there are labels, else auto]")
-@click.option("--masks", metavar="FILE|DIR|ZIP|none", help="Of photos  [default: dataset.json's, else alpha channels]")
-@click.option("--landmarker", default="mediapipe", show_default=True,
-              help="Of --camera=auto: as in dataset_tool.py photos")
-@click.option("--latent", "latent_file", metavar="FILE", help="Start from this latent instead of encoding the views")
-@click.option("--refine", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Steps of optimising the latent on the views afterwards")
-@click.option("--resolution", type=click.IntRange(min=16), help="Pixels a side of the views  [default: the network's]")
-@click.option("--size", type=click.IntRange(min=16),
-              help=f"Pixels of novel views and film  [default: {VIEW_SIZE}, or the training size if larger]")
-@click.option("--turn", type=click.Choice(["auto", "turntable", "sweep"]), default="auto", show_default=True,
-              help="Film: all the way round, to and fro in front, or all the way round if the views saw all sides")
-@click.option("--frames", type=click.IntRange(min=0), default=60, show_default=True, help="Of the film; 0 = none")
+@click.option(
+    "--expression", metavar="NAME", help="What the face does  [default: the subject's first]"
+)
+@click.option(
+    "--views", metavar="LIST", help="Cameras or pictures to take: 00,04,08  [default: all]"
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    help="Take only so many of them, evenly spread over the front",
+)
+@click.option(
+    "--camera",
+    metavar="label|auto|frontal|FILE",
+    help=(
+        "Of photos: from dataset.json, estimated from the face (finds, crops, cuts out), frontal, a"
+        " file  [default: label where there are labels, else auto]"
+    ),
+)
+@click.option(
+    "--masks",
+    metavar="FILE|DIR|ZIP|none",
+    help="Of photos  [default: dataset.json's, else alpha channels]",
+)
+@click.option(
+    "--landmarker",
+    default="mediapipe",
+    show_default=True,
+    help="Of --camera=auto: as in dataset_tool.py photos",
+)
+@click.option(
+    "--latent",
+    "latent_file",
+    metavar="FILE",
+    help="Start from this latent instead of encoding the views",
+)
+@click.option(
+    "--refine",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Steps of optimising the latent on the views afterwards",
+)
+@click.option(
+    "--resolution",
+    type=click.IntRange(min=16),
+    help="Pixels a side of the views  [default: the network's]",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=16),
+    help=f"Pixels of novel views and film  [default: {VIEW_SIZE}, or the training size if larger]",
+)
+@click.option(
+    "--turn",
+    type=click.Choice(["auto", "turntable", "sweep"]),
+    default="auto",
+    show_default=True,
+    help=(
+        "Film: all the way round, to and fro in front, or all the way round if the views saw all"
+        " sides"
+    ),
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=0),
+    default=60,
+    show_default=True,
+    help="Of the film; 0 = none",
+)
 @cli.switch("--npz", default=False, show_default=True, help="Also write latent.npz")
-@cli.switch("--check", default=True, show_default=True, help="Compare cameras and masks with the head template first")
-@click.option("--outdir", type=click.Path(path_type=Path),
-              help="Where the files go  [default: out/NAME of the subject or the data, with a number behind if that is "
-              "there]")
+@cli.switch(
+    "--check",
+    default=True,
+    show_default=True,
+    help="Compare cameras and masks with the head template first",
+)
+@click.option(
+    "--outdir",
+    type=click.Path(path_type=Path),
+    help=(
+        "Where the files go  [default: out/NAME of the subject or the data, with a number behind if"
+        " that is there]"
+    ),
+)
 @cli.overwrite("a reconstruction")
 @cli.device()
-def main(network, data, subject, expression, views, count, camera, masks, landmarker, latent_file, refine, resolution,
-         size, turn, frames, npz, check, outdir, overwrite, device):
+def main(
+    network,
+    data,
+    subject,
+    expression,
+    views,
+    count,
+    camera,
+    masks,
+    landmarker,
+    latent_file,
+    refine,
+    resolution,
+    size,
+    turn,
+    frames,
+    npz,
+    check,
+    outdir,
+    overwrite,
+    device,
+):
     """Reconstruct a head from one or more views.
 
-    The latent goes to gen_samples.py, gen_video.py and animate.py as --latents=FILE with the same --network.
+    The latent goes to gen_samples.py, gen_video.py and animate.py as --latents=FILE with the same
+    --network.
 
     \b
-    python scripts/reconstruct.py --network=training-runs/00000-encoder --data=CAPTURES --subject=108 --views=01,05,09
+    python scripts/reconstruct.py --network=training-runs/00000-encoder --data=CAPTURES --subject=108 \\
+        --views=01,05,09
     """
     network = find_network(network, "reconstructor")
     if not Path(data).exists():
-        raise UserError(f"--data={data} does not exist; name a data set, a folder of pictures with dataset.json, or a "
-                        "picture.")
+        raise UserError(
+            f"--data={data} does not exist; name a data set, a folder of pictures with"
+            " dataset.json, or a picture."
+        )
     outdir = outdir or free_path(subject or Path(data).resolve().stem)
     check_outputs([outdir / "report.json", outdir / "latent.safetensors"], overwrite)
     click.echo(f"Reconstructing {subject or 'a head'} from {data} with {network} into {outdir}")
@@ -82,13 +178,26 @@ def main(network, data, subject, expression, views, count, camera, masks, landma
 
     chosen = None if views is None else [part.strip() for part in views.split(",") if part.strip()]
     with progress(f"Reading {data}"):
-        given = read_inputs(data, resolution or generator.config.image_size, subject=subject, expression=expression,
-                            views=chosen, count=count, camera=camera, masks=masks, landmarker=landmarker, device=device)
+        given = read_inputs(
+            data,
+            resolution or generator.config.image_size,
+            subject=subject,
+            expression=expression,
+            views=chosen,
+            count=count,
+            camera=camera,
+            masks=masks,
+            landmarker=landmarker,
+            device=device,
+        )
         warnings = check_views(given, data) if check else []
     for warning in warnings:
         click.echo(f"warning: {warning}")
     if not given.masked:
-        click.echo("warning: the pictures have no masks, so that what stands behind the head is taken for a part of it")
+        click.echo(
+            "warning: the pictures have no masks, so that what stands behind the head is taken for"
+            " a part of it"
+        )
     clock("read")
     if latent_file:
         latent = latent_files.load(latent_file, generator)
@@ -98,27 +207,68 @@ def main(network, data, subject, expression, views, count, camera, masks, landma
     clock("encode")
     if refine:
         with progress("Refining", refine, "steps") as bar:
-            latent = refined(generator, latent, given, RefineConfig(steps=refine),
-                             lambda step, loss: bar.update(step, f"loss {loss:.4f}"))
+            latent = refined(
+                generator,
+                latent,
+                given,
+                RefineConfig(steps=refine),
+                lambda step, loss: bar.update(step, f"loss {loss:.4f}"),
+            )
         clock("refine")
     frontal = int(given.cameras.angles()[0].abs().argmin())
-    latent = replace(latent, camera=given.cameras.label()[frontal : frontal + 1], info={
-        "target": Path(data).stem if subject is None else subject, "stage": "refined" if refine else "encoder",
-        "views": list(given.names)})
+    latent = replace(
+        latent,
+        camera=given.cameras.label()[frontal : frontal + 1],
+        info={
+            "target": Path(data).stem if subject is None else subject,
+            "stage": "refined" if refine else "encoder",
+            "views": list(given.names),
+        },
+    )
     with torch.no_grad():
         head = latent.gaussians(generator)
     clock("decode")
-    about = {"network": str(network), "data": str(data), "subject": subject, "expression": expression,
-             "masked": given.masked, "refine": refine, "seconds": seconds, "warnings": warnings}
+    about = {
+        "network": str(network),
+        "data": str(data),
+        "subject": subject,
+        "expression": expression,
+        "masked": given.masked,
+        "refine": refine,
+        "seconds": seconds,
+        "warnings": warnings,
+    }
     with progress("Drawing and writing"):
-        report = write_results(outdir, generator, latent, head, given, size=default_size(generator, size),
-                               frames=frames, npz=npz, about=about, turn=turn)
+        report = write_results(
+            outdir,
+            generator,
+            latent,
+            head,
+            given,
+            size=default_size(generator, size),
+            frames=frames,
+            npz=npz,
+            about=about,
+            turn=turn,
+        )
     for name in report["unlike_the_others"]:
-        click.echo(f"warning: the head does not look like view {name}; it may show someone else, or its camera is "
-                   "wrong")
+        click.echo(
+            f"warning: the head does not look like view {name}; it may show someone else, or its"
+            " camera is wrong"
+        )
     took = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
-    click.echo(f"{len(given)} view{'s'[: len(given) > 1]}, {head.num} Gaussians: {took}; "
-               f"{report['mean']['psnr_mask']:.2f} dB inside the mask on the given views")
+    click.echo(
+        f"{len(given)} view{'s'[: len(given) > 1]}, {head.num} Gaussians: {took}; "
+        f"{report['mean']['psnr_mask']:.2f} dB inside the mask on the given views"
+    )
     click.echo(f"Files are in {outdir}")
-    click.echo("Move it: " + cli.hint("scripts/animate.py", f"--network={network}", f"--latents={outdir}",
-                                          "--weights=jawOpen=1,eyeBlinkLeft=1", f"--output={outdir / 'wink.webp'}"))
+    click.echo(
+        "Move it: "
+        + cli.hint(
+            "scripts/animate.py",
+            f"--network={network}",
+            f"--latents={outdir}",
+            "--weights=jawOpen=1,eyeBlinkLeft=1",
+            f"--output={outdir / 'wink.webp'}",
+        )
+    )

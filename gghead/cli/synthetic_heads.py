@@ -12,23 +12,67 @@ from gghead.torch_utils.progress import progress
 
 @cli.command(stopped="Nothing was written; the same command starts again.")
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
-@click.option("--num", type=click.IntRange(min=1), default=2000, show_default=True, help="Number of images.")
-@click.option("--resolution", type=click.IntRange(8, 1024), default=64, show_default=True, help="Side in pixels.")
+@click.option(
+    "--num", type=click.IntRange(min=1), default=2000, show_default=True, help="Number of images."
+)
+@click.option(
+    "--resolution",
+    type=click.IntRange(8, 1024),
+    default=64,
+    show_default=True,
+    help="Side in pixels.",
+)
 @cli.seed("Another seed, other people.")
-@click.option("--cameras", type=click.Choice(["ffhq", "full"]), default="ffhq", show_default=True, help="Poses.")
-@click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, help="Cameras per expression.")
-@click.option("--expressions", type=click.IntRange(min=1), default=1, show_default=True, help="Per subject.")
-@cli.switch("--uv", default=False, show_default=True, help="Also template coordinates per pixel (npy).")
-@cli.switch("--depth", default=False, show_default=True, help="Also depth per pixel (npy, world units).")
-@click.option("--workers", type=click.IntRange(min=1), default=cores, show_default="one per core", help="Processes.")
+@click.option(
+    "--cameras",
+    type=click.Choice(["ffhq", "full"]),
+    default="ffhq",
+    show_default=True,
+    help="Poses.",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Cameras per expression.",
+)
+@click.option(
+    "--expressions", type=click.IntRange(min=1), default=1, show_default=True, help="Per subject."
+)
+@cli.switch(
+    "--uv", default=False, show_default=True, help="Also template coordinates per pixel (npy)."
+)
+@cli.switch(
+    "--depth", default=False, show_default=True, help="Also depth per pixel (npy, world units)."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=cores,
+    show_default="one per core",
+    help="Processes.",
+)
 @cli.overwrite("a zip")
-def main(dest: Path, num: int, resolution: int, seed: int, cameras: str, views: int, expressions: int, uv: bool,
-         depth: bool, workers: int, overwrite: bool) -> None:
+def main(
+    dest: Path,
+    num: int,
+    resolution: int,
+    seed: int,
+    cameras: str,
+    views: int,
+    expressions: int,
+    uv: bool,
+    depth: bool,
+    workers: int,
+    overwrite: bool,
+) -> None:
     """Make pictures of synthetic heads with masks and cameras, an EG3D zip.
 
     \b
     python datasets/synthetic_heads.py --dest=heads.zip --num=2000 --resolution=64 --seed=0
-    python datasets/synthetic_heads.py --dest=views.zip --num=4000 --views=8 --expressions=2 --cameras=full
+    python datasets/synthetic_heads.py --dest=views.zip --num=4000 --views=8 --expressions=2 \\
+        --cameras=full
 
     The pictures depend on the options and the seed alone, not on the number of workers.
     """
@@ -53,4 +97,6 @@ def main(dest: Path, num: int, resolution: int, seed: int, cameras: str, views: 
         for kind, names in maps.items():
             if names:
                 writer.set(kind, names)
-    click.echo(f"{num} heads at {resolution}x{resolution} in {time.perf_counter() - begin:.0f} s: {dest}")
+    click.echo(
+        f"{num} heads at {resolution}x{resolution} in {time.perf_counter() - begin:.0f} s: {dest}"
+    )

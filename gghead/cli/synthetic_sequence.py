@@ -1,4 +1,5 @@
-"""``synthetic_sequence``: a tracked sequence of one synthetic person, which an avatar is trained on."""
+"""``synthetic_sequence``: a tracked sequence of one synthetic person, which an avatar is trained
+on."""
 
 import time
 from pathlib import Path
@@ -13,27 +14,51 @@ from gghead.torch_utils.progress import progress
 
 @cli.command(stopped="Nothing was written; the same command starts again.")
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
-@click.option("--frames", type=click.IntRange(min=1), help="How many.  [default: 600, or all of the drive's]")
-@click.option("--test-frames", type=click.IntRange(min=0), help="Of them, the last ones are the split test.  "
-              "[default: a quarter, all of a drive's]")
-@click.option("--resolution", type=click.IntRange(8, 1024), default=128, show_default=True, help="Side in pixels.")
+@click.option(
+    "--frames", type=click.IntRange(min=1), help="How many.  [default: 600, or all of the drive's]"
+)
+@click.option(
+    "--test-frames",
+    type=click.IntRange(min=0),
+    help="Of them, the last ones are the split test.  [default: a quarter, all of a drive's]",
+)
+@click.option(
+    "--resolution",
+    type=click.IntRange(8, 1024),
+    default=128,
+    show_default=True,
+    help="Side in pixels.",
+)
 @cli.seed("Another seed, another person.")
 @click.option("--fps", type=float, default=25.0, show_default=True, help="Frames per second.")
-@click.option("--drive", metavar="DIR|ZIP", help="Tracked sequence whose expressions and cameras are taken.")
+@click.option(
+    "--drive", metavar="DIR|ZIP", help="Tracked sequence whose expressions and cameras are taken."
+)
 @click.option("--split", metavar="NAME", help="Frames of the drive to take.  [default: all]")
-@click.option("--workers", type=click.IntRange(min=1), default=cores, show_default="one per core", help="Processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=cores,
+    show_default="one per core",
+    help="Processes.",
+)
 @cli.overwrite("a zip")
 def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers, overwrite):
-    """Make a tracked sequence of one synthetic person, who talks, smiles, blinks and turns: what avatars are made of.
+    """Make a tracked sequence of one synthetic person, who talks, smiles, blinks and turns: what
+    avatars are made of.
 
     \b
     python datasets/synthetic_sequence.py --dest=person.zip --frames=600 --resolution=128 --seed=3
-    python datasets/synthetic_sequence.py --dest=truth.zip --seed=3 --drive=SEQUENCE --split=test --resolution=128
+    python datasets/synthetic_sequence.py --dest=truth.zip --seed=3 --drive=SEQUENCE --split=test \\
+        --resolution=128
 
-    The second form lets the same person do what somebody else did, seen by the same cameras: the truth for a transfer.
+    The second form lets the same person do what somebody else did, seen by the same cameras: the
+    truth for a transfer.
     """
     if drive is None and split is not None:
-        raise UserError("--split chooses frames of --drive; leave it out, or name a sequence with --drive.")
+        raise UserError(
+            "--split chooses frames of --drive; leave it out, or name a sequence with --drive."
+        )
     cli.check_new(dest, overwrite)
     from gghead.animation.drive import read_drive
     from gghead.data.dataset_zip import ZipWriter
@@ -52,12 +77,20 @@ def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers
         if source.left_out:
             click.echo(f"No shape for {', '.join(source.left_out)}: left out")
         taken = slice(frames)
-        scenes = Scenes(resolution, seed, names, source.expression[taken].double().numpy(),
-                        source.frames.cameras[taken].label().double().numpy())
+        scenes = Scenes(
+            resolution,
+            seed,
+            names,
+            source.expression[taken].double().numpy(),
+            source.frames.cameras[taken].label().double().numpy(),
+        )
         fps = source.fps or fps
     count = len(scenes.weights)
     test = test_frames if test_frames is not None else (count // 4 if drive is None else count)
 
     with ZipWriter(dest) as writer, progress("Drawing", count, "frames") as bar:
         write(writer, scenes, fps, test, workers, lambda index: bar.update(index + 1))
-    click.echo(f"{count} frames at {resolution}x{resolution} in {time.perf_counter() - begin:.0f} s: {dest}")
+    click.echo(
+        f"{count} frames at {resolution}x{resolution} in {time.perf_counter() - begin:.0f} s:"
+        f" {dest}"
+    )

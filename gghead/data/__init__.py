@@ -6,4 +6,11 @@ from gghead.data.dataset_zip import DatasetWriter
 from gghead.data.loader import BatchLoader
 from gghead.data.sampler import EpochSampler
 
-__all__ = ["BatchLoader", "Captures", "DatasetWriter", "EpochSampler", "ImageDataset", "TrackedSequence"]
+__all__ = [
+    "BatchLoader",
+    "Captures",
+    "DatasetWriter",
+    "EpochSampler",
+    "ImageDataset",
+    "TrackedSequence",
+]

@@ -23,7 +23,8 @@ class Views:
     cameras: Cameras  # [V] float32
     coefficients: Tensor | None  # float32 [K] of that instant
     indices: np.ndarray  # [V] frames of the captures
-    backdrop: Tensor | None = None  # [3] in [0, 1], the colour behind all heads of the captures if there is one
+    # [3] in [0, 1], the colour behind all heads of the captures if there is one
+    backdrop: Tensor | None = None
 
     def over_white(self) -> Tensor:  # float32 [V, 3, H, W] in [0, 1]
         """The pictures over white by their masks."""
@@ -33,7 +34,8 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class Captures(FrameSet):
-    """Pictures of several people, of each doing several things, each seen by several cameras at once."""
+    """Pictures of several people, of each doing several things, each seen by several cameras at
+    once."""
 
     kind = "captures"
 
@@ -43,27 +45,42 @@ class Captures(FrameSet):
 
     def cameras_of(self, subject: str | int, expression: str | int) -> tuple[str, ...]:
         """Names of the cameras that saw it."""
-        return tuple(self.camera_names[code] for code in np.unique(self.camera[self.indices(subject, expression)]))
+        return tuple(
+            self.camera_names[code]
+            for code in np.unique(self.camera[self.indices(subject, expression)])
+        )
 
-    def views(self, subject: str | int, expression: str | int, cameras: Sequence[str | int] | None = None) -> Views:
-        """Decode the pictures of one instant; ``cameras`` names those wanted, in that order (None = all).
+    def views(
+        self, subject: str | int, expression: str | int, cameras: Sequence[str | int] | None = None
+    ) -> Views:
+        """Decode the pictures of one instant; ``cameras`` names those wanted, in that order (None =
+        all).
 
-        Raises ``UserError`` for names that do not exist together, or pictures of different sizes (give a resolution).
+        Raises ``UserError`` for names that do not exist together, or pictures of different sizes
+        (give a resolution).
         """
         indices = self.indices(subject, expression)
         if cameras is not None:
             codes = [self._code(name, self.camera_names, "camera") for name in cameras]
             by_code = {int(self.camera[index]): int(index) for index in indices}
             if missing := [self.camera_names[code] for code in codes if code not in by_code]:
-                raise UserError(f"Camera {missing[0]} did not see expression {expression} of subject {subject}.")
+                raise UserError(
+                    f"Camera {missing[0]} did not see expression {expression} of subject {subject}."
+                )
             indices = np.array([by_code[code] for code in codes])
         if not len(indices):
-            raise UserError(f"Subject {subject} has no expression {expression}; see expressions_of().")
+            raise UserError(
+                f"Subject {subject} has no expression {expression}; see expressions_of()."
+            )
         if len({self.size(int(index)) for index in indices}) > 1:
-            raise UserError(f"The views of subject {subject} differ in size; call resized(...) first.")
+            raise UserError(
+                f"The views of subject {subject} differ in size; call resized(...) first."
+            )
         frames = [self.get(int(index)) for index in indices]
         cameras = self.cameras[torch.from_numpy(indices)].to(torch.float32)
-        rgb, alpha = (torch.stack([getattr(frame, name) for frame in frames]) for name in ("rgb", "alpha"))
+        rgb, alpha = (
+            torch.stack([getattr(frame, name) for frame in frames]) for name in ("rgb", "alpha")
+        )
         return Views(rgb, alpha, cameras, frames[0].coefficients, indices, self.backdrop)
 
     def select(
@@ -82,8 +99,8 @@ class Captures(FrameSet):
 class TrackedSequence(FrameSet):
     """Frames of one person. The head is at rest: its motion is in the cameras.
 
-    Frames stand in time order; where several cameras filmed, those of one instant stand together. ``moment`` is the
-    time step of every frame.
+    Frames stand in time order; where several cameras filmed, those of one instant stand together.
+    ``moment`` is the time step of every frame.
 
     Raises ``UserError`` without coefficients, or for frames out of order.
     """
@@ -94,8 +111,10 @@ class TrackedSequence(FrameSet):
         super().__post_init__()
         where = self.pictures.source.path
         if self.coefficients is None:
-            raise UserError(f"{where} has no expression coefficients, so it is no tracked sequence; convert it as "
-                            "captures, or track it first.")  # fmt: skip
+            raise UserError(
+                f"{where} has no expression coefficients, so it is no tracked sequence; convert it"
+                " as captures, or track it first."
+            )
         if (np.diff(self.moment) < 0).any():
             raise UserError(f"The frames of {where} are not in time order.")
 
@@ -104,9 +123,11 @@ class TrackedSequence(FrameSet):
         return self.take(np.flatnonzero((self.moment >= first) & (self.moment < last)))
 
     def coefficient_range(self, split: str | None = "train") -> tuple[Tensor, Tensor]:
-        """Smallest and largest value of every coefficient, each [K]; of all frames if ``split`` is None.
+        """Smallest and largest value of every coefficient, each [K]; of all frames if ``split`` is
+        None.
 
-        Avatars extrapolate badly, so coefficients to animate with are clamped to what was seen in training.
+        Avatars extrapolate badly, so coefficients to animate with are clamped to what was seen in
+        training.
         """
         seen = self if split is None or not self.splits else self.split(split)
         return seen.coefficients.amin(0), seen.coefficients.amax(0)
@@ -124,19 +145,23 @@ class TrackedSequence(FrameSet):
         return cls(**{f.name: getattr(captures, f.name) for f in dataclasses.fields(captures)})
 
     def as_captures(self) -> Captures:
-        """The same frames as captures of one subject, a time step being what captures call an expression."""
+        """The same frames as captures of one subject, a time step being what captures call an
+        expression."""
         return Captures(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
 
 def last_frames(moment: np.ndarray, test: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Split by time: the last ``test`` time steps are "test", the others "train". Returns (split [N], splits).
+    """Split by time: the last ``test`` time steps are "test", the others "train". Returns (split
+    [N], splits).
 
     Raises ``UserError`` where nothing would be left to train on.
     """
     steps = np.unique(moment)
     if not 0 <= test < len(steps):
-        raise UserError(f"The last {test} of {len(steps)} time steps cannot be the test frames; choose fewer with "
-                        "--test-frames.")  # fmt: skip
+        raise UserError(
+            f"The last {test} of {len(steps)} time steps cannot be the test frames; choose fewer"
+            " with --test-frames."
+        )
     first_test = steps[len(steps) - test] if test else steps[-1] + 1
     return (moment >= first_test).astype(np.int8), ("train", "test")
 
@@ -157,26 +182,44 @@ class ViewChoice:
 
 
 def spread(items: Sequence, count: int) -> list:
-    """Return ``count`` items at even distances: the middles of ``count`` equal parts of the list."""
+    """Return ``count`` items at even distances: the middles of ``count`` equal parts of the
+    list."""
     return [items[int((i + 0.5) * len(items) / count)] for i in range(count)]
 
 
-def choose_views(names: Sequence[str], cameras: Cameras, counts: Sequence[int], targets: int = 4) -> ViewChoice:
-    """Hold out ``targets`` evenly spread cameras in front, and spread inputs of each number over the others there.
+def choose_views(
+    names: Sequence[str], cameras: Cameras, counts: Sequence[int], targets: int = 4
+) -> ViewChoice:
+    """Hold out ``targets`` evenly spread cameras in front, and spread inputs of each number over
+    the others there.
 
-    More inputs than there are in front take those at the sides and the back as well, nearest the front first. All is
-    decided by the cameras' yaw. Raises ``UserError`` where there are too few cameras.
+    More inputs than there are in front take those at the sides and the back as well, nearest the
+    front first. All is decided by the cameras' yaw. Raises ``UserError`` where there are too few
+    cameras.
     """
     yaw = {name: float(angle) for name, angle in zip(names, cameras.angles()[0], strict=True)}
     front = sorted((name for name in names if abs(yaw[name]) < FRONT), key=yaw.get)
-    behind = sorted((name for name in names if abs(yaw[name]) >= FRONT), key=lambda name: abs(yaw[name]))
+    behind = sorted(
+        (name for name in names if abs(yaw[name]) >= FRONT), key=lambda name: abs(yaw[name])
+    )
     most = len(names) - targets
-    if not 0 <= targets <= len(front) or min(counts, default=1) < 1 or max(counts, default=1) > most:
-        raise UserError(f"{len(names)} views, {len(front)} of them in front, cannot give {max(counts, default=1)} "
-                        f"inputs and {targets} targets; ask for fewer.")
+    if (
+        not 0 <= targets <= len(front)
+        or min(counts, default=1) < 1
+        or max(counts, default=1) > most
+    ):
+        raise UserError(
+            f"{len(names)} views, {len(front)} of them in front, cannot give"
+            f" {max(counts, default=1)} inputs and {targets} targets; ask for fewer."
+        )
     held_out = spread(front, targets)
     rest = [name for name in front if name not in held_out]
-    inputs = {count: spread(rest, count) if count <= len(rest) else rest + behind[: count - len(rest)]
-              for count in counts}
-    return ViewChoice(tuple(held_out), tuple(sorted(behind)),
-                      {count: tuple(sorted(chosen, key=yaw.get)) for count, chosen in inputs.items()})
+    inputs = {
+        count: spread(rest, count) if count <= len(rest) else rest + behind[: count - len(rest)]
+        for count in counts
+    }
+    return ViewChoice(
+        tuple(held_out),
+        tuple(sorted(behind)),
+        {count: tuple(sorted(chosen, key=yaw.get)) for count, chosen in inputs.items()},
+    )

@@ -1,4 +1,5 @@
-"""Training items: images, alpha masks and cameras of a zip, a folder or many shards, at one resolution."""
+"""Training items: images, alpha masks and cameras of a zip, a folder or many shards, at one
+resolution."""
 
 import bisect
 import functools
@@ -23,32 +24,35 @@ from gghead.torch_utils.errors import UserError
 class ImageDataset:
     """Images, alpha masks and 25-float camera labels of zips, folders or tar files.
 
-    Args:
-        path: EG3D zip or folder with ``dataset.json``; a folder of such zips; a folder of WebDataset-style tar files or
-            their names as in ``DIR/shard-{000000..000012}.tar``. ``labels`` in a dataset.json name the cameras; the
-            optional key ``masks`` maps image names to mask names in the same zip.
-        masks: "auto" takes the key ``masks``, else GGHead's ``<stem>_masks_*.zip`` beside the data (paired by name
-            where the names agree, else by sorted order), else the alpha channel of RGBA files, else none. A path names
-            the masks' zip or folder. None ignores all masks: alpha is 255 everywhere.
-        resolution: Side length to resize to on load (antialiased, alpha-weighted where there are masks);
-            None keeps the files' size.
+    Args: path: EG3D zip or folder with ``dataset.json``; a folder of such zips; a folder of
+        WebDataset-style tar files or
+            their names as in ``DIR/shard-{000000..000012}.tar``. ``labels`` in a dataset.json name
+            the cameras; the optional key ``masks`` maps image names to mask names in the same zip.
+        masks: "auto" takes the key ``masks``, else GGHead's ``<stem>_masks_*.zip`` beside the data
+            (paired by name where the names agree, else by sorted order), else the alpha channel of
+            RGBA files, else none. A path names the masks' zip or folder. None ignores all masks:
+            alpha is 255 everywhere.
+        resolution: Side length to resize to on load (antialiased, alpha-weighted where there are
+            masks); None keeps the files' size.
         mirror: Append a flipped copy of every image as a virtual item, its camera mirrored too.
-        max_images: Use a fixed random subset of this many files.
-        cache_mb: Memory for decoded, resized items; a full cache keeps what it has and decodes the rest anew.
-        shards_at_once: How many shards the order of ``sampler`` reads from at a time (``ShardSampler``); None: any
+        max_images: Use a fixed random subset of this many files. cache_mb: Memory for decoded,
+        resized items; a full cache keeps what it has and decodes the rest anew. shards_at_once: How
+        many shards the order of ``sampler`` reads from at a time (``ShardSampler``); None: any
             image at any time, except for tar files, which cannot be read like that (2).
 
-    Where all heads stand before one plain colour and the outlines are mixed with it, as in renders over white, that
-    colour is taken off (``backdrop``): what is returned can be put over another colour without a seam.
+    Where all heads stand before one plain colour and the outlines are mixed with it, as in renders
+    over white, that colour is taken off (``backdrop``): what is returned can be put over another
+    colour without a seam.
 
-    Of thousands of images one in a thousand may be broken: another item stands in for it, always the same one, and
-    ``broken`` says which and why.
+    Of thousands of images one in a thousand may be broken: another item stands in for it, always
+    the same one, and ``broken`` says which and why.
 
-    Nothing but names, labels and the cache is held in memory. All sizes are read at the start in sets of up to 2048
-    images and a sample of them in larger ones; the rest is checked when it is decoded.
+    Nothing but names, labels and the cache is held in memory. All sizes are read at the start in
+    sets of up to 2048 images and a sample of them in larger ones; the rest is checked when it is
+    decoded.
 
-    Raises:
-        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty masks.
+    Raises: UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+        masks.
     """
 
     def __init__(
@@ -75,7 +79,8 @@ class ImageDataset:
             labels = labels[self._chosen]
         self.mirror = mirror
         labels = torch.from_numpy(labels)
-        self.labels: Tensor = torch.cat([labels, mirror_labels(labels)]) if mirror else labels  # [N, 25] float32
+        # [N, 25] float32
+        self.labels: Tensor = torch.cat([labels, mirror_labels(labels)]) if mirror else labels
         for shard in self._shards:
             shard.labels = None  # held once
         self.num_files = len(labels)  # image files; twice as many items when mirrored
@@ -101,7 +106,8 @@ class ImageDataset:
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
-        """The colour that is taken off the outlines, or ``None``; a few images are decoded when it is first needed."""
+        """The colour that is taken off the outlines, or ``None``; a few images are decoded when it
+        is first needed."""
         if not self.has_masks or self._shards[0].embedded:
             return None
         chosen = np.unique(self.preview(min(LOOKED_AT, self.num_files), seed=0) % self.num_files)
@@ -111,20 +117,22 @@ class ImageDataset:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """Return the file name of an item (mirrored items share it with their original); in a set of several shards
-        with the shard's name before it."""
+        """Return the file name of an item (mirrored items share it with their original); in a set
+        of several shards with the shard's name before it."""
         shard, file = self._place(self._check_index(index) % self.num_files)
         name = self._shards[shard].names[file]
         return name if len(self._shards) == 1 else f"{self._shards[shard].path.stem}/{name}"
 
     def record(self, file: int) -> dict:
-        """Return what ``frames`` in dataset.json says of a file (subject, expression, camera ids …); {} if nothing."""
+        """Return what ``frames`` in dataset.json says of a file (subject, expression, camera ids
+        …); {} if nothing."""
         shard, at = self._place(file)
         return self._shards[shard].record(at)
 
     def preview(self, wanted: int, seed: int) -> np.ndarray:
-        """Return ``wanted`` random items to show, without repeats as long as there are enough; of shards that are read
-        in order only from the first ones, so that looking at some pictures does not read everything."""
+        """Return ``wanted`` random items to show, without repeats as long as there are enough; of
+        shards that are read in order only from the first ones, so that looking at some pictures
+        does not read everything."""
         near = len(self)
         if self.shards_at_once is not None and self._chosen is None:
             near = min(self.num_files, self._starts[min(self.shards_at_once, len(self._shards))])
@@ -132,7 +140,8 @@ class ImageDataset:
         return np.sort(np.resize(items, wanted)) if near < len(self) else np.resize(items, wanted)
 
     def sampler(self, seed: int) -> EpochSampler | ShardSampler:
-        """Return the order of training: a global one, or with ``shards_at_once`` one that stays within few shards."""
+        """Return the order of training: a global one, or with ``shards_at_once`` one that stays
+        within few shards."""
         if self.shards_at_once is None:
             return EpochSampler(len(self), seed)
         files = np.arange(self.num_files) if self._chosen is None else self._chosen
@@ -145,8 +154,9 @@ class ImageDataset:
     def get(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return (rgb uint8 [3, H, W], alpha uint8 [1, H, W], label float32 [25]).
 
-        Colours are the head's own: neither multiplied by alpha nor mixed with a plain backdrop. Safe to call from
-        several threads. Raises ``UserError`` for a broken image where too many are.
+        Colours are the head's own: neither multiplied by alpha nor mixed with a plain backdrop.
+        Safe to call from several threads. Raises ``UserError`` for a broken image where too many
+        are.
         """
         index = self._check_index(index)
         while True:
@@ -167,7 +177,9 @@ class ImageDataset:
             shard.close()
 
     def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_cache")}
+        return {
+            key: value for key, value in self.__dict__.items() if key not in ("_lock", "_cache")
+        }
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, _lock=threading.Lock(), _cache={})
@@ -188,12 +200,17 @@ class ImageDataset:
         first = self._shards[0]
         for shard in self._shards[1:]:
             if shard.size != first.size:
-                raise UserError(f"All shards of {self.path} must have images of one size, but {shard.path.name} has "
-                                f"{shard.size} pixels and {first.path.name} {first.size}; resize them first.")
+                raise UserError(
+                    f"All shards of {self.path} must have images of one size, but {shard.path.name}"
+                    f" has {shard.size} pixels and {first.path.name} {first.size}; resize them"
+                    " first."
+                )
             if shard.has_masks != first.has_masks:
                 with_masks, without = (first, shard) if first.has_masks else (shard, first)
-                raise UserError(f"{with_masks.path.name} in {self.path} has masks and {without.path.name} has none; "
-                                "give all shards masks, or train with --masks=none.")
+                raise UserError(
+                    f"{with_masks.path.name} in {self.path} has masks and {without.path.name} has"
+                    " none; give all shards masks, or train with --masks=none."
+                )
 
     def _place(self, file: int) -> tuple[int, int]:
         """Return (shard, file in it) of a file of this set."""
@@ -208,7 +225,8 @@ class ImageDataset:
         return shard.rgb(at), shard.mask(at)
 
     def _stored(self, files: Iterable[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and masks at the size of the files; those that are broken speak up when they are asked for."""
+        """Images and masks at the size of the files; those that are broken speak up when they are
+        asked for."""
         for file in files:
             try:
                 rgb, mask = self._decoded(int(file))
@@ -228,7 +246,9 @@ class ImageDataset:
         else:
             rgb = resize_image(rgb, self.resolution)
             alpha = np.full(rgb.shape[:2], 255, np.uint8)
-        item = np.ascontiguousarray(np.concatenate([rgb, alpha[..., None]], axis=-1).transpose(2, 0, 1))
+        item = np.ascontiguousarray(
+            np.concatenate([rgb, alpha[..., None]], axis=-1).transpose(2, 0, 1)
+        )
         with self._lock:
             if file not in self._cache and item.nbytes <= self._room:
                 self._cache[file] = item
@@ -236,8 +256,12 @@ class ImageDataset:
         return item
 
 
-def _tensors(rgb: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:  # uint8 [3, H, W], [1, H, W]
-    return torch.from_numpy(rgb.copy()).movedim(-1, 0), torch.from_numpy(fit_mask(mask, rgb).copy())[None]
+# uint8 [3, H, W], [1, H, W]
+def _tensors(rgb: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
+    return (
+        torch.from_numpy(rgb.copy()).movedim(-1, 0),
+        torch.from_numpy(fit_mask(mask, rgb).copy())[None],
+    )
 
 
 def mirror_labels(labels: Tensor) -> Tensor:  # [N, 25] -> [N, 25]
@@ -246,5 +270,6 @@ def mirror_labels(labels: Tensor) -> Tensor:  # [N, 25] -> [N, 25]
 
 
 def frames(dataset: ImageDataset) -> list[dict]:
-    """Return the extra record of every file (subject, expression, camera ids … under ``frames`` in dataset.json)."""
+    """Return the extra record of every file (subject, expression, camera ids … under ``frames`` in
+    dataset.json)."""
     return [dataset.record(i) for i in range(dataset.num_files)]

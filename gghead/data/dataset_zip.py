@@ -17,12 +17,15 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import move_into_place
 
 LABEL_SIZE = 25
-_REMEDY = "each image needs 25 numbers (cam2world 4x4, intrinsics 3x3) under 'labels' in dataset.json"
+_REMEDY = (
+    "each image needs 25 numbers (cam2world 4x4, intrinsics 3x3) under 'labels' in dataset.json"
+)
 _ROTATION_TOLERANCE = 1e-3  # labels are often rounded to 4-7 digits
 
 
 def parse_dataset_json(data: bytes, where: str | os.PathLike) -> dict:
-    """Return the content of dataset.json with ``labels`` as a dict name -> list; the other keys as they stand.
+    """Return the content of dataset.json with ``labels`` as a dict name -> list; the other keys as
+    they stand.
 
     Raises ``UserError`` if it is not JSON, has no labels, or ``labels`` is not a list of pairs.
     """
@@ -33,18 +36,23 @@ def parse_dataset_json(data: bytes, where: str | os.PathLike) -> dict:
         raise UserError(f"dataset.json in {where} is not valid JSON ({error}).") from error
     labels = content.get("labels") if isinstance(content, dict) else None
     if not labels:
-        raise UserError(f"{where} is unlabelled: {_REMEDY}; scripts/dataset_tool.py photos writes them.")
+        raise UserError(
+            f"{where} is unlabelled: {_REMEDY}; scripts/dataset_tool.py photos writes them."
+        )
     pairs = labels.items() if isinstance(labels, dict) else labels
     try:
         content["labels"] = {str(name): label for name, label in pairs}
     except (TypeError, ValueError) as error:
-        raise UserError(f"'labels' in the dataset.json of {where} is no list of [name, numbers] pairs.") from error
+        raise UserError(
+            f"'labels' in the dataset.json of {where} is no list of [name, numbers] pairs."
+        ) from error
     return content
 
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Python's collector looks at 140,000 new lists again and again while they are made: half of the time."""
+    """Python's collector looks at 140,000 new lists again and again while they are made: half of
+    the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -55,7 +63,8 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def label_array(labels: dict[str, list], names: list[str], where: str | os.PathLike) -> np.ndarray:
-    """Return the labels of ``names`` as float32 [N, 25], checked; raises ``UserError`` naming the first bad file."""
+    """Return the labels of ``names`` as float32 [N, 25], checked; raises ``UserError`` naming the
+    first bad file."""
     try:
         rows = np.array([labels[name] for name in names], np.float64)
     except (KeyError, TypeError, ValueError):
@@ -83,14 +92,19 @@ def label_fault(label: object) -> str | None:
     return None
 
 
-def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:  # [N, 25] -> name: ([N] bool, sentence)
-    """Return the faults that make a label no camera at all, and which labels have them; each label has one at most."""
+# [N, 25] -> name: ([N] bool, sentence)
+def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
+    """Return the faults that make a label no camera at all, and which labels have them; each label
+    has one at most."""
     rotation = labels[:, :16].reshape(-1, 4, 4)[:, :3, :3]
-    last_rows = np.concatenate([labels[:, 12:16] - [0, 0, 0, 1], labels[:, 22:25] - [0, 0, 1]], axis=1)
+    last_rows = np.concatenate(
+        [labels[:, 12:16] - [0, 0, 0, 1], labels[:, 22:25] - [0, 0, 1]], axis=1
+    )
     with np.errstate(invalid="ignore", over="ignore"):
         skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
         handed = np.linalg.det(np.where(np.isfinite(rotation), rotation, 0))
-    # The order matters: a number that is not finite would fail the later tests with a misleading sentence.
+    # The order matters: a number that is not finite would fail the later tests with a misleading
+    # sentence.
     found = {
         "not-finite": (
             ~np.isfinite(labels).all(axis=1),
@@ -98,7 +112,10 @@ def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:  # [N
         ),
         "layout": (
             ~(np.abs(last_rows).max(axis=1) < _ROTATION_TOLERANCE),
-            "must be a row-major cam2world 4x4 ending in 0 0 0 1, then a row-major 3x3 ending in 0 0 1",
+            (
+                "must be a row-major cam2world 4x4 ending in 0 0 0 1, then a row-major 3x3 ending"
+                " in 0 0 1"
+            ),
         ),
         "rotation": (
             ~(skew < _ROTATION_TOLERANCE),
@@ -124,18 +141,22 @@ def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:  # [N
     return found
 
 
-def check_labels(labels: np.ndarray, names: list[str], where: str | os.PathLike) -> None:  # labels: [N, 25]
-    """Raise ``UserError`` naming the first image whose camera is not finite, rigid, right-handed or has no focal."""
+# labels: [N, 25]
+def check_labels(labels: np.ndarray, names: list[str], where: str | os.PathLike) -> None:
+    """Raise ``UserError`` naming the first image whose camera is not finite, rigid, right-handed or
+    has no focal."""
     for wrong, sentence in rigid_faults(labels).values():
         if wrong.any():
             raise UserError(f"The label of {names[int(np.argmax(wrong))]} in {where} {sentence}.")
 
 
-_TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold; the same content gives the same bytes
+# the earliest a zip can hold; the same content gives the same bytes
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
 def encode_png(pixels: np.ndarray, level: int = 1) -> bytes:  # [H, W], [H, W, 3] or [H, W, 4] uint8
-    """Return the array as a PNG; level 1 packs four times faster than the default and hardly larger."""
+    """Return the array as a PNG; level 1 packs four times faster than the default and hardly
+    larger."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png", compress_level=level)
     return buffer.getvalue()
@@ -161,10 +182,11 @@ def image_name(index: int) -> str:
 
 
 def mask_name(name: str) -> str:
-    """Return the name of an image's mask in the same zip: ``masks/<name>.mask``, a PNG by its content.
+    """Return the name of an image's mask in the same zip: ``masks/<name>.mask``, a PNG by its
+    content.
 
-    Loaders of StyleGAN's kind (EG3D's, GGHead's) take every member with a picture's ending for an image, and stop
-    where it has no label; so a mask has none of these endings.
+    Loaders of StyleGAN's kind (EG3D's, GGHead's) take every member with a picture's ending for an
+    image, and stop where it has no label; so a mask has none of these endings.
     """
     return f"masks/{name}.mask"
 
@@ -172,8 +194,8 @@ def mask_name(name: str) -> str:
 class ZipWriter:
     """Write stored members with fixed timestamps to a zip that appears whole or not at all.
 
-    Use as a context manager: on a clean exit the file moves to ``dest`` in one step; after an error nothing stays
-    behind and an older ``dest`` is untouched.
+    Use as a context manager: on a clean exit the file moves to ``dest`` in one step; after an error
+    nothing stays behind and an older ``dest`` is untouched.
 
     Raises:
         UserError: if ``dest`` is no .zip, its folder cannot be written, or the disk is full.
@@ -198,7 +220,9 @@ class ZipWriter:
         try:
             self._zip.writestr(info, data)
         except OSError as error:
-            raise UserError(f"{self.dest} cannot be written ({error.strerror}); nothing was changed.") from error
+            raise UserError(
+                f"{self.dest} cannot be written ({error.strerror}); nothing was changed."
+            ) from error
 
     def _complete(self) -> None:
         """Add what can be written only when everything else is there."""
@@ -222,7 +246,9 @@ class ZipWriter:
             if dest is not None:
                 move_into_place(self._temporary, dest)
         except OSError as error:
-            raise UserError(f"{self.dest} cannot be written ({error.strerror}); nothing was changed.") from error
+            raise UserError(
+                f"{self.dest} cannot be written ({error.strerror}); nothing was changed."
+            ) from error
 
 
 class DatasetWriter(ZipWriter):
@@ -247,7 +273,9 @@ class DatasetWriter(ZipWriter):
         """Add an image with its camera label and, if given, its mask under ``mask_name(name)``."""
         label = np.asarray(label, np.float64).reshape(1, -1)
         if label.shape[1] != 25:
-            raise UserError(f"The label of {name} has {label.shape[1]} numbers, but a camera label has 25.")
+            raise UserError(
+                f"The label of {name} has {label.shape[1]} numbers, but a camera label has 25."
+            )
         check_labels(label, [name], self.dest)
         self.add_file(name, image if isinstance(image, bytes) else encode_png(image))
         self._labels.append([name, [round(value, 7) for value in label[0].tolist()]])
@@ -260,5 +288,9 @@ class DatasetWriter(ZipWriter):
         self._extra[key] = value
 
     def _complete(self) -> None:
-        content = {"labels": self._labels, **({"masks": self._masks} if self._masks else {}), **self._extra}
+        content = {
+            "labels": self._labels,
+            **({"masks": self._masks} if self._masks else {}),
+            **self._extra,
+        }
         self.add_file("dataset.json", json.dumps(content, separators=(",", ":")).encode())

@@ -1,7 +1,8 @@
-"""Zips, folders and single files that users name: opened, listed, read, and what is wrong with them.
+"""Zips, folders and single files that users name: opened, listed, read, and what is wrong with
+them.
 
-Such names are a stranger's words. None of them is an address or a command here, however it is written, and none leads
-out of the folder that it was read in.
+Such names are a stranger's words. None of them is an address or a command here, however it is
+written, and none leads out of the folder that it was read in.
 """
 
 import io
@@ -22,8 +23,13 @@ from gghead.torch_utils.errors import UserError
 
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a FIFO without a writer would block the opening itself
 _BINARY = getattr(os, "O_BINARY", 0)
-_KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"),
-          (stat.S_ISBLK, "device"))  # fmt: skip
+_KINDS = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
 # Two letters at least: C:\heads is a path on Windows.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.DOTALL)
@@ -56,38 +62,48 @@ def points_outside(name: str) -> bool:
 def open_below(folder: Path, name: str) -> BinaryIO:
     """Open ``folder/name``, a name that stands in a file.
 
-    Raises ``UserError`` for a name that leaves the folder or cannot be read, and ``FileNotFoundError``.
+    Raises ``UserError`` for a name that leaves the folder or cannot be read, and
+    ``FileNotFoundError``.
     """
     if points_outside(name):
-        raise UserError(f"'{name}' does not lie in {folder}, where it is named; only relative names without '..' are "
-                        "read, so move the file there.")  # fmt: skip
+        raise UserError(
+            f"'{name}' does not lie in {folder}, where it is named; only relative names without"
+            " '..' are read, so move the file there."
+        )
     try:
         return open_local(folder / name)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(error.errno, error.strerror, str(folder / name)) from error
     except OSError as error:
-        raise UserError(f"{name} in {folder} cannot be read ({error.strerror or error}); mend its rights or copy it "
-                        "again.") from error  # fmt: skip
+        raise UserError(
+            f"{name} in {folder} cannot be read ({error.strerror or error}); mend its rights or"
+            " copy it again."
+        ) from error
 
 
 def refuse_address(text: str) -> None:
-    """Raise ``UserError`` where ``text`` does not exist and reads as an address: ``http://…``, ``pipe:…``."""
+    """Raise ``UserError`` where ``text`` does not exist and reads as an address: ``http://…``,
+    ``pipe:…``."""
     found = _ADDRESS.match(text)
     if found and not os.path.exists(text):
-        raise UserError(f"{text} reads as an address ({found[1]}:), but data are read from local files only; download "
-                        "them and give the path of the file or folder.")  # fmt: skip
+        raise UserError(
+            f"{text} reads as an address ({found[1]}:), but data are read from local files only;"
+            " download them and give the path of the file or folder."
+        )
 
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # the fixed part before a member's data (PKWARE APPNOTE 4.3.7)
-_HEADS = 1 << 10, 1 << 16  # bytes that hold the size of a plain JPEG or WebP; of nearly every other one
+# the fixed part before a member's data (PKWARE APPNOTE 4.3.7)
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+# bytes that hold the size of a plain JPEG or WebP; of nearly every other one
+_HEADS = 1 << 10, 1 << 16
 
 
 class ZipSource:
     """Members of a zip, read with ``os.pread`` on one descriptor.
 
-    ``pread`` carries its own position, so threads and forked processes share the descriptor without locks or handles
-    of their own, and the index (see ``zip_index``) exists once.
+    ``pread`` carries its own position, so threads and forked processes share the descriptor without
+    locks or handles of their own, and the index (see ``zip_index``) exists once.
     """
 
     def __init__(self, path: Path):
@@ -109,7 +125,8 @@ class ZipSource:
         return self._index.rows["packed"][self._index.find(names)]
 
     def checksum(self, name: str) -> int | None:
-        """Return a number that equal files share, without reading the file; None where there is none."""
+        """Return a number that equal files share, without reading the file; None where there is
+        none."""
         row = self._index.row(name)
         return int(row["crc"]) << 32 | int(row["size"]) & 0xFFFFFFFF
 
@@ -121,9 +138,14 @@ class ZipSource:
             if row["kind"] == DEFLATED:  # never unpacks more than the checked size and a byte
                 data = zlib.decompressobj(-15).decompress(data, int(row["size"]) + 1)
         except zlib.error as error:
-            raise BrokenImage(f"{name} in {self.path} is damaged ({error}); copy or make the zip again.") from error
+            raise BrokenImage(
+                f"{name} in {self.path} is damaged ({error}); copy or make the zip again."
+            ) from error
         if zlib.crc32(data) != row["crc"]:
-            raise BrokenImage(f"{name} in {self.path} is damaged (its checksum differs); copy or make the zip again.")
+            raise BrokenImage(
+                f"{name} in {self.path} is damaged (its checksum differs); copy or make the zip"
+                " again."
+            )
         return data
 
     def open(self, name: str) -> BinaryIO:
@@ -139,7 +161,9 @@ class ZipSource:
 
     def _raw(self, name: str, row: np.void, count: int) -> bytes:
         if row["flags"] & 1 or row["kind"] not in (STORED, DEFLATED):
-            raise UserError(f"{name} in {self.path} is encrypted or packed; use a plain stored zip.")
+            raise UserError(
+                f"{name} in {self.path} is encrypted or packed; use a plain stored zip."
+            )
         at = int(row["offset"])
         header = os.pread(self._descriptor, _LOCAL_HEADER.size, at)
         if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
@@ -156,7 +180,8 @@ class ZipSource:
         if getattr(self, "_descriptor", -1) >= 0:
             self.close()
 
-    def __getstate__(self) -> dict:  # descriptors do not travel to spawned processes: open the file again there
+    # descriptors do not travel to spawned processes: open the file again there
+    def __getstate__(self) -> dict:
         return {"path": self.path, "_index": self._index}
 
     def __setstate__(self, state: dict) -> None:
@@ -167,15 +192,18 @@ class ZipSource:
 class FolderSource:
     """Files below a folder, by their path relative to it with forward slashes.
 
-    Regular files only: pipes and devices are no data. Links to files are followed, links to folders are not. Reading
-    raises ``FileNotFoundError``, or ``UserError`` for a name that leaves the folder or cannot be read.
+    Regular files only: pipes and devices are no data. Links to files are followed, links to folders
+    are not. Reading raises ``FileNotFoundError``, or ``UserError`` for a name that leaves the
+    folder or cannot be read.
     """
 
     repeated: tuple[str, ...] = ()
 
     def __init__(self, path: Path):
         self.path = path
-        self._names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        self._names = sorted(
+            file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()
+        )
 
     def names(self) -> list[str]:
         return self._names
@@ -215,8 +243,9 @@ def open_source(path: str | os.PathLike) -> Source:
     try:
         sentence = wrong_file(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}); mend its rights or copy it "
-                        "again.") from error  # fmt: skip
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}); mend its rights or copy it again."
+        ) from error
     if sentence is not None:
         raise UserError(sentence)
     return ZipSource(path)
@@ -227,7 +256,8 @@ def is_image(name: str) -> bool:
 
 
 def image_header(source: Source, name: str) -> tuple[tuple[int, int], str]:
-    """Return ((width, height), PIL mode) of an image as ``read_image`` returns it, without decoding it.
+    """Return ((width, height), PIL mode) of an image as ``read_image`` returns it, without decoding
+    it.
 
     A few bytes are read; the whole file only where they do not tell.
     """
@@ -236,7 +266,8 @@ def image_header(source: Source, name: str) -> tuple[tuple[int, int], str]:
     header = parse_header(head) if is_png else None
     for count in () if is_png else _HEADS:
         header = header or parse_header(source.head(name, count))
-    if header is None or (is_png and header.width != header.height):  # a PNG's orientation may stand anywhere in it
+    # a PNG's orientation may stand anywhere in it
+    if header is None or (is_png and header.width != header.height):
         data = source.read(name)
         header = parse_header(data)
         if header is None:
@@ -253,10 +284,15 @@ def read_image(source: Source, name: str, mode: str) -> Image.Image:
 _EXPECTED = "a zip or a folder of pictures with dataset.json is expected here"
 _PHOTOS = "scripts/dataset_tool.py photos --source={folder} --dest=heads.zip"
 _REMEDIES = {
-    "a picture": f"put photos into a folder and make a data set of them by {_PHOTOS.format(folder='FOLDER')}, or find "
-                 "the head of this one by scripts/invert.py --target={path}",
-    "a video": "extract its frames to a folder of pictures, and make a data set of them by "
-               + _PHOTOS.format(folder="FOLDER"),
+    "a picture": (
+        "put photos into a folder and make a data set of them by"
+        f" {_PHOTOS.format(folder='FOLDER')}, or find the head of this one by scripts/invert.py"
+        " --target={path}"
+    ),
+    "a video": (
+        "extract its frames to a folder of pictures, and make a data set of them by "
+        + _PHOTOS.format(folder="FOLDER")
+    ),
     "a .ply file of Gaussians": "name the pictures; gghead.load in Python reads Gaussians",
     "a network": "name the pictures; networks are for --network, avatars for --avatar",
     "a saved state": "name the pictures; a run is continued by --resume=RUN, its folder",
@@ -265,9 +301,21 @@ _REMEDIES = {
     "an empty file": "copy or make it again",
     "a JSON file": "name the folder or zip that it belongs to",
     "an array file": "name the pictures",
-}  # fmt: skip
+}
 _SUFFIXES = {
-    "a picture": (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif", ".heic", ".heif", ".tif", ".tiff"),
+    "a picture": (
+        ".jpg",
+        ".jpeg",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".tif",
+        ".tiff",
+    ),
     "a video": (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"),
     "a .ply file of Gaussians": (".ply", ".splat", ".spz"),
     "a network": (".safetensors",),
@@ -278,16 +326,23 @@ _SUFFIXES = {
     "an array file": (".npy", ".npz"),
 }
 _BEGINNINGS = (
-    (b"ply\n", "a .ply file of Gaussians"), (b"ply\r", "a .ply file of Gaussians"), (b"\x1a\x45\xdf\xa3", "a video"),
-    (b"\x1f\x8b", "a packed archive"), (b"7z\xbc\xaf", "a packed archive"), (b"Rar!", "a packed archive"),
-    (b"\xfd7zXZ", "a packed archive"), (b"BZh", "a packed archive"),
-)  # fmt: skip
+    (b"ply\n", "a .ply file of Gaussians"),
+    (b"ply\r", "a .ply file of Gaussians"),
+    (b"\x1a\x45\xdf\xa3", "a video"),
+    (b"\x1f\x8b", "a packed archive"),
+    (b"7z\xbc\xaf", "a packed archive"),
+    (b"Rar!", "a packed archive"),
+    (b"\xfd7zXZ", "a packed archive"),
+    (b"BZh", "a packed archive"),
+)
 
 
 def wrong_file(path: Path) -> str | None:
-    """Return a sentence that says what a file is and what to do with it, or None where it may be a zip.
+    """Return a sentence that says what a file is and what to do with it, or None where it may be a
+    zip.
 
-    A zip is recognised by its beginning; where nothing is recognised, the reader of zips has the word.
+    A zip is recognised by its beginning; where nothing is recognised, the reader of zips has the
+    word.
     """
     with open_local(path) as file:
         start = file.read(65536)
@@ -298,7 +353,9 @@ def wrong_file(path: Path) -> str | None:
 
 
 def _kind(path: Path, start: bytes) -> str | None:
-    named = next((kind for kind, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+    named = next(
+        (kind for kind, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes), None
+    )
     if start[:4] == b"PK\3\4":  # networks' states and arrays are zips too
         return named if named in ("a saved state", "an array file") else None
     if not start:
@@ -315,13 +372,22 @@ def _kind(path: Path, start: bytes) -> str | None:
 
 
 def unlabelled(path: Path, images: int) -> str:
-    """Return a sentence for a zip or folder without dataset.json in which ``images`` pictures lie."""
+    """Return a sentence for a zip or folder without dataset.json in which ``images`` pictures
+    lie."""
     count = {0: "no pictures", 1: "one picture"}.get(images, f"{images} pictures")
     text = f"{path} holds {count} and no dataset.json with camera labels;"
-    zips = sorted(file for file in path.glob("*.zip") if "_masks_" not in file.name) if path.is_dir() else []
+    zips = (
+        sorted(file for file in path.glob("*.zip") if "_masks_" not in file.name)
+        if path.is_dir()
+        else []
+    )
     if zips:
         return f"{text} give a zip in it, such as {zips[0]}, itself."
     if not images:
         return f"{text} {_EXPECTED}."
-    single = f"; to find the head of one photo, use scripts/invert.py --target={path}" if images == 1 else ""
+    single = (
+        f"; to find the head of one photo, use scripts/invert.py --target={path}"
+        if images == 1
+        else ""
+    )
     return f"{text} make a data set of photos by {_PHOTOS.format(folder=path)}{single}."

@@ -21,26 +21,30 @@ from gghead.data.images import (
 )
 from gghead.torch_utils.errors import UserError
 
-_LARGEST = 0.25  # of the picture's width: beyond it the polynomial folds over in real fits, so it is a wrong unit
+# of the picture's width: beyond it the polynomial folds over in real fits, so it is a wrong unit
+_LARGEST = 0.25
 
 
 @dataclass(frozen=True)
 class Lens:
-    """One camera's distortion: where a point of the ideal pinhole picture lies in the picture that was taken.
+    """One camera's distortion: where a point of the ideal pinhole picture lies in the picture that
+    was taken.
 
-    With x, y the pinhole coordinates (X/Z, Y/Z) and r² = x² + y² (OpenCV, "Camera calibration and 3D reconstruction"):
-    x' = x (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 x y + p2 (r² + 2 x²),
-    y' = y (1 + k1 r² + k2 r⁴ + k3 r⁶) + p1 (r² + 2 y²) + 2 p2 x y.
+    With x, y the pinhole coordinates (X/Z, Y/Z) and r² = x² + y² (OpenCV, "Camera calibration and
+    3D reconstruction"): x' = x (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 x y + p2 (r² + 2 x²), y' = y (1 +
+    k1 r² + k2 r⁴ + k3 r⁶) + p1 (r² + 2 y²) + 2 p2 x y.
     """
 
-    intrinsics: tuple[float, float, float, float]  # fx, cx divided by the width, fy, cy by the height: fx, fy, cx, cy
+    # fx, cx divided by the width, fy, cy by the height: fx, fy, cx, cy
+    intrinsics: tuple[float, float, float, float]
     k1: float = 0.0
     k2: float = 0.0
     p1: float = 0.0
     p2: float = 0.0
     k3: float = 0.0
 
-    def distort(self, points: np.ndarray) -> np.ndarray:  # [..., 2] divided by the picture size -> [..., 2] likewise
+    # [..., 2] divided by the picture size -> [..., 2] likewise
+    def distort(self, points: np.ndarray) -> np.ndarray:
         """Where points of the pinhole picture lie in the picture that was taken."""
         fx, fy, cx, cy = self.intrinsics
         x, y = (points[..., 0] - cx) / fx, (points[..., 1] - cy) / fy
@@ -53,20 +57,27 @@ class Lens:
     def largest_shift(self) -> float:
         """The largest shift of a point on the picture's border, divided by the picture size."""
         edge = np.linspace(0, 1, 33)
-        border = [(t, side) for t in edge for side in (0.0, 1.0)] + [(side, t) for t in edge for side in (0.0, 1.0)]
+        border = [(t, side) for t in edge for side in (0.0, 1.0)] + [
+            (side, t) for t in edge for side in (0.0, 1.0)
+        ]
         points = np.array(border)
         return float(np.abs(self.distort(points) - points).max())
 
     def check(self, where: str) -> "Lens":
-        """Return ``self``; raises ``UserError`` where the numbers cannot be a distortion in this convention."""
+        """Return ``self``; raises ``UserError`` where the numbers cannot be a distortion in this
+        convention."""
         shift = self.largest_shift()
         if not shift < _LARGEST:
-            raise UserError(f"The lens distortion of {where} shifts the picture's border by {shift:.0%} of its size, "
-                            "which is no distortion in OpenCV's convention; undistort the pictures first.")  # fmt: skip
+            raise UserError(
+                f"The lens distortion of {where} shifts the picture's border by {shift:.0%} of its"
+                " size, which is no distortion in OpenCV's convention; undistort the pictures"
+                " first."
+            )
         return self
 
     def undistort(self, pixels: np.ndarray) -> np.ndarray:  # [H, W, C] uint8 -> [H, W, C] uint8
-        """The picture that a pinhole with the same intrinsics would have taken; outside, the rim is repeated."""
+        """The picture that a pinhole with the same intrinsics would have taken; outside, the rim is
+        repeated."""
         import torch
         import torch.nn.functional as F
 
@@ -74,14 +85,21 @@ class Lens:
         across, down = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
         grid = self.distort(np.stack(np.meshgrid(across, down), axis=-1)) * 2 - 1
         image = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
-        sampled = F.grid_sample(image, torch.from_numpy(grid.astype(np.float32))[None], mode="bilinear",
-                                padding_mode="border", align_corners=False)  # fmt: skip
+        sampled = F.grid_sample(
+            image,
+            torch.from_numpy(grid.astype(np.float32))[None],
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
         return sampled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 _EBML = b"\x1a\x45\xdf\xa3"  # the beginning of Matroska and WebM (RFC 8794)
-_OPEN = 32  # decoders kept per thread: a rig's cameras are read in turn, and seeking costs a key frame's distance
+# decoders kept per thread: a rig's cameras are read in turn, and seeking costs a key frame's
+# distance
+_OPEN = 32
 
 
 def is_video_frame(name: str) -> bool:
@@ -92,16 +110,19 @@ def _library():
     try:
         import av
     except ImportError as error:
-        raise UserError("Reading videos needs PyAV: pip install av (the extra [video]), or extract the frames to "
-                        "pictures first.") from error  # fmt: skip
+        raise UserError(
+            "Reading videos needs PyAV: pip install av (the extra [video]), or extract the frames"
+            " to pictures first."
+        ) from error
     return av
 
 
 class _Decoder:
     """One open video and the frame that it would decode next.
 
-    FFmpeg gets an open file and the name of the one container format that its first bytes show. By its own choice it
-    would take a name for an address (``concat:…``), and a file of text for a playlist that names further files.
+    FFmpeg gets an open file and the name of the one container format that its first bytes show. By
+    its own choice it would take a name for an address (``concat:…``), and a file of text for a
+    playlist that names further files.
     """
 
     def __init__(self, file: BinaryIO, where: str):
@@ -139,8 +160,10 @@ class _Decoder:
                 picture = next(self.frames)
                 self.next += 1
         except self.errors as error:
-            raise UserError(f"{self.where} ends or is damaged at frame {self.next}, but frame {index} is needed; "
-                            "copy it again or leave the frames after it out.") from error  # fmt: skip
+            raise UserError(
+                f"{self.where} ends or is damaged at frame {self.next}, but frame {index} is"
+                " needed; copy it again or leave the frames after it out."
+            ) from error
         return picture.to_ndarray(format="rgb24")
 
 
@@ -152,7 +175,8 @@ class VideoFrames:
         self._local = threading.local()
 
     def read(self, name: str) -> np.ndarray:  # "video.mp4#17" -> [H, W, 3] uint8
-        """Decode one frame; raises ``UserError`` without PyAV or for a damaged or too short video."""
+        """Decode one frame; raises ``UserError`` without PyAV or for a damaged or too short
+        video."""
         video, _, index = name.rpartition("#")
         return self._decoder(video).frame(int(index))
 
@@ -188,12 +212,18 @@ class VideoFrames:
 
 
 MaskKind = Literal["none", "embedded", "file", "colour"]
-_COPIED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}  # what ImageDataset and EG3D's readers take as it stands
+# what ImageDataset and EG3D's readers take as it stands
+_COPIED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 
 def pack_names(names: Sequence[str]) -> np.ndarray:
-    """Names as one array of bytes: a tenth of the memory of Python strings, and nothing for workers to copy."""
-    return np.char.encode(np.asarray(list(names), dtype=np.str_), "utf-8") if len(names) else np.empty(0, "S1")
+    """Names as one array of bytes: a tenth of the memory of Python strings, and nothing for workers
+    to copy."""
+    return (
+        np.char.encode(np.asarray(list(names), dtype=np.str_), "utf-8")
+        if len(names)
+        else np.empty(0, "S1")
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +246,8 @@ class Pictures:
     lens: np.ndarray | None = None  # [N] int32 index into lenses, -1 = a pinhole
     resolution: tuple[int, int] | None = None  # width, height to show; None = as stored
     backdrop: Tensor | None = None  # [3] in [0, 1]
-    """Of pictures that are resized: the colour that outlines are mixtures with, as found at the size of the files."""
+    """Of pictures that are resized: the colour that outlines are mixtures with, as found at the
+    size of the files."""
     videos: VideoFrames | None = None
 
     def __len__(self) -> int:
@@ -231,11 +262,17 @@ class Pictures:
         def take(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else array[indices]
 
-        return replace(self, names=self.names[indices], sizes=self.sizes[indices], masks=take(self.masks),
-                       lens=take(self.lens))  # fmt: skip
+        return replace(
+            self,
+            names=self.names[indices],
+            sizes=self.sizes[indices],
+            masks=take(self.masks),
+            lens=take(self.lens),
+        )
 
     def box(self, index: int) -> Box | None:
-        """The part of the stored picture that ``resolution`` shows: the largest centred one of that aspect."""
+        """The part of the stored picture that ``resolution`` shows: the largest centred one of that
+        aspect."""
         if self.resolution is None:
             return None
         width, height = (int(side) for side in self.sizes[index])
@@ -247,7 +284,8 @@ class Pictures:
         return (left, top, left + shown_width, top + shown_height)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:  # -> [H, W, 3] uint8, [H, W] uint8
-        """Return colour (not multiplied by alpha) and alpha; alpha is 255 everywhere where there are no masks."""
+        """Return colour (not multiplied by alpha) and alpha; alpha is 255 everywhere where there
+        are no masks."""
         where = f"{self.name(index)} in {self.source.path}"
         if self.mask_kind == "embedded":
             rgba = self._decode(self.name(index), "RGBA", where)
@@ -256,35 +294,51 @@ class Pictures:
             rgb, alpha = self._decode(self.name(index), "RGB", where), self._read_mask(index)
         width, height = (int(side) for side in self.sizes[index])
         if rgb.shape[:2] != (height, width):
-            raise UserError(f"{where} is {rgb.shape[1]}x{rgb.shape[0]}, but its camera belongs to pictures of "
-                            f"{width}x{height}; replace it or leave it out.")  # fmt: skip
+            raise UserError(
+                f"{where} is {rgb.shape[1]}x{rgb.shape[0]}, but its camera belongs to pictures of "
+                f"{width}x{height}; replace it or leave it out."
+            )
         if self.lens is not None and self.lens[index] >= 0:
             lens = self.lenses[self.lens[index]]
             rgb = lens.undistort(rgb)
-            alpha = None if alpha is None else lens.undistort(fit_mask(alpha, rgb)[..., None])[..., 0]
+            alpha = (
+                None if alpha is None else lens.undistort(fit_mask(alpha, rgb)[..., None])[..., 0]
+            )
         size, box = self.resolution or (width, height), self.box(index)
         if alpha is None:
             rgb = resize_image(rgb, size, box)
             return rgb, np.full(rgb.shape[:2], 255, np.uint8)
         if not alpha.any():
-            raise UserError(f"The mask of {where} is empty (all zero); mend it or leave the picture out.")
+            raise UserError(
+                f"The mask of {where} is empty (all zero); mend it or leave the picture out."
+            )
         resize = resize_straight_alpha if self.backdrop is None else resize_composite
         return resize(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
 
     def encoded(self, index: int) -> tuple[bytes, str] | None:
-        """The picture's file and its suffix where the file itself is what ``read`` shows, or None."""
+        """The picture's file and its suffix where the file itself is what ``read`` shows, or
+        None."""
         if not self._unchanged(index):
             return None
         data = self.source.read(self.name(index))
-        return _copyable(data, ("RGB", "L", "P", "RGBA", "LA") if self.mask_kind == "embedded" else ("RGB", "L", "P"))
+        return _copyable(
+            data,
+            ("RGB", "L", "P", "RGBA", "LA") if self.mask_kind == "embedded" else ("RGB", "L", "P"),
+        )
 
     def encoded_mask(self, index: int) -> bytes | None:
         """The mask's PNG where the file itself is what ``read`` shows, or None."""
-        if self.mask_kind != "file" or not self._unchanged(index) or is_video_frame(self.masks[index].decode()):
+        if (
+            self.mask_kind != "file"
+            or not self._unchanged(index)
+            or is_video_frame(self.masks[index].decode())
+        ):
             return None
         data = (self.mask_source or self.source).read(self.masks[index].decode())
         kept, header = _copyable(data, ("L",)), parse_header(data)
-        return data if kept and kept[1] == ".png" and header.size == tuple(self.sizes[index]) else None
+        return (
+            data if kept and kept[1] == ".png" and header.size == tuple(self.sizes[index]) else None
+        )
 
     def _unchanged(self, index: int) -> bool:
         """Whether ``read`` neither resamples the picture nor takes it from a video."""
@@ -318,12 +372,13 @@ def probe_sizes(
     names: Sequence[str],
     groups: Sequence,
     videos: VideoFrames | None = None,
-    stated: Sequence[tuple[int, int] | None] | None = None,  # sizes for groups in which no picture can be read
+    # sizes for groups in which no picture can be read
+    stated: Sequence[tuple[int, int] | None] | None = None,
 ) -> np.ndarray:  # -> [N, 2] int32
     """Sizes of pictures, looking into one of every group (camera) only; ``read`` checks the others.
 
-    A broken picture is passed over, since one among thousands is no reason to stop; reading it will say so. Raises
-    ``UserError`` if every picture is broken.
+    A broken picture is passed over, since one among thousands is no reason to stop; reading it will
+    say so. Raises ``UserError`` if every picture is broken.
     """
     sizes: dict = {}
     fault = None
@@ -331,16 +386,24 @@ def probe_sizes(
         if group in sizes:
             continue
         try:
-            sizes[group] = videos.read(name).shape[1::-1] if is_video_frame(name) else image_header(source, name)[0]
+            sizes[group] = (
+                videos.read(name).shape[1::-1]
+                if is_video_frame(name)
+                else image_header(source, name)[0]
+            )
         except (KeyError, FileNotFoundError):
-            fault = fault or UserError(f"{name} in {source.path} is missing; copy it again or leave it out.")
+            fault = fault or UserError(
+                f"{name} in {source.path} is missing; copy it again or leave it out."
+            )
         except UserError as error:
             fault = fault or error
     if fault is not None and not sizes:
         raise fault
     somewhere = next(iter(sizes.values()), (1, 1))
     stated = stated or [None] * len(names)
-    found = [sizes.get(group) or size or somewhere for group, size in zip(groups, stated, strict=True)]
+    found = [
+        sizes.get(group) or size or somewhere for group, size in zip(groups, stated, strict=True)
+    ]
     return np.array(found, np.int32).reshape(-1, 2)
 
 

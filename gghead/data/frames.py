@@ -2,10 +2,11 @@
 
 Only indices and small arrays are held; pixels are decoded on request, from any thread.
 
-At the outline a picture may already be a mixture of head and backdrop. Multiplying it by its mask once more lets the
-backdrop shine through a second time; on renders over white that alone costs 29 dB inside the mask. Pictures that hold
-the head's own colour up to the outline (straight alpha) may have a plain colour beyond it all the same: there the
-product is right, and taking a backdrop off would blacken the outline. So the outline itself is asked.
+At the outline a picture may already be a mixture of head and backdrop. Multiplying it by its mask
+once more lets the backdrop shine through a second time; on renders over white that alone costs 29
+dB inside the mask. Pictures that hold the head's own colour up to the outline (straight alpha) may
+have a plain colour beyond it all the same: there the product is right, and taking a backdrop off
+would blacken the outline. So the outline itself is asked.
 """
 
 import dataclasses
@@ -55,7 +56,8 @@ class FrameSet:
     coefficient_names: tuple[str, ...] | None = None
     split_codes: np.ndarray | None = None  # [N] int8 index into splits, -1 = in none
     splits: tuple[str, ...] = ()
-    extras: dict[str, Tensor] = field(default_factory=dict)  # float32 [N, k]: jaw, eyes, eyelids, neck …
+    # float32 [N, k]: jaw, eyes, eyelids, neck …
+    extras: dict[str, Tensor] = field(default_factory=dict)
     landmarks: Tensor | None = None  # float32 [N, L, 3] world units
     fps: float | None = None
     format: str = ""
@@ -68,8 +70,12 @@ class FrameSet:
         count, where = len(self.pictures), self.pictures.source.path
         if not count:
             raise UserError(f"{where} holds no picture that was asked for.")
-        lengths = {"cameras": len(self.cameras), "subject": len(self.subject), "moment": len(self.moment),
-                   "camera": len(self.camera)}  # fmt: skip
+        lengths = {
+            "cameras": len(self.cameras),
+            "subject": len(self.subject),
+            "moment": len(self.moment),
+            "camera": len(self.camera),
+        }
         for name in ("coefficients", "split_codes", "landmarks"):
             if getattr(self, name) is not None:
                 lengths[name] = len(getattr(self, name))
@@ -80,10 +86,15 @@ class FrameSet:
         check_labels(self.cameras.label().double().numpy(), _Names(self.pictures), where)
         if self.coefficients is not None and not bool(torch.isfinite(self.coefficients).all()):
             bad = int((~torch.isfinite(self.coefficients)).any(1).nonzero()[0])
-            raise UserError(f"The expression of {self.name(bad)} in {where} holds NaN or infinite numbers; mend it.")
+            raise UserError(
+                f"The expression of {self.name(bad)} in {where} holds NaN or infinite numbers;"
+                " mend it."
+            )
         if self.coefficient_names is not None and len(self.coefficient_names) != self.width:
-            raise UserError(f"{where} names {len(self.coefficient_names)} expression coefficients, but its vectors "
-                            f"have {self.width}.")  # fmt: skip
+            raise UserError(
+                f"{where} names {len(self.coefficient_names)} expression coefficients, but its"
+                f" vectors have {self.width}."
+            )
 
     # ----------------------------------------------------------------- reading
     def __len__(self) -> int:
@@ -95,12 +106,15 @@ class FrameSet:
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
-        """The one colour behind all heads, or ``None``; a few frames are decoded when it is first asked for.
+        """The one colour behind all heads, or ``None``; a few frames are decoded when it is first
+        asked for.
 
-        Resized pictures keep what was found before: small ones may have no pixel left that is far from the head, and
-        what was read as mixtures must be taken apart as mixtures.
+        Resized pictures keep what was found before: small ones may have no pixel left that is far
+        from the head, and what was read as mixtures must be taken apart as mixtures.
         """
-        return self.pictures.backdrop if self.pictures.resolution is not None else find_backdrop(self)
+        return (
+            self.pictures.backdrop if self.pictures.resolution is not None else find_backdrop(self)
+        )
 
     @property
     def width(self) -> int:
@@ -116,13 +130,18 @@ class FrameSet:
         return self.pictures.resolution or tuple(int(side) for side in self.pictures.sizes[index])
 
     def get(self, index: int) -> Frame:
-        """Decode a frame. Safe to call from several threads; raises ``UserError`` for a broken picture."""
+        """Decode a frame. Safe to call from several threads; raises ``UserError`` for a broken
+        picture."""
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         rgb, alpha = self.pictures.read(index)
         coefficients = None if self.coefficients is None else self.coefficients[index].clone()
-        return Frame(torch.from_numpy(rgb.transpose(2, 0, 1).copy()), torch.from_numpy(alpha[None].copy()),
-                     self.cameras[index].to(torch.float32), coefficients)  # fmt: skip
+        return Frame(
+            torch.from_numpy(rgb.transpose(2, 0, 1).copy()),
+            torch.from_numpy(alpha[None].copy()),
+            self.cameras[index].to(torch.float32),
+            coefficients,
+        )
 
     def split_of(self, index: int) -> str | None:
         code = -1 if self.split_codes is None else int(self.split_codes[index])
@@ -130,7 +149,8 @@ class FrameSet:
 
     # --------------------------------------------------------------- selecting
     def take(self, indices: Sequence[int] | np.ndarray) -> Self:
-        """The frames at ``indices``, in that order; names of subjects, moments and cameras stay as they are."""
+        """The frames at ``indices``, in that order; names of subjects, moments and cameras stay as
+        they are."""
         indices = np.asarray(indices, np.int64)
         at = torch.from_numpy(indices)
 
@@ -138,14 +158,26 @@ class FrameSet:
             return None if values is None else values[at if isinstance(values, Tensor) else indices]
 
         return dataclasses.replace(
-            self, pictures=self.pictures.select(indices), cameras=self.cameras[at],
+            self,
+            pictures=self.pictures.select(indices),
+            cameras=self.cameras[at],
             extras={name: values[at] for name, values in self.extras.items()},
-            **{name: part(getattr(self, name)) for name in ("subject", "moment", "camera", "coefficients",
-                                                            "split_codes", "landmarks")},
-        )  # fmt: skip
+            **{
+                name: part(getattr(self, name))
+                for name in (
+                    "subject",
+                    "moment",
+                    "camera",
+                    "coefficients",
+                    "split_codes",
+                    "landmarks",
+                )
+            },
+        )
 
     def split(self, name: str) -> Self:
-        """The frames of a split, such as "train"; raises ``UserError`` if there is none of that name."""
+        """The frames of a split, such as "train"; raises ``UserError`` if there is none of that
+        name."""
         if self.split_codes is None or name not in self.splits:
             have = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no splits"
             raise UserError(f"{self.pictures.source.path} has no split '{name}'; {have}.")
@@ -157,7 +189,8 @@ class FrameSet:
         moments: Iterable[str | int] | str | int | None = None,
         cameras: Iterable[str | int] | str | int | None = None,
     ) -> np.ndarray:
-        """Indices of the frames with these names (None = all); raises ``UserError`` for a name that does not exist."""
+        """Indices of the frames with these names (None = all); raises ``UserError`` for a name that
+        does not exist."""
         chosen = np.ones(len(self), bool)
         for wanted, codes, names, what in (
             (subjects, self.subject, self.subjects, "subject"),
@@ -165,7 +198,9 @@ class FrameSet:
             (cameras, self.camera, self.camera_names, "camera"),
         ):
             if wanted is not None:
-                chosen &= np.isin(codes, [self._code(name, names, what) for name in _listed(wanted)])
+                chosen &= np.isin(
+                    codes, [self._code(name, names, what) for name in _listed(wanted)]
+                )
         return np.flatnonzero(chosen)
 
     def _code(self, name: str | int, names: tuple[str, ...], what: str) -> int:
@@ -178,8 +213,8 @@ class FrameSet:
     def resized(self, resolution: int | tuple[int, int] | None) -> Self:
         """The same frames shown at ``resolution`` (width, height; one number = a square).
 
-        Pictures of another aspect lose their margins (the largest centred part is shown) and the cameras' intrinsics
-        follow exactly, so that what is seen stays where the camera says.
+        Pictures of another aspect lose their margins (the largest centred part is shown) and the
+        cameras' intrinsics follow exactly, so that what is seen stays where the camera says.
         """
         if resolution is None:
             return self
@@ -188,7 +223,9 @@ class FrameSet:
             raise UserError(f"A resolution must be at least 1x1, but it is {width}x{height}.")
         if self.pictures.resolution is not None:
             raise UserError("These pictures are already resized; start from those that were read.")
-        pictures = dataclasses.replace(self.pictures, resolution=(width, height), backdrop=self.backdrop)
+        pictures = dataclasses.replace(
+            self.pictures, resolution=(width, height), backdrop=self.backdrop
+        )
         intrinsics = self.cameras.intrinsics.clone()
         sizes, first = np.unique(self.pictures.sizes, axis=0, return_index=True)
         for size, index in zip(sizes, first, strict=True):
@@ -196,34 +233,50 @@ class FrameSet:
             if box is None:
                 continue
             here = torch.from_numpy((self.pictures.sizes == size).all(1))
-            scale = intrinsics.new_tensor([size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1]), 1])
-            shift = intrinsics.new_tensor([-box[0] / (box[2] - box[0]), -box[1] / (box[3] - box[1]), 0])
+            scale = intrinsics.new_tensor(
+                [size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1]), 1]
+            )
+            shift = intrinsics.new_tensor(
+                [-box[0] / (box[2] - box[0]), -box[1] / (box[3] - box[1]), 0]
+            )
             changed = intrinsics[here] * scale[:, None]
             changed[:, :, 2] += shift
             intrinsics[here] = changed
-        return dataclasses.replace(self, pictures=pictures, cameras=Cameras(self.cameras.cam2world, intrinsics))
+        return dataclasses.replace(
+            self, pictures=pictures, cameras=Cameras(self.cameras.cam2world, intrinsics)
+        )
 
     def with_first(self, count: int) -> Self:
-        """Only the first ``count`` coefficients (papers take 52 of FLAME's). Raises ``UserError`` if they are fewer."""
+        """Only the first ``count`` coefficients (papers take 52 of FLAME's). Raises ``UserError``
+        if they are fewer."""
         if not 0 < count <= self.width:
-            raise UserError(f"{self.pictures.source.path} has {self.width} expression coefficients, so its first "
-                            f"{count} cannot be taken; choose fewer.")
+            raise UserError(
+                f"{self.pictures.source.path} has {self.width} expression coefficients, so its"
+                f" first {count} cannot be taken; choose fewer."
+            )
         names = self.coefficient_names[:count] if self.coefficient_names else self.coefficient_names
-        return dataclasses.replace(self, coefficients=self.coefficients[:, :count], coefficient_names=names)
+        return dataclasses.replace(
+            self, coefficients=self.coefficients[:, :count], coefficient_names=names
+        )
 
     def with_extras(self, *names: str) -> Self:
-        """Append tracked parameters such as "jaw" or "eyelids" to the coefficients, as columns jaw_0, jaw_1 …"""
+        """Append tracked parameters such as "jaw" or "eyelids" to the coefficients, as columns
+        jaw_0, jaw_1 …"""
         columns = [] if self.coefficients is None else [self.coefficients]
         labels = list(self.coefficient_names or (f"exp_{i}" for i in range(self.width)))
         for name in names:
             if name not in self.extras:
-                raise UserError(f"{self.pictures.source.path} has no '{name}' to append to the expression; it has "
-                                f"{', '.join(self.extras) or 'none'}.")  # fmt: skip
+                raise UserError(
+                    f"{self.pictures.source.path} has no '{name}' to append to the expression; it"
+                    f" has {', '.join(self.extras) or 'none'}."
+                )
             columns.append(self.extras[name])
             labels += [f"{name}_{i}" for i in range(self.extras[name].shape[1])]
         if not names:
             return self
-        return dataclasses.replace(self, coefficients=torch.cat(columns, 1), coefficient_names=tuple(labels))
+        return dataclasses.replace(
+            self, coefficients=torch.cat(columns, 1), coefficient_names=tuple(labels)
+        )
 
     def close(self) -> None:
         """Close the files; no picture can be read afterwards."""
@@ -252,13 +305,17 @@ _REACH = 2  # pixels from an outline to the solid head whose colour it should ha
 
 
 def find_backdrop(frames: "FrameSet") -> Tensor | None:  # [3] in [0, 1]
-    """The one colour behind all heads of a set, or ``None`` where there is none, or no masks to tell.
+    """The one colour behind all heads of a set, or ``None`` where there is none, or no masks to
+    tell.
 
-    Colours beside an alpha channel of their own are not mixtures, whatever stands where alpha is zero.
+    Colours beside an alpha channel of their own are not mixtures, whatever stands where alpha is
+    zero.
     """
     if frames.pictures.mask_kind in ("none", "embedded"):
         return None
-    indices = torch.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().long().tolist()
+    indices = (
+        torch.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().long().tolist()
+    )
     return mixed_backdrop(_readable(frames, indices))
 
 
@@ -272,9 +329,10 @@ def _readable(frames: "FrameSet", indices: list[int]) -> Iterator[tuple[Tensor, 
         yield frame.rgb, frame.alpha
 
 
-def mixed_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:  # uint8 [3, H, W], [1, H, W] -> [3]
-    """The one colour in [0, 1] that all outlines are mixed with; ``None`` where what is behind the heads differs, and
-    where outlines have the colour of the head beside them."""
+# uint8 [3, H, W], [1, H, W] -> [3]
+def mixed_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """The one colour in [0, 1] that all outlines are mixed with; ``None`` where what is behind the
+    heads differs, and where outlines have the colour of the head beside them."""
     behind, outlines = [], []
     for rgb, alpha in pictures:
         near = F.max_pool2d(alpha[None].float(), 2 * _FAR + 1, 1, _FAR)[0, 0]
@@ -300,7 +358,8 @@ def describe(backdrop: Tensor) -> str:
 
 
 def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3, n], [1, n], [3, n]
-    """Colour and alpha of the pixels that are partly covered, and the mean colour of the solid head beside them."""
+    """Colour and alpha of the pixels that are partly covered, and the mean colour of the solid head
+    beside them."""
     solid = (alpha >= _SOLID).float()
     window = dict(kernel_size=2 * _REACH + 1, stride=1, padding=_REACH)
     share = F.avg_pool2d(solid, **window)
@@ -309,15 +368,19 @@ def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3
     return rgb[:, chosen], alpha[:, chosen], head[:, chosen]
 
 
-def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:  # [..., 3, H, W], [..., 1, H, W]
-    """Colours times coverage, in [0, 1]: what is left over black. Add ``(1 - alpha) * colour`` to put it over one."""
+# [..., 3, H, W], [..., 1, H, W]
+def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:
+    """Colours times coverage, in [0, 1]: what is left over black. Add ``(1 - alpha) * colour`` to
+    put it over one."""
     if backdrop is None:
         return rgb * alpha
     return (rgb - (1 - alpha) * backdrop[:, None, None].to(rgb)).clamp_min(0)
 
 
-def own_colours(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:  # uint8 [3, H, W], [1, H, W] -> [3, H, W]
-    """The head's own colours, not mixed with the backdrop; where alpha is zero the picture stays as it is.
+# uint8 [3, H, W], [1, H, W] -> [3, H, W]
+def own_colours(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:
+    """The head's own colours, not mixed with the backdrop; where alpha is zero the picture stays as
+    it is.
 
     Eight bits suffice: put over any colour, the error is that of rounding the mixture.
     """
@@ -327,11 +390,14 @@ def own_colours(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:  # uint
 
 
 class KeptFrames:
-    """Colour and alpha of the frames of a set, decoded once if all of them fit into ``cache_mb``, else every time."""
+    """Colour and alpha of the frames of a set, decoded once if all of them fit into ``cache_mb``,
+    else every time."""
 
     def __init__(self, frames: FrameSet, cache_mb: int) -> None:
         self.frames = frames
-        bytes_needed = sum(4 * width * height for width, height in map(frames.size, range(len(frames))))
+        bytes_needed = sum(
+            4 * width * height for width, height in map(frames.size, range(len(frames)))
+        )
         self._kept: dict[int, Tensor] | None = {} if bytes_needed <= cache_mb * 2**20 else None
 
     @property
@@ -340,7 +406,8 @@ class KeptFrames:
         return self._kept is not None
 
     def rgba(self, index: int) -> Tensor:
-        """uint8 [4, H, W]; colours are not multiplied by alpha. Do not write into it. Any thread may call this."""
+        """uint8 [4, H, W]; colours are not multiplied by alpha. Do not write into it. Any thread
+        may call this."""
         rgba = None if self._kept is None else self._kept.get(index)
         if rgba is None:
             frame = self.frames.get(index)

@@ -1,4 +1,5 @@
-"""The images, masks and labels of one zip or folder, at the size and with the bytes that stand there."""
+"""The images, masks and labels of one zip or folder, at the size and with the bytes that stand
+there."""
 
 import glob
 import os
@@ -12,30 +13,38 @@ from gghead.data.images import BrokenImage
 from gghead.torch_utils.errors import UserError
 
 BROKEN_SHARE = 1000  # one image in so many may be broken
-_PROBED_MASKS = 32  # an empty mask is among the smallest files, so decoding these at the start finds it
-_PROBED_HEADERS = 2048  # sizes read at the start; in larger sets an even sample, and the rest when they are decoded
+# an empty mask is among the smallest files, so decoding these at the start finds it
+_PROBED_MASKS = 32
+# sizes read at the start; in larger sets an even sample, and the rest when they are decoded
+_PROBED_HEADERS = 2048
 
 
 class ImageFiles:
-    """An EG3D zip or folder with its masks; ``ImageDataset`` makes training items of one or several of these.
+    """An EG3D zip or folder with its masks; ``ImageDataset`` makes training items of one or several
+    of these.
 
-    Args:
-        path: Zip or folder with ``dataset.json``.
-        masks: As for ``ImageDataset``.
-        labels: name -> 25 numbers, for a shard whose labels stand elsewhere than in its own dataset.json.
+    Args: path: Zip or folder with ``dataset.json``. masks: As for ``ImageDataset``. labels: name ->
+        25 numbers, for a shard whose labels stand elsewhere than in its own dataset.json.
 
-    Raises:
-        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty masks.
+    Raises: UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+        masks.
     """
 
-    def __init__(self, path: Path, masks: str | os.PathLike | None = "auto", labels: dict[str, list] | None = None):
+    def __init__(
+        self,
+        path: Path,
+        masks: str | os.PathLike | None = "auto",
+        labels: dict[str, list] | None = None,
+    ):
         self.path = path
         self.source = open_source(path)
         self.info, inner = read_info(self.source, labels)
         names = image_names(self.source, inner)
         by_name = self.info.pop("labels")
         if missing := set(by_name).difference(names):
-            raise UserError(f"dataset.json of {path} labels {min(missing)}, but there is no such image.")
+            raise UserError(
+                f"dataset.json of {path} labels {min(missing)}, but there is no such image."
+            )
         self._records: dict[str, dict] | None = None
         self.names = names
         self.labels = label_array(by_name, names, path)  # [N, 25] float32
@@ -57,7 +66,8 @@ class ImageFiles:
         return self.embedded or self.mask_source is not None
 
     def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
-        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the first."""
+        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the
+        first."""
         name = self.names[index]
         rgb = np.asarray(read_image(self.source, name, "RGB"))
         if rgb.shape[:2] != (self.size, self.size):
@@ -65,13 +75,16 @@ class ImageFiles:
         return rgb
 
     def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
-        """Return a decoded mask; None where the files have none. Raises ``UserError`` for an empty or oblong one."""
+        """Return a decoded mask; None where the files have none. Raises ``UserError`` for an empty
+        or oblong one."""
         if not self.has_masks:
             return None
         name = self.names[index]
         if self.embedded:
             if self._sampled and not _has_alpha(image_header(self.source, name)[1]):
-                raise BrokenImage(f"{name} in {self.path} has no alpha channel, but others have; make them alike.")
+                raise BrokenImage(
+                    f"{name} in {self.path} has no alpha channel, but others have; make them alike."
+                )
             source, mask_name = self.source, name
             mask = np.asarray(read_image(source, name, "RGBA"))[..., 3]
         else:
@@ -79,10 +92,14 @@ class ImageFiles:
             mask = np.asarray(read_image(source, mask_name, "L"))
         if mask.shape[0] != mask.shape[1]:
             size = f"{mask.shape[1]}x{mask.shape[0]}"
-            raise BrokenImage(f"The mask {mask_name} in {source.path} is {size}, but must be square.")
+            raise BrokenImage(
+                f"The mask {mask_name} in {source.path} is {size}, but must be square."
+            )
         if not mask.any():
-            raise BrokenImage(f"The mask {mask_name} in {source.path} is empty (all zero); mend it or leave {name} "
-                              "out.")  # fmt: skip
+            raise BrokenImage(
+                f"The mask {mask_name} in {source.path} is empty (all zero); mend it or leave"
+                f" {name} out."
+            )
         return mask
 
     def record(self, index: int) -> dict:
@@ -110,20 +127,28 @@ class ImageFiles:
                 continue  # it is met again, and named, when it is decoded
             modes.add(mode)
             if size[0] != size[1]:
-                raise UserError(f"{name} in {self.path} is {size[0]}x{size[1]}; images must be square, so crop them.")
+                raise UserError(
+                    f"{name} in {self.path} is {size[0]}x{size[1]}; images must be square, so crop"
+                    " them."
+                )
             self.size = self.size or size[0]
             if size[0] != self.size:
                 raise UserError(self._other_size(name, size))
         return self.size, modes
 
     def _other_size(self, name: str, size: tuple[int, int]) -> str:
-        return (f"All images of {self.path} must have one size, but {name} is {size[0]}x{size[1]} and {self.names[0]} "
-                f"is {self.size}x{self.size}; resize them first.")  # fmt: skip
+        return (
+            f"All images of {self.path} must have one size, but {name} is {size[0]}x{size[1]} and"
+            f" {self.names[0]} is {self.size}x{self.size}; resize them first."
+        )
 
     def _have_alpha(self, modes: set[str]) -> bool:
         with_alpha = {mode for mode in modes if _has_alpha(mode)}
         if with_alpha and modes - with_alpha:
-            raise UserError(f"Some images of {self.path} have an alpha channel and some do not; make them alike.")
+            raise UserError(
+                f"Some images of {self.path} have an alpha channel and some do not; make them"
+                " alike."
+            )
         return bool(with_alpha)
 
     def _require_masks(self, found: list[str | None]) -> None:
@@ -132,8 +157,13 @@ class ImageFiles:
         present = sum(is_image(name) for name in self.mask_source.names())
         if self.mask_source is self.source:
             name = self.names[found.index(None)]
-            raise UserError(f"{name} in {self.path} has no mask, although dataset.json lists masks.")
-        raise UserError(f"{self.mask_source.path} holds {present} masks for the {len(self)} images of {self.path}.")
+            raise UserError(
+                f"{name} in {self.path} has no mask, although dataset.json lists masks."
+            )
+        raise UserError(
+            f"{self.mask_source.path} holds {present} masks for the {len(self)} images of"
+            f" {self.path}."
+        )
 
     def _probe_masks(self) -> None:
         if self.mask_source is None:
@@ -148,7 +178,8 @@ def _has_alpha(mode: str) -> bool:
 
 
 def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[dict, dict[str, str]]:
-    """Return (content of dataset.json with ``labels`` as a dict, its table of masks: image -> mask).
+    """Return (content of dataset.json with ``labels`` as a dict, its table of masks: image ->
+    mask).
 
     ``labels`` stand in for a dataset.json that is not there.
     """
@@ -163,19 +194,27 @@ def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[di
 
 
 def listed_masks(info: dict, where: str | os.PathLike) -> dict[str, str]:
-    """Return the table of masks in dataset.json, image -> mask: ``masks``, or what multi-view sets name in ``frames``
-    beside each image. Raises ``UserError`` if ``masks`` is no table."""
+    """Return the table of masks in dataset.json, image -> mask: ``masks``, or what multi-view sets
+    name in ``frames`` beside each image. Raises ``UserError`` if ``masks`` is no table."""
     if masks := info.get("masks"):
         if not isinstance(masks, dict):
-            raise UserError(f"'masks' in the dataset.json of {where} is no table from image names to mask names.")
+            raise UserError(
+                f"'masks' in the dataset.json of {where} is no table from image names to mask"
+                " names."
+            )
         return masks
     records = info.get("frames") if isinstance(info.get("frames"), list) else []
     records = [record for record in records if isinstance(record, dict)]
-    return {record["file"]: record["mask"] for record in records if record.get("mask") and record.get("file")}
+    return {
+        record["file"]: record["mask"]
+        for record in records
+        if record.get("mask") and record.get("file")
+    }
 
 
 def image_names(source: Source, inner: dict[str, str]) -> list[str]:
-    """Return the images of a source in their fixed order, without the masks ``inner`` that lie among them."""
+    """Return the images of a source in their fixed order, without the masks ``inner`` that lie
+    among them."""
     not_images = set(inner.values())
     return [name for name in source.names() if is_image(name) and name not in not_images]
 
@@ -183,10 +222,12 @@ def image_names(source: Source, inner: dict[str, str]) -> list[str]:
 def pair_masks(
     images: Source, inner: dict[str, str], names: list[str], masks: str | os.PathLike | None
 ) -> tuple[Source | None, list[str | None]]:
-    """Return the source of separate masks and, for every image, its mask's name there, None where it is missing.
+    """Return the source of separate masks and, for every image, its mask's name there, None where
+    it is missing.
 
-    The source is None if there are no masks but perhaps the images' own alpha channels. The files of a masks' zip are
-    paired by their names without suffix, or by order where their number agrees and the names do not.
+    The source is None if there are no masks but perhaps the images' own alpha channels. The files
+    of a masks' zip are paired by their names without suffix, or by order where their number agrees
+    and the names do not.
     """
     if masks is None:
         return None, []

@@ -1,7 +1,8 @@
 """Encoded images to arrays and back to one size: decoding with all its faults, resizing with alpha.
 
-Formats are PNG, JPEG, WebP, BMP, still GIF and, where PIL was built with it, AVIF. What the header says is read here
-without PIL, so that a picture that declares an absurd size is refused before anything looks at its pixels.
+Formats are PNG, JPEG, WebP, BMP, still GIF and, where PIL was built with it, AVIF. What the header
+says is read here without PIL, so that a picture that declares an absurd size is refused before
+anything looks at its pixels.
 """
 
 import io
@@ -27,9 +28,21 @@ _TURNS = {  # EXIF tag 0x0112 (CIPA DC-008, section 4.6.4) -> what brings the pi
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What PIL's readers raise on damaged files; a Warning only where the caller turned warnings into errors.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error,
-           OverflowError, Warning, Image.DecompressionBombError)  # fmt: skip
+# What PIL's readers raise on damaged files; a Warning only where the caller turned warnings into
+# errors.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    OverflowError,
+    Warning,
+    Image.DecompressionBombError,
+)
 
 
 class BrokenImage(UserError):
@@ -58,7 +71,8 @@ class Header:
 
 
 def parse_header(data: bytes) -> Header | None:
-    """Return the header of an image file, or None where ``data`` (a file or its first part) does not tell."""
+    """Return the header of an image file, or None where ``data`` (a file or its first part) does
+    not tell."""
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             width, height, _, colour = struct.unpack(">IIBB", data[16:26])
@@ -80,8 +94,8 @@ def parse_header(data: bytes) -> Header | None:
 def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
     """Return the upright, decoded image in PIL mode ``mode`` (RGB, RGBA or L).
 
-    EXIF orientation is applied; 16 bits are scaled to 8; CMYK becomes RGB (JPEGs as Adobe writes them: inverted);
-    of a phone's multi-picture JPEG the main picture counts.
+    EXIF orientation is applied; 16 bits are scaled to 8; CMYK becomes RGB (JPEGs as Adobe writes
+    them: inverted); of a phone's multi-picture JPEG the main picture counts.
 
     Raises:
         BrokenImage: naming ``where``, for a damaged, truncated, animated or absurdly large image.
@@ -90,7 +104,10 @@ def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
         header = parse_header(data)
         try:
             if getattr(image, "is_animated", False) and image.format != "MPO":
-                raise BrokenImage(f"{where} is animated ({image.n_frames} frames); save the one frame that you want.")
+                raise BrokenImage(
+                    f"{where} is animated ({image.n_frames} frames); save the one frame that you"
+                    " want."
+                )
             image.load()
             if header is not None and header.orientation in _TURNS:
                 image = image.transpose(_TURNS[header.orientation])
@@ -98,17 +115,24 @@ def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
         except UserError:
             raise
         except _BROKEN as error:
-            raise BrokenImage(f"{where} cannot be decoded ({error}); replace or remove it.") from error
+            raise BrokenImage(
+                f"{where} cannot be decoded ({error}); replace or remove it."
+            ) from error
 
 
 def open_image(data: bytes, where: str) -> Image.Image:
-    """Open an encoded image with PIL (decoding happens later); raises ``BrokenImage`` if it is not one or too large."""
+    """Open an encoded image with PIL (decoding happens later); raises ``BrokenImage`` if it is not
+    one or too large."""
     header = parse_header(data)
     if header is not None:
         if header.width * header.height > MAX_PIXELS:
-            raise BrokenImage(f"{where} claims {header.width}x{header.height} pixels, more than {MAX_PIXELS // 10**6} "
-                            "million; it is broken or a trap, so replace, shrink or remove it.")  # fmt: skip
-        if header.exif_at >= 0:  # PIL warns about damaged EXIF, and we have read what we need: rename the segment
+            raise BrokenImage(
+                f"{where} claims {header.width}x{header.height} pixels, more than"
+                f" {MAX_PIXELS // 10**6} million; it is broken or a trap, so replace, shrink or"
+                " remove it."
+            )
+        # PIL warns about damaged EXIF, and we have read what we need: rename the segment
+        if header.exif_at >= 0:
             data = data[: header.exif_at] + b"\xef" + data[header.exif_at + 1 :]
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -118,7 +142,9 @@ def open_image(data: bytes, where: str) -> Image.Image:
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey: PIL would clip at 255
-        image = Image.fromarray(np.rint(np.asarray(image, np.float64).clip(0, 65535) / 257).astype(np.uint8))
+        image = Image.fromarray(
+            np.rint(np.asarray(image, np.float64).clip(0, 65535) / 257).astype(np.uint8)
+        )
     elif image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")
     elif image.mode == "CMYK":
@@ -158,12 +184,18 @@ def _webp_header(data: bytes) -> Header | None:
     """The first chunk holds the size (RFC 9649, section 2.5 - 2.7)."""
     kind = data[12:16]
     if kind == b"VP8X":
-        flags, width, height = data[20], int.from_bytes(data[24:27], "little"), int.from_bytes(data[27:30], "little")
+        flags, width, height = (
+            data[20],
+            int.from_bytes(data[24:27], "little"),
+            int.from_bytes(data[27:30], "little"),
+        )
         mode = "RGBA" if flags & 0x10 else "RGB"
         return Header(width + 1, height + 1, mode, _webp_orientation(data) if flags & 0x08 else 1)
     if kind == b"VP8L":
         bits = struct.unpack("<I", data[21:25])[0]
-        return Header((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, "RGBA" if bits >> 28 & 1 else "RGB")
+        return Header(
+            (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, "RGBA" if bits >> 28 & 1 else "RGB"
+        )
     if kind == b"VP8 ":
         width, height = struct.unpack("<HH", data[26:30])
         return Header(width & 0x3FFF, height & 0x3FFF, "RGB")
@@ -197,12 +229,14 @@ def _exif_orientation(block: bytes) -> int:
     return 1
 
 
-# PIL widens the kernel when shrinking, so it is antialiased. Hamming's is nearly as sharp as Lanczos', and it has no
-# negative lobes: alpha stays in [0, 1] and colours divided by alpha stay within those of their surroundings.
+# PIL widens the kernel when shrinking, so it is antialiased. Hamming's is nearly as sharp as
+# Lanczos', and it has no negative lobes: alpha stays in [0, 1] and colours divided by alpha stay
+# within those of their surroundings.
 FILTER = Image.Resampling.HAMMING
 
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of the source, fractions allowed
+# left, top, right, bottom in pixels of the source, fractions allowed
+Box = tuple[float, float, float, float]
 
 
 def resize_image(
@@ -222,10 +256,12 @@ def resize_straight_alpha(
     size: int | tuple[int, int],  # side of a square, or (width, height)
     box: Box | None = None,  # the part to show; None = everything
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rgb [height, width, 3], alpha [height, width]) uint8, resized with alpha-weighted colours.
+    """Return (rgb [height, width, 3], alpha [height, width]) uint8, resized with alpha-weighted
+    colours.
 
-    Compositing the result over any background equals, up to rounding, resizing the composite, which is what an
-    antialiased camera would see. Where alpha vanishes the plainly resized colour is kept.
+    Compositing the result over any background equals, up to rounding, resizing the composite, which
+    is what an antialiased camera would see. Where alpha vanishes the plainly resized colour is
+    kept.
     """
     width, height = (size, size) if isinstance(size, int) else size
     if rgb.shape[:2] == alpha.shape == (height, width) and box is None:
@@ -235,7 +271,9 @@ def resize_straight_alpha(
         return resize_image(rgb, (width, height), box), np.full((height, width), 255, np.uint8)
     weight = alpha.astype(np.float32) / 255
     planes = [weight] + [rgb[..., channel] * weight for channel in range(3)]
-    small = [np.asarray(Image.fromarray(plane).resize((width, height), FILTER, box)) for plane in planes]
+    small = [
+        np.asarray(Image.fromarray(plane).resize((width, height), FILTER, box)) for plane in planes
+    ]
     coverage = np.clip(small[0], 0, 1)  # against rounding
     colour = np.stack(small[1:], axis=-1) / np.maximum(coverage, 1e-4)[..., None]
     seen = coverage[..., None] > 0.5 / 255
@@ -250,9 +288,11 @@ def resize_composite(
     size: int | tuple[int, int],  # side of a square, or (width, height)
     box: Box | None = None,  # the part to show; None = everything
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rgb [height, width, 3], alpha [height, width]) uint8: the mixtures of a smaller picture.
+    """Return (rgb [height, width, 3], alpha [height, width]) uint8: the mixtures of a smaller
+    picture.
 
-    Weighting mixtures by alpha would take backdrop away from the outline, and what is left would show dark rims.
+    Weighting mixtures by alpha would take backdrop away from the outline, and what is left would
+    show dark rims.
     """
     return resize_image(rgb, size, box), resize_image(fit_mask(alpha, rgb), size, box)
 
@@ -265,14 +305,17 @@ def fit_mask(alpha: np.ndarray, rgb: np.ndarray) -> np.ndarray:
 
 
 def estimate_foreground(
-    rgb: np.ndarray,  # [H, W, 3] uint8, a photo: foreground and background mixed where alpha is partial
+    # [H, W, 3] uint8, a photo: foreground and background mixed where alpha is partial
+    rgb: np.ndarray,
     alpha: np.ndarray,  # [H, W] uint8
     radius: float = 0.09,
 ) -> np.ndarray:  # [H, W, 3] uint8
-    """Return the foreground's own colour at every pixel (blur fusion, Forte 2021, "Approximate Fast Foreground Colour
-    Estimation"): alpha-weighted local means of both layers, then the closest foreground that explains the photo.
+    """Return the foreground's own colour at every pixel (blur fusion, Forte 2021, "Approximate Fast
+    Foreground Colour Estimation"): alpha-weighted local means of both layers, then the closest
+    foreground that explains the photo.
 
-    ``radius`` is the half width of the first of two passes as a share of the image width; the second is a tenth.
+    ``radius`` is the half width of the first of two passes as a share of the image width; the
+    second is a tenth.
     """
     from scipy.ndimage import uniform_filter
 
@@ -281,7 +324,13 @@ def estimate_foreground(
     front = back = image
     for reach in (radius, radius / 10):
         window = (2 * max(int(reach * rgb.shape[1]), 1) + 1,) * 2 + (1,)
-        front_mean = uniform_filter(front * weight, window) / (uniform_filter(weight, window) + 1e-5)
-        back = uniform_filter(back * (1 - weight), window) / (uniform_filter(1 - weight, window) + 1e-5)
-        front = np.clip(front_mean + weight * (image - weight * front_mean - (1 - weight) * back), 0, 255)
+        front_mean = uniform_filter(front * weight, window) / (
+            uniform_filter(weight, window) + 1e-5
+        )
+        back = uniform_filter(back * (1 - weight), window) / (
+            uniform_filter(1 - weight, window) + 1e-5
+        )
+        front = np.clip(
+            front_mean + weight * (image - weight * front_mean - (1 - weight) * back), 0, 255
+        )
     return np.rint(front).astype(np.uint8)

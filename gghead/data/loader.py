@@ -23,7 +23,8 @@ _FIRST = 2  # results prepared at a time before anybody had to wait
 
 
 def most_threads(processes: int = 1) -> int:
-    """Return how many threads of this process may read: its share of the cores but one, from 2 to 16.
+    """Return how many threads of this process may read: its share of the cores but one, from 2 to
+    16.
 
     ``processes`` work at the same run; torchrun says how many of them are on this machine.
     """
@@ -32,16 +33,17 @@ def most_threads(processes: int = 1) -> int:
 
 
 class ReadAhead(Iterator[Result], Generic[Result]):
-    """The results of ``jobs`` in their order, computed by threads (PIL and zlib work without the interpreter's lock).
+    """The results of ``jobs`` in their order, computed by threads (PIL and zlib work without the
+    interpreter's lock).
 
-    Two are prepared at a time; each time the one that is wanted is not ready, one more, up to ``most_threads`` or as
-    many as half a gigabyte holds. So slow decoding gets many threads, and quick decoding takes no memory. Nothing of
-    this changes a result.
+    Two are prepared at a time; each time the one that is wanted is not ready, one more, up to
+    ``most_threads`` or as many as half a gigabyte holds. So slow decoding gets many threads, and
+    quick decoding takes no memory. Nothing of this changes a result.
 
-    Args:
-        jobs: What to compute; drawn in the caller's thread, as far ahead as results are prepared.
+    Args: jobs: What to compute; drawn in the caller's thread, as far ahead as results are prepared.
         threads: A fixed number instead, none of it grown; each prepares one result at a time.
-        ahead: Results prepared ahead where ``threads`` is given; None = one per thread, at least two. 0 computes each
+        ahead: Results prepared ahead where ``threads`` is given; None = one per thread, at least
+        two. 0 computes each
             when it is asked for.
         processes: Processes of this run, which share the cores.
         size: Bytes of a result.
@@ -60,7 +62,9 @@ class ReadAhead(Iterator[Result], Generic[Result]):
         self._jobs = iter(jobs)
         fitting = max(_ROOM // size, _FIRST) if size else _MOST_THREADS
         self.limit = min(most_threads(processes), fitting) if threads is None else threads
-        self.ahead = ahead if ahead is not None else _FIRST if threads is None else max(threads, _FIRST)
+        self.ahead = (
+            ahead if ahead is not None else _FIRST if threads is None else max(threads, _FIRST)
+        )
         self._grows = threads is None
         self._pool = ThreadPoolExecutor(self.limit, thread_name_prefix="gghead-data")
         self._pending: collections.deque[Future[Result]] = collections.deque()
@@ -102,14 +106,21 @@ class ReadAhead(Iterator[Result], Generic[Result]):
 
 
 class StepReader(Generic[Result]):
-    """``read(step)`` for one step after another, read in the background while the step before is computed.
+    """``read(step)`` for one step after another, read in the background while the step before is
+    computed.
 
-    ``steps`` returns the steps that follow a first one, with it. A step that is not the next one begins anew, so any
-    step may be asked for at any time; what is returned depends on the step alone.
+    ``steps`` returns the steps that follow a first one, with it. A step that is not the next one
+    begins anew, so any step may be asked for at any time; what is returned depends on the step
+    alone.
     """
 
-    def __init__(self, read: Callable[[int], Result], steps: Callable[[int], Iterable[int]], processes: int = 1,
-                 size: int = 0) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], Result],
+        steps: Callable[[int], Iterable[int]],
+        processes: int = 1,
+        size: int = 0,
+    ) -> None:
         self._read, self._steps, self._processes, self._size = read, steps, processes, size
         self._ahead: ReadAhead[tuple[int, Result]] | None = None
 
@@ -137,19 +148,20 @@ Batch = dict[str, Tensor]
 
 
 class BatchLoader(Iterator[Batch]):
-    """Endless iterator over dict(image uint8 [B, 3, H, W], alpha uint8 [B, 1, H, W], label float32 [B, 25]).
+    """Endless iterator over dict(image uint8 [B, 3, H, W], alpha uint8 [B, 1, H, W], label float32
+    [B, 25]).
 
-    Args:
-        dataset: Where the items come from.
-        batch: Images per batch of this process; all processes together consume ``batch * world`` per step.
-        seed: Seed of the default order; the same on every process.
-        rank, world: This process and their number.
-        start: Images consumed so far by all processes together (``position`` of the loader that is continued).
-        workers: Threads, each preparing a whole batch; None: as many as it takes that nobody waits (``ReadAhead``).
-        prefetch: Batches prepared ahead by a fixed number of workers; None = one per worker, at least two.
-        sampler: The order, such as ``dataset.sampler(seed)``; None: any image at any time.
+    Args: dataset: Where the items come from. batch: Images per batch of this process; all processes
+        together consume ``batch * world`` per step. seed: Seed of the default order; the same on
+        every process. rank, world: This process and their number. start: Images consumed so far by
+        all processes together (``position`` of the loader that is continued). workers: Threads,
+        each preparing a whole batch; None: as many as it takes that nobody waits (``ReadAhead``).
+        prefetch: Batches prepared ahead by a fixed number of workers; None = one per worker, at
+        least two. sampler: The order, such as ``dataset.sampler(seed)``; None: any image at any
+        time.
 
-    An error in a worker (a broken file) is raised by ``next``. Use as a context manager or call ``close``.
+    An error in a worker (a broken file) is raised by ``next``. Use as a context manager or call
+    ``close``.
     """
 
     def __init__(
@@ -165,11 +177,16 @@ class BatchLoader(Iterator[Batch]):
         sampler: EpochSampler | ShardSampler | None = None,
     ):
         if batch < 1 or not 0 <= rank < world or start < 0 or (workers is not None and workers < 1):
-            raise UserError(f"Impossible loader: batch {batch}, rank {rank} of {world}, start {start}, {workers=}.")
+            raise UserError(
+                f"Impossible loader: batch {batch}, rank {rank} of {world}, start {start},"
+                f" {workers=}."
+            )
         self.dataset, self.batch, self.rank, self.world = dataset, batch, rank, world
         self.position = start  # images handed out so far, over all processes
         self._sampler = sampler if sampler is not None else EpochSampler(len(dataset), seed)
-        self._reader = ReadAhead(self._jobs(start), workers, prefetch, world, 4 * batch * dataset.resolution**2)
+        self._reader = ReadAhead(
+            self._jobs(start), workers, prefetch, world, 4 * batch * dataset.resolution**2
+        )
 
     @property
     def ahead(self) -> int:
@@ -199,4 +216,8 @@ class BatchLoader(Iterator[Batch]):
 
     def _make(self, indices: list[int]) -> Batch:
         images, alphas, labels = zip(*(self.dataset.get(index) for index in indices), strict=True)
-        return {"image": torch.stack(images), "alpha": torch.stack(alphas), "label": torch.stack(labels)}
+        return {
+            "image": torch.stack(images),
+            "alpha": torch.stack(alphas),
+            "label": torch.stack(labels),
+        }

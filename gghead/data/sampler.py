@@ -12,11 +12,12 @@ from gghead.torch_utils.rng import generator
 
 
 class EpochSampler:
-    """Index of the image at any position of an endless sequence of epochs, each its own permutation.
+    """Index of the image at any position of an endless sequence of epochs, each its own
+    permutation.
 
-    The sequence depends on ``seed`` alone, not on batch size or number of processes; so a run that stopped at a
-    position continues there exactly, also on another number of processes. The processes take its positions in turn:
-    together they see every image once per epoch.
+    The sequence depends on ``seed`` alone, not on batch size or number of processes; so a run that
+    stopped at a position continues there exactly, also on another number of processes. The
+    processes take its positions in turn: together they see every image once per epoch.
     """
 
     def __init__(self, size: int, seed: int):
@@ -29,20 +30,25 @@ class EpochSampler:
     def indices(self, start: int, count: int, rank: int = 0, world: int = 1) -> list[int]:
         """Return the images at positions ``start + rank + k * world`` for k = 0 … count - 1."""
         positions = range(start + rank, start + rank + count * world, world)
-        return [int(self._permutation(position // self.size)[position % self.size]) for position in positions]
+        return [
+            int(self._permutation(position // self.size)[position % self.size])
+            for position in positions
+        ]
 
     def _make_permutation(self, epoch: int) -> Tensor:
         return torch.randperm(self.size, generator=generator(self.seed, "data order", epoch))
 
 
 class ShardSampler:
-    """The same for data that are read in order, shard by shard: a process has few shards open at a time.
+    """The same for data that are read in order, shard by shard: a process has few shards open at a
+    time.
 
-    In every epoch the shards are shuffled and dealt out to the processes, so that each is read by one of them only;
-    a process goes through its shards in groups of ``at_once`` and shuffles the images of a group. All processes
-    together see every image once per epoch (one with larger shards begins its next epoch a little later). The order is
-    a pure function of (seed, position, number of processes): a run continues exactly on as many processes as before;
-    on another number it goes on from the same position of another order.
+    In every epoch the shards are shuffled and dealt out to the processes, so that each is read by
+    one of them only; a process goes through its shards in groups of ``at_once`` and shuffles the
+    images of a group. All processes together see every image once per epoch (one with larger shards
+    begins its next epoch a little later). The order is a pure function of (seed, position, number
+    of processes): a run continues exactly on as many processes as before; on another number it goes
+    on from the same position of another order.
 
     Args:
         shards: Item indices of every shard.
@@ -54,16 +60,22 @@ class ShardSampler:
         if not shards:
             raise UserError("A data set without images cannot be sampled.")
         if at_once < 1:
-            raise UserError(f"At least one shard must be read at a time, but {at_once} were asked for.")
+            raise UserError(
+                f"At least one shard must be read at a time, but {at_once} were asked for."
+            )
         self.shards, self.seed, self.at_once = shards, seed, at_once
-        self._ends: dict[tuple[int, int], list[int]] = {}  # (rank, world) -> where the rank's epochs end
+        # (rank, world) -> where the rank's epochs end
+        self._ends: dict[tuple[int, int], list[int]] = {}
         self._order = functools.lru_cache(maxsize=4)(self._make_order)
 
     def indices(self, start: int, count: int, rank: int = 0, world: int = 1) -> list[int]:
-        """Return ``count`` images of a process after all of them together have consumed ``start``."""
+        """Return ``count`` images of a process after all of them together have consumed
+        ``start``."""
         if world > len(self.shards):
-            raise UserError(f"{len(self.shards)} shards cannot be shared by {world} processes; make more of them with "
-                            "dataset_tool.py shard, or start fewer processes.")  # fmt: skip
+            raise UserError(
+                f"{len(self.shards)} shards cannot be shared by {world} processes; make more of"
+                " them with dataset_tool.py shard, or start fewer processes."
+            )
         return [self._at(start // world + k, rank, world) for k in range(count)]
 
     def _at(self, position: int, rank: int, world: int) -> int:
@@ -75,7 +87,9 @@ class ShardSampler:
         return int(self._order(epoch, rank, world)[position - ends[epoch]])
 
     def _share(self, epoch: int, rank: int, world: int) -> list[int]:
-        order = torch.randperm(len(self.shards), generator=generator(self.seed, "shard order", epoch)).tolist()
+        order = torch.randperm(
+            len(self.shards), generator=generator(self.seed, "shard order", epoch)
+        ).tolist()
         return order[rank::world]
 
     def _make_order(self, epoch: int, rank: int, world: int) -> np.ndarray:
@@ -84,6 +98,8 @@ class ShardSampler:
         parts = []
         for group in groups:
             items = np.concatenate([self.shards[shard] for shard in group])
-            order = torch.randperm(len(items), generator=generator(self.seed, "shard group", epoch, *group))
+            order = torch.randperm(
+                len(items), generator=generator(self.seed, "shard group", epoch, *group)
+            )
             parts.append(items[order.numpy()])
         return np.concatenate(parts)

@@ -1,5 +1,5 @@
-"""Splitting a data set into shards: zips like the one it came from, or WebDataset-style tar files. No image is encoded
-anew."""
+"""Splitting a data set into shards: zips like the one it came from, or WebDataset-style tar files.
+No image is encoded anew."""
 
 import json
 import os
@@ -27,14 +27,17 @@ def write_shards(
     kind: str,
     per_shard: int,
     masks: str | os.PathLike | None = "auto",
-    progress: Callable[[int, int], object] = lambda done, total: None,  # images written so far, and in all
+    # images written so far, and in all
+    progress: Callable[[int, int], object] = lambda done, total: None,
     overwrite: bool = False,
 ) -> int:
-    """Write ``dest/shard-000000.zip`` (or .tar) … with ``per_shard`` images each; return the number of shards.
+    """Write ``dest/shard-000000.zip`` (or .tar) … with ``per_shard`` images each; return the number
+    of shards.
 
-    Zips are data sets of their own. Beside tar files stands one dataset.json with all labels, which spares readers a
-    pass over all of them. Labels, masks and ``frames`` travel along, other tables (uv, depth) do not. ``dest`` appears
-    whole or not at all. With ``overwrite`` it replaces a folder that holds shards and nothing else.
+    Zips are data sets of their own. Beside tar files stands one dataset.json with all labels, which
+    spares readers a pass over all of them. Labels, masks and ``frames`` travel along, other tables
+    (uv, depth) do not. ``dest`` appears whole or not at all. With ``overwrite`` it replaces a
+    folder that holds shards and nothing else.
 
     Raises:
         UserError: broken input, or a ``dest`` that exists or cannot be written.
@@ -46,7 +49,9 @@ def write_shards(
     if dest.exists():
         _check_only_shards(dest)
     files = ImageFiles(source, masks)
-    temporary, old = (dest.with_name(f".{dest.name}.{os.getpid()}.{ending}") for ending in ("tmp", "old"))
+    temporary, old = (
+        dest.with_name(f".{dest.name}.{os.getpid()}.{ending}") for ending in ("tmp", "old")
+    )
     try:
         temporary.mkdir(parents=True)
         labels: list[list] = []
@@ -64,7 +69,9 @@ def write_shards(
             os.replace(dest, old)
         os.replace(temporary, dest)
     except OSError as error:
-        raise UserError(f"{dest} cannot be written ({error.strerror}); free space or choose another folder.") from error
+        raise UserError(
+            f"{dest} cannot be written ({error.strerror}); free space or choose another folder."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if old.exists() and not dest.exists():
@@ -81,21 +88,32 @@ def _check_only_shards(folder: Path) -> None:
     ours = re.compile(r"shard-\d+\.(zip|tar)|dataset\.json")
     others = [entry.name for entry in folder.iterdir() if not ours.fullmatch(entry.name)]
     if others:
-        raise UserError(f"{folder} holds other things than shards ({others[0]}), which would be lost; choose another "
-                        "folder.")
+        raise UserError(
+            f"{folder} holds other things than shards ({others[0]}), which would be lost; choose"
+            " another folder."
+        )
 
 
-def _write_zip(files: ImageFiles, members: range, path: Path, progress: Callable[[int, int], object]) -> None:
+def _write_zip(
+    files: ImageFiles, members: range, path: Path, progress: Callable[[int, int], object]
+) -> None:
     with DatasetWriter(path) as writer:
         for i in members:
-            writer.add(files.names[i], files.source.read(files.names[i]), files.labels[i], _separate_mask(files, i))
+            writer.add(
+                files.names[i],
+                files.source.read(files.names[i]),
+                files.labels[i],
+                _separate_mask(files, i),
+            )
             progress(i + 1, len(files))
         records = [_record(files, i) for i in members]
         if any(records):
             writer.set("frames", [record for record in records if record])
 
 
-def _write_tar(files: ImageFiles, members: range, path: Path, progress: Callable[[int, int], object]) -> list[list]:
+def _write_tar(
+    files: ImageFiles, members: range, path: Path, progress: Callable[[int, int], object]
+) -> list[list]:
     labels = []
 
     def write(stream) -> None:
@@ -105,8 +123,10 @@ def _write_tar(files: ImageFiles, members: range, path: Path, progress: Callable
                 key, suffix = f"{i:08d}", os.path.splitext(name)[1].lower()
                 label = [round(value, 7) for value in files.labels[i].astype(np.float64).tolist()]
                 about = {"label": label, "name": name, **_record(files, i)}
-                parts = [(suffix, files.source.read(name)),
-                         (".json", json.dumps(about, separators=(",", ":")).encode())]  # fmt: skip
+                parts = [
+                    (suffix, files.source.read(name)),
+                    (".json", json.dumps(about, separators=(",", ":")).encode()),
+                ]
                 if files.has_masks:
                     parts.insert(1, (".mask.png", _any_mask(files, i)))
                 for ending, data in parts:
@@ -127,7 +147,11 @@ def _separate_mask(files: ImageFiles, index: int) -> bytes | None:
     if files.mask_source is None:
         return None  # an image's own alpha channel travels with it
     data = files.mask_source.read(files.mask_names[index])
-    return data if data[:4] == b"\x89PNG" else encode_png(np.asarray(decode_image(data, "L", files.mask_names[index])))
+    return (
+        data
+        if data[:4] == b"\x89PNG"
+        else encode_png(np.asarray(decode_image(data, "L", files.mask_names[index])))
+    )
 
 
 def _any_mask(files: ImageFiles, index: int) -> bytes:

@@ -1,9 +1,10 @@
 """Data sets in many shards: zips or tar files, opened as one.
 
-The json holds ``{"label": [25 floats]}``. Tar files are local, unpacked, and read from their beginning to their end; a
-few whole files are held encoded in memory, and the order of training stays within them (``sampler.ShardSampler``).
-How names fall into key and field is webdataset's rule: the key ends at the first dot after the last slash, and members
-of one key stand one after another. Names in a tar are never used as paths.
+The json holds ``{"label": [25 floats]}``. Tar files are local, unpacked, and read from their
+beginning to their end; a few whole files are held encoded in memory, and the order of training
+stays within them (``sampler.ShardSampler``). How names fall into key and field is webdataset's
+rule: the key ends at the first dot after the last slash, and members of one key stand one after
+another. Names in a tar are never used as paths.
 """
 
 import collections
@@ -26,8 +27,10 @@ from gghead.data.image_files import ImageFiles
 from gghead.data.images import BrokenImage, decode_image, parse_header
 from gghead.torch_utils.errors import UserError
 
-_HELD = 4  # encoded tar files in memory: the two that the order mixes by default, and the two after them
-# What tarfile raises on damaged files; the last two where headers follow each other endlessly or claim absurd sizes.
+# encoded tar files in memory: the two that the order mixes by default, and the two after them
+_HELD = 4
+# What tarfile raises on damaged files; the last two where headers follow each other endlessly or
+# claim absurd sizes.
 _BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError, MemoryError)
 
 
@@ -46,19 +49,23 @@ class Sample:
 
 
 def read_samples(path: str) -> Iterator[Sample]:
-    """Yield the pictures of a tar file in their order; raises ``UserError`` naming a broken file or member."""
+    """Yield the pictures of a tar file in their order; raises ``UserError`` naming a broken file or
+    member."""
     for key, members in itertools.groupby(_members(path), key=lambda member: member[0]):
         fields: dict[str, bytes] = {}
         for _, field, data in members:
             if field in fields:
-                raise UserError(f"{path} holds {key}.{field} twice; make it again with one file of each name.")
+                raise UserError(
+                    f"{path} holds {key}.{field} twice; make it again with one file of each name."
+                )
             fields[field] = data
         if (sample := _sample(path, key, fields)) is not None:
             yield sample
 
 
 def _members(path: str) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (key, field, content) of the files in a tar; links, devices and sparse files are none of ours."""
+    """Yield (key, field, content) of the files in a tar; links, devices and sparse files are none
+    of ours."""
     try:
         with open_local(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             length = os.fstat(file.fileno()).st_size
@@ -69,17 +76,22 @@ def _members(path: str) -> Iterator[tuple[str, str, bytes]]:
                 stem, dot, field = name.partition(".")
                 if stem and dot and member.isreg() and not member.issparse():
                     yield folder + slash + stem, field.lower(), archive.extractfile(member).read()
-            # The archive ends at a damaged header as it does at its end, and would lose the rest without a word.
+            # The archive ends at a damaged header as it does at its end, and would lose the rest
+            # without a word.
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
                 raise tarfile.ReadError("a damaged header")
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}); copy or make it again.") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror or error}); copy or make it again."
+        ) from error
     except _BROKEN as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} cannot be read (it is cut off, damaged or no unpacked tar file); copy or make it "
-                        "again.") from error  # fmt: skip
+        raise UserError(
+            f"{path} cannot be read (it is cut off, damaged or no unpacked tar file); copy or make"
+            " it again."
+        ) from error
 
 
 def _sample(path: str, key: str, fields: dict[str, bytes]) -> Sample | None:
@@ -91,10 +103,14 @@ def _sample(path: str, key: str, fields: dict[str, bytes]) -> Sample | None:
     try:
         about = json.loads(fields.get("json", b"{}"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{key}.json in {path} is not valid JSON ({error}); make the tar again.") from error
+        raise UserError(
+            f"{key}.json in {path} is not valid JSON ({error}); make the tar again."
+        ) from error
     if not isinstance(about, dict):
         raise UserError(f"{key}.json in {path} is no table with 'label'; make the tar again.")
-    return Sample(f"{key}.{images[0]}", fields[images[0]], fields[masks[0]] if masks else None, about)
+    return Sample(
+        f"{key}.{images[0]}", fields[images[0]], fields[masks[0]] if masks else None, about
+    )
 
 
 class ShardMemory:
@@ -106,10 +122,12 @@ class ShardMemory:
         self._shards: collections.OrderedDict[str, list[Sample]] = collections.OrderedDict()
 
     def get(self, path: str) -> list[Sample]:
-        """Return the pictures of a tar file, reading it if it is not here. Safe to call from several threads."""
+        """Return the pictures of a tar file, reading it if it is not here. Safe to call from
+        several threads."""
         with self._lock:
             if path not in self._shards:
-                while len(self._shards) >= self.capacity:  # first, so that never more than these are held
+                # first, so that never more than these are held
+                while len(self._shards) >= self.capacity:
                     self._shards.popitem(last=False)
                 self._shards[path] = list(read_samples(path))
             self._shards.move_to_end(path)
@@ -130,7 +148,15 @@ class ShardMemory:
 class TarShard:
     """One tar file with the interface of ``ImageFiles``."""
 
-    def __init__(self, path: str, names: list[str], labels: np.ndarray, size: int, masks: bool, memory: ShardMemory):
+    def __init__(
+        self,
+        path: str,
+        names: list[str],
+        labels: np.ndarray,
+        size: int,
+        masks: bool,
+        memory: ShardMemory,
+    ):
         self.path = Path(path)
         self.names, self.labels, self.size, self.has_masks = names, labels, size, masks
         self.info: dict = {}
@@ -141,25 +167,36 @@ class TarShard:
         return len(self.names)
 
     def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
-        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the first."""
+        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the
+        first."""
         sample = self._sample(index)
         rgb = np.asarray(decode_image(sample.image, "RGB", f"{sample.name} in {self.path}"))
         if rgb.shape[:2] != (self.size, self.size):
-            raise BrokenImage(f"All images must be square and of one size, but {sample.name} in {self.path} is "
-                              f"{rgb.shape[1]}x{rgb.shape[0]} and the first one {self.size}x{self.size}; resize them.")
+            raise BrokenImage(
+                f"All images must be square and of one size, but {sample.name} in {self.path} is"
+                f" {rgb.shape[1]}x{rgb.shape[0]} and the first one {self.size}x{self.size}; resize"
+                " them."
+            )
         return rgb
 
     def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
-        """Return a decoded mask; None where masks are not used. Raises ``UserError`` for a missing or empty one."""
+        """Return a decoded mask; None where masks are not used. Raises ``UserError`` for a missing
+        or empty one."""
         if not self.has_masks:
             return None
         sample = self._sample(index)
         if sample.mask is None:
-            raise UserError(f"{sample.name} in {self.path} has no mask, but others have; add KEY.mask.png.")
-        mask = np.asarray(decode_image(sample.mask, "L", f"the mask of {sample.name} in {self.path}"))
+            raise UserError(
+                f"{sample.name} in {self.path} has no mask, but others have; add KEY.mask.png."
+            )
+        mask = np.asarray(
+            decode_image(sample.mask, "L", f"the mask of {sample.name} in {self.path}")
+        )
         if mask.shape[0] != mask.shape[1] or not mask.any():
-            raise BrokenImage(f"The mask of {sample.name} in {self.path} is empty or not square; mend it or leave the "
-                            "image out.")  # fmt: skip
+            raise BrokenImage(
+                f"The mask of {sample.name} in {self.path} is empty or not square; mend it or leave"
+                " the image out."
+            )
         return mask
 
     def record(self, index: int) -> dict:
@@ -173,13 +210,16 @@ class TarShard:
     def _sample(self, index: int) -> Sample:
         samples = self._memory.get(str(self.path))
         if index >= len(samples) or samples[index].name != self.names[index]:
-            raise UserError(f"{self.path} does not hold {self.names[index]} at its place, so the dataset.json beside "
-                            "it belongs to other files; write both again with dataset_tool.py shard.")  # fmt: skip
+            raise UserError(
+                f"{self.path} does not hold {self.names[index]} at its place, so the dataset.json"
+                " beside it belongs to other files; write both again with dataset_tool.py shard."
+            )
         return samples[index]
 
 
 def open_tars(paths: list[str], masks: bool, labels: dict[str, list] | None) -> list[TarShard]:
-    """Open tar files; ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside spare a pass over all.
+    """Open tar files; ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside spare
+    a pass over all.
 
     Without them every file is read once from end to end for its labels.
 
@@ -191,30 +231,43 @@ def open_tars(paths: list[str], masks: bool, labels: dict[str, list] | None) -> 
     for name, label in (labels or {}).items():
         shard, _, inner = name.partition("/")
         by_shard.setdefault(shard, {})[inner] = label
-    if labels is not None and (absent := [path for path in paths if Path(path).name not in by_shard]):
-        raise UserError(f"The dataset.json beside {absent[0]} has no labels of this file; write both again with "
-                        "dataset_tool.py shard.")  # fmt: skip
+    if labels is not None and (
+        absent := [path for path in paths if Path(path).name not in by_shard]
+    ):
+        raise UserError(
+            f"The dataset.json beside {absent[0]} has no labels of this file; write both again with"
+            " dataset_tool.py shard."
+        )
     shards, first = [], next((samples[0] for path in paths if (samples := memory.get(path))), None)
     if first is None:
         raise UserError(f"{paths[0]} holds no images KEY.jpg, KEY.png or KEY.webp.")
     header = parse_header(first.image)
     size = header.size if header else decode_image(first.image, "RGB", first.name).size
     if size[0] != size[1]:
-        raise UserError(f"{first.name} in {paths[0]} is {size[0]}x{size[1]}; images must be square, so crop them.")
+        raise UserError(
+            f"{first.name} in {paths[0]} is {size[0]}x{size[1]}; images must be square, so crop"
+            " them."
+        )
     for path in paths:
         if labels is None:
             found = {sample.name: sample.about.get("label") for sample in memory.get(path)}
-            names, own = list(found), {name: label for name, label in found.items() if label is not None}
+            names, own = (
+                list(found),
+                {name: label for name, label in found.items() if label is not None},
+            )
         else:
             own = by_shard[Path(path).name]
             names = list(own)
         rows = label_array(own, names, path)
-        shards.append(TarShard(path, names, rows, size[0], masks and first.mask is not None, memory))
+        shards.append(
+            TarShard(path, names, rows, size[0], masks and first.mask is not None, memory)
+        )
     return shards
 
 
 def tar_member(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
-    """Return a tar entry with fixed owner and time, so that the same content gives the same bytes."""
+    """Return a tar entry with fixed owner and time, so that the same content gives the same
+    bytes."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
     return info, io.BytesIO(data)
@@ -228,11 +281,13 @@ _MOST_SHARDS = 1_000_000  # a list of names longer than that is a slip of the pe
 def open_shards(
     path: str | os.PathLike, masks: str | os.PathLike | None
 ) -> tuple[list[ImageFiles] | list[TarShard], bool]:
-    """Return the parts of a data set in their fixed order, and whether they can be read in order only.
+    """Return the parts of a data set in their fixed order, and whether they can be read in order
+    only.
 
-    A single zip or folder of images is one part. A folder that holds zips and no images is a set of shards: each has
-    its own dataset.json, or one dataset.json beside them labels ``shard.zip/name`` (or ``name``, where names are
-    unique). Zips called ``<shard>_masks_*`` are masks. Tar files as in ``tar_files``.
+    A single zip or folder of images is one part. A folder that holds zips and no images is a set of
+    shards: each has its own dataset.json, or one dataset.json beside them labels ``shard.zip/name``
+    (or ``name``, where names are unique). Zips called ``<shard>_masks_*`` are masks. Tar files as
+    in ``tar_files``.
 
     Raises:
         UserError: nothing there, or parts that cannot be used.
@@ -242,8 +297,10 @@ def open_shards(
     tars = tar_paths(text)
     if tars:
         if masks not in (None, "auto"):
-            raise UserError(f"{path}: masks of tar files stand beside the images in them, as KEY.mask.png; leave out "
-                            "--masks.")  # fmt: skip
+            raise UserError(
+                f"{path}: masks of tar files stand beside the images in them, as KEY.mask.png;"
+                " leave out --masks."
+            )
         return open_tars(tars, masks is not None, _beside(folder)), True
     return [ImageFiles(*part) for part in shard_inputs(folder, masks)], False
 
@@ -251,7 +308,8 @@ def open_shards(
 def shard_inputs(
     path: Path, masks: str | os.PathLike | None
 ) -> list[tuple[Path, str | os.PathLike | None, dict[str, list] | None]]:
-    """Return (file, its masks, its labels if they stand elsewhere) for the zips of a folder, or for ``path`` itself.
+    """Return (file, its masks, its labels if they stand elsewhere) for the zips of a folder, or for
+    ``path`` itself.
 
     Raises:
         UserError: labels of images that no shard holds, or no masks for a shard.
@@ -260,11 +318,16 @@ def shard_inputs(
     if not zips:
         return [(path, masks, None)]
     labels = _beside(path)
-    parts = [(shard, _masks_of(shard, masks), None if labels is None else _labels_of(shard, labels)) for shard in zips]
+    parts = [
+        (shard, _masks_of(shard, masks), None if labels is None else _labels_of(shard, labels))
+        for shard in zips
+    ]
     used = sum(len(own or ()) for _, _, own in parts)
     if labels is not None and used != len(labels):
-        raise UserError(f"dataset.json in {path} labels {len(labels)} images, but its shards hold {used} of them; copy "
-                        "the missing shards or write it again.")  # fmt: skip
+        raise UserError(
+            f"dataset.json in {path} labels {len(labels)} images, but its shards hold {used} of"
+            " them; copy the missing shards or write it again."
+        )
     return parts
 
 
@@ -281,10 +344,11 @@ def _has_images(folder: Path) -> bool:
 
 
 def tar_paths(text: str) -> list[str]:
-    """Return the tar files that ``text`` names: a folder of them (and no images), one, or a brace list of several.
+    """Return the tar files that ``text`` names: a folder of them (and no images), one, or a brace
+    list of several.
 
-    ``shard-{000..012}.tar`` and ``{a,b}.tar`` are brace lists; what a file's own name holds is never read as one.
-    Raises ``UserError`` for a brace list that cannot be read.
+    ``shard-{000..012}.tar`` and ``{a,b}.tar`` are brace lists; what a file's own name holds is
+    never read as one. Raises ``UserError`` for a brace list that cannot be read.
     """
     if os.path.isdir(text):
         tars = [str(file) for file in sorted(Path(text).glob("*.tar"))]
@@ -298,8 +362,10 @@ def _expand_braces(text: str) -> list[str]:
     """``a{1..3}b{x,y}`` -> all six names, in order; numbers keep the width of the first bound."""
     pieces = _BRACES.split(text)  # plain text and the contents of braces in turn
     if any(mark in piece for piece in pieces for mark in "{}"):
-        raise UserError(f"The braces of {text} do not close or stand in each other; write them as in "
-                        "DIR/shard-{000000..000012}.tar.")  # fmt: skip
+        raise UserError(
+            f"The braces of {text} do not close or stand in each other; write them as in "
+            "DIR/shard-{000000..000012}.tar."
+        )
     choices, count = [], 1
     for index, piece in enumerate(pieces):
         options: list[str] | range = [piece] if index % 2 == 0 else piece.split(",")
@@ -307,15 +373,18 @@ def _expand_braces(text: str) -> list[str]:
             options = range(int(found[1]), int(found[2]) + 1)
         count *= len(options)
         if not 1 <= count <= _MOST_SHARDS:
-            raise UserError(f"{text} names {count} files; write the first and the last number in braces, as in "
-                            "DIR/shard-{000000..000012}.tar.")  # fmt: skip
+            raise UserError(
+                f"{text} names {count} files; write the first and the last number in braces, as in "
+                "DIR/shard-{000000..000012}.tar."
+            )
         width = len(found[1]) if isinstance(options, range) else 0
         choices.append([f"{option:0{width}d}" for option in options] if width else options)
     return ["".join(parts) for parts in itertools.product(*choices)]
 
 
 def _beside(folder: Path) -> dict[str, list] | None:
-    """The labels of the one dataset.json beside the shards (of a brace list: in the folder before its last part)."""
+    """The labels of the one dataset.json beside the shards (of a brace list: in the folder before
+    its last part)."""
     file = (folder if folder.is_dir() else folder.parent) / "dataset.json"
     return parse_dataset_json(file.read_bytes(), file.parent)["labels"] if file.is_file() else None
 
@@ -336,6 +405,8 @@ def _masks_of(shard: Path, masks: str | os.PathLike | None) -> str | os.PathLike
         return masks
     found = Path(masks) / shard.name
     if not found.exists():
-        raise UserError(f"The data are shards, so --masks must be a folder with a zip of masks for each of them, but "
-                        f"there is no {found}.")  # fmt: skip
+        raise UserError(
+            "The data are shards, so --masks must be a folder with a zip of masks for each of"
+            f" them, but there is no {found}."
+        )
     return found

@@ -1,7 +1,9 @@
-"""The table of contents of a large zip in little memory and time: one string per member and five numpy columns.
+"""The table of contents of a large zip in little memory and time: one string per member and five
+numpy columns.
 
-``zipfile`` makes an object of 600 bytes per member, which for the 140,000 images of a mirrored FFHQ is a second and
-80 MB in every process. Fields after PKWARE's APPNOTE 4.3.12 - 4.3.16 (central directory, zip64 and its end).
+``zipfile`` makes an object of 600 bytes per member, which for the 140,000 images of a mirrored FFHQ
+is a second and 80 MB in every process. Fields after PKWARE's APPNOTE 4.3.12 - 4.3.16 (central
+directory, zip64 and its end).
 """
 
 import bisect
@@ -21,23 +23,49 @@ _FULL = 0xFFFFFFFF  # stands where the number is in the zip64 record
 _END = struct.Struct("<4s4H2IH")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR64 = struct.Struct("<4sIQI")
-_ENTRY = np.dtype([("magic", "S4"), ("versions", "<u2", 2), ("flags", "<u2"), ("kind", "<u2"), ("time", "<u2", 2),
-                   ("crc", "<u4"), ("packed", "<u4"), ("size", "<u4"), ("lengths", "<u2", 3), ("about", "<u2", 2),
-                   ("attributes", "<u4"), ("offset", "<u4")])  # fmt: skip
+_ENTRY = np.dtype(
+    [
+        ("magic", "S4"),
+        ("versions", "<u2", 2),
+        ("flags", "<u2"),
+        ("kind", "<u2"),
+        ("time", "<u2", 2),
+        ("crc", "<u4"),
+        ("packed", "<u4"),
+        ("size", "<u4"),
+        ("lengths", "<u2", 3),
+        ("about", "<u2", 2),
+        ("attributes", "<u4"),
+        ("offset", "<u4"),
+    ]
+)
 _LENGTHS = struct.Struct("<3H")  # of name, extra field and comment, at byte 28 of an entry
-_COLUMNS = np.dtype([("offset", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "u4"), ("kind", "u2"),
-                     ("flags", "u2")])  # fmt: skip
+_COLUMNS = np.dtype(
+    [
+        ("offset", "i8"),
+        ("packed", "i8"),
+        ("size", "i8"),
+        ("crc", "u4"),
+        ("kind", "u2"),
+        ("flags", "u2"),
+    ]
+)
 # A member's name that leaves the folder into which the zip is unpacked.
-_UNSAFE = re.compile(r"^(?:[/\\]|[A-Za-z]:).*$|^(?:.*[/\\])?\.\.(?:[/\\].*)?$|^.*\0.*$", re.MULTILINE)
-_BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 200  # both exceeded: nobody's pictures or labels pack like that
+_UNSAFE = re.compile(
+    r"^(?:[/\\]|[A-Za-z]:).*$|^(?:.*[/\\])?\.\.(?:[/\\].*)?$|^.*\0.*$", re.MULTILINE
+)
+# both exceeded: nobody's pictures or labels pack like that
+_BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 200
 
 
 @dataclass(frozen=True, eq=False)
 class ZipIndex:
-    """Members of a zip sorted by name; folders are left out, and of equal names the last one counts, as in zipfile."""
+    """Members of a zip sorted by name; folders are left out, and of equal names the last one
+    counts, as in zipfile."""
 
     names: list[str]
-    rows: np.ndarray  # [N] offset of the local header, packed and real size, crc, compression kind, flags
+    # [N] offset of the local header, packed and real size, crc, compression kind, flags
+    rows: np.ndarray
     repeated: list[str]  # names that stood there more than once
 
     def find(self, names: list[str]) -> np.ndarray:
@@ -63,25 +91,40 @@ class ZipIndex:
 def read_index(descriptor: int, path: Path) -> ZipIndex:
     """Read the index of the zip opened as ``descriptor``.
 
-    Raises:
-        UserError: it is no whole zip, a name points outside it, or a member unpacks as zip bombs do.
+    Raises: UserError: it is no whole zip, a name points outside it, or a member unpacks as zip
+        bombs do.
     """
     length = os.fstat(descriptor).st_size
     try:
         count, start, data = _directory(descriptor, length)
         names, rows = _entries(data, count)
     except (struct.error, ValueError) as error:
-        raise UserError(f"{path} is not a zip file or is incomplete ({error}); copy or make it again.") from error
+        raise UserError(
+            f"{path} is not a zip file or is incomplete ({error}); copy or make it again."
+        ) from error
     rows["offset"] += start
     if unsafe := _UNSAFE.search("\n".join(names)):
-        raise UserError(f"{path} names a member '{unsafe[0]}', which points outside the zip; it is not safe, so make "
-                        "the zip again with relative names.")  # fmt: skip
-    if (at := _first((rows["packed"] > length) | (rows["offset"] < 0) | (rows["offset"] >= length))) is not None:
-        raise UserError(f"{path} is damaged: {names[at]} claims more bytes than the zip has; copy or make it again.")
-    if (at := _first((rows["size"] > _BOMB_BYTES) & (rows["size"] > _BOMB_RATIO * rows["packed"]))) is not None:
-        raise UserError(f"{path} is refused: {names[at]} would unpack from {rows['packed'][at]} to {rows['size'][at]} "
-                        "bytes, as zip bombs do; make the zip again without it.")  # fmt: skip
-    order = sorted((i for i, name in enumerate(names) if not name.endswith("/")), key=names.__getitem__)
+        raise UserError(
+            f"{path} names a member '{unsafe[0]}', which points outside the zip; it is not safe, so"
+            " make the zip again with relative names."
+        )
+    if (
+        at := _first((rows["packed"] > length) | (rows["offset"] < 0) | (rows["offset"] >= length))
+    ) is not None:
+        raise UserError(
+            f"{path} is damaged: {names[at]} claims more bytes than the zip has; copy or make it"
+            " again."
+        )
+    if (
+        at := _first((rows["size"] > _BOMB_BYTES) & (rows["size"] > _BOMB_RATIO * rows["packed"]))
+    ) is not None:
+        raise UserError(
+            f"{path} is refused: {names[at]} would unpack from {rows['packed'][at]} to"
+            f" {rows['size'][at]} bytes, as zip bombs do; make the zip again without it."
+        )
+    order = sorted(
+        (i for i, name in enumerate(names) if not name.endswith("/")), key=names.__getitem__
+    )
     names, rows = [names[i] for i in order], rows[order]
     if all(map(operator.lt, names, names[1:])):
         return ZipIndex(names, rows, [])
@@ -101,7 +144,8 @@ def _directory(descriptor: int, length: int) -> tuple[int, int, bytes]:
     end = tail_at + at
     locator = os.pread(descriptor, _LOCATOR64.size, max(end - _LOCATOR64.size, 0))
     if locator[:4] == b"PK\6\7":
-        record_at = end - _LOCATOR64.size - _END64.size  # as zipfile does: right also where bytes stand before the zip
+        # as zipfile does: right also where bytes stand before the zip
+        record_at = end - _LOCATOR64.size - _END64.size
         record = os.pread(descriptor, _END64.size, record_at)
         if record[:4] == b"PK\6\6":
             end = record_at
@@ -134,15 +178,20 @@ def _entries(data: bytes, count: int) -> tuple[list[str], np.ndarray]:
         begin = int(places[i]) + step + int(entries["lengths"][i, 0])
         extra = data[begin : begin + int(entries["lengths"][i, 1])]
         rows["size"][i], rows["packed"][i], rows["offset"][i] = _zip64_sizes(
-            extra, *(int(entries[column][i]) for column in ("size", "packed", "offset")))  # fmt: skip
+            extra, *(int(entries[column][i]) for column in ("size", "packed", "offset"))
+        )
     unicode = (entries["flags"] & 0x800) != 0
-    decoded = [name.decode("utf-8" if utf or name.isascii() else "cp437")  # cp437 is slow, and equal for ASCII
-               for name, utf in zip(names, unicode.tolist(), strict=True)]  # fmt: skip
+    # cp437 is slow, and equal for ASCII
+    decoded = [
+        name.decode("utf-8" if utf or name.isascii() else "cp437")
+        for name, utf in zip(names, unicode.tolist(), strict=True)
+    ]
     return decoded, rows
 
 
 def _zip64_sizes(extra: bytes, *values: int) -> list[int]:
-    """Replace the values that did not fit 32 bits by those in the zip64 extra field, which holds them in this order."""
+    """Replace the values that did not fit 32 bits by those in the zip64 extra field, which holds
+    them in this order."""
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)

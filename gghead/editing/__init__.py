@@ -1,4 +1,5 @@
-"""Edits that all heads share, whether they come from seeds, photos or an encoder: see ``docs/latents.md``."""
+"""Edits that all heads share, whether they come from seeds, photos or an encoder: see
+``docs/latents.md``."""
 
 from gghead.editing.directions import Directions, find_directions
 from gghead.editing.interpolation import between, between_seeds
@@ -6,5 +7,14 @@ from gghead.editing.mixing import mix_layers
 from gghead.editing.parts import part_mask
 from gghead.editing.regions import PlaneBlend, blend_latents, blend_planes
 
-__all__ = ["Directions", "PlaneBlend", "between", "between_seeds", "blend_latents", "blend_planes", "find_directions",
-           "mix_layers", "part_mask"]
+__all__ = [
+    "Directions",
+    "PlaneBlend",
+    "between",
+    "between_seeds",
+    "blend_latents",
+    "blend_planes",
+    "find_directions",
+    "mix_layers",
+    "part_mask",
+]

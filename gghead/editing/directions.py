@@ -1,7 +1,8 @@
-"""Principal directions of w: GANSpace (Härkönen et al. 2020, section 2.1): one eigenvalue problem, no training.
+"""Principal directions of w: GANSpace (Härkönen et al. 2020, section 2.1): one eigenvalue problem,
+no training.
 
-A head moves along component i by k standard deviations, on all layers or some. The same seed and sample count give the
-same directions on every machine but for rounding.
+A head moves along component i by k standard deviations, on all layers or some. The same seed and
+sample count give the same directions on every machine but for rounding.
 """
 
 import json
@@ -38,13 +39,18 @@ class Directions:
     explained: Tensor
     """[K] share of all variance."""
 
-    def move(self, latent: Latent, component: int, sigmas: float, layers: Sequence[int] | None = None) -> Latent:
-        """Return ``latent`` moved by ``sigmas`` standard deviations along a component, on some layers (None: all).
+    def move(
+        self, latent: Latent, component: int, sigmas: float, layers: Sequence[int] | None = None
+    ) -> Latent:
+        """Return ``latent`` moved by ``sigmas`` standard deviations along a component, on some
+        layers (None: all).
 
         Raises ``UserError`` for a component that was not computed.
         """
         if not 0 <= component < len(self.components):
-            raise UserError(f"There is no component {component}: 0 to {len(self.components) - 1} were computed.")
+            raise UserError(
+                f"There is no component {component}: 0 to {len(self.components) - 1} were computed."
+            )
         step = (sigmas * self.deviations[component] * self.components[component]).to(latent.ws)
         ws = latent.ws.clone()
         ws[:, slice(None) if layers is None else list(layers)] += step
@@ -52,25 +58,38 @@ class Directions:
 
     def coordinates(self, latent: Latent) -> Tensor:  # [B, num_ws, K]
         """Return where the styles lie, in standard deviations from the mean."""
-        return (latent.ws - self.mean.to(latent.ws)) @ self.components.T.to(latent.ws) / self.deviations.to(latent.ws)
+        return (
+            (latent.ws - self.mean.to(latent.ws))
+            @ self.components.T.to(latent.ws)
+            / self.deviations.to(latent.ws)
+        )
 
 
 @torch.no_grad()
-def find_directions(model: Generator, samples: int = 20_000, count: int = 20, seed: int = 0) -> Directions:
+def find_directions(
+    model: Generator, samples: int = 20_000, count: int = 20, seed: int = 0
+) -> Directions:
     """Sample z, map it to w, and return the ``count`` widest principal components of w.
 
     Raises ``UserError`` for more components than w has dimensions, or fewer samples than that.
     """
     if not 1 <= count <= model.config.w_dim:
-        raise UserError(f"w has {model.config.w_dim} dimensions, so there can be 1 to {model.config.w_dim} components, "
-                        f"not {count}.")
+        raise UserError(
+            f"w has {model.config.w_dim} dimensions, so there can be 1 to {model.config.w_dim}"
+            f" components, not {count}."
+        )
     if samples <= model.config.w_dim:
-        raise UserError(f"{samples} samples are too few for {model.config.w_dim} dimensions; take 10,000 or more.")
+        raise UserError(
+            f"{samples} samples are too few for {model.config.w_dim} dimensions; take 10,000 or"
+            " more."
+        )
     label = model.neutral_label()
     drawn = []
     for index, start in enumerate(range(0, samples, _BATCH)):
         size = min(_BATCH, samples - start)
-        z = torch.randn(_BATCH, model.z_dim, generator=rng.generator(seed, "directions", index))[:size]
+        z = torch.randn(_BATCH, model.z_dim, generator=rng.generator(seed, "directions", index))[
+            :size
+        ]
         c = None if label is None else label.expand(size, -1)
         drawn.append(model.mapping(z.to(model.device), c)[:, 0].double().cpu())
     w = torch.cat(drawn)
@@ -79,18 +98,25 @@ def find_directions(model: Generator, samples: int = 20_000, count: int = 20, se
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1).T
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     vectors = vectors * largest.sign()
-    return Directions(mean.float(), vectors[:count].float().contiguous(), values[:count].sqrt().float(),
-                      (values[:count] / values.sum()).float())
+    return Directions(
+        mean.float(),
+        vectors[:count].float().contiguous(),
+        values[:count].sqrt().float(),
+        (values[:count] / values.sum()).float(),
+    )
 
 
 def parse_moves(model: Generator, text: str) -> list[tuple[int, float, list[int] | None]]:
-    """``0:2,3:-1.5@0-4`` -> component 0 by 2 sigma on all layers, component 3 by -1.5 sigma on layers 0 to 4."""
+    """``0:2,3:-1.5@0-4`` -> component 0 by 2 sigma on all layers, component 3 by -1.5 sigma on
+    layers 0 to 4."""
     moves = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+):([+-]?\d*\.?\d+)(?:@(\d+)(?:-(\d+))?)?", part.strip())
         if not match:
-            raise UserError(f"'{part}' is no move: write COMPONENT:SIGMAS or COMPONENT:SIGMAS@FIRST-LAST, such as "
-                            "0:2 or 3:-1.5@0-4.")
+            raise UserError(
+                f"'{part}' is no move: write COMPONENT:SIGMAS or COMPONENT:SIGMAS@FIRST-LAST, such"
+                " as 0:2 or 3:-1.5@0-4."
+            )
         layers = None
         if match[3]:
             layers = check_layers(model, range(int(match[3]), int(match[4] or match[3]) + 1))
@@ -111,7 +137,8 @@ def save(path: str | os.PathLike, directions: Directions, model: Generator) -> N
 
 
 def load(path: str | os.PathLike, model: Generator) -> Directions:
-    """Read directions. Raises ``UserError`` for a broken or foreign file and for one of another network."""
+    """Read directions. Raises ``UserError`` for a broken or foreign file and for one of another
+    network."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
@@ -121,12 +148,18 @@ def load(path: str | os.PathLike, model: Generator) -> Directions:
             metadata = json.loads((file.metadata() or {}).get("directions", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is truncated or no safetensors file ({error}); make it again.") from error
+        raise UserError(
+            f"{path} is truncated or no safetensors file ({error}); make it again."
+        ) from error
     if metadata.get("format") != FORMAT or set(tensors) != set(_FIELDS):
-        raise UserError(f"{path} holds no directions ('{FORMAT}'); `scripts/edit.py pca` writes such files.")
+        raise UserError(
+            f"{path} holds no directions ('{FORMAT}'); `scripts/edit.py pca` writes such files."
+        )
     if metadata["network"] != fingerprints(model)["network"]:
-        raise UserError(f"{path} was made with another network; name that one with --network, or run "
-                        "`scripts/edit.py pca` with this one.")
+        raise UserError(
+            f"{path} was made with another network; name that one with --network, or run "
+            "`scripts/edit.py pca` with this one."
+        )
     return Directions(**tensors)
 
 

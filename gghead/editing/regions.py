@@ -18,10 +18,12 @@ APPEARANCE = ("color", "opacity")
 
 @torch.no_grad()
 def blend_latents(model: Generator, base: Latent, donor: Latent, mask: Tensor) -> Latent:
-    """Return ``base`` with ``donor``'s Z inside ``mask`` [1, R, R] (R: the network's latent resolution).
+    """Return ``base`` with ``donor``'s Z inside ``mask`` [1, R, R] (R: the network's latent
+    resolution).
 
-    The result is a latent like any other: the styles of ``base`` and a residual. Its decoder's styles, which are
-    global, stay those of ``base``, so that the part takes on the colours of its new head.
+    The result is a latent like any other: the styles of ``base`` and a residual. Its decoder's
+    styles, which are global, stay those of ``base``, so that the part takes on the colours of its
+    new head.
     """
     side = model.config.latent_resolution
     check_shape("mask", mask, (1, side, side))
@@ -36,7 +38,8 @@ def blend_latents(model: Generator, base: Latent, donor: Latent, mask: Tensor) -
 
 @dataclass(frozen=True, eq=False)
 class PlaneBlend:
-    """Two heads decoded and their raw attributes blended: no latent, but it is drawn and saved as one."""
+    """Two heads decoded and their raw attributes blended: no latent, but it is drawn and saved as
+    one."""
 
     base: Latent
     """The head."""
@@ -57,10 +60,13 @@ class PlaneBlend:
     def __len__(self) -> int:
         return len(self.base)
 
-    def gaussians(self, model: Generator, noise_mode: str = "const",
-                  generator: torch.Generator | None = None) -> Gaussians:
+    def gaussians(
+        self, model: Generator, noise_mode: str = "const", generator: torch.Generator | None = None
+    ) -> Gaussians:
         """Return the heads [B, N]."""
-        raw, other = (head.raw_attributes(model, noise_mode, generator) for head in (self.base, self.donor))
+        raw, other = (
+            head.raw_attributes(model, noise_mode, generator) for head in (self.base, self.donor)
+        )
         for kind in self.kinds:
             wanted = other[kind] if self.correction is None else other[kind] + self.correction[kind]
             raw[kind] = torch.lerp(raw[kind], wanted, self.weight[:, None])
@@ -68,43 +74,59 @@ class PlaneBlend:
 
 
 @torch.no_grad()
-def blend_planes(model: Generator, base: Latent, donor: Latent, mask: Tensor,
-                 take: Literal["all", "shape", "colour"] = "all", fit: bool = True) -> PlaneBlend:
+def blend_planes(
+    model: Generator,
+    base: Latent,
+    donor: Latent,
+    mask: Tensor,
+    take: Literal["all", "shape", "colour"] = "all",
+    fit: bool = True,
+) -> PlaneBlend:
     """Return ``base`` with the attributes of ``donor`` inside ``mask`` [1, P, P].
 
-    ``take`` limits it to the shape (position, scale, rotation) or to colour and opacity. ``fit`` makes the part belong:
-    its shape is shifted by the smoothest field that lets both heads agree around the mask (the membrane of Perez et al.
-    2003, "Poisson image editing"), its colours go through the tone curve that takes its old face's median
-    colour to its new one's. A membrane for colours too would spread whatever touches the mask, such as a beard, over
-    the whole part.
+    ``take`` limits it to the shape (position, scale, rotation) or to colour and opacity. ``fit``
+    makes the part belong: its shape is shifted by the smoothest field that lets both heads agree
+    around the mask (the membrane of Perez et al. 2003, "Poisson image editing"), its colours go
+    through the tone curve that takes its old face's median colour to its new one's. A membrane for
+    colours too would spread whatever touches the mask, such as a beard, over the whole part.
     """
     kinds = {"all": (*GEOMETRY, *APPEARANCE), "shape": GEOMETRY, "colour": APPEARANCE}[take]
     weight = at_gaussians(model, mask)[0]
     correction = None
     if fit:
         raw, other = base.raw_attributes(model), donor.raw_attributes(model)
-        correction = {kind: membrane(model, raw[kind] - other[kind], weight) for kind in kinds if kind in GEOMETRY}
+        correction = {
+            kind: membrane(model, raw[kind] - other[kind], weight)
+            for kind in kinds
+            if kind in GEOMETRY
+        }
         if "color" in kinds:
             correction["color"] = _tone(model, raw["color"], other["color"], _skin(model, weight))
             correction["opacity"] = torch.zeros_like(other["opacity"])
     return PlaneBlend(base, donor, weight, kinds, correction)
 
 
-def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:  # [B, N, C] each, bool [N] -> as raw
+# [B, N, C] each, bool [N] -> as raw
+def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:
     """What to add to ``other``'s raw colours so that its skin has the colour of ``raw``'s."""
     if not bool(skin.any()):
         return torch.zeros_like(other)
     if model.config.attributes.sh_degree:  # coefficients, not colours: their mean is shifted
         return (raw - other)[:, skin].median(dim=1, keepdim=True).values.expand_as(other)
-    new, old = (value[:, skin].sigmoid().median(dim=1, keepdim=True).values.clamp(0.01, 0.99) for value in (raw, other))
-    # What is darker than the skin keeps its ratio to it; what is lighter may not be drawn beyond white.
+    new, old = (
+        value[:, skin].sigmoid().median(dim=1, keepdim=True).values.clamp(0.01, 0.99)
+        for value in (raw, other)
+    )
+    # What is darker than the skin keeps its ratio to it; what is lighter may not be drawn beyond
+    # white.
     color, above = other.sigmoid(), torch.minimum(new / old, (1 - new) / (1 - old))
     toned = torch.where(color < old, color * new / old, new + (color - old) * above)
     return torch.logit(toned, eps=4e-3) - other
 
 
 def _skin(model: Generator, weight: Tensor) -> Tensor:  # [N] bool
-    """Gaussians of the face outside the mask, without brows, eyes and lips; none if the template has no regions."""
+    """Gaussians of the face outside the mask, without brows, eyes and lips; none if the template
+    has no regions."""
     maps = model.template.texels(model.attributes.grid)
     face = maps.region_names.index("face") if "face" in maps.region_names else -1
     labels = maps.region.flatten().to(weight.device)[model.attributes.valid]
@@ -114,15 +136,18 @@ def _skin(model: Generator, weight: Tensor) -> Tensor:  # [N] bool
 def at_gaussians(model: Generator, mask: Tensor) -> Tensor:  # [C, P, P] -> [C, N]
     """Read a UV map at the network's Gaussians."""
     grid = model.attributes.uv[None, None]
-    read = F.grid_sample(mask[None].to(grid), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    read = F.grid_sample(
+        mask[None].to(grid), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
     return read[0, :, 0]
 
 
 def membrane(model: Generator, difference: Tensor, weight: Tensor, rounds: int = 400) -> Tensor:
-    """Continue ``difference`` [B, N, C] from where ``weight`` [N] is zero into where it is not, as smooth as can be.
+    """Continue ``difference`` [B, N, C] from where ``weight`` [N] is zero into where it is not, as
+    smooth as can be.
 
-    Solves the Laplace equation on the grid of Gaussians by relaxation, coarse to fine; texels off the surface take no
-    part.
+    Solves the Laplace equation on the grid of Gaussians by relaxation, coarse to fine; texels off
+    the surface take no part.
     """
     grid, valid = model.attributes.grid, model.attributes.valid
     batch, _, channels = difference.shape
@@ -134,12 +159,15 @@ def membrane(model: Generator, difference: Tensor, weight: Tensor, rounds: int =
     known = known.reshape(1, 1, grid, grid)
     surface = valid.reshape(1, 1, grid, grid).to(values)
     if not bool(known.any()):
-        return torch.zeros_like(difference)  # all of the head is masked: there is nothing to agree with
+        # all of the head is masked: there is nothing to agree with
+        return torch.zeros_like(difference)
     filled = _pushed(values * known, known.to(values))
     kernel = values.new_tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
     neighbours = F.conv2d(surface, kernel, padding=1).clamp_min(1.0)
     for _ in range(rounds):
-        spread = F.conv2d((filled * surface).flatten(0, 1)[:, None], kernel, padding=1).reshape(values.shape)
+        spread = F.conv2d((filled * surface).flatten(0, 1)[:, None], kernel, padding=1).reshape(
+            values.shape
+        )
         filled = torch.where(known, values, spread / neighbours)
     return filled.flatten(2)[..., valid].transpose(1, 2)
 

@@ -12,7 +12,14 @@ import torch
 
 from gghead import latent as latents
 from gghead.inversion.own_heads import OwnHeads
-from gghead.inversion.report import METRICS, novel_views, read_metrics, save_pictures, summarise, write_json
+from gghead.inversion.report import (
+    METRICS,
+    novel_views,
+    read_metrics,
+    save_pictures,
+    summarise,
+    write_json,
+)
 from gghead.inversion.stages import Inversion, InversionConfig
 from gghead.inversion.targets import Target, TargetReader
 from gghead.models.generator import Generator
@@ -43,15 +50,16 @@ def invert_all(
 ) -> str:
     """Invert every target into ``outdir/<name>/`` and return the table of means.
 
-    A target whose files are complete for the same picture, network and options is skipped, so the same command
-    continues after an interruption; one that was interrupted starts again. A folder holds one inversion: that of other
-    options, or of another picture of the same name, is replaced with ``overwrite`` only. ``perceptual``, ``reported``
-    and ``encoder`` are as in ``Inversion``.
+    A target whose files are complete for the same picture, network and options is skipped, so the
+    same command continues after an interruption; one that was interrupted starts again. A folder
+    holds one inversion: that of other options, or of another picture of the same name, is replaced
+    with ``overwrite`` only. ``perceptual``, ``reported`` and ``encoder`` are as in ``Inversion``.
 
-    Raises:
-        UserError: before anything is computed, for finished results of other options without ``overwrite``; at the end,
-            naming the pictures that could not be read or whose loss was no longer finite (their last good state is
-            saved and marked so); a single picture's own sentence is raised as it is.
+    Raises: UserError: before anything is computed, for finished results of other options without
+        ``overwrite``; at the end,
+            naming the pictures that could not be read or whose loss was no longer finite (their
+            last good state is saved and marked so); a single picture's own sentence is raised as it
+            is.
     """
     own = latents.fingerprints(model)
     reported = dict(reported or {})
@@ -60,36 +68,68 @@ def invert_all(
     names = [reader.name(index) for index in range(len(reader))]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"Two pictures would both be written to {outdir / twice}; rename one of them.")
+        raise UserError(
+            f"Two pictures would both be written to {outdir / twice}; rename one of them."
+        )
     encoded = {} if encoder is None else {"encoder": latents.fingerprint(encoder)}
     keys: dict[str, str] = {}
     broken: dict[str, str] = {}
     for index, name in enumerate(names):
         try:
             keys[name] = _key(reader, index, config, own | named | encoded)
-        except UserError as error:  # bytes that cannot be read: a member of a zip with another checksum, a mask
+        # bytes that cannot be read: a member of a zip with another checksum, a mask
+        except UserError as error:
             broken[name] = str(error)
-    pending = [index for index, name in enumerate(names) if name in keys and not _done(outdir / name, keys[name])]
-    others = [name for index, name in enumerate(names) if index in set(pending) and _finished(outdir / name)]
+    pending = [
+        index
+        for index, name in enumerate(names)
+        if name in keys and not _done(outdir / name, keys[name])
+    ]
+    others = [
+        name
+        for index, name in enumerate(names)
+        if index in set(pending) and _finished(outdir / name)
+    ]
     if others and not overwrite:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        raise UserError(f"{outdir / others[0]}{more} holds the inversion of another picture, network or options; write "
-                        "elsewhere with --outdir, or replace it with --overwrite.")
+        raise UserError(
+            f"{outdir / others[0]}{more} holds the inversion of another picture, network or"
+            " options; write elsewhere with --outdir, or replace it with --overwrite."
+        )
     if len(pending) < len(keys):
         say(f"{len(keys) - len(pending)} of {len(names)} are done already")
     for targets in _batches(reader, pending, batch, broken):
         if targets[0].mask is None and model.config.background.kind == "none":
-            say(f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask: the whole picture is "
-                "matched, background included, although this network draws heads only")
-        for name, step in _invert(model, reader, targets, keys, outdir, config, video, say, perceptual, reported,
-                                  encoder, named).items():
-            broken[name] = f"{name}: the loss was no longer finite at {step}; its last good state is saved"
+            say(
+                f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask:"
+                " the whole picture is matched, background included, although this network draws"
+                " heads only"
+            )
+        for name, step in _invert(
+            model,
+            reader,
+            targets,
+            keys,
+            outdir,
+            config,
+            video,
+            say,
+            perceptual,
+            reported,
+            encoder,
+            named,
+        ).items():
+            broken[name] = (
+                f"{name}: the loss was no longer finite at {step}; its last good state is saved"
+            )
     table = summarise(outdir, names)
     if broken:
         if len(names) == 1:
             raise UserError(next(iter(broken.values())))
-        raise UserError(f"{len(broken)} of {len(names)} pictures failed, the others are in {outdir}. "
-                        + " ".join(broken.values()))
+        raise UserError(
+            f"{len(broken)} of {len(names)} pictures failed, the others are in {outdir}. "
+            + " ".join(broken.values())
+        )
     return table
 
 
@@ -117,37 +157,65 @@ def _invert(
         seconds = (time.perf_counter() - started) / len(targets)
         results.append(result)
         views.append(novel_views(model, result))
-        metrics.append([{**values, **reader.judge(targets[b], _one(result.latent, b)), "seconds": round(seconds, 2)}
-                        for b, values in enumerate(result.metrics)])
+        metrics.append(
+            [
+                {
+                    **values,
+                    **reader.judge(targets[b], _one(result.latent, b)),
+                    "seconds": round(seconds, 2),
+                }
+                for b, values in enumerate(result.metrics)
+            ]
+        )
         mean = sum(values["psnr"] for values in result.metrics) / len(targets)
-        say(f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} picture{'s'[: len(targets) > 1]}, {seconds:.1f} s each")
+        say(
+            f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} picture{'s'[: len(targets) > 1]},"
+            f" {seconds:.1f} s each"
+        )
         for b, target in enumerate(targets):
-            info = {"target": target.name, "stage": result.stage, "metrics": result.metrics[b],
-                    "config": to_dict(config), "stopped": b in result.stopped, **nets}
-            latents.save(outdir / target.name / f"latent-{result.stage}.safetensors",
-                         replace(_one(result.latent, b), info=info), model)
+            info = {
+                "target": target.name,
+                "stage": result.stage,
+                "metrics": result.metrics[b],
+                "config": to_dict(config),
+                "stopped": b in result.stopped,
+                **nets,
+            }
+            latents.save(
+                outdir / target.name / f"latent-{result.stage}.safetensors",
+                replace(_one(result.latent, b), info=info),
+                model,
+            )
         started = time.perf_counter()
     omega, shift = (value.detach() for value in inversion.refinement.increments())
     for b, target in enumerate(targets):
         folder = outdir / target.name
         with progress(f"Writing {folder}"):
             save_pictures(folder, results, views, b, video)
-        write_json(folder / METRICS, {
-            "target": target.name,
-            "key": keys[target.name] if b not in inversion.stopped else _STOPPED,
-            "masked": target.mask is not None,
-            **nets,
-            "camera": {"label": results[-1].latent.camera[b].tolist(), "start": target.label.tolist(),
-                       "turned_degrees": round(float(torch.rad2deg(omega[b].norm())), 3),
-                       "shift": round(float(shift[b].norm()), 4)},
-            "stages": {result.stage: stage[b] for result, stage in zip(results, metrics, strict=True)},
-        })
+        write_json(
+            folder / METRICS,
+            {
+                "target": target.name,
+                "key": keys[target.name] if b not in inversion.stopped else _STOPPED,
+                "masked": target.mask is not None,
+                **nets,
+                "camera": {
+                    "label": results[-1].latent.camera[b].tolist(),
+                    "start": target.label.tolist(),
+                    "turned_degrees": round(float(torch.rad2deg(omega[b].norm())), 3),
+                    "shift": round(float(shift[b].norm()), 4),
+                },
+                "stages": {
+                    result.stage: stage[b] for result, stage in zip(results, metrics, strict=True)
+                },
+            },
+        )
     return {targets[b].name: where for b, where in inversion.stopped.items()}
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an inversion of another picture, by another network or with other options left: a later stage of it
-    would be taken for the result of this one."""
+    """Remove what an inversion of another picture, by another network or with other options left: a
+    later stage of it would be taken for the result of this one."""
     (folder / METRICS).unlink(missing_ok=True)
     for stage in latents.STAGES:
         (folder / f"latent-{stage}.safetensors").unlink(missing_ok=True)
@@ -158,9 +226,11 @@ def _one(latent: latents.Latent, index: int) -> latents.Latent:
     return latent[index : index + 1]
 
 
-def _batches(reader: TargetReader | OwnHeads, pending: list[int], batch: int,
-             broken: dict[str, str]) -> Iterator[list[Target]]:
-    """Read targets and group those with and those without a mask; pictures that cannot be read go to ``broken``."""
+def _batches(
+    reader: TargetReader | OwnHeads, pending: list[int], batch: int, broken: dict[str, str]
+) -> Iterator[list[Target]]:
+    """Read targets and group those with and those without a mask; pictures that cannot be read go
+    to ``broken``."""
     waiting: dict[bool, list[Target]] = {True: [], False: []}
     for index in pending:
         try:
@@ -176,7 +246,9 @@ def _batches(reader: TargetReader | OwnHeads, pending: list[int], batch: int,
     yield from (group for group in waiting.values() if group)
 
 
-def _key(reader: TargetReader | OwnHeads, index: int, config: InversionConfig, own: dict[str, str]) -> str:
+def _key(
+    reader: TargetReader | OwnHeads, index: int, config: InversionConfig, own: dict[str, str]
+) -> str:
     """A hash of everything that the result depends on."""
     text = json.dumps([reader.identity(index), to_dict(config), own])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,5 @@
-"""Cameras of pictures to invert: refined inside a bound around their labels, and turned for novel views."""
+"""Cameras of pictures to invert: refined inside a bound around their labels, and turned for novel
+views."""
 
 import math
 
@@ -8,14 +9,16 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.torch_utils.checks import check_shape
 
-_ROTATION_UNIT, _SHIFT_UNIT = 0.2, 0.1  # radians and world units that one unit of the optimised vector stands for
+# radians and world units that one unit of the optimised vector stands for
+_ROTATION_UNIT, _SHIFT_UNIT = 0.2, 0.1
 
 
 class CameraRefinement:
-    """One increment in se(3) per camera, ``exp([omega, v])``, that moves it about the head; focal lengths stay.
+    """One increment in se(3) per camera, ``exp([omega, v])``, that moves it about the head; focal
+    lengths stay.
 
-    The camera moves about the world's origin (the head), not about its own centre: turning and shifting the picture
-    are then nearly independent, which a first-order optimiser needs.
+    The camera moves about the world's origin (the head), not about its own centre: turning and
+    shifting the picture are then nearly independent, which a first-order optimiser needs.
 
     Args:
         labels: [B, 25], where the refinement starts.
@@ -32,37 +35,68 @@ class CameraRefinement:
 
     def increments(self) -> tuple[Tensor, Tensor]:
         """Return omega [B, 3] in radians and v [B, 3] in world units, both within their bounds."""
-        return (_bounded(self.raw[:, :3] * _ROTATION_UNIT, self.max_rotation),
-                _bounded(self.raw[:, 3:] * _SHIFT_UNIT, self.max_shift))
+        return (
+            _bounded(self.raw[:, :3] * _ROTATION_UNIT, self.max_rotation),
+            _bounded(self.raw[:, 3:] * _SHIFT_UNIT, self.max_shift),
+        )
 
     def cameras(self) -> Cameras:
         """Return the refined cameras, batch shape (B,); differentiable with respect to ``raw``."""
         return moved(self.start, *self.increments())
 
 
-def moved(cameras: Cameras, omega: Tensor, shift: Tensor) -> Cameras:  # cameras (B,), [B, 3], [B, 3]
+# cameras (B,), [B, 3], [B, 3]
+def moved(cameras: Cameras, omega: Tensor, shift: Tensor) -> Cameras:
     """Move cameras by exp([omega, shift]) about the world's origin."""
     x, y, z = omega.unbind(-1)
     zero = torch.zeros_like(x)
-    rows = torch.stack([zero, -z, y, shift[..., 0], z, zero, -x, shift[..., 1], -y, x, zero, shift[..., 2],
-                        zero, zero, zero, zero], -1)
-    # The matrix exponential and not Rodrigues' formula: its gradient at zero, where we start, is right.
+    rows = torch.stack(
+        [
+            zero,
+            -z,
+            y,
+            shift[..., 0],
+            z,
+            zero,
+            -x,
+            shift[..., 1],
+            -y,
+            x,
+            zero,
+            shift[..., 2],
+            zero,
+            zero,
+            zero,
+            zero,
+        ],
+        -1,
+    )
+    # The matrix exponential and not Rodrigues' formula: its gradient at zero, where we start, is
+    # right.
     motion = torch.linalg.matrix_exp(rows.unflatten(-1, (4, 4)))
     return Cameras(motion @ cameras.cam2world, cameras.intrinsics)
 
 
 def turned(cameras: Cameras, yaws: list[float]) -> Cameras:  # (B,), degrees -> (B, len(yaws))
-    """Turn every camera round the head's vertical axis by each of ``yaws``; > 0 goes to the subject's left."""
+    """Turn every camera round the head's vertical axis by each of ``yaws``; > 0 goes to the
+    subject's left."""
     pose = cameras.cam2world
     angles = pose.new_tensor([math.radians(yaw) for yaw in yaws])
     omega = torch.stack([torch.zeros_like(angles), angles, torch.zeros_like(angles)], -1)
     batch, count = len(cameras), len(yaws)
-    spread = Cameras(pose[:, None].expand(batch, count, 4, 4), cameras.intrinsics[:, None].expand(batch, count, 3, 3))
-    return moved(spread, omega.expand(batch, count, 3), torch.zeros(batch, count, 3, dtype=pose.dtype,
-                                                                    device=pose.device))
+    spread = Cameras(
+        pose[:, None].expand(batch, count, 4, 4),
+        cameras.intrinsics[:, None].expand(batch, count, 3, 3),
+    )
+    return moved(
+        spread,
+        omega.expand(batch, count, 3),
+        torch.zeros(batch, count, 3, dtype=pose.dtype, device=pose.device),
+    )
 
 
-def _bounded(vectors: Tensor, limit: float) -> Tensor:  # [B, 3] -> [B, 3] of length < limit; the identity near zero
+# [B, 3] -> [B, 3] of length < limit; the identity near zero
+def _bounded(vectors: Tensor, limit: float) -> Tensor:
     if limit <= 0:
         return torch.zeros_like(vectors)
     return vectors / (1 + vectors.square().sum(-1, keepdim=True) / limit**2).sqrt()

@@ -1,7 +1,8 @@
-"""What a reconstruction is judged by while it is optimised: pixels and their gradients at several scales, and alpha.
+"""What a reconstruction is judged by while it is optimised: pixels and their gradients at several
+scales, and alpha.
 
-Needs no download; a perceptual distance is added where the user names one. Every loss is one number per picture, so
-that pictures in one batch do not influence each other.
+Needs no download; a perceptual distance is added where the user names one. Every loss is one number
+per picture, so that pictures in one batch do not influence each other.
 """
 
 from dataclasses import dataclass
@@ -28,13 +29,19 @@ class ObjectiveConfig(ImageLossConfig):
 class Objective:
     """The loss of a batch of pictures.
 
-    With a mask the picture is put over white by it, as the networks without a background of their own were trained,
-    and the rendered alpha shall equal the mask. Without one, or where the network draws its own background, the whole
-    picture is matched.
+    With a mask the picture is put over white by it, as the networks without a background of their
+    own were trained, and the rendered alpha shall equal the mask. Without one, or where the network
+    draws its own background, the whole picture is matched.
     """
 
-    def __init__(self, model: Generator, rgb: Tensor, mask: Tensor | None, config: ObjectiveConfig,
-                 perceptual: Distance | None = None) -> None:
+    def __init__(
+        self,
+        model: Generator,
+        rgb: Tensor,
+        mask: Tensor | None,
+        config: ObjectiveConfig,
+        perceptual: Distance | None = None,
+    ) -> None:
         """``rgb`` [B, 3, S, S] in [0, 1], ``mask`` [B, 1, S, S] in [0, 1]."""
         self.config, self.perceptual = config, perceptual
         self.over_white = mask is not None and model.config.background.kind == "none"
@@ -46,14 +53,19 @@ class Objective:
         if self.over_white:
             loss = loss + self.config.alpha * _mean((alpha - self.mask).abs())
         if self.perceptual is not None and self.config.perceptual > 0:
-            loss = loss + self.config.perceptual * self.perceptual(color * 2 - 1, self.target * 2 - 1)
+            loss = loss + self.config.perceptual * self.perceptual(
+                color * 2 - 1, self.target * 2 - 1
+            )
         return loss
 
 
 def draw(model: Generator, gaussians, ws: Tensor, cameras, size: int | None = None) -> RenderOutput:
-    """Render heads over the network's own background if it draws one, else over white; as ``model.images`` does."""
+    """Render heads over the network's own background if it draws one, else over white; as
+    ``model.images`` does."""
     size = size or model.config.image_size
-    return model.render(gaussians, cameras, size, background=model.background_image(ws, size), depth=False)
+    return model.render(
+        gaussians, cameras, size, background=model.background_image(ws, size), depth=False
+    )
 
 
 def _mean(values: Tensor) -> Tensor:  # [B, ...] -> [B]

@@ -1,4 +1,5 @@
-"""A network's own heads as targets: what inversion can reach where a perfect answer exists (``--target=seeds:0-7``)."""
+"""A network's own heads as targets: what inversion can reach where a perfect answer exists
+(``--target=seeds:0-7``)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -42,7 +43,9 @@ class OwnHeads:
 
     def camera(self, index: int) -> Cameras:
         """The camera that the target is drawn from, batch shape (1,)."""
-        yaw, pitch = (torch.rand(2, generator=rng.generator(self.seeds[index], "own-head")) * 2 - 1).unbind()
+        yaw, pitch = (
+            torch.rand(2, generator=rng.generator(self.seeds[index], "own-head")) * 2 - 1
+        ).unbind()
         return Cameras.orbit(yaw[None] * _YAW, pitch * _PITCH).to(self.model.device)
 
     @torch.no_grad()
@@ -54,18 +57,29 @@ class OwnHeads:
 
     @torch.no_grad()
     def read(self, index: int) -> Target:
-        """Draw one target in 8 bits, as a file would hold it; where the network draws backgrounds there is no mask."""
+        """Draw one target in 8 bits, as a file would hold it; where the network draws backgrounds
+        there is no mask."""
         heads, ws = self.head(index)
         out = draw(self.model, heads, ws, self.camera(index))
-        rgb, mask = ((plane[0, 0].clamp(0, 1) * 255).round().byte().cpu() for plane in (out.color, out.alpha))
-        colours = own_colours(rgb, mask, torch.ones(3)) if self.model.config.background.kind == "none" else rgb
-        return Target(self.name(index), colours, mask if colours is not rgb else None,
-                      self.camera(index).label()[0].cpu())
+        rgb, mask = (
+            (plane[0, 0].clamp(0, 1) * 255).round().byte().cpu() for plane in (out.color, out.alpha)
+        )
+        colours = (
+            own_colours(rgb, mask, torch.ones(3))
+            if self.model.config.background.kind == "none"
+            else rgb
+        )
+        return Target(
+            self.name(index),
+            colours,
+            mask if colours is not rgb else None,
+            self.camera(index).label()[0].cpu(),
+        )
 
     @torch.no_grad()
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
-        """How well a head found for ``target`` looks like the true one from 25 degrees aside, in dB; the picture said
-        nothing about that. Each is seen from its own camera, turned."""
+        """How well a head found for ``target`` looks like the true one from 25 degrees aside, in
+        dB; the picture said nothing about that. Each is seen from its own camera, turned."""
         index = [self.name(index) for index in range(len(self))].index(target.name)
         (heads, ws), model = self.head(index), self.model
         truth = draw(model, heads, ws, turned(self.camera(index), list(_ASIDE))).color

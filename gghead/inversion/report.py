@@ -1,4 +1,5 @@
-"""What inversion leaves behind for people: pictures, strips, videos and metrics of every target, and a table of all."""
+"""What inversion leaves behind for people: pictures, strips, videos and metrics of every target,
+and a table of all."""
 
 import json
 from collections.abc import Sequence
@@ -30,15 +31,23 @@ def novel_views(model: Generator, result: StageResult) -> np.ndarray:  # uint8 [
     """Draw the heads from around their pictures' cameras, at ``NOVEL_YAWS``."""
     cameras = turned(Cameras.from_label(result.latent.camera), list(NOVEL_YAWS))
     size = max(model.config.image_size, _DRAWN)
-    return to_uint8(draw(model, result.latent.gaussians(model), result.latent.ws, cameras, size).color)
+    return to_uint8(
+        draw(model, result.latent.gaussians(model), result.latent.ws, cameras, size).color
+    )
 
 
-def save_pictures(folder: Path, results: Sequence[StageResult], views: Sequence[np.ndarray], index: int,
-                  video: str | None) -> None:
-    """Write the pictures of target ``index`` of a batch; ``views`` are those of ``novel_views``, stage by stage.
+def save_pictures(
+    folder: Path,
+    results: Sequence[StageResult],
+    views: Sequence[np.ndarray],
+    index: int,
+    video: str | None,
+) -> None:
+    """Write the pictures of target ``index`` of a batch; ``views`` are those of ``novel_views``,
+    stage by stage.
 
-    target.png, <stage>.png, strip.png (a row per stage, from -25 to +25 degrees), row.png (this target's row of the
-    contact sheet) and optimisation.webp or .mp4.
+    target.png, <stage>.png, strip.png (a row per stage, from -25 to +25 degrees), row.png (this
+    target's row of the contact sheet) and optimisation.webp or .mp4.
     """
     wanted = to_uint8(results[0].wanted[index])
     write_png(folder / "target.png", wanted)
@@ -48,13 +57,29 @@ def save_pictures(folder: Path, results: Sequence[StageResult], views: Sequence[
     large = _enlarged(wanted, side)
     rows = [beside([large, *stage[index]]) for stage in views]
     columns = ["target", *(f"{yaw:+.0f}°" if yaw else "0°" for yaw in NOVEL_YAWS)]
-    write_png(folder / "strip.png", with_labels(np.concatenate(rows), columns, [result.stage for result in results]))
+    write_png(
+        folder / "strip.png",
+        with_labels(np.concatenate(rows), columns, [result.stage for result in results]),
+    )
     middle = NOVEL_YAWS.index(0.0)
-    write_png(folder / "row.png", beside([large, *(stage[index, middle] for stage in views), views[-1][index, 0],
-                                          views[-1][index, -1]]))
+    write_png(
+        folder / "row.png",
+        beside(
+            [
+                large,
+                *(stage[index, middle] for stage in views),
+                views[-1][index, 0],
+                views[-1][index, -1],
+            ]
+        ),
+    )
     if video:
         frames = np.concatenate([result.frames[:, index] for result in results])
-        save_video([beside([large, _enlarged(frame, side)]) for frame in frames], folder / f"optimisation.{video}", 12)
+        save_video(
+            [beside([large, _enlarged(frame, side)]) for frame in frames],
+            folder / f"optimisation.{video}",
+            12,
+        )
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -64,27 +89,37 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_metrics(folder: Path) -> dict | None:
-    """What an earlier run wrote for a target, or ``None``. Raises ``UserError`` if the file is broken."""
+    """What an earlier run wrote for a target, or ``None``. Raises ``UserError`` if the file is
+    broken."""
     path = folder / METRICS
     if not path.is_file():
         return None
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} is no valid JSON ({error}); remove it to invert this picture again.") from error
+        raise UserError(
+            f"{path} is no valid JSON ({error}); remove it to invert this picture again."
+        ) from error
 
 
 def summarise(outdir: Path, names: Sequence[str]) -> str:
-    """Write metrics.json and contact.png of all finished targets among ``names``; return the table of means."""
-    found = {name: metrics for name in names if (metrics := read_metrics(outdir / name)) is not None}
+    """Write metrics.json and contact.png of all finished targets among ``names``; return the table
+    of means."""
+    found = {
+        name: metrics for name in names if (metrics := read_metrics(outdir / name)) is not None
+    }
     if not found:
         return ""
     means: dict[str, dict[str, float]] = {}
     for stage in STAGES:
-        entries = [metrics["stages"][stage] for metrics in found.values() if stage in metrics["stages"]]
+        entries = [
+            metrics["stages"][stage] for metrics in found.values() if stage in metrics["stages"]
+        ]
         if entries:
             keys = [key for key in entries[0] if all(key in entry for entry in entries)]
-            means[stage] = {key: round(float(np.mean([entry[key] for entry in entries])), 4) for key in keys}
+            means[stage] = {
+                key: round(float(np.mean([entry[key] for entry in entries])), 4) for key in keys
+            }
             means[stage]["targets"] = len(entries)
     write_json(outdir / METRICS, {"mean": means, "targets": found})
     rows, labels = [], []
@@ -100,17 +135,32 @@ def summarise(outdir: Path, names: Sequence[str]) -> str:
 
 
 def _table(means: dict[str, dict[str, float]]) -> str:
-    columns = {"targets": ("targets", 0), "PSNR": ("psnr", 2), "in mask": ("psnr_mask", 2), "aside": ("psnr_aside", 2),
-               "SSIM": ("ssim", 3), "ssim in mask": ("ssim_mask", 3), "LPIPS": ("lpips", 3),
-               "identity": ("identity", 3), "seconds": ("seconds", 2)}
-    columns = {title: column for title, column in columns.items() if any(column[0] in mean for mean in means.values())}
+    columns = {
+        "targets": ("targets", 0),
+        "PSNR": ("psnr", 2),
+        "in mask": ("psnr_mask", 2),
+        "aside": ("psnr_aside", 2),
+        "SSIM": ("ssim", 3),
+        "ssim in mask": ("ssim_mask", 3),
+        "LPIPS": ("lpips", 3),
+        "identity": ("identity", 3),
+        "seconds": ("seconds", 2),
+    }
+    columns = {
+        title: column
+        for title, column in columns.items()
+        if any(column[0] in mean for mean in means.values())
+    }
     lines = ["stage  " + "  ".join(f"{title:>7s}" for title in columns)]
     for stage, mean in means.items():
-        cells = [(f"{mean[key]:.{digits}f}" if key in mean else "-").rjust(max(len(title), 7))
-                 for title, (key, digits) in columns.items()]
+        cells = [
+            (f"{mean[key]:.{digits}f}" if key in mean else "-").rjust(max(len(title), 7))
+            for title, (key, digits) in columns.items()
+        ]
         lines.append(f"{stage:5s}  " + "  ".join(cells))
     return "\n".join(lines)
 
 
-def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:  # uint8 [S, S, 3] -> [side, side, 3], pixels stay squares
+# uint8 [S, S, 3] -> [side, side, 3], pixels stay squares
+def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST))

@@ -1,13 +1,16 @@
-"""Inversion in stages: w, then w+, then a residual on Z, then pivotal tuning of the decoder; cameras along the way.
+"""Inversion in stages: w, then w+, then a residual on Z, then pivotal tuning of the decoder;
+cameras along the way.
 
-w: one style for all layers, projected as Karras et al. 2020 ("Analyzing and improving the image quality of StyleGAN",
-appendix D) do, with fading noise on w; the start is the best of some random heads. w+: one style per layer (Abdal et
-al. 2019, "Image2StyleGAN"), held near the w found. z: what styles cannot say is added to Z itself, the feature map
-where the generator is cut. pti: Roich et al. 2021 ("Pivotal tuning for latent-based editing of real images") change
-the weights around the pivot; here those of the decoder alone, because below the cut Z is free already, so a file stays
+w: one style for all layers, projected as Karras et al. 2020 ("Analyzing and improving the image
+quality of StyleGAN", appendix D) do, with fading noise on w; the start is the best of some random
+heads. w+: one style per layer (Abdal et al. 2019, "Image2StyleGAN"), held near the w found. z: what
+styles cannot say is added to Z itself, the feature map where the generator is cut. pti: Roich et
+al. 2021 ("Pivotal tuning for latent-based editing of real images") change the weights around the
+pivot; here those of the decoder alone, because below the cut Z is free already, so a file stays
 small. Noise images stay as trained: Z's residual says all that they could.
 
-encoder: a network that has one (a reconstructor) is asked first, and w+ or z start from its answer; w is left out.
+encoder: a network that has one (a reconstructor) is asked first, and w+ or z start from its answer;
+w is left out.
 """
 
 import math
@@ -37,7 +40,8 @@ if TYPE_CHECKING:  # a reconstructor holds latents, which live here
 
 OPTIMISED = STAGES[1:]  # the stages that take steps
 _FRAMES = 15  # pictures of each stage in the video
-_NOISE, _NOISE_ENDS = 0.05, 0.75  # StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
+# StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
+_NOISE, _NOISE_ENDS = 0.05, 0.75
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
 
 
@@ -58,7 +62,8 @@ class InversionConfig:
     max_shift: float = 0.1
     """World units that it may move besides (1 unit is about 0.37 m of head); 0 keeps the place."""
     lr: tuple[float, ...] = (0.1, 0.05, 0.05, 0.001)
-    """Learning rates of the stages, in deviations of w, of w and of Z's channels, and in weights."""
+    """Learning rates of the stages, in deviations of w, of w and of Z's channels, and in
+    weights."""
     lr_camera: float = 0.02
     """Learning rate of the camera, in units of 0.2 radians and 0.1 world units."""
     prior_w: float = 0.002
@@ -66,42 +71,58 @@ class InversionConfig:
     prior_wplus: float = 0.01
     """Weight of the squared distance between w+ and the w found, likewise."""
     prior_z: float = 0.01
-    """Weight of the squared residual on Z (its distance from the encoder's), in deviations of its channels."""
+    """Weight of the squared residual on Z (its distance from the encoder's), in deviations of its
+    channels."""
     prior_pti: float = 0.1
     """Weight of the mean squared change of the decoder's weights."""
     novel_views: float = 0.2
-    """Weight, in stages z and pti, of staying like the head of stage w+ when seen from up to 35 degrees aside: a single
-    picture says little about the sides, and free features would paint noise there. On a network's own heads, where the
-    truth is known, 0.2 gives 1.6 to 2 dB more at 25 degrees than 0 and costs 0.3 dB in front."""
+    """Weight, in stages z and pti, of staying like the head of stage w+ when seen from up to 35
+    degrees aside: a single picture says little about the sides, and free features would paint noise
+    there. On a network's own heads, where the truth is known, 0.2 gives 1.6 to 2 dB more at 25
+    degrees than 0 and costs 0.3 dB in front."""
     locality: float = 0.0
-    """Weight, in stage pti, of leaving heads near the pivot as they are (Roich et al., section 3.2); 0 = off."""
+    """Weight, in stage pti, of leaving heads near the pivot as they are (Roich et al., section
+    3.2); 0 = off."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Weights of the losses."""
     encoder: bool = False
-    """Start from the network's encoder: its latent stands for w and w+, unless w+ is the last stage."""
+    """Start from the network's encoder: its latent stands for w and w+, unless w+ is the last
+    stage."""
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages to run. Raises ``UserError`` for an unknown method."""
         if self.method not in STAGES:
-            raise UserError(f"There is no inversion method '{self.method}'; choose from {', '.join(STAGES)}.")
+            raise UserError(
+                f"There is no inversion method '{self.method}'; choose from {', '.join(STAGES)}."
+            )
         if not self.encoder:
             if self.method == "encoder":
-                raise UserError("The method encoder needs a network with an encoder (scripts/train_encoder.py); this "
-                                "one has none.")
+                raise UserError(
+                    "The method encoder needs a network with an encoder (scripts/train_encoder.py);"
+                    " this one has none."
+                )
             return OPTIMISED[: OPTIMISED.index(self.method) + 1]
         if self.method == "w":
-            raise UserError("The encoder gives more than one style, so there is no stage w after it; choose the method "
-                            "encoder, w+, z or pti, or leave the encoder out.")
-        return {"encoder": STAGES[:1], "w+": ("encoder", "w+"), "z": ("encoder", "z"),
-                "pti": ("encoder", "z", "pti")}[self.method]  # fmt: skip
+            raise UserError(
+                "The encoder gives more than one style, so there is no stage w after it; choose the"
+                " method encoder, w+, z or pti, or leave the encoder out."
+            )
+        return {
+            "encoder": STAGES[:1],
+            "w+": ("encoder", "w+"),
+            "z": ("encoder", "z"),
+            "pti": ("encoder", "z", "pti"),
+        }[self.method]
 
     def __post_init__(self) -> None:
         for name in ("steps", "lr"):
             values = getattr(self, name)
             if len(values) != len(OPTIMISED) or min(values) <= 0:
-                raise UserError(f"{name} must be {len(OPTIMISED)} positive numbers, for the stages "
-                                f"{', '.join(OPTIMISED)}, but it is {values}.")
+                raise UserError(
+                    f"{name} must be {len(OPTIMISED)} positive numbers, for the stages "
+                    f"{', '.join(OPTIMISED)}, but it is {values}."
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,55 +137,78 @@ class StageResult:
     wanted: Tensor
     """[B, 3, S, S], what was to be matched."""
     metrics: list[dict[str, float]]
-    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; what else is reported (lpips)."""
+    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; what else is
+    reported (lpips)."""
     frames: np.ndarray
     """uint8 [T, B, S, S, 3], the optimisation."""
     stopped: dict[int, str]
-    """Picture -> stage and step at which its loss was no longer finite; its latent is that of the step before."""
+    """Picture -> stage and step at which its loss was no longer finite; its latent is that of the
+    step before."""
 
 
 class Inversion:
-    """Inverts a batch of pictures at once; each result depends on its own picture only, up to rounding.
+    """Inverts a batch of pictures at once; each result depends on its own picture only, up to
+    rounding.
 
-    Args:
-        model: The generator; it is not changed.
-        targets: Pictures at the size that the network was trained for, all with a mask or all without.
-        config: See ``InversionConfig``.
-        perceptual: A distance to add to the objective, with its weight; without one there is no such term.
-        reported: Networks whose numbers are reported, by the name of the metric: lpips, identity.
-        encoder: The reconstructor that ``model`` is the generator of, where ``config.encoder`` is set.
+    Args: model: The generator; it is not changed. targets: Pictures at the size that the network
+        was trained for, all with a mask or all without. config: See ``InversionConfig``.
+        perceptual: A distance to add to the objective, with its weight; without one there is no
+        such term. reported: Networks whose numbers are reported, by the name of the metric: lpips,
+        identity. encoder: The reconstructor that ``model`` is the generator of, where
+        ``config.encoder`` is set.
     """
 
-    def __init__(self, model: Generator, targets: Sequence[Target], config: InversionConfig,
-                 perceptual: Distance | None = None, reported: Mapping[str, Distance] | None = None,
-                 encoder: "Reconstructor | None" = None) -> None:
-        self.model, self.targets, self.config, self.reported = model, list(targets), config, dict(reported or {})
+    def __init__(
+        self,
+        model: Generator,
+        targets: Sequence[Target],
+        config: InversionConfig,
+        perceptual: Distance | None = None,
+        reported: Mapping[str, Distance] | None = None,
+        encoder: "Reconstructor | None" = None,
+    ) -> None:
+        self.model, self.targets, self.config, self.reported = (
+            model,
+            list(targets),
+            config,
+            dict(reported or {}),
+        )
         self.encoder = encoder
         if config.encoder and encoder is None:
-            raise UserError("To start from an encoder, name a network that has one (scripts/train_encoder.py).")
+            raise UserError(
+                "To start from an encoder, name a network that has one (scripts/train_encoder.py)."
+            )
         device, size = model.device, model.config.image_size
         for target in targets:
             if target.rgb.shape != (3, size, size):
-                raise UserError(f"{target.name} is {list(target.rgb.shape)}, but this network needs "
-                                f"[3, {size}, {size}].")
+                raise UserError(
+                    f"{target.name} is {list(target.rgb.shape)}, but this network needs "
+                    f"[3, {size}, {size}]."
+                )
         rgb = torch.stack([target.rgb for target in targets]).to(device).float() / 255
         masks = [target.mask for target in targets]
         if any(mask is None for mask in masks) != all(mask is None for mask in masks):
-            raise UserError("Pictures with and without masks must be inverted in different batches.")
+            raise UserError(
+                "Pictures with and without masks must be inverted in different batches."
+            )
         self.mask = None if masks[0] is None else torch.stack(masks).to(device).float() / 255
         self.objective = Objective(model, rgb, self.mask, config.objective, perceptual)
         for distance in (perceptual, *self.reported.values()):
             if distance is not None:
                 distance.check_size(size, size)
-        self.refinement = CameraRefinement(torch.stack([target.label for target in targets]).to(device),
-                                           math.radians(config.max_rotation), config.max_shift)
+        self.refinement = CameraRefinement(
+            torch.stack([target.label for target in targets]).to(device),
+            math.radians(config.max_rotation),
+            config.max_shift,
+        )
         self.w_avg = model.mapping.w_avg.detach()
         self.w_std = self._w_deviation()
         self.stopped: dict[int, str] = {}
         self._reference: tuple[Latent, Gaussians] | None = None
 
     def run(self) -> Iterator[StageResult]:
-        """Yield the result of every stage, in order. A picture whose loss is no longer finite stays where it was."""
+        """Yield the result of every stage, in order. A picture whose loss is no longer finite stays
+        where it was."""
         latent = None
         for stage in self.config.stages:
             if stage == "encoder":
@@ -178,7 +222,9 @@ class Inversion:
             steps = self.config.steps[number]
             with progress(f"Stage {stage}", steps, "steps") as bar:
                 parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
-                frames = self._optimise(parameters, build, steps, self.config.lr[number], stage, bar.update)
+                frames = self._optimise(
+                    parameters, build, steps, self.config.lr[number], stage, bar.update
+                )
             with torch.no_grad():
                 latent = build(1.0)[0].map(Tensor.detach).stored()
                 latent = replace(latent, camera=self.refinement.cameras().label().detach())
@@ -190,7 +236,9 @@ class Inversion:
     # ------------------------------------------------------------------ stages
     def _encoded(self) -> Latent:
         cameras = self.refinement.cameras()
-        latent = self.encoder.encode(self.objective.target[:, None], cameras.reshape(len(self.targets), 1)).stored()
+        latent = self.encoder.encode(
+            self.objective.target[:, None], cameras.reshape(len(self.targets), 1)
+        ).stored()
         return replace(latent, camera=cameras.label())
 
     def _stage_w(self, _: None):
@@ -199,9 +247,13 @@ class Inversion:
 
         def build(fraction: float) -> tuple[Latent, Tensor]:
             strength = _NOISE * max(0.0, 1 - fraction / _NOISE_ENDS) ** 2
-            noise = torch.cat([torch.randn(1, raw.shape[1], generator=noise) for noise in noises]).to(raw.device)
+            noise = torch.cat(
+                [torch.randn(1, raw.shape[1], generator=noise) for noise in noises]
+            ).to(raw.device)
             w = self.w_avg + self.w_std * (raw + strength * noise)
-            return Latent(w[:, None].repeat(1, self.model.num_ws, 1)), self.config.prior_w * raw.square().mean(1)
+            return Latent(
+                w[:, None].repeat(1, self.model.num_ws, 1)
+            ), self.config.prior_w * raw.square().mean(1)
 
         return [raw], build
 
@@ -211,7 +263,10 @@ class Inversion:
         def build(_: float) -> tuple[Latent, Tensor]:
             ws = before.ws + self.w_std * raw
             far = ((ws - self.w_avg) / self.w_std).square().mean((1, 2))
-            return Latent(ws), self.config.prior_wplus * raw.square().mean((1, 2)) + self.config.prior_w * far
+            return (
+                Latent(ws),
+                self.config.prior_wplus * raw.square().mean((1, 2)) + self.config.prior_w * far,
+            )
 
         return [raw], build
 
@@ -230,14 +285,19 @@ class Inversion:
 
     def _stage_pti(self, before: Latent):
         own = dict(self.model.decoder.named_parameters())
-        delta = {name: value.new_zeros(len(self.targets), *value.shape).requires_grad_(True)
-                 for name, value in own.items()}
+        delta = {
+            name: value.new_zeros(len(self.targets), *value.shape).requires_grad_(True)
+            for name, value in own.items()
+        }
         count = sum(value.numel() for value in own.values())
         nearby = self._generators("locality")
 
         def build(_: float) -> tuple[Latent, Tensor]:
             latent = replace(before, delta=delta)
-            change = sum(value.square().reshape(len(value), -1).sum(1) for value in delta.values()) / count
+            change = (
+                sum(value.square().reshape(len(value), -1).sum(1) for value in delta.values())
+                / count
+            )
             prior = self.config.prior_pti * change
             if self.config.locality > 0:
                 prior = prior + self.config.locality * self._unlike_nearby(latent, nearby)
@@ -250,19 +310,31 @@ class Inversion:
         return [rng.generator(self.config.seed, stream, target.name) for target in self.targets]
 
     # -------------------------------------------------------------- optimising
-    def _optimise(self, parameters: list[Tensor], build: Callable[[float], tuple[Latent, Tensor]], steps: int,
-                  rate: float, stage: str, say: Callable[[int], None]) -> np.ndarray:  # -> uint8 [T, B, S, S, 3]
-        """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures stay independent.
+    def _optimise(
+        self,
+        parameters: list[Tensor],
+        build: Callable[[float], tuple[Latent, Tensor]],
+        steps: int,
+        # -> uint8 [T, B, S, S, 3]
+        rate: float,
+        stage: str,
+        say: Callable[[int], None],
+    ) -> np.ndarray:
+        """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures
+        stay independent.
 
-        The parameters end at the best state that was met, picture by picture: of the last quarter, in which the noise
-        on w is gone, or the start, so that a stage never ends worse than the one before it.
+        The parameters end at the best state that was met, picture by picture: of the last quarter,
+        in which the noise on w is gone, or the start, so that a stage never ends worse than the one
+        before it.
         """
         camera, guarded = self.refinement.raw, stage in ("z", "pti") and self.config.novel_views > 0
         moving = stage != "pti" and camera.requires_grad
         optimised = [*parameters, camera] if moving else list(parameters)
-        adam = torch.optim.Adam([{"params": parameters, "base": rate}]
-                                + ([{"params": [camera], "base": self.config.lr_camera}] if moving else []),
-                                betas=(0.9, 0.99))
+        adam = torch.optim.Adam(
+            [{"params": parameters, "base": rate}]
+            + ([{"params": [camera], "base": self.config.lr_camera}] if moving else []),
+            betas=(0.9, 0.99),
+        )
         sides = self._generators("sides")
         shown_at = set(np.linspace(0, steps, min(_FRAMES, steps + 1)).round().astype(int).tolist())
         frames, good, best = [], _copies(optimised), _copies(optimised)
@@ -276,9 +348,12 @@ class Inversion:
             cameras = self.refinement.cameras() if moving else self._fixed()
             color, own, aside = self._losses(latent, cameras, sides if guarded else None)
             adam.zero_grad(set_to_none=True)
-            (own + prior + aside).sum().backward(inputs=optimised)  # nothing of it is added to the model's gradients
+            # nothing of it is added to the model's gradients
+            (own + prior + aside).sum().backward(inputs=optimised)
             loss = (own + prior).detach()
-            for index in nonfinite(loss, [value.grad for value in optimised]).nonzero()[:, 0].tolist():
+            for index in (
+                nonfinite(loss, [value.grad for value in optimised]).nonzero()[:, 0].tolist()
+            ):
                 self.stopped.setdefault(index, f"step {step} of stage {stage}")
             frozen = torch.tensor(sorted(self.stopped), dtype=torch.long, device=camera.device)
             with torch.no_grad():
@@ -303,24 +378,33 @@ class Inversion:
                 value[found] = kept[found]
         return np.stack(frames)
 
-    def _losses(self, latent: Latent, cameras: Cameras,
-                sides: list[torch.Generator] | None) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Return the rendered pictures, their losses and, with ``sides``, those against the reference from aside."""
+    def _losses(
+        self, latent: Latent, cameras: Cameras, sides: list[torch.Generator] | None
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Return the rendered pictures, their losses and, with ``sides``, those against the
+        reference from aside."""
         heads, count = self._heads(latent), len(self.targets)
         front = cameras.reshape(count, 1)
         if sides is None:
             out = draw(self.model, heads, latent.ws, front)
             return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0]), 0.0
         yaws = [float(torch.rand(1, generator=side)) * 70 - 35 for side in sides]
-        aside = Cameras.cat([turned(cameras[b : b + 1], [yaw]) for b, yaw in enumerate(yaws)])  # (B, 1)
-        both = Cameras(torch.cat([front.cam2world, aside.cam2world.detach()], 1),
-                       torch.cat([front.intrinsics, aside.intrinsics], 1))
+        # (B, 1)
+        aside = Cameras.cat([turned(cameras[b : b + 1], [yaw]) for b, yaw in enumerate(yaws)])
+        both = Cameras(
+            torch.cat([front.cam2world, aside.cam2world.detach()], 1),
+            torch.cat([front.intrinsics, aside.intrinsics], 1),
+        )
         out = draw(self.model, heads, latent.ws, both)
         reference, reference_heads = self._reference
         with torch.no_grad():
             wanted = draw(self.model, reference_heads, reference.ws, aside).color[:, 0]
         unlike = image_loss(out.color[:, 1], wanted, self.config.objective)
-        return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0]), self.config.novel_views * unlike
+        return (
+            out.color[:, 0],
+            self.objective(out.color[:, 0], out.alpha[:, 0]),
+            self.config.novel_views * unlike,
+        )
 
     def _heads(self, latent: Latent) -> Gaussians:
         return latent.gaussians(self.model)
@@ -330,39 +414,59 @@ class Inversion:
             return self.refinement.cameras()
 
     def _unlike_nearby(self, latent: Latent, nearby: list[torch.Generator]) -> Tensor:  # [B]
-        """How the tuned decoder draws a head near the pivot, against the untuned one (Roich et al., equation 4)."""
-        z = torch.cat([torch.randn(1, self.model.z_dim, generator=generator) for generator in nearby])
+        """How the tuned decoder draws a head near the pivot, against the untuned one (Roich et al.,
+        equation 4)."""
+        z = torch.cat(
+            [torch.randn(1, self.model.z_dim, generator=generator) for generator in nearby]
+        )
         label = self.model.neutral_label()
         with torch.no_grad():
-            far = self.model.mapping(z.to(self.model.device), None if label is None else label.expand(len(z), -1))
+            far = self.model.mapping(
+                z.to(self.model.device), None if label is None else label.expand(len(z), -1)
+            )
             step = far - latent.ws
-            reach = 0.5 * self.w_std * math.sqrt(step.shape[-1])  # half the usual distance from the average
+            # half the usual distance from the average
+            reach = 0.5 * self.w_std * math.sqrt(step.shape[-1])
             near = Latent(latent.ws + reach * step / step.norm(dim=2, keepdim=True).clamp_min(1e-6))
             cameras = self._fixed().reshape(len(z), 1)
             wanted = draw(self.model, self._heads(near), near.ws, cameras).color[:, 0]
-        shown = draw(self.model, self._heads(replace(near, delta=latent.delta)), near.ws, cameras).color[:, 0]
+        shown = draw(
+            self.model, self._heads(replace(near, delta=latent.delta)), near.ws, cameras
+        ).color[:, 0]
         return image_loss(shown, wanted, self.config.objective)
 
     # ------------------------------------------------------------------- start
     @torch.no_grad()
     def _w_deviation(self, count: int = 1024) -> float:
         """Root mean square of w - w_avg over heads and dimensions."""
-        return float((self._random_w(count, "w-deviation") - self.w_avg).square().mean().sqrt().clamp_min(1e-8))
+        return float(
+            (self._random_w(count, "w-deviation") - self.w_avg)
+            .square()
+            .mean()
+            .sqrt()
+            .clamp_min(1e-8)
+        )
 
     def _random_w(self, count: int, stream: str) -> Tensor:  # [count, w_dim]
         z = torch.randn(count, self.model.z_dim, generator=rng.generator(self.config.seed, stream))
         label = self.model.neutral_label()
-        return self.model.mapping(z.to(self.model.device), None if label is None else label.expand(count, -1))[:, 0]
+        return self.model.mapping(
+            z.to(self.model.device), None if label is None else label.expand(count, -1)
+        )[:, 0]
 
     @torch.no_grad()
     def _start(self) -> Tensor:  # [B, w_dim] in deviations from w_avg
-        """For every picture the best of the average head and ``candidates`` random ones, truncated to 0.7."""
+        """For every picture the best of the average head and ``candidates`` random ones, truncated
+        to 0.7."""
         candidates = self.w_avg.lerp(self._random_w(self.config.candidates, "candidates"), 0.7)
-        candidates = torch.cat([self.w_avg[None], candidates]) if len(candidates) else self.w_avg[None]
+        candidates = (
+            torch.cat([self.w_avg[None], candidates]) if len(candidates) else self.w_avg[None]
+        )
         cameras, losses = self._fixed(), []
         for w in candidates:
             ws = w.expand(1, self.model.num_ws, -1)
-            out = draw(self.model, self.model.gaussians(ws), ws, cameras)  # one head before all cameras
+            # one head before all cameras
+            out = draw(self.model, self.model.gaussians(ws), ws, cameras)
             losses.append(self.objective(out.color[0], out.alpha[0]))
         best = torch.stack(losses).nan_to_num(torch.inf).argmin(0)
         return (candidates[best] - self.w_avg) / self.w_std
@@ -371,14 +475,25 @@ class Inversion:
         cameras = Cameras.from_label(latent.camera).reshape(len(latent), 1)
         out = draw(self.model, self._heads(latent), latent.ws, cameras)
         color, wanted = out.color[:, 0], self.objective.target
-        values = {"psnr": psnr(color, wanted), "ssim": ssim(color, wanted),
-                  "loss": self.objective(color, out.alpha[:, 0])}
+        values = {
+            "psnr": psnr(color, wanted),
+            "ssim": ssim(color, wanted),
+            "loss": self.objective(color, out.alpha[:, 0]),
+        }
         if self.mask is not None:
-            values |= {"psnr_mask": psnr(color, wanted, self.mask), "ssim_mask": ssim(color, wanted, self.mask)}
+            values |= {
+                "psnr_mask": psnr(color, wanted, self.mask),
+                "ssim_mask": ssim(color, wanted, self.mask),
+            }
         for name, network in self.reported.items():
             values[name] = network(color.clamp(0, 1) * 2 - 1, wanted * 2 - 1)
-        metrics = [{name: round(float(value[b]), 5) for name, value in values.items()} for b in range(len(latent))]
-        return StageResult(stage, latent, color.clamp(0, 1), wanted, metrics, frames, dict(self.stopped))
+        metrics = [
+            {name: round(float(value[b]), 5) for name, value in values.items()}
+            for b in range(len(latent))
+        ]
+        return StageResult(
+            stage, latent, color.clamp(0, 1), wanted, metrics, frames, dict(self.stopped)
+        )
 
 
 def ramp(fraction: float) -> float:

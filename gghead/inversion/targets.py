@@ -1,4 +1,5 @@
-"""Pictures to invert: one file, a folder or a data set zip, with masks and cameras from wherever they are."""
+"""Pictures to invert: one file, a folder or a data set zip, with masks and cameras from wherever
+they are."""
 
 import hashlib
 import importlib.util
@@ -39,8 +40,8 @@ class Target:
 class TargetReader:
     """Reads pictures one by one; nothing is decoded before it is asked for.
 
-    Raises ``UserError`` for a missing file, a picture that is not square or has no label, a mask of another size, an
-    empty mask, and as the photo preparation does for ``camera="auto"``.
+    Raises ``UserError`` for a missing file, a picture that is not square or has no label, a mask of
+    another size, an empty mask, and as the photo preparation does for ``camera="auto"``.
     """
 
     source: Source
@@ -48,7 +49,8 @@ class TargetReader:
     size: int
     """Pixels a side to resize to."""
     camera: str = "label"
-    """label (from dataset.json), frontal, auto (the photo preparation finds face, camera and mask), or a JSON file."""
+    """label (from dataset.json), frontal, auto (the photo preparation finds face, camera and mask),
+    or a JSON file."""
     labels: dict[str, Tensor] | None = None
     masks: dict[str, str] | None = None
     """Picture -> mask in ``mask_source``; None: the pictures' own alpha, if any."""
@@ -83,11 +85,14 @@ class TargetReader:
         try:
             return self.mask_source.read(name)
         except (KeyError, OSError) as error:
-            raise UserError(f"The mask {name} in {self.mask_source.path} is missing; copy it again, or use the whole "
-                            "picture with --masks=none.") from error
+            raise UserError(
+                f"The mask {name} in {self.mask_source.path} is missing; copy it again, or use the"
+                " whole picture with --masks=none."
+            ) from error
 
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
-        """Further metrics where the truth is known (``OwnHeads.judge``); of a picture nothing more is known."""
+        """Further metrics where the truth is known (``OwnHeads.judge``); of a picture nothing more
+        is known."""
         return {}
 
     def read(self, index: int) -> Target:
@@ -97,8 +102,10 @@ class TargetReader:
             return self._prepared(index)
         (width, height), mode = image_header(self.source, name)
         if width != height:
-            raise UserError(f"{name} in {self.source.path} is {width}x{height}, but pictures to invert must be square; "
-                            "crop it, or let --camera=auto find the face.")
+            raise UserError(
+                f"{name} in {self.source.path} is {width}x{height}, but pictures to invert must be"
+                " square; crop it, or let --camera=auto find the face."
+            )
         mask_name = (self.masks or {}).get(name)
         if not self.use_masks or (mask_name is None and mode not in ("RGBA", "LA")):
             rgb = resize_image(np.asarray(read_image(self.source, name, "RGB")), self.size)
@@ -111,39 +118,55 @@ class TargetReader:
             where = f"{mask_name} in {self.mask_source.path}"
             mask = np.asarray(decode_image(self._mask_file(mask_name), "L", where))
         if mask.shape != rgb.shape[:2]:
-            raise UserError(f"The mask {mask_name} is {mask.shape[1]}x{mask.shape[0]}, but {name} is {width}x{height}; "
-                            "they must have one size.")
+            raise UserError(
+                f"The mask {mask_name} is {mask.shape[1]}x{mask.shape[0]}, but {name} is"
+                f" {width}x{height}; they must have one size."
+            )
         rgb, mask = resize_straight_alpha(rgb, mask, self.size)
         if not mask.any():
-            raise UserError(f"The mask of {name} in {self.source.path} is empty (all zero); mend it, or use the whole "
-                            "picture with --masks=none.")
+            raise UserError(
+                f"The mask of {name} in {self.source.path} is empty (all zero); mend it, or use the"
+                " whole picture with --masks=none."
+            )
         return self._target(index, rgb, mask)
 
     def _target(self, index: int, rgb: np.ndarray, mask: np.ndarray | None) -> Target:
-        label = self.labels[self.names[index]] if self.labels is not None else Cameras.orbit(0.0).label()[0]
-        return Target(self.name(index), torch.from_numpy(rgb.copy()).movedim(-1, 0),
-                      None if mask is None else torch.from_numpy(mask.copy())[None], label)
+        label = (
+            self.labels[self.names[index]]
+            if self.labels is not None
+            else Cameras.orbit(0.0).label()[0]
+        )
+        return Target(
+            self.name(index),
+            torch.from_numpy(rgb.copy()).movedim(-1, 0),
+            None if mask is None else torch.from_numpy(mask.copy())[None],
+            label,
+        )
 
     def _prepared(self, index: int) -> Target:
-        """Face, crop, mask and camera by the preparation of photos that the training data went through."""
+        """Face, crop, mask and camera by the preparation of photos that the training data went
+        through."""
         from gghead.data.photos.photo import Skip
 
         name = self.names[index]
         (found,) = self._preparation.run(self.source.read(name), name)
         if isinstance(found, Skip):
-            raise UserError(f"{name} cannot be used with --camera=auto: {found.reason} ({found.detail}); crop it "
-                            "yourself and give --camera=frontal or a file.")
+            raise UserError(
+                f"{name} cannot be used with --camera=auto: {found.reason} ({found.detail}); crop"
+                " it yourself and give --camera=frontal or a file."
+            )
         rgb = np.asarray(decode_image(found.image, "RGB", name))
         mask = None if found.mask is None else np.asarray(decode_image(found.mask, "L", name))
         return replace(self._target(index, rgb, mask), label=torch.tensor(found.label))
-
 
     @cached_property
     def _preparation(self):
         from gghead.data.photos.photo import PhotoOptions, PhotoWorker
 
         matte = "selfie" if self.use_masks else "none"
-        return PhotoWorker(PhotoOptions(resolution=self.size, landmarker=self.landmarker, matte=matte))
+        return PhotoWorker(
+            PhotoOptions(resolution=self.size, landmarker=self.landmarker, matte=matte)
+        )
 
 
 def open_targets(
@@ -156,32 +179,45 @@ def open_targets(
 ) -> TargetReader:
     """Open a picture, a folder or a zip.
 
-    Args:
-        path: What to invert.
-        size: Pixels a side that the network works at.
-        camera: See ``TargetReader``; "label" looks into the dataset.json of the zip or folder, or beside the picture.
+    Args: path: What to invert. size: Pixels a side that the network works at. camera: See
+        ``TargetReader``; "label" looks into the dataset.json of the zip or folder, or beside the
+        picture.
             None: "label" where there are labels, else "auto".
-        masks: A file (for one picture), a folder or zip with the same names, "none", or None = what dataset.json
-            lists, else alpha channels.
+        masks: A file (for one picture), a folder or zip with the same names, "none", or None = what
+            dataset.json lists, else alpha channels.
         landmarker: Of ``camera="auto"``, see ``dataset_tool.py photos``.
         max_images: A fixed random subset of this many, the one that ``ImageDataset`` takes.
 
-    Raises ``UserError`` as ``TargetReader``, and where faces must be found but nothing that finds them is installed.
+    Raises ``UserError`` as ``TargetReader``, and where faces must be found but nothing that finds
+    them is installed.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"--target={path} does not exist; name a picture, a folder of pictures or a data set zip.")
+        raise UserError(
+            f"--target={path} does not exist; name a picture, a folder of pictures or a data set"
+            " zip."
+        )
     single = path.is_file() and is_image(path.name)
     source = _OneFile(path) if single else open_source(path)
     info = _dataset_json(path, source, single)
     listed = {} if info is None else listed_masks(info, path)
-    names = [name for name in source.names() if is_image(name) and name not in set(listed.values())
-             and not any(part.startswith(".") for part in name.split("/"))]
+    names = [
+        name
+        for name in source.names()
+        if is_image(name)
+        and name not in set(listed.values())
+        and not any(part.startswith(".") for part in name.split("/"))
+    ]
     if not names:
         raise UserError(f"--target={path} holds no pictures (png, jpg, jpeg, webp or bmp).")
     if max_images is not None and max_images < len(names):
-        names = [names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])]
-    mask_source, mask_names = source, {name: listed[name] for name in names if name in listed and masks != "none"}
+        names = [
+            names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])
+        ]
+    mask_source, mask_names = (
+        source,
+        {name: listed[name] for name in names if name in listed and masks != "none"},
+    )
     if masks not in (None, "none"):
         mask_source, mask_names = _given_masks(Path(masks), names)
     if camera is None:
@@ -190,7 +226,9 @@ def open_targets(
     if camera == "auto":
         _check_finder(path, landmarker, masks != "none")
     labels = None if camera in ("auto", "frontal") else _labels(camera, path, info, names)
-    return TargetReader(source, names, size, camera, labels, mask_names, mask_source, masks != "none", landmarker)
+    return TargetReader(
+        source, names, size, camera, labels, mask_names, mask_source, masks != "none", landmarker
+    )
 
 
 def _check_finder(path: Path, landmarker: str, use_masks: bool) -> None:
@@ -199,10 +237,16 @@ def _check_finder(path: Path, landmarker: str, use_masks: bool) -> None:
         return
     wanted = "the face" if not landmarker.endswith(".json") else "the mask" if use_masks else None
     if wanted is not None:
-        instead = ("--camera=frontal if the face looks into the camera, or --camera=FILE with 25 numbers"
-                   if wanted == "the face" else "--masks=FILE|none")
-        raise UserError(f"{path} has no camera labels, and finding {wanted} needs mediapipe, which is not installed: "
-                        f"run `make prep`, or install gghead[prep] (Python up to 3.12), or give {instead}.")
+        instead = (
+            "--camera=frontal if the face looks into the camera, or --camera=FILE with 25 numbers"
+            if wanted == "the face"
+            else "--masks=FILE|none"
+        )
+        raise UserError(
+            f"{path} has no camera labels, and finding {wanted} needs mediapipe, which is not"
+            " installed: run `make prep`, or install gghead[prep] (Python up to 3.12), or give"
+            f" {instead}."
+        )
 
 
 class _OneFile(FolderSource):
@@ -217,22 +261,33 @@ def _dataset_json(path: Path, source: Source, single: bool) -> dict | None:
     if single:
         beside = path.parent / "dataset.json"
         return parse_dataset_json(beside.read_bytes(), path.parent) if beside.is_file() else None
-    return parse_dataset_json(source.read("dataset.json"), path) if "dataset.json" in source.names() else None
+    return (
+        parse_dataset_json(source.read("dataset.json"), path)
+        if "dataset.json" in source.names()
+        else None
+    )
 
 
 def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
     if not path.exists():
-        raise UserError(f"--masks={path} does not exist; name a mask file, a folder or zip of masks, or none.")
+        raise UserError(
+            f"--masks={path} does not exist; name a mask file, a folder or zip of masks, or none."
+        )
     if path.is_file() and is_image(path.name):
         if len(names) > 1:
-            raise UserError(f"--masks={path} is one file, but there are {len(names)} pictures; name a folder of masks.")
+            raise UserError(
+                f"--masks={path} is one file, but there are {len(names)} pictures; name a folder of"
+                " masks."
+            )
         return _OneFile(path), {names[0]: path.name}
     source = open_source(path)
     by_stem = {str(Path(name).with_suffix("")): name for name in source.names() if is_image(name)}
     found = {name: by_stem.get(str(Path(name).with_suffix(""))) for name in names}
     for name, mask in found.items():
         if mask is None:
-            raise UserError(f"--masks={path} has no mask for {name}; masks must have the pictures' names.")
+            raise UserError(
+                f"--masks={path} has no mask for {name}; masks must have the pictures' names."
+            )
     return source, found
 
 
@@ -242,23 +297,35 @@ def _labels(camera: str, path: Path, info: dict | None, names: list[str]) -> dic
     if camera != "label":
         info, where = _camera_file(Path(camera), names), camera
     if info is None:
-        raise UserError(f"{path} has no camera labels (no dataset.json there); give --camera=frontal if the face looks "
-                        "into the camera, --camera=auto to estimate it, or --camera=FILE with 25 numbers.")
-    rows = label_array({name: info["labels"][name] for name in names if name in info["labels"]}, names, where)
+        raise UserError(
+            f"{path} has no camera labels (no dataset.json there); give --camera=frontal if the"
+            " face looks into the camera, --camera=auto to estimate it, or --camera=FILE with 25"
+            " numbers."
+        )
+    rows = label_array(
+        {name: info["labels"][name] for name in names if name in info["labels"]}, names, where
+    )
     return dict(zip(names, torch.from_numpy(rows), strict=True))
 
 
 def _camera_file(path: Path, names: list[str]) -> dict:
-    """A JSON of labels as EG3D's dataset.json, or 25 numbers for every picture (JSON list or plain text)."""
+    """A JSON of labels as EG3D's dataset.json, or 25 numbers for every picture (JSON list or plain
+    text)."""
     if not path.is_file():
-        raise UserError(f"--camera={path} is neither label, auto, frontal nor a file; it must be one of these.")
+        raise UserError(
+            f"--camera={path} is neither label, auto, frontal nor a file; it must be one of these."
+        )
     data = path.read_bytes()
     try:
-        numbers = np.array([float(word) for word in data.decode().replace(",", " ").strip("[] \n").split()])
+        numbers = np.array(
+            [float(word) for word in data.decode().replace(",", " ").strip("[] \n").split()]
+        )
     except ValueError:
         return parse_dataset_json(data, path)
     if numbers.shape != (LABEL_SIZE,):
-        raise UserError(f"{path} holds {len(numbers)} numbers, but a camera label has {LABEL_SIZE} (camera-to-world "
-                        "4x4, then intrinsics 3x3 divided by the picture size).")
+        raise UserError(
+            f"{path} holds {len(numbers)} numbers, but a camera label has {LABEL_SIZE}"
+            " (camera-to-world 4x4, then intrinsics 3x3 divided by the picture size)."
+        )
     check_labels(numbers[None], [names[0]], path)
     return {"labels": dict.fromkeys(names, numbers.tolist())}

@@ -1,7 +1,9 @@
-"""From raw UV planes to Gaussian attributes: ranges and activations of GGHead, with biases that start at the template.
+"""From raw UV planes to Gaussian attributes: ranges and activations of GGHead, with biases that
+start at the template.
 
-Raw zero means: the Gaussian sits on the template, is about as wide as its texel, lies in the tangent plane, is mid-grey
-and nearly opaque. Therefore an untrained network with zero-initialised outputs renders the plain template.
+Raw zero means: the Gaussian sits on the template, is about as wide as its texel, lies in the
+tangent plane, is mid-grey and nearly opaque. Therefore an untrained network with zero-initialised
+outputs renders the plain template.
 """
 
 import math
@@ -19,14 +21,18 @@ from gghead.torch_utils.errors import UserError
 
 
 class GaussianAttributes(nn.Module):
-    """The template sampled at a grid of texels, and the activations that turn raw planes into Gaussians there."""
+    """The template sampled at a grid of texels, and the activations that turn raw planes into
+    Gaussians there."""
 
     def __init__(self, config: AttributeConfig, template: Template, grid: int) -> None:
         super().__init__()
         if config.sh_degree not in (0, 1):
             raise UserError(f"attributes.sh_degree must be 0 or 1, but it is {config.sh_degree}.")
         if not config.scale_min < config.scale_init < config.scale_max:
-            raise UserError("attributes.scale_init must lie between attributes.scale_min and attributes.scale_max.")
+            raise UserError(
+                "attributes.scale_init must lie between attributes.scale_min and"
+                " attributes.scale_max."
+            )
         self.config, self.grid = config, grid
         texels = template.texels(grid)
         valid = texels.mask.flatten()
@@ -41,14 +47,20 @@ class GaussianAttributes(nn.Module):
         mean = spacing.log().mean(dim=1, keepdim=True).exp()
         if config.rotation_frame in ("tangent", "surface"):
             spacing = torch.cat([spacing, mean * config.thickness], dim=1)
-            frame = pick(texels.frame.flatten(0, 1)).reshape(-1, 3, 3)  # columns are tangent, bitangent, normal
+            # columns are tangent, bitangent, normal
+            frame = pick(texels.frame.flatten(0, 1)).reshape(-1, 3, 3)
             quats = matrix_to_quat(frame if config.rotation_frame == "surface" else frame.mT)
         else:
             spacing = mean.expand(-1, 3).contiguous()
             quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(spacing), 4).contiguous()
         # Derived from the template, so not part of a checkpoint.
-        for name, value in {"valid": valid, "uv": pick(uv), "position": pick(texels.position), "quats": quats,
-                            "log_spacing": spacing.log()}.items():
+        for name, value in {
+            "valid": valid,
+            "uv": pick(uv),
+            "position": pick(texels.position),
+            "quats": quats,
+            "log_spacing": spacing.log(),
+        }.items():
             self.register_buffer(name, value, persistent=False)
 
     @property
@@ -56,18 +68,24 @@ class GaussianAttributes(nn.Module):
         """Number of Gaussians."""
         return len(self.position)
 
-    def sample(self, planes: Tensor) -> dict[str, Tensor]:  # [B, C, P, P] -> raw attributes [B, N, C_k]
-        """Sample the raw planes at the grid's texels (bilinear; exact where grid and plane agree) and split them."""
+    # [B, C, P, P] -> raw attributes [B, N, C_k]
+    def sample(self, planes: Tensor) -> dict[str, Tensor]:
+        """Sample the raw planes at the grid's texels (bilinear; exact where grid and plane agree)
+        and split them."""
         planes = self._smooth_geometry(planes)
         if planes.shape[-1] != self.grid:
             grid = self.uv if self.all_valid else None
             if grid is not None:
                 grid = grid.reshape(1, self.grid, self.grid, 2).expand(len(planes), -1, -1, -1)
-                planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+                planes = F.grid_sample(
+                    planes, grid, mode="bilinear", padding_mode="border", align_corners=False
+                )
                 raw = planes.permute(0, 2, 3, 1).flatten(1, 2)
             else:
                 grid = self.uv[None, None].expand(len(planes), -1, -1, -1)
-                planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+                planes = F.grid_sample(
+                    planes, grid, mode="bilinear", padding_mode="border", align_corners=False
+                )
                 raw = planes[:, :, 0].transpose(1, 2)
         else:
             raw = planes.permute(0, 2, 3, 1).flatten(1, 2)
@@ -78,11 +96,14 @@ class GaussianAttributes(nn.Module):
         attributes["position"] = attributes["position"] * self.config.position_gain
         return attributes
 
-    def activate(self, raw: dict[str, Tensor]) -> Gaussians:  # raw attributes [B, N, C_k] -> Gaussians [B, N]
+    # raw attributes [B, N, C_k] -> Gaussians [B, N]
+    def activate(self, raw: dict[str, Tensor]) -> Gaussians:
         """Apply the activations; see the module's first lines for what raw zero means."""
         config, batch = self.config, len(raw["position"])
         means = self.position + config.position_range * raw["position"].tanh()
-        quats = quat_multiply(self.quats.expand(batch, -1, -1), self._local_rotation(raw["rotation"]))
+        quats = quat_multiply(
+            self.quats.expand(batch, -1, -1), self._local_rotation(raw["rotation"])
+        )
         opacity_bias = math.log(config.opacity_init / (1.0 - config.opacity_init))
         return Gaussians(
             means=means,
@@ -96,7 +117,8 @@ class GaussianAttributes(nn.Module):
 
     @property
     def spacing(self) -> Tensor:  # [N]
-        """Distance between neighbouring Gaussians along the surface on the template, world units."""
+        """Distance between neighbouring Gaussians along the surface on the template, world
+        units."""
         return self.log_spacing[:, :2].mean(dim=1).exp()
 
     def on_grid(self, values: Tensor) -> Tensor:  # [B, N, C] -> [B, C, grid, grid]
@@ -108,26 +130,36 @@ class GaussianAttributes(nn.Module):
         return values.transpose(1, 2).unflatten(2, (self.grid, self.grid))
 
     def offset_of_cells(self, gaussians: Gaussians, side: int) -> tuple[Tensor, Tensor]:
-        """Mean offset from the template of the Gaussians in each cell of a coarser grid, and the cells' filled shares.
+        """Mean offset from the template of the Gaussians in each cell of a coarser grid, and the
+        cells' filled shares.
 
-        Returns [B, 3, side, side] world units, zero where there are no Gaussians, and [1, 1, side, side].
+        Returns [B, 3, side, side] world units, zero where there are no Gaussians, and [1, 1, side,
+        side].
         """
-        share = F.adaptive_avg_pool2d(self.on_grid(torch.ones_like(self.position[None, :, :1])), side)
+        share = F.adaptive_avg_pool2d(
+            self.on_grid(torch.ones_like(self.position[None, :, :1])), side
+        )
         moved = F.adaptive_avg_pool2d(self.on_grid(gaussians.means - self.position), side)
         return moved / share.clamp_min(1e-6), share
 
     def _smooth_geometry(self, planes: Tensor) -> Tensor:  # [B, C, P, P] -> same
-        """Average the geometry channels over blocks and interpolate between these: a surface instead of single splats
-        that trade places in depth, which shows as dots."""
+        """Average the geometry channels over blocks and interpolate between these: a surface
+        instead of single splats that trade places in depth, which shows as dots."""
         factor, channels = self.config.geometry_smoothing, self.config.channels
         if factor == 1:
             return planes
         if planes.shape[-1] % factor:
-            raise UserError(f"attributes.geometry_smoothing ({factor}) must divide the plane resolution "
-                            f"({planes.shape[-1]}).")
+            raise UserError(
+                f"attributes.geometry_smoothing ({factor}) must divide the plane resolution "
+                f"({planes.shape[-1]})."
+            )
         geometry = channels["position"] + channels["scale"] + channels["rotation"]
-        smooth = F.interpolate(F.avg_pool2d(planes[:, :geometry], factor), scale_factor=factor, mode="bilinear",
-                               align_corners=False)
+        smooth = F.interpolate(
+            F.avg_pool2d(planes[:, :geometry], factor),
+            scale_factor=factor,
+            mode="bilinear",
+            align_corners=False,
+        )
         return torch.cat([smooth, planes[:, geometry:]], dim=1)
 
     def _local_rotation(self, raw: Tensor) -> Tensor:
@@ -140,9 +172,14 @@ class GaussianAttributes(nn.Module):
         config = self.config
         if config.scale_mode == "absolute":
             return -3.0 - F.softplus(2.0 - raw)  # GGHead: at most exp(-3), 0.0059 at raw zero
-        low, high, start = math.log(config.scale_min), math.log(config.scale_max), math.log(config.scale_init)
+        low, high, start = (
+            math.log(config.scale_min),
+            math.log(config.scale_max),
+            math.log(config.scale_init),
+        )
         bias = math.log((start - low) / (high - start))
-        slope = (high - low) / ((start - low) * (high - start))  # unit slope of the log-scale at raw zero
+        # unit slope of the log-scale at raw zero
+        slope = (high - low) / ((start - low) * (high - start))
         return self.log_spacing + low + (high - low) * (raw * slope + bias).sigmoid()
 
     def _color(self, raw: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""The avatar of one person: static Gaussians whose colours and opacities follow expression coefficients.
+"""The avatar of one person: static Gaussians whose colours and opacities follow expression
+coefficients.
 
-After Dhamo et al., "HeadGaS: Real-Time Animatable Head Avatars via 3D Gaussian Splatting" (ECCV 2024), section 3. What
-the paper leaves open is decided here: the bias feature is one per Gaussian and starts at zero, four octaves encode the
-mean, the mean gets no gradient through that encoding (pictures move Gaussians, not the network's taste in places), the
-network starts at opacity 0.1, with the harmonics above degree 0 zero and scaled by 0.1.
+After Dhamo et al., "HeadGaS: Real-Time Animatable Head Avatars via 3D Gaussian Splatting" (ECCV
+2024), section 3. What the paper leaves open is decided here: the bias feature is one per Gaussian
+and starts at zero, four octaves encode the mean, the mean gets no gradient through that encoding
+(pictures move Gaussians, not the network's taste in places), the network starts at opacity 0.1,
+with the harmonics above degree 0 zero and scaled by 0.1.
 """
 
 import math
@@ -29,28 +31,47 @@ _GEOMETRY = 7  # offset of the mean, quaternion
 _FURTHER = 2.0  # how far motions go on beyond the largest coefficient of the training
 _GEOMETRY_GAIN = 0.01  # a unit of the network's output in world units, so that offsets start small
 
-PER_GAUSSIAN = {"means": 0, "log_scales": 0, "quats": 0, "basis": 1, "bias": 0, "static": 0, "motion": 1,
-                "reach": 1, "anchors": 0}  # fmt: skip
+PER_GAUSSIAN = {
+    "means": 0,
+    "log_scales": 0,
+    "quats": 0,
+    "basis": 1,
+    "bias": 0,
+    "static": 0,
+    "motion": 1,
+    "reach": 1,
+    "anchors": 0,
+}
 """Parameters with one entry per Gaussian, and along which dimension."""
 
 
-def blend(basis: Tensor, bias: Tensor, expression: Tensor) -> Tensor:  # [B, N, F], [N, F], [T, B] -> [T, N, F]
+# [B, N, F], [N, F], [T, B] -> [T, N, F]
+def blend(basis: Tensor, bias: Tensor, expression: Tensor) -> Tensor:
     """f = F^T e + f0 (HeadGaS, equation 3) for all Gaussians as one matrix product."""
     count, features = bias.shape
-    return (expression @ basis.reshape(len(basis), count * features)).unflatten(-1, (count, features)) + bias
+    return (expression @ basis.reshape(len(basis), count * features)).unflatten(
+        -1, (count, features)
+    ) + bias
 
 
-def positional_encoding(x: Tensor, frequencies: int) -> Tensor:  # [N, 3] -> [N, 3 + 6 * frequencies]
-    """The coordinates themselves, then sine and cosine of 2^k pi x (Mildenhall et al. 2020, "NeRF", equation 4)."""
-    angles = x[:, None] * (math.pi * 2.0 ** torch.arange(frequencies, dtype=x.dtype, device=x.device))[:, None]
+# [N, 3] -> [N, 3 + 6 * frequencies]
+def positional_encoding(x: Tensor, frequencies: int) -> Tensor:
+    """The coordinates themselves, then sine and cosine of 2^k pi x (Mildenhall et al. 2020, "NeRF",
+    equation 4)."""
+    angles = (
+        x[:, None]
+        * (math.pi * 2.0 ** torch.arange(frequencies, dtype=x.dtype, device=x.device))[:, None]
+    )
     return torch.cat([x, torch.cat([angles.sin(), angles.cos()], 1).flatten(1)], 1)
 
 
 class AvatarModel(nn.Module, ABC):
-    """What all avatars share: from expression coefficients to Gaussians. Subclasses store the Gaussians.
+    """What all avatars share: from expression coefficients to Gaussians. Subclasses store the
+    Gaussians.
 
-    ``means``, ``log_scales``, ``quats`` (and ``static`` where only the geometry changes) are floats per Gaussian;
-    ``inner`` is an affine function of the coefficients, and ``outer`` what comes after it.
+    ``means``, ``log_scales``, ``quats`` (and ``static`` where only the geometry changes) are floats
+    per Gaussian; ``inner`` is an affine function of the coefficients, and ``outer`` what comes
+    after it.
     """
 
     kind = "avatar"
@@ -76,31 +97,43 @@ class AvatarModel(nn.Module, ABC):
         return sum(value.numel() * value.element_size() for value in self.state_dict().values())
 
     def clamp(self, expression: Tensor) -> Tensor:  # [..., B] -> [..., B]
-        """Bring coefficients into the range that was seen in training: beyond it the network invents."""
+        """Bring coefficients into the range that was seen in training: beyond it the network
+        invents."""
         return expression.clamp(self.coefficient_min, self.coefficient_max)
 
     def moving(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [..., B] -> [..., B]
-        """The same for motions. Where a jaw or an eye goes on to is known better than what it then looks like, so they
-        may be as far again as training had them, within the [0, 1] of blendshapes."""
+        """The same for motions. Where a jaw or an eye goes on to is known better than what it then
+        looks like, so they may be as far again as training had them, within the [0, 1] of
+        blendshapes."""
         if not clamp:
             return expression
         low, high = self.coefficient_min, self.coefficient_max
-        return expression.clamp(low.clamp(max=0), torch.maximum(high, (_FURTHER * high).clamp(max=1)))
+        return expression.clamp(
+            low.clamp(max=0), torch.maximum(high, (_FURTHER * high).clamp(max=1))
+        )
 
     def checked(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [T, B] -> [T, B]
-        """Coefficients ready for use. Raises ``UserError`` for another number of them or values that are not finite."""
+        """Coefficients ready for use. Raises ``UserError`` for another number of them or values
+        that are not finite."""
         width = self.config.width
         if expression.shape[-1:] != (width,):
-            raise UserError(f"This avatar takes {width} expression coefficients, but was given "
-                            f"{list(expression.shape)}; drive it with the expression model it was trained with.")
+            raise UserError(
+                f"This avatar takes {width} expression coefficients, but was given "
+                f"{list(expression.shape)}; drive it with the expression model it was trained with."
+            )
         if expression.ndim != 2:
-            raise UserError(f"expression must be [frames, {width}], but it is {list(expression.shape)}.")
+            raise UserError(
+                f"expression must be [frames, {width}], but it is {list(expression.shape)}."
+            )
         if not bool(expression.isfinite().all()):
             raise UserError("The expression holds NaN or infinite coefficients; mend them.")
         return self.clamp(expression) if clamp else expression
 
-    def forward(self, expression: Tensor, *, clamp: bool = True, sh_degree: int | None = None) -> Gaussians:
-        """Gaussians of batch shape [T] for ``expression`` [T, B]; ``sh_degree`` leaves out higher bands.
+    def forward(
+        self, expression: Tensor, *, clamp: bool = True, sh_degree: int | None = None
+    ) -> Gaussians:
+        """Gaussians of batch shape [T] for ``expression`` [T, B]; ``sh_degree`` leaves out higher
+        bands.
 
         Raises ``UserError`` for another number of coefficients or values that are not finite.
         """
@@ -119,14 +152,23 @@ class AvatarModel(nn.Module, ABC):
         colors = look[..., : 3 * sh.num_bases(degree)].unflatten(-1, (-1, 3))
         if degree > 0:
             colors = torch.cat([colors[..., :1, :], REST_GAIN * colors[..., 1:, :]], -2)
-        return Gaussians(means=means, quats=quats, scales=self.log_scales.exp().expand(frames, -1, -1),
-                         opacities=look[..., -1].sigmoid(), colors=colors, sh_degree=degree)
+        return Gaussians(
+            means=means,
+            quats=quats,
+            scales=self.log_scales.exp().expand(frames, -1, -1),
+            opacities=look[..., -1].sigmoid(),
+            colors=colors,
+            sh_degree=degree,
+        )
 
     def placed(self, expression: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Means [T, N, 3] and rotations [T, N, 4] where motions have brought them by ``expression`` [T, B]; those at
-        rest in an avatar without any. ``basis`` is what ``motion_basis`` returned before."""
+        """Means [T, N, 3] and rotations [T, N, 4] where motions have brought them by ``expression``
+        [T, B]; those at rest in an avatar without any. ``basis`` is what ``motion_basis`` returned
+        before."""
         if self.config.motion == "features":
-            return self.means.expand(len(expression), -1, -1), self.quats.expand(len(expression), -1, -1)
+            return self.means.expand(len(expression), -1, -1), self.quats.expand(
+                len(expression), -1, -1
+            )
         return displaced(self.means, self.quats, self.motions(expression, basis))
 
     @abstractmethod
@@ -134,19 +176,24 @@ class AvatarModel(nn.Module, ABC):
         """What ``motions`` needs and no expression changes, to be computed once."""
 
     @abstractmethod
-    def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:  # [T, B] -> [T, N, 6]
-        """The motion of every Gaussian, an affine function of the coefficients; only where the config has one."""
+    # [T, B] -> [T, N, 6]
+    def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:
+        """The motion of every Gaussian, an affine function of the coefficients; only where the
+        config has one."""
 
     @abstractmethod
     def inner(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, I]
-        """What the network's hidden layer adds up for each Gaussian (without a network: its outputs)."""
+        """What the network's hidden layer adds up for each Gaussian (without a network: its
+        outputs)."""
 
     def outer(self, inner: Tensor) -> Tensor:  # [..., I] -> [..., O]
-        """Harmonics, the opacity's logit, offset of the mean and rotation, as far as the model has them."""
+        """Harmonics, the opacity's logit, offset of the mean and rotation, as far as the model has
+        them."""
         return self.output(F.relu(inner)) if self.config.mlp else inner
 
     def blocks(self, size: int) -> list[tuple[int, int]]:
-        """First and last + 1 of runs of at most ``size`` Gaussians that ``rows`` can take at once."""
+        """First and last + 1 of runs of at most ``size`` Gaussians that ``rows`` can take at
+        once."""
         return [(first, min(first + size, self.num)) for first in range(0, self.num, size)]
 
     @abstractmethod
@@ -158,8 +205,10 @@ class AvatarModel(nn.Module, ABC):
         """What ``rows`` needs of an expression, for all Gaussians at once."""
 
     @abstractmethod
-    def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor | None) -> Tensor:  # [last - first, I]
-        """``inner`` of one expression for some of the Gaussians; without gradients, for drawing frame after frame."""
+    # [last - first, I]
+    def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor | None) -> Tensor:
+        """``inner`` of one expression for some of the Gaussians; without gradients, for drawing
+        frame after frame."""
 
     def camera(self) -> Cameras:
         """The middle training camera, batch shape (1,)."""
@@ -174,18 +223,29 @@ def appearance_size(config: AvatarConfig) -> int:
 
 
 def output_size(config: AvatarConfig) -> int:
-    """Numbers per Gaussian that depend on the expression: harmonics and opacity, then offset and rotation."""
+    """Numbers per Gaussian that depend on the expression: harmonics and opacity, then offset and
+    rotation."""
     appearance = appearance_size(config)
-    return {"appearance": appearance, "geometry": _GEOMETRY, "everything": appearance + _GEOMETRY}[config.changes]
+    return {"appearance": appearance, "geometry": _GEOMETRY, "everything": appearance + _GEOMETRY}[
+        config.changes
+    ]
 
 
 class Avatar(AvatarModel):
-    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training (less tightly for
-    motions) unless told not to."""
+    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training
+    (less tightly for motions) unless told not to."""
 
-    def __init__(self, config: AvatarConfig, points: Tensor | None = None, *, count: int | None = None,
-                 spacing: float | Tensor = 0.02, seed: int = 0) -> None:
-        """Start from ``points`` [N, 3] with ``spacing`` (world units, one or [N]) as their standard deviation.
+    def __init__(
+        self,
+        config: AvatarConfig,
+        points: Tensor | None = None,
+        *,
+        count: int | None = None,
+        spacing: float | Tensor = 0.02,
+        seed: int = 0,
+    ) -> None:
+        """Start from ``points`` [N, 3] with ``spacing`` (world units, one or [N]) as their standard
+        deviation.
 
         With ``count`` in place of points everything is zero, to be filled from a file.
         """
@@ -205,9 +265,12 @@ class Avatar(AvatarModel):
             self.reach = nn.Parameter(torch.zeros(config.width, n), requires_grad=False)
         if config.mirrored_grid:
             if not config.blend:
-                raise UserError("--mirrored-grid adds to the bases that expressions blend, and --ablation=no-blending "
-                                "has none; leave one of them out.")
-            self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)  # UV places where they were born
+                raise UserError(
+                    "--mirrored-grid adds to the bases that expressions blend, and"
+                    " --ablation=no-blending has none; leave one of them out."
+                )
+            # UV places where they were born
+            self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)
             self.grid = MirroredGrid(config.coefficient_names, features, config.mirrored_grid)
         if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
             self.static = nn.Parameter(torch.zeros(n, appearance))
@@ -236,28 +299,38 @@ class Avatar(AvatarModel):
         return (self.reach[..., None] * self.motion).flatten(1)
 
     def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:
-        return (expression @ (self.motion_basis() if basis is None else basis)).unflatten(-1, (-1, MOTION))
+        return (expression @ (self.motion_basis() if basis is None else basis)).unflatten(
+            -1, (-1, MOTION)
+        )
 
     def inner(self, expression: Tensor) -> Tensor:
         config = self.config
-        features = blend(self.basis, self.bias, expression) if config.blend else \
-            self.bias.expand(len(expression), -1, -1)  # fmt: skip
+        features = (
+            blend(self.basis, self.bias, expression)
+            if config.blend
+            else self.bias.expand(len(expression), -1, -1)
+        )
         if config.mirrored_grid:
             features = features + self.grid(expression, self.anchors)
         if not config.mlp:
             return features
-        # The layer's weight is applied part by part: what is the same for all frames, or for all Gaussians, is
-        # computed once.
+        # The layer's weight is applied part by part: what is the same for all frames, or for all
+        # Gaussians, is computed once.
         of_features, of_place, of_expression = self._parts()
         place = positional_encoding(self.means.detach(), config.frequencies)
         inner = F.linear(place, of_place, self.hidden.bias) + F.linear(features, of_features)
         return inner if config.blend else inner + F.linear(expression, of_expression)[:, None]
 
     def _parts(self) -> tuple[Tensor, ...]:
-        """The hidden layer's weight for features, encoded mean and expression (no columns where that is blended)."""
+        """The hidden layer's weight for features, encoded mean and expression (no columns where
+        that is blended)."""
         features, place = self.bias.shape[-1], 3 + 6 * self.config.frequencies
         weight = self.hidden.weight
-        return weight[:, :features], weight[:, features : features + place], weight[:, features + place :]
+        return (
+            weight[:, :features],
+            weight[:, features : features + place],
+            weight[:, features + place :],
+        )
 
     @torch.no_grad()
     def prepared(self) -> Tensor:  # [N, I]: without the coefficients
@@ -266,8 +339,16 @@ class Avatar(AvatarModel):
     def mixture(self, expression: Tensor) -> Tensor:  # [N, F], or [I] without a basis
         if self.config.blend:
             mixed = (expression @ self.basis.flatten(1)).view_as(self.bias)
-            return mixed + self.grid(expression, self.anchors)[0] if self.config.mirrored_grid else mixed
-        return F.linear(expression[0], self._parts()[2]) if self.config.mlp else expression.new_zeros(())
+            return (
+                mixed + self.grid(expression, self.anchors)[0]
+                if self.config.mirrored_grid
+                else mixed
+            )
+        return (
+            F.linear(expression[0], self._parts()[2])
+            if self.config.mlp
+            else expression.new_zeros(())
+        )
 
     def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor) -> Tensor:
         if not (self.config.blend and self.config.mlp):
@@ -276,7 +357,8 @@ class Avatar(AvatarModel):
 
 
 def _linear(inputs: int, outputs: int, seed: int, name: str) -> nn.Linear:
-    """A layer with torch's own initialisation, uniform in +-1/sqrt(inputs), from an explicit seed."""
+    """A layer with torch's own initialisation, uniform in +-1/sqrt(inputs), from an explicit
+    seed."""
     layer = nn.Linear(inputs, outputs)
     random, bound = generator(seed, "avatar", name), 1 / math.sqrt(inputs)
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""What an avatar of one person is made of, as a frozen dataclass that survives JSON (``torch_utils.config``)."""
+"""What an avatar of one person is made of, as a frozen dataclass that survives JSON
+(``torch_utils.config``)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,13 +10,13 @@ class CompressionPlan:
     """How much of an avatar is kept when it is compressed (``compression.factorise``)."""
 
     rank: int = 128
-    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A quarter of it does for
-    whole pictures; mouth and eyes take more."""
+    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A
+    quarter of it does for whole pictures; mouth and eyes take more."""
     combinations: int = 64
     """Combinations of the coefficients, at most."""
     prune: float = 0.1
-    """A Gaussian may leave out movements that change its activations by less than this share of what the average
-    Gaussian's change by, root mean square over the frames."""
+    """A Gaussian may leave out movements that change its activations by less than this share of
+    what the average Gaussian's change by, root mean square over the frames."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class FactorConfig:
     """How a compressed avatar keeps what its Gaussians do: as mixtures of shared movements."""
 
     bits: Literal[8, 16, 32]
-    """Bits per number; 32 = not quantised, which alone can be trained. Geometry has 16 where this is 8."""
+    """Bits per number; 32 = not quantised, which alone can be trained. Geometry has 16 where this
+    is 8."""
     combinations: int
     """Combinations of the expression coefficients that the shared movements depend on."""
     ranks: tuple[int, ...]
@@ -36,7 +38,8 @@ class FactorConfig:
 class AvatarConfig:
     """Gaussians with a feature basis that expression coefficients blend (HeadGaS, section 3).
 
-    ``blend``, ``mlp`` and ``changes`` are the paper's ablations; their defaults are the paper's model.
+    ``blend``, ``mlp`` and ``changes`` are the paper's ablations; their defaults are the paper's
+    model.
     """
 
     width: int
@@ -44,7 +47,8 @@ class AvatarConfig:
     coefficient_names: tuple[str, ...] = ()
     """Names of the coefficients, where the data have any."""
     first: int = 0
-    """So many of a sequence's coefficients are taken, the first ones (the paper: 52 of FLAME's); 0 = all."""
+    """So many of a sequence's coefficients are taken, the first ones (the paper: 52 of FLAME's); 0
+    = all."""
     extras: tuple[str, ...] = ()
     """Tracked parameters of a sequence that are appended to them: jaw, eyes, eyelids."""
     expression_model: str = ""
@@ -66,11 +70,14 @@ class AvatarConfig:
     mlp: bool = True
     """Off: the basis blends colours and opacities themselves (the paper's "w/o MLP")."""
     changes: Literal["appearance", "geometry", "everything"] = "appearance"
-    """What the expression changes: colour and opacity; offsets of mean and rotation; or all of these."""
+    """What the expression changes: colour and opacity; offsets of mean and rotation; or all of
+    these."""
     motion: Literal["features", "blendshapes"] = "features"
-    """What opens mouths and closes lids: appearance alone, as in the paper, or also Gaussians that move by a motion
-    basis which starts as the template's blendshapes (``gghead.models.motion``)."""
+    """What opens mouths and closes lids: appearance alone, as in the paper, or also Gaussians that
+    move by a motion basis which starts as the template's blendshapes (``gghead.models.motion``)."""
     mirrored_grid: int = 0
-    """Side of a UV grid of bases that both sides of the face share (``gghead.models.mirrored_grid``); 0 = none."""
+    """Side of a UV grid of bases that both sides of the face share
+    (``gghead.models.mirrored_grid``); 0 = none."""
     factors: FactorConfig | None = None
-    """Set in a compressed avatar, in place of a basis per Gaussian (``gghead.models.compressed_avatar``)."""
+    """Set in a compressed avatar, in place of a basis per Gaussian
+    (``gghead.models.compressed_avatar``)."""

@@ -1,13 +1,17 @@
-"""An avatar in a small form that is also the form it runs in: shared movements in place of a basis per Gaussian.
+"""An avatar in a small form that is also the form it runs in: shared movements in place of a basis
+per Gaussian.
 
-HeadGaS keeps B x F numbers per Gaussian and leaves their compression to others (Dhamo et al., ECCV 2024,
-limitations). What the network's hidden layer adds up is affine in the coefficients, for each Gaussian n
+HeadGaS keeps B x F numbers per Gaussian and leaves their compression to others (Dhamo et al., ECCV
+2024, limitations). What the network's hidden layer adds up is affine in the coefficients, for each
+Gaussian n
 
-    inner_n(e) = fixed_n + sum_k weight_nk movement_k(e),   movement_k(e) = sum_r ((e - center) mixing)_r tables_rk
+    inner_n(e) = fixed_n + sum_k weight_nk movement_k(e)
+    movement_k(e) = sum_r ((e - center) mixing)_r tables_rk
 
-so ``fixed`` is I numbers and ``weight`` a few; mean's encoding, features and the layer's weights are gone into them.
-Gaussians stand in groups by how many of the movements they use. Every part is kept in 8 or 16 bits and is expanded
-for the Gaussians at hand only. ``gghead.models.compression`` finds the parts.
+so ``fixed`` is I numbers and ``weight`` a few; mean's encoding, features and the layer's weights
+are gone into them. Gaussians stand in groups by how many of the movements they use. Every part is
+kept in 8 or 16 bits and is expanded for the Gaussians at hand only. ``gghead.models.compression``
+finds the parts.
 """
 
 import torch
@@ -20,11 +24,13 @@ from gghead.models.quantized import Quantized
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 
-_FINE = {8: 16, 16: 16, 32: 32}  # bits of the geometry: a pixel is a thousandth of a head, 8 bits are too few
+# bits of the geometry: a pixel is a thousandth of a head, 8 bits are too few
+_FINE = {8: 16, 16: 16, 32: 32}
 
 
 class CompressedAvatar(AvatarModel):
-    """``avatar(expression) -> Gaussians`` as ``Avatar``; everything is zero, to be filled from a file or by factors."""
+    """``avatar(expression) -> Gaussians`` as ``Avatar``; everything is zero, to be filled from a
+    file or by factors."""
 
     def __init__(self, config: AvatarConfig) -> None:
         """Raises ``UserError`` for a config whose factors contradict themselves."""
@@ -40,9 +46,12 @@ class CompressedAvatar(AvatarModel):
             self.look = Quantized((count, appearance_size(config)), _FINE[bits], 0)
         self.fixed = Quantized((count, inner), bits, 0)
         self.weights = nn.ModuleList(
-            Quantized((size, rank), bits, 0) for size, rank in zip(factors.counts, factors.ranks, strict=True)
+            Quantized((size, rank), bits, 0)
+            for size, rank in zip(factors.counts, factors.ranks, strict=True)
         )
-        self.tables = Quantized((factors.combinations, max(factors.ranks, default=0), inner), bits, -1)
+        self.tables = Quantized(
+            (factors.combinations, max(factors.ranks, default=0), inner), bits, -1
+        )
         if config.motion != "features":  # the same movements carry the Gaussians, too
             self.rest = Quantized((count, MOTION), _FINE[bits], 0)
             self.carried = Quantized((*self.tables.codes.shape[:2], MOTION), bits, -1)
@@ -75,11 +84,14 @@ class CompressedAvatar(AvatarModel):
         """The shared movements at an expression; no coefficient off its mean, no movement."""
         return self._mixed(expression, self.tables())
 
-    def _mixed(self, expression: Tensor, tables: Tensor) -> Tensor:  # [T, B], [R, K, I] -> [T, K, I]
+    # [T, B], [R, K, I] -> [T, K, I]
+    def _mixed(self, expression: Tensor, tables: Tensor) -> Tensor:
         return torch.einsum("tr,rki->tki", (expression - self.center) @ self.mixing, tables)
 
     def _weighted(self, movements: Tensor) -> Tensor:  # [T, K, I] -> [T, N, I]
-        return torch.cat([weight() @ movements[:, : weight.codes.shape[1]] for weight in self.weights], 1)
+        return torch.cat(
+            [weight() @ movements[:, : weight.codes.shape[1]] for weight in self.weights], 1
+        )
 
     def inner(self, expression: Tensor) -> Tensor:
         return self.fixed() + self._weighted(self.movements(expression))
@@ -93,7 +105,10 @@ class CompressedAvatar(AvatarModel):
     def blocks(self, size: int) -> list[tuple[int, int]]:
         runs, begin = [], 0
         for count in self.config.factors.counts:
-            runs += [(first, min(first + size, begin + count)) for first in range(begin, begin + count, size)]
+            runs += [
+                (first, min(first + size, begin + count))
+                for first in range(begin, begin + count, size)
+            ]
             begin += count
         return runs
 
@@ -104,7 +119,8 @@ class CompressedAvatar(AvatarModel):
         return self.movements(expression)[0]
 
     def rows(self, first: int, last: int, mixture: Tensor, prepared: None) -> Tensor:
-        """``inner`` of Gaussians of one group. The scales go into the movements, so that codes are only converted."""
+        """``inner`` of Gaussians of one group. The scales go into the movements, so that codes are
+        only converted."""
         begin = 0
         for weight in self.weights:
             count, rank = weight.codes.shape
@@ -113,7 +129,9 @@ class CompressedAvatar(AvatarModel):
             begin += count
         fixed, movements = self.fixed.codes[first:last].float(), mixture[:rank]
         if self.fixed.bits != 32:
-            fixed = torch.addcmul(self.fixed.offset + weight.offset @ movements, fixed, self.fixed.scale)
+            fixed = torch.addcmul(
+                self.fixed.offset + weight.offset @ movements, fixed, self.fixed.scale
+            )
             movements = weight.scale.T * movements
         return torch.addmm(fixed, weight.codes[first - begin : last - begin].float(), movements)
 
@@ -121,13 +139,19 @@ class CompressedAvatar(AvatarModel):
     def quantised(self, bits: int) -> "CompressedAvatar":
         """The same avatar with ``bits`` per number. Raises ``UserError`` unless this one has 32."""
         if self.config.factors.bits != 32:
-            raise UserError(f"This avatar has {self.config.factors.bits} bits per number already; quantise the one it "
-                            "was made from.")
-        made = CompressedAvatar(config_json.replace(self.config, {"factors": {"bits": bits}})).to(self.device)
+            raise UserError(
+                f"This avatar has {self.config.factors.bits} bits per number already; quantise the"
+                " one it was made from."
+            )
+        made = CompressedAvatar(config_json.replace(self.config, {"factors": {"bits": bits}})).to(
+            self.device
+        )
         own, parts = dict(self.named_modules()), dict(made.named_modules())
         for name, part in parts.items():
             if isinstance(part, Quantized):
-                part.load_state_dict(Quantized.of(own[name].codes, part.bits, part.dim).state_dict())
+                part.load_state_dict(
+                    Quantized.of(own[name].codes, part.bits, part.dim).state_dict()
+                )
         for name in ("center", "mixing", "coefficient_min", "coefficient_max"):
             getattr(made, name).copy_(getattr(self, name))
         if self.config.mlp:
@@ -137,9 +161,16 @@ class CompressedAvatar(AvatarModel):
 
 def _check(factors: FactorConfig | None) -> None:
     if factors is None:
-        raise UserError("This avatar's config says nothing about factors; it is not a compressed one.")
+        raise UserError(
+            "This avatar's config says nothing about factors; it is not a compressed one."
+        )
     ranks, counts = list(factors.ranks), list(factors.counts)
-    ordered = ranks == sorted(ranks, reverse=True) and min([0, *ranks, *counts, factors.combinations]) == 0
+    ordered = (
+        ranks == sorted(ranks, reverse=True)
+        and min([0, *ranks, *counts, factors.combinations]) == 0
+    )
     if not ranks or len(ranks) != len(counts) or not ordered:
-        raise UserError(f"The factors of this avatar contradict themselves: groups of {counts} Gaussians with {ranks} "
-                        "movements; copy the file again.")
+        raise UserError(
+            f"The factors of this avatar contradict themselves: groups of {counts} Gaussians with"
+            f" {ranks} movements; copy the file again."
+        )

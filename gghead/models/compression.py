@@ -1,10 +1,12 @@
-"""Finding the parts of a compressed avatar: a singular value decomposition of what expressions change.
+"""Finding the parts of a compressed avatar: a singular value decomposition of what expressions
+change.
 
-The inner activations of N Gaussians (and their motions, where they move) are an affine function of the coefficients,
-N x I numbers for each of B. They are written in the few combinations of coefficients that the training frames use, each
-weighted by how strongly they use it, and the N x (R I) matrix of these is factored; what is left out is then the least
-possible in the mean square over the training frames (Eckart and Young 1936). A Gaussian uses the first movements only,
-as many as it needs.
+The inner activations of N Gaussians (and their motions, where they move) are an affine function of
+the coefficients, N x I numbers for each of B. They are written in the few combinations of
+coefficients that the training frames use, each weighted by how strongly they use it, and the N x (R
+I) matrix of these is factored; what is left out is then the least possible in the mean square over
+the training frames (Eckart and Young 1936). A Gaussian uses the first movements only, as many as it
+needs.
 """
 
 from dataclasses import replace
@@ -17,15 +19,19 @@ from gghead.models.avatar_config import CompressionPlan, FactorConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.torch_utils.errors import UserError
 
-_BOX = 0.3  # share of each coefficient's whole range, moved alone, beside what the training frames use
+# share of each coefficient's whole range, moved alone, beside what the training frames use
+_BOX = 0.3
 _NOISE = 1e-9  # of the strongest combination; weaker ones are rounding
-_WEIGHT = 3.0  # of motions against activations in what is kept: a shift shows more than an activation of its size
+# of motions against activations in what is kept: a shift shows more than an activation of its size
+_WEIGHT = 3.0
 _AT_ONCE = 4096  # Gaussians
 
 
-def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # [T, B], [B], [B]
-    """Mean [B] and covariance [B, B] of the frames, with a part of the whole box from ``low`` to ``high``: other
-    people's expressions, and single coefficients moved by hand, are to look right too."""
+# [T, B], [B], [B]
+def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [B] and covariance [B, B] of the frames, with a part of the whole box from ``low`` to
+    ``high``: other people's expressions, and single coefficients moved by hand, are to look right
+    too."""
     expression, span = expression.double(), (high - low).double()
     center = expression.mean(0)
     moved = expression - center
@@ -36,14 +42,17 @@ def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor
 def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) -> CompressedAvatar:
     """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantised``).
 
-    ``expression`` [T, B] are the training frames' coefficients; without them the box that the avatar was trained in
-    stands for them. Raises ``UserError`` for an avatar that is compressed already or knows no box.
+    ``expression`` [T, B] are the training frames' coefficients; without them the box that the
+    avatar was trained in stands for them. Raises ``UserError`` for an avatar that is compressed
+    already or knows no box.
     """
     if not isinstance(avatar, Avatar):
         raise UserError("This avatar is compressed already; compress the one it was made from.")
     low, high = avatar.coefficient_min.cpu(), avatar.coefficient_max.cpu()
     if not bool((low.isfinite() & high.isfinite()).all()):
-        raise UserError("This avatar does not say which coefficients it was trained with; train it again.")
+        raise UserError(
+            "This avatar does not say which coefficients it was trained with; train it again."
+        )
     if expression is None:
         expression = torch.stack([low, high])
         expression = torch.cat([expression, (low + high)[None] / 2 + torch.diag(high - low) / 2])
@@ -52,11 +61,16 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
     used = min(plan.combinations, int((strength > _NOISE * strength[0].clamp_min(1e-30)).sum()))
     spread = strength[:used].sqrt()
     directions = directions[:, :used]
-    points = torch.cat([center[None], center + (directions * spread).T]).float().to(avatar.device)  # [1 + R, B]
+    # [1 + R, B]
+    points = torch.cat([center[None], center + (directions * spread).T]).float().to(avatar.device)
     fixed = _affine(avatar, points[0])
-    # One combination after the other: all of them together are gigabytes where there are many Gaussians.
+    # One combination after the other: all of them together are gigabytes where there are many
+    # Gaussians.
     changes = [(_affine(avatar, point) - fixed).cpu() for point in points[1:]]
-    stacked = torch.stack(changes, 1).flatten(1) if changes else fixed.new_zeros(len(fixed), 0).cpu()  # [N, R I]
+    # [N, R I]
+    stacked = (
+        torch.stack(changes, 1).flatten(1) if changes else fixed.new_zeros(len(fixed), 0).cpu()
+    )
     basis = _principal(stacked, min(plan.rank, *stacked.shape))  # [R I, K]
     weights = torch.cat([part @ basis for part in stacked.split(_AT_ONCE)])
     ranks, order, counts = _groups(weights, plan)
@@ -86,7 +100,8 @@ def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) 
     return made.train(avatar.training)
 
 
-def _affine(avatar: Avatar, expression: Tensor) -> Tensor:  # [B] -> [N, I], or [N, I + 6] where Gaussians move
+# [B] -> [N, I], or [N, I + 6] where Gaussians move
+def _affine(avatar: Avatar, expression: Tensor) -> Tensor:
     """All that is an affine function of the coefficients."""
     inner = avatar.inner(expression[None])[0]
     if avatar.config.motion == "features":
@@ -95,7 +110,8 @@ def _affine(avatar: Avatar, expression: Tensor) -> Tensor:  # [B] -> [N, I], or 
 
 
 def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]
-    """The right singular vectors with the largest singular values, from the smaller of the two Gram matrices."""
+    """The right singular vectors with the largest singular values, from the smaller of the two Gram
+    matrices."""
     if matrix.shape[0] < matrix.shape[1]:
         gram = matrix.new_zeros(len(matrix), len(matrix), dtype=torch.double)
         for part in matrix.split(_AT_ONCE, 1):
@@ -109,13 +125,17 @@ def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]
     return torch.linalg.eigh(gram)[1].flip(1)[:, :count].float()
 
 
-def _groups(weights: Tensor, plan: CompressionPlan) -> tuple[tuple[int, ...], Tensor, tuple[int, ...]]:
-    """Ranks, the Gaussians' order, and counts: each Gaussian gets the least of the ranks that its movements allow."""
+def _groups(
+    weights: Tensor, plan: CompressionPlan
+) -> tuple[tuple[int, ...], Tensor, tuple[int, ...]]:
+    """Ranks, the Gaussians' order, and counts: each Gaussian gets the least of the ranks that its
+    movements allow."""
     count, rank = weights.shape
     squares = weights.double().square()
     allowed = plan.prune**2 * squares.sum(1).mean()
     kept = torch.cat([squares.new_zeros(count, 1), squares.cumsum(1)], 1)
-    missing = kept[:, -1:] - kept  # [N, K + 1]: mean square of what is lost with the first 0 … K movements
+    # [N, K + 1]: mean square of what is lost with the first 0 … K movements
+    missing = kept[:, -1:] - kept
     levels = sorted({rank, rank // 2, rank // 4, rank // 8, 0}, reverse=True)
     chosen = torch.full((count,), rank)
     for level in levels[1:]:

@@ -11,26 +11,33 @@ class AttributeConfig:
     position_range: float = 0.25
     """Largest offset from the template along each world axis, world units."""
     position_gain: float = 1.0
-    """Factor of the network's output for offsets; GGHead has 1, less lets colours learn before shapes fold."""
+    """Factor of the network's output for offsets; GGHead has 1, less lets colours learn before
+    shapes fold."""
     geometry_smoothing: int = 1
-    """Positions, scales, rotations are averaged over so many plane pixels a side: neighbours move together."""
+    """Positions, scales, rotations are averaged over so many plane pixels a side: neighbours move
+    together."""
     scale_mode: Literal["texel", "absolute"] = "texel"
-    """texel: multiples of the distance between neighbouring Gaussians on the template; absolute: GGHead's log-scale."""
+    """texel: multiples of the distance between neighbouring Gaussians on the template; absolute:
+    GGHead's log-scale."""
     scale_init: float = 0.85
     """Standard deviation at raw value zero, as a multiple of the texel spacing (mode texel)."""
     scale_min: float = 0.6
-    """Smallest multiple: splats thinner than this let the background through between texels (mode texel)."""
+    """Smallest multiple: splats thinner than this let the background through between texels (mode
+    texel)."""
     scale_max: float = 5.0
     """Largest multiple (mode texel)."""
     thickness: float = 0.5
-    """Multiple of the mean texel spacing that stands for the spacing along the normal (mode texel, tangent frame)."""
+    """Multiple of the mean texel spacing that stands for the spacing along the normal (mode texel,
+    tangent frame)."""
     rotation: Literal["quaternion", "6d"] = "quaternion"
     """Parametrisation of the rotation; raw zero is no rotation."""
     rotation_frame: Literal["tangent", "world", "surface"] = "tangent"
-    """Rotations are relative to the texel's tangent frame (surface), to the world axes as in GGHead (world), or to the
-    inverse of the tangent frame (tangent): what all networks before "surface" existed were trained with."""
+    """Rotations are relative to the texel's tangent frame (surface), to the world axes as in GGHead
+    (world), or to the inverse of the tangent frame (tangent): what all networks before "surface"
+    existed were trained with."""
     sh_degree: int = 0
-    """0: plain RGB; 1: first-degree spherical harmonics (side views suffer: the authors' own remark)."""
+    """0: plain RGB; 1: first-degree spherical harmonics (side views suffer: the authors' own
+    remark)."""
     color_overshoot: float = 0.001
     """Colours reach this far beyond [0, 1], so that black and white are attainable (EG3D)."""
     opacity_init: float = 0.9
@@ -53,7 +60,8 @@ class BackgroundConfig:
     """What stands behind the head."""
 
     kind: Literal["none", "gaussians", "cnn"] = "none"
-    """none: a plain colour given at render time; gaussians: a plane of them; cnn: an image from a small network."""
+    """none: a plain colour given at render time; gaussians: a plane of them; cnn: an image from a
+    small network."""
     resolution: int = 64
     """Gaussians per side of the plane, or pixels of the network's image before resizing."""
     depth: float = -1.0
@@ -68,7 +76,8 @@ class BackgroundConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The generator: mapping, synthesis to the latent, decoder to UV planes, Gaussians on a template."""
+    """The generator: mapping, synthesis to the latent, decoder to UV planes, Gaussians on a
+    template."""
 
     z_dim: int = 512
     """Size of the input noise."""
@@ -89,7 +98,8 @@ class GeneratorConfig:
     cmax: int = 512
     """Largest number of channels."""
     grid: int = 256
-    """Gaussians per side of the UV square: about grid^2 Gaussians, whatever the plane resolution."""
+    """Gaussians per side of the UV square: about grid^2 Gaussians, whatever the plane
+    resolution."""
     image_size: int = 256
     """Image side the model was trained for and renders by default."""
     attributes: AttributeConfig = field(default_factory=AttributeConfig)

@@ -1,4 +1,5 @@
-"""The learnt way of changing expressions: a neutral head's latent and coefficients in, the expression's latent out."""
+"""The learnt way of changing expressions: a neutral head's latent and coefficients in, the
+expression's latent out."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -44,14 +45,15 @@ class ExpressionConfig:
     mixing: Literal["attention", "convolution"] = "attention"
     """How UV tokens see each other: all of them, or neighbours (a 3x3 convolution, cheaper)."""
     maps: int = 16
-    """Numbers that say what a coefficient does at a place of UV; the first 12 start as what the template's blendshapes
-    do there."""
+    """Numbers that say what a coefficient does at a place of UV; the first 12 start as what the
+    template's blendshapes do there."""
     dropout: float = 0.0
     """Share of the numbers in expression tokens that are left out in training."""
 
 
 class ExpressionModel(nn.Module):
-    """``dtype`` is the precision of attention. The generator is not part of it; calls are given it and check it."""
+    """``dtype`` is the precision of attention. The generator is not part of it; calls are given it
+    and check it."""
 
     def __init__(self, config: ExpressionConfig) -> None:
         super().__init__()
@@ -59,9 +61,21 @@ class ExpressionModel(nn.Module):
             raise UserError("An expression transformer needs the names of its coefficients.")
         self.config, self.dtype = config, torch.float32
         self.network = ExpressionTransformer(
-            config.channels, config.side, len(config.coefficient_names), config.num_ws * config.w_dim, config.width,
-            config.layers, config.heads, config.mlp_ratio, config.tokens, config.mixing, config.dropout, config.maps)
-        for name in ("coefficient_min", "coefficient_max"):  # of the training data; zero is always inside
+            config.channels,
+            config.side,
+            len(config.coefficient_names),
+            config.num_ws * config.w_dim,
+            config.width,
+            config.layers,
+            config.heads,
+            config.mlp_ratio,
+            config.tokens,
+            config.mixing,
+            config.dropout,
+            config.maps,
+        )
+        # of the training data; zero is always inside
+        for name in ("coefficient_min", "coefficient_max"):
             self.register_buffer(name, torch.zeros(len(config.coefficient_names)))
         self._checked: Generator | None = None
 
@@ -72,35 +86,50 @@ class ExpressionModel(nn.Module):
     @property
     def sliders(self) -> Sliders:
         """What it can be driven by."""
-        return Sliders(tuple(self.config.coefficient_names), self.config.expression_model,
-                       "this expression transformer")
+        return Sliders(
+            tuple(self.config.coefficient_names),
+            self.config.expression_model,
+            "this expression transformer",
+        )
 
-    def forward(self, latent: Latent, table: Tensor, model: Generator, clamp: bool = True) -> Latent:
-        """``latent`` [1 or T] of ``model``, ``table`` [T, K] in the order of ``sliders`` -> latents [T].
+    def forward(
+        self, latent: Latent, table: Tensor, model: Generator, clamp: bool = True
+    ) -> Latent:
+        """``latent`` [1 or T] of ``model``, ``table`` [T, K] in the order of ``sliders`` -> latents
+        [T].
 
-        Coefficients outside the range of the training data are brought back to it unless ``clamp`` is off. A zero row
-        gives its latent back.
+        Coefficients outside the range of the training data are brought back to it unless ``clamp``
+        is off. A zero row gives its latent back.
 
         Raises ``UserError`` for latents of another network, and batches that do not fit.
         """
         self.check(model)
         count = len(table)
         if len(latent) not in (1, count):
-            raise UserError(f"Weights of {count} frames move one latent or {count} latents, not {len(latent)}.")
+            raise UserError(
+                f"Weights of {count} frames move one latent or {count} latents, not {len(latent)}."
+            )
         if table.shape[1] != len(self.config.coefficient_names):
-            raise UserError(f"This expression transformer takes {len(self.config.coefficient_names)} coefficients, but "
-                            f"the table has {table.shape[1]}.")
+            raise UserError(
+                f"This expression transformer takes {len(self.config.coefficient_names)}"
+                f" coefficients, but the table has {table.shape[1]}."
+            )
         table = table.to(self.device, torch.float32)
         if clamp:
             table = table.clamp(self.coefficient_min, self.coefficient_max)
         latent = latent.map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
         change, styles = self.changes(latent.features(model), table)
         residual = change if latent.residual is None else latent.residual + change
-        return replace(latent, ws=latent.ws + styles.unflatten(1, latent.ws.shape[1:]), residual=residual)
+        return replace(
+            latent, ws=latent.ws + styles.unflatten(1, latent.ws.shape[1:]), residual=residual
+        )
 
     def changes(self, z: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Z [B, C, R, R] and coefficients [B, K] -> what is added to Z and to all styles [B, S], in float32."""
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        """Z [B, C, R, R] and coefficients [B, K] -> what is added to Z and to all styles [B, S], in
+        float32."""
+        with torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        ):
             change, styles = self.network(z.float(), table)
         return change.float(), styles.float()
 
@@ -109,7 +138,10 @@ class ExpressionModel(nn.Module):
         if self._checked is model:
             return
         if fingerprints(model)["network"] != self.config.network:
-            raise UserError("This expression transformer was trained for another network; name the reconstructor or "
-                            "generator that it was trained with, or train one with scripts/train_expression.py.")
+            raise UserError(
+                "This expression transformer was trained for another network; name the"
+                " reconstructor or generator that it was trained with, or train one with"
+                " scripts/train_expression.py."
+            )
         # A plain attribute: as a submodule the generator would become part of the checkpoint.
         object.__setattr__(self, "_checked", model)

@@ -22,13 +22,14 @@ from gghead.torch_utils.errors import UserError
 
 LABEL_DIM = 25
 _BF16 = 2.0**-8  # relative rounding of bfloat16
-_SIDES_PER_UNIT = 1.58  # picture sides that a world unit covers at the usual distance and focal length
+# picture sides that a world unit covers at the usual distance and focal length
+_SIDES_PER_UNIT = 1.58
 _HARMLESS = 0.05  # pixels
 
 
 class Generator(nn.Module):
-    """A GGHead generator. ``dtype`` is the precision of the convolutions (see ``bearable``); geometry and rendering
-    stay float32."""
+    """A GGHead generator. ``dtype`` is the precision of the convolutions (see ``bearable``);
+    geometry and rendering stay float32."""
 
     samples_seeds = True
     """Whether seeds give heads; not so behind an encoder that was trained without a GAN."""
@@ -40,11 +41,18 @@ class Generator(nn.Module):
         self.template = load_template(config.template) if template is None else template
         widths = {"cbase": config.cbase, "cmax": config.cmax}
         self.synthesis = Synthesis(config.w_dim, config.latent_resolution, **widths)
-        self.decoder = Decoder(config.w_dim, config.latent_resolution, config.plane_resolution,
-                               sum(config.attributes.channels.values()), **widths)
+        self.decoder = Decoder(
+            config.w_dim,
+            config.latent_resolution,
+            config.plane_resolution,
+            sum(config.attributes.channels.values()),
+            **widths,
+        )
         self.num_ws = self.synthesis.num_ws + self.decoder.num_ws
         c_dim = LABEL_DIM if config.pose_cond else 0
-        self.mapping = MappingNetwork(config.z_dim, c_dim, config.w_dim, self.num_ws, config.map_depth)
+        self.mapping = MappingNetwork(
+            config.z_dim, c_dim, config.w_dim, self.num_ws, config.map_depth
+        )
         self.attributes = GaussianAttributes(config.attributes, self.template, config.grid)
         self.background_network, self.background_attributes = self._build_background()
 
@@ -63,26 +71,38 @@ class Generator(nn.Module):
     def set_grid(self, grid: int) -> None:
         """Change the number of Gaussians (about ``grid``^2); the networks do not change."""
         if grid != self.attributes.grid:
-            self.attributes = GaussianAttributes(self.config.attributes, self.template, grid).to(self.device)
+            self.attributes = GaussianAttributes(self.config.attributes, self.template, grid).to(
+                self.device
+            )
 
-    def latent(self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None) -> Tensor:
+    def latent(
+        self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
+    ) -> Tensor:
         """Styles [B, num_ws, w_dim] -> Z [B, C, R, R]."""
         return self.synthesis(ws[:, : self.synthesis.num_ws], noise_mode, generator, self.dtype)
 
-    def decode(self, z: Tensor, ws: Tensor, noise_mode: str = "const",
-               generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def decode(
+        self,
+        z: Tensor,
+        ws: Tensor,
+        noise_mode: str = "const",
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
         """(Z, styles) -> raw attributes per Gaussian, each [B, N, C_k]."""
         planes = self.decoder(z, ws[:, self.synthesis.num_ws :], noise_mode, generator)
         return self.attributes.sample(planes)
 
-    def raw_attributes(self, ws: Tensor, noise_mode: str = "const",
-                       generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def raw_attributes(
+        self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
         """Styles -> raw attributes, the input of the regularisers and of ``assemble``."""
         return self.decode(self.latent(ws, noise_mode, generator), ws, noise_mode, generator)
 
-    def gaussians(self, ws: Tensor, noise_mode: str = "const",
-                  generator: torch.Generator | None = None) -> Gaussians:
-        """Styles [B, num_ws, w_dim] -> Gaussians [B, N] of the heads, and of the background plane if there is one.
+    def gaussians(
+        self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
+    ) -> Gaussians:
+        """Styles [B, num_ws, w_dim] -> Gaussians [B, N] of the heads, and of the background plane
+        if there is one.
 
         With a background plane ``features[..., 0]`` is 1 for the head and 0 for the background.
         """
@@ -95,11 +115,15 @@ class Generator(nn.Module):
             return head
         planes = self.background_network(ws[:, -1], dtype=self.dtype)
         back = self.background_attributes.activate(self.background_attributes.sample(planes))
-        head.features, back.features = torch.ones_like(head.means[..., :1]), torch.zeros_like(back.means[..., :1])
+        head.features, back.features = (
+            torch.ones_like(head.means[..., :1]),
+            torch.zeros_like(back.means[..., :1]),
+        )
         return Gaussians.merge([head, back])
 
     def background_image(self, ws: Tensor, size: int) -> Tensor | None:
-        """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds of background."""
+        """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds
+        of background."""
         if self.config.background.kind != "cnn":
             return None
         image = self.background_network(ws[:, -1], dtype=self.dtype).sigmoid()
@@ -110,19 +134,25 @@ class Generator(nn.Module):
         gaussians: Gaussians,
         cameras: Cameras,
         size: int | None = None,
-        background: Tensor | None = None,  # colour [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
+        # colour [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
+        background: Tensor | None = None,
         **options,  # of ``gghead.render``: uv, features, backend, …
     ) -> RenderOutput:
-        """Render over a background: the given one, else white. See ``gghead.render`` for the shapes.
+        """Render over a background: the given one, else white. See ``gghead.render`` for the
+        shapes.
 
-        Where Gaussians of a background plane are among them, ``alpha`` and ``uv`` are those of the head alone.
+        Where Gaussians of a background plane are among them, ``alpha`` and ``uv`` are those of the
+        head alone.
 
-        Above the training size the low-pass filter of the rasteriser grows with the picture: the network has only
-        ever been judged through it, and what it covered (dots between splats) would come to light (the observation of
-        Yu et al. 2024, "Mip-Splatting").
+        Above the training size the low-pass filter of the rasteriser grows with the picture: the
+        network has only ever been judged through it, and what it covered (dots between splats)
+        would come to light (the observation of Yu et al. 2024, "Mip-Splatting").
         """
         size = size or self.config.image_size
-        larger = max(max(size) if isinstance(size, tuple) else size, self.config.image_size) / self.config.image_size
+        larger = (
+            max(max(size) if isinstance(size, tuple) else size, self.config.image_size)
+            / self.config.image_size
+        )
         options.setdefault("eps2d", 0.3 * larger**2)
         plane = self.background_attributes is not None and gaussians.features is not None
         if plane:
@@ -140,19 +170,37 @@ class Generator(nn.Module):
             out.alpha = out.features[:, :, :1]
         return out
 
-    def images(self, ws: Tensor, cameras: Cameras, size: int | None = None, background: Tensor | None = None,
-               noise_mode: str = "const", generator: torch.Generator | None = None) -> RenderOutput:
-        """Styles and cameras -> rendered heads over the model's own background (or ``background``)."""
+    def images(
+        self,
+        ws: Tensor,
+        cameras: Cameras,
+        size: int | None = None,
+        background: Tensor | None = None,
+        noise_mode: str = "const",
+        generator: torch.Generator | None = None,
+    ) -> RenderOutput:
+        """Styles and cameras -> rendered heads over the model's own background (or
+        ``background``)."""
         size = size or self.config.image_size
         own = self.background_image(ws, size)
-        return self.render(self.gaussians(ws, noise_mode, generator), cameras, size,
-                           background=own if own is not None else background)
+        return self.render(
+            self.gaussians(ws, noise_mode, generator),
+            cameras,
+            size,
+            background=own if own is not None else background,
+        )
 
     @torch.no_grad()
-    def sample(self, seed: int | Iterable[int], psi: float = 1.0, cutoff: int | None = None,
-               noise_mode: str = "const") -> Gaussians:
-        """One head [1, N] for one seed, a batch [B, N] for several; z is ``RandomState(seed).randn(1, z_dim)``, as in
-        StyleGAN's tools. Each seed runs alone, so that its head does not depend on the others.
+    def sample(
+        self,
+        seed: int | Iterable[int],
+        psi: float = 1.0,
+        cutoff: int | None = None,
+        noise_mode: str = "const",
+    ) -> Gaussians:
+        """One head [1, N] for one seed, a batch [B, N] for several; z is
+        ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools. Each seed runs alone, so that
+        its head does not depend on the others.
         """
         if isinstance(seed, Iterable):
             return Gaussians.stack([self.sample(one, psi, cutoff, noise_mode) for one in seed])
@@ -161,7 +209,8 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def load_latent(self, path: str | os.PathLike) -> Gaussians:
-        """The head of a latent file (``scripts/invert.py``), batch shape [1]; errors as ``gghead.inversion.load``."""
+        """The head of a latent file (``scripts/invert.py``), batch shape [1]; errors as
+        ``gghead.inversion.load``."""
         from gghead.latent import load
 
         return load(path, self).gaussians(self)
@@ -169,11 +218,15 @@ class Generator(nn.Module):
     def seed_to_z(self, seed: int) -> Tensor:  # [1, z_dim]
         """The latent of a seed, the same on every machine.
 
-        Raises ``UserError`` where the network knows no seeds, and for a seed that ``RandomState`` does not take.
+        Raises ``UserError`` where the network knows no seeds, and for a seed that ``RandomState``
+        does not take.
         """
         if not self.samples_seeds:
-            raise UserError("This network decodes what its encoder sees; it was never trained on seeds. Give it "
-                            "latents (scripts/reconstruct.py, scripts/invert.py), or draw them from a prior (--prior).")
+            raise UserError(
+                "This network decodes what its encoder sees; it was never trained on seeds. Give it"
+                " latents (scripts/reconstruct.py, scripts/invert.py), or draw them from a prior"
+                " (--prior)."
+            )
         if not 0 <= seed < 2**32:
             raise UserError(f"Seeds lie between 0 and {2**32 - 1}, but {seed} is asked for.")
         z = np.random.RandomState(seed).randn(1, self.z_dim)
@@ -189,10 +242,14 @@ class Generator(nn.Module):
             return None, None
         plane = background.kind == "gaussians"
         channels = sum(config.attributes.channels.values()) if plane else 3
-        network = BackgroundNetwork(config.w_dim, background.resolution, channels, background.cbase, background.cmax)
+        network = BackgroundNetwork(
+            config.w_dim, background.resolution, channels, background.cbase, background.cmax
+        )
         if not plane:
             return network, None
-        attributes = GaussianAttributes(config.attributes, load_template("plane"), background.resolution)
+        attributes = GaussianAttributes(
+            config.attributes, load_template("plane"), background.resolution
+        )
         span = attributes.position[:, :2].amax(dim=0) - attributes.position[:, :2].amin(dim=0)
         factor = 2.0 * background.half_width / float(span.max())
         attributes.position.mul_(factor)[:, 2] = background.depth
@@ -203,13 +260,20 @@ class Generator(nn.Module):
 def bearable(config: GeneratorConfig, dtype: torch.dtype) -> torch.dtype:
     """``dtype``, or float32 where convolutions in a lower precision would visibly move Gaussians.
 
-    Rounding moves every Gaussian by itself. Where the network's output reaches far, as with GGHead's own ranges, bf16
-    moves them by 1 to 2 pixels (root mean square at 512): a discriminator would judge noise that nobody gets, since
-    snapshots are loaded in float32. Z in bf16 is enough for that, so the whole generator counts. TF32 moves them by
-    0.2 pixels. Presets whose positions are damped (``position_gain``) stay below 0.05 pixels at 64.
+    Rounding moves every Gaussian by itself. Where the network's output reaches far, as with
+    GGHead's own ranges, bf16 moves them by 1 to 2 pixels (root mean square at 512): a discriminator
+    would judge noise that nobody gets, since snapshots are loaded in float32. Z in bf16 is enough
+    for that, so the whole generator counts. TF32 moves them by 0.2 pixels. Presets whose positions
+    are damped (``position_gain``) stay below 0.05 pixels at 64.
     """
     attributes = config.attributes
-    moved = attributes.position_range * attributes.position_gain * _SIDES_PER_UNIT * config.image_size * _BF16
+    moved = (
+        attributes.position_range
+        * attributes.position_gain
+        * _SIDES_PER_UNIT
+        * config.image_size
+        * _BF16
+    )
     return torch.float32 if moved > _HARMLESS else dtype
 
 

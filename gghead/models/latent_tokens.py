@@ -1,9 +1,11 @@
-"""A latent as whitened tokens: styles by their principal components, the residual on Z by patches of its own.
+"""A latent as whitened tokens: styles by their principal components, the residual on Z by patches
+of its own.
 
-Flows start at independent normal noise, so what they end at should be as near to it as can be. Styles come out of a
-leaky rectifier, whose kink makes them anything but normal; undoing it leaves what is nearly so (the P_N space of Zhu et
-al. 2020, "Improved StyleGAN embedding: where are the good latents?"). Components that carry next to nothing are left
-out: whitening would blow up their noise.
+Flows start at independent normal noise, so what they end at should be as near to it as can be.
+Styles come out of a leaky rectifier, whose kink makes them anything but normal; undoing it leaves
+what is nearly so (the P_N space of Zhu et al. 2020, "Improved StyleGAN embedding: where are the
+good latents?"). Components that carry next to nothing are left out: whitening would blow up their
+noise.
 """
 
 import dataclasses
@@ -27,11 +29,17 @@ class LatentTokens(nn.Module):
     def __init__(self, shape: TokenShape) -> None:
         super().__init__()
         self.shape = shape
-        buffers = {"w_mean": (shape.rows, shape.w_dim), "w_basis": (shape.w_components, shape.w_dim),
-                   "w_scale": (shape.w_components,)}
+        buffers = {
+            "w_mean": (shape.rows, shape.w_dim),
+            "w_basis": (shape.w_components, shape.w_dim),
+            "w_scale": (shape.w_components,),
+        }
         if shape.channels:
-            buffers |= {"z_mean": (shape.channels, shape.side, shape.side),
-                        "z_basis": (shape.z_components, shape.channels), "z_scale": (shape.z_components,)}
+            buffers |= {
+                "z_mean": (shape.channels, shape.side, shape.side),
+                "z_basis": (shape.z_components, shape.channels),
+                "z_scale": (shape.z_components,),
+            }
         for name, size in buffers.items():
             self.register_buffer(name, torch.zeros(size))
 
@@ -40,16 +48,32 @@ class LatentTokens(nn.Module):
         """(tokens, numbers per token) of styles and, if there is one, the residual."""
         shape = self.shape
         kinds = [(shape.rows, shape.w_components)]
-        return kinds + [(shape.patches, shape.z_components * shape.patch**2)] if shape.channels else kinds
+        return (
+            kinds + [(shape.patches, shape.z_components * shape.patch**2)]
+            if shape.channels
+            else kinds
+        )
 
     def encode(self, latent: Latent) -> Tensor:  # [B, D]
-        """Return whitened tokens; no residual is a residual of zero. Deltas and cameras are left out."""
+        """Return whitened tokens; no residual is a residual of zero. Deltas and cameras are left
+        out."""
         shape = self.shape
-        w = (before_rectifier(latent.ws[:, : shape.rows]) - self.w_mean) @ self.w_basis.T / self.w_scale
+        w = (
+            (before_rectifier(latent.ws[:, : shape.rows]) - self.w_mean)
+            @ self.w_basis.T
+            / self.w_scale
+        )
         if not shape.channels:
             return w.flatten(1)
-        z = latent.residual if latent.residual is not None else self.z_mean.new_zeros(len(latent), *self.z_mean.shape)
-        z = torch.einsum("kc,bcij->bkij", self.z_basis, z - self.z_mean) / self.z_scale[:, None, None]
+        z = (
+            latent.residual
+            if latent.residual is not None
+            else self.z_mean.new_zeros(len(latent), *self.z_mean.shape)
+        )
+        z = (
+            torch.einsum("kc,bcij->bkij", self.z_basis, z - self.z_mean)
+            / self.z_scale[:, None, None]
+        )
         return torch.cat([w.flatten(1), _to_patches(z, shape.patch).flatten(1)], dim=1)
 
     def decode(self, x: Tensor) -> Latent:  # [B, D]
@@ -60,13 +84,17 @@ class LatentTokens(nn.Module):
         w = F.leaky_relu(w, LRELU_SLOPE).expand(-1, shape.num_ws, -1).contiguous()
         if not shape.channels:
             return Latent(w)
-        z = _from_patches(z, shape.z_components, shape.side, shape.patch) * self.z_scale[:, None, None]
+        z = (
+            _from_patches(z, shape.z_components, shape.side, shape.patch)
+            * self.z_scale[:, None, None]
+        )
         return Latent(w, torch.einsum("kc,bkij->bcij", self.z_basis, z) + self.z_mean)
 
     def spread(self, x: Tensor) -> Tensor:  # [B, D] -> [B, D]
         """Undo the whitening, so that distances count every component by its variance.
 
-        Scaled such that two unrelated heads are about sqrt(2) apart; styles and residual have equal shares.
+        Scaled such that two unrelated heads are about sqrt(2) apart; styles and residual have equal
+        shares.
         """
         shape, kinds = self.shape, len(self.kinds)
         parts = list(x.split(list(shape.sizes), dim=1))
@@ -84,11 +112,15 @@ def before_rectifier(ws: Tensor) -> Tensor:
     return F.leaky_relu(ws, 1 / LRELU_SLOPE)
 
 
-def fit_tokens(latents: Iterable[Latent], patch: int, w_share: float, z_share: float, z_limit: int) -> LatentTokens:
-    """Measure means and principal components over ``latents`` (any batches; read twice, so no iterator).
+def fit_tokens(
+    latents: Iterable[Latent], patch: int, w_share: float, z_share: float, z_limit: int
+) -> LatentTokens:
+    """Measure means and principal components over ``latents`` (any batches; read twice, so no
+    iterator).
 
-    Components are kept until they explain ``w_share`` of the styles' variance and ``z_share`` of the residual's (at
-    most ``z_limit`` of these). Raises ``UserError`` for fewer than two heads, or heads that are all the same.
+    Components are kept until they explain ``w_share`` of the styles' variance and ``z_share`` of
+    the residual's (at most ``z_limit`` of these). Raises ``UserError`` for fewer than two heads, or
+    heads that are all the same.
     """
     count, rows_differ, has_residual = 0, False, False
     w_sum = z_sum = 0.0
@@ -100,8 +132,10 @@ def fit_tokens(latents: Iterable[Latent], patch: int, w_share: float, z_share: f
             has_residual = True
             z_sum = z_sum + latent.residual.double().sum(0)
     if count < 2:
-        raise UserError(f"A prior needs many latents, but there {'is 1' if count else 'are none'}; name a folder of "
-                        "latent files, or give --samples=20000.")
+        raise UserError(
+            f"A prior needs many latents, but there {'is 1' if count else 'are none'}; name a"
+            " folder of latent files, or give --samples=20000."
+        )
     rows = w_sum.shape[0] if rows_differ else 1
     w_mean, z_mean = w_sum[:rows] / count, z_sum / count if has_residual else None
     w_cov, z_cov = 0.0, 0.0
@@ -115,22 +149,31 @@ def fit_tokens(latents: Iterable[Latent], patch: int, w_share: float, z_share: f
     w_basis, w_scale = _components(w_cov, w_share)
     if not float(w_scale[0]) > 0:
         raise UserError(f"All {count} latents have the same styles: there is nothing to learn.")
-    shape = TokenShape(num_ws=w_sum.shape[0], w_dim=w_sum.shape[1], rows=rows, w_components=len(w_scale))
+    shape = TokenShape(
+        num_ws=w_sum.shape[0], w_dim=w_sum.shape[1], rows=rows, w_components=len(w_scale)
+    )
     tensors = {"w_mean": w_mean, "w_basis": w_basis, "w_scale": w_scale}
     if has_residual:
         z_basis, z_scale = _components(z_cov, z_share, z_limit)
         channels, side = z_mean.shape[:2]
         if side % patch:
-            raise UserError(f"The patch of {patch} texels does not divide the residual's side of {side}.")
-        shape = dataclasses.replace(shape, channels=channels, side=side, z_components=len(z_scale), patch=patch)
+            raise UserError(
+                f"The patch of {patch} texels does not divide the residual's side of {side}."
+            )
+        shape = dataclasses.replace(
+            shape, channels=channels, side=side, z_components=len(z_scale), patch=patch
+        )
         tensors |= {"z_mean": z_mean, "z_basis": z_basis, "z_scale": z_scale}
     tokens = LatentTokens(shape)
     tokens.load_state_dict({name: value.float() for name, value in tensors.items()})
     return tokens
 
 
-def _components(covariance: Tensor, share: float, limit: int | None = None) -> tuple[Tensor, Tensor]:
-    """Principal components [K, D] and standard deviations [K] that explain ``share`` of the variance."""
+def _components(
+    covariance: Tensor, share: float, limit: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Principal components [K, D] and standard deviations [K] that explain ``share`` of the
+    variance."""
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1).T
     explained = values.cumsum(0) / values.sum().clamp_min(1e-30)
@@ -149,7 +192,8 @@ def _to_patches(z: Tensor, patch: int) -> Tensor:  # [B, K, R, R] -> [B, T, K * 
     return z.permute(0, 2, 4, 1, 3, 5).reshape(batch, count * count, -1)
 
 
-def _from_patches(x: Tensor, channels: int, side: int, patch: int) -> Tensor:  # [B, D] -> [B, K, R, R]
+# [B, D] -> [B, K, R, R]
+def _from_patches(x: Tensor, channels: int, side: int, patch: int) -> Tensor:
     count = side // patch
     x = x.reshape(len(x), count, count, channels, patch, patch)
     return x.permute(0, 3, 1, 4, 2, 5).reshape(len(x), channels, side, side)

@@ -1,7 +1,9 @@
-"""A prior over the latents of one generator: noise -> latents, by a rectified flow (Liu et al. 2023).
+"""A prior over the latents of one generator: noise -> latents, by a rectified flow (Liu et al.
+2023).
 
-The flow matches the velocity of straight lines from noise to data (Lipman et al. 2023, equation 23):
-x_t = (1 - t) x_0 + t x_1, dx_t / dt = x_1 - x_0, so that t = 0 is noise and t = 1 a head. The generator stays as it is.
+The flow matches the velocity of straight lines from noise to data (Lipman et al. 2023, equation
+23): x_t = (1 - t) x_0 + t x_1, dx_t / dt = x_1 - x_0, so that t = 0 is noise and t = 1 a head. The
+generator stays as it is.
 """
 
 from typing import Literal
@@ -26,11 +28,15 @@ class Prior(nn.Module):
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         if config.dit.width % config.dit.heads:
-            raise UserError(f"dit.heads ({config.dit.heads}) must divide dit.width ({config.dit.width}).")
+            raise UserError(
+                f"dit.heads ({config.dit.heads}) must divide dit.width ({config.dit.width})."
+            )
         self.config = config
         self.tokens = (HeadComponents if config.tokens.components else LatentTokens)(config.tokens)
         dit = config.dit
-        self.flow = DiT(self.tokens.kinds, dit.width, dit.depth, dit.heads, dit.mlp_ratio, config.cond_dim)
+        self.flow = DiT(
+            self.tokens.kinds, dit.width, dit.depth, dit.heads, dit.mlp_ratio, config.cond_dim
+        )
         self.register_buffer("cond_mean", torch.zeros(config.cond_dim))
         self.register_buffer("cond_std", torch.ones(config.cond_dim))
 
@@ -42,13 +48,19 @@ class Prior(nn.Module):
     def check_owner(self, model: Generator, name: object = "the prior") -> None:
         """Raise ``UserError`` if the prior is over another generator's latents than ``model``'s."""
         if self.config.fingerprint != fingerprints(model)["network"]:
-            raise UserError(f"{name} was trained on latents of the network '{self.config.network}'; name that one with "
-                            "--network, or train a prior for this one with scripts/train_prior.py.")
+            raise UserError(
+                f"{name} was trained on latents of the network '{self.config.network}'; name that"
+                " one with --network, or train a prior for this one with scripts/train_prior.py."
+            )
 
     def normalised(self, cond: Tensor) -> Tensor:  # [B, cond_dim]
-        """Conditions as the network sees them. Raises ``UserError`` for another length, or for no condition at all."""
+        """Conditions as the network sees them. Raises ``UserError`` for another length, or for no
+        condition at all."""
         if not self.config.cond_dim:
-            raise UserError("This prior was trained without conditions; leave out --cond, or train one with --cond.")
+            raise UserError(
+                "This prior was trained without conditions; leave out --cond, or train one with"
+                " --cond."
+            )
         check_shape("the condition", cond, (self.config.cond_dim,))
         return (cond - self.cond_mean) / self.cond_std
 
@@ -59,7 +71,8 @@ class Prior(nn.Module):
 
     @torch.no_grad()
     def sample(self, seed: int, **options) -> Latent:
-        """Draw one head; options as ``draw``. A seed's head does not depend on what else is drawn."""
+        """Draw one head; options as ``draw``. A seed's head does not depend on what else is
+        drawn."""
         return self.draw(self.noise(seed), **options)
 
     @torch.no_grad()
@@ -68,12 +81,15 @@ class Prior(nn.Module):
         noise: Tensor,  # [B, D] standard normal
         steps: int = 20,
         solver: Literal["heun", "euler"] = "heun",
-        guidance: float = 1.0,  # weight of classifier-free guidance: 0 no condition, 1 plain condition
+        # weight of classifier-free guidance: 0 no condition, 1 plain condition
+        guidance: float = 1.0,
         cond: Tensor | None = None,  # [B or 1, cond_dim] as the user gave them; None: unconditional
     ) -> Latent:
         """Integrate the flow from noise to heads (Heun: two evaluations per step, second order)."""
         if cond is None and guidance != 1.0:
-            raise UserError("--guidance strengthens a condition, but there is none; give --cond=FILE.")
+            raise UserError(
+                "--guidance strengthens a condition, but there is none; give --cond=FILE."
+            )
         cond = None if cond is None else self.normalised(cond.to(noise)).expand(len(noise), -1)
         x = noise
         times = torch.linspace(0, 1, steps + 1, device=noise.device)
@@ -81,7 +97,9 @@ class Prior(nn.Module):
             slope = self.velocity(x, now, cond, guidance)
             ahead = x + (after - now) * slope
             if solver == "heun":
-                ahead = x + (after - now) * (slope + self.velocity(ahead, after, cond, guidance)) / 2
+                ahead = (
+                    x + (after - now) * (slope + self.velocity(ahead, after, cond, guidance)) / 2
+                )
             x = ahead
         return self.tokens.decode(x)
 
@@ -92,12 +110,17 @@ class Prior(nn.Module):
             return self.predict(x, t, cond)
         return torch.lerp(self.predict(x, t, None), self.predict(x, t, cond), guidance)
 
-    def predict(self, x: Tensor, t: Tensor, cond: Tensor | None, keep: Tensor | None = None) -> Tensor:  # [B, D]
-        """The network's velocity, on top of the one that is right for normal data; arguments as ``DiT``.
+    # [B, D]
+    def predict(
+        self, x: Tensor, t: Tensor, cond: Tensor | None, keep: Tensor | None = None
+    ) -> Tensor:
+        """The network's velocity, on top of the one that is right for normal data; arguments as
+        ``DiT``.
 
-        Tokens are whitened, so that without the network E[x_1 - x_0 | x_t] would be (2t - 1) / (t^2 + (1 - t)^2) x_t:
-        an untrained prior draws from the normal distribution with the training set's moments, and the network learns
-        only what differs from it (the idea of the preconditioning of Karras et al. 2022).
+        Tokens are whitened, so that without the network E[x_1 - x_0 | x_t] would be (2t - 1) / (t^2
+        + (1 - t)^2) x_t: an untrained prior draws from the normal distribution with the training
+        set's moments, and the network learns only what differs from it (the idea of the
+        preconditioning of Karras et al. 2022).
         """
         normal = (2 * t - 1) / (t.square() + (1 - t).square())
         return normal[:, None] * x + self.flow(x, t, cond, keep)

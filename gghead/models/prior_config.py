@@ -38,7 +38,8 @@ class TokenShape:
     patch: int = 1
     """Side of the squares it is cut into."""
     components: int = 0
-    """Principal components of whole heads, which are one token; 0: styles and patches of the residual apart."""
+    """Principal components of whole heads, which are one token; 0: styles and patches of the
+    residual apart."""
 
     @property
     def numbers(self) -> int:
@@ -52,10 +53,13 @@ class TokenShape:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Numbers in a head's style tokens and in its residual tokens (whole heads: all in the first)."""
+        """Numbers in a head's style tokens and in its residual tokens (whole heads: all in the
+        first)."""
         if self.components:
             return self.components, 0
-        return self.rows * self.w_components, self.z_components * self.side**2 if self.channels else 0
+        return self.rows * self.w_components, (
+            self.z_components * self.side**2 if self.channels else 0
+        )
 
 
 @dataclass(frozen=True)

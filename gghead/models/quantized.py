@@ -1,4 +1,5 @@
-"""Numbers kept in 8 or 16 bits: value = offset + scale * code, with a scale and an offset for each group of them."""
+"""Numbers kept in 8 or 16 bits: value = offset + scale * code, with a scale and an offset for each
+group of them."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,8 @@ CODES = {8: torch.int8, 16: torch.int16, 32: torch.float32}
 
 
 class Quantized(nn.Module):
-    """A tensor of ``shape`` whose groups are the slices along ``dim``, the dimension that is one for the scales."""
+    """A tensor of ``shape`` whose groups are the slices along ``dim``, the dimension that is one
+    for the scales."""
 
     def __init__(self, shape: tuple[int, ...], bits: int, dim: int) -> None:
         super().__init__()
@@ -30,10 +32,16 @@ class Quantized(nn.Module):
             low, high = value.amin(dim, keepdim=True), value.amax(dim, keepdim=True)
             steps = 2 ** (bits - 1) - 1  # on either side of the middle
             made.offset.copy_((low + high) / 2)
-            made.scale.copy_(((high - low) / (2 * steps)).clamp_min(torch.finfo(torch.float32).tiny))
+            made.scale.copy_(
+                ((high - low) / (2 * steps)).clamp_min(torch.finfo(torch.float32).tiny)
+            )
             made.codes.copy_(((value - made.offset) / made.scale).round().clamp(-steps, steps))
         return made
 
     def forward(self) -> Tensor:
         """The values, float32."""
-        return self.codes if self.bits == 32 else torch.addcmul(self.offset, self.codes.float(), self.scale)
+        return (
+            self.codes
+            if self.bits == 32
+            else torch.addcmul(self.offset, self.codes.float(), self.scale)
+        )

@@ -1,7 +1,9 @@
-"""Views of one head -> its latent, in one pass: HeadsUp's encoder in front of the generator's own decoder.
+"""Views of one head -> its latent, in one pass: HeadsUp's encoder in front of the generator's own
+decoder.
 
-The latent is the one that inversion finds and seeds give: styles w+ and what is added to Z. So everything that takes
-a latent takes a reconstruction, and the decoder cannot tell where its input comes from.
+The latent is the one that inversion finds and seeds give: styles w+ and what is added to Z. So
+everything that takes a latent takes a reconstruction, and the decoder cannot tell where its input
+comes from.
 """
 
 import contextlib
@@ -31,14 +33,16 @@ class Prediction:
     latent: Latent
     """Styles and residual [B, …] of the generator."""
     offset: Tensor | None
-    """[B, T, 3] the encoder's own idea of where the surface lies beside the template (guided encoders)."""
+    """[B, T, 3] the encoder's own idea of where the surface lies beside the template (guided
+    encoders)."""
     background: Gaussians | None
     """What stands around the head [B, M], if the model has a background branch."""
 
 
 class Reconstructor(nn.Module):
-    """``dtype`` is the precision of convolutions and attention; geometry and rendering stay float32, and so does a
-    decoder whose Gaussians bear nothing less (``gghead.models.generator.bearable``)."""
+    """``dtype`` is the precision of convolutions and attention; geometry and rendering stay
+    float32, and so does a decoder whose Gaussians bear nothing less
+    (``gghead.models.generator.bearable``)."""
 
     def __init__(self, config: ReconstructorConfig, template: Template | None = None) -> None:
         super().__init__()
@@ -49,25 +53,48 @@ class Reconstructor(nn.Module):
         self.lookup = None
         if config.guided:
             if not 0 <= config.fine_level < len(config.channels):
-                raise UserError(f"fine_level must name one of the {len(config.channels)} levels of the image encoder, "
-                                f"but it is {config.fine_level}.")
-            self.lookup = ViewLookup(template, side, config.detail, config.channels[config.fine_level])
+                raise UserError(
+                    f"fine_level must name one of the {len(config.channels)} levels of the image"
+                    f" encoder, but it is {config.fine_level}."
+                )
+            self.lookup = ViewLookup(
+                template, side, config.detail, config.channels[config.fine_level]
+            )
         self.transformer = UVTransformer(
-            template.texels(side).position, config.width, config.layers, config.heads, config.mlp_ratio,
-            config.channels[-1], None if self.lookup is None else self.lookup.channels, config.mixing)
+            template.texels(side).position,
+            config.width,
+            config.layers,
+            config.heads,
+            config.mlp_ratio,
+            config.channels[-1],
+            None if self.lookup is None else self.lookup.channels,
+            config.mixing,
+        )
         self.to_residual = nn.Linear(config.width, self.generator.synthesis.out_channels)
         self.to_styles = nn.Linear(config.width, self.generator.num_ws * config.generator.w_dim)
-        for layer in (self.to_residual, self.to_styles):  # so an untrained encoder gives the average head
+        # so an untrained encoder gives the average head
+        for layer in (self.to_residual, self.to_styles):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.correction = None
         if config.corrections > 0:
             self.correction = Correction(
-                template, side, config.detail, config.width, config.heads, config.mlp_ratio,
-                config.correction_features, self.to_residual.out_features, self.to_styles.out_features)
+                template,
+                side,
+                config.detail,
+                config.width,
+                config.heads,
+                config.mlp_ratio,
+                config.correction_features,
+                self.to_residual.out_features,
+                self.to_styles.out_features,
+            )
         back = config.background
-        self.background = (RigBackground(back.code, back.channels, back.resolution, back.radius)
-                           if back.kind == "sphere" else None)
+        self.background = (
+            RigBackground(back.code, back.channels, back.resolution, back.radius)
+            if back.kind == "sphere"
+            else None
+        )
 
     @property
     def device(self) -> torch.device:
@@ -83,30 +110,48 @@ class Reconstructor(nn.Module):
         self.generator.dtype = bearable(self.config.generator, value)
 
     def predict(self, rgb: Tensor, cameras: Cameras) -> Prediction:
-        """Pictures [B, V, 3, H, W] in [0, 1] of B heads from cameras [B, V], any V, H and W -> what is in them.
+        """Pictures [B, V, 3, H, W] in [0, 1] of B heads from cameras [B, V], any V, H and W -> what
+        is in them.
 
-        Raises ``UserError`` for shapes that do not fit, no view at all, cameras that are impossible and pictures with
-        numbers that are not finite.
+        Raises ``UserError`` for shapes that do not fit, no view at all, cameras that are impossible
+        and pictures with numbers that are not finite.
         """
         _check(rgb, cameras)
         batch, views = rgb.shape[:2]
-        rgb, cameras = rgb.to(self.device, torch.float32), cameras.to(device=self.device, dtype=torch.float32)
+        rgb, cameras = (
+            rgb.to(self.device, torch.float32),
+            cameras.to(device=self.device, dtype=torch.float32),
+        )
         with self._autocast():
             features = self.encoder(rgb.flatten(0, 1), cameras.reshape(batch * views))
-            source = features[-1].flatten(2).transpose(1, 2).unflatten(0, (batch, views)).flatten(1, 2)
+            source = (
+                features[-1].flatten(2).transpose(1, 2).unflatten(0, (batch, views)).flatten(1, 2)
+            )
             lookup = None
             if self.lookup is not None:
-                fine, extent = features[self.config.fine_level], self.encoder.extent(*rgb.shape[-2:])
+                fine, extent = (
+                    features[self.config.fine_level],
+                    self.encoder.extent(*rgb.shape[-2:]),
+                )
 
                 def lookup(offset: Tensor) -> tuple[Tensor, Tensor]:
                     with torch.autocast(self.device.type, enabled=False):
                         return self.lookup(offset, rgb, fine, extent, cameras)
 
             tokens, offset = self.transformer(source, lookup)
-            residual, change = self.to_residual(tokens).float(), self.to_styles(tokens.mean(1)).float()
-            background = self.background(self.background.code(rgb, cameras), cameras) if self.background else None
+            residual, change = (
+                self.to_residual(tokens).float(),
+                self.to_styles(tokens.mean(1)).float(),
+            )
+            background = (
+                self.background(self.background.code(rgb, cameras), cameras)
+                if self.background
+                else None
+            )
         for _ in range(self.config.corrections):
-            shown, alpha, moved = self._look(self._latent(residual, change), background, rgb, cameras)
+            shown, alpha, moved = self._look(
+                self._latent(residual, change), background, rgb, cameras
+            )
             with self._autocast():
                 tokens, more, styles = self.correction(tokens, rgb, shown, alpha, moved, cameras)
             residual, change = residual + more.float(), change + styles.float()
@@ -121,21 +166,28 @@ class Reconstructor(nn.Module):
         return Latent(ws=ws, residual=residual.transpose(1, 2).unflatten(2, (side, side)))
 
     @torch.no_grad()
-    def _look(self, latent: Latent, background: Gaussians | None, rgb: Tensor,
-              cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
-        """What a guess looks like in the views [B, V, 3 and 1, H, W], and its tokens' offsets [B, T, 3]."""
+    def _look(
+        self, latent: Latent, background: Gaussians | None, rgb: Tensor, cameras: Cameras
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a guess looks like in the views [B, V, 3 and 1, H, W], and its tokens' offsets [B,
+        T, 3]."""
         attributes, side = self.generator.attributes, self.config.generator.latent_resolution
-        raw = self.generator.decode(latent.features(self.generator).to(self.generator.dtype), latent.ws)
+        raw = self.generator.decode(
+            latent.features(self.generator).to(self.generator.dtype), latent.ws
+        )
         head = attributes.activate({name: value.float() for name, value in raw.items()})
         offset = attributes.offset_of_cells(head, side)[0].flatten(2).transpose(1, 2)
         whole = with_background(head, background)
         size = (rgb.shape[-1], rgb.shape[-2])
-        out = render(whole, cameras, size, background=1.0, depth=False, features=whole.features is not None)
+        out = render(
+            whole, cameras, size, background=1.0, depth=False, features=whole.features is not None
+        )
         return out.color, out.alpha if out.features is None else out.features, offset
 
     @torch.no_grad()
     def encode(self, rgb: Tensor, cameras: Cameras) -> Latent:
-        """The latents [B] of heads seen in ``rgb`` [B, V, 3, H, W] from ``cameras`` [B, V]; errors as ``predict``."""
+        """The latents [B] of heads seen in ``rgb`` [B, V, 3, H, W] from ``cameras`` [B, V]; errors
+        as ``predict``."""
         return self.predict(rgb, cameras).latent
 
     def _autocast(self):
@@ -145,13 +197,16 @@ class Reconstructor(nn.Module):
 
 
 def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
-    """Head [B, N] and rig [B, M] as one set; ``features[..., 0]`` is 1 on the head, before what the head had.
+    """Head [B, N] and rig [B, M] as one set; ``features[..., 0]`` is 1 on the head, before what the
+    head had.
 
     The head alone, as it is, without a rig.
     """
     if background is None:
         return head
-    own = head.means.new_empty(*head.means.shape[:-1], 0) if head.features is None else head.features
+    own = (
+        head.means.new_empty(*head.means.shape[:-1], 0) if head.features is None else head.features
+    )
     features = torch.cat([torch.ones_like(head.means[..., :1]), own], -1)
     none = features.new_zeros(*background.means.shape[:-1], features.shape[-1])
     return Gaussians.merge([replace(head, features=features), replace(background, features=none)])
@@ -159,14 +214,21 @@ def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
 
 def _check(rgb: Tensor, cameras: Cameras) -> None:
     if rgb.ndim != 5 or rgb.shape[2] != 3:
-        raise UserError(f"Pictures must have the shape [heads, views, 3, height, width], but these have "
-                        f"{list(rgb.shape)}.")
+        raise UserError(
+            "Pictures must have the shape [heads, views, 3, height, width], but these have "
+            f"{list(rgb.shape)}."
+        )
     if rgb.shape[1] == 0:
         raise UserError("A reconstruction needs at least one view, but none was given.")
     if tuple(cameras.shape) != tuple(rgb.shape[:2]):
-        raise UserError(f"Every view needs a camera: the pictures are {list(rgb.shape[:2])} (heads, views), but the "
-                        f"cameras have the batch shape {list(cameras.shape)}.")
+        raise UserError(
+            f"Every view needs a camera: the pictures are {list(rgb.shape[:2])} (heads, views), but"
+            f" the cameras have the batch shape {list(cameras.shape)}."
+        )
     if not bool(torch.isfinite(rgb).all()):
         head, view = (~torch.isfinite(rgb)).flatten(2).any(2).nonzero()[0].tolist()
-        raise UserError(f"View {view} of head {head} contains numbers that are not finite; read the picture again.")
+        raise UserError(
+            f"View {view} of head {head} contains numbers that are not finite; read the picture"
+            " again."
+        )
     cameras.validate("The camera of view")

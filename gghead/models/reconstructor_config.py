@@ -1,4 +1,5 @@
-"""What a multi-view reconstructor is made of, as frozen dataclasses that survive JSON (``torch_utils.config``)."""
+"""What a multi-view reconstructor is made of, as frozen dataclasses that survive JSON
+(``torch_utils.config``)."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,10 +9,12 @@ from gghead.models.config import GeneratorConfig
 
 @dataclass(frozen=True)
 class RigBackgroundConfig:
-    """What stands around the head: Gaussians on a sphere that holds the cameras (HeadsUp's background branch)."""
+    """What stands around the head: Gaussians on a sphere that holds the cameras (HeadsUp's
+    background branch)."""
 
     kind: Literal["none", "sphere"] = "none"
-    """none: pictures have a plain background; sphere: a code of all views becomes Gaussians on a sphere."""
+    """none: pictures have a plain background; sphere: a code of all views becomes Gaussians on a
+    sphere."""
     code: int = 32
     """Numbers in that code."""
     channels: tuple[int, ...] = (32, 64, 128, 128)
@@ -19,7 +22,8 @@ class RigBackgroundConfig:
     resolution: int = 64
     """Rows of the sphere's map; it has twice as many columns."""
     radius: float = 1.1
-    """Smallest radius of the sphere about the head, as a multiple of the largest distance of a camera from it."""
+    """Smallest radius of the sphere about the head, as a multiple of the largest distance of a
+    camera from it."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class ReconstructorConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     """The generator: its template, decoder and latent space."""
     channels: tuple[int, ...] = (64, 128, 256, 512)
-    """Widths of the image encoder, one per halving of the picture; the last level gives the tokens."""
+    """Widths of the image encoder, one per halving of the picture; the last level gives the
+    tokens."""
     blocks: int = 2
     """Residual blocks per level."""
     width: int = 512
@@ -41,13 +46,16 @@ class ReconstructorConfig:
     mlp_ratio: float = 4.0
     """Hidden width of the blocks' multilayer perceptron, as a multiple of the width."""
     mixing: Literal["attention", "convolution"] = "attention"
-    """How UV tokens see each other: all of them (self-attention), or neighbours (a 3x3 convolution, far cheaper)."""
+    """How UV tokens see each other: all of them (self-attention), or neighbours (a 3x3 convolution,
+    far cheaper)."""
     guided: bool = True
-    """Every block also looks at what each view shows where a token's texels project to; False: HeadsUp's blocks."""
+    """Every block also looks at what each view shows where a token's texels project to; False:
+    HeadsUp's blocks."""
     detail: int = 4
     """Texels per side of a token's cell that are looked up in the pictures (guided)."""
     fine_level: int = 1
-    """Level of the image encoder whose features are looked up beside the colours (guided); 0 has half the pixels."""
+    """Level of the image encoder whose features are looked up beside the colours (guided); 0 has
+    half the pixels."""
     corrections: int = 0
     """Passes that render the guess in the given views, compare, and correct it."""
     correction_features: int = 32

@@ -1,7 +1,9 @@
-"""A second look: how the views differ from what the first guess renders to, brought back to the UV tokens.
+"""A second look: how the views differ from what the first guess renders to, brought back to the UV
+tokens.
 
-The rendering error says directly what is still wrong and where, which the views alone do not; a few learnt steps on
-it stand for many of gradient descent (Xu et al. 2025, "ReSplat: learning recurrent Gaussian splats").
+The rendering error says directly what is still wrong and where, which the views alone do not; a few
+learnt steps on it stand for many of gradient descent (Xu et al. 2025, "ReSplat: learning recurrent
+Gaussian splats").
 """
 
 import math
@@ -36,20 +38,36 @@ class ErrorEncoder(nn.Module):
 
 
 class Correction(nn.Module):
-    """Tokens, views and renderings of the guess -> changed tokens, and the changes of residual and styles.
+    """Tokens, views and renderings of the guess -> changed tokens, and the changes of residual and
+    styles.
 
-    The same weights serve every pass. The outputs start at zero, so that a network without this is the starting point.
+    The same weights serve every pass. The outputs start at zero, so that a network without this is
+    the starting point.
     """
 
-    def __init__(self, template: Template, side: int, detail: int, width: int, heads: int, mlp_ratio: float,
-                 features: int, residual: int, styles: int) -> None:
-        """``side`` tokens and ``detail`` texels per token's side; ``residual`` and ``styles`` numbers are changed."""
+    def __init__(
+        self,
+        template: Template,
+        side: int,
+        detail: int,
+        width: int,
+        heads: int,
+        mlp_ratio: float,
+        features: int,
+        residual: int,
+        styles: int,
+    ) -> None:
+        """``side`` tokens and ``detail`` texels per token's side; ``residual`` and ``styles``
+        numbers are changed."""
         super().__init__()
         self.side = side
         self.encoder = ErrorEncoder(features)
         self.lookup = ViewLookup(template, side, detail, features)
         hidden = int(width * mlp_ratio)
-        self.norm_guided, self.guided = nn.LayerNorm(width), GuidedAttention(width, heads, self.lookup.channels)
+        self.norm_guided, self.guided = (
+            nn.LayerNorm(width),
+            GuidedAttention(width, heads, self.lookup.channels),
+        )
         self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
@@ -66,7 +84,8 @@ class Correction(nn.Module):
         alpha: Tensor,  # [B, V, 1, H, W] its coverage
         offset: Tensor,  # [B, T, 3] where its surface lies beside the template, world units
         cameras: Cameras,  # [B, V]
-    ) -> tuple[Tensor, Tensor, Tensor]:  # tokens [B, T, D], changes [B, T, residual] and [B, styles]
+        # tokens [B, T, D], changes [B, T, residual] and [B, styles]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         error = _ERROR_GAIN * (rgb - shown)
         height, width = rgb.shape[-2:]
         features = self.encoder(torch.cat([rgb * 2 - 1, error, alpha * 2 - 1], 2).flatten(0, 1))

@@ -1,9 +1,11 @@
-"""Diffusion transformer with adaptive layer norm (Peebles and Xie 2023, section 3.2), over tokens of several kinds.
+"""Diffusion transformer with adaptive layer norm (Peebles and Xie 2023, section 3.2), over tokens
+of several kinds.
 
-Their adaLN-zero closes every block's gate at the start. Here only the way out starts at zero and the gates are ajar:
-what the network is asked for has no linear part (``gghead.models.prior``), and with both at zero nothing but a linear
-part could tell it where to begin. For the same reason what enters a rectifier starts ``_BEND`` times wider than usual:
-near zero a GELU is a straight line and an even function, which cannot tell two heaps of data from one.
+Their adaLN-zero closes every block's gate at the start. Here only the way out starts at zero and
+the gates are ajar: what the network is asked for has no linear part (``gghead.models.prior``), and
+with both at zero nothing but a linear part could tell it where to begin. For the same reason what
+enters a rectifier starts ``_BEND`` times wider than usual: near zero a GELU is a straight line and
+an even function, which cannot tell two heaps of data from one.
 """
 
 import math
@@ -19,10 +21,13 @@ _BEND = 3.0
 
 
 def time_features(t: Tensor) -> Tensor:  # [B] in [0, 1] -> [B, 256]
-    """Sines and cosines of t at geometrically spaced frequencies, with t in thousandths as in diffusion models."""
+    """Sines and cosines of t at geometrically spaced frequencies, with t in thousandths as in
+    diffusion models."""
     half = _FREQUENCIES // 2
     t = at_least_float32(t)
-    frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, dtype=t.dtype, device=t.device) / half)
+    frequencies = torch.exp(
+        -math.log(10_000.0) * torch.arange(half, dtype=t.dtype, device=t.device) / half
+    )
     angles = 1000.0 * t[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -33,7 +38,8 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:  # [B, T, W], [
 
 
 def _start_modulation(layer: nn.Linear, values: tuple[float, ...]) -> None:
-    """Start at ``values``, one for each of the layer's outputs of a token's width, with small changes over time."""
+    """Start at ``values``, one for each of the layer's outputs of a token's width, with small
+    changes over time."""
     nn.init.normal_(layer.weight, std=0.02)
     with torch.no_grad():
         layer.bias.copy_(torch.tensor(values).repeat_interleave(len(layer.bias) // len(values)))
@@ -45,7 +51,8 @@ def _widen(layer: nn.Linear) -> None:
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each scaled, shifted and gated by the embedding of time and condition."""
+    """Attention and a perceptron, each scaled, shifted and gated by the embedding of time and
+    condition."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, gate: float) -> None:
         super().__init__()
@@ -54,16 +61,23 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(approximate="tanh"),
-                                 nn.Linear(mlp_ratio * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, mlp_ratio * width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(mlp_ratio * width, width),
+        )
         self.modulation = nn.Linear(width, 6 * width)
         _start_modulation(self.modulation, (0.0, 0.0, gate) * 2)
         _widen(self.mlp[0])
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # [B, T, W], [B, W] -> [B, T, W]
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(embedding)).chunk(6, dim=1)
-        queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2)
-                                 for part in self.qkv(modulate(self.norm1(x), shift1, scale1)).chunk(3, dim=2))
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(embedding)).chunk(
+            6, dim=1
+        )
+        queries, keys, values = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(modulate(self.norm1(x), shift1, scale1)).chunk(3, dim=2)
+        )
         seen = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
         x = x + gate1[:, None] * self.project(seen)
         return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
@@ -75,19 +89,34 @@ class DiT(nn.Module):
     A kind has its own size of token, way in and way out; all share the blocks. Places are learnt.
     """
 
-    def __init__(self, kinds: list[tuple[int, int]], width: int, depth: int, heads: int, mlp_ratio: int = 4,
-                 cond_dim: int = 0) -> None:
+    def __init__(
+        self,
+        kinds: list[tuple[int, int]],
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: int = 4,
+        cond_dim: int = 0,
+    ) -> None:
         """``kinds``: (tokens, numbers per token) of each."""
         super().__init__()
         self.kinds = kinds
         self.enter = nn.ModuleList(nn.Linear(size, width) for _, size in kinds)
         self.leave = nn.ModuleList(nn.Linear(width, size) for _, size in kinds)
         self.place = nn.Parameter(0.7 * torch.randn(1, sum(count for count, _ in kinds), width))
-        self.time = nn.Sequential(nn.Linear(_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
-        self.condition = nn.Sequential(nn.Linear(cond_dim, width), nn.SiLU(), nn.Linear(width, width)) if cond_dim \
+        self.time = nn.Sequential(
+            nn.Linear(_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.condition = (
+            nn.Sequential(nn.Linear(cond_dim, width), nn.SiLU(), nn.Linear(width, width))
+            if cond_dim
             else None
-        self.nothing = nn.Parameter(torch.zeros(width)) if cond_dim else None  # what stands for no condition
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, depth**-0.5) for _ in range(depth))
+        )
+        # what stands for no condition
+        self.nothing = nn.Parameter(torch.zeros(width)) if cond_dim else None
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, depth**-0.5) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(width, 2 * width)
         _start_modulation(self.modulation, (0.0, 0.0))
@@ -105,16 +134,28 @@ class DiT(nn.Module):
         keep: Tensor | None = None,  # bool [B]: heads whose condition counts; None: all
     ) -> Tensor:  # as x
         parts = x.split([count * size for count, size in self.kinds], dim=1)
-        tokens = torch.cat([enter(part.unflatten(1, kind)) for enter, part, kind in
-                            zip(self.enter, parts, self.kinds, strict=True)], dim=1) + self.place
+        tokens = (
+            torch.cat(
+                [
+                    enter(part.unflatten(1, kind))
+                    for enter, part, kind in zip(self.enter, parts, self.kinds, strict=True)
+                ],
+                dim=1,
+            )
+            + self.place
+        )
         embedding = self.time(time_features(t))
         if self.condition is not None:
             nothing = self.nothing.expand(len(x), -1)
             given = nothing if cond is None else self.condition(cond)
-            embedding = embedding + (given if keep is None else torch.where(keep[:, None], given, nothing))
+            embedding = embedding + (
+                given if keep is None else torch.where(keep[:, None], given, nothing)
+            )
         for block in self.blocks:
             tokens = block(tokens, embedding)
         shift, scale = self.modulation(F.silu(embedding)).chunk(2, dim=1)
         tokens = modulate(self.norm(tokens), shift, scale)
         outputs = tokens.split([count for count, _ in self.kinds], dim=1)
-        return torch.cat([leave(part).flatten(1) for leave, part in zip(self.leave, outputs, strict=True)], dim=1)
+        return torch.cat(
+            [leave(part).flatten(1) for leave, part in zip(self.leave, outputs, strict=True)], dim=1
+        )

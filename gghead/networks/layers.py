@@ -1,4 +1,5 @@
-"""Layers with an equalised learning rate (Karras et al. 2018, "Progressive growing of GANs", section 4.1)."""
+"""Layers with an equalised learning rate (Karras et al. 2018, "Progressive growing of GANs",
+section 4.1)."""
 
 import math
 
@@ -22,8 +23,16 @@ def normalize_second_moment(x: Tensor, eps: float = 1e-8) -> Tensor:  # [B, C] -
 class Linear(nn.Module):
     """Fully connected layer; weights are stored at unit variance and scaled at run time."""
 
-    def __init__(self, in_features: int, out_features: int, *, activation: str = "linear", lr_multiplier: float = 1.0,
-                 bias_init: float = 0.0, zero_init: bool = False) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+        zero_init: bool = False,
+    ) -> None:
         super().__init__()
         scale = 0.0 if zero_init else 1.0 / lr_multiplier
         self.weight = nn.Parameter(torch.randn(out_features, in_features) * scale)
@@ -33,18 +42,30 @@ class Linear(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:  # [B, I] -> [B, O]
-        y = F.linear(x, self.weight.to(x.dtype) * self.weight_gain, self.bias.to(x.dtype) * self.bias_gain)
+        y = F.linear(
+            x, self.weight.to(x.dtype) * self.weight_gain, self.bias.to(x.dtype) * self.bias_gain
+        )
         return F.leaky_relu(y, LRELU_SLOPE) * LRELU_GAIN if self.activation == "lrelu" else y
 
 
 class Conv2d(nn.Module):
     """Convolution with bias, optional stride-two low-pass downsampling and leaky rectifier.
 
-    The rectifier's gain is folded into weight and bias, so that the activation is a single pass over the data.
+    The rectifier's gain is folded into weight and bias, so that the activation is a single pass
+    over the data.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, activation: str = "lrelu",
-                 down: bool = False, bias: bool = True, gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        activation: str = "lrelu",
+        down: bool = False,
+        bias: bool = True,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -67,7 +88,9 @@ class Conv2d(nn.Module):
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky rectifier (StyleGAN2, figure 2c)."""
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, up: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, up: bool = False
+    ) -> None:
         super().__init__()
         self.resolution = resolution
         self.up = up
@@ -86,7 +109,9 @@ class SynthesisLayer(nn.Module):
         generator: torch.Generator | None,
     ) -> Tensor:  # [B, O, R, R]
         # The gain of the rectifier is folded into demodulation, noise and bias.
-        y = modulated_conv2d(x, self.weight, self.affine(w), kernel=self.fir if self.up else None, gain=LRELU_GAIN)
+        y = modulated_conv2d(
+            x, self.weight, self.affine(w), kernel=self.fir if self.up else None, gain=LRELU_GAIN
+        )
         bias = self.bias * LRELU_GAIN
         noise = layer_noise(self.noise_const, len(x), noise_mode, generator)
         if noise is None:
@@ -96,7 +121,9 @@ class SynthesisLayer(nn.Module):
         return F.leaky_relu(y, LRELU_SLOPE)
 
 
-def layer_noise(const: Tensor, batch: int, mode: str, generator: torch.Generator | None) -> Tensor | None:
+def layer_noise(
+    const: Tensor, batch: int, mode: str, generator: torch.Generator | None
+) -> Tensor | None:
     """Return noise [1 or B, 1, R, R] for one layer, or ``None`` for mode ``none``."""
     if mode == "none":
         return None
@@ -104,14 +131,17 @@ def layer_noise(const: Tensor, batch: int, mode: str, generator: torch.Generator
         return const[None, None]
     if mode == "random":
         device = generator.device if generator is not None else const.device
-        return torch.randn(batch, 1, *const.shape, generator=generator, device=device).to(const.device)
+        return torch.randn(batch, 1, *const.shape, generator=generator, device=device).to(
+            const.device
+        )
     raise ValueError(f"noise_mode must be const, random or none, but it is '{mode}'.")
 
 
 class ToPlanes(nn.Module):
     """Modulated 1x1 convolution without demodulation to the raw attribute planes, zero-initialised.
 
-    With all weights and biases zero the planes are zero, so the attribute activations alone decide what step 0 shows.
+    With all weights and biases zero the planes are zero, so the attribute activations alone decide
+    what step 0 shows.
     """
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int) -> None:
@@ -121,7 +151,8 @@ class ToPlanes(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.weight_gain = 1.0 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:  # [B, I, R, R], [B, w_dim] -> [B, O, R, R], float32 or float64
+    # [B, I, R, R], [B, w_dim] -> [B, O, R, R], float32 or float64
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
         styles = self.affine(w) * self.weight_gain
         y = modulated_conv2d(x, self.weight, styles, demodulate=False)
         return at_least_float32(y) + self.bias[None, :, None, None]

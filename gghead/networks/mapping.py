@@ -8,16 +8,33 @@ from gghead.torch_utils.checks import at_least_float32, check_shape
 
 
 class MappingNetwork(nn.Module):
-    """StyleGAN2 mapping network; with ``c_dim > 0`` the camera label is embedded and concatenated to z (EG3D)."""
+    """StyleGAN2 mapping network; with ``c_dim > 0`` the camera label is embedded and concatenated
+    to z (EG3D)."""
 
-    def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, depth: int = 2, *,
-                 lr_multiplier: float = 0.01, w_avg_beta: float = 0.998) -> None:
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int,
+        depth: int = 2,
+        *,
+        lr_multiplier: float = 0.01,
+        w_avg_beta: float = 0.998,
+    ) -> None:
         super().__init__()
-        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.w_avg_beta = z_dim, c_dim, w_dim, num_ws, w_avg_beta
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.w_avg_beta = (
+            z_dim,
+            c_dim,
+            w_dim,
+            num_ws,
+            w_avg_beta,
+        )
         self.embed = Linear(c_dim, w_dim) if c_dim else None
         widths = [z_dim + (w_dim if c_dim else 0)] + [w_dim] * depth
         self.layers = nn.ModuleList(
-            Linear(widths[i], widths[i + 1], activation="lrelu", lr_multiplier=lr_multiplier) for i in range(depth)
+            Linear(widths[i], widths[i + 1], activation="lrelu", lr_multiplier=lr_multiplier)
+            for i in range(depth)
         )
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -44,5 +61,7 @@ class MappingNetwork(nn.Module):
         ws = x[:, None].repeat(1, self.num_ws, 1)
         if truncation_psi != 1.0:
             cut = self.num_ws if truncation_cutoff is None else truncation_cutoff
-            ws = torch.cat([self.w_avg.to(ws.dtype).lerp(ws[:, :cut], truncation_psi), ws[:, cut:]], dim=1)
+            ws = torch.cat(
+                [self.w_avg.to(ws.dtype).lerp(ws[:, :cut], truncation_psi), ws[:, cut:]], dim=1
+            )
         return ws

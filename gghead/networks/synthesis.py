@@ -1,8 +1,8 @@
 """StyleGAN2 skip generator, cut in two at the latent resolution.
 
-Below the cut ``Synthesis`` turns styles into the latent ``Z`` (a UV feature map); above it ``Decoder`` turns (Z, w)
-into the raw attribute planes. Everything the decoder needs is in (Z, w): plane outputs start at the cut, so an encoder
-that predicts Z can use the same decoder.
+Below the cut ``Synthesis`` turns styles into the latent ``Z`` (a UV feature map); above it
+``Decoder`` turns (Z, w) into the raw attribute planes. Everything the decoder needs is in (Z, w):
+plane outputs start at the cut, so an encoder that predicts Z can use the same decoder.
 """
 
 import torch
@@ -30,7 +30,9 @@ class SynthesisBlock(nn.Module):
         self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=True)
         self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution)
 
-    def forward(self, x: Tensor, ws: Tensor, noise_mode: str, generator: torch.Generator | None) -> Tensor:
+    def forward(
+        self, x: Tensor, ws: Tensor, noise_mode: str, generator: torch.Generator | None
+    ) -> Tensor:
         x = self.conv0(x, ws[:, 0], noise_mode, generator)
         return self.conv1(x, ws[:, 1], noise_mode, generator)
 
@@ -47,7 +49,8 @@ class Synthesis(nn.Module):
         self.const = nn.Parameter(torch.randn(first, 4, 4))
         self.conv = SynthesisLayer(first, first, w_dim, 4)
         self.blocks = nn.ModuleList(
-            SynthesisBlock(channels_at(r // 2, cbase, cmax), channels_at(r, cbase, cmax), w_dim, r) for r in sizes[1:]
+            SynthesisBlock(channels_at(r // 2, cbase, cmax), channels_at(r, cbase, cmax), w_dim, r)
+            for r in sizes[1:]
         )
 
     def forward(
@@ -57,7 +60,11 @@ class Synthesis(nn.Module):
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:  # Z [B, C, R, R] in dtype
-        x = self.const.to(dtype)[None].expand(len(ws), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = (
+            self.const.to(dtype)[None]
+            .expand(len(ws), -1, -1, -1)
+            .contiguous(memory_format=torch.channels_last)
+        )
         x = self.conv(x, ws[:, 0], noise_mode, generator)
         for i, block in enumerate(self.blocks):
             x = block(x, ws[:, 1 + 2 * i : 3 + 2 * i], noise_mode, generator)
@@ -65,10 +72,18 @@ class Synthesis(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(Z, styles) -> raw attribute planes: blocks above the latent resolution with summed plane outputs."""
+    """(Z, styles) -> raw attribute planes: blocks above the latent resolution with summed plane
+    outputs."""
 
-    def __init__(self, w_dim: int, latent_resolution: int, plane_resolution: int, out_channels: int, cbase: int,
-                 cmax: int) -> None:
+    def __init__(
+        self,
+        w_dim: int,
+        latent_resolution: int,
+        plane_resolution: int,
+        out_channels: int,
+        cbase: int,
+        cmax: int,
+    ) -> None:
         super().__init__()
         sizes = resolutions(latent_resolution, plane_resolution)
         self.num_ws = 2 * (len(sizes) - 1) + 1

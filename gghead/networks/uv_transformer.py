@@ -1,7 +1,8 @@
-"""UV tokens that look at all views: cross-attention (HeadsUp) and, guided by the template, at where they project to.
+"""UV tokens that look at all views: cross-attention (HeadsUp) and, guided by the template, at where
+they project to.
 
-Both are sums over views weighted by a softmax, so the order of the views does not matter, any number will do, and the
-cost is linear in the number of image tokens.
+Both are sums over views weighted by a softmax, so the order of the views does not matter, any
+number will do, and the cost is linear in the number of image tokens.
 """
 
 import math
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 
 from gghead.torch_utils.checks import at_least_float32
 
-_OFFSET_RANGE = 0.25  # world units that a token's place may leave the template; the decoder's own range
+# world units that a token's place may leave the template; the decoder's own range
+_OFFSET_RANGE = 0.25
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries [B, T, D] to keys and values from [B, S, D'] (Vaswani et al. 2017)."""
+    """Multi-head attention of queries [B, T, D] to keys and values from [B, S, D'] (Vaswani et al.
+    2017)."""
 
     def __init__(self, width: int, heads: int, source: int | None = None) -> None:
         super().__init__()
@@ -45,39 +48,62 @@ class GuidedAttention(nn.Module):
         self.embed = nn.Linear(source, width)
         self.key = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width))
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
-        self.unseen = nn.Parameter(torch.zeros(heads))  # logit taken off where the point lies outside the picture
+        # logit taken off where the point lies outside the picture
+        self.unseen = nn.Parameter(torch.zeros(heads))
 
     def forward(self, x: Tensor, samples: Tensor, inside: Tensor) -> Tensor:
-        """``x`` [B, T, D], ``samples`` [B, V, T, S], ``inside`` [B, V, T] in [0, 1] -> [B, T, D]."""
+        """``x`` [B, T, D], ``samples`` [B, V, T, S], ``inside`` [B, V, T] in [0, 1] -> [B, T,
+        D]."""
         embedded = self.embed(samples)
         key = self.key(embedded).unflatten(-1, (self.heads, -1))  # [B, V, T, h, d]
         query = self.query(x).unflatten(-1, (self.heads, -1))  # [B, T, h, d]
         logits = at_least_float32((key * query[:, None]).sum(-1)) / math.sqrt(key.shape[-1])
-        weights = (logits - (1 - inside[..., None]) * (4.0 + self.unseen)).softmax(1).to(embedded.dtype)
+        weights = (
+            (logits - (1 - inside[..., None]) * (4.0 + self.unseen)).softmax(1).to(embedded.dtype)
+        )
         value = self.value(embedded).unflatten(-1, (self.heads, -1))
         return self.out((weights[..., None] * value).sum(1).flatten(-2))
 
 
 class Block(nn.Module):
-    """Guided attention, cross-attention to all image tokens, mixing among UV tokens, perceptron (all pre-norm)."""
+    """Guided attention, cross-attention to all image tokens, mixing among UV tokens, perceptron
+    (all pre-norm)."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, source: int, samples: int | None,
-                 mixing: str) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float,
+        source: int,
+        samples: int | None,
+        mixing: str,
+    ) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.guided = None
         if samples is not None:
-            self.norm_guided, self.guided = nn.LayerNorm(width), GuidedAttention(width, heads, samples)
+            self.norm_guided, self.guided = (
+                nn.LayerNorm(width),
+                GuidedAttention(width, heads, samples),
+            )
             self.offset = zeroed(nn.Linear(width, 3))
         self.norm_cross, self.cross = nn.LayerNorm(width), Attention(width, heads, source)
         self.norm_mix = nn.LayerNorm(width)
-        self.mix = (Attention(width, heads) if mixing == "attention"
-                    else zeroed(nn.Conv2d(width, width, 3, padding=1)))
+        self.mix = (
+            Attention(width, heads)
+            if mixing == "attention"
+            else zeroed(nn.Conv2d(width, width, 3, padding=1))
+        )
         self.norm_mlp = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), zeroed(nn.Linear(hidden, width)))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), zeroed(nn.Linear(hidden, width))
+        )
 
-    def forward(self, x: Tensor, source: Tensor, lookup, offset: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """``x`` [B, T, D] with T a square, ``source`` [B, S, D'], ``lookup(offset)`` -> samples and inside."""
+    def forward(
+        self, x: Tensor, source: Tensor, lookup, offset: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """``x`` [B, T, D] with T a square, ``source`` [B, S, D'], ``lookup(offset)`` -> samples and
+        inside."""
         if self.guided is not None:
             x = x + self.guided(self.norm_guided(x), *lookup(offset))
         x = x + self.cross(self.norm_cross(x), source)
@@ -86,7 +112,9 @@ class Block(nn.Module):
             x = x + self.mix(normed, normed)
         else:
             side = math.isqrt(x.shape[1])
-            x = x + self.mix(normed.unflatten(1, (side, side)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
+            x = x + self.mix(normed.unflatten(1, (side, side)).permute(0, 3, 1, 2)).permute(
+                0, 2, 3, 1
+            ).flatten(1, 2)
         x = x + self.mlp(self.norm_mlp(x))
         if self.guided is not None:
             offset = offset + _OFFSET_RANGE * torch.tanh(at_least_float32(self.offset(x)))
@@ -94,30 +122,49 @@ class Block(nn.Module):
 
 
 class UVTransformer(nn.Module):
-    """Learnt tokens on the UV grid, each with the template's place of its cell, through the blocks."""
+    """Learnt tokens on the UV grid, each with the template's place of its cell, through the
+    blocks."""
 
-    def __init__(self, position: Tensor, width: int, layers: int, heads: int, mlp_ratio: float, source: int,
-                 samples: int | None, mixing: str) -> None:
-        """``position`` [3, R, R]: the template at the cells' centres; ``samples``: numbers per view, None: unguided."""
+    def __init__(
+        self,
+        position: Tensor,
+        width: int,
+        layers: int,
+        heads: int,
+        mlp_ratio: float,
+        source: int,
+        samples: int | None,
+        mixing: str,
+    ) -> None:
+        """``position`` [3, R, R]: the template at the cells' centres; ``samples``: numbers per
+        view, None: unguided."""
         super().__init__()
         place = fourier(position.flatten(1).T)
         self.register_buffer("place", place, persistent=False)
         self.embed_place = nn.Linear(place.shape[1], width)
         self.tokens = nn.Parameter(0.02 * torch.randn(len(place), width))
         self.blocks = nn.ModuleList(
-            Block(width, heads, mlp_ratio, source, samples, mixing) for _ in range(layers))
+            Block(width, heads, mlp_ratio, source, samples, mixing) for _ in range(layers)
+        )
 
     def forward(self, source: Tensor, lookup) -> tuple[Tensor, Tensor | None]:
-        """``source`` [B, S, D'] -> tokens [B, R * R, D] and their places' offsets [B, R * R, 3] (None if unguided)."""
+        """``source`` [B, S, D'] -> tokens [B, R * R, D] and their places' offsets [B, R * R, 3]
+        (None if unguided)."""
         x = (self.tokens + self.embed_place(self.place)).expand(len(source), -1, -1)
-        offset = at_least_float32(x.new_zeros(*x.shape[:2], 3)) if self.blocks[0].guided is not None else None
+        offset = (
+            at_least_float32(x.new_zeros(*x.shape[:2], 3))
+            if self.blocks[0].guided is not None
+            else None
+        )
         for block in self.blocks:
             x, offset = block(x, source, lookup, offset)
         return x, offset
 
 
-def fourier(points: Tensor, octaves: int = 6) -> Tensor:  # [N, 3] world units -> [N, 3 + 6 * octaves]
-    """The points with sines and cosines of ``octaves`` octaves (Mildenhall et al. 2020, "NeRF", equation 4)."""
+# [N, 3] world units -> [N, 3 + 6 * octaves]
+def fourier(points: Tensor, octaves: int = 6) -> Tensor:
+    """The points with sines and cosines of ``octaves`` octaves (Mildenhall et al. 2020, "NeRF",
+    equation 4)."""
     angles = (points[:, :, None] * (math.pi * 2.0 ** torch.arange(octaves))).flatten(1)
     return torch.cat([points, angles.sin(), angles.cos()], 1)
 

@@ -11,11 +11,13 @@ from gghead.template import Template
 RAY_CHANNELS = 6
 
 
-def plucker_rays(cameras: Cameras, height: int, width: int) -> Tensor:  # cameras [M] -> [M, 6, H, W]
-    """Pluecker coordinates of the rays through the pixels' centres: unit direction d, moment o x d (world units).
+# cameras [M] -> [M, 6, H, W]
+def plucker_rays(cameras: Cameras, height: int, width: int) -> Tensor:
+    """Pluecker coordinates of the rays through the pixels' centres: unit direction d, moment o x d
+    (world units).
 
-    They do not change when a ray's origin moves along it, so they say which line a pixel sees, not how a camera is
-    called (Sitzmann et al. 2021, "Light field networks", section 3.1).
+    They do not change when a ray's origin moves along it, so they say which line a pixel sees, not
+    how a camera is called (Sitzmann et al. 2021, "Light field networks", section 3.1).
     """
     like = cameras.cam2world
     x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
@@ -30,7 +32,8 @@ def plucker_rays(cameras: Cameras, height: int, width: int) -> Tensor:  # camera
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; starts as the identity, so that depth does not hurt the first steps."""
+    """Two 3x3 convolutions around a shortcut; starts as the identity, so that depth does not hurt
+    the first steps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,10 +47,11 @@ class ResidualBlock(nn.Module):
 
 
 class ViewEncoder(nn.Module):
-    """[M, 3, H, W] pictures and [M] cameras -> features of every level; level i has 1 / 2^(i + 1) of the pixels a side.
+    """[M, 3, H, W] pictures and [M] cameras -> features of every level; level i has 1 / 2^(i + 1)
+    of the pixels a side.
 
-    Any size: pictures are padded at the right and bottom by repetition to a multiple of the coarsest cell, and
-    ``extent`` says which part of the features is picture.
+    Any size: pictures are padded at the right and bottom by repetition to a multiple of the
+    coarsest cell, and ``extent`` says which part of the features is picture.
     """
 
     def __init__(self, channels: tuple[int, ...], blocks: int) -> None:
@@ -55,9 +59,12 @@ class ViewEncoder(nn.Module):
         widths = (3 + RAY_CHANNELS, *channels)
         self.stride = 2 ** len(channels)
         self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+            nn.Conv2d(a, b, 3, stride=2, padding=1)
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
         self.levels = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width) for _ in range(blocks))) for width in channels)
+            nn.Sequential(*(ResidualBlock(width) for _ in range(blocks))) for width in channels
+        )
         for convolution in self.down:
             nn.init.kaiming_normal_(convolution.weight, a=LRELU_SLOPE)
             nn.init.zeros_(convolution.bias)
@@ -84,7 +91,9 @@ def _multiple(value: int, step: int) -> int:
     return -(-value // step) * step
 
 
-_GEOMETRY = 7  # direction to the camera in the texel's tangent frame (3), distance, behind, inside, offset's length
+# direction to the camera in the texel's tangent frame (3), distance, behind, inside, offset's
+# length
+_GEOMETRY = 7
 _BEHIND = 0.05  # world units behind the nearest texel of a pixel that count as one
 
 
@@ -92,7 +101,8 @@ class ViewLookup(nn.Module):
     """Samples per UV token and view; ``channels`` numbers each."""
 
     def __init__(self, template: Template, tokens: int, detail: int, features: int) -> None:
-        """``tokens`` per side of the UV grid, ``detail`` texels per side of a token, ``features`` per image cell."""
+        """``tokens`` per side of the UV grid, ``detail`` texels per side of a token, ``features``
+        per image cell."""
         super().__init__()
         self.side, self.detail = tokens, detail
         self.channels = 3 * detail**2 + features + _GEOMETRY
@@ -112,38 +122,71 @@ class ViewLookup(nn.Module):
         batch, views = rgb.shape[:2]
         side, fine = self.side, self.side * self.detail
         shift = offset.transpose(1, 2).unflatten(2, (side, side))
-        points = self.position + F.interpolate(shift, scale_factor=self.detail, mode="bilinear", align_corners=False)
+        points = self.position + F.interpolate(
+            shift, scale_factor=self.detail, mode="bilinear", align_corners=False
+        )
         view = cameras.viewmats
-        local = torch.einsum("bvij,bjp->bvip", view[..., :3, :3], points.flatten(2)) + view[..., :3, 3:]
+        local = (
+            torch.einsum("bvij,bjp->bvip", view[..., :3, :3], points.flatten(2)) + view[..., :3, 3:]
+        )
         depth = local[:, :, 2].clamp_min(1e-3)  # [B, V, P * P]
         k = cameras.intrinsics[..., None]
-        x = (k[:, :, 0, 0] * local[:, :, 0] + k[:, :, 0, 1] * local[:, :, 1]) / depth + k[:, :, 0, 2]
+        x = (k[:, :, 0, 0] * local[:, :, 0] + k[:, :, 0, 1] * local[:, :, 1]) / depth + k[
+            :, :, 0, 2
+        ]
         y = k[:, :, 1, 1] * local[:, :, 1] / depth + k[:, :, 1, 2]
-        place = torch.stack([x, y], -1).unflatten(2, (fine, fine)).flatten(0, 1)  # [B * V, P, P, 2] in [0, 1]
+        # [B * V, P, P, 2] in [0, 1]
+        place = torch.stack([x, y], -1).unflatten(2, (fine, fine)).flatten(0, 1)
 
-        colours = F.grid_sample(rgb.flatten(0, 1), 2 * place - 1, padding_mode="border", align_corners=False)
+        colours = F.grid_sample(
+            rgb.flatten(0, 1), 2 * place - 1, padding_mode="border", align_corners=False
+        )
         colours = F.pixel_unshuffle(colours * 2 - 1, self.detail).flatten(2)  # [B * V, 3 d^2, T]
-        pooled = F.avg_pool2d(torch.cat([place, depth.reshape(-1, fine, fine, 1)], -1).permute(0, 3, 1, 2), self.detail)
+        pooled = F.avg_pool2d(
+            torch.cat([place, depth.reshape(-1, fine, fine, 1)], -1).permute(0, 3, 1, 2),
+            self.detail,
+        )
         centre = pooled[:, :2].permute(0, 2, 3, 1)  # [B * V, R, R, 2]
         grid = 2 * centre * centre.new_tensor(extent) - 1
-        looked = F.grid_sample(features.to(grid.dtype), grid, padding_mode="border", align_corners=False).flatten(2)
+        looked = F.grid_sample(
+            features.to(grid.dtype), grid, padding_mode="border", align_corners=False
+        ).flatten(2)
 
         inside = ((centre > 0) & (centre < 1)).all(-1).flatten(1).to(rgb.dtype)  # [B * V, T]
         with torch.no_grad():
             behind = (pooled[:, 2] - self._nearest(place, depth.flatten(0, 1), centre)) / _BEHIND
-        towards = cameras.position[:, :, None] - F.avg_pool2d(points, self.detail).flatten(2).transpose(1, 2)[:, None]
+        towards = (
+            cameras.position[:, :, None]
+            - F.avg_pool2d(points, self.detail).flatten(2).transpose(1, 2)[:, None]
+        )
         distance = towards.norm(dim=-1, keepdim=True)
         direction = torch.einsum("tij,bvtj->bvti", self.frame, towards / distance).flatten(0, 1)
         far = offset.norm(dim=-1)[:, None].expand(-1, views, -1).flatten(0, 1)
-        geometry = torch.cat([direction, torch.stack([distance.flatten(0, 1)[..., 0] - 2.7, behind.flatten(1).clamp(
-            0, 4), inside, 10 * far], -1)], -1)
-        samples = torch.cat([colours.transpose(1, 2), looked.transpose(1, 2), geometry], -1)  # [B * V, T, S]
+        geometry = torch.cat(
+            [
+                direction,
+                torch.stack(
+                    [
+                        distance.flatten(0, 1)[..., 0] - 2.7,
+                        behind.flatten(1).clamp(0, 4),
+                        inside,
+                        10 * far,
+                    ],
+                    -1,
+                ),
+            ],
+            -1,
+        )
+        # [B * V, T, S]
+        samples = torch.cat([colours.transpose(1, 2), looked.transpose(1, 2), geometry], -1)
         return samples.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
 
     def _nearest(self, place: Tensor, depth: Tensor, centre: Tensor) -> Tensor:
-        """Depth of the nearest texel in the pixel, of a coarse picture, that every token falls into: [B * V, R, R].
+        """Depth of the nearest texel in the pixel, of a coarse picture, that every token falls
+        into: [B * V, R, R].
 
-        A depth buffer of points. Its pixels are two texels of the average head wide, so that it has no holes.
+        A depth buffer of points. Its pixels are two texels of the average head wide, so that it has
+        no holes.
         """
         cells = max(self.side * self.detail // 2, 8)
 

@@ -1,8 +1,10 @@
-"""The two image classifiers whose features compare pictures: VGG16 and AlexNet, their convolutions only.
+"""The two image classifiers whose features compare pictures: VGG16 and AlexNet, their convolutions
+only.
 
-VGG16: Simonyan and Zisserman 2015, "Very deep convolutional networks for large-scale image recognition", table 1,
-column D. AlexNet: Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks". The layers are
-numbered as in torchvision's public weight files (``features.0.weight`` ...), which therefore load as they are.
+VGG16: Simonyan and Zisserman 2015, "Very deep convolutional networks for large-scale image
+recognition", table 1, column D. AlexNet: Krizhevsky 2014, "One weird trick for parallelizing
+convolutional neural networks". The layers are numbered as in torchvision's public weight files
+(``features.0.weight`` ...), which therefore load as they are.
 """
 
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# ImageNet's mean and deviation, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), for pictures in [-1, 1].
+# ImageNet's mean and deviation, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), for pictures in
+# [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
@@ -37,14 +40,31 @@ def _blocks(*blocks: tuple[int, int]) -> tuple:
     return tuple(layers[:-1])
 
 
-# The features are those of LPIPS (Zhang et al. 2018): relu1_2, 2_2, 3_3, 4_3, 5_3 of VGG16, relu1 to 5 of AlexNet.
-VGG16 = Architecture("VGG16", _blocks((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), (1, 3, 6, 9, 12), 2, 16)
-ALEXNET = Architecture("AlexNet", ((64, 11, 4, 2), "pool", (192, 5, 1, 2), "pool", (384, 3, 1, 1), (256, 3, 1, 1),
-                                   (256, 3, 1, 1)), (0, 1, 2, 3, 4), 3, 31)  # fmt: skip
+# The features are those of LPIPS (Zhang et al. 2018): relu1_2, 2_2, 3_3, 4_3, 5_3 of VGG16, relu1
+# to 5 of AlexNet.
+VGG16 = Architecture(
+    "VGG16", _blocks((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), (1, 3, 6, 9, 12), 2, 16
+)
+ALEXNET = Architecture(
+    "AlexNet",
+    (
+        (64, 11, 4, 2),
+        "pool",
+        (192, 5, 1, 2),
+        "pool",
+        (384, 3, 1, 1),
+        (256, 3, 1, 1),
+        (256, 3, 1, 1),
+    ),
+    (0, 1, 2, 3, 4),
+    3,
+    31,
+)
 
 
 class Backbone(nn.Module):
-    """Pictures in [-1, 1] to five feature maps; normalises with ImageNet's mean and deviation itself."""
+    """Pictures in [-1, 1] to five feature maps; normalises with ImageNet's mean and deviation
+    itself."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -65,7 +85,8 @@ class Backbone(nn.Module):
         self.register_buffer("shift", torch.tensor(_SHIFT)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None], persistent=False)
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:  # [B, 3, H, W] in [-1, 1] -> five of [B, C, h, w]
+    # [B, 3, H, W] in [-1, 1] -> five of [B, C, h, w]
+    def forward(self, pictures: Tensor) -> list[Tensor]:
         x = (pictures.to(self.shift.dtype) - self.shift) / self.scale
         found = []
         for index, layer in enumerate(self.features):

@@ -1,4 +1,5 @@
-"""How different two pictures look: every distance is called as ``distance(picture, truth)`` and gives [B] numbers."""
+"""How different two pictures look: every distance is called as ``distance(picture, truth)`` and
+gives [B] numbers."""
 
 from abc import ABC, abstractmethod
 
@@ -24,7 +25,8 @@ class Distance(nn.Module, ABC):
     smallest = 1
     """Pixels a side that pictures must have."""
     any_size = True
-    """Whether pictures may have any size and aspect from there on, so that crops can be compared."""
+    """Whether pictures may have any size and aspect from there on, so that crops can be
+    compared."""
 
     def freeze(self) -> "Distance":
         """Switch to evaluation without gradients of the weights; returns itself."""
@@ -32,22 +34,29 @@ class Distance(nn.Module, ABC):
             parameter.requires_grad_(False)
         return self.eval()
 
-    def forward(self, picture: Tensor, truth: Tensor) -> Tensor:  # [B, 3, H, W] in [-1, 1] twice -> [B]
+    # [B, 3, H, W] in [-1, 1] twice -> [B]
+    def forward(self, picture: Tensor, truth: Tensor) -> Tensor:
         """Raises ``UserError`` for other shapes and for pictures that are too small."""
         if picture.shape != truth.shape or picture.ndim != 4 or picture.shape[1] != 3:
-            raise UserError(f"{self.name} compares two batches [B, 3, H, W], but these have the shapes "
-                            f"{list(picture.shape)} and {list(truth.shape)}.")
+            raise UserError(
+                f"{self.name} compares two batches [B, 3, H, W], but these have the shapes "
+                f"{list(picture.shape)} and {list(truth.shape)}."
+            )
         if not (picture.is_floating_point() and truth.is_floating_point()):
-            raise UserError(f"{self.name} compares pictures in [-1, 1], but these are {picture.dtype} and "
-                            f"{truth.dtype}.")
+            raise UserError(
+                f"{self.name} compares pictures in [-1, 1], but these are {picture.dtype} and "
+                f"{truth.dtype}."
+            )
         self.check_size(*picture.shape[:1:-1])
         return self.measure(picture, truth)
 
     def check_size(self, width: int, height: int) -> None:
         """Raise ``UserError`` if pictures of this size cannot be compared."""
         if min(width, height) < self.smallest:
-            raise UserError(f"{self.name} needs pictures of at least {self.smallest}x{self.smallest} pixels, but these "
-                            f"are {width}x{height}.")
+            raise UserError(
+                f"{self.name} needs pictures of at least {self.smallest}x{self.smallest} pixels,"
+                f" but these are {width}x{height}."
+            )
 
     @abstractmethod
     def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
@@ -55,10 +64,11 @@ class Distance(nn.Module, ABC):
 
 
 class LPIPS(Distance):
-    """Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric", equation 1.
+    """Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric",
+    equation 1.
 
-    Feature vectors are scaled to length 1 at every place; squared differences are weighted by channel, averaged over
-    places and summed over the five layers.
+    Feature vectors are scaled to length 1 at every place; squared differences are weighted by
+    channel, averaged over places and summed over the five layers.
     """
 
     def __init__(self, backbone: Backbone, weights: list[Tensor], name: str | None = None) -> None:
@@ -75,7 +85,8 @@ class LPIPS(Distance):
         total = picture.new_zeros(len(picture))
         for layer, (a, b) in enumerate(pairs):
             difference = (_unit(a) - _unit(b)).square()
-            weighted = difference * self.get_buffer(f"weight{layer}")[:, None, None]  # no matmul: float32 in autocast
+            # no matmul: float32 in autocast
+            weighted = difference * self.get_buffer(f"weight{layer}")[:, None, None]
             total = total + weighted.sum(1).mean((1, 2))
         return total
 
@@ -83,8 +94,8 @@ class LPIPS(Distance):
 class FeatureDistance(Distance):
     """Mean absolute difference of the features, averaged over the five layers.
 
-    The content distance of Chen and Koltun 2017 ("Photographic image synthesis with cascaded refinement networks",
-    equation 1) with every layer weighted by the inverse of its size.
+    The content distance of Chen and Koltun 2017 ("Photographic image synthesis with cascaded
+    refinement networks", equation 1) with every layer weighted by the inverse of its size.
     """
 
     def __init__(self, backbone: Backbone | EfficientNetLite, name: str | None = None) -> None:
@@ -108,34 +119,45 @@ class GradientDistance(Distance):
         self.config = config or ImageLossConfig()
 
     def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
-        return image_loss(picture / 2, truth / 2, self.config)  # differences as those of pictures in [0, 1]
+        # differences as those of pictures in [0, 1]
+        return image_loss(picture / 2, truth / 2, self.config)
 
 
 class DiscriminatorDistance(Distance):
-    """Mean absolute difference of the discriminator's activations after each of its blocks, averaged over the blocks.
+    """Mean absolute difference of the discriminator's activations after each of its blocks,
+    averaged over the blocks.
 
-    Feature matching (Salimans et al. 2016, "Improved techniques for training GANs"), as pix2pixHD (Wang et al. 2018)
-    compares a picture with its truth. Pictures are halved until the discriminator takes their size.
+    Feature matching (Salimans et al. 2016, "Improved techniques for training GANs"), as pix2pixHD
+    (Wang et al. 2018) compares a picture with its truth. Pictures are halved until the
+    discriminator takes their size.
     """
 
     any_size = False
 
-    def __init__(self, discriminator: Discriminator, name: str = "features of a discriminator") -> None:
+    def __init__(
+        self, discriminator: Discriminator, name: str = "features of a discriminator"
+    ) -> None:
         """Raises ``UserError`` for a discriminator that wants alpha besides the colours."""
         super().__init__()
         if discriminator.channels != 3:
-            raise UserError(f"{name}: this discriminator looks at {discriminator.channels} channels (colours and "
-                            "alpha), but pictures have 3; take one that was trained without alpha.")
+            raise UserError(
+                f"{name}: this discriminator looks at {discriminator.channels} channels (colours"
+                " and alpha), but pictures have 3; take one that was trained without alpha."
+            )
         self.discriminator, self.name = discriminator, name
         self.smallest = min(discriminator.image_sizes)
         self.register_buffer("fir", fir_kernel(), persistent=False)
 
     def check_size(self, width: int, height: int) -> None:
         sizes = self.discriminator.image_sizes
-        halved = {width >> shift for shift in range(width.bit_length()) if width % (1 << shift) == 0}
+        halved = {
+            width >> shift for shift in range(width.bit_length()) if width % (1 << shift) == 0
+        }
         if width != height or not halved & set(sizes):
-            raise UserError(f"{self.name} takes square pictures of {', '.join(map(str, sizes))} pixels or these "
-                            f"doubled any number of times, but these are {width}x{height}.")
+            raise UserError(
+                f"{self.name} takes square pictures of {', '.join(map(str, sizes))} pixels or these"
+                f" doubled any number of times, but these are {width}x{height}."
+            )
 
     def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
         features = []
@@ -147,7 +169,8 @@ class DiscriminatorDistance(Distance):
 
 
 def _unit(features: Tensor) -> Tensor:  # [B, C, h, w]
-    """Length 1 over channels. Where all are zero the root has no gradient; they stay zero and get none."""
+    """Length 1 over channels. Where all are zero the root has no gradient; they stay zero and get
+    none."""
     features = at_least_float32(features)
     return features / (features.square().sum(1, keepdim=True).clamp_min(_EPS**2).sqrt() + _EPS)
 

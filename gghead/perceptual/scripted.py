@@ -13,9 +13,9 @@ from gghead.torch_utils.errors import UserError
 class ScriptDistance(Distance):
     """A TorchScript network as a distance.
 
-    It is called with (picture, truth) in [-1, 1] and returns a number per picture. A network with the argument
-    ``return_lpips`` is NVIDIA's vgg16.pt (stylegan2-ada-pytorch, projector.py): it maps pictures in [0, 255] to
-    vectors whose squared distance is LPIPS.
+    It is called with (picture, truth) in [-1, 1] and returns a number per picture. A network with
+    the argument ``return_lpips`` is NVIDIA's vgg16.pt (stylegan2-ada-pytorch, projector.py): it
+    maps pictures in [0, 255] to vectors whose squared distance is LPIPS.
     """
 
     def __init__(self, network: torch.jit.ScriptModule, name: str) -> None:
@@ -26,45 +26,63 @@ class ScriptDistance(Distance):
 
     def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
         if self.embeds:
-            a, b = (self.network(images * 127.5 + 127.5, resize_images=False, return_lpips=True)
-                    for images in (picture, truth))
+            a, b = (
+                self.network(images * 127.5 + 127.5, resize_images=False, return_lpips=True)
+                for images in (picture, truth)
+            )
             return (a - b).square().flatten(1).sum(1)
         values = self._call(picture, truth)
         if len(picture) > 1 and values.numel() == 1:  # a mean over the batch
             pairs = zip(picture.split(1), truth.split(1), strict=True)
             values = torch.cat([self._call(*pair).reshape(1) for pair in pairs])
         if values.numel() != len(picture):
-            raise UserError(f"{self.name} returned {list(values.shape)} for {len(picture)} pictures; a distance "
-                            "network returns one number per picture.")
+            raise UserError(
+                f"{self.name} returned {list(values.shape)} for {len(picture)} pictures; a distance"
+                " network returns one number per picture."
+            )
         return values.reshape(-1)
 
     def _call(self, picture: Tensor, truth: Tensor) -> Tensor:
         values = self.network(picture, truth)
         if not isinstance(values, Tensor):
-            raise UserError(f"{self.name} returned a {type(values).__name__}, but a distance network returns a tensor.")
+            raise UserError(
+                f"{self.name} returned a {type(values).__name__}, but a distance network returns a"
+                " tensor."
+            )
         return values
 
 
 def load_script(file: WeightFile, option: str, device: torch.device | str) -> ScriptDistance:
     """Read a TorchScript file. Raises ``UserError`` if it is none."""
-    other = f", or write lpips-vgg:{file.path.name} (lpips-alex:, vgg:, efficientnet-lite0:) for a file of weights"
-    return ScriptDistance(read_script(file, option, device, other), f"TorchScript network {file.title}")
+    other = (
+        f", or write lpips-vgg:{file.path.name} (lpips-alex:, vgg:, efficientnet-lite0:) for a file"
+        " of weights"
+    )
+    return ScriptDistance(
+        read_script(file, option, device, other), f"TorchScript network {file.title}"
+    )
 
 
-def read_script(file: WeightFile, option: str, device: torch.device | str, other: str = "") -> torch.jit.ScriptModule:
-    """The network in a TorchScript file. Raises ``UserError`` if it is none; ``other`` is a further remedy."""
+def read_script(
+    file: WeightFile, option: str, device: torch.device | str, other: str = ""
+) -> torch.jit.ScriptModule:
+    """The network in a TorchScript file. Raises ``UserError`` if it is none; ``other`` is a further
+    remedy."""
     try:
         return torch.jit.load(str(file.path), map_location=device)
     except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{option}={file.path} is no TorchScript file; export your network with torch.jit.save"
-                        f"{other}.") from error
+        raise UserError(
+            f"{option}={file.path} is no TorchScript file; export your network with torch.jit.save"
+            f"{other}."
+        ) from error
 
 
 _SIDE = 112  # pixels a side that ArcFace and its relatives take
 
 
 class IdentitySimilarity(Distance):
-    """Cosine of two embeddings, 1 for the same (Deng et al. 2019, "ArcFace"; EG3D's table "ID"): more is better.
+    """Cosine of two embeddings, 1 for the same (Deng et al. 2019, "ArcFace"; EG3D's table "ID"):
+    more is better.
 
     The network is TorchScript: faces [B, 3, 112, 112] in [-1, 1], RGB -> vectors [B, D].
     """
@@ -74,13 +92,19 @@ class IdentitySimilarity(Distance):
         self.network, self.name = network, name
 
     def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
-        small = [F.interpolate(images, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
-                 for images in (picture, truth)]
+        small = [
+            F.interpolate(
+                images, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False
+            )
+            for images in (picture, truth)
+        ]
         first, second = (self.network(images) for images in small)
         if not isinstance(first, Tensor) or first.ndim != 2 or len(first) != len(picture):
             said = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
-            raise UserError(f"{self.name} returned {said} for {len(picture)} faces; a recognition network returns one "
-                            "vector per face.")
+            raise UserError(
+                f"{self.name} returned {said} for {len(picture)} faces; a recognition network"
+                " returns one vector per face."
+            )
         return F.cosine_similarity(at_least_float32(first), at_least_float32(second), dim=1)
 
 

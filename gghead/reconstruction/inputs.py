@@ -1,4 +1,5 @@
-"""The views of one head that a reconstruction is made of, from captures, a folder with labels, or photos."""
+"""The views of one head that a reconstruction is made of, from captures, a folder with labels, or
+photos."""
 
 import os
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ _MOST = 64  # pictures without records that are still taken for views of one per
 
 @dataclass(frozen=True, eq=False)
 class InputViews:
-    """V pictures of one head. Raises ``UserError`` without a view, for shapes that do not fit together, for a picture
-    or camera with numbers that are not finite, and for a camera that is none."""
+    """V pictures of one head. Raises ``UserError`` without a view, for shapes that do not fit
+    together, for a picture or camera with numbers that are not finite, and for a camera that is
+    none."""
 
     rgb: Tensor  # float32 [V, 3, H, W] in [0, 1], over white where there are masks
     alpha: Tensor  # float32 [V, 1, H, W] in [0, 1]; 1 everywhere without masks
@@ -33,25 +35,53 @@ class InputViews:
     def __post_init__(self) -> None:
         count = len(self.rgb)
         if not count:
-            raise UserError("There are no views to reconstruct a head from; name at least one with --views.")
+            raise UserError(
+                "There are no views to reconstruct a head from; name at least one with --views."
+            )
         height, width = self.rgb.shape[-2:]
-        if self.rgb.shape != (count, 3, height, width) or self.alpha.shape != (count, 1, height, width):
-            raise UserError(f"Views must be pictures [V, 3, H, W] with alpha [V, 1, H, W], but they have the shapes "
-                            f"{list(self.rgb.shape)} and {list(self.alpha.shape)}.")
+        if self.rgb.shape != (count, 3, height, width) or self.alpha.shape != (
+            count,
+            1,
+            height,
+            width,
+        ):
+            raise UserError(
+                "Views must be pictures [V, 3, H, W] with alpha [V, 1, H, W], but they have the"
+                f" shapes {list(self.rgb.shape)} and {list(self.alpha.shape)}."
+            )
         if tuple(self.cameras.shape) != (count,) or len(self.names) != count:
-            raise UserError(f"There are {count} views, but cameras of the shape {list(self.cameras.shape)} and "
-                            f"{len(self.names)} names: every view needs its camera.")
+            raise UserError(
+                f"There are {count} views, but cameras of the shape {list(self.cameras.shape)} and "
+                f"{len(self.names)} names: every view needs its camera."
+            )
         for name, picture in zip(self.names, torch.cat([self.rgb, self.alpha], 1), strict=True):
             if not bool(torch.isfinite(picture).all()):
-                raise UserError(f"The picture of view {name} holds NaN or infinite numbers; make it again.")
+                raise UserError(
+                    f"The picture of view {name} holds NaN or infinite numbers; make it again."
+                )
         self.cameras.validate("The camera of view")  # by number, the names may be long
 
     @classmethod
-    def of(cls, rgb: Tensor, alpha: Tensor, cameras: Cameras, names: Sequence[str], masked: bool = True,
-           device: torch.device | str = "cpu", backdrop: Tensor | None = None) -> "InputViews":
-        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W]; ``backdrop`` as in FrameSet."""
+    def of(
+        cls,
+        rgb: Tensor,
+        alpha: Tensor,
+        cameras: Cameras,
+        names: Sequence[str],
+        masked: bool = True,
+        device: torch.device | str = "cpu",
+        backdrop: Tensor | None = None,
+    ) -> "InputViews":
+        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W]; ``backdrop`` as
+        in FrameSet."""
         rgb, alpha = (value.to(device).float() / 255 for value in (rgb, alpha))
-        return cls(foreground(rgb, alpha, backdrop) + (1 - alpha), alpha, cameras.to(device), tuple(names), masked)
+        return cls(
+            foreground(rgb, alpha, backdrop) + (1 - alpha),
+            alpha,
+            cameras.to(device),
+            tuple(names),
+            masked,
+        )
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -68,7 +98,9 @@ class InputViews:
 
     def mirrored(self) -> "InputViews":
         """Left and right swapped, pictures and cameras: views of the mirrored head."""
-        return InputViews(self.rgb.flip(-1), self.alpha.flip(-1), self.cameras.mirror(), self.names, self.masked)
+        return InputViews(
+            self.rgb.flip(-1), self.alpha.flip(-1), self.cameras.mirror(), self.names, self.masked
+        )
 
 
 def from_captures(
@@ -80,9 +112,9 @@ def from_captures(
 ) -> InputViews:
     """Take views of one person at one instant.
 
-    Without ``subject`` the captures must show one person only; without ``expression`` the first one is taken. Pictures
-    that come with labels alone (an EG3D folder) count as views of one person. Raises ``UserError`` for names that do
-    not exist, and for views of different people or instants.
+    Without ``subject`` the captures must show one person only; without ``expression`` the first one
+    is taken. Pictures that come with labels alone (an EG3D folder) count as views of one person.
+    Raises ``UserError`` for names that do not exist, and for views of different people or instants.
     """
     where = captures.pictures.source.path
     if views is not None and not views:
@@ -90,8 +122,10 @@ def from_captures(
     if captures.format == "eg3d" and subject is None:
         indices = _pictures(captures, views) if views else np.arange(len(captures))
         if not views and len(indices) > _MOST:
-            raise UserError(f"{where} holds {len(indices)} pictures and does not say which show the same person; name "
-                            "those of one person with --views.")
+            raise UserError(
+                f"{where} holds {len(indices)} pictures and does not say which show the same"
+                " person; name those of one person with --views."
+            )
         return _stacked(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
     if views and not any(_found(view, captures.camera_names) for view in views):
         indices = _pictures(captures, views)
@@ -100,7 +134,10 @@ def from_captures(
     if subject is None:
         people = np.unique(captures.subject)
         if len(people) > 1:
-            raise UserError(f"{where} shows {len(people)} people ({_some(captures, people)}); name one with --subject.")
+            raise UserError(
+                f"{where} shows {len(people)} people ({_some(captures, people)}); name one with"
+                " --subject."
+            )
         subject = captures.subjects[int(people[0])]
     subject = _found(subject, captures.subjects) or subject
     expression = expression if expression is not None else captures.expressions_of(subject)[0]
@@ -110,8 +147,9 @@ def from_captures(
     if len(set(chosen)) < len(chosen):
         raise UserError(f"--views={','.join(views)} names a view twice; name each once.")
     taken = captures.views(subject, expression, list(chosen))
-    return InputViews.of(taken.rgb, taken.alpha, taken.cameras, chosen, captures.has_masks, device,
-                         captures.backdrop)
+    return InputViews.of(
+        taken.rgb, taken.alpha, taken.cameras, chosen, captures.has_masks, device, captures.backdrop
+    )
 
 
 def read_inputs(
@@ -129,40 +167,51 @@ def read_inputs(
 ) -> InputViews:
     """Read views from a data set that ``gghead.data.formats`` knows, or from photos.
 
-    Args:
-        path: Data set, folder with ``dataset.json``, or one photo.
-        size: Pixels a side that the network works at.
-        subject, expression, views: See ``from_captures``.
-        count: Take only so many of these, evenly spread over those in front.
-        camera: "label", or where the cameras of photos come from: auto, frontal, or a file (``open_targets``). None:
+    Args: path: Data set, folder with ``dataset.json``, or one photo. size: Pixels a side that the
+        network works at. subject, expression, views: See ``from_captures``. count: Take only so
+        many of these, evenly spread over those in front. camera: "label", or where the cameras of
+        photos come from: auto, frontal, or a file (``open_targets``). None:
             "label", or for photos without labels "auto".
         masks: For photos, as ``open_targets``.
         landmarker: Of ``camera="auto"``.
 
-    Raises ``UserError`` as ``from_captures`` and ``open_targets``, for a picture without a camera, and for options that
-    have no meaning for the data.
+    Raises ``UserError`` as ``from_captures`` and ``open_targets``, for a picture without a camera,
+    and for options that have no meaning for the data.
     """
     from gghead.data import formats
 
     path = Path(path)
     if not path.exists():
-        raise UserError(f"--data={path} does not exist; name a data set, a folder of pictures with dataset.json, or a "
-                        "picture.")
+        raise UserError(
+            f"--data={path} does not exist; name a data set, a folder of pictures with"
+            " dataset.json, or a picture."
+        )
     photo = path.is_file() and is_image(path.name)
     plain = path.is_dir() and not any(file.suffix in (".json", ".zip") for file in path.iterdir())
-    if photo or camera not in (None, "label") or (plain and any(is_image(file.name) for file in path.iterdir())):
+    if (
+        photo
+        or camera not in (None, "label")
+        or (plain and any(is_image(file.name) for file in path.iterdir()))
+    ):
         for option, value in (("subject", subject), ("expression", expression)):
             if value is not None:
-                raise UserError(f"--{option} is for captures, which say who is seen doing what; {path} is read as "
-                                "photos, so leave it out.")
+                raise UserError(
+                    f"--{option} is for captures, which say who is seen doing what; {path} is read"
+                    " as photos, so leave it out."
+                )
         return _evenly(_photos(path, size, views, camera, masks, landmarker, device), count)
     if masks is not None:
-        raise UserError(f"--masks={masks} is for photos, but {path} is read as a data set, whose own masks are taken; "
-                        "leave it out, or give --camera=FILE (its dataset.json) to read its pictures as photos.")
+        raise UserError(
+            f"--masks={masks} is for photos, but {path} is read as a data set, whose own masks are"
+            " taken; leave it out, or give --camera=FILE (its dataset.json) to read its pictures"
+            " as photos."
+        )
     captures = formats.read(path)
     if not isinstance(captures, Captures):
-        raise UserError(f"{path} is a {captures.kind} of one camera, but a reconstruction needs views of one instant; "
-                        "name multi-view captures or a folder of pictures with dataset.json.")
+        raise UserError(
+            f"{path} is a {captures.kind} of one camera, but a reconstruction needs views of one"
+            " instant; name multi-view captures or a folder of pictures with dataset.json."
+        )
     if captures.format == "eg3d" and not views:
         _all_labelled(captures)
     return _evenly(from_captures(captures.resized(size), subject, expression, views, device), count)
@@ -174,8 +223,15 @@ def _evenly(views: InputViews, count: int | None) -> InputViews:
     return views.pick(choose_views(views.names, views.cameras, [count], targets=0).inputs[count])
 
 
-def _photos(path: Path, size: int, views: Sequence[str] | None, camera: str | None, masks: str | None,
-            landmarker: str, device: torch.device | str) -> InputViews:
+def _photos(
+    path: Path,
+    size: int,
+    views: Sequence[str] | None,
+    camera: str | None,
+    masks: str | None,
+    landmarker: str,
+    device: torch.device | str,
+) -> InputViews:
     from gghead.inversion.targets import open_targets
 
     reader = open_targets(path, size, camera, masks, landmarker)
@@ -183,37 +239,58 @@ def _photos(path: Path, size: int, views: Sequence[str] | None, camera: str | No
     if views:
         names = [reader.name(index) for index in wanted]
         if missing := [view for view in views if _stem(view).replace("/", "_") not in names]:
-            raise UserError(f"--data={path} has no picture '{missing[0]}'; it has {', '.join(names[:8])}.")
+            raise UserError(
+                f"--data={path} has no picture '{missing[0]}'; it has {', '.join(names[:8])}."
+            )
         wanted = [names.index(_stem(view).replace("/", "_")) for view in views]
     found = [reader.read(index) for index in wanted]
     if len({target.mask is None for target in found}) > 1:
-        raise UserError(f"Some pictures of {path} have masks and others none; add those missing, or use --masks=none.")
+        raise UserError(
+            f"Some pictures of {path} have masks and others none; add those missing, or use"
+            " --masks=none."
+        )
     masked = found[0].mask is not None
     rgb = torch.stack([target.rgb for target in found])
-    alpha = torch.stack([target.mask for target in found]) if masked else torch.full_like(rgb[:, :1], 255)
+    alpha = (
+        torch.stack([target.mask for target in found])
+        if masked
+        else torch.full_like(rgb[:, :1], 255)
+    )
     cameras = Cameras.from_label(torch.stack([target.label for target in found]))
     return InputViews.of(rgb, alpha, cameras, [target.name for target in found], masked, device)
 
 
 def _all_labelled(captures: Captures) -> None:
-    """A folder of views must not hold pictures without a camera: which they are would go unnoticed."""
+    """A folder of views must not hold pictures without a camera: which they are would go
+    unnoticed."""
     source = captures.pictures.source
     known = {captures.name(index) for index in range(len(captures))}
-    others = [name for name in source.names() if is_image(name) and name not in known and "mask" not in name.lower()]
+    others = [
+        name
+        for name in source.names()
+        if is_image(name) and name not in known and "mask" not in name.lower()
+    ]
     if others:
-        raise UserError(f"{others[0]} in {source.path} has no camera; add its label to dataset.json, or name the views "
-                        "to use with --views.")
+        raise UserError(
+            f"{others[0]} in {source.path} has no camera; add its label to dataset.json, or name"
+            " the views to use with --views."
+        )
 
 
-def _stacked(captures: Captures, indices: np.ndarray, names: Sequence[str], device: torch.device | str) -> InputViews:
+def _stacked(
+    captures: Captures, indices: np.ndarray, names: Sequence[str], device: torch.device | str
+) -> InputViews:
     sizes = {captures.size(int(index)) for index in indices}
     if len(sizes) > 1:
-        raise UserError(f"The views in {captures.pictures.source.path} differ in size; give a resolution.")
+        raise UserError(
+            f"The views in {captures.pictures.source.path} differ in size; give a resolution."
+        )
     frames = [captures.get(int(index)) for index in indices]
     cameras = captures.cameras[torch.from_numpy(np.asarray(indices))].to(torch.float32)
-    rgb, alpha = (torch.stack([getattr(frame, key) for frame in frames]) for key in ("rgb", "alpha"))
-    return InputViews.of(rgb, alpha, cameras, names, captures.has_masks, device,
-                         captures.backdrop)
+    rgb, alpha = (
+        torch.stack([getattr(frame, key) for frame in frames]) for key in ("rgb", "alpha")
+    )
+    return InputViews.of(rgb, alpha, cameras, names, captures.has_masks, device, captures.backdrop)
 
 
 def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
@@ -229,8 +306,10 @@ def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
         if len(at) != 1:
             what = f"{len(at)} pictures called" if at else "no picture or camera"
             shown = ", ".join(captures.camera_names[:8]) or "none"
-            raise UserError(f"{where} has {what} '{view}'; its cameras are {shown}"
-                            f"{' …' if len(captures.camera_names) > 8 else ''}.")
+            raise UserError(
+                f"{where} has {what} '{view}'; its cameras are {shown}"
+                f"{' …' if len(captures.camera_names) > 8 else ''}."
+            )
         found.append(at[0])
     if len(set(found)) < len(found):
         raise UserError(f"--views={','.join(views)} names a picture twice; name each once.")
@@ -238,20 +317,32 @@ def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
 
 
 def _one_instant(captures: Captures, indices: np.ndarray) -> None:
-    for codes, names, what in ((captures.subject, captures.subjects, "different people"),
-                               (captures.moment, captures.moments, "different expressions")):
-        first, other = int(indices[0]), next((int(i) for i in indices if codes[i] != codes[indices[0]]), None)
+    for codes, names, what in (
+        (captures.subject, captures.subjects, "different people"),
+        (captures.moment, captures.moments, "different expressions"),
+    ):
+        first, other = (
+            int(indices[0]),
+            next((int(i) for i in indices if codes[i] != codes[indices[0]]), None),
+        )
         if other is not None:
-            raise UserError(f"These are views of {what}: {captures.name(first)} shows {names[codes[first]]}, "
-                            f"{captures.name(other)} shows {names[codes[other]]}; name views of one.")
+            raise UserError(
+                f"These are views of {what}: {captures.name(first)} shows {names[codes[first]]}, "
+                f"{captures.name(other)} shows {names[codes[other]]}; name views of one."
+            )
 
 
 def _found(wanted: str, names: Sequence[str]) -> str | None:
-    """The name itself, or the one that is the same number ("003" for "3"); None if there is none."""
+    """The name itself, or the one that is the same number ("003" for "3"); None if there is
+    none."""
     wanted = str(wanted)
     if wanted in names:
         return wanted
-    same = [name for name in names if wanted.isdecimal() and name.isdecimal() and int(name) == int(wanted)]
+    same = [
+        name
+        for name in names
+        if wanted.isdecimal() and name.isdecimal() and int(name) == int(wanted)
+    ]
     return same[0] if len(same) == 1 else None
 
 

@@ -1,4 +1,5 @@
-"""Optimising an encoded latent on the views it came from: styles and the residual on Z, with known cameras."""
+"""Optimising an encoded latent on the views it came from: styles and the residual on Z, with known
+cameras."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,28 +28,42 @@ class RefineConfig:
     rate_z: float = 0.02
     """Learning rate of the residual, in deviations of Z."""
     prior: float = 0.01
-    """Weight of the squared distance from the encoded latent, in the same units: what no view shows stays."""
+    """Weight of the squared distance from the encoded latent, in the same units: what no view shows
+    stays."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Weights of the losses."""
 
 
-def refine(model: Generator, latent: Latent, views: InputViews, config: RefineConfig,
-           progress: Callable[[int, float], None] = lambda step, loss: None) -> Latent:
-    """Return the best latent (batch size 1) that was met; one that is never worse on the views than the given one.
+def refine(
+    model: Generator,
+    latent: Latent,
+    views: InputViews,
+    config: RefineConfig,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> Latent:
+    """Return the best latent (batch size 1) that was met; one that is never worse on the views than
+    the given one.
 
     ``views`` must be square. Raises ``UserError`` for others, and where the loss is not finite.
     """
     if views.size[0] != views.size[1]:
-        raise UserError(f"Refining needs square pictures, but these are {views.size[0]}x{views.size[1]}.")
+        raise UserError(
+            f"Refining needs square pictures, but these are {views.size[0]}x{views.size[1]}."
+        )
     objective = Objective(model, views.rgb, views.alpha if views.masked else None, config.objective)
     with torch.no_grad():
         z = model.latent(latent.ws).float()
         residual = torch.zeros_like(z) if latent.residual is None else latent.residual
         unit_ws = latent.ws.square().mean().sqrt().clamp_min(1e-3)
         unit_z = (z + residual).square().mean((2, 3), keepdim=True).sqrt().clamp_min(1e-3)
-    raw = [torch.zeros_like(latent.ws).requires_grad_(True), torch.zeros_like(z).requires_grad_(True)]
-    adam = torch.optim.Adam([{"params": [raw[0]], "base": config.rate_ws}, {"params": [raw[1]], "base": config.rate_z}],
-                            betas=(0.9, 0.99))
+    raw = [
+        torch.zeros_like(latent.ws).requires_grad_(True),
+        torch.zeros_like(z).requires_grad_(True),
+    ]
+    adam = torch.optim.Adam(
+        [{"params": [raw[0]], "base": config.rate_ws}, {"params": [raw[1]], "base": config.rate_z}],
+        betas=(0.9, 0.99),
+    )
 
     def moved() -> Latent:
         return replace(latent, ws=latent.ws + unit_ws * raw[0], residual=residual + unit_z * raw[1])
@@ -62,7 +77,10 @@ def refine(model: Generator, latent: Latent, views: InputViews, config: RefineCo
         loss = _loss(model, now, views.cameras, objective)
         value = float(loss.detach())
         if value != value or value == float("inf"):
-            raise UserError(f"The loss is not finite at step {step} of the refinement; use smaller --refine or none.")
+            raise UserError(
+                f"The loss is not finite at step {step} of the refinement; use smaller --refine or"
+                " none."
+            )
         if value < lowest:
             best, lowest = now.map(Tensor.detach), value
         progress(step, value)

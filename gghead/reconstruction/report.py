@@ -1,4 +1,5 @@
-"""What a reconstruction is worth: checks, distances in given and held-out views, the written report."""
+"""What a reconstruction is worth: checks, distances in given and held-out views, the written
+report."""
 
 import io
 import json
@@ -29,10 +30,11 @@ from gghead.video import save_video
 
 
 def check_views(views: InputViews, where: str) -> list[str]:
-    """Return warnings; compare cameras with the head's place, and masks with the projected template.
+    """Return warnings; compare cameras with the head's place, and masks with the projected
+    template.
 
-    Raises ``UserError`` where cameras cannot be those of the pictures (axes, units, crop, left and right), with the
-    likely cause and the remedy.
+    Raises ``UserError`` where cameras cannot be those of the pictures (axes, units, crop, left and
+    right), with the likely cause and the remedy.
     """
     labels = views.cameras.label().double().cpu().numpy()
     names = list(views.names)
@@ -41,9 +43,12 @@ def check_views(views: InputViews, where: str) -> list[str]:
         chosen = usable.nonzero()[0].tolist()
         masks = (views.alpha[:, 0] * 255).round().to(torch.uint8).cpu().numpy()
         fits = [fit(labels[index], small_mask(masks[index])) for index in chosen]
-        findings += check_silhouettes(fits, angles(labels[chosen])[:, 0], [names[index] for index in chosen])
+        findings += check_silhouettes(
+            fits, angles(labels[chosen])[:, 0], [names[index] for index in chosen]
+        )
     for found in ordered(findings):
-        alone = found.code == "from-behind" and len(views) == 1  # one view may well be of the back of a head
+        # one view may well be of the back of a head
+        alone = found.code == "from-behind" and len(views) == 1
         if found.severity == ERROR and not alone:
             raise UserError(f"{where}: {found.sentence()} --check=0 goes on all the same.")
     return [found.sentence() for found in ordered(findings)]
@@ -51,36 +56,53 @@ def check_views(views: InputViews, where: str) -> list[str]:
 
 @torch.no_grad()
 def compare(head: Gaussians, truth: InputViews) -> tuple[dict[str, Tensor], Tensor]:
-    """Return psnr_mask (inside the mask), psnr, ssim and iou (of the masks at 0.5), each [V], and the head (batch shape
-    (1,)) as the views' cameras see it over white, [V, 3, H, W]."""
+    """Return psnr_mask (inside the mask), psnr, ssim and iou (of the masks at 0.5), each [V], and
+    the head (batch shape (1,)) as the views' cameras see it over white, [V, 3, H, W]."""
     out = render(head, truth.cameras, truth.size, background=1.0, depth=False)
     color, shown, mask = out.color[0], out.alpha[0] > 0.5, truth.alpha > 0.5
     union = (shown | mask).flatten(1).sum(1).clamp_min(1)
-    return {"psnr_mask": psnr(color, truth.rgb, truth.alpha), "psnr": psnr(color, truth.rgb),
-            "ssim": ssim(color, truth.rgb), "iou": (shown & mask).flatten(1).sum(1) / union}, color
+    return {
+        "psnr_mask": psnr(color, truth.rgb, truth.alpha),
+        "psnr": psnr(color, truth.rgb),
+        "ssim": ssim(color, truth.rgb),
+        "iou": (shown & mask).flatten(1).sum(1) / union,
+    }, color
 
 
 NOVEL_YAWS = (-60, -30, 0, 30, 60)  # degrees
 _SHOWN = 8  # input views in the sheet
 _FPS = 20
 _ODD = (6.0, 3)  # a view so many dB below the median of at least so many views is pointed at
-_TIME = (1980, 1, 1, 0, 0, 0)  # of the members of .npz files, so that equal latents give equal files
+# of the members of .npz files, so that equal latents give equal files
+_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def orbit_like(views: InputViews) -> dict[str, float]:
-    """Radius and focal length of the views (medians), for novel views framed alike; options of ``Cameras.orbit``."""
+    """Radius and focal length of the views (medians), for novel views framed alike; options of
+    ``Cameras.orbit``."""
     distance = views.cameras.position.norm(dim=-1).median()
     return {"radius": float(distance), "focal": float(views.cameras.intrinsics[:, 0, 0].median())}
 
 
 @torch.no_grad()
-def write_results(outdir: Path, model: Generator, latent: Latent, head: Gaussians, views: InputViews, *,
-                  size: int, frames: int, npz: bool, about: dict, turn: str = "auto") -> dict:
+def write_results(
+    outdir: Path,
+    model: Generator,
+    latent: Latent,
+    head: Gaussians,
+    views: InputViews,
+    *,
+    size: int,
+    frames: int,
+    npz: bool,
+    about: dict,
+    turn: str = "auto",
+) -> dict:
     """Write all files and return the report, which is also report.json.
 
-    latent.safetensors (and latent.npz), head.ply, views.png (inputs, the head from the same cameras, their
-    difference), novel.png (from around), with ``frames`` above 0 turntable.webp or sweep.webp: ``turn`` says which,
-    or "auto" (``turn_for``).
+    latent.safetensors (and latent.npz), head.ply, views.png (inputs, the head from the same
+    cameras, their difference), novel.png (from around), with ``frames`` above 0 turntable.webp or
+    sweep.webp: ``turn`` says which, or "auto" (``turn_for``).
     """
     latent_files.save(outdir / "latent.safetensors", latent, model)
     if npz:
@@ -91,28 +113,40 @@ def write_results(outdir: Path, model: Generator, latent: Latent, head: Gaussian
     around = orbit_like(views)
     yaws = torch.deg2rad(torch.tensor(NOVEL_YAWS, dtype=torch.float32))
     pictures = _drawn(model, latent, head, Cameras.orbit(yaws, **around), size)
-    write_png(outdir / "novel.png", with_labels(beside(pictures), [f"{yaw:+d}°" if yaw else "0°" for yaw in NOVEL_YAWS],
-                                                None))
+    write_png(
+        outdir / "novel.png",
+        with_labels(beside(pictures), [f"{yaw:+d}°" if yaw else "0°" for yaw in NOVEL_YAWS], None),
+    )
     if frames:
         name, reach = turn_for(views, turn)
-        path = (Cameras.turntable(frames, **around) if name == "turntable"
-                else Cameras.sweep(frames, yaw_range=reach, **around))
+        path = (
+            Cameras.turntable(frames, **around)
+            if name == "turntable"
+            else Cameras.sweep(frames, yaw_range=reach, **around)
+        )
         save_video(_drawn(model, latent, head, path, size), outdir / f"{name}.webp", _FPS)
-    per_view = {name: {key: round(float(value[index]), 4) for key, value in values.items()}
-                for index, name in enumerate(views.names)}
-    report = {**about, "gaussians": head.num, "views": per_view,
-              "mean": {key: round(float(value.mean()), 4) for key, value in values.items()},
-              "unlike_the_others": odd_views(per_view)}
+    per_view = {
+        name: {key: round(float(value[index]), 4) for key, value in values.items()}
+        for index, name in enumerate(views.names)
+    }
+    report = {
+        **about,
+        "gaussians": head.num,
+        "views": per_view,
+        "mean": {key: round(float(value.mean()), 4) for key, value in values.items()},
+        "unlike_the_others": odd_views(per_view),
+    }
     text = (json.dumps(report, indent=2) + "\n").encode()
     write_atomically(outdir / "report.json", lambda file: file.write(text))
     return report
 
 
 def turn_for(views: InputViews, turn: str = "auto") -> tuple[str, float]:
-    """``turntable`` where the views see the head from all sides, else ``sweep``; and how far the sweep turns (radians).
+    """``turntable`` where the views see the head from all sides, else ``sweep``; and how far the
+    sweep turns (radians).
 
-    All sides: no direction on the level is more than 60 degrees from a view. A sweep goes 15 degrees beyond the views
-    and at least 35 degrees to each side.
+    All sides: no direction on the level is more than 60 degrees from a view. A sweep goes 15
+    degrees beyond the views and at least 35 degrees to each side.
     """
     yaws = views.cameras.angles()[0].double().sort().values
     gaps = torch.cat([yaws.diff(), yaws[:1] + 2 * math.pi - yaws[-1:]])
@@ -122,25 +156,40 @@ def turn_for(views: InputViews, turn: str = "auto") -> tuple[str, float]:
 
 
 def odd_views(per_view: dict[str, dict[str, float]]) -> list[str]:
-    """Views that the head shows far worse than the others: of someone else, or with a wrong camera."""
+    """Views that the head shows far worse than the others: of someone else, or with a wrong
+    camera."""
     below, least = _ODD
     values = {name: figures["psnr_mask"] for name, figures in per_view.items()}
     median = float(np.median(list(values.values())))
-    return [name for name, value in values.items() if len(values) >= least and value < median - below]
+    return [
+        name for name, value in values.items() if len(values) >= least and value < median - below
+    ]
 
 
 def views_sheet(views: InputViews, color: torch.Tensor, psnr: list[float]) -> np.ndarray:
-    """Rows: what was given, what the head looks like from there, three times the difference (dark on white)."""
+    """Rows: what was given, what the head looks like from there, three times the difference (dark
+    on white)."""
     count = min(len(views), _SHOWN)
     error = 1 - (3 * (color - views.rgb).abs()).clamp(0, 1)
     rows = [beside(list(to_uint8(part[:count]))) for part in (views.rgb, color, error)]
-    names = [f"{name.rsplit('/', 1)[-1][-12:]} {value:.1f}" for name, value in zip(views.names, psnr, strict=True)]
+    names = [
+        f"{name.rsplit('/', 1)[-1][-12:]} {value:.1f}"
+        for name, value in zip(views.names, psnr, strict=True)
+    ]
     return with_labels(np.concatenate(rows), names[:count], ["input", "head", "error"])
 
 
-def _drawn(model: Generator, latent: Latent, head: Gaussians, cameras: Cameras, size: int) -> list[np.ndarray]:
-    return [to_uint8(draw(model, head, latent.ws, cameras[index : index + 1].to(head.device), size).color[0, 0])
-            for index in range(len(cameras))]
+def _drawn(
+    model: Generator, latent: Latent, head: Gaussians, cameras: Cameras, size: int
+) -> list[np.ndarray]:
+    return [
+        to_uint8(
+            draw(model, head, latent.ws, cameras[index : index + 1].to(head.device), size).color[
+                0, 0
+            ]
+        )
+        for index in range(len(cameras))
+    ]
 
 
 def _write_npz(path: Path, latent: Latent) -> None:

@@ -1,4 +1,5 @@
-"""Rendering of Gaussians: ``render`` for heads and cameras, ``rasterization`` with gsplat's signature, backends."""
+"""Rendering of Gaussians: ``render`` for heads and cameras, ``rasterization`` with gsplat's
+signature, backends."""
 
 from gghead.rendering.rasterization import rasterization
 from gghead.rendering.render import RenderOutput, render

@@ -1,7 +1,8 @@
-"""Gaussians and cameras with NaN or infinity: replaced by ones that draw nothing, before anything is computed.
+"""Gaussians and cameras with NaN or infinity: replaced by ones that draw nothing, before anything
+is computed.
 
-A number that is not finite spoils all that it is multiplied with or added to, zeros and gradients too, so it has to go
-at the entrance: ``masked_fill`` gives a gradient of zero to what it replaces.
+A number that is not finite spoils all that it is multiplied with or added to, zeros and gradients
+too, so it has to go at the entrance: ``masked_fill`` gives a gradient of zero to what it replaces.
 """
 
 import math
@@ -12,13 +13,17 @@ from torch import Tensor
 
 @torch.compiler.disable
 @torch.no_grad()
-def find_nonfinite(*values: Tensor) -> Tensor | None:  # [..., any] each, with ... that can be broadcast
-    """Where [...] the last dimension of any of ``values`` holds NaN or infinity; on CPUs None if nowhere.
+# [..., any] each, with ... that can be broadcast
+def find_nonfinite(*values: Tensor) -> Tensor | None:
+    """Where [...] the last dimension of any of ``values`` holds NaN or infinity; on CPUs None if
+    nowhere.
 
-    There one sum over everything settles the usual case: a sum of finite terms is finite, but for overflow. On other
-    devices the sum would have to be waited for, so they always get a mask.
+    There one sum over everything settles the usual case: a sum of finite terms is finite, but for
+    overflow. On other devices the sum would have to be waited for, so they always get a mask.
     """
-    if values[0].device.type == "cpu" and math.isfinite(sum(float(value.sum()) for value in values)):
+    if values[0].device.type == "cpu" and math.isfinite(
+        sum(float(value.sum()) for value in values)
+    ):
         return None
     bad = ~values[0].isfinite().all(-1)
     for value in values[1:]:
@@ -35,8 +40,12 @@ def hide_gaussians(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Transparent points at the origin in place of the bad Gaussians."""
     rows = bad[..., None]
-    return (means.masked_fill(rows, 0.0), quats.masked_fill(rows, 1.0), scales.masked_fill(rows, 1e-3),
-            opacities.masked_fill(bad, 0.0))  # fmt: skip
+    return (
+        means.masked_fill(rows, 0.0),
+        quats.masked_fill(rows, 1.0),
+        scales.masked_fill(rows, 1e-3),
+        opacities.masked_fill(bad, 0.0),
+    )
 
 
 def hide_cameras(
@@ -44,8 +53,10 @@ def hide_cameras(
     viewmats: Tensor,  # [..., C, 4, 4]
     Ks: Tensor,  # [..., C, 3, 3]
 ) -> tuple[Tensor, Tensor]:
-    """Cameras in place of the bad ones that have everything behind them; their matrices can be inverted."""
-    away = 1e-20 * torch.eye(4, dtype=viewmats.dtype, device=viewmats.device)  # made without waiting for the device
+    """Cameras in place of the bad ones that have everything behind them; their matrices can be
+    inverted."""
+    # made without waiting for the device
+    away = 1e-20 * torch.eye(4, dtype=viewmats.dtype, device=viewmats.device)
     away[2, 3], away[3, 3] = -1.0, 1.0
     unit = torch.eye(3, dtype=Ks.dtype, device=Ks.device)
     chosen = bad[..., None, None]

@@ -1,4 +1,5 @@
-"""gsplat 1.5's CUDA rasteriser behind our signature. gsplat is imported only where a CUDA device is there.
+"""gsplat 1.5's CUDA rasteriser behind our signature. gsplat is imported only where a CUDA device is
+there.
 
 (Where a CUDA compiler but no device exists, using gsplat starts a build that fails.)
 """
@@ -15,21 +16,26 @@ from gghead.rendering.finite import hide_gaussians
 from gghead.torch_utils.files import cache_dir
 from gghead.torch_utils.ops import native_build
 
-MAX_WIDTH = 1e9  # pixels of standard deviation; the fourth power, and the width as an integer, must not overflow
+# pixels of standard deviation; the fourth power, and the width as an integer, must not overflow
+MAX_WIDTH = 1e9
 
 
 @functools.cache
 def _import_fault() -> str:
-    """Why gsplat cannot be used, or nothing. Builds its compiled part, or waits for the process that does."""
+    """Why gsplat cannot be used, or nothing. Builds its compiled part, or waits for the process
+    that does."""
     fault = _load()
     if fault:
-        warnings.warn(f"gsplat cannot rasterise here, so that the slower torch rasteriser has to: {fault}.",
-                      stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"gsplat cannot rasterise here, so that the slower torch rasteriser has to: {fault}.",
+            stacklevel=2,
+        )
     return fault
 
 
 def _load() -> str:
-    # Whoever imports gsplat's compiled part while another process builds it deletes that one's lock and folder.
+    # Whoever imports gsplat's compiled part while another process builds it deletes that one's lock
+    # and folder.
     folder = cache_dir("torch_extensions")
     folder.mkdir(parents=True, exist_ok=True)
     with native_build.locked(folder / "gsplat.lock", "builds gsplat's CUDA part"):
@@ -40,11 +46,20 @@ def _load() -> str:
             return f"gsplat cannot be imported ({error}); pip install gsplat==1.5.3"
         except (AttributeError, OSError, RuntimeError) as error:
             last = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            return f"gsplat's CUDA part could not be built or loaded ({last}); look at gsplat's instructions"
+            return (
+                f"gsplat's CUDA part could not be built or loaded ({last}); look at gsplat's"
+                " instructions"
+            )
     if compiled is None:
-        return ("gsplat's CUDA part is not built and there is no CUDA toolkit to build it; install nvcc of torch's "
-                "CUDA version, or a gsplat wheel for it")  # fmt: skip
-    return "" if hasattr(gsplat, "rasterization") else "this gsplat has no rasterization; pip install gsplat==1.5.3"
+        return (
+            "gsplat's CUDA part is not built and there is no CUDA toolkit to build it; install nvcc"
+            " of torch's CUDA version, or a gsplat wheel for it"
+        )
+    return (
+        ""
+        if hasattr(gsplat, "rasterization")
+        else "this gsplat has no rasterization; pip install gsplat==1.5.3"
+    )
 
 
 def available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
@@ -78,18 +93,24 @@ def rasterize(
     render_mode: str,
     rasterize_mode: str,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """``gsplat.rasterization`` with the arguments that ours has; without the Gaussians that its numbers cannot hold."""
+    """``gsplat.rasterization`` with the arguments that ours has; without the Gaussians that its
+    numbers cannot hold."""
     import gsplat
 
     per_camera = colors.ndim == means.ndim + 1 + (sh_degree is not None)
-    bad, turned = _unusable(means, quats, scales, colors if per_camera else None, viewmats, Ks, near_plane, far_plane)
+    bad, turned = _unusable(
+        means, quats, scales, colors if per_camera else None, viewmats, Ks, near_plane, far_plane
+    )
     means, quats, scales, opacities = hide_gaussians(bad, means, quats, scales, opacities)
     if per_camera:
         rows = bad.unsqueeze(means.ndim - 2)
-        colors = colors.masked_fill(rows[..., None] if sh_degree is None else rows[..., None, None], 0.0)
+        colors = colors.masked_fill(
+            rows[..., None] if sh_degree is None else rows[..., None, None], 0.0
+        )
     unturned = torch.eye(1, 4, dtype=quats.dtype, device=quats.device)[0]
     quats = torch.where(turned[..., None], quats, unturned)
-    # Unpacked: our scenes are seen almost whole by every camera, so packing would cost time and save little memory.
+    # Unpacked: our scenes are seen almost whole by every camera, so packing would cost time and
+    # save little memory.
     return gsplat.rasterization(
         means.contiguous(),
         quats.contiguous(),
@@ -113,13 +134,21 @@ def rasterize(
 
 @torch.no_grad()
 def _unusable(
-    means: Tensor, quats: Tensor, scales: Tensor, colors: Tensor | None, viewmats: Tensor, Ks: Tensor,
-    near_plane: float, far_plane: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Where [..., N] a Gaussian cannot be drawn by some camera of its scene, whose ``colors`` may be its own; and where
-    its quaternion has a length that can be divided by. gsplat would blend NaN as if it were opaque."""
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    colors: Tensor | None,
+    viewmats: Tensor,
+    Ks: Tensor,
+    near_plane: float,
+    far_plane: float,
+) -> tuple[Tensor, Tensor]:
+    """Where [..., N] a Gaussian cannot be drawn by some camera of its scene, whose ``colors`` may
+    be its own; and where its quaternion has a length that can be divided by. gsplat would blend NaN
+    as if it were opaque."""
     forward, shift = viewmats[..., 2, :3], viewmats[..., 2, 3]
-    depths = (means[..., None, :, :] * forward[..., None, :]).sum(-1) + shift[..., None]  # [..., C, N]
+    # [..., C, N]
+    depths = (means[..., None, :, :] * forward[..., None, :]).sum(-1) + shift[..., None]
     focal = Ks.diagonal(dim1=-2, dim2=-1)[..., :2].abs().amax(-1)
     widths = focal[..., None] * scales.abs().amax(-1)[..., None, :] / depths
     culled = (depths < near_plane) | (depths > far_plane)

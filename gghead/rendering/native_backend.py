@@ -1,7 +1,7 @@
 """Projection and compositing in C++ on the CPU (``csrc/``), registered with torch.
 
-Forward and backward run on torch's thread pool and give the same bits for any number of threads. Where the library
-cannot be built, one warning says why and the torch code takes over.
+Forward and backward run on torch's thread pool and give the same bits for any number of threads.
+Where the library cannot be built, one warning says why and the torch code takes over.
 """
 
 import functools
@@ -20,9 +20,17 @@ _FOLDER = Path(__file__).parent / "csrc"
 LIBRARY = native_build.Library(
     "gghead_splat",
     sources=tuple(_FOLDER / f"splat_{name}.cpp" for name in ("composite", "projection", "probe")),
-    headers=tuple(_FOLDER / name for name in ("simd16.h", "splat_bins.h", "splat_blocks.h", "splat_jobs.h",
-                                              "splat_project.h")),
-)  # fmt: skip
+    headers=tuple(
+        _FOLDER / name
+        for name in (
+            "simd16.h",
+            "splat_bins.h",
+            "splat_blocks.h",
+            "splat_jobs.h",
+            "splat_project.h",
+        )
+    ),
+)
 
 
 MAX_SIDE = 32764  # pixels; kMaxSide in splat_bins.h
@@ -30,7 +38,8 @@ MAX_GAUSSIANS = 2**24  # positions in a list are kept as floats
 
 
 def available() -> tuple[bool, str]:
-    """Whether the backend can work here, and the reason in a few words; looks for the tools only, builds nothing.
+    """Whether the backend can work here, and the reason in a few words; looks for the tools only,
+    builds nothing.
 
     After a build that failed it answers False with the failure.
     """
@@ -58,14 +67,37 @@ def project(
 ) -> Projection:
     """``projection.project`` in C++, float32 on the CPU; same formulas, same units.
 
-    A Gaussian that gets no gradient from its projection has none, even if it holds NaN or infinity. What is projected
-    of an unusable one (radii 0) may be NaN or infinity, too.
+    A Gaussian that gets no gradient from its projection has none, even if it holds NaN or infinity.
+    What is projected of an unusable one (radii 0) may be NaN or infinity, too.
     """
     if not _load():
-        return projection.project(means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane,
-                                  eps2d, antialiased)  # fmt: skip
+        return projection.project(
+            means,
+            quats,
+            scales,
+            opacities,
+            viewmats,
+            Ks,
+            width,
+            height,
+            near_plane,
+            far_plane,
+            eps2d,
+            antialiased,
+        )
     means2d, depths, conics, faded, radii = torch.ops.gghead_splat.project(
-        means, quats, scales, opacities, viewmats, Ks, width, height, near_plane, far_plane, eps2d, antialiased
+        means,
+        quats,
+        scales,
+        opacities,
+        viewmats,
+        Ks,
+        width,
+        height,
+        near_plane,
+        far_plane,
+        eps2d,
+        antialiased,
     )
     return Projection(means2d, depths, conics, faded, radii)
 
@@ -81,20 +113,23 @@ def composite(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    """Blend projected Gaussians to colours [I, H, W, D] and alphas [I, H, W, 1]; see the seam in ``registry.py``.
+    """Blend projected Gaussians to colours [I, H, W, D] and alphas [I, H, W, 1]; see the seam in
+    ``registry.py``.
 
-    Float32 tensors on the CPU. Gaussians with a non-finite attribute or a conic that is not positive definite are
-    skipped. Raises ``UserError`` for another type or device and ``ValueError`` for shapes that do not fit together.
+    Float32 tensors on the CPU. Gaussians with a non-finite attribute or a conic that is not
+    positive definite are skipped. Raises ``UserError`` for another type or device and
+    ``ValueError`` for shapes that do not fit together.
     """
     if means2d.dtype != torch.float32 or means2d.device.type != "cpu":
         raise UserError(
-            f"The native rasteriser works on float32 tensors on the CPU, not {means2d.dtype} on {means2d.device}; "
-            "convert them or choose the torch rasteriser."
+            f"The native rasteriser works on float32 tensors on the CPU, not {means2d.dtype} on"
+            f" {means2d.device}; convert them or choose the torch rasteriser."
         )
     if max(width, height) > MAX_SIDE or means2d.shape[1] > MAX_GAUSSIANS:
         raise UserError(
-            f"The native rasteriser draws up to {MAX_GAUSSIANS} Gaussians on up to {MAX_SIDE} pixels a side, not "
-            f"{means2d.shape[1]} on {width} x {height}; render parts, or choose the torch rasteriser."
+            f"The native rasteriser draws up to {MAX_GAUSSIANS} Gaussians on up to {MAX_SIDE}"
+            f" pixels a side, not {means2d.shape[1]} on {width} x {height}; render parts, or choose"
+            " the torch rasteriser."
         )
     if not _load():
         from gghead.rendering import torch_backend
@@ -103,8 +138,12 @@ def composite(
             means2d, conics, opacities, colors, depths, radii, backgrounds, width, height
         )
     inputs = (means2d, conics, opacities, colors)
-    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (*inputs, backgrounds))
-    out, alphas, _, _ = torch.ops.gghead_splat.composite(*inputs, depths, radii, backgrounds, width, height, save)
+    save = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (*inputs, backgrounds)
+    )
+    out, alphas, _, _ = torch.ops.gghead_splat.composite(
+        *inputs, depths, radii, backgrounds, width, height, save
+    )
     return out, alphas
 
 
@@ -121,8 +160,9 @@ def _load() -> bool:
     except native_build.BuildError as error:
         _failure.append(f"its library could not be built: {error}")
         warnings.warn(
-            "The native rasteriser could not be built, so the slower torch rasteriser is used; install a working g++ "
-            f"or clang++ and ninja, or set GGHEAD_RASTERIZER=torch to silence this ({error}).",
+            "The native rasteriser could not be built, so the slower torch rasteriser is used;"
+            " install a working g++ or clang++ and ninja, or set GGHEAD_RASTERIZER=torch to"
+            f" silence this ({error}).",
             stacklevel=3,
         )
         return False
@@ -135,7 +175,9 @@ def _register() -> None:
     """Tell torch shapes and derivatives; once per process, a second time would be an override."""
     library.register_fake("gghead_splat::project", _fake_project)
     library.register_fake("gghead_splat::project_backward", _fake_project_backward)
-    library.register_autograd("gghead_splat::project", _project_backward, setup_context=_project_context)
+    library.register_autograd(
+        "gghead_splat::project", _project_backward, setup_context=_project_context
+    )
     library.register_autograd("gghead_splat::project_backward", _double_backward)
     library.register_fake("gghead_splat::composite", _fake_composite)
     library.register_fake("gghead_splat::composite_backward", _fake_backward)
@@ -153,7 +195,10 @@ def _project_context(ctx, inputs, output) -> None:
 def _project_backward(ctx, v_means2d, v_depths, v_conics, v_opacities, _v_radii):
     given = (v_means2d, v_depths, v_conics, v_opacities)
     means = ctx.saved_tensors[0]
-    filled = [means.new_zeros(shape) if v is None else v for v, shape in zip(given, ctx.shapes, strict=True)]
+    filled = [
+        means.new_zeros(shape) if v is None else v
+        for v, shape in zip(given, ctx.shapes, strict=True)
+    ]
     gradients = torch.ops.gghead_splat.project_backward(
         *filled, *ctx.saved_tensors, *ctx.options, ctx.needs_input_grad[4]
     )
@@ -168,8 +213,19 @@ def _fake_project(means, quats, scales, opacities, viewmats, Ks, *options):
     return (*(means.new_empty((*shape, *tail)) for tail in ([2], [], [3], [])), radii)
 
 
-def _fake_project_backward(v_means2d, v_depths, v_conics, v_opacities, means, quats, scales, opacities, viewmats,
-                           Ks, *options):  # fmt: skip
+def _fake_project_backward(
+    v_means2d,
+    v_depths,
+    v_conics,
+    v_opacities,
+    means,
+    quats,
+    scales,
+    opacities,
+    viewmats,
+    Ks,
+    *options,
+):
     return tuple(t.new_empty(t.shape) for t in (means, quats, scales, opacities, viewmats))
 
 
@@ -184,26 +240,46 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, v_colors, v_alphas, _v_plan, _v_lists):
     plan, lists, backgrounds = ctx.saved_tensors
     kind = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
-    v_colors, v_alphas = (torch.zeros(shape, **kind) if v is None else v
-                          for v, shape in zip((v_colors, v_alphas), ctx.shapes, strict=True))  # fmt: skip
-    gradients = torch.ops.gghead_splat.composite_backward(v_colors, v_alphas, plan, lists, backgrounds, ctx.count)
+    v_colors, v_alphas = (
+        torch.zeros(shape, **kind) if v is None else v
+        for v, shape in zip((v_colors, v_alphas), ctx.shapes, strict=True)
+    )
+    gradients = torch.ops.gghead_splat.composite_backward(
+        v_colors, v_alphas, plan, lists, backgrounds, ctx.count
+    )
     v_means, v_conics, v_opacities, v_features, v_background = gradients
     v_background = None if backgrounds is None else v_background
     return v_means, v_conics, v_opacities, v_features, None, None, v_background, None, None, None
 
 
 def _double_backward(ctx, *gradients):
-    raise UserError("The native rasteriser has no second derivative; use the torch rasteriser for it.")
+    raise UserError(
+        "The native rasteriser has no second derivative; use the torch rasteriser for it."
+    )
 
 
-def _fake_composite(means2d, conics, opacities, colors, depths, radii, backgrounds, width, height, save):
+def _fake_composite(
+    means2d, conics, opacities, colors, depths, radii, backgrounds, width, height, save
+):
     images, channels = colors.shape[0], colors.shape[2]
-    saved = [colors.new_empty((library.get_ctx().new_dynamic_size() if save else 0,), dtype=torch.int32)
-             for _ in range(2)]  # fmt: skip
-    return colors.new_empty((images, height, width, channels)), colors.new_empty((images, height, width, 1)), *saved
+    saved = [
+        colors.new_empty((library.get_ctx().new_dynamic_size() if save else 0,), dtype=torch.int32)
+        for _ in range(2)
+    ]
+    return (
+        colors.new_empty((images, height, width, channels)),
+        colors.new_empty((images, height, width, 1)),
+        *saved,
+    )
 
 
 def _fake_backward(v_colors, v_alphas, plan, lists, backgrounds, count):
     images, channels = v_colors.shape[0], v_colors.shape[3]
-    shapes = ((images, count, 2), (images, count, 3), (images, count), (images, count, channels), (images, channels))
+    shapes = (
+        (images, count, 2),
+        (images, count, 3),
+        (images, count),
+        (images, count, channels),
+        (images, channels),
+    )
     return tuple(v_colors.new_empty(shape) for shape in shapes)

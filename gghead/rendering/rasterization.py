@@ -16,7 +16,8 @@ RasterizeMode = Literal["classic", "antialiased"]
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
 
-CHECK_FINITE = "GGHEAD_CHECK_FINITE"  # environment variable for looking for faults; costs a pass over the inputs
+# environment variable for looking for faults; costs a pass over the inputs
+CHECK_FINITE = "GGHEAD_CHECK_FINITE"
 _MIN_ALPHA_OF_ED = 1e-10  # floor of the division that turns accumulated depth into expected depth
 
 
@@ -40,28 +41,34 @@ def rasterization(
     rasterize_mode: RasterizeMode = "classic",
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Render 3D Gaussians; names, shapes, numbers and results are those of ``gsplat.rasterization`` 1.5.
+    """Render 3D Gaussians; names, shapes, numbers and results are those of ``gsplat.rasterization``
+    1.5.
 
-    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [..., C, height, width, X],
-    the opacities [..., C, height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``,
-    ``opacities`` (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs
-    also ``n_nonfinite``, a tensor: how many Gaussians hold NaN or infinity. X is D, or
-    1 for "D" (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
-    colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered in float32, also
-    under autocast.
+    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [...,
+    C, height, width, X], the opacities [..., C, height, width, 1] and a dictionary with
+    ``means2d``, ``radii``, ``depths``, ``conics``, ``opacities`` (each [..., C, N, ...]),
+    ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs also ``n_nonfinite``,
+    a tensor: how many Gaussians hold NaN or infinity. X is D, or 1 for "D" (accumulated
+    camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
+    colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered
+    in float32, also under autocast.
 
-    Any numbers are safe. A Gaussian with NaN or infinity is skipped: it draws nothing, gets gradients of zero and
-    changes no other one. So is one whose projection float cannot hold (10^12 pixels wide, or 10^9 with gsplat), in the
-    pictures that this concerns (gsplat: in all of its scene). A camera with NaN or infinity sees nothing. With the
-    environment variable ``GGHEAD_CHECK_FINITE=1`` numbers that are not finite are an error.
+    Any numbers are safe. A Gaussian with NaN or infinity is skipped: it draws nothing, gets
+    gradients of zero and changes no other one. So is one whose projection float cannot hold (10^12
+    pixels wide, or 10^9 with gsplat), in the pictures that this concerns (gsplat: in all of its
+    scene). A camera with NaN or infinity sees nothing. With the environment variable
+    ``GGHEAD_CHECK_FINITE=1`` numbers that are not finite are an error.
 
-    Raises ``UserError`` for shapes, planes or modes that do not fit, for a backend that cannot be used, for pictures
-    larger than the memory, and for values that are not finite where they are checked.
+    Raises ``UserError`` for shapes, planes or modes that do not fit, for a backend that cannot be
+    used, for pictures larger than the memory, and for values that are not finite where they are
+    checked.
     """
     inputs = (means, quats, scales, opacities, colors, viewmats, Ks, backgrounds)
     batch, n, c = _check(*inputs, width, height, sh_degree, render_mode, rasterize_mode)
     _check_planes(near_plane, far_plane, eps2d)
-    channels = (colors.shape[-1] if render_mode.startswith("RGB") else 0) + render_mode.endswith("D")
+    channels = (colors.shape[-1] if render_mode.startswith("RGB") else 0) + render_mode.endswith(
+        "D"
+    )
     _check_memory(math.prod(batch) * c, width, height, channels + 1, means)
     if os.environ.get(CHECK_FINITE, "0") not in ("", "0"):
         _raise_nonfinite(means, quats, scales, opacities, colors)
@@ -72,37 +79,92 @@ def rasterization(
         choice = registry.resolve(backend, means.device, dtype)
         if choice.backend.rasterize is not None and n * c * math.prod(batch) > 0:
             pictures, alphas, meta = choice.backend.rasterize(
-                *inputs[:7], width, height, near_plane=near_plane, far_plane=far_plane, eps2d=eps2d,
-                sh_degree=sh_degree, backgrounds=inputs[7], render_mode=render_mode, rasterize_mode=rasterize_mode,
-            )  # fmt: skip
+                *inputs[:7],
+                width,
+                height,
+                near_plane=near_plane,
+                far_plane=far_plane,
+                eps2d=eps2d,
+                sh_degree=sh_degree,
+                backgrounds=inputs[7],
+                render_mode=render_mode,
+                rasterize_mode=rasterize_mode,
+            )
         else:
-            compositor = choice.backend if choice.backend.composite else registry.resolve("torch", means.device).backend
+            compositor = (
+                choice.backend
+                if choice.backend.composite
+                else registry.resolve("torch", means.device).backend
+            )
             planes = (near_plane, far_plane, eps2d)
             pictures, alphas, meta = _project_and_composite(
-                *inputs, width, height, batch, planes, sh_degree, render_mode, rasterize_mode, compositor
+                *inputs,
+                width,
+                height,
+                batch,
+                planes,
+                sh_degree,
+                render_mode,
+                rasterize_mode,
+                compositor,
             )
             meta["n_nonfinite"] = torch.zeros((), dtype=torch.int64) if bad is None else bad.sum()
-    meta.update(width=width, height=height, n_batches=math.prod(batch), n_cameras=c, backend=choice.backend.name)
+    meta.update(
+        width=width,
+        height=height,
+        n_batches=math.prod(batch),
+        n_cameras=c,
+        backend=choice.backend.name,
+    )
     return pictures, alphas, meta
 
 
 def _project_and_composite(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
-    backgrounds: Tensor | None, width: int, height: int, batch: torch.Size, planes: tuple[float, float, float],
-    sh_degree: int | None, render_mode: str, rasterize_mode: str, backend: registry.Backend,
-) -> tuple[Tensor, Tensor, dict[str, Any]]:  # fmt: skip
-    """The part that all compositing backends share: projection, harmonics, depth channel, batch dimensions."""
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    backgrounds: Tensor | None,
+    width: int,
+    height: int,
+    batch: torch.Size,
+    planes: tuple[float, float, float],
+    sh_degree: int | None,
+    render_mode: str,
+    rasterize_mode: str,
+    backend: registry.Backend,
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """The part that all compositing backends share: projection, harmonics, depth channel, batch
+    dimensions."""
     b, c, n = math.prod(batch), viewmats.shape[-3], means.shape[-2]
     images = b * c
     near_plane, far_plane, eps2d = planes
     projection = (backend.project or project)(
-        means.reshape(b, n, 3), quats.reshape(b, n, 4), scales.reshape(b, n, 3), opacities.reshape(b, n),
-        viewmats.reshape(b, c, 4, 4), Ks.reshape(b, c, 3, 3), width, height,
-        near_plane, far_plane, eps2d, rasterize_mode == "antialiased",
-    )  # fmt: skip
+        means.reshape(b, n, 3),
+        quats.reshape(b, n, 4),
+        scales.reshape(b, n, 3),
+        opacities.reshape(b, n),
+        viewmats.reshape(b, c, 4, 4),
+        Ks.reshape(b, c, 3, 3),
+        width,
+        height,
+        near_plane,
+        far_plane,
+        eps2d,
+        rasterize_mode == "antialiased",
+    )
     meta = {
         name: getattr(projection, name).reshape(*batch, c, n, *tail)
-        for name, tail in (("means2d", [2]), ("radii", [2]), ("depths", []), ("conics", [3]), ("opacities", []))
+        for name, tail in (
+            ("means2d", [2]),
+            ("radii", [2]),
+            ("depths", []),
+            ("conics", [3]),
+            ("opacities", []),
+        )
     }
     channels = []
     if render_mode.startswith("RGB"):
@@ -117,7 +179,8 @@ def _project_and_composite(
             kept = backgrounds if render_mode.startswith("RGB") else backgrounds[..., :0]
             backgrounds = torch.nn.functional.pad(kept, (0, 1))
     values = torch.cat(channels, -1) if len(channels) > 1 else channels[0]
-    # The flattened views start at the tensors in `meta`, so that gradients of those can be retained as with gsplat.
+    # The flattened views start at the tensors in `meta`, so that gradients of those can be retained
+    # as with gsplat.
     pictures, alphas = backend.composite(
         meta["means2d"].reshape(images, n, 2),
         meta["conics"].reshape(images, n, 3),
@@ -137,20 +200,32 @@ def _project_and_composite(
 
 
 def _hide_nonfinite(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
-    backgrounds: Tensor | None, sh_degree: int | None,
-) -> tuple[list[Tensor | None], Tensor | None]:  # fmt: skip
-    """The inputs with Gaussians and cameras that draw nothing in place of those with NaN or infinity, and where
-    [..., N] the former are (None on CPUs: nowhere). Colours per camera are left to those who blend them."""
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    backgrounds: Tensor | None,
+    sh_degree: int | None,
+) -> tuple[list[Tensor | None], Tensor | None]:
+    """The inputs with Gaussians and cameras that draw nothing in place of those with NaN or
+    infinity, and where [..., N] the former are (None on CPUs: nowhere). Colours per camera are left
+    to those who blend them."""
     values = [means, quats, scales, opacities[..., None]]
     per_gaussian = colors.ndim == means.ndim + (sh_degree is not None)
     if per_gaussian:
         values.append(colors if sh_degree is None else colors.flatten(-2))
     bad = finite.find_nonfinite(*values)
     if bad is not None:
-        means, quats, scales, opacities = finite.hide_gaussians(bad, means, quats, scales, opacities)
+        means, quats, scales, opacities = finite.hide_gaussians(
+            bad, means, quats, scales, opacities
+        )
         if per_gaussian:
-            colors = colors.masked_fill(bad[..., None] if sh_degree is None else bad[..., None, None], 0.0)
+            colors = colors.masked_fill(
+                bad[..., None] if sh_degree is None else bad[..., None, None], 0.0
+            )
     blind = finite.find_nonfinite(viewmats.flatten(-2), Ks.flatten(-2))
     if blind is not None:
         viewmats, Ks = finite.hide_cameras(blind, viewmats, Ks)
@@ -159,28 +234,40 @@ def _hide_nonfinite(
 
 @torch.compiler.disable
 @torch.no_grad()
-def _raise_nonfinite(means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor) -> None:
-    for name, value in {"means": means, "quats": quats, "scales": scales, "opacities": opacities,
-                        "colors": colors}.items():  # fmt: skip
+def _raise_nonfinite(
+    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor
+) -> None:
+    for name, value in {
+        "means": means,
+        "quats": quats,
+        "scales": scales,
+        "opacities": opacities,
+        "colors": colors,
+    }.items():
         bad = (~value.isfinite()).nonzero()
         if len(bad):
             raise UserError(
-                f"{len(bad)} of {value.numel()} numbers of {name} are not finite, the first is {name}"
-                f"{bad[0].tolist()} = {float(value[tuple(bad[0])])}; find what made it, or unset {CHECK_FINITE} to "
-                "have such Gaussians skipped."
+                f"{len(bad)} of {value.numel()} numbers of {name} are not finite, the first is"
+                f" {name}{bad[0].tolist()} = {float(value[tuple(bad[0])])}; find what made it, or"
+                f" unset {CHECK_FINITE} to have such Gaussians skipped."
             )
 
 
 def _check_planes(near_plane: float, far_plane: float, eps2d: float) -> None:
     if math.isnan(near_plane) or math.isnan(far_plane):
-        raise UserError(f"near_plane and far_plane must be numbers, but they are {near_plane} and {far_plane}.")
+        raise UserError(
+            f"near_plane and far_plane must be numbers, but they are {near_plane} and {far_plane}."
+        )
     if not 0 <= eps2d < math.inf:
-        raise UserError(f"eps2d must be a finite number of square pixels from 0 on, but it is {eps2d}.")
+        raise UserError(
+            f"eps2d must be a finite number of square pixels from 0 on, but it is {eps2d}."
+        )
 
 
 @torch.compiler.disable
 def _check_memory(images: int, width: int, height: int, planes: int, example: Tensor) -> None:
-    """``UserError`` for pictures that cannot be held by all the memory of the device, of the example's type."""
+    """``UserError`` for pictures that cannot be held by all the memory of the device, of the
+    example's type."""
     if example.device.type == "cuda":
         memory = torch.cuda.get_device_properties(example.device).total_memory
     elif hasattr(os, "sysconf"):
@@ -190,26 +277,47 @@ def _check_memory(images: int, width: int, height: int, planes: int, example: Te
     needed = images * width * height * planes * max(example.element_size(), 4)
     if needed > memory:
         raise UserError(
-            f"{images} pictures of {width} x {height} pixels take {needed / 2**30:.1f} GiB, but there are "
-            f"{memory / 2**30:.1f} GiB of memory; render fewer at a time, or smaller ones."
+            f"{images} pictures of {width} x {height} pixels take {needed / 2**30:.1f} GiB, but"
+            f" there are {memory / 2**30:.1f} GiB of memory; render fewer at a time, or smaller"
+            " ones."
         )
 
 
 def _check(
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
-    backgrounds: Tensor | None, width: int, height: int, sh_degree: int | None, render_mode: str, rasterize_mode: str,
-) -> tuple[torch.Size, int, int]:  # fmt: skip
-    """Batch shape, number of Gaussians and of cameras; ``UserError`` for anything that does not fit together."""
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    backgrounds: Tensor | None,
+    width: int,
+    height: int,
+    sh_degree: int | None,
+    render_mode: str,
+    rasterize_mode: str,
+) -> tuple[torch.Size, int, int]:
+    """Batch shape, number of Gaussians and of cameras; ``UserError`` for anything that does not fit
+    together."""
     if render_mode not in RENDER_MODES:
-        raise UserError(f"render_mode must be one of {', '.join(RENDER_MODES)}, but it is '{render_mode}'.")
+        raise UserError(
+            f"render_mode must be one of {', '.join(RENDER_MODES)}, but it is '{render_mode}'."
+        )
     if rasterize_mode not in RASTERIZE_MODES:
-        raise UserError(f"rasterize_mode must be one of {', '.join(RASTERIZE_MODES)}, but it is '{rasterize_mode}'.")
+        raise UserError(
+            f"rasterize_mode must be one of {', '.join(RASTERIZE_MODES)}, but it is"
+            f" '{rasterize_mode}'."
+        )
     if width < 1 or height < 1:
-        raise UserError(f"A picture must have at least one pixel, but width and height are {width} and {height}.")
+        raise UserError(
+            f"A picture must have at least one pixel, but width and height are {width} and"
+            f" {height}."
+        )
     if means.ndim < 2 or viewmats.ndim < 3:
         raise UserError(
-            f"means must be [..., N, 3] and viewmats [..., C, 4, 4], but they are {list(means.shape)} and "
-            f"{list(viewmats.shape)}."
+            "means must be [..., N, 3] and viewmats [..., C, 4, 4], but they are"
+            f" {list(means.shape)} and {list(viewmats.shape)}."
         )
     batch, n, c = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
     wanted = {
@@ -222,22 +330,35 @@ def _check(
     }
     for name, (tensor, shape) in wanted.items():
         if list(tensor.shape) != shape:
-            raise UserError(f"{name} must have the shape {shape} to fit the others, but it is {list(tensor.shape)}.")
+            raise UserError(
+                f"{name} must have the shape {shape} to fit the others, but it is"
+                f" {list(tensor.shape)}."
+            )
         if tensor.device != means.device:
-            raise UserError(f"{name} is on {tensor.device} but means on {means.device}; move them to the same device.")
+            raise UserError(
+                f"{name} is on {tensor.device} but means on {means.device}; move them to the same"
+                " device."
+            )
     kind = "[..., (C,) N, D]" if sh_degree is None else "[..., (C,) N, K, 3]"
     tail = 1 if sh_degree is None else 2
-    fits = list(colors.shape[:-tail]) in ([*batch, n], [*batch, c, n]) and (sh_degree is None or colors.shape[-1] == 3)
+    fits = list(colors.shape[:-tail]) in ([*batch, n], [*batch, c, n]) and (
+        sh_degree is None or colors.shape[-1] == 3
+    )
     if not fits:
-        raise UserError(f"colors must have the shape {kind} with N = {n} and C = {c}, but it is {list(colors.shape)}.")
+        raise UserError(
+            f"colors must have the shape {kind} with N = {n} and C = {c}, but it is"
+            f" {list(colors.shape)}."
+        )
     if sh_degree is not None and not 0 <= sh_degree <= sh.MAX_DEGREE:
         raise UserError(f"sh_degree must be between 0 and {sh.MAX_DEGREE}, but it is {sh_degree}.")
     if sh_degree is not None and sh.num_bases(sh_degree) > colors.shape[-2]:
         raise UserError(
-            f"sh_degree {sh_degree} needs {sh.num_bases(sh_degree)} coefficients, but colors has {colors.shape[-2]}."
+            f"sh_degree {sh_degree} needs {sh.num_bases(sh_degree)} coefficients, but colors has"
+            f" {colors.shape[-2]}."
         )
     if backgrounds is not None and list(backgrounds.shape) != [*batch, c, colors.shape[-1]]:
         raise UserError(
-            f"backgrounds must have the shape {[*batch, c, colors.shape[-1]]}, but it is {list(backgrounds.shape)}."
+            f"backgrounds must have the shape {[*batch, c, colors.shape[-1]]}, but it is"
+            f" {list(backgrounds.shape)}."
         )
     return batch, n, c

@@ -1,24 +1,25 @@
 """Which code rasterises: the backends by name, and the choice among them with its reason.
 
-A backend either *composites* (it blends what the shared torch code, or a function of its own, has projected) or
-*replaces* the whole rasterisation. The seam for compositing backends is one function of flat tensors, where ``I``
-counts all images::
+A backend either *composites* (it blends what the shared torch code, or a function of its own, has
+projected) or *replaces* the whole rasterisation. The seam for compositing backends is one function
+of flat tensors, where ``I`` counts all images::
 
     composite(
         means2d: Tensor,    # [I, N, 2] pixels; pixel centres are at +0.5
         conics: Tensor,     # [I, N, 3] inverse 2D covariance: xx, xy, yy
         opacities: Tensor,  # [I, N] in [0, 1], antialiasing already applied
         colors: Tensor,     # [I, N, D] any number of channels D >= 1
-        depths: Tensor,     # [I, N] camera-space z; orders the Gaussians (ties by index), gets no gradient
-        radii: Tensor,      # [I, N, 2] int32 half-widths of the footprint in pixels; <= 0 in either: culled
+        depths: Tensor,     # [I, N] camera-space z, orders the Gaussians; gets no gradient
+        radii: Tensor,      # [I, N, 2] int32 half-widths in pixels; <= 0 in either: culled
         backgrounds: Tensor | None,  # [I, D]
         width: int,
         height: int,
     ) -> tuple[Tensor, Tensor]  # colors [I, H, W, D], alphas [I, H, W, 1]
 
-It is differentiable with respect to ``means2d``, ``conics``, ``opacities``, ``colors`` and ``backgrounds``. All tensors
-are contiguous, of one floating-point type and on one device. A culled Gaussian may hold any finite numbers. Its results
-are those of ``torch_backend.py``, the specification.
+It is differentiable with respect to ``means2d``, ``conics``, ``opacities``, ``colors`` and
+``backgrounds``. All tensors are contiguous, of one floating-point type and on one device. A culled
+Gaussian may hold any finite numbers. Its results are those of ``torch_backend.py``, the
+specification.
 """
 
 import os
@@ -39,13 +40,15 @@ class Backend:
 
     name: str
     available: Callable[[torch.device, torch.dtype], tuple[bool, str]]
-    """Whether it works for a device and type, and the reason in a few words (no sentence, no full stop)."""
+    """Whether it works for a device and type, and the reason in a few words (no sentence, no full
+    stop)."""
     composite: Callable[..., Any] | None = None
     """The seam described above."""
     project: Callable[..., Any] | None = None
     """A compositing backend's own ``projection.project``; None: the shared torch code."""
     rasterize: Callable[..., Any] | None = None
-    """Same arguments and result as ``rasterization`` (all but ``backend``), shapes already checked."""
+    """Same arguments and result as ``rasterization`` (all but ``backend``), shapes already
+    checked."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ _backends: dict[str, Backend] = {}
 
 
 def register(backend: Backend) -> None:
-    """Make ``backend`` known; the automatic choice tries backends in the order of their registration."""
+    """Make ``backend`` known; the automatic choice tries backends in the order of their
+    registration."""
     if (backend.composite is None) == (backend.rasterize is None):
         raise UserError(f"The rasteriser '{backend.name}' must set either composite or rasterize.")
     _backends[backend.name] = backend
@@ -74,18 +78,26 @@ def names() -> tuple[str, ...]:
     return tuple(_backends)
 
 
-def available_names(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[str, ...]:
+def available_names(
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[str, ...]:
     """The names of the backends that work here for ``device`` and ``dtype``."""
-    return tuple(name for name, backend in _backends.items() if backend.available(torch.device(device), dtype)[0])
+    return tuple(
+        name
+        for name, backend in _backends.items()
+        if backend.available(torch.device(device), dtype)[0]
+    )
 
 
 @torch.compiler.disable
-def resolve(name: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Choice:
+def resolve(
+    name: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Choice:
     """Choose the backend for tensors on ``device`` of ``dtype``.
 
-    ``"auto"`` means the environment variable ``GGHEAD_RASTERIZER`` where it is set, otherwise the first backend that
-    works.
-    Raises ``UserError`` for an unknown name and for a named backend that does not work here.
+    ``"auto"`` means the environment variable ``GGHEAD_RASTERIZER`` where it is set, otherwise the
+    first backend that works. Raises ``UserError`` for an unknown name and for a named backend that
+    does not work here.
     """
     device = torch.device(device)
     wanted_by = "asked for"
@@ -93,10 +105,14 @@ def resolve(name: str = "auto", device: torch.device | str = "cpu", dtype: torch
         name, wanted_by = os.environ[ENVIRONMENT_VARIABLE], f"{ENVIRONMENT_VARIABLE} is set"
     if name != "auto":
         if name not in _backends:
-            raise UserError(f"There is no rasteriser '{name}'; choose one of auto, {', '.join(_backends)}.")
+            raise UserError(
+                f"There is no rasteriser '{name}'; choose one of auto, {', '.join(_backends)}."
+            )
         works, reason = _backends[name].available(device, dtype)
         if not works:
-            raise UserError(f"The rasteriser '{name}' cannot be used here ({reason}); use auto or torch.")
+            raise UserError(
+                f"The rasteriser '{name}' cannot be used here ({reason}); use auto or torch."
+            )
         return Choice(_backends[name], wanted_by)
     rejected = []
     for backend in _backends.values():
@@ -107,8 +123,9 @@ def resolve(name: str = "auto", device: torch.device | str = "cpu", dtype: torch
     raise UserError(f"No rasteriser works on {device} with {dtype}: {'; '.join(rejected)}.")
 
 
-# ------------------------------------------------------------------------------------------------ built-in backends
-# The modules are imported on first use: gsplat and the native extension cost time that `import gghead` must not take.
+# -------------------------------------------------------------------------------- built-in backends
+# The modules are imported on first use: gsplat and the native extension cost time that `import
+# gghead` must not take.
 def _gsplat_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
     from gghead.rendering import gsplat_backend
 

@@ -1,4 +1,5 @@
-"""``render``: Gaussians and cameras in, pictures out, for a whole batch of heads and cameras in one rasteriser call."""
+"""``render``: Gaussians and cameras in, pictures out, for a whole batch of heads and cameras in one
+rasteriser call."""
 
 import operator
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ class RenderOutput:
 
     color: Tensor  # [B, C, 3, H, W] in [0, 1] over the background
     alpha: Tensor  # [B, C, 1, H, W] in [0, 1]
-    depth: Tensor | None  # [B, C, 1, H, W] expected camera-space z of what is seen, world units; 0 where alpha is 0
+    # [B, C, 1, H, W] expected camera-space z of what is seen, world units; 0 where alpha is 0
+    depth: Tensor | None
     uv: Tensor | None  # [B, C, 2, H, W] sum of weight * uv, not divided by alpha
     features: Tensor | None  # [B, C, F, H, W] sum of weight * feature, not divided by alpha
     backend: str  # what rendered it
@@ -27,10 +29,12 @@ class RenderOutput:
 
 def render(
     gaussians: Gaussians,  # batch shape (B,), or () for one head
-    cameras: Cameras | None = None,  # batch shape (B, C), or (C,) for the same ones on every head; None = frontal
+    # batch shape (B, C), or (C,) for the same ones on every head; None = frontal
+    cameras: Cameras | None = None,
     size: int | tuple[int, int] = 256,  # pixels: square, or (width, height)
     *,
-    background: Tensor | float | None = 1.0,  # broadcastable to [B, C, 3], in [0, 1]; None = none (as black)
+    # broadcastable to [B, C, 3], in [0, 1]; None = none (as black)
+    background: Tensor | float | None = 1.0,
     uv: bool = False,
     features: bool = False,
     depth: bool = True,
@@ -40,36 +44,47 @@ def render(
 ) -> RenderOutput:
     """Render; differentiable with respect to the Gaussians, the cameras' poses and the background.
 
-    Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError`` where the batch
-    shapes do not fit or where uv or features are asked for and the Gaussians have none, ``TypeError`` for arguments of
-    other types.
+    Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError``
+    where the batch shapes do not fit or where uv or features are asked for and the Gaussians have
+    none, ``TypeError`` for arguments of other types.
     """
     if not isinstance(gaussians, Gaussians):
-        raise TypeError(f"render draws Gaussians, such as those of model.sample(seed=0), not {_called(gaussians)}.")
+        raise TypeError(
+            "render draws Gaussians, such as those of model.sample(seed=0), not"
+            f" {_called(gaussians)}."
+        )
     cameras = Cameras.orbit(0.0) if cameras is None else cameras
     if not isinstance(cameras, Cameras):
-        raise TypeError(f"The second argument of render is Cameras, such as Cameras.orbit(yaw=0.4), not "
-                        f"{_called(cameras)}.")
+        raise TypeError(
+            "The second argument of render is Cameras, such as Cameras.orbit(yaw=0.4), not "
+            f"{_called(cameras)}."
+        )
     width, height = _pixels(size)
     gaussians = gaussians if gaussians.shape else gaussians[None]
     cameras = _match(cameras, gaussians)
     batch, count = gaussians.shape, cameras.shape[-1]
     for name, wanted in (("uv", uv), ("features", features)):
         if wanted and getattr(gaussians, name) is None:
-            raise UserError(f"These Gaussians have no {name} to render; call render with {name}=False.")
+            raise UserError(
+                f"These Gaussians have no {name} to render; call render with {name}=False."
+            )
 
     viewmats, colors = cameras.viewmats, gaussians.colors
     if gaussians.sh_degree is not None:
         directions = sh.directions(gaussians.means, viewmats)
         colors = sh.evaluate(gaussians.sh_degree, directions, colors.unsqueeze(-4))  # [B, C, N, 3]
-    extras = [value for value, wanted in ((gaussians.uv, uv), (gaussians.features, features)) if wanted]
+    extras = [
+        value for value, wanted in ((gaussians.uv, uv), (gaussians.features, features)) if wanted
+    ]
     if extras and gaussians.sh_degree is not None:
         extras = [value.unsqueeze(-3).expand(*colors.shape[:-1], -1) for value in extras]
     channels = torch.cat([colors, *extras], -1) if extras else colors
 
     backgrounds = None
     if background is not None:
-        rgb = torch.as_tensor(background, dtype=gaussians.dtype, device=gaussians.device).expand(*batch, count, 3)
+        rgb = torch.as_tensor(background, dtype=gaussians.dtype, device=gaussians.device).expand(
+            *batch, count, 3
+        )
         backgrounds = torch.nn.functional.pad(rgb, (0, channels.shape[-1] - 3))
     pictures, alphas, meta = rasterization(
         gaussians.means,
@@ -101,7 +116,11 @@ def render(
 
 
 def _called(value: object) -> str:
-    return f"{value!r}" if isinstance(value, (int, float, str)) else f"an object of type {type(value).__name__}"
+    return (
+        f"{value!r}"
+        if isinstance(value, (int, float, str))
+        else f"an object of type {type(value).__name__}"
+    )
 
 
 def _pixels(size: object) -> tuple[int, int]:
@@ -110,9 +129,13 @@ def _pixels(size: object) -> tuple[int, int]:
     try:
         width, height = (operator.index(value) for value in pair)
     except (TypeError, ValueError):
-        raise TypeError(f"size is a number of pixels, or (width, height), not {_called(size)}.") from None
+        raise TypeError(
+            f"size is a number of pixels, or (width, height), not {_called(size)}."
+        ) from None
     if min(width, height) < 1:
-        raise UserError(f"A picture of {width}x{height} pixels cannot be drawn; both must be 1 or more.")
+        raise UserError(
+            f"A picture of {width}x{height} pixels cannot be drawn; both must be 1 or more."
+        )
     return width, height
 
 
@@ -123,10 +146,12 @@ def _match(cameras: Cameras, gaussians: Gaussians) -> Cameras:
     batch = gaussians.shape
     if len(cameras.shape) == 1:
         shape = (*batch, *cameras.shape)
-        return Cameras(cameras.cam2world.expand(*shape, 4, 4), cameras.intrinsics.expand(*shape, 3, 3))
+        return Cameras(
+            cameras.cam2world.expand(*shape, 4, 4), cameras.intrinsics.expand(*shape, 3, 3)
+        )
     if cameras.shape[:-1] != batch:
         raise UserError(
-            f"Gaussians of batch shape {list(batch)} need cameras of batch shape [C] or {[*batch, 'C']}, "
-            f"but the cameras have {list(cameras.shape)}."
+            f"Gaussians of batch shape {list(batch)} need cameras of batch shape [C] or"
+            f" {[*batch, 'C']}, but the cameras have {list(cameras.shape)}."
         )
     return cameras

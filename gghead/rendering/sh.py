@@ -1,7 +1,8 @@
-"""Real spherical harmonics for view-dependent colour, with the basis order and signs of 3D Gaussian Splatting.
+"""Real spherical harmonics for view-dependent colour, with the basis order and signs of 3D Gaussian
+Splatting.
 
-The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as polynomials of the unit direction; degree
-1 in the order (y, z, x) with signs (-, +, -).
+The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as polynomials of the unit
+direction; degree 1 in the order (y, z, x) with signs (-, +, -).
 """
 
 import math
@@ -37,7 +38,8 @@ def basis(
     directions: Tensor,  # [..., 3] unit vectors
     dim: int = -1,
 ) -> Tensor:
-    """Values [..., (degree + 1)^2] of the basis functions; ``dim`` is where x, y, z and the functions stand."""
+    """Values [..., (degree + 1)^2] of the basis functions; ``dim`` is where x, y, z and the
+    functions stand."""
     if not 0 <= degree <= MAX_DEGREE:
         raise UserError(f"sh_degree must be between 0 and {MAX_DEGREE}, but it is {degree}.")
     x, y, z = directions.unbind(dim)
@@ -70,13 +72,15 @@ def rotation(
     degree: int,
     matrix: Tensor,  # [..., 3, 3] rotations
 ) -> Tensor:
-    """Matrices [..., K, K] in float64 that turn coefficients [K, D] of f(d) into those of f(R^-1 d).
+    """Matrices [..., K, K] in float64 that turn coefficients [K, D] of f(d) into those of f(R^-1
+    d).
 
-    Each degree spans a space that rotations leave whole (Ramamoorthi and Hanrahan 2001), so values at more directions
-    than there are functions determine the matrix, exactly but for rounding.
+    Each degree spans a space that rotations leave whole (Ramamoorthi and Hanrahan 2001), so values
+    at more directions than there are functions determine the matrix, exactly but for rounding.
     """
     index = torch.arange(4 * num_bases(MAX_DEGREE), dtype=torch.float64, device=matrix.device)
-    z, turn = 1 - (2 * index + 1) / len(index), index * (math.pi * (3 - math.sqrt(5)))  # evenly over the sphere
+    # evenly over the sphere
+    z, turn = 1 - (2 * index + 1) / len(index), index * (math.pi * (3 - math.sqrt(5)))
     radius = (1 - z * z).sqrt()
     points = torch.stack([radius * turn.cos(), radius * turn.sin(), z], -1)
     turned = basis(degree, points @ matrix.to(torch.float64))  # rows are R^-1 d
@@ -90,12 +94,14 @@ def evaluate(
 ) -> Tensor:
     """Colours [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS.
 
-    The colour is NaN, and its gradient zero, where the direction or a coefficient is not finite: no rasteriser draws
-    it.
+    The colour is NaN, and its gradient zero, where the direction or a coefficient is not finite: no
+    rasteriser draws it.
     """
     used = num_bases(degree)
     if used > coefficients.shape[-2]:
-        raise UserError(f"sh_degree {degree} needs {used} coefficients, but there are {coefficients.shape[-2]}.")
+        raise UserError(
+            f"sh_degree {degree} needs {used} coefficients, but there are {coefficients.shape[-2]}."
+        )
     coefficients = coefficients[..., :used, :]
     bad = find_nonfinite(directions, coefficients.flatten(-2))
     if bad is not None:
@@ -111,9 +117,11 @@ def directions(
     means: Tensor,  # [..., N, 3] world units
     viewmats: Tensor,  # [..., C, 4, 4] world to camera
 ) -> Tensor:
-    """Vectors [..., C, N, 3] from the camera centres to the Gaussians; not finite where the matrix has no inverse."""
+    """Vectors [..., C, N, 3] from the camera centres to the Gaussians; not finite where the matrix
+    has no inverse."""
     bad = find_nonfinite(viewmats.flatten(-2))
-    if bad is not None:  # one camera's numbers must not reach the Gaussians' gradients, to which all cameras add
+    # one camera's numbers must not reach the Gaussians' gradients, to which all cameras add
+    if bad is not None:
         unit = torch.eye(4, dtype=viewmats.dtype, device=viewmats.device)
         viewmats = torch.where(bad[..., None, None], unit, viewmats)
     centres = torch.linalg.inv_ex(viewmats).inverse[..., :3, 3]

@@ -1,6 +1,7 @@
 """Head template: mesh, UV layout, texel maps and blendshapes.
 
-`load_template("head")` is our procedural head; `"sphere"` and `"plane"` are for objects; a path reads an OBJ with UVs.
+`load_template("head")` is our procedural head; `"sphere"` and `"plane"` are for objects; a path
+reads an OBJ with UVs.
 """
 
 import functools
@@ -35,7 +36,9 @@ def load_template(name_or_path: str | Path) -> Template:
         return _built_in(str(name_or_path))
     if Path(name_or_path).suffix.lower() != ".obj":
         known = ", ".join(f"'{name}'" for name in BUILT_IN)
-        raise UserError(f"Unknown template '{name_or_path}'; use {known} or the path of an .obj file with UVs.")
+        raise UserError(
+            f"Unknown template '{name_or_path}'; use {known} or the path of an .obj file with UVs."
+        )
     return load_obj(name_or_path)
 
 

@@ -1,8 +1,9 @@
-"""The head's surface as an implicit function: smooth unions of ellipsoids and capsules, sculpted with bumps.
+"""The head's surface as an implicit function: smooth unions of ellipsoids and capsules, sculpted
+with bumps.
 
-All positions are world units (1 unit = 0.37 m). The measures (eyes, nose tip, mouth corners, widths and depths) follow
-average anthropometry and the place of these points under the label cameras of face photographs. Everything is given for
-the half x >= 0; the function depends on |x|.
+All positions are world units (1 unit = 0.37 m). The measures (eyes, nose tip, mouth corners, widths
+and depths) follow average anthropometry and the place of these points under the label cameras of
+face photographs. Everything is given for the half x >= 0; the function depends on |x|.
 """
 
 import numpy as np
@@ -50,8 +51,10 @@ def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3.0 - 2.0 * t)
 
 
-def eye_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [N] of |x| -> [N], [N], [N]
-    """Position s along the eye (-1 inner, 1 outer corner) and heights of the lower and the upper lid's edge there.
+# [N] of |x| -> [N], [N], [N]
+def eye_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Position s along the eye (-1 inner, 1 outer corner) and heights of the lower and the upper
+    lid's edge there.
 
     Beyond the corners s leaves [-1, 1] and both heights go on along the line through the corners.
     """
@@ -89,10 +92,13 @@ def _skull(p: np.ndarray) -> np.ndarray:
     d = smooth_min(d, ellipsoid(p, (0.0, 0.200, 0.088), (0.172, 0.155, 0.155)), 0.06)  # forehead
     d = smooth_min(d, ellipsoid(p, (0.0, 0.020, 0.062), (0.182, 0.205, 0.160)), 0.07)  # midface
     d = smooth_min(d, ellipsoid(p, (0.0, -0.100, 0.076), (0.140, 0.108, 0.136)), 0.06)  # jaw
-    d = smooth_min(d, ellipsoid(soft, (0.090, -0.110, 0.050), (0.052, 0.062, 0.080)), 0.06)  # angle of the jaw
+    # angle of the jaw
+    d = smooth_min(d, ellipsoid(soft, (0.090, -0.110, 0.050), (0.052, 0.062, 0.080)), 0.06)
     d = smooth_min(d, ellipsoid(p, (0.0, -0.172, 0.176), (0.060, 0.040, 0.050)), 0.05)  # chin
-    d = smooth_min(d, ellipsoid(soft, (0.108, 0.022, 0.120), (0.058, 0.046, 0.066)), 0.06)  # cheekbone
-    return smooth_min(d, ellipsoid(p, (0.0, -0.090, 0.160), (0.078, 0.072, 0.078)), 0.06)  # teeth and lips' base
+    # cheekbone
+    d = smooth_min(d, ellipsoid(soft, (0.108, 0.022, 0.120), (0.058, 0.046, 0.066)), 0.06)
+    # teeth and lips' base
+    return smooth_min(d, ellipsoid(p, (0.0, -0.090, 0.160), (0.078, 0.072, 0.078)), 0.06)
 
 
 def _neck(p: np.ndarray) -> np.ndarray:
@@ -107,11 +113,13 @@ def _sculpt(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     d = d - 0.010 * bump(p, (0.075, 0.137, 0.225), (0.050, 0.016, 0.045))  # brow ridge
     d = d - 0.006 * bump(p, (0.0, 0.125, 0.250), (0.030, 0.022, 0.040))  # glabella
     d = d + 0.020 * bump(p, (0.080, 0.088, 0.215), (0.034, 0.022, 0.045))  # eye socket
-    d = d + 0.008 * bump(p, (0.040, 0.078, 0.225), (0.012, 0.020, 0.040))  # inner corner beside the bridge
+    # inner corner beside the bridge
+    d = d + 0.008 * bump(p, (0.040, 0.078, 0.225), (0.012, 0.020, 0.040))
     d = d + 0.006 * bump(p, (0.195, 0.150, 0.110), (0.045, 0.050, 0.050))  # temple
     d = d + 0.003 * bump(p, (0.125, -0.075, 0.165), (0.035, 0.040, 0.050))  # hollow of the cheek
     d = d - 0.006 * bump(p, (0.082, 0.010, 0.225), (0.030, 0.024, 0.040))  # apple of the cheek
-    d = d + 0.004 * bump(p, (0.068, -0.055, 0.230), (0.012, 0.026, 0.040))  # fold from nose to mouth
+    # fold from nose to mouth
+    d = d + 0.004 * bump(p, (0.068, -0.055, 0.230), (0.012, 0.026, 0.040))
     d = d + 0.008 * bump(p, (0.0, -0.143, 0.245), (0.040, 0.011, 0.040))  # under the lower lip
     d = d - 0.005 * bump(p, (0.0, -0.180, 0.235), (0.030, 0.020, 0.030))  # chin
     return d + 0.006 * bump(p, (0.0, -0.450, 0.030), (0.030, 0.040, 0.050))  # pit of the neck
@@ -122,8 +130,10 @@ def _nose(p: np.ndarray) -> np.ndarray:
     flank = capsule(p, (0.0, 0.060, 0.196), (0.0, -0.004, 0.228), 0.022, 0.043)
     nose = smooth_min(bridge, flank, 0.025)
     nose = smooth_min(nose, ellipsoid(p, (0.0, -0.003, 0.276), (0.027, 0.023, 0.030)), 0.025)  # tip
-    nose = smooth_min(nose, ellipsoid(p, (0.031, -0.018, 0.247), (0.018, 0.019, 0.026)), 0.022)  # wing
-    nose = smooth_min(nose, ellipsoid(p, (0.0, -0.020, 0.256), (0.012, 0.020, 0.030)), 0.016)  # between the nostrils
+    # wing
+    nose = smooth_min(nose, ellipsoid(p, (0.031, -0.018, 0.247), (0.018, 0.019, 0.026)), 0.022)
+    # between the nostrils
+    nose = smooth_min(nose, ellipsoid(p, (0.0, -0.020, 0.256), (0.012, 0.020, 0.030)), 0.016)
     return nose + 0.010 * bump(p, (0.019, -0.040, 0.262), (0.009, 0.008, 0.015))  # nostril
 
 
@@ -139,7 +149,8 @@ def _mouth(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     upper = arch * bow * above * np.exp((1 - above**1.6) / 1.6)
     lower = arch**0.8 * below * np.exp((1 - below**1.6) / 1.6)
     d = d - front * (0.0100 * upper + 0.0115 * lower)
-    d = d + 0.0065 * front * np.exp(-0.5 * ((y - line) / 0.0032) ** 2) * smoothstep(s, 1.12, 0.85)  # line
+    # line
+    d = d + 0.0065 * front * np.exp(-0.5 * ((y - line) / 0.0032) ** 2) * smoothstep(s, 1.12, 0.85)
     d = d + 0.0060 * bump(p, (0.0745, MOUTH_HEIGHT - 0.002, 0.205), (0.009, 0.010, 0.030))  # corner
     return d + 0.0035 * bump(p, (0.0, -0.058, 0.262), (0.0065, 0.013, 0.030))  # philtrum
 
@@ -151,7 +162,11 @@ def _eye(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     # Signed height above the lower or below the upper lid edge: positive in the opening.
     inside = np.minimum(p[:, 1] - lower, upper - p[:, 1]) - 0.1 * np.maximum(np.abs(s) - 0.97, 0.0)
     opening = smoothstep(inside, -0.0014, 0.0010) * smoothstep(away[:, 2], 0.0, 0.008)
-    crease = 0.0030 * np.exp(-0.5 * ((p[:, 1] - upper - 0.0120) / 0.0032) ** 2) * np.maximum(1 - 0.8 * s * s, 0.0) ** 2
+    crease = (
+        0.0030
+        * np.exp(-0.5 * ((p[:, 1] - upper - 0.0120) / 0.0032) ** 2)
+        * np.maximum(1 - 0.8 * s * s, 0.0) ** 2
+    )
     lids = distance - EYEBALL_RADIUS - LID_THICKNESS + crease
     ball = distance - EYEBALL_RADIUS
     covered = smooth_min(d, lids, 0.016)
@@ -165,7 +180,8 @@ EAR_HALF_HEIGHT, EAR_HALF_BREADTH = 0.088, 0.048
 
 
 def ear_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates of points [N, 3] (x >= 0) in the ear's oval: upwards, backwards (both 1 at its rim), and radius."""
+    """Coordinates of points [N, 3] (x >= 0) in the ear's oval: upwards, backwards (both 1 at its
+    rim), and radius."""
     lean = 0.16  # radians that the ear's axis leans backwards
     y, z = points[:, 1] - EAR_CENTRE[1], points[:, 2] - EAR_CENTRE[2]
     up = (y * np.cos(lean) - z * np.sin(lean)) / EAR_HALF_HEIGHT
@@ -177,7 +193,8 @@ def ear_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def ear_offset(points: np.ndarray) -> np.ndarray:  # [N, 3] -> [N, 3]
     """How far the bare side of the head is drawn out into an ear; for points with x >= 0.
 
-    A displacement rather than a part of the implicit function: an ear hides its own back from rays out of the head.
+    A displacement rather than a part of the implicit function: an ear hides its own back from rays
+    out of the head.
     """
     up, back, radius = ear_plane(points)
     side = smoothstep(points[:, 0], 0.12, 0.15)

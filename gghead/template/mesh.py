@@ -13,10 +13,12 @@ from gghead.torch_utils.files import write_atomically
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """A triangle mesh with one UV layout. Arrays are numpy and must not be written to (they are shared).
+    """A triangle mesh with one UV layout. Arrays are numpy and must not be written to (they are
+    shared).
 
-    UV convention: (u, v) in [0, 1], u to the right and v down the texture, so that texel (row i, column j) of an R x R
-    map lies at ((j + 0.5) / R, (i + 0.5) / R). Faces wind counter-clockwise seen from outside.
+    UV convention: (u, v) in [0, 1], u to the right and v down the texture, so that texel (row i,
+    column j) of an R x R map lies at ((j + 0.5) / R, (i + 0.5) / R). Faces wind counter-clockwise
+    seen from outside.
     """
 
     name: str
@@ -24,20 +26,31 @@ class Template:
     faces: np.ndarray  # [F, 3] int64
     uvs: np.ndarray  # [T, 2] float64
     uv_faces: np.ndarray  # [F, 3] int64 into uvs
-    regions: dict[str, np.ndarray] = field(default_factory=dict)  # name -> [V] float64 weights in [0, 1]
-    blendshapes: dict[str, np.ndarray] = field(default_factory=dict)  # ARKit name -> [V, 3] offsets, world units
-    landmarks: dict[str, np.ndarray] = field(default_factory=dict)  # name -> [3] world position on or in the head
-    mirror_index: np.ndarray | None = None  # [V] int64, vertex at (-x, y, z), or None for unknown symmetry
+    # name -> [V] float64 weights in [0, 1]
+    regions: dict[str, np.ndarray] = field(default_factory=dict)
+    # ARKit name -> [V, 3] offsets, world units
+    blendshapes: dict[str, np.ndarray] = field(default_factory=dict)
+    # name -> [3] world position on or in the head
+    landmarks: dict[str, np.ndarray] = field(default_factory=dict)
+    # [V] int64, vertex at (-x, y, z), or None for unknown symmetry
+    mirror_index: np.ndarray | None = None
 
     def __post_init__(self):
         count = len(self.vertices)
         if self.vertices.shape != (count, 3) or self.uvs.ndim != 2 or self.uvs.shape[1] != 2:
             raise UserError(f"Template '{self.name}': vertices must be [V, 3] and uvs [T, 2].")
-        if self.faces.shape != self.uv_faces.shape or self.faces.ndim != 2 or self.faces.shape[1] != 3:
+        if (
+            self.faces.shape != self.uv_faces.shape
+            or self.faces.ndim != 2
+            or self.faces.shape[1] != 3
+        ):
             raise UserError(f"Template '{self.name}': faces and uv_faces must both be [F, 3].")
         for faces, limit in ((self.faces, count), (self.uv_faces, len(self.uvs))):
             if len(faces) == 0 or faces.min() < 0 or faces.max() >= limit:
-                raise UserError(f"Template '{self.name}': a face index is outside 0..{limit - 1} or there is no face.")
+                raise UserError(
+                    f"Template '{self.name}': a face index is outside 0..{limit - 1} or there is no"
+                    " face."
+                )
         if not (np.isfinite(self.vertices).all() and np.isfinite(self.uvs).all()):
             raise UserError(f"Template '{self.name}': vertices and uvs must be finite numbers.")
 
@@ -64,7 +77,8 @@ class Template:
 
     @functools.cached_property
     def vertex_normals(self) -> np.ndarray:  # [V, 3]
-        """Unit outward normals, averaged over the faces around a vertex with their angle as weight."""
+        """Unit outward normals, averaged over the faces around a vertex with their angle as
+        weight."""
         return vertex_normals(self.vertices, self.faces)
 
     def posed(self, coefficients: dict[str, float]) -> np.ndarray:  # [V, 3]
@@ -77,12 +91,15 @@ class Template:
         for name, value in coefficients.items():
             if name not in self.blendshapes:
                 known = ", ".join(sorted(self.blendshapes)) or "none"
-                raise UserError(f"Template '{self.name}' has no blendshape '{name}'; it has: {known}.")
+                raise UserError(
+                    f"Template '{self.name}' has no blendshape '{name}'; it has: {known}."
+                )
             vertices += float(value) * self.blendshapes[name]
         return vertices
 
     def texels(self, resolution: int):
-        """The texel maps at `resolution` (see gghead.template.texels.TexelMaps), cached in memory and on disk."""
+        """The texel maps at `resolution` (see gghead.template.texels.TexelMaps), cached in memory
+        and on disk."""
         from gghead.template.texels import texels
 
         return texels(self, resolution)
@@ -91,8 +108,8 @@ class Template:
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit vertex normals [V, 3] of a mesh; (0, 0, 1) for a vertex without a proper face.
 
-    Face normals are weighted with the face's angle at the vertex (Thuermer and Wuethrich, 1998), so the result does not
-    depend on how the quads of a grid were split into triangles.
+    Face normals are weighted with the face's angle at the vertex (Thuermer and Wuethrich, 1998), so
+    the result does not depend on how the quads of a grid were split into triangles.
     """
     corners = vertices[faces].astype(np.float64)
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -109,7 +126,8 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def corner_angles(corners: np.ndarray) -> np.ndarray:  # [F, 3, D] -> [F, 3]
-    """Interior angle of every triangle at each of its corners, radians; 0 where an edge has no length."""
+    """Interior angle of every triangle at each of its corners, radians; 0 where an edge has no
+    length."""
     edges = np.roll(corners, -1, axis=1) - corners
     edges = edges / np.maximum(np.linalg.norm(edges, axis=2, keepdims=True), 1e-30)
     cosine = -(edges * np.roll(edges, 1, axis=1)).sum(2)
@@ -120,8 +138,8 @@ def corner_angles(corners: np.ndarray) -> np.ndarray:  # [F, 3, D] -> [F, 3]
 def grid_faces(columns: int, rows: int) -> np.ndarray:  # [2 * columns * rows, 3]
     """Triangles of a grid of (columns + 1) x (rows + 1) points stored row by row.
 
-    Seen with the row index growing downwards they wind counter-clockwise. Diagonals mirror at the middle column, so a
-    grid with an even number of columns is symmetric as a triangulation too.
+    Seen with the row index growing downwards they wind counter-clockwise. Diagonals mirror at the
+    middle column, so a grid with an even number of columns is symmetric as a triangulation too.
     """
     j, i = np.meshgrid(np.arange(columns), np.arange(rows))
     a = (i * (columns + 1) + j).ravel()  # top left
@@ -148,10 +166,11 @@ def plane(half_width: float = 0.35, cells: int = 16) -> Template:
 
 
 def sphere(radius: float = 0.3, columns: int = 64, rows: int = 48) -> Template:
-    """A sphere around the origin: u is the azimuth with 0.5 at +z and the seam at -z, v runs from the top pole down.
+    """A sphere around the origin: u is the azimuth with 0.5 at +z and the seam at -z, v runs from
+    the top pole down.
 
-    Each pole is one vertex; the grid's triangles that would be degenerate there stay in the UV layout, so the unit
-    square is covered without holes.
+    Each pole is one vertex; the grid's triangles that would be degenerate there stay in the UV
+    layout, so the unit square is covered without holes.
     """
     uvs = grid_uvs(columns, rows)
     azimuth, polar = (uvs[:, 0] - 0.5) * 2 * np.pi, uvs[:, 1] * np.pi
@@ -172,10 +191,11 @@ def sphere(radius: float = 0.3, columns: int = 64, rows: int = 48) -> Template:
 def load_obj(path: str | Path) -> Template:
     """Read `v`, `vt` and `f` lines; polygons are split into fans; other lines are ignored.
 
-    OBJ counts v upwards, our textures downwards: the reader flips it. The mesh has no regions and no blendshapes.
+    OBJ counts v upwards, our textures downwards: the reader flips it. The mesh has no regions and
+    no blendshapes.
 
-    Raises:
-        UserError: a missing or unreadable file, a line that is not understood, faces without texture coordinates,
+    Raises: UserError: a missing or unreadable file, a line that is not understood, faces without
+        texture coordinates,
             indices out of range, or texture coordinates outside the unit square.
     """
     path = Path(path)
@@ -183,7 +203,9 @@ def load_obj(path: str | Path) -> Template:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         reason = error.strerror or "unreadable"
-        raise UserError(f"Template '{path}' cannot be read ({reason}); give the path of an OBJ file.") from error
+        raise UserError(
+            f"Template '{path}' cannot be read ({reason}); give the path of an OBJ file."
+        ) from error
     vertices, uvs, faces, uv_faces = [], [], [], []
     for number, line in enumerate(lines, 1):
         words = line.split("#", 1)[0].split()
@@ -205,12 +227,17 @@ def load_obj(path: str | Path) -> Template:
                     faces.append([corner[0] for corner in triangle])
                     uv_faces.append([corner[1] for corner in triangle])
         except (ValueError, IndexError) as error:
-            raise UserError(f"Template '{path}' line {number}: {error or 'not understood'}; repair the OBJ.") from error
+            raise UserError(
+                f"Template '{path}' line {number}: {error or 'not understood'}; repair the OBJ."
+            ) from error
     if not faces:
         raise UserError(f"Template '{path}' has no faces; give an OBJ with v, vt and f lines.")
     uv = np.array(uvs, dtype=np.float64)
     if uv.min() < -1e-6 or uv.max() > 1 + 1e-6:
-        raise UserError(f"Template '{path}' has texture coordinates outside 0..1; pack its UVs into one unit square.")
+        raise UserError(
+            f"Template '{path}' has texture coordinates outside 0..1; pack its UVs into one unit"
+            " square."
+        )
     return Template(
         name=path.stem,
         vertices=np.array(vertices, dtype=np.float64),
@@ -221,11 +248,14 @@ def load_obj(path: str | Path) -> Template:
 
 
 def _corner(word: str, vertex_count: int, uv_count: int) -> tuple[int, int]:
-    """`v/vt` or `v/vt/vn` with 1-based or negative (relative to the end) indices, as 0-based (vertex, uv)."""
+    """`v/vt` or `v/vt/vn` with 1-based or negative (relative to the end) indices, as 0-based
+    (vertex, uv)."""
     parts = word.split("/")
     if len(parts) < 2 or not parts[1]:
         raise ValueError("faces without texture coordinates (vt), export the mesh with UVs")
-    return _index(parts[0], vertex_count, "vertex"), _index(parts[1], uv_count, "texture coordinate")
+    return _index(parts[0], vertex_count, "vertex"), _index(
+        parts[1], uv_count, "texture coordinate"
+    )
 
 
 def _index(text: str, count: int, what: str) -> int:
@@ -237,14 +267,18 @@ def _index(text: str, count: int, what: str) -> int:
 
 
 def save_obj(template: Template, path: str | Path, vertices: np.ndarray | None = None) -> None:
-    """Write the mesh with its UVs; `vertices` [V, 3] replaces the template's, for posed or fitted heads.
+    """Write the mesh with its UVs; `vertices` [V, 3] replaces the template's, for posed or fitted
+    heads.
 
-    Nine significant digits: a float32 mesh survives the round trip exactly. The file appears whole or not at all;
-    raises ``UserError`` for vertices of another shape and where it cannot be written.
+    Nine significant digits: a float32 mesh survives the round trip exactly. The file appears whole
+    or not at all; raises ``UserError`` for vertices of another shape and where it cannot be
+    written.
     """
     points = template.vertices if vertices is None else np.asarray(vertices)
     if points.shape != template.vertices.shape:
-        raise UserError(f"Vertices to save must be {list(template.vertices.shape)}, got {list(points.shape)}.")
+        raise UserError(
+            f"Vertices to save must be {list(template.vertices.shape)}, got {list(points.shape)}."
+        )
     lines = [f"# template {template.name}: {len(points)} vertices, {len(template.faces)} triangles"]
     lines += [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in points.tolist()]
     lines += [f"vt {u:.9g} {1.0 - v:.9g}" for u, v in template.uvs.tolist()]

@@ -1,6 +1,6 @@
 """Shaded pictures of a template, to look at its shape and its expressions.
 
-    python -m gghead.template.preview --dest=docs/images/template.png
+python -m gghead.template.preview --dest=docs/images/template.png
 """
 
 import sys
@@ -13,13 +13,23 @@ from gghead.template.mesh import Template, vertex_normals
 from gghead.template.rasterize import rasterize_triangles
 from gghead.template.rig import brow_plane, eye_plane, lip_plane
 
-SKIN, LIPS, MOUTH, BROWS = (0.86, 0.70, 0.60), (0.76, 0.44, 0.41), (0.30, 0.10, 0.10), (0.36, 0.26, 0.20)
+SKIN, LIPS, MOUTH, BROWS = (
+    (0.86, 0.70, 0.60),
+    (0.76, 0.44, 0.41),
+    (0.30, 0.10, 0.10),
+    (0.36, 0.26, 0.20),
+)
 WHITE, IRIS, PUPIL = (0.93, 0.92, 0.90), (0.36, 0.27, 0.18), (0.05, 0.05, 0.05)
 VIEWS = ((0.0, 0.0), (0.6, 0.05), (1.57, 0.0), (2.5, 0.15), (-0.6, -0.2))
 EXPRESSIONS = (
     {"jawOpen": 0.7},
     {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
-    {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 0.5, "cheekSquintRight": 0.5},
+    {
+        "mouthSmileLeft": 1.0,
+        "mouthSmileRight": 1.0,
+        "cheekSquintLeft": 0.5,
+        "cheekSquintRight": 0.5,
+    },
     {"browDownLeft": 1.0, "browDownRight": 1.0, "mouthFrownLeft": 0.8, "mouthFrownRight": 0.8},
     {"mouthPucker": 1.0, "browInnerUp": 1.0, "browOuterUpLeft": 0.8, "browOuterUpRight": 0.8},
 )
@@ -50,8 +60,11 @@ def shaded(
     focal: float = 3.4,
     painted: bool = True,
 ) -> np.ndarray:  # [size, size, 3] uint8
-    """The mesh under two lights on white, 2 x 2 supersampled; camera at radius 2.7, angles in radians."""
-    position = 2.7 * np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
+    """The mesh under two lights on white, 2 x 2 supersampled; camera at radius 2.7, angles in
+    radians."""
+    position = 2.7 * np.array(
+        [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
+    )
     forward = -position / np.linalg.norm(position)
     right = np.cross(forward, [0.0, 1.0, 0.0])
     right /= np.linalg.norm(right)
@@ -59,13 +72,17 @@ def shaded(
     camera = (vertices - position) @ axes.T
     pixels = 2 * size
     xy = (camera[:, :2] / camera[:, 2:] * focal + 0.5) * pixels
-    face, bary = rasterize_triangles(xy, camera[:, 2], template.faces, pixels, pixels, perspective=True)
+    face, bary = rasterize_triangles(
+        xy, camera[:, 2], template.faces, pixels, pixels, perspective=True
+    )
     corner = template.faces[face]
     normal = (bary[..., None] * vertex_normals(vertices, template.faces)[corner]).sum(2) @ axes.T
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
     light = 0.16
     for direction, power in (((-0.45, -0.55, -0.75), 0.70), ((0.80, -0.10, -0.50), 0.24)):
-        light = light + power * np.clip(normal @ (np.array(direction) / np.linalg.norm(direction)), 0.0, 1.0)
+        light = light + power * np.clip(
+            normal @ (np.array(direction) / np.linalg.norm(direction)), 0.0, 1.0
+        )
     neutral = (bary[..., None] * template.vertices[corner]).sum(2)
     albedo = head_colors(neutral) if painted else np.array(SKIN)
     image = np.where((face >= 0)[..., None], albedo * light[..., None], 1.0)

@@ -1,8 +1,9 @@
 """A numpy triangle rasteriser with exact coverage, for UV baking and for perspective pictures.
 
-Coverage is decided in integers (coordinates snapped to at most 1/65536 pixel) with the top-left rule, so two triangles
-that share an edge never leave a pixel between them and never both claim one. Depth is resolved per pixel by the
-smallest value, ties by the smallest face index: the result does not depend on the order of the work.
+Coverage is decided in integers (coordinates snapped to at most 1/65536 pixel) with the top-left
+rule, so two triangles that share an edge never leave a pixel between them and never both claim one.
+Depth is resolved per pixel by the smallest value, ties by the smallest face index: the result does
+not depend on the order of the work.
 """
 
 import numpy as np
@@ -12,8 +13,10 @@ _CHUNK = 1 << 21  # candidate pixels held at once, bounds the memory of very lar
 
 
 def rasterize_triangles(
-    xy: np.ndarray,  # [V, 2] pixel coordinates, pixel (row i, column j) has its centre at (j + 0.5, i + 0.5)
-    depth: np.ndarray | None,  # [V] distance along the view axis, smaller is nearer; None: the lowest face wins
+    # [V, 2] pixel coordinates, pixel (row i, column j) has its centre at (j + 0.5, i + 0.5)
+    xy: np.ndarray,
+    # [V] distance along the view axis, smaller is nearer; None: the lowest face wins
+    depth: np.ndarray | None,
     faces: np.ndarray,  # [F, 3] vertex indices, either winding
     width: int,
     height: int,
@@ -21,13 +24,15 @@ def rasterize_triangles(
     perspective: bool = False,
     cull: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # face_index [H, W] int32 (-1: none), bary [H, W, 3] float64
-    """Which triangle covers each pixel centre, and the barycentric weights of its three corners there.
+    """Which triangle covers each pixel centre, and the barycentric weights of its three corners
+    there.
 
-    Args:
-        perspective: `depth` is camera depth (> 0) and the weights are corrected for perspective, so they interpolate
-            quantities that are linear on the triangle in space. Faces with a corner at depth <= 0 are left out (no
-            near-plane clipping).
-        cull: "back" leaves out triangles that wind clockwise on the screen (y down), "front" the others.
+    Args: perspective: `depth` is camera depth (> 0) and the weights are corrected for perspective,
+        so they interpolate
+            quantities that are linear on the triangle in space. Faces with a corner at depth <= 0
+            are left out (no near-plane clipping).
+        cull: "back" leaves out triangles that wind clockwise on the screen (y down), "front" the
+        others.
 
     Raises:
         ValueError: inputs of wrong shape or with non-finite coordinates.
@@ -49,7 +54,9 @@ def rasterize_triangles(
 
     face_index = np.full(height * width, -1, dtype=np.int32)
     bary = np.zeros((height * width, 3))
-    kept, corners, snapped, bits = _set_up(xy, depth if perspective else None, faces, width, height, cull)
+    kept, corners, snapped, bits = _set_up(
+        xy, depth if perspective else None, faces, width, height, cull
+    )
     if len(kept):
         pixel, face, weights = _covered(kept, corners, snapped, bits, width, height)
         if depth is not None:
@@ -74,15 +81,20 @@ def rasterize_triangles(
 
 
 def _set_up(xy, view_depth, faces, width, height, cull):
-    """Drop what cannot cover a pixel, snap the rest; all kept triangles are turned to positive area."""
-    reach = max(float(width), float(height), float(np.abs(xy[faces]).max()) if len(faces) else 1.0, 1.0)
-    # Edge functions are sums of two products of coordinate differences; 29 bits per coordinate keep them inside int64.
+    """Drop what cannot cover a pixel, snap the rest; all kept triangles are turned to positive
+    area."""
+    reach = max(
+        float(width), float(height), float(np.abs(xy[faces]).max()) if len(faces) else 1.0, 1.0
+    )
+    # Edge functions are sums of two products of coordinate differences; 29 bits per coordinate keep
+    # them inside int64.
     bits = min(SUBPIXEL_BITS, 29 - int(np.ceil(np.log2(reach))))
     keep = np.ones(len(faces), dtype=bool)
     if view_depth is not None:
         keep &= (view_depth[faces] > 0).all(1)
     corners = xy[faces]  # [F, 3, 2]
-    # A power-of-two scale is exact, and a negative number of bits (enormous coordinates) still orders edges alike.
+    # A power-of-two scale is exact, and a negative number of bits (enormous coordinates) still
+    # orders edges alike.
     snapped = np.rint(corners * 2.0**bits).astype(np.int64)
     ab, ac = snapped[:, 1] - snapped[:, 0], snapped[:, 2] - snapped[:, 0]
     area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
@@ -99,7 +111,8 @@ def _set_up(xy, view_depth, faces, width, height, cull):
 
 
 def _covered(kept, corners, snapped_and_flip, bits, width, height):
-    """All (pixel, face, screen-space weights) with the pixel centre inside the triangle, [P], [P], [P, 3]."""
+    """All (pixel, face, screen-space weights) with the pixel centre inside the triangle, [P], [P],
+    [P, 3]."""
     snapped, flip = snapped_and_flip
     one = 2.0**bits
     low, high = snapped.min(1), snapped.max(1)
@@ -109,19 +122,29 @@ def _covered(kept, corners, snapped_and_flip, bits, width, height):
     y1 = np.clip(np.floor(high[:, 1] / one - 0.5), -1, height - 1).astype(np.int64)
     wide = np.maximum(x1 - x0 + 1, 0)
     counts = wide * np.maximum(y1 - y0 + 1, 0)
-    # Edge i runs from corner i+1 to corner i+2 of the positively oriented triangle; reversing the two ends of every
-    # edge flips the sign of all three functions, which is the same as turning the triangle round.
+    # Edge i runs from corner i+1 to corner i+2 of the positively oriented triangle; reversing the
+    # two ends of every edge flips the sign of all three functions, which is the same as turning the
+    # triangle round.
     start, end = snapped[:, [1, 2, 0]], snapped[:, [2, 0, 1]]
     edge = end - start
     edge = np.where(flip[:, None, None], -edge, edge)  # [T, 3, 2]
-    # With y down and positive area the interior lies to the right of each edge: top edges run in +x, left ones in -y.
+    # With y down and positive area the interior lies to the right of each edge: top edges run in
+    # +x, left ones in -y.
     top_left = ((edge[..., 1] == 0) & (edge[..., 0] > 0)) | (edge[..., 1] < 0)
-    # Each edge function is linear: its value at the box's first pixel centre and its steps per pixel and per line.
+    # Each edge function is linear: its value at the box's first pixel centre and its steps per
+    # pixel and per line.
     step = int(one) if bits >= 0 else one
-    first_x, first_y = (np.rint((corner + 0.5) * one).astype(np.int64)[:, None] for corner in (x0, y0))
-    value0 = edge[..., 0] * (first_y - start[..., 1]) - edge[..., 1] * (first_x - start[..., 0]) + top_left
+    first_x, first_y = (
+        np.rint((corner + 0.5) * one).astype(np.int64)[:, None] for corner in (x0, y0)
+    )
+    value0 = (
+        edge[..., 0] * (first_y - start[..., 1])
+        - edge[..., 1] * (first_x - start[..., 0])
+        + top_left
+    )
     step_x, step_y = -edge[..., 1] * step, edge[..., 0] * step
-    lines = np.concatenate([value0, step_x, step_y, np.stack([wide, y0 * width + x0], 1)], axis=1)  # [T, 11]
+    # [T, 11]
+    lines = np.concatenate([value0, step_x, step_y, np.stack([wide, y0 * width + x0], 1)], axis=1)
     pixels, owners = [], []
     for begin, stop in _chunks(counts):
         count = counts[begin:stop]
@@ -136,7 +159,11 @@ def _covered(kept, corners, snapped_and_flip, bits, width, height):
         pixels.append((line[:, 10] + down * width + across)[inside])
         owners.append(triangle[inside])
     pixel, triangle = np.concatenate(pixels), np.concatenate(owners)
-    return pixel, kept[triangle], _weights(corners[triangle], pixel % width + 0.5, pixel // width + 0.5)
+    return (
+        pixel,
+        kept[triangle],
+        _weights(corners[triangle], pixel % width + 0.5, pixel // width + 0.5),
+    )
 
 
 def _chunks(counts):
@@ -151,14 +178,16 @@ def _chunks(counts):
 
 
 def _weights(corners, x, y):
-    """Barycentric weights from the unsnapped corners [P, 3, 2], clipped to the triangle (snapping moves edges)."""
+    """Barycentric weights from the unsnapped corners [P, 3, 2], clipped to the triangle (snapping
+    moves edges)."""
     a = corners - np.stack([x, y], axis=-1)[:, None]
     w0 = a[:, 1, 0] * a[:, 2, 1] - a[:, 1, 1] * a[:, 2, 0]
     w1 = a[:, 2, 0] * a[:, 0, 1] - a[:, 2, 1] * a[:, 0, 0]
     w2 = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
     weights = np.stack([w0, w1, w2], axis=-1)
     area = weights.sum(1, keepdims=True)
-    # A sliver whose float area vanishes although its snapped area does not: any point of it is as good as another.
+    # A sliver whose float area vanishes although its snapped area does not: any point of it is as
+    # good as another.
     weights = np.where(area == 0, 1.0, weights) / np.where(area == 0, 3.0, area)
     weights = np.maximum(weights, 0.0)
     return weights / weights.sum(1, keepdims=True)

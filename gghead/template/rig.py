@@ -1,7 +1,8 @@
-"""What the head knows about itself: landmarks, soft regions, and expression blendshapes in ARKit's names.
+"""What the head knows about itself: landmarks, soft regions, and expression blendshapes in ARKit's
+names.
 
-Everything is a smooth function of the neutral vertices, written once for the half x >= 0 (the subject's left) and
-mirrored, so Left and Right are mirror images exactly.
+Everything is a smooth function of the neutral vertices, written once for the half x >= 0 (the
+subject's left) and mirrored, so Left and Right are mirror images exactly.
 """
 
 import numpy as np
@@ -24,12 +25,13 @@ from gghead.template.head_shape import (
 JAW_HINGE = np.array([0.0, 0.000, 0.010])
 
 
-def eye_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # [..., 3] neutral positions
+# [..., 3] neutral positions
+def eye_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(s, t, r), each [...]: place on the eye nearest to a neutral surface point, for drawing eyes.
 
-    s is -1 at the inner and 1 at the outer corner; t is -1 on the lower and 1 on the upper lid's edge (|s|, |t| < 1 is
-    the opening; t > 1 or t < -1 lies on a lid, clipped to +-20); r is the distance in the frontal plane from the
-    pupil's centre (iris about 0.0155, pupil about 0.007).
+    s is -1 at the inner and 1 at the outer corner; t is -1 on the lower and 1 on the upper lid's
+    edge (|s|, |t| < 1 is the opening; t > 1 or t < -1 lies on a lid, clipped to +-20); r is the
+    distance in the frontal plane from the pupil's centre (iris about 0.0155, pupil about 0.007).
     """
     points = np.asarray(points)
     x = np.abs(points[..., 0])
@@ -39,8 +41,8 @@ def eye_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: 
 
 
 def lip_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] neutral positions
-    """(s, t): s is 0 in the middle and +-1 at the corners of the mouth; t is 1 on the upper lip's upper border, 0 on
-    the line between the lips and -1 on the lower lip's lower border."""
+    """(s, t): s is 0 in the middle and +-1 at the corners of the mouth; t is 1 on the upper lip's
+    upper border, 0 on the line between the lips and -1 on the lower lip's lower border."""
     points = np.asarray(points)
     x = np.abs(points[..., 0])
     s = x / MOUTH_HALF_WIDTH
@@ -52,7 +54,8 @@ def lip_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] 
 
 
 def brow_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] neutral positions
-    """(s, t): s is 0 at the inner and 1 at the outer end of the nearer brow, t is +-1 on its upper and lower border."""
+    """(s, t): s is 0 at the inner and 1 at the outer end of the nearer brow, t is +-1 on its upper
+    and lower border."""
     points = np.asarray(points)
     s = (np.abs(points[..., 0]) - 0.034) / 0.108
     along = np.clip(s, 0.0, 1.0)
@@ -65,7 +68,8 @@ def _front(points: np.ndarray, low: float = 0.08, high: float = 0.13) -> np.ndar
 
 
 def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 1]
-    """Soft weights; small regions come first. scalp, face, neck, ears sum to one; the others lie inside the face.
+    """Soft weights; small regions come first. scalp, face, neck, ears sum to one; the others lie
+    inside the face.
 
     "scalp" is the cap that hair covers, "mouth" the inside edge of the lips that an open jaw bares.
     """
@@ -75,16 +79,38 @@ def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 
     eyes = smoothstep(np.abs(t), 1.10, 0.85) * smoothstep(np.abs(s), 1.04, 0.97) * _front(p)
     lip_s, lip_t = lip_plane(p)
     lips = smoothstep(np.abs(lip_t), 1.12, 0.90) * smoothstep(np.abs(lip_s), 1.04, 0.96) * _front(p)
-    inner = smoothstep(np.abs(y - mouth_line(x)), 0.0042, 0.0022) * smoothstep(np.abs(lip_s), 0.97, 0.88) * _front(p)
+    inner = (
+        smoothstep(np.abs(y - mouth_line(x)), 0.0042, 0.0022)
+        * smoothstep(np.abs(lip_s), 0.97, 0.88)
+        * _front(p)
+    )
     brow_s, brow_t = brow_plane(p)
-    brows = smoothstep(np.abs(brow_t), 1.35, 0.75) * smoothstep(np.abs(brow_s - 0.5), 0.56, 0.44) * _front(p)
+    brows = (
+        smoothstep(np.abs(brow_t), 1.35, 0.75)
+        * smoothstep(np.abs(brow_s - 0.5), 0.56, 0.44)
+        * _front(p)
+    )
     _, _, radius = ear_plane(p)
     ears = smoothstep(radius, 1.12, 0.94) * smoothstep(x, 0.12, 0.15)
-    # The hairline: over the forehead, down the temple in front of the ear, behind the ear down to the nape.
-    depths, heights = [-0.14, -0.07, 0.0, 0.05, 0.11, 0.17, 0.22], [-0.115, -0.03, 0.035, 0.075, 0.19, 0.255, 0.275]
+    # The hairline: over the forehead, down the temple in front of the ear, behind the ear down to
+    # the nape.
+    depths, heights = (
+        [-0.14, -0.07, 0.0, 0.05, 0.11, 0.17, 0.22],
+        [
+            -0.115,
+            -0.03,
+            0.035,
+            0.075,
+            0.19,
+            0.255,
+            0.275,
+        ],
+    )
     hairline = np.interp(z, depths, heights)
     scalp = smoothstep(y - hairline, -0.012, 0.012) * (1.0 - ears)
-    chin = np.interp(z, [-0.12, -0.05, 0.03, 0.10, 0.16, 0.20], [-0.02, -0.07, -0.15, -0.205, -0.213, -0.213])
+    chin = np.interp(
+        z, [-0.12, -0.05, 0.03, 0.10, 0.16, 0.20], [-0.02, -0.07, -0.15, -0.205, -0.213, -0.213]
+    )
     behind = smoothstep(z, -0.055, -0.025)
     below = smoothstep(y - chin, -0.012, 0.008)
     face = below * behind * (1.0 - scalp - ears)
@@ -102,7 +128,8 @@ def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 
 
 
 def landmarks(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [3]
-    """Named places: on the surface at given frontal positions, eyeball centres inside; Left is +x."""
+    """Named places: on the surface at given frontal positions, eyeball centres inside; Left is
+    +x."""
     s, lower, upper = eye_lines(np.array([EYEBALL[0]]))
     chosen = {
         "NoseTip": (0.0, 0.000),
@@ -150,12 +177,20 @@ def landmarks(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [3]
     return result
 
 
-def blendshapes(points: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarray]:  # ARKit name -> [V, 3]
-    """Offsets at coefficient one. Left shapes are computed, Right shapes are their mirror images."""
+# ARKit name -> [V, 3]
+def blendshapes(points: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarray]:
+    """Offsets at coefficient one. Left shapes are computed, Right shapes are their mirror
+    images."""
     flip = np.array([-1.0, 1.0, 1.0])
     result = {}
-    for name, offsets in {**_eye_shapes(points), **_brow_shapes(points), **_mouth_side_shapes(points)}.items():
-        offsets = np.round(np.where(np.linalg.norm(offsets, axis=1, keepdims=True) > 2e-5, offsets, 0.0), 6)
+    for name, offsets in {
+        **_eye_shapes(points),
+        **_brow_shapes(points),
+        **_mouth_side_shapes(points),
+    }.items():
+        offsets = np.round(
+            np.where(np.linalg.norm(offsets, axis=1, keepdims=True) > 2e-5, offsets, 0.0), 6
+        )
         result[name] = offsets
         result[name.removesuffix("Left") + "Right"] = offsets[mirror] * flip
     for name, offsets in _middle_shapes(points).items():
@@ -199,23 +234,31 @@ def _eye_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
     inside = smoothstep(np.abs(s), 1.35, 1.02)
     y = points[:, 1]
     meet = lower + 0.12 * (upper - lower)
-    # Upper lid: everything from the lid line up to the crease slides down, in proportion to what the edge travels.
+    # Upper lid: everything from the lid line up to the crease slides down, in proportion to what
+    # the edge travels.
     reach = smoothstep(y - upper, 0.024, 0.0015)
     close_upper = np.where(y > meet, np.where(y > upper, reach, 1.0), 0.0)
     travel = 0.97 * np.where(y > upper, upper - meet, np.maximum(y - meet, 0.0))
     target = np.where(y > upper, y - reach * travel, y - travel)
     closing = _over_ball(points, target, LID_THICKNESS) - points
     # Above the edge the skin keeps its own depth the further it is from the edge.
-    closing[:, 2] *= np.where(y > upper, smoothstep(y - upper, 0.016, 0.002), 1.0) * np.clip(travel / 0.004, 0.0, 1.0)
+    closing[:, 2] *= np.where(y > upper, smoothstep(y - upper, 0.016, 0.002), 1.0) * np.clip(
+        travel / 0.004, 0.0, 1.0
+    )
     # The lower lid comes up to just below the place where the lids meet.
     within = np.clip((meet - y) / np.maximum(meet - lower, 1e-9), 0.0, 1.0)
     share = np.where(y < lower, smoothstep(lower - y, 0.012, 0.0), within)
     raised = _vector(0.10 * (upper - lower) * share, (0.0, 1.0, 0.0))
-    blink = _vector(near * inside * (close_upper > 0), (1, 1, 1)) * closing + _vector(near * inside, (1, 1, 1)) * raised
+    blink = (
+        _vector(near * inside * (close_upper > 0), (1, 1, 1)) * closing
+        + _vector(near * inside, (1, 1, 1)) * raised
+    )
     band_up = smoothstep(y - upper, 0.020, 0.004) * smoothstep(y - (upper + lower) / 2, 0.0, 0.010)
     band_low = smoothstep(lower - y, 0.030, 0.006) * smoothstep((upper + lower) / 2 - y, 0.0, 0.008)
     gate = near * smoothstep(np.abs(s), 1.35, 0.75)
-    wide = _vector(gate * band_up, (0.0, 0.0085, -0.0010)) + _vector(gate * band_low, (0.0, -0.0030, 0.0))
+    wide = _vector(gate * band_up, (0.0, 0.0085, -0.0010)) + _vector(
+        gate * band_low, (0.0, -0.0030, 0.0)
+    )
     cheek = _blob(points, (0.092, 0.045, 0.205), (0.034, 0.018, 0.05))
     squint = (
         _vector(gate * band_low, (0.0, 0.0042, 0.0012))
@@ -236,21 +279,26 @@ def _brow_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
     lip = _blob(points, (0.030, -0.070, 0.250), (0.022, 0.014, 0.04))
     apple = _blob(points, (0.085, 0.012, 0.225), (0.032, 0.028, 0.05))
     return {
-        "browDownLeft": _vector(half * front * inner, (-0.006, -0.016, 0.004))
-        + _vector(front * middle, (-0.003, -0.012, 0.003)),
+        "browDownLeft": (
+            _vector(half * front * inner, (-0.006, -0.016, 0.004))
+            + _vector(front * middle, (-0.003, -0.012, 0.003))
+        ),
         "browOuterUpLeft": _vector(front * (outer + 0.5 * middle), (0.0, 0.017, -0.001)),
-        "noseSneerLeft": half[:, None]
-        * (
-            _vector(wing, (0.004, 0.015, 0.002))
-            + _vector(nose_side, (0.001, 0.010, 0.005))
-            + _vector(lip, (0.001, 0.011, 0.001))
+        "noseSneerLeft": (
+            half[:, None]
+            * (
+                _vector(wing, (0.004, 0.015, 0.002))
+                + _vector(nose_side, (0.001, 0.010, 0.005))
+                + _vector(lip, (0.001, 0.011, 0.001))
+            )
         ),
         "cheekSquintLeft": _vector(apple, (0.002, 0.012, 0.008)),
     }
 
 
 def _corner(points: np.ndarray, width: float = 1.0) -> np.ndarray:
-    """Weight of the left mouth corner: one there, fading over the lips towards the middle and into the cheek."""
+    """Weight of the left mouth corner: one there, fading over the lips towards the middle and into
+    the cheek."""
     centre = (MOUTH_HALF_WIDTH, MOUTH_HEIGHT, 0.21)
     return _blob(points, centre, (0.034 * width, 0.030 * width, 0.060))
 
@@ -263,30 +311,42 @@ def _mouth_side_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
     _, t = lip_plane(points)
     y_line = points[:, 1] - mouth_line(np.abs(points[:, 0]))
     front = _front(points)
-    upper = smoothstep(y_line, 0.0, 0.003) * _blob(points, (0.030, -0.082, 0.25), (0.028, 0.020, 0.05))
-    lower = smoothstep(y_line, 0.0, -0.003) * _blob(points, (0.030, -0.112, 0.24), (0.028, 0.020, 0.05))
+    upper = smoothstep(y_line, 0.0, 0.003) * _blob(
+        points, (0.030, -0.082, 0.25), (0.028, 0.020, 0.05)
+    )
+    lower = smoothstep(y_line, 0.0, -0.003) * _blob(
+        points, (0.030, -0.112, 0.24), (0.028, 0.020, 0.05)
+    )
     fold = _blob(points, (0.066, -0.045, 0.225), (0.020, 0.026, 0.04))
     dimple = _blob(points, (MOUTH_HALF_WIDTH + 0.008, MOUTH_HEIGHT, 0.205), (0.014, 0.018, 0.04))
     press = _blob(points, (0.036, MOUTH_HEIGHT, 0.245), (0.030, 0.020, 0.04))
     toward_line = np.clip(-y_line / 0.02, -1.0, 1.0)
     return {
-        "mouthSmileLeft": half
-        * (
-            _vector(0.75 * corner + 0.25 * wide, (0.019, 0.022, -0.018))
-            + _vector(cheek, (0.004, 0.013, 0.009))
-            + _vector(fold, (0.004, 0.007, 0.003))
+        "mouthSmileLeft": (
+            half
+            * (
+                _vector(0.75 * corner + 0.25 * wide, (0.019, 0.022, -0.018))
+                + _vector(cheek, (0.004, 0.013, 0.009))
+                + _vector(fold, (0.004, 0.007, 0.003))
+            )
         ),
         "mouthFrownLeft": half * _vector(wide, (0.004, -0.021, -0.004)),
         "mouthStretchLeft": half * _vector(0.5 * corner + 0.5 * wide, (0.021, -0.007, -0.012)),
-        "mouthDimpleLeft": half * (_vector(dimple, (0.004, 0.002, -0.010)) + _vector(corner, (0.007, 0.002, -0.003))),
-        "mouthUpperUpLeft": half * (_vector(upper, (0.002, 0.015, 0.002)) + _vector(fold, (0.001, 0.005, 0.002))),
+        "mouthDimpleLeft": (
+            half
+            * (_vector(dimple, (0.004, 0.002, -0.010)) + _vector(corner, (0.007, 0.002, -0.003)))
+        ),
+        "mouthUpperUpLeft": (
+            half * (_vector(upper, (0.002, 0.015, 0.002)) + _vector(fold, (0.001, 0.005, 0.002)))
+        ),
         "mouthLowerDownLeft": half * _vector(lower, (0.001, -0.017, 0.001)),
         "mouthPressLeft": half * front[:, None] * _vector(press * toward_line, (0.0, 0.008, 0.0)),
     }
 
 
 def _jaw(points: np.ndarray) -> np.ndarray:  # [V]
-    """How much a vertex follows the lower jaw: all of the lower lip and chin, none of the upper lip, cheeks between."""
+    """How much a vertex follows the lower jaw: all of the lower lip and chin, none of the upper
+    lip, cheeks between."""
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     s = np.minimum(x / MOUTH_HALF_WIDTH, 1.0)
     # Towards the corners of the mouth the two lips follow the jaw alike, so the opening is an oval.
@@ -296,7 +356,9 @@ def _jaw(points: np.ndarray) -> np.ndarray:  # [V]
     lips = lips * smoothstep(y, -0.035, -0.085) + (1.0 - lips) * smoothstep(y, -0.110, -0.165)
     # Beside the mouth the border between the jaws widens into the cheek.
     soft = smoothstep(y, -0.010 * smoothstep(x, 0.060, 0.125), -0.170)
-    weight = lips + (soft - lips) * smoothstep(x, MOUTH_HALF_WIDTH - 0.006, MOUTH_HALF_WIDTH + 0.040)
+    weight = lips + (soft - lips) * smoothstep(
+        x, MOUTH_HALF_WIDTH - 0.006, MOUTH_HALF_WIDTH + 0.040
+    )
     neck = smoothstep(y, -0.300, -0.215 + 0.03 * smoothstep(z, 0.12, 0.02))
     behind = smoothstep(z, -0.010, 0.085)
     return weight * neck * behind
@@ -308,16 +370,24 @@ def _middle_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
     angle = np.radians(17.0) * jaw
     arm = points - JAW_HINGE
     cos, sin = np.cos(angle), np.sin(angle)
-    rotated = np.stack([arm[:, 0], cos * arm[:, 1] - sin * arm[:, 2], sin * arm[:, 1] + cos * arm[:, 2]], axis=1)
+    rotated = np.stack(
+        [arm[:, 0], cos * arm[:, 1] - sin * arm[:, 2], sin * arm[:, 1] + cos * arm[:, 2]], axis=1
+    )
     line_distance = y - mouth_line(np.abs(x))
     lip_s = np.abs(x) / MOUTH_HALF_WIDTH
-    throat = smoothstep(np.abs(line_distance), 0.0034, 0.0008) * smoothstep(lip_s, 0.95, 0.6) * _front(points)
+    throat = (
+        smoothstep(np.abs(line_distance), 0.0034, 0.0008)
+        * smoothstep(lip_s, 0.95, 0.6)
+        * _front(points)
+    )
     jaw_open = rotated - arm + _vector(throat, (0.0, 0.0, -0.030))
     mouth = _blob(points, (0.0, MOUTH_HEIGHT, 0.235), (0.052, 0.034, 0.065))
     lips = _blob(points, (0.0, MOUTH_HEIGHT, 0.240), (0.046, 0.018, 0.05))
     seal = smoothstep(np.abs(x), 0.115, 0.070) * _front(points)
     inner_brow = _blob(points, (0.0, 0.150, 0.25), (0.045, 0.030, 0.06))
-    puff = sum(_blob(points, (side * 0.105, -0.070, 0.175), (0.040, 0.046, 0.060)) for side in (-1, 1))
+    puff = sum(
+        _blob(points, (side * 0.105, -0.070, 0.175), (0.040, 0.046, 0.060)) for side in (-1, 1)
+    )
     outward = np.stack([np.tanh(x / 0.03), 0 * x, 0.7 + 0 * x], axis=1)
     upper, lower = smoothstep(line_distance, 0.0, 0.003), smoothstep(line_distance, 0.0, -0.003)
     pull = np.stack([-0.42 * x, 0 * x, 0.020 - 0.0008 * lip_s], axis=1)
@@ -333,7 +403,9 @@ def _middle_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
         "mouthClose": -jaw_open * (seal * smoothstep(line_distance, -0.065, -0.012))[:, None],
         "mouthRollUpper": _vector(lips * upper, (0.0, -0.006, -0.008)),
         "mouthRollLower": _vector(lips * lower, (0.0, 0.007, -0.008)),
-        "mouthShrugLower": _vector(_blob(points, (0.0, -0.135, 0.235), (0.045, 0.026, 0.05)), (0.0, 0.010, 0.006)),
+        "mouthShrugLower": _vector(
+            _blob(points, (0.0, -0.135, 0.235), (0.045, 0.026, 0.05)), (0.0, 0.010, 0.006)
+        ),
         "browInnerUp": _vector(inner_brow, (0.0, 0.018, 0.0)),
         "cheekPuff": puff[:, None] * 0.022 * outward + _vector(lips, (0.0, 0.0, 0.004)),
     }

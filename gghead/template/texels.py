@@ -1,4 +1,5 @@
-"""Texel maps: what lies at the centre of every texel of a template's UV layout, baked exactly and cached."""
+"""Texel maps: what lies at the centre of every texel of a template's UV layout, baked exactly and
+cached."""
 
 import functools
 import warnings
@@ -15,13 +16,25 @@ from gghead.template.rasterize import rasterize_triangles
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir, write_atomically
 
-FORMAT_VERSION = 1  # raise it when the meaning or the numbers of a map change: older cache files are then not found
-_ARRAYS = ("position", "normal", "frame", "spacing", "region", "mask", "face_index", "bary", "blendshapes")
+# raise it when the meaning or the numbers of a map change: older cache files are then not found
+FORMAT_VERSION = 1
+_ARRAYS = (
+    "position",
+    "normal",
+    "frame",
+    "spacing",
+    "region",
+    "mask",
+    "face_index",
+    "bary",
+    "blendshapes",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class TexelMaps:
-    """Maps over an R x R texel grid; texel (row i, column j) is the UV point ((j + 0.5) / R, (i + 0.5) / R).
+    """Maps over an R x R texel grid; texel (row i, column j) is the UV point ((j + 0.5) / R, (i +
+    0.5) / R).
 
     Texels outside every triangle have mask False, position 0, the identity as frame and region 0.
     Tensors are shared by a cache: do not write into them.
@@ -29,7 +42,8 @@ class TexelMaps:
 
     position: Tensor  # [3, R, R] float32, world units
     normal: Tensor  # [3, R, R] unit outward normal (interpolated vertex normals)
-    frame: Tensor  # [3, 3, R, R]; frame[:, k] is the k-th axis: tangent along u, bitangent n x t, normal
+    # [3, 3, R, R]; frame[:, k] is the k-th axis: tangent along u, bitangent n x t, normal
+    frame: Tensor
     spacing: Tensor  # [2, R, R] world distance between neighbouring texels along u and along v, > 0
     region: Tensor  # [R, R] int64 index into region_names
     mask: Tensor  # [R, R] bool, the texel lies on the surface
@@ -45,20 +59,27 @@ class TexelMaps:
 
     def to(self, device) -> "TexelMaps":
         """The same maps on another device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name in _ARRAYS}
+        moved = {
+            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name in _ARRAYS
+        }
         return replace(self, **moved)
 
 
 def texels(template: Template, resolution: int) -> TexelMaps:
-    """Texel maps of `template` at `resolution`, from memory, else from the disk cache, else baked (and stored).
+    """Texel maps of `template` at `resolution`, from memory, else from the disk cache, else baked
+    (and stored).
 
-    The disk cache is `$XDG_CACHE_HOME/gghead/texels` (default `~/.cache/gghead/texels`), keyed by content hash,
-    resolution and format version. A damaged file is rebuilt with one warning.
+    The disk cache is `$XDG_CACHE_HOME/gghead/texels` (default `~/.cache/gghead/texels`), keyed by
+    content hash, resolution and format version. A damaged file is rebuilt with one warning.
 
     Raises:
         UserError: a resolution that is not a positive integer.
     """
-    if not isinstance(resolution, int) or isinstance(resolution, bool) or not 1 <= resolution <= 8192:
+    if (
+        not isinstance(resolution, int)
+        or isinstance(resolution, bool)
+        or not 1 <= resolution <= 8192
+    ):
         raise UserError(f"Texel resolution must be an integer from 1 to 8192, got {resolution!r}.")
     return _texels(template, resolution)
 
@@ -107,7 +128,9 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
     """Rasterise the UV layout at texel centres and interpolate everything there in float64."""
-    face, bary = rasterize_triangles(template.uvs * resolution, None, template.uv_faces, resolution, resolution)
+    face, bary = rasterize_triangles(
+        template.uvs * resolution, None, template.uv_faces, resolution, resolution
+    )
     mask = face >= 0
     corner = template.faces[face]  # [R, R, 3]; the last face where there is none, masked below
     uv_corner = template.uv_faces[face]
@@ -121,7 +144,9 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
     along_u, along_v = _uv_derivatives(template)
     tangent = spread(along_u, uv_corner)
     frame = _frame(tangent, normal)
-    local = np.stack([np.linalg.norm(tangent, axis=0), np.linalg.norm(spread(along_v, uv_corner), axis=0)])
+    local = np.stack(
+        [np.linalg.norm(tangent, axis=0), np.linalg.norm(spread(along_v, uv_corner), axis=0)]
+    )
     island = np.where(mask, _islands(template.uv_faces, len(template.uvs))[uv_corner[..., 0]], -1)
     spacing = _spacing(position, island, local / resolution)
     shapes = [spread(offsets) for offsets in template.blendshapes.values()]
@@ -134,12 +159,15 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
         "mask": mask,
         "face_index": face,
         "bary": np.ascontiguousarray(np.moveaxis(bary, -1, 0), dtype=np.float32),
-        "blendshapes": np.array(shapes, dtype=np.float32).reshape(len(shapes), 3, resolution, resolution),
+        "blendshapes": (
+            np.array(shapes, dtype=np.float32).reshape(len(shapes), 3, resolution, resolution)
+        ),
     }
 
 
 def _region_labels(template: Template, spread) -> np.ndarray:  # [R, R] int64
-    """The first region (in the template's order, small ones first) with half the weight, else the heaviest."""
+    """The first region (in the template's order, small ones first) with half the weight, else the
+    heaviest."""
     weights = [spread(weight[:, None])[0] for weight in template.regions.values()]
     if not weights:
         return np.zeros(spread(np.ones((len(template.vertices), 1))).shape[1:], dtype=np.int64)
@@ -150,7 +178,8 @@ def _region_labels(template: Template, spread) -> np.ndarray:  # [R, R] int64
 
 
 def _uv_derivatives(template: Template) -> tuple[np.ndarray, np.ndarray]:  # [T, 3], [T, 3]
-    """dP/du and dP/dv at every UV vertex: the faces' derivatives averaged with their UV angle as weight."""
+    """dP/du and dP/dv at every UV vertex: the faces' derivatives averaged with their UV angle as
+    weight."""
     uv, points = template.uvs[template.uv_faces], template.vertices[template.faces]
     (du1, dv1), (du2, dv2) = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
     e1, e2 = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
@@ -164,16 +193,24 @@ def _uv_derivatives(template: Template) -> tuple[np.ndarray, np.ndarray]:  # [T,
     weight = (corner_angles(uv) * (np.abs(area) > 1e-15)[:, None]).ravel()
     total = np.maximum(np.bincount(corner, weights=weight, minlength=count), 1e-30)[:, None]
     sums = [
-        np.stack([np.bincount(corner, weight * np.repeat(d[:, axis], 3), minlength=count) for axis in range(3)], 1)
+        np.stack(
+            [
+                np.bincount(corner, weight * np.repeat(d[:, axis], 3), minlength=count)
+                for axis in range(3)
+            ],
+            1,
+        )
         for d in derivatives
     ]
     return sums[0] / total, sums[1] / total
 
 
 def _frame(tangent: np.ndarray, normal: np.ndarray) -> np.ndarray:  # [3, 3, R, R]
-    """Gram-Schmidt of the u direction against the normal; right-handed axes tangent, bitangent, normal."""
+    """Gram-Schmidt of the u direction against the normal; right-handed axes tangent, bitangent,
+    normal."""
     tangent = tangent - normal * (tangent * normal).sum(0)
-    # Where u has no direction (a pole) any tangent will do: take the world axis that the normal is least along.
+    # Where u has no direction (a pole) any tangent will do: take the world axis that the normal is
+    # least along.
     least = np.abs(normal).argmin(0)
     helper = np.moveaxis(np.eye(3)[least], -1, 0)
     helper = helper - normal * (helper * normal).sum(0)
@@ -189,11 +226,14 @@ def _unit(vectors: np.ndarray, default: tuple[float, float, float]) -> np.ndarra
     return np.where(length > 1e-12, vectors / np.maximum(length, 1e-12), fallback)
 
 
-def _spacing(position: np.ndarray, island: np.ndarray, local: np.ndarray) -> np.ndarray:  # [2, R, R]
-    """Distance to the neighbours along u and v, averaged over the (one or two) neighbours of the same UV island.
+# [2, R, R]
+def _spacing(position: np.ndarray, island: np.ndarray, local: np.ndarray) -> np.ndarray:
+    """Distance to the neighbours along u and v, averaged over the (one or two) neighbours of the
+    same UV island.
 
-    `local` [2, R, R] is the surface derivative times the texel size; it stands in where a texel has no neighbour. A
-    floor of a tenth of the median keeps poles, where all texels of a row meet, from having no size.
+    `local` [2, R, R] is the surface derivative times the texel size; it stands in where a texel has
+    no neighbour. A floor of a tenth of the median keeps poles, where all texels of a row meet, from
+    having no size.
     """
     result = np.empty_like(local)
     for k, axis in enumerate((2, 1)):
@@ -210,7 +250,8 @@ def _spacing(position: np.ndarray, island: np.ndarray, local: np.ndarray) -> np.
     return result
 
 
-def _islands(uv_faces: np.ndarray, count: int) -> np.ndarray:  # [T] label of the connected UV component
+# [T] label of the connected UV component
+def _islands(uv_faces: np.ndarray, count: int) -> np.ndarray:
     """Connected components of the UV layout by repeated minimum over faces and pointer jumping."""
     label = np.arange(count)
     while True:

@@ -1,4 +1,5 @@
-"""Frame after frame: the same pictures as the plain way, evaluated again only where something changed."""
+"""Frame after frame: the same pictures as the plain way, evaluated again only where something
+changed."""
 
 import json
 import math
@@ -24,12 +25,19 @@ CAMERAS = Cameras.orbit(torch.tensor([0.0, 0.4, 0.4, -0.7]), focal=2.9)
 
 
 def plain(avatar, expression, camera):
-    return render(avatar(expression[None]), camera, SIZE, background=0.3, depth=False).color[0, 0].clamp(0, 1)
+    return (
+        render(avatar(expression[None]), camera, SIZE, background=0.3, depth=False)
+        .color[0, 0]
+        .clamp(0, 1)
+    )
 
 
 def forms(**options):
     avatar = dense(still=20, **options)
-    return {"dense": avatar, "compressed": factorise(avatar, expressions(), CompressionPlan(4, 3, 0.2)).quantised(8)}
+    return {
+        "dense": avatar,
+        "compressed": factorise(avatar, expressions(), CompressionPlan(4, 3, 0.2)).quantised(8),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +77,8 @@ def test_only_what_changed_is_evaluated_again(form):
 
 @pytest.mark.parametrize("options", [{}, {"mlp": False}, {"sh_degree": 3}])
 def test_no_gaussian_is_off_by_more_than_the_tolerance(options):
-    """Small steps of the expression: were each frame compared with the one before, the errors would add up."""
+    """Small steps of the expression: were each frame compared with the one before, the errors would
+    add up."""
     avatar, tolerance = dense(**options), 0.02
     player, exact = Player(avatar, tolerance=tolerance), Player(avatar)
     skipped = 0
@@ -94,7 +103,9 @@ def test_the_bounds_hold_in_every_direction():
     moved = step @ avatar.output.weight.T
     colors = torch.einsum("dk,nkc->ndc", values, moved[:, :-1].unflatten(1, (16, 3)))
     bounds = step.abs() @ change_bounds(avatar)
-    assert (colors.abs().amax(1) <= bounds[:, 1:]).all() and (moved[:, -1].abs() / 4 <= bounds[:, 0] + 1e-6).all()
+    assert (colors.abs().amax(1) <= bounds[:, 1:]).all() and (
+        moved[:, -1].abs() / 4 <= bounds[:, 0] + 1e-6
+    ).all()
     assert (colors.abs().amax(1) / bounds[:, 1:]).max() > 0.2  # and are no giants
 
 
@@ -115,7 +126,11 @@ def test_more_or_fewer_gaussians_look_about_the_same():
     for count in (200, 900):
         made = with_count(avatar, count, 0)
         assert made.num == count
-        area = made.log_scales.exp().square().mean() * count / (avatar.log_scales.exp().square().mean() * 300)
+        area = (
+            made.log_scales.exp().square().mean()
+            * count
+            / (avatar.log_scales.exp().square().mean() * 300)
+        )
         assert float(area) == pytest.approx(1, abs=0.05)
     assert torch.equal(with_count(avatar, 900, 0).means, with_count(avatar, 900, 0).means)
 
@@ -124,18 +139,34 @@ def test_the_benchmark_times_all_forms(tmp_path):
     path, avatar = tmp_path / "avatar.json", tmp_path / "avatar-000001.safetensors"
     checkpoints.save_avatar(dense(count=100), avatar)
     data = write_sequence(tmp_path / "person")
-    options = [f"--avatar={avatar}", f"--data={data}", "--gaussians=80,150", "--size=16,24", "--repeats=2"]
+    options = [
+        f"--avatar={avatar}",
+        f"--data={data}",
+        "--gaussians=80,150",
+        "--size=16,24",
+        "--repeats=2",
+    ]
     result = CliRunner().invoke(main, ["avatar", *options, f"--json={path}"])
     assert result.exit_code == 0, result.output
     rows = json.loads(path.read_text())["rows"]
     assert [(row["gaussians"], row["form"], row["size"]) for row in rows] == [
-        (count, form, size) for count in (80, 150) for form in ("dense", "compressed") for size in (16, 24)]
-    assert all(min(row[f"{part}_ms"] for part in ("blend", "network", "raster", "frame")) > 0 for row in rows)
+        (count, form, size)
+        for count in (80, 150)
+        for form in ("dense", "compressed")
+        for size in (16, 24)
+    ]
+    assert all(
+        min(row[f"{part}_ms"] for part in ("blend", "network", "raster", "frame")) > 0
+        for row in rows
+    )
     small = tmp_path / "small.safetensors"
     checkpoints.save_avatar(factorise(dense(), None, CompressionPlan(4, 2)).quantised(8), small)
     moving = tmp_path / "moving.safetensors"
     checkpoints.save_avatar(dense(changes="everything"), moving)
-    for changed, sentence in ((f"--avatar={small}", "is compressed"), (f"--avatar={moving}", "move, so that"),
-                              ("--forms=sparse", "not 'sparse'")):
+    for changed, sentence in (
+        (f"--avatar={small}", "is compressed"),
+        (f"--avatar={moving}", "move, so that"),
+        ("--forms=sparse", "not 'sparse'"),
+    ):
         wrong = CliRunner().invoke(main, ["avatar", *options, changed])
         assert wrong.exit_code == 1 and sentence in wrong.output

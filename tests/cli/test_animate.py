@@ -22,12 +22,21 @@ from gghead.torch_utils.errors import UserError
 from gghead.training.avatar.score import nearest_frames, region_masks, score
 from gghead.training.cli.score_avatar import main as score_main
 
-CONFIG = AvatarConfig(width=3, coefficient_names=NAMES, expression_model="avatar", feature_dim=4, hidden=8, sh_degree=1,
-                      image_size=(SIZE, SIZE))
+CONFIG = AvatarConfig(
+    width=3,
+    coefficient_names=NAMES,
+    expression_model="avatar",
+    feature_dim=4,
+    hidden=8,
+    sh_degree=1,
+    image_size=(SIZE, SIZE),
+)
 
 
 def avatar(config=CONFIG):
-    model = Avatar(config, torch.randn(30, 3, generator=torch.Generator().manual_seed(0)) * 0.2, spacing=0.1)
+    model = Avatar(
+        config, torch.randn(30, 3, generator=torch.Generator().manual_seed(0)) * 0.2, spacing=0.1
+    )
     with torch.no_grad():
         model.basis.normal_(generator=torch.Generator().manual_seed(1))
     return model.eval().requires_grad_(False)
@@ -71,16 +80,22 @@ def test_tables_without_names(tmp_path):
     assert read_drive(tmp_path / "w.csv", CONFIG).expression.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-@pytest.mark.parametrize("text, sentence", [
-    ("", "holds no row of weights"),
-    ("jawOpen\n", "holds no row of weights"),
-    ("jawOpen,eyeBlink\n1\n", "Line 2 of .* has 1 values, but 2 are expected"),
-    ("jawOpen\n1\nx\n", "Line 3 of .* holds 'x'"),
-    ("jawOpen\nnan\n", "Line 2 of .* holds 'nan', which is no finite number"),
-    ("jawOpne\n1\n", "a coefficient 'jawOpne', which the avatar has no shape for; did you mean 'jawOpen'"),
-    ("jawOpen,jawOpen\n1,1\n", "names a column twice"),
-    ("1,2\n", "has 2 coefficients, but the avatar was trained with 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("", "holds no row of weights"),
+        ("jawOpen\n", "holds no row of weights"),
+        ("jawOpen,eyeBlink\n1\n", "Line 2 of .* has 1 values, but 2 are expected"),
+        ("jawOpen\n1\nx\n", "Line 3 of .* holds 'x'"),
+        ("jawOpen\nnan\n", "Line 2 of .* holds 'nan', which is no finite number"),
+        (
+            "jawOpne\n1\n",
+            "a coefficient 'jawOpne', which the avatar has no shape for; did you mean 'jawOpen'",
+        ),
+        ("jawOpen,jawOpen\n1,1\n", "names a column twice"),
+        ("1,2\n", "has 2 coefficients, but the avatar was trained with 3"),
+    ],
+)
 def test_broken_tables_are_a_sentence(text, sentence, tmp_path):
     (tmp_path / "w.csv").write_text(text)
     with pytest.raises(UserError, match=sentence):
@@ -104,8 +119,11 @@ def test_sequences_of_the_same_coefficients_in_another_order(tmp_path):
 
 def test_another_expression_model_needs_a_mapping(tmp_path):
     folder = write_sequence(tmp_path / "other", names=("AU1", "AU2", "AU3", "AU4"))
-    with pytest.raises(UserError, match=r"has 4 coefficients \(AU1, AU2, AU3 …\), but the avatar was trained with 3 "
-                                        r"\(jawOpen, mouthSmile, eyeBlink …\) of 'avatar'.*--mapping=FILE"):
+    with pytest.raises(
+        UserError,
+        match=r"has 4 coefficients \(AU1, AU2, AU3 …\), but the avatar was trained with 3 "
+        r"\(jawOpen, mouthSmile, eyeBlink …\) of 'avatar'.*--mapping=FILE",
+    ):
         read_drive(folder, CONFIG)
     same_width = write_sequence(tmp_path / "same", names=("AU1", "AU2", "AU3"))
     with pytest.raises(UserError, match="another expression model"):
@@ -118,7 +136,9 @@ def test_another_expression_model_needs_a_mapping(tmp_path):
         drive = read_drive(folder, CONFIG, mapping=str(tmp_path / name))
         np.testing.assert_allclose(drive.expression.numpy(), expected, rtol=1e-5)
     np.save(tmp_path / "m.npy", matrix.T)
-    with pytest.raises(UserError, match=r"must be a matrix of 3 rows .* and 4 columns .* its shape is \[4, 3\]"):
+    with pytest.raises(
+        UserError, match=r"must be a matrix of 3 rows .* and 4 columns .* its shape is \[4, 3\]"
+    ):
         read_drive(folder, CONFIG, mapping=str(tmp_path / "m.npy"))
     (tmp_path / "m.npy").write_text("no matrix")
     with pytest.raises(UserError, match="is neither .npy nor .csv"):
@@ -126,22 +146,36 @@ def test_another_expression_model_needs_a_mapping(tmp_path):
 
 
 def test_coefficients_can_be_matched_by_their_names(file, tmp_path):
-    folder = write_sequence(tmp_path / "other", names=("jawOpen", "eyeBlink_L", "tongueOut", "browInnerUp_L"))
+    folder = write_sequence(
+        tmp_path / "other", names=("jawOpen", "eyeBlink_L", "tongueOut", "browInnerUp_L")
+    )
     own = AvatarConfig(width=3, coefficient_names=("browInnerUp", "eyeBlinkLeft", "jawOpen"))
     drive = read_drive(folder, own)
-    assert torch.equal(drive.expression, read_drive(folder, own, mapping="names").expression) and drive.at_rest == ()
+    assert (
+        torch.equal(drive.expression, read_drive(folder, own, mapping="names").expression)
+        and drive.at_rest == ()
+    )
     given = read_sequence(folder).coefficients
-    torch.testing.assert_close(drive.expression, torch.stack([given[:, 3] / 2, given[:, 1], given[:, 0]], 1))
+    torch.testing.assert_close(
+        drive.expression, torch.stack([given[:, 3] / 2, given[:, 1], given[:, 0]], 1)
+    )
     assert drive.left_out == ("tongueOut",) and drive.fps == 25 and len(drive.frames) == 8
     (tmp_path / "w.csv").write_text("eyeBlink_L,jawOpen\n0.5,1\n")
     drive = read_drive(str(tmp_path / "w.csv"), own)
     assert drive.expression.tolist() == [[0, 0.5, 1]] and drive.at_rest == ("browInnerUp",)
     (tmp_path / "bare.csv").write_text("0.5,1\n")
-    with pytest.raises(UserError, match="needs names on both sides, but The table .*bare.csv has none"):
+    with pytest.raises(
+        UserError, match="needs names on both sides, but The table .*bare.csv has none"
+    ):
         read_drive(str(tmp_path / "bare.csv"), own, mapping="names")
     with pytest.raises(UserError, match="but the avatar has none"):
         read_drive(folder, AvatarConfig(width=3), mapping="names")
-    result = run(f"--avatar={file}", f"--drive={folder}", "--frames=0-3", f"--output={tmp_path / 'strip.png'}")
+    result = run(
+        f"--avatar={file}",
+        f"--drive={folder}",
+        "--frames=0-3",
+        f"--output={tmp_path / 'strip.png'}",
+    )
     assert result.exit_code == 0, result.output
     assert "has no mouthSmile, eyeBlink: at rest" in result.output
     assert "The avatar has no eyeBlink_L, tongueOut, browInnerUp_L: left out" in result.output
@@ -164,8 +198,11 @@ def test_frames_over_a_background(data):
     head, alpha = frames.cut(0)
     assert torch.equal(frames.over(0), head + (1 - alpha))
     frame = frames.sequence.get(0)
-    torch.testing.assert_close(frames.over(0), frame.rgb / 255)  # the example's pictures are over white already
-    torch.testing.assert_close(frames.over(0, torch.tensor([0.2, 0.4, 0.6]))[:, 0, 0], torch.tensor([0.2, 0.4, 0.6]))
+    # the example's pictures are over white already
+    torch.testing.assert_close(frames.over(0), frame.rgb / 255)
+    torch.testing.assert_close(
+        frames.over(0, torch.tensor([0.2, 0.4, 0.6]))[:, 0, 0], torch.tensor([0.2, 0.4, 0.6])
+    )
     assert torch.equal(Frames(read_sequence(data), cache_mb=0).over(3), frames.over(3))
     with pytest.raises(UserError, match="no frames of the split 'val'; its splits are"):
         split_or_all(read_sequence(data), "val")
@@ -177,9 +214,21 @@ def test_self_reenactment_stands_beside_the_truth(file, data, tmp_path):
     assert result.exit_code == 0, result.output
     video = frames_of(out)
     assert video.shape == (2, SIZE, 2 * SIZE, 3)
-    assert np.abs(video[0, :, :SIZE].astype(int) - np.asarray(Image.open(data / "images/00006.png"))).mean() < 6
-    alone = run(f"--avatar={file}", f"--drive={data}", "--frames=1-3", "--beside=0", "--size=16", f"--output={out}",
-                "--overwrite")
+    assert (
+        np.abs(
+            video[0, :, :SIZE].astype(int) - np.asarray(Image.open(data / "images/00006.png"))
+        ).mean()
+        < 6
+    )
+    alone = run(
+        f"--avatar={file}",
+        f"--drive={data}",
+        "--frames=1-3",
+        "--beside=0",
+        "--size=16",
+        f"--output={out}",
+        "--overwrite",
+    )
     assert alone.exit_code == 0 and frames_of(out).shape == (3, 16, 16, 3)
 
 
@@ -190,20 +239,38 @@ def test_a_strip_has_what_was_filmed_above_the_avatar(file, data, tmp_path):
     strip = np.asarray(Image.open(out))
     assert strip.shape == (2 * SIZE, 3 * SIZE, 3)
     filmed = np.asarray(Image.open(data / "images/00003.png")).astype(int)
-    above, below = (np.abs(rows[:, SIZE : 2 * SIZE] - filmed).mean() for rows in (strip[:SIZE], strip[SIZE:]))
+    above, below = (
+        np.abs(rows[:, SIZE : 2 * SIZE] - filmed).mean() for rows in (strip[:SIZE], strip[SIZE:])
+    )
     assert above < 6 < below
     again = [f"--avatar={file}", f"--drive={data}", "--beside=0", "--frames=0", f"--output={out}"]
-    assert "strip.png exists already" in run(*again).output and np.asarray(Image.open(out)).shape == strip.shape
+    assert (
+        "strip.png exists already" in run(*again).output
+        and np.asarray(Image.open(out)).shape == strip.shape
+    )
     assert run(*again, "--overwrite").exit_code == 0
     assert np.asarray(Image.open(out)).shape == (SIZE, SIZE, 3)
-    assert "choose up to 12" in run(f"--avatar={file}", f"--drive={write_sequence(tmp_path / 'long', count=14)}",
-                                    f"--output={out}", "--overwrite").output
+    assert (
+        "choose up to 12"
+        in run(
+            f"--avatar={file}",
+            f"--drive={write_sequence(tmp_path / 'long', count=14)}",
+            f"--output={out}",
+            "--overwrite",
+        ).output
+    )
 
 
 def test_tables_drive_along_a_path(file, tmp_path):
     (tmp_path / "w.csv").write_text("jawOpen\n0\n0.5\n1\n")
     out = tmp_path / "w.webp"
-    result = run(f"--avatar={file}", f"--drive={tmp_path / 'w.csv'}", "--camera=sweep", "--fps=10", f"--output={out}")
+    result = run(
+        f"--avatar={file}",
+        f"--drive={tmp_path / 'w.csv'}",
+        "--camera=sweep",
+        "--fps=10",
+        f"--output={out}",
+    )
     assert result.exit_code == 0, result.output
     assert frames_of(out).shape == (3, SIZE, SIZE, 3)
 
@@ -234,10 +301,17 @@ def test_scores_are_what_they_say(data):
     expected = [float(psnr(picture, test.over(index))) for index, picture in enumerate(shown)]
     assert [record["avatar"]["psnr"] for record in records] == pytest.approx(expected)
     assert means["avatar"]["psnr"] == pytest.approx(np.mean(expected))
-    errors = [[float((test.over(i) - train.over(j)).square().mean()) for j in range(len(train))] for i in range(2)]
-    assert [record["nearest_frame"]["l2"] for record in records] == pytest.approx([min(row) for row in errors])
+    errors = [
+        [float((test.over(i) - train.over(j)).square().mean()) for j in range(len(train))]
+        for i in range(2)
+    ]
+    assert [record["nearest_frame"]["l2"] for record in records] == pytest.approx(
+        [min(row) for row in errors]
+    )
     mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
-    assert records[1]["mean_image"]["l2"] == pytest.approx(float((mean - test.over(1)).square().mean()))
+    assert records[1]["mean_image"]["l2"] == pytest.approx(
+        float((mean - test.over(1)).square().mean())
+    )
     assert nearest_frames(train, train) == list(range(len(train)))
 
 
@@ -268,18 +342,30 @@ def test_score_command(file, data, tmp_path):
     assert f"{report['results']['avatar']['psnr']:.4f}" in result.output
     assert np.asarray(Image.open(tmp_path / "scores/worst.png")).shape[0] >= 3 * SIZE
     again = CliRunner().invoke(score_main, arguments)
-    assert json.loads((tmp_path / "scores/scores.json").read_text()) == report and again.exit_code == 0
-    refused = CliRunner().invoke(score_main, [*arguments[:2], f"--outdir={tmp_path / 'scores/worst.png/inside'}"])
+    assert (
+        json.loads((tmp_path / "scores/scores.json").read_text()) == report and again.exit_code == 0
+    )
+    refused = CliRunner().invoke(
+        score_main, [*arguments[:2], f"--outdir={tmp_path / 'scores/worst.png/inside'}"]
+    )
     assert refused.exit_code == 1 and "cannot be written" in refused.output
     result = CliRunner().invoke(score_main, [*arguments, f"--video={tmp_path / 'all.gif'}"])
     assert result.exit_code == 0 and frames_of(tmp_path / "all.gif").shape == (2, SIZE, 3 * SIZE, 3)
-    unseen = write_sequence(tmp_path / "unseen", change=lambda c: [f.update(split="test") for f in c["frames"]])
-    result = CliRunner().invoke(score_main, [arguments[0], f"--data={unseen}", f"--outdir={tmp_path / 'unseen'}"])
+    unseen = write_sequence(
+        tmp_path / "unseen", change=lambda c: [f.update(split="test") for f in c["frames"]]
+    )
+    result = CliRunner().invoke(
+        score_main, [arguments[0], f"--data={unseen}", f"--outdir={tmp_path / 'unseen'}"]
+    )
     report = json.loads((tmp_path / "unseen/scores.json").read_text())
-    assert set(report["results"]) == {"avatar"} and len(report["frames"]) == 8, result.output  # no baselines
+    # no baselines
+    assert set(report["results"]) == {"avatar"} and len(report["frames"]) == 8, result.output
     wider = write_sequence(tmp_path / "wider", names=("a", "b", "c", "d"))
-    for bad, sentence in ((arguments[:1], "lies in no run folder"), ([*arguments, "--video=x.avi"], "must end in .mp4"),
-                          ([*arguments, "--split=val"], "no frames of the"),
-                          ([arguments[0], f"--data={wider}"], "another expression model")):
+    for bad, sentence in (
+        (arguments[:1], "lies in no run folder"),
+        ([*arguments, "--video=x.avi"], "must end in .mp4"),
+        ([*arguments, "--split=val"], "no frames of the"),
+        ([arguments[0], f"--data={wider}"], "another expression model"),
+    ):
         result = CliRunner().invoke(score_main, bad)
         assert result.exit_code == 1 and sentence in result.output, result.output

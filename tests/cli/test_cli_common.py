@@ -1,4 +1,5 @@
-"""What the commands about a trained network share: networks by name, outputs, options, hints, a light start."""
+"""What the commands about a trained network share: networks by name, outputs, options, hints, a
+light start."""
 
 import importlib
 import json
@@ -18,7 +19,15 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
 EDITS = ("interpolate", "mix", "move", "pca", "region")
-NAMES = ("gen_samples", "gen_video", "invert", "reconstruct", "encode", "animate", *(f"edit.{name}" for name in EDITS))
+NAMES = (
+    "gen_samples",
+    "gen_video",
+    "invert",
+    "reconstruct",
+    "encode",
+    "animate",
+    *(f"edit.{name}" for name in EDITS),
+)
 COMMANDS = {name: importlib.import_module(f"gghead.cli.{name}").main for name in NAMES}
 WRONG = [  # told before torch is there, and so at once
     ("gen_samples", ["--views=2", "--yaw=0"], "exclude each other"),
@@ -31,10 +40,18 @@ WRONG = [  # told before torch is there, and so at once
     ("invert", ["--target=me.jpg", "--steps=1,2"], "must be one positive number or four"),
     ("reconstruct", ["--network=demo", "--data=me.jpg"], "a reconstructor from views is needed"),
     ("encode", ["--network=demo", "--data=me.jpg"], "a reconstructor from views is needed"),
-    ("animate", ["--avatar=demo", "--drive=me.jpg", "--output=x.png"], "an avatar of one person is needed"),
+    (
+        "animate",
+        ["--avatar=demo", "--drive=me.jpg", "--output=x.png"],
+        "an avatar of one person is needed",
+    ),
     ("animate", ["--seeds=1", "--weights=jawOpen=1", "--output=me.jpg/x.png"], "cannot be written"),
     ("animate", ["--seeds=1", "--drive=nobody", "--output=x.png"], "--drive=nobody does not exist"),
-    ("edit.mix", ["--network=me.jpg", "--rows=0", "--cols=1", "--layers=1"], "is a picture, not a network"),
+    (
+        "edit.mix",
+        ["--network=me.jpg", "--rows=0", "--cols=1", "--layers=1"],
+        "is a picture, not a network",
+    ),
     ("edit.pca", ["--shapes"], "leave out --shapes"),
 ]
 
@@ -53,11 +70,19 @@ heavy = {"torch", "numpy", "PIL", "scipy", "safetensors"} & set(sys.modules)
 assert not heavy, f"--help imports {heavy}"
 for name, options, sentence in wrong:
     result = CliRunner().invoke(importlib.import_module(f"gghead.cli.{name}").main, options)
-    assert result.exit_code in (1, 2) and sentence in " ".join(result.output.split()), (name, options, result.output)
+    assert result.exit_code in (1, 2) and sentence in " ".join(result.output.split()), (
+        name,
+        options,
+        result.output,
+    )
     assert "torch" not in sys.modules, (name, options)
 """
-    done = subprocess.run([sys.executable, "-c", code, json.dumps([WRONG, NAMES])], cwd=tmp_path, text=True,
-                          capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([WRONG, NAMES])],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["me.jpg"], "nothing was begun"
 
@@ -71,7 +96,9 @@ def test_truth_values_are_switches_and_angles_are_degrees(name):
             assert isinstance(param.type, cli.Degrees), f"{param.opts} is not in degrees"
 
 
-def test_a_name_of_its_own_wins_over_what_is_called_so_here_and_says_it(tmp_path, monkeypatch, capsys):
+def test_a_name_of_its_own_wins_over_what_is_called_so_here_and_says_it(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert find_network("demo", "generator") == "demo" and not capsys.readouterr().err
     run = tmp_path / "training-runs" / "00002-tiny"
@@ -79,12 +106,21 @@ def test_a_name_of_its_own_wins_over_what_is_called_so_here_and_says_it(tmp_path
         folder.mkdir(parents=True)
         checkpoints.save(small_network(), folder / "network-snapshot-000001.safetensors")
     assert find_network("demo", "generator") == "demo"
-    assert "--network=demo is the shipped network" in (said := capsys.readouterr().err) and "--network=./demo" in said
+    assert (
+        "--network=demo is the shipped network" in (said := capsys.readouterr().err)
+        and "--network=./demo" in said
+    )
     assert find_network("./demo", "generator") == "./demo" and not capsys.readouterr().err
     assert find_network("latest", "generator") == str(Path("training-runs/00002-tiny"))
     assert "--network=./latest" in capsys.readouterr().err
-    names = {"demo": "demo", "./demo": "demo", str(run): "00002-tiny", "training-runs/00002-tiny/": "00002-tiny",
-             str(run / "network-snapshot-000001.safetensors"): "00002-tiny", "x/small.safetensors": "small"}
+    names = {
+        "demo": "demo",
+        "./demo": "demo",
+        str(run): "00002-tiny",
+        "training-runs/00002-tiny/": "00002-tiny",
+        str(run / "network-snapshot-000001.safetensors"): "00002-tiny",
+        "x/small.safetensors": "small",
+    }
     assert {name: short_name(name) for name in names} == names
 
 
@@ -103,8 +139,13 @@ def test_outputs_that_are_there_or_cannot_be_written_are_refused(tmp_path):
     file.write_text("kept")
     folder.mkdir()
     check_outputs([tmp_path / "new" / "deep" / "x.png", folder / "y.png"], overwrite=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"], "nothing is made on trial"
-    with pytest.raises(UserError, match="file exists already; give --overwrite to replace it, or another --outdir"):
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "file",
+        "folder",
+    ], "nothing is made on trial"
+    with pytest.raises(
+        UserError, match="file exists already; give --overwrite to replace it, or another --outdir"
+    ):
         check_outputs([file], overwrite=False)
     check_outputs([file], overwrite=True)
     for path in (file / "x.png", folder):
@@ -119,12 +160,24 @@ def test_what_inversion_says_to_do_next_runs_as_it_stands(tmp_path, monkeypatch)
     home.mkdir()
     monkeypatch.chdir(home)
     checkpoints.save(small_network(), home / "net.safetensors")
-    done = CliRunner().invoke(COMMANDS["invert"], ["--network=net.safetensors", "--target=seeds:0", "--steps=2",
-                                                   "--video=none", "--outdir=my results"])
+    done = CliRunner().invoke(
+        COMMANDS["invert"],
+        [
+            "--network=net.safetensors",
+            "--target=seeds:0",
+            "--steps=2",
+            "--video=none",
+            "--outdir=my results",
+        ],
+    )
     assert done.exit_code == 0, done.output
     hints = [line.partition(": ")[2] for line in done.output.splitlines() if "gen_" in line]
     assert len(hints) == 2
     for line in hints:
-        done = subprocess.run(line + " --size=16", shell=True, cwd=home, text=True, capture_output=True)
+        done = subprocess.run(
+            line + " --size=16", shell=True, cwd=home, text=True, capture_output=True
+        )
         assert done.returncode == 0, done.stderr
-    assert (home / "out" / "net-psi1" / "seed0000-z.ply").is_file() and (home / "out" / "net-psi1-sweep.webp").is_file()
+    assert (home / "out" / "net-psi1" / "seed0000-z.ply").is_file() and (
+        home / "out" / "net-psi1-sweep.webp"
+    ).is_file()

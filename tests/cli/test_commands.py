@@ -1,4 +1,5 @@
-"""What holds for every command: quick help, options of one style, words before work, outputs that can be written."""
+"""What holds for every command: quick help, options of one style, words before work, outputs that
+can be written."""
 
 import importlib
 import os
@@ -18,8 +19,13 @@ from gghead.torch_utils import cli
 
 ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 HEAVY = ("torch", "numpy", "scipy", "PIL")
-RUN_OPTIONS = {"train-avatar": ["--data=x"], "train-encoder": ["--data=x"], "train-prior": ["--samples=4"],
-               "train-expression": ["--data=x", "--network=x"], "train": ["--data=x"]}
+RUN_OPTIONS = {
+    "train-avatar": ["--data=x"],
+    "train-encoder": ["--data=x"],
+    "train-prior": ["--samples=4"],
+    "train-expression": ["--data=x", "--network=x"],
+    "train": ["--data=x"],
+}
 READY = {  # a command -> options that are right as such
     **RUN_OPTIONS,
     "compress-avatar": ["--avatar=x", "--dest=new.safetensors"],
@@ -42,7 +48,11 @@ READY = {  # a command -> options that are right as such
     "dataset-tool shard": ["--source=x", "--dest=new"],
 }
 UNWRITABLE = {  # a command -> options that name an output inside a file
-    **{name: [*options, "--json=x/new.json"] for name, options in READY.items() if name.startswith("benchmark ")},
+    **{
+        name: [*options, "--json=x/new.json"]
+        for name, options in READY.items()
+        if name.startswith("benchmark ")
+    },
     **{name: [*options, "--outdir=x/runs"] for name, options in RUN_OPTIONS.items()},
     "compress-avatar": ["--avatar=y", "--dest=x/new.safetensors"],
     "compare-avatars": ["--data=x", "--plot=x/plot.png"],
@@ -79,8 +89,12 @@ def commands(names=tuple(ENTRIES)):
 
 
 def options():
-    return [(name, option) for name, command in commands() for option in command.params
-            if isinstance(option, click.Option)]
+    return [
+        (name, option)
+        for name, command in commands()
+        for option in command.params
+        if isinstance(option, click.Option)
+    ]
 
 
 def test_every_command_that_computes_takes_a_number_of_threads():
@@ -100,8 +114,9 @@ def where(tmp_path):
     (tmp_path / "x").write_bytes(b"nothing")
     fake = tmp_path / "fake" / "torch"
     fake.mkdir(parents=True)
-    (fake / "__init__.py").write_text("import sys; sys.stderr.write('TORCH\\n'); sys.stderr.flush()\n"
-                                      "raise SystemExit(9)\n")
+    (fake / "__init__.py").write_text(
+        "import sys; sys.stderr.write('TORCH\\n'); sys.stderr.flush()\nraise SystemExit(9)\n"
+    )
 
     def run(name, arguments):
         entry, *words = name.split()
@@ -109,17 +124,23 @@ def where(tmp_path):
         code = f"from {module} import main; main({[*words, *arguments]!r})"
         path = os.pathsep.join([str(tmp_path / "fake"), str(ROOT)])
         environment = {**os.environ, "PYTHONPATH": path, "GGHEAD_PROGRESS": "on"}
-        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True,
-                              text=True, timeout=60)
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     return run
 
 
-# --------------------------------------------------------------------------------------------------- quick help
+# --------------------------------------------------------------------------------------- quick help
 def test_help_of_every_command_imports_nothing_heavy():
     code = f"""
 import importlib, sys
-entries = {[(name, ENTRIES[name].partition(':')[0]) for name in ENTRIES]!r}
+entries = {[(name, ENTRIES[name].partition(":")[0]) for name in ENTRIES]!r}
 def heavy():
     return [name for name in {HEAVY!r} if name in sys.modules]
 def show(command, words):
@@ -135,47 +156,77 @@ for name, module in entries:
     for word in main.list_commands(None) if hasattr(main, "list_commands") else ():
         show(main, [word])
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name, arguments", [
-    ("train", []), ("train", ["--data=x", "--metrics=nonsense"]), 
-    ("train", ["--data=x", "--set=loss.r1_gama=1"]), ("train", ["--resume=x", "--batch=8"]), ("train-avatar", []),
-    ("train-avatar", ["--data=x", "--resolution=big"]), ("train-encoder", []), ("train-expression", ["--data=x"]),
-    ("calc-metrics", ["--network=x", "--metrics=nonsense"]), ("score-encoder", ["--data=x"]),
-    ("dataset-tool convert", ["--source=x", "--dest=x.tar"]), ("dataset-tool convert", ["--source=y", "--dest=y.zip"]),
-    ("dataset-tool photos", ["--source=x", "--dest=y.zip", "--resolution=8x9"]),
-    ("synthetic-sequence", ["--dest=y.zip", "--split=test"]), ("convert-network", ["--network=demo", "--dest=y.ply"]),
-    ("compress-avatar", ["--avatar=x", "--dest=y.zip"]), ("compare-avatars", ["--data=x", "--variants=full,full"]),
-    ("benchmark train", ["--stage=3"]), ("benchmark data", ["--formats=gif"]),
-    ("benchmark compression", ["--avatar=x", "--bits=4"]), ("benchmark avatar", ["--avatar=x", "--forms=sparse"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("train", []),
+        ("train", ["--data=x", "--metrics=nonsense"]),
+        ("train", ["--data=x", "--set=loss.r1_gama=1"]),
+        ("train", ["--resume=x", "--batch=8"]),
+        ("train-avatar", []),
+        ("train-avatar", ["--data=x", "--resolution=big"]),
+        ("train-encoder", []),
+        ("train-expression", ["--data=x"]),
+        ("calc-metrics", ["--network=x", "--metrics=nonsense"]),
+        ("score-encoder", ["--data=x"]),
+        ("dataset-tool convert", ["--source=x", "--dest=x.tar"]),
+        ("dataset-tool convert", ["--source=y", "--dest=y.zip"]),
+        ("dataset-tool photos", ["--source=x", "--dest=y.zip", "--resolution=8x9"]),
+        ("synthetic-sequence", ["--dest=y.zip", "--split=test"]),
+        ("convert-network", ["--network=demo", "--dest=y.ply"]),
+        ("compress-avatar", ["--avatar=x", "--dest=y.zip"]),
+        ("compare-avatars", ["--data=x", "--variants=full,full"]),
+        ("benchmark train", ["--stage=3"]),
+        ("benchmark data", ["--formats=gif"]),
+        ("benchmark compression", ["--avatar=x", "--bits=4"]),
+        ("benchmark avatar", ["--avatar=x", "--forms=sparse"]),
+    ],
+)
 def test_wrong_options_are_said_before_torch_is_imported(where, name, arguments):
     done = where(name, arguments)
-    assert done.returncode == 1 and "Error: " in done.stderr and "TORCH" not in done.stderr, done.stderr
+    assert done.returncode == 1 and "Error: " in done.stderr and "TORCH" not in done.stderr, (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in READY if name.startswith("benchmark ")])
 def test_an_option_that_a_benchmark_does_not_have_costs_no_import_of_torch(where, name):
     done = where(name, [*READY[name], "--nonsense=1"])
-    assert done.returncode == 2 and "No such option" in done.stderr and "TORCH" not in done.stderr, done.stderr
+    assert (
+        done.returncode == 2 and "No such option" in done.stderr and "TORCH" not in done.stderr
+    ), done.stderr
 
 
-# -------------------------------------------------------------------------------------------------- one style
+# ---------------------------------------------------------------------------------------- one style
 def test_every_command_speaks_and_ends_by_the_same_rules():
     assert not [name for name, command in commands() if not isinstance(command, cli.Command)]
 
 
 def test_every_switch_works_bare_and_with_a_value():
-    switches = [(name, option) for name, option in options() if option.is_flag or option.type is click.BOOL]
+    switches = [
+        (name, option) for name, option in options() if option.is_flag or option.type is click.BOOL
+    ]
     assert len(switches) > 30
     table = dict(commands())
     for name, option in switches:
         for spelled in option.opts:
-            for arguments, wanted in (([spelled], True), ([f"{spelled}=1"], True), ([f"{spelled}=0"], False),
-                                      ([spelled, "0"], False), ([spelled.replace("-", "_").replace("__", "--")], True)):
+            for arguments, wanted in (
+                ([spelled], True),
+                ([f"{spelled}=1"], True),
+                ([f"{spelled}=0"], False),
+                ([spelled, "0"], False),
+                ([spelled.replace("-", "_").replace("__", "--")], True),
+            ):
                 if spelled.startswith("--") or "=" not in arguments[0] and "_" not in arguments[0]:
                     assert parsed(table[name], arguments)[option.name] is wanted, (name, arguments)
 
@@ -189,11 +240,17 @@ def test_a_bare_switch_leaves_the_argument_behind_it_alone():
 
 
 def test_angles_are_degrees_and_say_so():
-    angles = [(name, option) for name, option in options()
-              if {"yaw", "pitch", "roll", "angle", "fov"} & set(option.name.split("_"))]
+    angles = [
+        (name, option)
+        for name, option in options()
+        if {"yaw", "pitch", "roll", "angle", "fov"} & set(option.name.split("_"))
+    ]
     assert angles
-    assert not [f"{name} {option.opts[0]}" for name, option in angles
-                if "degree" not in f"{option.help} {option.type.name} {option.metavar}".lower()]
+    assert not [
+        f"{name} {option.opts[0]}"
+        for name, option in angles
+        if "degree" not in f"{option.help} {option.type.name} {option.metavar}".lower()
+    ]
 
 
 @pytest.mark.parametrize("shared", ["device", "seed", "outdir", "dry_run", "overwrite", "resume"])
@@ -202,11 +259,13 @@ def test_the_same_option_is_the_same_in_every_command(shared):
     for name, option in options():
         if option.name == shared:
             bounds = getattr(option.type, "min", None)
-            found.setdefault((tuple(sorted(option.opts)), type(option.type).__name__, bounds), []).append(name)
+            found.setdefault(
+                (tuple(sorted(option.opts)), type(option.type).__name__, bounds), []
+            ).append(name)
     assert len(found) == 1, found
 
 
-# ------------------------------------------------------------------------------------------- words before work
+# -------------------------------------------------------------------------------- words before work
 @pytest.mark.parametrize("name", READY)
 def test_the_first_line_comes_before_anything_heavy(where, name):
     done = where(name, READY[name])
@@ -228,8 +287,11 @@ def test_a_command_whose_step_is_slow_keeps_talking(monkeypatch, tmp_path):
     monkeypatch.setattr(scenes, "scenes", slow)
     result = CliRunner().invoke(synthetic_heads.main, [f"--dest={tmp_path / 'a.zip'}", "--num=4"])
     assert result.exit_code == 0
-    lines = [line for line in result.output.splitlines() if line.startswith("Drawing 0/4 heads (0%)")
-             or line.startswith("Drawing")]
+    lines = [
+        line
+        for line in result.output.splitlines()
+        if line.startswith("Drawing 0/4 heads (0%)") or line.startswith("Drawing")
+    ]
     assert len(lines) >= 3 and result.output.splitlines()[0].endswith(" …"), result.output
 
 
@@ -240,21 +302,46 @@ def example(how):
     raise KeyboardInterrupt(*([how] if how else []))
 
 
-@pytest.mark.parametrize("how, sentence", [
-    ([], "Half of it is kept; the same command goes on."), (["--how=State 3 is kept."], "State 3 is kept."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how, sentence",
+    [
+        ([], "Half of it is kept; the same command goes on."),
+        (["--how=State 3 is kept."], "State 3 is kept."),
+    ],
+)
 def test_ctrl_c_says_what_is_kept(how, sentence):
     result = CliRunner().invoke(example, how)
-    assert result.exit_code == 130 and f"Stopped. {sentence}" in result.output and "Aborted" not in result.output
+    assert (
+        result.exit_code == 130
+        and f"Stopped. {sentence}" in result.output
+        and "Aborted" not in result.output
+    )
 
 
 def test_ctrl_c_while_processes_draw_is_one_sentence(tmp_path):
-    command = [sys.executable, str(ROOT / "datasets" / "synthetic_heads.py"), "--dest=a.zip", "--num=20000"]
+    command = [
+        sys.executable,
+        str(ROOT / "datasets" / "synthetic_heads.py"),
+        "--dest=a.zip",
+        "--num=20000",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GGHEAD_PROGRESS": "0.2"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    seen = next(line for line in process.stderr if line.startswith("Drawing ") and not line.startswith("Drawing 0/"))
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, which tells all processes of the command
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    seen = next(
+        line
+        for line in process.stderr
+        if line.startswith("Drawing ") and not line.startswith("Drawing 0/")
+    )
+    # as a terminal does, which tells all processes of the command
+    os.killpg(process.pid, signal.SIGINT)
     try:
         rest = process.communicate(timeout=60)[1]
     finally:
@@ -265,26 +352,43 @@ def test_ctrl_c_while_processes_draw_is_one_sentence(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# --------------------------------------------------------------------------------------- hints that can be typed
+# -------------------------------------------------------------------------- hints that can be typed
 def test_every_script_has_an_entry_point_of_its_name():
-    scripts = {*ROOT.glob("scripts/*.py"), *ROOT.glob("datasets/*.py"), ROOT / "train.py", ROOT / "gen_samples.py"}
-    names = {f"gghead-{path.stem.replace('_', '-')}" for path in scripts - {ROOT / "scripts" / "demo.py"}}
+    scripts = {
+        *ROOT.glob("scripts/*.py"),
+        *ROOT.glob("datasets/*.py"),
+        ROOT / "train.py",
+        ROOT / "gen_samples.py",
+    }
+    names = {
+        f"gghead-{path.stem.replace('_', '-')}" for path in scripts - {ROOT / "scripts" / "demo.py"}
+    }
     assert names == set(ENTRIES)
 
 
-@pytest.mark.parametrize("script", ["train.py", "scripts/score_prior.py", "datasets/synthetic_heads.py"])
+@pytest.mark.parametrize(
+    "script", ["train.py", "scripts/score_prior.py", "datasets/synthetic_heads.py"]
+)
 def test_a_hint_runs_where_the_user_stands(monkeypatch, tmp_path, script):
     place = tmp_path / "two words"
     place.mkdir()
     for folder in (ROOT, ROOT / "scripts", place):
         monkeypatch.chdir(folder)
-        done = subprocess.run(cli.hint(script, "--help"), shell=True, capture_output=True, text=True,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)})
+        done = subprocess.run(
+            cli.hint(script, "--help"),
+            shell=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         assert done.returncode == 0 and "Usage:" in done.stdout, done.stderr
 
 
 def test_a_hint_quotes_what_needs_it():
-    assert shlex.split(cli.hint("train.py", "--resume=two words/it's"))[-1] == "--resume=two words/it's"
+    assert (
+        shlex.split(cli.hint("train.py", "--resume=two words/it's"))[-1]
+        == "--resume=two words/it's"
+    )
 
 
 def test_without_a_checkout_a_hint_names_the_entry_point():
@@ -292,11 +396,13 @@ def test_without_a_checkout_a_hint_names_the_entry_point():
     assert Path(words[0]).name == "gghead-no-such-script" and words[1:] == ["--help"]
 
 
-# ------------------------------------------------------------------------------------------ outputs, before work
+# ----------------------------------------------------------------------------- outputs, before work
 @pytest.mark.parametrize("name", UNWRITABLE)
 def test_outputs_that_cannot_be_written_are_found_first(where, name):
     done = where(name, UNWRITABLE[name])
-    assert done.returncode == 1 and "cannot be written" in done.stderr and "TORCH" not in done.stderr, done.stderr
+    assert (
+        done.returncode == 1 and "cannot be written" in done.stderr and "TORCH" not in done.stderr
+    ), done.stderr
 
 
 def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path):
@@ -309,11 +415,24 @@ def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
-@pytest.mark.parametrize("name", ["synthetic-heads", "synthetic-sequence", "convert-network", "dataset-tool convert",
-                                  "dataset-tool photos", "dataset-tool shard"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "synthetic-heads",
+        "synthetic-sequence",
+        "convert-network",
+        "dataset-tool convert",
+        "dataset-tool photos",
+        "dataset-tool shard",
+    ],
+)
 def test_what_is_finished_is_not_replaced_unless_told(where, tmp_path, name):
     dest = next(part for part in READY[name] if part.startswith("--dest=")).removeprefix("--dest=")
-    (tmp_path / dest).mkdir() if name.endswith("shard") else (tmp_path / dest).write_bytes(b"precious")
+    (
+        (tmp_path / dest).mkdir()
+        if name.endswith("shard")
+        else (tmp_path / dest).write_bytes(b"precious")
+    )
     done = where(name, READY[name])
     assert done.returncode == 1 and "exists already; give --overwrite" in done.stderr, done.stderr
     assert where(name, [*READY[name], "--overwrite"]).returncode == 9

@@ -1,4 +1,5 @@
-"""dataset_tool.py convert and the project's zip form: round trips, copies, reports, broken input."""
+"""dataset_tool.py convert and the project's zip form: round trips, copies, reports, broken
+input."""
 
 import io
 import json
@@ -42,11 +43,22 @@ def same(before, after):
     assert after.kind == before.kind and len(after) == len(before)
     label = before.cameras.label()
     torch.testing.assert_close(after.cameras.label(), label, atol=1e-7, rtol=0)
-    for one, two in ((before.subject, after.subject), (before.moment, after.moment), (before.camera, after.camera)):
+    for one, two in (
+        (before.subject, after.subject),
+        (before.moment, after.moment),
+        (before.camera, after.camera),
+    ):
         np.testing.assert_array_equal(one, two)
     assert (before.subjects, before.moments, before.camera_names, before.splits, before.fps) == (
-        after.subjects, after.moments, after.camera_names, after.splits, after.fps)  # fmt: skip
-    assert before.coefficient_names == after.coefficient_names and before.has_masks == after.has_masks
+        after.subjects,
+        after.moments,
+        after.camera_names,
+        after.splits,
+        after.fps,
+    )
+    assert (
+        before.coefficient_names == after.coefficient_names and before.has_masks == after.has_masks
+    )
     if before.coefficients is not None:
         assert torch.equal(before.coefficients, after.coefficients)
     assert set(before.extras) == set(after.extras)
@@ -85,7 +97,9 @@ def test_files_are_copied_where_nothing_changes(tmp_path):
         content = json.loads(archive.read("dataset.json"))
         assert (content["kind"], content["version"], len(content["frames"])) == ("sequence", 1, 12)
         for record in content["frames"]:
-            assert archive.read(record["file"]) == (tmp_path / "vhap" / record["source"]).read_bytes()
+            assert (
+                archive.read(record["file"]) == (tmp_path / "vhap" / record["source"]).read_bytes()
+            )
             mask = record["source"].replace("images", "fg_masks")
             assert archive.read(record["mask"]) == (tmp_path / "vhap" / mask).read_bytes()
 
@@ -93,12 +107,30 @@ def test_files_are_copied_where_nothing_changes(tmp_path):
 def test_resized_pictures_and_square_zips_for_image_datasets(tmp_path):
     (tmp_path / "insta").mkdir()
     sequences_of.insta(tmp_path / "insta")
-    result = convert(tmp_path / "insta", tmp_path / "out.zip", "--resolution=32", "--test-frames=2", "--max-images=4",
-                     "--extras=", "--kind=captures")  # fmt: skip
+    result = convert(
+        tmp_path / "insta",
+        tmp_path / "out.zip",
+        "--resolution=32",
+        "--test-frames=2",
+        "--max-images=4",
+        "--extras=",
+        "--kind=captures",
+    )
     assert result.exit_code == 0, result.output
-    assert "captures (insta): 1 subjects, 4 expressions, 1 cameras, 4 frames of 32x32, with masks" in result.output
-    assert "coefficients: 100 (without names)" in result.output and "(0 copied as they are)" in result.output
-    before = read(tmp_path / "insta", options=ReadOptions(test_frames=2)).as_captures().take(range(4)).resized(32)
+    assert (
+        "captures (insta): 1 subjects, 4 expressions, 1 cameras, 4 frames of 32x32, with masks"
+        in result.output
+    )
+    assert (
+        "coefficients: 100 (without names)" in result.output
+        and "(0 copied as they are)" in result.output
+    )
+    before = (
+        read(tmp_path / "insta", options=ReadOptions(test_frames=2))
+        .as_captures()
+        .take(range(4))
+        .resized(32)
+    )
     after = read(tmp_path / "out.zip")
     torch.testing.assert_close(after.cameras.label(), before.cameras.label(), atol=1e-7, rtol=0)
     images = ImageDataset(tmp_path / "out.zip")
@@ -109,16 +141,27 @@ def test_resized_pictures_and_square_zips_for_image_datasets(tmp_path):
         assert torch.equal(rgb, frame.rgb) and torch.equal(alpha, frame.alpha)
         torch.testing.assert_close(label, frame.camera.label(), atol=1e-6, rtol=0)
     jpeg = convert(
-        tmp_path / "insta", tmp_path / "jpeg.zip", "--resolution=40x30", "--test-frames=0", "--jpeg-quality=90"
+        tmp_path / "insta",
+        tmp_path / "jpeg.zip",
+        "--resolution=40x30",
+        "--test-frames=0",
+        "--jpeg-quality=90",
     )
     assert jpeg.exit_code == 0 and "frames of 40x30" in jpeg.output, jpeg.output
 
 
-@pytest.mark.skipif(not (SHARED / "mvheads").exists(), reason="the shared data sets are not beside the repository")
+@pytest.mark.skipif(
+    not (SHARED / "mvheads").exists(), reason="the shared data sets are not beside the repository"
+)
 def test_the_shared_sets_convert_unchanged(tmp_path):
-    result = convert(SHARED / "mvheads/mvheads.zip", tmp_path / "mv.zip", "--subjects=3,17", "--cameras=00-03")
+    result = convert(
+        SHARED / "mvheads/mvheads.zip", tmp_path / "mv.zip", "--subjects=3,17", "--cameras=00-03"
+    )
     assert result.exit_code == 0 and "(16 copied as they are)" in result.output, result.output
-    before = read(SHARED / "mvheads/mvheads.zip", options=ReadOptions(("3", "17"), cameras=("00", "01", "02", "03")))
+    before = read(
+        SHARED / "mvheads/mvheads.zip",
+        options=ReadOptions(("3", "17"), cameras=("00", "01", "02", "03")),
+    )
     after = read(tmp_path / "mv.zip")
     same(before, after)
     torch.testing.assert_close(after.landmarks, before.landmarks)
@@ -147,18 +190,27 @@ def test_eg3d_and_gghead_zips_are_captures_of_one_view_each(tmp_path):
             writer.add(f"00000/img{i:08d}.png", picture, label)
     with zipfile.ZipFile(tmp_path / "ffhq_masks_modnet.zip", "w") as archive:
         for i in range(3):
-            archive.writestr(f"00000/img{i:08d}.png", encode_png(np.full((8, 8), 100 + i, np.uint8)))
+            archive.writestr(
+                f"00000/img{i:08d}.png", encode_png(np.full((8, 8), 100 + i, np.uint8))
+            )
     frames = read(tmp_path / "ffhq.zip")
-    assert (frames.kind, frames.format, len(frames.subjects)) == ("captures", "eg3d", 3) and frames.has_masks
+    assert (frames.kind, frames.format, len(frames.subjects)) == (
+        "captures",
+        "eg3d",
+        3,
+    ) and frames.has_masks
     for i in range(3):
         frame = frames.get(i)
-        assert np.array_equal(frame.rgb.permute(1, 2, 0), pictures[i]) and int(frame.alpha[0, 0, 0]) == 100 + i
+        assert (
+            np.array_equal(frame.rgb.permute(1, 2, 0), pictures[i])
+            and int(frame.alpha[0, 0, 0]) == 100 + i
+        )
         np.testing.assert_allclose(frame.camera.label(), labels[i], atol=1e-6)
     views = frames.views("00000/img00000001", 0)
     assert views.rgb.shape == (1, 3, 8, 8)
 
 
-# ------------------------------------------------------------------------------------------------------ broken input
+# ------------------------------------------------------------------------------------- broken input
 def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
     (tmp_path / "vhap").mkdir()
     sequences_of.vhap(tmp_path / "vhap")
@@ -168,14 +220,21 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
     result = convert(tmp_path / "vhap", tmp_path / "out.zip")
     assert result.exit_code == 0, result.output
     assert "10 frames written (10 copied as they are), 2 skipped" in result.output
-    assert "skipped: images/00001_00.png" in result.output and "skipped: images/00000_01.png" in result.output
+    assert (
+        "skipped: images/00001_00.png" in result.output
+        and "skipped: images/00000_01.png" in result.output
+    )
     assert len(read(tmp_path / "out.zip")) == 10
     old = (tmp_path / "out.zip").read_bytes()
     for rest, sentence in ((good[:60], "No picture of"), (b"", "not a readable image")):
         for picture in (tmp_path / "vhap/images").glob("*.png"):
             picture.write_bytes(rest)
         result = convert(tmp_path / "vhap", tmp_path / "out.zip", "--overwrite")
-        assert result.exit_code == 1 and sentence in result.output and result.output.count("Error") == 1
+        assert (
+            result.exit_code == 1
+            and sentence in result.output
+            and result.output.count("Error") == 1
+        )
         assert (tmp_path / "out.zip").read_bytes() == old and not list(tmp_path.glob(".*tmp"))
 
 
@@ -189,7 +248,8 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
         (["--world=a"], "neither a file nor"),
         (["--scale=-1"], "positive number"),
         (["--world=" + ",".join(map(str, np.diag([1, 2, 3, 1.0]).ravel()))], "one positive scale"),
-        (["--world=" + ",".join([str(1 / 3)] * 16)], "one positive scale"),  # longer than a file's name may be
+        # longer than a file's name may be
+        (["--world=" + ",".join([str(1 / 3)] * 16)], "one positive scale"),
         (["--cameras=9"], "no camera '9'"),
         (["--extras=tail"], "no 'tail'"),
         (["--test-frames=99"], "cannot be the test frames"),
@@ -204,7 +264,11 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
 def test_wrong_options_are_one_sentence(options, sentence, tmp_path):
     (tmp_path / "data").mkdir()
     sequences_of.insta(tmp_path / "data")
-    more = [] if any("test-frames" in option or "--from" in option for option in options) else ["--test-frames=1"]
+    more = (
+        []
+        if any("test-frames" in option or "--from" in option for option in options)
+        else ["--test-frames=1"]
+    )
     result = convert(tmp_path / "data", tmp_path / "out.zip", *options, *more)
     assert result.exit_code == 1 and result.output.count("\n") == 1, result.output
     assert re.search(sentence, result.output), result.output
@@ -217,7 +281,10 @@ def test_broken_zips_of_ours_are_refused(tmp_path):
     convert(tmp_path / "data", tmp_path / "out.zip")
 
     def rewrite(change, drop=()):
-        with zipfile.ZipFile(tmp_path / "out.zip") as old, zipfile.ZipFile(tmp_path / "bad.zip", "w") as new:
+        with (
+            zipfile.ZipFile(tmp_path / "out.zip") as old,
+            zipfile.ZipFile(tmp_path / "bad.zip", "w") as new,
+        ):
             for name in old.namelist():
                 data = old.read(name)
                 if name == "dataset.json":
@@ -232,7 +299,11 @@ def test_broken_zips_of_ours_are_refused(tmp_path):
         (lambda c: c.update(version=9), (), "version 9"),
         (lambda c: c.update(kind="film"), (), "captures or sequence"),
         (lambda c: c["frames"][3]["expression"].pop(), (), "99 numbers, but that of .* has 100"),
-        (lambda c: c["frames"][3].pop("expression"), (), "has no expression, but other frames have one"),
+        (
+            lambda c: c["frames"][3].pop("expression"),
+            (),
+            "has no expression, but other frames have one",
+        ),
         (lambda c: c["labels"][2][1].pop(), (), "has 24 numbers"),
         (lambda c: None, ("images/00000/00002_c001.png",), "no such image"),
         (lambda c: c.update(expression_names=["a"]), (), "names 1 expression coefficients"),
@@ -245,7 +316,8 @@ def test_zip_traps_are_refused(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     sequences_of.insta(tmp_path / "data")
     shutil.make_archive(str(tmp_path / "insta"), "zip", tmp_path / "data")
-    frames = read(tmp_path / "insta.zip", options=ReadOptions(test_frames=1))  # a zip is as good as a folder
+    # a zip is as good as a folder
+    frames = read(tmp_path / "insta.zip", options=ReadOptions(test_frames=1))
     assert len(frames) == 6 and frames.get(2).rgb.shape == (3, 64, 80)
     with zipfile.ZipFile(tmp_path / "insta.zip", "a") as archive:
         archive.writestr("../outside.png", b"x")
@@ -261,7 +333,9 @@ def test_zip_traps_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("gghead.data.formats.parsing._NPZ_BYTES", 2**20)
     (tmp_path / "npz").mkdir()
     sequences_of.vhap(tmp_path / "npz")
-    with zipfile.ZipFile(tmp_path / "npz/flame_param/00001.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(
+        tmp_path / "npz/flame_param/00001.npz", "w", zipfile.ZIP_DEFLATED
+    ) as archive:
         archive.writestr("rotation.npy", bytes(2**21))
     with pytest.raises(UserError, match="00001.npz .* zip bombs"):
         read(tmp_path / "npz")

@@ -64,14 +64,20 @@ def test_an_iterator_that_is_not_finished_leaves_gradients_on(model):
 
 
 def test_files_and_their_sizes(run, tmp_path):
-    output = call(f"--network={run}", "--seeds=0,2-3", f"--outdir={tmp_path}", "--shapes", "--size=24")
-    names = ["grid.png", *(f"seed{seed:04d}.{kind}" for seed in (0, 2, 3) for kind in ("ply", "png"))]
+    output = call(
+        f"--network={run}", "--seeds=0,2-3", f"--outdir={tmp_path}", "--shapes", "--size=24"
+    )
+    names = [
+        "grid.png",
+        *(f"seed{seed:04d}.{kind}" for seed in (0, 2, 3) for kind in ("ply", "png")),
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert all(str(tmp_path / name) in output for name in names)
     with Image.open(tmp_path / "seed0002.png") as image:
         assert image.size == (3 * 24, 24) and image.mode == "RGB"
     with Image.open(tmp_path / "grid.png") as image:
-        assert image.width > 3 * 24 and image.height == 3 * 24  # one column, with the seeds at its left
+        # one column, with the seeds at its left
+        assert image.width > 3 * 24 and image.height == 3 * 24
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
@@ -90,7 +96,9 @@ def test_views_are_the_model_seen_from_those_cameras(model):
     z = torch.from_numpy(np.random.RandomState(5).randn(1, 8).astype(np.float32))
     head = model.gaussians(model.mapping(z))
     for index, yaw in enumerate(yaws):
-        expected = model.render(head, Cameras.orbit(yaw, 0.1), 20).color[0, 0].permute(1, 2, 0) * 255
+        expected = (
+            model.render(head, Cameras.orbit(yaw, 0.1), 20).color[0, 0].permute(1, 2, 0) * 255
+        )
         view = sample.image[:, 20 * index : 20 * (index + 1)]
         assert np.abs(view - expected.numpy()).max() <= 0.51
     assert torch.equal(sample.gaussians.means, head.means)
@@ -101,11 +109,15 @@ def test_truncation_and_noise_modes_change_what_they_should(model):
         return next(generate_samples(model, [seed], **options)).image
 
     average = draw(1, truncation_psi=0.0)
-    assert np.array_equal(average, draw(2, truncation_psi=0.0)) and not np.array_equal(average, draw(1))
+    assert np.array_equal(average, draw(2, truncation_psi=0.0)) and not np.array_equal(
+        average, draw(1)
+    )
     cut = draw(1, truncation_psi=0.0, truncation_cutoff=1)
     assert not np.array_equal(cut, average) and not np.array_equal(cut, draw(1))
     noisy = draw(1, noise_mode="random")
-    assert not np.array_equal(noisy, draw(1)) and not np.array_equal(noisy, draw(1, noise_mode="none"))
+    assert not np.array_equal(noisy, draw(1)) and not np.array_equal(
+        noisy, draw(1, noise_mode="none")
+    )
 
 
 def test_field_of_view_is_the_horizontal_one(model):
@@ -127,7 +139,9 @@ def test_conditioned_network_with_its_own_background():
 
 def test_seeds_are_stylegans():
     z = np.random.RandomState(3).randn(1, 512)
-    assert np.allclose(z[0, :3], [1.78862847, 0.43650985, 0.09649747]), "numpy's legacy generator is frozen"
+    assert np.allclose(z[0, :3], [1.78862847, 0.43650985, 0.09649747]), (
+        "numpy's legacy generator is frozen"
+    )
 
 
 def test_views_and_yaw(run, tmp_path):
@@ -138,16 +152,33 @@ def test_views_and_yaw(run, tmp_path):
 
 
 def test_yaw_and_pitch_are_degrees(run, model, tmp_path):
-    call(f"--network={run}", "--seeds=0", f"--outdir={tmp_path}", "--yaw=-20,20", "--pitch=10", "--size=16")
-    expected = next(generate_samples(model, [0], yaws=np.radians([-20, 20]), pitch=np.radians(10), size=16))
+    call(
+        f"--network={run}",
+        "--seeds=0",
+        f"--outdir={tmp_path}",
+        "--yaw=-20,20",
+        "--pitch=10",
+        "--size=16",
+    )
+    expected = next(
+        generate_samples(model, [0], yaws=np.radians([-20, 20]), pitch=np.radians(10), size=16)
+    )
     assert np.array_equal(np.asarray(Image.open(tmp_path / "seed0000.png")), expected.image)
 
 
 def test_underscores_as_in_eg3d_and_the_newest_run_when_asked(run, tmp_path, monkeypatch):
     monkeypatch.chdir(run.parent.parent)
-    output = call("--network=latest", "--seeds=0", f"--outdir={tmp_path}", "--trunc_cutoff=2", "--noise_mode=none")
+    output = call(
+        "--network=latest",
+        "--seeds=0",
+        f"--outdir={tmp_path}",
+        "--trunc_cutoff=2",
+        "--noise_mode=none",
+    )
     assert "00003-tiny-heads" in output
-    assert "of demo" in call("--seeds=0", f"--outdir={tmp_path / 'demo'}", "--size=8"), "a run is not taken unasked"
+    assert "of demo" in call("--seeds=0", f"--outdir={tmp_path / 'demo'}", "--size=8"), (
+        "a run is not taken unasked"
+    )
 
 
 def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_path, monkeypatch):
@@ -156,14 +187,19 @@ def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_pa
     output = call()
     assert "8 seeds of demo, psi 1, into out/demo-psi1" in output
     folder = tmp_path / "out" / "demo-psi1"
-    assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"seed000{seed}.png" for seed in range(8))]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "grid.png",
+        *(f"seed000{seed}.png" for seed in range(8)),
+    ]
     first, second = (np.asarray(Image.open(folder / f"seed000{seed}.png")) for seed in (0, 1))
     assert first.shape == (256, 768, 3)
     assert np.abs(first.astype(int) - second).mean() > 3  # different people
     middle = first[:, 256:512].astype(int)
-    assert (middle[:4, :4] > 240).all() and middle[96:176, 96:176].std() > 8  # a face before a white background
+    # a face before a white background
+    assert (middle[:4, :4] > 240).all() and middle[96:176, 96:176].std() > 8
     with Image.open(folder / "grid.png") as picture:
-        assert picture.size[1] == 4 * 256 and picture.size[0] > 2 * 768  # two columns, the seeds at the left
+        # two columns, the seeds at the left
+        assert picture.size[1] == 4 * 256 and picture.size[0] > 2 * 768
 
 
 def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypatch):
@@ -194,8 +230,14 @@ def test_a_grid_is_about_as_wide_as_high():
     cells = [np.full((10, 30, 3), 30 * index, np.uint8) for index in range(7)]
     sheet = grid(cells, [str(index) for index in range(7)])
     picture = sheet[:, -60:]
-    assert sheet.shape[0] == 40 and sheet.shape[1] > 60 and (sheet[:, :-60] < 128).any(), "names at the left"
-    assert (picture[:10, 30:] == 30).all() and (picture[10:20, :30] == 60).all() and (picture[30:, :30] == 180).all()
+    assert sheet.shape[0] == 40 and sheet.shape[1] > 60 and (sheet[:, :-60] < 128).any(), (
+        "names at the left"
+    )
+    assert (
+        (picture[:10, 30:] == 30).all()
+        and (picture[10:20, :30] == 60).all()
+        and (picture[30:, :30] == 180).all()
+    )
     assert (picture[30:, 30:] == 255).all(), "an empty cell is white"
 
 
@@ -207,10 +249,16 @@ def test_a_grid_is_about_as_wide_as_high():
         (["--network=RUN", "--seeds=0", "--yaw=left"], "'left'"),
         (["--network=RUN", "--seeds=0", "--views=2", "--yaw=0"], "exclude each other"),
         (["--network=RUN", "--seeds=0", "--fov-deg=180"], "180"),
-        (["--network=RUN", "--seeds=4294967296"], "between 0 and 4294967295, but 4294967296 is asked for"),
+        (
+            ["--network=RUN", "--seeds=4294967296"],
+            "between 0 and 4294967295, but 4294967296 is asked for",
+        ),
         (["--network=RUN", "--latents=,RUN"], "between its commas"),
         (["--network=RUN", "--seeds=0", "--device=cpu:what"], "--device=cpu:what"),
-        (["--network=RUN", "--seeds=0", "--outdir=FILE/out"], "--outdir=FILE/out/seed0000.png cannot be written"),
+        (
+            ["--network=RUN", "--seeds=0", "--outdir=FILE/out"],
+            "--outdir=FILE/out/seed0000.png cannot be written",
+        ),
         (["--network=RUN", "--seeds=0", "--yaw=0,400"], "400 is no angle"),
         (["--network=latest"], "no run with a network in training-runs"),
     ],
@@ -228,12 +276,19 @@ def test_mistakes_are_told_in_a_sentence(run, tmp_path, options, message, monkey
 
 
 def test_root_script_runs_on_its_own(run, tmp_path):
-    command = [sys.executable, "gen_samples.py", f"--network={run}", "--seeds=1", f"--outdir={tmp_path}", "--shapes=1"]
+    command = [
+        sys.executable,
+        "gen_samples.py",
+        f"--network={run}",
+        "--seeds=1",
+        f"--outdir={tmp_path}",
+        "--shapes=1",
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert Gaussians.load_ply(tmp_path / "seed0001.ply").num == 12 * 12
 
 
-# ------------------------------------------------------------------------------------------------------------- videos
+# ------------------------------------------------------------------------------------------- videos
 def test_video_of_one_head_turns_it(model):
     cameras = camera_path("turntable", 4)
     frames = list(generate_frames(model, [7], cameras, size=16))
@@ -258,8 +313,16 @@ def test_video_grid_deals_seeds_row_by_row_and_interpolates_in_a_loop(model):
 @pytest.mark.parametrize("camera", gen_video.CAMERA_PATHS)
 def test_video_command(run, tmp_path, camera):
     output = tmp_path / "turn.webp"
-    call(f"--network={run}", "--seeds=0-3", "--grid=2x1", f"--output={output}", "--frames=3", f"--camera={camera}",
-         "--size=16", command=gen_video.main)
+    call(
+        f"--network={run}",
+        "--seeds=0-3",
+        "--grid=2x1",
+        f"--output={output}",
+        "--frames=3",
+        f"--camera={camera}",
+        "--size=16",
+        command=gen_video.main,
+    )
     with Image.open(output) as image:
         assert image.size == (32, 16) and image.n_frames == 3
 
@@ -274,14 +337,22 @@ def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monk
             film.seek(index)
             frames.append(np.asarray(film.convert("RGB")).astype(int))
     model = checkpoints.load("demo")
-    for frame, yaw in ((0, 0.0), (1, 0.6)):  # to 34 degrees at the subject's left, not to the back of the head
+    # to 34 degrees at the subject's left, not to the back of the head
+    for frame, yaw in ((0, 0.0), (1, 0.6)):
         expected = next(generate_samples(model, [0], yaws=[yaw], size=32)).image
         assert np.abs(frames[frame][:32, :32] - expected).mean() < 6
 
 
 def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
-    call(f"--network={run}", "--seeds=1", f"--output={tmp_path / 'x.gif'}", "--frames=4", "--size=16", "--yaw-range=20",
-         command=gen_video.main)
+    call(
+        f"--network={run}",
+        "--seeds=1",
+        f"--output={tmp_path / 'x.gif'}",
+        "--frames=4",
+        "--size=16",
+        "--yaw-range=20",
+        command=gen_video.main,
+    )
     wanted = camera_path("sweep", 4, yaw_range=np.radians(20))
     assert wanted.angles()[0].rad2deg().tolist() == pytest.approx([0, 20, 0, -20], abs=1e-4)
     expected = list(generate_frames(model, [1], wanted, size=16))
@@ -291,23 +362,34 @@ def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [(["--yaw-range=20", "--camera=turntable"], "a turntable goes all the way round"),
-                             (["--output=x.avi"], "must end in .mp4"),
-                             (["--grid=2"], "COLUMNSxROWS"), (["--grid=2x2"], "a multiple of 4 seeds"),
-                             (["--fps=0"], "0.0 is not in the range x>0")]
+    ("options", "message"),
+    [
+        (["--yaw-range=20", "--camera=turntable"], "a turntable goes all the way round"),
+        (["--output=x.avi"], "must end in .mp4"),
+        (["--grid=2"], "COLUMNSxROWS"),
+        (["--grid=2x2"], "a multiple of 4 seeds"),
+        (["--fps=0"], "0.0 is not in the range x>0"),
+    ],
 )
 def test_video_mistakes_are_told_in_a_sentence(run, options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(gen_video.main, [f"--network={run}", "--seeds=0-2", "--output=x.webp", *options])
+    result = CliRunner().invoke(
+        gen_video.main, [f"--network={run}", "--seeds=0-2", "--output=x.webp", *options]
+    )
     assert result.exit_code in (1, 2) and message in " ".join(result.output.split())
 
 
-@pytest.mark.parametrize(("command", "options"), [
-    (gen_video.main, ["--seeds=0", "--output=x.mp4"]),
-    (interpolate.main, ["--heads=0,1", "--video=x.mp4"]),
-    (invert.main, ["--target=seeds:0", "--video=mp4"]),
-])
-def test_a_video_that_cannot_be_written_is_refused_before_its_frames_are_drawn(command, options, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (gen_video.main, ["--seeds=0", "--output=x.mp4"]),
+        (interpolate.main, ["--heads=0,1", "--video=x.mp4"]),
+        (invert.main, ["--target=seeds:0", "--video=mp4"]),
+    ],
+)
+def test_a_video_that_cannot_be_written_is_refused_before_its_frames_are_drawn(
+    command, options, monkeypatch
+):
     """Before the network is read, too: here there is none."""
     monkeypatch.setattr("gghead.video.shutil.which", lambda name: None)
     monkeypatch.setattr("gghead.video.importlib.util.find_spec", lambda name: None)

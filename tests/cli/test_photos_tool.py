@@ -1,4 +1,5 @@
-"""dataset_tool.py photos, end to end, with landmarks from a file (and with mediapipe where it is installed)."""
+"""dataset_tool.py photos, end to end, with landmarks from a file (and with mediapipe where it is
+installed)."""
 
 import importlib.util
 import json
@@ -25,7 +26,12 @@ from gghead.torch_utils.errors import UserError
 
 PHOTOS = SHARED / "photos"
 SIZE = 60.0  # side of the crops in the made-up photos
-POSES = {"a.png": (0.3, 0.1, 0.0), "b.png": (-0.4, -0.1, 0.0), "sub/c.jpg": (0.0, 0.2, 0.05), "d.png": (0.1, 0.0, 0.9)}
+POSES = {
+    "a.png": (0.3, 0.1, 0.0),
+    "b.png": (-0.4, -0.1, 0.0),
+    "sub/c.jpg": (0.0, 0.2, 0.05),
+    "d.png": (0.1, 0.0, 0.9),
+}
 
 
 def axes(yaw, pitch, roll):
@@ -45,7 +51,8 @@ def noise(seed, width=100, height=110):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four photos of noise with the landmarks of faces by known cameras; landmarks.json lists them."""
+    """Four photos of noise with the landmarks of faces by known cameras; landmarks.json lists
+    them."""
     source = tmp_path / "photos"
     (source / "sub").mkdir(parents=True)
     for seed, name in enumerate(POSES):
@@ -68,7 +75,12 @@ def add(folder, name, image, points):
 
 
 def run(folder, *more, dest="out.zip", source="photos", overwrite=True):
-    arguments = [f"--source={folder / source}", f"--dest={folder / dest}", "--resolution=32x32", "--workers=0"]
+    arguments = [
+        f"--source={folder / source}",
+        f"--dest={folder / dest}",
+        "--resolution=32x32",
+        "--workers=0",
+    ]
     if not any(option.startswith("--cameras") for option in more):
         arguments.append(f"--landmarker={folder / 'landmarks.json'}")
     if not any(option.startswith("--mat") or option.startswith("--masks=") for option in more):
@@ -105,12 +117,15 @@ def test_photos_become_a_data_set_with_their_cameras(folder):
     assert report["photos"] == 4 and report["skipped"] == {}
 
 
-@pytest.mark.parametrize(("align", "turned"), [("never", ()), ("auto", ("d.png",)), ("always", tuple(POSES))])
+@pytest.mark.parametrize(
+    ("align", "turned"), [("never", ()), ("auto", ("d.png",)), ("always", tuple(POSES))]
+)
 def test_leaning_heads_are_turned_upright(folder, align, turned):
     assert run(folder, f"--align={align}").exit_code == 0
     for frame in content(folder / "out.zip")["frames"]:
         lean = np.degrees(POSES[frame["source"]][2])
-        if frame["source"] in turned:  # FFHQ's rule is no exact inverse of the roll for a turned head
+        # FFHQ's rule is no exact inverse of the roll for a turned head
+        if frame["source"] in turned:
             assert frame["crop_angle"] == pytest.approx(lean, abs=8) and frame["crop_angle"] != 0
         else:
             assert frame["crop_angle"] == 0
@@ -120,7 +135,10 @@ def test_leaning_heads_are_turned_upright(folder, align, turned):
 def test_mirrored_copies_have_mirrored_cameras(folder):
     assert run(folder, "--mirror=1").exit_code == 0
     dataset = ImageDataset(folder / "out.zip")
-    assert [dataset.name(i) for i in (0, 1)] == ["00000/img00000000.png", "00000/img00000000_mirror.png"]
+    assert [dataset.name(i) for i in (0, 1)] == [
+        "00000/img00000000.png",
+        "00000/img00000000_mirror.png",
+    ]
     assert torch.equal(dataset.get(1)[0], dataset.get(0)[0].flip(-1))
     expected = Cameras.from_label(dataset.labels[0]).mirror().label()
     np.testing.assert_allclose(dataset.labels[1], expected, atol=1e-6)
@@ -139,7 +157,9 @@ def make_masks(folder):
 
 
 def test_masks_of_a_folder_and_their_own_zip(folder):
-    result = run(folder, f"--masks={make_masks(folder)}", "--masks-zip=1", "--mirror=1", "--align=never")
+    result = run(
+        folder, f"--masks={make_masks(folder)}", "--masks-zip=1", "--mirror=1", "--align=never"
+    )
     assert result.exit_code == 0, result.output
     inside = ImageDataset(folder / "out.zip")
     beside = ImageDataset(folder / "out.zip", masks=folder / "out_masks_folder.zip")
@@ -147,10 +167,14 @@ def test_masks_of_a_folder_and_their_own_zip(folder):
     for index in range(8):
         assert torch.equal(inside.get(index)[1], beside.get(index)[1])
     alpha = inside.get(0)[1][0].numpy() / 255
-    assert alpha.mean() == pytest.approx(50 * 55 / 3600, abs=0.03)  # the mask's part of the crop 20..80 x 25..85
+    # the mask's part of the crop 20..80 x 25..85
+    assert alpha.mean() == pytest.approx(50 * 55 / 3600, abs=0.03)
     (folder / "masks" / "b.png").unlink()
     result = run(folder, f"--masks={folder / 'masks'}")
-    assert result.exit_code == 0 and "1 skipped, no mask (first: b.png: b.png has no mask b.png in" in result.output
+    assert (
+        result.exit_code == 0
+        and "1 skipped, no mask (first: b.png: b.png has no mask b.png in" in result.output
+    )
 
 
 def test_what_is_no_good_is_skipped_and_counted(folder):
@@ -166,7 +190,9 @@ def test_what_is_no_good_is_skipped_and_counted(folder):
     add(folder, "profile.png", sharp, points_of(1.2, 0.0, 0.0))
     add(folder, "poor.png", sharp, scrambled)
     add(folder, "nobody.png", sharp, None)
-    (folder / "photos" / "torn.jpg").write_bytes((folder / "photos" / "sub" / "c.jpg").read_bytes()[:900])
+    (folder / "photos" / "torn.jpg").write_bytes(
+        (folder / "photos" / "sub" / "c.jpg").read_bytes()[:900]
+    )
     (folder / "photos" / "text.png").write_text("not an image")
     frames = [sharp, Image.fromarray(noise(11))]
     frames[0].save(folder / "photos" / "moving.webp", save_all=True, append_images=frames[1:])
@@ -189,20 +215,27 @@ def test_what_is_no_good_is_skipped_and_counted(folder):
     assert report["skipped"]["unreadable"] == 3 and "3 skipped, unreadable" in result.output
     details = {entry["source"]: entry["detail"] for entry in report["skipped_photos"]}
     assert "moving.webp is animated" in details["moving.webp"]
-    result = run(folder, "--min-scale=0.2", "--max-yaw=80", "--min-sharpness=0")  # limits are options
+    # limits are options
+    result = run(folder, "--min-scale=0.2", "--max-yaw=80", "--min-sharpness=0")
     used = {frame["source"] for frame in content(folder / "out.zip")["frames"]}
     assert used == {*POSES, "blurred.png", "small.png", "profile.png"}
 
 
 def test_all_faces_of_a_photo(folder):
-    two = [points_of(0.1, 0, 0, centre=(80, 60), size=50), points_of(-0.2, 0, 0, centre=(200, 60), size=60)]
+    two = [
+        points_of(0.1, 0, 0, centre=(80, 60), size=50),
+        points_of(-0.2, 0, 0, centre=(200, 60), size=60),
+    ]
     add(folder, "two.png", Image.fromarray(noise(12, 260, 120)), two)
     assert run(folder).exit_code == 0
     assert sum(frame["source"] == "two.png" for frame in content(folder / "out.zip")["frames"]) == 1
     assert run(folder, "--faces=all").exit_code == 0
-    faces = [frame for frame in content(folder / "out.zip")["frames"] if frame["source"] == "two.png"]
+    faces = [
+        frame for frame in content(folder / "out.zip")["frames"] if frame["source"] == "two.png"
+    ]
     assert [frame["face"] for frame in faces] == [0, 1]
-    assert faces[0]["crop_box_in_source"][0] > faces[1]["crop_box_in_source"][0]  # the larger one comes first
+    # the larger one comes first
+    assert faces[0]["crop_box_in_source"][0] > faces[1]["crop_box_in_source"][0]
 
 
 def test_no_face_anywhere_is_one_sentence_and_leaves_the_old_file(folder):
@@ -210,12 +243,19 @@ def test_no_face_anywhere_is_one_sentence_and_leaves_the_old_file(folder):
     save_landmarks(folder, {})
     result = run(folder)
     assert result.exit_code == 1
-    assert "No face was found in any of the 4 photos of" in result.output and "Traceback" not in result.output
+    assert (
+        "No face was found in any of the 4 photos of" in result.output
+        and "Traceback" not in result.output
+    )
     assert (folder / "out.zip").read_bytes() == b"old"
     assert json.loads((folder / "out_report.json").read_text())["skipped"] == {"no face": 4}
     save_landmarks(folder, {name: points_of(1.3, 0, 0) for name in POSES})
     result = run(folder)
-    assert result.exit_code == 1 and "None of the 4 photos" in result.output and "4 turned too far" in result.output
+    assert (
+        result.exit_code == 1
+        and "None of the 4 photos" in result.output
+        and "4 turned too far" in result.output
+    )
 
 
 def test_an_interrupted_run_continues(folder, monkeypatch):
@@ -249,18 +289,27 @@ def test_what_was_kept_is_not_used_for_other_options_or_photos(folder):
     with pytest.raises(KeyboardInterrupt):
         prepare(folder / "photos", folder / "out.zip", options, workers=0, progress=stop)
     Image.fromarray(noise(77, 101, 111)).save(folder / "photos" / "a.png")
-    prepare(folder / "photos", folder / "out.zip", PhotoOptions(**{**vars(options), "resolution": 16}), workers=0)
+    prepare(
+        folder / "photos",
+        folder / "out.zip",
+        PhotoOptions(**{**vars(options), "resolution": 16}),
+        workers=0,
+    )
     assert ImageDataset(folder / "out.zip").resolution == 16
 
 
 def test_what_was_kept_is_not_used_for_other_masks(folder):
     (folder / "masks").mkdir()
-    options = PhotoOptions(resolution=32, landmarker=str(folder / "landmarks.json"), masks=str(folder / "masks"))
+    options = PhotoOptions(
+        resolution=32, landmarker=str(folder / "landmarks.json"), masks=str(folder / "masks")
+    )
     places = []
     for name in (None, "a.webp", "a.png"):
         if name is not None:
             Image.fromarray(noise(5)[..., 0]).save(folder / "masks" / name)
-        places.append(PhotoCache(folder, open_source(folder / "photos"), options, None).path("a.png"))
+        places.append(
+            PhotoCache(folder, open_source(folder / "photos"), options, None).path("a.png")
+        )
     assert len(set(places)) == 3
 
 
@@ -273,7 +322,12 @@ def test_nothing_is_kept_of_work_in_this_process(folder):
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(folder):
     for index in range(4, 9):
-        add(folder, f"e{index}.png", Image.fromarray(noise(index)), points_of(0.1 * index - 0.5, 0.05, 0.02 * index))
+        add(
+            folder,
+            f"e{index}.png",
+            Image.fromarray(noise(index)),
+            points_of(0.1 * index - 0.5, 0.05, 0.02 * index),
+        )
     for workers in (1, 2):
         result = run(folder, f"--workers={workers}", dest=f"out{workers}.zip")
         assert result.exit_code == 0, result.output
@@ -288,7 +342,8 @@ def test_ready_cameras_need_no_detector(folder):
     Image.fromarray(noise(5, 64, 64)).save(source / "unknown.png")
     labels = {name: Cameras.orbit(*pose).label()[0].tolist() for name, pose in POSES.items()}
     labels["tall.png"] = labels["a.png"]
-    pairs = [[f"photos/{name}", label] for name, label in labels.items()]  # with the folder's name before it
+    # with the folder's name before it
+    pairs = [[f"photos/{name}", label] for name, label in labels.items()]
     (folder / "cameras.json").write_text(json.dumps({"labels": pairs}))
     result = run(folder, f"--cameras={folder / 'cameras.json'}")
     assert result.exit_code == 0, result.output
@@ -311,10 +366,23 @@ def test_colours_of_partial_pixels_are_the_foregrounds_own(tmp_path):
     for name, pixels in (("photos", rgb), ("masks", alpha)):
         (tmp_path / name).mkdir()
         Image.fromarray(pixels).save(tmp_path / name / "a.png")
-    (tmp_path / "cameras.json").write_text(json.dumps({"labels": [["a.png", Cameras.orbit(0.2).label()[0].tolist()]]}))
-    options = [f"--cameras={tmp_path / 'cameras.json'}", f"--masks={tmp_path / 'masks'}", "--resolution=8x8"]
+    (tmp_path / "cameras.json").write_text(
+        json.dumps({"labels": [["a.png", Cameras.orbit(0.2).label()[0].tolist()]]})
+    )
+    options = [
+        f"--cameras={tmp_path / 'cameras.json'}",
+        f"--masks={tmp_path / 'masks'}",
+        "--resolution=8x8",
+    ]
     result = click.testing.CliRunner().invoke(
-        main, ["photos", f"--source={tmp_path / 'photos'}", f"--dest={tmp_path / 'out.zip'}", "--workers=1", *options]
+        main,
+        [
+            "photos",
+            f"--source={tmp_path / 'photos'}",
+            f"--dest={tmp_path / 'out.zip'}",
+            "--workers=1",
+            *options,
+        ],
     )
     assert result.exit_code == 0, result.output
     rgb, alpha, _ = ImageDataset(tmp_path / "out.zip").get(0)
@@ -332,7 +400,11 @@ def test_photos_in_a_zip_and_names_that_leave_it(folder):
     with zipfile.ZipFile(folder / "photos.zip", "a") as archive:
         archive.write(folder / "photos" / "a.png", "../evil.png")
     result = run(folder, source="photos.zip")
-    assert result.exit_code == 1 and "../evil.png" in result.output and "outside the zip" in result.output
+    assert (
+        result.exit_code == 1
+        and "../evil.png" in result.output
+        and "outside the zip" in result.output
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,7 +437,10 @@ def test_a_worker_that_cannot_start_says_why(folder, monkeypatch):
         prepare(folder / "photos", folder / "out.zip", options, workers=1)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="mediapipe is not installed (gghead[prep])")
+@pytest.mark.skipif(
+    importlib.util.find_spec("mediapipe") is None,
+    reason="mediapipe is not installed (gghead[prep])",
+)
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="../shared/data/photos is not here")
 def test_real_photos_agree_with_the_reference(tmp_path):
     """Every fourth of the uncropped photos, from pixels alone."""
@@ -374,17 +449,28 @@ def test_real_photos_agree_with_the_reference(tmp_path):
         (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
     prepare(tmp_path / "photos", tmp_path / "out.zip", PhotoOptions(resolution=128), workers=0)
     reference = json.loads((PHOTOS / "labels_reference.json").read_text())
-    labels, records = dict(reference["labels"]), {frame["file"]: frame for frame in reference["frames"]}
+    labels, records = (
+        dict(reference["labels"]),
+        {frame["file"]: frame for frame in reference["frames"]},
+    )
     dataset, frames = ImageDataset(tmp_path / "out.zip"), content(tmp_path / "out.zip")["frames"]
     assert len(frames) == 30 and dataset.has_masks
     turns, shifts, sizes = [], [], []
     for index, frame in enumerate(frames):
         name = f"images/{frame['source']}"
-        ours, theirs = dataset.labels[index][:16].view(4, 4)[:3, :3], torch.tensor(labels[name][:16]).view(4, 4)[:3, :3]
+        ours, theirs = (
+            dataset.labels[index][:16].view(4, 4)[:3, :3],
+            torch.tensor(labels[name][:16]).view(4, 4)[:3, :3],
+        )
         turns.append(float(torch.rad2deg(torch.arccos(((ours * theirs).sum() - 1) / 2))))
-        box, expected = np.array(frame["crop_box_in_source"]), 0.75 * np.array(records[name]["crop_box_in_source"])
+        box, expected = (
+            np.array(frame["crop_box_in_source"]),
+            0.75 * np.array(records[name]["crop_box_in_source"]),
+        )
         side = expected[2] - expected[0]
-        shifts.append(np.abs(box + np.roll(box, 2) - expected - np.roll(expected, 2)).max() / 2 / side)
+        shifts.append(
+            np.abs(box + np.roll(box, 2) - expected - np.roll(expected, 2)).max() / 2 / side
+        )
         sizes.append(abs((box[2] - box[0]) / side - 1))
     assert np.median(turns) <= 3 and max(turns) <= 8
     assert np.median(shifts) <= 0.02 and np.median(sizes) <= 0.04

@@ -24,7 +24,8 @@ WHITE, GREEN = (255, 255, 255), (30, 200, 60)
 
 
 def disc(seed, size=64):
-    """Colours [size, size, 3] of a disc in two colours, and its soft alpha [size, size], both in [0, 1]."""
+    """Colours [size, size, 3] of a disc in two colours, and its soft alpha [size, size], both in
+    [0, 1]."""
     random = np.random.RandomState(seed)
     y, x = np.mgrid[: 8 * size, : 8 * size] + 0.5 - 4 * size
     inside = np.hypot(x - 8 * random.rand(), y) < 8 * size * (0.3 + 0.1 * random.rand())
@@ -33,12 +34,17 @@ def disc(seed, size=64):
 
 
 def write_discs(path, over=None, beyond=WHITE, count=8, embedded=False, encode=encode_png):
-    """Discs mixed with a backdrop, or in their own colours with ``beyond`` where alpha is zero; returns the path."""
+    """Discs mixed with a backdrop, or in their own colours with ``beyond`` where alpha is zero;
+    returns the path."""
     with DatasetWriter(path) as writer:
         for index in range(count):
             own, alpha = disc(index)
             own = np.where(alpha[..., None] > 0, own, np.array(beyond) / 255)
-            seen = own if over is None else own * alpha[..., None] + (1 - alpha[..., None]) * np.array(over) / 255
+            seen = (
+                own
+                if over is None
+                else own * alpha[..., None] + (1 - alpha[..., None]) * np.array(over) / 255
+            )
             rgb, mask = (np.rint(255 * values).astype(np.uint8) for values in (seen, alpha))
             label = Cameras.orbit(0.1 * index).label()[0].double().numpy()
             if embedded:
@@ -71,7 +77,8 @@ def test_a_known_backdrop_leaves_no_trace():
     torch.testing.assert_close(cut, head * alpha)
     other = (1 - alpha) * blue[:, None, None]
     torch.testing.assert_close(cut + other, head * alpha + other)
-    assert (foreground(seen, alpha, None) - head * alpha).abs().max() > 0.1  # the usual product keeps a seam
+    # the usual product keeps a seam
+    assert (foreground(seen, alpha, None) - head * alpha).abs().max() > 0.1
 
 
 def test_the_backdrop_of_a_set(tmp_path):
@@ -86,7 +93,11 @@ def test_pictures_with_something_behind_the_head_have_none(tmp_path, monkeypatch
 
     def noisy(self, index):
         frame = read(self, index)
-        frame.rgb.copy_(torch.where(frame.alpha > 0, frame.rgb.float(), 255 * torch.rand(frame.rgb.shape)).byte())
+        frame.rgb.copy_(
+            torch.where(
+                frame.alpha > 0, frame.rgb.float(), 255 * torch.rand(frame.rgb.shape)
+            ).byte()
+        )
         return frame
 
     monkeypatch.setattr(type(captures), "get", noisy)
@@ -94,7 +105,8 @@ def test_pictures_with_something_behind_the_head_have_none(tmp_path, monkeypatch
 
 
 def test_smaller_mixtures_are_what_a_smaller_camera_would_see():
-    """A grey disc over white, shrunk to half: taking the backdrop off leaves the disc's grey up to its outline."""
+    """A grey disc over white, shrunk to half: taking the backdrop off leaves the disc's grey up to
+    its outline."""
     fine = np.hypot(*(np.mgrid[:512, :512] + 0.5 - 256)) < 200
     alpha = fine.reshape(64, 8, 64, 8).mean((1, 3))
     rgb = np.repeat((100 * alpha + 255 * (1 - alpha))[..., None], 3, -1).round().astype(np.uint8)
@@ -129,14 +141,20 @@ def test_discs_before_a_plain_colour_are_put_over_others_without_a_rim(tmp_path,
 
 
 def test_own_colours_stay_whatever_stands_beyond_them(tmp_path):
-    """As synthetic_heads.py writes heads, white beyond them; pictures with an alpha channel; another plain colour."""
-    sets = [write_discs(tmp_path / "white.zip"), write_discs(tmp_path / "alpha.zip", over=WHITE, embedded=True),
-            write_discs(tmp_path / "black.zip", beyond=(0, 0, 0))]
+    """As synthetic_heads.py writes heads, white beyond them; pictures with an alpha channel;
+    another plain colour."""
+    sets = [
+        write_discs(tmp_path / "white.zip"),
+        write_discs(tmp_path / "alpha.zip", over=WHITE, embedded=True),
+        write_discs(tmp_path / "black.zip", beyond=(0, 0, 0)),
+    ]
     for path in sets:
         dataset, stored = ImageDataset(path), stored_colours(path)
         assert dataset.backdrop is None
         for index in range(len(dataset)):
-            np.testing.assert_array_equal(dataset.get(index)[0].permute(1, 2, 0).numpy(), stored[index])
+            np.testing.assert_array_equal(
+                dataset.get(index)[0].permute(1, 2, 0).numpy(), stored[index]
+            )
     for path in (sets[0], sets[2]):
         assert find_backdrop(formats.read(path)) is None
 
@@ -144,7 +162,9 @@ def test_own_colours_stay_whatever_stands_beyond_them(tmp_path):
 def stored_colours(path):
     """The colours of a zip's pictures as they are stored."""
     with zipfile.ZipFile(path) as file:
-        names = sorted(name for name in file.namelist() if name.endswith(".png") and "mask" not in name)
+        names = sorted(
+            name for name in file.namelist() if name.endswith(".png") and "mask" not in name
+        )
         return [np.asarray(Image.open(file.open(name)))[..., :3] for name in names]
 
 
@@ -163,8 +183,15 @@ def test_eight_bits_lose_no_more_than_rounding():
     own, alpha = random.rand(32, 32, 3), random.randint(1, 256, (32, 32))
     share = alpha[..., None] / 255
     seen = np.rint(255 * (own * share + 1 - share)).astype(np.uint8)
-    straight = own_colours(torch.from_numpy(seen).permute(2, 0, 1), torch.from_numpy(alpha.astype(np.uint8))[None],
-                           torch.ones(3)).permute(1, 2, 0).numpy()
+    straight = (
+        own_colours(
+            torch.from_numpy(seen).permute(2, 0, 1),
+            torch.from_numpy(alpha.astype(np.uint8))[None],
+            torch.ones(3),
+        )
+        .permute(1, 2, 0)
+        .numpy()
+    )
     assert np.abs(straight * share + 255 * (1 - share) - seen).max() <= 0.51
 
 
@@ -182,13 +209,18 @@ def test_broken_pictures_do_not_hide_the_backdrop(tmp_path):
     with pytest.raises(UserError, match=first):
         dataset.get(0)
     captures = formats.read(tmp_path / "broken.zip").resized(16)  # which asks for the backdrop
-    assert torch.equal(captures.backdrop, dataset.backdrop) and captures.get(1).rgb.shape == (3, 16, 16)
+    assert torch.equal(captures.backdrop, dataset.backdrop) and captures.get(1).rgb.shape == (
+        3,
+        16,
+        16,
+    )
     with pytest.raises(UserError, match=first):
         captures.get(0)
 
 
 def test_training_and_metrics_see_the_pictures_that_were_made(tmp_path):
-    """Pictures of a GAN's data over white are the stored ones; with their own backgrounds nothing is touched."""
+    """Pictures of a GAN's data over white are the stored ones; with their own backgrounds nothing
+    is touched."""
     path = write_discs(tmp_path / "discs.zip", over=WHITE)
     stored = torch.from_numpy(np.stack(stored_colours(path))).permute(0, 3, 1, 2)
     masked = open_dataset(DataConfig(path=str(path)), 64)

@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers.checked_set import COUNT, FLIP, SIZE, Set, check, head_mask, healthy_set, only, pose_of, with_pose
+from helpers.checked_set import (
+    COUNT,
+    FLIP,
+    SIZE,
+    Set,
+    check,
+    head_mask,
+    healthy_set,
+    only,
+    pose_of,
+    with_pose,
+)
 from PIL import Image
 
 from gghead.cameras import Cameras
@@ -40,7 +51,7 @@ def test_a_healthy_set_has_no_faults(data, tmp_path, fast):
         assert figures["silhouette_iou"]["median"] > 0.9
 
 
-# ----------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 def test_unlabelled_missing_and_extra_files(data, tmp_path):
     saved = dict(data.labels)
     del data.labels[image_name(3)], data.masks[image_name(3)]
@@ -79,7 +90,10 @@ def test_sizes(data, tmp_path, fast):
     if fast:
         assert "32x16" in only(check(data, tmp_path, fast=fast), "not-square", 1).sentence()
     else:  # its mask then has another shape, too
-        assert {found.code for found in check(data, tmp_path).findings} == {"not-square", "mask-size"}
+        assert {found.code for found in check(data, tmp_path).findings} == {
+            "not-square",
+            "mask-size",
+        }
 
 
 @pytest.mark.parametrize("fast", [False, True])
@@ -94,7 +108,10 @@ def test_repeated_images(data, tmp_path, fast):
 
 def test_same_pixels_in_other_bytes_are_a_duplicate(data, tmp_path, healthy):
     data.files[image_name(8)] = encode_png(healthy[0][1], level=9)
-    data.masks[image_name(8)], data.labels[image_name(8)] = data.masks[image_name(1)], data.labels[image_name(1)]
+    data.masks[image_name(8)], data.labels[image_name(8)] = (
+        data.masks[image_name(1)],
+        data.labels[image_name(1)],
+    )
     assert data.files[image_name(8)] != data.files[image_name(1)]
     only(check(data, tmp_path), "duplicate", 1)
 
@@ -140,7 +157,7 @@ def test_every_fault_has_its_test():
     assert [code for code in FAULTS if f'"{code}"' not in source] == []
 
 
-# ------------------------------------------------------------------------------------------ shards, sheet, command
+# --------------------------------------------------------------------------- shards, sheet, command
 def test_shards_are_checked_as_one_set(data, tmp_path):
     data.labels[image_name(7)][0] = float("nan")
     path = data.write(tmp_path / "a.zip")
@@ -152,7 +169,9 @@ def test_shards_are_checked_as_one_set(data, tmp_path):
         with DatasetWriter(tmp_path / "set" / f"s{shard}.zip") as writer:
             for i in range(24 * shard, 24 * shard + 24):
                 label = np.array(data.array()[i] if i != 7 else data.array()[8])
-                writer.add(image_name(i), data.files[image_name(i)], label, data.masks[image_name(i)])
+                writer.add(
+                    image_name(i), data.files[image_name(i)], label, data.masks[image_name(i)]
+                )
         data.files[image_name(30)] = data.files[image_name(1)]
     found = only(check_dataset(tmp_path / "set", masks=None), "duplicate-camera", 1)
     assert found.files == [f"s1/{image_name(30)}"]
@@ -160,14 +179,19 @@ def test_shards_are_checked_as_one_set(data, tmp_path):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_shards_with_and_without_masks(data, tmp_path, fast):
-    """Such sets cannot be trained on, and the names of masks are not those of the set's first images."""
+    """Such sets cannot be trained on, and the names of masks are not those of the set's first
+    images."""
     (tmp_path / "set").mkdir()
     data.masks[image_name(30)] = encode_png(np.zeros((SIZE, SIZE), np.uint8))
     for shard in range(2):
         with DatasetWriter(tmp_path / "set" / f"s{shard}.zip") as writer:
             for i in range(24 * shard, 24 * shard + 24):
-                writer.add(image_name(i), data.files[image_name(i)], data.array()[i],
-                           data.masks[image_name(i)] if shard else None)
+                writer.add(
+                    image_name(i),
+                    data.files[image_name(i)],
+                    data.array()[i],
+                    data.masks[image_name(i)] if shard else None,
+                )
     found = {one.code: one.files for one in check_dataset(tmp_path / "set", fast=fast).findings}
     assert found.pop("mask-missing") == [f"s0/{image_name(i)}" for i in range(24)]
     assert found == ({} if fast else {"mask-empty": [mask_name(image_name(30))]})
@@ -195,7 +219,8 @@ def test_command_writes_sheet_and_report_and_says_whether_to_train(data, tmp_pat
     assert report["ok"] and report["images"] == COUNT and report["findings"] == []
     with Image.open(tmp_path / "out" / "heads_check.png") as image:
         sheet = np.asarray(image)
-    assert sheet.ndim == 3 and (np.abs(sheet.astype(int) - (0, 255, 255)).max(-1) < 90).sum() > 200  # outlines
+    # outlines
+    assert sheet.ndim == 3 and (np.abs(sheet.astype(int) - (0, 255, 255)).max(-1) < 90).sum() > 200
     rows = data.array()
     data.relabel(with_pose(rows, pose_of(rows) @ FLIP))
     data.files[image_name(3)] = b"broken"
@@ -206,7 +231,9 @@ def test_command_writes_sheet_and_report_and_says_whether_to_train(data, tmp_pat
     assert "opengl-axes" in result.output and "multiply columns 1 and 2" in result.output
     with Image.open(tmp_path / "s.png") as sheet:
         assert sheet.size[0] > 300
-    codes = {found["code"]: found for found in json.loads((tmp_path / "r.json").read_text())["findings"]}
+    codes = {
+        found["code"]: found for found in json.loads((tmp_path / "r.json").read_text())["findings"]
+    }
     assert set(codes) == {"opengl-axes", "undecodable"} and codes["opengl-axes"]["count"] == COUNT
     inside = CliRunner().invoke(main, ["check", str(path), "--fast=1", f"--outdir={path}"])
     assert inside.exit_code == 1 and "cannot be written" in inside.output

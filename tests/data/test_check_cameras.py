@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from helpers.checked_set import COUNT, FLIP, SIZE, Set, check, healthy_set, only, pose_of, poses, with_pose
+from helpers.checked_set import (
+    COUNT,
+    FLIP,
+    SIZE,
+    Set,
+    check,
+    healthy_set,
+    only,
+    pose_of,
+    poses,
+    with_pose,
+)
 from PIL import Image
 
 from gghead.cameras import Cameras
@@ -21,7 +32,7 @@ def data(healthy):
     return Set(healthy)
 
 
-# --------------------------------------------------------------------------------------------------------- cameras
+# ------------------------------------------------------------------------------------------ cameras
 def transposed_rotation(pose):
     pose = pose.copy()
     pose[:, :3, :3] = pose[:, :3, :3].transpose(0, 2, 1)
@@ -40,7 +51,11 @@ AXES = {
     "z-up-opengl": lambda pose: Z_UP @ pose @ FLIP,
     "upside-down": lambda pose: FLIP @ pose,
     "from-behind": lambda pose: BEHIND @ pose,
-    "rotation": lambda pose: pose * [[1.1, 1.1, 1.1, 1], [1.1, 1.1, 1.1, 1], [1.1, 1.1, 1.1, 1], [1, 1, 1, 1]],
+    "rotation": (
+        lambda pose: (
+            pose * [[1.1, 1.1, 1.1, 1], [1.1, 1.1, 1.1, 1], [1.1, 1.1, 1.1, 1], [1, 1, 1, 1]]
+        )
+    ),
     "handedness": lambda pose: pose * [[-1], [1], [1], [1]],
 }
 
@@ -50,7 +65,9 @@ AXES = {
 def test_axes_are_told_apart_however_wide_the_poses(code, spread):
     rows = poses(400, 3, spread)
     assert check_cameras(rows, [str(i) for i in range(400)])[0] == []
-    findings, usable = check_cameras(with_pose(rows, AXES[code](pose_of(rows))), [str(i) for i in range(400)])
+    findings, usable = check_cameras(
+        with_pose(rows, AXES[code](pose_of(rows))), [str(i) for i in range(400)]
+    )
     if (code, spread) == ("from-behind", 1.2):
         return  # half of such a set sees the head from either side anyway
     assert [found.code for found in findings] == [code] and findings[0].count >= 390
@@ -155,7 +172,7 @@ def test_one_camera_for_all(data, tmp_path):
     only(check(data, tmp_path), "one-camera", COUNT)
 
 
-# ---------------------------------------------------------------------------------------- cameras against pictures
+# ------------------------------------------------------------------------- cameras against pictures
 def mirrored(rows):
     return Cameras.from_label(torch.tensor(rows)).mirror().label().numpy()
 

@@ -1,4 +1,5 @@
-"""Image data sets: reading, resizing, mirroring, masks, and one clear sentence for every broken input."""
+"""Image data sets: reading, resizing, mirroring, masks, and one clear sentence for every broken
+input."""
 
 import json
 import os
@@ -34,7 +35,12 @@ def write(path, count=3, size=8, masks=True, **changes):
     """A small valid zip; ``changes`` are keys of dataset.json to overwrite."""
     with DatasetWriter(path) as writer:
         for i in range(count):
-            writer.add(image_name(i), picture(i, size), label(0.1 * i % 6), soft_mask(i, size) if masks else None)
+            writer.add(
+                image_name(i),
+                picture(i, size),
+                label(0.1 * i % 6),
+                soft_mask(i, size) if masks else None,
+            )
         for key, value in changes.items():
             writer.set(key, value)
     return path
@@ -58,13 +64,20 @@ def refused(match, *args, **options):
     return message
 
 
-# ------------------------------------------------------------------------------------------------------- reading
+# ------------------------------------------------------------------------------------------ reading
 def test_what_was_written_is_read(tmp_path):
     dataset = ImageDataset(write(tmp_path / "a.zip"))
-    assert (len(dataset), dataset.resolution, dataset.has_masks, dataset.num_files) == (3, 8, True, 3)
+    assert (len(dataset), dataset.resolution, dataset.has_masks, dataset.num_files) == (
+        3,
+        8,
+        True,
+        3,
+    )
     rgb, alpha, camera = dataset.get(2)
     assert rgb.dtype == alpha.dtype == torch.uint8 and camera.dtype == torch.float32
-    assert np.array_equal(rgb.permute(1, 2, 0), picture(2)) and np.array_equal(alpha[0], soft_mask(2))
+    assert np.array_equal(rgb.permute(1, 2, 0), picture(2)) and np.array_equal(
+        alpha[0], soft_mask(2)
+    )
     np.testing.assert_allclose(camera, label(0.2), atol=1e-6)
     assert dataset.name(2) == "00000/img00000002.png"
     dataset.close()
@@ -79,7 +92,9 @@ def test_folder_and_deflated_zip_give_the_same_items(tmp_path):
                 packed.writestr(name, archive.read(name))
     wanted = ImageDataset(source).get(1)
     for other in (tmp_path / "folder", tmp_path / "packed.zip"):
-        assert all(torch.equal(a, b) for a, b in zip(wanted, ImageDataset(other).get(1), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(wanted, ImageDataset(other).get(1), strict=True)
+        )
 
 
 def test_without_masks_everything_is_opaque(tmp_path):
@@ -91,31 +106,42 @@ def test_without_masks_everything_is_opaque(tmp_path):
 
 def test_rgba_files_bring_their_own_mask(tmp_path):
     rgba = np.dstack([picture(0), soft_mask(0)])
-    dataset = ImageDataset(rewrite(tmp_path / "a.zip", [["x.png", label().tolist()]], {"x.png": encode_png(rgba)}))
+    dataset = ImageDataset(
+        rewrite(tmp_path / "a.zip", [["x.png", label().tolist()]], {"x.png": encode_png(rgba)})
+    )
     assert dataset.has_masks and np.array_equal(dataset.get(0)[1][0], soft_mask(0))
     mixed = {"x.png": encode_png(rgba), "y.png": encode_png(picture(1))}
     rewrite(tmp_path / "b.zip", [[name, label().tolist()] for name in mixed], mixed)
     refused("alpha channel", tmp_path / "b.zip")
 
 
-@pytest.mark.parametrize("mask_names", [["00000/img00000001.png", "00000/img00000000.png"], ["b.png", "a.png"]])
+@pytest.mark.parametrize(
+    "mask_names", [["00000/img00000001.png", "00000/img00000000.png"], ["b.png", "a.png"]]
+)
 def test_gghead_mask_zip_is_found_and_paired(tmp_path, mask_names):
     write(tmp_path / "faces.zip", count=2, masks=False)
-    values = dict(zip(mask_names, (51, 50), strict=True))  # by name or, failing that, by sorted order: 50 then 51
+    # by name or, failing that, by sorted order: 50 then 51
+    values = dict(zip(mask_names, (51, 50), strict=True))
     masks = {name: encode_png(np.full((8, 8), value, np.uint8)) for name, value in values.items()}
     beside = rewrite(tmp_path / "faces_masks_modnet.zip", files=masks)
-    for dataset in (ImageDataset(tmp_path / "faces.zip"), ImageDataset(tmp_path / "faces.zip", masks=beside)):
+    for dataset in (
+        ImageDataset(tmp_path / "faces.zip"),
+        ImageDataset(tmp_path / "faces.zip", masks=beside),
+    ):
         assert [int(dataset.get(i)[1].max()) for i in (0, 1)] == [50, 51]
 
 
 def test_mirror_flips_picture_and_camera(tmp_path):
     dataset = ImageDataset(write(tmp_path / "a.zip"), mirror=True)
-    assert len(dataset) == 6 and dataset.labels.shape == (6, 25) and dataset.name(4) == dataset.name(1)
+    assert (
+        len(dataset) == 6 and dataset.labels.shape == (6, 25) and dataset.name(4) == dataset.name(1)
+    )
     rgb, alpha, camera = dataset.get(1)
     flipped_rgb, flipped_alpha, flipped_camera = dataset.get(4)
     assert torch.equal(flipped_rgb, rgb.flip(-1)) and torch.equal(flipped_alpha, alpha.flip(-1))
     signs = torch.ones(25)
-    signs[[1, 2, 3, 4, 8]] = -1  # EG3D's rule: entries [0,1], [0,2], [1,0], [2,0] and [0,3] change their sign
+    # EG3D's rule: entries [0,1], [0,2], [1,0], [2,0] and [0,3] change their sign
+    signs[[1, 2, 3, 4, 8]] = -1
     torch.testing.assert_close(flipped_camera, camera * signs)
     torch.testing.assert_close(mirror_labels(mirror_labels(dataset.labels)), dataset.labels)
 
@@ -132,10 +158,14 @@ def test_items_are_copies_and_the_cache_has_a_limit(tmp_path):
 def test_max_images_is_a_fixed_subset(tmp_path):
     path = write(tmp_path / "a.zip", count=6)
     some = ImageDataset(path, max_images=3)
-    assert [some.name(i) for i in range(3)] == [ImageDataset(path, max_images=3).name(i) for i in range(3)]
+    assert [some.name(i) for i in range(3)] == [
+        ImageDataset(path, max_images=3).name(i) for i in range(3)
+    ]
     full = ImageDataset(path)
     index = next(i for i in range(6) if full.name(i) == some.name(2))
-    assert torch.equal(full.get(index)[0], some.get(2)[0]) and torch.equal(full.labels[index], some.labels[2])
+    assert torch.equal(full.get(index)[0], some.get(2)[0]) and torch.equal(
+        full.labels[index], some.labels[2]
+    )
 
 
 def test_frames_follow_the_files(tmp_path):
@@ -146,11 +176,15 @@ def test_frames_follow_the_files(tmp_path):
 
 def test_masks_that_only_frames_name_are_found(tmp_path):
     """As in multi-view sets such as shared/data/mvheads."""
-    files = {name: encode_png(picture(i)) for i, name in enumerate(("images/a.png", "images/b.png"))}
+    files = {
+        name: encode_png(picture(i)) for i, name in enumerate(("images/a.png", "images/b.png"))
+    }
     masks = {f"masks/{name[7:]}": encode_png(soft_mask(i)) for i, name in enumerate(files)}
     content = {
         "labels": [[name, label().tolist()] for name in files],
-        "frames": [{"file": f"images/{x}.png", "mask": f"masks/{x}.png", "subject": x} for x in "ab"],
+        "frames": [
+            {"file": f"images/{x}.png", "mask": f"masks/{x}.png", "subject": x} for x in "ab"
+        ],
     }
     rewrite(tmp_path / "a.zip", files={**files, **masks, "dataset.json": json.dumps(content)})
     dataset = ImageDataset(tmp_path / "a.zip")
@@ -165,7 +199,9 @@ def test_threads_forks_and_pickles_read_the_same(tmp_path):
     wrong = []
 
     def read():
-        wrong.extend(i for _ in range(10) for i in range(8) if not torch.equal(dataset.get(i)[0], wanted[i]))
+        wrong.extend(
+            i for _ in range(10) for i in range(8) if not torch.equal(dataset.get(i)[0], wanted[i])
+        )
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
@@ -179,7 +215,7 @@ def test_threads_forks_and_pickles_read_the_same(tmp_path):
     assert torch.equal(dataset.get(5)[0], wanted[5])
 
 
-# ------------------------------------------------------------------------------------------------------ resizing
+# ----------------------------------------------------------------------------------------- resizing
 def test_resolution_resizes_on_load(tmp_path):
     dataset = ImageDataset(write(tmp_path / "a.zip", size=16), resolution=4)
     rgb, alpha, _ = dataset.get(0)
@@ -195,13 +231,16 @@ def test_resizing_keeps_the_old_background_out():
     small, coverage = resize_straight_alpha(rgb, alpha, 8)
     assert 0 < coverage[4, 2] < 255  # column 11 lies inside a small pixel
     assert np.abs(small[:, :3].astype(int) - (200, 50, 20)).max() <= 2
-    assert np.abs(small[:, 6:].astype(int) - (0, 255, 0)).max() <= 2  # unseen pixels keep the picture
+    # unseen pixels keep the picture
+    assert np.abs(small[:, 6:].astype(int) - (0, 255, 0)).max() <= 2
 
 
 def test_composite_of_the_resized_is_the_resized_composite():
     y, x = np.mgrid[:64, :64] / 64
     rgb = np.rint(255 * np.stack([x, y, 0.5 + 0.5 * np.sin(9 * x + 4 * y)], -1)).astype(np.uint8)
-    alpha = np.rint(255 * np.clip(8 * (0.35 - np.hypot(x - 0.5, y - 0.5)) + 0.5, 0, 1)).astype(np.uint8)
+    alpha = np.rint(255 * np.clip(8 * (0.35 - np.hypot(x - 0.5, y - 0.5)) + 0.5, 0, 1)).astype(
+        np.uint8
+    )
 
     def over(colour, mask, background):
         mask = mask[..., None] / 255
@@ -223,7 +262,7 @@ def test_foreground_estimate_undoes_a_known_mixture():
     assert np.abs(estimate[edge] - front).mean() < 0.25 * np.abs(photo[edge] - front).mean()
 
 
-# ------------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 def test_writer_is_deterministic_and_atomic(tmp_path):
     first, second = write(tmp_path / "a.zip"), write(tmp_path / "b.zip")
     assert first.read_bytes() == second.read_bytes()
@@ -260,7 +299,7 @@ def test_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.zip"]
 
 
-# -------------------------------------------------------------------------------------------------- broken input
+# ------------------------------------------------------------------------------------- broken input
 def test_missing_file_and_not_a_zip(tmp_path):
     refused("does not exist", tmp_path / "none.zip")
     (tmp_path / "a.zip").write_bytes(b"hello")
@@ -289,7 +328,9 @@ def test_one_broken_image_among_a_thousand_is_stood_in_for_and_named(tmp_path):
     for index in (0, 1001):
         for got, stand_in in zip(dataset.get(index), dataset.get(index + 1), strict=True):
             assert torch.equal(got, stand_in)
-    assert list(dataset.broken) == [dataset.name(0)] and "damaged" in dataset.broken[dataset.name(0)]
+    assert (
+        list(dataset.broken) == [dataset.name(0)] and "damaged" in dataset.broken[dataset.name(0)]
+    )
     at = data.index(b"IDAT", data.index(b"img00000005.png"))
     data[at + 30] ^= 255
     path.write_bytes(data)
@@ -324,12 +365,20 @@ def test_unlabelled_images_are_refused(tmp_path):
     files = {"a.png": encode_png(picture(0)), "b.png": encode_png(picture(1))}
     refused("no dataset.json", rewrite(tmp_path / "a.zip", files=files))
     for i, labels in enumerate(([], 0, None)):
-        path = rewrite(tmp_path / f"b{i}.zip", files={**files, "dataset.json": json.dumps({"labels": labels})})
+        path = rewrite(
+            tmp_path / f"b{i}.zip", files={**files, "dataset.json": json.dumps({"labels": labels})}
+        )
         refused("unlabelled", path)
-    refused("b.png .* no camera label", rewrite(tmp_path / "c.zip", [["a.png", label().tolist()]], files))
+    refused(
+        "b.png .* no camera label",
+        rewrite(tmp_path / "c.zip", [["a.png", label().tolist()]], files),
+    )
     three = [[name, label().tolist()] for name in ("a.png", "b.png", "c.png")]
     refused("labels c.png", rewrite(tmp_path / "d.zip", three, files))
-    refused("not valid JSON", rewrite(tmp_path / "e.zip", files={**files, "dataset.json": "{'labels': []}"}))
+    refused(
+        "not valid JSON",
+        rewrite(tmp_path / "e.zip", files={**files, "dataset.json": "{'labels': []}"}),
+    )
 
 
 @pytest.mark.parametrize(
@@ -343,7 +392,12 @@ def test_unlabelled_images_are_refused(tmp_path):
         (lambda values: [-value for value in values[:3]] + values[3:], "mirrors"),
         (lambda values: [*values[:16], -4.0, *values[17:]], "focal"),
         (lambda values: [*values[:18], 256.0, *values[19:]], "pixels"),
-        (lambda values: [values[row + 4 * column] for row in range(4) for column in range(4)] + values[16:], "0 0 0 1"),
+        (
+            lambda values: (
+                [values[row + 4 * column] for row in range(4) for column in range(4)] + values[16:]
+            ),
+            "0 0 0 1",
+        ),
     ],
 )
 def test_wrong_labels_are_named(tmp_path, change, match):
@@ -364,5 +418,11 @@ def test_empty_and_missing_masks_are_named(tmp_path):
     refused("1 masks for the 2 images", tmp_path / "b.zip", masks=one)
     refused("does not exist", tmp_path / "b.zip", masks=tmp_path / "none.zip")
     files = {name: encode_png(soft_mask(0)) for name in ("a.png", "b.png", "m.png")}
-    content = {"labels": [[name, label().tolist()] for name in ("a.png", "b.png")], "masks": {"a.png": "m.png"}}
-    refused("b.png .* no mask", rewrite(tmp_path / "c.zip", files={**files, "dataset.json": json.dumps(content)}))
+    content = {
+        "labels": [[name, label().tolist()] for name in ("a.png", "b.png")],
+        "masks": {"a.png": "m.png"},
+    }
+    refused(
+        "b.png .* no mask",
+        rewrite(tmp_path / "c.zip", files={**files, "dataset.json": json.dumps(content)}),
+    )

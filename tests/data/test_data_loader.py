@@ -1,4 +1,5 @@
-"""The order of training images and the batches made of it: deterministic, restartable, split over processes."""
+"""The order of training images and the batches made of it: deterministic, restartable, split over
+processes."""
 
 import threading
 
@@ -55,8 +56,12 @@ def test_batches_restart_at_any_position(workers):
         batches = [next(loader) for _ in range(6)]
         assert loader.position == 24
     assert batches[0]["image"].shape == (4, 3, 2, 2) and batches[0]["alpha"].shape == (4, 1, 2, 2)
-    assert [index for batch in batches for index in order(batch)] == EpochSampler(11, 5).indices(0, 24)
-    with BatchLoader(Numbers(11), batch=4, seed=5, start=12, workers=workers, prefetch=0) as resumed:
+    assert [index for batch in batches for index in order(batch)] == EpochSampler(11, 5).indices(
+        0, 24
+    )
+    with BatchLoader(
+        Numbers(11), batch=4, seed=5, start=12, workers=workers, prefetch=0
+    ) as resumed:
         assert [order(next(resumed)) for _ in range(3)] == [order(batch) for batch in batches[3:]]
 
 

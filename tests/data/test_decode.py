@@ -1,4 +1,5 @@
-"""Images as they come: rotated by EXIF, CMYK, 16 bits, animated, broken, absurdly large; and zips that are traps."""
+"""Images as they come: rotated by EXIF, CMYK, 16 bits, animated, broken, absurdly large; and zips
+that are traps."""
 
 import io
 import struct
@@ -46,7 +47,7 @@ def refused(match, data, mode="RGB"):
     assert str(caught.value).startswith("photo.png") and "\n" not in str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------- orientation
+# -------------------------------------------------------------------------------------- orientation
 _UPRIGHT = {  # EXIF orientation -> how numpy brings the stored picture upright
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -63,7 +64,11 @@ _UPRIGHT = {  # EXIF orientation -> how numpy brings the stored picture upright
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
 def test_exif_orientation_is_applied_and_the_header_agrees(tmp_path, kind, orientation):
     stored = gradient()
-    options = {"quality": 95, "subsampling": 0} if kind == "jpeg" else ({"lossless": True} if kind == "webp" else {})
+    options = (
+        {"quality": 95, "subsampling": 0}
+        if kind == "jpeg"
+        else ({"lossless": True} if kind == "webp" else {})
+    )
     data = encode(Image.fromarray(stored), kind, exif=exif(orientation), **options)
     upright = np.asarray(decode_image(data, "RGB", "x"))
     wanted = _UPRIGHT[orientation](stored)
@@ -72,12 +77,13 @@ def test_exif_orientation_is_applied_and_the_header_agrees(tmp_path, kind, orien
 
 
 def test_damaged_exif_neither_warns_nor_turns():
-    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5) + b"\x12\x01\x03"  # five entries announced, one begun
+    # five entries announced, one begun
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5) + b"\x12\x01\x03"
     data = encode(Image.fromarray(gradient()), "jpeg", exif=block)
     assert decode_image(data, "RGB", "x").size == (24, 16)
 
 
-# ------------------------------------------------------------------------------------------------- depth and colour
+# --------------------------------------------------------------------------------- depth and colour
 def test_16_bits_are_scaled():
     deep = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     data = encode(Image.fromarray(deep), "png")
@@ -92,7 +98,9 @@ def test_16_bit_colour_is_scaled(tmp_path):
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
 
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
@@ -119,14 +127,18 @@ def test_cmyk_becomes_rgb(tmp_path, adobe):
 def test_palette_with_transparency_does_not_warn():
     image = Image.fromarray(gradient()).quantize(8)
     data = encode(image, "png", transparency=bytes([0, 128] + [255] * 6))
-    assert np.array_equal(np.asarray(decode_image(data, "RGB", "x")), np.asarray(image.convert("RGB")))
+    assert np.array_equal(
+        np.asarray(decode_image(data, "RGB", "x")), np.asarray(image.convert("RGB"))
+    )
 
 
-# --------------------------------------------------------------------------------------------------------- refused
+# ------------------------------------------------------------------------------------------ refused
 @pytest.mark.parametrize("kind", ["png", "webp", "gif"])
 def test_animated_images_are_refused(kind):
     frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (0, 100, 200)]
-    refused(r"animated \(3 frames\)", encode(frames[0], kind, save_all=True, append_images=frames[1:]))
+    refused(
+        r"animated \(3 frames\)", encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    )
 
 
 def test_the_main_picture_of_a_multi_picture_jpeg_is_taken():
@@ -158,14 +170,16 @@ def test_every_cut_is_one_sentence(kind):
         refused("not a readable image|cannot be decoded", data[:length])
 
 
-# ------------------------------------------------------------------------------------------------------------- zips
+# --------------------------------------------------------------------------------------------- zips
 def zipped(path, name, data=b"x", kind=zipfile.ZIP_STORED):
     with zipfile.ZipFile(path, "w", kind) as archive:
         archive.writestr(name, data)
     return path
 
 
-@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "C:/x.png", "a\\..\\x.png", ".."])
+@pytest.mark.parametrize(
+    "name", ["../x.png", "a/../../x.png", "/etc/x.png", "C:/x.png", "a\\..\\x.png", ".."]
+)
 def test_names_that_leave_the_zip_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="points outside the zip"):
         open_source(zipped(tmp_path / "a.zip", name))
@@ -185,7 +199,9 @@ def test_zip_bombs_are_refused_when_opened(tmp_path):
 
 
 def test_a_member_that_lies_about_its_size_is_not_unpacked(tmp_path):
-    data = bytearray(zipped(tmp_path / "a.zip", "x.png", bytes(2**20), zipfile.ZIP_DEFLATED).read_bytes())
+    data = bytearray(
+        zipped(tmp_path / "a.zip", "x.png", bytes(2**20), zipfile.ZIP_DEFLATED).read_bytes()
+    )
     at = data.index(b"PK\1\2")
     data[at + 24 : at + 28] = struct.pack("<I", 100)
     (tmp_path / "a.zip").write_bytes(data)

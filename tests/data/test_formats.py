@@ -1,4 +1,5 @@
-"""Readers of other projects' formats, tested by reprojection: known points land on the known pixels."""
+"""Readers of other projects' formats, tested by reprojection: known points land on the known
+pixels."""
 
 import json
 
@@ -16,12 +17,14 @@ from gghead.data.formats import FORMATS, detect, read
 from gghead.data.formats.parsing import ReadOptions
 from gghead.torch_utils.errors import UserError
 
-FLAME_SCALE, FLAME_OFFSET = 1 / 0.373, np.array([0.0, 0.027, 0.111])  # as documented in formats/flame.py
+# as documented in formats/flame.py
+FLAME_SCALE, FLAME_OFFSET = 1 / 0.373, np.array([0.0, 0.027, 0.111])
 TOLERANCE = 1e-3  # pixels
 
 
 def reproject(frames, index, points):  # [P, 3] in our world -> [P, 2] pixels from the outer corner
-    """The formula of the shared data's README: Y = R^T (X - t), u = fx Y0 / Y2 + cx, pixel = u W."""
+    """The formula of the shared data's README: Y = R^T (X - t), u = fx Y0 / Y2 + cx, pixel = u
+    W."""
     pose, k = frames.cameras.cam2world[index].numpy(), frames.cameras.intrinsics[index].numpy()
     y = (points - pose[:3, 3]) @ pose[:3, :3]
     u = k[0, 0] * y[:, 0] / y[:, 2] + k[0, 2]
@@ -35,14 +38,19 @@ def check(frames, example, points):
     assert sorted(frames.name(i) for i in range(len(frames))) == sorted(example.names)
     for index in range(len(frames)):
         wanted = order[frames.name(index)]
-        np.testing.assert_allclose(reproject(frames, index, points), example.pixels[wanted], atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(
+            reproject(frames, index, points), example.pixels[wanted], atol=TOLERANCE, rtol=0
+        )
         frame = frames.get(index)
         assert tuple(frame.rgb.shape) == (3, *example.size[::-1]) and frame.rgb.dtype == torch.uint8
         if example.coefficients is not None:
             np.testing.assert_allclose(frame.coefficients, example.coefficients[wanted], atol=1e-6)
         for name, values in example.extras.items():
             np.testing.assert_allclose(frames.extras[name][index], values[wanted], atol=1e-5)
-        inside = np.all((example.pixels[wanted] > 4) & (example.pixels[wanted] < np.array(example.size) - 4), axis=1)
+        inside = np.all(
+            (example.pixels[wanted] > 4) & (example.pixels[wanted] < np.array(example.size) - 4),
+            axis=1,
+        )
         for u, v in example.pixels[wanted][inside]:  # and the picture shows a light dot there
             assert int(frame.rgb[:, int(v), int(u)].min()) > 150
 
@@ -66,7 +74,9 @@ def similarity_between(frames, poses):
     """The similarity that took the cameras of the files to ours, from two cameras alone."""
     ours = frames.cameras.cam2world.numpy()
     rotation = ours[0, :3, :3] @ poses[0][:3, :3].T
-    scale = np.linalg.norm(ours[1, :3, 3] - ours[0, :3, 3]) / np.linalg.norm(poses[1][:3, 3] - poses[0][:3, 3])
+    scale = np.linalg.norm(ours[1, :3, 3] - ours[0, :3, 3]) / np.linalg.norm(
+        poses[1][:3, 3] - poses[0][:3, 3]
+    )
     return scale, rotation, ours[0, :3, 3] - scale * rotation @ poses[0][:3, 3]
 
 
@@ -90,7 +100,8 @@ def test_captures_are_placed_by_their_cameras(name, tmp_path):
     scale, rotation, offset = similarity_between(frames, as_filed)
     points = scale * example.points @ rotation.T + offset
     check(frames, example, points)
-    # The head's middle lies at our origin, its face looks along +z, its top is up; metric formats keep their unit.
+    # The head's middle lies at our origin, its face looks along +z, its top is up; metric formats
+    # keep their unit.
     assert np.linalg.norm(points.mean(0)) < 0.25
     left, right, nose, top = points[5], points[6], points[0], points[7]
     across = (left - right) / np.linalg.norm(left - right)
@@ -113,8 +124,14 @@ def test_nersemble_benchmark_follows_the_tracked_head(tmp_path):
     assert [frames.camera_names[c] for c in frames.split("train").camera] == ["222200037"] * 3
     sequence = TrackedSequence.of(frames)
     assert sequence.kind == "sequence" and len(sequence) == 9
-    for options in (ReadOptions(cameras=("7",)), ReadOptions(moments=("EXP-9",)), ReadOptions(subjects=("8",))):
-        with pytest.raises(UserError, match="holds no pictures of these people, sequences and cameras"):
+    for options in (
+        ReadOptions(cameras=("7",)),
+        ReadOptions(moments=("EXP-9",)),
+        ReadOptions(subjects=("8",)),
+    ):
+        with pytest.raises(
+            UserError, match="holds no pictures of these people, sequences and cameras"
+        ):
             read(tmp_path, options=options)
 
 
@@ -125,7 +142,9 @@ def test_videos_show_the_frames_they_hold(tmp_path):
     before = read(tmp_path)
     by_camera = {}
     for index in range(len(before)):
-        by_camera.setdefault(before.camera_names[before.camera[index]], []).append(before.get(index))
+        by_camera.setdefault(before.camera_names[before.camera[index]], []).append(
+            before.get(index)
+        )
     for kind in ("images", "alpha_maps"):
         for serial, stills in by_camera.items():
             with av.open(str(folder / kind / f"cam_{serial}.mp4"), "w") as file:
@@ -134,13 +153,19 @@ def test_videos_show_the_frames_they_hold(tmp_path):
                 stream.bit_rate = 8_000_000
                 for still in stills:
                     pixels = still.rgb if kind == "images" else still.alpha.expand(3, -1, -1)
-                    picture = av.VideoFrame.from_ndarray(pixels.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+                    picture = av.VideoFrame.from_ndarray(
+                        pixels.permute(1, 2, 0).contiguous().numpy(), format="rgb24"
+                    )
                     file.mux(stream.encode(picture))
                 file.mux(stream.encode())
         for still in (folder / kind).glob("*.png"):
             still.unlink()
     after = read(tmp_path)
-    assert len(after) == 9 and after.has_masks and after.moments == tuple(f"EXP-2-eyes/{i:05d}" for i in range(3))
+    assert (
+        len(after) == 9
+        and after.has_masks
+        and after.moments == tuple(f"EXP-2-eyes/{i:05d}" for i in range(3))
+    )
     for index in (8, 0, 4):  # forward, back, forward
         serial, step = after.camera_names[after.camera[index]], int(after.moment[index])
         shown, still = after.get(index), by_camera[serial][step]
@@ -148,7 +173,7 @@ def test_videos_show_the_frames_they_hold(tmp_path):
         assert (shown.alpha.int() - still.alpha.int()).abs().float().mean() < 6
 
 
-# -------------------------------------------------------------------------------------------- masks, splits, options
+# --------------------------------------------------------------------------- masks, splits, options
 def test_masks_of_every_kind(tmp_path):
     for name in ("insta", "flashavatar", "nerfblendshape", "vhap"):
         write, settings = SEQUENCES[name]
@@ -156,19 +181,30 @@ def test_masks_of_every_kind(tmp_path):
         frames = read(tmp_path / name, options=ReadOptions(**settings))
         alpha = frames.get(0).alpha[0]
         assert frames.has_masks and int(alpha[32, 40]) > 250 and int(alpha[0, 0]) < 5
-    share = (read(tmp_path / "nerfblendshape", options=ReadOptions(test_frames=1)).get(0).alpha > 0).float().mean()
+    share = (
+        (read(tmp_path / "nerfblendshape", options=ReadOptions(test_frames=1)).get(0).alpha > 0)
+        .float()
+        .mean()
+    )
     np.testing.assert_allclose(share, 40 * 40 / (80 * 64), atol=1e-6)
 
 
 def test_splits_are_those_of_the_authors(tmp_path):
-    assert [FORMATS[name].module.TEST_FRAMES for name in ("insta", "nerfblendshape", "flashavatar")] == [350, 500, 500]
+    assert [
+        FORMATS[name].module.TEST_FRAMES for name in ("insta", "nerfblendshape", "flashavatar")
+    ] == [350, 500, 500]
     for name in ("imavatar", "vhap"):
         (tmp_path / name).mkdir()
         SEQUENCES[name][0](tmp_path / name)
     clips = read(tmp_path / "imavatar")
     assert [clips.name(i)[:8] for i in range(6)] == ["MVI_1810"] * 4 + ["MVI_1812"] * 2
     assert clips.split("test").moments[4:] == ("MVI_1812/00001", "MVI_1812/00002")
-    assert len(read(tmp_path / "imavatar", options=ReadOptions(test_clips=("MVI_1810",))).split("test")) == 4
+    assert (
+        len(
+            read(tmp_path / "imavatar", options=ReadOptions(test_clips=("MVI_1810",))).split("test")
+        )
+        == 4
+    )
     exported = read(tmp_path / "vhap")
     assert exported.splits == ("train", "val", "test")
     assert [len(exported.split(name)) for name in exported.splits] == [4, 4, 4]
@@ -205,8 +241,12 @@ def test_scenes_of_nerf_have_a_file_per_split(tmp_path):
     for key in ("fl_y", "cx", "cy", "w", "h"):
         content.pop(key)
     for split, frames in (("train", content["frames"][:4]), ("test", content["frames"][4:])):
-        frames = [{**frame, "file_path": frame["file_path"].removesuffix(".png")} for frame in frames]
-        (tmp_path / f"transforms_{split}.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
+        frames = [
+            {**frame, "file_path": frame["file_path"].removesuffix(".png")} for frame in frames
+        ]
+        (tmp_path / f"transforms_{split}.json").write_text(
+            json.dumps({"camera_angle_x": angle, "frames": frames})
+        )
     (tmp_path / "transforms.json").unlink()
     frames = read(tmp_path)
     assert [len(frames.split(name)) for name in ("train", "test")] == [4, 2]
@@ -244,14 +284,19 @@ def test_scale_and_offset_replace_the_formats_own(tmp_path):
 def test_selection_by_name(tmp_path):
     captures_of.ava256(tmp_path)
     frames = read(tmp_path, options=ReadOptions(cameras=("401", "403"), moments=("EXP_smile",)))
-    assert len(frames) == 4 and frames.subjects == ("ABC123",) and frames.camera_names == ("401", "403")
+    assert (
+        len(frames) == 4
+        and frames.subjects == ("ABC123",)
+        and frames.camera_names == ("401", "403")
+    )
     assert frames.moments == ("EXP_smile/000101", "EXP_smile/000102")
     with pytest.raises(UserError, match="no subject 'XYZ'|no capture"):
         read(tmp_path, options=ReadOptions(subjects=("XYZ",)))
 
 
 def dot_errors(frames, example):
-    """How far the pictures' dots, by their centre of mass, lie from where the pinhole sees the points, in pixels."""
+    """How far the pictures' dots, by their centre of mass, lie from where the pinhole sees the
+    points, in pixels."""
     errors = []
     for index in range(len(frames)):
         grey = frames.get(index).rgb.float().mean(0).numpy()
@@ -273,7 +318,8 @@ def test_distorted_pictures_are_undistorted(tmp_path):
     example = captures_of.facescape(tmp_path, bend)
     frames = read(tmp_path)
     assert "undistorted" in frames.notes[-1] and dot_errors(frames, example) < 0.25
-    assert dot_errors(read(tmp_path, options=ReadOptions(lens="ignore")), example) > 0.5  # the lens is worth noticing
+    # the lens is worth noticing
+    assert dot_errors(read(tmp_path, options=ReadOptions(lens="ignore")), example) > 0.5
     with pytest.raises(UserError, match="--lens=undistort"):
         read(tmp_path, options=ReadOptions(lens="refuse"))
 

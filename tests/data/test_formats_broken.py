@@ -1,4 +1,5 @@
-"""Broken data sets of other projects: every fault is one sentence, and nothing in a file is ever run."""
+"""Broken data sets of other projects: every fault is one sentence, and nothing in a file is ever
+run."""
 
 import json
 import os
@@ -29,13 +30,22 @@ JSON_FAULTS = {
         lambda c: c["frames"][2].update(transform_matrix=[[1, 0], [0, 1]]),
         "frame 2 .* 4x4 numbers",
     ),
-    "ragged pose": (lambda c: c["frames"][1].update(transform_matrix=[[1, 0, 0, 0], [0, 1], [0], [1]]), "ragged"),
-    "pose of NaN": (lambda c: c["frames"][0]["transform_matrix"][0].__setitem__(3, float("nan")), "NaN"),
+    "ragged pose": (
+        lambda c: c["frames"][1].update(transform_matrix=[[1, 0, 0, 0], [0, 1], [0], [1]]),
+        "ragged",
+    ),
+    "pose of NaN": (
+        lambda c: c["frames"][0]["transform_matrix"][0].__setitem__(3, float("nan")),
+        "NaN",
+    ),
     "mirrored pose": (
         lambda c: [row.__setitem__(0, -row[0]) for row in c["frames"][0]["transform_matrix"][:3]],
         "mirrors",
     ),
-    "sheared pose": (lambda c: c["frames"][0]["transform_matrix"][0].__setitem__(0, 3.0), "no rotation"),
+    "sheared pose": (
+        lambda c: c["frames"][0]["transform_matrix"][0].__setitem__(0, 3.0),
+        "no rotation",
+    ),
     "no focal length": (lambda c: c.pop("fl_x"), "'fl_x'"),
     "focal length of text": (lambda c: c.update(fl_x="long"), "'fl_x'.*numbers"),
     "negative focal length": (lambda c: c.update(fl_x=-5), "focal length that is not positive"),
@@ -75,7 +85,9 @@ def test_missing_pictures_are_named_or_left_out(tmp_path):
     for number in (2, 3):
         (tmp_path / f"images/{number:05d}.png").unlink()
     refused(
-        "2 files of the 6 frames .* missing, the first is images/00002.png.*--skip-missing=1", tmp_path, test_frames=1
+        "2 files of the 6 frames .* missing, the first is images/00002.png.*--skip-missing=1",
+        tmp_path,
+        test_frames=1,
     )
     frames = read(tmp_path, options=ReadOptions(skip_missing=True, test_frames=1))
     assert [frames.name(i)[-5] for i in range(4)] == ["0", "1", "4", "5"]
@@ -108,15 +120,27 @@ def test_other_faults_are_sentences(tmp_path):
         folders[name] = tmp_path / name
         folders[name].mkdir()
         write(folders[name])
-    refused("flame.pkl does not exist; give FLAME's model file", folders["imavatar"], flame=tmp_path / "flame.pkl")
+    refused(
+        "flame.pkl does not exist; give FLAME's model file",
+        folders["imavatar"],
+        flame=tmp_path / "flame.pkl",
+    )
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     refused("is no FLAME model", folders["imavatar"], flame=tmp_path / "other.npz")
-    refused("cannot be the test frames", folders["insta"])  # six frames, of which 350 should be for testing
-    edit(folders["imavatar"] / "MVI_1810/flame_params.json", lambda c: c.update(intrinsics=[2, 2, 0.5, 0.5]))
+    # six frames, of which 350 should be for testing
+    refused("cannot be the test frames", folders["insta"])
+    edit(
+        folders["imavatar"] / "MVI_1810/flame_params.json",
+        lambda c: c.update(intrinsics=[2, 2, 0.5, 0.5]),
+    )
     refused("negative fx", folders["imavatar"])
-    edit(folders["nerfstudio"] / "transforms.json", lambda c: c.update(camera_model="OPENCV_FISHEYE"))
+    edit(
+        folders["nerfstudio"] / "transforms.json", lambda c: c.update(camera_model="OPENCV_FISHEYE")
+    )
     refused("OPENCV_FISHEYE", folders["nerfstudio"])
-    edit(folders["nerfstudio"] / "transforms.json", lambda c: c.update(camera_model="OPENCV", k4=0.1))
+    edit(
+        folders["nerfstudio"] / "transforms.json", lambda c: c.update(camera_model="OPENCV", k4=0.1)
+    )
     refused("'k4'", folders["nerfstudio"])
     edit(folders["nerfstudio"] / "transforms.json", lambda c: c.update(k4=0, k1=80.0))
     refused("no distortion in OpenCV's convention", folders["nerfstudio"])
@@ -145,7 +169,12 @@ def test_rigs_that_do_not_tell_where_the_head_is(tmp_path):
 
     def parallel(content):
         for index, frame in enumerate(content["frames"]):
-            frame["transform_matrix"] = [[1, 0, 0, 0.1 * index], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]]
+            frame["transform_matrix"] = [
+                [1, 0, 0, 0.1 * index],
+                [0, 1, 0, 0],
+                [0, 0, 1, 2],
+                [0, 0, 0, 1],
+            ]
 
     def all_around(content):
         for index, frame in enumerate(content["frames"]):
@@ -158,21 +187,45 @@ def test_rigs_that_do_not_tell_where_the_head_is(tmp_path):
     refused("axes are parallel.*--world", tmp_path)
     edit(tmp_path / "transforms.json", all_around)
     refused("stand all around; give --world", tmp_path)
-    assert len(read(tmp_path, options=ReadOptions(world=tuple(map(tuple, np.eye(4).tolist()))))) == 6
+    assert (
+        len(read(tmp_path, options=ReadOptions(world=tuple(map(tuple, np.eye(4).tolist()))))) == 6
+    )
     (tmp_path / "transforms.json").write_text(json.dumps(good))
     small, large = (read(tmp_path, options=ReadOptions(scale=scale)) for scale in (1.0, 2.0))
     # The guessed centre stays at our origin whatever the scale.
     torch.testing.assert_close(large.cameras.position, 2 * small.cameras.position)
 
 
-JUNK = (None, "x", "", [], {}, [[1]], -1, 0, 1e400, True, ["a"], [None], {"a": 1}, "../../x", 10**30)
+JUNK = (
+    None,
+    "x",
+    "",
+    [],
+    {},
+    [[1]],
+    -1,
+    0,
+    1e400,
+    True,
+    ["a"],
+    [None],
+    {"a": 1},
+    "../../x",
+    10**30,
+)
 JSON_FILES = {
-    "insta": "transforms.json", "nerfblendshape": "transforms.json", "imavatar": "MVI_1810/flame_params.json",
-    "vhap": "transforms_train.json", "nerfstudio": "transforms.json", "facelift": "opencv_cameras.json",
-    "facescape": "12/2_smile/params.json", "nersemble": "037/calibration/camera_params.json",
-    "ava256": "20210810--1306--ABC123/decoder/camera_calibration.json", "avatar": "transforms.json",
+    "insta": "transforms.json",
+    "nerfblendshape": "transforms.json",
+    "imavatar": "MVI_1810/flame_params.json",
+    "vhap": "transforms_train.json",
+    "nerfstudio": "transforms.json",
+    "facelift": "opencv_cameras.json",
+    "facescape": "12/2_smile/params.json",
+    "nersemble": "037/calibration/camera_params.json",
+    "ava256": "20210810--1306--ABC123/decoder/camera_calibration.json",
+    "avatar": "transforms.json",
     "archive": "dataset.json",
-}  # fmt: skip
+}
 
 
 def project_folder(name, folder):
@@ -203,7 +256,11 @@ def places(content, depth=0, at=()):
     """Where something can be put into a JSON content: keys, and the first two entries of lists."""
     yield at
     inner = (
-        content.items() if isinstance(content, dict) else enumerate(content[:2]) if isinstance(content, list) else ()
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content[:2])
+        if isinstance(content, list)
+        else ()
     )
     for key, value in inner if depth < 5 else ():
         yield from places(value, depth + 1, (*at, key))
@@ -211,7 +268,11 @@ def places(content, depth=0, at=()):
 
 @pytest.mark.parametrize("name", JSON_FILES)
 def test_no_content_of_a_json_file_ends_in_a_traceback(name, tmp_path):
-    write = SEQUENCES[name][0] if name in SEQUENCES else CAPTURES.get(name, lambda f: project_folder(name, f))
+    write = (
+        SEQUENCES[name][0]
+        if name in SEQUENCES
+        else CAPTURES.get(name, lambda f: project_folder(name, f))
+    )
     write(tmp_path)
     path = tmp_path / JSON_FILES[name]
     good = path.read_text()
@@ -249,9 +310,16 @@ def test_a_tracker_frame_that_runs_code_is_refused_and_not_run(tmp_path):
     sequences_of.metrical(tmp_path)
     flag = tmp_path / "ran"
     torch.save({"opencv": _Command(f"touch {flag}")}, tmp_path / "checkpoint/00002.frame")
-    refused("00002.frame .* is refused: it calls posix.system.*Nothing of it was run", tmp_path, test_frames=1)
+    refused(
+        "00002.frame .* is refused: it calls posix.system.*Nothing of it was run",
+        tmp_path,
+        test_frames=1,
+    )
     assert not flag.exists()
-    torch.save({"flame": {}, "opencv": {}, "img_size": np.array([64, 80])}, tmp_path / "checkpoint/00002.frame")
+    torch.save(
+        {"flame": {}, "opencv": {}, "img_size": np.array([64, 80])},
+        tmp_path / "checkpoint/00002.frame",
+    )
     refused("00002.frame .* has no 'R'", tmp_path, test_frames=1)
     (tmp_path / "checkpoint/00002.frame").write_bytes(b"PK")
     refused("00002.frame .* is damaged", tmp_path, test_frames=1)

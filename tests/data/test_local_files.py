@@ -1,4 +1,5 @@
-"""What strangers name: nothing in a folder, an archive or JSON starts a program or leads out of its folder."""
+"""What strangers name: nothing in a folder, an archive or JSON starts a program or leads out of its
+folder."""
 
 import io
 import json
@@ -19,7 +20,14 @@ from gghead.cameras import Cameras
 from gghead.data import formats
 from gghead.data.dataset import ImageDataset
 from gghead.data.dataset_zip import DatasetWriter, encode_png, image_name
-from gghead.data.files import FolderSource, open_below, open_local, open_source, points_outside, refuse_address
+from gghead.data.files import (
+    FolderSource,
+    open_below,
+    open_local,
+    open_source,
+    points_outside,
+    refuse_address,
+)
 from gghead.data.frame_images import VideoFrames
 from gghead.data.shard_writer import write_shards
 from gghead.data.shards import read_samples, tar_member
@@ -46,7 +54,8 @@ def tar(tmp_path):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty folder that is the present one, where a program that was started would leave its file."""
+    """An empty folder that is the present one, where a program that was started would leave its
+    file."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -55,7 +64,12 @@ def here(tmp_path, monkeypatch):
 
 
 PIPES = ["pipe:touch pwned", "pipe:touch pwned;.tar", "pipe:touch pwned; cat {0..3}.tar"]
-ADDRESSES = ["http://127.0.0.1:9/shard.tar", "https://host.invalid/a.zip", "file:/etc/passwd", "s3://bucket/{00..02}.tar"]
+ADDRESSES = [
+    "http://127.0.0.1:9/shard.tar",
+    "https://host.invalid/a.zip",
+    "file:/etc/passwd",
+    "s3://bucket/{00..02}.tar",
+]
 
 
 @pytest.mark.parametrize("address", [*PIPES, *ADDRESSES])
@@ -101,28 +115,46 @@ def test_programs_that_only_a_run_names_are_not_loaded(here, command):
     from gghead.training.cli.train_gan import train_encoder as encoder
     from gghead.training.encoder import config as encoder_config
 
-    main, preset = {"train_avatar": (avatar.main, avatar_config.PRESETS["tiny"]),
-                    "train_encoder": (encoder.main, encoder_config.PRESETS["tiny"])}[command]  # fmt: skip
+    main, preset = {
+        "train_avatar": (avatar.main, avatar_config.PRESETS["tiny"]),
+        "train_encoder": (encoder.main, encoder_config.PRESETS["tiny"]),
+    }[command]
     (here / "net.pt").write_bytes(b"a program")
     data = str(here / "gone") if command == "train_avatar" else {"path": str(here / "gone")}
     run = here / "run"
     run.mkdir()
-    run_folder.write_options(run, config.replace(preset, {"data": data, "loss": {"perceptual_net": "net.pt"}}))
+    run_folder.write_options(
+        run, config.replace(preset, {"data": data, "loss": {"perceptual_net": "net.pt"}})
+    )
     run_folder.save_state(run, 0, {"trainer": {"step": 0}})
-    resumed = [CliRunner().invoke(main, [f"--resume={run}", *given])
-               for given in ([], ["--perceptual-net=other.pt"], ["--perceptual-net=net.pt"])]  # fmt: skip
+    resumed = [
+        CliRunner().invoke(main, [f"--resume={run}", *given])
+        for given in ([], ["--perceptual-net=other.pt"], ["--perceptual-net=net.pt"])
+    ]
     assert [result.exit_code for result in resumed] == [1, 1, 1]
-    assert "name the perceptual network net.pt, TorchScript, which is a program" in resumed[0].output
+    assert (
+        "name the perceptual network net.pt, TorchScript, which is a program" in resumed[0].output
+    )
     assert "was trained with --perceptual-net=net.pt, not other.pt" in resumed[1].output
     assert "gone does not exist" in resumed[2].output  # the run goes on
     address = "vgg:https://host.invalid/vgg.pth#sha256=" + 64 * "0"
-    run_folder.write_options(run, config.replace(preset, {"data": data, "loss": {"perceptual_net": address}}))
+    run_folder.write_options(
+        run, config.replace(preset, {"data": data, "loss": {"perceptual_net": address}})
+    )
     result = CliRunner().invoke(main, [f"--resume={run}"])
     assert result.exit_code == 1 and "which would be downloaded; if you trust it" in result.output
 
 
 def test_files_of_a_folder_are_files_whatever_their_names_say(here, tar):
-    names = ["pipe:touch pwned;.tar", "-rf.tar", "http:a.tar", "two\nlines.tar", "{0..9}.tar", "..tar", "*.tar"]
+    names = [
+        "pipe:touch pwned;.tar",
+        "-rf.tar",
+        "http:a.tar",
+        "two\nlines.tar",
+        "{0..9}.tar",
+        "..tar",
+        "*.tar",
+    ]
     for name in names:
         (here / name).write_bytes(tar)
     dataset = ImageDataset(here)
@@ -135,8 +167,11 @@ def test_files_of_a_folder_are_files_whatever_their_names_say(here, tar):
 
 def test_pipes_devices_and_folders_are_no_tars(here, tar):
     os.mkfifo(here / "a.tar")
-    for make, kind in ((lambda path: None, "pipe"), (lambda path: path.mkdir(), "folder"),
-                       (lambda path: path.symlink_to("/dev/zero"), "device")):  # fmt: skip
+    for make, kind in (
+        (lambda path: None, "pipe"),
+        (lambda path: path.mkdir(), "folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "device"),
+    ):
         make(here / "b.tar")
         first = "a.tar" if kind == "pipe" else "b.tar"
         with pytest.raises(UserError, match=f"{first} is a {kind}, not a file"):
@@ -152,7 +187,9 @@ def test_pipes_devices_and_folders_are_no_tars(here, tar):
 def test_a_pipe_without_a_writer_does_not_block(here):
     os.mkfifo(here / "a.zip")
     done = []
-    worker = threading.Thread(target=lambda: done.append(pytest.raises(UserError, ImageDataset, here / "a.zip")))
+    worker = threading.Thread(
+        target=lambda: done.append(pytest.raises(UserError, ImageDataset, here / "a.zip"))
+    )
     worker.daemon = True
     worker.start()
     worker.join(20)
@@ -167,7 +204,14 @@ def folder_of(here, **content):
     return here
 
 
-OUTSIDE = ["../secret.png", "/etc/hostname", "sub/../../secret.png", "..\\secret.png", "C:\\secret.png", "a\0.png"]
+OUTSIDE = [
+    "../secret.png",
+    "/etc/hostname",
+    "sub/../../secret.png",
+    "..\\secret.png",
+    "C:\\secret.png",
+    "a\0.png",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -182,7 +226,9 @@ def test_names_in_json_do_not_leave_the_folder(here, name):
         FolderSource(here).read(name)
 
 
-@pytest.mark.parametrize("name", ["pipe:touch pwned", "http://127.0.0.1:9/a.png", "-a.png", "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["pipe:touch pwned", "http://127.0.0.1:9/a.png", "-a.png", "x" * 300]
+)
 def test_odd_names_in_json_are_names(here, name):
     with pytest.raises(UserError):
         ImageDataset(folder_of(here, masks={"a.png": name})).get(0)
@@ -205,7 +251,8 @@ def test_links_to_files_are_followed_and_links_to_devices_are_not_listed(here):
     (store / "real.png").write_bytes(encode_png(picture(5)))
     folder_of(here)
     (here / "a.png").unlink()
-    (here / "a.png").symlink_to(store / "real.png")  # sets are often made of links into a larger one
+    # sets are often made of links into a larger one
+    (here / "a.png").symlink_to(store / "real.png")
     (here / "zero.png").symlink_to("/dev/zero")
     (here / "gone.png").symlink_to(store / "gone.png")
     (here / "up").symlink_to(here.parent, target_is_directory=True)
@@ -215,7 +262,12 @@ def test_links_to_files_are_followed_and_links_to_devices_are_not_listed(here):
 
 def test_points_outside_knows_relative_names():
     assert all(map(points_outside, [*OUTSIDE, "..", "a/..", "\\a", "/", "a\n/../b"]))
-    assert not any(map(points_outside, ["a.png", "a/b.png", "..a/b..c", "a..", "-a", "pipe:x", "a\nb", ".hidden"]))
+    assert not any(
+        map(
+            points_outside,
+            ["a.png", "a/b.png", "..a/b..c", "a..", "-a", "pipe:x", "a\nb", ".hidden"],
+        )
+    )
 
 
 def test_existing_files_with_colons_are_no_addresses(here):
@@ -240,7 +292,8 @@ def test_sentences_show_odd_names_as_escapes_on_one_line(here):
 
 
 def test_what_a_file_is_called_in_somebodys_json_decides_no_path(here):
-    """A latent's own name, and those of subjects and expressions, become names of files and folders."""
+    """A latent's own name, and those of subjects and expressions, become names of files and
+    folders."""
     from gghead.latent import Latent
 
     latent = Latent(torch.zeros(1, 2, 8), info={"target": "../../pwned", "stage": "/etc/x"})
@@ -252,7 +305,7 @@ def test_what_a_file_is_called_in_somebodys_json_decides_no_path(here):
         open_source(here / "a.zip")
 
 
-# ------------------------------------------------------------------------------------------------------- tar files
+# ---------------------------------------------------------------------------------------- tar files
 def tar_of(path, *members):
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
         for info, data in members:
@@ -270,10 +323,17 @@ def test_members_are_bytes_and_never_paths(here):
     about = json.dumps({"label": LABEL.tolist()}).encode()
     data = encode_png(picture(1))
     names = ["/etc/x.png", "../../y.png", "pipe:touch pwned.png", "-z.png", "li\nne.png"]
-    members = [tar_member(part, content) for name in names
-               for part, content in ((name, data), (name[:-3] + "json", about))]  # fmt: skip
-    links = [linked("l.png", tarfile.SYMTYPE, "/etc/hostname"), linked("h.png", tarfile.LNKTYPE, "/etc/x.png"),
-             linked("f.png", tarfile.FIFOTYPE, ""), linked("d.png", tarfile.CHRTYPE, "")]  # fmt: skip
+    members = [
+        tar_member(part, content)
+        for name in names
+        for part, content in ((name, data), (name[:-3] + "json", about))
+    ]
+    links = [
+        linked("l.png", tarfile.SYMTYPE, "/etc/hostname"),
+        linked("h.png", tarfile.LNKTYPE, "/etc/x.png"),
+        linked("f.png", tarfile.FIFOTYPE, ""),
+        linked("d.png", tarfile.CHRTYPE, ""),
+    ]
     dataset = ImageDataset(tar_of(here / "a.tar", *members, *links))
     assert [dataset.name(i) for i in range(len(dataset))] == names
     assert sorted(file.name for file in here.iterdir()) == ["a.tar"]
@@ -281,19 +341,25 @@ def test_members_are_bytes_and_never_paths(here):
 
 def test_damage_in_the_middle_is_no_end(here, tar):
     about = json.dumps({"label": LABEL.tolist()}).encode()
-    members = [tar_member(f"{i}.{kind}", data) for i in range(3)
-               for kind, data in (("png", encode_png(picture(i))), ("json", about))]  # fmt: skip
+    members = [
+        tar_member(f"{i}.{kind}", data)
+        for i in range(3)
+        for kind, data in (("png", encode_png(picture(i))), ("json", about))
+    ]
     data = bytearray(tar_of(here / "a.tar", *members).read_bytes())
     assert len(list(read_samples(str(here / "a.tar")))) == 3
     with tarfile.open(here / "a.tar") as archive:
         header = archive.getmember("1.png").offset
-    for change in (lambda: data.__setitem__(header + 150, data[header + 150] ^ 1),  # its checksum
-                   lambda: data.__delitem__(slice(header + 100, None))):  # fmt: skip
+    for change in (
+        lambda: data.__setitem__(header + 150, data[header + 150] ^ 1),  # its checksum
+        lambda: data.__delitem__(slice(header + 100, None)),
+    ):
         change()
         (here / "b.tar").write_bytes(data)
         with pytest.raises(UserError, match="b.tar cannot be read .it is cut off, damaged"):
             list(read_samples(str(here / "b.tar")))
-    (here / "c.tar").write_bytes((here / "a.tar").read_bytes()[: header])  # some writers leave out the two empty blocks
+    # some writers leave out the two empty blocks
+    (here / "c.tar").write_bytes((here / "a.tar").read_bytes()[:header])
     assert len(list(read_samples(str(here / "c.tar")))) == 1
 
 
@@ -304,7 +370,8 @@ def test_claims_of_absurd_sizes_cost_no_memory(here):
     sparse = tarfile.TarInfo("a.png")
     sparse.type = tarfile.GNUTYPE_SPARSE
     block = bytearray(sparse.tobuf(tarfile.GNU_FORMAT))
-    block[483:495] = tarfile.itn(1 << 50, 12, tarfile.GNU_FORMAT)  # the real size of a file of holes
+    # the real size of a file of holes
+    block[483:495] = tarfile.itn(1 << 50, 12, tarfile.GNU_FORMAT)
     block[148:156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 8 * 32)
     (here / "b.tar").write_bytes(bytes(block) + bytes(1024))
     long = tarfile.TarInfo("././@LongLink")
@@ -312,7 +379,9 @@ def test_claims_of_absurd_sizes_cost_no_memory(here):
     (here / "c.tar").write_bytes(long.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     nested = tarfile.TarInfo("x")
     nested.type, nested.size = tarfile.XHDTYPE, 512
-    (here / "d.tar").write_bytes((nested.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 3000 + bytes(1024))
+    (here / "d.tar").write_bytes(
+        (nested.tobuf(tarfile.GNU_FORMAT) + bytes(512)) * 3000 + bytes(1024)
+    )
     for name in "acd":
         with pytest.raises(UserError, match=f"{name}.tar cannot be read"):
             list(read_samples(str(here / f"{name}.tar")))
@@ -342,17 +411,21 @@ def test_brace_lists_name_files(here, text, names):
     assert tar_paths(text) == names
 
 
-@pytest.mark.parametrize("text", ["{0..999999999}.tar", "{3..1}.tar", "{1..2.tar", "1}.tar", "{{1,2}}.tar"])
+@pytest.mark.parametrize(
+    "text", ["{0..999999999}.tar", "{3..1}.tar", "{1..2.tar", "1}.tar", "{{1,2}}.tar"]
+)
 def test_brace_lists_that_cannot_be_meant_are_refused(here, text):
     with pytest.raises(UserError, match=r"shard-\{000000..000012\}.tar"):
         ImageDataset(text)
 
 
-# ------------------------------------------------------------------------------------------------ pictures and videos
+# ------------------------------------------------------------------------------ pictures and videos
 def test_a_picture_that_is_a_program_is_not_run(here, monkeypatch):
     buffer = io.BytesIO()
     Image.fromarray(picture(0)).save(buffer, "eps")
-    monkeypatch.setattr("subprocess.Popen", lambda *args, **kwargs: pytest.fail("a program was started"))
+    monkeypatch.setattr(
+        "subprocess.Popen", lambda *args, **kwargs: pytest.fail("a program was started")
+    )
     folder_of(here)
     (here / "a.png").write_bytes(buffer.getvalue())
     with pytest.raises(UserError, match="a.png .* is not a readable image"):
@@ -387,8 +460,10 @@ def test_names_of_videos_are_no_addresses(here):
 def test_playlists_are_no_videos(here):
     pytest.importorskip("av", reason="videos need the extra [video]")
     video.save_video([np.zeros((16, 16, 3), np.uint8)] * 2, here / "real.mp4")
-    texts = {"hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nreal.mp4\n#EXT-X-ENDLIST\n",
-             "concat": "ffconcat version 1.0\nfile real.mp4\n"}  # fmt: skip
+    texts = {
+        "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nreal.mp4\n#EXT-X-ENDLIST\n",
+        "concat": "ffconcat version 1.0\nfile real.mp4\n",
+    }
     for kind, text in texts.items():
         for suffix in (".mp4", ".mkv"):
             (here / f"{kind}{suffix}").write_text(text)

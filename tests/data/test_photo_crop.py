@@ -7,12 +7,26 @@ from PIL import Image
 
 from gghead.cameras import Cameras
 from gghead.data.photos.crop import Crop, cut
-from gghead.data.photos.mattes import FolderMatte, fast_guided_filter, guided_filter, make_matte, refine
+from gghead.data.photos.mattes import (
+    FolderMatte,
+    fast_guided_filter,
+    guided_filter,
+    make_matte,
+    refine,
+)
 from gghead.data.photos.pose import project
 from gghead.data.photos.report import Limits, Measures, fault, score, sharpness
 from gghead.torch_utils.errors import UserError
 
-GOOD = {"scale": 1.2, "sharpness": 0.2, "filled": 0.05, "cut": 0.0, "yaw": 10.0, "pitch": 5.0, "residual": 0.002}
+GOOD = {
+    "scale": 1.2,
+    "sharpness": 0.2,
+    "filled": 0.05,
+    "cut": 0.0,
+    "yaw": 10.0,
+    "pitch": 5.0,
+    "residual": 0.002,
+}
 
 
 def brightest(picture: np.ndarray) -> np.ndarray:  # [R, R] -> x, y in pixels from the outer corner
@@ -23,7 +37,9 @@ def brightest(picture: np.ndarray) -> np.ndarray:  # [R, R] -> x, y in pixels fr
 
 def dot(width: int, height: int, at: np.ndarray, sigma: float) -> np.ndarray:
     y, x = np.indices((height, width)) + 0.5
-    return np.rint(250 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * sigma**2))).astype(np.uint8)
+    return np.rint(250 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * sigma**2))).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -53,7 +69,10 @@ def test_an_upright_crop_of_whole_pixels_is_a_slice():
 
 
 def test_crop_coordinates_go_there_and_back():
-    crop, shares = Crop(np.array([31.0, 77.0]), 45.0, 1.1), np.random.default_rng(1).uniform(0, 1, (20, 2))
+    crop, shares = (
+        Crop(np.array([31.0, 77.0]), 45.0, 1.1),
+        np.random.default_rng(1).uniform(0, 1, (20, 2)),
+    )
     np.testing.assert_allclose(crop.from_photo(crop.to_photo(shares)), shares, atol=1e-12)
     assert Crop(np.array([50.0, 40.0]), 20.0).box == [40, 30, 60, 50]
 
@@ -61,20 +80,24 @@ def test_crop_coordinates_go_there_and_back():
 def test_what_leaves_the_photo_is_reflected_blurred_and_counted():
     rng = np.random.default_rng(2)
     photo = np.repeat(rng.integers(0, 256, (64, 1, 3), dtype=np.uint8), 64, axis=1)  # noisy rows
-    picture, filled = cut(photo, Crop(np.array([32.0, 48.0]), 64.0), 64)  # the lower quarter lies outside
+    # the lower quarter lies outside
+    picture, filled = cut(photo, Crop(np.array([32.0, 48.0]), 64.0), 64)
     assert filled == pytest.approx(0.25)
     np.testing.assert_array_equal(picture[:48], photo[16:])
     near = picture[48].astype(int) - photo[62]  # the first made-up row is nearly the mirror image
     assert np.abs(near).max() < 80
     assert picture[56:, 32].std() < 0.7 * photo[:, 32].std()  # further out it is blurred
-    grey, filled = cut(np.full((30, 30, 3), 77, np.uint8), Crop(np.array([300.0, -200.0]), 40.0, 0.4), 32)
+    grey, filled = cut(
+        np.full((30, 30, 3), 77, np.uint8), Crop(np.array([300.0, -200.0]), 40.0, 0.4), 32
+    )
     assert filled == 1 and (grey == 77).all()
 
 
 def test_the_turned_crop_counts_its_outside_too():
     photo = np.zeros((100, 100), np.uint8)
     _, filled = cut(photo, Crop(np.array([50.0, 50.0]), 100.0, np.pi / 4), 400)
-    assert filled == pytest.approx(1 - (2 * np.sqrt(2) - 2), abs=0.005)  # the octagon of both squares lies inside
+    # the octagon of both squares lies inside
+    assert filled == pytest.approx(1 - (2 * np.sqrt(2) - 2), abs=0.005)
 
 
 def test_the_guided_filter_keeps_affine_masks_and_sharpens_soft_ones():
@@ -97,7 +120,10 @@ def test_the_guided_filter_keeps_affine_masks_and_sharpens_soft_ones():
 def test_refined_masks_reach_both_ends():
     picture = np.zeros((256, 256, 3), np.uint8)
     picture[64:192, 64:192] = 220
-    alpha = refine(picture, np.asarray(Image.fromarray((picture[..., 0] > 0).astype(np.float32)).resize((32, 32))))
+    alpha = refine(
+        picture,
+        np.asarray(Image.fromarray((picture[..., 0] > 0).astype(np.float32)).resize((32, 32))),
+    )
     assert alpha.shape == (256, 256) and alpha.dtype == np.uint8
     assert alpha[128, 128] == 255 and alpha[20, 20] == 0
 
@@ -133,7 +159,9 @@ def test_wrong_mattes_are_refused(name, masks, sentence):
 def test_a_matting_network_needs_onnxruntime_or_a_network(tmp_path):
     file = tmp_path / "broken.onnx"
     file.write_bytes(b"no network")
-    with pytest.raises(UserError, match="pip install onnxruntime|no network that onnxruntime can read"):
+    with pytest.raises(
+        UserError, match="pip install onnxruntime|no network that onnxruntime can read"
+    ):
         make_matte(f"onnx:{file}", None)
 
 
@@ -166,7 +194,9 @@ def test_sharpness_falls_with_blur_and_not_with_brightness():
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(4)
-    fine, coarse = (gaussian_filter(rng.standard_normal((256, 256)), sigma) for sigma in (1.0, 20.0))
+    fine, coarse = (
+        gaussian_filter(rng.standard_normal((256, 256)), sigma) for sigma in (1.0, 20.0)
+    )
     photo = np.clip(128 + 60 * fine / fine.std() + 30 * coarse / coarse.std(), 0, 255)
     values = []
     for sigma in (0.01, 1.5, 3, 6):

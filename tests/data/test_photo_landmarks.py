@@ -15,14 +15,22 @@ from PIL import Image
 
 from gghead.data.photos import pose
 from gghead.data.photos.landmarks import Face, JsonLandmarks, landmark_model, largest_first
-from gghead.data.photos.mediapipe_faces import MediapipeLandmarks, TaskLandmarks, _Box, _tiles, _upright, without_notes
+from gghead.data.photos.mediapipe_faces import (
+    MediapipeLandmarks,
+    TaskLandmarks,
+    _Box,
+    _tiles,
+    _upright,
+    without_notes,
+)
 from gghead.data.photos.photo import make_landmarker
 from gghead.torch_utils.errors import UserError
 
 PHOTOS = SHARED / "photos"
 FACE = np.random.default_rng(0).uniform(10, 90, (68, 2)).round(2)
 needs_mediapipe = pytest.mark.skipif(
-    importlib.util.find_spec("mediapipe") is None, reason="mediapipe is not installed (gghead[prep])"
+    importlib.util.find_spec("mediapipe") is None,
+    reason="mediapipe is not installed (gghead[prep])",
 )
 
 
@@ -34,7 +42,9 @@ def write(path: Path, files, scheme="ibug68") -> Path:
 def test_landmarks_of_a_file(tmp_path):
     small, large = FACE.tolist(), (2 * FACE).tolist()
     reader = JsonLandmarks(
-        write(tmp_path / "l.json", {"a.jpg": small, "b.jpg": [small, large], "c.jpg": None, "d": []})
+        write(
+            tmp_path / "l.json", {"a.jpg": small, "b.jpg": [small, large], "c.jpg": None, "d": []}
+        )
     )
     one, two = reader.faces(None, "a.jpg", True), reader.faces(None, "b.jpg", True)
     assert len(one) == 1 and one[0].scheme == "ibug68"
@@ -51,10 +61,16 @@ def test_landmarks_of_a_file(tmp_path):
         ("{", "is not valid JSON"),
         ("[]", "has no 'files'"),
         ('{"files": {}}', "has the scheme None; use one of mediapipe478, ibug68"),
-        ('{"scheme": "ibug68", "files": {"a": [[1, 2]]}}', r"of a in .* shape \[1, 2\], but ibug68 has 68"),
+        (
+            '{"scheme": "ibug68", "files": {"a": [[1, 2]]}}',
+            r"of a in .* shape \[1, 2\], but ibug68 has 68",
+        ),
         ('{"scheme": "ibug68", "files": {"a": [["x", 2]]}}', r"of a in .* are no list of \[x, y\]"),
         ('{"scheme": "ibug68", "files": {"a": {"x": 1}}}', r"of a in .* are no list of \[x, y\]"),
-        (json.dumps({"scheme": "ibug68", "files": {"a": [[float("nan"), 1]] * 68}}), "68 finite points"),
+        (
+            json.dumps({"scheme": "ibug68", "files": {"a": [[float("nan"), 1]] * 68}}),
+            "68 finite points",
+        ),
     ],
 )
 def test_broken_landmark_files(tmp_path, content, sentence):
@@ -65,7 +81,9 @@ def test_broken_landmark_files(tmp_path, content, sentence):
 
 def test_468_points_without_irises_will_do(tmp_path):
     points = np.random.default_rng(1).uniform(0, 9, (468, 2)).tolist()
-    assert JsonLandmarks(write(tmp_path / "l.json", {"a": points}, "mediapipe478")).faces(None, "a", False)
+    assert JsonLandmarks(write(tmp_path / "l.json", {"a": points}, "mediapipe478")).faces(
+        None, "a", False
+    )
 
 
 def test_missing_files_and_unknown_names(tmp_path):
@@ -87,12 +105,20 @@ def test_without_mediapipe_there_is_a_remedy(tmp_path, monkeypatch):
 
 
 def test_notes_of_the_start_are_left_out_and_errors_kept(capfd):
-    lines = ["INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
-             "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
-             "W0000 00:00:1795827853.904017   30086 inference_feedback_manager.cc:114] Feedback manager needs",
-             "I0000 00:00:1795827853.904017   30086 gl_context.cc:344] GL version: 3.2",
-             "E0000 00:00:1795827853.904017   30086 calculator_graph.cc:853] INTERNAL: the file is damaged",
-             "something that nobody knows"]
+    lines = [
+        "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        (
+            "W0000 00:00:1795827853.904017   30086 inference_feedback_manager.cc:114] Feedback"
+            " manager needs"
+        ),
+        "I0000 00:00:1795827853.904017   30086 gl_context.cc:344] GL version: 3.2",
+        (
+            "E0000 00:00:1795827853.904017   30086 calculator_graph.cc:853] INTERNAL: the file is"
+            " damaged"
+        ),
+        "something that nobody knows",
+    ]
     with pytest.raises(KeyError), without_notes():
         os.write(2, "\n".join(lines).encode() + b"\n")
         raise KeyError
@@ -103,18 +129,26 @@ def test_notes_of_the_start_are_left_out_and_errors_kept(capfd):
 
 @needs_mediapipe
 def test_mediapipe_starts_without_a_word():
-    code = ("import numpy; from gghead.data.photos.mattes import SelfieMatte\n"
-            "from gghead.data.photos.mediapipe_faces import MediapipeLandmarks\n"
-            "MediapipeLandmarks().faces(numpy.zeros((300, 300, 3), numpy.uint8), 'x', False)\n"
-            "SelfieMatte().alpha(numpy.zeros((64, 64, 3), numpy.uint8), 'x', None, (64, 64))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    code = (
+        "import numpy; from gghead.data.photos.mattes import SelfieMatte\n"
+        "from gghead.data.photos.mediapipe_faces import MediapipeLandmarks\n"
+        "MediapipeLandmarks().faces(numpy.zeros((300, 300, 3), numpy.uint8), 'x', False)\n"
+        "SelfieMatte().alpha(numpy.zeros((64, 64, 3), numpy.uint8), 'x', None, (64, 64))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_mediapipe_without_solutions_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", types.ModuleType("mediapipe"))
-    with pytest.raises(UserError, match="no mediapipe.solutions any more; install mediapipe==0.10.14"):
+    with pytest.raises(
+        UserError, match="no mediapipe.solutions any more; install mediapipe==0.10.14"
+    ):
         MediapipeLandmarks()
 
 
@@ -163,7 +197,9 @@ def fake_tasks(monkeypatch, usable=True):
         low = np.array([columns.min(), rows.min()])
         size = np.array([columns.max(), rows.max()]) + 1 - low
         mesh = (low + face * size) / image.data.shape[1::-1]
-        return types.SimpleNamespace(face_landmarks=[[types.SimpleNamespace(x=x, y=y) for x, y in mesh]])
+        return types.SimpleNamespace(
+            face_landmarks=[[types.SimpleNamespace(x=x, y=y) for x, y in mesh]]
+        )
 
     def create(options):
         if not usable:
@@ -180,7 +216,11 @@ def fake_tasks(monkeypatch, usable=True):
     tasks.python, package.tasks = python, tasks
     package.ImageFormat = types.SimpleNamespace(SRGB=1)
     package.Image = lambda image_format, data: types.SimpleNamespace(data=data)
-    for name, module in (("mediapipe", package), ("mediapipe.tasks", tasks), ("mediapipe.tasks.python", python)):
+    for name, module in (
+        ("mediapipe", package),
+        ("mediapipe.tasks", tasks),
+        ("mediapipe.tasks.python", python),
+    ):
         monkeypatch.setitem(sys.modules, name, module)
     return face
 

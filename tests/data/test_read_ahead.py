@@ -1,4 +1,5 @@
-"""Reading in the background: the order stays, waiting brings more threads, errors and ends arrive where they belong."""
+"""Reading in the background: the order stays, waiting brings more threads, errors and ends arrive
+where they belong."""
 
 import os
 import threading
@@ -52,7 +53,11 @@ def test_whoever_waits_gets_more_threads_up_to_the_limit(eight_cores, monkeypatc
         filled = reader._fill
         for number in range(12):
             # The job is released once it is known that it was not ready.
-            monkeypatch.setattr(reader, "_fill", lambda spare=0, number=number: (filled(spare), release[number].set()))
+            monkeypatch.setattr(
+                reader,
+                "_fill",
+                lambda spare=0, number=number: (filled(spare), release[number].set()),
+            )
             assert next(reader) == number
             assert reader.ahead == min(3 + number, 7)
         assert started[12 + 6].wait(20) and not started[12 + 7].is_set()

@@ -39,12 +39,20 @@ def refused(match, data, load=load_torch_zip):
 def test_plain_data_arrays_and_tensors_come_back():
     base = torch.arange(24.0).reshape(4, 6)
     content = {
-        "array": np.arange(6, dtype=np.float32).reshape(2, 3), "fortran": np.asfortranarray(np.eye(3)[:2]),
-        "big": np.arange(3, dtype=">i4"), "scalar": np.float64(2.5), "tensor": base, "view": base[1:, ::2].T,
-        "half": torch.ones(2, dtype=torch.float16), "flags": torch.tensor([True, False]), "text": "00012", "none": None,
-        "nested": OrderedDict(a=[1, (2.5, "b")]), "parameter": torch.nn.Parameter(torch.full((2,), 7.0)),
+        "array": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "fortran": np.asfortranarray(np.eye(3)[:2]),
+        "big": np.arange(3, dtype=">i4"),
+        "scalar": np.float64(2.5),
+        "tensor": base,
+        "view": base[1:, ::2].T,
+        "half": torch.ones(2, dtype=torch.float16),
+        "flags": torch.tensor([True, False]),
+        "text": "00012",
+        "none": None,
+        "nested": OrderedDict(a=[1, (2.5, "b")]),
+        "parameter": torch.nn.Parameter(torch.full((2,), 7.0)),
         "empty": torch.zeros(0, 3),
-    }  # fmt: skip
+    }
     result = load_torch_zip(saved(content), "x")
     for key in ("array", "fortran", "big"):
         np.testing.assert_array_equal(result[key], content[key])
@@ -62,11 +70,17 @@ class Evil:
         return self.call
 
 
-@pytest.mark.parametrize("function", [os.system, eval, exec, __import__, getattr, open, np.load, torch.load])
+@pytest.mark.parametrize(
+    "function", [os.system, eval, exec, __import__, getattr, open, np.load, torch.load]
+)
 def test_calls_are_refused_and_not_made(function, tmp_path):
     flag = tmp_path / "ran"
-    text = {os.system: f"touch {flag}", open: str(flag), exec: f"open({str(flag)!r}, 'w')"}.get(function, "os")
-    arguments = (text, "w") if function is open else (os, "system") if function is getattr else (text,)
+    text = {os.system: f"touch {flag}", open: str(flag), exec: f"open({str(flag)!r}, 'w')"}.get(
+        function, "os"
+    )
+    arguments = (
+        (text, "w") if function is open else (os, "system") if function is getattr else (text,)
+    )
     if function is getattr:
         data = wrapped(b"cbuiltins\ngetattr\n.")
     else:
@@ -80,8 +94,10 @@ def test_tricks_with_the_allowed_names_are_refused():
     refused("is refused: it calls", wrapped(b"cnumpy\nndarray.__reduce__\n."))
     refused("array of O|array of objects", saved({"a": np.array([object], dtype=object)}))
     refused("is refused: it calls", saved({"a": torch.nn.Linear(2, 2)}))
-    huge = (b"ctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI1\ntQI0\n"
-            b"(I99999999999\nt(I0\nttR.")  # fmt: skip
+    huge = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI1\ntQI0\n"
+        b"(I99999999999\nt(I0\nttR."
+    )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a/data.pkl", huge)

@@ -1,4 +1,5 @@
-"""Data in many files: folders of zips, tar files, the orders that go with them, and the command that splits a set."""
+"""Data in many files: folders of zips, tar files, the orders that go with them, and the command
+that splits a set."""
 
 import json
 import tarfile
@@ -43,14 +44,18 @@ def whole(tmp_path):
 
 def same_items(one, other):
     return len(one) == len(other) and all(
-        torch.equal(a, b) for i in range(len(one)) for a, b in zip(one.get(i), other.get(i), strict=True)
+        torch.equal(a, b)
+        for i in range(len(one))
+        for a, b in zip(one.get(i), other.get(i), strict=True)
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- zips
+# --------------------------------------------------------------------------------------------- zips
 def test_zip_shards_are_the_set_they_came_from(whole, tmp_path):
     assert write_shards(whole, tmp_path / "shards", "zip", 4) == 3
-    assert [file.name for file in sorted((tmp_path / "shards").iterdir())] == [f"shard-{i:06d}.zip" for i in range(3)]
+    assert [file.name for file in sorted((tmp_path / "shards").iterdir())] == [
+        f"shard-{i:06d}.zip" for i in range(3)
+    ]
     for options in ({}, {"mirror": True}, {"max_images": 7}, {"resolution": 4}):
         one, many = ImageDataset(whole, **options), ImageDataset(tmp_path / "shards", **options)
         assert same_items(one, many) and many.has_masks and many.num_files == one.num_files
@@ -67,7 +72,8 @@ def test_one_dataset_json_beside_the_shards(tmp_path, prefix):
     for shard, seed in (("a.zip", 0), ("b.zip", 1)):
         with zipfile.ZipFile(folder / shard, "w") as archive:
             archive.writestr(f"{shard[0]}{seed}.png", encode_png(picture(seed)))
-    with zipfile.ZipFile(folder / "a_masks_modnet.zip", "w") as archive:  # masks of a shard are no shard
+    # masks of a shard are no shard
+    with zipfile.ZipFile(folder / "a_masks_modnet.zip", "w") as archive:
         archive.writestr("a0.png", encode_png(mask(0)))
     content = {"labels": [[f"{prefix}a0.png", label(3).tolist()], ["b1.png", label(4).tolist()]]}
     (folder / "dataset.json").write_text(json.dumps(content))
@@ -136,12 +142,17 @@ def test_the_index_of_a_zip_with_zip64_records_and_a_prefix(tmp_path, monkeypatc
         assert np.array_equal(dataset.get(3)[0].permute(1, 2, 0), picture(3, 16))
 
 
-# ---------------------------------------------------------------------------------------------------------- orders
+# ------------------------------------------------------------------------------------------- orders
 def consumed(make, world, batch, steps, start=0):
     """What each process gets in its first steps."""
-    return [[i for step in range(steps)
-             for i in make().indices(start + step * batch * world, batch, rank, world)]
-            for rank in range(world)]  # fmt: skip
+    return [
+        [
+            i
+            for step in range(steps)
+            for i in make().indices(start + step * batch * world, batch, rank, world)
+        ]
+        for rank in range(world)
+    ]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -164,14 +175,18 @@ def test_shard_order_shows_every_image_once_per_epoch_over_all_processes(world):
         assert sorted(sum(parts, [])) == list(range(25))
         owners = [{shard_of[i] for i in part} for part in parts]
         assert sum(map(len, owners)) == 5  # no shard is read by two processes
-        for part in parts:  # each shard's images stand together with those of one other shard at most
+        # each shard's images stand together with those of one other shard at most
+        for part in parts:
             visits = [shard_of[i] for i in part]
             for shard in set(visits):
                 span = visits[visits.index(shard) : len(visits) - visits[::-1].index(shard)]
                 assert len(set(span)) <= 2
     whole = [sampler.indices(0, 60, rank, world) for rank in range(world)]
     for rank in range(world):
-        assert whole[rank] == sum((sampler._make_order(e, rank, world).tolist() for e in range(16)), [])[:60]
+        assert (
+            whole[rank]
+            == sum((sampler._make_order(e, rank, world).tolist() for e in range(16)), [])[:60]
+        )
         again = ShardSampler(shards, 1, at_once=2).indices(7 * world, 53, rank, world)
         assert again == whole[rank][7:]  # a resumed run
     with pytest.raises(UserError, match="5 shards cannot be shared by 6 processes"):
@@ -191,11 +206,12 @@ def test_loader_follows_the_shard_order_and_resumes(whole, tmp_path):
     order = dataset.sampler(2).indices(0, 20)
     assert sorted(order) == list(range(20)) and torch.equal(everything, dataset.labels[order])
     seen = [dataset.name(i).split("/")[0] for i in order]
-    assert len([1 for a, b in zip(seen, seen[1:], strict=False) if a != b]) == 2  # three shards, one after another
+    # three shards, one after another
+    assert len([1 for a, b in zip(seen, seen[1:], strict=False) if a != b]) == 2
     assert isinstance(ImageDataset(tmp_path / "set").sampler(2), EpochSampler)
 
 
-# ------------------------------------------------------------------------------------------------------------ tars
+# --------------------------------------------------------------------------------------------- tars
 def test_tar_shards_are_the_set_they_came_from(whole, tmp_path):
     write_shards(whole, tmp_path / "tars", "tar", 4)
     names = sorted(file.name for file in (tmp_path / "tars").iterdir())
@@ -221,7 +237,9 @@ def test_tars_are_read_once_per_epoch_and_few_are_held(whole, tmp_path, monkeypa
     assert dataset.backdrop is None  # own colours; looked for once, in the first files
     reads = []
     original = tar_files.read_samples
-    monkeypatch.setattr(tar_files, "read_samples", lambda url: (reads.append(url), original(url))[1])
+    monkeypatch.setattr(
+        tar_files, "read_samples", lambda url: (reads.append(url), original(url))[1]
+    )
     dataset.close()  # forgets what was read for that, and for the size
     for _ in range(2):  # two processes share the five files
         for rank in range(2):
@@ -249,10 +267,25 @@ def test_training_from_tars(tmp_path):
         for i in range(10):
             writer.add(image_name(i), picture(i, 32), label(i), mask(i, 32))
     write_shards(tmp_path / "whole.zip", tmp_path / "tars", "tar", 3)
-    small = ["--set=generator.plane_resolution=16", "--set=generator.latent_resolution=8", "--set=stages.grid=16",
-             "--set=generator.template=sphere", "--set=stages.image_size=32", "--cbase=128", "--cmax=8", "--batch=4",
-             "--tick=0.008", "--snap=1", "--device=cpu", "--fp32=1", "--metrics=none"]  # fmt: skip
-    data, outdir = f"--data={tmp_path}/tars/shard-{{000000..000003}}.tar", f"--outdir={tmp_path / 'runs'}"
+    small = [
+        "--set=generator.plane_resolution=16",
+        "--set=generator.latent_resolution=8",
+        "--set=stages.grid=16",
+        "--set=generator.template=sphere",
+        "--set=stages.image_size=32",
+        "--cbase=128",
+        "--cmax=8",
+        "--batch=4",
+        "--tick=0.008",
+        "--snap=1",
+        "--device=cpu",
+        "--fp32=1",
+        "--metrics=none",
+    ]
+    data, outdir = (
+        f"--data={tmp_path}/tars/shard-{{000000..000003}}.tar",
+        f"--outdir={tmp_path / 'runs'}",
+    )
     result = CliRunner().invoke(train, [data, outdir, "--kimg=0.008", *small])
     assert result.exit_code == 0, result.output
     (run,) = (tmp_path / "runs").iterdir()
@@ -272,7 +305,14 @@ def test_tar_files_written_by_others(tmp_path):
                 archive.addfile(*tar_member(member, data))
 
     about = json.dumps({"label": label(2).tolist()}).encode()
-    write({"x/7.img.png": encode_png(picture(7)), "x/7.json": about, "x/7.mask.png": encode_png(mask(7)), "t.txt": b""})
+    write(
+        {
+            "x/7.img.png": encode_png(picture(7)),
+            "x/7.json": about,
+            "x/7.mask.png": encode_png(mask(7)),
+            "t.txt": b"",
+        }
+    )
     dataset = ImageDataset(folder)
     assert len(dataset) == 1 and np.array_equal(dataset.get(0)[0].permute(1, 2, 0), picture(7))
     assert np.array_equal(dataset.get(0)[1][0], mask(7)) and dataset.name(0) == "x/7.img.png"
@@ -280,7 +320,10 @@ def test_tar_files_written_by_others(tmp_path):
         ({"1.png": encode_png(picture(0))}, "1.png in .*a.tar has no camera label"),
         ({"1.txt": b""}, "holds no images"),
         ({"1.png": encode_png(picture(0)), "1.json": b"{"}, "1.json in .* is not valid JSON"),
-        ({"1.png": encode_png(picture(0)[:4]), "1.json": about}, "1.png in .* is 8x4; images must be square"),
+        (
+            {"1.png": encode_png(picture(0)[:4]), "1.json": about},
+            "1.png in .* is 8x4; images must be square",
+        ),
         ({"1.png": encode_png(picture(0)), "1.json": b'{"label": [1, 2]}'}, "has 2 numbers"),
     ):
         write(members)
@@ -292,7 +335,9 @@ def test_tar_files_written_by_others(tmp_path):
     with pytest.raises(UserError, match="a.tar cannot be read .*cut off"):
         ImageDataset(folder)
     (folder / "a.tar").write_bytes(data)
-    (folder / "dataset.json").write_text(json.dumps({"labels": [["a.tar/2.png", label(0).tolist()]]}))
+    (folder / "dataset.json").write_text(
+        json.dumps({"labels": [["a.tar/2.png", label(0).tolist()]]})
+    )
     with pytest.raises(UserError, match="does not hold 2.png at its place"):
         ImageDataset(folder).get(0)
 
@@ -303,10 +348,12 @@ def test_tars_are_checked_before_they_are_tars(whole, tmp_path):
     assert result.exit_code == 1 and "before it is split into tar files" in result.output
 
 
-# --------------------------------------------------------------------------------------------------------- command
+# ------------------------------------------------------------------------------------------ command
 def test_shard_command(whole, tmp_path):
     def shard(*options):
-        return CliRunner().invoke(main, ["shard", f"--source={whole}", f"--dest={tmp_path / 'out'}", *options])
+        return CliRunner().invoke(
+            main, ["shard", f"--source={whole}", f"--dest={tmp_path / 'out'}", *options]
+        )
 
     result = shard("--images-per-shard=3")
     assert result.exit_code == 0 and "4 shards" in result.output, result.output
@@ -318,7 +365,10 @@ def test_shard_command(whole, tmp_path):
     assert (tmp_path / "out2" / "shard-000000.zip").read_bytes() == first
     write_shards(whole, tmp_path / "t1", "tar", 3)
     write_shards(whole, tmp_path / "t2", "tar", 3)
-    assert all((tmp_path / "t2" / file.name).read_bytes() == file.read_bytes() for file in (tmp_path / "t1").iterdir())
+    assert all(
+        (tmp_path / "t2" / file.name).read_bytes() == file.read_bytes()
+        for file in (tmp_path / "t1").iterdir()
+    )
 
 
 def test_shards_replace_shards_only_when_told_and_nothing_else_ever(whole, tmp_path):
@@ -328,12 +378,21 @@ def test_shards_replace_shards_only_when_told_and_nothing_else_ever(whole, tmp_p
     before = sorted(path.name for path in dest.iterdir())
     (dest / before[0]).write_bytes(b"old")
     assert CliRunner().invoke(main, [*arguments, "--overwrite"]).exit_code == 0
-    assert sorted(path.name for path in dest.iterdir()) == before and (dest / before[0]).read_bytes() != b"old"
+    assert (
+        sorted(path.name for path in dest.iterdir()) == before
+        and (dest / before[0]).read_bytes() != b"old"
+    )
     (dest / "thesis.tex").write_text("years of work")
     refused = CliRunner().invoke(main, [*arguments, "--overwrite"])
-    assert refused.exit_code == 1 and "thesis.tex" in refused.output and (dest / "thesis.tex").is_file()
+    assert (
+        refused.exit_code == 1
+        and "thesis.tex" in refused.output
+        and (dest / "thesis.tex").is_file()
+    )
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
-    write_shards(whole, tmp_path / "more", "tar", 3, progress=lambda done, total: told.append((done, total)))
+    write_shards(
+        whole, tmp_path / "more", "tar", 3, progress=lambda done, total: told.append((done, total))
+    )
     assert [done for done, _ in told] == list(range(1, told[0][1] + 1))
 
 
@@ -344,7 +403,11 @@ def test_what_is_overwritten_comes_back_if_the_new_shards_fail(whole, tmp_path, 
     with zipfile.ZipFile(whole) as archive:
         broken = tmp_path / "broken.zip"
         with zipfile.ZipFile(broken, "w") as copy:
-            for name in archive.namelist()[1:] if archive.namelist()[0] != "dataset.json" else archive.namelist()[:-1]:
+            for name in (
+                archive.namelist()[1:]
+                if archive.namelist()[0] != "dataset.json"
+                else archive.namelist()[:-1]
+            ):
                 copy.writestr(name, archive.read(name))
     with pytest.raises(UserError):
         write_shards(broken, dest, "zip", 3, overwrite=True)

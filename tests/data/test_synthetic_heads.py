@@ -1,4 +1,5 @@
-"""Synthetic people: pictures agree with their cameras and the template, and depend on nothing but the seed."""
+"""Synthetic people: pictures agree with their cameras and the template, and depend on nothing but
+the seed."""
 
 import dataclasses
 import importlib.util
@@ -43,7 +44,7 @@ def run_recipe(*arguments):
     return click.testing.CliRunner().invoke(module.main, list(arguments))
 
 
-# -------------------------------------------------------------------------------------------------------- people
+# ------------------------------------------------------------------------------------------- people
 def test_identity_modes_are_mirror_symmetric_but_the_lopsided_ones():
     points = np.random.RandomState(0).uniform(-0.3, 0.3, (40, 3))
     flip = np.array([-1.0, 1.0, 1.0])
@@ -62,7 +63,9 @@ def test_identity_moves_the_face_by_millimetres_and_never_folds_it():
         offset = np.einsum("k,kvc->vc", sample_coefficients(random, random.uniform(-1, 1)), modes)
         assert 0.005 < np.sqrt((offset**2).sum(1)).mean() < 0.08
         moved = (template.vertices + offset)[template.faces]
-        turned = (np.cross(moved[:, 1] - moved[:, 0], moved[:, 2] - moved[:, 0]) * normal).sum(1) < 0
+        turned = (np.cross(moved[:, 1] - moved[:, 0], moved[:, 2] - moved[:, 0]) * normal).sum(
+            1
+        ) < 0
         assert turned.mean() < 0.01
 
 
@@ -71,7 +74,15 @@ def test_expressions_use_names_of_the_template():
     drawn = [sample_expression(np.random.RandomState(seed)) for seed in range(200)]
     assert set().union(*drawn) <= known
     assert all(0 <= value <= 1 for weights in drawn for value in weights.values())
-    assert len({tuple(sorted(name for name, value in weights.items() if value > 0.2)) for weights in drawn}) > 8
+    assert (
+        len(
+            {
+                tuple(sorted(name for name, value in weights.items() if value > 0.2))
+                for weights in drawn
+            }
+        )
+        > 8
+    )
 
 
 def test_shell_coordinates_find_the_shells_own_points():
@@ -82,7 +93,7 @@ def test_shell_coordinates_find_the_shells_own_points():
     np.testing.assert_allclose(np.exp(1j * phi), np.exp(1j * shell.phi), atol=1e-9)
 
 
-# ------------------------------------------------------------------------------------------------------ pictures
+# ----------------------------------------------------------------------------------------- pictures
 def test_depth_uv_and_camera_agree_with_the_template():
     plain = person(shape=np.zeros(len(MODES)), hair_style="bald", beard="none", glasses="none")
     label = front(0.4)
@@ -90,7 +101,10 @@ def test_depth_uv_and_camera_agree_with_the_template():
     row, column = np.nonzero(picture.uv[..., 0] >= 0)
     assert len(row) > 700
     pose, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
-    ray = np.stack([(column + 0.5) / 48, (row + 0.5) / 48, np.ones(len(row))], -1) @ np.linalg.inv(k).T
+    ray = (
+        np.stack([(column + 0.5) / 48, (row + 0.5) / 48, np.ones(len(row))], -1)
+        @ np.linalg.inv(k).T
+    )
     world = ray * picture.depth[row, column][:, None] @ pose[:3, :3].T + pose[:3, 3]
     maps = load_template("head").texels(256)
     u, v = (np.clip((picture.uv[row, column] * 256).astype(int), 0, 255)).T
@@ -102,7 +116,11 @@ def test_depth_uv_and_camera_agree_with_the_template():
 def test_alpha_is_antialiased_and_colours_are_not_multiplied_by_it():
     picture = render(person(hair_style="bald", glasses="none"), {}, light(), front(), 64)
     assert picture.rgb.dtype == picture.alpha.dtype == np.uint8 and picture.rgb.shape == (64, 64, 3)
-    assert picture.alpha[32, 32] == 255 and picture.alpha[20, 0] == 0 and (picture.rgb[20, 0] == 255).all()
+    assert (
+        picture.alpha[32, 32] == 255
+        and picture.alpha[20, 0] == 0
+        and (picture.rgb[20, 0] == 255).all()
+    )
     partial = (picture.alpha > 0) & (picture.alpha < 255)
     assert 30 < partial.sum() < 400
     skin = np.median(picture.rgb[picture.alpha == 255], axis=0)
@@ -114,7 +132,9 @@ def test_alpha_is_antialiased_and_colours_are_not_multiplied_by_it():
 def test_every_haircut_can_be_drawn_from_all_sides(style):
     areas = []
     for yaw in (0.0, 2.0):
-        picture = render(person(3, hair_style=style, hair_length=-0.35), {}, light(), front(yaw), 24)
+        picture = render(
+            person(3, hair_style=style, hair_length=-0.35), {}, light(), front(yaw), 24
+        )
         areas.append((picture.alpha > 127).mean())
         bald = render(person(3, hair_style="bald"), {}, light(), front(yaw), 24)
         changed = np.abs(picture.rgb.astype(int) - bald.rgb).max(-1) > 20
@@ -123,10 +143,17 @@ def test_every_haircut_can_be_drawn_from_all_sides(style):
 
 
 @pytest.mark.parametrize(
-    "change", [{"beard": "full"}, {"glasses": "square"}, {"collar": -0.2}, {"skin": np.full(3, 0.5)}]
+    "change",
+    [{"beard": "full"}, {"glasses": "square"}, {"collar": -0.2}, {"skin": np.full(3, 0.5)}],
 )
 def test_attributes_show(change):
-    plain = {"hair_style": "bald", "beard": "none", "glasses": "none", "collar": -0.32, "skin": np.full(3, 0.2)}
+    plain = {
+        "hair_style": "bald",
+        "beard": "none",
+        "glasses": "none",
+        "collar": -0.32,
+        "skin": np.full(3, 0.2),
+    }
     before = render(person(1, **plain), {}, light(), front(), 32)
     after = render(person(1, **{**plain, **change}), {}, light(), front(), 32)
     assert (np.abs(after.rgb.astype(int) - before.rgb).max(-1) > 15).mean() > 0.02
@@ -134,29 +161,40 @@ def test_attributes_show(change):
 
 def test_expression_moves_the_mouth_only_in_the_mouths_half():
     base = person(1, hair_style="bald", beard="none")
-    calm, talking = (render(base, {"jawOpen": value}, light(), front(), 48).rgb.astype(int) for value in (0.0, 0.8))
+    calm, talking = (
+        render(base, {"jawOpen": value}, light(), front(), 48).rgb.astype(int)
+        for value in (0.0, 0.8)
+    )
     changed = np.abs(calm - talking).max(-1) > 15
     assert changed[26:].sum() > 40 and changed[:18].sum() == 0
 
 
 def test_people_differ():
-    pictures = [render(person(seed), {}, light(1), front(), 24).rgb.astype(int) for seed in range(8)]
+    pictures = [
+        render(person(seed), {}, light(1), front(), 24).rgb.astype(int) for seed in range(8)
+    ]
     for i, first in enumerate(pictures):
         assert all(np.abs(first - other).mean() > 6 for other in pictures[:i])
 
 
-# ------------------------------------------------------------------------------------------------------ data set
+# ----------------------------------------------------------------------------------------- data set
 def test_cameras_follow_the_named_distribution():
     def angles(kind):
-        labels = torch.from_numpy(np.stack([sample_label(np.random.RandomState(i), kind) for i in range(300)]))
+        labels = torch.from_numpy(
+            np.stack([sample_label(np.random.RandomState(i), kind) for i in range(300)])
+        )
         cameras = Cameras.from_label(labels).validate()
-        torch.testing.assert_close(cameras.position.norm(dim=-1), torch.full((300,), 2.7, dtype=torch.float64))
+        torch.testing.assert_close(
+            cameras.position.norm(dim=-1), torch.full((300,), 2.7, dtype=torch.float64)
+        )
         return [angle.numpy() for angle in cameras.angles()]
 
     yaw, pitch, roll = angles("ffhq")
     assert abs(yaw.std() - 0.30) < 0.04 and abs(pitch.std() - 0.15) < 0.03 and roll.std() < 0.06
     yaw = angles("full")[0]
-    assert all(((yaw > low) & (yaw < low + np.pi / 4)).sum() > 15 for low in np.arange(-4, 4) * np.pi / 4)
+    assert all(
+        ((yaw > low) & (yaw < low + np.pi / 4)).sum() > 15 for low in np.arange(-4, 4) * np.pi / 4
+    )
     with pytest.raises(UserError, match="'ffhq' or 'full'"):
         Request(1, 8, cameras="front")
 
@@ -165,30 +203,60 @@ def test_pictures_are_pure_functions_and_views_share_the_person():
     request = Request(num=8, resolution=16, seed=5, views=2, expressions=2)
     picture, label, record = draw(request, 6)
     again = draw(request, 6)
-    assert np.array_equal(picture.rgb, again[0].rgb) and np.array_equal(label, again[1]) and record == again[2]
+    assert (
+        np.array_equal(picture.rgb, again[0].rgb)
+        and np.array_equal(label, again[1])
+        and record == again[2]
+    )
     records = [scene[2] for scene in scenes(request)]
     ids = [(record["subject"], record["expression_id"], record["camera"]) for record in records]
-    assert ids == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)]
+    assert ids == [
+        (0, 0, 0),
+        (0, 0, 1),
+        (0, 1, 0),
+        (0, 1, 1),
+        (1, 0, 0),
+        (1, 0, 1),
+        (1, 1, 0),
+        (1, 1, 1),
+    ]
     assert records[0]["blendshapes"] == records[1]["blendshapes"] != records[2]["blendshapes"]
     other = draw(dataclasses.replace(request, seed=6), 6)[0]
     assert not np.array_equal(picture.rgb, other.rgb)
 
 
 def test_recipe_writes_the_same_bytes_whatever_the_workers(tmp_path):
-    options = ["--num=12", "--resolution=16", "--seed=1", "--uv=1", "--depth=1", "--cameras=full", "--views=3"]
+    options = [
+        "--num=12",
+        "--resolution=16",
+        "--seed=1",
+        "--uv=1",
+        "--depth=1",
+        "--cameras=full",
+        "--views=3",
+    ]
     for workers in (1, 2):
-        result = run_recipe(f"--dest={tmp_path / str(workers)}.zip", f"--workers={workers}", *options)
+        result = run_recipe(
+            f"--dest={tmp_path / str(workers)}.zip", f"--workers={workers}", *options
+        )
         assert result.exit_code == 0, result.output
     assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
     dataset = ImageDataset(tmp_path / "1.zip", mirror=True)
     assert len(dataset) == 24 and dataset.has_masks and dataset.resolution == 16
     assert [record["subject"] for record in frames(dataset)] == [i // 3 for i in range(12)]
-    assert dataset.info["uv"][dataset.name(0)] == "uv/00000/img00000000.npy" and len(dataset.info["depth"]) == 12
+    assert (
+        dataset.info["uv"][dataset.name(0)] == "uv/00000/img00000000.npy"
+        and len(dataset.info["depth"]) == 12
+    )
 
 
 def test_recipe_refuses_in_one_sentence(tmp_path):
     result = run_recipe(f"--dest={tmp_path / 'heads'}", "--num=1")
-    assert result.exit_code == 1 and "must end in .zip" in result.output and "Traceback" not in result.output
+    assert (
+        result.exit_code == 1
+        and "must end in .zip" in result.output
+        and "Traceback" not in result.output
+    )
 
 
 def test_the_recipe_starts_from_anywhere_without_an_installation(tmp_path):

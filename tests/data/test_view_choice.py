@@ -13,7 +13,11 @@ CAMERAS = Cameras.orbit(torch.deg2rad(torch.tensor(YAWS, dtype=torch.float32)))
 
 
 def test_spread_takes_the_middles_of_equal_parts():
-    assert spread("abcdefgh", 1) == ["e"] and spread("abcdefgh", 2) == ["c", "g"] and spread("abc", 3) == list("abc")
+    assert (
+        spread("abcdefgh", 1) == ["e"]
+        and spread("abcdefgh", 2) == ["c", "g"]
+        and spread("abc", 3) == list("abc")
+    )
 
 
 def test_targets_are_the_same_for_all_counts_and_never_inputs():
@@ -27,12 +31,17 @@ def test_targets_are_the_same_for_all_counts_and_never_inputs():
     assert yaw[left] < -20 and yaw[right] > 20
     assert not set(choice.inputs[12]) & set(choice.behind)
     assert set(choice.inputs[16]) == set(NAMES) - set(choice.targets)
-    assert set(choice.inputs[14]) & set(choice.behind) == {"16", "17"}, "those nearest the front come first"
+    assert set(choice.inputs[14]) & set(choice.behind) == {
+        "16",
+        "17",
+    }, "those nearest the front come first"
 
 
 def test_order_of_the_cameras_does_not_matter():
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0)).tolist()
-    assert choose_views([NAMES[i] for i in order], CAMERAS[order], [4]) == choose_views(NAMES, CAMERAS, [4])
+    assert choose_views([NAMES[i] for i in order], CAMERAS[order], [4]) == choose_views(
+        NAMES, CAMERAS, [4]
+    )
 
 
 def test_without_targets_all_views_in_front_may_be_inputs():

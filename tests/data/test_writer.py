@@ -47,11 +47,20 @@ def by_hand(folder):
 
 
 def synthetic_heads(folder):
-    spec = importlib.util.spec_from_file_location("synthetic_heads", ROOT / "datasets" / "synthetic_heads.py")
+    spec = importlib.util.spec_from_file_location(
+        "synthetic_heads", ROOT / "datasets" / "synthetic_heads.py"
+    )
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
-    invoke(recipe.main, f"--dest={folder / 'set.zip'}", "--num=2", "--resolution=16", "--uv=1", "--depth=1",
-           "--workers=1")  # fmt: skip
+    invoke(
+        recipe.main,
+        f"--dest={folder / 'set.zip'}",
+        "--num=2",
+        "--resolution=16",
+        "--uv=1",
+        "--depth=1",
+        "--workers=1",
+    )
     return [folder / "set.zip"]
 
 
@@ -62,14 +71,29 @@ def photos(folder):
     for name in ("a", "b"):
         Image.fromarray(picture(1, 32)).save(source / f"{name}.jpg")
         Image.fromarray(mask(1, 32)).save(folder / "mattes" / f"{name}.png")
-    (folder / "cameras.json").write_text(json.dumps({"labels": [[f"{name}.jpg", label().tolist()] for name in "ab"]}))
-    options = [f"--cameras={folder / 'cameras.json'}", f"--masks={folder / 'mattes'}", "--mirror=1", "--workers=0"]
-    invoke(dataset_tool, "photos", f"--source={source}", f"--dest={folder / 'set.zip'}", "--resolution=16x16", *options)
+    (folder / "cameras.json").write_text(
+        json.dumps({"labels": [[f"{name}.jpg", label().tolist()] for name in "ab"]})
+    )
+    options = [
+        f"--cameras={folder / 'cameras.json'}",
+        f"--masks={folder / 'mattes'}",
+        "--mirror=1",
+        "--workers=0",
+    ]
+    invoke(
+        dataset_tool,
+        "photos",
+        f"--source={source}",
+        f"--dest={folder / 'set.zip'}",
+        "--resolution=16x16",
+        *options,
+    )
     return [folder / "set.zip"]
 
 
 def converted_captures(folder):
-    source = write_captures(folder / "old.zip", subjects=1, views=2)  # masks/*.png, as older zips have them
+    # masks/*.png, as older zips have them
+    source = write_captures(folder / "old.zip", subjects=1, views=2)
     invoke(dataset_tool, "convert", f"--source={source}", f"--dest={folder / 'set.zip'}")
     return [folder / "set.zip"]
 
@@ -77,19 +101,33 @@ def converted_captures(folder):
 def converted_sequence(folder):
     (folder / "sequence").mkdir()
     vhap(folder / "sequence")
-    invoke(dataset_tool, "convert", f"--source={folder / 'sequence'}", f"--dest={folder / 'set.zip'}",
-           "--resolution=16x16")  # fmt: skip
+    invoke(
+        dataset_tool,
+        "convert",
+        f"--source={folder / 'sequence'}",
+        f"--dest={folder / 'set.zip'}",
+        "--resolution=16x16",
+    )
     return [folder / "set.zip"]
 
 
 def shards(folder):
     source = write_captures(folder / "old.zip", subjects=1, views=2)
-    invoke(dataset_tool, "shard", f"--source={source}", f"--dest={folder / 'shards'}", "--images-per-shard=3")
+    invoke(
+        dataset_tool,
+        "shard",
+        f"--source={source}",
+        f"--dest={folder / 'shards'}",
+        "--images-per-shard=3",
+    )
     return sorted((folder / "shards").glob("*.zip"))
 
 
-@pytest.mark.parametrize("write", [by_hand, synthetic_heads, photos, converted_captures, converted_sequence, shards],
-                         ids=lambda write: write.__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "write",
+    [by_hand, synthetic_heads, photos, converted_captures, converted_sequence, shards],
+    ids=lambda write: write.__name__,
+)
 def test_loaders_of_stylegans_kind_read_what_every_writer_writes(tmp_path, write):
     for path in write(tmp_path):
         names, images, labels = load(path)
@@ -100,7 +138,10 @@ def test_loaders_of_stylegans_kind_read_what_every_writer_writes(tmp_path, write
         assert all(np.array_equal(image, files.rgb(i)) for i, image in enumerate(images))
         result = CliRunner().invoke(dataset_tool, ["check", str(path), "--fast=1"])
         assert f"{len(names)} images, {len(names)} masks" in result.output, result.output
-        assert not any(word in result.output for word in ("nothing refers", "without a camera", "without a mask"))
+        assert not any(
+            word in result.output
+            for word in ("nothing refers", "without a camera", "without a mask")
+        )
         targets = open_targets(path, 16)
         assert targets.names == names and targets.read(0).mask is not None
         frames = formats.read(path)

@@ -1,4 +1,5 @@
-"""Where a data set is expected and something else is given, the sentence says what it is and what to do with it."""
+"""Where a data set is expected and something else is given, the sentence says what it is and what
+to do with it."""
 
 import io
 import tarfile
@@ -47,10 +48,18 @@ FILES = {
     "photo.jpg": (lambda: encoded("jpeg"), "a picture", "invert.py --target="),
     "photo.dat": (lambda: encoded("webp"), "a picture", "photos --source=FOLDER"),
     "photo.tiff": (lambda: encoded("tiff"), "a picture", "photos --source=FOLDER"),
-    "phone.heic": (lambda: b"\0\0\0\x18ftypheic" + bytes(40), "a picture", "photos --source=FOLDER"),
+    "phone.heic": (
+        lambda: b"\0\0\0\x18ftypheic" + bytes(40),
+        "a picture",
+        "photos --source=FOLDER",
+    ),
     "clip.mp4": (lambda: b"\0\0\0\x18ftypisom" + bytes(40), "a video", "extract its frames"),
     "clip.webm": (lambda: b"\x1a\x45\xdf\xa3" + bytes(40), "a video", "extract its frames"),
-    "head.ply": (lambda: b"ply\nformat binary_little_endian 1.0\n", "a .ply file of Gaussians", "gghead.load"),
+    "head.ply": (
+        lambda: b"ply\nformat binary_little_endian 1.0\n",
+        "a .ply file of Gaussians",
+        "gghead.load",
+    ),
     "net.safetensors": (network, "a network", "--network"),
     "renamed.zip": (network, "a network", "--network"),
     "training-state-000010.pt": (state, "a saved state", "--resume=RUN"),
@@ -68,12 +77,20 @@ def test_a_file_of_another_kind_is_named_with_its_remedy(tmp_path, name):
     make, kind, remedy = FILES[name]
     path = tmp_path / name
     path.write_bytes(make())
-    readers = [open_source, formats.read] if name == "set.tar" else [open_source, formats.read, ImageDataset]
+    readers = (
+        [open_source, formats.read]
+        if name == "set.tar"
+        else [open_source, formats.read, ImageDataset]
+    )
     for read in readers:
         with pytest.raises(UserError) as caught:
             read(path)
         sentence = str(caught.value)
-        assert sentence.startswith(f"{path} is {kind}, but ") and remedy in sentence and sentence.endswith(".")
+        assert (
+            sentence.startswith(f"{path} is {kind}, but ")
+            and remedy in sentence
+            and sentence.endswith(".")
+        )
 
 
 def test_the_commands_say_it(tmp_path):
@@ -82,15 +99,18 @@ def test_the_commands_say_it(tmp_path):
 
     (tmp_path / "me.jpg").write_bytes(encoded("jpeg"))
     data, runs = f"--data={tmp_path / 'me.jpg'}", f"--outdir={tmp_path / 'runs'}"
-    for main, options in ((train, ["--cfg=tiny", "--device=cpu", runs]),
-                          (calc_metrics, ["--network=demo", "--metrics=swd2k"])):  # fmt: skip
+    for main, options in (
+        (train, ["--cfg=tiny", "--device=cpu", runs]),
+        (calc_metrics, ["--network=demo", "--metrics=swd2k"]),
+    ):
         result = CliRunner().invoke(main, [data, *options])
         assert result.exit_code == 1 and "me.jpg is a picture" in result.output, result.output
     assert not (tmp_path / "runs").exists()
     result = CliRunner().invoke(dataset_tool, ["check", str(tmp_path / "me.jpg")])
     assert result.exit_code == 1 and "me.jpg is a picture" in result.output, result.output
-    result = CliRunner().invoke(dataset_tool, ["photos", f"--source={tmp_path / 'me.jpg'}",
-                                               f"--dest={tmp_path / 'a.zip'}"])  # fmt: skip
+    result = CliRunner().invoke(
+        dataset_tool, ["photos", f"--source={tmp_path / 'me.jpg'}", f"--dest={tmp_path / 'a.zip'}"]
+    )
     assert result.exit_code == 1 and "put photos into a folder" in result.output, result.output
 
 
@@ -100,7 +120,9 @@ def test_other_files_are_said_to_be_no_zip(tmp_path):
         open_source(tmp_path / "notes")
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "one picture and no dataset.json"), (3, "3 pictures and no")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "one picture and no dataset.json"), (3, "3 pictures and no")]
+)
 @pytest.mark.parametrize("zipped", [False, True])
 def test_pictures_without_cameras_lead_to_photos(tmp_path, count, words, zipped):
     path = tmp_path / "set"
@@ -122,9 +144,14 @@ def test_pictures_without_cameras_lead_to_photos(tmp_path, count, words, zipped)
 def test_a_folder_around_the_data_names_them(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "heads_masks_modnet.zip").write_bytes(b"")
-    with pytest.raises(UserError, match="holds no pictures and no dataset.json with camera labels; a zip or a folder"):
+    with pytest.raises(
+        UserError,
+        match="holds no pictures and no dataset.json with camera labels; a zip or a folder",
+    ):
         ImageDataset(tmp_path)
     (tmp_path / "photos" / "a.png").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
     (tmp_path / "heads.zip").write_bytes(b"")
-    with pytest.raises(UserError, match="one picture and no dataset.json .* such as .*heads.zip, itself"):
+    with pytest.raises(
+        UserError, match="one picture and no dataset.json .* such as .*heads.zip, itself"
+    ):
         ImageDataset(tmp_path)

@@ -1,4 +1,5 @@
-"""Edits of heads: interpolation, style mixing, swapping parts, principal directions, and the command."""
+"""Edits of heads: interpolation, style mixing, swapping parts, principal directions, and the
+command."""
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from gghead import checkpoints
 from gghead import latent as latent_files
 from gghead.cli.edit import main
 from gghead.cli.gen_samples import main as gen_samples
-from gghead.editing import between, between_seeds, blend_latents, blend_planes, find_directions, mix_layers, part_mask
+from gghead.editing import (
+    between,
+    between_seeds,
+    blend_latents,
+    blend_planes,
+    find_directions,
+    mix_layers,
+    part_mask,
+)
 from gghead.editing import directions as direction_files
 from gghead.editing.interpolation import slerp
 from gghead.editing.mixing import layer_of
@@ -42,7 +51,11 @@ def random_latent(model, seed, residual=True, delta=True):
     parameters = dict(model.decoder.named_parameters())
     return Latent(
         torch.randn(1, model.num_ws, model.config.w_dim, generator=random),
-        torch.randn(1, model.synthesis.out_channels, side, side, generator=random) if residual else None,
+        (
+            torch.randn(1, model.synthesis.out_channels, side, side, generator=random)
+            if residual
+            else None
+        ),
         {name: 0.3 * torch.randn(1, *parameters[name].shape, generator=random) for name in names},
     )
 
@@ -61,11 +74,16 @@ def test_the_ends_of_an_interpolation_are_the_heads_and_the_middle_is_their_mean
     middle = between(plain, full, 0.5)
     torch.testing.assert_close(middle.ws, (plain.ws + full.ws) / 2)
     torch.testing.assert_close(middle.residual, full.residual / 2)
-    torch.testing.assert_close(middle.delta["to_planes.1.weight"], full.delta["to_planes.1.weight"] / 2)
+    torch.testing.assert_close(
+        middle.delta["to_planes.1.weight"], full.delta["to_planes.1.weight"] / 2
+    )
 
 
 def test_one_head_meets_a_batch(model):
-    one, two = random_latent(model, 0), latent_files.stack([random_latent(model, 1), random_latent(model, 2)])
+    one, two = (
+        random_latent(model, 0),
+        latent_files.stack([random_latent(model, 1), random_latent(model, 2)]),
+    )
     assert torch.equal(between(one, two, 1.0).ws, two.ws) and len(between(two, one, 0.3)) == 2
 
 
@@ -100,7 +118,9 @@ def test_all_layers_are_the_donor_and_none_the_base(model):
 def test_layers_below_the_cut_make_z_and_the_others_leave_it(model):
     base, donor = random_latent(model, 0), random_latent(model, 1)
     below, above = range(model.synthesis.num_ws), range(model.synthesis.num_ws, model.num_ws)
-    torch.testing.assert_close(mix_layers(model, base, donor, below).features(model), donor.features(model))
+    torch.testing.assert_close(
+        mix_layers(model, base, donor, below).features(model), donor.features(model)
+    )
     mixed = mix_layers(model, base, donor, above)
     torch.testing.assert_close(mixed.features(model), base.features(model))
     assert all(torch.equal(mixed.delta[name], donor.delta[name]) for name in donor.delta)
@@ -108,11 +128,18 @@ def test_layers_below_the_cut_make_z_and_the_others_leave_it(model):
 
 def test_a_decoder_weight_goes_with_the_style_it_is_used_with():
     model = small_network(plane_resolution=16)  # two blocks above the cut
-    ws = torch.randn(1, model.num_ws, model.config.w_dim, generator=torch.Generator().manual_seed(0))
+    ws = torch.randn(
+        1, model.num_ws, model.config.w_dim, generator=torch.Generator().manual_seed(0)
+    )
     z = model.latent(ws)
     seen = {}
-    handles = [module.register_forward_pre_hook(lambda _, args, name=name: seen.__setitem__(name, args[0].clone()))
-               for name, module in model.decoder.named_modules() if name.endswith("affine")]
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _, args, name=name: seen.__setitem__(name, args[0].clone())
+        )
+        for name, module in model.decoder.named_modules()
+        if name.endswith("affine")
+    ]
     model.decoder(z, ws[:, model.synthesis.num_ws :])
     for handle in handles:
         handle.remove()
@@ -133,12 +160,23 @@ def test_left_and_right_parts_are_mirror_images():
         left, right = (part_mask(HEAD, f"{side} {part}", 64) for side in ("left", "right"))
         assert left.max() > 0.9 and (left * right).max() < 0.1
         torch.testing.assert_close(left.flip(-1), right, atol=0.02, rtol=0)
-    torch.testing.assert_close(part_mask(HEAD, "eyes", 64),
-                               torch.maximum(part_mask(HEAD, "left eye", 64), part_mask(HEAD, "right eye", 64)))
+    torch.testing.assert_close(
+        part_mask(HEAD, "eyes", 64),
+        torch.maximum(part_mask(HEAD, "left eye", 64), part_mask(HEAD, "right eye", 64)),
+    )
 
 
-@pytest.mark.parametrize("part, mark", [("nose", "noseTip"), ("mouth", "mouthCentre"), ("chin", "chin"),
-                                        ("forehead", "forehead"), ("hair", "crown"), ("left eye", "pupilLeft")])
+@pytest.mark.parametrize(
+    "part, mark",
+    [
+        ("nose", "noseTip"),
+        ("mouth", "mouthCentre"),
+        ("chin", "chin"),
+        ("forehead", "forehead"),
+        ("hair", "crown"),
+        ("left eye", "pupilLeft"),
+    ],
+)
 def test_parts_lie_where_they_belong(part, mark):
     position = HEAD.texels(128).position
     mask = part_mask(HEAD, part, 128)[0]
@@ -176,7 +214,9 @@ def test_z_is_the_donors_inside_the_mask_and_the_result_is_a_latent(face, tmp_pa
     torch.testing.assert_close(z[..., 3:], base.features(face)[..., 3:])
     assert torch.equal(blended.ws, base.ws)
     latent_files.save(tmp_path / "latent-region.safetensors", blended, face)
-    same_head(face, latent_files.load(tmp_path / "latent-region.safetensors", face), blended, atol=2e-3)
+    same_head(
+        face, latent_files.load(tmp_path / "latent-region.safetensors", face), blended, atol=2e-3
+    )
     with pytest.raises(UserError, match=r"mask must have shape \[\.\.\., 1, 8, 8\]"):
         blend_latents(face, base, donor, mask[:, :4])
 
@@ -186,7 +226,9 @@ def test_planes_are_the_donors_inside_the_mask(face):
     nothing, everything = torch.zeros(1, 16, 16), torch.ones(1, 16, 16)
     same_head(face, blend_planes(face, base, donor, nothing), base)
     same_head(face, blend_planes(face, base, donor, everything, fit=False), donor)
-    half = blend_planes(face, base, donor, (torch.arange(16) < 8).float().expand(1, 16, 16), fit=False)
+    half = blend_planes(
+        face, base, donor, (torch.arange(16) < 8).float().expand(1, 16, 16), fit=False
+    )
     inside = half.weight == 1
     a, b, mixed = (head.gaussians(face) for head in (base, donor, half))
     torch.testing.assert_close(mixed.means[:, inside], b.means[:, inside])
@@ -195,11 +237,19 @@ def test_planes_are_the_donors_inside_the_mask(face):
     assert inside.sum() > 300 and outside.sum() > 300
 
 
-@pytest.mark.parametrize("take, changed, kept", [("shape", GEOMETRY, APPEARANCE), ("colour", APPEARANCE, GEOMETRY)])
+@pytest.mark.parametrize(
+    "take, changed, kept", [("shape", GEOMETRY, APPEARANCE), ("colour", APPEARANCE, GEOMETRY)]
+)
 def test_shape_and_colour_come_over_apart(face, take, changed, kept):
     base, donor = random_latent(face, 0), random_latent(face, 1)
     head = blend_planes(face, base, donor, torch.ones(1, 16, 16), take, fit=False).gaussians(face)
-    fields = {"position": "means", "scale": "scales", "rotation": "quats", "color": "colors", "opacity": "opacities"}
+    fields = {
+        "position": "means",
+        "scale": "scales",
+        "rotation": "quats",
+        "color": "colors",
+        "opacity": "opacities",
+    }
     a, b = base.gaussians(face), donor.gaussians(face)
     for kinds, whose in ((changed, b), (kept, a)):
         for kind in kinds:
@@ -207,7 +257,8 @@ def test_shape_and_colour_come_over_apart(face, take, changed, kept):
 
 
 def test_a_part_takes_on_the_tone_of_its_new_head(face):
-    """A lighter twin, whose colours differ by one factor per channel, changes nothing when it is fitted."""
+    """A lighter twin, whose colours differ by one factor per channel, changes nothing when it is
+    fitted."""
     base = random_latent(face, 0, delta=False)
     raw = base.raw_attributes(face)
     light = raw["color"].clamp(-3, 3)
@@ -224,7 +275,10 @@ def test_a_part_takes_on_the_tone_of_its_new_head(face):
     base = Fixed(base.ws)
     mask = part_mask(face.template, "nose", 16)
     own = base.gaussians(face).colors
-    plain, fitted = (blend_planes(face, base, Tinted(base.ws), mask, fit=fit).gaussians(face) for fit in (False, True))
+    plain, fitted = (
+        blend_planes(face, base, Tinted(base.ws), mask, fit=fit).gaussians(face)
+        for fit in (False, True)
+    )
     assert (plain.colors - own).abs().max() > 0.1
     torch.testing.assert_close(fitted.colors, own, atol=2e-3, rtol=0)
 
@@ -248,8 +302,12 @@ def test_masks_are_read_at_the_gaussians(face):
 # ---------------------------------------------------------------------- directions
 def test_directions_are_the_principal_components_of_w(model):
     found = find_directions(model, samples=5000, count=8)
-    torch.testing.assert_close(found.components @ found.components.T, torch.eye(8), atol=1e-5, rtol=0)
-    assert (found.deviations.diff() <= 0).all() and float(found.explained.sum()) == pytest.approx(1.0)
+    torch.testing.assert_close(
+        found.components @ found.components.T, torch.eye(8), atol=1e-5, rtol=0
+    )
+    assert (found.deviations.diff() <= 0).all() and float(found.explained.sum()) == pytest.approx(
+        1.0
+    )
     # Other samples have the same covariance, up to chance.
     z = torch.randn(20000, model.z_dim, generator=torch.Generator().manual_seed(9))
     w = model.mapping(z)[:, 0]
@@ -274,7 +332,10 @@ def test_a_move_is_exact_and_on_its_layers_only(model):
 
 
 def test_direction_files(model, tmp_path):
-    found, file = find_directions(model, samples=500, count=4), tmp_path / "new" / "directions.safetensors"
+    found, file = (
+        find_directions(model, samples=500, count=4),
+        tmp_path / "new" / "directions.safetensors",
+    )
     direction_files.save(file, found, model)
     first = file.read_bytes()
     assert torch.equal(direction_files.load(file, model).components, found.components)
@@ -301,8 +362,15 @@ def test_too_many_components_and_too_few_samples(model):
 
 def test_moves_on_the_command_line(model):
     assert direction_files.parse_moves(model, "0:2, 3:-1.5@0-2,1:.5@3") == [
-        (0, 2.0, None), (3, -1.5, [0, 1, 2]), (1, 0.5, [3])]
-    for text, words in (("0=2", "is no move"), ("0:1@3-1", "run backwards"), ("0:1@0-9", "no layer 4")):
+        (0, 2.0, None),
+        (3, -1.5, [0, 1, 2]),
+        (1, 0.5, [3]),
+    ]
+    for text, words in (
+        ("0=2", "is no move"),
+        ("0:1@3-1", "run backwards"),
+        ("0:1@0-9", "no layer 4"),
+    ):
         with pytest.raises(UserError, match=words):
             direction_files.parse_moves(model, text)
 
@@ -327,11 +395,23 @@ def test_mixed_heads_are_drawn_by_the_other_commands(face, network, tmp_path):
     text = call(*options, "--rows=0,1", "--cols=5-6")
     names = ["seed0000+seed0005", "seed0000+seed0006", "seed0001+seed0005", "seed0001+seed0006"]
     files = [out / name / "latent-mix.safetensors" for name in names]
-    assert all(str(file) in text and file.is_file() for file in files) and (out / "sheet.png").is_file()
+    assert (
+        all(str(file) in text and file.is_file() for file in files)
+        and (out / "sheet.png").is_file()
+    )
     a, b = seed_latents(face, [1, 6])
     assert torch.equal(latent_files.load(files[3], face).ws, mix_layers(face, a, b, [2, 3, 4]).ws)
-    call(f"--network={network}", f"--latents={out}", f"--outdir={tmp_path / 'drawn'}", "--size=8", command=gen_samples)
-    assert sorted(path.stem for path in (tmp_path / "drawn").iterdir()) == ["grid", *(f"{name}-mix" for name in names)]
+    call(
+        f"--network={network}",
+        f"--latents={out}",
+        f"--outdir={tmp_path / 'drawn'}",
+        "--size=8",
+        command=gen_samples,
+    )
+    assert sorted(path.stem for path in (tmp_path / "drawn").iterdir()) == [
+        "grid",
+        *(f"{name}-mix" for name in names),
+    ]
     # A file is a head like a seed.
     call(*options, f"--rows={files[0]}", "--cols=3", "--shapes", "--overwrite")
     assert (out / "seed0000+seed0005-mix+seed0003" / "mix.ply").is_file()
@@ -339,43 +419,89 @@ def test_mixed_heads_are_drawn_by_the_other_commands(face, network, tmp_path):
 
 def test_interpolation_writes_steps_and_a_film(face, network, tmp_path):
     film = tmp_path / "way.webp"
-    call("interpolate", f"--network={network}", "--heads=2,4", "--steps=4", "--space=z", "--size=8",
-         f"--outdir={tmp_path}", f"--video={film}", "--frames=2")
+    call(
+        "interpolate",
+        f"--network={network}",
+        "--heads=2,4",
+        "--steps=4",
+        "--space=z",
+        "--size=8",
+        f"--outdir={tmp_path}",
+        f"--video={film}",
+        "--frames=2",
+    )
     found = sorted(path.parent.name for path in tmp_path.glob("*/latent-between.safetensors"))
     assert found == [f"seed0002+seed0004-{step:02d}of04" for step in (1, 2, 3)]
     latent = latent_files.load(tmp_path / found[0] / "latent-between.safetensors", face)
     torch.testing.assert_close(latent.ws, between_seeds(face, 2, 4, 0.25).ws)
     assert film.stat().st_size > 100 and latent.info["share"] == 0.25
     steps = tmp_path / found[0] / "latent-between.safetensors"
-    text = call("interpolate", f"--network={network}", f"--heads=1,{steps}", "--space=z", fails=True)
+    text = call(
+        "interpolate", f"--network={network}", f"--heads=1,{steps}", "--space=z", fails=True
+    )
     assert "--space=z needs seeds" in text
-    assert "at least 2 heads" in call("interpolate", f"--network={network}", "--heads=1", fails=True)
-    assert "names seed0001 twice" in call("interpolate", f"--network={network}", "--heads=1,1", fails=True)
+    assert "at least 2 heads" in call(
+        "interpolate", f"--network={network}", "--heads=1", fails=True
+    )
+    assert "names seed0001 twice" in call(
+        "interpolate", f"--network={network}", "--heads=1,1", fails=True
+    )
 
 
 def test_swapped_parts_are_splats_or_latents(network, tmp_path):
-    options = ["region", f"--network={network}", "--rows=0", "--cols=1", f"--outdir={tmp_path}", "--size=8"]
+    options = [
+        "region",
+        f"--network={network}",
+        "--rows=0",
+        "--cols=1",
+        f"--outdir={tmp_path}",
+        "--size=8",
+    ]
     assert "region.ply" in call(*options, "--part=nose")
     assert not list(tmp_path.glob("*/*.safetensors"))
     assert "sheet.png exists already" in call(*options, "--part=mouth", fails=True)
     options.append("--overwrite")
     assert "latent-region.safetensors" in call(*options, "--part=left eye+mouth", "--space=z")
     assert "has no part 'beak'" in call(*options, "--part=beak", fails=True)
-    assert "belong to --space=planes" in call(*options, "--part=nose", "--space=z", "--take=shape", fails=True)
+    assert "belong to --space=planes" in call(
+        *options, "--part=nose", "--space=z", "--take=shape", fails=True
+    )
     (tmp_path / "file").touch()
-    text = call(*options[:4], f"--outdir={tmp_path / 'file'}", "--part=nose", "--size=8", fails=True)
+    text = call(
+        *options[:4], f"--outdir={tmp_path / 'file'}", "--part=nose", "--size=8", fails=True
+    )
     assert "cannot be written" in text
 
 
 def test_directions_are_found_and_used(face, network, tmp_path):
-    text = call("pca", f"--network={network}", "--count=4", "--samples=300", "--show=2", "--size=8",
-                f"--outdir={tmp_path}", "--heads=3", "--layers=0-2")
+    text = call(
+        "pca",
+        f"--network={network}",
+        "--count=4",
+        "--samples=300",
+        "--show=2",
+        "--size=8",
+        f"--outdir={tmp_path}",
+        "--heads=3",
+        "--layers=0-2",
+    )
     assert len([line for line in text.splitlines() if line.endswith("%")]) == 4
     file = tmp_path / "directions.safetensors"
-    call("move", f"--network={network}", "--heads=0-1", f"--directions={file}", "--by=1:2.5@0-1", "--size=8",
-         f"--outdir={tmp_path / 'moved'}")
+    call(
+        "move",
+        f"--network={network}",
+        "--heads=0-1",
+        f"--directions={file}",
+        "--by=1:2.5@0-1",
+        "--size=8",
+        f"--outdir={tmp_path / 'moved'}",
+    )
     moved = latent_files.load(tmp_path / "moved" / "seed0001" / "latent-move.safetensors", face)
     (head,) = seed_latents(face, [1])
-    torch.testing.assert_close(moved.ws, direction_files.load(file, face).move(head, 1, 2.5, [0, 1]).ws)
+    torch.testing.assert_close(
+        moved.ws, direction_files.load(file, face).move(head, 1, 2.5, [0, 1]).ws
+    )
     assert moved.info["by"] == "1:2.5@0-1" and not np.allclose(moved.ws, head.ws)
-    assert "shows one" in call("pca", f"--network={network}", "--heads=0-1", "--size=8", "--count=2", fails=True)
+    assert "shows one" in call(
+        "pca", f"--network={network}", "--heads=0-1", "--size=8", "--count=2", fails=True
+    )

@@ -1,4 +1,5 @@
-"""A small set of multi-view captures in mvheads' form: coloured balls, one per subject and moment, on white."""
+"""A small set of multi-view captures in mvheads' form: coloured balls, one per subject and moment,
+on white."""
 
 import io
 import json
@@ -30,9 +31,13 @@ def ball(subject: int, moment: int):
     return head
 
 
-def write_captures(path: Path, subjects: int = 3, views: int = 5, change=lambda content: None) -> Path:
+def write_captures(
+    path: Path, subjects: int = 3, views: int = 5, change=lambda content: None
+) -> Path:
     """Write ``subjects`` with two moments each; ``change`` may alter dataset.json before."""
-    cameras = Cameras.orbit(torch.linspace(-1.0, 1.0, views), torch.linspace(0.2, -0.2, views), focal=FOCAL)
+    cameras = Cameras.orbit(
+        torch.linspace(-1.0, 1.0, views), torch.linspace(0.2, -0.2, views), focal=FOCAL
+    )
     frames = []
     with zipfile.ZipFile(path, "w") as file:
         for subject in range(subjects):
@@ -40,16 +45,33 @@ def write_captures(path: Path, subjects: int = 3, views: int = 5, change=lambda 
                 out = render(ball(subject, moment), cameras, SIZE, background=1.0)
                 for view in range(views):
                     name = f"{subject:03d}/e{moment}_c{view:02d}.png"
-                    rgb = (out.color[0, view].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+                    rgb = (
+                        (out.color[0, view].clamp(0, 1) * 255)
+                        .round()
+                        .byte()
+                        .permute(1, 2, 0)
+                        .numpy()
+                    )
                     alpha = (out.alpha[0, view, 0].clamp(0, 1) * 255).round().byte().numpy()
                     for folder, picture in (("images", rgb), ("masks", alpha)):
                         encoded = io.BytesIO()
                         Image.fromarray(picture).save(encoded, format="PNG")
                         file.writestr(f"{folder}/{name}", encoded.getvalue())
-                    frames.append({"file": f"images/{name}", "mask": f"masks/{name}", "subject": f"{subject:03d}",
-                                   "expression_id": moment, "cam2world": cameras[view].cam2world.tolist(),
-                                   "intrinsics": cameras[view].intrinsics.tolist(), "expression": [0.5 * moment, 0.1]})
-        labels = [[frame["file"], sum(frame["cam2world"], []) + sum(frame["intrinsics"], [])] for frame in frames]
+                    frames.append(
+                        {
+                            "file": f"images/{name}",
+                            "mask": f"masks/{name}",
+                            "subject": f"{subject:03d}",
+                            "expression_id": moment,
+                            "cam2world": cameras[view].cam2world.tolist(),
+                            "intrinsics": cameras[view].intrinsics.tolist(),
+                            "expression": [0.5 * moment, 0.1],
+                        }
+                    )
+        labels = [
+            [frame["file"], sum(frame["cam2world"], []) + sum(frame["intrinsics"], [])]
+            for frame in frames
+        ]
         content = {"labels": labels, "frames": frames, "expression_names": list(NAMES)}
         change(content)
         file.writestr("dataset.json", json.dumps(content))

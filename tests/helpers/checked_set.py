@@ -33,7 +33,8 @@ def head_mask(label, size=SIZE):
 
 @functools.cache
 def healthy_set():
-    """Images, masks and labels of heads with the template's outline; each has its own slanted colours."""
+    """Images, masks and labels of heads with the template's outline; each has its own slanted
+    colours."""
     labels = poses()
     random = np.random.RandomState(1)
     ramp = np.linspace(-1, 1, SIZE)
@@ -41,8 +42,15 @@ def healthy_set():
     for label in labels:
         mask = head_mask(label)
         slope = random.uniform(-60, 60, (3, 2))
-        color = 128 + slope[:, 0, None, None] * ramp[:, None] + slope[:, 1, None, None] * ramp + random.normal(0, 8)
-        picture = np.where(mask[..., None] > 127, color.transpose(1, 2, 0), random.randint(0, 255, 3))
+        color = (
+            128
+            + slope[:, 0, None, None] * ramp[:, None]
+            + slope[:, 1, None, None] * ramp
+            + random.normal(0, 8)
+        )
+        picture = np.where(
+            mask[..., None] > 127, color.transpose(1, 2, 0), random.randint(0, 255, 3)
+        )
         images.append(np.clip(picture, 0, 255).astype(np.uint8))
         masks.append(mask)
     return images, masks, labels
@@ -74,7 +82,10 @@ class Set:
                 archive.writestr(f"masks/{name}", data)
             for name, data in self.extra.items():
                 archive.writestr(name, data)
-            content = {"labels": list(self.labels.items()), "masks": {name: f"masks/{name}" for name in self.masks}}
+            content = {
+                "labels": list(self.labels.items()),
+                "masks": {name: f"masks/{name}" for name in self.masks},
+            }
             archive.writestr("dataset.json", json.dumps(content))
         return path
 
@@ -87,12 +98,20 @@ def check(data, tmp_path, **options):
 
 def only(report, code, count=None, severity=None):
     """Assert that exactly this fault was named."""
-    assert [found.code for found in report.findings] == [code], [found.sentence() for found in report.findings]
+    assert [found.code for found in report.findings] == [code], [
+        found.sentence() for found in report.findings
+    ]
     found = report.findings[0]
     if count is not None:
         assert found.count == count
-    assert found.severity == (severity or FAULTS[code][0]) and report.ok == (found.severity == "warning")
-    assert "Likely cause: " in found.sentence() and "Remedy: " in found.sentence() and "{" not in found.sentence()
+    assert found.severity == (severity or FAULTS[code][0]) and report.ok == (
+        found.severity == "warning"
+    )
+    assert (
+        "Likely cause: " in found.sentence()
+        and "Remedy: " in found.sentence()
+        and "{" not in found.sentence()
+    )
     return found
 
 

@@ -1,4 +1,5 @@
-"""Dense float64 rasterisation straight from the formulas, to compare the backends with. It shares no code with them.
+"""Dense float64 rasterisation straight from the formulas, to compare the backends with. It shares
+no code with them.
 
 Every pixel looks at every Gaussian. Slow, differentiable by autograd in every input.
 """
@@ -10,10 +11,24 @@ from torch import Tensor
 
 
 def dense_rasterization(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height, *,
-    near_plane=0.01, far_plane=1e10, eps2d=0.3, sh_degree=None, backgrounds=None,
-    render_mode="RGB", rasterize_mode="classic",
-):  # fmt: skip
+    means,
+    quats,
+    scales,
+    opacities,
+    colors,
+    viewmats,
+    Ks,
+    width,
+    height,
+    *,
+    near_plane=0.01,
+    far_plane=1e10,
+    eps2d=0.3,
+    sh_degree=None,
+    backgrounds=None,
+    render_mode="RGB",
+    rasterize_mode="classic",
+):
     """As ``gghead.rendering.rasterization``; returns colours and alphas in float64."""
     batch, n, c = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
     b = math.prod(batch)
@@ -21,18 +36,40 @@ def dense_rasterization(
     per_camera = colors.ndim == len(batch) + 3 + harmonic
     own = colors.shape[-2:] if harmonic else colors.shape[-1:]
     colors = colors.double()
-    colors = colors.reshape(b, c, n, *own) if per_camera else colors.reshape(b, 1, n, *own).expand(b, c, n, *own)
-    flat = [x.double().reshape(b, *x.shape[len(batch) :]) for x in (means, quats, scales, opacities, viewmats, Ks)]
+    colors = (
+        colors.reshape(b, c, n, *own)
+        if per_camera
+        else colors.reshape(b, 1, n, *own).expand(b, c, n, *own)
+    )
+    flat = [
+        x.double().reshape(b, *x.shape[len(batch) :])
+        for x in (means, quats, scales, opacities, viewmats, Ks)
+    ]
     means, quats, scales, opacities, viewmats, Ks = flat
     pictures, alphas = [], []
     for i in range(b):
         for j in range(c):
             values = _colors(colors[i, j], means[i], viewmats[i, j], sh_degree)
-            background = None if backgrounds is None else backgrounds.double().reshape(b, c, -1)[i, j]
+            background = (
+                None if backgrounds is None else backgrounds.double().reshape(b, c, -1)[i, j]
+            )
             picture, alpha = _one_picture(
-                means[i], quats[i], scales[i], opacities[i], values, viewmats[i, j], Ks[i, j], width, height,
-                near_plane, far_plane, eps2d, background, render_mode, rasterize_mode,
-            )  # fmt: skip
+                means[i],
+                quats[i],
+                scales[i],
+                opacities[i],
+                values,
+                viewmats[i, j],
+                Ks[i, j],
+                width,
+                height,
+                near_plane,
+                far_plane,
+                eps2d,
+                background,
+                render_mode,
+                rasterize_mode,
+            )
             pictures.append(picture)
             alphas.append(alpha)
     shape = (*batch, c, height, width, -1)
@@ -55,19 +92,29 @@ def _colors(colors: Tensor, means: Tensor, viewmat: Tensor, degree: int | None) 
 
 
 def real_harmonic(band: int, order: int, rays: Tensor) -> Tensor:
-    """Real spherical harmonic with the Condon-Shortley phase, from the derivatives of the Legendre polynomial."""
+    """Real spherical harmonic with the Condon-Shortley phase, from the derivatives of the Legendre
+    polynomial."""
     m = abs(order)
     x, y, z = rays.unbind(-1)
-    # Rodrigues' formula: d^band/dz^band (z^2 - 1)^band / (2^band band!), differentiated m more times.
+    # Rodrigues' formula: d^band/dz^band (z^2 - 1)^band / (2^band band!), differentiated m more
+    # times.
     polynomial = {2 * k: math.comb(band, k) * (-1.0) ** (band - k) for k in range(band + 1)}
     for _ in range(band + m):
-        polynomial = {power - 1: power * factor for power, factor in polynomial.items() if power > 0}
+        polynomial = {
+            power - 1: power * factor for power, factor in polynomial.items() if power > 0
+        }
     legendre = sum((factor * z**power for power, factor in polynomial.items()), torch.zeros_like(z))
     legendre = legendre / (2**band * math.factorial(band))
-    azimuth_cos, azimuth_sin = torch.ones_like(x), torch.zeros_like(x)  # real and imaginary part of (x + i y)^m
+    # real and imaginary part of (x + i y)^m
+    azimuth_cos, azimuth_sin = torch.ones_like(x), torch.zeros_like(x)
     for _ in range(m):
-        azimuth_cos, azimuth_sin = azimuth_cos * x - azimuth_sin * y, azimuth_cos * y + azimuth_sin * x
-    norm = math.sqrt((2 * band + 1) / (4 * math.pi) * math.factorial(band - m) / math.factorial(band + m))
+        azimuth_cos, azimuth_sin = (
+            azimuth_cos * x - azimuth_sin * y,
+            azimuth_cos * y + azimuth_sin * x,
+        )
+    norm = math.sqrt(
+        (2 * band + 1) / (4 * math.pi) * math.factorial(band - m) / math.factorial(band + m)
+    )
     if order == 0:
         return norm * legendre
     return (-1) ** m * math.sqrt(2) * norm * legendre * (azimuth_cos if order > 0 else azimuth_sin)
@@ -75,24 +122,43 @@ def real_harmonic(band: int, order: int, rays: Tensor) -> Tensor:
 
 def _rotation(q: Tensor) -> Tensor:
     w, x, y, z = (q / q.norm()).unbind()
-    return torch.stack([
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]),
-        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]),
-        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]),
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]),
+            torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]),
+            torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]),
+        ]
+    )
 
 
 def _one_picture(
-    means, quats, scales, opacities, colors, viewmat, K, width, height,
-    near, far, eps2d, background, render_mode, rasterize_mode,
-):  # fmt: skip
+    means,
+    quats,
+    scales,
+    opacities,
+    colors,
+    viewmat,
+    K,
+    width,
+    height,
+    near,
+    far,
+    eps2d,
+    background,
+    render_mode,
+    rasterize_mode,
+):
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     world_to_camera, shift = viewmat[:3, :3], viewmat[:3, 3]
     centres = means @ world_to_camera.T + shift
     py, px = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([px, py], -1).double()
     if render_mode != "RGB":
-        colors = torch.cat([colors, centres[:, 2:]], -1) if render_mode.startswith("RGB") else centres[:, 2:]
+        colors = (
+            torch.cat([colors, centres[:, 2:]], -1)
+            if render_mode.startswith("RGB")
+            else centres[:, 2:]
+        )
         if background is not None:
             zero = background.new_zeros(1)
             background = torch.cat([background, zero]) if render_mode.startswith("RGB") else zero
@@ -107,14 +173,19 @@ def _one_picture(
         slope_y = torch.clamp(y / z, -(cy + 0.15 * height) / fy, (height - cy + 0.15 * height) / fy)
         zero = torch.zeros_like(z)
         jacobian = torch.stack(
-            [torch.stack([fx / z, zero, -fx * slope_x / z]), torch.stack([zero, fy / z, -fy * slope_y / z])]
+            [
+                torch.stack([fx / z, zero, -fx * slope_x / z]),
+                torch.stack([zero, fy / z, -fy * slope_y / z]),
+            ]
         )
         factor = jacobian @ world_to_camera @ _rotation(quats[g]) @ torch.diag(scales[g])
         sharp = factor @ factor.T
         blurred = sharp + eps2d * torch.eye(2, dtype=torch.float64)
         opacity = opacities[g]
         if rasterize_mode == "antialiased":
-            opacity = opacity * torch.sqrt(torch.linalg.det(sharp).clamp(min=0) / torch.linalg.det(blurred))
+            opacity = opacity * torch.sqrt(
+                torch.linalg.det(sharp).clamp(min=0) / torch.linalg.det(blurred)
+            )
         offset = pixels - torch.stack([fx * x / z + cx, fy * y / z + cy])
         sigma = 0.5 * torch.einsum("hwi,ij,hwj->hw", offset, torch.linalg.inv(blurred), offset)
         alpha = (opacity * torch.exp(-sigma)).clamp(max=0.999)
@@ -129,5 +200,7 @@ def _one_picture(
     if background is not None:
         accumulated = accumulated + transmittance[..., None] * background
     if render_mode.endswith("ED"):
-        accumulated = torch.cat([accumulated[..., :-1], accumulated[..., -1:] / alpha.clamp(min=1e-10)], -1)
+        accumulated = torch.cat(
+            [accumulated[..., :-1], accumulated[..., -1:] / alpha.clamp(min=1e-10)], -1
+        )
     return accumulated, alpha

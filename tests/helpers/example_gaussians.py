@@ -6,7 +6,13 @@ from gghead.gaussians import Gaussians
 from gghead.torch_utils.rng import generator
 
 
-def make(batch: tuple[int, ...] = (2,), n: int = 40, degree: int | None = None, seed: int = 0, extras: bool = False):
+def make(
+    batch: tuple[int, ...] = (2,),
+    n: int = 40,
+    degree: int | None = None,
+    seed: int = 0,
+    extras: bool = False,
+):
     rng = generator(seed, "gaussians")
     colors = (3,) if degree is None else ((degree + 1) ** 2, 3)
     return Gaussians(

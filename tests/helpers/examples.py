@@ -1,4 +1,5 @@
-"""Every foreign format with the function that writes a small example of it, and a way to damage one."""
+"""Every foreign format with the function that writes a small example of it, and a way to damage
+one."""
 
 import json
 

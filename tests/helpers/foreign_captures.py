@@ -1,4 +1,5 @@
-"""Small faithful examples of multi-view captures, each written from its format's own description of axes and units."""
+"""Small faithful examples of multi-view captures, each written from its format's own description of
+axes and units."""
 
 import json
 import zipfile
@@ -30,8 +31,14 @@ SCALE, TURN, SHIFT = 3.7, turn(35, -20, 15), np.array([1.0, -2.0, 0.5])
 
 def ring(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Position and target of cameras before a face (metres)."""
-    return [(turn(50 * (i / (count - 1) - 0.5) * 2, 12 * np.sin(2.0 * i)) @ np.array([0, 0.0, 1.0 + 0.05 * (i % 2)]),
-             np.array([0.01 * np.sin(i), 0.005 * np.cos(i), 0.0])) for i in range(count)]  # fmt: skip
+    return [
+        (
+            turn(50 * (i / (count - 1) - 0.5) * 2, 12 * np.sin(2.0 * i))
+            @ np.array([0, 0.0, 1.0 + 0.05 * (i % 2)]),
+            np.array([0.01 * np.sin(i), 0.005 * np.cos(i), 0.0]),
+        )
+        for i in range(count)
+    ]
 
 
 def elsewhere(points: np.ndarray) -> np.ndarray:
@@ -49,12 +56,27 @@ def nerfstudio(folder: Path, **top) -> Example:
         axes = look_at(position, target, roll=4.0 * index)
         uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
         names.append(f"images/frame_{index + 1:05d}.png")
-        frames.append({"file_path": f"./{names[-1]}",
-                       "transform_matrix": opengl_pose(elsewhere(position), moved_axes(axes)).tolist()})  # fmt: skip
+        frames.append(
+            {
+                "file_path": f"./{names[-1]}",
+                "transform_matrix": opengl_pose(elsewhere(position), moved_axes(axes)).tolist(),
+            }
+        )
         save(photo(SIZE, uv), folder / names[-1])
         pixels.append(uv)
-    shared = {"camera_model": "OPENCV", "fl_x": FOCAL[0], "fl_y": FOCAL[1], "cx": CENTRE[0], "cy": CENTRE[1],
-              "w": SIZE[0], "h": SIZE[1], "k1": 0.0, "k2": 0.0, "p1": 0.0, "p2": 0.0}  # fmt: skip
+    shared = {
+        "camera_model": "OPENCV",
+        "fl_x": FOCAL[0],
+        "fl_y": FOCAL[1],
+        "cx": CENTRE[0],
+        "cy": CENTRE[1],
+        "w": SIZE[0],
+        "h": SIZE[1],
+        "k1": 0.0,
+        "k2": 0.0,
+        "p1": 0.0,
+        "p2": 0.0,
+    }
     (folder / "transforms.json").write_text(json.dumps({**shared, **top, "frames": frames}))
     return Example(folder, elsewhere(POINTS), np.stack(pixels), names, SIZE)
 
@@ -66,8 +88,18 @@ def facelift(folder: Path) -> Example:
         uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
         names.append(f"{index:03d}.png")
         w2c = opencv_extrinsics(elsewhere(position), moved_axes(axes))
-        frames.append({"w": SIZE[0], "h": SIZE[1], "fx": FOCAL[0], "fy": FOCAL[1], "cx": CENTRE[0], "cy": CENTRE[1],
-                       "w2c": w2c.tolist(), "file_path": names[-1]})  # fmt: skip
+        frames.append(
+            {
+                "w": SIZE[0],
+                "h": SIZE[1],
+                "fx": FOCAL[0],
+                "fy": FOCAL[1],
+                "cx": CENTRE[0],
+                "cy": CENTRE[1],
+                "w2c": w2c.tolist(),
+                "file_path": names[-1],
+            }
+        )
         save(photo(SIZE, uv), folder / names[-1])
         pixels.append(uv)
     (folder / "opencv_cameras.json").write_text(json.dumps({"id": "head7", "frames": frames}))
@@ -85,7 +117,8 @@ def bent(uv: np.ndarray, k1: float, k2: float, p1: float, p2: float, k3: float) 
 
 
 def facescape(folder: Path, distortion=(0.0, 0.0, 0.0, 0.0, 0.0)) -> Example:
-    """One tuple; K counts pixels from pixel centres, so its principal point is half a pixel less."""
+    """One tuple; K counts pixels from pixel centres, so its principal point is half a pixel
+    less."""
     content, pixels, names = {}, [], []
     base = folder / "12" / "2_smile"
     for index, (position, target) in enumerate(ring(5)):
@@ -93,10 +126,16 @@ def facescape(folder: Path, distortion=(0.0, 0.0, 0.0, 0.0, 0.0)) -> Example:
         uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
         k = [[FOCAL[0], 0, CENTRE[0] - 0.5], [0, FOCAL[1], CENTRE[1] - 0.5], [0, 0, 1]]
         content |= {
-            f"{index}_K": k, f"{index}_Rt": opencv_extrinsics(elsewhere(position), moved_axes(axes))[:3].tolist(),
-            f"{index}_distortion": list(distortion), f"{index}_width": SIZE[0], f"{index}_height": SIZE[1],
-            f"{index}_matches": 900, f"{index}_valid": index != 3, f"{index}_sn": "x", f"{index}_ori": "y.jpg",
-        }  # fmt: skip
+            f"{index}_K": k,
+            f"{index}_Rt": opencv_extrinsics(elsewhere(position), moved_axes(axes))[:3].tolist(),
+            f"{index}_distortion": list(distortion),
+            f"{index}_width": SIZE[0],
+            f"{index}_height": SIZE[1],
+            f"{index}_matches": 900,
+            f"{index}_valid": index != 3,
+            f"{index}_sn": "x",
+            f"{index}_ori": "y.jpg",
+        }
         save(photo(SIZE, bent(uv, *distortion)), base / f"{index}.jpg")
         if index != 3:
             names.append(f"12/2_smile/{index}.jpg")
@@ -106,7 +145,8 @@ def facescape(folder: Path, distortion=(0.0, 0.0, 0.0, 0.0, 0.0)) -> Example:
 
 
 def ava256(folder: Path) -> Example:
-    """Millimetres, transposed matrices, a head that moves in the rig; pictures a 32nd of 2668x4096 in zips."""
+    """Millimetres, transposed matrices, a head that moves in the rig; pictures a 32nd of 2668x4096
+    in zips."""
     full, size = (2668, 4096), (667 // 8, 1024 // 8)
     size = (83, 128)
     decoder = folder / "20210810--1306--ABC123" / "decoder"
@@ -119,13 +159,21 @@ def ava256(folder: Path) -> Example:
     pixels, names = [], []
     with zipfile.ZipFile(decoder / "head_pose" / "head_pose.zip", "w") as archive:
         for step, (rotation, shift) in enumerate(poses):
-            text = "\n".join(" ".join(map(str, [*row, 1000 * s])) for row, s in zip(rotation, shift, strict=True))
+            text = "\n".join(
+                " ".join(map(str, [*row, 1000 * s])) for row, s in zip(rotation, shift, strict=True)
+            )
             archive.writestr(f"{100 + step:06d}.txt", text)
     for camera, (position, target) in enumerate(rigs):
         axes = look_at(position, target)
         k = np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1]])
-        krt.append({"cameraId": f"40{camera}", "K": k.T.tolist(), "distortion": [0, 0, 0, 0],
-                    "T": opencv_extrinsics(position, axes).T.tolist()})  # fmt: skip
+        krt.append(
+            {
+                "cameraId": f"40{camera}",
+                "K": k.T.tolist(),
+                "distortion": [0, 0, 0, 0],
+                "T": opencv_extrinsics(position, axes).T.tolist(),
+            }
+        )
         for step, (rotation, shift) in enumerate(poses):
             world = 1000 * (POINTS @ rotation.T + shift)
             uv = (see(world, position, axes, *focal, *centre) + 0.5) / full * size
@@ -147,7 +195,8 @@ def ava256(folder: Path) -> Example:
 
 
 def nersemble(folder: Path, tracked: bool) -> Example:
-    """Extracted pictures under VHAP's names. With tracking: the benchmark's intrinsics per camera and FLAME poses."""
+    """Extracted pictures under VHAP's names. With tracking: the benchmark's intrinsics per camera
+    and FLAME poses."""
     person = folder / "037"
     sequence = person / "sequences" / "EXP-2-eyes"
     scale, size = 1.08, SIZE
@@ -177,7 +226,10 @@ def nersemble(folder: Path, tracked: bool) -> Example:
             pixels.append(uv)
             kept.append(exp[step])
     k = [[FOCAL[0], 0, CENTRE[0]], [0, FOCAL[1], CENTRE[1]], [0, 0, 1]]
-    content = {"world_2_cam": world_2_cam, "intrinsics": {serial: k for serial in serials} if tracked else k}
+    content = {
+        "world_2_cam": world_2_cam,
+        "intrinsics": {serial: k for serial in serials} if tracked else k,
+    }
     if not tracked:
         content |= {"width": size[0], "height": size[1]}
     (person / "calibration").mkdir()
@@ -185,8 +237,19 @@ def nersemble(folder: Path, tracked: bool) -> Example:
     (person / "calibration" / "color_calibration.json").write_text("{}")
     if tracked:
         (sequence / "tracking").mkdir()
-        np.savez(sequence / "tracking" / "flame2023_tracking_v2.npz", shape=shape[None], expression=exp,
-                 rotation=np.zeros((3, 3)), rotation_matrices=np.stack([r for r, _ in poses]),
-                 translation=np.stack([t for _, t in poses]), jaw=np.zeros((3, 3)), frames=np.arange(1, 4),
-                 scale=np.array([[scale]]), neck=necks, eyes=np.zeros((3, 6)))  # fmt: skip
-    return Example(folder, POINTS, np.stack(pixels), names, size, np.stack(kept) if tracked else None)
+        np.savez(
+            sequence / "tracking" / "flame2023_tracking_v2.npz",
+            shape=shape[None],
+            expression=exp,
+            rotation=np.zeros((3, 3)),
+            rotation_matrices=np.stack([r for r, _ in poses]),
+            translation=np.stack([t for _, t in poses]),
+            jaw=np.zeros((3, 3)),
+            frames=np.arange(1, 4),
+            scale=np.array([[scale]]),
+            neck=necks,
+            eyes=np.zeros((3, 6)),
+        )
+    return Example(
+        folder, POINTS, np.stack(pixels), names, size, np.stack(kept) if tracked else None
+    )

@@ -1,4 +1,5 @@
-"""Small faithful examples of tracked sequences, each written from its format's own description of axes and units."""
+"""Small faithful examples of tracked sequences, each written from its format's own description of
+axes and units."""
 
 import json
 from pathlib import Path
@@ -30,12 +31,16 @@ def vectors(count: int, width: int) -> np.ndarray:
     return np.random.RandomState(5).randn(count, width).astype(np.float32)
 
 
-def tracked_camera(rotation: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A head that turns by ``rotation`` and sways by ``shift`` one metre before a still camera with OpenCV axes.
+def tracked_camera(
+    rotation: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A head that turns by ``rotation`` and sways by ``shift`` one metre before a still camera with
+    OpenCV axes.
 
     Returns R, t of "x_camera = R x_head + t" and the pixels of the head's points.
     """
-    facing = np.diag([1.0, -1.0, -1.0])  # the camera looks at the face: its y is down, its z away from itself
+    # the camera looks at the face: its y is down, its z away from itself
+    facing = np.diag([1.0, -1.0, -1.0])
     r = facing @ rotation
     t = facing @ shift + [0, 0, 1.0]
     seen = POINTS @ r.T + t
@@ -50,16 +55,32 @@ def insta(folder: Path) -> Example:
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = r.T, -r.T @ t  # the camera as the head sees it
         names.append(f"images/{index:05d}.png")
-        frames.append({"transform_matrix": pose.tolist(), "file_path": names[-1],
-                       "mesh_path": f"meshes/{index:05d}.obj", "exp_path": f"flame/exp/{index:05d}.txt"})  # fmt: skip
+        frames.append(
+            {
+                "transform_matrix": pose.tolist(),
+                "file_path": names[-1],
+                "mesh_path": f"meshes/{index:05d}.obj",
+                "exp_path": f"flame/exp/{index:05d}.txt",
+            }
+        )
         rgba = photo(SIZE, uv).convert("RGBA")
         rgba.putalpha(disc(SIZE))
         save(rgba, folder / names[-1])
         (folder / "flame/exp").mkdir(parents=True, exist_ok=True)
-        (folder / f"flame/exp/{index:05d}.txt").write_text("\n".join(str(value) for value in exp[index]))
+        (folder / f"flame/exp/{index:05d}.txt").write_text(
+            "\n".join(str(value) for value in exp[index])
+        )
         pixels.append(uv)
-    top = {"w": SIZE[0], "h": SIZE[1], "cx": CENTRE[0], "cy": CENTRE[1], "fl_x": FOCAL[0], "fl_y": FOCAL[1],
-           "integer_depth_scale": 1 / 1000, "frames": frames}  # fmt: skip
+    top = {
+        "w": SIZE[0],
+        "h": SIZE[1],
+        "cx": CENTRE[0],
+        "cy": CENTRE[1],
+        "fl_x": FOCAL[0],
+        "fl_y": FOCAL[1],
+        "integer_depth_scale": 1 / 1000,
+        "frames": frames,
+    }
     (folder / "transforms.json").write_text(json.dumps(top))
     return Example(folder, POINTS, np.stack(pixels), names, SIZE, exp)
 
@@ -67,32 +88,52 @@ def insta(folder: Path) -> Example:
 def write_frame(
     path: Path, r: np.ndarray, t: np.ndarray, exp: np.ndarray, jaw: np.ndarray, eyelids: np.ndarray
 ) -> None:
-    """A metrical-tracker checkpoint as its save_checkpoint writes it: numpy arrays through torch.save."""
+    """A metrical-tracker checkpoint as its save_checkpoint writes it: numpy arrays through
+    torch.save."""
 
     def rows6(matrix):  # PyTorch3D: the first two rows
         return matrix[:2].reshape(1, 6).astype(np.float32)
 
     k = np.array([[FOCAL[0], 0, CENTRE[0]], [0, FOCAL[1], CENTRE[1]], [0, 0, 1]])
     content = {
-        "flame": {"exp": exp[None], "shape": np.zeros((1, 300), np.float32), "jaw": rows6(jaw),
-                  "eyelids": eyelids[None], "eyes": np.concatenate([rows6(np.eye(3)), rows6(np.eye(3))], axis=1)},
-        "camera": {"R": rows6(r), "t": t[None].astype(np.float32), "fl": np.ones((1, 1)), "pp": np.zeros((1, 2))},
+        "flame": {
+            "exp": exp[None],
+            "shape": np.zeros((1, 300), np.float32),
+            "jaw": rows6(jaw),
+            "eyelids": eyelids[None],
+            "eyes": np.concatenate([rows6(np.eye(3)), rows6(np.eye(3))], axis=1),
+        },
+        "camera": {
+            "R": rows6(r),
+            "t": t[None].astype(np.float32),
+            "fl": np.ones((1, 1)),
+            "pp": np.zeros((1, 2)),
+        },
         "opencv": {"R": r[None], "t": t[None], "K": k[None]},
-        "img_size": np.array([SIZE[1], SIZE[0]]), "frame_id": path.stem, "global_step": 7,
-    }  # fmt: skip
+        "img_size": np.array([SIZE[1], SIZE[0]]),
+        "frame_id": path.stem,
+        "global_step": 7,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, path)
 
 
-def metrical(folder: Path, checkpoint: str = "checkpoint", picture: str = "images/{:05d}.png", start: int = 0,
-             mask: str | None = None) -> Example:  # fmt: skip
+def metrical(
+    folder: Path,
+    checkpoint: str = "checkpoint",
+    picture: str = "images/{:05d}.png",
+    start: int = 0,
+    mask: str | None = None,
+) -> Example:
     exp, eyelids = vectors(FRAMES, 100), vectors(FRAMES, 2)
     pixels, names, jaws = [], [], []
     for index, motion in enumerate(motions(FRAMES)):
         r, t, uv = tracked_camera(*motion)
         jaw = turn(pitch=3.0 * index)
         jaws.append(rotation_vector(jaw))
-        write_frame(folder / checkpoint / f"{index:05d}.frame", r, t, exp[index], jaw, eyelids[index])
+        write_frame(
+            folder / checkpoint / f"{index:05d}.frame", r, t, exp[index], jaw, eyelids[index]
+        )
         names.append(picture.format(index + start))
         save(photo(SIZE, uv), folder / names[-1])
         if mask is not None:
@@ -104,8 +145,13 @@ def metrical(folder: Path, checkpoint: str = "checkpoint", picture: str = "image
 
 def flashavatar(folder: Path) -> Example:
     """The pictures count from 1, the tracker's frames from 0."""
-    return metrical(folder, "metrical-tracker/output/ana/checkpoint", "dataset/ana/imgs/{:05d}.jpg", 1,
-                    "dataset/ana/alpha/{:05d}.jpg")  # fmt: skip
+    return metrical(
+        folder,
+        "metrical-tracker/output/ana/checkpoint",
+        "dataset/ana/imgs/{:05d}.jpg",
+        1,
+        "dataset/ana/alpha/{:05d}.jpg",
+    )
 
 
 def nerfblendshape(folder: Path) -> Example:
@@ -117,15 +163,28 @@ def nerfblendshape(folder: Path) -> Example:
         axes = look_at(position, np.array([0.0, 0.01, 0.0]), roll=2.0 * index)
         uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
         names.append(f"head_imgs/{index + 3}.jpg")
-        frames.append({"img_id": index + 3, "transform_matrix": opengl_pose(position, axes).tolist(),
-                       "exp_ori": exp[index].tolist()})  # fmt: skip
+        frames.append(
+            {
+                "img_id": index + 3,
+                "transform_matrix": opengl_pose(position, axes).tolist(),
+                "exp_ori": exp[index].tolist(),
+            }
+        )
         save(photo(SIZE, uv), folder / names[-1])
         labels = Image.new("RGB", SIZE, (255, 0, 0))
         labels.paste((0, 0, 255), (20, 10, 60, 50))
         save(labels, folder / f"parsing/{index + 3}.png")
         pixels.append(uv)
-    top = {"h": SIZE[1], "w": SIZE[0], "fx": FOCAL[0], "fy": FOCAL[1], "cx": CENTRE[0], "cy": CENTRE[1]}
-    (folder / "transforms.json").write_text(json.dumps({**top, "frames": frames[::-1]}))  # the loader sorts, too
+    top = {
+        "h": SIZE[1],
+        "w": SIZE[0],
+        "fx": FOCAL[0],
+        "fy": FOCAL[1],
+        "cx": CENTRE[0],
+        "cy": CENTRE[1],
+    }
+    # the loader sorts, too
+    (folder / "transforms.json").write_text(json.dumps({**top, "frames": frames[::-1]}))
     return Example(folder, POINTS, np.stack(pixels), names, SIZE, exp)
 
 
@@ -142,13 +201,15 @@ def flame_model(path: Path, shape: np.ndarray) -> np.ndarray:
 
 
 def posed(points: np.ndarray, root: np.ndarray, neck: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """FLAME's head by its kinematic tree: first the neck turns about its joint, then everything about the root."""
+    """FLAME's head by its kinematic tree: first the neck turns about its joint, then everything
+    about the root."""
     nodded = (points - joints[1]) @ neck.T + joints[1]
     return (nodded - joints[0]) @ root.T + joints[0]
 
 
 def imavatar(folder: Path) -> Example:
-    """Two clips of a head four times life size, posed in FLAME, before a camera that never turns."""
+    """Two clips of a head four times life size, posed in FLAME, before a camera that never
+    turns."""
     shape = np.random.RandomState(2).randn(100)
     joints = flame_model(folder / "flame.npz", shape)
     exp, pixels, names = vectors(FRAMES, 50), [], []
@@ -159,13 +220,23 @@ def imavatar(folder: Path) -> Example:
         for number in range(1, count + 1):
             rotation, neck = motions(FRAMES)[at][0], turn(4.0 * at - 6, 2.0 * at)
             neck_vectors.append(rotation_vector(neck))
-            pose = np.concatenate([rotation_vector(rotation), neck_vectors[-1], [0.1 * at, 0, 0], np.zeros(6)])
+            pose = np.concatenate(
+                [rotation_vector(rotation), neck_vectors[-1], [0.1 * at, 0, 0], np.zeros(6)]
+            )
             shift = np.array([0.05, -0.1, -4.0])
-            p = 4 * posed(POINTS, rotation, neck, joints) + shift  # the camera: x right, y up, the head at z < 0
+            # the camera: x right, y up, the head at z < 0
+            p = 4 * posed(POINTS, rotation, neck, joints) + shift
             uv = np.stack([cx + fx * p[:, 0] / p[:, 2], cy + fy * p[:, 1] / p[:, 2]], -1) * SIZE
             world = np.concatenate([np.eye(3), shift[:, None]], axis=1)
-            frames.append({"file_path": f"./image/{number}", "world_mat": world.tolist(), "pose": pose.tolist(),
-                           "expression": exp[at].tolist(), "bbox": [0, 0, 1, 1]})  # fmt: skip
+            frames.append(
+                {
+                    "file_path": f"./image/{number}",
+                    "world_mat": world.tolist(),
+                    "pose": pose.tolist(),
+                    "expression": exp[at].tolist(),
+                    "bbox": [0, 0, 1, 1],
+                }
+            )
             names.append(f"{clip}/image/{number}.png")
             save(photo(SIZE, uv), folder / names[-1])
             save(disc(SIZE), folder / f"{clip}/mask/{number}.png")
@@ -173,7 +244,9 @@ def imavatar(folder: Path) -> Example:
             at += 1
         content = {"intrinsics": [fx, fy, cx, cy], "shape_params": shape.tolist(), "frames": frames}
         (folder / clip / "flame_params.json").write_text(json.dumps(content))
-    return Example(folder, POINTS, np.stack(pixels), names, SIZE, exp, {"neck": np.stack(neck_vectors)})
+    return Example(
+        folder, POINTS, np.stack(pixels), names, SIZE, exp, {"neck": np.stack(neck_vectors)}
+    )
 
 
 def vhap(folder: Path) -> Example:
@@ -185,30 +258,50 @@ def vhap(folder: Path) -> Example:
     for step, (rotation, shift) in enumerate(motions(FRAMES)):
         neck = turn(3.0 * step, -2.0 * step)
         world = posed(POINTS, rotation, neck, joints) + shift
-        np.savez(folder / f"flame_param/{step:05d}.npz", rotation=rotation_vector(rotation)[None],
-                 translation=shift[None], neck_pose=rotation_vector(neck)[None],
-                 jaw_pose=np.full((1, 3), 0.1 * step), eyes_pose=np.zeros((1, 6)), shape=shape,
-                 expr=exp[step][None])  # fmt: skip
+        np.savez(
+            folder / f"flame_param/{step:05d}.npz",
+            rotation=rotation_vector(rotation)[None],
+            translation=shift[None],
+            neck_pose=rotation_vector(neck)[None],
+            jaw_pose=np.full((1, 3), 0.1 * step),
+            eyes_pose=np.zeros((1, 6)),
+            shape=shape,
+            expr=exp[step][None],
+        )
         for camera, position in enumerate((np.array([0.1, 0.05, 1.0]), np.array([-0.6, 0.1, 0.8]))):
             axes = look_at(position, np.array([0.0, 0.0, 0.0]), roll=3.0)
             uv = see(world, position, axes, *FOCAL, *CENTRE)
             name = f"images/{step:05d}_{camera:02d}.png"
-            frames.append({
-                "timestep_index": step, "timestep_index_original": step, "timestep_id": f"{step:05d}",
-                "camera_index": camera, "camera_id": str(camera), "cx": CENTRE[0], "cy": CENTRE[1], "fl_x": FOCAL[0],
-                "fl_y": FOCAL[1], "h": SIZE[1], "w": SIZE[0], "transform_matrix": opengl_pose(position, axes).tolist(),
-                "file_path": name, "fg_mask_path": f"fg_masks/{step:05d}_{camera:02d}.png",
-                "flame_param_path": f"flame_param/{step:05d}.npz",
-            })  # fmt: skip
+            frames.append(
+                {
+                    "timestep_index": step,
+                    "timestep_index_original": step,
+                    "timestep_id": f"{step:05d}",
+                    "camera_index": camera,
+                    "camera_id": str(camera),
+                    "cx": CENTRE[0],
+                    "cy": CENTRE[1],
+                    "fl_x": FOCAL[0],
+                    "fl_y": FOCAL[1],
+                    "h": SIZE[1],
+                    "w": SIZE[0],
+                    "transform_matrix": opengl_pose(position, axes).tolist(),
+                    "file_path": name,
+                    "fg_mask_path": f"fg_masks/{step:05d}_{camera:02d}.png",
+                    "flame_param_path": f"flame_param/{step:05d}.npz",
+                }
+            )
             save(photo(SIZE, uv), folder / name)
             save(disc(SIZE), folder / frames[-1]["fg_mask_path"])
             names.append(name)
             pixels.append(uv)
             kept.append(exp[step])
     early = [frame for frame in frames if frame["timestep_index"] < 4]
-    for split, chosen in (("train", [f for f in early if f["camera_index"] == 0]),
-                          ("val", [f for f in early if f["camera_index"] == 1]),
-                          ("test", [f for f in frames if f["timestep_index"] >= 4])):  # fmt: skip
+    for split, chosen in (
+        ("train", [f for f in early if f["camera_index"] == 0]),
+        ("val", [f for f in early if f["camera_index"] == 1]),
+        ("test", [f for f in frames if f["timestep_index"] >= 4]),
+    ):
         (folder / f"transforms_{split}.json").write_text(json.dumps({"frames": chosen}))
     (folder / "transforms.json").write_text(json.dumps({"frames": frames}))
     return Example(folder, POINTS, np.stack(pixels), names, SIZE, np.stack(kept))

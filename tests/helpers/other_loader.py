@@ -1,7 +1,8 @@
-"""The rule by which loaders of StyleGAN's kind (EG3D's and GGHead's among them) read a zip, written down anew.
+"""The rule by which loaders of StyleGAN's kind (EG3D's and GGHead's among them) read a zip, written
+down anew.
 
-Every member whose ending Pillow knows as a picture's is an image; the label of each is looked up by its name; images
-come in the order of their names, all of one square size with three channels.
+Every member whose ending Pillow knows as a picture's is an image; the label of each is looked up by
+its name; images come in the order of their names, all of one square size with three channels.
 """
 
 import io
@@ -15,10 +16,15 @@ from PIL import Image
 
 
 def load(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return names, images [N, S, S, 3] and labels [N, 25]; raises as their loaders do where a zip does not fit."""
+    """Return names, images [N, S, S, 3] and labels [N, 25]; raises as their loaders do where a zip
+    does not fit."""
     Image.init()
     with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if os.path.splitext(name)[1].lower() in Image.EXTENSION)
+        names = sorted(
+            name
+            for name in archive.namelist()
+            if os.path.splitext(name)[1].lower() in Image.EXTENSION
+        )
         table = dict(json.loads(archive.read("dataset.json"))["labels"])
         labels = np.array([table[name.replace("\\", "/")] for name in names], np.float32)
         images = [np.array(Image.open(io.BytesIO(archive.read(name)))) for name in names]

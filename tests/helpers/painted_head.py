@@ -1,4 +1,5 @@
-"""The template itself as Gaussians, painted with brows, eyes and lips: a head whose geometry is known."""
+"""The template itself as Gaussians, painted with brows, eyes and lips: a head whose geometry is
+known."""
 
 import torch
 
@@ -12,7 +13,10 @@ from gghead.template.preview import head_colors
 def painted_head(grid: int = 64) -> Gaussians:
     """Batch shape (1,)."""
     attributes = GaussianAttributes(AttributeConfig(), load_template("head"), grid)
-    raw = {name: torch.zeros(1, attributes.num, channels) for name, channels in attributes.config.channels.items()}
+    raw = {
+        name: torch.zeros(1, attributes.num, channels)
+        for name, channels in attributes.config.channels.items()
+    }
     head = attributes.activate(raw)
     head.colors = torch.from_numpy(head_colors(attributes.position.numpy())).float()[None]
     head.uv = head.uv.contiguous()

@@ -13,6 +13,8 @@ def write_latents(folder, model, count=6, seed=0, residual=True):
     for index in range(count):
         ws = torch.randn(1, model.num_ws, model.config.w_dim, generator=random)
         z = torch.randn(1, model.synthesis.out_channels, side, side, generator=random)
-        latent = Latent(ws, z if residual else None, info={"target": f"p{index}", "stage": "encoder"})
+        latent = Latent(
+            ws, z if residual else None, info={"target": f"p{index}", "stage": "encoder"}
+        )
         latent_files.save(folder / f"p{index}" / "latent-encoder.safetensors", latent, model)
     return folder

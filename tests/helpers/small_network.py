@@ -5,8 +5,17 @@ import torch
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
 
-SMALL = dict(z_dim=8, w_dim=8, template="sphere", plane_resolution=8, latent_resolution=4, cbase=64, cmax=8, grid=12,
-             image_size=24)
+SMALL = dict(
+    z_dim=8,
+    w_dim=8,
+    template="sphere",
+    plane_resolution=8,
+    latent_resolution=4,
+    cbase=64,
+    cmax=8,
+    grid=12,
+    image_size=24,
+)
 
 
 def small_network(seed: int = 0, **changes) -> Generator:

@@ -7,11 +7,22 @@ from gghead.models.config import GeneratorConfig
 from gghead.models.reconstructor import Reconstructor
 from gghead.models.reconstructor_config import ReconstructorConfig
 
-TINY = dict(channels=(8, 8, 8), blocks=1, width=16, layers=2, heads=2, mlp_ratio=1.0, mixing="convolution", detail=2)
+TINY = dict(
+    channels=(8, 8, 8),
+    blocks=1,
+    width=16,
+    layers=2,
+    heads=2,
+    mlp_ratio=1.0,
+    mixing="convolution",
+    detail=2,
+)
 
 
 def reconstructor_config(generator: dict | None = None, **changes) -> ReconstructorConfig:
-    return ReconstructorConfig(generator=GeneratorConfig(**{**SMALL, **(generator or {})}), **{**TINY, **changes})
+    return ReconstructorConfig(
+        generator=GeneratorConfig(**{**SMALL, **(generator or {})}), **{**TINY, **changes}
+    )
 
 
 def small_reconstructor(seed: int = 0, generator: dict | None = None, **changes) -> Reconstructor:

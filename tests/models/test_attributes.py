@@ -18,11 +18,22 @@ def make(grid=16, template="sphere", **options):
 
 
 def zero_planes(attributes, batch=2):
-    return torch.zeros(batch, sum(attributes.config.channels.values()), attributes.grid, attributes.grid)
+    return torch.zeros(
+        batch, sum(attributes.config.channels.values()), attributes.grid, attributes.grid
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"rotation": "6d"}, {"rotation_frame": "world"}, {"rotation_frame": "surface"},
-                                     {"scale_mode": "absolute"}, {"sh_degree": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rotation": "6d"},
+        {"rotation_frame": "world"},
+        {"rotation_frame": "surface"},
+        {"scale_mode": "absolute"},
+        {"sh_degree": 1},
+    ],
+)
 def test_raw_zero_is_the_plain_template(options):
     attributes = make(**options)
     g = attributes.activate(attributes.sample(zero_planes(attributes)))
@@ -33,7 +44,9 @@ def test_raw_zero_is_the_plain_template(options):
     if options.get("scale_mode") == "absolute":
         torch.testing.assert_close(g.scales, torch.full_like(g.scales, 0.005935), rtol=1e-3, atol=0)
     else:
-        torch.testing.assert_close(g.scales / attributes.log_spacing.exp(), torch.full_like(g.scales, 0.85))
+        torch.testing.assert_close(
+            g.scales / attributes.log_spacing.exp(), torch.full_like(g.scales, 0.85)
+        )
     if not options.get("sh_degree"):
         torch.testing.assert_close(g.colors, torch.full_like(g.colors, 0.5))
 
@@ -44,7 +57,8 @@ def test_surface_frame_puts_the_thin_axis_along_the_normal():
         axes = quat_to_rotmat(attributes.quats)  # columns
         normal = load_template(template).texels(16).normal.flatten(1).T[attributes.valid]
         torch.testing.assert_close(axes[:, :, 2], normal, atol=1e-5, rtol=0)
-        older = quat_to_rotmat(make(template=template).quats)  # networks are trained with it, so it stays
+        # networks are trained with it, so it stays
+        older = quat_to_rotmat(make(template=template).quats)
         torch.testing.assert_close(older, axes.mT, atol=1e-5, rtol=0)
 
 

@@ -1,4 +1,5 @@
-"""The avatar model: blending against a loop, gradients, what the expression may change, clamping, its file."""
+"""The avatar model: blending against a loop, gradients, what the expression may change, clamping,
+its file."""
 
 import json
 
@@ -11,8 +12,16 @@ from gghead.models.avatar import INITIAL_OPACITY, Avatar, blend, positional_enco
 from gghead.models.avatar_config import AvatarConfig
 from gghead.torch_utils.errors import UserError
 
-ABLATIONS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"},
-             {"sh_degree": 0}, {"mlp": False, "blend": False}, {"motion": "blendshapes"}]  # fmt: skip
+ABLATIONS = [
+    {},
+    {"blend": False},
+    {"mlp": False},
+    {"changes": "geometry"},
+    {"changes": "everything"},
+    {"sh_degree": 0},
+    {"mlp": False, "blend": False},
+    {"motion": "blendshapes"},
+]
 
 
 def small(count=7, seed=0, **options):
@@ -34,12 +43,16 @@ def randomised(avatar, seed=1):
 def test_blending_is_the_sum_over_coefficients():
     random = torch.Generator().manual_seed(0)
     basis = torch.randn(3, 5, 4, generator=random, dtype=torch.float64)
-    bias, expression = (torch.randn(n, 4 if n == 5 else 3, generator=random, dtype=torch.float64) for n in (5, 2))
+    bias, expression = (
+        torch.randn(n, 4 if n == 5 else 3, generator=random, dtype=torch.float64) for n in (5, 2)
+    )
     expected = torch.zeros(2, 5, 4, dtype=torch.float64)
     for t in range(2):
         for n in range(5):
             for f in range(4):
-                expected[t, n, f] = bias[n, f] + sum(expression[t, b] * basis[b, n, f] for b in range(3))
+                expected[t, n, f] = bias[n, f] + sum(
+                    expression[t, b] * basis[b, n, f] for b in range(3)
+                )
     torch.testing.assert_close(blend(basis, bias, expression), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -53,15 +66,23 @@ def test_the_network_is_two_layers_on_features_and_encoded_mean():
         joined = torch.cat([features, positional_encoding(avatar.means, 4)], 1)
         raw = avatar.output(avatar.hidden(joined).relu())
         torch.testing.assert_close(gaussians.opacities[t], raw[:, -1].sigmoid())
-        colors = raw[:, :12].reshape(-1, 4, 3) * torch.tensor([1, 0.1, 0.1, 0.1], dtype=torch.float64)[:, None]
+        colors = (
+            raw[:, :12].reshape(-1, 4, 3)
+            * torch.tensor([1, 0.1, 0.1, 0.1], dtype=torch.float64)[:, None]
+        )
         torch.testing.assert_close(gaussians.colors[t], colors)
 
 
 def test_positional_encoding():
     x = torch.tensor([[0.1, -0.2, 0.3]], dtype=torch.float64)
     encoded = positional_encoding(x, 2)[0]
-    expected = [x[0], (torch.pi * x[0]).sin(), (2 * torch.pi * x[0]).sin(),
-                (torch.pi * x[0]).cos(), (2 * torch.pi * x[0]).cos()]  # fmt: skip
+    expected = [
+        x[0],
+        (torch.pi * x[0]).sin(),
+        (2 * torch.pi * x[0]).sin(),
+        (torch.pi * x[0]).cos(),
+        (2 * torch.pi * x[0]).cos(),
+    ]
     torch.testing.assert_close(encoded, torch.cat(expected))
 
 
@@ -83,8 +104,12 @@ def test_at_the_start_the_expression_changes_nothing_but_can_be_learnt(options):
     avatar = small(**options)
     first, second = torch.zeros(1, 3), torch.ones(1, 3)
     a, b = avatar(first), avatar(second)
-    same = all(torch.equal(getattr(a, name), getattr(b, name)) for name in ("means", "quats", "opacities", "colors"))
-    expected = options.get("blend", True) or not options.get("mlp", True)  # with no basis the network reads e itself
+    same = all(
+        torch.equal(getattr(a, name), getattr(b, name))
+        for name in ("means", "quats", "opacities", "colors")
+    )
+    # with no basis the network reads e itself
+    expected = options.get("blend", True) or not options.get("mlp", True)
     assert same == expected
     assert torch.equal(a.scales, b.scales)
     weights = torch.randn(a.colors.shape, generator=torch.Generator().manual_seed(3))
@@ -112,8 +137,13 @@ def test_bands_that_were_not_trained_colour_nothing(options):
     avatar, expression = small(**{**options, "sh_degree": 2}), torch.rand(2, 3)
     assert not avatar(expression).colors[..., 1:, :].any()
     avatar(expression).colors[..., 1:, :].sum().backward()
-    learnt = avatar.static if options.get("changes") == "geometry" else avatar.output.weight if options.get(
-        "mlp", True) else avatar.bias  # fmt: skip
+    learnt = (
+        avatar.static
+        if options.get("changes") == "geometry"
+        else avatar.output.weight
+        if options.get("mlp", True)
+        else avatar.bias
+    )
     assert learnt.grad.any()
 
 
@@ -153,16 +183,23 @@ def test_file_round_trip(options, tmp_path):
     expression = torch.rand(2, 3)
     for name, value in avatar.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
-    for name in ("means", "quats", "scales", "opacities", "colors"):  # torch sums in another order without gradients
-        torch.testing.assert_close(getattr(again(expression), name), getattr(avatar(expression), name))
+    # torch sums in another order without gradients
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        torch.testing.assert_close(
+            getattr(again(expression), name), getattr(avatar(expression), name)
+        )
 
 
 def test_files_say_of_what_kind_they_are(tmp_path):
     path = tmp_path / "avatar-1.safetensors"
     checkpoints.save_avatar(small(), path)
-    with pytest.raises(UserError, match="is an avatar of one person, but a generator of heads is needed here"):
+    with pytest.raises(
+        UserError, match="is an avatar of one person, but a generator of heads is needed here"
+    ):
         gghead.load(path, kind="generator")
-    with pytest.raises(UserError, match="is a generator of heads, but an avatar of one person is needed here"):
+    with pytest.raises(
+        UserError, match="is a generator of heads, but an avatar of one person is needed here"
+    ):
         gghead.load("demo", kind="avatar")
     with pytest.raises(UserError, match="is an avatar"):
         checkpoints.read_info(path)
@@ -177,7 +214,11 @@ def test_files_from_elsewhere_are_refused(tmp_path):
     config = {"width": 3, "feature_dim": 4, "hidden": 8, "sh_degree": 1}
 
     def write(**metadata):
-        save_file(tensors, path, {"format": "gghead/1", "kind": "avatar", "config": json.dumps(config), **metadata})
+        save_file(
+            tensors,
+            path,
+            {"format": "gghead/1", "kind": "avatar", "config": json.dumps(config), **metadata},
+        )
 
     for metadata, sentence in (
         ({"format": "gghead/9"}, "has format 'gghead/9', but this version reads"),
@@ -193,10 +234,14 @@ def test_files_from_elsewhere_are_refused(tmp_path):
         gghead.load(path)
 
 
-@pytest.mark.parametrize("expression, sentence", [
-    (torch.zeros(1, 4), "takes 3 expression coefficients"), (torch.zeros(3), "must be \\[frames, 3\\]"),
-    (torch.full((1, 3), torch.nan), "NaN or infinite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "expression, sentence",
+    [
+        (torch.zeros(1, 4), "takes 3 expression coefficients"),
+        (torch.zeros(3), "must be \\[frames, 3\\]"),
+        (torch.full((1, 3), torch.nan), "NaN or infinite"),
+    ],
+)
 def test_wrong_expressions_are_a_sentence(expression, sentence):
     with pytest.raises(UserError, match=sentence):
         small()(expression)

@@ -1,4 +1,5 @@
-"""Compressed avatars: against the dense avatar and the dense reconstruction, gradients, bytes, files, the commands."""
+"""Compressed avatars: against the dense avatar and the dense reconstruction, gradients, bytes,
+files, the commands."""
 
 import json
 
@@ -19,17 +20,35 @@ from gghead.training.benchmarks import main as benchmark
 from gghead.training.cli.compress_avatar import main
 from gghead.training.cli.score_avatar import main as score_main
 
-VARIANTS = [{}, {"blend": False}, {"mlp": False}, {"changes": "geometry"}, {"changes": "everything"},
-            {"motion": "blendshapes"}, {"motion": "blendshapes", "mlp": False}]  # fmt: skip
+VARIANTS = [
+    {},
+    {"blend": False},
+    {"mlp": False},
+    {"changes": "geometry"},
+    {"changes": "everything"},
+    {"motion": "blendshapes"},
+    {"motion": "blendshapes", "mlp": False},
+]
 FIELDS = ("means", "quats", "scales", "opacities", "colors")
 ALL = CompressionPlan(rank=1000, combinations=1000, prune=0.0)
 
 
 def dense(count=60, seed=0, still=0, **options):
-    """An avatar whose every parameter is random; the first ``still`` Gaussians follow no expression."""
+    """An avatar whose every parameter is random; the first ``still`` Gaussians follow no
+    expression."""
     random = torch.Generator().manual_seed(seed)
-    config = AvatarConfig(**{"width": 3, "coefficient_names": NAMES, "expression_model": "avatar", "feature_dim": 4,
-                             "hidden": 8, "sh_degree": 1, "image_size": (24, 24), **options})
+    config = AvatarConfig(
+        **{
+            "width": 3,
+            "coefficient_names": NAMES,
+            "expression_model": "avatar",
+            "feature_dim": 4,
+            "hidden": 8,
+            "sh_degree": 1,
+            "image_size": (24, 24),
+            **options,
+        }
+    )
     avatar = Avatar(config, torch.randn(count, 3, generator=random) * 0.2, spacing=0.08, seed=seed)
     with torch.no_grad():
         for name, parameter in avatar.named_parameters():
@@ -46,7 +65,8 @@ def expressions(count=20, seed=1):
 
 
 def by_place(gaussians):
-    """Gaussians in an order that only follows where they are; compressed avatars keep them in another."""
+    """Gaussians in an order that only follows where they are; compressed avatars keep them in
+    another."""
     return gaussians.select(gaussians.means[0, :, 0].argsort())
 
 
@@ -55,7 +75,8 @@ def test_all_movements_are_the_avatar_itself(options):
     avatar = dense(**options)
     again = factorise(avatar, expressions(), ALL)
     assert again.num == avatar.num and again.config.factors.bits == 32
-    for e in (expressions(5, 7), torch.zeros(1, 3), torch.eye(3)):  # also where no training frame was
+    # also where no training frame was
+    for e in (expressions(5, 7), torch.zeros(1, 3), torch.eye(3)):
         a, b = avatar(e), again(e)
         if options.get("changes") in (None, "appearance"):
             a, b = by_place(a), by_place(b)
@@ -71,7 +92,8 @@ def test_all_movements_are_the_avatar_itself(options):
 
 @pytest.mark.parametrize("bits", [8, 16, 32])
 def test_the_forward_pass_is_the_dense_reconstruction_of_its_factors(bits):
-    """Each activation written out as a sum of products, in double precision, by loops over Gaussians and movements."""
+    """Each activation written out as a sum of products, in double precision, by loops over
+    Gaussians and movements."""
     small = factorise(dense(still=9), expressions(), CompressionPlan(4, 2, 0.3))
     small = small if bits == 32 else small.quantised(bits)
     factors, e = small.config.factors, expressions(2, 5)
@@ -89,27 +111,39 @@ def test_the_forward_pass_is_the_dense_reconstruction_of_its_factors(bits):
     for t in range(2):
         mixture = small.mixture(e[t : t + 1])
         blocks = small.blocks(7)
-        assert [first for first, _ in blocks[1:]] == [last for _, last in blocks[:-1]] and blocks[-1][1] == small.num
+        assert [first for first, _ in blocks[1:]] == [last for _, last in blocks[:-1]] and blocks[
+            -1
+        ][1] == small.num
         parts = torch.cat([small.rows(first, last, mixture, None) for first, last in blocks])
         torch.testing.assert_close(parts.double(), expected[t], rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_of_the_factors():
-    small = factorise(dense(count=5), expressions(), CompressionPlan(2, 2, 0.0)).double().requires_grad_()
+    small = (
+        factorise(dense(count=5), expressions(), CompressionPlan(2, 2, 0.0))
+        .double()
+        .requires_grad_()
+    )
     e = expressions(1).double()
     names = ["fixed.codes", "weights.0.codes", "tables.codes", "places.codes"]
-    inputs = [dict(small.named_parameters())[name].detach().clone().requires_grad_() for name in names]
+    inputs = [
+        dict(small.named_parameters())[name].detach().clone().requires_grad_() for name in names
+    ]
 
     def look(*values):
         gaussians = torch.func.functional_call(small, dict(zip(names, values, strict=True)), (e,))
-        return gaussians.colors.sin().sum() + gaussians.opacities.sum() + gaussians.means.square().sum()
+        return (
+            gaussians.colors.sin().sum()
+            + gaussians.opacities.sum()
+            + gaussians.means.square().sum()
+        )
 
     assert torch.autograd.gradcheck(look, inputs)
 
 
 def test_what_is_left_out_is_the_least_possible():
-    """In the mean square over the frames no other K movements do better than the singular vectors: the rest of the
-    singular values is what is lost."""
+    """In the mean square over the frames no other K movements do better than the singular vectors:
+    the rest of the singular values is what is lost."""
     avatar, frames = dense(), expressions(50)
     center, moment = second_moment(frames, avatar.coefficient_min, avatar.coefficient_max)
     spread = torch.linalg.cholesky(moment)
@@ -150,7 +184,9 @@ def test_quantising_changes_little_and_shrinks(bits, worst):
 
 @pytest.mark.parametrize("bits", [8, 16, 32])
 def test_quantised_values_are_within_half_a_step(bits):
-    value = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1e-3, 100.0, 0.0])
+    value = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [1.0, 1e-3, 100.0, 0.0]
+    )
     made = Quantized.of(value, bits, 0)
     steps = (value.amax(0) - value.amin(0)) / (2**bits - 2)
     assert ((made() - value).abs() <= 0.5001 * steps + 1e-6 * value.abs().amax(0)).all()
@@ -164,9 +200,16 @@ def test_file_round_trip(options, bits, tmp_path):
     small = (small if bits == 32 else small.quantised(bits)).requires_grad_(False)
     checkpoints.save_avatar(small, tmp_path / "small.safetensors")
     again = gghead.load(tmp_path / "small.safetensors", kind="avatar")
-    assert isinstance(again, CompressedAvatar) and again.config == small.config and again.nbytes == small.nbytes
+    assert (
+        isinstance(again, CompressedAvatar)
+        and again.config == small.config
+        and again.nbytes == small.nbytes
+    )
     for name, value in small.state_dict().items():
-        assert torch.equal(again.state_dict()[name], value) and again.state_dict()[name].dtype == value.dtype, name
+        assert (
+            torch.equal(again.state_dict()[name], value)
+            and again.state_dict()[name].dtype == value.dtype
+        ), name
     a, b = small(expressions(2)), again(expressions(2))
     assert all(torch.equal(getattr(a, name), getattr(b, name)) for name in FIELDS)
 
@@ -176,7 +219,9 @@ def test_broken_files_are_a_sentence(tmp_path):
     from safetensors.torch import load_file, save_file
 
     path = tmp_path / "small.safetensors"
-    checkpoints.save_avatar(factorise(dense(), expressions(), CompressionPlan(4, 2, 0.1)).quantised(8), path)
+    checkpoints.save_avatar(
+        factorise(dense(), expressions(), CompressionPlan(4, 2, 0.1)).quantised(8), path
+    )
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
@@ -189,7 +234,11 @@ def test_broken_files_are_a_sentence(tmp_path):
         save_file(kept, path, {**metadata, "config": json.dumps(changed)})
 
     for change, drop, sentence in (
-        ({"counts": [60, 60]}, (), "does not fit its own config \\(60 Gaussians, but groups of \\[60, 60\\]"),
+        (
+            {"counts": [60, 60]},
+            (),
+            "does not fit its own config \\(60 Gaussians, but groups of \\[60, 60\\]",
+        ),
         ({"ranks": [1, 2], "counts": [30, 30]}, (), "contradict themselves"),
         ({"ranks": [], "counts": [60]}, (), "contradict themselves"),
         ({"bits": 4}, (), "factors.bits must be one of 8, 16, 32"),
@@ -233,29 +282,46 @@ def test_the_command_makes_an_avatar_that_can_be_scored(files, tmp_path):
     result = run(score_main, f"--avatar={dest}", f"--data={data}", "--device=cpu")
     assert result.exit_code == 0, result.output
     boxed = tmp_path / "box.safetensors"
-    assert run(main, f"--avatar={avatar}", "--data=box", f"--dest={boxed}", "--bits=32").exit_code == 0
+    assert (
+        run(main, f"--avatar={avatar}", "--data=box", f"--dest={boxed}", "--bits=32").exit_code == 0
+    )
     assert gghead.load(boxed).config.factors.bits == 32
 
 
-@pytest.mark.parametrize("options, sentence", [
-    (["--dest=x.ply"], "must end in .safetensors"), (["--dest=x.safetensors"], "name one with --data=DIR"),
-    (["--dest={avatar}", "--data=box"], "is the avatar itself"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--dest=x.ply"], "must end in .safetensors"),
+        (["--dest=x.safetensors"], "name one with --data=DIR"),
+        (["--dest={avatar}", "--data=box"], "is the avatar itself"),
+    ],
+)
 def test_the_command_refuses_in_a_sentence(files, options, sentence):
     before = files[0].read_bytes()
-    result = run(main, f"--avatar={files[0]}", *(option.format(avatar=files[0]) for option in options))
+    result = run(
+        main, f"--avatar={files[0]}", *(option.format(avatar=files[0]) for option in options)
+    )
     assert result.exit_code == 1 and sentence in result.output and "Traceback" not in result.output
     assert files[0].read_bytes() == before
 
 
 def test_the_table_has_a_row_for_every_setting(files, tmp_path):
     path = tmp_path / "table.json"
-    result = run(benchmark, "compression", f"--avatar={files[0]}", f"--data={files[1]}", "--rank=2,8", "--bits=8,32",
-                 "--prune=0,0.5", f"--json={path}")
+    result = run(
+        benchmark,
+        "compression",
+        f"--avatar={files[0]}",
+        f"--data={files[1]}",
+        "--rank=2,8",
+        "--bits=8,32",
+        "--prune=0,0.5",
+        f"--json={path}",
+    )
     assert result.exit_code == 0, result.output
     first, *rows = json.loads(path.read_text())["rows"]
     assert [(row["rank"], row["prune"], row["bits"]) for row in rows] == [
-        (rank, prune, bits) for rank in (2, 8) for prune in (0, 0.5) for bits in (8, 32)]
+        (rank, prune, bits) for rank in (2, 8) for prune in (0, 0.5) for bits in (8, 32)
+    ]
     assert first["file_bytes"] == files[0].stat().st_size
     assert all(row["file_bytes"] < first["file_bytes"] and row["psnr"] > 0 for row in rows)
     wrong = run(benchmark, "compression", f"--avatar={files[0]}", f"--data={files[1]}", "--bits=4")

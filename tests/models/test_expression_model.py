@@ -1,4 +1,5 @@
-"""The expression transformer: identity, batches, checks, files, and the one interface to both ways of moving."""
+"""The expression transformer: identity, batches, checks, files, and the one interface to both ways
+of moving."""
 
 import pytest
 import torch
@@ -19,10 +20,24 @@ NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
 def expression(generator, seed=0, **changes):
     """Every number that starts at zero is given one, so that something moves."""
     torch.manual_seed(seed)
-    config = ExpressionConfig(**{**dict(
-        coefficient_names=NAMES, network=fingerprints(generator)["network"], channels=generator.synthesis.out_channels,
-        side=generator.config.latent_resolution, num_ws=generator.num_ws, w_dim=generator.config.w_dim, width=16,
-        layers=2, heads=2, mlp_ratio=1.0, tokens=3), **changes})
+    config = ExpressionConfig(
+        **{
+            **dict(
+                coefficient_names=NAMES,
+                network=fingerprints(generator)["network"],
+                channels=generator.synthesis.out_channels,
+                side=generator.config.latent_resolution,
+                num_ws=generator.num_ws,
+                w_dim=generator.config.w_dim,
+                width=16,
+                layers=2,
+                heads=2,
+                mlp_ratio=1.0,
+                tokens=3,
+            ),
+            **changes,
+        }
+    )
     model = ExpressionModel(config).eval().requires_grad_(False)
     for value in model.network.parameters():
         if not bool(value.any()):
@@ -45,7 +60,11 @@ def latent(generator, count=1, residual=True):
     random = torch.Generator().manual_seed(3)
     z = torch.randn(count, generator.z_dim, generator=random)
     side = generator.config.latent_resolution
-    extra = torch.randn(count, generator.synthesis.out_channels, side, side, generator=random) if residual else None
+    extra = (
+        torch.randn(count, generator.synthesis.out_channels, side, side, generator=random)
+        if residual
+        else None
+    )
     return Latent(generator.mapping(z), extra, info={"target": "me"})
 
 
@@ -68,7 +87,9 @@ def test_heads_move_each_by_its_own_row(generator, model):
     together = model(heads, table, generator)
     for index in range(2):
         alone = model(heads[index : index + 1], table[index : index + 1], generator)
-        torch.testing.assert_close(together.residual[index], alone.residual[0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            together.residual[index], alone.residual[0], atol=1e-6, rtol=1e-5
+        )
         torch.testing.assert_close(together.ws[index], alone.ws[0], atol=1e-6, rtol=1e-5)
     bare = latent(generator, 1, residual=False)  # a seed has no residual
     assert model(bare, table, generator).residual.shape == together.residual.shape
@@ -76,7 +97,9 @@ def test_heads_move_each_by_its_own_row(generator, model):
 
 def test_coefficients_are_kept_in_the_range_of_training(generator, model):
     start = latent(generator)
-    inside, outside = (model(start, torch.tensor([[value, 0.0, 0.0]]), generator) for value in (1.0, 5.0))
+    inside, outside = (
+        model(start, torch.tensor([[value, 0.0, 0.0]]), generator) for value in (1.0, 5.0)
+    )
     assert torch.equal(inside.residual, outside.residual)
     wild = model(start, torch.tensor([[5.0, 0.0, 0.0]]), generator, clamp=False)
     assert not torch.equal(wild.residual, outside.residual)
@@ -86,23 +109,33 @@ def test_gradients_reach_every_parameter(generator):
     model = expression(generator).requires_grad_(True)
     moved = model(latent(generator), torch.tensor([[0.5, 0.2, 0.9]]), generator)
     (moved.residual.square().sum() + moved.ws.square().sum()).backward()
-    still = [name for name, value in model.named_parameters() if value.grad is None or not bool(value.grad.any())]
+    still = [
+        name
+        for name, value in model.named_parameters()
+        if value.grad is None or not bool(value.grad.any())
+    ]
     assert still == []
 
 
 def test_animate_is_one_interface(generator, model):
     start = latent(generator)
-    heads = gghead.animate(start, {"jawOpen": [0.0, 0.5], "eyeBlinkLeft": 0.0}, model=generator, motion=model)
+    heads = gghead.animate(
+        start, {"jawOpen": [0.0, 0.5], "eyeBlinkLeft": 0.0}, model=generator, motion=model
+    )
     assert heads.shape == (2,)
     neutral = start.gaussians(generator)
     torch.testing.assert_close(heads.means[0], neutral.means[0], atol=1e-6, rtol=1e-5)
     assert float((heads.means[1] - neutral.means[0]).abs().max()) > 1e-5
-    both = gghead.animate(start, {"eyeBlink": 0.5}, model=generator, motion=model)  # an undivided name, both sides
+    # an undivided name, both sides
+    both = gghead.animate(start, {"eyeBlink": 0.5}, model=generator, motion=model)
     sides = gghead.animate(start, torch.tensor([[0.0, 0.5, 0.5]]), model=generator, motion=model)
     assert torch.equal(both.means, sides.means)
     with pytest.warns(UserWarning, match="No shape for mouthFunnel"):
         gghead.animate(start, {"mouthFunnel": 1.0}, model=generator, motion=model)
-    with pytest.raises(UserError, match="which this expression transformer has no shape for; did you mean 'jawOpen'"):
+    with pytest.raises(
+        UserError,
+        match="which this expression transformer has no shape for; did you mean 'jawOpen'",
+    ):
         gghead.animate(start, {"jawOpn": 1.0}, model=generator, motion=model)
     with pytest.raises(UserError, match="changes latents, and these are Gaussians"):
         gghead.animate(neutral, {"jawOpen": 1.0}, model=generator, motion=model)
@@ -111,7 +144,9 @@ def test_animate_is_one_interface(generator, model):
 def test_a_reconstructor_gives_heads_that_move():
     network = small_reconstructor()
     moving = expression(network.generator)
-    start = network.encode(torch.rand(1, 2, 3, 24, 24), gghead.Cameras.orbit(torch.tensor([[-0.3, 0.3]]), focal=2.9))
+    start = network.encode(
+        torch.rand(1, 2, 3, 24, 24), gghead.Cameras.orbit(torch.tensor([[-0.3, 0.3]]), focal=2.9)
+    )
     heads = gghead.animate(start, {"jawOpen": 1.0}, model=network, motion=moving)
     assert float((heads.means - start.gaussians(network.generator).means).abs().max()) > 1e-5
 
@@ -134,11 +169,19 @@ def test_files(generator, model, tmp_path):
     checkpoints.save_expression(model, path, step=10, provenance={"data": "x"})
     loaded = gghead.load(path.parent, kind="expression")
     assert loaded.config == model.config and not any(p.requires_grad for p in loaded.parameters())
-    assert {name for name, _ in loaded.named_parameters()} == {name for name, _ in model.named_parameters()}
+    assert {name for name, _ in loaded.named_parameters()} == {
+        name for name, _ in model.named_parameters()
+    }
     table = torch.tensor([[0.5, 0.2, 0.9]])
-    assert torch.equal(loaded(latent(generator), table, generator).residual,
-                       model(latent(generator), table, generator).residual)
-    with pytest.raises(UserError, match="is an expression transformer, but a generator of heads is needed"):
+    assert torch.equal(
+        loaded(latent(generator), table, generator).residual,
+        model(latent(generator), table, generator).residual,
+    )
+    with pytest.raises(
+        UserError, match="is an expression transformer, but a generator of heads is needed"
+    ):
         gghead.load(path, kind="generator")
-    with pytest.raises(UserError, match="is a generator of heads, but an expression transformer is needed"):
+    with pytest.raises(
+        UserError, match="is a generator of heads, but an expression transformer is needed"
+    ):
         gghead.load("demo", kind="expression")

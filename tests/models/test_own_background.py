@@ -21,26 +21,43 @@ PLANE = BackgroundConfig(kind="gaussians", resolution=8, cbase=64, cmax=8)
 
 
 def trainer_with_plane(opacity=0.9, **loss):
-    config = tiny_config(data=DataConfig(background="image"), loss=LossConfig(r1_interval=2, blur_sigma=0, **loss),
-                         stages=(Stage(image_size=SIZE, grid=16, lambda_tv=1.0, lambda_beta=0.1),))  # fmt: skip
+    config = tiny_config(
+        data=DataConfig(background="image"),
+        loss=LossConfig(r1_interval=2, blur_sigma=0, **loss),
+        stages=(Stage(image_size=SIZE, grid=16, lambda_tv=1.0, lambda_beta=0.1),),
+    )
     attributes = replace(config.generator.attributes, opacity_init=opacity)
     generator = replace(config.generator, background=PLANE, attributes=attributes)
     trainer = Trainer(replace(config, generator=generator), labels())
     with torch.no_grad():  # heads that are no smooth ball, and through which the plane is seen
         for name, value in trainer.G.named_parameters():
             if name.startswith("decoder.to_planes"):
-                value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) * 0.4)
+                value.copy_(
+                    torch.randn(value.shape, generator=torch.Generator().manual_seed(1)) * 0.4
+                )
     return trainer
 
 
 def head_pictures(model, gaussians, cameras):
-    """UV coordinates, depth (both as sums of weights) and alpha of the head alone, float64 [B, C, S, S]."""
+    """UV coordinates, depth (both as sums of weights) and alpha of the head alone, float64 [B, C,
+    S, S]."""
     head = gaussians.select(slice(0, model.attributes.num))
     viewmats = cameras.viewmats
-    depth = (viewmats.double()[:, :, 2:3, :3] @ head.means.double().mT[:, None])[:, :, 0] + viewmats[:, :, 2, 3:]
+    depth = (viewmats.double()[:, :, 2:3, :3] @ head.means.double().mT[:, None])[
+        :, :, 0
+    ] + viewmats[:, :, 2, 3:]
     channels = torch.cat([head.uv.double(), depth[:, 0, :, None]], -1)
-    picture, alpha = dense_rasterization(head.means, head.quats, head.scales, head.opacities, channels, viewmats,
-                                         cameras.Ks(SIZE, SIZE), SIZE, SIZE)
+    picture, alpha = dense_rasterization(
+        head.means,
+        head.quats,
+        head.scales,
+        head.opacities,
+        channels,
+        viewmats,
+        cameras.Ks(SIZE, SIZE),
+        SIZE,
+        SIZE,
+    )
     picture = picture[:, 0].movedim(-1, 1)
     return picture[:, :2], picture[:, 2:], alpha[:, 0].movedim(-1, 1)
 
@@ -66,16 +83,21 @@ def total_variation(uv, alpha, depth, floor, edge):
 def test_uv_variation_is_that_of_the_head_alone_in_double_precision(edge, monkeypatch):
     trainer = trainer_with_plane(opacity=0.6, tv_depth_edge=edge)
     seen, draw = [], trainer.G.render
-    monkeypatch.setattr(trainer.G, "render", lambda g, c, *a, **k: seen.append((g, c)) or draw(g, c, *a, **k))
+    monkeypatch.setattr(
+        trainer.G, "render", lambda g, c, *a, **k: seen.append((g, c)) or draw(g, c, *a, **k)
+    )
     with torch.no_grad():
         _, _, terms = trainer._fakes("G", slice(0, 2), regularize=True)
-    (gaussians, cameras), = seen
+    ((gaussians, cameras),) = seen
     uv, depth, alpha = head_pictures(trainer.G, gaussians, cameras)
     floor = trainer.config.loss.tv_alpha_floor
-    assert bool(((alpha > floor) & (alpha < 0.95)).any())  # the plane shows through pixels that count
+    # the plane shows through pixels that count
+    assert bool(((alpha > floor) & (alpha < 0.95)).any())
     expected = total_variation(uv, alpha, depth, floor, edge)
     assert expected > 0.01 and float(terms["uv_tv"]) == pytest.approx(expected, rel=1e-4)
-    assert float(terms["beta"]) == pytest.approx(float(beta_prior(gaussians.opacities[:, : trainer.G.attributes.num])))
+    assert float(terms["beta"]) == pytest.approx(
+        float(beta_prior(gaussians.opacities[:, : trainer.G.attributes.num]))
+    )
 
 
 def test_alpha_of_a_generator_is_that_of_the_head_and_colours_are_those_of_both():
@@ -89,7 +111,8 @@ def test_alpha_of_a_generator_is_that_of_the_head_and_colours_are_those_of_both(
     torch.testing.assert_close(out.uv, alone.uv, atol=1e-5, rtol=0)
     assert float((out.color - alone.color).abs().max()) > 0.1  # the grey plane, not white
     image = model.render(gaussians, cameras, background=torch.rand(2, 3, 24, 24))
-    torch.testing.assert_close(image.color, out.color, atol=0.02, rtol=0)  # the plane hides what is behind it
+    # the plane hides what is behind it
+    torch.testing.assert_close(image.color, out.color, atol=0.02, rtol=0)
     torch.testing.assert_close(image.alpha, alone.alpha, atol=1e-5, rtol=0)
 
 
@@ -114,8 +137,12 @@ def test_the_watchdog_sees_holes_in_front_of_the_plane(monkeypatch):
 
 def test_masks_of_samples_are_those_of_the_heads():
     model = small_network(background=PLANE)
-    batch = SampledHeads(model, 24).batch(EncoderStage(image_size=24, views=(1,), targets=2), 0, 0, slice(0, 2))
+    batch = SampledHeads(model, 24).batch(
+        EncoderStage(image_size=24, views=(1,), targets=2), 0, 0, slice(0, 2)
+    )
     head = model.attributes.activate(model.decode(batch.z, batch.ws))
     alone = small_network().render(head, batch.target_cameras, 24)
     # From the side the plane's edge hides a bit of the head.
-    assert float((batch.alpha - alone.alpha).abs().mean()) < 0.01 and float(batch.alpha.amin()) < 0.01
+    assert (
+        float((batch.alpha - alone.alpha).abs().mean()) < 0.01 and float(batch.alpha.amin()) < 0.01
+    )

@@ -22,7 +22,14 @@ from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.prior import score
 from gghead.training.prior.config import PRESETS
-from gghead.training.prior.data import Heads, conditions, file_heads, open_heads, sampled_heads, split
+from gghead.training.prior.data import (
+    Heads,
+    conditions,
+    file_heads,
+    open_heads,
+    sampled_heads,
+    split,
+)
 from gghead.training.prior.trainer import PriorTrainer, learning_rate, new_prior
 
 CPU = torch.device("cpu")
@@ -37,12 +44,22 @@ def some_latents(count=400, rows=4, residual=True, seed=0):
     random = torch.Generator().manual_seed(seed)
     mixing = torch.randn(8, 8, generator=random)
     ws = torch.randn(count, rows, 8, generator=random) @ mixing + 0.5
-    z = torch.randn(count, 6, 4, 4, generator=random) * torch.tensor([3.0, 2, 1, 0.5, 0.1, 0])[:, None, None] + 1
+    z = (
+        torch.randn(count, 6, 4, 4, generator=random)
+        * torch.tensor([3.0, 2, 1, 0.5, 0.1, 0])[:, None, None]
+        + 1
+    )
     return Latent(ws, z if residual else None)
 
 
 def small_config(**changes):
-    base = {"dit": {"width": 32, "depth": 2, "heads": 2}, "steps": 20, "batch": 16, "tick": 10, "warmup": 5}
+    base = {
+        "dit": {"width": 32, "depth": 2, "heads": 2},
+        "steps": 20,
+        "batch": 16,
+        "tick": 10,
+        "warmup": 5,
+    }
     return config_json.replace(config_json.replace(PRESETS["tiny"], base), changes)
 
 
@@ -50,7 +67,11 @@ def small_config(**changes):
 def test_tokens_are_white_and_can_be_turned_back():
     latent = some_latents()
     tokens = fit_tokens([latent[:150], latent[150:]], patch=2, w_share=1.0, z_share=1.0, z_limit=64)
-    assert (tokens.shape.rows, tokens.shape.w_components, tokens.shape.z_components) == (4, 8, 5), "a dead channel goes"
+    assert (tokens.shape.rows, tokens.shape.w_components, tokens.shape.z_components) == (
+        4,
+        8,
+        5,
+    ), "a dead channel goes"
     assert tokens.kinds == [(4, 8), (4, 5 * 4)]
     x = tokens.encode(latent)
     assert x.shape == (400, 4 * 8 + 16 * 5)
@@ -69,14 +90,21 @@ def test_few_components_keep_what_varies_most():
     tokens = fit_tokens([latent], patch=4, w_share=1.0, z_share=0.9, z_limit=64)
     assert tokens.shape.z_components == 2, "9 + 4 of 9 + 4 + 1 + 0.25 + 0.01"
     error = tokens.decode(tokens.encode(latent)).residual - latent.residual
-    assert float(error.square().sum() / (latent.residual - latent.residual.mean(0)).square().sum()) < 0.1
+    assert (
+        float(error.square().sum() / (latent.residual - latent.residual.mean(0)).square().sum())
+        < 0.1
+    )
     assert fit_tokens([latent], 4, 1.0, 1.0, z_limit=1).shape.z_components == 1
 
 
 def test_styles_that_are_the_same_in_all_layers_are_one_token(model):
     heads = sampled_heads(model, range(40))
     tokens = fit_tokens(heads.batches(7), patch=4, w_share=1.0, z_share=1.0, z_limit=64)
-    assert tokens.shape.rows == 1 and tokens.shape.channels == 0 and tokens.kinds == [(1, tokens.shape.w_components)]
+    assert (
+        tokens.shape.rows == 1
+        and tokens.shape.channels == 0
+        and tokens.kinds == [(1, tokens.shape.w_components)]
+    )
     back = tokens.decode(tokens.encode(heads.latent))
     torch.testing.assert_close(back.ws, heads.latent.ws, atol=1e-4, rtol=1e-3)
     assert back.residual is None
@@ -104,7 +132,9 @@ def test_too_few_heads():
         fit_tokens([one], 2, 1.0, 1.0, 64)
     with pytest.raises(UserError, match="All 2 latents have the same styles"):
         fit_tokens([one, one], 2, 1.0, 1.0, 64)
-    with pytest.raises(UserError, match="patch of 3 texels does not divide the residual's side of 4"):
+    with pytest.raises(
+        UserError, match="patch of 3 texels does not divide the residual's side of 4"
+    ):
         fit_tokens([some_latents()], 3, 1.0, 1.0, 64)
 
 
@@ -116,7 +146,9 @@ def test_components_of_whole_heads_are_white_and_the_best_that_so_few_numbers_ca
     z = 100 * (places @ torch.randn(3, 96, generator=random)).unflatten(1, (6, 4, 4)) - 7
     latent = Latent(ws, z)
     found = fit_components([latent[:50], latent[50:]], 8)
-    assert found.shape.components == 3 and found.kinds == [(1, 3)] and found.shape.sizes == (3, 0), "no more are there"
+    assert (
+        found.shape.components == 3 and found.kinds == [(1, 3)] and found.shape.sizes == (3, 0)
+    ), "no more are there"
     x = found.encode(latent)
     torch.testing.assert_close(x.T @ x / 90, torch.eye(3), atol=1e-3, rtol=0)
     back = found.decode(x)
@@ -130,13 +162,17 @@ def test_components_of_whole_heads_are_white_and_the_best_that_so_few_numbers_ca
     assert 1 / 3 < one.explained(latent) < 0.99 and one.shape.components == 1
     assert float(one.spread(one.encode(latent)).var()) == pytest.approx(1, rel=0.02)
     parts = one.weight[0] * ws.flatten(1).std(0).norm(), one.weight[1] * z.flatten(1).std(0).norm()
-    assert float(parts[0]) == pytest.approx(float(parts[1]), rel=1e-3), "styles and residual count alike"
+    assert float(parts[0]) == pytest.approx(float(parts[1]), rel=1e-3), (
+        "styles and residual count alike"
+    )
 
 
 def test_components_without_a_residual_and_of_too_few_heads():
     latent = some_latents(residual=False)
     found = fit_components([latent], 32)
-    torch.testing.assert_close(found.decode(found.encode(latent)).ws, latent.ws, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found.decode(found.encode(latent)).ws, latent.ws, atol=1e-4, rtol=1e-4
+    )
     assert found.decode(torch.zeros(1, 32)).residual is None
     one = some_latents(1)
     with pytest.raises(UserError, match="needs many latents, but there is 1"):
@@ -147,18 +183,28 @@ def test_components_without_a_residual_and_of_too_few_heads():
 
 
 def test_a_bad_update_is_counted_and_made_harmless():
-    heads, config = Heads([f"h{index}" for index in range(12)], some_latents(12)), small_config(batch=4)
-    trainer = PriorTrainer(config, new_prior(config, small_network(), heads, None), heads, None, None, None, CPU)
+    heads, config = (
+        Heads([f"h{index}" for index in range(12)], some_latents(12)),
+        small_config(batch=4),
+    )
+    trainer = PriorTrainer(
+        config, new_prior(config, small_network(), heads, None), heads, None, None, None, CPU
+    )
     trainer.step()
     check_one_bad_update(trainer, next(trainer.prior.flow.parameters()))
 
 
 def test_patience_keeps_the_prior_that_knew_the_held_out_heads_best():
-    """Six heads are soon learnt by heart: the held-out loss rises, and the best step is kept through a resume."""
+    """Six heads are soon learnt by heart: the held-out loss rises, and the best step is kept
+    through a resume."""
     heads = Heads([f"h{index}" for index in range(12)], some_latents(12))
     train, aside = split(heads, 0.5, seed=0)
-    config = small_config(tokens={"components": 4}, patience=2, steps=400, batch=16, lr=3e-3, ema=0.9)
-    trainer = PriorTrainer(config, new_prior(config, small_network(), train, None), train, aside, None, None, CPU)
+    config = small_config(
+        tokens={"components": 4}, patience=2, steps=400, batch=16, lr=3e-3, ema=0.9
+    )
+    trainer = PriorTrainer(
+        config, new_prior(config, small_network(), train, None), train, aside, None, None, CPU
+    )
     losses = {0: trainer.check()["held_out"]}
     while not trainer.exhausted:
         for _ in range(config.tick):
@@ -166,7 +212,9 @@ def test_patience_keeps_the_prior_that_knew_the_held_out_heads_best():
         losses[trainer.step_number] = trainer.check()["held_out"]
     prior, step = trainer.result
     assert losses[step] == min(losses.values()) and trainer.step_number - step == 20 < 400
-    again = PriorTrainer(config, new_prior(config, small_network(), train, None), train, aside, None, None, CPU)
+    again = PriorTrainer(
+        config, new_prior(config, small_network(), train, None), train, aside, None, None, CPU
+    )
     again.load_state_dict(trainer.state_dict())
     assert again.exhausted and again.result[1] == step
     assert torch.equal(again.result[0].sample(3).ws, prior.sample(3).ws)
@@ -202,7 +250,8 @@ def untrained(latent):
 
 
 def test_an_untrained_prior_is_the_normal_distribution_with_the_training_sets_moments():
-    """The flow between two equal normal distributions ends where it began: a check of sampler and preconditioning."""
+    """The flow between two equal normal distributions ends where it began: a check of sampler and
+    preconditioning."""
     latent = some_latents()
     prior = untrained(latent)
     noise = torch.randn(500, prior.size, generator=torch.Generator().manual_seed(3))
@@ -242,7 +291,9 @@ def test_a_prior_learns_what_is_not_normal():
     def between(latent):
         return float(((latent.ws[:, 0, 0] - 10).abs() < 1).float().mean())
 
-    assert between(prior.tokens.decode(noise)) > 0.3, "a normal distribution puts heads where none are"
+    assert between(prior.tokens.decode(noise)) > 0.3, (
+        "a normal distribution puts heads where none are"
+    )
     drawn = prior.draw(noise)
     assert between(drawn) < 0.08
     left = float((drawn.ws[:, 0, 0] < 10).float().mean())
@@ -287,7 +338,10 @@ def test_heads_must_divide_the_width():
 def test_presets_and_the_learning_rate():
     for config in PRESETS.values():
         assert config.dit.width % config.dit.heads == 0
-        assert config_json.from_dict(type(config), json.loads(json.dumps(config_json.to_dict(config)))) == config
+        assert (
+            config_json.from_dict(type(config), json.loads(json.dumps(config_json.to_dict(config))))
+            == config
+        )
     config = small_config(steps=1000, warmup=10, lr=1.0)
     rates = [learning_rate(config, step) for step in range(1001)]
     assert rates[0] == pytest.approx(0.1) and max(rates) < 1.0 and rates[-1] == pytest.approx(0.05)
@@ -298,13 +352,18 @@ def test_presets_and_the_learning_rate():
 def test_sampled_heads_are_those_of_gen_samples(model):
     heads = sampled_heads(model, range(3, 6))
     for index, latent in enumerate(seed_latents(model, [3, 4, 5])):
-        torch.testing.assert_close(heads.latent.ws[index : index + 1], latent.ws, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            heads.latent.ws[index : index + 1], latent.ws, atol=1e-6, rtol=1e-5
+        )
     assert heads.names == ["seed0003", "seed0004", "seed0005"]
 
 
 def test_files_and_seeds_together(model, tmp_path):
     heads = open_heads(model, str(write_latents(tmp_path, model)), samples=4)
-    assert heads.names == [*(f"p{index}" for index in range(6)), *(f"seed{seed:04d}" for seed in range(4))]
+    assert heads.names == [
+        *(f"p{index}" for index in range(6)),
+        *(f"seed{seed:04d}" for seed in range(4)),
+    ]
     assert heads.latent.residual[6:].abs().sum() == 0 and heads.latent.residual[:6].abs().sum() > 0
     assert heads[[1, 7]].names == ["p1", "seed0001"]
     with pytest.raises(UserError, match="nothing to train on"):
@@ -314,7 +373,9 @@ def test_files_and_seeds_together(model, tmp_path):
 def test_a_changed_decoder_is_no_latent(model, tmp_path):
     """Of inversion's stages the last one without a change of the decoder is taken."""
     (latent,) = seed_latents(model, [1])
-    changed = Latent(latent.ws, None, {"to_planes.0.bias": torch.ones(1, *model.decoder.to_planes[0].bias.shape)})
+    changed = Latent(
+        latent.ws, None, {"to_planes.0.bias": torch.ones(1, *model.decoder.to_planes[0].bias.shape)}
+    )
     latent_files.save(tmp_path / "me" / "latent-pti.safetensors", changed, model)
     latent_files.save(tmp_path / "me" / "latent-w+.safetensors", latent, model)
     assert file_heads(model, str(tmp_path)).names == ["me"]
@@ -340,7 +401,11 @@ def test_all_heads_of_a_person_are_held_out_together():
     people = [f"p{index // 4}" for index in range(40)]
     heads = Heads([f"h{index}" for index in range(40)], some_latents(40), people)
     train, aside = split(heads, 0.2, seed=0)
-    assert len(aside) == 8 and len(set(aside.people)) == 2 and not set(aside.people) & set(train.people)
+    assert (
+        len(aside) == 8
+        and len(set(aside.people)) == 2
+        and not set(aside.people) & set(train.people)
+    )
     assert torch.equal(aside.latent.ws, heads.latent.ws[[int(name[1:]) for name in aside.names]])
     assert train.person.tolist() == [index // 4 for index in range(32)]
 
@@ -349,7 +414,11 @@ def test_vectors_of_conditions(tmp_path):
     np.savez(tmp_path / "a.npz", p0=[1.0, 2.0], p1=[3.0, 4.0])
     (tmp_path / "a.csv").write_text("name,age,smile\np0,1,2\np1, 3,4\n")
     for file in ("a.npz", "a.csv"):
-        assert conditions(tmp_path / file, []).shape == (0, conditions(tmp_path / file, ["p0"]).shape[1])  # --holdout=0
+        # --holdout=0
+        assert conditions(tmp_path / file, []).shape == (
+            0,
+            conditions(tmp_path / file, ["p0"]).shape[1],
+        )
         found = conditions(tmp_path / file, ["p1", "p0"])
         assert found.tolist() == [[3.0, 4.0], [1.0, 2.0]]
         assert pick_vector(f"{tmp_path / file}:p1").tolist() == [3.0, 4.0]
@@ -359,8 +428,12 @@ def test_vectors_of_conditions(tmp_path):
         pick_vector(str(tmp_path / "a.csv"))
     with pytest.raises(UserError, match="has no vector 'q'; it has: p0, p1"):
         pick_vector(f"{tmp_path / 'a.csv'}:q")
-    for text, words in (("p0,1,2\np1,3\n", r"lengths are \[1, 2\]"), ("p0,1\np1,nan\n", "'p1' in .* not finite"),
-                        ("p0,1\np1,x\n", "holds no vectors that can be read"), ("", r"lengths are \[\]")):
+    for text, words in (
+        ("p0,1,2\np1,3\n", r"lengths are \[1, 2\]"),
+        ("p0,1\np1,nan\n", "'p1' in .* not finite"),
+        ("p0,1\np1,x\n", "holds no vectors that can be read"),
+        ("", r"lengths are \[\]"),
+    ):
         (tmp_path / "b.csv").write_text(text)
         with pytest.raises(UserError, match=words):
             read_vectors(tmp_path / "b.csv")

@@ -23,25 +23,30 @@ from gghead.torch_utils.errors import UserError
 def views(heads=1, count=3, height=24, width=24, seed=0, focal=2.9):
     random = torch.Generator().manual_seed(seed)
     cameras = Cameras.orbit(torch.linspace(-0.9, 0.8, count), 0.1, focal=focal)
-    cameras = Cameras(cameras.cam2world.expand(heads, -1, -1, -1), cameras.intrinsics.expand(heads, -1, -1, -1))
+    cameras = Cameras(
+        cameras.cam2world.expand(heads, -1, -1, -1), cameras.intrinsics.expand(heads, -1, -1, -1)
+    )
     return torch.rand(heads, count, 3, height, width, generator=random), cameras
 
 
-# ---------------------------------------------------------------------------------------------------------------- rays
+# --------------------------------------------------------------------------------------------- rays
 def test_rays_go_through_their_pixels():
     cameras = Cameras.orbit(torch.tensor([0.3, -1.2]), 0.2, 0.1, focal=1.7)
     rays = plucker_rays(cameras, 6, 10)
     assert rays.shape == (2, 6, 6, 10)
     direction, moment = rays[:, :3], rays[:, 3:]
     torch.testing.assert_close(direction.norm(dim=1), torch.ones(2, 6, 10))
-    # A point on the ray is seen at the pixel's centre, and every point of the ray has the same moment.
+    # A point on the ray is seen at the pixel's centre, and every point of the ray has the same
+    # moment.
     for away in (1.0, 2.5):
         point = cameras.position[:, :, None, None] + away * direction
         torch.testing.assert_close(torch.cross(point, direction, dim=1), moment, atol=1e-5, rtol=0)
         view = cameras.viewmats
         local = torch.einsum("mij,mjhw->mihw", view[:, :3, :3], point) + view[:, :3, 3, None, None]
         seen = torch.einsum("mij,mjhw->mihw", cameras.intrinsics, local / local[:, 2:])
-        torch.testing.assert_close(seen[0, 0] * 10, torch.arange(10.0).expand(6, 10) + 0.5, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            seen[0, 0] * 10, torch.arange(10.0).expand(6, 10) + 0.5, atol=1e-4, rtol=0
+        )
         torch.testing.assert_close(seen[1, 1, :, 0] * 6, torch.arange(6.0) + 0.5, atol=1e-4, rtol=0)
 
 
@@ -53,13 +58,15 @@ def test_encoder_takes_any_size_and_says_what_is_picture():
     assert encoder.extent(21, 30) == (30 / 32, 21 / 24)
 
 
-# ------------------------------------------------------------------------------------------------------------- look-up
+# ------------------------------------------------------------------------------------------ look-up
 def test_lookup_finds_the_pixels_that_the_template_projects_to():
     template, size = load_template("head"), 64
     lookup = ViewLookup(template, tokens=8, detail=4, features=2)
     cameras = Cameras.orbit(torch.tensor([0.4, -0.2]), 0.1, focal=2.2)[None]
     x = (torch.arange(size) + 0.5) / size  # pictures whose colours say where they were looked up
-    ramp = torch.stack([x.expand(size, size), x[:, None].expand(size, size), torch.zeros(size, size)])
+    ramp = torch.stack(
+        [x.expand(size, size), x[:, None].expand(size, size), torch.zeros(size, size)]
+    )
     rgb = ramp.expand(1, 2, 3, size, size)
     features = torch.nn.functional.avg_pool2d(ramp[:2], 4).expand(2, 2, 16, 16)
     offset = torch.zeros(1, 64, 3)
@@ -80,34 +87,45 @@ def test_lookup_finds_the_pixels_that_the_template_projects_to():
 def test_lookup_knows_what_is_hidden_and_what_is_outside():
     lookup = ViewLookup(load_template("head"), tokens=16, detail=4, features=1)
     cameras = Cameras.orbit(torch.tensor([0.0, math.pi]), focal=2.9)[None]
-    samples, _ = lookup(torch.zeros(1, 256, 3), torch.rand(1, 2, 3, 32, 32), torch.rand(2, 1, 8, 8), (1, 1), cameras)
-    facing, behind = samples[0, ..., -5].T, samples[0, ..., -3].T  # along the normal; depth behind what is nearest
+    samples, _ = lookup(
+        torch.zeros(1, 256, 3), torch.rand(1, 2, 3, 32, 32), torch.rand(2, 1, 8, 8), (1, 1), cameras
+    )
+    # along the normal; depth behind what is nearest
+    facing, behind = samples[0, ..., -5].T, samples[0, ..., -3].T
     front, back = facing[:, 0] > 0.7, facing[:, 1] > 0.7
     assert behind[front, 0].median() < 0.4 < 3 < behind[front, 1].median()
     assert behind[back, 1].median() < 0.4 < 3 < behind[back, 0].median()
     close = Cameras.orbit(0.0, focal=20.0)[None]
-    _, inside = lookup(torch.zeros(1, 256, 3), torch.rand(1, 1, 3, 32, 32), torch.rand(1, 1, 8, 8), (1, 1), close)
+    _, inside = lookup(
+        torch.zeros(1, 256, 3), torch.rand(1, 1, 3, 32, 32), torch.rand(1, 1, 8, 8), (1, 1), close
+    )
     assert 0 < inside.mean() < 0.3
 
 
 def test_fourier_of_a_point():
     code = fourier(torch.tensor([[0.25, 0.0, -0.5]]), octaves=2)
     assert code.shape == (1, 15)
-    torch.testing.assert_close(code[0, 3:5], torch.tensor([math.sin(math.pi / 4), math.sin(math.pi / 2)]))
+    torch.testing.assert_close(
+        code[0, 3:5], torch.tensor([math.sin(math.pi / 4), math.sin(math.pi / 2)])
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------- the model
+# ---------------------------------------------------------------------------------------- the model
 def test_untrained_gives_the_average_head():
     torch.manual_seed(0)
     model = Reconstructor(reconstructor_config()).eval()
     latent = model.encode(*views())
     assert not latent.residual.any() and torch.equal(latent.ws[0, 0], model.generator.mapping.w_avg)
     head = latent.gaussians(model.generator)
-    torch.testing.assert_close(head.means[0], model.generator.attributes.position, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        head.means[0], model.generator.attributes.position, atol=1e-6, rtol=0
+    )
 
 
-@pytest.mark.parametrize("changes", [{}, {"guided": False}, {"mixing": "attention"}, {"styles": False},
-                                     {"corrections": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"guided": False}, {"mixing": "attention"}, {"styles": False}, {"corrections": 2}],
+)
 def test_order_of_the_views_does_not_matter(changes):
     model = small_reconstructor(**changes)
     rgb, cameras = views(heads=2, count=4)
@@ -142,9 +160,16 @@ def test_any_number_of_views_of_any_size(count, height, width):
 def test_gradients_reach_everything_that_encodes(corrections):
     model = small_reconstructor(corrections=corrections).requires_grad_(True)
     predicted = model.predict(*views(1, 2, focal=8.0))  # close, so that not every token is inside
-    (predicted.latent.residual.square().sum() + predicted.latent.ws.sum() + predicted.offset.square().sum()).backward()
-    silent = {name for name, value in model.named_parameters() if not name.startswith("generator.")
-              and (value.grad is None or not bool(value.grad.any()))}
+    (
+        predicted.latent.residual.square().sum()
+        + predicted.latent.ws.sum()
+        + predicted.offset.square().sum()
+    ).backward()
+    silent = {
+        name
+        for name, value in model.named_parameters()
+        if not name.startswith("generator.") and (value.grad is None or not bool(value.grad.any()))
+    }
     assert silent == set()
 
 
@@ -156,12 +181,27 @@ def test_a_new_correction_changes_nothing_and_a_trained_one_sees_the_error():
     model.load_state_dict(model.state_dict() | plain.state_dict())
     torch.testing.assert_close(model.encode(rgb, cameras).residual, first.residual)
     torch.testing.assert_close(model.encode(rgb, cameras).ws, first.ws)
-    # Pictures that are the rendering of the guess have no error, so colours looked up are zero; others are not.
+    # Pictures that are the rendering of the guess have no error, so colours looked up are zero;
+    # others are not.
     seen = []
     model.correction.guided.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     guess = render(first.gaussians(plain.generator), cameras, 24, background=1.0, depth=False).color
-    model.correction(torch.zeros(1, 16, 16), guess, guess, torch.ones(1, 2, 1, 24, 24), torch.zeros(1, 16, 3), cameras)
-    model.correction(torch.zeros(1, 16, 16), rgb, guess, torch.ones(1, 2, 1, 24, 24), torch.zeros(1, 16, 3), cameras)
+    model.correction(
+        torch.zeros(1, 16, 16),
+        guess,
+        guess,
+        torch.ones(1, 2, 1, 24, 24),
+        torch.zeros(1, 16, 3),
+        cameras,
+    )
+    model.correction(
+        torch.zeros(1, 16, 16),
+        rgb,
+        guess,
+        torch.ones(1, 2, 1, 24, 24),
+        torch.zeros(1, 16, 3),
+        cameras,
+    )
     colours = 3 * model.config.detail**2
     assert seen[0][..., :colours].abs().max() < 1e-5 and seen[1][..., :colours].abs().mean() > 0.5
 
@@ -173,7 +213,9 @@ def test_what_is_compared_is_the_guess_in_the_views():
     model.correction.register_forward_pre_hook(lambda _, inputs: compared.append(inputs))
     model.encode(rgb, cameras)
     plain = small_reconstructor()
-    plain.load_state_dict({name: value for name, value in model.state_dict().items() if "correction" not in name})
+    plain.load_state_dict(
+        {name: value for name, value in model.state_dict().items() if "correction" not in name}
+    )
     head = plain.encode(rgb, cameras).gaussians(plain.generator)
     out = render(head, cameras, (28, 20), background=1.0, depth=False)
     _, given, shown, alpha, offset, _ = compared[0]
@@ -181,7 +223,8 @@ def test_what_is_compared_is_the_guess_in_the_views():
     torch.testing.assert_close(alpha, out.alpha, atol=1e-4, rtol=0)
     assert torch.equal(given, rgb)
     attributes = plain.generator.attributes
-    moved = (head.means - attributes.position).mean(1)  # all cells hold the same number of Gaussians here or none
+    # all cells hold the same number of Gaussians here or none
+    moved = (head.means - attributes.position).mean(1)
     assert offset.shape == (2, 16, 3) and (offset.mean(1) - moved).abs().max() < 0.02
 
 
@@ -190,11 +233,15 @@ def test_bf16_is_close_to_float32():
     rgb, cameras = views(1, 3)
     exact = model.encode(rgb, cameras).residual
     model.dtype = torch.bfloat16
-    assert (model.encode(rgb, cameras).residual - exact).abs().max() < 0.05 * exact.abs().max() + 0.02
+    assert (
+        model.encode(rgb, cameras).residual - exact
+    ).abs().max() < 0.05 * exact.abs().max() + 0.02
 
 
 def test_background_surrounds_the_rig_and_is_told_from_the_head():
-    model = small_reconstructor(background=RigBackgroundConfig(kind="sphere", channels=(4, 4), resolution=32))
+    model = small_reconstructor(
+        background=RigBackgroundConfig(kind="sphere", channels=(4, 4), resolution=32)
+    )
     rgb, cameras = views(heads=2, count=3)
     predicted = model.predict(rgb, cameras)
     back = predicted.background
@@ -206,11 +253,13 @@ def test_background_surrounds_the_rig_and_is_told_from_the_head():
     assert out.alpha.min() > 0.9  # the sphere closes behind the head
     alone = render(head, cameras, 24)
     torch.testing.assert_close(out.features, alone.alpha, atol=0.02, rtol=0)
-    other = model.predict(rgb.flip(1), Cameras(cameras.cam2world.flip(1), cameras.intrinsics.flip(1)))
+    other = model.predict(
+        rgb.flip(1), Cameras(cameras.cam2world.flip(1), cameras.intrinsics.flip(1))
+    )
     torch.testing.assert_close(other.background.colors, back.colors, atol=1e-5, rtol=1e-4)
 
 
-# --------------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------- files
 def test_snapshot_round_trip_and_the_generator_inside(tmp_path):
     model = small_reconstructor()
     path = tmp_path / "reconstructor-000010.safetensors"
@@ -236,14 +285,18 @@ def test_snapshot_round_trip_and_the_generator_inside(tmp_path):
 
 def test_wrong_kinds_are_named(tmp_path):
     checkpoints.save(small_network(), tmp_path / "gan.safetensors")
-    with pytest.raises(UserError, match="a generator of heads, but a reconstructor from views is needed"):
+    with pytest.raises(
+        UserError, match="a generator of heads, but a reconstructor from views is needed"
+    ):
         gghead.load(tmp_path / "gan.safetensors", kind="reconstructor")
     checkpoints.save_reconstructor(small_reconstructor(), tmp_path / "rec.safetensors")
-    with pytest.raises(UserError, match="a reconstructor from views, but an avatar of one person is needed"):
+    with pytest.raises(
+        UserError, match="a reconstructor from views, but an avatar of one person is needed"
+    ):
         gghead.load(tmp_path / "rec.safetensors", kind="avatar")
 
 
-# -------------------------------------------------------------------------------------------------------- broken input
+# ------------------------------------------------------------------------------------- broken input
 def test_broken_input():
     model = small_reconstructor()
     rgb, cameras = views(1, 2)

@@ -1,4 +1,5 @@
-"""Networks: modulated convolution against its definition, the cut, discriminator growth, truncation."""
+"""Networks: modulated convolution against its definition, the cut, discriminator growth,
+truncation."""
 
 import math
 
@@ -27,14 +28,23 @@ def seeded():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("noises", [1, 3])
 def test_noise_and_bias_equal_the_broadcast_sum(layout, noises):
-    y = torch.randn(3, 5, 4, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    y = (
+        torch.randn(3, 5, 4, 6, dtype=torch.float64)
+        .contiguous(memory_format=layout)
+        .requires_grad_()
+    )
     bias, strength = torch.randn(5, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
     inputs = [y, bias.requires_grad_(), strength.requires_grad_()]
     noise = torch.randn(noises, 1, 4, 6, dtype=torch.float64)
-    fast, slow = add_noise_and_bias(y, bias, noise, strength), y + bias[:, None, None] + strength * noise
+    fast, slow = (
+        add_noise_and_bias(y, bias, noise, strength),
+        y + bias[:, None, None] + strength * noise,
+    )
     torch.testing.assert_close(fast, slow)
     assert fast.is_contiguous(memory_format=layout)
-    for a, b in zip(*(torch.autograd.grad(v.square().sum(), inputs) for v in (fast, slow)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad(v.square().sum(), inputs) for v in (fast, slow)), strict=True
+    ):
         torch.testing.assert_close(a, b)
 
 
@@ -47,7 +57,9 @@ def test_modulated_conv_equals_per_sample_weights(up, demodulate):
     kernel = fir_kernel().double() if up else None
     results, gradients = [], []
     for reference in (False, True):
-        y = modulated_conv2d(x, weight, styles, demodulate=demodulate, kernel=kernel, gain=1.3, reference=reference)
+        y = modulated_conv2d(
+            x, weight, styles, demodulate=demodulate, kernel=kernel, gain=1.3, reference=reference
+        )
         results.append(y)
         gradients.append(torch.autograd.grad(y.square().sum(), (x, weight, styles)))
     torch.testing.assert_close(results[0], results[1], rtol=1e-11, atol=1e-11)
@@ -59,7 +71,9 @@ def test_modulated_conv_equals_per_sample_weights(up, demodulate):
 def test_demodulation_sums_half_precision_in_float32(dtype):
     weight, styles = torch.randn(4, 5, 3, 3).to(dtype), torch.randn(3, 5).to(dtype)
     found = demodulation(weight, styles)
-    assert found.dtype == torch.float32 and torch.equal(found, demodulation(weight.float(), styles.float()))
+    assert found.dtype == torch.float32 and torch.equal(
+        found, demodulation(weight.float(), styles.float())
+    )
 
 
 def network_in_float64(name):
@@ -76,17 +90,23 @@ def network_in_float64(name):
         return lambda w: layer(torch.ones(2, 4, 2, 2, dtype=torch.float64), w), x.repeat(1, 2)
     if name == "discriminator":
         D = make_discriminator((8,)).double()
-        return lambda i: D(i, torch.ones(1, 25), 1.0, torch.float64), torch.randn(1, 3, 8, 8, dtype=torch.float64)
+        return lambda i: D(i, torch.ones(1, 25), 1.0, torch.float64), torch.randn(
+            1, 3, 8, 8, dtype=torch.float64
+        )
     if name == "guided attention":
         attention = GuidedAttention(8, heads=2, source=6).double()
-        return lambda s: attention(torch.ones(1, 2, 8).double(), s, torch.ones(1, 3, 2).double()), \
-            torch.randn(1, 3, 2, 6, dtype=torch.float64)
+        return lambda s: attention(
+            torch.ones(1, 2, 8).double(), s, torch.ones(1, 3, 2).double()
+        ), torch.randn(1, 3, 2, 6, dtype=torch.float64)
     raise ValueError(name)
 
 
-@pytest.mark.parametrize("name", ["mapping", "time features", "planes", "discriminator", "guided attention"])
+@pytest.mark.parametrize(
+    "name", ["mapping", "time features", "planes", "discriminator", "guided attention"]
+)
 def test_float64_stays_float64(name):
-    """Finite differences with steps of 1e-6 agree with the gradient only where nothing between is float32."""
+    """Finite differences with steps of 1e-6 agree with the gradient only where nothing between is
+    float32."""
     function, x = network_in_float64(name)
     assert function(x).dtype == torch.float64
     assert torch.autograd.gradcheck(function, x.requires_grad_())
@@ -155,7 +175,10 @@ def test_zero_initialised_planes_still_learn():
 def test_sizes_of_the_official_256_generator():
     """num_ws is GGHead's 14 at 256 pixels, wherever the cut is."""
     for latent in (16, 64):
-        synthesis, decoder = Synthesis(W_DIM, latent, 64, 4), Decoder(W_DIM, latent, 256, 14, 1024, 4)
+        synthesis, decoder = (
+            Synthesis(W_DIM, latent, 64, 4),
+            Decoder(W_DIM, latent, 256, 14, 1024, 4),
+        )
         assert synthesis.num_ws + decoder.num_ws == 14
 
 
@@ -235,7 +258,9 @@ def test_r1_double_backward_matches_finite_differences():
     (analytic,) = torch.autograd.grad(penalty(weight), weight)
     direction, step = torch.randn_like(weight), 1e-4
     numeric = (penalty(weight + step * direction) - penalty(weight - step * direction)) / (2 * step)
-    assert float((analytic * direction).sum().detach()) == pytest.approx(float(numeric.detach()), rel=1e-6)
+    assert float((analytic * direction).sum().detach()) == pytest.approx(
+        float(numeric.detach()), rel=1e-6
+    )
 
 
 def test_convolution_gain_is_folded_exactly():

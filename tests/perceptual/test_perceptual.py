@@ -17,7 +17,13 @@ from helpers.weight_files import (
 
 from gghead.image_metrics import ImageLossConfig, image_loss
 from gghead.networks.discriminator import Discriminator
-from gghead.perceptual import DiscriminatorDistance, GradientDistance, choose_distance, load_distance, load_metric
+from gghead.perceptual import (
+    DiscriminatorDistance,
+    GradientDistance,
+    choose_distance,
+    load_distance,
+    load_metric,
+)
 from gghead.perceptual.distances import FeatureDistance
 from gghead.perceptual.scripted import ScriptDistance
 from gghead.torch_utils.errors import UserError
@@ -36,12 +42,14 @@ def distances(files, tmp_path_factory):
     lite, _ = write_lite(tmp_path_factory.mktemp("lite"))
     torch.manual_seed(0)
     discriminator = Discriminator((16, 32), cbase=256, cmax=16, map_depth=1).eval()
-    return {"lpips-vgg": load_distance(spec("vgg", files["vgg"]), OPTION),
-            "lpips-alex": load_distance(spec("alex", files["alex"]), OPTION),
-            "vgg": load_distance(f"vgg:{trusted(files['vgg'][0])}", OPTION),
-            "efficientnet-lite0": load_distance(f"efficientnet-lite0:{trusted(lite)}", OPTION),
-            "gradient": load_distance("gradient", OPTION),
-            "discriminator": DiscriminatorDistance(discriminator).freeze()}
+    return {
+        "lpips-vgg": load_distance(spec("vgg", files["vgg"]), OPTION),
+        "lpips-alex": load_distance(spec("alex", files["alex"]), OPTION),
+        "vgg": load_distance(f"vgg:{trusted(files['vgg'][0])}", OPTION),
+        "efficientnet-lite0": load_distance(f"efficientnet-lite0:{trusted(lite)}", OPTION),
+        "gradient": load_distance("gradient", OPTION),
+        "discriminator": DiscriminatorDistance(discriminator).freeze(),
+    }
 
 
 def pictures(seed=0, batch=2, size=(32, 32), dtype=torch.float32):
@@ -51,12 +59,15 @@ def pictures(seed=0, batch=2, size=(32, 32), dtype=torch.float32):
     return first.to(dtype), second.clamp(-1, 1).to(dtype)
 
 
-# ---------------------------------------------------------------------------------------------------------- references
+# --------------------------------------------------------------------------------------- references
 def convolve(x, weight, bias, stride, padding):  # by its definition: windows times weights
     x = torch.nn.functional.pad(x, (padding,) * 4)
     size = weight.shape[-1]
     windows = x.unfold(2, size, stride).unfold(3, size, stride)
-    return torch.tensordot(windows, weight, ([1, 4, 5], [1, 2, 3])).movedim(-1, 1) + bias[:, None, None]
+    return (
+        torch.tensordot(windows, weight, ([1, 4, 5], [1, 2, 3])).movedim(-1, 1)
+        + bias[:, None, None]
+    )
 
 
 def pool(x, size):
@@ -64,20 +75,31 @@ def pool(x, size):
 
 
 def features(kind, images):
-    """The five feature maps in float64: pictures to [0, 1], ImageNet's normalisation, layer by layer."""
+    """The five feature maps in float64: pictures to [0, 1], ImageNet's normalisation, layer by
+    layer."""
     state = {name: value.double() for name, value in backbone_state(kind).items()}
     mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    x = ((images.double() + 1) / 2 - torch.tensor(mean, dtype=torch.float64)[:, None, None])
+    x = (images.double() + 1) / 2 - torch.tensor(mean, dtype=torch.float64)[:, None, None]
     x = x / torch.tensor(deviation, dtype=torch.float64)[:, None, None]
     found = []
     for place, (index, *_) in enumerate(VGG16_LAYOUT if kind == "vgg" else ALEXNET_LAYOUT):
         if kind == "vgg":
-            stride, padding, pooled, tap = 1, 1, index in (5, 10, 17, 24), index in (2, 7, 14, 21, 28)
+            stride, padding, pooled, tap = (
+                1,
+                1,
+                index in (5, 10, 17, 24),
+                index in (2, 7, 14, 21, 28),
+            )
         else:
-            stride, padding, pooled, tap = (4, 2, False, True) if not place else (1, (0, 2, 1, 1, 1)[place],
-                                                                                  index in (3, 6), True)
+            stride, padding, pooled, tap = (
+                (4, 2, False, True)
+                if not place
+                else (1, (0, 2, 1, 1, 1)[place], index in (3, 6), True)
+            )
         x = pool(x, 2 if kind == "vgg" else 3) if pooled else x
-        x = convolve(x, state[f"features.{index}.weight"], state[f"features.{index}.bias"], stride, padding).relu()
+        x = convolve(
+            x, state[f"features.{index}.weight"], state[f"features.{index}.bias"], stride, padding
+        ).relu()
         if tap:
             found.append(x)
     return found
@@ -101,7 +123,8 @@ def same_padding(x, kernel, stride):  # as TensorFlow's documentation states it
 
 
 def lite_features(kind, images):
-    """The five feature maps of EfficientNet-Lite in float64, norms unfolded, in units of their stated deviation."""
+    """The five feature maps of EfficientNet-Lite in float64, norms unfolded, in units of their
+    stated deviation."""
     state = {name: value.double() for name, value in lite_state(kind).items()}
 
     def layer(x, convolution, norm, stride=1, rectified=True):
@@ -109,12 +132,25 @@ def lite_features(kind, images):
         x = same_padding(x, weight.shape[-1], stride)
         nothing = torch.zeros(1, dtype=torch.float64)
         if weight.shape[1] == 1 and x.shape[1] > 1:  # a channel at a time
-            x = torch.cat([convolve(x[:, channel:channel + 1], weight[channel:channel + 1], nothing, stride, 0)
-                           for channel in range(x.shape[1])], 1)  # fmt: skip
+            x = torch.cat(
+                [
+                    convolve(
+                        x[:, channel : channel + 1],
+                        weight[channel : channel + 1],
+                        nothing,
+                        stride,
+                        0,
+                    )
+                    for channel in range(x.shape[1])
+                ],
+                1,
+            )
         else:
             x = convolve(x, weight, nothing, stride, 0)
-        mean, variance, gamma, beta = (state[f"{norm}.{name}"][:, None, None]
-                                       for name in ("running_mean", "running_var", "weight", "bias"))
+        mean, variance, gamma, beta = (
+            state[f"{norm}.{name}"][:, None, None]
+            for name in ("running_mean", "running_var", "weight", "bias")
+        )
         x = (x - mean) / (variance + 1e-3).sqrt() * gamma + beta
         return x.clamp(0, 6) if rectified else x
 
@@ -132,17 +168,26 @@ def lite_features(kind, images):
     return [ends[stage] / variances[stage].mean().sqrt() for stage in (0, 1, 2, 4, 6)]
 
 
-@pytest.mark.parametrize("kind, size", [("lite0", (37, 50)), ("lite1", (32, 34)), ("lite2", (36, 33))])
+@pytest.mark.parametrize(
+    "kind, size", [("lite0", (37, 50)), ("lite1", (32, 34)), ("lite2", (36, 33))]
+)
 def test_efficientnet_lite_is_the_network_of_the_files(tmp_path, kind, size):
-    distance = load_distance(f"efficientnet-{kind}:{trusted(write_lite(tmp_path, kind)[0])}", OPTION)
+    distance = load_distance(
+        f"efficientnet-{kind}:{trusted(write_lite(tmp_path, kind)[0])}", OPTION
+    )
     pair = pictures(batch=1, size=size)
     wanted = [lite_features(kind, images) for images in pair]
     for images, features in zip(pair, wanted, strict=True):
         for mine, true in zip(distance.backbone(images), features, strict=True):
-            torch.testing.assert_close(mine.double(), true, rtol=0, atol=2e-5 * float(true.abs().max()))
-    assert [map.shape[2:] for map in wanted[0]] == [tuple(-(-side // (2 << layer)) for side in size)
-                                                   for layer in range(5)]
-    value = torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in zip(*wanted, strict=True)]).mean(0)
+            torch.testing.assert_close(
+                mine.double(), true, rtol=0, atol=2e-5 * float(true.abs().max())
+            )
+    assert [map.shape[2:] for map in wanted[0]] == [
+        tuple(-(-side // (2 << layer)) for side in size) for layer in range(5)
+    ]
+    value = torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in zip(*wanted, strict=True)]).mean(
+        0
+    )
     torch.testing.assert_close(distance(*pair).double(), value, rtol=2e-5, atol=0)
 
 
@@ -172,8 +217,10 @@ def test_discriminator_distance_is_the_mean_difference_of_its_activations(distan
     first, second = pictures()
     discriminator = distances["discriminator"].discriminator
     hooked = []
-    handles = [block.register_forward_hook(lambda *call: hooked.append(call[2]))
-               for block in discriminator.blocks.values()]
+    handles = [
+        block.register_forward_hook(lambda *call: hooked.append(call[2]))
+        for block in discriminator.blocks.values()
+    ]
     with torch.no_grad():
         discriminator(first, torch.zeros(2, 25))
         discriminator(second, torch.zeros(2, 25))
@@ -186,10 +233,13 @@ def test_discriminator_distance_is_the_mean_difference_of_its_activations(distan
     torch.testing.assert_close(distances["discriminator"](first, second), wanted)
 
 
-# ------------------------------------------------------------------------------------------------------------ promises
-@pytest.mark.parametrize("kind", ["lpips-vgg", "lpips-alex", "vgg", "efficientnet-lite0", "gradient", "discriminator"])
+# ----------------------------------------------------------------------------------------- promises
+@pytest.mark.parametrize(
+    "kind", ["lpips-vgg", "lpips-alex", "vgg", "efficientnet-lite0", "gradient", "discriminator"]
+)
 def test_every_distance_keeps_its_promises(distances, kind):
-    """0 for equal pictures, symmetric, one number per picture whatever the batch, finite gradients downhill."""
+    """0 for equal pictures, symmetric, one number per picture whatever the batch, finite gradients
+    downhill."""
     distance = distances[kind]
     first, second = pictures()
     value = distance(first, second)
@@ -212,15 +262,20 @@ def test_gradients_are_the_derivatives(files):
     first.requires_grad_(True)
     [gradient] = torch.autograd.grad(distance(first, second).sum(), first)
     for seed in range(3):
-        way = torch.randn(first.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1e-6
+        way = (
+            torch.randn(
+                first.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+            )
+            * 1e-6
+        )
         with torch.no_grad():
             change = (distance(first + way, second) - distance(first - way, second)) / 2
         assert float(change) == pytest.approx(float((gradient * way).sum()), rel=1e-5)
 
 
 def test_dead_features_have_finite_gradients(files):
-    """Places where all channels are zero have no direction: the root there must not make NaN, on the way back either,
-    where the rectifiers would hide it."""
+    """Places where all channels are zero have no direction: the root there must not make NaN, on
+    the way back either, where the rectifiers would hide it."""
     distance = load_distance(spec("alex", files["alex"]), OPTION)
     with torch.no_grad():
         distance.backbone.features[0].bias.fill_(-100.0)
@@ -239,18 +294,35 @@ def test_autocast_and_half_precision_pictures_give_nearly_the_same(distances):
         with torch.autocast("cpu", torch.bfloat16):
             assert distances[kind](first, second).dtype == torch.float32
             torch.testing.assert_close(distances[kind](first, second), wanted, rtol=0.03, atol=0)
-        torch.testing.assert_close(distances[kind](first.bfloat16(), second.bfloat16()), wanted, rtol=0.03, atol=0)
+        torch.testing.assert_close(
+            distances[kind](first.bfloat16(), second.bfloat16()), wanted, rtol=0.03, atol=0
+        )
 
 
-@pytest.mark.parametrize("kind, wrong, sentence", [
-    ("lpips-vgg", (1, 3, 15, 40), "needs pictures of at least 16x16 pixels, but these are 40x15"),
-    ("lpips-alex", (1, 3, 64, 30), "needs pictures of at least 31x31 pixels, but these are 30x64"),
-    ("vgg", (1, 1, 32, 32), r"compares two batches \[B, 3, H, W\]"),
-    ("efficientnet-lite0", (1, 3, 31, 40), "needs pictures of at least 32x32 pixels, but these are 40x31"),
-    ("gradient", (1, 3, 32, 1), "at least 2x2"),
-    ("discriminator", (1, 3, 48, 48), "square pictures of 16, 32 pixels"),
-    ("discriminator", (1, 3, 32, 64), "but these are 64x32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, wrong, sentence",
+    [
+        (
+            "lpips-vgg",
+            (1, 3, 15, 40),
+            "needs pictures of at least 16x16 pixels, but these are 40x15",
+        ),
+        (
+            "lpips-alex",
+            (1, 3, 64, 30),
+            "needs pictures of at least 31x31 pixels, but these are 30x64",
+        ),
+        ("vgg", (1, 1, 32, 32), r"compares two batches \[B, 3, H, W\]"),
+        (
+            "efficientnet-lite0",
+            (1, 3, 31, 40),
+            "needs pictures of at least 32x32 pixels, but these are 40x31",
+        ),
+        ("gradient", (1, 3, 32, 1), "at least 2x2"),
+        ("discriminator", (1, 3, 48, 48), "square pictures of 16, 32 pixels"),
+        ("discriminator", (1, 3, 32, 64), "but these are 64x32"),
+    ],
+)
 def test_wrong_pictures_are_a_sentence(distances, kind, wrong, sentence):
     with pytest.raises(UserError, match=sentence):
         distances[kind](torch.zeros(wrong), torch.zeros(wrong))
@@ -274,17 +346,24 @@ def test_discriminators_halve_larger_pictures(distances):
         DiscriminatorDistance(with_alpha)
 
 
-# --------------------------------------------------------------------------------------------------- what the user says
+# ------------------------------------------------------------------------------- what the user says
 def test_the_choice_is_always_said(distances, files):
     distance, line = choose_distance(None, "--perceptual-net")
     assert isinstance(distance, GradientDistance)
-    assert line == ("perceptual loss: differences of pixels and their gradients at several scales (no download), "
-                    "because --perceptual-net names no network")
+    assert (
+        line == "perceptual loss: differences of pixels and their gradients at several scales (no"
+        " download), because --perceptual-net names no network"
+    )
     chosen = spec("alex", files["alex"])
     distance, line = choose_distance(chosen, "--perceptual-net")
     assert line == f"perceptual loss: {distance.name}, because of --perceptual-net={chosen}"
-    assert distance.name.startswith("LPIPS AlexNet (alex-backbone.pth ") and "alex-linear.pth " in distance.name
-    assert isinstance(distances["vgg"], FeatureDistance) and "VGG16 features" in distances["vgg"].name
+    assert (
+        distance.name.startswith("LPIPS AlexNet (alex-backbone.pth ")
+        and "alex-linear.pth " in distance.name
+    )
+    assert (
+        isinstance(distances["vgg"], FeatureDistance) and "VGG16 features" in distances["vgg"].name
+    )
 
 
 def test_only_lpips_is_reported_as_lpips(files):
@@ -292,13 +371,17 @@ def test_only_lpips_is_reported_as_lpips(files):
     for wrong in ("gradient", "vgg:x.pth", "discriminator:run"):
         with pytest.raises(UserError, match=f"--lpips-net={wrong} is no LPIPS"):
             load_metric(wrong, "--lpips-net")
-    for wrong, sentence in (("lpips", "neither a kind of distance"), ("gradient:x", "takes no file"),
-                            ("lpips-vgg:a,b,c", "names 3 files"), ("vgg:a,b", "from one")):
+    for wrong, sentence in (
+        ("lpips", "neither a kind of distance"),
+        ("gradient:x", "takes no file"),
+        ("lpips-vgg:a,b,c", "names 3 files"),
+        ("vgg:a,b", "from one"),
+    ):
         with pytest.raises(UserError, match=sentence):
             load_distance(wrong, OPTION)
 
 
-# ---------------------------------------------------------------------------------------------------------- TorchScript
+# -------------------------------------------------------------------------------------- TorchScript
 class Mean(torch.nn.Module):
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         return (first - second).abs().mean()
@@ -307,7 +390,9 @@ class Mean(torch.nn.Module):
 class Embedding(torch.nn.Module):
     """The signature of NVIDIA's vgg16.pt."""
 
-    def forward(self, img: torch.Tensor, resize_images: bool = True, return_lpips: bool = False) -> torch.Tensor:
+    def forward(
+        self, img: torch.Tensor, resize_images: bool = True, return_lpips: bool = False
+    ) -> torch.Tensor:
         return (img / 255 + float(resize_images) + float(not return_lpips)).flatten(1)
 
 
@@ -316,15 +401,19 @@ class Pooled(torch.nn.Module):
         return (first - second).abs().mean(1)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old, and so are people's networks
+# TorchScript is old, and so are people's networks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_networks_of_the_user(tmp_path):
     first, second = pictures()
     for module in (Mean(), Embedding(), Pooled()):
         torch.jit.script(module).save(str(tmp_path / f"{type(module).__name__}.pt"))
-    mean, embedding, pooled = (load_distance(str(tmp_path / f"{name}.pt"), OPTION)
-                               for name in ("Mean", "Embedding", "Pooled"))
+    mean, embedding, pooled = (
+        load_distance(str(tmp_path / f"{name}.pt"), OPTION)
+        for name in ("Mean", "Embedding", "Pooled")
+    )
     assert isinstance(mean, ScriptDistance) and "Mean.pt" in mean.name
-    torch.testing.assert_close(mean(first, second), (first - second).abs().mean((1, 2, 3)))  # per picture
+    # per picture
+    torch.testing.assert_close(mean(first, second), (first - second).abs().mean((1, 2, 3)))
     wanted = ((first - second) / 2).square().sum((1, 2, 3))
     torch.testing.assert_close(embedding(first, second), wanted, rtol=1e-4, atol=0)
     with pytest.raises(UserError, match="one number per picture"):

@@ -1,4 +1,5 @@
-"""Views as they are given to a reconstruction: what they may be, cameras against the template, odd ones out."""
+"""Views as they are given to a reconstruction: what they may be, cameras against the template, odd
+ones out."""
 
 import numpy as np
 import pytest
@@ -21,28 +22,44 @@ FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
 
 
 def template_head():
-    attributes = GaussianAttributes(AttributeConfig(rotation_frame="surface", opacity_init=0.99), load_template("head"),
-                                    48)
-    return attributes.activate({name: torch.zeros(1, attributes.num, channels)
-                                for name, channels in AttributeConfig().channels.items()})
+    attributes = GaussianAttributes(
+        AttributeConfig(rotation_frame="surface", opacity_init=0.99), load_template("head"), 48
+    )
+    return attributes.activate(
+        {
+            name: torch.zeros(1, attributes.num, channels)
+            for name, channels in AttributeConfig().channels.items()
+        }
+    )
 
 
 def seen(yaws=(-0.6, 0.0, 0.5), size=48, **changes):
     """The template from some sides, by its own cameras unless ``changes`` names others."""
     cameras = Cameras.orbit(torch.tensor(yaws), 0.1, focal=2.9)
     out = render(template_head(), cameras, size, background=1.0)
-    given = {"rgb": out.color[0], "alpha": out.alpha[0], "cameras": cameras,
-             "names": tuple(f"v{index}" for index in range(len(yaws)))}
+    given = {
+        "rgb": out.color[0],
+        "alpha": out.alpha[0],
+        "cameras": cameras,
+        "names": tuple(f"v{index}" for index in range(len(yaws))),
+    }
     return InputViews(**{**given, **changes})
 
 
-# ------------------------------------------------------------------------------------------------------------- inputs
+# ------------------------------------------------------------------------------------------- inputs
 def test_broken_views_are_refused():
     given = seen()
-    empty = {"rgb": given.rgb[:0], "alpha": given.alpha[:0], "cameras": given.cameras[:0], "names": ()}
+    empty = {
+        "rgb": given.rgb[:0],
+        "alpha": given.alpha[:0],
+        "cameras": given.cameras[:0],
+        "names": (),
+    }
     with pytest.raises(UserError, match="no views to reconstruct a head from"):
         seen(**empty)
-    with pytest.raises(UserError, match="3 views, but cameras of the shape \\[2\\].*every view needs its camera"):
+    with pytest.raises(
+        UserError, match="3 views, but cameras of the shape \\[2\\].*every view needs its camera"
+    ):
         seen(cameras=given.cameras[:2])
     with pytest.raises(UserError, match="Views must be pictures"):
         seen(alpha=given.alpha[..., :-1])
@@ -61,7 +78,9 @@ def test_names_may_be_numbers_and_a_folder_with_one_zip_is_that_zip(tmp_path):
     (tmp_path / "README.md").write_text("what it is")
     captures = formats.read(tmp_path).resized(24)
     views = from_captures(captures, "0", "0", ["2", "04"])
-    assert views.names == ("02", "04") and len(views) == 2 and views.size == (24, 24) and views.masked
+    assert (
+        views.names == ("02", "04") and len(views) == 2 and views.size == (24, 24) and views.masked
+    )
     by_picture = from_captures(captures, views=["images/000/e0_c02.png", "e0_c04"][:1])
     torch.testing.assert_close(by_picture.rgb[0], views.rgb[0])
     outside = views.rgb[:, :, 0, 0]
@@ -72,17 +91,20 @@ def test_names_may_be_numbers_and_a_folder_with_one_zip_is_that_zip(tmp_path):
         formats.read(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------- the template check
+# ------------------------------------------------------------------------------- the template check
 def test_right_cameras_pass():
     assert check_views(seen(), "here") == []
 
 
 @pytest.mark.parametrize("yaws", [(0.2,), (-0.6, 0.0, 0.5)])
-@pytest.mark.parametrize("code, wrong", [
-    ("opengl-axes", lambda pose: pose @ FLIP),
-    ("world-to-camera", torch.linalg.inv),
-    ("upside-down", lambda pose: FLIP @ pose),
-])
+@pytest.mark.parametrize(
+    "code, wrong",
+    [
+        ("opengl-axes", lambda pose: pose @ FLIP),
+        ("world-to-camera", torch.linalg.inv),
+        ("upside-down", lambda pose: FLIP @ pose),
+    ],
+)
 def test_wrong_axes_are_named(yaws, code, wrong):
     given = seen(yaws)
     views = seen(yaws, cameras=Cameras(wrong(given.cameras.cam2world), given.cameras.intrinsics))
@@ -102,28 +124,43 @@ def test_cameras_of_another_crop_are_found_by_the_masks():
     shifted = given.cameras.intrinsics.clone()
     shifted[:, 0, 2] += 0.24
     with pytest.raises(UserError, match="silhouette: .*do not lie where the template stands"):
-        check_views(seen((-0.6, -0.3, 0.0, 0.4), cameras=Cameras(given.cameras.cam2world, shifted)), "here")
+        check_views(
+            seen((-0.6, -0.3, 0.0, 0.4), cameras=Cameras(given.cameras.cam2world, shifted)), "here"
+        )
     zoomed = given.cameras.intrinsics * torch.tensor([[0.6, 1, 1], [1, 0.6, 1], [1, 1, 1]])
     with pytest.raises(UserError, match="silhouette-scale"):
-        check_views(seen((-0.6, -0.3, 0.0, 0.4), cameras=Cameras(given.cameras.cam2world, zoomed)), "here")
+        check_views(
+            seen((-0.6, -0.3, 0.0, 0.4), cameras=Cameras(given.cameras.cam2world, zoomed)), "here"
+        )
 
 
-# ---------------------------------------------------------------------------------------------------- judging, refining
+# -------------------------------------------------------------------------------- judging, refining
 def test_comparison_of_a_head_with_itself_is_perfect():
     values, color = compare(template_head(), seen())
-    assert (values["psnr"] > 90).all() and (values["iou"] == 1).all() and (values["ssim"] > 0.999).all()
+    assert (
+        (values["psnr"] > 90).all()
+        and (values["iou"] == 1).all()
+        and (values["ssim"] > 0.999).all()
+    )
     assert color.shape == (3, 3, 48, 48)
 
 
 def test_a_view_of_someone_else_stands_out():
-    figures = {name: {"psnr_mask": value} for name, value in zip("abcd", (24.0, 25.0, 12.0, 24.5), strict=True)}
+    figures = {
+        name: {"psnr_mask": value}
+        for name, value in zip("abcd", (24.0, 25.0, 12.0, 24.5), strict=True)
+    }
     assert odd_views(figures) == ["c"]
-    assert odd_views({name: figures[name] for name in "ac"}) == [], "two views do not say which is wrong"
+    assert odd_views({name: figures[name] for name in "ac"}) == [], (
+        "two views do not say which is wrong"
+    )
 
 
 def test_novel_views_are_framed_like_the_given_ones():
     around = orbit_like(seen())
-    assert around["radius"] == pytest.approx(2.7, abs=1e-4) and around["focal"] == pytest.approx(2.9)
+    assert around["radius"] == pytest.approx(2.7, abs=1e-4) and around["focal"] == pytest.approx(
+        2.9
+    )
 
 
 def test_refining_uses_all_views_and_never_ends_worse():
@@ -137,9 +174,13 @@ def test_refining_uses_all_views_and_never_ends_worse():
     views = InputViews(out.color[0].clamp(0, 1), out.alpha[0], cameras, ("a", "b"))
     start = Latent(model.mapping.w_avg.expand(1, model.num_ws, -1).clone())
     losses = []
-    found = refine(model, start, views, RefineConfig(steps=15), lambda step, loss: losses.append(loss))
+    found = refine(
+        model, start, views, RefineConfig(steps=15), lambda step, loss: losses.append(loss)
+    )
     assert len(losses) == 16 and min(losses) < 0.9 * losses[0]
-    before, after = (compare(latent.gaussians(model), views)[0]["psnr"] for latent in (start, found))
+    before, after = (
+        compare(latent.gaussians(model), views)[0]["psnr"] for latent in (start, found)
+    )
     assert (after > before).all()
     broken = ObjectiveConfig(l1=float("inf"))
     with pytest.raises(UserError, match="not finite at step 0"):

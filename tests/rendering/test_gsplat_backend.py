@@ -1,4 +1,5 @@
-"""gsplat's compiled part: built by one process at a time, asked for before gsplat is chosen. Stand-ins, no GPU."""
+"""gsplat's compiled part: built by one process at a time, asked for before gsplat is chosen.
+Stand-ins, no GPU."""
 
 import os
 import subprocess
@@ -13,8 +14,8 @@ from gghead.rendering import gsplat_backend, registry
 from gghead.torch_utils.errors import UserError
 
 CUDA = torch.device("cuda")
-# As gsplat 1.5.3 does on import: load what is built; else delete the folder, whoever may be building in it, and build.
-# Here the build lasts until every process of the test is there.
+# As gsplat 1.5.3 does on import: load what is built; else delete the folder, whoever may be
+# building in it, and build. Here the build lasts until every process of the test is there.
 BUILDS = """
 import os, pathlib, shutil, time
 folder = pathlib.Path(os.environ["FAKE_FOLDER"])
@@ -35,7 +36,9 @@ _C = object()
 """
 
 
-def stand_in(folder: Path, backend: str, package: str = "def rasterization(*args, **options): ...\n") -> Path:
+def stand_in(
+    folder: Path, backend: str, package: str = "def rasterization(*args, **options): ...\n"
+) -> Path:
     """A package named gsplat in ``folder`` whose compiled part is what ``backend`` makes of it."""
     (folder / "gsplat" / "cuda").mkdir(parents=True)
     (folder / "gsplat" / "__init__.py").write_text(package)
@@ -70,10 +73,22 @@ def test_processes_that_start_together_build_once_and_all_can_use_it(tmp_path):
         "pathlib.Path(os.environ['FAKE_FOLDER'], f'arrived-{os.getpid()}').touch()\n"
         "print(repr(gsplat_backend._load()))"
     )
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "FAKE_FOLDER": str(tmp_path),
-                   "PYTHONPATH": f"{stand_in(tmp_path / 'site', BUILDS)}{os.pathsep}{ROOT}"}  # fmt: skip
-    both = [subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path),
+        "FAKE_FOLDER": str(tmp_path),
+        "PYTHONPATH": f"{stand_in(tmp_path / 'site', BUILDS)}{os.pathsep}{ROOT}",
+    }
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
     results = [process.communicate(timeout=120) for process in both]
     assert sorted(out.split() for out, _ in results) == [["''"], ["built", "''"]], results
     assert sum("waiting for process" in err for _, err in results) == 1
@@ -84,14 +99,31 @@ def test_with_its_compiled_part_gsplat_is_chosen(use):
     assert registry.resolve("auto", CUDA).backend.name == "gsplat"
 
 
-@pytest.mark.parametrize(("backend", "package", "reason"), [
-    ("_C = None\n", None, "no CUDA toolkit to build it; install nvcc"),
-    ("raise RuntimeError('Error building:\\nptxas died')\n", None, r"not be built or loaded \(ptxas died"),
-    ("raise OSError('libcudart.so: cannot open')\n", None, r"could not be built or loaded \(libcudart"),
-    ("_C = object()\n", "import no_such_module\n", r"cannot be imported \(No module named 'no_such_module'"),
-    ("_C = object()\n", "", "no rasterization; pip install"),
-])  # fmt: skip
-def test_without_it_the_torch_rasteriser_draws_and_one_warning_says_why(use, backend, package, reason):
+@pytest.mark.parametrize(
+    ("backend", "package", "reason"),
+    [
+        ("_C = None\n", None, "no CUDA toolkit to build it; install nvcc"),
+        (
+            "raise RuntimeError('Error building:\\nptxas died')\n",
+            None,
+            r"not be built or loaded \(ptxas died",
+        ),
+        (
+            "raise OSError('libcudart.so: cannot open')\n",
+            None,
+            r"could not be built or loaded \(libcudart",
+        ),
+        (
+            "_C = object()\n",
+            "import no_such_module\n",
+            r"cannot be imported \(No module named 'no_such_module'",
+        ),
+        ("_C = object()\n", "", "no rasterization; pip install"),
+    ],
+)
+def test_without_it_the_torch_rasteriser_draws_and_one_warning_says_why(
+    use, backend, package, reason
+):
     use(backend, package)
     with pytest.warns(UserWarning, match=f"slower torch rasteriser has to: .*{reason}"):
         choice = registry.resolve("auto", CUDA)

@@ -29,7 +29,8 @@ def dense_reference(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Every Gaussian at every pixel in the inputs' type; and a mask of pixels far from a hard threshold."""
+    """Every Gaussian at every pixel in the inputs' type; and a mask of pixels far from a hard
+    threshold."""
     seen = (radii > 0).all(-1)
     order = torch.where(seen, depths, torch.inf).argsort(dim=1, stable=True)
 
@@ -49,26 +50,45 @@ def dense_reference(
     alpha = torch.where(hit, alpha, 0.0)
     after = torch.cumprod(1 - alpha, dim=1)
     live = after > 1e-4
-    weights = torch.where(live, alpha * torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1), 0.0)
+    weights = torch.where(
+        live, alpha * torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1), 0.0
+    )
     final = torch.where(live, 1 - alpha, 1.0).prod(dim=1)
     out = torch.einsum("inp,ind->ipd", weights, colors)
     if backgrounds is not None:
         out = out + final[..., None] * backgrounds[:, None]
-    near = ((raw * 255 - 1).abs() < 1e-4) | ((raw - 0.999).abs() < 1e-5) | ((after / 1e-4 - 1).abs() < 1e-3)
+    near = (
+        ((raw * 255 - 1).abs() < 1e-4)
+        | ((raw - 0.999).abs() < 1e-5)
+        | ((after / 1e-4 - 1).abs() < 1e-3)
+    )
     shape = (means.shape[0], height, width)
-    return out.reshape(*shape, -1), (1 - final).reshape(*shape, 1), ~near.any(dim=1).reshape(*shape, 1)
+    return (
+        out.reshape(*shape, -1),
+        (1 - final).reshape(*shape, 1),
+        ~near.any(dim=1).reshape(*shape, 1),
+    )
 
 
 def scene(
-    images: int, count: int, channels: int, width: int, height: int, seed: int = 0, spread: float = 2.0
+    images: int,
+    count: int,
+    channels: int,
+    width: int,
+    height: int,
+    seed: int = 0,
+    spread: float = 2.0,
 ) -> list[Tensor]:
-    """Random float32 inputs of ``composite`` up to the radii: some opaque, some tied in depth, some culled."""
+    """Random float32 inputs of ``composite`` up to the radii: some opaque, some tied in depth, some
+    culled."""
     g = torch.Generator().manual_seed(seed)
     size = torch.tensor([width, height], dtype=torch.float32)
     means = (torch.rand(images, count, 2, generator=g) * 1.4 - 0.2) * size
     sigma = torch.exp(torch.rand(images, count, 2, generator=g) * spread - 0.7)
     angle = torch.rand(images, count, generator=g) * torch.pi
-    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(images, count, 2, 2)
+    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(
+        images, count, 2, 2
+    )
     conic = rotation @ torch.diag_embed(sigma**-2) @ rotation.mT
     conics = torch.stack([conic[..., 0, 0], conic[..., 0, 1], conic[..., 1, 1]], -1)
     opacities = torch.rand(images, count, generator=g)
@@ -79,14 +99,27 @@ def scene(
     return [means, conics, opacities, colors, depths, radii.to(torch.int32).contiguous()]
 
 
-def run(function, inputs: list[Tensor], background: Tensor | None, width: int, height: int, dtype: torch.dtype):
-    """Outputs and gradients (of a fixed random projection that ignores pixels next to a hard threshold)."""
+def run(
+    function,
+    inputs: list[Tensor],
+    background: Tensor | None,
+    width: int,
+    height: int,
+    dtype: torch.dtype,
+):
+    """Outputs and gradients (of a fixed random projection that ignores pixels next to a hard
+    threshold)."""
     *values, depths, radii = inputs
-    leaves = [t.to(dtype).requires_grad_() for t in (*values, *([] if background is None else [background]))]
+    leaves = [
+        t.to(dtype).requires_grad_()
+        for t in (*values, *([] if background is None else [background]))
+    ]
     bg = None if background is None else leaves[4]
     result = function(*leaves[:4], depths.to(dtype), radii, bg, width, height)
     g = torch.Generator().manual_seed(1)
-    safe = dense_reference(*[t.double() for t in values], depths.double(), radii, None, width, height)[2]
+    safe = dense_reference(
+        *[t.double() for t in values], depths.double(), radii, None, width, height
+    )[2]
     v_colors = torch.randn(result[0].shape, generator=g).to(dtype) * safe
     v_alphas = torch.randn(result[1].shape, generator=g).to(dtype) * safe
     gradients = torch.autograd.grad([result[0], result[1]], leaves, [v_colors, v_alphas])
@@ -98,7 +131,9 @@ def relative(value: Tensor, truth: Tensor) -> float:
 
 
 def compare(inputs: list[Tensor], background: Tensor | None, width: int, height: int) -> None:
-    colors, alphas, gradients, safe = run(native_backend.composite, inputs, background, width, height, torch.float32)
+    colors, alphas, gradients, safe = run(
+        native_backend.composite, inputs, background, width, height, torch.float32
+    )
     expected = run(dense_reference, inputs, background, width, height, torch.float64)
     assert safe.double().mean() > 0.9
     assert ((colors - expected[0]) * safe).abs().max() <= 1e-5
@@ -115,7 +150,11 @@ def compare(inputs: list[Tensor], background: Tensor | None, width: int, height:
 @pytest.mark.parametrize("with_background", [False, True])
 def test_matches_the_dense_reference(channels, with_background):
     width, height = 37, 45  # two bands, neither side a multiple of the block
-    background = torch.rand(2, channels, generator=torch.Generator().manual_seed(5)) if with_background else None
+    background = (
+        torch.rand(2, channels, generator=torch.Generator().manual_seed(5))
+        if with_background
+        else None
+    )
     compare(scene(2, 150, channels, width, height, seed=channels), background, width, height)
 
 
@@ -162,7 +201,15 @@ def test_nothing_to_see_gives_the_background(count):
     means, conics, opacities, colors, depths, radii = scene(2, count, 6, 9, 10)
     background = torch.rand(2, 6, requires_grad=True)
     out, alphas = native_backend.composite(
-        means.requires_grad_(), conics, opacities, colors, depths, torch.zeros_like(radii), background, 9, 10
+        means.requires_grad_(),
+        conics,
+        opacities,
+        colors,
+        depths,
+        torch.zeros_like(radii),
+        background,
+        9,
+        10,
     )
     assert torch.equal(out, background[:, None, None].expand_as(out)) and not alphas.any()
     out.sum().backward()
@@ -189,16 +236,23 @@ def test_non_finite_gaussians_are_skipped(which, bad):
 @needs_toolchain
 def test_same_bits_for_any_number_of_threads():
     before = torch.get_num_threads()
-    cases = [(scene(1, 800, 6, 70, 130, seed=8), 70, 130), (scene(5, 200, 3, 30, 40, seed=9), 30, 40)]
+    cases = [
+        (scene(1, 800, 6, 70, 130, seed=8), 70, 130),
+        (scene(5, 200, 3, 30, 40, seed=9), 30, 40),
+    ]
     try:
         for inputs, width, height in cases:
             results = []
             for threads in (1, 2, 3):
                 torch.set_num_threads(threads)
                 colors, alphas, gradients, _ = run(
-                    native_backend.composite, inputs, torch.ones(len(inputs[0]), inputs[3].shape[-1]), width, height,
+                    native_backend.composite,
+                    inputs,
+                    torch.ones(len(inputs[0]), inputs[3].shape[-1]),
+                    width,
+                    height,
                     torch.float32,
-                )  # fmt: skip
+                )
                 results.append([colors, alphas, *gradients])
             for other in results[1:]:
                 assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
@@ -211,7 +265,10 @@ def test_each_image_of_a_batch_stands_alone():
     inputs = scene(3, 100, 4, 25, 40, seed=12)
     together = native_backend.composite(*inputs, None, 25, 40)[0]
     for i in range(3):
-        assert torch.equal(native_backend.composite(*[t[i : i + 1] for t in inputs], None, 25, 40)[0][0], together[i])
+        assert torch.equal(
+            native_backend.composite(*[t[i : i + 1] for t in inputs], None, 25, 40)[0][0],
+            together[i],
+        )
 
 
 @needs_toolchain
@@ -228,13 +285,18 @@ def test_agrees_with_the_torch_backend():
 @needs_toolchain
 def test_is_a_well_behaved_operator():
     means, conics, opacities, colors, depths, radii = scene(1, 20, 3, 8, 9)
-    native_backend.composite(means, conics, opacities, colors, depths, radii, None, 8, 9)  # loads the operators
+    # loads the operators
+    native_backend.composite(means, conics, opacities, colors, depths, radii, None, 8, 9)
     leaves = [t.requires_grad_() for t in (means, conics, opacities, colors)]
     background = torch.rand(1, 3, requires_grad=True)
     for bg in (None, background):
-        library.opcheck(torch.ops.gghead_splat.composite.default, (*leaves, depths, radii, bg, 8, 9, True))
+        library.opcheck(
+            torch.ops.gghead_splat.composite.default, (*leaves, depths, radii, bg, 8, 9, True)
+        )
     values = [t.detach() for t in leaves]
-    library.opcheck(torch.ops.gghead_splat.composite.default, (*values, depths, radii, None, 8, 9, False))
+    library.opcheck(
+        torch.ops.gghead_splat.composite.default, (*values, depths, radii, None, 8, 9, False)
+    )
     with torch.inference_mode():
         out, _ = native_backend.composite(*values, depths, radii, None, 8, 9)
     assert torch.equal(out, native_backend.composite(*values, depths, radii, None, 8, 9)[0])
@@ -246,10 +308,14 @@ def test_a_gradient_of_one_output_alone_whatever_the_default_type_is(asked):
     """The other's is filled up with zeros, which must be float32 as everything here is."""
     inputs = scene(1, 20, 3, 8, 8)
     leaves = [t.requires_grad_() for t in inputs[:4]]
-    expected = torch.autograd.grad(native_backend.composite(*inputs, None, 8, 8)[asked].sum(), leaves[0])[0]
+    expected = torch.autograd.grad(
+        native_backend.composite(*inputs, None, 8, 8)[asked].sum(), leaves[0]
+    )[0]
     torch.set_default_dtype(torch.float64)
     try:
-        found = torch.autograd.grad(native_backend.composite(*inputs, None, 8, 8)[asked].sum(), leaves[0])[0]
+        found = torch.autograd.grad(
+            native_backend.composite(*inputs, None, 8, 8)[asked].sum(), leaves[0]
+        )[0]
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(found, expected) and expected.abs().max() > 0
@@ -290,7 +356,10 @@ def test_without_a_compiler_the_torch_backend_takes_over(monkeypatch, tmp_path):
     _forget()
     inputs = scene(1, 30, 3, 12, 10)
     try:
-        assert native_backend.available() == (False, native_build.available(native_backend.LIBRARY)[1])
+        assert native_backend.available() == (
+            False,
+            native_build.available(native_backend.LIBRARY)[1],
+        )
         with pytest.warns(UserWarning, match="install a working g"):
             result = native_backend.composite(*inputs, None, 12, 10)
         again = native_backend.composite(*inputs, None, 12, 10)  # the warning comes once
@@ -329,17 +398,26 @@ def test_the_library_is_named_after_what_decides_its_code(tmp_path, monkeypatch)
 
 @needs_toolchain
 def test_processes_build_once_between_them(tmp_path):
-    """Two processes ask for the same small library at the same time: one message, one library, both can use it."""
+    """Two processes ask for the same small library at the same time: one message, one library, both
+    can use it."""
     source = tmp_path / "tiny.cpp"
     source.write_text("int gghead_tiny() { return 1; }\n")
     code = (
-        "import sys, pathlib; from gghead.torch_utils.ops import native_build;"
-        "native_build.load(native_build.Library('gghead_tiny', (pathlib.Path(sys.argv[1]),))); print('loaded')"
+        "import sys, pathlib; from gghead.torch_utils.ops import"
+        " native_build;native_build.load(native_build.Library('gghead_tiny',"
+        " (pathlib.Path(sys.argv[1]),))); print('loaded')"
     )
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "GGHEAD_PROGRESS": "on"}
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+        "GGHEAD_PROGRESS": "on",
+    }
     command = [sys.executable, "-c", code, str(source)]
     both = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     results = [process.communicate(timeout=120) for process in both]
@@ -349,16 +427,37 @@ def test_processes_build_once_between_them(tmp_path):
 
 
 @needs_toolchain
-@pytest.mark.parametrize("level", [name for name in native_build.levels() if name != native_build.level()][:1])
+@pytest.mark.parametrize(
+    "level", [name for name in native_build.levels() if name != native_build.level()][:1]
+)
 def test_the_next_simd_level_is_as_exact(level):
     """The same tests in a process that is told to use less of the processor."""
-    environment = {**os.environ, "ATEN_CPU_CAPABILITY": {"plain": "default"}.get(level, level), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "ATEN_CPU_CAPABILITY": {"plain": "default"}.get(level, level),
+        "OMP_NUM_THREADS": "1",
+    }
     here = os.path.dirname(__file__)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "dense or outputs or needles",
-               os.path.join(here, "test_native_backend.py"), os.path.join(here, "test_native_projection.py")]
-    check = ("from gghead.torch_utils.ops import native_build; assert native_build.level() == " + repr(level))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "dense or outputs or needles",
+        os.path.join(here, "test_native_backend.py"),
+        os.path.join(here, "test_native_projection.py"),
+    ]
+    check = (
+        "from gghead.torch_utils.ops import native_build; assert native_build.level() == "
+        + repr(level)
+    )
     subprocess.run([sys.executable, "-c", check], env=environment, cwd=ROOT, check=True, timeout=60)
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "passed" in done.stdout and "skipped" not in done.stdout
 
@@ -374,9 +473,13 @@ def test_building_ahead_leaves_a_library_per_level(tmp_path, monkeypatch):
     built = native_build.build_ahead(library)
     assert len(built) == len(native_build.levels()) and all(path.is_file() for path in built)
     monkeypatch.setattr(native_build, "find_compiler", lambda: None)
-    assert native_build.available(library) == (True, f"{native_build.level()}, built with the installation")
+    assert native_build.available(library) == (
+        True,
+        f"{native_build.level()}, built with the installation",
+    )
     native_build.load(library)
-    foreign = native_build.Library("gghead_foreign", (source,))  # one that does not load here is built anew
+    # one that does not load here is built anew
+    foreign = native_build.Library("gghead_foreign", (source,))
     native_build.prebuilt_path(foreign).write_bytes(b"not a library")
     source_of_stale = tmp_path / "stale.cpp"
     source_of_stale.write_text("int gghead_stale() { return 1; }\n")
@@ -398,15 +501,25 @@ def tiny_library(tmp_path, name: str, monkeypatch) -> native_build.Library:
 
 
 @needs_toolchain
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2],
-                                    lambda data: data[:-1] + bytes([data[-1] ^ 1])])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    ],
+)
 def test_a_damaged_library_is_built_anew_with_a_sentence(tmp_path, monkeypatch, capfd, damage):
     library = tiny_library(tmp_path, "gghead_damaged", monkeypatch)
     target = native_build.cached_path(library)
     native_build.build(library, target, native_build.level())
     target.write_bytes(damage(target.read_bytes()))
     loaded = []  # loading a file that was cut off would end this process
-    monkeypatch.setattr(torch.ops, "load_library", lambda path: loaded.append(native_build._intact(type(target)(path))))
+    monkeypatch.setattr(
+        torch.ops,
+        "load_library",
+        lambda path: loaded.append(native_build._intact(type(target)(path))),
+    )
     native_build.load(library)
     assert "is damaged" in capfd.readouterr().err and loaded == [True]
     native_build.load(library)
@@ -428,23 +541,33 @@ def test_a_damaged_library_of_the_installation_is_not_used(tmp_path, monkeypatch
 def test_who_waits_for_a_lock_says_whom_for(tmp_path):
     """The holder keeps the lock until it has seen the other's sentence."""
     code = (
-        "import sys; from pathlib import Path; from gghead.torch_utils.ops import native_build\n"
-        "with native_build.locked(Path(sys.argv[1]), 'builds something'): print('got it', flush=True)"
+        "import sys; from pathlib import Path; from gghead.torch_utils.ops import"
+        " native_build\nwith native_build.locked(Path(sys.argv[1]), 'builds something'): print('got"
+        " it', flush=True)"
     )
     path = tmp_path / "a.lock"
     with native_build.locked(path, "builds something"):
-        other = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, text=True)  # fmt: skip
+        other = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         sentence = other.stderr.readline()
         assert other.poll() is None
-    assert sentence == f"gghead: waiting for process {os.getpid()}, which builds something; end it if it hangs ...\n"
+    assert (
+        sentence
+        == f"gghead: waiting for process {os.getpid()}, which builds something; end it if it hangs"
+        " ...\n"
+    )
     assert other.communicate(timeout=60) == ("got it\n", "")
 
 
 @needs_toolchain
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
 def test_every_call_takes_the_number_of_threads_that_torch_has_then():
-    """Threads are started when more are asked for, and sleep when one is: then only the caller's takes time."""
+    """Threads are started when more are asked for, and sleep when one is: then only the caller's
+    takes time."""
     code = """
 import os, sys, time, torch
 sys.path[:0] = [sys.argv[1]]
@@ -454,8 +577,10 @@ inputs = scene(2, 3000, 3, 128, 256)
 inputs[0].requires_grad_()
 def call():
     native_backend.composite(*inputs, None, 128, 256)[0].sum().backward()
-    native_backend.project(torch.rand(1, 3000, 3), torch.rand(1, 3000, 4), torch.rand(1, 3000, 3), torch.rand(1, 3000),
-                           torch.eye(4)[None, None], torch.eye(3)[None, None], 8, 8, 0.1, 9.0, 0.3, False)
+    native_backend.project(torch.rand(1, 3000, 3),
+                            torch.rand(1, 3000, 4), torch.rand(1, 3000, 3), torch.rand(1, 3000),
+                           torch.eye(4)[None, None], torch.eye(3)[None, None], 8, 8,
+                            0.1, 9.0, 0.3, False)
 def threads():
     return len(os.listdir("/proc/self/task"))
 torch.set_num_threads(1)
@@ -474,7 +599,15 @@ for _ in range(20):
 others = (time.process_time() - before[0]) - (time.thread_time() - before[1])
 print(grown, others < 0.2 * (time.thread_time() - before[1]))
 """
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code, str(ROOT / "tests")], capture_output=True, text=True,
-                          timeout=120, check=False, env=environment)  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "tests")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+    )
     assert done.stdout.strip() == "[0, 2] True", done.stdout + done.stderr

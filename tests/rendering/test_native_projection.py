@@ -1,6 +1,7 @@
 """The C++ projection against the torch one in float64, and as a citizen of torch.
 
-The rasteriser's own tests compare it with the dense reference; here are its other outputs and its behaviour."""
+The rasteriser's own tests compare it with the dense reference; here are its other outputs and its
+behaviour."""
 
 import pytest
 import torch
@@ -24,8 +25,14 @@ def scene(count=77, batch=2, cameras=3):
     scales[:, ::7] *= torch.tensor([20.0, 0.1, 0.1])
     view = Cameras.orbit(torch.linspace(-0.7, 0.7, batch * cameras).reshape(batch, cameras))
     means[:, 3::11] = view.cam2world[:, 0, :3, 3][:, None]  # at the camera's centre
-    tensors = (means, torch.randn(batch, count, 4, generator=g), scales, torch.rand(batch, count, generator=g),
-               view.viewmats.float().contiguous(), view.Ks(WIDTH, HEIGHT).float().contiguous())
+    tensors = (
+        means,
+        torch.randn(batch, count, 4, generator=g),
+        scales,
+        torch.rand(batch, count, generator=g),
+        view.viewmats.float().contiguous(),
+        view.Ks(WIDTH, HEIGHT).float().contiguous(),
+    )
     return [t.clone() for t in tensors]
 
 
@@ -38,7 +45,12 @@ def run(function, inputs, antialiased, dtype):
     for name in FIELDS:
         value = getattr(out, name)
         weight = torch.randn(value.shape, generator=g).to(dtype)
-        loss = loss + torch.where(seen.reshape(*seen.shape, *[1] * (value.ndim - 3)), weight * value, 0.0).sum()
+        loss = (
+            loss
+            + torch.where(
+                seen.reshape(*seen.shape, *[1] * (value.ndim - 3)), weight * value, 0.0
+            ).sum()
+        )
     return out, torch.autograd.grad(loss, leaves[:5])
 
 
@@ -59,8 +71,12 @@ def test_outputs_and_gradients(count, antialiased):
     assert (got.radii - want.radii).abs().max() <= 1 and torch.equal((got.radii > 0).all(-1), seen)
     for name in FIELDS:
         assert relative(getattr(got, name)[seen], getattr(want, name)[seen]) <= 1e-5, name
-    for name, g, w in zip(("means", "quats", "scales", "opacities", "viewmats"), got_gradients, want_gradients,
-                          strict=True):
+    for name, g, w in zip(
+        ("means", "quats", "scales", "opacities", "viewmats"),
+        got_gradients,
+        want_gradients,
+        strict=True,
+    ):
         assert relative(g, w) <= 1e-4, name
 
 
@@ -81,7 +97,8 @@ def test_same_bits_for_any_number_of_threads():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("which", range(5))
 def test_a_gaussian_that_is_not_finite_is_skipped_and_harms_nobody(which, bad):
-    """Same picture and same gradients of the others as without it, also of the camera; its own gradients are zero."""
+    """Same picture and same gradients of the others as without it, also of the camera; its own
+    gradients are zero."""
     means, quats, scales, opacities, viewmats, Ks = (t[:1] for t in scene(40))
     colors = torch.rand(1, 40, 3, generator=torch.Generator().manual_seed(2))
     values = [means, quats, scales, opacities, colors]
@@ -122,13 +139,19 @@ def test_works_under_compile():
     colors = torch.rand(1, 20, 3)
 
     def render(means):
-        return rasterization(means, *inputs[1:4], colors, *inputs[4:], WIDTH, HEIGHT, backend="native")[0]
+        return rasterization(
+            means, *inputs[1:4], colors, *inputs[4:], WIDTH, HEIGHT, backend="native"
+        )[0]
 
     def project(means):
-        return torch.ops.gghead_splat.project(means, *inputs[1:], WIDTH, HEIGHT, 0.1, 100.0, 0.3, False)[2]
+        return torch.ops.gghead_splat.project(
+            means, *inputs[1:], WIDTH, HEIGHT, 0.1, 100.0, 0.3, False
+        )[2]
 
     with torch.no_grad():
-        torch.testing.assert_close(torch.compile(render, backend="eager")(inputs[0]), render(inputs[0]))
+        torch.testing.assert_close(
+            torch.compile(render, backend="eager")(inputs[0]), render(inputs[0])
+        )
         compiled = torch.compile(project, backend="aot_eager", fullgraph=True)(inputs[0])
         torch.testing.assert_close(compiled, project(inputs[0]))
 
@@ -136,4 +159,6 @@ def test_works_under_compile():
 def test_wrong_inputs_are_refused_in_a_sentence():
     inputs = scene(9)
     with pytest.raises(ValueError, match="quats must be a CPU tensor"):
-        native_backend.project(inputs[0], inputs[1][:, :4], *inputs[2:], WIDTH, HEIGHT, 0.1, 100.0, 0.3, False)
+        native_backend.project(
+            inputs[0], inputs[1][:, :4], *inputs[2:], WIDTH, HEIGHT, 0.1, 100.0, 0.3, False
+        )

@@ -1,4 +1,5 @@
-"""Every CPU backend against a dense float64 reference, gsplat's own torch functions and finite differences."""
+"""Every CPU backend against a dense float64 reference, gsplat's own torch functions and finite
+differences."""
 
 import sys
 import types
@@ -19,7 +20,8 @@ WIDTH, HEIGHT = 37, 26  # not divisible by any block size
 
 
 def views(cameras: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """World-to-camera matrices [C, 4, 4] near the origin that look along +z; Ks with unequal focals, shifted centre."""
+    """World-to-camera matrices [C, 4, 4] near the origin that look along +z; Ks with unequal
+    focals, shifted centre."""
     rng = generator(seed, "views")
     quats = torch.cat([torch.ones(cameras, 1), 0.1 * torch.randn(cameras, 3, generator=rng)], -1)
     viewmats = torch.eye(4).repeat(cameras, 1, 1)
@@ -29,7 +31,13 @@ def views(cameras: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return viewmats, K.repeat(cameras, 1, 1)
 
 
-def scene(batch: tuple[int, ...] = (), n: int = 60, cameras: int = 1, seed: int = 0, degree: int | None = None) -> dict:
+def scene(
+    batch: tuple[int, ...] = (),
+    n: int = 60,
+    cameras: int = 1,
+    seed: int = 0,
+    degree: int | None = None,
+) -> dict:
     """Gaussians of every awkward kind in front of, beside and behind the cameras."""
     rng = generator(seed, "scene", n)
     rand = lambda *shape: torch.rand(*batch, n, *shape, generator=rng)  # noqa: E731
@@ -69,10 +77,16 @@ def gradients(function, inputs: dict, seed: int = 1, **options):
     colors, alphas = function(**inputs, width=WIDTH, height=HEIGHT, **options)[:2]
     rng = generator(seed, "weights")
     loss = (colors.double() * torch.randn(colors.shape, generator=rng, dtype=torch.float64)).sum()
-    loss = loss + (alphas.double() * torch.randn(alphas.shape, generator=rng, dtype=torch.float64)).sum()
+    loss = (
+        loss
+        + (alphas.double() * torch.randn(alphas.shape, generator=rng, dtype=torch.float64)).sum()
+    )
     wanted = [inputs[k] for k in NAMES]
     grads = torch.autograd.grad(loss, wanted, allow_unused=True)
-    grads = {k: torch.zeros_like(x) if g is None else g for k, x, g in zip(NAMES, wanted, grads, strict=True)}
+    grads = {
+        k: torch.zeros_like(x) if g is None else g
+        for k, x, g in zip(NAMES, wanted, grads, strict=True)
+    }
     return colors, alphas, grads
 
 
@@ -92,7 +106,7 @@ def compare(inputs: dict, backend: str, tolerance: float = 1e-4, **options) -> N
         assert relative(got[name], want[name]) <= tolerance, (name, relative(got[name], want[name]))
 
 
-# --------------------------------------------------------------------------------------------- against the reference
+# ---------------------------------------------------------------------------- against the reference
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
 @pytest.mark.parametrize("render_mode", RENDER_MODES)
@@ -122,10 +136,13 @@ def test_colours_per_camera_and_lower_degree_than_given(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("options", [{"near_plane": 2.5, "far_plane": 3.5}, {"eps2d": 0.0}, {"eps2d": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"near_plane": 2.5, "far_plane": 3.5}, {"eps2d": 0.0}, {"eps2d": 1.0}]
+)
 def test_planes_and_blur(backend, options):
     inputs = scene(n=40, seed=3)
-    if options.get("eps2d") == 0:  # without blur, float32 cannot follow splats that are far thinner than a pixel
+    # without blur, float32 cannot follow splats that are far thinner than a pixel
+    if options.get("eps2d") == 0:
         inputs["scales"] = inputs["scales"].clamp(0.05, 0.5)
     compare(inputs, backend, **options)
 
@@ -157,10 +174,17 @@ def test_many_opaque_layers_stop_at_the_same_place(backend):
 def test_equal_depths_are_drawn_by_index(backend):
     viewmats, Ks = torch.eye(4)[None], views(1)[1]
     means = torch.tensor([0.0, 0.0, 2.0]).repeat(2, 1)
-    arguments = (means, torch.tensor([[1.0, 0, 0, 0]] * 2), torch.full((2, 3), 0.3), torch.tensor([0.9, 0.9]))
+    arguments = (
+        means,
+        torch.tensor([[1.0, 0, 0, 0]] * 2),
+        torch.full((2, 3), 0.3),
+        torch.tensor([0.9, 0.9]),
+    )
     colors = torch.eye(2, 3)
     first = rasterization(*arguments, colors, viewmats, Ks, WIDTH, HEIGHT, backend=backend)[0]
-    swapped = rasterization(*arguments, colors.flip(0), viewmats, Ks, WIDTH, HEIGHT, backend=backend)[0]
+    swapped = rasterization(
+        *arguments, colors.flip(0), viewmats, Ks, WIDTH, HEIGHT, backend=backend
+    )[0]
     assert first[..., 0].max() > 0.8 and first[..., 1].max() < 0.26
     assert torch.equal(first[..., 0], swapped[..., 1])
 
@@ -171,9 +195,17 @@ def test_no_gradient_through_a_clamped_alpha(backend):
     colors = torch.ones(1, 1, requires_grad=True)
     K = torch.tensor([[[10.0, 0, 0.5], [0, 10.0, 0.5], [0, 0, 1]]])
     picture = rasterization(
-        torch.tensor([[0.0, 0, 1]]), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1, 3), opacity, colors,
-        torch.eye(4)[None], K, 1, 1, backend=backend,
-    )[0]  # fmt: skip
+        torch.tensor([[0.0, 0, 1]]),
+        torch.tensor([[1.0, 0, 0, 0]]),
+        torch.ones(1, 3),
+        opacity,
+        colors,
+        torch.eye(4)[None],
+        K,
+        1,
+        1,
+        backend=backend,
+    )[0]
     by_opacity, by_color = torch.autograd.grad(picture.sum(), (opacity, colors))
     assert picture.item() == pytest.approx(0.999, abs=1e-6)
     assert by_opacity.item() == 0 and by_color.item() == pytest.approx(0.999, abs=1e-6)
@@ -183,23 +215,48 @@ def test_no_gradient_through_a_clamped_alpha(backend):
 @pytest.mark.parametrize("render_mode", RENDER_MODES)
 def test_no_gaussians_give_the_background(backend, render_mode):
     inputs = scene(n=20)
-    empty = {k: v[:0] if k in ("means", "quats", "scales", "opacities", "colors") else v for k, v in inputs.items()}
-    colors, alphas, _ = rasterization(**empty, width=5, height=3, render_mode=render_mode, backend=backend)
-    want = {"RGB": inputs["backgrounds"][0], "D": torch.zeros(1)}.get(render_mode[:3].rstrip("+"), torch.zeros(1))
+    empty = {
+        k: v[:0] if k in ("means", "quats", "scales", "opacities", "colors") else v
+        for k, v in inputs.items()
+    }
+    colors, alphas, _ = rasterization(
+        **empty, width=5, height=3, render_mode=render_mode, backend=backend
+    )
+    want = {"RGB": inputs["backgrounds"][0], "D": torch.zeros(1)}.get(
+        render_mode[:3].rstrip("+"), torch.zeros(1)
+    )
     assert alphas.shape == (1, 3, 5, 1) and alphas.abs().max() == 0
-    assert torch.equal(colors[0, 1, 2][: len(want)], want) and torch.equal(colors[0, 0, 0], colors[0, 2, 4])
+    assert torch.equal(colors[0, 1, 2][: len(want)], want) and torch.equal(
+        colors[0, 0, 0], colors[0, 2, 4]
+    )
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS, "gsplat"])
 @pytest.mark.parametrize("batch, cameras", [((0,), 1), ((2,), 0)])
 def test_no_heads_or_no_cameras_give_no_pictures(backend, batch, cameras, monkeypatch):
-    """A backend that replaces everything is not asked for nothing; here one that would refuse it."""
-    monkeypatch.setitem(registry._backends, "gsplat", registry.Backend(
-        "gsplat", lambda *_: (True, ""), rasterize=lambda *_, **__: pytest.fail("asked to rasterise nothing")))
+    """A backend that replaces everything is not asked for nothing; here one that would refuse
+    it."""
+    monkeypatch.setitem(
+        registry._backends,
+        "gsplat",
+        registry.Backend(
+            "gsplat",
+            lambda *_: (True, ""),
+            rasterize=lambda *_, **__: pytest.fail("asked to rasterise nothing"),
+        ),
+    )
     inputs = scene(batch, n=20, cameras=cameras)
     inputs["means"].requires_grad_(True)
-    pictures, alphas, _ = rasterization(**inputs, width=5, height=3, render_mode="RGB+ED", backend=backend)
-    assert pictures.shape == (*batch, cameras, 3, 5, 5) and alphas.shape == (*batch, cameras, 3, 5, 1)
+    pictures, alphas, _ = rasterization(
+        **inputs, width=5, height=3, render_mode="RGB+ED", backend=backend
+    )
+    assert pictures.shape == (*batch, cameras, 3, 5, 5) and alphas.shape == (
+        *batch,
+        cameras,
+        3,
+        5,
+        1,
+    )
     (pictures.sum() + alphas.sum()).backward()
     assert inputs["means"].grad.shape == inputs["means"].shape and not inputs["means"].grad.any()
 
@@ -210,13 +267,17 @@ def test_all_gaussians_culled_have_zero_gradients(backend):
     inputs["means"][:, 2] = -2.0
     _, alphas, grads = gradients(rasterization, inputs, backend=backend)
     assert alphas.abs().max() == 0
-    assert all(grads[name].abs().max() == 0 for name in ("means", "quats", "scales", "opacities", "colors", "viewmats"))
+    assert all(
+        grads[name].abs().max() == 0
+        for name in ("means", "quats", "scales", "opacities", "colors", "viewmats")
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_picture_of_one_pixel_is_that_pixel_of_a_larger_picture(backend):
     inputs = scene(n=40)
-    # All rays to the means have a slope of zero here, so that the Jacobian's clamp, which knows the size, is idle.
+    # All rays to the means have a slope of zero here, so that the Jacobian's clamp, which knows the
+    # size, is idle.
     inputs["means"][:, :2] = 0
     inputs["viewmats"][:] = torch.eye(4)
     whole = rasterization(**inputs, width=WIDTH, height=HEIGHT, backend=backend)[0]
@@ -224,11 +285,13 @@ def test_a_picture_of_one_pixel_is_that_pixel_of_a_larger_picture(backend):
     inputs["Ks"][..., 0, 2] -= x
     inputs["Ks"][..., 1, 2] -= y
     one = rasterization(**inputs, width=1, height=1, backend=backend)[0]
-    assert one.shape == (1, 1, 1, 4) and not torch.allclose(one[0, 0, 0], inputs["backgrounds"][0], atol=0.1)
+    assert one.shape == (1, 1, 1, 4) and not torch.allclose(
+        one[0, 0, 0], inputs["backgrounds"][0], atol=0.1
+    )
     assert torch.allclose(one[0, 0, 0], whole[0, y, x], atol=1e-5)
 
 
-# -------------------------------------------------------------------------------------------- the torch specification
+# -------------------------------------------------------------------------- the torch specification
 def test_finite_differences_in_float64():
     inputs = {k: v.double() for k, v in scene(n=6, seed=11).items()}
     inputs["scales"] = inputs["scales"].clamp(0.05, 0.5)
@@ -252,10 +315,14 @@ def test_finite_differences_in_float64():
         step = 1e-6 * direction  # small enough that hardly any pair crosses the 1/255 threshold
 
         def moved(sign, index=index, step=step):
-            return [v.detach() + sign * step if i == index else v.detach() for i, v in enumerate(values)]
+            return [
+                v.detach() + sign * step if i == index else v.detach() for i, v in enumerate(values)
+            ]
 
         numeric = (loss(*moved(1)) - loss(*moved(-1))) / 2e-6
-        assert float((gradient * direction).sum()) == pytest.approx(float(numeric), rel=2e-3, abs=1e-5), name
+        assert float((gradient * direction).sum()) == pytest.approx(
+            float(numeric), rel=2e-3, abs=1e-5
+        ), name
 
 
 def test_float64_agrees_with_the_reference_to_its_own_precision():
@@ -270,11 +337,13 @@ def test_small_bands_and_repeated_blending_change_nothing(monkeypatch):
     monkeypatch.setattr(torch_backend, "BAND_PAIRS", 100)
     monkeypatch.setattr(torch_backend, "STORED_BANDS", 0)
     banded = gradients(rasterization, inputs, backend="torch")
-    assert torch.allclose(whole[0], banded[0], atol=1e-6) and torch.allclose(whole[1], banded[1], atol=1e-6)
+    assert torch.allclose(whole[0], banded[0], atol=1e-6) and torch.allclose(
+        whole[1], banded[1], atol=1e-6
+    )
     assert all(relative(banded[2][name], whole[2][name]) < 1e-5 for name in NAMES)
 
 
-# ------------------------------------------------------------------------------------------------- against gsplat's own
+# ----------------------------------------------------------------------------- against gsplat's own
 def gsplat_functions():
     return pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed")
 
@@ -283,23 +352,33 @@ def test_projection_agrees_with_gsplat():
     oracle = gsplat_functions()
     inputs = scene((2,), n=50, cameras=3)
     inputs = {k: v.double() for k, v in inputs.items()}
-    covars = oracle._quat_scale_to_covar_preci(inputs["quats"], inputs["scales"], compute_preci=False)[0]
+    covars = oracle._quat_scale_to_covar_preci(
+        inputs["quats"], inputs["scales"], compute_preci=False
+    )[0]
     arguments = (inputs["viewmats"], inputs["Ks"], WIDTH, HEIGHT)
     radii, means2d, depths, conics, factor = oracle._fully_fused_projection(
         inputs["means"], covars, *arguments, near_plane=0.01, calc_compensations=True
     )
     opaque = torch.ones_like(inputs["opacities"])
     ours = project(
-        inputs["means"], inputs["quats"], inputs["scales"], opaque, *arguments,
-        near_plane=0.01, far_plane=1e10, eps2d=0.3, antialiased=True,
-    )  # fmt: skip
+        inputs["means"],
+        inputs["quats"],
+        inputs["scales"],
+        opaque,
+        *arguments,
+        near_plane=0.01,
+        far_plane=1e10,
+        eps2d=0.3,
+        antialiased=True,
+    )
     seen = (radii > 0).all(-1)
     assert 50 < int(seen.sum()) < seen.numel()
     assert torch.allclose(ours.means2d[seen], means2d[seen], atol=1e-9)
     assert torch.allclose(ours.depths[seen], depths[seen], atol=1e-12)
     assert torch.allclose(ours.conics[seen], conics[seen], rtol=1e-6, atol=1e-9)
     assert torch.allclose(ours.opacities[seen], factor[seen].clamp_min(1e-6), rtol=1e-5, atol=1e-9)
-    # gsplat's torch code knows no opacity-aware extent: the factor of the antialiasing may shrink ours.
+    # gsplat's torch code knows no opacity-aware extent: the factor of the antialiasing may shrink
+    # ours.
     assert (ours.radii[seen] <= radii[seen]).all() and (ours.radii[~seen] <= 0).any(-1).all()
 
 
@@ -312,12 +391,17 @@ def test_harmonics_agree_with_gsplat_and_with_their_definition(degree):
     oracle = gsplat_functions()._spherical_harmonics(degree, rays, coefficients)
     assert torch.allclose(ours, (oracle + 0.5).clamp_min(0), atol=1e-6)
     unit = rays / rays.norm(dim=-1, keepdim=True)
-    values = [real_harmonic(band, order, unit) for band in range(degree + 1) for order in range(-band, band + 1)]
+    values = [
+        real_harmonic(band, order, unit)
+        for band in range(degree + 1)
+        for order in range(-band, band + 1)
+    ]
     assert torch.allclose(sh.basis(degree, unit), torch.stack(values, -1), atol=1e-9)
 
 
 def test_gsplat_backend_passes_everything_on(monkeypatch):
-    """A stand-in for gsplat records what it is called with; the call must fit the real function's signature."""
+    """A stand-in for gsplat records what it is called with; the call must fit the real function's
+    signature."""
     import inspect
 
     real = pytest.importorskip("gsplat", reason="gsplat is not installed").rasterization
@@ -328,23 +412,46 @@ def test_gsplat_backend_passes_everything_on(monkeypatch):
         calls.append(bound)
         extra = {"RGB": 0, "RGB+ED": 1}[bound["render_mode"]]
         shape = (*bound["viewmats"].shape[:-2], bound["height"], bound["width"])
-        return torch.zeros(*shape, bound["colors"].shape[-1] + extra), torch.zeros(*shape, 1), {"radii": None}
+        return (
+            torch.zeros(*shape, bound["colors"].shape[-1] + extra),
+            torch.zeros(*shape, 1),
+            {"radii": None},
+        )
 
     monkeypatch.setitem(sys.modules, "gsplat", types.SimpleNamespace(rasterization=fake))
     monkeypatch.setattr(gsplat_backend, "available", lambda device, dtype: (True, "pretended"))
     inputs = scene((2,), n=8, cameras=3)
     colors, alphas, meta = rasterization(
-        **inputs, width=7, height=5, near_plane=0.2, far_plane=9.0, eps2d=0.1, render_mode="RGB+ED",
-        rasterize_mode="antialiased", backend="gsplat",
-    )  # fmt: skip
+        **inputs,
+        width=7,
+        height=5,
+        near_plane=0.2,
+        far_plane=9.0,
+        eps2d=0.1,
+        render_mode="RGB+ED",
+        rasterize_mode="antialiased",
+        backend="gsplat",
+    )
     call = calls[0]
-    assert colors.shape == (2, 3, 5, 7, 5) and alphas.shape == (2, 3, 5, 7, 1) and meta["backend"] == "gsplat"
+    assert (
+        colors.shape == (2, 3, 5, 7, 5)
+        and alphas.shape == (2, 3, 5, 7, 1)
+        and meta["backend"] == "gsplat"
+    )
     assert all(torch.equal(call[name], value) for name, value in inputs.items())
     assert (call["near_plane"], call["far_plane"], call["eps2d"]) == (0.2, 9.0, 0.1)
-    assert (call["width"], call["height"], call["rasterize_mode"], call["packed"]) == (7, 5, "antialiased", False)
+    assert (call["width"], call["height"], call["rasterize_mode"], call["packed"]) == (
+        7,
+        5,
+        "antialiased",
+        False,
+    )
     rasterization(**{**inputs, "backgrounds": None}, width=7, height=5, backend="gsplat")
     assert calls[1]["backgrounds"] is None and calls[1]["render_mode"] == "RGB"
-    empty = {k: v[:, :0] if k in ("means", "quats", "scales", "opacities", "colors") else v for k, v in inputs.items()}
+    empty = {
+        k: v[:, :0] if k in ("means", "quats", "scales", "opacities", "colors") else v
+        for k, v in inputs.items()
+    }
     colors, _, _ = rasterization(**empty, width=7, height=5, backend="gsplat")
     assert len(calls) == 2 and torch.equal(colors[:, :, 0, 0], inputs["backgrounds"])
 
@@ -359,13 +466,23 @@ def test_gsplat_on_a_gpu_agrees_with_the_torch_specification(batch, rasterize_mo
     def run(backend):
         named = {k: v.clone().requires_grad_(k in NAMES) for k, v in inputs.items()}
         pictures, alphas, _ = rasterization(
-            **named, width=WIDTH, height=HEIGHT, render_mode="RGB+D", rasterize_mode=rasterize_mode, backend=backend
+            **named,
+            width=WIDTH,
+            height=HEIGHT,
+            render_mode="RGB+D",
+            rasterize_mode=rasterize_mode,
+            backend=backend,
         )
-        grads = torch.autograd.grad((pictures * weights).sum() + alphas.sum(), [named[k] for k in NAMES])
+        grads = torch.autograd.grad(
+            (pictures * weights).sum() + alphas.sum(), [named[k] for k in NAMES]
+        )
         return [pictures, alphas, *grads]
 
-    # gsplat's exponential is the fast one of CUDA, and its determinant of needles is less exact than ours.
-    for name, got, want in zip(("pictures", "alphas", *NAMES), run("gsplat"), run("torch"), strict=True):
+    # gsplat's exponential is the fast one of CUDA, and its determinant of needles is less exact
+    # than ours.
+    for name, got, want in zip(
+        ("pictures", "alphas", *NAMES), run("gsplat"), run("torch"), strict=True
+    ):
         assert relative(got, want) < 5e-3, (name, relative(got, want))
 
 
@@ -374,7 +491,7 @@ def test_gsplat_is_not_touched_without_cuda():
     assert not works and "CUDA" in reason
 
 
-# --------------------------------------------------------------------------------------------- choice and wrong inputs
+# -------------------------------------------------------------------------- choice and wrong inputs
 def test_choice_of_the_backend(monkeypatch):
     monkeypatch.delenv(registry.ENVIRONMENT_VARIABLE, raising=False)
     assert registry.resolve("auto", "cpu").backend.name == BACKENDS[0]
@@ -433,7 +550,9 @@ def test_wrong_inputs_are_refused_in_a_sentence(change, sentence):
 
 def test_huge_and_degenerate_gaussians_stay_finite():
     inputs = scene(n=20)
-    inputs["scales"][:4] = torch.tensor([[1e3, 1e3, 1e3], [1e-12, 1e-12, 1e-12], [1e3, 1e-9, 1e-9], [0.1, 0.1, 0.0]])
+    inputs["scales"][:4] = torch.tensor(
+        [[1e3, 1e3, 1e3], [1e-12, 1e-12, 1e-12], [1e3, 1e-9, 1e-9], [0.1, 0.1, 0.0]]
+    )
     inputs["quats"][4] = 0
     inputs["means"][5, 2] = 0.0
     for mode in ("classic", "antialiased"):

@@ -6,12 +6,15 @@ from gghead.template.mesh import Template
 from gghead.template.rig import eye_plane, lip_plane
 from gghead.torch_utils.errors import UserError
 
-ARKIT = """browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft
-cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight jawForward jawLeft
-jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight mouthFunnel mouthLeft
-mouthLowerDownLeft mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker mouthRight mouthRollLower
-mouthRollUpper mouthShrugLower mouthSmileLeft mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft
-mouthUpperUpRight noseSneerLeft noseSneerRight""".split()
+ARKIT = """
+browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff
+cheekSquintLeft cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeSquintLeft eyeSquintRight
+eyeWideLeft eyeWideRight jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft
+mouthDimpleRight mouthFrownLeft mouthFrownRight mouthFunnel mouthLeft mouthLowerDownLeft
+mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker mouthRight mouthRollLower
+mouthRollUpper mouthShrugLower mouthSmileLeft mouthSmileRight mouthStretchLeft mouthStretchRight
+mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight
+""".split()
 FLIP = np.array([-1.0, 1.0, 1.0])
 
 
@@ -55,11 +58,14 @@ def test_every_mirrored_part_is_exactly_symmetric(head):
         np.testing.assert_allclose(weight[mirror], weight, atol=1e-9)
     for name, point in head.landmarks.items():
         if name.endswith("Left"):
-            np.testing.assert_array_equal(head.landmarks[name.removesuffix("Left") + "Right"], point * FLIP)
+            np.testing.assert_array_equal(
+                head.landmarks[name.removesuffix("Left") + "Right"], point * FLIP
+            )
 
 
 def test_chart_covers_the_unit_square_once_without_flips(head):
-    areas = -triangle_areas(head.uvs, head.uv_faces)  # counter-clockwise in space is clockwise with v down
+    # counter-clockwise in space is clockwise with v down
+    areas = -triangle_areas(head.uvs, head.uv_faces)
     assert areas.min() > 0 or areas.max() < 0
     assert np.abs(areas).sum() == pytest.approx(1.0, abs=1e-12)
     np.testing.assert_array_equal([head.uvs.min(0), head.uvs.max(0)], [[0, 0], [1, 1]])
@@ -69,7 +75,10 @@ def test_mesh_is_a_disk_with_proper_triangles_facing_outwards(head):
     corners = head.vertices[head.faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     assert np.linalg.norm(normals, axis=1).min() > 1e-7
-    edges = np.sort(np.concatenate([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]]), axis=1)
+    edges = np.sort(
+        np.concatenate([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]]),
+        axis=1,
+    )
     unique, count = np.unique(edges, axis=0, return_counts=True)
     assert count.max() == 2
     rim = head.vertices[np.unique(unique[count == 1])]
@@ -82,7 +91,9 @@ def test_mesh_is_a_disk_with_proper_triangles_facing_outwards(head):
 
 def test_normals_do_not_depend_on_how_quads_are_split():
     grid = load_template("plane")
-    np.testing.assert_allclose(grid.vertex_normals, np.tile([0.0, 0.0, 1.0], (len(grid.vertices), 1)), atol=1e-12)
+    np.testing.assert_allclose(
+        grid.vertex_normals, np.tile([0.0, 0.0, 1.0], (len(grid.vertices), 1)), atol=1e-12
+    )
     sphere = load_template("sphere")
     np.testing.assert_allclose(sphere.vertex_normals, sphere.vertices / 0.3, atol=5e-3)
 
@@ -106,7 +117,11 @@ def test_blendshapes_are_named_local_and_mirrored(head):
         length = np.linalg.norm(offsets, axis=1)
         assert 0.003 < length.max() < 0.12, name
         assert (length > 1e-4).mean() < 0.6, name
-        untouched = (head.vertices[:, 2] < -0.15) | (head.vertices[:, 1] > 0.3) | (head.vertices[:, 1] < -0.36)
+        untouched = (
+            (head.vertices[:, 2] < -0.15)
+            | (head.vertices[:, 1] > 0.3)
+            | (head.vertices[:, 1] < -0.36)
+        )
         assert length[untouched].max() == 0, name
         mirrored = offsets[head.mirror_index] * FLIP
         partner = name.replace("Left", "#").replace("Right", "Left").replace("#", "Right")
@@ -123,7 +138,11 @@ def test_expressions_do_what_their_names_say(head):
 
     assert moved("jawOpen", "chin")[1] < -0.04
     assert abs(moved("jawOpen", "upperLip")[1]) < 0.004
-    assert moved("mouthSmileLeft", "mouthCornerLeft")[1] > 0.008 > abs(moved("mouthSmileLeft", "mouthCornerRight")[1])
+    assert (
+        moved("mouthSmileLeft", "mouthCornerLeft")[1]
+        > 0.008
+        > abs(moved("mouthSmileLeft", "mouthCornerRight")[1])
+    )
     assert moved("mouthFrownRight", "mouthCornerRight")[1] < -0.008
     assert moved("browInnerUp", "browInnerLeft")[1] > 0.008
     assert moved("browDownLeft", "browInnerLeft")[1] < -0.005
@@ -143,7 +162,11 @@ def test_blink_closes_the_eye(head):
 
 
 def test_lip_plane_follows_the_lips(head):
-    s, t = lip_plane(np.stack([head.landmarks["upperLip"], head.landmarks["lowerLip"], head.landmarks["mouthCentre"]]))
+    s, t = lip_plane(
+        np.stack(
+            [head.landmarks["upperLip"], head.landmarks["lowerLip"], head.landmarks["mouthCentre"]]
+        )
+    )
     assert t[0] == pytest.approx(1.0, abs=0.35) and t[1] == pytest.approx(-1.0, abs=0.2)
     assert t[2] == pytest.approx(0.0, abs=0.1)
     np.testing.assert_array_equal(s, 0.0)

@@ -5,7 +5,8 @@ from gghead.template.rasterize import rasterize_triangles
 
 
 def brute_force(xy, depth, faces, width, height, perspective):
-    """Pixel by pixel, triangle by triangle; pixels closer than 1e-4 to an edge are reported as unsure."""
+    """Pixel by pixel, triangle by triangle; pixels closer than 1e-4 to an edge are reported as
+    unsure."""
     index = np.full((height, width), -1)
     unsure = np.zeros((height, width), dtype=bool)
     bary = np.zeros((height, width, 3))
@@ -43,7 +44,8 @@ def test_agrees_with_brute_force(perspective):
 
 
 def test_no_gaps_and_no_overlaps_between_neighbours():
-    """A shuffled, jittered triangulation of a square: every pixel centre is covered by exactly one triangle."""
+    """A shuffled, jittered triangulation of a square: every pixel centre is covered by exactly one
+    triangle."""
     rng = np.random.default_rng(5)
     n, size = 9, 40
     y, x = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
@@ -69,7 +71,9 @@ def test_no_gaps_and_no_overlaps_between_neighbours():
 def test_perspective_weights_interpolate_points_in_space():
     vertices = np.array([[-1.0, -1.0, 2.0], [3.0, -0.5, 6.0], [0.0, 2.0, 3.0]])
     xy = vertices[:, :2] / vertices[:, 2:] * 40 + 32
-    index, bary = rasterize_triangles(xy, vertices[:, 2], np.array([[0, 1, 2]]), 64, 64, perspective=True)
+    index, bary = rasterize_triangles(
+        xy, vertices[:, 2], np.array([[0, 1, 2]]), 64, 64, perspective=True
+    )
     hit = index == 0
     assert hit.sum() > 200
     points = bary[hit] @ vertices
@@ -89,14 +93,19 @@ def test_nearer_triangle_wins_and_ties_go_to_the_lower_index():
 def test_back_faces_can_be_left_out():
     xy = np.array([[0.0, 0.0], [0.0, 8.0], [8.0, 0.0]])
     face = np.array([[0, 1, 2]])
-    counts = [(rasterize_triangles(xy, None, face, 8, 8, cull=cull)[0] >= 0).sum() for cull in ("back", "front", None)]
+    counts = [
+        (rasterize_triangles(xy, None, face, 8, 8, cull=cull)[0] >= 0).sum()
+        for cull in ("back", "front", None)
+    ]
     assert counts[0] == counts[2] > 0 and counts[1] == 0
 
 
 def test_far_coordinates_behind_camera_and_empty_input():
     xy = np.array([[-1e7, -1e7], [3e7, -1e7], [-1e7, 3e7]])
     assert (rasterize_triangles(xy, None, np.array([[0, 1, 2]]), 16, 16)[0] == 0).all()
-    behind = rasterize_triangles(xy, np.array([1.0, 1.0, -1.0]), np.array([[0, 1, 2]]), 4, 4, perspective=True)[0]
+    behind = rasterize_triangles(
+        xy, np.array([1.0, 1.0, -1.0]), np.array([[0, 1, 2]]), 4, 4, perspective=True
+    )[0]
     assert (behind == -1).all()
     assert (rasterize_triangles(xy, None, np.zeros((0, 3), dtype=int), 4, 4)[0] == -1).all()
 

@@ -21,7 +21,8 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def direct_evaluation(template: Template, values: np.ndarray, resolution: int) -> np.ndarray:
-    """Find each texel's triangle by solving for barycentric weights against every triangle, [R, R, C]."""
+    """Find each texel's triangle by solving for barycentric weights against every triangle, [R, R,
+    C]."""
     uv = template.uvs[template.uv_faces]
     matrix = np.concatenate([uv.transpose(0, 2, 1), np.ones((len(uv), 1, 3))], axis=1)
     inverse = np.linalg.inv(matrix)
@@ -38,7 +39,9 @@ def test_position_and_blendshapes_are_exact_interpolations():
     head = load_template("head")
     maps = head.texels(24)
     assert maps.mask.all() and maps.resolution == 24
-    np.testing.assert_allclose(maps.position.permute(1, 2, 0), direct_evaluation(head, head.vertices, 24), atol=1e-6)
+    np.testing.assert_allclose(
+        maps.position.permute(1, 2, 0), direct_evaluation(head, head.vertices, 24), atol=1e-6
+    )
     k = maps.blendshape_names.index("jawOpen")
     expected = direct_evaluation(head, head.blendshapes["jawOpen"], 24)
     np.testing.assert_allclose(maps.blendshapes[k].permute(1, 2, 0), expected, atol=1e-6)
@@ -62,7 +65,9 @@ def test_frames_are_right_handed_and_orthonormal(name):
     frame = maps.frame.permute(2, 3, 0, 1).double()
     identity = torch.eye(3, dtype=torch.float64).expand_as(frame)
     torch.testing.assert_close(frame.mT @ frame, identity, atol=1e-6, rtol=0)
-    torch.testing.assert_close(torch.linalg.det(frame), torch.ones(R, R, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.linalg.det(frame), torch.ones(R, R, dtype=torch.float64), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(maps.frame[:, 2], maps.normal)
 
 
@@ -80,13 +85,17 @@ def test_spacing_is_the_distance_between_neighbours():
     torch.testing.assert_close(maps.spacing, torch.full((2, 20, 20), 0.7 / 20), atol=1e-6, rtol=0)
     sphere = load_template("sphere").texels(64)
     middle = sphere.spacing[:, 32, 10]
-    torch.testing.assert_close(middle, torch.tensor([0.6 * np.pi / 64, 0.3 * np.pi / 64]), rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        middle, torch.tensor([0.6 * np.pi / 64, 0.3 * np.pi / 64]), rtol=0.02, atol=0
+    )
     assert sphere.spacing[0, 0].min() > 0.05 * sphere.spacing[0].median()  # the pole keeps a size
     head = load_template("head").texels(64)
     step = (head.position[:, :, 1:] - head.position[:, :, :-1]).norm(dim=0)
     mean = (step[:, 1:] + step[:, :-1]) / 2
     floor = head.spacing[0].min()
-    torch.testing.assert_close(head.spacing[0, :, 1:-1], mean.clamp_min(floor), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        head.spacing[0, :, 1:-1], mean.clamp_min(floor), atol=1e-6, rtol=1e-5
+    )
 
 
 def test_the_face_has_the_most_texels():
@@ -101,15 +110,21 @@ def test_the_face_has_the_most_texels():
 
 
 def test_atlas_with_holes_has_a_mask_and_spacing_ignores_other_islands():
-    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 5, 5], [6, 5, 5], [5, 6, 5]], dtype=float)
+    vertices = np.array(
+        [[0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 5, 5], [6, 5, 5], [5, 6, 5]], dtype=float
+    )
     uvs = np.array([[0, 0], [0.5, 0], [0, 1], [0.5, 0], [1, 0], [0.5, 1]], dtype=float)
     faces = np.array([[0, 2, 1], [3, 5, 4]])
     maps = Template("two", vertices, faces, uvs, faces.copy()).texels(16)
     assert 0.4 < maps.mask.float().mean() < 0.6
     assert (maps.position[:, ~maps.mask] == 0).all() and (maps.face_index[~maps.mask] == -1).all()
     assert maps.region_names == ("unknown",) and maps.blendshapes.shape == (0, 3, 16, 16)
-    torch.testing.assert_close(maps.spacing[0, maps.mask], torch.full((int(maps.mask.sum()),), 2 / 16))
-    torch.testing.assert_close(maps.spacing[1, maps.mask], torch.full((int(maps.mask.sum()),), 1 / 16))
+    torch.testing.assert_close(
+        maps.spacing[0, maps.mask], torch.full((int(maps.mask.sum()),), 2 / 16)
+    )
+    torch.testing.assert_close(
+        maps.spacing[1, maps.mask], torch.full((int(maps.mask.sum()),), 1 / 16)
+    )
 
 
 def test_second_call_comes_from_memory_and_a_new_process_from_disk(own_cache, monkeypatch):
@@ -118,7 +133,9 @@ def test_second_call_comes_from_memory_and_a_new_process_from_disk(own_cache, mo
     assert head.texels(R) is first
     assert len(list(own_cache.iterdir())) == 1
     texels._texels.cache_clear()
-    monkeypatch.setattr(texels, "bake", lambda *_: pytest.fail("baked although the disk cache has it"))
+    monkeypatch.setattr(
+        texels, "bake", lambda *_: pytest.fail("baked although the disk cache has it")
+    )
     second = head.texels(R)
     for name in texels._ARRAYS:
         torch.testing.assert_close(getattr(second, name), getattr(first, name), atol=0, rtol=0)
@@ -149,7 +166,9 @@ def test_damaged_cache_is_rebuilt_with_one_warning(own_cache, damage):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         head.texels(R)
-    assert sorted(p.suffix for p in own_cache.iterdir()) == [".npz"] * len(list(own_cache.iterdir()))
+    assert sorted(p.suffix for p in own_cache.iterdir()) == [".npz"] * len(
+        list(own_cache.iterdir())
+    )
 
 
 def test_unwritable_cache_is_said_and_survived(tmp_path, monkeypatch):

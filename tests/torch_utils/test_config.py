@@ -8,7 +8,15 @@ import pytest
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.gan import config as schedule
-from gghead.training.gan.config import PRESETS, LossConfig, OptimizerConfig, Stage, TrainConfig, check, default_gamma
+from gghead.training.gan.config import (
+    PRESETS,
+    LossConfig,
+    OptimizerConfig,
+    Stage,
+    TrainConfig,
+    check,
+    default_gamma,
+)
 from gghead.training.prior.config import PriorTrainConfig
 
 
@@ -17,7 +25,10 @@ def test_presets_are_valid_and_survive_json(name):
     config = PRESETS[name]
     check(config)
     assert config.preset == name
-    assert config_json.from_dict(TrainConfig, json.loads(json.dumps(config_json.to_dict(config)))) == config
+    assert (
+        config_json.from_dict(TrainConfig, json.loads(json.dumps(config_json.to_dict(config))))
+        == config
+    )
     last = config.stages[-1]
     assert (config.generator.image_size, config.generator.grid) == (last.image_size, last.grid)
     assert config.generator.latent_resolution * 4 == config.generator.plane_resolution
@@ -30,10 +41,20 @@ def test_ffhq512_is_gghead():
     assert (second.start_kimg, second.fade_kimg, second.lambda_beta) == (6400, 1000, 1.0)
     assert second.lambda_tv == pytest.approx(100 * 2 / 3)
     loss = config.loss
-    assert (loss.r1_gamma, loss.r1_interval, loss.blur_sigma, loss.blur_fade_kimg) == (1, 16, 10, 200)
+    assert (loss.r1_gamma, loss.r1_interval, loss.blur_sigma, loss.blur_fade_kimg) == (
+        1,
+        16,
+        10,
+        200,
+    )
     assert (loss.lambda_position, loss.lambda_scale) == (0.1, 0.05)
     assert (loss.swap_start, loss.swap_end, loss.swap_fade_kimg) == (1.0, 0.5, 1000)
-    assert (config.batch, config.kimg, config.optimizer.g_lr, config.optimizer.d_lr) == (32, 25000, 0.0025, 0.002)
+    assert (config.batch, config.kimg, config.optimizer.g_lr, config.optimizer.d_lr) == (
+        32,
+        25000,
+        0.0025,
+        0.002,
+    )
 
 
 def test_faults_name_the_key():
@@ -52,16 +73,19 @@ def test_faults_name_the_key():
     assert config_json.replace(TrainConfig(), {"loss": {"r1_gamma": 2}}).loss.r1_gamma == 2.0
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"stages": (Stage(start_kimg=5),)}, "must start at 0"),
-    ({"stages": (Stage(), Stage(start_kimg=0))}, "follow one another"),
-    ({"stages": (Stage(image_size=96),)}, "powers of two"),
-    ({"stages": (Stage(image_size=256), Stage(start_kimg=1, image_size=128))}, "growing"),
-    ({"batch": 7}, "cannot be shared by 2"),
-    ({"batch": 8, "batch_gpu": 3}, "must divide the 4"),
-    ({"kimg": -1.0}, "--kimg"),
-    ({"tick_kimg": 0.0}, "--tick"),
-])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"stages": (Stage(start_kimg=5),)}, "must start at 0"),
+        ({"stages": (Stage(), Stage(start_kimg=0))}, "follow one another"),
+        ({"stages": (Stage(image_size=96),)}, "powers of two"),
+        ({"stages": (Stage(image_size=256), Stage(start_kimg=1, image_size=128))}, "growing"),
+        ({"batch": 7}, "cannot be shared by 2"),
+        ({"batch": 8, "batch_gpu": 3}, "must divide the 4"),
+        ({"kimg": -1.0}, "--kimg"),
+        ({"tick_kimg": 0.0}, "--tick"),
+    ],
+)
 def test_impossible_runs_are_refused(changes, words):
     with pytest.raises(UserError, match=words):
         check(replace(TrainConfig(), **changes), world_size=2)
@@ -70,7 +94,13 @@ def test_impossible_runs_are_refused(changes, words):
 def test_stage_and_fade():
     stages = PRESETS["ffhq1024"].stages
     at = lambda kimg: schedule.stage_at(stages, int(kimg * 1000))  # noqa: E731
-    assert [at(k)[0].image_size for k in (0, 6399, 6400, 24999, 25000)] == [256, 256, 512, 512, 1024]
+    assert [at(k)[0].image_size for k in (0, 6399, 6400, 24999, 25000)] == [
+        256,
+        256,
+        512,
+        512,
+        1024,
+    ]
     assert [at(k)[1] for k in (0, 6400, 6900, 8000, 25000, 25500)] == [1.0, 0.0, 0.5, 1.0, 0.0, 0.5]
 
 

@@ -72,7 +72,10 @@ def test_short_work_that_repeats_is_said_once_and_then_every_five_seconds():
                 part.update(number)
                 part.show()
     assert [line.split()[0] for line in stream.getvalue().splitlines() if "done" not in line] == [
-        "Whole", "Part", "Part"]
+        "Whole",
+        "Part",
+        "Part",
+    ]
 
 
 def test_a_whole_command_speaks_at_once_and_while_nothing_in_it_does():
@@ -145,10 +148,16 @@ def test_work_without_a_known_end_shows_its_time():
 
 
 def test_the_line_moves_while_one_call_lasts():
-    code = ("import time\nfrom gghead.torch_utils.progress import progress\n"
-            "with progress('One long call'):\n    time.sleep(0.9)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env={"GGHEAD_PROGRESS": "0.2", "PYTHONPATH": ":".join(sys.path)})
+    code = (
+        "import time\nfrom gghead.torch_utils.progress import progress\n"
+        "with progress('One long call'):\n    time.sleep(0.9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"GGHEAD_PROGRESS": "0.2", "PYTHONPATH": ":".join(sys.path)},
+    )
     assert done.stderr.count("One long call") >= 2 and not done.stdout
 
 
@@ -163,7 +172,9 @@ def test_tracking_yields_every_item():
     assert list(track(range(5), "Counting")) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("seconds, text", [(12, "12s"), (190, "3m 10s"), (7509, "2h 05m 09s"), (93780, "1d 02h 03m")])
+@pytest.mark.parametrize(
+    "seconds, text", [(12, "12s"), (190, "3m 10s"), (7509, "2h 05m 09s"), (93780, "1d 02h 03m")]
+)
 def test_durations(seconds, text):
     assert format_time(seconds) == text
 
@@ -175,10 +186,16 @@ def example(shapes, yaw):
     click.echo(f"{shapes} {[round(angle, 4) for angle in yaw]}")
 
 
-@pytest.mark.parametrize("given, wanted", [
-    ([], "False [0.0]"), (["--shapes"], "True [0.0]"), (["--shapes=1"], "True [0.0]"), (["--shapes=0"], "False [0.0]"),
-    (["--shapes", "--yaw=-90,30"], "True [-1.5708, 0.5236]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        ([], "False [0.0]"),
+        (["--shapes"], "True [0.0]"),
+        (["--shapes=1"], "True [0.0]"),
+        (["--shapes=0"], "False [0.0]"),
+        (["--shapes", "--yaw=-90,30"], "True [-1.5708, 0.5236]"),
+    ],
+)
 def test_switches_work_bare_and_with_a_value_and_angles_are_degrees(given, wanted):
     assert CliRunner().invoke(example, given).output.strip() == wanted
 

@@ -1,4 +1,5 @@
-"""The number of threads: chosen by the load and by real steps, on machines that are simulated with their clocks."""
+"""The number of threads: chosen by the load and by real steps, on machines that are simulated with
+their clocks."""
 
 import os
 import subprocess
@@ -22,7 +23,8 @@ intr 5
 
 
 class Machine:
-    """Processors, busy programs beside us, and steps that are slow where threads wait for one that does not run."""
+    """Processors, busy programs beside us, and steps that are slow where threads wait for one that
+    does not run."""
 
     def __init__(self, cpus=2, others=0.0, tells=True, spin=8.0, work=0.4, sleep=1.0):
         self.cpus, self.others, self.tells, self.spin, self.work = cpus, others, tells, spin, work
@@ -55,7 +57,10 @@ class Machine:
         begin, steps = self.now, 0
         while self.now - begin < seconds:
             with self.governor.step(work):
-                self._pass(scale * self.cost(self.count), min(self.count, max(self.cpus - 0.5 * self.others, 1.0)))
+                self._pass(
+                    scale * self.cost(self.count),
+                    min(self.count, max(self.cpus - 0.5 * self.others, 1.0)),
+                )
             steps += 1
         return (self.now - begin) / steps
 
@@ -75,10 +80,17 @@ def test_a_busy_program_costs_one_processor_and_gets_it_within_seconds():
     machine.others = 1.0
     machine.run(6)
     assert machine.count == 1 and machine.run(60) <= 1.1 * machine.work
-    assert len(machine.said) == 1 and "threads 1 instead of 2" in machine.said[0] and "--threads=N" in machine.said[0]
+    assert (
+        len(machine.said) == 1
+        and "threads 1 instead of 2" in machine.said[0]
+        and "--threads=N" in machine.said[0]
+    )
     machine.others = 0.0
     machine.run(6)
-    assert machine.count == 2 and "threads 2 instead of 1: a step takes 200 ms and not 400" in machine.said[1]
+    assert (
+        machine.count == 2
+        and "threads 2 instead of 1: a step takes 200 ms and not 400" in machine.said[1]
+    )
     assert machine.run(60) == pytest.approx(machine.work / 2) and len(machine.said) == 2
 
 
@@ -95,7 +107,10 @@ def test_sixteen_processors_lose_only_what_others_use():
 
 def test_a_start_beside_a_busy_program_needs_no_slow_step():
     machine = Machine(cpus=2, others=1.0, spin=20.0)
-    assert machine.count == 1 and "threads 1 of 2: other programs use 1.0 of 2 processors" in machine.said[0]
+    assert (
+        machine.count == 1
+        and "threads 1 of 2: other programs use 1.0 of 2 processors" in machine.said[0]
+    )
     assert machine.run(30) == pytest.approx(machine.work)
 
 
@@ -173,7 +188,10 @@ def test_an_error_inside_a_step_passes_and_leaves_the_governor_usable():
 
 def test_busy_time_is_that_of_our_processors_without_what_gives_way():
     hertz = os.sysconf("SC_CLK_TCK")
-    assert busy_seconds(STAT, (0,)) == 150 / hertz and busy_seconds(STAT, (0,), with_nice=True) == 170 / hertz
+    assert (
+        busy_seconds(STAT, (0,)) == 150 / hertz
+        and busy_seconds(STAT, (0,), with_nice=True) == 170 / hertz
+    )
     assert busy_seconds(STAT, (0, 1)) == 450 / hertz
     with pytest.raises(ValueError, match="processors"):
         busy_seconds(STAT, (0, 2))
@@ -246,10 +264,14 @@ def test_steps_without_a_command_change_nothing(clean):
 
 
 def test_omp_num_threads_is_an_upper_bound():
-    code = ("import torch; from gghead.torch_utils import threads; threads.configure('auto')\n"
-            "with threads.step('work'): pass\n"
-            "print(threads._governor.most, torch.get_num_threads())")
+    code = (
+        "import torch; from gghead.torch_utils import threads; threads.configure('auto')\n"
+        "with threads.step('work'): pass\n"
+        "print(threads._governor.most, torch.get_num_threads())"
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("LOCAL_WORLD_SIZE", None)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["1", "1"]

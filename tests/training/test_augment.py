@@ -1,4 +1,5 @@
-"""Adaptive augmentation: nothing at p = 0, p-proportional otherwise, labels and alpha respected, R1 passes through."""
+"""Adaptive augmentation: nothing at p = 0, p-proportional otherwise, labels and alpha respected, R1
+passes through."""
 
 import math
 
@@ -75,7 +76,9 @@ def test_geometry_is_small_enough_for_the_camera_label():
     zoom = 1 / matrices[:, :, :2].det().sqrt()
     angle = torch.atan2(matrices[:, 0, 1], matrices[:, 0, 0]).rad2deg()
     shift = -torch.linalg.solve(matrices[:, :, :2], matrices[:, :, 2:]).squeeze(-1)
-    assert float(zoom.max()) == pytest.approx(1.08, abs=2e-3) and float(zoom.min()) == pytest.approx(1 / 1.08, abs=2e-3)
+    assert float(zoom.max()) == pytest.approx(1.08, abs=2e-3) and float(
+        zoom.min()
+    ) == pytest.approx(1 / 1.08, abs=2e-3)
     assert 4.9 < float(angle.abs().max()) <= 5.001
     assert float(shift.abs().max()) == pytest.approx(5.0, abs=1e-3)
     assert (matrices[:, :, :2].det() > 0).all()  # never mirrored
@@ -151,8 +154,11 @@ def test_recolor_of_pure_brightness_and_hue():
     draws = augment._Draws(500, 1.0, generator(0))
     hue_only = AugmentConfig(brightness=0, contrast=0, saturation=0)
     matrices = augment.random_recoloring(hue_only, draws)[:, :, :3]
-    torch.testing.assert_close(matrices @ matrices.mT, torch.eye(3).expand(500, 3, 3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(matrices.sum(2), torch.ones(500, 3), atol=1e-5, rtol=0)  # grey stays grey
+    torch.testing.assert_close(
+        matrices @ matrices.mT, torch.eye(3).expand(500, 3, 3), atol=1e-5, rtol=0
+    )
+    # grey stays grey
+    torch.testing.assert_close(matrices.sum(2), torch.ones(500, 3), atol=1e-5, rtol=0)
     assert float(torch.linalg.det(matrices).min()) > 0.99
 
 
@@ -172,7 +178,8 @@ def test_noise_and_cutout_statistics():
     cut = pipe(1.0, "cutout")(torch.ones(500, 4, 16, 16), generator(0))
     hidden = (cut == 0).float().mean((2, 3))
     assert torch.equal(hidden[:, 0], hidden[:, 3])
-    inside = 0.5 * (1 - 0.5 / 4)  # of each side; centres near the border let part of the rectangle hang out
+    # of each side; centres near the border let part of the rectangle hang out
+    inside = 0.5 * (1 - 0.5 / 4)
     assert float(hidden.mean()) == pytest.approx(inside**2, rel=0.08)
 
 
@@ -213,7 +220,9 @@ def test_other_modes_keep_p(mode):
     assert AdaController(config).update(1.0, 10**6) == config.start_p
 
 
-@pytest.mark.parametrize("options", [{"groups": ("flip",)}, {"p": 1.5}, {"kimg": 0.0}, {"scale": 1.0}, {"interval": 0}])
+@pytest.mark.parametrize(
+    "options", [{"groups": ("flip",)}, {"p": 1.5}, {"kimg": 0.0}, {"scale": 1.0}, {"interval": 0}]
+)
 def test_wrong_options_are_named(options):
     with pytest.raises(UserError, match="augment"):
         AugmentConfig(**options)
@@ -225,6 +234,7 @@ def test_wrong_shape_is_named():
 
 
 def test_reading_the_probability_waits_for_no_device():
-    """As a tensor on the GPU it made every pass of the discriminator wait until the GPU had caught up."""
+    """As a tensor on the GPU it made every pass of the discriminator wait until the GPU had caught
+    up."""
     images = torch.zeros(2, 3, 8, 8, device="meta")
     assert AugmentPipe(AugmentConfig(mode="noaug")).to("meta")(images, torch.Generator()) is images

@@ -1,4 +1,5 @@
-"""Avatars that start from a head: the first picture is that head, whatever the avatar is made of."""
+"""Avatars that start from a head: the first picture is that head, whatever the avatar is made
+of."""
 
 import pytest
 import torch
@@ -64,11 +65,16 @@ def test_thinning_keeps_the_picture_and_spreads_evenly():
     head = painted_head(32)[0]
     few = thinned(head, 400)
     assert few.num == 400
-    assert float((shown(few) - shown(head)).abs().mean()) < 0.5 * float((1 - shown(head)).abs().mean())
+    assert float((shown(few) - shown(head)).abs().mean()) < 0.5 * float(
+        (1 - shown(head)).abs().mean()
+    )
     area, covered = (float(part.scales.topk(2, dim=1).values.prod(1).sum()) for part in (head, few))
     assert covered >= 0.9 * area
     drawn = torch.randperm(head.num, generator=torch.Generator().manual_seed(0))[:400]
-    gaps = [float(torch.cdist(head.means, means).amin(1).max()) for means in (few.means, head.means[drawn])]
+    gaps = [
+        float(torch.cdist(head.means, means).amin(1).max())
+        for means in (few.means, head.means[drawn])
+    ]
     assert gaps[0] < 0.7 * gaps[1]
     assert torch.equal(thinned(head, 400).means, few.means) and thinned(head, 10**6).num <= head.num
     ghost = head.select(slice(0, 20))
@@ -97,7 +103,9 @@ def test_an_encoder_makes_the_head_of_training_frames(frames, tmp_path):
     rgb = torch.stack([frames.over(index) for index in chosen])
     size = model.generator.config.image_size
     if max(frames.size) <= size:  # small pictures are taken as they are
-        expected = model.encode(rgb[None], frames.cameras[chosen][None]).gaussians(model.generator)[0]
+        expected = model.encode(rgb[None], frames.cameras[chosen][None]).gaussians(model.generator)[
+            0
+        ]
         torch.testing.assert_close(head.means, expected.means)
     assert head.means.isfinite().all() and len(head.shape) == 0
 
@@ -105,8 +113,18 @@ def test_an_encoder_makes_the_head_of_training_frames(frames, tmp_path):
 def test_training_goes_on_from_it_and_resumes_without_the_file(ply, data, tmp_path):
     copy = tmp_path / "copy.ply"
     copy.write_bytes(ply.read_bytes())
-    options = [f"--data={data}", f"--outdir={tmp_path / 'runs'}", "--preset=tiny", "--resolution=24", "--points=60",
-               f"--init-head={copy}", "--tick=4", "--snap=1", "--device=cpu", "--iterations=8"]
+    options = [
+        f"--data={data}",
+        f"--outdir={tmp_path / 'runs'}",
+        "--preset=tiny",
+        "--resolution=24",
+        "--points=60",
+        f"--init-head={copy}",
+        "--tick=4",
+        "--snap=1",
+        "--device=cpu",
+        "--iterations=8",
+    ]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     assert "60 Gaussians to start with" in result.output
@@ -128,12 +146,28 @@ def test_a_head_pays_off(ply, frames):
 
 def test_wrong_heads_are_a_sentence(ply, data, frames, tmp_path):
     (tmp_path / "bad.ply").write_bytes(b"no head")
-    for head, sentence in ((tmp_path / "bad.ply", "is not a .ply file"), (tmp_path / "no.ply", "cannot be read"),
-                           (tmp_path / "none", "does not exist"), ("demo", "reconstructor")):
-        result = CliRunner().invoke(main, [f"--data={data}", f"--outdir={tmp_path / 'runs'}", f"--init-head={head}",
-                                           "--resolution=24", "--device=cpu"])
+    for head, sentence in (
+        (tmp_path / "bad.ply", "is not a .ply file"),
+        (tmp_path / "no.ply", "cannot be read"),
+        (tmp_path / "none", "does not exist"),
+        ("demo", "reconstructor"),
+    ):
+        result = CliRunner().invoke(
+            main,
+            [
+                f"--data={data}",
+                f"--outdir={tmp_path / 'runs'}",
+                f"--init-head={head}",
+                "--resolution=24",
+                "--device=cpu",
+            ],
+        )
         assert result.exit_code == 1 and sentence in result.output, result.output
     assert not (tmp_path / "runs").exists()
-    narrow = Avatar(config_json.replace(config(ply).avatar, {"width": 3, "feature_dim": 2}), torch.zeros(300, 3))
-    with pytest.raises(UserError, match="at least 4 features and 8 hidden units, but it has 2 and 64"):
+    narrow = Avatar(
+        config_json.replace(config(ply).avatar, {"width": 3, "feature_dim": 2}), torch.zeros(300, 3)
+    )
+    with pytest.raises(
+        UserError, match="at least 4 features and 8 hidden units, but it has 2 and 64"
+    ):
         look_like(narrow, thinned(gghead.Gaussians.load_ply(ply), 300))

@@ -27,11 +27,22 @@ def run(tmp_path_factory):
     data.mkdir()
     random, labels = numpy.random.RandomState(0), []
     for index in range(6):
-        Image.fromarray(random.randint(0, 256, (32, 32, 3), dtype=numpy.uint8)).save(data / f"{index}.png")
+        Image.fromarray(random.randint(0, 256, (32, 32, 3), dtype=numpy.uint8)).save(
+            data / f"{index}.png"
+        )
         labels.append([f"{index}.png", Cameras.orbit(0.1 * index).label()[0].tolist()])
     (data / "dataset.json").write_text(json.dumps({"labels": labels}))
-    config = GeneratorConfig(z_dim=8, w_dim=8, plane_resolution=16, latent_resolution=8, cbase=64, cmax=8, grid=16,
-                             image_size=32, template="plane")
+    config = GeneratorConfig(
+        z_dim=8,
+        w_dim=8,
+        plane_resolution=16,
+        latent_resolution=8,
+        cbase=64,
+        cmax=8,
+        grid=16,
+        image_size=32,
+        template="plane",
+    )
     train = TrainConfig(data=DataConfig(path=str(data), background="image"), generator=config)
     (folder / run_folder.OPTIONS).write_text(json.dumps(config_json.to_dict(train)))
     torch.manual_seed(0)
@@ -41,7 +52,8 @@ def run(tmp_path_factory):
 
 def test_distances_are_printed_and_appended(run, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("GGHEAD_RASTERIZER", "torch")  # the native one would be built anew into that empty cache
+    # the native one would be built anew into that empty cache
+    monkeypatch.setenv("GGHEAD_RASTERIZER", "torch")
     monkeypatch.setattr(swd.PatchSet.__init__, "__defaults__", (0, 256))
     options = [f"--network={run}", "--metrics=frd8,swd8", "--batch=4", "--device=cpu"]
     result = CliRunner().invoke(command, options)
@@ -51,13 +63,20 @@ def test_distances_are_printed_and_appended(run, monkeypatch, tmp_path):
     assert all(record["results"][record["metric"]] > 0 for record in records)
     assert records[0]["snapshot"] == "network-snapshot-000000.safetensors"
     assert json.loads((run / "metric-frd8.jsonl").read_text())["results"] == records[0]["results"]
-    again = CliRunner().invoke(command, [*options[:1], "--metrics=frd8", "--batch=4", "--device=cpu"])
+    again = CliRunner().invoke(
+        command, [*options[:1], "--metrics=frd8", "--batch=4", "--device=cpu"]
+    )
     assert json.loads(again.output.splitlines()[-1])["results"] == records[0]["results"]
 
 
-@pytest.mark.parametrize(("options", "word"), [
-    (["--metrics=is50k"], "is50k"), (["--metrics=fid50k"], "--feature-net"), (["--background=white"], "masks")
-])
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--metrics=is50k"], "is50k"),
+        (["--metrics=fid50k"], "--feature-net"),
+        (["--background=white"], "masks"),
+    ],
+)
 def test_faults_are_one_sentence(run, options, word):
     result = CliRunner().invoke(command, [f"--network={run}", "--device=cpu", *options])
     assert result.exit_code == 1 and word in result.output and "Traceback" not in result.output

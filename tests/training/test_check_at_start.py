@@ -16,14 +16,28 @@ from gghead.torch_utils.errors import UserError
 from gghead.training.cli.train_gan import main
 
 TINY = (
-    "--set=generator.plane_resolution=16", "--set=generator.latent_resolution=8", "--set=generator.template=sphere",
-    "--set=stages.image_size=32", "--set=stages.grid=16", "--cbase=128", "--cmax=8", "--batch=4", "--tick=0.008",
-    "--snap=100", "--device=cpu", "--fp32=1", "--kimg=0.016", "--metrics=none",
-)  # fmt: skip
+    "--set=generator.plane_resolution=16",
+    "--set=generator.latent_resolution=8",
+    "--set=generator.template=sphere",
+    "--set=stages.image_size=32",
+    "--set=stages.grid=16",
+    "--cbase=128",
+    "--cmax=8",
+    "--batch=4",
+    "--tick=0.008",
+    "--snap=100",
+    "--device=cpu",
+    "--fp32=1",
+    "--kimg=0.016",
+    "--metrics=none",
+)
 
 
 def write(path, change=lambda pose: pose, focal=4.2647, count=12):
-    labels = [Cameras.orbit(0.06 * (i - 6), 0.1, focal=focal).label()[0].double().numpy() for i in range(count)]
+    labels = [
+        Cameras.orbit(0.06 * (i - 6), 0.1, focal=focal).label()[0].double().numpy()
+        for i in range(count)
+    ]
     with DatasetWriter(path) as writer:
         for i, label in enumerate(labels):
             label[:16] = change(label[:16].reshape(4, 4)).ravel()
@@ -63,7 +77,9 @@ def test_training_says_how_long_it_waited_for_data(tmp_path, monkeypatch):
             return super()._make(indices)
 
     monkeypatch.setattr("gghead.training.gan.run.BatchLoader", Slow)
-    result = CliRunner().invoke(main, [f"--data={data}", f"--outdir={tmp_path / 'runs'}", "--workers=1", *TINY])
+    result = CliRunner().invoke(
+        main, [f"--data={data}", f"--outdir={tmp_path / 'runs'}", "--workers=1", *TINY]
+    )
     assert result.exit_code == 0, result.output
     assert result.output.count("warning: focal-diagonal") == 1
     assert "of the time no images were ready" in result.output
@@ -73,4 +89,6 @@ def test_training_says_how_long_it_waited_for_data(tmp_path, monkeypatch):
     for tick in ticks:
         seconds = tick["Timing/sec_per_kimg"]["mean"] * 0.008
         assert 0.1 < tick["Timing/data_wait_share"]["mean"] < 1
-        assert tick["Timing/data_wait"]["mean"] == pytest.approx(tick["Timing/data_wait_share"]["mean"] * seconds)
+        assert tick["Timing/data_wait"]["mean"] == pytest.approx(
+            tick["Timing/data_wait_share"]["mean"] * seconds
+        )

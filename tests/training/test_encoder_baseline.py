@@ -12,7 +12,13 @@ from gghead.models.attributes import GaussianAttributes
 from gghead.rendering import render
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
-from gghead.training.encoder.baseline import PLAIN, BaselineConfig, fit, projected_colors, template_head
+from gghead.training.encoder.baseline import (
+    PLAIN,
+    BaselineConfig,
+    fit,
+    projected_colors,
+    template_head,
+)
 
 SIZE = 32
 SMALL = BaselineConfig(grid=24, max_steps=25, levels=(4,))
@@ -21,10 +27,15 @@ SMALL = BaselineConfig(grid=24, max_steps=25, levels=(4,))
 def head(size: float = 1.0) -> Gaussians:
     """The template, larger by a factor, red on the left half (x > 0), blue on the right."""
     attributes = GaussianAttributes(SMALL.attributes, load_template("head"), 24)
-    raw = {name: torch.zeros(1, attributes.num, channels) for name, channels in SMALL.attributes.channels.items()}
+    raw = {
+        name: torch.zeros(1, attributes.num, channels)
+        for name, channels in SMALL.attributes.channels.items()
+    }
     made = attributes.activate(raw)
     made.means, made.opacities = made.means * size, torch.full_like(made.opacities, 0.999)
-    made.colors = torch.where(made.means[..., :1] > 0, torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.9]))
+    made.colors = torch.where(
+        made.means[..., :1] > 0, torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.9])
+    )
     return made
 
 
@@ -64,15 +75,20 @@ def test_fit_improves_on_its_start_also_where_it_has_not_looked(options):
     found = fit(rgb, alpha, cameras, options)
     assert found.steps == 25 and found.processor_seconds > 0
     truth, mask, others = views(made, [-0.25, 0.25])
-    before, after = (psnr(render(which, others, SIZE, background=1.0).color[0], truth, mask).mean()
-                     for which in (template_head(rgb, alpha, cameras, options), found.head))
-    assert after > before + (2 if options is SMALL else 0.3)  # every Gaussian for itself moves slowly
+    before, after = (
+        psnr(render(which, others, SIZE, background=1.0).color[0], truth, mask).mean()
+        for which in (template_head(rgb, alpha, cameras, options), found.head)
+    )
+    # every Gaussian for itself moves slowly
+    assert after > before + (2 if options is SMALL else 0.3)
     found.head.validate()
 
 
 def test_steps_decide_the_result_and_the_clock_ends_it():
     rgb, alpha, cameras = views(head(), [0.0])
-    first, second = (fit(rgb, alpha, cameras, BaselineConfig(grid=24, max_steps=3)).head for _ in range(2))
+    first, second = (
+        fit(rgb, alpha, cameras, BaselineConfig(grid=24, max_steps=3)).head for _ in range(2)
+    )
     assert torch.equal(first.means, second.means) and torch.equal(first.colors, second.colors)
     assert fit(rgb, alpha, cameras, BaselineConfig(grid=24, seconds=1e-6)).steps == 1
 

@@ -1,4 +1,5 @@
-"""Scoring encoders: same views for all, the right averages, the command end to end, the GAN's heads, broken input."""
+"""Scoring encoders: same views for all, the right averages, the command end to end, the GAN's
+heads, broken input."""
 
 import json
 
@@ -43,7 +44,7 @@ def run(*options):
     return CliRunner().invoke(main, [str(option) for option in options])
 
 
-# ------------------------------------------------------------------------------------------------------------- scoring
+# ------------------------------------------------------------------------------------------ scoring
 def test_the_truth_scores_best_and_no_target_is_given(captures):
     given = []
 
@@ -51,14 +52,19 @@ def test_the_truth_scores_best_and_no_target_is_given(captures):
         def method(views):
             given.append(views.names)
             return ball(subject, moment), {"note": 1}
+
         return method
 
     heads = list(capture_heads(captures, ["001"], ["1"]))
     scores = score({"right": truth(1, 1), "wrong": truth(2, 0)}, heads, [1, 2], targets=3)
     right, wrong = scores.of("right", 1)[0], scores.of("wrong", 1)[0]
-    assert right["psnr_mask"] > wrong["psnr_mask"] + 5 and right["iou"] > 0.99 and right["note"] == 1
+    assert (
+        right["psnr_mask"] > wrong["psnr_mask"] + 5 and right["iou"] > 0.99 and right["note"] == 1
+    )
     assert wrong["iou"] < 0.9
-    assert scores.of("right", 1)[0]["psnr_mask"] == scores.of("right", 2)[0]["psnr_mask"], "the same views judge"
+    assert scores.of("right", 1)[0]["psnr_mask"] == scores.of("right", 2)[0]["psnr_mask"], (
+        "the same views judge"
+    )
     assert given[0] == given[1] and given[2] == given[3], "methods are given the same views"
     targets = set(heads[0].every.names) - set(given[2])
     assert len(targets) >= 3 and len(given[2]) == 2
@@ -67,14 +73,27 @@ def test_the_truth_scores_best_and_no_target_is_given(captures):
 
 
 def record(method, views, subject, value):
-    return {"method": method, "views": views, "subject": subject, "expression": "0", "psnr_mask": value}
+    return {
+        "method": method,
+        "views": views,
+        "subject": subject,
+        "expression": "0",
+        "psnr_mask": value,
+    }
 
 
 def test_means_and_gains_are_those_of_common_heads():
-    scores = Scores([record("encoder", 1, "a", 20.0), record("encoder", 1, "b", 30.0), record("fit", 1, "b", 27.0),
-                     record("encoder", 2, "a", 25.0)])
-    assert [(row["method"], row["views"], row["heads"], row["psnr_mask"]) for row in scores.means()] == [
-        ("encoder", 1, 2, 25.0), ("fit", 1, 1, 27.0), ("encoder", 2, 1, 25.0)]
+    scores = Scores(
+        [
+            record("encoder", 1, "a", 20.0),
+            record("encoder", 1, "b", 30.0),
+            record("fit", 1, "b", 27.0),
+            record("encoder", 2, "a", 25.0),
+        ]
+    )
+    assert [
+        (row["method"], row["views"], row["heads"], row["psnr_mask"]) for row in scores.means()
+    ] == [("encoder", 1, 2, 25.0), ("fit", 1, 1, 27.0), ("encoder", 2, 1, 25.0)]
     assert scores.gains("encoder", "fit") == [{"views": 1, "heads": 1, "gain": 3.0, "least": 3.0}]
     lines = table(scores).splitlines()
     assert len(lines) == 4 and "PSNR in mask" in lines[0] and "27.00" in lines[2]
@@ -90,51 +109,96 @@ def test_lists_of_subjects():
     names = ("000", "001", "012", "anna", "b-c")
     assert listed("0-1,12,anna", names, "--subjects") == ("000", "001", "012", "anna")
     assert listed("b-c", names, "--subjects") == ("b-c",)
-    with pytest.raises(UserError, match="--subjects=0-3: there is no subject 2; there are 000, 001"):
+    with pytest.raises(
+        UserError, match="--subjects=0-3: there is no subject 2; there are 000, 001"
+    ):
         listed("0-3", names, "--subjects")
 
 
-# ---------------------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------- the command
 def test_command_scores_encoder_fit_and_template(tmp_path, data, network):
     options = [f"--data={data}", "--subjects=1-2", "--views=1,3", "--targets=2", "--resolution=24"]
-    fits = run(*options, "--expressions=0", "--baseline-steps=2", "--baseline-subjects=2", f"--outdir={tmp_path / 'a'}")
+    fits = run(
+        *options,
+        "--expressions=0",
+        "--baseline-steps=2",
+        "--baseline-subjects=2",
+        f"--outdir={tmp_path / 'a'}",
+    )
     assert fits.exit_code == 0, fits.output
     records = read_records(tmp_path / "a/scores.json", ("fit", "plain"))
-    assert [(entry["subject"], entry["views"], entry["steps"]) for entry in records] == [("002", 1, 2), ("002", 3, 2)]
-    plain = run(*options, "--expressions=0", "--baseline-steps=2", "--baseline-subjects=1", "--baseline-kind=plain",
-                f"--outdir={tmp_path / 'b'}")
+    assert [(entry["subject"], entry["views"], entry["steps"]) for entry in records] == [
+        ("002", 1, 2),
+        ("002", 3, 2),
+    ]
+    plain = run(
+        *options,
+        "--expressions=0",
+        "--baseline-steps=2",
+        "--baseline-subjects=1",
+        "--baseline-kind=plain",
+        f"--outdir={tmp_path / 'b'}",
+    )
     assert plain.exit_code == 0, plain.output
     earlier = f"{tmp_path / 'a/scores.json'},{tmp_path / 'b/scores.json'}"
-    result = run(*options, f"--network={network}", f"--baseline={earlier}", f"--outdir={tmp_path}", "--sheets=2",
-                 "--refine=2")
+    result = run(
+        *options,
+        f"--network={network}",
+        f"--baseline={earlier}",
+        f"--outdir={tmp_path}",
+        "--sheets=2",
+        "--refine=2",
+    )
     assert result.exit_code == 0, result.output
     assert "encoder above plain" in result.output
-    assert "encoder above fit" in result.output and "refined above fit" in result.output and "N=3" in result.output
+    assert (
+        "encoder above fit" in result.output
+        and "refined above fit" in result.output
+        and "N=3" in result.output
+    )
     content = json.loads((tmp_path / "scores.json").read_text())
     assert {(row["method"], row["views"], row["heads"]) for row in content["means"]} == {
-        ("template", 1, 4), ("template", 3, 4), ("encoder", 1, 4), ("encoder", 3, 4),
-        ("refined", 1, 4), ("refined", 3, 4), ("fit", 1, 1), ("fit", 3, 1),
-        ("plain", 1, 1), ("plain", 3, 1)}
+        ("template", 1, 4),
+        ("template", 3, 4),
+        ("encoder", 1, 4),
+        ("encoder", 3, 4),
+        ("refined", 1, 4),
+        ("refined", 3, 4),
+        ("fit", 1, 1),
+        ("fit", 3, 1),
+        ("plain", 1, 1),
+        ("plain", 3, 1),
+    }
     one = next(entry for entry in content["records"] if entry["method"] == "encoder")
-    assert {"psnr_mask", "psnr", "ssim", "iou", "inputs_psnr_mask", "seconds"} <= set(one) and "distance" not in one
+    assert {"psnr_mask", "psnr", "ssim", "iou", "inputs_psnr_mask", "seconds"} <= set(
+        one
+    ) and "distance" not in one
     sheet = np.asarray(Image.open(tmp_path / "sheet-002-0.png"))
-    assert sheet.shape[0] >= 4 * 24 and sheet.shape[1] >= 7 * 24, "a row per method and number of views"
+    assert sheet.shape[0] >= 4 * 24 and sheet.shape[1] >= 7 * 24, (
+        "a row per method and number of views"
+    )
     assert (tmp_path / "sheet-002-1.png").is_file() and not (tmp_path / "sheet-001-0.png").exists()
 
 
-@pytest.mark.parametrize("options, what", [
-    ([], "nothing to score"),
-    (["--baseline-steps=1", "--subjects=7"], "no subject 7"),
-    (["--baseline-steps=1", "--subjects=1", "--views=9"], "cannot give 9 inputs"),
-    (["--baseline-steps=1", "--subjects=1", "--geometry=nowhere.npz"], "--geometry=nowhere.npz does not exist"),
-    (["--baseline-steps=1", "--subjects=1", "--baseline=nowhere.json"], "no scores.json"),
-])
+@pytest.mark.parametrize(
+    "options, what",
+    [
+        ([], "nothing to score"),
+        (["--baseline-steps=1", "--subjects=7"], "no subject 7"),
+        (["--baseline-steps=1", "--subjects=1", "--views=9"], "cannot give 9 inputs"),
+        (
+            ["--baseline-steps=1", "--subjects=1", "--geometry=nowhere.npz"],
+            "--geometry=nowhere.npz does not exist",
+        ),
+        (["--baseline-steps=1", "--subjects=1", "--baseline=nowhere.json"], "no scores.json"),
+    ],
+)
 def test_wrong_options_are_refused(tmp_path, data, options, what):
     result = run(f"--data={data}", f"--outdir={tmp_path}", *options)
     assert result.exit_code == 1 and what in result.output, result.output
 
 
-# ---------------------------------------------------------------------------------------------------- the GAN's heads
+# ---------------------------------------------------------------------------------- the GAN's heads
 def trained_looking_reconstructor():
     model = small_reconstructor()
     model.generator.mapping.w_avg.copy_(torch.linspace(-1, 1, 8))

@@ -1,4 +1,5 @@
-"""Training an encoder: batches, losses, steps, exact resume, the command end to end, broken input."""
+"""Training an encoder: batches, losses, steps, exact resume, the command end to end, broken
+input."""
 
 import contextlib
 import json
@@ -28,14 +29,22 @@ from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.train_encoder import main
 from gghead.training.encoder import losses
-from gghead.training.encoder.config import PRESETS, EncoderDataConfig, EncoderLossConfig, EncoderStage, check, stage_at
+from gghead.training.encoder.config import (
+    PRESETS,
+    EncoderDataConfig,
+    EncoderLossConfig,
+    EncoderStage,
+    check,
+    stage_at,
+)
 from gghead.training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
 from gghead.training.encoder.run import _Run, run
 from gghead.training.encoder.trainer import EncoderTrainer
 from gghead.training.run.run_folder import load_state
 from gghead.training.run.stats import StatsWriter
 
-LARGER = {"image_size": 32, "views": [1, 2], "targets": 2, "batch": 2}  # discriminators take powers of two
+# discriminators take powers of two
+LARGER = {"image_size": 32, "views": [1, 2], "targets": 2, "batch": 2}
 STAGE = EncoderStage(image_size=24, views=(2, 3), targets=2, batch=3)
 
 
@@ -54,10 +63,13 @@ def heads(captures, size=24, **changes):
 
 
 def config(**changes):
-    small = {"model": reconstructor_config(), "steps": 20,
-             "stages": [{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 2}],
-             "discriminator": {"cbase": 64, "cmax": 8, "map_depth": 1},
-             "rates": {"warmup": 2, "ema_steps": 5.0}}
+    small = {
+        "model": reconstructor_config(),
+        "steps": 20,
+        "stages": [{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 2}],
+        "discriminator": {"cbase": 64, "cmax": 8, "map_depth": 1},
+        "rates": {"warmup": 2, "ema_steps": 5.0},
+    }
     return config_json.replace(config_json.replace(PRESETS["tiny"], small), changes)
 
 
@@ -65,16 +77,22 @@ def state_of(trainer):
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
 
-# ------------------------------------------------------------------------------------------------------------- batches
+# ------------------------------------------------------------------------------------------ batches
 def test_batches_follow_from_seed_and_step_and_are_shared_by_rows(captures):
     source = heads(captures)
     whole = source.batch(STAGE, 0, 7, slice(0, 3))
     again = source.batch(STAGE, 0, 7, slice(1, 3))
-    assert whole.rgb.shape[0] == 3 and whole.target.shape == (3, 2, 3, 24, 24) and whole.rgb.shape[1] in (2, 3)
-    assert torch.equal(whole.rgb[1:], again.rgb) and torch.equal(whole.target_cameras.label()[1:],
-                                                                 again.target_cameras.label())
-    assert not torch.equal(whole.rgb, source.batch(STAGE, 1, 7, slice(0, 3)).rgb) or \
-        not torch.equal(whole.target, source.batch(STAGE, 1, 7, slice(0, 3)).target)
+    assert (
+        whole.rgb.shape[0] == 3
+        and whole.target.shape == (3, 2, 3, 24, 24)
+        and whole.rgb.shape[1] in (2, 3)
+    )
+    assert torch.equal(whole.rgb[1:], again.rgb) and torch.equal(
+        whole.target_cameras.label()[1:], again.target_cameras.label()
+    )
+    assert not torch.equal(
+        whole.rgb, source.batch(STAGE, 1, 7, slice(0, 3)).rgb
+    ) or not torch.equal(whole.target, source.batch(STAGE, 1, 7, slice(0, 3)).target)
     assert {source.batch(STAGE, 0, step, slice(0, 1)).rgb.shape[1] for step in range(12)} == {2, 3}
 
 
@@ -95,8 +113,12 @@ def test_mirrored_heads_are_seen_by_mirrored_cameras(captures):
     for step in range(6):
         batch = both.batch(STAGE, 0, step, slice(0, 3))
         for row in range(3):
-            pictures = {tuple(label.mul(1e4).round().tolist()): picture for label, picture in
-                        zip(batch.cameras.mirror().label()[row], batch.rgb[row].flip(-1), strict=True)}
+            pictures = {
+                tuple(label.mul(1e4).round().tolist()): picture
+                for label, picture in zip(
+                    batch.cameras.mirror().label()[row], batch.rgb[row].flip(-1), strict=True
+                )
+            }
             for group in plain.heads:
                 rgb, _, labels = plain._read(group, False, (1, 1, 1))
                 for label, picture in zip(labels, rgb, strict=True):
@@ -110,7 +132,11 @@ def test_jitter_is_the_same_for_inputs_and_targets(captures):
     tinted = heads(captures, jitter=0.3, mirror=False).batch(STAGE, 0, 2, slice(0, 3))
     solid = plain.alpha > 0.99
     for row in range(3):
-        mask = solid[row].expand(-1, 3, -1, -1) & (plain.target[row] > 0.1) & (tinted.target[row] < 0.99)
+        mask = (
+            solid[row].expand(-1, 3, -1, -1)
+            & (plain.target[row] > 0.1)
+            & (tinted.target[row] < 0.99)
+        )
         ratio = torch.where(mask, tinted.target[row] / plain.target[row], torch.nan)
         per_channel = ratio.movedim(1, 0).flatten(1)
         assert (per_channel.nanmean(1) - 1).abs().max() > 0.01
@@ -148,7 +174,7 @@ def test_share_of_the_gan_is_that_of_the_steps():
     assert 0.21 < drawn < 0.29 and not from_gan(0.0, 0, 1) and from_gan(1.0, 0, 1)
 
 
-# -------------------------------------------------------------------------------------------------------------- losses
+# ------------------------------------------------------------------------------------------- losses
 def test_equal_pictures_cost_nothing_and_regions_weigh_more():
     picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     alpha, options = torch.ones(2, 1, 32, 32), EncoderLossConfig(ssim=0.3)
@@ -176,25 +202,40 @@ def test_surface_terms_of_known_surfaces():
     assert float(parts["place"]) == pytest.approx(0, abs=1e-6)
     assert float(parts["position"]) == pytest.approx(float(shift.norm()), rel=1e-3)
     raw["position"][0, : count // 2] += 1
-    assert float(losses.surface_terms(attributes, raw, gaussians, offset + 0.1, options)["tv"]) > 0.01
+    assert (
+        float(losses.surface_terms(attributes, raw, gaussians, offset + 0.1, options)["tv"]) > 0.01
+    )
     moved = losses.surface_terms(attributes, raw, gaussians, offset + 0.1, options)["place"]
     assert float(moved) == pytest.approx(0.1, rel=1e-4)
 
 
-# --------------------------------------------------------------------------------------------------------------- steps
+# -------------------------------------------------------------------------------------------- steps
 def test_it_learns_a_head_from_views_and_shows_it_from_another(captures):
     generator = {"plane_resolution": 16, "grid": 16, "cbase": 256, "cmax": 32}
-    options = config(steps=80, data={"identities": 1, "mirror": False, "jitter": 0.0}, model={"generator": generator},
-                     rates={"encoder": 3e-3, "decoder": 2e-2, "ema_steps": 5.0})
-    trainer = EncoderTrainer(options, heads(captures.select(cameras=["00", "01", "03", "04"]), identities=1,
-                                            mirror=False, jitter=0.0))  # fmt: skip
+    options = config(
+        steps=80,
+        data={"identities": 1, "mirror": False, "jitter": 0.0},
+        model={"generator": generator},
+        rates={"encoder": 3e-3, "decoder": 2e-2, "ema_steps": 5.0},
+    )
+    trainer = EncoderTrainer(
+        options,
+        heads(
+            captures.select(cameras=["00", "01", "03", "04"]),
+            identities=1,
+            mirror=False,
+            jitter=0.0,
+        ),
+    )
     views = captures.select(subjects=["000"]).resized(24).views("000", "0")
     rgb, cameras = views.rgb[None].float() / 255, Cameras.from_label(views.cameras.label()[None])
 
     def error():
         with torch.no_grad():
             head = trainer.ema.encode(rgb[:, :2], cameras[:, :2]).gaussians(trainer.ema.generator)
-            return float((render(head, cameras[:, 2:3], 24, background=1.0).color - rgb[:, 2:3]).abs().mean())
+            return float(
+                (render(head, cameras[:, 2:3], 24, background=1.0).color - rgb[:, 2:3]).abs().mean()
+            )
 
     before = error()
     for _ in range(options.steps):
@@ -204,10 +245,16 @@ def test_it_learns_a_head_from_views_and_shows_it_from_another(captures):
 
 @pytest.mark.parametrize("network", ["model", "discriminator"])
 def test_a_bad_update_is_counted_and_made_harmless(captures, network):
-    trainer = EncoderTrainer(config(loss={"adversarial": 0.1, "adversarial_from": 1}, stages=[LARGER]),
-                             heads(captures, 32))
+    trainer = EncoderTrainer(
+        config(loss={"adversarial": 0.1, "adversarial_from": 1}, stages=[LARGER]),
+        heads(captures, 32),
+    )
     trainer.step()
-    check_one_bad_update(trainer, next(p for p in getattr(trainer, network).parameters() if p.requires_grad), updates=2)
+    check_one_bad_update(
+        trainer,
+        next(p for p in getattr(trainer, network).parameters() if p.requires_grad),
+        updates=2,
+    )
 
 
 def test_a_resumed_run_is_the_same_run(captures):
@@ -227,13 +274,20 @@ def test_a_resumed_run_is_the_same_run(captures):
 
 
 def test_reading_ahead_changes_nothing_and_happens_elsewhere(captures, monkeypatch):
-    stages = [{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 2},
-              {"start": 3, "image_size": 24, "views": [1], "targets": 3, "batch": 1}]
+    stages = [
+        {"image_size": 24, "views": [1, 2], "targets": 2, "batch": 2},
+        {"start": 3, "image_size": 24, "views": [1], "targets": 3, "batch": 1},
+    ]
     options = config(stages=stages, data={"gan_share": 0.4}, steps=8)
     readers, batch = set(), CaptureHeads.batch
-    monkeypatch.setattr(CaptureHeads, "batch",
-                        lambda *arguments: (readers.add(threading.current_thread().name), batch(*arguments))[1])
-    plain, ahead, resumed = (EncoderTrainer(options, heads(captures), init=small_network()) for _ in range(3))
+    monkeypatch.setattr(
+        CaptureHeads,
+        "batch",
+        lambda *arguments: (readers.add(threading.current_thread().name), batch(*arguments))[1],
+    )
+    plain, ahead, resumed = (
+        EncoderTrainer(options, heads(captures), init=small_network()) for _ in range(3)
+    )
     for _ in range(8):
         plain.step()
     assert readers == {threading.current_thread().name}
@@ -253,8 +307,10 @@ def test_reading_ahead_changes_nothing_and_happens_elsewhere(captures, monkeypat
 
 
 def test_the_command_reads_ahead_at_every_size(data, tmp_path, monkeypatch):
-    stages = [{"image_size": 24, "views": [1], "targets": 2, "batch": 1},
-              {"start": 2, "image_size": 32, "views": [1], "targets": 2, "batch": 1}]
+    stages = [
+        {"image_size": 24, "views": [1], "targets": 2, "batch": 1},
+        {"start": 2, "image_size": 32, "views": [1], "targets": 2, "batch": 1},
+    ]
     readers, batch = [], CaptureHeads.batch
 
     def spied(self, stage, *arguments):
@@ -274,15 +330,23 @@ def test_latent_space_stays_and_a_frozen_decoder_too(captures):
     generator = small_network()
     options = config(init="given", model={"generator": config_json.to_dict(generator.config)})
     for decoder, moved in ((4e-3, True), (0.0, False)):
-        trainer = EncoderTrainer(config_json.replace(options, {"rates": {"decoder": decoder}}), heads(captures),
-                                 init=generator)
+        trainer = EncoderTrainer(
+            config_json.replace(options, {"rates": {"decoder": decoder}}),
+            heads(captures),
+            init=generator,
+        )
         for _ in range(3):
             trainer.step()
-        changed = {name for name, value in generator.state_dict().items()
-                   if not torch.equal(value, trainer.model.generator.state_dict()[name])}
+        changed = {
+            name
+            for name, value in generator.state_dict().items()
+            if not torch.equal(value, trainer.model.generator.state_dict()[name])
+        }
         assert all(name.startswith(("decoder", "background")) for name in changed)
         assert bool(changed) == moved
-        assert not torch.equal(trainer.model.to_residual.weight, torch.zeros_like(trainer.model.to_residual.weight))
+        assert not torch.equal(
+            trainer.model.to_residual.weight, torch.zeros_like(trainer.model.to_residual.weight)
+        )
 
 
 def test_discriminator_waits_for_its_step(captures):
@@ -291,7 +355,10 @@ def test_discriminator_waits_for_its_step(captures):
     start = {name: value.clone() for name, value in trainer.discriminator.state_dict().items()}
 
     def moved():
-        return any(not torch.equal(value, start[name]) for name, value in trainer.discriminator.state_dict().items())
+        return any(
+            not torch.equal(value, start[name])
+            for name, value in trainer.discriminator.state_dict().items()
+        )
 
     trainer.step()
     trainer.step()
@@ -308,20 +375,27 @@ def test_two_processes_see_the_batch_of_one(captures):
     for rank in range(2):
         trainer = EncoderTrainer(options, source, processes=Processes(rank, 2))
         share = options.stages[0].batch // trainer.processes.world_size
-        parts.append(source.batch(options.stages[0], 0, 0, slice(rank * share, (rank + 1) * share)).rgb)
+        parts.append(
+            source.batch(options.stages[0], 0, 0, slice(rank * share, (rank + 1) * share)).rgb
+        )
     assert torch.equal(torch.cat(parts), whole.rgb)
 
 
 def test_a_background_is_learnt_beside_the_head(captures):
-    options = config(data={"background": "image"},
-                     model={"background": {"kind": "sphere", "channels": [4, 4], "resolution": 8}})
+    options = config(
+        data={"background": "image"},
+        model={"background": {"kind": "sphere", "channels": [4, 4], "resolution": 8}},
+    )
     trainer = EncoderTrainer(options, heads(captures, background="image"))
     trainer.step()
     trainer.step()
     summary = trainer.stats.collect()
     assert {"Loss/silhouette", "Loss/pixels"} <= set(summary)
-    assert any(bool(value.grad.any()) for name, value in trainer.model.named_parameters()
-               if name.startswith("background") and value.grad is not None)
+    assert any(
+        bool(value.grad.any())
+        for name, value in trainer.model.named_parameters()
+        if name.startswith("background") and value.grad is not None
+    )
 
 
 def test_region_weights_reach_the_loss(captures):
@@ -339,13 +413,20 @@ def test_region_weights_reach_the_loss(captures):
 def test_the_schedule():
     stages = PRESETS["headsup"].stages
     assert [stage_at(stages, step).batch for step in (0, 899_999, 900_000)] == [64, 64, 32]
-    assert stage_at(stages, 10**6).views == (16,) and PRESETS["headsup"].loss.adversarial_from == 240_000
+    assert (
+        stage_at(stages, 10**6).views == (16,)
+        and PRESETS["headsup"].loss.adversarial_from == 240_000
+    )
 
 
-# --------------------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------- the command
 @pytest.fixture
 def tiny_preset(monkeypatch):
-    monkeypatch.setitem(PRESETS, "tiny", config(stages=[{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 2}]))
+    monkeypatch.setitem(
+        PRESETS,
+        "tiny",
+        config(stages=[{"image_size": 24, "views": [1, 2], "targets": 2, "batch": 2}]),
+    )
 
 
 def invoke(*arguments):
@@ -367,27 +448,54 @@ def test_train_resume_and_load(data, tmp_path, tiny_preset):
     straight = invoke(f"--data={data}", "--holdout=003", "--steps=6", *common)
     assert straight.exit_code == 0
     other = gghead.load(tmp_path / "00001-encoder-tiny-balls")
-    # Rates fall along a cosine of all steps, so a run that is lengthened is another one; a resumed one is the same.
+    # Rates fall along a cosine of all steps, so a run that is lengthened is another one; a resumed
+    # one is the same.
     assert not torch.equal(other.to_residual.weight, gghead.load(run).to_residual.weight)
 
 
 def test_on_the_heads_of_a_gan(tmp_path, tiny_preset):
     checkpoints.save(small_network(), tmp_path / "gan.safetensors")
-    result = invoke(f"--init={tmp_path / 'gan.safetensors'}", "--decoder=frozen", "--steps=2", f"--outdir={tmp_path}",
-                    "--tick=1", "--snap=2", "--precision=fp32")
+    result = invoke(
+        f"--init={tmp_path / 'gan.safetensors'}",
+        "--decoder=frozen",
+        "--steps=2",
+        f"--outdir={tmp_path}",
+        "--tick=1",
+        "--snap=2",
+        "--precision=fp32",
+    )
     assert result.exit_code == 0, result.output
     assert "samples of" in result.output and "in 100% of the steps" in result.output
     model = gghead.load(tmp_path / "00000-encoder-tiny-samples")
     reference = small_network().state_dict()
-    assert all(torch.equal(value, reference[name]) for name, value in model.generator.state_dict().items())
+    assert all(
+        torch.equal(value, reference[name]) for name, value in model.generator.state_dict().items()
+    )
 
 
 def test_two_processes_under_torchrun(data, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               "scripts/train_encoder.py", f"--data={data}", f"--outdir={tmp_path}", "--steps=2", "--tick=1",
-               "--batch=2", "--resolution=32", "--views=1", "--width=16", "--layers=1", "--precision=fp32"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "scripts/train_encoder.py",
+        f"--data={data}",
+        f"--outdir={tmp_path}",
+        "--steps=2",
+        "--tick=1",
+        "--batch=2",
+        "--resolution=32",
+        "--views=1",
+        "--width=16",
+        "--layers=1",
+        "--precision=fp32",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     (run,) = tmp_path.iterdir()
     assert load_state(run)["trainer"]["step"] == 2 and result.stdout.count("Run folder") == 1
@@ -396,22 +504,33 @@ def test_two_processes_under_torchrun(data, tmp_path):
 def test_refusals(data, tmp_path, tiny_preset):
     sentences = {
         "--data is missing: name captures": [],
-        "--decoder=frozen needs a decoder that has been trained": [f"--data={data}", "--decoder=frozen"],
+        "--decoder=frozen needs a decoder that has been trained": [
+            f"--data={data}",
+            "--decoder=frozen",
+        ],
         "--gan-share needs the network": [f"--data={data}", "--gan-share=0.5"],
         "has no subject '9'": [f"--data={data}", "--holdout=9"],
         "--init names an avatar": ["--init=avatar"],
     }
     avatar = pytest.MonkeyPatch()
     load = checkpoints.load
-    avatar.setattr(checkpoints, "load", lambda path, **options: object() if path == "avatar" else load(path, **options))
+    avatar.setattr(
+        checkpoints,
+        "load",
+        lambda path, **options: object() if path == "avatar" else load(path, **options),
+    )
     for sentence, arguments in sentences.items():
         result = invoke(*arguments, f"--outdir={tmp_path}", "--precision=fp32")
         assert result.exit_code == 1 and sentence in result.output, result.output
     avatar.undo()
     result = invoke(f"--resume={tmp_path}", "--width=8")
     assert result.exit_code == 1 and "leave out --width" in result.output
-    bare = write_captures(tmp_path / "bare.zip", subjects=2, views=2,
-                          change=lambda content: [frame.pop("mask") for frame in content["frames"]])
+    bare = write_captures(
+        tmp_path / "bare.zip",
+        subjects=2,
+        views=2,
+        change=lambda content: [frame.pop("mask") for frame in content["frames"]],
+    )
     result = invoke(f"--data={bare}", f"--outdir={tmp_path}", "--precision=fp32")
     assert result.exit_code == 1 and "has no masks" in result.output
 
@@ -421,7 +540,9 @@ def test_corrections_are_added_but_not_taken_away(data, tmp_path, tiny_preset):
     common = [f"--data={data}", "--views=1", "--dry-run=1", "--precision=fp32"]
     more = invoke(*common, f"--init={tmp_path / 'plain.safetensors'}", "--corrections=1")
     assert json.loads(more.output)["model"]["corrections"] == 1
-    checkpoints.save_reconstructor(small_reconstructor(corrections=1), tmp_path / "more.safetensors")
+    checkpoints.save_reconstructor(
+        small_reconstructor(corrections=1), tmp_path / "more.safetensors"
+    )
     kept = invoke(*common, f"--init={tmp_path / 'more.safetensors'}")
     assert json.loads(kept.output)["model"]["corrections"] == 1
     result = invoke(*common, f"--init={tmp_path / 'more.safetensors'}", "--corrections=0")
@@ -430,8 +551,9 @@ def test_corrections_are_added_but_not_taken_away(data, tmp_path, tiny_preset):
 
 def test_an_added_correction_starts_from_the_network_that_was_there(captures):
     plain = small_reconstructor()
-    model = EncoderTrainer(config(model=config_json.replace(plain.config, {"corrections": 1})), captures,
-                           init=plain).model
+    model = EncoderTrainer(
+        config(model=config_json.replace(plain.config, {"corrections": 1})), captures, init=plain
+    ).model
     for name, value in plain.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     assert any(name.startswith("correction.") for name in model.state_dict())
@@ -443,17 +565,41 @@ def test_lists_of_names():
 
 
 def test_options_reach_the_config(data, tiny_preset):
-    result = invoke(f"--data={data}", "--views=1,4", "--batch=6", "--width=32", "--guided=0", "--background=image",
-                    "--resolution=48", "--dry-run=1", "--precision=fp32", "--corrections=2", "--lr=1e-4")
+    result = invoke(
+        f"--data={data}",
+        "--views=1,4",
+        "--batch=6",
+        "--width=32",
+        "--guided=0",
+        "--background=image",
+        "--resolution=48",
+        "--dry-run=1",
+        "--precision=fp32",
+        "--corrections=2",
+        "--lr=1e-4",
+    )
     assert result.exit_code == 0
     options = json.loads(result.output)
-    assert options["stages"][0] == {"start": 0, "image_size": 48, "views": [1, 4], "targets": 2, "batch": 6,
-                                    "region": 0.0}
-    assert (options["model"]["width"], options["model"]["guided"], options["model"]["corrections"]) == (32, False, 2)
+    assert options["stages"][0] == {
+        "start": 0,
+        "image_size": 48,
+        "views": [1, 4],
+        "targets": 2,
+        "batch": 6,
+        "region": 0.0,
+    }
+    assert (
+        options["model"]["width"],
+        options["model"]["guided"],
+        options["model"]["corrections"],
+    ) == (32, False, 2)
     assert options["rates"]["encoder"] == 1e-4
     preset = PRESETS["tiny"].rates
     assert options["rates"]["decoder"] == pytest.approx(1e-4 * preset.decoder / preset.encoder)
-    assert options["model"]["background"]["kind"] == "sphere" and options["data"]["background"] == "image"
+    assert (
+        options["model"]["background"]["kind"] == "sphere"
+        and options["data"]["background"] == "image"
+    )
 
 
 def test_checks_of_the_config(data):
@@ -477,7 +623,11 @@ class Elsewhere(torch.Tensor):
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         if function is torch.Tensor.to:
             return args[0].as_subclass(torch.Tensor).to(*args[1:], **(kwargs or {}))
-        flat = [value for part in args for value in (part if isinstance(part, (list, tuple)) else [part])]
+        flat = [
+            value
+            for part in args
+            for value in (part if isinstance(part, (list, tuple)) else [part])
+        ]
         if any(type(value) is torch.Tensor and value.ndim for value in flat):
             raise RuntimeError("Expected all tensors to be on the same device")
         return super().__torch_function__(function, types, args, kwargs or {})
@@ -486,13 +636,19 @@ class Elsewhere(torch.Tensor):
 def test_previews_of_samples_leave_the_device_that_they_are_made_on(tmp_path, monkeypatch):
     """On a GPU the first preview of a run without captures ended the run."""
     network = small_network()
-    options = config(data={"gan_share": 1.0}, init="gan", model={"generator": config_json.to_dict(network.config)})
+    options = config(
+        data={"gan_share": 1.0},
+        init="gan",
+        model={"generator": config_json.to_dict(network.config)},
+    )
     trainer = EncoderTrainer(options, None, init=network)
     make = trainer.samples.batch
 
     def elsewhere(*arguments):
         batch = make(*arguments)
-        pictures = {name: getattr(batch, name).as_subclass(Elsewhere) for name in ("rgb", "target", "alpha")}
+        pictures = {
+            name: getattr(batch, name).as_subclass(Elsewhere) for name in ("rgb", "target", "alpha")
+        }
         return replace(batch, **pictures)
 
     monkeypatch.setattr(trainer.samples, "batch", elsewhere)

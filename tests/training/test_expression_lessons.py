@@ -1,4 +1,5 @@
-"""Lessons from the template's blendshapes: what is drawn, what is compared, the maps that a transformer starts with."""
+"""Lessons from the template's blendshapes: what is drawn, what is compared, the maps that a
+transformer starts with."""
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from gghead.training.expression.config import PRESETS, ExpressionDataConfig
 from gghead.training.expression.data import Lessons, Triplets
 from gghead.training.expression.trainer import ExpressionTrainer
 
-LIPS = ("jawOpen", "mouthSmile_L", "eyeLookUp_L", "exp_7")  # the template has no shape for the last two
+# the template has no shape for the last two
+LIPS = ("jawOpen", "mouthSmile_L", "eyeLookUp_L", "exp_7")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,8 @@ def test_expressions_are_parts_of_captured_ones_or_single(lessons):
     assert 0 <= float(drawn.min()) and float(drawn.max()) <= 1
     both = drawn[(drawn[:, :2] > 0).all(1)]
     assert 60 < len(both) < 250
-    ratio = both[:, 1] / both[:, 0]  # rows are kept together: that of the one table or that of the other
+    # rows are kept together: that of the one table or that of the other
+    ratio = both[:, 1] / both[:, 0]
     close = [(ratio - wanted).abs() < 1e-4 for wanted in (0.5 / 0.8, 6.0)]
     clipped = both[:, 0] == 1
     assert bool((close[0] | close[1] | clipped).all()) and all(bool(part.any()) for part in close)
@@ -69,7 +72,9 @@ def test_terms_are_shares_of_the_way(lessons, head):
     assert float(parts["motion"]) == pytest.approx(1)
     half = head.map(torch.Tensor.clone)
     half.means = (head.means + moved.means) / 2
-    assert float(lessons.terms(head, half, moved, weight)["motion"]) == pytest.approx(0.25, rel=1e-4)
+    assert float(lessons.terms(head, half, moved, weight)["motion"]) == pytest.approx(
+        0.25, rel=1e-4
+    )
     there = lessons.terms(head, moved, moved, weight)
     assert float(there["motion"]) == 0 and float(there["looks"]) == pytest.approx(0, abs=1e-5)
     flipped = moved.map(torch.Tensor.clone)
@@ -113,8 +118,14 @@ def test_what_lies_between_lips_turns_dark(plain, degree):
     shown = gghead.animate(head, {"jawOpen": 1}, model=network)
     between = shown.opacities[0, : head.num] < 0.01
     assert 0 < int(between.sum()) < 0.1 * head.num
-    assert float(moved.opacities[0, between].mean()) > 0.8 * float(head.opacities[0, between].mean())
-    assert bool((moved.colors[0, between].flatten(1)[:, :3] < head.colors[0, between].flatten(1)[:, :3]).all())
+    assert float(moved.opacities[0, between].mean()) > 0.8 * float(
+        head.opacities[0, between].mean()
+    )
+    assert bool(
+        (
+            moved.colors[0, between].flatten(1)[:, :3] < head.colors[0, between].flatten(1)[:, :3]
+        ).all()
+    )
     still = shown.opacities[0, : head.num] == head.opacities[0]
     assert torch.equal(moved.colors[0, still], head.colors[0, still])
 
@@ -123,7 +134,8 @@ def test_maps_say_how_places_move(lessons):
     maps = lessons.maps(8, 16)
     assert maps.shape == (4, 12, 8, 8) and not maps[2:].any() and float(maps[0].abs().max()) > 1
     surface = lessons.surface
-    uv = (torch.stack([torch.tensor(8.5), torch.tensor(3.5)]) / 16) * 2 - 1  # column 8, row 3 of 16 x 16
+    # column 8, row 3 of 16 x 16
+    uv = (torch.stack([torch.tensor(8.5), torch.tensor(3.5)]) / 16) * 2 - 1
     offset = surface.moved(surface.at(uv[None]), lessons.matrix[:1]).offset[0, 0]
     # Cells hold 2 x 2 points: point (row 3, column 8) is the lower left one of cell (1, 4).
     found = torch.stack([maps[0, 4 * axis + 2, 1, 4] for axis in range(3)])
@@ -132,12 +144,28 @@ def test_maps_say_how_places_move(lessons):
 
 
 def test_a_transformer_learns_to_move_heads(tmp_path, monkeypatch):
-    network = small_reconstructor(generator={"template": "head", "latent_resolution": 8, "plane_resolution": 16,
-                                             "grid": 16, "cbase": 128})
+    network = small_reconstructor(
+        generator={
+            "template": "head",
+            "latent_resolution": 8,
+            "plane_resolution": 16,
+            "grid": 16,
+            "cbase": 128,
+        }
+    )
     captures = read_captures(str(write_captures(tmp_path / "balls.zip", subjects=2)))
-    options = config_json.replace(PRESETS["tiny"], {
-        "model": {"width": 24, "layers": 1, "heads": 2, "tokens": 2, "dropout": 0.0}, "batch": 4, "warmup": 5,
-        "rate": 1e-2, "steps": 1000, "loss": {"pictures_from": 1000}, "data": {"views": 2, "subsets": 1, "targets": 1}})
+    options = config_json.replace(
+        PRESETS["tiny"],
+        {
+            "model": {"width": 24, "layers": 1, "heads": 2, "tokens": 2, "dropout": 0.0},
+            "batch": 4,
+            "warmup": 5,
+            "rate": 1e-2,
+            "steps": 1000,
+            "loss": {"pictures_from": 1000},
+            "data": {"views": 2, "subsets": 1, "targets": 1},
+        },
+    )
     trainer = ExpressionTrainer(options, Triplets(captures, options.data, 24, network, 0), network)
     maps = trainer.model.network.maps
     wanted = Lessons(network.generator, NAMES).maps(8, 16)
@@ -146,7 +174,8 @@ def test_a_transformer_learns_to_move_heads(tmp_path, monkeypatch):
 
     def errors():
         with torch.no_grad():
-            trainer.step_index, step = 10_000, trainer.step_index  # heads and expressions of no step of training
+            # heads and expressions of no step of training
+            trainer.step_index, step = 10_000, trainer.step_index
             parts = trainer.lesson()
             trainer.step_index = step
         return {name: float(part) for name, part in parts.items()}
@@ -156,7 +185,9 @@ def test_a_transformer_learns_to_move_heads(tmp_path, monkeypatch):
     for _ in range(40):
         trainer.step()
     assert errors()["motion"] < 0.5
-    monkeypatch.setattr(trainer.lessons, "draw", lambda tables, count, random: torch.zeros(count, 2))
+    monkeypatch.setattr(
+        trainer.lessons, "draw", lambda tables, count, random: torch.zeros(count, 2)
+    )
     still = errors()  # nothing is asked for and nothing done
     assert still["motion"] == 0 and abs(still["looks"]) < 1e-6
 
@@ -164,8 +195,14 @@ def test_a_transformer_learns_to_move_heads(tmp_path, monkeypatch):
 def test_without_blendshapes_pictures_alone_are_learnt(tmp_path):
     captures = read_captures(str(write_captures(tmp_path / "balls.zip", subjects=2)))
     network = small_reconstructor()  # on a sphere
-    options = config_json.replace(PRESETS["tiny"], {"model": {"width": 16, "layers": 1, "heads": 2}, "batch": 2,
-                                                    "data": {"views": 2, "subsets": 1}})
+    options = config_json.replace(
+        PRESETS["tiny"],
+        {
+            "model": {"width": 16, "layers": 1, "heads": 2},
+            "batch": 2,
+            "data": {"views": 2, "subsets": 1},
+        },
+    )
     triplets = Triplets(captures, ExpressionDataConfig(views=2, subsets=1), 24, network, 0)
     trainer = ExpressionTrainer(options, triplets, network)
     trainer.step()

@@ -17,15 +17,27 @@ GOOD, BAD = torch.tensor(False), torch.tensor(True)
 
 
 def test_broken_tensors_are_named_wherever_they_stand():
-    state = {"G": {"w": torch.tensor([1.0, math.nan]), "b": torch.zeros(2)}, "step": 3, "count": torch.tensor([1, 2]),
-             "optimizer": {"state": {0: {"exp_avg": torch.tensor(math.inf)}}, "param_groups": [{"lr": math.nan}]},
-             "best": (torch.zeros(1), torch.tensor(-math.inf))}
+    state = {
+        "G": {"w": torch.tensor([1.0, math.nan]), "b": torch.zeros(2)},
+        "step": 3,
+        "count": torch.tensor([1, 2]),
+        "optimizer": {
+            "state": {0: {"exp_avg": torch.tensor(math.inf)}},
+            "param_groups": [{"lr": math.nan}],
+        },
+        "best": (torch.zeros(1), torch.tensor(-math.inf)),
+    }
     assert broken_tensors(state) == ["G.w", "optimizer.state.0.exp_avg", "best.1"]
     assert broken_tensors({"step": 1}) == []
 
 
 def test_bounds_of_coefficients_may_be_infinite_but_not_nan():
-    state = {"avatar": {"coefficient_max": torch.tensor([math.inf]), "coefficient_min": torch.tensor([-math.inf])}}
+    state = {
+        "avatar": {
+            "coefficient_max": torch.tensor([math.inf]),
+            "coefficient_min": torch.tensor([-math.inf]),
+        }
+    }
     assert broken_tensors(state) == []
     state["avatar"]["coefficient_max"][0] = math.nan
     assert broken_tensors(state) == ["avatar.coefficient_max"]
@@ -38,8 +50,11 @@ def test_bad_updates_in_a_row_are_counted_for_every_network():
         health.count("discriminator", BAD)
         assert health.after_step() is None
     health.count("discriminator", BAD)
-    assert health.after_step() == \
-        "10 updates of the discriminator in a row had losses or gradients that are no finite numbers"
+    assert (
+        health.after_step()
+        == "10 updates of the discriminator in a row had losses or gradients that are no finite"
+        " numbers"
+    )
     again = Health(Stats())
     for index in range(5 * MOST_IN_A_ROW):  # as many, but never so many in a row
         again.count("generator", BAD if index % MOST_IN_A_ROW else GOOD)
@@ -78,4 +93,6 @@ def test_bad_updates_and_losses_of_a_tick_are_told():
     stats.report("Check/held_out", math.nan)
     health.count("encoder", GOOD)
     summary = stats.collect()
-    assert describe_bad_updates(summary) is None and losses_verdict(summary) == "Loss/total became nan"
+    assert (
+        describe_bad_updates(summary) is None and losses_verdict(summary) == "Loss/total became nan"
+    )

@@ -11,9 +11,10 @@ from gghead.torch_utils.errors import UserError
 from gghead.training.gan import images
 
 
-@pytest.mark.parametrize(("resolution", "expected"), [
-    (32, (16, 10)), (64, (12, 8)), (128, (6, 4)), (256, (30, 16)), (512, (15, 8)), (1024, (7, 4))
-])
+@pytest.mark.parametrize(
+    ("resolution", "expected"),
+    [(32, (16, 10)), (64, (12, 8)), (128, (6, 4)), (256, (30, 16)), (512, (15, 8)), (1024, (7, 4))],
+)
 def test_grid_sizes(resolution, expected):
     assert images.grid_size(resolution) == expected
 
@@ -29,7 +30,12 @@ def test_grid_order_and_values(tmp_path):
     levels = torch.tensor([-1.0, 0.0, 1.0, 5.0])[:, None, None, None].expand(4, 3, 2, 3)
     saved = images.save_image_grid(levels, tmp_path / "grid.png", (2, 2))
     assert saved.shape == (4, 6, 3)
-    assert saved[0, 0, 0] == 0 and saved[0, 3, 0] == 128 and saved[2, 0, 0] == 255 and saved[2, 3, 0] == 255
+    assert (
+        saved[0, 0, 0] == 0
+        and saved[0, 3, 0] == 128
+        and saved[2, 0, 0] == 255
+        and saved[2, 3, 0] == 255
+    )
     numpy.testing.assert_array_equal(numpy.asarray(Image.open(tmp_path / "grid.png")), saved)
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
@@ -41,7 +47,9 @@ def test_missing_images_are_white_and_nans_black():
 
 def test_bytes_pass_unchanged():
     pixels = torch.randint(0, 256, (1, 3, 4, 4), dtype=torch.uint8)
-    numpy.testing.assert_array_equal(images.make_grid(pixels, (1, 1)), pixels[0].permute(1, 2, 0).numpy())
+    numpy.testing.assert_array_equal(
+        images.make_grid(pixels, (1, 1)), pixels[0].permute(1, 2, 0).numpy()
+    )
 
 
 def test_yaw_strip_has_a_row_per_head():
@@ -59,7 +67,9 @@ def test_yaw_strip_has_a_row_per_head():
 
 
 def test_strip_with_labels(tmp_path):
-    shown = images.save_strip(torch.zeros(3, 3, 24, 24), tmp_path / "strip.png", ["real", "start", "end"])
+    shown = images.save_strip(
+        torch.zeros(3, 3, 24, 24), tmp_path / "strip.png", ["real", "start", "end"]
+    )
     assert shown.shape[1] == 72 and shown.shape[0] > 24
     with pytest.raises(ValueError, match="labels"):
         images.save_strip(torch.zeros(3, 3, 24, 24), tmp_path / "strip.png", ["real"])

@@ -1,4 +1,5 @@
-"""``train.py --init``: both networks of a run are taken, grow or turn to other pictures, and go on where they were."""
+"""``train.py --init``: both networks of a run are taken, grow or turn to other pictures, and go on
+where they were."""
 
 from dataclasses import replace
 
@@ -21,13 +22,19 @@ from gghead.training.gan.initial import begin, read_initial, take
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run import run_folder
 
-LARGER = (Stage(image_size=SIZE, grid=16, lambda_tv=1.0),
-          Stage(start_kimg=3, image_size=2 * SIZE, grid=32, fade_kimg=1, lambda_tv=1.0))  # fmt: skip
+LARGER = (
+    Stage(image_size=SIZE, grid=16, lambda_tv=1.0),
+    Stage(start_kimg=3, image_size=2 * SIZE, grid=32, fade_kimg=1, lambda_tv=1.0),
+)
 
 
 def warm_config(**changes):
-    return tiny_config(loss=LossConfig(r1_interval=2, blur_sigma=1.5, blur_fade_kimg=1.5, swap_fade_kimg=1.5),
-                       optimizer=OptimizerConfig(ema_kimg=0.05), kimg=5, **changes)  # fmt: skip
+    return tiny_config(
+        loss=LossConfig(r1_interval=2, blur_sigma=1.5, blur_fade_kimg=1.5, swap_fade_kimg=1.5),
+        optimizer=OptimizerConfig(ema_kimg=0.05),
+        kimg=5,
+        **changes,
+    )
 
 
 def trained(folder, config, steps=2, kimg=None):
@@ -40,7 +47,11 @@ def trained(folder, config, steps=2, kimg=None):
     folder.mkdir(exist_ok=True)
     run_folder.write_options(folder, config)
     run_folder.save_state(folder, trainer.nimg / 1000, {"trainer": trainer.state_dict()})
-    checkpoints.save(trainer.G_ema, run_folder.snapshot_path(folder, trainer.nimg / 1000), kimg=trainer.nimg / 1000)
+    checkpoints.save(
+        trainer.G_ema,
+        run_folder.snapshot_path(folder, trainer.nimg / 1000),
+        kimg=trainer.nimg / 1000,
+    )
     return trainer
 
 
@@ -55,18 +66,22 @@ def same(a, b, names=None):
     return all(torch.equal(a[name], b[name]) for name in names or a)
 
 
-# ------------------------------------------------------------------------------------------------------------- growing
+# ------------------------------------------------------------------------------------------ growing
 def test_a_finished_run_grows_and_its_discriminator_judges_at_first_as_it_did(tmp_path):
     old = trained(tmp_path / "run", warm_config(), kimg=2)
     new, said = started(warm_config(stages=LARGER), tmp_path / "run")
-    assert same(old.G.state_dict(), new.G.state_dict()) and same(old.G_ema.state_dict(), new.G_ema.state_dict())
+    assert same(old.G.state_dict(), new.G.state_dict()) and same(
+        old.G_ema.state_dict(), new.G_ema.state_dict()
+    )
     assert not same(new.G.state_dict(), new.G_ema.state_dict())
     assert same(old.D.state_dict(), new.D.state_dict(), list(old.D.state_dict()))
     assert new.nimg == 3000 and new.stage.image_size == 2 * SIZE and new.fade == 0.0
     assert "new are blocks.32, from_rgb.32" in said and "begins at 3 kimg with 32 pixels" in said
     images, c = torch.rand(4, 3, 2 * SIZE, 2 * SIZE) * 2 - 1, labels(4)
     with torch.no_grad():
-        torch.testing.assert_close(new.D(images, c, new.fade), old.D(downsample2x(images, fir_kernel()), c))
+        torch.testing.assert_close(
+            new.D(images, c, new.fade), old.D(downsample2x(images, fir_kernel()), c)
+        )
         assert not torch.allclose(new.D(images, c, 1.0), new.D(images, c, 0.0))
 
 
@@ -76,7 +91,8 @@ def test_the_first_picture_of_a_grown_network_is_the_last_one_at_twice_the_size(
     ws = old.G_ema.mapping(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))
     before, after = (t.G_ema.images(ws, Cameras.orbit(0.2)).color[:, 0] for t in (old, new))
     assert after.shape[-1] == 2 * before.shape[-1]
-    # Splats keep their low-pass filter in pixels, so that outlines are as crisp as the larger size allows.
+    # Splats keep their low-pass filter in pixels, so that outlines are as crisp as the larger size
+    # allows.
     assert float((F.avg_pool2d(after, 2) - before).abs().mean()) < 0.02
     assert float((before - 1).abs().mean()) > 0.1
 
@@ -86,7 +102,10 @@ def test_warm_ups_are_over_and_go_on_when_they_were_not(tmp_path):
     new, said = started(warm_config(), tmp_path / "warm")
     assert new.nimg == 0 and new.config.init_kimg == 2 and "go on from 2 kimg" in said
     loss, optimizer = new.config.loss, new.config.optimizer
-    assert schedule.blur_sigma(loss, new.seen) == 0 and schedule.swap_probability(loss, new.seen) == loss.swap_end
+    assert (
+        schedule.blur_sigma(loss, new.seen) == 0
+        and schedule.swap_probability(loss, new.seen) == loss.swap_end
+    )
     assert schedule.ema_beta(optimizer, new.seen, BATCH) == pytest.approx(0.5 ** (BATCH / 50))
     trained(tmp_path / "half", warm_config(), kimg=0.75)
     new, _ = started(warm_config(), tmp_path / "half")
@@ -99,7 +118,9 @@ def test_a_step_of_a_grown_run_uses_what_the_schedule_says(tmp_path, monkeypatch
     trained(tmp_path / "run", warm_config(), kimg=2)
     new, _ = started(warm_config(stages=LARGER), tmp_path / "run")
     blurs = []
-    monkeypatch.setattr("gghead.training.gan.losses.gaussian_blur", lambda x, sigma: blurs.append(sigma) or x)
+    monkeypatch.setattr(
+        "gghead.training.gan.losses.gaussian_blur", lambda x, sigma: blurs.append(sigma) or x
+    )
     new.step(batch_at(0, size=2 * SIZE))
     assert blurs and set(blurs) == {0.0} and new.nimg == 3000 + BATCH
 
@@ -120,7 +141,9 @@ def test_a_background_may_be_new(tmp_path):
     config = warm_config()
     trained(tmp_path / "run", config)
     plane = BackgroundConfig(kind="gaussians", resolution=8, cbase=64, cmax=8)
-    new, said = started(replace(config, generator=replace(config.generator, background=plane)), tmp_path / "run")
+    new, said = started(
+        replace(config, generator=replace(config.generator, background=plane)), tmp_path / "run"
+    )
     assert "new are background_network" in said
     new.step(batch_at(0))
 
@@ -128,18 +151,34 @@ def test_a_background_may_be_new(tmp_path):
 def test_a_discriminator_of_other_channels_is_taken_as_far_as_it_fits(tmp_path):
     config = warm_config()
     old = trained(tmp_path / "run", config)
-    new, said = started(replace(config, discriminator=replace(config.discriminator, alpha=True)), tmp_path / "run")
+    new, said = started(
+        replace(config, discriminator=replace(config.discriminator, alpha=True)), tmp_path / "run"
+    )
     assert "new are from_rgb.16" in said and torch.equal(new.D.fc.weight, old.D.fc.weight)
 
 
-# --------------------------------------------------------------------------------------------------- where it begins
-@pytest.mark.parametrize(("source", "preset", "kimg"), [
-    ("ffhq256", "ffhq512", 6400), ("ffhq512", "ffhq1024", 25_000), ("ffhq512", "afhq512", 0), ("ffhq512", "ffhq256", 0),
-    ("ffhq512", "ffhq512", 7400), ("ffhq1024", "ffhq1024", 26_000), ("tiny", "tiny", 0), ("small", "ffhq512", 0),
-])
+# ---------------------------------------------------------------------------------- where it begins
+@pytest.mark.parametrize(
+    ("source", "preset", "kimg"),
+    [
+        ("ffhq256", "ffhq512", 6400),
+        ("ffhq512", "ffhq1024", 25_000),
+        ("ffhq512", "afhq512", 0),
+        ("ffhq512", "ffhq256", 0),
+        ("ffhq512", "ffhq512", 7400),
+        ("ffhq1024", "ffhq1024", 26_000),
+        ("tiny", "tiny", 0),
+        ("small", "ffhq512", 0),
+    ],
+)
 def test_presets_begin_where_the_run_before_ended(source, preset, kimg):
     class Seen:
-        name, kimg, image_size, discriminator = "run", PRESETS[source].kimg, PRESETS[source].stages[-1].image_size, {}
+        name, kimg, image_size, discriminator = (
+            "run",
+            PRESETS[source].kimg,
+            PRESETS[source].stages[-1].image_size,
+            {},
+        )
 
     config, step = begin(PRESETS[preset], Seen())
     assert step * config.batch == kimg * 1000 and config.init_kimg == Seen.kimg
@@ -151,11 +190,13 @@ def test_presets_begin_where_the_run_before_ended(source, preset, kimg):
 
 def test_an_end_before_the_beginning_is_one_sentence(tmp_path):
     trained(tmp_path / "run", warm_config(), kimg=2)
-    with pytest.raises(UserError, match="--kimg=1 ends before the stage .* at 3 kimg .*; raise --kimg"):
+    with pytest.raises(
+        UserError, match="--kimg=1 ends before the stage .* at 3 kimg .*; raise --kimg"
+    ):
         begin(replace(warm_config(stages=LARGER), kimg=1), read_initial(tmp_path / "run"))
 
 
-# ----------------------------------------------------------------------------------------------------------- snapshots
+# ---------------------------------------------------------------------------------------- snapshots
 def test_a_snapshot_gives_the_generator_and_says_that_it_has_no_discriminator(tmp_path):
     old = trained(tmp_path / "run", warm_config(), kimg=2)
     new, said = started(warm_config(stages=LARGER), checkpoints.latest_snapshot(tmp_path / "run"))
@@ -171,18 +212,28 @@ def test_broken_states_and_other_networks_are_one_sentence(tmp_path):
         started(wider, tmp_path / "run")
     for state in (tmp_path / "run").glob("training-state-*.pt"):
         state.write_bytes(state.read_bytes()[:100])
-    with pytest.raises(UserError, match="No state in --init=.* can be read; name one of its snapshots"):
+    with pytest.raises(
+        UserError, match="No state in --init=.* can be read; name one of its snapshots"
+    ):
         read_initial(tmp_path / "run")
 
 
-# --------------------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------- the command
 def test_train_grows_a_run_and_resumes_it(tmp_path):
     data, run = write_dataset(tmp_path / "faces"), tmp_path / "run"
     common = [f"--data={data}", "--metrics=none", *SMALL]
     first = CliRunner().invoke(main, [*common, f"--outdir={run}", "--kimg=0.008"])
     assert first.exit_code == 0, first.output
-    grown = CliRunner().invoke(main, [*common, f"--outdir={tmp_path / 'grown'}", f"--init={next(run.iterdir())}",
-                                      "--kimg=0.008", "--mbstd-group=2"])  # fmt: skip
+    grown = CliRunner().invoke(
+        main,
+        [
+            *common,
+            f"--outdir={tmp_path / 'grown'}",
+            f"--init={next(run.iterdir())}",
+            "--kimg=0.008",
+            "--mbstd-group=2",
+        ],
+    )
     assert grown.exit_code == 0, grown.output
     assert "init: generator of" in grown.output and "go on from 0.008 kimg" in grown.output
     (folder,) = (tmp_path / "grown").iterdir()

@@ -29,10 +29,17 @@ def faces(count: int, seed: int, size: int = 32) -> torch.Tensor:
     pictures = []
     for _ in range(count):
         skin, back = random.uniform(0.3, 0.9, (3, 1, 1)), random.uniform(0, 1, (3, 1, 1))
-        dx, dy, radius = random.uniform(-0.05, 0.05), random.uniform(-0.05, 0.05), random.uniform(0.28, 0.38)
+        dx, dy, radius = (
+            random.uniform(-0.05, 0.05),
+            random.uniform(-0.05, 0.05),
+            random.uniform(0.28, 0.38),
+        )
         head = numpy.hypot(x - dx, (y - dy) * 0.8) < radius
         eyes = numpy.hypot(numpy.abs(x - dx) - radius * 0.4, y - dy + 0.06) < 0.05
-        picture = numpy.where(head, skin, back) * numpy.where(eyes, 0.2, 1) + random.randn(3, size, size) * 0.02
+        picture = (
+            numpy.where(head, skin, back) * numpy.where(eyes, 0.2, 1)
+            + random.randn(3, size, size) * 0.02
+        )
         pictures.append(picture.clip(0, 1) * 255)
     return torch.from_numpy(numpy.stack(pictures)).round().to(torch.uint8)
 
@@ -60,7 +67,11 @@ class Faces:
 
     def get(self, index):
         self.reads += 1
-        return self.images[index], torch.full((1, 32, 32), 255, dtype=torch.uint8), self.labels[index]
+        return (
+            self.images[index],
+            torch.full((1, 32, 32), 255, dtype=torch.uint8),
+            self.labels[index],
+        )
 
 
 def sampler(images):
@@ -72,7 +83,7 @@ def sampler(images):
     return sample
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Fréchet
 
 
@@ -80,7 +91,9 @@ def test_frechet_of_diagonal_gaussians():
     a, b = torch.tensor([1.0, 4.0, 9.0]), torch.tensor([4.0, 1.0, 0.0])
     mean = torch.tensor([0.0, 3.0, 0.0])
     expected = 9 + (a.sqrt() - b.sqrt()).square().sum()
-    assert frechet_distance(mean, torch.diag(a), 0 * mean, torch.diag(b)) == pytest.approx(float(expected))
+    assert frechet_distance(mean, torch.diag(a), 0 * mean, torch.diag(b)) == pytest.approx(
+        float(expected)
+    )
 
 
 def test_frechet_agrees_with_the_general_matrix_root():
@@ -120,7 +133,7 @@ def test_fit_is_that_of_the_whole_set():
         fit.merged(GaussianFit.of(features[5:]))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Features
 
 GOLDEN = [0.875672, -0.136471, 0.884441, 2.513636, 0.059506, 1.115225, -4.059949, 0.113515]
@@ -131,11 +144,12 @@ def test_features_are_those_of_version_one():
     images = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32).remainder(251).to(torch.uint8)
     features = network(images)
     assert features.shape == (2, network.dims) == (2, 264)
-    # Golden numbers: if they change, every published frd changes, so the version must change as well.
+    # Golden numbers: if they change, every published frd changes, so the version must change as
+    # well.
     golden = torch.tensor(GOLDEN)
-    torch.testing.assert_close(features[0, [0, 20, 40, 60, 100, 150, 200, 263]], golden, atol=2e-4, rtol=1e-3)
-
-
+    torch.testing.assert_close(
+        features[0, [0, 20, 40, 60, 100, 150, 200, 263]], golden, atol=2e-4, rtol=1e-3
+    )
 
 
 def test_features_belong_to_a_picture_alone_and_leave_the_global_generator():
@@ -160,7 +174,7 @@ def test_features_refuse_tiny_pictures():
         RandomFeatures()(torch.zeros(1, 3, 16, 16))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Sliced Wasserstein
 
 
@@ -195,10 +209,12 @@ def test_patch_sets_have_equal_size_whatever_the_images():
         for part in faces(count, 0).split(2):
             patches.add(part)
         assert {size: patches.get(size).shape for size in patches.levels} == {
-            32: (100, 3, 7, 7), 16: (100, 3, 7, 7)}
+            32: (100, 3, 7, 7),
+            16: (100, 3, 7, 7),
+        }
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Both, as named metrics
 
 
@@ -229,12 +245,16 @@ def collapsed(images, modes):
     return images[torch.arange(len(images)) % modes]
 
 
-@pytest.mark.parametrize("damage", [
-    [(blurred, 1), (blurred, 2), (blurred, 5)],
-    [(noisy, 10), (noisy, 25), (noisy, 60)],
-    [(squeezed, 28), (squeezed, 24), (squeezed, 18)],
-    [(collapsed, 30), (collapsed, 8), (collapsed, 1)],
-], ids=["blur", "noise", "squeeze", "modes"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        [(blurred, 1), (blurred, 2), (blurred, 5)],
+        [(noisy, 10), (noisy, 25), (noisy, 60)],
+        [(squeezed, 28), (squeezed, 24), (squeezed, 18)],
+        [(collapsed, 30), (collapsed, 8), (collapsed, 1)],
+    ],
+    ids=["blur", "noise", "squeeze", "modes"],
+)
 def test_distances_rise_with_the_damage(damage, tmp_path, small_patches):
     metrics = MetricSet(Faces(faces(300, 0)), "frd300,swd300", cache_dir=tmp_path)
     fresh = faces(300, 1)
@@ -254,21 +274,39 @@ def results(records):
 
 def test_records_have_stylegans_form_and_are_appended(tmp_path, small_patches):
     metrics = MetricSet(Faces(faces(40, 0)), ["frd20", "swd20"], cache_dir=tmp_path)
-    records = metrics.evaluate(sampler(faces(20, 1)), snapshot="network-snapshot-000004.safetensors")
+    records = metrics.evaluate(
+        sampler(faces(20, 1)), snapshot="network-snapshot-000004.safetensors"
+    )
     for record in records * 2:
         path = write_metric(record, tmp_path)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert path.name == "metric-swd20.jsonl" and len(lines) == 2
-    assert set(lines[0]) == {"results", "metric", "total_time", "total_time_str", "num_gpus", "snapshot", "timestamp"}
+    assert set(lines[0]) == {
+        "results",
+        "metric",
+        "total_time",
+        "total_time_str",
+        "num_gpus",
+        "snapshot",
+        "timestamp",
+    }
     assert set(lines[0]["results"]) == {"swd20", "swd20_floor", "swd20_32px", "swd20_16px"}
-    assert metrics.floors() == {"frd20": records[0]["results"]["frd20_floor"],
-                                "swd20": records[1]["results"]["swd20_floor"]}
+    assert metrics.floors() == {
+        "frd20": records[0]["results"]["frd20_floor"],
+        "swd20": records[1]["results"]["swd20_floor"],
+    }
 
 
 def test_a_metric_does_not_depend_on_batches_or_company(tmp_path, small_patches):
     dataset, fakes = Faces(faces(40, 0)), faces(30, 1)
-    one = results(MetricSet(dataset, "frd20,swd20,frd30", cache_dir=tmp_path, batch=7).evaluate(sampler(fakes)))
-    other = results(MetricSet(dataset, "frd20", cache_dir=tmp_path, batch=20).evaluate(sampler(fakes)))
+    one = results(
+        MetricSet(dataset, "frd20,swd20,frd30", cache_dir=tmp_path, batch=7).evaluate(
+            sampler(fakes)
+        )
+    )
+    other = results(
+        MetricSet(dataset, "frd20", cache_dir=tmp_path, batch=20).evaluate(sampler(fakes))
+    )
     assert other["frd20"] == pytest.approx(one["frd20"], rel=1e-5)
     assert one["frd30"] != one["frd20"]
 
@@ -296,23 +334,53 @@ def test_a_damaged_cache_is_said_and_rebuilt(tmp_path):
 
 def test_background_goes_behind_the_mask(tmp_path):
     dataset = Faces(faces(4, 0))
-    dataset.get = lambda index: (dataset.images[index], torch.zeros(1, 32, 32, dtype=torch.uint8), None)
+    dataset.get = lambda index: (
+        dataset.images[index],
+        torch.zeros(1, 32, 32, dtype=torch.uint8),
+        None,
+    )
     metrics = MetricSet(dataset, "frd4", cache_dir=tmp_path, background=(1.0, 0.0, 0.5))
     (batch,) = metrics.real_batches([0, 1])
-    assert batch[:, 0].min() == 255 and batch[:, 1].max() == 0 and batch[:, 2].unique().tolist() == [128]
+    assert (
+        batch[:, 0].min() == 255
+        and batch[:, 1].max() == 0
+        and batch[:, 2].unique().tolist() == [128]
+    )
 
 
-@pytest.mark.parametrize(("name", "kind", "count"), [
-    ("frd2k", "frd", 2000), ("swd", "swd", 2048), ("frd500", "frd", 500), ("swd4k", "swd", 4000),
-    ("fid50k", "fid", 50000), ("fid50k_full", "fid_full", 50000), ("fid64_full", "fid_full", 64),
-])
+@pytest.mark.parametrize(
+    ("name", "kind", "count"),
+    [
+        ("frd2k", "frd", 2000),
+        ("swd", "swd", 2048),
+        ("frd500", "frd", 500),
+        ("swd4k", "swd", 4000),
+        ("fid50k", "fid", 50000),
+        ("fid50k_full", "fid_full", 50000),
+        ("fid64_full", "fid_full", 64),
+    ],
+)
 def test_names(name, kind, count):
     metric = parse_metric(name)
     assert (metric.name, metric.kind, metric.images) == (name, kind, count)
 
 
-@pytest.mark.parametrize("name", ["frd", "fid", "frd0", "frd1", "is50k", "swdk", "", "frd2k_full",
-                                  "swd_full", "fid_full", "fid50k_whole"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "frd",
+        "fid",
+        "frd0",
+        "frd1",
+        "is50k",
+        "swdk",
+        "",
+        "frd2k_full",
+        "swd_full",
+        "fid_full",
+        "fid50k_whole",
+    ],
+)
 def test_unknown_names_are_refused(name):
     with pytest.raises(UserError, match="metric"):
         parse_metric(name)
@@ -331,7 +399,9 @@ def test_faults_are_named(tmp_path):
     with pytest.raises(UserError, match="masks"):
         MetricSet(Faces(faces(4, 0), has_masks=False), "frd20", background=(1, 1, 1))
     with pytest.raises(ValueError, match="sampler gave 1 "):
-        MetricSet(Faces(faces(4, 0)), "frd20", cache_dir=tmp_path).evaluate(lambda draw: [faces(1, 0)])
+        MetricSet(Faces(faces(4, 0)), "frd20", cache_dir=tmp_path).evaluate(
+            lambda draw: [faces(1, 0)]
+        )
 
 
 class Mean(torch.nn.Module):
@@ -350,37 +420,47 @@ def feature_net(tmp_path):
 
 
 def stylegans_fid(reals, fakes):
-    """Means and covariances over all pictures, divided by their number, in numpy's float64; no code is shared."""
+    """Means and covariances over all pictures, divided by their number, in numpy's float64; no code
+    is shared."""
     from scipy.linalg import sqrtm
 
-    (m, a), (n, b) = ((x.mean(0), numpy.cov(x.T, bias=True)) for x in (
-        images.numpy().astype(numpy.float64).mean((2, 3)) for images in (reals, fakes)))
+    (m, a), (n, b) = (
+        (x.mean(0), numpy.cov(x.T, bias=True))
+        for x in (images.numpy().astype(numpy.float64).mean((2, 3)) for images in (reals, fakes))
+    )
     return ((m - n) ** 2).sum() + numpy.trace(a + b - 2 * sqrtm(a @ b)).real
 
 
-torchscript = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # old, and so are everyone's Inception files
+# old, and so are everyone's Inception files
+torchscript = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @torchscript
 def test_a_users_network_gives_fid(tmp_path, feature_net):
-    metrics = MetricSet(Faces(faces(40, 0)), "fid20_full,fid20", feature_net=feature_net, cache_dir=tmp_path)
+    metrics = MetricSet(
+        Faces(faces(40, 0)), "fid20_full,fid20", feature_net=feature_net, cache_dir=tmp_path
+    )
     values = results(metrics.evaluate(sampler(faces(20, 1))))
     expected = stylegans_fid(faces(40, 0), faces(20, 1))
     assert values["fid20_full"] == pytest.approx(expected, rel=1e-5)
-    assert values["fid20"] == pytest.approx(expected, rel=1e-5)  # here nothing is mirrored, limited or left out
+    # here nothing is mirrored, limited or left out
+    assert values["fid20"] == pytest.approx(expected, rel=1e-5)
     (tmp_path / "text.pt").write_text("no network")
     with pytest.raises(UserError, match="text.pt"):
         InceptionFeatures(tmp_path / "text.pt")
 
 
 @torchscript
-def test_full_fid_looks_at_all_files_unmirrored_and_the_older_ones_at_the_first_fifty_thousand(tmp_path, feature_net,
-                                                                                             monkeypatch):  # fmt: skip
+def test_full_fid_looks_at_all_files_unmirrored_and_the_older_ones_at_the_first_fifty_thousand(
+    tmp_path, feature_net, monkeypatch
+):
     monkeypatch.setattr("gghead.training.metrics.evaluate.MAX_REALS", 24)
     files, fakes = faces(40, 0), faces(30, 1)
     mirrored, full = Faces(torch.cat([files, files.flip(-1)])), Faces(files, path="full")
     mirrored.labels[:], full.labels[:] = 1, 2
-    metrics = MetricSet(mirrored, "frd30,fid30,fid30_full", full=full, feature_net=feature_net, cache_dir=tmp_path)
+    metrics = MetricSet(
+        mirrored, "frd30,fid30,fid30_full", full=full, feature_net=feature_net, cache_dir=tmp_path
+    )
     asked = []
 
     def sample(draw):
@@ -390,7 +470,10 @@ def test_full_fid_looks_at_all_files_unmirrored_and_the_older_ones_at_the_first_
     values = results(metrics.evaluate(sample))
     assert values["fid30_full"] == pytest.approx(stylegans_fid(files, fakes), rel=1e-5)
     assert values["fid30"] == pytest.approx(stylegans_fid(files[:24], fakes), rel=1e-5)
-    by_noise = {(draw.noise_mode, None if draw.labels is None else float(draw.labels[0, 0])) for draw in asked}
+    by_noise = {
+        (draw.noise_mode, None if draw.labels is None else float(draw.labels[0, 0]))
+        for draw in asked
+    }
     assert by_noise == {("const", None), ("random", None), ("random", 2.0)}
     assert sum(map(len, metrics.halves("frd"))) == 24
 
@@ -405,8 +488,11 @@ def test_random_noise_is_fresh_for_every_picture_and_repeats_with_the_seed():
         return torch.cat(list(sample(Draw(4, part, 4, mode))))
 
     const, random = drawn("const"), drawn("random")
-    assert float((const - const[:1]).abs().max()) < 1e-5  # the same latent and camera: the same picture
-    assert all(float((random[i] - random[j]).abs().max()) > 0.01 for i in range(4) for j in range(i))
+    # the same latent and camera: the same picture
+    assert float((const - const[:1]).abs().max()) < 1e-5
+    assert all(
+        float((random[i] - random[j]).abs().max()) > 0.01 for i in range(4) for j in range(i)
+    )
     assert torch.equal(random, drawn("random")) and not torch.equal(random, drawn("random", seed=1))
 
 
@@ -414,7 +500,13 @@ class SameLatent:
     """A network that hears the same latent for every picture."""
 
     def __init__(self, model):
-        self.model, self.device, self.z_dim, self.c_dim, self.images = model, model.device, model.z_dim, 0, model.images
+        self.model, self.device, self.z_dim, self.c_dim, self.images = (
+            model,
+            model.device,
+            model.z_dim,
+            0,
+            model.images,
+        )
 
     def mapping(self, z, c, psi):
         return self.model.mapping(torch.zeros_like(z), c, psi)
@@ -423,19 +515,25 @@ class SameLatent:
 def test_parts_of_a_set_are_the_set():
     sample = ModelSampler(small_network(), Cameras.orbit(torch.linspace(-0.5, 0.5, 5)).label())
     whole = torch.cat(list(sample(Draw(11, range(11), 4))))
-    parts = [torch.cat(list(sample(Draw(11, part, 4)))) for part in (range(0, 3), range(3, 9), range(9, 11))]
+    parts = [
+        torch.cat(list(sample(Draw(11, part, 4))))
+        for part in (range(0, 3), range(3, 9), range(9, 11))
+    ]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Several processes
 
 
 def measured(cache, feature_net, processes, breaks=()):
-    """Results of all kinds of metrics on a small network, how often pictures were read, and a second set's reads."""
+    """Results of all kinds of metrics on a small network, how often pictures were read, and a
+    second set's reads."""
     shared.SHARD, swd.PatchSet.__init__.__defaults__ = 7, (0, 512)
     dataset = Faces(faces(30, 0))
-    sample = ModelSampler(small_network(image_size=32), Cameras.orbit(torch.linspace(-0.5, 0.5, 5)).label())
+    sample = ModelSampler(
+        small_network(image_size=32), Cameras.orbit(torch.linspace(-0.5, 0.5, 5)).label()
+    )
     options = dict(feature_net=feature_net, cache_dir=cache, batch=4, processes=processes)
     values = results(MetricSet(dataset, "frd20,swd24,fid25_full,fid10", **options).evaluate(sample))
     reads, dataset.reads = dataset.reads, 0
@@ -458,10 +556,17 @@ def process(rank, ports, folder, feature_net, queue):
     torch.set_num_threads(1)
     for world, port in ports.items():
         if rank < world:
-            torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank,
-                                                 world_size=world)  # fmt: skip
+            torch.distributed.init_process_group(
+                "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
+            )
             cache = folder / f"of{world}" / f"disk{rank}"
-            queue.put((world, rank, measured(cache, feature_net, Processes(rank, world), breaks=[world - 1])))
+            queue.put(
+                (
+                    world,
+                    rank,
+                    measured(cache, feature_net, Processes(rank, world), breaks=[world - 1]),
+                )
+            )
             torch.distributed.barrier()
             distributed.stop()
 
@@ -473,7 +578,9 @@ def free_port():
 
 
 @torchscript
-def test_two_and_three_processes_share_the_work_and_have_the_results_of_one(tmp_path, feature_net, monkeypatch):
+def test_two_and_three_processes_share_the_work_and_have_the_results_of_one(
+    tmp_path, feature_net, monkeypatch
+):
     monkeypatch.setattr(shared, "SHARD", 7)
     monkeypatch.setattr(swd.PatchSet.__init__, "__defaults__", (0, 512))
     threads = torch.get_num_threads()
@@ -483,15 +590,21 @@ def test_two_and_three_processes_share_the_work_and_have_the_results_of_one(tmp_
     assert again == 0 and said == ""
     context = mp.get_context("spawn")
     queue, ports = context.Queue(), {3: free_port(), 2: free_port()}
-    workers = [context.Process(target=process, args=(rank, ports, tmp_path, feature_net, queue)) for rank in range(3)]
+    workers = [
+        context.Process(target=process, args=(rank, ports, tmp_path, feature_net, queue))
+        for rank in range(3)
+    ]
     for worker in workers:
         worker.start()
-    found = {(world, rank): rest for world, rank, rest in (queue.get(timeout=120) for _ in range(5))}
+    found = {
+        (world, rank): rest for world, rank, rest in (queue.get(timeout=120) for _ in range(5))
+    }
     for worker in workers:
         worker.join(timeout=60)
         assert worker.exitcode == 0
     for (world, rank), (values, reads, again, said) in found.items():
-        assert values == expected, (world, rank)  # bit for bit: the same shards, added in the same order
+        # bit for bit: the same shards, added in the same order
+        assert values == expected, (world, rank)
         assert reads < 0.75 * all_reads and again == 0  # only the first one's disk has the cache
         assert ("picture 3 is broken" in said) == (rank == world - 1) and said
     for world in (2, 3):

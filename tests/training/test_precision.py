@@ -1,4 +1,5 @@
-"""The precision of a training: chosen by the network's own layers, kept by the run, and never the geometry's loss."""
+"""The precision of a training: chosen by the network's own layers, kept by the run, and never the
+geometry's loss."""
 
 import os
 import subprocess
@@ -47,8 +48,10 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-@pytest.mark.parametrize(("fp32", "bf16", "wanted"), [(0.010, 0.013, "fp32"), (0.010, 0.006, "bf16"),
-                                                      (0.010, 0.0097, "fp32")])
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "wanted"),
+    [(0.010, 0.013, "fp32"), (0.010, 0.006, "bf16"), (0.010, 0.0097, "fp32")],
+)
 def test_the_faster_one_is_chosen_and_a_tie_goes_to_fp32(fp32, bf16, wanted, monkeypatch):
     clock = Clock(fp32, bf16)
     figures = clock.measure()
@@ -56,8 +59,11 @@ def test_the_faster_one_is_chosen_and_a_tie_goes_to_fp32(fp32, bf16, wanted, mon
     chosen, reason = choose(CPU, clock.layers)
     assert chosen == wanted
     assert figures.fp32 / figures.images == pytest.approx(1000 * fp32)
-    assert reason == (f"{figures.images} images take {figures.fp32:.3g} ms in fp32, {figures.bf16:.3g} ms in bf16 on "
-                      "this processor")
+    assert (
+        reason
+        == f"{figures.images} images take {figures.fp32:.3g} ms in fp32, {figures.bf16:.3g} ms in"
+        " bf16 on this processor"
+    )
 
 
 @pytest.mark.parametrize("fp32", [0.0005, 0.005, 0.05, 0.5])
@@ -108,13 +114,17 @@ def test_a_cache_that_cannot_be_written_is_no_fault(monkeypatch, tmp_path):
     assert choose(CPU, Clock(1, 1).layers)[0] == "fp32"
 
 
-@pytest.mark.parametrize("layers", [
-    precision.gan_layers(PRESETS["tiny"].generator, PRESETS["tiny"].discriminator, 2),
-    precision.gan_layers(PRESETS["ffhq512"].generator, PRESETS["ffhq512"].discriminator, 2),
-    precision.encoder_layers(ENCODERS["tiny"].model, 2),
-    precision.expression_layers(EXPRESSIONS["tiny"].model, 2),
-    precision.generator_layers(PRESETS["tiny"].generator, 2),
-], ids=["gan", "large gan", "encoder", "expression", "generator"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        precision.gan_layers(PRESETS["tiny"].generator, PRESETS["tiny"].discriminator, 2),
+        precision.gan_layers(PRESETS["ffhq512"].generator, PRESETS["ffhq512"].discriminator, 2),
+        precision.encoder_layers(ENCODERS["tiny"].model, 2),
+        precision.expression_layers(EXPRESSIONS["tiny"].model, 2),
+        precision.generator_layers(PRESETS["tiny"].generator, 2),
+    ],
+    ids=["gan", "large gan", "encoder", "expression", "generator"],
+)
 def test_our_layers_run_forward_and_backward_in_both_precisions(layers):
     for dtype in (torch.float32, torch.bfloat16):
         layers.make(2, 16, dtype)()
@@ -124,33 +134,54 @@ def test_measuring_leaves_random_numbers_and_gradient_mode_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
     with torch.no_grad():
-        figures = measure(replace(precision.generator_layers(PRESETS["tiny"].generator, 1), batch=1))
+        figures = measure(
+            replace(precision.generator_layers(PRESETS["tiny"].generator, 1), batch=1)
+        )
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), before) and figures.fp32 > 0 < figures.bf16
 
 
 def test_bf16_loses_where_onednn_is_kept_from_its_instructions(tmp_path):
-    """Without them a bf16 convolution is a loop that takes many times as long, whatever the processor could do."""
-    if not torch.backends.mkldnn.is_available() or "AVX" not in torch.backends.cpu.get_cpu_capability():
+    """Without them a bf16 convolution is a loop that takes many times as long, whatever the
+    processor could do."""
+    if (
+        not torch.backends.mkldnn.is_available()
+        or "AVX" not in torch.backends.cpu.get_cpu_capability()
+    ):
         pytest.skip("not this kind of processor")
-    code = ("import torch; from gghead.training.run.precision import choose, gan_layers\n"
-            "from gghead.training.gan.config import PRESETS\n"
-            "p = PRESETS['tiny']; print(choose(torch.device('cpu'), gan_layers(p.generator, p.discriminator, 16))[0])")
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1",
-                   "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    code = (
+        "import torch; from gghead.training.run.precision import choose, gan_layers\nfrom"
+        " gghead.training.gan.config import PRESETS\np = PRESETS['tiny'];"
+        " print(choose(torch.device('cpu'), gan_layers(p.generator, p.discriminator, 16))[0])"
+    )
+    environment = {
+        **os.environ,
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["fp32"]
 
 
-# ---------------------------------------------------------------------------------------------- GPUs, told about
+# --------------------------------------------------------------------------------- GPUs, told about
 def test_bf16_that_a_gpu_emulates_does_not_count(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert choose(torch.device("cuda"), Clock(1, 1).layers) == ("fp32", "the GPU has no bf16 of its own")
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert choose(torch.device("cuda"), Clock(1, 1).layers) == (
+        "fp32",
+        "the GPU has no bf16 of its own",
+    )
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # a torch without emulation
     assert choose(torch.device("cuda"), Clock(1, 1).layers)[0] == "bf16"
 
 
-@pytest.mark.parametrize(("name", "convolutions"), [("fp32", False), ("tf32", True), ("bf16", True)])
+@pytest.mark.parametrize(
+    ("name", "convolutions"), [("fp32", False), ("tf32", True), ("bf16", True)]
+)
 def test_tf32_is_for_convolutions_that_may_and_never_for_geometry(name, convolutions, monkeypatch):
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32
@@ -171,12 +202,21 @@ def test_tf32_on_a_cpu_is_a_sentence():
     precision.check_device(None, CPU)
 
 
-# ------------------------------------------------------------------------------------------------- geometry
+# ----------------------------------------------------------------------------------------- geometry
 def shrunken(name):
     """A preset's generator with its ranges, and planes that reach as far as trained ones."""
     config = PRESETS[name].generator
-    config = replace(config, z_dim=32, w_dim=32, plane_resolution=32, latent_resolution=8, grid=32, cbase=1024,
-                     cmax=32, pose_cond=False)
+    config = replace(
+        config,
+        z_dim=32,
+        w_dim=32,
+        plane_resolution=32,
+        latent_resolution=8,
+        grid=32,
+        cbase=1024,
+        cmax=32,
+        pose_cond=False,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Generator(config).eval().requires_grad_(False)
@@ -186,12 +226,16 @@ def shrunken(name):
 
 
 def jitter(model, ws):
-    """Pixels (root mean square) by which bf16, as it is used in training, moves Gaussians against a snapshot."""
+    """Pixels (root mean square) by which bf16, as it is used in training, moves Gaussians against a
+    snapshot."""
     exact = model.gaussians(ws).means
     model.dtype = bearable(model.config, torch.bfloat16)
     difference = (model.gaussians(ws).means - exact)[..., :2].norm(dim=-1)
     camera = Cameras.orbit(0.0)
-    focal, distance = float(camera.intrinsics[..., 0, 0].mean()), float(camera.position.norm(dim=-1).mean())
+    focal, distance = (
+        float(camera.intrinsics[..., 0, 0].mean()),
+        float(camera.position.norm(dim=-1).mean()),
+    )
     return float(difference.square().mean().sqrt()) * focal / distance * model.config.image_size
 
 
@@ -203,10 +247,22 @@ def test_no_preset_moves_gaussians_visibly_in_bf16(name):
 
 def test_the_large_presets_have_their_generator_in_float32_and_the_discriminator_in_bf16():
     config = PRESETS["ffhq512"]
-    generator = replace(config.generator, z_dim=16, w_dim=16, plane_resolution=16, latent_resolution=8, cbase=64,
-                        cmax=8)
-    config = replace(config, generator=generator, precision="bf16", batch=1,
-                     discriminator=replace(config.discriminator, cbase=2048, cmax=8, map_depth=1))
+    generator = replace(
+        config.generator,
+        z_dim=16,
+        w_dim=16,
+        plane_resolution=16,
+        latent_resolution=8,
+        cbase=64,
+        cmax=8,
+    )
+    config = replace(
+        config,
+        generator=generator,
+        precision="bf16",
+        batch=1,
+        discriminator=replace(config.discriminator, cbase=2048, cmax=8, map_depth=1),
+    )
     trainer = Trainer(config, Cameras.orbit(torch.zeros(1)).label())
     assert trainer.dtype == torch.bfloat16
     assert trainer.G.dtype == trainer.G_ema.dtype == torch.float32

@@ -48,7 +48,9 @@ def test_tv_gradients_are_finite_where_nothing_is_seen():
 
 
 def test_beta_prior_values_of_gghead():
-    assert float(regularizers.beta_prior(torch.tensor([[0.0, 1.0]]))) == pytest.approx(0.0, abs=1e-4)
+    assert float(regularizers.beta_prior(torch.tensor([[0.0, 1.0]]))) == pytest.approx(
+        0.0, abs=1e-4
+    )
     assert float(regularizers.beta_prior(torch.tensor([[0.5]]))) == pytest.approx(1.186, abs=1e-3)
 
 
@@ -65,7 +67,9 @@ def test_adversarial_losses():
     torch.testing.assert_close(losses.generator_loss(fake, real), (1 + (real - fake).exp()).log())
     logistic = (1 + fake.exp()).log() + (1 + (-real).exp()).log()
     torch.testing.assert_close(losses.discriminator_loss(fake, real), logistic)
-    torch.testing.assert_close(losses.discriminator_loss(fake, real, True), (1 + (fake - real).exp()).log())
+    torch.testing.assert_close(
+        losses.discriminator_loss(fake, real, True), (1 + (fake - real).exp()).log()
+    )
 
 
 def test_gradient_penalty_of_a_linear_score():
@@ -82,7 +86,7 @@ def test_blur_keeps_constants_inside_and_vanishes():
     blurred = losses.gaussian_blur(image, 1.5)
     assert float(blurred.sum()) == pytest.approx(1.0, abs=1e-5)
     ratio = float(blurred[0, 0, 10, 11] / blurred[0, 0, 10, 10])
-    assert ratio == pytest.approx(2 ** -(1 / 1.5) ** 2, rel=1e-4) and not math.isnan(ratio)
+    assert ratio == pytest.approx(2 ** -((1 / 1.5) ** 2), rel=1e-4) and not math.isnan(ratio)
 
 
 def test_composite():

@@ -24,13 +24,16 @@ def test_an_older_state_is_kept_beyond_the_last_two(tmp_path):
         save_state(tmp_path, step, {"trainer": step})
         kept[step] = numbers(tmp_path)
     assert kept[20] == [10, 20] and kept[40] == [10, 30, 40] and kept[50] == [30, 40, 50]
-    assert kept[100] == [60, 90, 100] and kept[130] == [60, 120, 130] and kept[140] == [120, 130, 140]
+    assert (
+        kept[100] == [60, 90, 100] and kept[130] == [60, 120, 130] and kept[140] == [120, 130, 140]
+    )
     assert kept[260] == [120, 250, 260] and kept[300] == [250, 290, 300]
     assert all(len(found) <= 3 for found in kept.values())
 
 
 def test_any_flipped_bit_of_a_state_is_noticed_or_harmless(tmp_path, capsys):
-    """torch ignores an archive's checksums, and one bit of its directory makes it return memory nobody has written."""
+    """torch ignores an archive's checksums, and one bit of its directory makes it return memory
+    nobody has written."""
     state = {"trainer": {"w": torch.arange(20.0)}, "tick": 3}
     save_state(tmp_path, 1, state)
     path = tmp_path / "training-state-000001.pt"
@@ -44,9 +47,14 @@ def test_any_flipped_bit_of_a_state_is_noticed_or_harmless(tmp_path, capsys):
         except UserError:
             noticed += 1
         else:
-            assert torch.equal(found["trainer"]["w"], state["trainer"]["w"]) and found["tick"] == 3, bit
+            assert (
+                torch.equal(found["trainer"]["w"], state["trainer"]["w"]) and found["tick"] == 3
+            ), bit
     assert noticed > 0.9 * len(whole) * 8 / 5
-    assert "training-state-000001.pt is damaged: it does not match the hash at its end" in capsys.readouterr().out
+    assert (
+        "training-state-000001.pt is damaged: it does not match the hash at its end"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_damaged_state_is_named_and_the_one_before_is_taken(tmp_path, capsys):
@@ -54,7 +62,8 @@ def test_a_damaged_state_is_named_and_the_one_before_is_taken(tmp_path, capsys):
         save_state(tmp_path, step, {"trainer": torch.full((1000,), float(step))})
     path = tmp_path / "training-state-000002.pt"
     data = bytearray(path.read_bytes())
-    data[data.index(torch.full((4,), 2.0).numpy().tobytes()) + 100] ^= 1  # in the middle of the numbers
+    # in the middle of the numbers
+    data[data.index(torch.full((4,), 2.0).numpy().tobytes()) + 100] ^= 1
     path.write_bytes(data)
     assert torch.load(path, weights_only=True)["trainer"].shape == (1000,)  # torch does not notice
     assert load_state(tmp_path)["trainer"][0] == 1
@@ -77,7 +86,10 @@ def test_a_state_that_is_not_sound_is_passed_over(tmp_path, capsys):
     for step, value in ((1, 1.0), (2, float("nan"))):
         save_state(tmp_path, step, {"trainer": {"G": {"w": torch.tensor([value])}}})
     assert load_state(tmp_path)["trainer"]["G"]["w"] == 1
-    assert "000002.pt is damaged: trainer.G.w holds numbers that are not finite; trying" in capsys.readouterr().out
+    assert (
+        "000002.pt is damaged: trainer.G.w holds numbers that are not finite; trying"
+        in capsys.readouterr().out
+    )
 
 
 def test_states_without_a_hash_are_read(tmp_path):
@@ -96,7 +108,9 @@ def test_a_state_is_an_archive_that_other_programs_read(tmp_path):
 def test_what_a_killed_process_had_half_written_goes_when_the_run_is_resumed(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    half, own = (tmp_path / f".training-state-000001.pt.{pid}.tmp" for pid in (gone.pid, os.getpid()))
+    half, own = (
+        tmp_path / f".training-state-000001.pt.{pid}.tmp" for pid in (gone.pid, os.getpid())
+    )
     for path in (half, own, tmp_path / ".notes.tmp"):
         path.write_bytes(b"half")
     StatsWriter(tmp_path, tensorboard=False).close()

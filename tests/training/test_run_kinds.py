@@ -1,4 +1,5 @@
-"""A folder of another command's run: the sentence names the command, and no option that nobody gave."""
+"""A folder of another command's run: the sentence names the command, and no option that nobody
+gave."""
 
 import dataclasses
 import shlex
@@ -13,9 +14,13 @@ from gghead.training.gan.config import TrainConfig
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.run import run_folder
 
-KINDS = {"train.py": TrainConfig, "scripts/train_avatar.py": AvatarTrainConfig,
-         "scripts/train_encoder.py": EncoderTrainConfig, "scripts/train_prior.py": PriorTrainConfig,
-         "scripts/train_expression.py": ExpressionTrainConfig}  # fmt: skip
+KINDS = {
+    "train.py": TrainConfig,
+    "scripts/train_avatar.py": AvatarTrainConfig,
+    "scripts/train_encoder.py": EncoderTrainConfig,
+    "scripts/train_prior.py": PriorTrainConfig,
+    "scripts/train_expression.py": ExpressionTrainConfig,
+}
 
 
 @pytest.mark.parametrize("script", KINDS)
@@ -31,11 +36,18 @@ def test_a_run_is_read_by_its_own_command_only(tmp_path, script, wanted):
     with pytest.raises(UserError) as error:
         run_folder.read_options(folder, KINDS[wanted])
     said = str(error.value)
-    assert f"{folder} is a run of {script}, but one of {wanted} is needed here." in said and "did you mean" not in said
+    assert (
+        f"{folder} is a run of {script}, but one of {wanted} is needed here." in said
+        and "did you mean" not in said
+    )
     assert shlex.split(said.partition("To continue it: ")[2])[-1] == f"--resume={folder}"
 
 
 def test_an_option_that_tells_kinds_apart_belongs_to_one_only():
     for key, script in run_folder._MARKS.items():
-        owners = [name for name, kind in KINDS.items() if key in {field.name for field in dataclasses.fields(kind)}]
+        owners = [
+            name
+            for name, kind in KINDS.items()
+            if key in {field.name for field in dataclasses.fields(kind)}
+        ]
         assert owners == [script]

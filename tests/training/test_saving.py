@@ -28,15 +28,20 @@ def test_a_state_that_is_not_sound_is_not_written_and_the_one_before_is_named(tm
     before = (tmp_path / "training-state-000001.pt").read_bytes()
     with pytest.raises(UserError) as error:
         made.save(1, state(NAN), lambda: written.append(2), "step 2")
-    assert str(error.value) == (
-        f"The run has diverged: w held numbers that are not finite at step 2. Lower the rate. The last good state is "
-        f"{tmp_path}/training-state-000001.pt; continue from it with: {hint('train.py', f'--resume={tmp_path}')}")
+    assert (
+        str(error.value)
+        == "The run has diverged: w held numbers that are not finite at step 2. Lower the rate."
+        f" The last good state is {tmp_path}/training-state-000001.pt; continue from it with:"
+        f" {hint('train.py', f'--resume={tmp_path}')}"
+    )
     assert (tmp_path / "training-state-000001.pt").read_bytes() == before and written == [1]
 
 
 def test_many_broken_tensors_are_counted(tmp_path):
     broken = {"trainer": {name: torch.tensor(NAN) for name in "abcde"}}
-    with pytest.raises(UserError, match="a, b, c and 2 more held numbers .* No state had been written before\\."):
+    with pytest.raises(
+        UserError, match="a, b, c and 2 more held numbers .* No state had been written before\\."
+    ):
         saver(tmp_path).save(1, broken, lambda: None, "step 1")
 
 
@@ -46,9 +51,16 @@ def test_a_run_folder_that_is_gone_is_told_and_ends_the_run_with_an_error(tmp_pa
     made = saver(folder)
     shutil.rmtree(folder)
     made.save(1, state(), lambda: None, "step 1")
-    assert made.unsaved and "training-state-000001.pt could not be written" in capsys.readouterr().out
-    with pytest.raises(UserError, match="The run ended at step 1, but what it had learned could not be saved: .*"
-                                        "No such file or directory.*No state had been written before"):
+    assert (
+        made.unsaved and "training-state-000001.pt could not be written" in capsys.readouterr().out
+    )
+    with pytest.raises(
+        UserError,
+        match=(
+            "The run ended at step 1, but what it had learned could not be saved: .*"
+            "No such file or directory.*No state had been written before"
+        ),
+    ):
         made.finish("step 1")
     folder.mkdir()
     made.save(2, state(), lambda: None, "step 2")

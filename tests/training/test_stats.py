@@ -24,13 +24,27 @@ def test_moments_do_not_depend_on_the_batches():
         parts.report("Loss/G/loss", part.reshape(-1, 1))
     one, other = whole.collect()["Loss/G/loss"], parts.collect()["Loss/G/loss"]
     assert one["num"] == other["num"] == 100
-    assert one["mean"] == pytest.approx(float(values.double().mean())) == pytest.approx(other["mean"])
-    assert one["std"] == pytest.approx(float(values.double().std(correction=0))) == pytest.approx(other["std"])
+    assert (
+        one["mean"] == pytest.approx(float(values.double().mean())) == pytest.approx(other["mean"])
+    )
+    assert (
+        one["std"]
+        == pytest.approx(float(values.double().std(correction=0)))
+        == pytest.approx(other["std"])
+    )
 
 
 def test_kinds_of_values():
     stats = Stats()
-    for values in (1, 2.0, True, [3.0, 4.0], numpy.array([5]), torch.tensor(6, dtype=torch.bfloat16), torch.zeros(0)):
+    for values in (
+        1,
+        2.0,
+        True,
+        [3.0, 4.0],
+        numpy.array([5]),
+        torch.tensor(6, dtype=torch.bfloat16),
+        torch.zeros(0),
+    ):
         stats.report("x", values)
     assert stats.as_dict()["x"]["num"] == 7
     assert stats.mean("x") == pytest.approx(22 / 7)
@@ -65,7 +79,9 @@ def test_state_survives():
 
 
 def _rank(rank: int, rendezvous: str, outputs: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
+    )
     stats = Stats()
     stats.report("both", [1.0, 2.0] if rank else [3.0])
     if rank:
@@ -100,7 +116,9 @@ def test_writer_appends_to_stats_and_log(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("counter", "unit"), [("Progress/kimg", 0.001), ("Progress/step", 1)])
-def test_what_was_written_beyond_the_state_is_dropped_when_a_run_is_resumed(counter, unit, tmp_path):
+def test_what_was_written_beyond_the_state_is_dropped_when_a_run_is_resumed(
+    counter, unit, tmp_path
+):
     def tick(writer, count):
         writer.write({counter: {"num": 1, "mean": count * unit, "std": 0.0}}, images=count)
 
@@ -111,7 +129,10 @@ def test_what_was_written_beyond_the_state_is_dropped_when_a_run_is_resumed(coun
         file.write('{"Progress/st')  # killed while it wrote
     with StatsWriter(tmp_path, tensorboard=False, done=32) as writer:
         tick(writer, 48)
-    counted = [json.loads(line)[counter]["mean"] / unit for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    counted = [
+        json.loads(line)[counter]["mean"] / unit
+        for line in (tmp_path / "stats.jsonl").read_text().splitlines()
+    ]
     assert counted == pytest.approx([16, 32, 48])
 
 
@@ -126,8 +147,12 @@ def test_tensorboard_shows_no_tick_twice_after_a_resume(tmp_path):
 
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("Loss/total")] == [(10, 10), (20, 30), (30, 40),
-                                                                                     (40, 50)]
+    assert [(event.step, event.value) for event in events.Scalars("Loss/total")] == [
+        (10, 10),
+        (20, 30),
+        (30, 40),
+        (40, 50),
+    ]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
@@ -141,7 +166,10 @@ def test_a_full_disk_is_said_once_and_ends_nothing(tmp_path, capsys):
     said = capsys.readouterr().out
     assert [said.count(f"tick {tick}") for tick in range(3)] == [1, 1, 1]
     for name in ("log.txt", "stats.jsonl"):
-        assert said.count(f"{name} file could not be written (No space left on device); free space.") == 1
+        assert (
+            said.count(f"{name} file could not be written (No space left on device); free space.")
+            == 1
+        )
 
 
 def test_streams_come_back_after_a_failure(tmp_path):
@@ -163,7 +191,10 @@ def test_tensorboard_events(tmp_path):
 
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    assert events.Scalars("Loss/G/loss")[0].value == 1.5 and events.Scalars("Loss/G/loss")[0].step == 4000
+    assert (
+        events.Scalars("Loss/G/loss")[0].value == 1.5
+        and events.Scalars("Loss/G/loss")[0].step == 4000
+    )
     assert events.Scalars("Metrics/frd2k")[0].value == 3.0
     assert events.Images("fakes")[0].width == 8
 
@@ -192,20 +223,40 @@ def test_plain_moving_lines_are_not_logged_either(monkeypatch):
     assert screen.getvalue() == "step …\n" and log.getvalue() == ""
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (0, "0s"), (-3, "0s"), (59.6, "1m 00s"), (190, "3m 10s"), (3600, "1h 00m 00s"), (86400 + 7200 + 180, "1d 02h 03m")
-])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (-3, "0s"),
+        (59.6, "1m 00s"),
+        (190, "3m 10s"),
+        (3600, "1h 00m 00s"),
+        (86400 + 7200 + 180, "1d 02h 03m"),
+    ],
+)
 def test_format_time(seconds, text):
     assert console.format_time(seconds) == text
 
 
 def test_status_line_has_stylegans_words():
     memory = {"cpumem": 4.5, "gpumem": 6.2, "reserved": 7.0}
-    line = console.status_line(tick=12, images=48000, seconds=190, seconds_tick=15.1, images_tick=4000, maintenance=0.1,
-                               memory=memory, augment=0.0, total_images=100000)
+    line = console.status_line(
+        tick=12,
+        images=48000,
+        seconds=190,
+        seconds_tick=15.1,
+        images_tick=4000,
+        maintenance=0.1,
+        memory=memory,
+        augment=0.0,
+        total_images=100000,
+    )
     words = " ".join(line.split())
-    assert words == ("tick 12 kimg 48.0 time 3m 10s sec/tick 15.1 sec/kimg 3.77 maintenance 0.1 cpumem 4.50 "
-                     "gpumem 6.20 reserved 7.00 augment 0.000 eta 3m 16s")
+    assert (
+        words
+        == "tick 12 kimg 48.0 time 3m 10s sec/tick 15.1 sec/kimg 3.77 maintenance 0.1 cpumem 4.50 "
+        "gpumem 6.20 reserved 7.00 augment 0.000 eta 3m 16s"
+    )
 
 
 def test_memory_of_a_cpu():

@@ -63,7 +63,9 @@ class Run(StepRun):
         return f"loss {summary['Loss/total']['mean']:.4f} twice {summary['Twice']['mean']:g}"
 
     def write_snapshot(self) -> None:
-        write_atomically(self.folder / f"numbers-{self.done:06d}.txt", lambda file: file.write(b"%d" % self.done))
+        write_atomically(
+            self.folder / f"numbers-{self.done:06d}.txt", lambda file: file.write(b"%d" % self.done)
+        )
 
     def look(self) -> None:
         self.looked += 1
@@ -75,7 +77,9 @@ class Run(StepRun):
         return {"Twice": 2 * self.done}
 
 
-def run(folder, trainer: Counting, total: int = 10, seconds: float = 0.0, kind: type[Run] = Run) -> Run:
+def run(
+    folder, trainer: Counting, total: int = 10, seconds: float = 0.0, kind: type[Run] = Run
+) -> Run:
     with StatsWriter(folder, tensorboard=False) as writer:
         made = kind(Config(), folder, trainer, writer, seconds, total)
         made.train()
@@ -93,13 +97,21 @@ def files(folder, pattern: str) -> list[str]:
 def test_ticks_snapshots_and_what_is_said(tmp_path, capsys):
     made = run(tmp_path, Counting())
     said = capsys.readouterr().out.splitlines()
-    assert said[:2] == [f"Run folder: {tmp_path}", "Data: numbers"] and said[-1] == "Done: 10 steps. Bye."
+    assert (
+        said[:2] == [f"Run folder: {tmp_path}", "Data: numbers"]
+        and said[-1] == "Done: 10 steps. Bye."
+    )
     assert [re.match(r"step (\d+)", line)[1] for line in said[2:-1]] == ["4", "8", "10"]
     assert "loss 0.5208 twice 8 " in said[2]  # the mean of 1, 1/2, 1/3, 1/4
-    assert files(tmp_path, "numbers-*") == ["numbers-000008.txt", "numbers-000010.txt"] and made.looked == 2
+    assert (
+        files(tmp_path, "numbers-*") == ["numbers-000008.txt", "numbers-000010.txt"]
+        and made.looked == 2
+    )
     lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
     assert [line["Progress/step"]["mean"] for line in lines] == [4, 8, 10]
-    assert all(line["Timing/sec_per_step"]["mean"] >= 0 and "Resources/cpumem_gb" in line for line in lines)
+    assert all(
+        line["Timing/sec_per_step"]["mean"] >= 0 and "Resources/cpumem_gb" in line for line in lines
+    )
 
 
 def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsys):
@@ -107,10 +119,16 @@ def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsy
     with pytest.raises(SystemExit) as stop:
         run(tmp_path, trainer, seconds=1000.0)
     assert stop.value.code == 130
-    assert capsys.readouterr().out.splitlines()[-1] == \
-        f"Stopped at step 6. Continue with: {hint('scripts/train_prior.py', f'--resume={tmp_path}')}"
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == "Stopped at step 6. Continue with:"
+        f" {hint('scripts/train_prior.py', f'--resume={tmp_path}')}"
+    )
     state = run_folder.load_state(tmp_path)
-    assert set(state) == {"trainer", "seconds"} and state["trainer"]["index"] == 6 and state["seconds"] >= 1000
+    assert (
+        set(state) == {"trainer", "seconds"}
+        and state["trainer"]["index"] == 6
+        and state["seconds"] >= 1000
+    )
     again = Counting()
     again.index = 6
     again.stats.load_state_dict(state["trainer"]["stats"])
@@ -121,7 +139,9 @@ def test_interrupt_saves_a_state_that_continues_where_it_stopped(tmp_path, capsy
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
-    with pytest.raises(UserError, match="Loss/total became nan at step 4\\. .* No state had been written before"):
+    with pytest.raises(
+        UserError, match="Loss/total became nan at step 4\\. .* No state had been written before"
+    ):
         run(tmp_path, Counting({3: lambda: float("nan")}))
     assert not files(tmp_path, "training-state-*")
 
@@ -133,10 +153,13 @@ def test_ten_bad_updates_in_a_row_end_the_run_with_the_last_good_state(tmp_path,
         run(tmp_path, trainer, total=100)
     assert trainer.index == 21
     assert str(error.value).startswith(
-        "10 updates of the numbers in a row had losses or gradients that are no finite numbers at step 21. ")
+        "10 updates of the numbers in a row had losses or gradients that are no finite numbers at"
+        " step 21. "
+    )
     assert str(error.value).endswith(
         f"The last good state is {tmp_path}/training-state-000016.pt; continue from it with: "
-        + hint("scripts/train_prior.py", f"--resume={tmp_path}"))
+        + hint("scripts/train_prior.py", f"--resume={tmp_path}")
+    )
     assert run_folder.load_state(tmp_path)["trainer"]["index"] == 16
     assert "health: 4 of 4 updates" in capsys.readouterr().out
 
@@ -146,7 +169,11 @@ def test_fewer_bad_updates_are_counted_and_the_run_goes_on(tmp_path, capsys):
     trainer.bad_updates = range(2, 11)  # nine
     run(tmp_path, trainer, total=12)
     said = capsys.readouterr().out
-    assert "Done: 12 steps." in said and said.count("health: ") == 3 and "health: 3 of 4 updates" in said
+    assert (
+        "Done: 12 steps." in said
+        and said.count("health: ") == 3
+        and "health: 3 of 4 updates" in said
+    )
     lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
     assert [line["Progress/bad_updates"]["mean"] for line in lines] == [0.75, 1.0, 0.5]
 
@@ -155,11 +182,19 @@ def test_fewer_bad_updates_are_counted_and_the_run_goes_on(tmp_path, capsys):
 def test_a_bad_weight_ends_the_run_though_its_loss_is_finite(tmp_path, step, capsys):
     trainer = Counting()
     trainer.at[step] = lambda: spoil(trainer)
-    with pytest.raises(UserError, match="The run has diverged: weights held numbers that are not finite at step "
-                                        f"{12 if step == 9 else 16}\\. .*The last good state is .*-000008.pt"):
+    with pytest.raises(
+        UserError,
+        match=(
+            "The run has diverged: weights held numbers that are not finite at step "
+            f"{12 if step == 9 else 16}\\. .*The last good state is .*-000008.pt"
+        ),
+    ):
         run(tmp_path, trainer, total=100)
     assert files(tmp_path, "training-state-*") == ["training-state-000008.pt"]
-    assert files(tmp_path, "numbers-*") == ["numbers-000008.txt"] and "Done" not in capsys.readouterr().out
+    assert (
+        files(tmp_path, "numbers-*") == ["numbers-000008.txt"]
+        and "Done" not in capsys.readouterr().out
+    )
 
 
 class Full(Run):
@@ -179,19 +214,29 @@ class Full(Run):
 
 def test_a_state_that_could_not_be_written_is_tried_again_at_the_next_tick(tmp_path, capsys):
     seen = []
-    trainer = Counting({step: lambda: seen.append(files(tmp_path, "training-state-*")) for step in (9, 13)})
+    trainer = Counting(
+        {step: lambda: seen.append(files(tmp_path, "training-state-*")) for step in (9, 13)}
+    )
     run(tmp_path, trainer, total=16, kind=Full)
     assert capsys.readouterr().out.count("No space left on device") == 2
     assert seen == [[], ["training-state-000012.pt"]]
-    assert files(tmp_path, "training-state-*") == ["training-state-000012.pt", "training-state-000016.pt"]
+    assert files(tmp_path, "training-state-*") == [
+        "training-state-000012.pt",
+        "training-state-000016.pt",
+    ]
 
 
 def test_a_run_that_ends_without_its_state_ends_with_an_error(tmp_path, capsys):
     class Late(Full):
         full = range(9, 99)
 
-    with pytest.raises(UserError, match="The run ended at step 10, but what it had learned could not be saved: "
-                                        "numbers could not be written .No space left on device.*-000008.pt"):
+    with pytest.raises(
+        UserError,
+        match=(
+            "The run ended at step 10, but what it had learned could not be saved: "
+            "numbers could not be written .No space left on device.*-000008.pt"
+        ),
+    ):
         run(tmp_path, Counting(), kind=Late)
     assert "Done" not in capsys.readouterr().out
 
@@ -209,7 +254,9 @@ def test_a_stop_without_a_state_does_not_offer_to_continue_from_it(tmp_path, cap
         full = range(99)
 
     trainer = Counting({6: lambda: os.kill(os.getpid(), signal.SIGTERM)})
-    with pytest.raises(UserError, match="The run ended at step 6, but .* No state had been written before"):
+    with pytest.raises(
+        UserError, match="The run ended at step 6, but .* No state had been written before"
+    ):
         run(tmp_path, trainer, kind=Always)
     assert "Continue with" not in capsys.readouterr().out
 
@@ -221,11 +268,15 @@ def test_other_processes_train_without_a_word(capsys):
 
 
 def test_the_newest_state_and_snapshot_are_found_beyond_a_million_steps(tmp_path):
-    """The preset headsup makes 1,100,000 steps; by name its later states came first and were removed as old ones."""
+    """The preset headsup makes 1,100,000 steps; by name its later states came first and were
+    removed as old ones."""
     for step in (950_000, 975_000, 1_000_000, 1_025_000):
         run_folder.save_state(tmp_path, step, {"trainer": step})
         (tmp_path / f"reconstructor-{step:06d}.safetensors").touch()
-    assert files(tmp_path, "training-state-*") == ["training-state-1000000.pt", "training-state-1025000.pt"]
+    assert files(tmp_path, "training-state-*") == [
+        "training-state-1000000.pt",
+        "training-state-1025000.pt",
+    ]
     assert run_folder.load_state(tmp_path)["trainer"] == 1_025_000
     assert latest_snapshot(tmp_path).name == "reconstructor-1025000.safetensors"
 
@@ -237,7 +288,9 @@ class Slow(Run):
 
 
 def _stopped_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
     trainer = Counting({3: lambda: os.kill(os.getpid(), signal.SIGTERM) if rank else None})
     run = Path(folder) / "run"
     with StatsWriter(run, tensorboard=False) if rank == 0 else contextlib.nullcontext() as writer:
@@ -253,13 +306,25 @@ def test_no_process_leaves_before_the_state_is_saved(tmp_path):
 
 
 def _diverging_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
     trainer = Counting()
     if rank:
         trainer.at[9] = lambda: spoil(trainer)
-    with StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext() as writer:
+    with (
+        StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext()
+    ) as writer:
         with pytest.raises((UserError, SystemExit)) as end:
-            Run(Config(), Path(folder) if rank == 0 else None, trainer, writer, 0.0, 20, Processes(rank, 2)).train()
+            Run(
+                Config(),
+                Path(folder) if rank == 0 else None,
+                trainer,
+                writer,
+                0.0,
+                20,
+                Processes(rank, 2),
+            ).train()
     assert end.value.code == 1 if rank else "a tensor of another process" in str(end.value)
     torch.distributed.destroy_process_group()
 
@@ -270,9 +335,21 @@ def test_all_processes_leave_when_one_of_them_has_a_bad_weight(tmp_path):
 
 
 def _full_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    with StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext() as writer:
-        run = Full(Config(), Path(folder) if rank == 0 else None, Counting(), writer, 0.0, 8, Processes(rank, 2))
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
+    with (
+        StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext()
+    ) as writer:
+        run = Full(
+            Config(),
+            Path(folder) if rank == 0 else None,
+            Counting(),
+            writer,
+            0.0,
+            8,
+            Processes(rank, 2),
+        )
         with pytest.raises((UserError, SystemExit)) as end:
             run.train()
     assert end.value.code == 1 if rank else "No space left on device" in str(end.value)
@@ -283,29 +360,47 @@ def test_all_processes_leave_with_an_error_when_the_first_cannot_save(tmp_path):
     torch.multiprocessing.spawn(_full_rank, (str(tmp_path),), nprocs=2)
 
 
-@pytest.mark.parametrize(("kind", "needed"), [
-    ("avatar", ["--data=x"]), ("encoder", ["--data=x"]), ("expression", ["--data=x", "--network=y"]), ("prior", []),
-])
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [
+        ("avatar", ["--data=x"]),
+        ("encoder", ["--data=x"]),
+        ("expression", ["--data=x", "--network=y"]),
+        ("prior", []),
+    ],
+)
 def test_every_command_takes_tick_snap_and_seed(kind, needed):
     command = importlib.import_module(f"gghead.training.{kind}.cli").main
-    result = CliRunner().invoke(command, [*needed, "--tick=7", "--snap=3", "--seed=5", "--device=cpu", "--dry-run=1"])
+    result = CliRunner().invoke(
+        command, [*needed, "--tick=7", "--snap=3", "--seed=5", "--device=cpu", "--dry-run=1"]
+    )
     assert result.exit_code == 0, result.output
-    config = json.loads(result.output[result.output.index("{"):])
+    config = json.loads(result.output[result.output.index("{") :])
     assert (config["tick"], config["snapshot_ticks"], config["seed"]) == (7, 3, 5)
 
 
-@pytest.mark.parametrize(("kind", "option", "rate"), [
-    ("encoder", "--lr", lambda config: (config["rates"]["encoder"], config["rates"]["decoder"])),
-    ("expression", "--rate", lambda config: (config["rate"],)), ("prior", "--lr", lambda config: (config["lr"],)),
-])
-def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message_asks_for(kind, option, rate, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "option", "rate"),
+    [
+        (
+            "encoder",
+            "--lr",
+            lambda config: (config["rates"]["encoder"], config["rates"]["decoder"]),
+        ),
+        ("expression", "--rate", lambda config: (config["rate"],)),
+        ("prior", "--lr", lambda config: (config["lr"],)),
+    ],
+)
+def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message_asks_for(
+    kind, option, rate, tmp_path
+):
     needed = {"encoder": ["--data=x"], "expression": ["--data=x", "--network=y"], "prior": []}[kind]
     command = importlib.import_module(f"gghead.training.{kind}.cli").main
 
     def dry(*options):
         result = CliRunner().invoke(command, [*options, "--device=cpu", "--dry-run=1"])
         assert result.exit_code == 0, result.output
-        return json.loads(result.output[result.output.index("{"):])
+        return json.loads(result.output[result.output.index("{") :])
 
     before = dry(*needed)
     (tmp_path / run_folder.OPTIONS).write_text(json.dumps(before))
@@ -325,5 +420,7 @@ def test_run_folders_of_runs_started_together_differ(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", mkdir)
     assert run_folder.numbered_folder(tmp_path, ["tiny"]).name == "00001-tiny"
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="No run folder can be made in .*file.*; choose another --outdir"):
+    with pytest.raises(
+        UserError, match="No run folder can be made in .*file.*; choose another --outdir"
+    ):
         run_folder.numbered_folder(tmp_path / "file", ["tiny"])

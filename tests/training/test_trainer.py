@@ -1,4 +1,5 @@
-"""The training step: resuming bit for bit, gradients over processes, accumulation, stages, learning."""
+"""The training step: resuming bit for bit, gradients over processes, accumulation, stages,
+learning."""
 
 import copy
 from dataclasses import replace
@@ -22,14 +23,24 @@ SIZE, BATCH = 16, 8
 def tiny_config(**changes):
     config = TrainConfig(
         data=DataConfig(background="random"),
-        generator=GeneratorConfig(z_dim=8, w_dim=8, template="sphere", plane_resolution=16, latent_resolution=8,
-                                  cbase=128, cmax=8, grid=16, image_size=SIZE),
+        generator=GeneratorConfig(
+            z_dim=8,
+            w_dim=8,
+            template="sphere",
+            plane_resolution=16,
+            latent_resolution=8,
+            cbase=128,
+            cmax=8,
+            grid=16,
+            image_size=SIZE,
+        ),
         discriminator=DiscriminatorConfig(cbase=128, cmax=8, map_depth=1),
         loss=LossConfig(r1_interval=2, blur_sigma=1.5, blur_fade_kimg=0.05),
         optimizer=OptimizerConfig(ema_kimg=0.05),
         augment=AugmentConfig(mode="ada", initial_p=0.3, interval=2, kimg=0.1),
         stages=(Stage(image_size=SIZE, grid=16, lambda_tv=1.0, lambda_beta=0.1),),
-        batch=BATCH, kimg=1,
+        batch=BATCH,
+        kimg=1,
     )
     return replace(config, **changes)
 
@@ -40,16 +51,22 @@ def labels(count=5):
 
 def batch_at(step, size=SIZE, count=BATCH):
     source = torch.Generator().manual_seed(step)
-    return {"image": torch.randint(0, 256, (count, 3, size, size), generator=source, dtype=torch.uint8),
-            "alpha": torch.randint(0, 256, (count, 1, size, size), generator=source, dtype=torch.uint8),
-            "label": labels(count)}
+    return {
+        "image": torch.randint(0, 256, (count, 3, size, size), generator=source, dtype=torch.uint8),
+        "alpha": torch.randint(0, 256, (count, 1, size, size), generator=source, dtype=torch.uint8),
+        "label": labels(count),
+    }
 
 
 def tensors(state, path=""):
     if isinstance(state, dict):
-        return {k: v for key, item in state.items() for k, v in tensors(item, f"{path}/{key}").items()}
+        return {
+            k: v for key, item in state.items() for k, v in tensors(item, f"{path}/{key}").items()
+        }
     if isinstance(state, (list, tuple)):
-        return {k: v for i, item in enumerate(state) for k, v in tensors(item, f"{path}/{i}").items()}
+        return {
+            k: v for i, item in enumerate(state) for k, v in tensors(item, f"{path}/{i}").items()
+        }
     return {path: state}
 
 
@@ -77,7 +94,9 @@ def test_resume_continues_bit_for_bit(precision, tmp_path):
         second.step(batch_at(step))
     assert_same(whole.state_dict(), second.state_dict())
     assert float(whole.augment.p) != pytest.approx(0.3)  # ADA took part
-    moved = (whole.G_ema.decoder.to_planes[0].weight - whole.G.decoder.to_planes[0].weight).abs().max()
+    moved = (
+        (whole.G_ema.decoder.to_planes[0].weight - whole.G.decoder.to_planes[0].weight).abs().max()
+    )
     assert float(moved.detach()) > 0
 
 
@@ -85,17 +104,28 @@ def test_a_resumed_run_takes_the_lower_rate_that_it_is_given():
     """The state's rate came back, so that a run that had diverged could not be helped."""
     first = Trainer(tiny_config(), labels())
     first.step(batch_at(0))
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in (first.g_optimizer, first.d_optimizer)]
-    half = replace(first.config.optimizer, g_lr=first.config.optimizer.g_lr / 2, d_lr=first.config.optimizer.d_lr / 2)
+    rates = [
+        optimizer.param_groups[0]["lr"] for optimizer in (first.g_optimizer, first.d_optimizer)
+    ]
+    half = replace(
+        first.config.optimizer,
+        g_lr=first.config.optimizer.g_lr / 2,
+        d_lr=first.config.optimizer.d_lr / 2,
+    )
     second = Trainer(tiny_config(optimizer=half), labels())
     second.load_state_dict(first.state_dict())
-    resumed = [optimizer.param_groups[0]["lr"] for optimizer in (second.g_optimizer, second.d_optimizer)]
+    resumed = [
+        optimizer.param_groups[0]["lr"] for optimizer in (second.g_optimizer, second.d_optimizer)
+    ]
     assert resumed == pytest.approx([rate / 2 for rate in rates])
 
 
 def test_every_parameter_learns_and_stays_finite():
     trainer = Trainer(tiny_config(loss=LossConfig(style_mixing=0.9, r1_interval=2)), labels())
-    before = {"G": copy.deepcopy(trainer.G.state_dict()), "D": copy.deepcopy(trainer.D.state_dict())}
+    before = {
+        "G": copy.deepcopy(trainer.G.state_dict()),
+        "D": copy.deepcopy(trainer.D.state_dict()),
+    }
     for step in range(3):
         trainer.step(batch_at(step))
     for name in "GD":
@@ -114,13 +144,19 @@ def test_accumulated_gradients_equal_the_whole_batch():
 
 
 def gradients_of(trainer, batch):
-    """Gradients of the first generator and discriminator updates, before the optimisers use them."""
+    """Gradients of the first generator and discriminator updates, before the optimisers use
+    them."""
     found = {}
-    for name, module, optimizer in (("G", trainer.G, trainer.g_optimizer), ("D", trainer.D, trainer.d_optimizer)):
+    for name, module, optimizer in (
+        ("G", trainer.G, trainer.g_optimizer),
+        ("D", trainer.D, trainer.d_optimizer),
+    ):
+
         def keep(*_, name=name, module=module):
             for key, value in module.named_parameters():
                 if value.grad is not None:
                     found.setdefault(f"{name}.{key}", value.grad.clone())
+
         optimizer.step = keep
     trainer.step(batch)
     return found
@@ -128,7 +164,9 @@ def gradients_of(trainer, batch):
 
 def _worker(rank, world, port, config, queue):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
+    )
     share = BATCH // world
     batch = {key: value[rank * share : (rank + 1) * share] for key, value in batch_at(0).items()}
     found = gradients_of(Trainer(config, labels(), processes=Processes(rank, world)), batch)
@@ -139,7 +177,8 @@ def _worker(rank, world, port, config, queue):
 
 
 def test_two_processes_have_the_gradients_of_one():
-    """Random backgrounds, cameras and latents are drawn for the whole batch, so only sums are reordered."""
+    """Random backgrounds, cameras and latents are drawn for the whole batch, so only sums are
+    reordered."""
     import socket
 
     with socket.socket() as s:
@@ -149,7 +188,9 @@ def test_two_processes_have_the_gradients_of_one():
     expected = gradients_of(Trainer(config, labels()), batch_at(0))
     context = mp.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=_worker, args=(rank, 2, port, config, queue)) for rank in range(2)]
+    processes = [
+        context.Process(target=_worker, args=(rank, 2, port, config, queue)) for rank in range(2)
+    ]
     for process in processes:
         process.start()
     found = queue.get(timeout=120)
@@ -158,66 +199,101 @@ def test_two_processes_have_the_gradients_of_one():
         assert process.exitcode == 0
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(torch.from_numpy(found[key]), value, rtol=1e-3, atol=1e-5, msg=key)
+        torch.testing.assert_close(
+            torch.from_numpy(found[key]), value, rtol=1e-3, atol=1e-5, msg=key
+        )
 
 
 def test_stages_change_size_gaussians_and_fade():
-    stages = (Stage(image_size=8, grid=8), Stage(start_kimg=2 * BATCH / 1000, image_size=16, grid=16,
-                                                 fade_kimg=4 * BATCH / 1000, lambda_tv=1.0))
+    stages = (
+        Stage(image_size=8, grid=8),
+        Stage(
+            start_kimg=2 * BATCH / 1000,
+            image_size=16,
+            grid=16,
+            fade_kimg=4 * BATCH / 1000,
+            lambda_tv=1.0,
+        ),
+    )
     trainer = Trainer(tiny_config(stages=stages), labels())
     assert trainer.G.attributes.grid == 8
     for step in range(2):
         trainer.step(batch_at(step, size=8))
     trainer.step(batch_at(2, size=16))
-    assert trainer.G.attributes.grid == 16 and trainer.G_ema.config.image_size == 16 and trainer.fade == 0.0
+    assert (
+        trainer.G.attributes.grid == 16
+        and trainer.G_ema.config.image_size == 16
+        and trainer.fade == 0.0
+    )
     trainer.step(batch_at(3, size=16))
     assert trainer.fade == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("changes", [
-    {"loss": LossConfig(kind="relativistic", r1_interval=2)},
-    {"discriminator": DiscriminatorConfig(cbase=128, cmax=8, map_depth=1, alpha=True)},
-    {"loss": LossConfig(tv_depth_edge=0.1)},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": LossConfig(kind="relativistic", r1_interval=2)},
+        {"discriminator": DiscriminatorConfig(cbase=128, cmax=8, map_depth=1, alpha=True)},
+        {"loss": LossConfig(tv_depth_edge=0.1)},
+    ],
+)
 def test_options_train(changes):
     trainer = Trainer(tiny_config(**changes), labels())
     for step in range(2):
         trainer.step(batch_at(step))
     summary = trainer.stats.collect()
     assert all(entry["mean"] == entry["mean"] for entry in summary.values())
-    assert ("Loss/r2_penalty" in summary) == (changes.get("loss", LossConfig()).kind == "relativistic")
+    assert ("Loss/r2_penalty" in summary) == (
+        changes.get("loss", LossConfig()).kind == "relativistic"
+    )
 
 
 @pytest.mark.parametrize("parts", [None, BATCH // 2])
 def test_reused_fakes_are_those_of_the_generator_phase(parts, monkeypatch):
-    """One generator pass per step, and the discriminator scores the very images that the generator was judged by."""
-    config = tiny_config(loss=LossConfig(reuse_fakes=True), augment=AugmentConfig(mode="noaug"), batch_gpu=parts)
+    """One generator pass per step, and the discriminator scores the very images that the generator
+    was judged by."""
+    config = tiny_config(
+        loss=LossConfig(reuse_fakes=True), augment=AugmentConfig(mode="noaug"), batch_gpu=parts
+    )
     trainer = Trainer(config, labels())
     made, scored = [], []
     fakes, logits = trainer._fakes, trainer._logits
     monkeypatch.setattr(trainer, "_fakes", lambda *a, **k: made.append(fakes(*a, **k)) or made[-1])
-    monkeypatch.setattr(trainer, "_logits", lambda x, c, *a: scored.append((x, c)) or logits(x, c, *a))
+    monkeypatch.setattr(
+        trainer, "_logits", lambda x, c, *a: scored.append((x, c)) or logits(x, c, *a)
+    )
     w_avg = trainer.G.mapping.w_avg.clone()
     trainer.step(batch_at(0))
     share = parts or BATCH
     assert len(made) == BATCH // share
     discriminator = [(x, c) for x, c in scored if len(x) == 2 * share]  # fakes, then reals
     for (x, c), (image, label, _) in zip(discriminator, made, strict=True):
-        assert torch.equal(x[:share], image.detach()) and torch.equal(c[:share], label) and not x.requires_grad
+        assert (
+            torch.equal(x[:share], image.detach())
+            and torch.equal(c[:share], label)
+            and not x.requires_grad
+        )
     assert not torch.equal(trainer.G.mapping.w_avg, w_avg)
 
 
 @pytest.mark.parametrize("kind", ["gaussians", "cnn"])
 def test_own_backgrounds_train(kind):
-    generator = replace(tiny_config().generator, background=BackgroundConfig(kind=kind, resolution=8, cbase=64, cmax=8),
-                        pose_cond=True)
-    trainer = Trainer(tiny_config(generator=generator, data=DataConfig(background="image")), labels())
+    generator = replace(
+        tiny_config().generator,
+        background=BackgroundConfig(kind=kind, resolution=8, cbase=64, cmax=8),
+        pose_cond=True,
+    )
+    trainer = Trainer(
+        tiny_config(generator=generator, data=DataConfig(background="image")), labels()
+    )
     before = [p.clone() for p in trainer.G.background_network.parameters()]
     for step in range(3):
         trainer.step(batch_at(step))
     after = list(trainer.G.background_network.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    out = trainer.G_ema.images(trainer.G_ema.mapping(torch.zeros(1, 8), labels(1)), Cameras.orbit(0.0), SIZE)
+    out = trainer.G_ema.images(
+        trainer.G_ema.mapping(torch.zeros(1, 8), labels(1)), Cameras.orbit(0.0), SIZE
+    )
     assert out.color.shape == (1, 1, 3, SIZE, SIZE)
 
 
@@ -252,7 +328,9 @@ def test_a_nan_weight_ends_the_run_after_ten_updates():
 
 def _resuming_rank(rank, folder):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
     config = tiny_config(augment=AugmentConfig(mode="ada", initial_p=0.3, interval=4, kimg=0.1))
     share = BATCH // 2
     signs = []
@@ -266,7 +344,9 @@ def _resuming_rank(rank, folder):
     def go_on(trainer, until):
         while trainer.step_index < until:
             batch = batch_at(trainer.step_index)
-            trainer.step({key: value[rank * share : (rank + 1) * share] for key, value in batch.items()})
+            trainer.step(
+                {key: value[rank * share : (rank + 1) * share] for key, value in batch.items()}
+            )
 
     whole = made()
     go_on(whole, 3)
@@ -284,8 +364,12 @@ def _resuming_rank(rank, folder):
     if rank == 0:
         assert_same(first, second)
     else:  # the mean of w is the first one's, and no step depends on it
-        assert_same(*({key: value for key, value in tensors(state).items() if "w_avg" not in key}
-                      for state in (first, second)))
+        assert_same(
+            *(
+                {key: value for key, value in tensors(state).items() if "w_avg" not in key}
+                for state in (first, second)
+            )
+        )
     assert len(signs) == 2 and signs[0] == signs[1]
     torch.distributed.destroy_process_group()
 
@@ -303,8 +387,12 @@ def test_generator_fits_a_colour():
     first = None
     for _ in range(15):
         ws = trainer.G.mapping(z)
-        out = trainer.G.images(ws, Cameras.from_label(c[:, None]), SIZE, background=torch.zeros(1, 3))
-        loss = (out.color[:, 0, 0] - out.alpha[:, 0, 0]).square().mean() + out.color[:, 0, 1:].square().mean()
+        out = trainer.G.images(
+            ws, Cameras.from_label(c[:, None]), SIZE, background=torch.zeros(1, 3)
+        )
+        loss = (out.color[:, 0, 0] - out.alpha[:, 0, 0]).square().mean() + out.color[
+            :, 0, 1:
+        ].square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -313,14 +401,19 @@ def test_generator_fits_a_colour():
 
 
 def test_penalties_do_not_mix_reals_and_fakes_in_minibatch_groups():
-    """Of six reals and six fakes in groups of four, one group had two of each: R1 followed the fakes."""
-    config = tiny_config(loss=LossConfig(kind="relativistic", r1_interval=1, blur_sigma=0.0), batch=6,
-                         augment=AugmentConfig(mode="noaug"))
+    """Of six reals and six fakes in groups of four, one group had two of each: R1 followed the
+    fakes."""
+    config = tiny_config(
+        loss=LossConfig(kind="relativistic", r1_interval=1, blur_sigma=0.0),
+        batch=6,
+        augment=AugmentConfig(mode="noaug"),
+    )
     trainer = Trainer(config, labels())
     seen, score = [], trainer.D.forward
     trainer.D.forward = lambda images, *rest: seen.append(len(images)) or score(images, *rest)
-    reals, real_c = trainer._reals({key: value[:6] for key, value in batch_at(0, count=6).items()}
-                                   | {"label": labels(6)})
+    reals, real_c = trainer._reals(
+        {key: value[:6] for key, value in batch_at(0, count=6).items()} | {"label": labels(6)}
+    )
     trainer._penalty_pass(slice(0, 6), reals, real_c)
     assert seen == [6, 6]
 

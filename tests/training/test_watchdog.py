@@ -64,7 +64,9 @@ def test_extent_is_relative_to_the_texel_and_ignores_thinness():
     torch.testing.assert_close(extent, torch.tensor([0.5, 3.0]))
     found = watchdog.quantiles(torch.linspace(0, 1, 1001))
     assert list(found) == ["q01", "q10", "q50", "q90", "q99"]
-    assert found["q10"] == pytest.approx(0.1, abs=1e-3) and found["q99"] == pytest.approx(0.99, abs=1e-3)
+    assert found["q10"] == pytest.approx(0.1, abs=1e-3) and found["q99"] == pytest.approx(
+        0.99, abs=1e-3
+    )
 
 
 def test_quantiles_of_very_many_values():
@@ -80,25 +82,42 @@ def test_diversity_is_zero_for_copies():
 
 
 def sound() -> dict:
-    return {"alpha": head(), "scales": torch.full((100, 3), 0.01), "spacing": torch.tensor(0.01), "sign_real": 0.4,
-            "opacities": torch.full((100,), 0.8), "fakes": torch.rand(6, 3, 16, 16), "sign_fake": -0.4}
+    return {
+        "alpha": head(),
+        "scales": torch.full((100, 3), 0.01),
+        "spacing": torch.tensor(0.01),
+        "sign_real": 0.4,
+        "opacities": torch.full((100,), 0.8),
+        "fakes": torch.rand(6, 3, 16, 16),
+        "sign_fake": -0.4,
+    }
 
 
 def test_a_sound_run_raises_no_warning():
     dog = Watchdog()
     values = dog.observe(**sound())
     assert dog.verdict() == []
-    assert {"Watchdog/uncovered", "Watchdog/stripes", "Watchdog/scale/q10", "Watchdog/opacity/q50",
-            "Watchdog/diversity", "Watchdog/sign_real", "Watchdog/sign_fake"} <= set(values)
+    assert {
+        "Watchdog/uncovered",
+        "Watchdog/stripes",
+        "Watchdog/scale/q10",
+        "Watchdog/opacity/q50",
+        "Watchdog/diversity",
+        "Watchdog/sign_real",
+        "Watchdog/sign_fake",
+    } <= set(values)
 
 
-@pytest.mark.parametrize(("change", "word"), [
-    ({"alpha": head() * 0.6}, "background"),
-    ({"scales": torch.full((100, 3), 0.001)}, "smaller than 0.10 texel"),
-    ({"scales": torch.full((100, 3), 0.2)}, "larger"),
-    ({"scales": torch.full((100, 3), math.nan)}, "not a number"),
-    ({"opacities": torch.full((100,), 0.01)}, "dissolving"),
-])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"alpha": head() * 0.6}, "background"),
+        ({"scales": torch.full((100, 3), 0.001)}, "smaller than 0.10 texel"),
+        ({"scales": torch.full((100, 3), 0.2)}, "larger"),
+        ({"scales": torch.full((100, 3), math.nan)}, "not a number"),
+        ({"opacities": torch.full((100,), 0.01)}, "dissolving"),
+    ],
+)
 def test_each_fault_is_named(change, word):
     dog = Watchdog()
     dog.observe(**{**sound(), **change})

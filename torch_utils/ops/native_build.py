@@ -1,9 +1,11 @@
-"""Builds C++ operator libraries, on first use or ahead of time (``python setup.py build_ext``), one per SIMD level.
+"""Builds C++ operator libraries, on first use or ahead of time (``python setup.py build_ext``), one
+per SIMD level.
 
-Which level runs is decided when a library is loaded, by what torch says about the processor, so that code built on one
-machine runs on another. A library is named after everything that decides its machine code. It is built in a folder of
-its own and moved into place when finished, under a lock between processes; later processes only load it, if it is as
-it was written: a library that was cut off would end the process when it is used.
+Which level runs is decided when a library is loaded, by what torch says about the processor, so
+that code built on one machine runs on another. A library is named after everything that decides its
+machine code. It is built in a folder of its own and moved into place when finished, under a lock
+between processes; later processes only load it, if it is as it was written: a library that was cut
+off would end the process when it is used.
 """
 
 import contextlib
@@ -23,19 +25,37 @@ import torch
 from gghead.torch_utils.files import cache_dir
 from gghead.torch_utils.progress import Progress
 
-FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math",
-         "-ffp-contract=fast", "-w")
-"""NaN and infinity keep their meaning (no -ffast-math); warnings of torch's headers are of no use to the user."""
+FLAGS = (
+    "-O3",
+    "-std=c++20",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-w",
+)
+"""NaN and infinity keep their meaning (no -ffast-math); warnings of torch's headers are of no use
+to the user."""
 LINK_FLAGS: tuple[str, ...] = ()
 """For the linker, in addition to torch's libraries."""
 OPENMP = "-fopenmp"
-"""Used where the compiler knows it: it only marks the loops of at::parallel_for, whose runtime is torch's own."""
+"""Used where the compiler knows it: it only marks the loops of at::parallel_for, whose runtime is
+torch's own."""
 _X86_LEVELS = {
-    "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mbmi2",
-               "-mprefer-vector-width=512"),
+    "avx512": (
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mavx2",
+        "-mfma",
+        "-mbmi2",
+        "-mprefer-vector-width=512",
+    ),
     "avx2": ("-mavx2", "-mfma", "-mbmi2"),
     "plain": (),
-}  # fmt: skip
+}
 PREBUILT = Path(__file__).parent / "prebuilt"
 """Where ``setup.py build_ext`` leaves its libraries."""
 _WAITING_WORD = 30.0  # seconds from one sentence of a process that waits for a lock to the next
@@ -55,8 +75,8 @@ class Library:
 
 
 def levels() -> dict[str, tuple[str, ...]]:
-    """SIMD levels of this kind of processor, best first, with their compiler flags. ARM's 64-bit processors always
-    have NEON, so there is one level only."""
+    """SIMD levels of this kind of processor, best first, with their compiler flags. ARM's 64-bit
+    processors always have NEON, so there is one level only."""
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
         return _X86_LEVELS
@@ -64,20 +84,24 @@ def levels() -> dict[str, tuple[str, ...]]:
 
 
 def level() -> str:
-    """The level to load: what torch found the processor to have, or was told by ATEN_CPU_CAPABILITY to use."""
+    """The level to load: what torch found the processor to have, or was told by ATEN_CPU_CAPABILITY
+    to use."""
     wanted = torch.backends.cpu.get_cpu_capability().lower()
     return wanted if wanted in levels() else list(levels())[-1]
 
 
 def _search_path() -> str:
-    """PATH with the interpreter's own folder, where pip puts ninja even if the environment is not activated."""
+    """PATH with the interpreter's own folder, where pip puts ninja even if the environment is not
+    activated."""
     return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
 
 
 def find_compiler() -> str | None:
     """The C++ compiler: ``$CXX``, or else c++, g++ or clang++ on PATH; None where there is none."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    return next((found for name in names if (found := shutil.which(name, path=_search_path()))), None)
+    return next(
+        (found for name in names if (found := shutil.which(name, path=_search_path()))), None
+    )
 
 
 def find_ninja() -> str | None:
@@ -92,7 +116,11 @@ def available(library: Library) -> tuple[bool, str]:
     if _intact(prebuilt_path(library)):
         return True, f"{level()}, built with the installation"
     missing = _missing_tool()
-    return (False, missing) if missing else (True, f"{level()}, C++ compiler {os.path.basename(find_compiler() or '')}")
+    return (
+        (False, missing)
+        if missing
+        else (True, f"{level()}, C++ compiler {os.path.basename(find_compiler() or '')}")
+    )
 
 
 def _missing_tool() -> str:
@@ -113,17 +141,21 @@ def _digest(library: Library, level_name: str, *more: str) -> str:
 
 
 def prebuilt_path(library: Library, level_name: str | None = None) -> Path:
-    """Where ``setup.py build_ext`` puts the library for this torch; the name changes with the sources."""
+    """Where ``setup.py build_ext`` puts the library for this torch; the name changes with the
+    sources."""
     level_name = level_name or level()
     return PREBUILT / f"{library.name}_{level_name}_{_digest(library, level_name)}.so"
 
 
 def cached_path(library: Library) -> Path:
-    """Where a library built on first use lives, for this compiler, torch and SIMD level, built or not."""
+    """Where a library built on first use lives, for this compiler, torch and SIMD level, built or
+    not."""
     compiler = find_compiler()
     if compiler is None:
         raise BuildError(_missing_tool())
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, check=False
+    ).stdout
     name = f"{library.name}_{level()}_{_digest(library, level(), compiler, version)}.so"
     return cache_dir("torch_extensions") / name
 
@@ -136,7 +168,9 @@ def _digest_path(target: Path) -> Path:
 def _intact(target: Path) -> bool:
     """Whether a library is there and still what was written."""
     try:
-        return hashlib.sha256(target.read_bytes()).hexdigest() == _digest_path(target).read_text(encoding="ascii")
+        return hashlib.sha256(target.read_bytes()).hexdigest() == _digest_path(target).read_text(
+            encoding="ascii"
+        )
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -145,7 +179,8 @@ def _intact(target: Path) -> bool:
 def locked(path: Path, work: str) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system lets go of it when a process dies.
 
-    Who has to wait says so now and then, with the number of the process that is at ``work`` ("builds ...").
+    Who has to wait says so now and then, with the number of the process that is at ``work``
+    ("builds ...").
     """
     import fcntl
 
@@ -159,8 +194,12 @@ def locked(path: Path, work: str) -> Iterator[None]:
                 if time.monotonic() - said >= _WAITING_WORD:
                     said = time.monotonic()
                     file.seek(0)
-                    print(f"gghead: waiting for process {file.read() or '?'}, which {work}; end it if it hangs ...",
-                          file=sys.stderr, flush=True)  # fmt: skip
+                    print(
+                        f"gghead: waiting for process {file.read() or '?'}, which {work}; end it if"
+                        " it hangs ...",
+                        file=sys.stderr,
+                        flush=True,
+                    )
                 time.sleep(0.1)
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -174,10 +213,15 @@ def _accepts(compiler: str, flag: str) -> bool:
 
 
 def _ninja_file(library: Library, target: Path, compiler: str, level_name: str) -> str:
-    """The text of the build: one object per source, one shared library that takes torch from the running process."""
+    """The text of the build: one object per source, one shared library that takes torch from the
+    running process."""
     root = Path(torch.__file__).parent
     includes = [root / "include", root / "include" / "torch" / "csrc" / "api" / "include"]
-    flags = [*FLAGS, *levels()[level_name], f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"]
+    flags = [
+        *FLAGS,
+        *levels()[level_name],
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+    ]
     flags += [f'-isystem "{path}"' for path in includes] + [OPENMP] * _accepts(compiler, OPENMP)
     link = ["-shared", *LINK_FLAGS, f'-L"{root / "lib"}"', "-lc10", "-ltorch_cpu", "-ltorch"]
     link += ["-undefined dynamic_lookup"] * (sys.platform == "darwin")
@@ -187,16 +231,19 @@ def _ninja_file(library: Library, target: Path, compiler: str, level_name: str) 
 
     objects = {source.with_suffix(".o").name: source for source in library.sources}
     lines = [
-        "rule compile", f'  command = "{compiler}" {" ".join(flags)} -c $in -o $out',
-        "rule link", f'  command = "{compiler}" $in {" ".join(link)} -o $out',
+        "rule compile",
+        f'  command = "{compiler}" {" ".join(flags)} -c $in -o $out',
+        "rule link",
+        f'  command = "{compiler}" $in {" ".join(link)} -o $out',
         *(f"build {name}: compile {escape(source)}" for name, source in objects.items()),
         f"build {escape(target)}: link {' '.join(objects)}",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
 def build(library: Library, target: Path, level_name: str) -> None:
-    """Compile ``library`` for one level into the file ``target``; nothing is left behind if that fails."""
+    """Compile ``library`` for one level into the file ``target``; nothing is left behind if that
+    fails."""
     compiler, ninja = find_compiler(), find_ninja()
     if compiler is None or ninja is None:
         raise BuildError(_missing_tool())
@@ -218,7 +265,8 @@ def build(library: Library, target: Path, level_name: str) -> None:
 
 
 def build_ahead(library: Library, wanted: Sequence[str] | None = None) -> list[Path]:
-    """Build the wanted levels, or all of this kind of processor, into the package; return their files."""
+    """Build the wanted levels, or all of this kind of processor, into the package; return their
+    files."""
     shutil.rmtree(PREBUILT, ignore_errors=True)
     targets = {name: prebuilt_path(library, name) for name in wanted or levels()}
     for name, target in targets.items():
@@ -229,7 +277,8 @@ def build_ahead(library: Library, wanted: Sequence[str] | None = None) -> list[P
 def load(library: Library, seconds: int = 30) -> None:
     """Load the operators of ``library`` into torch, building it first if no process has yet.
 
-    Raises ``BuildError`` if it cannot be built or loaded. ``seconds`` is what the message says a build takes.
+    Raises ``BuildError`` if it cannot be built or loaded. ``seconds`` is what the message says a
+    build takes.
     """
     works, reason = available(library)
     if not works:
@@ -241,7 +290,10 @@ def load(library: Library, seconds: int = 30) -> None:
             torch.ops.load_library(str(prebuilt))
             return
     elif prebuilt.exists():
-        print(f"gghead: {prebuilt} is damaged, so it is not used; install gghead again to mend it.", file=sys.stderr)
+        print(
+            f"gghead: {prebuilt} is damaged, so it is not used; install gghead again to mend it.",
+            file=sys.stderr,
+        )
     try:
         target = cached_path(library)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -249,8 +301,15 @@ def load(library: Library, seconds: int = 30) -> None:
             with locked(target.with_suffix(".lock"), f"builds {library.name}"):
                 if not _intact(target):
                     if target.exists():
-                        print(f"gghead: {target} is damaged, so it is built anew.", file=sys.stderr, flush=True)
-                    with Progress(f"Building {library.name} for {level()} (once, about {seconds} s)", at_once=True):
+                        print(
+                            f"gghead: {target} is damaged, so it is built anew.",
+                            file=sys.stderr,
+                            flush=True,
+                        )
+                    with Progress(
+                        f"Building {library.name} for {level()} (once, about {seconds} s)",
+                        at_once=True,
+                    ):
                         build(library, target, level())
         torch.ops.load_library(str(target))
     except OSError as error:

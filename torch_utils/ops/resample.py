@@ -1,7 +1,8 @@
 """Low-pass filtering around changes of resolution, with StyleGAN2's [1, 3, 3, 1] filter.
 
-The filter runs as a depthwise convolution at stride 1: on CPUs and GPUs alike that is the layout for which torch has
-fast kernels in every precision, and it has a correct double backward, which R1 needs.
+The filter runs as a depthwise convolution at stride 1: on CPUs and GPUs alike that is the layout
+for which torch has fast kernels in every precision, and it has a correct double backward, which R1
+needs.
 """
 
 import torch
@@ -12,7 +13,8 @@ FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def fir_kernel() -> Tensor:
-    """Return the normalised 4x4 outer product of [1, 3, 3, 1] (Karras et al. 2019, "StyleGAN2", section 4)."""
+    """Return the normalised 4x4 outer product of [1, 3, 3, 1] (Karras et al. 2019, "StyleGAN2",
+    section 4)."""
     taps = torch.tensor(FIR_TAPS)
     kernel = taps[:, None] * taps[None, :]
     return kernel / kernel.sum()
@@ -52,7 +54,8 @@ def conv2d_down(
 
 
 def upsample2x(x: Tensor) -> Tensor:  # [B, C, H, W] -> [B, C, 2H, 2W]
-    """Interpolate by two with the same [1, 3, 3, 1] taps (bilinear weights are exactly these), edges held."""
+    """Interpolate by two with the same [1, 3, 3, 1] taps (bilinear weights are exactly these),
+    edges held."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

@@ -1,4 +1,5 @@
-"""What one training of an avatar is, and the presets: ``headgas`` has the paper's numbers, and a cap of Gaussians."""
+"""What one training of an avatar is, and the presets: ``headgas`` has the paper's numbers, and a
+cap of Gaussians."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -8,7 +9,8 @@ from gghead.models.avatar_config import AvatarConfig
 
 @dataclass(frozen=True)
 class DensifyConfig:
-    """When Gaussians are cloned, split and pruned (3DGS, section 5; names and rules of gsplat's DefaultStrategy)."""
+    """When Gaussians are cloned, split and pruned (3DGS, section 5; names and rules of gsplat's
+    DefaultStrategy)."""
 
     start: int = 500
     """First iteration after which Gaussians may be added."""
@@ -17,23 +19,26 @@ class DensifyConfig:
     every: int = 100
     """Iterations between two refinements."""
     gradient: float = 2e-4
-    """Mean gradient of the projected mean, in halves of the picture, from which a Gaussian is cloned or split."""
+    """Mean gradient of the projected mean, in halves of the picture, from which a Gaussian is
+    cloned or split."""
     small: float = 0.01
-    """Largest standard deviation, as a share of the extent, up to which it is cloned and beyond which it is split."""
+    """Largest standard deviation, as a share of the extent, up to which it is cloned and beyond
+    which it is split."""
     large: float = 0.1
     """Share of the extent beyond which it is pruned, after iteration ``large_from``."""
     large_from: int = 3000
     """Iteration after which large Gaussians are pruned."""
     min_opacity: float = 0.005
-    """Pruned if the opacity stayed below it in all frames of the window; the paper's opacity follows the expression,
-    so that 3DGS's reset of it has nothing to reset."""
+    """Pruned if the opacity stayed below it in all frames of the window; the paper's opacity
+    follows the expression, so that 3DGS's reset of it has nothing to reset."""
     window: int = 1000
     """Longest window in iterations; it is one pass over the training frames if that is shorter."""
     max_gaussians: int = 50_000
-    """No more Gaussians than that, those with the largest gradients first. One takes 43 kB while it is trained with 53
-    coefficients (a feature basis, its gradient, two averages, and copies while the set is refined), so that these take
-    2.1 GB. 0 = no limit, as in the paper, which names no number: at its threshold the set about doubles at every
-    refinement and soon fills any memory. A lower cap leaves fine structure out and makes frames faster."""
+    """No more Gaussians than that, those with the largest gradients first. One takes 43 kB while it
+    is trained with 53 coefficients (a feature basis, its gradient, two averages, and copies while
+    the set is refined), so that these take 2.1 GB. 0 = no limit, as in the paper, which names no
+    number: at its threshold the set about doubles at every refinement and soon fills any memory. A
+    lower cap leaves fine structure out and makes frames faster."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,14 @@ class AvatarLossConfig:
     perceptual_from: int = 10_000
     """First iteration with it."""
     perceptual_net: str | None = None
-    """What ``gghead.perceptual.load_distance`` takes, such as "lpips-vgg". Without one the term is off."""
+    """What ``gghead.perceptual.load_distance`` takes, such as "lpips-vgg". Without one the term is
+    off."""
 
 
 @dataclass(frozen=True)
 class RateConfig:
-    """Adam's learning rates: those of 3DGS, and for what 3DGS does not have see methods of HeadGaS in docs."""
+    """Adam's learning rates: those of 3DGS, and for what 3DGS does not have see methods of HeadGaS
+    in docs."""
 
     means: float = 1.6e-4
     """Of the means in extents, at the start."""
@@ -67,8 +74,8 @@ class RateConfig:
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
     motion: float = 5e-3
-    """Of motions, in multiples of what the template does, at the start; it falls to a hundredth as that of the means
-    does. 0 leaves them as they are."""
+    """Of motions, in multiples of what the template does, at the start; it falls to a hundredth as
+    that of the means does. 0 leaves them as they are."""
     network: float = 1e-3
     """Of the network at the start."""
     network_end: float = 1e-5
@@ -92,20 +99,25 @@ class AvatarTrainConfig:
     avatar: AvatarConfig = field(default_factory=lambda: AvatarConfig(width=0))
     """The model; width, names and camera are filled in from the data."""
     motion: Literal["auto", "features", "blendshapes"] = "features"
-    """The avatar's motion; auto = blendshapes where the template has shapes for the data's coefficients."""
+    """The avatar's motion; auto = blendshapes where the template has shapes for the data's
+    coefficients."""
     eyeballs: float = 0.048
-    """Share of the points that are eyeballs, which the gaze turns (``gghead.animation.eyeballs``); only where motion is
-    that of blendshapes, the data have coefficients of the gaze, and no head is given to start from."""
+    """Share of the points that are eyeballs, which the gaze turns (``gghead.animation.eyeballs``);
+    only where motion is that of blendshapes, the data have coefficients of the gaze, and no head is
+    given to start from."""
     template: str = "head"
-    """Mesh whose surface gives the initial points: a built-in one, or a tracked mesh (.obj with UVs) in our world."""
+    """Mesh whose surface gives the initial points: a built-in one, or a tracked mesh (.obj with
+    UVs) in our world."""
     points: int = 2500
     """How many."""
     init_head: str | None = None
-    """Head that gives them instead, with its colours: a .ply, or an encoder that makes one of training frames."""
+    """Head that gives them instead, with its colours: a .ply, or an encoder that makes one of
+    training frames."""
     iterations: int = 50_000
     """One frame each."""
     extent: float = 1.0
-    """Size of the scene in world units, which 3DGS's rates and limits refer to; a head is about that large."""
+    """Size of the scene in world units, which 3DGS's rates and limits refer to; a head is about
+    that large."""
     sh_every: int = 1000
     """Iterations between two degrees of the harmonics, as in 3DGS."""
     background: Literal["random", "blackwhite", "white"] = "random"
@@ -126,13 +138,18 @@ class AvatarTrainConfig:
     """Seed of everything random."""
 
 
-_HEADGAS = AvatarTrainConfig(preset="headgas", resolution=(512, 512))  # the paper's but for the cap of Gaussians
+# the paper's but for the cap of Gaussians
+_HEADGAS = AvatarTrainConfig(preset="headgas", resolution=(512, 512))
 # A core takes about 70 ms per iteration at 128 pixels with 5,000 Gaussians; the cap keeps it there.
 _TINY = replace(
-    _HEADGAS, preset="tiny", resolution=(128, 128), iterations=15_000, motion="auto",
+    _HEADGAS,
+    preset="tiny",
+    resolution=(128, 128),
+    iterations=15_000,
+    motion="auto",
     avatar=AvatarConfig(width=0, sh_degree=1),
     densify=DensifyConfig(until=7500, gradient=6e-4, max_gaussians=5000),
-)  # fmt: skip
+)
 
 PRESETS = {config.preset: config for config in (_TINY, _HEADGAS)}
 

@@ -31,7 +31,8 @@ class AvatarSource:
 
 
 def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarSource:
-    """``network`` is a file or a run folder (its newest); the sequence is ``data``, or what the run names.
+    """``network`` is a file or a run folder (its newest); the sequence is ``data``, or what the run
+    names.
 
     Raises ``UserError`` where no sequence is named, and for one of another expression model.
     """
@@ -40,13 +41,18 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
     in_run = (path.parent / run_folder.OPTIONS).is_file()
     run = run_folder.read_options(path.parent, AvatarTrainConfig) if in_run else None
     if data is None and run is None:
-        raise UserError(f"{network} lies in no run folder that names its sequence; name one with --data=DIR.")
+        raise UserError(
+            f"{network} lies in no run folder that names its sequence; name one with --data=DIR."
+        )
     data = data or run.data
     config = avatar.config
     with progress(f"Reading {data}"):
         sequence = as_trained(read_sequence(data, tuple(config.image_size)), config)
     if sequence.width != config.width:
-        read_drive(data, config)  # says what differs, unless names in common would do to drive the avatar
-        raise UserError(f"{data} has {sequence.width} coefficients, but the avatar was trained with {config.width}: "
-                        "name a sequence of the same expression model with --data.")
+        # says what differs, unless names in common would do to drive the avatar
+        read_drive(data, config)
+        raise UserError(
+            f"{data} has {sequence.width} coefficients, but the avatar was trained with"
+            f" {config.width}: name a sequence of the same expression model with --data."
+        )
     return AvatarSource(path, avatar, data, sequence)

@@ -1,9 +1,9 @@
 """Adding and removing Gaussians while an avatar is trained, with the optimiser's memory of them.
 
-Adaptive density control of Kerbl et al. 2023 (3DGS, section 5), with the rules and constants of gsplat's
-DefaultStrategy, on any device. Two things are HeadGaS's: children inherit basis and bias (and motion), and, as
-the opacity follows the expression, a Gaussian goes if it was transparent in all frames of a window instead of after a
-reset.
+Adaptive density control of Kerbl et al. 2023 (3DGS, section 5), with the rules and constants of
+gsplat's DefaultStrategy, on any device. Two things are HeadGaS's: children inherit basis and bias
+(and motion), and, as the opacity follows the expression, a Gaussian goes if it was transparent in
+all frames of a window instead of after a reset.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,9 @@ class Refinement:
 class Densifier:
     """Collects image-plane gradients and opacities, and refines every so often."""
 
-    def __init__(self, config: DensifyConfig, count: int, extent: float, frames: int, device: torch.device) -> None:
+    def __init__(
+        self, config: DensifyConfig, count: int, extent: float, frames: int, device: torch.device
+    ) -> None:
         self.config, self.extent = config, extent
         self.window = min(max(frames, 1), config.window)
         self.gradient = torch.zeros(count, device=device)  # summed norm, halves of the picture
@@ -39,15 +41,20 @@ class Densifier:
         self.age = torch.zeros(count, device=device)  # iterations
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name).clone() for name in ("gradient", "visible", "opacity", "age")}
+        return {
+            name: getattr(self, name).clone() for name in ("gradient", "visible", "opacity", "age")
+        }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for name, value in state.items():
             setattr(self, name, value.to(self.gradient.device).clone())
 
     @torch.no_grad()
-    def observe(self, means2d: Tensor, radii: Tensor, opacities: Tensor, size: tuple[int, int]) -> None:
-        """``means2d`` [N, 2] is the gradient of the projected means in pixels, ``radii`` [N, 2], ``opacities`` [N]."""
+    def observe(
+        self, means2d: Tensor, radii: Tensor, opacities: Tensor, size: tuple[int, int]
+    ) -> None:
+        """``means2d`` [N, 2] is the gradient of the projected means in pixels, ``radii`` [N, 2],
+        ``opacities`` [N]."""
         scale = means2d.new_tensor([size[0] / 2, size[1] / 2])
         seen = (radii > 0).all(-1)
         self.gradient += torch.where(seen, (means2d * scale).norm(dim=-1), 0.0)
@@ -56,8 +63,13 @@ class Densifier:
         self.age += 1
 
     @torch.no_grad()
-    def refine(self, avatar: Avatar, optimizer: torch.optim.Optimizer, iteration: int,
-               random: torch.Generator) -> Refinement:
+    def refine(
+        self,
+        avatar: Avatar,
+        optimizer: torch.optim.Optimizer,
+        iteration: int,
+        random: torch.Generator,
+    ) -> Refinement:
         """Clone, split, prune; ``iteration`` counts those done."""
         done = Refinement()
         scales = avatar.log_scales.exp().amax(-1)
@@ -83,8 +95,12 @@ class Densifier:
 
     def select(self, avatar: Avatar, optimizer: torch.optim.Optimizer, keep: Tensor) -> None:
         """Keep the Gaussians at the indices ``keep``, in that order."""
-        change(avatar, optimizer, {name: parameter.index_select(dim, keep) for name, dim, parameter in _all(avatar)},
-               lambda value, dim: value.index_select(dim, keep))
+        change(
+            avatar,
+            optimizer,
+            {name: parameter.index_select(dim, keep) for name, dim, parameter in _all(avatar)},
+            lambda value, dim: value.index_select(dim, keep),
+        )
         for name in ("gradient", "visible", "opacity", "age"):
             setattr(self, name, getattr(self, name)[keep])
 
@@ -93,20 +109,38 @@ class Densifier:
         room = self.config.max_gaussians - len(grow) if self.config.max_gaussians else len(grow)
         if int(grow.sum()) <= room:
             return grow
-        chosen = torch.where(grow, gradient, -1.0).argsort(descending=True, stable=True)[: max(room, 0)]
+        chosen = torch.where(grow, gradient, -1.0).argsort(descending=True, stable=True)[
+            : max(room, 0)
+        ]
         return torch.zeros_like(grow).index_fill_(0, chosen, True)
 
-    def _grow(self, avatar: Avatar, optimizer: torch.optim.Optimizer, clone: Tensor, split: Tensor,
-              random: torch.Generator) -> None:
-        """Append a copy of every clone; put two smaller ones, drawn from it, in place of every split Gaussian."""
+    def _grow(
+        self,
+        avatar: Avatar,
+        optimizer: torch.optim.Optimizer,
+        clone: Tensor,
+        split: Tensor,
+        random: torch.Generator,
+    ) -> None:
+        """Append a copy of every clone; put two smaller ones, drawn from it, in place of every
+        split Gaussian."""
         count = avatar.num
-        kept = torch.ones(count, dtype=torch.bool, device=avatar.device).index_fill_(0, split, False).nonzero()[:, 0]
+        kept = (
+            torch.ones(count, dtype=torch.bool, device=avatar.device)
+            .index_fill_(0, split, False)
+            .nonzero()[:, 0]
+        )
         parents = torch.cat([kept, clone, split, split])
-        values = {name: parameter.index_select(dim, parents) for name, dim, parameter in _all(avatar)}
+        values = {
+            name: parameter.index_select(dim, parents) for name, dim, parameter in _all(avatar)
+        }
         if len(split):
             halves = slice(len(kept) + len(clone), None)
             noise = torch.randn(2, len(split), 3, generator=random).to(avatar.device)
-            offsets = quat_to_rotmat(avatar.quats[split]) @ (noise * avatar.log_scales[split].exp())[..., None]
+            offsets = (
+                quat_to_rotmat(avatar.quats[split])
+                @ (noise * avatar.log_scales[split].exp())[..., None]
+            )
             values["means"][halves] += offsets[..., 0].flatten(0, 1)
             values["log_scales"][halves] -= torch.tensor(_SHRINK).log()
         fresh = len(parents) - len(kept)
@@ -121,8 +155,11 @@ class Densifier:
             setattr(self, name, extend(getattr(self, name), 0))
 
 
-def change(avatar: Avatar, optimizer: torch.optim.Optimizer, values: dict[str, Tensor], moments) -> None:
-    """Give the avatar other per-Gaussian parameters; ``moments(value, dim)`` carries Adam's averages over."""
+def change(
+    avatar: Avatar, optimizer: torch.optim.Optimizer, values: dict[str, Tensor], moments
+) -> None:
+    """Give the avatar other per-Gaussian parameters; ``moments(value, dim)`` carries Adam's
+    averages over."""
     groups = {group["name"]: group for group in optimizer.param_groups}
     for name, dim, old in list(_all(avatar)):
         new = nn.Parameter(values[name].contiguous(), requires_grad=old.requires_grad)
@@ -132,8 +169,10 @@ def change(avatar: Avatar, optimizer: torch.optim.Optimizer, values: dict[str, T
         groups[name]["params"] = [new]
         state = optimizer.state.pop(old, None)
         if state:
-            optimizer.state[new] = {key: moments(value, dim).contiguous() if value.shape == old.shape else value
-                                    for key, value in state.items()}
+            optimizer.state[new] = {
+                key: moments(value, dim).contiguous() if value.shape == old.shape else value
+                for key, value in state.items()
+            }
 
 
 def _all(avatar: Avatar):

@@ -1,8 +1,9 @@
 """Where an avatar starts: points on the template, or a head that a reconstructor made.
 
-The avatar's first picture, for the expression zero, is then that head instead of a grey template. The network is given
-two hidden units for each colour channel and for the opacity, which carry a feature through unchanged
-(x = relu(x) - relu(-x)), and the bias features hold what the head looks like; all else is learnt as ever.
+The avatar's first picture, for the expression zero, is then that head instead of a grey template.
+The network is given two hidden units for each colour channel and for the opacity, which carry a
+feature through unchanged (x = relu(x) - relu(-x)), and the bias features hold what the head looks
+like; all else is learnt as ever.
 """
 
 from pathlib import Path
@@ -30,7 +31,9 @@ def surface_points(template: Template, count: int, seed: int) -> Tensor:  # [cou
         raise UserError(f"An avatar needs at least 4 initial points, but {count} were asked for.")
     random = np.random.RandomState(derive_seed(seed, "points") % 2**32)
     corners = template.vertices[template.faces]  # [F, 3, 3]
-    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    areas = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
     faces = random.choice(len(areas), count, p=areas / areas.sum())
     u, v = random.rand(2, count)
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
@@ -39,32 +42,43 @@ def surface_points(template: Template, count: int, seed: int) -> Tensor:  # [cou
 
 
 def check_in_view(points: Tensor, camera: Cameras, template: str) -> None:
-    """Raises ``UserError`` unless half of the template's points [N, 3] lie in the picture of ``camera`` (no batch)."""
+    """Raises ``UserError`` unless half of the template's points [N, 3] lie in the picture of
+    ``camera`` (no batch)."""
     places, depth = camera.project(points)
     share = ((places > 0) & (places < 1)).all(-1).logical_and(depth > 0).float().mean()
     if share < _IN_VIEW:
-        raise UserError(f"Of the points of the template '{template}' {share:.0%} lie in the sequence's pictures, so "
-                        "its cameras or the mesh have other axes or units; scripts/dataset_tool.py check shows what "
-                        "the cameras see, docs/formats.md says which world is meant.")
+        raise UserError(
+            f"Of the points of the template '{template}' {share:.0%} lie in the sequence's"
+            " pictures, so its cameras or the mesh have other axes or units;"
+            " scripts/dataset_tool.py check shows what the cameras see, docs/formats.md says which"
+            " world is meant."
+        )
 
 
 def neighbour_distance(points: Tensor) -> Tensor:  # [N, 3] -> [N]
-    """Root mean square distance to the three nearest neighbours, 3DGS's first standard deviation."""
-    rows = [torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist").topk(4, largest=False)[0][:, 1:]
-            for block in points.split(_BLOCK)]  # fmt: skip
+    """Root mean square distance to the three nearest neighbours, 3DGS's first standard
+    deviation."""
+    rows = [
+        torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist").topk(
+            4, largest=False
+        )[0][:, 1:]
+        for block in points.split(_BLOCK)
+    ]
     return torch.cat(rows).square().mean(1).sqrt().clamp_min(1e-5)
 
 
 _VIEWS = 8  # frames that a head is encoded from
 _SEEN = 0.05  # opacity above which a Gaussian belongs to the head
-_FAINTEST, _DENSEST = 0.05, 0.95  # opacities that are started with: others would hardly learn to come and go
+# opacities that are started with: others would hardly learn to come and go
+_FAINTEST, _DENSEST = 0.05, 0.95
 _CARRIED = 4  # red, green, blue, opacity
 _OVERLAP = 0.4  # least standard deviation along the surface, in distances to the neighbours
 _GAIN = 1.0  # what a unit of a carried feature changes
 
 
 def initial_head(source: str, frames: Frames, device: torch.device) -> Gaussians:  # [N]
-    """The head in a .ply, or what an encoder (file or run folder) makes of the calmest training frames.
+    """The head in a .ply, or what an encoder (file or run folder) makes of the calmest training
+    frames.
 
     Raises ``UserError`` for what is neither.
     """
@@ -84,8 +98,8 @@ def initial_head(source: str, frames: Frames, device: torch.device) -> Gaussians
 
 
 def calm_frames(frames: Frames, count: int) -> list[int]:
-    """Frames from ``count`` directions, in time order, each the one with the smallest coefficients (as parts of their
-    ranges)."""
+    """Frames from ``count`` directions, in time order, each the one with the smallest coefficients
+    (as parts of their ranges)."""
     extent = (frames.expression.amax(0) - frames.expression.amin(0)).clamp_min(1e-6)
     effort = (frames.expression / extent).square().sum(1)
     by_yaw = frames.cameras.angles()[0].argsort(stable=True)
@@ -94,19 +108,25 @@ def calm_frames(frames: Frames, count: int) -> list[int]:
 
 
 def thinned(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count]
-    """Evenly spread Gaussians of the head, each grown over and coloured as the neighbours it stands for.
+    """Evenly spread Gaussians of the head, each grown over and coloured as the neighbours it stands
+    for.
 
-    Points are chosen one after the other, each as far as possible from those before it. Raises ``UserError`` for a head
-    with hardly any visible Gaussian.
+    Points are chosen one after the other, each as far as possible from those before it. Raises
+    ``UserError`` for a head with hardly any visible Gaussian.
     """
     head = head.select(head.opacities > _SEEN)
     if head.num < 4:
-        raise UserError(f"An avatar needs at least 4 Gaussians to start with, but the head has {head.num} that can be "
-                        "seen.")
+        raise UserError(
+            f"An avatar needs at least 4 Gaussians to start with, but the head has {head.num} that"
+            " can be seen."
+        )
     if head.num <= count:
         return head
     chosen = [0]
-    distance, nearest = head.means.new_full((head.num,), torch.inf), torch.zeros(head.num, dtype=torch.long)
+    distance, nearest = (
+        head.means.new_full((head.num,), torch.inf),
+        torch.zeros(head.num, dtype=torch.long),
+    )
     while True:
         from_last = (head.means - head.means[chosen[-1]]).square().sum(1)
         nearest[from_last < distance] = len(chosen) - 1
@@ -133,7 +153,8 @@ def thinned(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count]
 
 @torch.no_grad()
 def look_like(avatar: Avatar, head: Gaussians) -> None:
-    """Let the avatar, which has as many Gaussians, start as this head; harmonics above degree 0 start at zero.
+    """Let the avatar, which has as many Gaussians, start as this head; harmonics above degree 0
+    start at zero.
 
     Raises ``UserError`` for a network too narrow to carry colours and opacity.
     """
@@ -142,7 +163,8 @@ def look_like(avatar: Avatar, head: Gaussians) -> None:
     avatar.log_scales.copy_(head.scales.log())
     avatar.quats.copy_(head.quats)
     colour = head.colors[:, 0] if head.sh_degree is not None else head.with_sh(0).colors[:, 0]
-    look = torch.cat([colour, head.opacities.clamp(_FAINTEST, _DENSEST).logit()[:, None]], 1)  # [N, 4]
+    # [N, 4]
+    look = torch.cat([colour, head.opacities.clamp(_FAINTEST, _DENSEST).logit()[:, None]], 1)
     places = [0, 1, 2, last]
     if config.changes == "geometry":
         avatar.static[:, places] = look
@@ -153,14 +175,17 @@ def look_like(avatar: Avatar, head: Gaussians) -> None:
         avatar.bias[:, places] = look
     else:
         if config.feature_dim < _CARRIED or config.hidden < 2 * _CARRIED:
-            raise UserError(f"An avatar that starts from a head needs at least {_CARRIED} features and "
-                            f"{2 * _CARRIED} hidden units, but it has {config.feature_dim} and {config.hidden}.")
+            raise UserError(
+                f"An avatar that starts from a head needs at least {_CARRIED} features and "
+                f"{2 * _CARRIED} hidden units, but it has {config.feature_dim} and {config.hidden}."
+            )
         avatar.bias[:, :_CARRIED] = look / _GAIN
         _carry(avatar.hidden, avatar.output, places)
 
 
 def _carry(hidden: nn.Linear, output: nn.Linear, places: list[int]) -> None:
-    """Let the first features pass the network: feature k comes out at ``places[k]``, everything else as zero."""
+    """Let the first features pass the network: feature k comes out at ``places[k]``, everything
+    else as zero."""
     output.weight.zero_()
     output.bias.zero_()
     units = len(places)

@@ -11,9 +11,11 @@ from gghead.training.avatar.config import AvatarLossConfig
 class AvatarLoss:
     """The loss of one picture; the perceptual part is off unless the config names a network."""
 
-    def __init__(self, config: AvatarLossConfig, device: torch.device, size: tuple[int, int] | None = None) -> None:
-        """``size``: width and height of the pictures. Raises ``UserError`` if the network cannot be read or needs
-        larger ones."""
+    def __init__(
+        self, config: AvatarLossConfig, device: torch.device, size: tuple[int, int] | None = None
+    ) -> None:
+        """``size``: width and height of the pictures. Raises ``UserError`` if the network cannot be
+        read or needs larger ones."""
         self.config, self.network = config, None
         if config.perceptual_net is not None:
             self.network = load_distance(config.perceptual_net, "--perceptual-net", device)
@@ -29,15 +31,24 @@ class AvatarLoss:
         if config.perceptual <= 0:
             return f"no perceptual term, because its weight is {config.perceptual:g}"
         where = ", in the head's box" if self.network.any_size else ""
-        return (f"perceptual term: {config.perceptual:g} times {self.network.name}{where}, from iteration "
-                f"{config.perceptual_from} on")
+        return (
+            f"perceptual term: {config.perceptual:g} times {self.network.name}{where}, from"
+            f" iteration {config.perceptual_from} on"
+        )
 
-    def __call__(self, picture: Tensor, truth: Tensor, mask: Tensor, iteration: int) -> dict[str, Tensor]:
-        """``picture`` and ``truth`` [3, H, W] over the same background, ``mask`` [1, H, W]; all parts and "total"."""
+    def __call__(
+        self, picture: Tensor, truth: Tensor, mask: Tensor, iteration: int
+    ) -> dict[str, Tensor]:
+        """``picture`` and ``truth`` [3, H, W] over the same background, ``mask`` [1, H, W]; all
+        parts and "total"."""
         config = self.config
         parts = {"l1": (picture - truth).abs().mean(), "dssim": 1 - ssim(picture, truth)}
         total = config.l1 * parts["l1"] + config.dssim * parts["dssim"]
-        if self.network is not None and config.perceptual > 0 and iteration >= config.perceptual_from:
+        if (
+            self.network is not None
+            and config.perceptual > 0
+            and iteration >= config.perceptual_from
+        ):
             crops = [image[None] * 2 - 1 for image in (picture, truth)]
             if self.network.any_size:
                 top, bottom, left, right = head_box(mask, smallest=self.network.smallest)
@@ -48,8 +59,10 @@ class AvatarLoss:
         return parts
 
 
-def head_box(mask: Tensor, margin: float = 0.05, smallest: int = 1) -> tuple[int, int, int, int]:  # [1, H, W]
-    """Top, bottom, left, right of what the mask shows, with a margin; the whole picture for an empty mask.
+# [1, H, W]
+def head_box(mask: Tensor, margin: float = 0.05, smallest: int = 1) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of what the mask shows, with a margin; the whole picture for an
+    empty mask.
 
     Boxes are widened to ``smallest`` pixels a side where the picture has them.
     """

@@ -27,9 +27,15 @@ from gghead.training.run.step_run import StepRun
 _PREVIEWS = 6  # frames per preview picture
 
 
-def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.device, *,
-        resume: Path | None = None) -> Path:
-    """Train until ``config.iterations``, or until Ctrl-C, which saves a state to resume from; return the run folder.
+def run(
+    config: AvatarTrainConfig,
+    outdir: str | os.PathLike,
+    device: torch.device,
+    *,
+    resume: Path | None = None,
+) -> Path:
+    """Train until ``config.iterations``, or until Ctrl-C, which saves a state to resume from;
+    return the run folder.
 
     Raises ``UserError`` for data or files that do not fit.
     """
@@ -43,22 +49,33 @@ def run(config: AvatarTrainConfig, outdir: str | os.PathLike, device: torch.devi
         trainer = AvatarTrainer(config, frames, device, resumed=state is not None)
     if state is not None:
         if state["trainer"]["config"]["width"] != sequence.width:
-            raise UserError(f"{config.data} has {sequence.width} expression coefficients, but {resume} was trained "
-                            f"with {state['trainer']['config']['width']}; resume with the data it was trained on.")
+            raise UserError(
+                f"{config.data} has {sequence.width} expression coefficients, but {resume} was"
+                f" trained with {state['trainer']['config']['width']}; resume with the data it was"
+                " trained on."
+            )
         trainer.load_state_dict(state["trainer"])
     parts = ["avatar", config.preset, Path(config.data).stem, "x".join(map(str, frames.size))]
     folder = resume or run_folder.numbered_folder(outdir, parts)
     run_folder.write_options(folder, config)
     trainer.read_ahead()
-    with StatsWriter(folder, done=trainer.iteration if state else None) as writer, contextlib.closing(trainer):
-        _Run(config, folder, trainer, writer, state["seconds"] if state else 0.0, config.iterations).train()
+    with (
+        StatsWriter(folder, done=trainer.iteration if state else None) as writer,
+        contextlib.closing(trainer),
+    ):
+        _Run(
+            config, folder, trainer, writer, state["seconds"] if state else 0.0, config.iterations
+        ).train()
     sequence.close()
     return folder
 
 
 class _Run(StepRun):
     unit, script = "iteration", "train_avatar.py"
-    remedy = "Look for broken frames with scripts/dataset_tool.py check, or start anew with another --seed."
+    remedy = (
+        "Look for broken frames with scripts/dataset_tool.py check, or start anew with another"
+        " --seed."
+    )
 
     @property
     def done(self) -> int:
@@ -66,26 +83,39 @@ class _Run(StepRun):
 
     def say_start(self) -> None:
         frames, config = self.trainer.frames, self.trainer.avatar.config
-        print(f"Data: {self.config.data}: {len(frames)} training frames at {frames.size[0]}x{frames.size[1]}, "
-              f"{config.width} coefficients ({config.expression_model})")
+        print(
+            f"Data: {self.config.data}: {len(frames)} training frames at"
+            f" {frames.size[0]}x{frames.size[1]}, {config.width} coefficients"
+            f" ({config.expression_model})"
+        )
         if not frames.sequence.has_masks:
             print("  data: no masks, so the avatar learns whatever stands behind the head too")
         for note in frames.sequence.notes:
             print(f"  data: {note}")
         print(f"  loss: {self.trainer.loss.description}")
         print(f"  motion: {self._motion()}")
-        print(f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
-              f"{registry.resolve('auto', self.trainer.device, torch.float32)}")
+        print(
+            f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
+            f"{registry.resolve('auto', self.trainer.device, torch.float32)}"
+        )
 
     def _motion(self) -> str:
         avatar, config = self.trainer.avatar, self.trainer.avatar.config
         if config.motion == "features":
             return "none; colours and opacities follow the expression"
         shapeless = unmoved(load_template(self.config.template), config.coefficient_names)
-        left = [name for name in shapeless if not bool(avatar.reach[config.coefficient_names.index(name)].any())]
+        left = [
+            name
+            for name in shapeless
+            if not bool(avatar.reach[config.coefficient_names.index(name)].any())
+        ]
         eyes = len(shapeless) - len(left)
-        return (f"the template's blendshapes for {config.width - len(shapeless)} of {config.width} coefficients"
-                + (f", eyeballs for {eyes}" if eyes else "") + (f", none for {', '.join(left)}" if left else ""))
+        return (
+            f"the template's blendshapes for {config.width - len(shapeless)} of {config.width}"
+            " coefficients"
+            + (f", eyeballs for {eyes}" if eyes else "")
+            + (f", none for {', '.join(left)}" if left else "")
+        )
 
     def note(self) -> str:
         return f"gaussians {self.trainer.avatar.num}"
@@ -94,26 +124,44 @@ class _Run(StepRun):
         return {"Progress/gaussians": self.trainer.avatar.num}
 
     def status(self, summary: Summary) -> str:
-        return (f"gaussians {self.trainer.avatar.num:<7d} loss {summary['Loss/total']['mean']:.5f}  "
-                f"l1 {summary['Loss/l1']['mean']:.5f}")
+        return (
+            f"gaussians {self.trainer.avatar.num:<7d} loss {summary['Loss/total']['mean']:.5f}  "
+            f"l1 {summary['Loss/l1']['mean']:.5f}"
+        )
 
     def write_snapshot(self) -> None:
-        checkpoints.save_avatar(self.trainer.avatar, self.folder / f"avatar-{self.done:06d}.safetensors",
-                                iteration=self.done, provenance=provenance(self.config.preset, self.config.data))
+        checkpoints.save_avatar(
+            self.trainer.avatar,
+            self.folder / f"avatar-{self.done:06d}.safetensors",
+            iteration=self.done,
+            provenance=provenance(self.config.preset, self.config.data),
+        )
 
     def farewell(self) -> str:
-        return (f"{self.trainer.avatar.num} Gaussians. "
-                f"Videos: {hint('scripts/animate.py', f'--avatar={self.folder}', f'--drive={self.config.data}')}")
+        video = hint("scripts/animate.py", f"--avatar={self.folder}", f"--drive={self.config.data}")
+        return f"{self.trainer.avatar.num} Gaussians. Videos: {video}"
 
     @torch.no_grad()
     def look(self) -> None:
         """``preview<iteration>.png``: training frames, truth above the avatar."""
         trainer, frames = self.trainer, self.trainer.frames
-        chosen = np.linspace(0, len(frames) - 1, min(_PREVIEWS, len(frames))).round().astype(int).tolist()
+        chosen = (
+            np.linspace(0, len(frames) - 1, min(_PREVIEWS, len(frames)))
+            .round()
+            .astype(int)
+            .tolist()
+        )
         truth = torch.stack([frames.over(index) for index in chosen])
         expressions = frames.expression[chosen].to(trainer.device)
         cameras = frames.cameras[chosen].reshape(len(chosen), 1)
-        shown = render(trainer.avatar(expressions), cameras, frames.size, background=1.0, depth=False).color[:, 0].cpu()
-        sheet = images.save_image_grid(torch.cat([truth, shown]) * 2 - 1,
-                                       self.folder / f"preview{trainer.iteration:06d}.png", (len(chosen), 2))
+        shown = (
+            render(trainer.avatar(expressions), cameras, frames.size, background=1.0, depth=False)
+            .color[:, 0]
+            .cpu()
+        )
+        sheet = images.save_image_grid(
+            torch.cat([truth, shown]) * 2 - 1,
+            self.folder / f"preview{trainer.iteration:06d}.png",
+            (len(chosen), 2),
+        )
         self.writer.write_image("preview", sheet, trainer.iteration)

@@ -1,8 +1,8 @@
 """How good an avatar is on the frames it has not seen, with close-ups of mouth and eyes.
 
-All pictures are put over white by the data's masks and have the avatar's size. Mouth and eyes are measured apart
-where the sequence has the 68 landmarks of iBUG, in boxes around their projections, and so are the frames seen from
-farthest to the side.
+All pictures are put over white by the data's masks and have the avatar's size. Mouth and eyes are
+measured apart where the sequence has the 68 landmarks of iBUG, in boxes around their projections,
+and so are the frames seen from farthest to the side.
 """
 
 import json
@@ -32,31 +32,50 @@ _SIZES = {"mouth": (144, 144), "eyes": (192, 84)}  # width and height of a cut-o
 
 
 @torch.no_grad()
-def closeups(avatars: Sequence[AvatarModel], labels: Sequence[str], frames: Frames, chosen: Sequence[int],
-             region: str) -> np.ndarray:  # uint8 [H, W, 3]
+def closeups(
+    avatars: Sequence[AvatarModel],
+    labels: Sequence[str],
+    frames: Frames,
+    chosen: Sequence[int],
+    region: str,
+) -> np.ndarray:  # uint8 [H, W, 3]
     """A column per chosen frame (its place in ``frames``); a row for the truth and one per avatar.
 
-    ``region`` is a key of ``score.REGIONS``. Raises ``UserError`` for frames that there are not or whose landmarks are
-    missing.
+    ``region`` is a key of ``score.REGIONS``. Raises ``UserError`` for frames that there are not or
+    whose landmarks are missing.
     """
     players, rows = [Player(avatar) for avatar in avatars], [[] for _ in range(1 + len(avatars))]
     for index in chosen:
         if not 0 <= index < len(frames):
-            raise UserError(f"There is no frame {index} to cut out of; the frames are 0 to {len(frames) - 1}.")
+            raise UserError(
+                f"There is no frame {index} to cut out of; the frames are 0 to {len(frames) - 1}."
+            )
         mask = region_masks(frames, index).get(region)
         if mask is None:
-            raise UserError(f"Frame {index} has no {region} to cut out: it is out of sight, or the sequence has no 68 "
-                            "landmarks.")
-        shown = [player.draw(frames.expression[index][: player.avatar.config.width], frames.camera(index), frames.size)
-                 for player in players]  # avatars of fewer coefficients take the first
+            raise UserError(
+                f"Frame {index} has no {region} to cut out: it is out of sight, or the sequence has"
+                " no 68 landmarks."
+            )
+        shown = [
+            player.draw(
+                frames.expression[index][: player.avatar.config.width],
+                frames.camera(index),
+                frames.size,
+            )
+            for player in players
+        ]  # avatars of fewer coefficients take the first
         for row, picture in zip(rows, [frames.over(index), *shown], strict=True):
             row.append(_cut_out(picture.cpu(), mask[0], *_SIZES[region]))
-    sheet = images.make_grid(torch.cat([torch.stack(row) for row in rows]) * 2 - 1, (len(chosen), len(rows)))
+    sheet = images.make_grid(
+        torch.cat([torch.stack(row) for row in rows]) * 2 - 1, (len(chosen), len(rows))
+    )
     return with_labels(sheet, [str(index) for index in chosen], ["truth", *labels])
 
 
-def _cut_out(picture: Tensor, mask: Tensor, width: int, height: int) -> Tensor:  # [3, H, W], [H, W] -> [3, h, w]
-    """The smallest rectangle of this shape around the mask that lies in the picture, at this size."""
+# [3, H, W], [H, W] -> [3, h, w]
+def _cut_out(picture: Tensor, mask: Tensor, width: int, height: int) -> Tensor:
+    """The smallest rectangle of this shape around the mask that lies in the picture, at this
+    size."""
     shape, lines = (height, width), (mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0])
     scale = max(len(line) / side for line, side in zip(lines, shape, strict=True))
     scale = min(scale, *(most / side for most, side in zip(mask.shape, shape, strict=True)))
@@ -66,7 +85,9 @@ def _cut_out(picture: Tensor, mask: Tensor, width: int, height: int) -> Tensor: 
         first = int((line[0] + line[-1] + 1 - count) // 2)
         first = min(max(first, 0), most - count)
         parts.append(slice(first, first + count))
-    return F.interpolate(picture[None, :, *parts], shape, mode="bicubic", align_corners=False)[0].clamp(0, 1)
+    return F.interpolate(picture[None, :, *parts], shape, mode="bicubic", align_corners=False)[
+        0
+    ].clamp(0, 1)
 
 
 REGIONS = {"mouth": slice(48, 68), "eyes": slice(36, 48)}  # of 68 landmarks
@@ -76,13 +97,18 @@ _SIDE = 0.25  # share of the frames, those seen from farthest to the side, that 
 _WORST = 6
 
 
-def score(avatar: AvatarModel, test: Frames, train: Frames | None, networks: Mapping[str, Distance] | None = None) \
-        -> tuple[dict, list]:  # fmt: skip
+def score(
+    avatar: AvatarModel,
+    test: Frames,
+    train: Frames | None,
+    networks: Mapping[str, Distance] | None = None,
+) -> tuple[dict, list]:
     """Means per method {"avatar", "nearest_frame", "mean_image"} and one record per test frame.
 
-    The nearest frame is the training frame most like the truth, which only someone who knows the truth could choose:
-    a stronger opponent than the frame with the nearest coefficients. Without training frames there is only the avatar.
-    ``networks``: what else is measured, by the names that it gets, such as "lpips".
+    The nearest frame is the training frame most like the truth, which only someone who knows the
+    truth could choose: a stronger opponent than the frame with the nearest coefficients. Without
+    training frames there is only the avatar. ``networks``: what else is measured, by the names that
+    it gets, such as "lpips".
     """
     if train is not None:
         with progress("Finding the nearest training frames"):
@@ -96,31 +122,57 @@ def score(avatar: AvatarModel, test: Frames, train: Frames | None, networks: Map
         if train is not None:
             record["nearest"] = train.sequence.name(nearest[index])
             guesses |= {"nearest_frame": train.over(nearest[index]), "mean_image": mean}
-        records.append(record | {method: compare(guess, truth, boxes, networks, aside=index in side)
-                                 for method, guess in guesses.items()})
+        records.append(
+            record
+            | {
+                method: compare(guess, truth, boxes, networks, aside=index in side)
+                for method, guess in guesses.items()
+            }
+        )
     methods = ("avatar", "nearest_frame", "mean_image") if train is not None else ("avatar",)
-    means = {method: {key: float(np.mean([r[method][key] for r in records if key in r[method]]))
-                      for key in sorted({key for r in records for key in r[method]})} for method in methods}
+    means = {
+        method: {
+            key: float(np.mean([r[method][key] for r in records if key in r[method]]))
+            for key in sorted({key for r in records for key in r[method]})
+        }
+        for method in methods
+    }
     return means, records
 
 
 def side_frames(cameras: Cameras) -> set[int]:
-    """The quarter of the cameras (batch shape (T,)) whose directions from the head are farthest off its middle."""
+    """The quarter of the cameras (batch shape (T,)) whose directions from the head are farthest off
+    its middle."""
     place = cameras.position
     aside = torch.atan2(place[:, 0], place[:, 2]).abs()
-    return set(aside.argsort(descending=True, stable=True)[: max(round(_SIDE * len(aside)), 1)].tolist())
+    return set(
+        aside.argsort(descending=True, stable=True)[: max(round(_SIDE * len(aside)), 1)].tolist()
+    )
 
 
-def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], networks: Mapping[str, Distance] | None = None, *,
-            aside: bool = False) -> dict:
-    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, and the distances of ``networks``.
+def compare(
+    guess: Tensor,
+    truth: Tensor,
+    boxes: dict[str, Tensor],
+    networks: Mapping[str, Distance] | None = None,
+    *,
+    aside: bool = False,
+) -> dict:
+    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, and the distances of
+    ``networks``.
 
     With ``aside`` (one of ``side_frames``) PSNR counts as that of frames from the side, too.
     """
-    values = {"psnr": float(psnr(guess, truth)), "ssim": float(ssim(guess, truth)),
-              "l2": float((guess - truth).square().mean())}
+    values = {
+        "psnr": float(psnr(guess, truth)),
+        "ssim": float(ssim(guess, truth)),
+        "l2": float((guess - truth).square().mean()),
+    }
     for name, box in boxes.items():
-        values[f"{name}_psnr"], values[f"{name}_ssim"] = float(psnr(guess, truth, box)), float(ssim(guess, truth, box))
+        values[f"{name}_psnr"], values[f"{name}_ssim"] = (
+            float(psnr(guess, truth, box)),
+            float(ssim(guess, truth, box)),
+        )
     if aside:
         values["side_psnr"] = values["psnr"]
     for name, network in (networks or {}).items():
@@ -132,7 +184,8 @@ def compare(guess: Tensor, truth: Tensor, boxes: dict[str, Tensor], networks: Ma
 
 
 def nearest_frames(test: Frames, train: Frames) -> list[int]:
-    """For every test frame the training frame with the least squared difference, at a size of at most 64 pixels."""
+    """For every test frame the training frame with the least squared difference, at a size of at
+    most 64 pixels."""
     a, b = (torch.stack(list(_small(frames))) for frames in (test, train))
     distances = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
     return distances.argmin(1).tolist()
@@ -146,7 +199,8 @@ def _small(frames: Frames) -> Iterator[Tensor]:
 
 
 def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
-    """Boxes [1, H, W] of ones around mouth and eyes; empty without 68 landmarks or where a region is out of sight."""
+    """Boxes [1, H, W] of ones around mouth and eyes; empty without 68 landmarks or where a region
+    is out of sight."""
     landmarks = frames.sequence.landmarks
     if landmarks is None or landmarks.shape[1] != 68:
         return {}
@@ -154,7 +208,8 @@ def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
 
 
 def region_boxes(landmarks: Tensor, camera: Cameras, size: tuple[int, int]) -> dict[str, Tensor]:
-    """The same for landmarks [68, 3] in world units, a camera of batch shape (1,) and pictures of (width, height)."""
+    """The same for landmarks [68, 3] in world units, a camera of batch shape (1,) and pictures of
+    (width, height)."""
     width, height = size
     pixels = camera[0].project(landmarks.float())[0] * torch.tensor([width, height])
     masks = {}
@@ -175,7 +230,9 @@ def table(means: dict) -> str:
     keys = list(means["avatar"])
     lines = ["".join([f"{'':<15s}", *(f"{key:>12s}" for key in keys)])]
     for method, values in means.items():
-        lines.append("".join([f"{method:<15s}", *(f"{values.get(key, float('nan')):12.4f}" for key in keys)]))
+        lines.append(
+            "".join([f"{method:<15s}", *(f"{values.get(key, float('nan')):12.4f}" for key in keys)])
+        )
     return "\n".join(lines)
 
 
@@ -185,12 +242,19 @@ def write_report(outdir: Path, header: dict, means: dict, records: list[dict]) -
     write_atomically(outdir / "scores.json", lambda file: file.write(text.encode()))
 
 
-def write_worst(path: Path, avatar: AvatarModel, test: Frames, records: list[dict], count: int = _WORST) -> None:
-    """A sheet of the frames with the lowest PSNR: truth, avatar, absolute difference times 3 (dark on white)."""
+def write_worst(
+    path: Path, avatar: AvatarModel, test: Frames, records: list[dict], count: int = _WORST
+) -> None:
+    """A sheet of the frames with the lowest PSNR: truth, avatar, absolute difference times 3 (dark
+    on white)."""
     order = sorted(range(len(records)), key=lambda index: records[index]["avatar"]["psnr"])[:count]
     truth = torch.stack([test.over(index) for index in order])
-    shown = torch.stack([picture.cpu() for picture in pictures(avatar, test.expression[order], test.cameras[order],
-                                                               test.size)])
+    shown = torch.stack(
+        [
+            picture.cpu()
+            for picture in pictures(avatar, test.expression[order], test.cameras[order], test.size)
+        ]
+    )
     error = _difference(shown, truth)
     sheet = images.make_grid(torch.cat([truth, shown, error]) * 2 - 1, (len(order), 3))
     top = [f"{records[index]['avatar']['psnr']:.1f} dB" for index in order]
@@ -203,7 +267,11 @@ def write_video(path: Path, avatar: AvatarModel, test: Frames) -> None:
     frames = []
     for index, guess in enumerate(track(shown, "Drawing the video", len(test), "frames")):
         truth = test.over(index)
-        frames.append(beside([to_uint8(picture) for picture in (truth, guess, _difference(guess.cpu(), truth))]))
+        frames.append(
+            beside(
+                [to_uint8(picture) for picture in (truth, guess, _difference(guess.cpu(), truth))]
+            )
+        )
     with progress(f"Encoding {path}"):
         save_video(frames, path, test.sequence.fps or 25.0)
 

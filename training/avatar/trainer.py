@@ -39,22 +39,32 @@ _EPS = 1e-15  # of 3DGS's Adam
 _MOST_EYEBALLS = 0.5  # of the points
 
 
-def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device | None = None) -> Avatar:
+def new_avatar(
+    config: AvatarTrainConfig, frames: Frames, device: torch.device | None = None
+) -> Avatar:
     """The avatar that a run starts from; what depends on the data is filled in.
 
     Raises ``UserError`` for a head to start from that cannot be read.
     """
     if not 0 <= config.eyeballs <= _MOST_EYEBALLS:
-        raise UserError(f"--eyeballs is a share of the points from 0 to {_MOST_EYEBALLS}, but it is "
-                        f"{config.eyeballs:g}.")
+        raise UserError(
+            f"--eyeballs is a share of the points from 0 to {_MOST_EYEBALLS}, but it is "
+            f"{config.eyeballs:g}."
+        )
     sequence, template = frames.sequence, load_template(config.template)
-    filled = config_json.replace(config.avatar, {
-        "width": sequence.width, "coefficient_names": list(sequence.coefficient_names or ()),
-        "expression_model": sequence.format, "first": config.coefficients,
-        "extras": list(config.extras), "image_size": list(frames.size),
-        "camera": list(middle_camera(frames.cameras)),
-        "motion": _motion(config.motion, template, sequence.coefficient_names or ()),
-    })  # fmt: skip
+    filled = config_json.replace(
+        config.avatar,
+        {
+            "width": sequence.width,
+            "coefficient_names": list(sequence.coefficient_names or ()),
+            "expression_model": sequence.format,
+            "first": config.coefficients,
+            "extras": list(config.extras),
+            "image_size": list(frames.size),
+            "camera": list(middle_camera(frames.cameras)),
+            "motion": _motion(config.motion, template, sequence.coefficient_names or ()),
+        },
+    )
     balls = None
     if config.init_head is None:
         points = surface_points(template, config.points, config.seed)
@@ -63,11 +73,15 @@ def new_avatar(config: AvatarTrainConfig, frames: Frames, device: torch.device |
         if moves and config.eyeballs:
             points = points[: config.points - int(config.eyeballs * config.points)]
             points = points[~over_eyes(template, points)]
-            balls = eyeballs(template, filled.coefficient_names, config.points - len(points), config.seed)
+            balls = eyeballs(
+                template, filled.coefficient_names, config.points - len(points), config.seed
+            )
             points = torch.cat([points, balls.points])
         avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
     else:
-        head = thinned(initial_head(config.init_head, frames, device or torch.device("cpu")), config.points)
+        head = thinned(
+            initial_head(config.init_head, frames, device or torch.device("cpu")), config.points
+        )
         avatar = Avatar(filled, head.means, seed=config.seed)
         look_like(avatar, head)
     if filled.motion == "blendshapes":
@@ -92,9 +106,16 @@ def _motion(asked: str, template: Template, names: tuple[str, ...]) -> str:
 class AvatarTrainer:
     """Trains on one frame per step. Everything random follows from the seed and the iteration."""
 
-    def __init__(self, config: AvatarTrainConfig, frames: Frames, device: torch.device, *,
-                 resumed: bool = False) -> None:
-        """``resumed``: a state is loaded next, so that the head to start from is not needed any more."""
+    def __init__(
+        self,
+        config: AvatarTrainConfig,
+        frames: Frames,
+        device: torch.device,
+        *,
+        resumed: bool = False,
+    ) -> None:
+        """``resumed``: a state is loaded next, so that the head to start from is not needed any
+        more."""
         self.config, self.frames, self.device = config, frames, device
         self.iteration = 0
         self.stats = Stats()
@@ -107,7 +128,9 @@ class AvatarTrainer:
     def _set_avatar(self, avatar: Avatar) -> None:
         self.avatar = avatar.to(self.device).train()
         self.optimizer = make_optimizer(self.avatar, self.config)
-        self.densifier = Densifier(self.config.densify, avatar.num, self.config.extent, len(self.frames), self.device)
+        self.densifier = Densifier(
+            self.config.densify, avatar.num, self.config.extent, len(self.frames), self.device
+        )
 
     def _frame_at(self, iteration: int) -> int:
         return frame_at(iteration, len(self.frames), self.config.seed)
@@ -116,11 +139,15 @@ class AvatarTrainer:
         return self.frames.cut(self._frame_at(iteration))
 
     def read_ahead(self) -> None:
-        """Decode the frames of later steps in the background from now on, unless all of them fit into memory."""
+        """Decode the frames of later steps in the background from now on, unless all of them fit
+        into memory."""
         if not self.frames.in_memory:
             width, height = self.frames.size
-            self._reader = StepReader(self._read, lambda first: range(first, self.config.iterations),
-                                      size=16 * width * height)
+            self._reader = StepReader(
+                self._read,
+                lambda first: range(first, self.config.iterations),
+                size=16 * width * height,
+            )
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -129,7 +156,8 @@ class AvatarTrainer:
 
     # ------------------------------------------------------------------ stepping
     def step(self) -> None:
-        """Render a frame, compare, update; refine the set of Gaussians where the schedule says so."""
+        """Render a frame, compare, update; refine the set of Gaussians where the schedule says
+        so."""
         config, index = self.config, self._frame_at(self.iteration)
         read = self._reader or self._read
         head, alpha = (value.to(self.device) for value in read(self.iteration))
@@ -137,13 +165,23 @@ class AvatarTrainer:
         truth = head + background[:, None, None] * (1 - alpha)
         degree = min(self.iteration // config.sh_every, self.avatar.config.sh_degree)
         self._set_rates()
-        gaussians = self.avatar(self.frames.expression[index : index + 1].to(self.device), sh_degree=degree)
+        gaussians = self.avatar(
+            self.frames.expression[index : index + 1].to(self.device), sh_degree=degree
+        )
         camera, (width, height) = self.frames.camera(index).to(self.device), self.frames.size
         pictures, _, meta = rasterization(
-            gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.colors,
-            camera.viewmats[None], camera.Ks(width, height)[None], width, height, sh_degree=degree,
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            gaussians.colors,
+            camera.viewmats[None],
+            camera.Ks(width, height)[None],
+            width,
+            height,
+            sh_degree=degree,
             backgrounds=background[None, None],
-        )  # fmt: skip
+        )
         means2d = meta["means2d"]
         refining = self.iteration < config.densify.until
         if refining:
@@ -152,10 +190,17 @@ class AvatarTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
         if refining:
-            seen = means2d.grad.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)  # one bad frame must not decide what grows
-            self.densifier.observe(seen.reshape(-1, 2), meta["radii"].reshape(-1, 2),
-                                   gaussians.opacities[0].detach(), (width, height))  # fmt: skip
-        self.health.count("avatar", average_gradients(self.avatar.parameters(), Processes(), parts["total"]))
+            # one bad frame must not decide what grows
+            seen = means2d.grad.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            self.densifier.observe(
+                seen.reshape(-1, 2),
+                meta["radii"].reshape(-1, 2),
+                gaussians.opacities[0].detach(),
+                (width, height),
+            )
+        self.health.count(
+            "avatar", average_gradients(self.avatar.parameters(), Processes(), parts["total"])
+        )
         self.optimizer.step()
         for name, value in parts.items():
             self.stats.report(f"Loss/{name}", value)
@@ -178,7 +223,9 @@ class AvatarTrainer:
             if group["name"] == "means":
                 group["lr"] = self.config.extent * falling(rates.means, rates.means_end, share)
             elif group["name"] == "motion":
-                group["lr"] = falling(rates.motion, rates.motion / 100, share) if rates.motion else 0.0
+                group["lr"] = (
+                    falling(rates.motion, rates.motion / 100, share) if rates.motion else 0.0
+                )
             elif group["name"].startswith(("hidden", "output")):
                 group["lr"] = falling(rates.network, rates.network_end, share)
 
@@ -192,10 +239,13 @@ class AvatarTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for bit."""
+        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for
+        bit."""
         return {
             "iteration": self.iteration,
-            "avatar": {name: value.detach().clone() for name, value in self.avatar.state_dict().items()},
+            "avatar": {
+                name: value.detach().clone() for name, value in self.avatar.state_dict().items()
+            },
             "config": config_json.to_dict(self.avatar.config),
             "optimizer": self.optimizer.state_dict(),
             "densifier": self.densifier.state_dict(),
@@ -203,7 +253,9 @@ class AvatarTrainer:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        config = config_json.from_dict(AvatarConfig, state["config"], "the avatar of the training state")
+        config = config_json.from_dict(
+            AvatarConfig, state["config"], "the avatar of the training state"
+        )
         avatar = Avatar(config, count=len(state["avatar"]["means"]))
         avatar.load_state_dict(state["avatar"])
         self._set_avatar(avatar)
@@ -221,24 +273,36 @@ def falling(first: float, last: float, share: float) -> float:
 def make_optimizer(avatar: Avatar, config: AvatarTrainConfig) -> torch.optim.Adam:
     """Adam with one named group per parameter, so that a group's parameter can be exchanged."""
     rates = config.rates
-    table = {"means": rates.means * config.extent, "log_scales": rates.scales, "quats": rates.quats,
-             "basis": rates.features, "bias": rates.features, "static": rates.features, "grid.values": rates.features,
-             "motion": rates.motion}  # fmt: skip
-    groups = [{"params": [parameter], "name": name, "lr": table.get(name, rates.network)}
-              for name, parameter in avatar.named_parameters() if parameter.numel() and parameter.requires_grad]
+    table = {
+        "means": rates.means * config.extent,
+        "log_scales": rates.scales,
+        "quats": rates.quats,
+        "basis": rates.features,
+        "bias": rates.features,
+        "static": rates.features,
+        "grid.values": rates.features,
+        "motion": rates.motion,
+    }
+    groups = [
+        {"params": [parameter], "name": name, "lr": table.get(name, rates.network)}
+        for name, parameter in avatar.named_parameters()
+        if parameter.numel() and parameter.requires_grad
+    ]
     # Fused: one pass over the basis instead of six, which is most of a step on a CPU.
     return torch.optim.Adam(groups, eps=_EPS, fused=True)
 
 
 def frame_at(iteration: int, count: int, seed: int) -> int:
-    """Which of ``count`` frames an iteration shows: every pass goes through all of them in another order."""
+    """Which of ``count`` frames an iteration shows: every pass goes through all of them in another
+    order."""
     epoch, place = divmod(iteration, count)
     order = np.random.RandomState(derive_seed(seed, "order", epoch) % 2**32).permutation(count)
     return int(order[place])
 
 
 def middle_camera(cameras: Cameras) -> tuple[float, ...]:
-    """The label of the camera [25 numbers] that stands nearest the mean direction of all of them."""
+    """The label of the camera [25 numbers] that stands nearest the mean direction of all of
+    them."""
     forward = cameras.cam2world[:, :3, 2]
     mean = forward.mean(0)
     index = int((forward @ mean).argmax())

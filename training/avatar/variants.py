@@ -1,7 +1,9 @@
-"""Avatars that differ in one thing, trained for equally many iterations and scored on the same held-out frames.
+"""Avatars that differ in one thing, trained for equally many iterations and scored on the same
+held-out frames.
 
-The paper's ablations are variants, and so are other widths, numbers of points and starts. What is compared are paired
-differences, frame by frame; neighbouring frames err alike, so that their standard error is taken over blocks of frames.
+The paper's ablations are variants, and so are other widths, numbers of points and starts. What is
+compared are paired differences, frame by frame; neighbouring frames err alike, so that their
+standard error is taken over blocks of frames.
 """
 
 import time
@@ -34,16 +36,28 @@ FULL = "full"
 _SHOWN = 6  # frames of a picture of closeups
 _BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
 _OPTIONS = {
-    "coefficients": (None, "coefficients", int), "feature-dim": ("avatar", "feature_dim", int),
+    "coefficients": (None, "coefficients", int),
+    "feature-dim": ("avatar", "feature_dim", int),
     "sh-degree": ("avatar", "sh_degree", int),
-    "sh-every": (None, "sh_every", int), "points": (None, "points", int),
-    "max-gaussians": ("densify", "max_gaussians", int), "init-head": (None, "init_head", str),
-    "motion": (None, "motion", str), "motion-rate": ("rates", "motion", float),
-    "mirrored-grid": ("avatar", "mirrored_grid", int), "eyeballs": (None, "eyeballs", float),
+    "sh-every": (None, "sh_every", int),
+    "points": (None, "points", int),
+    "max-gaussians": ("densify", "max_gaussians", int),
+    "init-head": (None, "init_head", str),
+    "motion": (None, "motion", str),
+    "motion-rate": ("rates", "motion", float),
+    "mirrored-grid": ("avatar", "mirrored_grid", int),
+    "eyeballs": (None, "eyeballs", float),
     "perceptual": ("loss", "perceptual", float),
-}  # fmt: skip
-_COLUMNS = {"psnr": ("PSNR", 2), "ssim": ("SSIM", 4), "l2": ("L2 x 1000", 2), "mouth_psnr": ("mouth", 2),
-            "eyes_psnr": ("eyes", 2), "side_psnr": ("side", 2), "perceptual": ("perceptual", 4)}
+}
+_COLUMNS = {
+    "psnr": ("PSNR", 2),
+    "ssim": ("SSIM", 4),
+    "l2": ("L2 x 1000", 2),
+    "mouth_psnr": ("mouth", 2),
+    "eyes_psnr": ("eyes", 2),
+    "side_psnr": ("side", 2),
+    "perceptual": ("perceptual", 4),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,8 @@ class VariantPlan:
     """Which avatars are trained, and when they are scored."""
 
     variants: tuple[str, ...]
-    """"full", an ablation, or OPTION=VALUE; several joined by "+". The others are held against the first."""
+    """"full", an ablation, or OPTION=VALUE; several joined by "+". The others are held against the
+    first."""
     seeds: tuple[int, ...] = (0,)
     """Each variant is trained once with each."""
     at: tuple[int, ...] = ()
@@ -61,7 +76,8 @@ class VariantPlan:
 
 
 def variant_config(config: AvatarTrainConfig, name: str) -> AvatarTrainConfig:
-    """The config with one variant's changes. Raises ``UserError`` for a variant that there is not."""
+    """The config with one variant's changes. Raises ``UserError`` for a variant that there is
+    not."""
     changes: dict = {}
     keys = [part.partition("=")[0] for part in name.split("+")]
     for part in name.split("+"):
@@ -74,21 +90,34 @@ def variant_config(config: AvatarTrainConfig, name: str) -> AvatarTrainConfig:
             changes = {group: {field: value}} if group else {field: value}
             config = config_json.replace(config, changes)
         elif part != FULL:
-            raise UserError(f"There is no variant '{part}'; choose from {FULL}, {', '.join(ABLATIONS)}, or an option "
-                            f"with its value, such as points=1000 ({', '.join(_OPTIONS)}).")
+            raise UserError(
+                f"There is no variant '{part}'; choose from {FULL}, {', '.join(ABLATIONS)}, or an"
+                f" option with its value, such as points=1000 ({', '.join(_OPTIONS)})."
+            )
     if "motion-rate" in keys and config.motion == "features":
-        raise UserError(f"The variant '{name}' has no motion whose rate it could change; add motion=blendshapes to it.")
+        raise UserError(
+            f"The variant '{name}' has no motion whose rate it could change; add motion=blendshapes"
+            " to it."
+        )
     return config
 
 
-def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: torch.device,
-            say: Callable[[str], object] = print, network: Distance | None = None) -> list[dict]:
-    """Train and score what is not yet in ``variants.json``; return all rows. Repeating the command continues.
+def measure(
+    config: AvatarTrainConfig,
+    plan: VariantPlan,
+    outdir: Path,
+    device: torch.device,
+    say: Callable[[str], object] = print,
+    network: Distance | None = None,
+) -> list[dict]:
+    """Train and score what is not yet in ``variants.json``; return all rows. Repeating the command
+    continues.
 
-    A row is a variant with a seed at an iteration. Avatars are saved beside the results. ``network`` is what besides
-    PSNR and SSIM measures "perceptual".
+    A row is a variant with a seed at an iteration. Avatars are saved beside the results.
+    ``network`` is what besides PSNR and SSIM measures "perceptual".
 
-    Raises ``UserError`` as training and scoring do, and for results of other settings in the folder.
+    Raises ``UserError`` as training and scoring do, and for results of other settings in the
+    folder.
     """
     path = outdir / RESULTS
     for name in plan.variants:
@@ -100,7 +129,9 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
     rows = read_rows(path, settings, "compare_avatars.py")
     with progress(f"Reading {config.data}"):
         sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
-    train, test = (Frames(split_or_all(sequence, name), config.cache_mb) for name in ("train", plan.split))
+    train, test = (
+        Frames(split_or_all(sequence, name), config.cache_mb) for name in ("train", plan.split)
+    )
     if network is not None:
         network.check_size(*test.size)
     make_folder(outdir)
@@ -110,16 +141,31 @@ def measure(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, device: 
                 continue
             say(f"training {name}, seed {seed}")
             own = config_json.replace(variant_config(config, name), {"seed": seed})
-            shown = [frames.with_first(own.coefficients) if own.coefficients else frames for frames in (train, test)]
-            rows += [{"variant": name, "seed": seed, **row} for row in _train(own, *shown, at, device, say,
-                     _avatar_file(outdir, name, seed), network)]  # fmt: skip
+            shown = [
+                frames.with_first(own.coefficients) if own.coefficients else frames
+                for frames in (train, test)
+            ]
+            rows += [
+                {"variant": name, "seed": seed, **row}
+                for row in _train(
+                    own, *shown, at, device, say, _avatar_file(outdir, name, seed), network
+                )
+            ]
             write_rows(path, settings, rows)
     sequence.close()
     return [row for row in rows if row["variant"] in plan.variants and row["seed"] in plan.seeds]
 
 
-def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[int], device: torch.device,
-           say: Callable, path: Path, network: Distance | None) -> list[dict]:
+def _train(
+    config: AvatarTrainConfig,
+    train: Frames,
+    test: Frames,
+    at: Sequence[int],
+    device: torch.device,
+    say: Callable,
+    path: Path,
+    network: Distance | None,
+) -> list[dict]:
     trainer, rows, seconds = AvatarTrainer(config, train, device), [], 0.0
     for stop in at:
         begin = time.time()
@@ -128,11 +174,24 @@ def _train(config: AvatarTrainConfig, train: Frames, test: Frames, at: Sequence[
                 trainer.step()
                 bar.update(trainer.iteration)
         seconds += time.time() - begin
-        rows.append({"iteration": stop, "gaussians": trainer.avatar.num, "seconds": round(seconds, 1),
-                     "frames": frame_scores(trainer.avatar, test, network)})
-        say(f"  iteration {stop}: {_mean(rows[-1:], 'psnr'):.2f} dB, {trainer.avatar.num} Gaussians, {seconds:.0f} s")
-    save_avatar(trainer.avatar.eval(), path, iteration=trainer.iteration,
-                provenance=provenance(config.preset, config.data))
+        rows.append(
+            {
+                "iteration": stop,
+                "gaussians": trainer.avatar.num,
+                "seconds": round(seconds, 1),
+                "frames": frame_scores(trainer.avatar, test, network),
+            }
+        )
+        say(
+            f"  iteration {stop}: {_mean(rows[-1:], 'psnr'):.2f} dB, {trainer.avatar.num}"
+            f" Gaussians, {seconds:.0f} s"
+        )
+    save_avatar(
+        trainer.avatar.eval(),
+        path,
+        iteration=trainer.iteration,
+        provenance=provenance(config.preset, config.data),
+    )
     return rows
 
 
@@ -141,24 +200,44 @@ def frame_scores(avatar: Avatar, frames: Frames, network: Distance | None = None
     """What ``compare`` says of every frame; ``network`` measures "perceptual"."""
     networks = {"perceptual": network} if network is not None else {}
     avatar.eval()
-    shown, side = pictures(avatar, frames.expression, frames.cameras, frames.size), side_frames(frames.cameras)
-    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index), networks, aside=index in side)
-              for index, picture in enumerate(track(shown, "Scoring", len(frames), "frames"))]
+    shown, side = (
+        pictures(avatar, frames.expression, frames.cameras, frames.size),
+        side_frames(frames.cameras),
+    )
+    scores = [
+        compare(
+            picture.cpu(),
+            frames.over(index),
+            region_masks(frames, index),
+            networks,
+            aside=index in side,
+        )
+        for index, picture in enumerate(track(shown, "Scoring", len(frames), "frames"))
+    ]
     avatar.train()
     return scores
 
 
 def table(rows: Sequence[dict], variants: Sequence[str]) -> str:
-    """The last iteration in Markdown: means over frames and seeds, and in brackets the mean paired difference from the
-    first variant with its standard error over blocks of frames.
+    """The last iteration in Markdown: means over frames and seeds, and in brackets the mean paired
+    difference from the first variant with its standard error over blocks of frames.
 
-    "by seed" has the difference in PSNR for each seed, whose spread is what another training changes.
+    "by seed" has the difference in PSNR for each seed, whose spread is what another training
+    changes.
     """
     last = max(row["iteration"] for row in rows)
     rows = [row for row in rows if row["iteration"] == last]
     keys = [key for key in _COLUMNS if any(key in frame for row in rows for frame in row["frames"])]
     first = [row for row in rows if row["variant"] == variants[0]]
-    lines = [["variant", *(_COLUMNS[key][0] for key in keys), "by seed", "spread over frames", "Gaussians"]]
+    lines = [
+        [
+            "variant",
+            *(_COLUMNS[key][0] for key in keys),
+            "by seed",
+            "spread over frames",
+            "Gaussians",
+        ]
+    ]
     for name in variants:
         own, cells = [row for row in rows if row["variant"] == name], []
         matched = [(row, other) for row in own for other in first if row["seed"] == other["seed"]]
@@ -166,46 +245,88 @@ def table(rows: Sequence[dict], variants: Sequence[str]) -> str:
             factor, digits = (1000 if key == "l2" else 1), _COLUMNS[key][1]
             cells.append(f"{_mean(own, key) * factor:.{digits}f}")
             if name != variants[0] and matched:
-                mean, error = block_error(factor * np.mean([paired(*pair, key) for pair in matched], 0))
+                mean, error = block_error(
+                    factor * np.mean([paired(*pair, key) for pair in matched], 0)
+                )
                 cells[-1] += f" ({mean:+.{digits}f} ± {error:.{digits}f})"
-        by_seed = ", ".join(f"{paired(*pair).mean():+.2f}" for pair in matched) if name != variants[0] else ""
+        by_seed = (
+            ", ".join(f"{paired(*pair).mean():+.2f}" for pair in matched)
+            if name != variants[0]
+            else ""
+        )
         spread = np.std([frame["psnr"] for row in own for frame in row["frames"]])
-        lines.append([name, *cells, by_seed, f"{spread:.2f}", f"{np.mean([row['gaussians'] for row in own]):.0f}"])
+        lines.append(
+            [
+                name,
+                *cells,
+                by_seed,
+                f"{spread:.2f}",
+                f"{np.mean([row['gaussians'] for row in own]):.0f}",
+            ]
+        )
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def paired(row: dict, other: dict, key: str = "psnr") -> np.ndarray:  # [frames]
     """Differences, frame by frame, of two rows over the same frames."""
-    return np.array([a[key] - b[key] for a, b in zip(row["frames"], other["frames"], strict=True) if key in a])
+    return np.array(
+        [a[key] - b[key] for a, b in zip(row["frames"], other["frames"], strict=True) if key in a]
+    )
 
 
 def block_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean of a series and its standard error over ten blocks of neighbours (fewer where it is short)."""
+    """Mean of a series and its standard error over ten blocks of neighbours (fewer where it is
+    short)."""
     blocks = [block.mean() for block in np.array_split(values, min(_BLOCKS, len(values)))]
     error = np.std(blocks, ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else float("nan")
     return float(values.mean()), float(error)
 
 
-def draw(rows: Sequence[dict], variants: Sequence[str], path: Path, labels: Sequence[str],
-         title: str = "held-out frames") -> None:
+def draw(
+    rows: Sequence[dict],
+    variants: Sequence[str],
+    path: Path,
+    labels: Sequence[str],
+    title: str = "held-out frames",
+) -> None:
     """Write PSNR against iterations, a line per variant: means over frames and seeds."""
     lines = []
     for name, label in zip(variants, labels, strict=True):
         own = [row for row in rows if row["variant"] == name]
         steps = sorted({row["iteration"] for row in own})
-        lines.append(Line(label, [(step, _mean([row for row in own if row["iteration"] == step], "psnr"))
-                                  for step in steps]))
+        lines.append(
+            Line(
+                label,
+                [
+                    (step, _mean([row for row in own if row["iteration"] == step], "psnr"))
+                    for step in steps
+                ],
+            )
+        )
     write_png(path, line_chart(lines, title, "iterations", "PSNR, dB", size=(560, 360)))
 
 
-def look(config: AvatarTrainConfig, plan: VariantPlan, outdir: Path, path: Path, region: str,
-         chosen: Sequence[int] | None, labels: Sequence[str]) -> None:
-    """Write what ``measure`` trained with the first seed beside the truth: ``region`` in the ``chosen`` frames."""
-    avatars = [load(_avatar_file(outdir, name, plan.seeds[0]), kind="avatar") for name in plan.variants]
+def look(
+    config: AvatarTrainConfig,
+    plan: VariantPlan,
+    outdir: Path,
+    path: Path,
+    region: str,
+    chosen: Sequence[int] | None,
+    labels: Sequence[str],
+) -> None:
+    """Write what ``measure`` trained with the first seed beside the truth: ``region`` in the
+    ``chosen`` frames."""
+    avatars = [
+        load(_avatar_file(outdir, name, plan.seeds[0]), kind="avatar") for name in plan.variants
+    ]
     sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     frames = Frames(split_or_all(sequence, plan.split), config.cache_mb)
-    chosen = chosen or np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
+    chosen = (
+        chosen
+        or np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
+    )
     write_png(path, closeups(avatars, labels, frames, chosen, region))
     sequence.close()
 
@@ -221,7 +342,9 @@ def _number(part: str, value: str, kind: type) -> int | float:
     except ValueError:
         number = -1
     if not 0 <= number < float("inf"):
-        raise UserError(f"The variant '{part}' needs a {'whole ' if kind is int else ''}number behind '='.")
+        raise UserError(
+            f"The variant '{part}' needs a {'whole ' if kind is int else ''}number behind '='."
+        )
     return number
 
 

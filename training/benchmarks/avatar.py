@@ -1,4 +1,5 @@
-"""``benchmark.py avatar``: frames per second of an avatar, and what blend, network and rasteriser take of a frame."""
+"""``benchmark.py avatar``: frames per second of an avatar, and what blend, network and rasteriser
+take of a frame."""
 
 import itertools
 import math
@@ -23,10 +24,13 @@ from gghead.training.benchmarks.common import interleaved_medians, machine, prep
 
 @torch.no_grad()
 def with_count(avatar: Avatar, count: int, seed: int) -> Avatar:
-    """An avatar of ``count`` Gaussians that looks about the same: copies stand beside their originals by a random
-    standard deviation, and all are so much smaller (or, for fewer, larger) that the area covered is the same."""
+    """An avatar of ``count`` Gaussians that looks about the same: copies stand beside their
+    originals by a random standard deviation, and all are so much smaller (or, for fewer, larger)
+    that the area covered is the same."""
     rng, number = generator(seed, "benchmark", count), avatar.num
-    order = torch.cat([torch.randperm(number, generator=rng) for _ in range(math.ceil(count / number))])[:count]
+    order = torch.cat(
+        [torch.randperm(number, generator=rng) for _ in range(math.ceil(count / number))]
+    )[:count]
     made = Avatar(replace(avatar.config), count=count)
     state = avatar.state_dict()
     for name, dim in avatar.per_gaussian().items():
@@ -38,13 +42,29 @@ def with_count(avatar: Avatar, count: int, seed: int) -> Avatar:
     return made.to(avatar.device).requires_grad_(False)
 
 
-def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int, repeats: int,
-                tolerance: float | None) -> dict[str, float]:
-    """Median milliseconds of blend, network, raster and whole frames along the sequence, at its own cameras."""
+def time_frames(
+    avatar: AvatarModel,
+    source: AvatarSource,
+    split: str,
+    size: int,
+    repeats: int,
+    tolerance: float | None,
+) -> dict[str, float]:
+    """Median milliseconds of blend, network, raster and whole frames along the sequence, at its own
+    cameras."""
     sequence = split_or_all(source.sequence, split)
-    expression, cameras = sequence.coefficients.float().to(avatar.device), sequence.cameras.to(avatar.device)
+    expression, cameras = (
+        sequence.coefficients.float().to(avatar.device),
+        sequence.cameras.to(avatar.device),
+    )
     player, apart = Player(avatar, tolerance=tolerance), Player(avatar, tolerance=tolerance)
-    extent, evaluated = (size, round(size * avatar.config.image_size[1] / avatar.config.image_size[0])), []
+    extent, evaluated = (
+        (
+            size,
+            round(size * avatar.config.image_size[1] / avatar.config.image_size[0]),
+        ),
+        [],
+    )
     turn = {"frame": 0, "stage": 0}
     mixture = None
 
@@ -58,43 +78,80 @@ def time_frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int
         turn["stage"] = (turn["stage"] + 1) % len(expression)
         mixture = apart.blend(expression[turn["stage"]][None])
 
-    runs = {"frame": frame, "blend": blend,
-            "network": lambda: apart.shade(mixture, cameras[turn["stage"] : turn["stage"] + 1]),
-            "raster": lambda: apart.raster(cameras[turn["stage"] : turn["stage"] + 1], extent)}
+    runs = {
+        "frame": frame,
+        "blend": blend,
+        "network": lambda: apart.shade(mixture, cameras[turn["stage"] : turn["stage"] + 1]),
+        "raster": lambda: apart.raster(cameras[turn["stage"] : turn["stage"] + 1], extent),
+    }
     medians = interleaved_medians(runs, repeats, avatar.device)
-    return {**{f"{name}_ms": value for name, value in medians.items()}, "fps": 1000 / medians["frame"],
-            "evaluated": sum(evaluated) / len(evaluated)}
+    return {
+        **{f"{name}_ms": value for name, value in medians.items()},
+        "fps": 1000 / medians["frame"],
+        "evaluated": sum(evaluated) / len(evaluated),
+    }
 
 
-def measure(network: str, data: str | None, split: str, gaussians: list[int], size: list[int], forms: list[str],
-            tolerance: float | None, device: str, repeats: int, threads: int | None, seed: int, beside: int) -> dict:
-    """Time the avatar, print a row per count, form and size, and return the report; arguments: see ``avatar_cli``."""
+def measure(
+    network: str,
+    data: str | None,
+    split: str,
+    gaussians: list[int],
+    size: list[int],
+    forms: list[str],
+    tolerance: float | None,
+    device: str,
+    repeats: int,
+    threads: int | None,
+    seed: int,
+    beside: int,
+) -> dict:
+    """Time the avatar, print a row per count, form and size, and return the report; arguments: see
+    ``avatar_cli``."""
     device = prepare(device, threads)
     if device.type == "cpu":
         keep_freed_memory()
     source = open_avatar(network, data, device)
     if not isinstance(source.avatar, Avatar):
-        raise UserError(f"{network} is compressed, so that no Gaussians can be added; name the one it was made from.")
+        raise UserError(
+            f"{network} is compressed, so that no Gaussians can be added; name the one it was made"
+            " from."
+        )
     if source.avatar.config.changes != "appearance":
-        raise UserError(f"The Gaussians of {network} move, so that its frames have no such parts; name another avatar.")
+        raise UserError(
+            f"The Gaussians of {network} move, so that its frames have no such parts; name another"
+            " avatar."
+        )
     about = machine(source.avatar.device)
     backend = registry.resolve("auto", source.avatar.device, torch.float32)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
-    click.echo(f"{network}, degree {source.avatar.config.sh_degree}, {backend}; medians of {repeats} rounds in ms")
-    click.echo(f"{'Gaussians':>9} {'form':>10} {'bytes/G':>8} {'size':>5} {'blend':>7} {'network':>8} {'raster':>7} "
-               f"{'frame':>7} {'fps':>7} {'evaluated':>10}")
+    click.echo(
+        f"{network}, degree {source.avatar.config.sh_degree}, {backend}; medians of {repeats}"
+        " rounds in ms"
+    )
+    click.echo(
+        f"{'Gaussians':>9} {'form':>10} {'bytes/G':>8} {'size':>5} {'blend':>7} {'network':>8}"
+        f" {'raster':>7} {'frame':>7} {'fps':>7} {'evaluated':>10}"
+    )
     rows = []
     for count in gaussians:
         dense = with_count(source.avatar, count, seed)
         for form in forms:
             avatar = dense if form == "dense" else _compressed(dense, source)
             for pixels in size:
-                row = {"gaussians": count, "form": form, "bytes_per_gaussian": avatar.nbytes / count, "size": pixels,
-                       **time_frames(avatar, source, split, pixels, repeats, tolerance)}
+                row = {
+                    "gaussians": count,
+                    "form": form,
+                    "bytes_per_gaussian": avatar.nbytes / count,
+                    "size": pixels,
+                    **time_frames(avatar, source, split, pixels, repeats, tolerance),
+                }
                 rows.append(row)
-                click.echo(f"{count:9d} {form:>10} {row['bytes_per_gaussian']:8.0f} {pixels:5d} {row['blend_ms']:7.2f} "
-                           f"{row['network_ms']:8.2f} {row['raster_ms']:7.2f} {row['frame_ms']:7.2f} {row['fps']:7.1f} "
-                           f"{row['evaluated']:10.2f}")
+                click.echo(
+                    f"{count:9d} {form:>10} {row['bytes_per_gaussian']:8.0f} {pixels:5d}"
+                    f" {row['blend_ms']:7.2f} {row['network_ms']:8.2f} {row['raster_ms']:7.2f}"
+                    f" {row['frame_ms']:7.2f} {row['fps']:7.1f} {row['evaluated']:10.2f}"
+                )
     report = {"machine": about, "rows": rows}
     if beside:
         frame = _frames(avatar, source, split, size[-1], tolerance)
@@ -102,11 +159,15 @@ def measure(network: str, data: str | None, split: str, gaussians: list[int], si
     return report
 
 
-def _frames(avatar: AvatarModel, source: AvatarSource, split: str, size: int,
-            tolerance: float | None) -> Callable[[], object]:
+def _frames(
+    avatar: AvatarModel, source: AvatarSource, split: str, size: int, tolerance: float | None
+) -> Callable[[], object]:
     """Draws the next frame of the sequence with every call."""
     sequence = split_or_all(source.sequence, split)
-    expression, cameras = sequence.coefficients.float().to(avatar.device), sequence.cameras.to(avatar.device)
+    expression, cameras = (
+        sequence.coefficients.float().to(avatar.device),
+        sequence.cameras.to(avatar.device),
+    )
     player, numbers = Player(avatar, tolerance=tolerance), itertools.cycle(range(len(expression)))
     extent = (size, round(size * avatar.config.image_size[1] / avatar.config.image_size[0]))
 

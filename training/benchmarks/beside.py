@@ -1,4 +1,5 @@
-"""What other programs cost: the same work on a quiet machine and beside busy processes, with several thread counts."""
+"""What other programs cost: the same work on a quiet machine and beside busy processes, with
+several thread counts."""
 
 import multiprocessing
 import statistics
@@ -36,9 +37,11 @@ def busy_processes(count: int) -> Iterator[None]:
             process.join()
 
 
-def compare_threads(work: Callable[[], object], beside: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds of ``work`` as {"quiet", "beside"} -> {"one", "all", "chosen"}, which take turns; printed
-    with the ratios of "chosen" to the better of the others.
+def compare_threads(
+    work: Callable[[], object], beside: int, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Median milliseconds of ``work`` as {"quiet", "beside"} -> {"one", "all", "chosen"}, which
+    take turns; printed with the ratios of "chosen" to the better of the others.
 
     Of every turn's runs the first is not counted: it makes or ends threads.
     """
@@ -52,18 +55,26 @@ def compare_threads(work: Callable[[], object], beside: int, repeats: int) -> di
                 results[state] = _measure(work, governor, everything, repeats)
     finally:
         torch.set_num_threads(everything)
-    click.echo(f"ms with    one thread   {everything} threads   chosen   chosen / better of the two ({_GOALS})")
+    click.echo(
+        f"ms with    one thread   {everything} threads   chosen   chosen / better of the two"
+        f" ({_GOALS})"
+    )
     for state, times in results.items():
         times["ratio"] = times["chosen"] / min(times["one"], times["all"])
         times["ratio_to_one"] = times["chosen"] / times["one"]
         name = "quiet" if state == "quiet" else f"beside {beside}"
-        click.echo(f"{name:9s} {times['one']:11.1f} {times['all']:11.1f} {times['chosen']:8.1f}   {times['ratio']:.3f}")
+        click.echo(
+            f"{name:9s} {times['one']:11.1f} {times['all']:11.1f} {times['chosen']:8.1f}  "
+            f" {times['ratio']:.3f}"
+        )
     for sentence in said:
         click.echo(sentence)
     return results
 
 
-def _measure(work: Callable[[], object], governor: Governor, everything: int, repeats: int) -> dict[str, float]:
+def _measure(
+    work: Callable[[], object], governor: Governor, everything: int, repeats: int
+) -> dict[str, float]:
     times: dict[str, list[float]] = {"one": [], "all": [], "chosen": []}
     torch.set_num_threads(governor.count)
     begin, pieces = time.monotonic(), 0

@@ -15,7 +15,8 @@ from gghead.torch_utils.progress import track
 
 
 def prepare(device: str, threads: int | None) -> torch.device:
-    """Take ``threads`` threads, or torch's own choice, and return the device that ``--device`` names.
+    """Take ``threads`` threads, or torch's own choice, and return the device that ``--device``
+    names.
 
     Raises ``UserError`` for a device that does not work here.
     """
@@ -29,7 +30,11 @@ def machine(device: torch.device) -> dict[str, str | int]:
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        models = [
+            line.split(":", 1)[1].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
         processor = models[0] if models else processor
     about = {
         "processor": processor,
@@ -45,8 +50,11 @@ def machine(device: torch.device) -> dict[str, str | int]:
     return about
 
 
-def interleaved_medians(runs: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median milliseconds of every run. They take turns, so that other work on the machine hits all of them alike."""
+def interleaved_medians(
+    runs: dict[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Median milliseconds of every run. They take turns, so that other work on the machine hits all
+    of them alike."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in track(range(repeats + 1), "Timing", unit="rounds"):
         for name, run in runs.items():

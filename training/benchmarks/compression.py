@@ -1,4 +1,5 @@
-"""``benchmark.py compression``: what compressing an avatar costs on held-out frames, setting by setting."""
+"""``benchmark.py compression``: what compressing an avatar costs on held-out frames, setting by
+setting."""
 
 import statistics
 import tempfile
@@ -18,10 +19,16 @@ from gghead.training.avatar.score import compare, region_masks
 
 def quality(avatar: AvatarModel, frames: Frames) -> dict[str, float]:
     """Means over white; mouth and eyes apart where the sequence has 68 landmarks."""
-    scores = [compare(picture.cpu(), frames.over(index), region_masks(frames, index))
-              for index, picture in enumerate(pictures(avatar, frames.expression, frames.cameras, frames.size))]
+    scores = [
+        compare(picture.cpu(), frames.over(index), region_masks(frames, index))
+        for index, picture in enumerate(
+            pictures(avatar, frames.expression, frames.cameras, frames.size)
+        )
+    ]
     names = sorted({name for score in scores for name in score})
-    return {name: statistics.fmean(score[name] for score in scores if name in score) for name in names}
+    return {
+        name: statistics.fmean(score[name] for score in scores if name in score) for name in names
+    }
 
 
 def file_bytes(avatar: AvatarModel) -> int:
@@ -32,8 +39,16 @@ def file_bytes(avatar: AvatarModel) -> int:
         return path.stat().st_size
 
 
-def measure(network: str, data: str | None, rank: list[int], bits: list[int], prune: list[float], combinations: int,
-            split: str, every: int) -> dict:
+def measure(
+    network: str,
+    data: str | None,
+    rank: list[int],
+    bits: list[int],
+    prune: list[float],
+    combinations: int,
+    split: str,
+    every: int,
+) -> dict:
     """Score every setting, print a row for each, and return the report; the arguments are those of
     ``compression_cli``."""
     source = open_avatar(network, data, torch.device("cpu"))
@@ -41,10 +56,14 @@ def measure(network: str, data: str | None, rank: list[int], bits: list[int], pr
     held_out = split_or_all(source.sequence, split)
     frames = Frames(held_out.take(list(range(0, len(held_out), every))))
     rows = [_row(avatar, frames, rank=None, prune=None, bits=32)]
-    click.echo(f"{avatar.num} Gaussians, {len(frames)} frames of '{split}' at {frames.size[0]}x{frames.size[1]}; "
-               "changes in dB against the avatar as it was trained")
-    click.echo(f"{'rank':>5} {'prune':>6} {'bits':>5} {'file MB':>8} {'x':>6} {'bytes/G':>8} {'x':>6} {'PSNR':>7} "
-               f"{'change':>7} {'mouth':>7} {'eyes':>7} {'SSIM':>7}")
+    click.echo(
+        f"{avatar.num} Gaussians, {len(frames)} frames of '{split}' at"
+        f" {frames.size[0]}x{frames.size[1]}; changes in dB against the avatar as it was trained"
+    )
+    click.echo(
+        f"{'rank':>5} {'prune':>6} {'bits':>5} {'file MB':>8} {'x':>6} {'bytes/G':>8} {'x':>6}"
+        f" {'PSNR':>7} {'change':>7} {'mouth':>7} {'eyes':>7} {'SSIM':>7}"
+    )
     click.echo(_line(rows[0], rows[0]))
     for count in rank:
         for share in prune:
@@ -59,15 +78,24 @@ def measure(network: str, data: str | None, rank: list[int], bits: list[int], pr
 def _row(avatar: AvatarModel, frames: Frames, **setting) -> dict:
     factors = avatar.config.factors
     groups = None if factors is None else list(zip(factors.ranks, factors.counts, strict=True))
-    return {**setting, "file_bytes": file_bytes(avatar), "bytes_per_gaussian": avatar.nbytes / avatar.num,
-            "groups": groups, **quality(avatar, frames)}
+    return {
+        **setting,
+        "file_bytes": file_bytes(avatar),
+        "bytes_per_gaussian": avatar.nbytes / avatar.num,
+        "groups": groups,
+        **quality(avatar, frames),
+    }
 
 
 def _line(row: dict, first: dict) -> str:
     name = ["-" if row[key] is None else str(row[key]) for key in ("rank", "prune", "bits")]
-    change = [f"{row[key] - first[key]:+7.3f}" if key in row else f"{'-':>7}"
-              for key in ("psnr", "mouth_psnr", "eyes_psnr")]  # fmt: skip
-    return (f"{name[0]:>5} {name[1]:>6} {name[2]:>5} {row['file_bytes'] / 1e6:8.2f} "
-            f"{first['file_bytes'] / row['file_bytes']:6.1f} {row['bytes_per_gaussian']:8.0f} "
-            f"{first['bytes_per_gaussian'] / row['bytes_per_gaussian']:6.1f} {row['psnr']:7.3f} "
-            f"{' '.join(change)} {row['ssim']:7.4f}")
+    change = [
+        f"{row[key] - first[key]:+7.3f}" if key in row else f"{'-':>7}"
+        for key in ("psnr", "mouth_psnr", "eyes_psnr")
+    ]
+    return (
+        f"{name[0]:>5} {name[1]:>6} {name[2]:>5} {row['file_bytes'] / 1e6:8.2f} "
+        f"{first['file_bytes'] / row['file_bytes']:6.1f} {row['bytes_per_gaussian']:8.0f} "
+        f"{first['bytes_per_gaussian'] / row['bytes_per_gaussian']:6.1f} {row['psnr']:7.3f} "
+        f"{' '.join(change)} {row['ssim']:7.4f}"
+    )

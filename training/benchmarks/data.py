@@ -11,9 +11,17 @@ from gghead.training.benchmarks import reading
 from gghead.training.benchmarks.common import interleaved_medians, machine
 
 
-def measure(size: int, resolution: int, workers: list[int], images: int, formats: list[str], step_ms: int | None,
-            repeats: int) -> dict:
-    """Time decoding and the loader, print a row per format, and return the report; arguments: see ``data_cli``."""
+def measure(
+    size: int,
+    resolution: int,
+    workers: list[int],
+    images: int,
+    formats: list[str],
+    step_ms: int | None,
+    repeats: int,
+) -> dict:
+    """Time decoding and the loader, print a row per format, and return the report; arguments: see
+    ``data_cli``."""
     about = machine(torch.device("cpu"))
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     pictures = [reading.photo_like(size, seed) for seed in range(4)]
@@ -24,21 +32,38 @@ def measure(size: int, resolution: int, workers: list[int], images: int, formats
     with tempfile.TemporaryDirectory() as folder:
         for name in formats:
             path = reading.write_set(Path(folder) / "set.zip", files[name], min(images, 256), size)
-            speeds = {str(count or "auto"): reading.loader_speed(path, resolution, count, images)
-                      for count in (*workers, None)}
+            speeds = {
+                str(count or "auto"): reading.loader_speed(path, resolution, count, images)
+                for count in (*workers, None)
+            }
             kib = statistics.mean(len(file) for file in files[name]) / 1024
-            rows.append({"format": name, "kib": kib, "decode_ms": medians[name] / len(pictures),
-                         "loader_images_per_sec": speeds})
+            rows.append(
+                {
+                    "format": name,
+                    "kib": kib,
+                    "decode_ms": medians[name] / len(pictures),
+                    "loader_images_per_sec": speeds,
+                }
+            )
             if step_ms:
-                waits = {"read when needed": {"prefetch": 0}, "2 threads": {"workers": 2}, "auto": {}}
+                waits = {
+                    "read when needed": {"prefetch": 0},
+                    "2 threads": {"workers": 2},
+                    "auto": {},
+                }
                 rows[-1]["waiting_share"] = {
                     kind: reading.waiting_share(path, resolution, images, step_ms / 1000, **options)
                     for kind, options in waits.items()
                 }
-            click.echo(f"{name:>14} {kib:7.0f} KiB {rows[-1]['decode_ms']:7.2f} ms   loader with masks, images/s: "
-                       + ", ".join(f"{speed:.0f} by {count}" for count, speed in speeds.items()))
+            click.echo(
+                f"{name:>14} {kib:7.0f} KiB {rows[-1]['decode_ms']:7.2f} ms   loader with masks,"
+                " images/s: "
+                + ", ".join(f"{speed:.0f} by {count}" for count, speed in speeds.items())
+            )
             if step_ms:
                 shares = rows[-1]["waiting_share"].items()
-                click.echo(f"{'':>14} steps of 16 images and {step_ms} ms on a GPU wait: "
-                           + ", ".join(f"{share:.0%} ({kind})" for kind, share in shares))
+                click.echo(
+                    f"{'':>14} steps of 16 images and {step_ms} ms on a GPU wait: "
+                    + ", ".join(f"{share:.0%} ({kind})" for kind, share in shares)
+                )
     return {"machine": about, "size": size, "resolution": resolution, "rows": rows}

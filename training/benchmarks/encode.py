@@ -14,9 +14,18 @@ from gghead.training.encoder.config import PRESETS
 from gghead.training.run.precision import choose, encoder_layers
 
 
-def measure(network: str | None, preset: str, views: list[int], size: int | None, device: str, repeats: int,
-            threads: int | None, memory: bool) -> dict:
-    """Time reconstructions, print a row per number of views, and return the report; arguments: see ``encode_cli``."""
+def measure(
+    network: str | None,
+    preset: str,
+    views: list[int],
+    size: int | None,
+    device: str,
+    repeats: int,
+    threads: int | None,
+    memory: bool,
+) -> dict:
+    """Time reconstructions, print a row per number of views, and return the report; arguments: see
+    ``encode_cli``."""
     device = prepare(device, threads)
     if device.type == "cpu":
         keep_freed_memory()
@@ -25,26 +34,47 @@ def measure(network: str | None, preset: str, views: list[int], size: int | None
     about = machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     parameters = sum(value.numel() for value in model.parameters()) / 1e6
-    click.echo(f"{network or 'untrained ' + preset}, {parameters:.2f} M parameters, views of {size} pixels, "
-               f"{model.generator.attributes.num} Gaussians, {str(model.dtype)[6:]}, medians of {repeats} rounds")
+    click.echo(
+        f"{network or 'untrained ' + preset}, {parameters:.2f} M parameters, views of {size}"
+        f" pixels, {model.generator.attributes.num} Gaussians, {str(model.dtype)[6:]}, medians of"
+        f" {repeats} rounds"
+    )
     inputs = {count: _views(count, size, device) for count in views}
     with torch.inference_mode():
         latent = model.encode(*inputs[views[0]])
-        runs = {f"encode {count}": lambda given=given: model.encode(*given) for count, given in inputs.items()}
-        medians = interleaved_medians({**runs, "decode": lambda: latent.gaussians(model.generator)}, repeats, device)
+        runs = {
+            f"encode {count}": lambda given=given: model.encode(*given)
+            for count, given in inputs.items()
+        }
+        medians = interleaved_medians(
+            {**runs, "decode": lambda: latent.gaussians(model.generator)}, repeats, device
+        )
     rows = []
     for count in views:
-        row = {"views": count, "encode_ms": medians[f"encode {count}"], "decode_ms": medians["decode"]}
+        row = {
+            "views": count,
+            "encode_ms": medians[f"encode {count}"],
+            "decode_ms": medians["decode"],
+        }
         if memory:
             row |= _memory(network, preset, count, size, device)
         rows.append(row)
-        beyond = f"   peak {row['extra_memory_mib']:7.0f} MiB above the loaded network" if memory else ""
-        click.echo(f"{count:3d} views: encode {row['encode_ms']:9.1f} ms, decode {row['decode_ms']:7.1f} ms{beyond}")
+        beyond = (
+            f"   peak {row['extra_memory_mib']:7.0f} MiB above the loaded network" if memory else ""
+        )
+        click.echo(
+            f"{count:3d} views: encode {row['encode_ms']:9.1f} ms, decode {row['decode_ms']:7.1f}"
+            f" ms{beyond}"
+        )
     return {"machine": about, "network": network or preset, "size": size, "rows": rows}
 
 
 def _model(network: str | None, preset: str, device: torch.device) -> Reconstructor:
-    model = load(network, device, "reconstructor") if network else Reconstructor(PRESETS[preset].model).to(device)
+    model = (
+        load(network, device, "reconstructor")
+        if network
+        else Reconstructor(PRESETS[preset].model).to(device)
+    )
     if choose(device, encoder_layers(model.config, 1))[0] == "bf16":
         model.dtype = torch.bfloat16
     return model.eval().requires_grad_(False)
@@ -53,11 +83,17 @@ def _model(network: str | None, preset: str, device: torch.device) -> Reconstruc
 def _views(count: int, size: int, device: torch.device) -> tuple[torch.Tensor, Cameras]:
     """Noise from cameras in front: what a picture shows does not change the time."""
     random = torch.Generator().manual_seed(0)
-    cameras = Cameras.orbit(torch.linspace(-1.2, 1.2, count) if count > 1 else 0.0, focal=2.9).to(device)
-    return torch.rand(1, count, 3, size, size, generator=random).to(device), cameras.reshape(1, count)
+    cameras = Cameras.orbit(torch.linspace(-1.2, 1.2, count) if count > 1 else 0.0, focal=2.9).to(
+        device
+    )
+    return torch.rand(1, count, 3, size, size, generator=random).to(device), cameras.reshape(
+        1, count
+    )
 
 
-def _memory(network: str | None, preset: str, count: int, size: int, device: torch.device) -> dict[str, float]:
+def _memory(
+    network: str | None, preset: str, count: int, size: int, device: torch.device
+) -> dict[str, float]:
     if device.type == "cuda":
         model, given = _model(network, preset, device), _views(count, size, device)
         before = torch.cuda.memory_allocated(device)

@@ -1,4 +1,5 @@
-"""What reading costs: pictures with the statistics of photos, encoded in the formats that zips hold."""
+"""What reading costs: pictures with the statistics of photos, encoded in the formats that zips
+hold."""
 
 import contextlib
 import io
@@ -18,7 +19,8 @@ from gghead.training.benchmarks.formats import FORMATS
 
 
 def photo_like(size: int, seed: int) -> Image.Image:
-    """A picture whose spectrum falls as that of photos (amplitude 1/f), with a little sensor noise."""
+    """A picture whose spectrum falls as that of photos (amplitude 1/f), with a little sensor
+    noise."""
     random = np.random.RandomState(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = 1
@@ -30,7 +32,9 @@ def photo_like(size: int, seed: int) -> Image.Image:
         planes.append(plane / plane.std())
     grey, red, blue = planes  # colours of photos vary less than their brightness
     colors = 128 + 50 * np.stack([grey + 0.3 * red, grey, grey + 0.3 * blue], -1)
-    return Image.fromarray(np.clip(colors + random.normal(0, 1.5, colors.shape), 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(colors + random.normal(0, 1.5, colors.shape), 0, 255).astype(np.uint8)
+    )
 
 
 def encode(picture: Image.Image, name: str) -> bytes:
@@ -42,8 +46,10 @@ def encode(picture: Image.Image, name: str) -> bytes:
 
 def decoders(files: dict[str, list[bytes]]) -> dict[str, Callable[[], object]]:
     """A function per format that decodes all its files."""
-    return {name: lambda name=name, data=data: [decode_image(file, "RGB", name) for file in data]
-            for name, data in files.items()}  # fmt: skip
+    return {
+        name: lambda name=name, data=data: [decode_image(file, "RGB", name) for file in data]
+        for name, data in files.items()
+    }
 
 
 def write_set(path: Path, pictures: list[bytes], count: int, size: int) -> Path:
@@ -72,7 +78,8 @@ def loader_speed(path: Path, resolution: int, workers: int | None, images: int) 
 
 
 def waiting_share(path: Path, resolution: int, images: int, step: float, **options) -> float:
-    """Share of the time that steps of ``step`` seconds, which need no processor (a GPU's), wait for their images.
+    """Share of the time that steps of ``step`` seconds, which need no processor (a GPU's), wait for
+    their images.
 
     ``options`` of ``BatchLoader``; ``prefetch=0`` reads when a step begins.
     """

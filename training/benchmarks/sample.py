@@ -10,8 +10,11 @@ from gghead.training.benchmarks.common import interleaved_medians, machine, prep
 from gghead.training.run.precision import choose, generator_layers
 
 
-def measure(network: str, batch: list[int], size: int | None, device: str, repeats: int, threads: int | None) -> dict:
-    """Time sampling, print a row per batch, and return the report; the arguments are those of ``sample_cli``."""
+def measure(
+    network: str, batch: list[int], size: int | None, device: str, repeats: int, threads: int | None
+) -> dict:
+    """Time sampling, print a row per batch, and return the report; the arguments are those of
+    ``sample_cli``."""
     device = prepare(device, threads)
     model = load(network, device)
     if choose(device, generator_layers(model.config, max(batch)))[0] == "bf16":
@@ -19,19 +22,36 @@ def measure(network: str, batch: list[int], size: int | None, device: str, repea
     size = size or model.config.image_size
     about = machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
-    click.echo(f"{network}, {model.attributes.num} Gaussians, {size} pixels, {str(model.dtype)[6:]}, pictures per s")
+    click.echo(
+        f"{network}, {model.attributes.num} Gaussians, {size} pixels, {str(model.dtype)[6:]},"
+        " pictures per s"
+    )
     rows = []
     with torch.inference_mode():
         for count in batch:
             cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, count, device=device))
-            each, around = Cameras.from_label(cameras.label()[:, None]), Cameras.from_label(cameras.label()[None])
+            each, around = (
+                Cameras.from_label(cameras.label()[:, None]),
+                Cameras.from_label(cameras.label()[None]),
+            )
             z = torch.randn(count, model.z_dim, device=device)
             label = None if not model.c_dim else model.neutral_label().expand(count, -1)
             head = model.sample(0)
-            runs = {"latent": lambda z=z, each=each, label=label: model.images(model.mapping(z, label), each, size),
-                    "camera": lambda around=around, head=head: model.render(head, around, size)}
+            runs = {
+                "latent": lambda z=z, each=each, label=label: model.images(
+                    model.mapping(z, label), each, size
+                ),
+                "camera": lambda around=around, head=head: model.render(head, around, size),
+            }
             medians = interleaved_medians(runs, repeats, device)
-            rows.append({"batch": count, **{f"{name}_fps": 1000 * count / ms for name, ms in medians.items()}})
-            click.echo(f"batch {count:3d}: latent to picture {rows[-1]['latent_fps']:8.1f}   camera to picture "
-                       f"{rows[-1]['camera_fps']:8.1f}")
+            rows.append(
+                {
+                    "batch": count,
+                    **{f"{name}_fps": 1000 * count / ms for name, ms in medians.items()},
+                }
+            )
+            click.echo(
+                f"batch {count:3d}: latent to picture {rows[-1]['latent_fps']:8.1f}   camera to"
+                f" picture {rows[-1]['camera_fps']:8.1f}"
+            )
     return {"machine": about, "rows": rows}

@@ -20,16 +20,33 @@ from gghead.training.gan.trainer import Trainer
 from gghead.training.run.precision import apply, check_device, choose, gan_layers
 
 
-def measure(preset: str, batch: int | None, steps: int, warmup: int, stage: int, precision: str | None, device: str,
-            threads: int | None, profile: int, compare: bool, beside: int) -> dict:
-    """Time the steps, print the figures, and return the report; the arguments are those of ``train_cli``."""
+def measure(
+    preset: str,
+    batch: int | None,
+    steps: int,
+    warmup: int,
+    stage: int,
+    precision: str | None,
+    device: str,
+    threads: int | None,
+    profile: int,
+    compare: bool,
+    beside: int,
+) -> dict:
+    """Time the steps, print the figures, and return the report; the arguments are those of
+    ``train_cli``."""
     device = prepare(device, threads)
     config = PRESETS[preset]
     only = replace(config.stages[stage], start_kimg=0.0, fade_kimg=0.0)
-    config, why = replace(config, batch=batch or config.batch, stages=(only,)), "--precision was given"
+    config, why = (
+        replace(config, batch=batch or config.batch, stages=(only,)),
+        "--precision was given",
+    )
     check_device(precision, device)
     if precision is None:
-        precision, why = choose(device, gan_layers(config.generator, config.discriminator, config.batch))
+        precision, why = choose(
+            device, gan_layers(config.generator, config.discriminator, config.batch)
+        )
     config = replace(config, precision=precision)
     apply(precision, device)
     click.echo(f"precision {precision}: {why}")
@@ -39,13 +56,18 @@ def measure(preset: str, batch: int | None, steps: int, warmup: int, stage: int,
         keep_freed_memory()
     trainer = Trainer(config, Cameras.orbit(torch.linspace(-0.4, 0.4, 16)).label(), device)
     counts = {name: sum(p.numel() for p in getattr(trainer, name).parameters()) for name in "GD"}
-    click.echo(f"{preset} at {only.image_size} pixels, batch {config.batch}, {config.precision}: generator "
-               f"{counts['G'] / 1e6:.2f} M parameters, discriminator {counts['D'] / 1e6:.2f} M, "
-               f"{trainer.G.attributes.num} Gaussians, rasteriser {registry.resolve('auto', device)}")
+    click.echo(
+        f"{preset} at {only.image_size} pixels, batch {config.batch}, {config.precision}: generator"
+        f" {counts['G'] / 1e6:.2f} M parameters, discriminator {counts['D'] / 1e6:.2f} M,"
+        f" {trainer.G.attributes.num} Gaussians, rasteriser {registry.resolve('auto', device)}"
+    )
     source, size = generator(0, "benchmark"), (config.batch, 4, only.image_size, only.image_size)
     pixels = torch.randint(0, 256, size, generator=source, dtype=torch.uint8)
-    images = {"image": pixels[:, :3], "alpha": pixels[:, 3:],
-              "label": trainer.labels[torch.arange(config.batch) % 16].cpu()}
+    images = {
+        "image": pixels[:, :3],
+        "alpha": pixels[:, 3:],
+        "label": trainer.labels[torch.arange(config.batch) % 16].cpu(),
+    }
     for _ in track(range(warmup), "Warming up", unit="steps"):
         trainer.step(images)
     trainer.step_index = 0
@@ -57,17 +79,23 @@ def measure(preset: str, batch: int | None, steps: int, warmup: int, stage: int,
         synchronize(device)
         times.append(time.perf_counter() - start)
     figures = {
-        "preset": preset, "batch": config.batch, "precision": config.precision, "steps": steps,
-        "parameters": counts, "gaussians": trainer.G.attributes.num,
+        "preset": preset,
+        "batch": config.batch,
+        "precision": config.precision,
+        "steps": steps,
+        "parameters": counts,
+        "gaussians": trainer.G.attributes.num,
         "sec_per_kimg": sum(times) / (steps * config.batch) * 1000,
         "images_per_sec": steps * config.batch / sum(times),
         "median_step_ms": statistics.median(times) * 1000,
         "penalty_step_ms": times[0] * 1000,
         "peak_memory_gib": peak_memory(device),
     }
-    click.echo(f"{figures['sec_per_kimg']:.1f} s/kimg, {figures['images_per_sec']:.1f} images/s, median step "
-               f"{figures['median_step_ms']:.0f} ms, step with penalty {figures['penalty_step_ms']:.0f} ms, peak "
-               f"memory {figures['peak_memory_gib']:.2f} GiB")
+    click.echo(
+        f"{figures['sec_per_kimg']:.1f} s/kimg, {figures['images_per_sec']:.1f} images/s, median"
+        f" step {figures['median_step_ms']:.0f} ms, step with penalty"
+        f" {figures['penalty_step_ms']:.0f} ms, peak memory {figures['peak_memory_gib']:.2f} GiB"
+    )
     if beside:
         trainer.step_index = 1
 
@@ -85,15 +113,21 @@ def measure(preset: str, batch: int | None, steps: int, warmup: int, stage: int,
                 trainer.step(images)
         events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
         total = sum(event.self_cpu_time_total for event in events)
-        figures["operators"] = {event.key: event.self_cpu_time_total / total for event in events[:profile]}
+        figures["operators"] = {
+            event.key: event.self_cpu_time_total / total for event in events[:profile]
+        }
         for name, share in figures["operators"].items():
             click.echo(f"{share:7.1%}  {name}")
     return {"machine": about, "train": figures}
 
 
-def _compare_with_plain(trainer: Trainer, images: dict[str, torch.Tensor], steps: int) -> dict[str, float]:
+def _compare_with_plain(
+    trainer: Trainer, images: dict[str, torch.Tensor], steps: int
+) -> dict[str, float]:
     """The same steps without the fast paths that can be switched off, each beside one with them."""
-    plain_config = replace(trainer.config, precision="fp32", loss=replace(trainer.config.loss, reuse_fakes=False))
+    plain_config = replace(
+        trainer.config, precision="fp32", loss=replace(trainer.config.loss, reuse_fakes=False)
+    )
     plain = Trainer(plain_config, trainer.labels.cpu(), trainer.device)
     plain.step(images)  # warms up
     times: dict[str, list[float]] = {"fast": [], "plain": []}
@@ -114,6 +148,9 @@ def _compare_with_plain(trainer: Trainer, images: dict[str, torch.Tensor], steps
             os.environ[registry.ENVIRONMENT_VARIABLE] = before
     ratio = sum(times["plain"]) / sum(times["fast"])
     means = {name: 1000 * statistics.mean(values) for name, values in times.items()}
-    click.echo(f"plain step (fp32, torch rasteriser, fakes made anew for the discriminator): {means['plain']:.0f} ms "
-               f"against {means['fast']:.0f} ms, {ratio:.1f} times as long; means of {steps} steps, taking turns")
+    click.echo(
+        "plain step (fp32, torch rasteriser, fakes made anew for the discriminator):"
+        f" {means['plain']:.0f} ms against {means['fast']:.0f} ms, {ratio:.1f} times as long; means"
+        f" of {steps} steps, taking turns"
+    )
     return {"plain_step_ms": means["plain"], "plain_over_fast": ratio}

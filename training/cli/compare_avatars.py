@@ -13,42 +13,133 @@ from gghead.training.cli.train_avatar import parse_size
 _PAPER = "full,no-blending,geometry,everything,no-mlp"
 
 
-@cli.command(stopped="Avatars that are finished are kept; the same command goes on with the others.")
-@click.option("--data", required=True, metavar="DIR|ZIP", help="Tracked sequence with the splits train and test")
-@click.option("--variants", default=_PAPER, show_default=True, metavar="LIST", help="full, ablations of "
-              "train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0, sh-every=N, max-gaussians=N, "
-              "init-head=FILE, motion=blendshapes, motion-rate=X, eyeballs=X, mirrored-grid=N, perceptual=WEIGHT; "
-              "joined by +. The others are held against the first")
-@click.option("--seeds", type=cli.IntRangeList(), default="0", show_default=True, help="Trainings of each")
-@click.option("--preset", type=click.Choice(["tiny", "headgas"]), default="tiny", show_default=True,
-              help="What every avatar is but for the variant")
-@click.option("--resolution", metavar="N|WxH", help="Pixels of the pictures  [default: the preset's]")
-@click.option("--iterations", type=click.IntRange(min=1), default=3000, show_default=True, help="Of every training")
-@click.option("--at", type=cli.IntRangeList(), default=(), metavar="LIST",
-              help="Iterations to score at besides the last, such as 0,250,500,1000  [default: none]")
-@click.option("--perceptual-net", metavar="SPEC", help="Adds the perceptual loss to every variant but no-perceptual, "
-              "which is only compared with it; see docs/perceptual.md  [default: off]")
-@click.option("--perceptual-from", type=click.IntRange(min=0), help="First iteration with it  [default: a fifth of "
-              "them, as in the paper]")
-@click.option("--score-net", metavar="SPEC", help="Column 'perceptual' of the table: any distance of "
-              "docs/perceptual.md, but another one than is trained with, such as efficientnet-lite2  [default: none]")
-@cli.outdir("Avatars and variants.json; what is there already is not trained again", default="training-runs/variants")
-@click.option("--plot", type=click.Path(path_type=Path), help="Picture of PSNR against iterations (with --at)")
-@click.option("--labels", metavar="LIST", help="Names of the variants in the picture  [default: as they are]")
+@cli.command(
+    stopped="Avatars that are finished are kept; the same command goes on with the others."
+)
+@click.option(
+    "--data",
+    required=True,
+    metavar="DIR|ZIP",
+    help="Tracked sequence with the splits train and test",
+)
+@click.option(
+    "--variants",
+    default=_PAPER,
+    show_default=True,
+    metavar="LIST",
+    help=(
+        "full, ablations of train_avatar.py, or options: points=1000, feature-dim=8, sh-degree=0,"
+        " sh-every=N, max-gaussians=N, init-head=FILE, motion=blendshapes, motion-rate=X,"
+        " eyeballs=X, mirrored-grid=N, perceptual=WEIGHT; joined by +. The others are held against"
+        " the first"
+    ),
+)
+@click.option(
+    "--seeds", type=cli.IntRangeList(), default="0", show_default=True, help="Trainings of each"
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["tiny", "headgas"]),
+    default="tiny",
+    show_default=True,
+    help="What every avatar is but for the variant",
+)
+@click.option(
+    "--resolution", metavar="N|WxH", help="Pixels of the pictures  [default: the preset's]"
+)
+@click.option(
+    "--iterations",
+    type=click.IntRange(min=1),
+    default=3000,
+    show_default=True,
+    help="Of every training",
+)
+@click.option(
+    "--at",
+    type=cli.IntRangeList(),
+    default=(),
+    metavar="LIST",
+    help="Iterations to score at besides the last, such as 0,250,500,1000  [default: none]",
+)
+@click.option(
+    "--perceptual-net",
+    metavar="SPEC",
+    help=(
+        "Adds the perceptual loss to every variant but no-perceptual, "
+        "which is only compared with it; see docs/perceptual.md  [default: off]"
+    ),
+)
+@click.option(
+    "--perceptual-from",
+    type=click.IntRange(min=0),
+    help="First iteration with it  [default: a fifth of them, as in the paper]",
+)
+@click.option(
+    "--score-net",
+    metavar="SPEC",
+    help=(
+        "Column 'perceptual' of the table: any distance of docs/perceptual.md, but another one than"
+        " is trained with, such as efficientnet-lite2  [default: none]"
+    ),
+)
+@cli.outdir(
+    "Avatars and variants.json; what is there already is not trained again",
+    default="training-runs/variants",
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help="Picture of PSNR against iterations (with --at)"
+)
+@click.option(
+    "--labels", metavar="LIST", help="Names of the variants in the picture  [default: as they are]"
+)
 @click.option("--title", default="held-out frames", show_default=True, help="Of the picture")
-@click.option("--closeups", "sheet", type=click.Path(path_type=Path), help="Picture of the avatars beside the truth "
-              "(.png), those of the first seed")
-@click.option("--region", type=click.Choice(["mouth", "eyes"]), default="mouth", show_default=True,
-              help="What it shows")
-@click.option("--frames", type=cli.IntRangeList(), metavar="LIST", help="Which of the held-out frames  [default: six]")
+@click.option(
+    "--closeups",
+    "sheet",
+    type=click.Path(path_type=Path),
+    help="Picture of the avatars beside the truth (.png), those of the first seed",
+)
+@click.option(
+    "--region",
+    type=click.Choice(["mouth", "eyes"]),
+    default="mouth",
+    show_default=True,
+    help="What it shows",
+)
+@click.option(
+    "--frames",
+    type=cli.IntRangeList(),
+    metavar="LIST",
+    help="Which of the held-out frames  [default: six]",
+)
 @cli.device()
-def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_net, perceptual_from, score_net,
-         outdir, plot, labels, title, sheet, region, frames, device):
-    """Train avatars that differ in one thing, score them on held-out frames, print a table of the differences.
+def main(
+    data,
+    variants,
+    seeds,
+    preset,
+    resolution,
+    iterations,
+    at,
+    perceptual_net,
+    perceptual_from,
+    score_net,
+    outdir,
+    plot,
+    labels,
+    title,
+    sheet,
+    region,
+    frames,
+    device,
+):
+    """Train avatars that differ in one thing, score them on held-out frames, print a table of the
+    differences.
 
     \b
     python scripts/compare_avatars.py --data=SEQUENCE --seeds=0,1
-    python scripts/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 --at=0,500,1000 --plot=points.png
+    python scripts/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 --at=0,500,1000 \\
+        --plot=points.png
     """
     names = tuple(variants.split(","))
     labels = labels.split(",") if labels else names
@@ -58,8 +149,10 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
         raise UserError(f"--variants={variants} names a variant twice.")
     weighed = [name for name in names if "perceptual" in name]
     if weighed and perceptual_net is None:
-        raise UserError(f"The variant {weighed[0]} differs from full only with a network; name one with "
-                        "--perceptual-net (docs/perceptual.md).")
+        raise UserError(
+            f"The variant {weighed[0]} differs from full only with a network; name one with "
+            "--perceptual-net (docs/perceptual.md)."
+        )
     cli.check_writable(outdir, "--outdir", folder=True)
     for path, option in ((plot, "--plot"), (sheet, "--closeups")):
         if path is not None:
@@ -72,7 +165,8 @@ def main(data, variants, seeds, preset, resolution, iterations, at, perceptual_n
     device = pick_device(device)
     if device.type == "cpu":
         keep_freed_memory()
-    changes = {"data": str(data), "iterations": iterations, "motion": "features"}  # the paper's, unless a variant's
+    # the paper's, unless a variant's
+    changes = {"data": str(data), "iterations": iterations, "motion": "features"}
     if resolution:
         changes["resolution"] = parse_size(resolution)
     if perceptual_net:

@@ -14,17 +14,57 @@ _MOVING_RANK = 256
 
 
 @cli.command()
-@click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="Avatar, or run folder (its newest)")
-@click.option("--dest", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The small avatar")
-@click.option("--data", metavar="DIR|ZIP|box", help="Sequence whose training frames say how coefficients are used; "
-              "box: only the range of each  [default: the run's]")
-@click.option("--bits", type=click.Choice(["8", "16", "32"]), default="8", show_default=True, help="Bits per number")
-@click.option("--rank", type=click.IntRange(min=1), help=f"Shared movements  [default: {_PLAN.rank}; {_MOVING_RANK} "
-              "where Gaussians move, as motions are movements, too]")
-@click.option("--combinations", type=click.IntRange(min=1), default=_PLAN.combinations, show_default=True,
-              help="Combinations of the coefficients that these depend on")
-@click.option("--prune", type=click.FloatRange(min=0), default=_PLAN.prune, show_default=True,
-              help="Share of the average change of a Gaussian that one may leave out")
+@click.option(
+    "--avatar",
+    "network",
+    required=True,
+    metavar="FILE|RUN",
+    help="Avatar, or run folder (its newest)",
+)
+@click.option(
+    "--dest",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The small avatar",
+)
+@click.option(
+    "--data",
+    metavar="DIR|ZIP|box",
+    help=(
+        "Sequence whose training frames say how coefficients are used; "
+        "box: only the range of each  [default: the run's]"
+    ),
+)
+@click.option(
+    "--bits",
+    type=click.Choice(["8", "16", "32"]),
+    default="8",
+    show_default=True,
+    help="Bits per number",
+)
+@click.option(
+    "--rank",
+    type=click.IntRange(min=1),
+    help=(
+        f"Shared movements  [default: {_PLAN.rank}; {_MOVING_RANK} "
+        "where Gaussians move, as motions are movements, too]"
+    ),
+)
+@click.option(
+    "--combinations",
+    type=click.IntRange(min=1),
+    default=_PLAN.combinations,
+    show_default=True,
+    help="Combinations of the coefficients that these depend on",
+)
+@click.option(
+    "--prune",
+    type=click.FloatRange(min=0),
+    default=_PLAN.prune,
+    show_default=True,
+    help="Share of the average change of a Gaussian that one may leave out",
+)
 @cli.overwrite("an avatar")
 @cli.device(default="cpu")
 def main(network, dest, data, bits, rank, combinations, prune, overwrite, device):
@@ -34,10 +74,13 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
     python scripts/compress_avatar.py --avatar=RUN --dest=small.safetensors
     python scripts/score_avatar.py --avatar=small.safetensors --data=sequence
 
-    The result is an avatar for all commands. How much is lost for how much: scripts/benchmark.py compression.
+    The result is an avatar for all commands. How much is lost for how much: scripts/benchmark.py
+    compression.
     """
     if dest.suffix != ".safetensors":
-        raise UserError(f"--dest={dest} must end in .safetensors, the format that avatars are kept in.")
+        raise UserError(
+            f"--dest={dest} must end in .safetensors, the format that avatars are kept in."
+        )
     cli.check_writable(dest, "--dest")
     import gghead
     from gghead.animation.frames import split_or_all
@@ -49,7 +92,10 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
 
     device = pick_device(device)
     if dest.exists() and dest.resolve() == snapshot_file(network).resolve():
-        raise UserError(f"--dest={dest} is the avatar itself; choose another name, the original cannot be got back.")
+        raise UserError(
+            f"--dest={dest} is the avatar itself; choose another name, the original cannot be got"
+            " back."
+        )
     cli.check_new(dest, overwrite)
     if data == "box":
         path = snapshot_file(network)
@@ -65,9 +111,15 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
     make_folder(dest.parent)
     save_avatar(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors
-    print(f"{small.num} Gaussians, movements used: "
-          + ", ".join(f"{rank} by {count}" for rank, count in zip(groups.ranks, groups.counts, strict=True)))
-    print(f"file {path.stat().st_size / 1e6:.2f} -> {dest.stat().st_size / 1e6:.2f} MB, running "
-          f"{avatar.nbytes / avatar.num:.0f} -> {small.nbytes / small.num:.0f} bytes per Gaussian, "
-          f"{avatar.nbytes / small.nbytes:.1f} times smaller")
+    print(
+        f"{small.num} Gaussians, movements used: "
+        + ", ".join(
+            f"{rank} by {count}" for rank, count in zip(groups.ranks, groups.counts, strict=True)
+        )
+    )
+    print(
+        f"file {path.stat().st_size / 1e6:.2f} -> {dest.stat().st_size / 1e6:.2f} MB, running "
+        f"{avatar.nbytes / avatar.num:.0f} -> {small.nbytes / small.num:.0f} bytes per Gaussian, "
+        f"{avatar.nbytes / small.nbytes:.1f} times smaller"
+    )
     print(dest)

@@ -8,25 +8,52 @@ from gghead.torch_utils import cli
 
 
 @cli.command()
-@click.option("--avatar", "network", required=True, metavar="FILE|RUN", help="Avatar, or run folder (its newest)")
-@click.option("--data", metavar="DIR|ZIP", help="Sequence with the split, and train for the "
-              "baselines  [default: the run's]")
+@click.option(
+    "--avatar",
+    "network",
+    required=True,
+    metavar="FILE|RUN",
+    help="Avatar, or run folder (its newest)",
+)
+@click.option(
+    "--data",
+    metavar="DIR|ZIP",
+    help="Sequence with the split, and train for the baselines  [default: the run's]",
+)
 @click.option("--split", default="test", show_default=True, help="Frames to score")
 @cli.outdir("Where scores.json and worst.png go  [default: beside the avatar]")
-@click.option("--lpips-net", metavar="SPEC", help="LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a TorchScript "
-              "file; see docs/perceptual.md  [default: no LPIPS]")
-@click.option("--score-net", metavar="SPEC", help="Column 'perceptual': any distance of docs/perceptual.md, such as "
-              "efficientnet-lite2; another one than the avatar was trained with  [default: none]")
-@click.option("--video", type=click.Path(path_type=Path), metavar="FILE", help="Also a video of truth, avatar and "
-              "error: .mp4, .webp or .gif")
+@click.option(
+    "--lpips-net",
+    metavar="SPEC",
+    help=(
+        "LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a TorchScript "
+        "file; see docs/perceptual.md  [default: no LPIPS]"
+    ),
+)
+@click.option(
+    "--score-net",
+    metavar="SPEC",
+    help=(
+        "Column 'perceptual': any distance of docs/perceptual.md, such as "
+        "efficientnet-lite2; another one than the avatar was trained with  [default: none]"
+    ),
+)
+@click.option(
+    "--video",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also a video of truth, avatar and error: .mp4, .webp or .gif",
+)
 @cli.device()
 def main(network, data, split, outdir, lpips_net, score_net, video, device):
-    """Score an avatar on held-out frames, beside the nearest training frame and the mean training image.
+    """Score an avatar on held-out frames, beside the nearest training frame and the mean training
+    image.
 
     \b
     python scripts/score_avatar.py --avatar=training-runs/00000-avatar-tiny-sequence-128x128
 
-    Prints a table and writes scores.json (all frames) and worst.png (the frames with the lowest PSNR).
+    Prints a table and writes scores.json (all frames) and worst.png (the frames with the lowest
+    PSNR).
     """
     if outdir is not None:
         cli.check_writable(outdir, "--outdir", folder=True)
@@ -47,7 +74,9 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     outdir = make_folder(outdir or source.path.parent)
     avatar, size = source.avatar, tuple(source.avatar.config.image_size)
     test = Frames(split_or_all(source.sequence, split))
-    has_train = any(source.sequence.split_of(index) == "train" for index in range(len(source.sequence)))
+    has_train = any(
+        source.sequence.split_of(index) == "train" for index in range(len(source.sequence))
+    )
     train = Frames(split_or_all(source.sequence, "train")) if has_train else None
     networks = {}
     if lpips_net is not None:
@@ -57,12 +86,22 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     for network in networks.values():
         network.check_size(*size)
     means, records = score(avatar, test, train, networks)
-    header = {"avatar": source.path.name, "data": source.data, "split": split, "size": list(size),
-              "background": "white", "gaussians": avatar.num, "lpips_net": None,
-              **{f"{name}_net": network.name for name, network in networks.items()}}
+    header = {
+        "avatar": source.path.name,
+        "data": source.data,
+        "split": split,
+        "size": list(size),
+        "background": "white",
+        "gaussians": avatar.num,
+        "lpips_net": None,
+        **{f"{name}_net": network.name for name, network in networks.items()},
+    }
     write_report(outdir, header, means, records)
     write_worst(outdir / "worst.png", avatar, test, records)
-    print(f"{len(records)} frames of '{split}' at {size[0]}x{size[1]} over white, {avatar.num} Gaussians")
+    print(
+        f"{len(records)} frames of '{split}' at {size[0]}x{size[1]} over white, {avatar.num}"
+        " Gaussians"
+    )
     print(table(means))
     if lpips_net is None:
         print("no LPIPS, because --lpips-net names no network")

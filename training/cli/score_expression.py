@@ -1,6 +1,5 @@
 """``python scripts/score_expression.py --network=RUN --data=captures.zip``."""
 
-
 import click
 
 from gghead.torch_utils import cli
@@ -8,21 +7,40 @@ from gghead.torch_utils.progress import progress
 
 
 @cli.command()
-@click.option("--network", required=True, metavar="FILE|RUN", help="Reconstructor, or run folder (its newest)")
-@click.option("--data", required=True, metavar="DIR|ZIP", help="Multi-view captures with expression coefficients")
-@click.option("--subjects", metavar="LIST", help="Subjects that are judged, such as 108-119: those held out in "
-              "training  [default: all]")
+@click.option(
+    "--network", required=True, metavar="FILE|RUN", help="Reconstructor, or run folder (its newest)"
+)
+@click.option(
+    "--data",
+    required=True,
+    metavar="DIR|ZIP",
+    help="Multi-view captures with expression coefficients",
+)
+@click.option(
+    "--subjects",
+    metavar="LIST",
+    help="Subjects that are judged, such as 108-119: those held out in training  [default: all]",
+)
 @click.option("--motion", metavar="FILE|RUN", help="Expression transformer that is compared too")
-@click.option("--views", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Cameras that the neutral head is encoded from; the others are compared with")
-@click.option("--size", type=click.IntRange(min=16), help="Side of the pictures  [default: the network's]")
+@click.option(
+    "--views",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Cameras that the neutral head is encoded from; the others are compared with",
+)
+@click.option(
+    "--size", type=click.IntRange(min=16), help="Side of the pictures  [default: the network's]"
+)
 @cli.outdir("Where scores.json and sheet.png go", default="out/expression")
 @cli.device()
 def main(network, data, subjects, motion, views, size, outdir, device):
-    """Compare ways of animating with captured expressions: neutral as it is, blendshapes, transformer.
+    """Compare ways of animating with captured expressions: neutral as it is, blendshapes,
+    transformer.
 
     \b
-    python scripts/score_expression.py --network=RUN --data=CAPTURES --subjects=108-119 --motion=RUN2
+    python scripts/score_expression.py --network=RUN --data=CAPTURES --subjects=108-119 \\
+        --motion=RUN2
     """
     cli.check_writable(outdir, "--outdir", folder=True)
     import gghead
@@ -40,9 +58,16 @@ def main(network, data, subjects, motion, views, size, outdir, device):
         captures = captures.select(subjects=expand(subjects))
     make_folder(outdir)
     trials = score(captures, model, way, views, size)
-    write_report(outdir, {"network": str(network), "data": str(data), "motion": motion, "views": views}, trials)
-    print(f"{len(trials)} expressions, {views} input views; PSNR in dB inside the masks (mouth, eyes: in boxes around "
-          "them), better: share of expressions that are closer than the neutral head")
+    write_report(
+        outdir,
+        {"network": str(network), "data": str(data), "motion": motion, "views": views},
+        trials,
+    )
+    print(
+        f"{len(trials)} expressions, {views} input views; PSNR in dB inside the masks (mouth, eyes:"
+        " in boxes around them), better: share of expressions that are closer than the neutral"
+        " head"
+    )
     print(table(means(trials)))
     print(outdir / "scores.json")
     print(outdir / "sheet.png")

@@ -9,20 +9,43 @@ from gghead.torch_utils.progress import progress
 
 
 @cli.command()
-@click.option("--prior", "prior_file", required=True, metavar="FILE|RUN", help="Prior inside its run folder")
-@click.option("--network", metavar="FILE|RUN|demo", help="Where the generator lies now  [default: as in training]")
-@click.option("--latents", metavar="FILE[,FILE…]|DIR", help="Where the latents lie now  [default: as in training]")
-@click.option("--count", type=click.IntRange(min=2), default=1000, show_default=True, help="Samples")
-@click.option("--pictures", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Rows of nearest.png, the nearest pairs first")
-@click.option("--prior-steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps per sample")
+@click.option(
+    "--prior", "prior_file", required=True, metavar="FILE|RUN", help="Prior inside its run folder"
+)
+@click.option(
+    "--network",
+    metavar="FILE|RUN|demo",
+    help="Where the generator lies now  [default: as in training]",
+)
+@click.option(
+    "--latents",
+    metavar="FILE[,FILE…]|DIR",
+    help="Where the latents lie now  [default: as in training]",
+)
+@click.option(
+    "--count", type=click.IntRange(min=2), default=1000, show_default=True, help="Samples"
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Rows of nearest.png, the nearest pairs first",
+)
+@click.option(
+    "--prior-steps",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Steps per sample",
+)
 @cli.outdir("Where the files go  [default: the run folder]")
 @cli.device()
 def main(prior_file, network, latents, count, pictures, prior_steps, outdir, device):
     """Compare a prior's heads with the generator's, and with those it was trained on.
 
-    Writes score.json, nearest.png (sample, nearest training head), beside.png (the generator's or training heads
-    above, the prior's below) and samples.png (16 heads from three views).
+    Writes score.json, nearest.png (sample, nearest training head), beside.png (the generator's or
+    training heads above, the prior's below) and samples.png (16 heads from three views).
 
     \b
     python scripts/score_prior.py --prior=training-runs/00000-prior-tiny-samples
@@ -58,15 +81,21 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     with progress(f"Drawing {count} heads of the prior"):
         samples = prior.draw(noise, steps=prior_steps)
     sets = {"prior": samples, "normal": score.normal_heads(prior, count, config.seed)}
-    if config.latents is None:  # there are as many true heads as one likes: seeds that were not trained on
+    # there are as many true heads as one likes: seeds that were not trained on
+    if config.latents is None:
         fresh = sampled_heads(model, range(config.samples, config.samples + 2 * count)).latent
         sets["generator"], truth = fresh[:count], fresh[count:]
     else:
         truth = train.latent
     with progress("Looking for the nearest heads"):
         table, found = score.neighbour_table(prior, samples, train, held_out)
-    result = {"prior": file.name, "count": count, "truth": "seeds" if config.latents is None else "training heads",
-              "distances": score.compare(model, prior, sets, truth), "nearest": table}
+    result = {
+        "prior": file.name,
+        "count": count,
+        "truth": "seeds" if config.latents is None else "training heads",
+        "distances": score.compare(model, prior, sets, truth),
+        "nearest": table,
+    }
     print(show.table(result))
     write_json(outdir / "score.json", result)
     write_png(outdir / "nearest.png", show.nearest_sheet(model, samples, train, found, pictures))

@@ -19,41 +19,99 @@ from gghead.training.run.run_options import (
 
 
 @cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
-@click.option("--data", metavar="DIR|ZIP", help="Multi-view captures with masks; see docs/formats.md")
-@click.option("--preset", type=click.Choice(["tiny", "small", "headsup"]), default=None,
-              help="headsup: the paper's numbers; tiny: hours on a CPU  [default: tiny]")
-@click.option("--init", metavar="RUN|FILE", help="Start from this GAN's generator, or from this reconstructor")
-@click.option("--decoder", type=click.Choice(["tuned", "frozen"]), help="Train the decoder too?  [default: tuned]")
-@click.option("--gan-share", type=click.FloatRange(0, 1), help="Share of steps that see samples of --init  "
-              "[default: 0, or 1 without --data]")
-@click.option("--holdout", metavar="LIST", help="Subjects that are not trained on, such as 108-119 or anna,ben")
-@click.option("--identities", type=click.IntRange(min=1), help="Use only the first so many subjects")
+@click.option(
+    "--data", metavar="DIR|ZIP", help="Multi-view captures with masks; see docs/formats.md"
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["tiny", "small", "headsup"]),
+    default=None,
+    help="headsup: the paper's numbers; tiny: hours on a CPU  [default: tiny]",
+)
+@click.option(
+    "--init", metavar="RUN|FILE", help="Start from this GAN's generator, or from this reconstructor"
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["tuned", "frozen"]),
+    help="Train the decoder too?  [default: tuned]",
+)
+@click.option(
+    "--gan-share",
+    type=click.FloatRange(0, 1),
+    help="Share of steps that see samples of --init  [default: 0, or 1 without --data]",
+)
+@click.option(
+    "--holdout",
+    metavar="LIST",
+    help="Subjects that are not trained on, such as 108-119 or anna,ben",
+)
+@click.option(
+    "--identities", type=click.IntRange(min=1), help="Use only the first so many subjects"
+)
 @click.option("--cameras", type=click.IntRange(min=2), help="Use only so many cameras of each head")
 @click.option("--views", type=cli.IntRangeList(), help="Numbers of input views that are drawn from")
-@click.option("--resolution", type=click.IntRange(min=16), help="Side of inputs and targets  [default: the preset's]")
+@click.option(
+    "--resolution",
+    type=click.IntRange(min=16),
+    help="Side of inputs and targets  [default: the preset's]",
+)
 @click.option("--batch", type=click.IntRange(min=1), help="Heads per step  [default: the preset's]")
-@click.option("--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]")
-@click.option("--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]")
+@click.option(
+    "--width", type=click.IntRange(min=8), help="Width of the tokens  [default: the preset's]"
+)
+@click.option(
+    "--layers", type=click.IntRange(min=1), help="Transformer blocks  [default: the preset's]"
+)
 @cli.switch("--guided", help="Look up where texels project to  [default: the preset's]")
-@click.option("--corrections", type=click.IntRange(min=0), help="Passes that compare the guess with the views and "
-              "correct it  [default: those of --init or of the preset]")
-@click.option("--background", type=click.Choice(["white", "image"]), help="Put pictures over white by their masks, or "
-              "model what stands behind the head too  [default: the preset's]")
+@click.option(
+    "--corrections",
+    type=click.IntRange(min=0),
+    help=(
+        "Passes that compare the guess with the views and "
+        "correct it  [default: those of --init or of the preset]"
+    ),
+)
+@click.option(
+    "--background",
+    type=click.Choice(["white", "image"]),
+    help=(
+        "Put pictures over white by their masks, or "
+        "model what stands behind the head too  [default: the preset's]"
+    ),
+)
 @cli.switch("--mirror", help="Also show every head mirrored  [default: 1]")
-@click.option("--perceptual-net", metavar="SPEC", help="lpips-vgg, efficientnet-lite0, discriminator:RUN, "
-              "a TorchScript file … (docs/perceptual.md); else none")
-@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), help="Largest rate of learning of the encoder, which "
-              "the decoder's follows; less than half the preset's continues a finished --init  [default: the preset's]")
-@click.option("--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]")
-@click.option("--precision", type=click.Choice(["bf16", "tf32", "fp32"]),
-              help="Of convolutions and attention; tf32: on NVIDIA GPUs  [default: what is faster, timed]")
+@click.option(
+    "--perceptual-net",
+    metavar="SPEC",
+    help=(
+        "lpips-vgg, efficientnet-lite0, discriminator:RUN, "
+        "a TorchScript file … (docs/perceptual.md); else none"
+    ),
+)
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, 1, min_open=True),
+    help=(
+        "Largest rate of learning of the encoder, which the decoder's follows; less than half the"
+        " preset's continues a finished --init  [default: the preset's]"
+    ),
+)
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Where the run ends  [default: the preset's]"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16", "tf32", "fp32"]),
+    help="Of convolutions and attention; tf32: on NVIDIA GPUs  [default: what is faster, timed]",
+)
 @run_options()
 def main(resume, outdir, device, dry_run, **options):
     """Train an encoder that reconstructs a head from any number of views (HeadsUp).
 
     \b
     python scripts/train_encoder.py --data=captures.zip --holdout=108-119
-    python scripts/train_encoder.py --init=training-runs/00000-tiny-… --decoder=frozen        # the GAN's own heads
+    python scripts/train_encoder.py --init=training-runs/00000-tiny-… --decoder=frozen  # the GAN's own heads
     torchrun --nproc-per-node=8 scripts/train_encoder.py --data=captures.zip --preset=headsup
     """
     if resume is not None:
@@ -82,16 +140,25 @@ def main(resume, outdir, device, dry_run, **options):
         if options["init"] is not None:
             config = _take_over(config, checkpoints.load(options["init"]))
             if options["corrections"] == 0 < config.model.corrections:
-                raise UserError(f"{options['init']} was trained with corrections, which --corrections=0 would take "
-                                "away; leave the option out.")
+                raise UserError(
+                    f"{options['init']} was trained with corrections, which --corrections=0 would"
+                    " take away; leave the option out."
+                )
             if options["corrections"] is not None:
-                config = config_json.replace(config, {"model": {"corrections": options["corrections"]}})
+                config = config_json.replace(
+                    config, {"model": {"corrections": options["corrections"]}}
+                )
         if options["resolution"] is not None:
-            stages = [{**stage, "image_size": options["resolution"]} for stage in config_json.to_dict(config.stages)]
+            stages = [
+                {**stage, "image_size": options["resolution"]}
+                for stage in config_json.to_dict(config.stages)
+            ]
             config = config_json.replace(config, {"stages": stages})
         if options["precision"] is None:
             stage = config.stages[0]
-            precision, why = choose(chosen, encoder_layers(config.model, stage.batch * max(stage.views)))
+            precision, why = choose(
+                chosen, encoder_layers(config.model, stage.batch * max(stage.views))
+            )
             config = config_json.replace(config, {"precision": precision})
             print(f"  precision {precision}: {why}")
         check_device(config.precision, chosen)
@@ -115,8 +182,10 @@ def _take_over(config, network):
     if isinstance(network, Reconstructor):
         return config_json.replace(config, {"model": network.config})
     if not isinstance(network, Generator):
-        raise UserError("--init names an avatar; a generator (train.py) or a reconstructor (train_encoder.py) is "
-                        "needed.")
+        raise UserError(
+            "--init names an avatar; a generator (train.py) or a reconstructor (train_encoder.py)"
+            " is needed."
+        )
     size = network.config.image_size
     stages = [{**stage, "image_size": size} for stage in config_json.to_dict(config.stages)]
     return config_json.replace(config, {"model": {"generator": network.config}, "stages": stages})
@@ -127,9 +196,21 @@ def _changes(options: dict, preset) -> dict:
     from gghead.cli.common import expand
 
     changes: dict = {"data": {}, "model": {}, "loss": {}, "rates": {}, **run_changes(options)}
-    places = {"init": None, "steps": None, "precision": None, "gan_share": "data",
-              "identities": "data", "cameras": "data", "mirror": "data", "background": "data", "width": "model",
-              "layers": "model", "guided": "model", "corrections": "model", "perceptual_net": "loss"}
+    places = {
+        "init": None,
+        "steps": None,
+        "precision": None,
+        "gan_share": "data",
+        "identities": "data",
+        "cameras": "data",
+        "mirror": "data",
+        "background": "data",
+        "width": "model",
+        "layers": "model",
+        "guided": "model",
+        "corrections": "model",
+        "perceptual_net": "loss",
+    }
     for name, part in places.items():
         if options[name] is not None:
             (changes if part is None else changes[part])[name] = options[name]
@@ -140,10 +221,15 @@ def _changes(options: dict, preset) -> dict:
     if options["holdout"]:
         changes["data"]["holdout"] = expand(options["holdout"])
     if options["background"] is not None:
-        changes["model"]["background"] = {"kind": "sphere" if options["background"] == "image" else "none"}
+        changes["model"]["background"] = {
+            "kind": "sphere" if options["background"] == "image" else "none"
+        }
     if options["lr"] is not None and preset is not None:
         rates = preset.rates
-        changes["rates"] = {"encoder": options["lr"], "decoder": rates.decoder * options["lr"] / rates.encoder}
+        changes["rates"] = {
+            "encoder": options["lr"],
+            "decoder": rates.decoder * options["lr"] / rates.encoder,
+        }
     if options["decoder"] == "frozen":
         changes["rates"]["decoder"] = 0.0
     if options["perceptual_net"] is not None and preset is not None and preset.loss.perceptual == 0:

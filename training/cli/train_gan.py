@@ -1,4 +1,5 @@
-"""``python train.py --data=X.zip``: options, and the choices made for the user with their reasons."""
+"""``python train.py --data=X.zip``: options, and the choices made for the user with their
+reasons."""
 
 import json
 import os
@@ -18,23 +19,32 @@ from gghead.training.metrics.names import check_feature_net, parse_metrics
 if TYPE_CHECKING:  # torch takes seconds, which --help and wrong options must not cost
     import torch
 
-_SMALL_SET = 20000  # images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
+# images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
+_SMALL_SET = 20000
 
 
 def resolve_preset(image_size: int, device: "torch.device") -> tuple[str, str]:
     """The preset for images of this size on this device, and the reason."""
     if device.type != "cuda":
         return "tiny", f"it trains on a {device.type.upper()}; other presets with --preset"
-    fitting = [name for name in ("tiny", "small", "ffhq256", "ffhq512", "ffhq1024")
-               if PRESETS[name].generator.image_size <= image_size]
+    fitting = [
+        name
+        for name in ("tiny", "small", "ffhq256", "ffhq512", "ffhq1024")
+        if PRESETS[name].generator.image_size <= image_size
+    ]
     if not fitting:
-        raise UserError(f"--data has images of {image_size} pixels; the smallest preset needs 64: enlarge them first.")
+        raise UserError(
+            f"--data has images of {image_size} pixels; the smallest preset needs 64: enlarge them"
+            " first."
+        )
     return fitting[-1], f"the images have {image_size} pixels"
 
 
-def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
-            device: "torch.device") -> tuple[TrainConfig, list[str]]:
-    """Turn command-line options (None: not given) and the facts of the data into a config and printable reasons.
+def resolve(
+    options: dict, image_size: int, num_images: int, has_masks: bool, device: "torch.device"
+) -> tuple[TrainConfig, list[str]]:
+    """Turn command-line options (None: not given) and the facts of the data into a config and
+    printable reasons.
 
     Raises ``UserError`` naming the option that does not fit.
     """
@@ -50,9 +60,13 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
         gamma = default_gamma(config.stages[-1].image_size, config.batch)
         gamma = max(gamma, PRESETS[name].loss.r1_gamma)
         config = replace(config, loss=replace(config.loss, r1_gamma=gamma))
-        reasons.append(f"gamma {gamma:g}: for {config.stages[-1].image_size} pixels and batch {config.batch}")
+        reasons.append(
+            f"gamma {gamma:g}: for {config.stages[-1].image_size} pixels and batch {config.batch}"
+        )
     if options.get("lambda_tv") is not None:
-        config = replace(config, stages=tuple(replace(s, lambda_tv=options["lambda_tv"]) for s in config.stages))
+        config = replace(
+            config, stages=tuple(replace(s, lambda_tv=options["lambda_tv"]) for s in config.stages)
+        )
     from gghead.training.run.precision import check_device, choose, gan_layers
 
     if options.get("fp32"):
@@ -63,7 +77,9 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
     elif _given(options, "precision", "precision"):
         precision, why = config.precision, "--set was given"
     else:
-        precision, why = choose(device, gan_layers(config.generator, config.discriminator, config.batch))
+        precision, why = choose(
+            device, gan_layers(config.generator, config.discriminator, config.batch)
+        )
     config = replace(config, precision=precision)
     reasons.append(f"precision {precision}: {why}")
     return config, reasons
@@ -71,20 +87,44 @@ def resolve(options: dict, image_size: int, num_images: int, has_masks: bool,
 
 def overridden(config: TrainConfig, options: dict) -> TrainConfig:
     """The config with what the options say; ``UserError`` for values that it cannot have."""
-    over: dict = {"data": {"path": str(options["data"])}, "loss": {}, "optimizer": {}, "augment": {},
-                  "generator": {}, "discriminator": {}}
+    over: dict = {
+        "data": {"path": str(options["data"])},
+        "loss": {},
+        "optimizer": {},
+        "augment": {},
+        "generator": {},
+        "discriminator": {},
+    }
     for option, section, key in (
-        ("masks", "data", "masks"), ("mirror", "data", "mirror"), ("max_images", "data", "max_images"),
-        ("background", "data", "background"), ("gamma", "loss", "r1_gamma"), ("loss", "loss", "kind"),
-        ("blur_fade_kimg", "loss", "blur_fade_kimg"), ("style_mixing_prob", "loss", "style_mixing"),
-        ("gpc_reg_prob", "loss", "swap_end"), ("gpc_reg_fade_kimg", "loss", "swap_fade_kimg"),
-        ("glr", "optimizer", "g_lr"), ("dlr", "optimizer", "d_lr"), ("aug", "augment", "mode"), ("p", "augment", "p"),
-        ("target", "augment", "target"), ("template", "generator", "template"), ("map_depth", "generator", "map_depth"),
-        ("gen_pose_cond", "generator", "pose_cond"), ("cond", "discriminator", "cond"),
-        ("disc_alpha", "discriminator", "alpha"), ("mbstd_group", "discriminator", "mbstd_group"),
-        ("batch", None, "batch"), ("batch_gpu", None, "batch_gpu"), ("kimg", None, "kimg"),
-        ("tick", None, "tick_kimg"), ("snap", None, "snapshot_ticks"), ("seed", None, "seed"),
-        ("workers", None, "workers"), ("feature_net", None, "feature_net"),
+        ("masks", "data", "masks"),
+        ("mirror", "data", "mirror"),
+        ("max_images", "data", "max_images"),
+        ("background", "data", "background"),
+        ("gamma", "loss", "r1_gamma"),
+        ("loss", "loss", "kind"),
+        ("blur_fade_kimg", "loss", "blur_fade_kimg"),
+        ("style_mixing_prob", "loss", "style_mixing"),
+        ("gpc_reg_prob", "loss", "swap_end"),
+        ("gpc_reg_fade_kimg", "loss", "swap_fade_kimg"),
+        ("glr", "optimizer", "g_lr"),
+        ("dlr", "optimizer", "d_lr"),
+        ("aug", "augment", "mode"),
+        ("p", "augment", "p"),
+        ("target", "augment", "target"),
+        ("template", "generator", "template"),
+        ("map_depth", "generator", "map_depth"),
+        ("gen_pose_cond", "generator", "pose_cond"),
+        ("cond", "discriminator", "cond"),
+        ("disc_alpha", "discriminator", "alpha"),
+        ("mbstd_group", "discriminator", "mbstd_group"),
+        ("batch", None, "batch"),
+        ("batch_gpu", None, "batch_gpu"),
+        ("kimg", None, "kimg"),
+        ("tick", None, "tick_kimg"),
+        ("snap", None, "snapshot_ticks"),
+        ("seed", None, "seed"),
+        ("workers", None, "workers"),
+        ("feature_net", None, "feature_net"),
     ):
         if options.get(option) is not None:
             (over[section] if section else over)[key] = options[option]
@@ -96,47 +136,77 @@ def overridden(config: TrainConfig, options: dict) -> TrainConfig:
     return _assignments(config_json.replace(config, over, "the options"), options.get("set") or ())
 
 
-def _follow_data(config: TrainConfig, options: dict, image_size: int, num_images: int, has_masks: bool,
-                 reasons: list[str]) -> TrainConfig:
+def _follow_data(
+    config: TrainConfig,
+    options: dict,
+    image_size: int,
+    num_images: int,
+    has_masks: bool,
+    reasons: list[str],
+) -> TrainConfig:
     wanted = max(stage.image_size for stage in config.stages)
     if wanted > image_size:
-        raise UserError(f"--preset={config.preset} trains at {wanted} pixels, but the images have {image_size}; choose "
-                        "a smaller preset or larger images.")
+        raise UserError(
+            f"--preset={config.preset} trains at {wanted} pixels, but the images have {image_size};"
+            " choose a smaller preset or larger images."
+        )
     if not has_masks and not _given(options, "background", "data.background"):
-        config = config_json.replace(config, {"data": {"background": "image"},
-                                              "generator": {"background": {"kind": "gaussians"}}})
+        config = config_json.replace(
+            config,
+            {"data": {"background": "image"}, "generator": {"background": {"kind": "gaussians"}}},
+        )
         reasons.append("background gaussians: the data have no masks")
     elif not has_masks and config.data.background != "image":
-        raise UserError(f"--background={config.data.background} needs masks, but the data have none; give --masks.")
-    if config.augment.mode == "noaug" and not _given(options, "aug", "augment.mode") and num_images < _SMALL_SET:
+        raise UserError(
+            f"--background={config.data.background} needs masks, but the data have none; give"
+            " --masks."
+        )
+    if (
+        config.augment.mode == "noaug"
+        and not _given(options, "aug", "augment.mode")
+        and num_images < _SMALL_SET
+    ):
         config = config_json.replace(config, {"augment": {"mode": "ada"}})
         reasons.append(f"aug ada: only {num_images} images")
     if config.batch < 8:
-        reasons.append(f"batch {config.batch} is small: expect unstable training; raise --gamma if it collapses")
+        reasons.append(
+            f"batch {config.batch} is small: expect unstable training; raise --gamma if it"
+            " collapses"
+        )
     return config
 
 
 def _given(options: dict, option: str, key: str) -> bool:
     """Whether the user chose this value, by its option or by ``--set key=...``."""
-    return options.get(option) is not None or any(pair.startswith(f"{key}=") for pair in options.get("set") or ())
+    return options.get(option) is not None or any(
+        pair.startswith(f"{key}=") for pair in options.get("set") or ()
+    )
 
 
 def _check_of_use(config: TrainConfig, options: dict) -> None:
     """Raise ``UserError`` for an option that would change nothing."""
-    for option, used, remedy in (("p", config.augment.mode == "fixed", "--aug=fixed"),
-                                 ("target", config.augment.mode == "ada", "--aug=ada"),
-                                 ("gpc_reg_prob", config.generator.pose_cond, "--gen-pose-cond=1"),
-                                 ("gpc_reg_fade_kimg", config.generator.pose_cond, "--gen-pose-cond=1")):
+    for option, used, remedy in (
+        ("p", config.augment.mode == "fixed", "--aug=fixed"),
+        ("target", config.augment.mode == "ada", "--aug=ada"),
+        ("gpc_reg_prob", config.generator.pose_cond, "--gen-pose-cond=1"),
+        ("gpc_reg_fade_kimg", config.generator.pose_cond, "--gen-pose-cond=1"),
+    ):
         if options.get(option) is not None and not used:
-            raise UserError(f"--{option.replace('_', '-')} does nothing without {remedy}; add that, or leave it out.")
+            raise UserError(
+                f"--{option.replace('_', '-')} does nothing without {remedy}; add that, or leave it"
+                " out."
+            )
 
 
 def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
-    """Apply ``--set generator.attributes.sh_degree=1`` and the like; values are JSON, or plain text."""
+    """Apply ``--set generator.attributes.sh_degree=1`` and the like; values are JSON, or plain
+    text."""
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator:
-            raise UserError(f"--set={pair} must have the form key=value, e.g. --set=loss.blur_sigma=5.")
+            raise UserError(
+                f"--set={pair} must have the form key=value, e.g. --set=loss.blur_sigma=5."
+            )
         try:
             value = json.loads(text)
         except ValueError:
@@ -144,8 +214,13 @@ def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
         parts = key.split(".")
         if parts[0] == "stages":
             if len(parts) != 2:
-                raise UserError(f"--set={pair}: a stage option is set for all stages as stages.NAME=VALUE.")
-            stages = tuple(config_json.replace(stage, {parts[1]: value}, "--set stages") for stage in config.stages)
+                raise UserError(
+                    f"--set={pair}: a stage option is set for all stages as stages.NAME=VALUE."
+                )
+            stages = tuple(
+                config_json.replace(stage, {parts[1]: value}, "--set stages")
+                for stage in config.stages
+            )
             config = replace(config, stages=stages)
             continue
         nested: dict = {parts[-1]: value}
@@ -156,34 +231,65 @@ def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
 
 
 @cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
-@click.option("--data", help="Training images with cameras: EG3D zip or folder, or a folder of zips or tars.",
-              metavar="ZIP|DIR")
+@click.option(
+    "--data",
+    help="Training images with cameras: EG3D zip or folder, or a folder of zips or tars.",
+    metavar="ZIP|DIR",
+)
 @cli.outdir("Where to save the results.", default="training-runs")
-@click.option("--preset", "--cfg", help="Configuration; chosen by data and machine if not given.",
-              type=click.Choice(list(PRESETS)))
-@click.option("--resume", help="Continue this run (a run folder); on a CPU bit for bit.", metavar="RUN")
-@click.option("--init", help="Start from the networks of this run, or from a snapshot's generator.",
-              metavar="FILE|RUN")
+@click.option(
+    "--preset",
+    "--cfg",
+    help="Configuration; chosen by data and machine if not given.",
+    type=click.Choice(list(PRESETS)),
+)
+@click.option(
+    "--resume", help="Continue this run (a run folder); on a CPU bit for bit.", metavar="RUN"
+)
+@click.option(
+    "--init",
+    help="Start from the networks of this run, or from a snapshot's generator.",
+    metavar="FILE|RUN",
+)
 @click.option("--kimg", help="Total length in thousands of images.", type=float)
 @click.option("--batch", help="Total batch size.", type=click.IntRange(min=1))
-@click.option("--batch-gpu", help="Limit of images per process and pass.", type=click.IntRange(min=1))
+@click.option(
+    "--batch-gpu", help="Limit of images per process and pass.", type=click.IntRange(min=1)
+)
 @click.option("--gamma", help="Weight of the gradient penalty.", type=float)
-@click.option("--loss", help="Adversarial loss.", type=click.Choice(["nonsaturating", "relativistic"]))
-@click.option("--aug", help="Discriminator augmentation.", type=click.Choice(["ada", "noaug", "fixed"]))
+@click.option(
+    "--loss", help="Adversarial loss.", type=click.Choice(["nonsaturating", "relativistic"])
+)
+@click.option(
+    "--aug", help="Discriminator augmentation.", type=click.Choice(["ada", "noaug", "fixed"])
+)
 @click.option("--p", help="Probability for --aug=fixed.", type=click.FloatRange(0, 1))
 @click.option("--target", help="Target value for --aug=ada.", type=click.FloatRange(0, 1))
 @cli.switch("--mirror", help="Also train on flipped images with flipped cameras.")
 @click.option("--masks", help="Masks: auto, none, or a zip or folder.", metavar="auto|none|ZIP|DIR")
-@click.option("--background", help="What masked images are put over.", type=click.Choice(["white", "random", "image"]))
-@click.option("--max-images", "--subset", help="Use only the first so many images.", type=click.IntRange(min=1))
+@click.option(
+    "--background",
+    help="What masked images are put over.",
+    type=click.Choice(["white", "random", "image"]),
+)
+@click.option(
+    "--max-images",
+    "--subset",
+    help="Use only the first so many images.",
+    type=click.IntRange(min=1),
+)
 @click.option("--template", help="head, sphere, plane or an OBJ file with UVs.", metavar="NAME|OBJ")
 @cli.switch("--gen-pose-cond", help="Condition the generator on the camera.")
-@click.option("--gpc-reg-prob", help="Camera swap probability after the fade.", type=click.FloatRange(0, 1))
+@click.option(
+    "--gpc-reg-prob", help="Camera swap probability after the fade.", type=click.FloatRange(0, 1)
+)
 @click.option("--gpc-reg-fade-kimg", help="Length of that fade.", type=float)
 @cli.switch("--cond", help="Condition the discriminator on the camera.")
 @cli.switch("--disc-alpha", help="Show the discriminator the alpha channel.")
 @click.option("--lambda-tv", help="Weight of the UV total variation, all stages.", type=float)
-@click.option("--style-mixing-prob", help="Probability of style mixing.", type=click.FloatRange(0, 1))
+@click.option(
+    "--style-mixing-prob", help="Probability of style mixing.", type=click.FloatRange(0, 1)
+)
 @click.option("--blur-fade-kimg", help="Length of the blur warm-up.", type=float)
 @click.option("--cbase", help="Channel base of both networks.", type=int)
 @click.option("--cmax", help="Largest number of channels of both networks.", type=int)
@@ -192,24 +298,39 @@ def _assignments(config: TrainConfig, pairs: tuple[str, ...]) -> TrainConfig:
 @click.option("--glr", help="Generator learning rate.", type=float)
 @click.option("--dlr", help="Discriminator learning rate.", type=float)
 @click.option("--desc", help="Text at the end of the run folder's name.", metavar="STR")
-@click.option("--metrics", help="Distances per snapshot, e.g. frd2k,swd2k, or none.", metavar="LIST|none")
-@click.option("--feature-net", help="TorchScript Inception, needed for fid metrics.", metavar="FILE")
+@click.option(
+    "--metrics", help="Distances per snapshot, e.g. frd2k,swd2k, or none.", metavar="LIST|none"
+)
+@click.option(
+    "--feature-net", help="TorchScript Inception, needed for fid metrics.", metavar="FILE"
+)
 @click.option("--tick", help="Thousands of images between status lines.", type=float)
 @click.option("--snap", help="Ticks between snapshots.", type=click.IntRange(min=1))
 @cli.seed("Seed of every random choice.", default=None)
-@click.option("--precision", help="Precision of convolutions; tf32: on NVIDIA GPUs.  [default: what is faster, timed]",
-              type=click.Choice(["bf16", "tf32", "fp32"]))
+@click.option(
+    "--precision",
+    help="Precision of convolutions; tf32: on NVIDIA GPUs.  [default: what is faster, timed]",
+    type=click.Choice(["bf16", "tf32", "fp32"]),
+)
 @cli.switch("--fp32", help="Same as --precision=fp32.")
-@click.option("--workers", help="Threads that read images  [default: as many as steps need].",
-              type=click.IntRange(min=1))
+@click.option(
+    "--workers",
+    help="Threads that read images  [default: as many as steps need].",
+    type=click.IntRange(min=1),
+)
 @cli.device()
-@click.option("--set", multiple=True, help="Any other option by its path, e.g. loss.blur_sigma=5.", metavar="KEY=VALUE")
+@click.option(
+    "--set",
+    multiple=True,
+    help="Any other option by its path, e.g. loss.blur_sigma=5.",
+    metavar="KEY=VALUE",
+)
 @cli.dry_run()
 def main(**options) -> None:
     """Train a generator of 3D Gaussian heads.
 
     \b
-    python train.py --data=heads.zip                      # preset, batch, gamma, device follow from data and machine
+    python train.py --data=heads.zip      # preset, batch, gamma, device follow from the data
     python train.py --resume=training-runs/00000-tiny-heads-gpus1-batch16-gamma0.2
     torchrun --nproc-per-node=2 train.py --data=ffhq.zip --preset=ffhq512
     """
@@ -236,21 +357,34 @@ def main(**options) -> None:
             if processes.is_first:
                 print(json.dumps(config_json.to_dict(config), indent=2))
             return
-        run(config, options["outdir"], device, processes, resume=folder, init=options["init"], desc=options["desc"])
+        run(
+            config,
+            options["outdir"],
+            device,
+            processes,
+            resume=folder,
+            init=options["init"],
+            desc=options["desc"],
+        )
     finally:
         distributed.stop()
 
 
 def _check_options(options: dict) -> None:
-    """Raise ``UserError`` for what is wrong with the options themselves, before anything is loaded."""
+    """Raise ``UserError`` for what is wrong with the options themselves, before anything is
+    loaded."""
     if options["resume"]:
         _refuse_with_resume(options)
         return
     if not options["data"]:
         recipe = cli.hint("datasets/synthetic_heads.py", "--dest=heads.zip")
-        raise UserError(f"--data is missing: name a zip of images with cameras, or make one with {recipe}.")
+        raise UserError(
+            f"--data is missing: name a zip of images with cameras, or make one with {recipe}."
+        )
     if options["data"].endswith(".zip") and not os.path.exists(options["data"]):
-        raise UserError(f"--data={options['data']} does not exist; name a zip or folder of images with cameras.")
+        raise UserError(
+            f"--data={options['data']} does not exist; name a zip or folder of images with cameras."
+        )
     if options["metrics"]:
         check_feature_net(parse_metrics(options["metrics"]), options["feature_net"])
     overridden(PRESETS[options["preset"] or "tiny"], options)
@@ -263,8 +397,12 @@ def _fresh(options: dict, device: "torch.device") -> tuple[TrainConfig, list[str
 
     masks = options["masks"] if options["masks"] is not None else "auto"
     with progress(f"Reading {options['data']}"):
-        dataset = ImageDataset(options["data"], masks=None if masks == "none" else masks,
-                               mirror=bool(options["mirror"]), max_images=options["max_images"])
+        dataset = ImageDataset(
+            options["data"],
+            masks=None if masks == "none" else masks,
+            mirror=bool(options["mirror"]),
+            max_images=options["max_images"],
+        )
     try:
         return resolve(options, dataset.resolution, len(dataset), dataset.has_masks, device)
     finally:
@@ -272,12 +410,30 @@ def _fresh(options: dict, device: "torch.device") -> tuple[TrainConfig, list[str
 
 
 def _refuse_with_resume(options: dict) -> None:
-    allowed = {"resume", "kimg", "data", "tick", "snap", "workers", "metrics", "feature_net", "device", "outdir",
-               "dry_run", "set"}
-    given = [name for name, value in options.items() if value is not None and value != () and name not in allowed]
+    allowed = {
+        "resume",
+        "kimg",
+        "data",
+        "tick",
+        "snap",
+        "workers",
+        "metrics",
+        "feature_net",
+        "device",
+        "outdir",
+        "dry_run",
+        "set",
+    }
+    given = [
+        name
+        for name, value in options.items()
+        if value is not None and value != () and name not in allowed
+    ]
     if given:
-        raise UserError(f"--resume continues a run with its own options; leave out --{given[0].replace('_', '-')}, or "
-                        "start a new run with --init.")
+        raise UserError(
+            "--resume continues a run with its own options; leave out"
+            f" --{given[0].replace('_', '-')}, or start a new run with --init."
+        )
 
 
 def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
@@ -286,8 +442,13 @@ def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
     folder = Path(options["resume"])
     config = read_options(folder)
     changes: dict = {}
-    for option, key in (("kimg", "kimg"), ("tick", "tick_kimg"), ("snap", "snapshot_ticks"), ("workers", "workers"),
-                        ("feature_net", "feature_net")):
+    for option, key in (
+        ("kimg", "kimg"),
+        ("tick", "tick_kimg"),
+        ("snap", "snapshot_ticks"),
+        ("workers", "workers"),
+        ("feature_net", "feature_net"),
+    ):
         if options[option] is not None:
             changes[key] = options[option]
     if options["metrics"] is not None:
@@ -296,4 +457,3 @@ def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
         changes["data"] = {"path": options["data"]}
     config = _assignments(config_json.replace(config, changes), options["set"])
     return folder, config, [f"resuming {folder}", f"precision {config.precision}: as before"]
-

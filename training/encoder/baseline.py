@@ -1,10 +1,12 @@
-"""The opponent of the encoder: Gaussians on the template, fitted to the views of one head for a fixed time.
+"""The opponent of the encoder: Gaussians on the template, fitted to the views of one head for a
+fixed time.
 
-What a user without an encoder would do, as 3D Gaussian splatting (Kerbl et al. 2023) does it: Adam on means, scales,
-rotations, colours and opacities, L1 + 0.2 D-SSIM, a learning rate of the means that falls exponentially. It is given
-what helps with few views: the template as the start, colours projected from the views (mirrored where only the other
-half of the head was seen), masks, offsets that are the sum of coarse and fine grids, so that neighbours move together,
-and smoothness over the template's texels. No learnt prior.
+What a user without an encoder would do, as 3D Gaussian splatting (Kerbl et al. 2023) does it: Adam
+on means, scales, rotations, colours and opacities, L1 + 0.2 D-SSIM, a learning rate of the means
+that falls exponentially. It is given what helps with few views: the template as the start, colours
+projected from the views (mirrored where only the other half of the head was seen), masks, offsets
+that are the sum of coarse and fine grids, so that neighbours move together, and smoothness over the
+template's texels. No learnt prior.
 """
 
 import time
@@ -25,7 +27,8 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import generator
 
 _EPS = 1e-15  # of 3DGS's Adam
-_COLOR_EPS = 0.02  # projected colours are kept so far from 0 and 1, where the sigmoid has no gradient
+# projected colours are kept so far from 0 and 1, where the sigmoid has no gradient
+_COLOR_EPS = 0.02
 _SMOOTH_SIDE = 64  # side of the grid that weights of smoothness refer to
 _INSIDE = 0.95  # opacity from which a pixel shows the head alone
 _BEHIND = 0.03  # world units that a texel may lie behind the rendered surface and still be seen
@@ -33,12 +36,14 @@ _BEHIND = 0.03  # world units that a texel may lie behind the rendered surface a
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """How a head is fitted. The values were chosen on training subjects of mvheads (docs/reconstruction.md)."""
+    """How a head is fitted. The values were chosen on training subjects of mvheads
+    (docs/reconstruction.md)."""
 
     grid: int = 128
     """Gaussians a side of the template's UV square."""
     grid_of_one: int = 64
-    """The same for a single view, whose outline says little of the shape: coarse Gaussians blur what is wrong."""
+    """The same for a single view, whose outline says little of the shape: coarse Gaussians blur
+    what is wrong."""
     seconds: float = 60.0
     """Time to fit, beginning with the projection of colours."""
     max_steps: int | None = None
@@ -51,14 +56,23 @@ class BaselineConfig:
     """Weight of 1 - SSIM; L1 has the rest (3DGS)."""
     silhouette: float = 0.5
     """Weight of the mean absolute difference of alpha and mask."""
-    smooth: dict[str, float] = field(default_factory=lambda: {"position": 40.0, "scale": 0.1, "rotation": 0.1,
-                                                              "color": 0.1})
-    """Weights of the mean squared slope of raw attributes over the UV square, per view: the fewer views, the smoother.
-    In differences between the texels of a 64 x 64 grid."""
+    smooth: dict[str, float] = field(
+        default_factory=lambda: {"position": 40.0, "scale": 0.1, "rotation": 0.1, "color": 0.1}
+    )
+    """Weights of the mean squared slope of raw attributes over the UV square, per view: the fewer
+    views, the smoother. In differences between the texels of a 64 x 64 grid."""
     anchor: float = 0.0
-    """Weight of the mean squared raw attributes but colour: stay near the template where nothing is seen."""
-    rates: dict[str, float] = field(default_factory=lambda: {"position": 6e-3, "scale": 5e-3, "rotation": 1e-3,
-                                                             "color": 3e-2, "opacity": 5e-2})
+    """Weight of the mean squared raw attributes but colour: stay near the template where nothing is
+    seen."""
+    rates: dict[str, float] = field(
+        default_factory=lambda: {
+            "position": 6e-3,
+            "scale": 5e-3,
+            "rotation": 1e-3,
+            "color": 3e-2,
+            "opacity": 5e-2,
+        }
+    )
     """Adam's rates of the raw attributes."""
     end: float = 0.05
     """Share of all rates that is left at the end (exponential decay over the time)."""
@@ -70,10 +84,15 @@ class BaselineConfig:
     """Of the order of the views."""
 
 
-# Gaussian splatting as gsplat and 3DGS do it, from the template: nothing but pictures over white, every Gaussian for
-# itself. Their rates, where raw 1 is 0.25 world units (1.6e-4 x the cameras' extent of 3) and colours pass a sigmoid.
+# Gaussian splatting as gsplat and 3DGS do it, from the template: nothing but pictures over white,
+# every Gaussian for itself. Their rates, where raw 1 is 0.25 world units (1.6e-4 x the cameras'
+# extent of 3) and colours pass a sigmoid.
 PLAIN = BaselineConfig(
-    grid_of_one=128, levels=(), silhouette=0.0, smooth={}, end=0.01,
+    grid_of_one=128,
+    levels=(),
+    silhouette=0.0,
+    smooth={},
+    end=0.01,
     rates={"position": 1.9e-3, "scale": 5e-3, "rotation": 1e-3, "color": 2.8e-3, "opacity": 5e-2},
 )
 BASELINES = {"fit": BaselineConfig(), "plain": PLAIN}
@@ -93,7 +112,8 @@ class Fit:
 
 
 def fit(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig | None = None) -> Fit:
-    """Fit a head to V views: ``rgb`` [V, 3, H, W] over white and ``alpha`` [V, 1, H, W] in [0, 1], cameras [V].
+    """Fit a head to V views: ``rgb`` [V, 3, H, W] over white and ``alpha`` [V, 1, H, W] in [0, 1],
+    cameras [V].
 
     Raises ``UserError`` without a view.
     """
@@ -104,16 +124,23 @@ def fit(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig | N
 
 
 @torch.no_grad()
-def template_head(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig | None = None) -> Gaussians:
-    """Return what a fit starts from, batch shape (1,): the template in the colours that the views show."""
+def template_head(
+    rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig | None = None
+) -> Gaussians:
+    """Return what a fit starts from, batch shape (1,): the template in the colours that the views
+    show."""
     return _start(rgb, alpha, cameras, config or BaselineConfig()).heads()
 
 
 def _start(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig) -> "_Texels":
     grid = config.grid if len(rgb) > 1 else min(config.grid, config.grid_of_one)
-    attributes = GaussianAttributes(config.attributes, load_template(config.template), grid).to(rgb.device)
+    attributes = GaussianAttributes(config.attributes, load_template(config.template), grid).to(
+        rgb.device
+    )
     model = _Texels(attributes, config)
-    model.raw["color"].copy_(torch.logit(projected_colors(attributes, model.heads(), rgb, alpha, cameras), _COLOR_EPS))
+    model.raw["color"].copy_(
+        torch.logit(projected_colors(attributes, model.heads(), rgb, alpha, cameras), _COLOR_EPS)
+    )
     return model
 
 
@@ -122,13 +149,21 @@ class _Texels:
 
     def __init__(self, attributes: GaussianAttributes, config: BaselineConfig) -> None:
         if not attributes.all_valid:
-            raise UserError(f"The template '{config.template}' does not fill its UV square, which this fit needs; use "
-                            "--template=head.")
+            raise UserError(
+                f"The template '{config.template}' does not fill its UV square, which this fit"
+                " needs; use --template=head."
+            )
         self.attributes, side = attributes, attributes.grid
         device = attributes.position.device
-        self.raw = {name: torch.zeros(1, channels, side, side, device=device)
-                    for name, channels in config.attributes.channels.items()}
-        self.coarse = [torch.zeros(1, 3, level, level, device=device) for level in config.levels if level < side]
+        self.raw = {
+            name: torch.zeros(1, channels, side, side, device=device)
+            for name, channels in config.attributes.channels.items()
+        }
+        self.coarse = [
+            torch.zeros(1, 3, level, level, device=device)
+            for level in config.levels
+            if level < side
+        ]
 
     def parameters(self) -> dict[str, list[Tensor]]:
         parameters = {name: [value] for name, value in self.raw.items()}
@@ -139,19 +174,31 @@ class _Texels:
         """[1, C, R, R] each, coarse grids included."""
         planes = dict(self.raw)
         for level in self.coarse:
-            larger = F.interpolate(level, size=planes["position"].shape[-2:], mode="bicubic", align_corners=False)
+            larger = F.interpolate(
+                level, size=planes["position"].shape[-2:], mode="bicubic", align_corners=False
+            )
             planes["position"] = planes["position"] + larger
         return planes
 
     def heads(self, planes: dict[str, Tensor] | None = None) -> Gaussians:
         planes = planes or self.planes()
-        return self.attributes.activate({name: plane.flatten(2).transpose(1, 2) for name, plane in planes.items()})
+        return self.attributes.activate(
+            {name: plane.flatten(2).transpose(1, 2) for name, plane in planes.items()}
+        )
 
 
-def _optimise(model: _Texels, rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig,
-              begin: tuple[float, float]) -> Fit:
-    groups = [{"params": [value.requires_grad_(True) for value in values], "base": config.rates[name]}
-              for name, values in model.parameters().items()]
+def _optimise(
+    model: _Texels,
+    rgb: Tensor,
+    alpha: Tensor,
+    cameras: Cameras,
+    config: BaselineConfig,
+    begin: tuple[float, float],
+) -> Fit:
+    groups = [
+        {"params": [value.requires_grad_(True) for value in values], "base": config.rates[name]}
+        for name, values in model.parameters().items()
+    ]
     adam = torch.optim.Adam(groups, lr=0.0, eps=_EPS, fused=True)
     random, order = generator(config.seed, "baseline"), []
     size, count, steps, share = rgb.shape[-1:-3:-1], min(config.views_per_step, len(rgb)), 0, 0.0
@@ -172,13 +219,24 @@ def _optimise(model: _Texels, rgb: Tensor, alpha: Tensor, cameras: Cameras, conf
         seconds = time.perf_counter() - begin[0]
         share = steps / config.max_steps if config.max_steps else seconds / config.seconds
     with torch.no_grad():
-        return Fit(model.heads().detach(), steps, time.perf_counter() - begin[0], time.process_time() - begin[1])
+        return Fit(
+            model.heads().detach(),
+            steps,
+            time.perf_counter() - begin[0],
+            time.process_time() - begin[1],
+        )
 
 
-def _loss(color: Tensor, shown: Tensor, truth: Tensor, mask: Tensor, config: BaselineConfig) -> Tensor:
+def _loss(
+    color: Tensor, shown: Tensor, truth: Tensor, mask: Tensor, config: BaselineConfig
+) -> Tensor:
     l1 = (color - truth).abs().mean()
     dissimilar = 1.0 - ssim(color, truth).mean() if config.dssim else 0.0
-    return (1 - config.dssim) * l1 + config.dssim * dissimilar + config.silhouette * (shown - mask).abs().mean()
+    return (
+        (1 - config.dssim) * l1
+        + config.dssim * dissimilar
+        + config.silhouette * (shown - mask).abs().mean()
+    )
 
 
 def _unevenness(planes: dict[str, Tensor], config: BaselineConfig) -> Tensor | float:
@@ -186,21 +244,26 @@ def _unevenness(planes: dict[str, Tensor], config: BaselineConfig) -> Tensor | f
     total = 0.0
     for name, weight in config.smooth.items():
         plane = planes[name] * (planes[name].shape[-1] / _SMOOTH_SIDE)
-        total = total + weight * ((plane[..., 1:] - plane[..., :-1]).square().mean()
-                                  + (plane[..., 1:, :] - plane[..., :-1, :]).square().mean())
+        total = total + weight * (
+            (plane[..., 1:] - plane[..., :-1]).square().mean()
+            + (plane[..., 1:, :] - plane[..., :-1, :]).square().mean()
+        )
     if config.anchor:
-        total = total + config.anchor * sum(planes[name].square().mean() for name in planes if name != "color")
+        total = total + config.anchor * sum(
+            planes[name].square().mean() for name in planes if name != "color"
+        )
     return total
 
 
 @torch.no_grad()
-def projected_colors(attributes: GaussianAttributes, head: Gaussians, rgb: Tensor, alpha: Tensor,
-                     cameras: Cameras) -> Tensor:  # [1, 3, R, R] in [0, 1]
+def projected_colors(
+    attributes: GaussianAttributes, head: Gaussians, rgb: Tensor, alpha: Tensor, cameras: Cameras
+) -> Tensor:  # [1, 3, R, R] in [0, 1]
     """Return the colours that the views show where the template's texels lie.
 
-    A texel counts as seen where it lies on the surface that the camera sees, with the cosine of the angle to its
-    normal as weight. Unseen ones take the colour of the mirrored texel (u and 1 - u lie on opposite halves of the
-    head), and what is left fills from its neighbours.
+    A texel counts as seen where it lies on the surface that the camera sees, with the cosine of the
+    angle to its normal as weight. Unseen ones take the colour of the mirrored texel (u and 1 - u
+    lie on opposite halves of the head), and what is left fills from its neighbours.
     """
     side = attributes.grid
     out = render(head, cameras, (rgb.shape[-1], rgb.shape[-2]), background=1.0)
@@ -208,11 +271,19 @@ def projected_colors(attributes: GaussianAttributes, head: Gaussians, rgb: Tenso
     normals = _normals(head)
     where, away = cameras.project(points)  # [V, N, 2], [V, N]
     layers = torch.cat([rgb, out.depth[0], alpha], 1)
-    picked = F.grid_sample(layers, where[:, None] * 2 - 1, mode="bilinear", align_corners=False)[:, :, 0]
+    picked = F.grid_sample(layers, where[:, None] * 2 - 1, mode="bilinear", align_corners=False)[
+        :, :, 0
+    ]
     color, depth, inside = picked[:, :3], picked[:, 3], picked[:, 4]  # [V, 3, N], [V, N], [V, N]
     towards = F.normalize(cameras.position[:, None] - points, dim=-1)
-    weight = (towards * normals).sum(-1).clamp_min(0) * (away > 0) * (away < depth + _BEHIND) * (depth > 0)
-    weight = weight.square() * (inside > _INSIDE)  # pixels at the outline are mixed with the background
+    weight = (
+        (towards * normals).sum(-1).clamp_min(0)
+        * (away > 0)
+        * (away < depth + _BEHIND)
+        * (depth > 0)
+    )
+    # pixels at the outline are mixed with the background
+    weight = weight.square() * (inside > _INSIDE)
     total = weight.sum(0)
     mean = (color * weight[:, None]).sum(0) / total.clamp_min(1e-8)  # [3, N]
     color, known = mean.reshape(1, 3, side, side), (total > 0.02).reshape(1, 1, side, side)
@@ -221,13 +292,15 @@ def projected_colors(attributes: GaussianAttributes, head: Gaussians, rgb: Tenso
     return _filled(color, (known | other).float())
 
 
-def _normals(head: Gaussians) -> Tensor:  # [N, 3]: the template's tangent frames have the normal as third axis
+# [N, 3]: the template's tangent frames have the normal as third axis
+def _normals(head: Gaussians) -> Tensor:
     w, x, y, z = head.quats[0].unbind(-1)
     return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
 
 
 def _filled(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R] -> [1, 3, R, R]
-    """Fill unknown texels from coarser and coarser averages of the known ones; grey if nothing is known."""
+    """Fill unknown texels from coarser and coarser averages of the known ones; grey if nothing is
+    known."""
     if color.shape[-1] == 1:
         return torch.where(known > 0, color, 0.5)
     weight = F.avg_pool2d(known, 2, ceil_mode=True)

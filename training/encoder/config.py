@@ -7,7 +7,9 @@ from gghead.models.config import AttributeConfig, DiscriminatorConfig, Generator
 from gghead.models.reconstructor_config import ReconstructorConfig, RigBackgroundConfig
 from gghead.torch_utils.errors import UserError
 
-NO_DATA = "--data is missing: name captures, or train on a GAN's own heads with --init=RUN --gan-share=1."
+NO_DATA = (
+    "--data is missing: name captures, or train on a GAN's own heads with --init=RUN --gan-share=1."
+)
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class EncoderDataConfig:
     mirror: bool = True
     """Half of the heads are seen mirrored, with mirrored cameras."""
     jitter: float = 0.15
-    """Colours of each head are multiplied by a random factor per channel, up to this far from one."""
+    """Colours of each head are multiplied by a random factor per channel, up to this far from
+    one."""
     background: Literal["white", "image"] = "white"
-    """white: everything is put over white by its mask; image: pictures as they are, for models with a background."""
+    """white: everything is put over white by its mask; image: pictures as they are, for models with
+    a background."""
     cache_mb: int = 4096
     """Decoded pictures are kept in memory if they take no more than that, in MiB."""
 
@@ -75,7 +79,8 @@ class EncoderLossConfig:
     tv: float = 0.02
     """Total variation of raw offsets and scales over the UV map."""
     place: float = 0.2
-    """Mean distance of the encoder's own idea of the surface from the decoder's (guided encoders)."""
+    """Mean distance of the encoder's own idea of the surface from the decoder's (guided
+    encoders)."""
     latent: float = 0.1
     """Mean squared difference of Z and styles where they are known (the GAN's samples)."""
     adversarial: float = 0.0
@@ -140,47 +145,94 @@ class EncoderTrainConfig:
     """Every random choice of the run derives from it."""
 
 
-_SURFACE = AttributeConfig(position_gain=0.25, scale_min=0.25, scale_max=3.0, thickness=0.3, rotation_frame="surface",
-                           opacity_init=0.95)
+_SURFACE = AttributeConfig(
+    position_gain=0.25,
+    scale_min=0.25,
+    scale_max=3.0,
+    thickness=0.3,
+    rotation_frame="surface",
+    opacity_init=0.95,
+)
 # 16,384 Gaussians and a picture of 128 pixels a side: about half a second a step on one core.
 _TINY = EncoderTrainConfig(
     preset="tiny",
     model=ReconstructorConfig(
-        generator=GeneratorConfig(z_dim=128, w_dim=128, plane_resolution=128, latent_resolution=32, cbase=4096,
-                                  cmax=128, grid=128, image_size=128, attributes=_SURFACE),
-        channels=(32, 48, 64, 128), blocks=1, width=128, layers=3, heads=4, mlp_ratio=2.0, mixing="convolution",
+        generator=GeneratorConfig(
+            z_dim=128,
+            w_dim=128,
+            plane_resolution=128,
+            latent_resolution=32,
+            cbase=4096,
+            cmax=128,
+            grid=128,
+            image_size=128,
+            attributes=_SURFACE,
+        ),
+        channels=(32, 48, 64, 128),
+        blocks=1,
+        width=128,
+        layers=3,
+        heads=4,
+        mlp_ratio=2.0,
+        mixing="convolution",
         corrections=1,
     ),
     loss=EncoderLossConfig(l2=5.0),
     discriminator=DiscriminatorConfig(cbase=4096, cmax=128, map_depth=2),
     rates=EncoderRates(encoder=1e-3, decoder=4e-3, warmup=200, ema_steps=500),
     stages=(EncoderStage(views=(1, 2, 3, 4, 8), targets=4, batch=4),),
-    steps=10_000, tick=50, snapshot_ticks=10,
+    steps=10_000,
+    tick=50,
+    snapshot_ticks=10,
 )
 _SMALL = replace(
-    _TINY, preset="small",
-    model=replace(_TINY.model, generator=replace(_TINY.model.generator, w_dim=256, z_dim=256, cbase=8192, cmax=256),
-                  channels=(48, 96, 128, 256), blocks=2, width=256, layers=6, heads=8, mlp_ratio=4.0,
-                  mixing="attention"),
-    rates=replace(_TINY.rates, encoder=5e-4), steps=100_000, tick=100,
-    stages=(EncoderStage(views=(1, 2, 4, 6, 8), targets=4, batch=8),
-            EncoderStage(start=80_000, views=(1, 2, 4, 8, 16), targets=4, batch=4, region=2.0)),
+    _TINY,
+    preset="small",
+    model=replace(
+        _TINY.model,
+        generator=replace(_TINY.model.generator, w_dim=256, z_dim=256, cbase=8192, cmax=256),
+        channels=(48, 96, 128, 256),
+        blocks=2,
+        width=256,
+        layers=6,
+        heads=8,
+        mlp_ratio=4.0,
+        mixing="attention",
+    ),
+    rates=replace(_TINY.rates, encoder=5e-4),
+    steps=100_000,
+    tick=100,
+    stages=(
+        EncoderStage(views=(1, 2, 4, 6, 8), targets=4, batch=8),
+        EncoderStage(start=80_000, views=(1, 2, 4, 8, 16), targets=4, batch=4, region=2.0),
+    ),
 )
-# HeadsUp: 4,096 tokens of 512, 65,536 Gaussians with harmonics of degree 1, 900,000 + 200,000 steps, a discriminator
-# after 240,000, 10 then 16 views, batch 64 then 32, Adam at 2e-4. What it leaves open is in docs/reconstruction.md.
+# HeadsUp: 4,096 tokens of 512, 65,536 Gaussians with harmonics of degree 1, 900,000 + 200,000
+# steps, a discriminator after 240,000, 10 then 16 views, batch 64 then 32, Adam at 2e-4. What it
+# leaves open is in docs/reconstruction.md.
 _HEADSUP = EncoderTrainConfig(
     preset="headsup",
     data=EncoderDataConfig(background="image"),
     model=ReconstructorConfig(
-        generator=GeneratorConfig(plane_resolution=256, latent_resolution=64, grid=256, image_size=512,
-                                  attributes=replace(_SURFACE, sh_degree=1, opacity_init=0.1)),
-        guided=False, background=RigBackgroundConfig(kind="sphere"),
+        generator=GeneratorConfig(
+            plane_resolution=256,
+            latent_resolution=64,
+            grid=256,
+            image_size=512,
+            attributes=replace(_SURFACE, sh_degree=1, opacity_init=0.1),
+        ),
+        guided=False,
+        background=RigBackgroundConfig(kind="sphere"),
     ),
     loss=EncoderLossConfig(perceptual=1.0, adversarial=0.05, adversarial_from=240_000),
     rates=EncoderRates(warmup=3000),
-    stages=(EncoderStage(image_size=512, views=(10,), targets=4, batch=64),
-            EncoderStage(start=900_000, image_size=1024, views=(16,), targets=4, batch=32, region=10.0)),
-    steps=1_100_000, tick=1000, snapshot_ticks=25,
+    stages=(
+        EncoderStage(image_size=512, views=(10,), targets=4, batch=64),
+        EncoderStage(start=900_000, image_size=1024, views=(16,), targets=4, batch=32, region=10.0),
+    ),
+    steps=1_100_000,
+    tick=1000,
+    snapshot_ticks=25,
 )
 
 PRESETS = {config.preset: config for config in (_TINY, _SMALL, _HEADSUP)}
@@ -201,13 +253,21 @@ def check(config: EncoderTrainConfig, world_size: int = 1) -> None:
     if not data.path and data.gan_share < 1:
         raise UserError(NO_DATA)
     if data.gan_share > 0 and config.init is None:
-        raise UserError("--gan-share needs the network whose samples are seen: name it with --init.")
+        raise UserError(
+            "--gan-share needs the network whose samples are seen: name it with --init."
+        )
     if rates.decoder == 0 and config.init is None:
-        raise UserError("--decoder=frozen needs a decoder that has been trained: name its network with --init.")
+        raise UserError(
+            "--decoder=frozen needs a decoder that has been trained: name its network with --init."
+        )
     for stage in config.stages:
         if stage.batch < 1 or stage.batch % world_size:
-            raise UserError(f"A batch of {stage.batch} heads cannot be shared by {world_size} processes.")
+            raise UserError(
+                f"A batch of {stage.batch} heads cannot be shared by {world_size} processes."
+            )
         if config.loss.adversarial > 0 and stage.image_size & (stage.image_size - 1):
-            raise UserError(f"The discriminator needs sizes that are powers of two, not {stage.image_size}.")
+            raise UserError(
+                f"The discriminator needs sizes that are powers of two, not {stage.image_size}."
+            )
         if not stage.views or min(stage.views) < 1 or stage.targets < 1:
             raise UserError("Every stage needs at least one input view and one target.")

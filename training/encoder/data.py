@@ -1,4 +1,5 @@
-"""Batches of heads seen from several sides: drawn from captures, or rendered from the GAN's own samples."""
+"""Batches of heads seen from several sides: drawn from captures, or rendered from the GAN's own
+samples."""
 
 from dataclasses import dataclass, replace
 
@@ -33,32 +34,43 @@ class HeadBatch:
 
     def to(self, device: torch.device | str) -> "HeadBatch":
         """The same on another device."""
-        return replace(self, **{name: value.to(device) for name, value in vars(self).items() if value is not None})
+        return replace(
+            self,
+            **{name: value.to(device) for name, value in vars(self).items() if value is not None},
+        )
 
 
 class CaptureHeads:
-    """Heads of a capture set; a head is one subject at one moment. What a step shows depends on seed and step alone."""
+    """Heads of a capture set; a head is one subject at one moment. What a step shows depends on
+    seed and step alone."""
 
     def __init__(self, captures: Captures, config: EncoderDataConfig, size: int) -> None:
-        """Raises ``UserError`` for hold-outs that do not exist, or if nothing with two views is left."""
+        """Raises ``UserError`` for hold-outs that do not exist, or if nothing with two views is
+        left."""
         for name in config.holdout:
             captures.indices(name)
         kept = [name for name in captures.subjects if name not in config.holdout]
         if config.identities is not None:
             kept = kept[: config.identities]
         if not kept:
-            raise UserError(f"{captures.pictures.source.path} has no subject left to train on; hold out fewer.")
+            raise UserError(
+                f"{captures.pictures.source.path} has no subject left to train on; hold out fewer."
+            )
         captures = captures.select(subjects=kept).resized(size)
         codes = captures.subject.astype(np.int64) * len(captures.moments) + captures.moment
         order = np.argsort(codes, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
         if config.cameras is not None:
-            groups = [group[np.unique(np.linspace(0, len(group) - 1, config.cameras).round().astype(int))]
-                      for group in groups]
+            groups = [
+                group[np.unique(np.linspace(0, len(group) - 1, config.cameras).round().astype(int))]
+                for group in groups
+            ]
         self.heads = [group for group in groups if len(group) > 1]
         if not self.heads:
-            raise UserError(f"{captures.pictures.source.path} shows no head from two cameras at once; an encoder needs "
-                            "multi-view captures.")
+            raise UserError(
+                f"{captures.pictures.source.path} shows no head from two cameras at once; an"
+                " encoder needs multi-view captures."
+            )
         self.captures, self.config, self.size, self.subjects = captures, config, size, len(kept)
         self.backdrop = captures.backdrop
         self._frames = KeptFrames(captures, config.cache_mb)
@@ -77,13 +89,20 @@ class CaptureHeads:
             if rows.start <= row < rows.stop:
                 parts.append(self._head(group, order, views, stage.targets, mirrored, gain))
         rgb, pose, target, alpha, target_pose = zip(*parts, strict=True)
-        return HeadBatch(torch.stack(rgb), Cameras.from_label(torch.stack(pose)), torch.stack(target),
-                         torch.stack(alpha), Cameras.from_label(torch.stack(target_pose)))
+        return HeadBatch(
+            torch.stack(rgb),
+            Cameras.from_label(torch.stack(pose)),
+            torch.stack(target),
+            torch.stack(alpha),
+            Cameras.from_label(torch.stack(target_pose)),
+        )
 
-    def _head(self, group, order, views: int, targets: int, mirrored: bool, gain) -> tuple[Tensor, ...]:
+    def _head(
+        self, group, order, views: int, targets: int, mirrored: bool, gain
+    ) -> tuple[Tensor, ...]:
         inputs = group[order[np.arange(views) % len(group)]]
         # One target is an input, the others are not, as far as there are enough views.
-        later = order[min(views, len(group) - 1):]
+        later = order[min(views, len(group) - 1) :]
         others = group[later[np.arange(targets - 1) % len(later)]]
         shown = np.concatenate([inputs[:1], others])
         rgb, _, pose = self._read(inputs, mirrored, gain)
@@ -118,7 +137,9 @@ class SampledHeads:
         z = torch.from_numpy(draw.randn(count, self.model.z_dim).astype(np.float32))
         total = views + stage.targets - 1
         yaw = torch.from_numpy(draw.uniform(-_GAN_YAW, _GAN_YAW, (count, total)).astype(np.float32))
-        pitch = torch.from_numpy(draw.uniform(-_GAN_PITCH, _GAN_PITCH, (count, total)).astype(np.float32))
+        pitch = torch.from_numpy(
+            draw.uniform(-_GAN_PITCH, _GAN_PITCH, (count, total)).astype(np.float32)
+        )
         focal = float(draw.choice(_FOCALS))
         model, device = self.model, self.model.device
         z, yaw, pitch = (value[rows].to(device) for value in (z, yaw, pitch))
@@ -126,12 +147,16 @@ class SampledHeads:
         ws = model.mapping(z, None if label is None else label.expand(len(z), -1))
         latent = model.latent(ws)
         cameras = Cameras.orbit(yaw, pitch, focal=focal, device=device)
-        out = model.render(model.assemble(model.decode(latent, ws), ws), cameras, self.size, depth=False)
+        out = model.render(
+            model.assemble(model.decode(latent, ws), ws), cameras, self.size, depth=False
+        )
         chosen = torch.cat([torch.zeros(1, dtype=torch.long), torch.arange(views, total)])
         pick = Cameras(cameras.cam2world[:, chosen], cameras.intrinsics[:, chosen])
         first = Cameras(cameras.cam2world[:, :views], cameras.intrinsics[:, :views])
         rgb = out.color.clamp(0, 1)
-        return HeadBatch(rgb[:, :views], first, rgb[:, chosen], out.alpha[:, chosen], pick, ws, latent.float())
+        return HeadBatch(
+            rgb[:, :views], first, rgb[:, chosen], out.alpha[:, chosen], pick, ws, latent.float()
+        )
 
 
 def read_captures(path: str) -> Captures:
@@ -139,7 +164,10 @@ def read_captures(path: str) -> Captures:
     data = formats.read(path)
     captures = data if isinstance(data, Captures) else data.as_captures()
     if not captures.has_masks:
-        raise UserError(f"{path} has no masks, which the encoder learns silhouettes from; convert it with masks.")
+        raise UserError(
+            f"{path} has no masks, which the encoder learns silhouettes from; convert it with"
+            " masks."
+        )
     return captures
 
 

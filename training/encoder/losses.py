@@ -16,15 +16,26 @@ from gghead.torch_utils.errors import UserError
 from gghead.training.encoder.config import EncoderLossConfig
 
 
-def picture_terms(shown: Tensor, wanted: Tensor, alpha: Tensor, mask: Tensor, weight: Tensor | None,
-                  config: EncoderLossConfig) -> dict[str, Tensor]:
-    """Pixels, structure and silhouette of pictures [M, 3, H, W] in [0, 1], alpha and mask [M, 1, H, W].
+def picture_terms(
+    shown: Tensor,
+    wanted: Tensor,
+    alpha: Tensor,
+    mask: Tensor,
+    weight: Tensor | None,
+    config: EncoderLossConfig,
+) -> dict[str, Tensor]:
+    """Pixels, structure and silhouette of pictures [M, 3, H, W] in [0, 1], alpha and mask [M, 1, H,
+    W].
 
     ``weight`` [M, 1, H, W] adds weight to regions: differences there are multiplied by 1 + weight.
     """
     if weight is not None:
         shown = wanted + (shown - wanted) * (1 + weight)
-    parts = {"pixels": image_loss(shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)).mean()}
+    parts = {
+        "pixels": (
+            image_loss(shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)).mean()
+        )
+    }
     if config.ssim > 0:
         parts["ssim"] = (1 - ssim(shown, wanted)).mean()
     if config.silhouette > 0:
@@ -32,11 +43,18 @@ def picture_terms(shown: Tensor, wanted: Tensor, alpha: Tensor, mask: Tensor, we
     return parts
 
 
-def surface_terms(attributes: GaussianAttributes, raw: dict[str, Tensor], heads: Gaussians, offset: Tensor | None,
-                  config: EncoderLossConfig) -> dict[str, Tensor]:
-    """Distance from the template, total variation over the UV map, and the encoder's own idea of the surface.
+def surface_terms(
+    attributes: GaussianAttributes,
+    raw: dict[str, Tensor],
+    heads: Gaussians,
+    offset: Tensor | None,
+    config: EncoderLossConfig,
+) -> dict[str, Tensor]:
+    """Distance from the template, total variation over the UV map, and the encoder's own idea of
+    the surface.
 
-    ``offset`` [B, T, 3] is compared with the mean offset of the Gaussians in each token's cell, held fixed.
+    ``offset`` [B, T, 3] is compared with the mean offset of the Gaussians in each token's cell,
+    held fixed.
     """
     parts, moved = {}, heads.means - attributes.position
     if config.position > 0:
@@ -45,8 +63,9 @@ def surface_terms(attributes: GaussianAttributes, raw: dict[str, Tensor], heads:
         maps = attributes.on_grid(torch.cat([raw["position"], raw["scale"]], -1))
         valid = attributes.valid.reshape(attributes.grid, attributes.grid).float()
         right, down = valid[:, 1:] * valid[:, :-1], valid[1:] * valid[:-1]
-        parts["tv"] = (((maps[..., 1:] - maps[..., :-1]).abs() * right).mean()
-                       + ((maps[..., 1:, :] - maps[..., :-1, :]).abs() * down).mean())
+        parts["tv"] = ((maps[..., 1:] - maps[..., :-1]).abs() * right).mean() + (
+            (maps[..., 1:, :] - maps[..., :-1, :]).abs() * down
+        ).mean()
     if config.place > 0 and offset is not None:
         side = int(offset.shape[1] ** 0.5)
         mean, share = attributes.offset_of_cells(heads, side)
@@ -73,43 +92,57 @@ class TrueSurface:
     vertices: np.ndarray  # float64 [V, 3] world units
     triangles: np.ndarray  # int64 [T, 3]
     width: float
-    """World units from ear to ear, hair included: extent in x of the vertices between nose base and brows."""
+    """World units from ear to ear, hair included: extent in x of the vertices between nose base and
+    brows."""
 
 
 def read_surface(path: Path, subject: str) -> TrueSurface:
-    """Read a head's neutral mesh from ``geometry.npz`` of mvheads. Raises ``UserError`` if it has no such subject."""
+    """Read a head's neutral mesh from ``geometry.npz`` of mvheads. Raises ``UserError`` if it has
+    no such subject."""
     try:
         with np.load(path, allow_pickle=False) as file:
             row = np.flatnonzero(file["subject"].astype(str) == str(subject))
             if not len(row):
-                raise UserError(f"{path} has no subject {subject}; score others, or leave --geometry out.")
-            vertices, landmarks = (file[name][int(row[0])].astype(np.float64) for name in ("vertices", "landmarks68"))
+                raise UserError(
+                    f"{path} has no subject {subject}; score others, or leave --geometry out."
+                )
+            vertices, landmarks = (
+                file[name][int(row[0])].astype(np.float64) for name in ("vertices", "landmarks68")
+            )
             triangles = file["triangles"].astype(np.int64)
     except (OSError, KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is no geometry file of mvheads ({error}); name another by --geometry.") from error
+        raise UserError(
+            f"{path} is no geometry file of mvheads ({error}); name another by --geometry."
+        ) from error
     return TrueSurface(vertices, triangles, head_width(vertices, landmarks[0]))
 
 
 def head_width(vertices: np.ndarray, landmarks: np.ndarray) -> float:  # [V, 3], [68, 3] iBUG
-    """Extent in x of the vertices no lower than the base of the nose (34) and no higher than the brows (18 to 27)."""
+    """Extent in x of the vertices no lower than the base of the nose (34) and no higher than the
+    brows (18 to 27)."""
     low, high = landmarks[33, 1], landmarks[17:27, 1].mean()
     between = vertices[(vertices[:, 1] >= low) & (vertices[:, 1] <= high)]
     if not len(between):
-        raise UserError("The true mesh has no vertices between nose and brows, so that it has no width.")
+        raise UserError(
+            "The true mesh has no vertices between nose and brows, so that it has no width."
+        )
     return float(np.ptp(between[:, 0]))
 
 
 @torch.no_grad()
-def depth_points(head: Gaussians, cameras: Cameras, size: tuple[int, int]) -> np.ndarray:  # -> float64 [P, 3]
-    """Return the points that a head (batch shape (1,)) shows to cameras [C]: pixels of an opacity above 0.5, at the
-    expected depth."""
+# -> float64 [P, 3]
+def depth_points(head: Gaussians, cameras: Cameras, size: tuple[int, int]) -> np.ndarray:
+    """Return the points that a head (batch shape (1,)) shows to cameras [C]: pixels of an opacity
+    above 0.5, at the expected depth."""
     out = render(head, cameras, size, background=None)
     width, height = size
     x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
     y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
-    pixels = torch.stack([*torch.meshgrid(x, y, indexing="xy"), torch.ones(height, width, dtype=torch.float64)], -1)
+    pixels = torch.stack(
+        [*torch.meshgrid(x, y, indexing="xy"), torch.ones(height, width, dtype=torch.float64)], -1
+    )
     points = []
     for index in range(len(cameras)):
         chosen = (out.alpha[0, index, 0] > _OPAQUE).cpu()
@@ -120,23 +153,29 @@ def depth_points(head: Gaussians, cameras: Cameras, size: tuple[int, int]) -> np
     return torch.cat(points).numpy()
 
 
-def mean_distance(head: Gaussians, cameras: Cameras, size: tuple[int, int], truth: TrueSurface,
-                  points: int = 4000) -> float:
-    """Return the mean distance of the shown points (of ``points`` of them, evenly chosen) to the true mesh, in % of the
-    head's width. Raises ``UserError`` if the cameras see nothing."""
+def mean_distance(
+    head: Gaussians, cameras: Cameras, size: tuple[int, int], truth: TrueSurface, points: int = 4000
+) -> float:
+    """Return the mean distance of the shown points (of ``points`` of them, evenly chosen) to the
+    true mesh, in % of the head's width. Raises ``UserError`` if the cameras see nothing."""
     shown = depth_points(head, cameras, size)
     if not len(shown):
         raise UserError("The head is transparent everywhere, so that it has no surface to measure.")
     step = max(len(shown) // points, 1)
-    return 100.0 * float(point_distances(shown[::step], truth.vertices, truth.triangles).mean()) / truth.width
+    return (
+        100.0
+        * float(point_distances(shown[::step], truth.vertices, truth.triangles).mean())
+        / truth.width
+    )
 
 
-def point_distances(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:  # [P, 3] -> [P]
+# [P, 3] -> [P]
+def point_distances(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Return the exact distances of points to the nearest point of a mesh.
 
-    Triangles are tried in the order of their centroids. A triangle whose centroid is ``c`` away and whose corners lie
-    at most ``r`` from the centroid is no nearer than ``c - r``, which says when no further one can win. Large triangles
-    are divided first, because the largest ``r`` counts.
+    Triangles are tried in the order of their centroids. A triangle whose centroid is ``c`` away and
+    whose corners lie at most ``r`` from the centroid is no nearer than ``c - r``, which says when
+    no further one can win. Large triangles are divided first, because the largest ``r`` counts.
     """
     from scipy.spatial import cKDTree
 
@@ -144,19 +183,26 @@ def point_distances(points: np.ndarray, vertices: np.ndarray, triangles: np.ndar
     corners = divided(corners, _LARGE * float(np.median(_radii(corners))))
     reach = float(_radii(corners).max())
     tree = cKDTree(corners.mean(1))
-    return np.concatenate([_nearest(block, corners, tree, reach)
-                           for block in np.array_split(points, max(len(points) // _CHUNK, 1))])
+    return np.concatenate(
+        [
+            _nearest(block, corners, tree, reach)
+            for block in np.array_split(points, max(len(points) // _CHUNK, 1))
+        ]
+    )
 
 
 def divided(corners: np.ndarray, limit: float) -> np.ndarray:  # [T, 3, 3] -> [T', 3, 3]
-    """Quarter triangles by the middles of their edges until all corners lie within ``limit`` of the centroid."""
+    """Quarter triangles by the middles of their edges until all corners lie within ``limit`` of the
+    centroid."""
     done = []
     while len(corners):
         large = _radii(corners) > max(limit, 1e-12)
         done.append(corners[~large])
         a, b, c = corners[large].transpose(1, 0, 2)
         ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
-        corners = np.concatenate([np.stack(part, 1) for part in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+        corners = np.concatenate(
+            [np.stack(part, 1) for part in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
+        )
     return np.concatenate(done)
 
 
@@ -165,11 +211,17 @@ def _radii(corners: np.ndarray) -> np.ndarray:  # [T, 3, 3] -> [T]
 
 
 def _nearest(points: np.ndarray, corners: np.ndarray, tree, reach: float) -> np.ndarray:
-    best, left, count = np.full(len(points), np.inf), np.arange(len(points)), min(_NEAREST, len(corners))
+    best, left, count = (
+        np.full(len(points), np.inf),
+        np.arange(len(points)),
+        min(_NEAREST, len(corners)),
+    )
     while len(left):
         distance, index = tree.query(points[left], k=count)
         distance, index = distance.reshape(len(left), count), index.reshape(len(left), count)
-        near = to_triangles(np.repeat(points[left], count, 0), corners[index.ravel()]).reshape(len(left), count)
+        near = to_triangles(np.repeat(points[left], count, 0), corners[index.ravel()]).reshape(
+            len(left), count
+        )
         best[left] = near.min(1)
         if count == len(corners):
             break
@@ -179,7 +231,8 @@ def _nearest(points: np.ndarray, corners: np.ndarray, tree, reach: float) -> np.
 
 
 def to_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:  # [P, 3], [P, 3, 3] -> [P]
-    """Return the distance of every point to its triangle: to the plane where the foot lies inside, else to an edge."""
+    """Return the distance of every point to its triangle: to the plane where the foot lies inside,
+    else to an edge."""
     a, b, c = corners.transpose(1, 0, 2)
     normal = np.cross(b - a, c - a)
     length = np.linalg.norm(normal, axis=1)

@@ -38,11 +38,15 @@ def baseline_method(config: BaselineConfig) -> Method:
 
     def fitted(views: InputViews) -> tuple[Gaussians, dict]:
         found = fit(views.rgb, views.alpha, views.cameras, config)
-        return found.head, {"steps": found.steps, "processor_seconds": round(found.processor_seconds, 2)}
+        return found.head, {
+            "steps": found.steps,
+            "processor_seconds": round(found.processor_seconds, 2),
+        }
 
     return fitted
 
 
 def template_method(views: InputViews) -> tuple[Gaussians, dict]:
-    """The fit's start: what colours alone achieve, and how far the bare template lies from the truth."""
+    """The fit's start: what colours alone achieve, and how far the bare template lies from the
+    truth."""
     return template_head(views.rgb, views.alpha, views.cameras), {}

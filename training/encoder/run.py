@@ -29,9 +29,16 @@ from gghead.training.run.step_run import StepRun
 _PREVIEW_HEADS, _PREVIEW_VIEWS = 4, 4
 
 
-def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.device,
-        processes: Processes | None = None, *, resume: Path | None = None) -> Path:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the run folder.
+def run(
+    config: EncoderTrainConfig,
+    outdir: str | os.PathLike,
+    device: torch.device,
+    processes: Processes | None = None,
+    *,
+    resume: Path | None = None,
+) -> Path:
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
+    run folder.
 
     Raises ``UserError`` for data or files that do not fit.
     """
@@ -45,9 +52,13 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
     first = stage_at(config.stages, state["trainer"]["step"] if state else 0)
     with progress(f"Reading {config.data.path or config.init}"):
         source = read_captures(config.data.path) if config.data.path else None
-        captures = CaptureHeads(source, config.data, first.image_size) if source is not None else None
+        captures = (
+            CaptureHeads(source, config.data, first.image_size) if source is not None else None
+        )
     with progress("Building the networks"):
-        trainer = EncoderTrainer(config, captures, device, processes, init, perceptual_distance(config, device))
+        trainer = EncoderTrainer(
+            config, captures, device, processes, init, perceptual_distance(config, device)
+        )
     if state is not None:
         trainer.load_state_dict(state["trainer"])
     seconds = state["seconds"] if state else 0.0
@@ -56,8 +67,15 @@ def run(config: EncoderTrainConfig, outdir: str | os.PathLike, device: torch.dev
         return _train(config, outdir, trainer, source, seconds, resume, state is not None)
 
 
-def _train(config: EncoderTrainConfig, outdir: str | os.PathLike, trainer: EncoderTrainer, source: Captures | None,
-           seconds: float, folder: Path | None, resumed: bool) -> Path:
+def _train(
+    config: EncoderTrainConfig,
+    outdir: str | os.PathLike,
+    trainer: EncoderTrainer,
+    source: Captures | None,
+    seconds: float,
+    folder: Path | None,
+    resumed: bool,
+) -> Path:
     if trainer.processes.is_first:
         name = Path(config.data.path).stem if config.data.path else "samples"
         folder = folder or run_folder.numbered_folder(outdir, ["encoder", config.preset, name])
@@ -83,11 +101,20 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
 
 class _Run(StepRun):
     script = "train_encoder.py"
-    remedy = ("When you continue, take a lower --lr, or look for broken pictures with scripts/dataset_tool.py check; "
-              "the same options end the same way.")
+    remedy = (
+        "When you continue, take a lower --lr, or look for broken pictures with"
+        " scripts/dataset_tool.py check; the same options end the same way."
+    )
 
-    def __init__(self, config: EncoderTrainConfig, folder: Path | None, trainer: EncoderTrainer,
-                 writer: StatsWriter | None, seconds: float, source) -> None:
+    def __init__(
+        self,
+        config: EncoderTrainConfig,
+        folder: Path | None,
+        trainer: EncoderTrainer,
+        writer: StatsWriter | None,
+        seconds: float,
+        source,
+    ) -> None:
         super().__init__(config, folder, trainer, writer, seconds, config.steps, trainer.processes)
         self.source = source
 
@@ -97,7 +124,10 @@ class _Run(StepRun):
 
     def step(self) -> None:
         """Read the captures at the stage's size, then step."""
-        captures, size = self.trainer.captures, stage_at(self.config.stages, self.trainer.step_index).image_size
+        captures, size = (
+            self.trainer.captures,
+            stage_at(self.config.stages, self.trainer.step_index).image_size,
+        )
         if captures is not None and captures.size != size:
             self.trainer.captures = CaptureHeads(self.source, self.config.data, size)
             self.trainer.read_ahead()
@@ -108,8 +138,11 @@ class _Run(StepRun):
     def say_start(self) -> None:
         config, trainer, captures = self.config, self.trainer, self.trainer.captures
         if captures is not None:
-            print(f"Data: {config.data.path}: {captures.subjects} subjects, {len(captures.heads)} heads, "
-                  f"{len(captures.captures)} pictures; held out: {', '.join(config.data.holdout) or 'none'}")
+            print(
+                f"Data: {config.data.path}: {captures.subjects} subjects, {len(captures.heads)}"
+                f" heads, {len(captures.captures)} pictures; held out:"
+                f" {', '.join(config.data.holdout) or 'none'}"
+            )
             if captures.backdrop is not None:
                 print(f"  data: {describe(captures.backdrop)}")
         if trainer.samples is not None:
@@ -117,59 +150,106 @@ class _Run(StepRun):
         if trainer.perceptual is not None:
             print(f"  loss: {trainer.perceptual.name} with weight {config.loss.perceptual:g}")
         elif config.loss.perceptual > 0:
-            print("  loss: no perceptual network is given (--perceptual-net), so pixels and gradients at several "
-                  "scales stand for it")
-        millions = [sum(p.numel() for p in group) / 1e6
-                    for group in (trainer.encoder_parameters, trainer.decoder_parameters)]
-        print(f"Encoder {millions[0]:.2f} M parameters, decoder {millions[1]:.2f} M trained, "
-              f"{trainer.model.generator.attributes.num} Gaussians; rasteriser "
-              f"{registry.resolve('auto', trainer.device, torch.float32)}")
+            print(
+                "  loss: no perceptual network is given (--perceptual-net), so pixels and gradients"
+                " at several scales stand for it"
+            )
+        millions = [
+            sum(p.numel() for p in group) / 1e6
+            for group in (trainer.encoder_parameters, trainer.decoder_parameters)
+        ]
+        print(
+            f"Encoder {millions[0]:.2f} M parameters, decoder {millions[1]:.2f} M trained, "
+            f"{trainer.model.generator.attributes.num} Gaussians; rasteriser "
+            f"{registry.resolve('auto', trainer.device, torch.float32)}"
+        )
 
     def status(self, summary: Summary) -> str:
-        return f"loss {summary['Loss/total']['mean']:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}"
+        return (
+            f"loss {summary['Loss/total']['mean']:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}"
+        )
 
     def write_snapshot(self) -> None:
         step, said = self.done, provenance(self.config.preset, self.config.data.path)
-        checkpoints.save_reconstructor(self.trainer.ema, self.folder / f"reconstructor-{step:06d}.safetensors",
-                                       step=step, provenance=said)
+        checkpoints.save_reconstructor(
+            self.trainer.ema,
+            self.folder / f"reconstructor-{step:06d}.safetensors",
+            step=step,
+            provenance=said,
+        )
 
     def farewell(self) -> str:
         if self.source is None:
-            return f"Scores: {hint('scripts/score_encoder.py', f'--network={self.folder}', '--data=gan')}"
+            return (
+                "Scores:"
+                f" {hint('scripts/score_encoder.py', f'--network={self.folder}', '--data=gan')}"
+            )
         subject = (self.config.data.holdout or self.source.subjects)[0]
-        heads = hint("scripts/reconstruct.py", f"--network={self.folder}", f"--data={self.config.data.path}",
-                     f"--subject={subject}", "--count=4")
+        heads = hint(
+            "scripts/reconstruct.py",
+            f"--network={self.folder}",
+            f"--data={self.config.data.path}",
+            f"--subject={subject}",
+            "--count=4",
+        )
         return f"Heads: {heads}"
 
     @torch.no_grad()
     def look(self) -> None:
-        """``preview<step>.png``: per head the inputs, views that were no input, and what is made of them; held-out
-        subjects where there are any."""
+        """``preview<step>.png``: per head the inputs, views that were no input, and what is made of
+        them; held-out subjects where there are any."""
         batch, where = self._preview_batch()
-        batch, model = batch.to("cpu"), self.trainer.ema  # samples of the GAN are made on its device
+        # samples of the GAN are made on its device
+        batch, model = batch.to("cpu"), self.trainer.ema
         gaussians = model.encode(batch.rgb, batch.cameras).gaussians(model.generator)
-        shown = render(gaussians, batch.target_cameras.to(model.device), batch.target.shape[-1], background=1.0,
-                       depth=False).color.cpu().clamp(0, 1)
+        shown = (
+            render(
+                gaussians,
+                batch.target_cameras.to(model.device),
+                batch.target.shape[-1],
+                background=1.0,
+                depth=False,
+            )
+            .color.cpu()
+            .clamp(0, 1)
+        )
         others = slice(1, None)  # the first target is an input
-        decibel = psnr(shown[:, others], batch.target[:, others], batch.alpha[:, others]).mean().item()
+        decibel = (
+            psnr(shown[:, others], batch.target[:, others], batch.alpha[:, others]).mean().item()
+        )
         self.writer.write_values({f"Preview/psnr_{where}": decibel}, self.trainer.step_index)
         print(f"  {where} heads, views that were no input: {decibel:.2f} dB inside the masks")
         row = torch.cat([batch.rgb, batch.target[:, others], shown[:, others]], 1)
-        sheet = images.save_image_grid(row.flatten(0, 1) * 2 - 1,
-                                       self.folder / f"preview{self.trainer.step_index:06d}.png",
-                                       (row.shape[1], row.shape[0]))
+        sheet = images.save_image_grid(
+            row.flatten(0, 1) * 2 - 1,
+            self.folder / f"preview{self.trainer.step_index:06d}.png",
+            (row.shape[1], row.shape[0]),
+        )
         self.writer.write_image("preview", sheet, self.trainer.step_index)
 
     def _preview_batch(self) -> tuple[HeadBatch, str]:
         """The same heads every time."""
         config, stage = self.config, stage_at(self.config.stages, self.trainer.step_index)
-        changes = {"views": [min(_PREVIEW_VIEWS, max(stage.views))], "targets": 1 + _PREVIEW_VIEWS,
-                   "batch": _PREVIEW_HEADS}
+        changes = {
+            "views": [min(_PREVIEW_VIEWS, max(stage.views))],
+            "targets": 1 + _PREVIEW_VIEWS,
+            "batch": _PREVIEW_HEADS,
+        }
         stage, rows = config_json.replace(stage, changes), slice(0, _PREVIEW_HEADS)
         source, where = self.trainer.captures or self.trainer.samples, "training"
         if self.source is not None and config.data.holdout:
-            options = config_json.replace(config.data, {"holdout": [], "identities": None, "mirror": False,
-                                                        "jitter": 0.0, "cameras": None})
-            source = CaptureHeads(self.source.select(subjects=config.data.holdout), options, stage.image_size)
+            options = config_json.replace(
+                config.data,
+                {
+                    "holdout": [],
+                    "identities": None,
+                    "mirror": False,
+                    "jitter": 0.0,
+                    "cameras": None,
+                },
+            )
+            source = CaptureHeads(
+                self.source.select(subjects=config.data.holdout), options, stage.image_size
+            )
             where = "held-out"
         return source.batch(stage, config.seed, 0, rows), where

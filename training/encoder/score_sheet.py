@@ -1,4 +1,5 @@
-"""A picture of what a score means: inputs, reconstruction, truth, error, a row per method and number of views."""
+"""A picture of what a score means: inputs, reconstruction, truth, error, a row per method and
+number of views."""
 
 import math
 from pathlib import Path
@@ -36,14 +37,19 @@ class ScoreSheet:
         for index in range(len(shown)):
             cells += [to_uint8(color[index]), to_uint8(shown.rgb[index]), to_uint8(error[index])]
         self.rows.append(beside(cells))
-        self.labels.append(f"{record['method']} {record['views']}: {float(values['psnr_mask'].mean()):.1f} dB")
+        self.labels.append(
+            f"{record['method']} {record['views']}: {float(values['psnr_mask'].mean()):.1f} dB"
+        )
 
     def write(self, path: Path) -> None:
         """Write the PNG; nothing where no row was taken."""
         if not self.rows:
             return
-        columns = ["inputs", *["reconstruction", "truth", f"error x{_GAIN}"] * ((self.rows[0].shape[1]
-                   // self.rows[0].shape[0] - 1) // 3)]
+        columns = [
+            "inputs",
+            *["reconstruction", "truth", f"error x{_GAIN}"]
+            * ((self.rows[0].shape[1] // self.rows[0].shape[0] - 1) // 3),
+        ]
         write_png(path, with_labels(np.concatenate(self.rows), columns, self.labels))
 
 
@@ -54,6 +60,9 @@ def montage(pictures: Tensor) -> np.ndarray:  # [V, 3, H, W] -> uint8 [H, W, 3]
     small = F.interpolate(pictures, size=(height // side, width // side), mode="area")
     canvas = torch.ones(3, height, width, device=pictures.device)
     for index, picture in enumerate(small):
-        top, left = (place * length for place, length in zip(divmod(index, side), picture.shape[-2:], strict=True))
+        top, left = (
+            place * length
+            for place, length in zip(divmod(index, side), picture.shape[-2:], strict=True)
+        )
         canvas[:, top : top + picture.shape[-2], left : left + picture.shape[-1]] = picture
     return to_uint8(canvas)

@@ -25,17 +25,26 @@ from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
 _R1_INTERVAL = 16
-_REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``EncoderStage.region`` gives more weight
-_GENERATOR_PARTS = ("mapping.", "synthesis.")  # not trained: the latent space stays that of the generator
+# of the template, that ``EncoderStage.region`` gives more weight
+_REGIONS = ("eyes", "mouth", "lips")
+# not trained: the latent space stays that of the generator
+_GENERATOR_PARTS = ("mapping.", "synthesis.")
 
 
 class EncoderTrainer:
     """Encoder, decoder, late discriminator, optimisers and moving average of one run."""
 
-    def __init__(self, config: EncoderTrainConfig, captures: CaptureHeads | None, device: torch.device | str = "cpu",
-                 processes: Processes | None = None, init: Reconstructor | Generator | None = None,
-                 perceptual=None) -> None:
-        """``init`` is the network that ``config.init`` names; ``perceptual`` maps pictures and truths to [M]."""
+    def __init__(
+        self,
+        config: EncoderTrainConfig,
+        captures: CaptureHeads | None,
+        device: torch.device | str = "cpu",
+        processes: Processes | None = None,
+        init: Reconstructor | Generator | None = None,
+        perceptual=None,
+    ) -> None:
+        """``init`` is the network that ``config.init`` names; ``perceptual`` maps pictures and
+        truths to [M]."""
         self.config, self.device = config, torch.device(device)
         self.processes = processes or Processes()
         self.captures, self.perceptual, self.step_index = captures, perceptual, 0
@@ -46,9 +55,14 @@ class EncoderTrainer:
             options = config.discriminator
             self.discriminator = None
             if config.loss.adversarial > 0:
-                self.discriminator = Discriminator(tuple(sizes), cbase=options.cbase, cmax=options.cmax,
-                                                   c_dim=LABEL_DIM if options.cond else 0,
-                                                   map_depth=options.map_depth, mbstd_group=options.mbstd_group)
+                self.discriminator = Discriminator(
+                    tuple(sizes),
+                    cbase=options.cbase,
+                    cmax=options.cmax,
+                    c_dim=LABEL_DIM if options.cond else 0,
+                    map_depth=options.map_depth,
+                    mbstd_group=options.mbstd_group,
+                )
         self._init_from(init)
         self.model.to(self.device).train()
         self.model.dtype = PRECISIONS[config.precision]
@@ -56,18 +70,26 @@ class EncoderTrainer:
         self.samples = None
         if config.data.gan_share > 0:
             source = init if isinstance(init, Generator) else init.generator
-            self.samples = SampledHeads(copy.deepcopy(source).to(self.device).eval().requires_grad_(False),
-                                        config.stages[0].image_size)
+            self.samples = SampledHeads(
+                copy.deepcopy(source).to(self.device).eval().requires_grad_(False),
+                config.stages[0].image_size,
+            )
         self._freeze()
         rates = config.rates
         groups = [{"params": self.encoder_parameters, "name": "encoder", "peak": rates.encoder}]
         if self.decoder_parameters:
-            groups.append({"params": self.decoder_parameters, "name": "decoder", "peak": rates.decoder})
-        self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(rates.beta1, rates.beta2), fused=True)
+            groups.append(
+                {"params": self.decoder_parameters, "name": "decoder", "peak": rates.decoder}
+            )
+        self.optimizer = torch.optim.Adam(
+            groups, lr=0.0, betas=(rates.beta1, rates.beta2), fused=True
+        )
         self.d_optimizer = None
         if self.discriminator is not None:
             self.discriminator.to(self.device).train()
-            self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True)
+            self.d_optimizer = torch.optim.Adam(
+                self.discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True
+            )
         self._reader: StepReader[HeadBatch] | None = None
         self.stats = Stats()
         self.health = Health(self.stats)
@@ -91,7 +113,9 @@ class EncoderTrainer:
     # ------------------------------------------------------------------- reading
     def _sampled(self, step: int) -> bool:
         """Whether a step sees the GAN's samples."""
-        return self.samples is not None and from_gan(self.config.data.gan_share, self.config.seed, step)
+        return self.samples is not None and from_gan(
+            self.config.data.gan_share, self.config.seed, step
+        )
 
     def _read(self, source: CaptureHeads | SampledHeads, step: int) -> HeadBatch:
         stage, processes = stage_at(self.config.stages, step), self.processes
@@ -100,7 +124,8 @@ class EncoderTrainer:
         return source.batch(stage, self.config.seed, step, rows)
 
     def read_ahead(self) -> None:
-        """Read the captures of later steps in the background from now on, as long as pictures keep their size."""
+        """Read the captures of later steps in the background from now on, as long as pictures keep
+        their size."""
         self.close()
         captures, stages = self.captures, self.config.stages
         if captures is None:
@@ -108,12 +133,18 @@ class EncoderTrainer:
         heads = max(stage.batch * (max(stage.views) + stage.targets) for stage in stages)
 
         def steps(first: int) -> Iterator[int]:
-            later = itertools.takewhile(lambda step: stage_at(stages, step).image_size == captures.size,
-                                        range(first, self.config.steps))
+            later = itertools.takewhile(
+                lambda step: stage_at(stages, step).image_size == captures.size,
+                range(first, self.config.steps),
+            )
             return (step for step in later if not self._sampled(step))
 
-        self._reader = StepReader(functools.partial(self._read, captures), steps, self.processes.world_size,
-                                  16 * heads // self.processes.world_size * captures.size**2)
+        self._reader = StepReader(
+            functools.partial(self._read, captures),
+            steps,
+            self.processes.world_size,
+            16 * heads // self.processes.world_size * captures.size**2,
+        )
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -123,7 +154,8 @@ class EncoderTrainer:
 
     # ------------------------------------------------------------------ stepping
     def step(self) -> None:
-        """One update of the encoder (and decoder), one of the discriminator once its time has come."""
+        """One update of the encoder (and decoder), one of the discriminator once its time has
+        come."""
         config, stage = self.config, stage_at(self.config.stages, self.step_index)
         if self._sampled(self.step_index):
             batch = self._read(self.samples, self.step_index)
@@ -146,12 +178,15 @@ class EncoderTrainer:
         self.stats.report("Loss/total", value)
         self.stats.report("Progress/gradient_norm", norm)
         if judged:
-            self._discriminator_step(shown.detach(), wanted, batch.target_cameras.label().flatten(0, 1))
+            self._discriminator_step(
+                shown.detach(), wanted, batch.target_cameras.label().flatten(0, 1)
+            )
         self._update_ema()
         self.step_index += 1
 
-    def terms(self, model: Reconstructor, batch: HeadBatch, region: float = 0.0,
-              judged: bool = False) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def terms(
+        self, model: Reconstructor, batch: HeadBatch, region: float = 0.0, judged: bool = False
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """All parts of the loss, and pictures shown and wanted [B * T, 3, S, S]."""
         config, generator = self.config.loss, model.generator
         batch = batch.to(self.device)
@@ -164,32 +199,49 @@ class EncoderTrainer:
             heads.features = self._regions(generator).expand(len(heads.means), -1, -1)
         surface = losses.surface_terms(generator.attributes, raw, heads, predicted.offset, config)
         whole = with_background(heads, predicted.background)
-        out = render(whole, batch.target_cameras, batch.target.shape[-1], background=1.0, depth=False,
-                     features=whole.features is not None)
+        out = render(
+            whole,
+            batch.target_cameras,
+            batch.target.shape[-1],
+            background=1.0,
+            depth=False,
+            features=whole.features is not None,
+        )
         shown, wanted = out.color.flatten(0, 1), batch.target.flatten(0, 1)
-        # Features are: the head, if there is a rig behind it; then its regions, if they have weight.
+        # Features are: the head, if there is a rig behind it; then its regions, if they have
+        # weight.
         weight = region * out.features[:, :, -1:].flatten(0, 1).detach() if region > 0 else None
         alpha = out.alpha if predicted.background is None else out.features[:, :, :1]
-        parts = losses.picture_terms(shown, wanted, alpha.flatten(0, 1), batch.alpha.flatten(0, 1), weight, config)
+        parts = losses.picture_terms(
+            shown, wanted, alpha.flatten(0, 1), batch.alpha.flatten(0, 1), weight, config
+        )
         parts |= surface
         if self.perceptual is not None and config.perceptual > 0:
             parts["perceptual"] = self.perceptual(shown * 2 - 1, wanted * 2 - 1).mean()
         if batch.ws is not None and config.latent > 0:
-            parts["latent"] = ((z.float() - batch.z).square().mean() + (latent.ws - batch.ws).square().mean())
+            parts["latent"] = (z.float() - batch.z).square().mean() + (
+                latent.ws - batch.ws
+            ).square().mean()
         if judged:
             self.discriminator.requires_grad_(False)
-            logits = self.discriminator(shown * 2 - 1, batch.target_cameras.label().flatten(0, 1), 1.0, model.dtype)
+            logits = self.discriminator(
+                shown * 2 - 1, batch.target_cameras.label().flatten(0, 1), 1.0, model.dtype
+            )
             parts["adversarial"] = adversarial.generator_loss(logits).mean()
             self.discriminator.requires_grad_(True)
         return parts, shown, wanted
 
     def _discriminator_step(self, shown: Tensor, wanted: Tensor, labels: Tensor) -> None:
         wanted, labels = wanted.to(self.device), labels.to(self.device)
-        logits = [self.discriminator(x * 2 - 1, labels, 1.0, self.model.dtype) for x in (shown, wanted)]
+        logits = [
+            self.discriminator(x * 2 - 1, labels, 1.0, self.model.dtype) for x in (shown, wanted)
+        ]
         value = adversarial.discriminator_loss(*logits).mean()
         if self.step_index % _R1_INTERVAL == 0:
             real = (wanted * 2 - 1).requires_grad_(True)
-            penalty = adversarial.gradient_penalty(self.discriminator(real, labels, 1.0, self.model.dtype), real)
+            penalty = adversarial.gradient_penalty(
+                self.discriminator(real, labels, 1.0, self.model.dtype), real
+            )
             value = value + penalty.mean() * (self.config.loss.r1_gamma / 2 * _R1_INTERVAL)
             self.stats.report("Loss/r1_penalty", penalty)
         self.d_optimizer.zero_grad(set_to_none=True)
@@ -202,8 +254,12 @@ class EncoderTrainer:
     def _regions(self, generator: Generator) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
         texels = generator.template.texels(generator.attributes.grid)
-        wanted = [texels.region_names.index(name) for name in _REGIONS if name in texels.region_names]
-        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[generator.attributes.valid.cpu()]
+        wanted = [
+            texels.region_names.index(name) for name in _REGIONS if name in texels.region_names
+        ]
+        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[
+            generator.attributes.valid.cpu()
+        ]
         return chosen.float()[:, None].to(self.device)
 
     def _set_rates(self) -> None:
@@ -226,10 +282,18 @@ class EncoderTrainer:
 
         All processes must call it, because the statistics are those of all of them.
         """
-        state = {"step": self.step_index, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
-                 "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict()}
+        state = {
+            "step": self.step_index,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "stats": self.stats.state_dict(),
+        }
         if self.discriminator is not None:
-            state |= {"discriminator": self.discriminator.state_dict(), "d_optimizer": self.d_optimizer.state_dict()}
+            state |= {
+                "discriminator": self.discriminator.state_dict(),
+                "d_optimizer": self.d_optimizer.state_dict(),
+            }
         return state
 
     def load_state_dict(self, state: dict) -> None:

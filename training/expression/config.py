@@ -24,7 +24,8 @@ class ExpressionDataConfig:
     mirror: bool = True
     """Half of the triplets are seen mirrored, left coefficients exchanged with right ones."""
     cache_mb: int = 4096
-    """Decoded pictures are kept in memory if they take no more than that, in MiB; so are latents."""
+    """Decoded pictures are kept in memory if they take no more than that, in MiB; so are
+    latents."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class ExpressionLossConfig:
     """Weights."""
 
     motion: float = 1.0
-    """Heads moved by the template's blendshapes, half as many as triplets: squared distance of Gaussians as a share of
-    their way. Not for templates without blendshapes."""
+    """Heads moved by the template's blendshapes, half as many as triplets: squared distance of
+    Gaussians as a share of their way. Not for templates without blendshapes."""
     looks: float = 0.3
-    """Their colours, sizes and rotations; not too much, or captures cannot teach wrinkles and teeth."""
+    """Their colours, sizes and rotations; not too much, or captures cannot teach wrinkles and
+    teeth."""
     latent: float = 0.0
-    """Squared difference of Z, and of styles, from those of the expression, as shares of what it changes in them: what
-    HeadsUp trains with. An encoder paints an open mouth where blendshapes move lips, so it goes badly with motion."""
+    """Squared difference of Z, and of styles, from those of the expression, as shares of what it
+    changes in them: what HeadsUp trains with. An encoder paints an open mouth where blendshapes
+    move lips, so it goes badly with motion."""
     styles: float = 0.1
     """Weight of the styles in it: they change much less of the picture than Z does."""
     pictures: float = 30.0
@@ -98,15 +101,37 @@ class ExpressionTrainConfig:
 _TINY = ExpressionTrainConfig(
     preset="tiny",
     # Hundreds of triplets, not millions: few layers, much dropout, neighbours only.
-    model=ExpressionConfig(width=96, layers=2, heads=4, mlp_ratio=2.0, tokens=8, mixing="convolution", dropout=0.1),
+    model=ExpressionConfig(
+        width=96, layers=2, heads=4, mlp_ratio=2.0, tokens=8, mixing="convolution", dropout=0.1
+    ),
     loss=ExpressionLossConfig(),
-)  # fmt: skip
-_SMALL = replace(_TINY, preset="small", model=ExpressionConfig(width=256, layers=4, heads=8, dropout=0.1),
-                 loss=ExpressionLossConfig(), batch=8, rate=3e-4, warmup=500, ema_steps=1000.0, steps=50_000, tick=200)
-# HeadsUp trains F on latents (of 64 x 64 x 512) and says neither size nor steps: those of its encoder are taken.
-_HEADSUP = replace(_SMALL, preset="headsup", model=ExpressionConfig(width=512, layers=8, heads=8, mlp_ratio=4.0),
-                   loss=ExpressionLossConfig(latent=1.0, motion=0.0, pictures=1.0), batch=32, rate=2e-4, warmup=2000,
-                   ema_steps=5000.0, steps=200_000, tick=500)
+)
+_SMALL = replace(
+    _TINY,
+    preset="small",
+    model=ExpressionConfig(width=256, layers=4, heads=8, dropout=0.1),
+    loss=ExpressionLossConfig(),
+    batch=8,
+    rate=3e-4,
+    warmup=500,
+    ema_steps=1000.0,
+    steps=50_000,
+    tick=200,
+)
+# HeadsUp trains F on latents (of 64 x 64 x 512) and says neither size nor steps: those of its
+# encoder are taken.
+_HEADSUP = replace(
+    _SMALL,
+    preset="headsup",
+    model=ExpressionConfig(width=512, layers=8, heads=8, mlp_ratio=4.0),
+    loss=ExpressionLossConfig(latent=1.0, motion=0.0, pictures=1.0),
+    batch=32,
+    rate=2e-4,
+    warmup=2000,
+    ema_steps=5000.0,
+    steps=200_000,
+    tick=500,
+)
 
 PRESETS = {config.preset: config for config in (_TINY, _SMALL, _HEADSUP)}
 
@@ -116,7 +141,9 @@ def check(config: ExpressionTrainConfig) -> None:
     if not config.data.path:
         raise UserError("--data is missing: name multi-view captures with expression coefficients.")
     if not config.network:
-        raise UserError("--network is missing: name the reconstructor whose latents are to move (a run of "
-                        "scripts/train_encoder.py).")
+        raise UserError(
+            "--network is missing: name the reconstructor whose latents are to move (a run of "
+            "scripts/train_encoder.py)."
+        )
     if config.data.views < 1 or config.data.targets < 1 or config.batch < 1:
         raise UserError("Views, targets and batch must be at least 1.")

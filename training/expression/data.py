@@ -1,9 +1,9 @@
 """Lessons of expressions: pairs of frames of one person, and the order they come in.
 
-Captures hold one or few expressions of a person, too few to learn from which way a face moves. The blendshapes know
-that, and the decoder can follow them: a change of Z alone draws heads that they have moved. So every step also shows
-heads moved by random expressions, compared Gaussian by Gaussian. What blendshapes do not know (gaze, teeth, wrinkles)
-is left to the captured pictures.
+Captures hold one or few expressions of a person, too few to learn from which way a face moves. The
+blendshapes know that, and the decoder can follow them: a change of Z alone draws heads that they
+have moved. So every step also shows heads moved by random expressions, compared Gaussian by
+Gaussian. What blendshapes do not know (gaze, teeth, wrinkles) is left to the captured pictures.
 """
 
 from dataclasses import dataclass, replace
@@ -33,9 +33,12 @@ _COLOR = 0.03  # difference of colours that counts as much as one of e in scale
 
 
 class Lessons:
-    """Moves heads of ``generator`` by coefficients of the data. Only for templates with blendshapes (``possible``)."""
+    """Moves heads of ``generator`` by coefficients of the data. Only for templates with blendshapes
+    (``possible``)."""
 
-    def __init__(self, generator: Generator, names: tuple[str, ...], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, generator: Generator, names: tuple[str, ...], device: torch.device | str = "cpu"
+    ) -> None:
         self.generator = generator
         self.surface = moving_surface(generator.template, torch.device(device))
         self.matrix = sliders(generator).matrix(names).to(device)  # [K, shapes of the template]
@@ -46,8 +49,10 @@ class Lessons:
         """Whether there is anything to be learnt."""
         return bool(generator.template.blendshapes)
 
-    def draw(self, tables: Tensor, count: int, random: np.random.RandomState) -> Tensor:  # [N, K] -> [count, K]
-        """Expressions made of ``tables``: parts of one of them, some larger and some smaller; or one coefficient."""
+    # [N, K] -> [count, K]
+    def draw(self, tables: Tensor, count: int, random: np.random.RandomState) -> Tensor:
+        """Expressions made of ``tables``: parts of one of them, some larger and some smaller; or
+        one coefficient."""
         chosen = tables[torch.from_numpy(random.randint(len(tables), size=count))].clone()
         share = torch.from_numpy(random.rand(count, 1))
         kept = torch.from_numpy(random.rand(*chosen.shape)) < share
@@ -61,27 +66,41 @@ class Lessons:
 
     @torch.no_grad()
     def moved(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
-        """The heads' own Gaussians, moved. Those between parting lips do not fade but take the colour of the dark."""
+        """The heads' own Gaussians, moved. Those between parting lips do not fade but take the
+        colour of the dark."""
         moved, left, inside = carried(heads, table @ self.matrix, self.surface)
         if inside is None:
             return moved
         inside = inside if moved.sh_degree is None else inside.with_sh(moved.sh_degree)
-        dark, left = inside.colors.mean(1, keepdim=True), left if moved.sh_degree is None else left[..., None]
+        dark, left = (
+            inside.colors.mean(1, keepdim=True),
+            (left if moved.sh_degree is None else left[..., None]),
+        )
         return replace(moved, colors=torch.lerp(dark.expand_as(moved.colors), moved.colors, left))
 
-    def terms(self, heads: Gaussians, now: Gaussians, wanted: Gaussians, weight: Tensor) -> dict[str, Tensor]:
-        """How far ``now`` is from ``wanted``, which ``heads`` moved to. ``motion``: squared distance of means as a
-        share of the way they had to go; ``looks``: everything else, which blendshapes leave or change a little.
+    def terms(
+        self, heads: Gaussians, now: Gaussians, wanted: Gaussians, weight: Tensor
+    ) -> dict[str, Tensor]:
+        """How far ``now`` is from ``wanted``, which ``heads`` moved to. ``motion``: squared
+        distance of means as a share of the way they had to go; ``looks``: everything else, which
+        blendshapes leave or change a little.
 
-        ``weight`` [N, 1] of the Gaussians. Those that blendshapes fade (under lids) are left to the pictures.
+        ``weight`` [N, 1] of the Gaussians. Those that blendshapes fade (under lids) are left to the
+        pictures.
         """
-        weight = weight * (wanted.opacities / heads.opacities.clamp_min(1e-6)).clamp(0, 1)[..., None].square()
+        weight = (
+            weight
+            * (wanted.opacities / heads.opacities.clamp_min(1e-6)).clamp(0, 1)[..., None].square()
+        )
 
         def total(difference: Tensor) -> Tensor:
             return (weight * difference.square()).sum()
 
-        motion = total(now.means - wanted.means) / total(heads.means - wanted.means).clamp_min(1e-12)
-        cosine = F.cosine_similarity(now.quats, wanted.quats, dim=-1)[..., None]  # q and -q are one rotation
+        motion = total(now.means - wanted.means) / total(heads.means - wanted.means).clamp_min(
+            1e-12
+        )
+        # q and -q are one rotation
+        cosine = F.cosine_similarity(now.quats, wanted.quats, dim=-1)[..., None]
         looks = total((now.colors - wanted.colors).flatten(2)) / (3 * _COLOR**2)
         looks = looks + total(now.scales.log() - wanted.scales.log()) / 3
         looks = looks + total((now.opacities - wanted.opacities)[..., None])
@@ -89,8 +108,8 @@ class Lessons:
         return {"motion": motion, "looks": looks / weight.sum()}
 
     def maps(self, side: int, most: int) -> Tensor:  # [K, 3 * points, side, side]
-        """Where every coefficient moves the template at every place: 16, 4, 1 or 0 points a cell, as many as fit into
-        ``most`` numbers. Zero for coefficients that are not ``known``.
+        """Where every coefficient moves the template at every place: 16, 4, 1 or 0 points a cell,
+        as many as fit into ``most`` numbers. Zero for coefficients that are not ``known``.
         """
         points = max((size for size in (4, 2, 1) if 3 * size**2 <= most), default=0)
         if not points:
@@ -104,7 +123,8 @@ class Lessons:
 
 NEUTRAL = 0.25
 """No coefficient of a moment that counts as neutral is larger."""
-_FACING = 0.25  # cosine of the largest angle between where the face looks and a camera whose picture is compared
+# cosine of the largest angle between where the face looks and a camera whose picture is compared
+_FACING = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,34 +154,54 @@ class Pair:
 def pairs_of(captures: Captures) -> list[Pair]:
     """Every subject's neutral moment with every other one.
 
-    Raises ``UserError`` for captures without coefficients, and if no subject has a neutral moment and another one.
+    Raises ``UserError`` for captures without coefficients, and if no subject has a neutral moment
+    and another one.
     """
     if captures.coefficients is None:
-        raise UserError(f"{captures.pictures.source.path} has no expression coefficients, so no expression can be "
-                        "learnt from it or judged by it; docs/formats.md says where they are written.")
+        raise UserError(
+            f"{captures.pictures.source.path} has no expression coefficients, so no expression can"
+            " be learnt from it or judged by it; docs/formats.md says where they are written."
+        )
     found = []
     for code, subject in enumerate(captures.subjects):
         frames = np.flatnonzero(captures.subject == code)
-        moments = [frames[captures.moment[frames] == moment] for moment in np.unique(captures.moment[frames])]
+        moments = [
+            frames[captures.moment[frames] == moment]
+            for moment in np.unique(captures.moment[frames])
+        ]
         tables = [captures.coefficients[int(moment[0])] for moment in moments]
         sizes = [float(table.abs().max()) for table in tables]
         if len(moments) < 2 or min(sizes) > NEUTRAL:
             continue
         rest = int(np.argmin(sizes))
-        found += [Pair(subject, moments[rest], moment, tables[index] - tables[rest])
-                  for index, moment in enumerate(moments) if index != rest]
+        found += [
+            Pair(subject, moments[rest], moment, tables[index] - tables[rest])
+            for index, moment in enumerate(moments)
+            if index != rest
+        ]
     if not found:
-        raise UserError(f"No subject of {captures.pictures.source.path} was seen both with a neutral face (all "
-                        f"coefficients at most {NEUTRAL}) and with another expression.")
+        raise UserError(
+            f"No subject of {captures.pictures.source.path} was seen both with a neutral face (all "
+            f"coefficients at most {NEUTRAL}) and with another expression."
+        )
     return found
 
 
 class Triplets:
-    """Draws batches; what a step shows depends on seed and step alone. Latents are encoded when first asked for."""
+    """Draws batches; what a step shows depends on seed and step alone. Latents are encoded when
+    first asked for."""
 
-    def __init__(self, captures: Captures, config: ExpressionDataConfig, size: int, model: Reconstructor,
-                 seed: int, wanted: bool = True) -> None:
-        """``wanted``: whether batches hold the expressions' own latents, which take as long to encode as the others.
+    def __init__(
+        self,
+        captures: Captures,
+        config: ExpressionDataConfig,
+        size: int,
+        model: Reconstructor,
+        seed: int,
+        wanted: bool = True,
+    ) -> None:
+        """``wanted``: whether batches hold the expressions' own latents, which take as long to
+        encode as the others.
 
         Raises ``UserError`` for hold-outs that do not exist, and if no triplet is left.
         """
@@ -169,25 +209,35 @@ class Triplets:
             captures.indices(name)
         kept = [name for name in captures.subjects if name not in config.holdout]
         if not kept:
-            raise UserError(f"{captures.pictures.source.path} has no subject left to train on; hold out fewer.")
+            raise UserError(
+                f"{captures.pictures.source.path} has no subject left to train on; hold out fewer."
+            )
         captures = captures.select(subjects=kept).resized(size)
         self.config, self.model, self.seed, self.wanted = config, model, seed, wanted
         self.pairs, self.captures = pairs_of(captures), captures
-        names = captures.coefficient_names or tuple(f"exp_{index}" for index in range(captures.width))
+        names = captures.coefficient_names or tuple(
+            f"exp_{index}" for index in range(captures.width)
+        )
         self.names = names
         others = [mirrored(name) for name in names]
         self.swap = [names.index(name) for name in others] if set(others) == set(names) else None
-        self._frames, self._cameras = KeptFrames(captures, config.cache_mb), captures.cameras.to(torch.float32)
+        self._frames, self._cameras = (
+            KeptFrames(captures, config.cache_mb),
+            captures.cameras.to(torch.float32),
+        )
         position = self._cameras.position
         self._facing = (position[:, 2] > _FACING * position.norm(dim=1)).numpy()
         side = model.config.generator.latent_resolution
         size_mb = 2 * model.generator.synthesis.out_channels * side * side / 2**20
-        heads = (2 if wanted else 1) * len(self.pairs) * config.subsets * (2 if config.mirror else 1)
+        heads = (
+            (2 if wanted else 1) * len(self.pairs) * config.subsets * (2 if config.mirror else 1)
+        )
         self._latents: dict | None = {} if heads * size_mb <= config.cache_mb else None
 
     @property
     def mirrors(self) -> bool:
-        """Whether triplets are also shown mirrored: asked for, and every coefficient's other side is known."""
+        """Whether triplets are also shown mirrored: asked for, and every coefficient's other side
+        is known."""
         return self.config.mirror and self.swap is not None
 
     def batch(self, count: int, step: int) -> TripletBatch:
@@ -205,10 +255,17 @@ class Triplets:
         return self.assemble(chosen)
 
     def heads(self, count: int, step: int) -> tuple[Tensor, Tensor]:
-        """Styles [B, L, D] and Z [B, C, R, R] of ``count`` neutral heads of this step, for lessons."""
+        """Styles [B, L, D] and Z [B, C, R, R] of ``count`` neutral heads of this step, for
+        lessons."""
         draw = np.random.RandomState(derive_seed(self.seed, "heads", step) % 2**32)
-        keys = [(self.pairs[draw.randint(len(self.pairs))].neutral.tobytes(), bool(self.mirrors and draw.rand() < 0.5),
-                 int(draw.randint(self.config.subsets))) for _ in range(count)]
+        keys = [
+            (
+                self.pairs[draw.randint(len(self.pairs))].neutral.tobytes(),
+                bool(self.mirrors and draw.rand() < 0.5),
+                int(draw.randint(self.config.subsets)),
+            )
+            for _ in range(count)
+        ]
         return self._encoded(keys)
 
     def tables(self) -> Tensor:  # [N, K]
@@ -218,14 +275,29 @@ class Triplets:
 
     def assemble(self, chosen: list[tuple]) -> TripletBatch:
         """(pair, mirrored, subset of views, frames to show) -> a batch."""
-        ws, z = self._encoded([(pair.neutral.tobytes(), flip, subset) for pair, flip, subset, _ in chosen])
+        ws, z = self._encoded(
+            [(pair.neutral.tobytes(), flip, subset) for pair, flip, subset, _ in chosen]
+        )
         wanted = (None, None)
         if self.wanted:
-            wanted = self._encoded([(pair.expression.tobytes(), flip, subset) for pair, flip, subset, _ in chosen])
-        table = torch.stack([pair.table[self.swap] if flip else pair.table for pair, flip, _, _ in chosen])
-        target, alpha, labels = zip(*(self.read(frames, flip) for _, flip, _, frames in chosen), strict=True)
-        return TripletBatch(ws, z, *wanted, table, torch.stack(target), torch.stack(alpha),
-                            Cameras.from_label(torch.stack(labels)))
+            wanted = self._encoded(
+                [(pair.expression.tobytes(), flip, subset) for pair, flip, subset, _ in chosen]
+            )
+        table = torch.stack(
+            [pair.table[self.swap] if flip else pair.table for pair, flip, _, _ in chosen]
+        )
+        target, alpha, labels = zip(
+            *(self.read(frames, flip) for _, flip, _, frames in chosen), strict=True
+        )
+        return TripletBatch(
+            ws,
+            z,
+            *wanted,
+            table,
+            torch.stack(target),
+            torch.stack(alpha),
+            Cameras.from_label(torch.stack(labels)),
+        )
 
     def read(self, frames: np.ndarray, flip: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures over white [V, 3, S, S], alpha [V, 1, S, S] and labels [V, 25]."""
@@ -237,16 +309,19 @@ class Triplets:
         return foreground(rgb, alpha, self.captures.backdrop) + 1 - alpha, alpha, cameras.label()
 
     def inputs(self, frames: np.ndarray, subset: int) -> np.ndarray:
-        """The frames that a head's latent is encoded from: the same cameras for all moments of a subject.
+        """The frames that a head's latent is encoded from: the same cameras for all moments of a
+        subject.
 
-        Latents differ from one choice of cameras to the next; that difference is not to be learnt as an expression.
+        Latents differ from one choice of cameras to the next; that difference is not to be learnt
+        as an expression.
         """
         subject = int(self.captures.subject[frames[0]])
         draw = np.random.RandomState(derive_seed(self.seed, "views", subject, subset) % 2**32)
         return frames[draw.permutation(len(frames))[: self.config.views]]
 
     def _encoded(self, keys: list[tuple]) -> tuple[Tensor, Tensor]:
-        """(frames, mirrored, subset) -> styles [B, L, D] and Z [B, C, R, R] as stored (Z in half precision)."""
+        """(frames, mirrored, subset) -> styles [B, L, D] and Z [B, C, R, R] as stored (Z in half
+        precision)."""
         known = self._latents if self._latents is not None else {}
         for key in dict.fromkeys(keys):
             if key not in known:
@@ -257,4 +332,7 @@ class Triplets:
                     latent = self.model.encode(rgb[None], Cameras.from_label(label[None]))
                     z = latent.features(self.model.generator)
                 known[key] = latent.ws[0].cpu(), z[0].half().cpu()
-        return torch.stack([known[key][0] for key in keys]), torch.stack([known[key][1] for key in keys]).float()
+        return (
+            torch.stack([known[key][0] for key in keys]),
+            torch.stack([known[key][1] for key in keys]).float(),
+        )

@@ -1,4 +1,5 @@
-"""The run around the steps of an expression transformer: ticks, status, held-out scores, snapshots, resuming."""
+"""The run around the steps of an expression transformer: ticks, status, held-out scores, snapshots,
+resuming."""
 
 import os
 from pathlib import Path
@@ -25,9 +26,15 @@ from gghead.training.run.step_run import StepRun
 _HELD_OUT = 12  # triplets that are looked at with every snapshot
 
 
-def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.device, *,
-        resume: Path | None = None) -> Path:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the run folder.
+def run(
+    config: ExpressionTrainConfig,
+    outdir: str | os.PathLike,
+    device: torch.device,
+    *,
+    resume: Path | None = None,
+) -> Path:
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
+    run folder.
 
     Raises ``UserError`` for data, networks or files that do not fit.
     """
@@ -44,14 +51,25 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
     trainer = ExpressionTrainer(config, triplets, network, device)
     if state is not None:
         if state["trainer"]["network"] != trainer.model.config.network:
-            raise UserError(f"{resume} was trained with another snapshot of {config.network}; "
-                            "name that file itself with --network.")
+            raise UserError(
+                f"{resume} was trained with another snapshot of {config.network}; "
+                "name that file itself with --network."
+            )
         trainer.load_state_dict(state["trainer"])
     held_out = None
     if config.data.holdout:
         options = config_json.replace(config.data, {"holdout": [], "mirror": False, "subsets": 1})
-        held_out = Triplets(captures.select(subjects=config.data.holdout), options, size, network, config.seed, wanted)
-    folder = resume or run_folder.numbered_folder(outdir, ["expression", config.preset, Path(config.data.path).stem])
+        held_out = Triplets(
+            captures.select(subjects=config.data.holdout),
+            options,
+            size,
+            network,
+            config.seed,
+            wanted,
+        )
+    folder = resume or run_folder.numbered_folder(
+        outdir, ["expression", config.preset, Path(config.data.path).stem]
+    )
     run_folder.write_options(folder, config)
     with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
         _Run(config, folder, trainer, held_out, writer, state["seconds"] if state else 0.0).train()
@@ -60,11 +78,20 @@ def run(config: ExpressionTrainConfig, outdir: str | os.PathLike, device: torch.
 
 class _Run(StepRun):
     script = "train_expression.py"
-    remedy = ("When you continue, take a lower --rate, or look for broken pictures with scripts/dataset_tool.py check; "
-              "the same options end the same way.")
+    remedy = (
+        "When you continue, take a lower --rate, or look for broken pictures with"
+        " scripts/dataset_tool.py check; the same options end the same way."
+    )
 
-    def __init__(self, config: ExpressionTrainConfig, folder: Path, trainer: ExpressionTrainer,
-                 held_out: Triplets | None, writer: StatsWriter, seconds: float) -> None:
+    def __init__(
+        self,
+        config: ExpressionTrainConfig,
+        folder: Path,
+        trainer: ExpressionTrainer,
+        held_out: Triplets | None,
+        writer: StatsWriter,
+        seconds: float,
+    ) -> None:
         super().__init__(config, folder, trainer, writer, seconds, config.steps)
         self.held_out = held_out
 
@@ -74,25 +101,44 @@ class _Run(StepRun):
 
     def say_start(self) -> None:
         triplets, trainer = self.trainer.triplets, self.trainer
-        print(f"Data: {self.config.data.path}: {len(triplets.pairs)} triplets, {len(triplets.names)} coefficients; "
-              f"held out: {', '.join(self.config.data.holdout) or 'none'}")
+        print(
+            f"Data: {self.config.data.path}: {len(triplets.pairs)} triplets, {len(triplets.names)}"
+            f" coefficients; held out: {', '.join(self.config.data.holdout) or 'none'}"
+        )
         if self.config.data.mirror and not triplets.mirrors:
-            print("  data: not mirrored, because not every coefficient has a name for its other side")
+            print(
+                "  data: not mirrored, because not every coefficient has a name for its other side"
+            )
         millions = sum(p.numel() for p in trainer.model.parameters()) / 1e6
-        print(f"Expression transformer: {millions:.2f} M parameters, for latents of {self.config.network} "
-              f"({trainer.model.config.network})")
+        print(
+            f"Expression transformer: {millions:.2f} M parameters, for latents of"
+            f" {self.config.network} ({trainer.model.config.network})"
+        )
 
     def status(self, summary: Summary) -> str:
-        means = {name: summary.get(f"Loss/{name}", {"mean": 0.0})["mean"] for name in ("total", "motion", "pixels")}
-        return f"loss {means['total']:.4f}  motion {means['motion']:.3f}  pixels {means['pixels']:.4f}"
+        means = {
+            name: summary.get(f"Loss/{name}", {"mean": 0.0})["mean"]
+            for name in ("total", "motion", "pixels")
+        }
+        return (
+            f"loss {means['total']:.4f}  motion {means['motion']:.3f}  pixels {means['pixels']:.4f}"
+        )
 
     def write_snapshot(self) -> None:
-        checkpoints.save_expression(self.trainer.ema, self.folder / f"expression-{self.done:06d}.safetensors",
-                                    step=self.done, provenance=provenance(self.config.preset, self.config.data.path))
+        checkpoints.save_expression(
+            self.trainer.ema,
+            self.folder / f"expression-{self.done:06d}.safetensors",
+            step=self.done,
+            provenance=provenance(self.config.preset, self.config.data.path),
+        )
 
     def farewell(self) -> str:
-        scores = hint("scripts/score_expression.py", f"--network={self.config.network}", f"--motion={self.folder}",
-                      f"--data={self.config.data.path}")
+        scores = hint(
+            "scripts/score_expression.py",
+            f"--network={self.config.network}",
+            f"--motion={self.folder}",
+            f"--data={self.config.data.path}",
+        )
         return f"Scores: {scores}"
 
     @torch.no_grad()
@@ -102,8 +148,17 @@ class _Run(StepRun):
             return
         batch = self.held_out.batch(min(_HELD_OUT, len(self.held_out.pairs)), 0)
         values = self.trainer.terms(self.trainer.ema, batch)
-        still = self.trainer.terms(self.trainer.ema, TripletBatch(**{**vars(batch), "table": 0 * batch.table}))
-        self.writer.write_values({f"Held-out/{name}": float(value) for name, value in values.items()},
-                                 self.trainer.step_index)
-        print("  held-out subjects: " + ", ".join(f"{name} {float(values[name]):.4f} (unmoved {float(still[name]):.4f})"
-                                                  for name in values))
+        still = self.trainer.terms(
+            self.trainer.ema, TripletBatch(**{**vars(batch), "table": 0 * batch.table})
+        )
+        self.writer.write_values(
+            {f"Held-out/{name}": float(value) for name, value in values.items()},
+            self.trainer.step_index,
+        )
+        print(
+            "  held-out subjects: "
+            + ", ".join(
+                f"{name} {float(values[name]):.4f} (unmoved {float(still[name]):.4f})"
+                for name in values
+            )
+        )

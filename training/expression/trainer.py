@@ -24,20 +24,30 @@ from gghead.training.run.health import Health
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
-_REGIONS = ("eyes", "mouth", "lips")  # of the template, that ``ExpressionLossConfig.region`` gives more weight
+# of the template, that ``ExpressionLossConfig.region`` gives more weight
+_REGIONS = ("eyes", "mouth", "lips")
 # Of maps and basis, as shares of the rate: most numbers of the maps are known from the start.
 _PLACED_RATES = 0.1, 1.0
 _SCALE_BATCH = 16  # triplets that the unit of the latent loss is taken from
 
 
-def new_model(config: ExpressionTrainConfig, triplets: Triplets, model: Reconstructor) -> ExpressionModel:
+def new_model(
+    config: ExpressionTrainConfig, triplets: Triplets, model: Reconstructor
+) -> ExpressionModel:
     """The transformer that a run starts from; what depends on data and network is filled in."""
     generator = model.generator
-    filled = config_json.replace(config.model, {
-        "coefficient_names": list(triplets.names), "expression_model": triplets.captures.format,
-        "network": fingerprints(generator)["network"], "channels": generator.synthesis.out_channels,
-        "side": generator.config.latent_resolution, "num_ws": generator.num_ws, "w_dim": generator.config.w_dim,
-    })  # fmt: skip
+    filled = config_json.replace(
+        config.model,
+        {
+            "coefficient_names": list(triplets.names),
+            "expression_model": triplets.captures.format,
+            "network": fingerprints(generator)["network"],
+            "channels": generator.synthesis.out_channels,
+            "side": generator.config.latent_resolution,
+            "num_ws": generator.num_ws,
+            "w_dim": generator.config.w_dim,
+        },
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "init"))
         expression = ExpressionModel(filled)
@@ -49,15 +59,22 @@ def new_model(config: ExpressionTrainConfig, triplets: Triplets, model: Reconstr
         maps = lessons.maps(filled.side, filled.maps)
         expression.network.maps.data[lessons.known, : maps.shape[1]] = maps[lessons.known]
         if config.loss.motion > 0:  # their sliders are learnt all the way
-            expression.coefficient_max[lessons.known] = expression.coefficient_max[lessons.known].clamp_min(1)
+            expression.coefficient_max[lessons.known] = expression.coefficient_max[
+                lessons.known
+            ].clamp_min(1)
     return expression
 
 
 class ExpressionTrainer:
     """Trains the transformer; the reconstructor and its decoder stay as they are."""
 
-    def __init__(self, config: ExpressionTrainConfig, triplets: Triplets, reconstructor: Reconstructor,
-                 device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        config: ExpressionTrainConfig,
+        triplets: Triplets,
+        reconstructor: Reconstructor,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.config, self.triplets, self.device = config, triplets, torch.device(device)
         self.reconstructor = reconstructor.eval().requires_grad_(False).to(self.device)
         self.reconstructor.dtype = PRECISIONS[config.precision]
@@ -69,23 +86,35 @@ class ExpressionTrainer:
         # Biases, places and norms are not pulled towards zero.
         placed = [self.model.network.maps, self.model.network.basis]
         rest = [p for p in self.model.parameters() if all(p is not other for other in placed)]
-        groups = [{"params": [p for p in rest if (p.ndim > 1) == large], "weight_decay": decay, "factor": 1.0}
-                  for large, decay in ((True, config.decay), (False, 0.0))]
-        groups += [{"params": [p], "weight_decay": 0.0, "factor": factor}
-                   for p, factor in zip(placed, _PLACED_RATES, strict=True)]
+        groups = [
+            {
+                "params": [p for p in rest if (p.ndim > 1) == large],
+                "weight_decay": decay,
+                "factor": 1.0,
+            }
+            for large, decay in ((True, config.decay), (False, 0.0))
+        ]
+        groups += [
+            {"params": [p], "weight_decay": 0.0, "factor": factor}
+            for p, factor in zip(placed, _PLACED_RATES, strict=True)
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
         self.region = self._region()
         self.lessons = None
         if config.loss.motion > 0 and Lessons.possible(reconstructor.generator):
             self.lessons = Lessons(reconstructor.generator, triplets.names, self.device)
         if not self.lessons and not triplets.wanted and not config.loss.pictures > 0:
-            raise UserError("There is nothing to learn from: neither latents nor pictures have a weight, and the "
-                            "template's blendshapes have none or do not exist.")
+            raise UserError(
+                "There is nothing to learn from: neither latents nor pictures have a weight, and"
+                " the template's blendshapes have none or do not exist."
+            )
         self.units = ()  # what expressions change in Z and in styles: squared, mean
         if triplets.wanted:
             first = self.triplets.batch(_SCALE_BATCH, 0)
-            self.units = tuple(float((wanted - start).square().mean().clamp_min(1e-8))
-                               for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws)))
+            self.units = tuple(
+                float((wanted - start).square().mean().clamp_min(1e-8))
+                for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws))
+            )
 
     def step(self) -> None:
         """One update."""
@@ -93,17 +122,27 @@ class ExpressionTrainer:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(config.seed, "dropout", self.step_index))
             # Pictures from the start where nothing else is compared.
-            pictures = self.step_index >= (config.loss.pictures_from if self.lessons or self.triplets.wanted else 0)
+            pictures = self.step_index >= (
+                config.loss.pictures_from if self.lessons or self.triplets.wanted else 0
+            )
             pictures = pictures and config.loss.pictures > 0
-            parts = self.terms(self.model, self.triplets.batch(config.batch, self.step_index), pictures)
+            parts = self.terms(
+                self.model, self.triplets.batch(config.batch, self.step_index), pictures
+            )
             if self.lessons is not None:
                 parts |= self.lesson()
-        weights = {"latent": config.loss.latent, "pixels": config.loss.pictures, "motion": config.loss.motion,
-                   "looks": config.loss.looks}
+        weights = {
+            "latent": config.loss.latent,
+            "pixels": config.loss.pictures,
+            "motion": config.loss.motion,
+            "looks": config.loss.looks,
+        }
         value = sum(weights[name] * part for name, part in parts.items() if name in weights)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
-        self.health.count("transformer", average_gradients(self.model.parameters(), Processes(), value))
+        self.health.count(
+            "transformer", average_gradients(self.model.parameters(), Processes(), value)
+        )
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._set_rates()
         self.optimizer.step()
@@ -112,20 +151,37 @@ class ExpressionTrainer:
         self.stats.report("Progress/gradient_norm", norm)
         half_life = min(config.ema_steps, max(self.step_index, 1) * 0.1)
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()),
-                                 1 - 0.5 ** (1 / max(half_life, 1e-8)))
+            torch._foreach_lerp_(
+                list(self.ema.parameters()),
+                list(self.model.parameters()),
+                1 - 0.5 ** (1 / max(half_life, 1e-8)),
+            )
         self.step_index += 1
 
-    def terms(self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True) -> dict[str, Tensor]:
-        """``pixels``, if asked; and of triplets with the expressions' own latents ``z`` and ``styles``: squared errors
-        of the predicted change, 1 where nothing is predicted; ``latent``: both."""
+    def terms(
+        self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True
+    ) -> dict[str, Tensor]:
+        """``pixels``, if asked; and of triplets with the expressions' own latents ``z`` and
+        ``styles``: squared errors of the predicted change, 1 where nothing is predicted;
+        ``latent``: both."""
         config, generator, parts = self.config.loss, self.reconstructor.generator, {}
-        to = {name: value if value is None else value.to(self.device) for name, value in vars(batch).items()}
+        to = {
+            name: value if value is None else value.to(self.device)
+            for name, value in vars(batch).items()
+        }
         change, styles = model.changes(to["z"], to["table"])
         z, ws = to["z"] + change, to["ws"] + styles.unflatten(1, to["ws"].shape[1:])
         if to["wanted_z"] is not None:
-            parts = {name: (now - wanted).square().mean() / unit for name, now, wanted, unit in zip(
-                ("z", "styles"), (z, ws), (to["wanted_z"], to["wanted_ws"]), self.units, strict=True)}
+            parts = {
+                name: (now - wanted).square().mean() / unit
+                for name, now, wanted, unit in zip(
+                    ("z", "styles"),
+                    (z, ws),
+                    (to["wanted_z"], to["wanted_ws"]),
+                    self.units,
+                    strict=True,
+                )
+            }
             parts["latent"] = parts["z"] + config.styles * parts["styles"]
         if not pictures:
             return parts
@@ -133,9 +189,13 @@ class ExpressionTrainer:
         return {**parts, "pixels": self._compared(heads, to["cameras"], to["target"])}
 
     def lesson(self) -> dict[str, Tensor]:
-        """``motion`` and ``looks`` of heads that the template's blendshapes move (``Lessons.terms``)."""
+        """``motion`` and ``looks`` of heads that the template's blendshapes move
+        (``Lessons.terms``)."""
         config, generator = self.config, self.reconstructor.generator
-        ws, z = (part.to(self.device) for part in self.triplets.heads(max(config.batch // 2, 1), self.step_index))
+        ws, z = (
+            part.to(self.device)
+            for part in self.triplets.heads(max(config.batch // 2, 1), self.step_index)
+        )
         draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
         table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
         change, styles = self.model.changes(z, table)
@@ -143,26 +203,44 @@ class ExpressionTrainer:
         with torch.no_grad():
             heads = attributes.activate(generator.decode(z.to(dtype), ws))
             wanted = self.lessons.moved(heads, table)
-        now = attributes.activate(generator.decode((z + change).to(dtype), ws + styles.unflatten(1, ws.shape[1:])))
+        now = attributes.activate(
+            generator.decode((z + change).to(dtype), ws + styles.unflatten(1, ws.shape[1:]))
+        )
         return self.lessons.terms(heads, now, wanted, 1 + config.loss.region * self.region)
 
-    def _compared(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:  # [B, N], [B, T] -> number
+    # [B, N], [B, T] -> number
+    def _compared(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:
         """The image loss of ``heads`` over white, with more weight on eyes and mouth."""
         config = self.config.loss
         if config.region > 0:
             heads.features = self.region.expand(len(heads.means), -1, -1)
-        out = render(heads, cameras, wanted.shape[-1], background=1.0, depth=False, features=config.region > 0)
+        out = render(
+            heads,
+            cameras,
+            wanted.shape[-1],
+            background=1.0,
+            depth=False,
+            features=config.region > 0,
+        )
         shown, wanted = out.color.flatten(0, 1), wanted.flatten(0, 1)
         if config.region > 0:
-            shown = wanted + (shown - wanted) * (1 + config.region * out.features.flatten(0, 1).detach())
-        return image_loss(shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)).mean()
+            shown = wanted + (shown - wanted) * (
+                1 + config.region * out.features.flatten(0, 1).detach()
+            )
+        return image_loss(
+            shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)
+        ).mean()
 
     def _region(self) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
         generator = self.reconstructor.generator
         texels = generator.template.texels(generator.attributes.grid)
-        wanted = [texels.region_names.index(name) for name in _REGIONS if name in texels.region_names]
-        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[generator.attributes.valid.cpu()]
+        wanted = [
+            texels.region_names.index(name) for name in _REGIONS if name in texels.region_names
+        ]
+        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[
+            generator.attributes.valid.cpu()
+        ]
         return chosen.float()[:, None].to(self.device)
 
     def _set_rates(self) -> None:
@@ -175,10 +253,17 @@ class ExpressionTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for bit."""
-        return {"step": self.step_index, "model": self.model.state_dict(), "ema": self.ema.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "stats": self.stats.state_dict(), "units": list(self.units),
-                "network": self.model.config.network}
+        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for
+        bit."""
+        return {
+            "step": self.step_index,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "stats": self.stats.state_dict(),
+            "units": list(self.units),
+            "network": self.model.config.network,
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from ``state_dict``'s result."""

@@ -1,12 +1,15 @@
-"""Adaptive discriminator augmentation: random changes of what the discriminator sees, as often as it needs them.
+"""Adaptive discriminator augmentation: random changes of what the discriminator sees, as often as
+it needs them.
 
-From the paper "Training Generative Adversarial Networks with Limited Data" (Karras et al. 2020): every operation is
-applied to every image independently with probability p, so that as long as p stays below one the generator cannot
-profit from copying the changes, and p follows the share of real images that the discriminator calls real.
+From the paper "Training Generative Adversarial Networks with Limited Data" (Karras et al. 2020):
+every operation is applied to every image independently with probability p, so that as long as p
+stays below one the generator cannot profit from copying the changes, and p follows the share of
+real images that the discriminator calls real.
 
-Two things differ from the paper because the discriminator here is also told the camera. There is no mirroring and no
-large geometry, since both would make the camera label wrong. And the alpha channel, where there is one, takes part in
-everything that moves or hides pixels, but not in the colour changes.
+Two things differ from the paper because the discriminator here is also told the camera. There is no
+mirroring and no large geometry, since both would make the camera label wrong. And the alpha
+channel, where there is one, takes part in everything that moves or hides pixels, but not in the
+colour changes.
 """
 
 import functools
@@ -22,7 +25,8 @@ from gghead.training.gan.config import AugmentConfig
 
 
 class AugmentPipe(nn.Module):
-    """Applies the operations of ``AugmentConfig`` with probability ``self.p``, differentiably (twice, for R1)."""
+    """Applies the operations of ``AugmentConfig`` with probability ``self.p``, differentiably
+    (twice, for R1)."""
 
     def __init__(self, config: AugmentConfig) -> None:
         super().__init__()
@@ -31,12 +35,16 @@ class AugmentPipe(nn.Module):
 
     def forward(
         self,
-        images: Tensor,  # [B, 3 or 4, H, W] in [-1, 1]; the fourth channel is alpha, in [-1, 1] as well
+        # [B, 3 or 4, H, W] in [-1, 1]; the fourth channel is alpha, in [-1, 1] as well
+        images: Tensor,
         generator: torch.Generator,  # any device; numbers are drawn on its device
     ) -> Tensor:  # as images, not clamped
-        """Return the augmented images; at p = 0 the very tensor that came in, and the generator is left untouched."""
+        """Return the augmented images; at p = 0 the very tensor that came in, and the generator is
+        left untouched."""
         if images.ndim != 4 or images.shape[1] not in (3, 4):
-            raise ValueError(f"images must be [B, 3 or 4, H, W], but their shape is {tuple(images.shape)}")
+            raise ValueError(
+                f"images must be [B, 3 or 4, H, W], but their shape is {tuple(images.shape)}"
+            )
         if self.p <= 0.0:
             return images
         config, draw = self.config, _Draws(images.shape[0], self.p, generator)
@@ -53,7 +61,8 @@ class AugmentPipe(nn.Module):
 
 
 class _Draws:
-    """Random numbers of one batch; every draw says whether each image is changed at all (probability p)."""
+    """Random numbers of one batch; every draw says whether each image is changed at all
+    (probability p)."""
 
     def __init__(self, batch: int, p: float, generator: torch.Generator) -> None:
         self.batch, self.p, self.generator, self.device = batch, p, generator, generator.device
@@ -65,20 +74,21 @@ class _Draws:
         return torch.randn(self.batch, *shape, generator=self.generator, device=self.device)
 
     def chosen(self, values: Tensor, otherwise: float) -> Tensor:
-        """Return ``values`` for the images the operation is applied to and ``otherwise`` for the rest."""
+        """Return ``values`` for the images the operation is applied to and ``otherwise`` for the
+        rest."""
         gate = (self.uniform() < self.p).reshape(-1, *(1,) * (values.ndim - 1))
         return torch.where(gate, values, torch.full_like(values, otherwise))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Geometry
 
 
 def random_warps(config: AugmentConfig, draw: _Draws, height: int, width: int) -> Tensor:
     """Draw a shift, a change of size and a rotation per image.
 
-    Returns [B, 2, 3]: for a target pixel at (x, y), counted from the image centre in pixels, where in the source it
-    comes from.
+    Returns [B, 2, 3]: for a target pixel at (x, y), counted from the image centre in pixels, where
+    in the source it comes from.
     """
     shift = (draw.uniform(2) * 2 - 1) * config.translation
     size = shift.new_tensor([width, height])
@@ -94,7 +104,8 @@ def warp(
     images: Tensor,  # [B, C, H, W]
     matrices: Tensor,  # [B, 2, 3] target pixel -> source pixel, from the image centre
 ) -> Tensor:  # [B, C, H, W]
-    """Resample bilinearly; beyond the border the image is reflected. Twice differentiable in ``images``."""
+    """Resample bilinearly; beyond the border the image is reflected. Twice differentiable in
+    ``images``."""
     height, width = images.shape[2:]
     precise = at_least_float32(images)
     x = torch.arange(width, dtype=precise.dtype, device=images.device) + 0.5 - width / 2
@@ -102,7 +113,8 @@ def warp(
     m = matrices.to(precise.dtype)[..., None, None]  # [B, 2, 3, 1, 1]
     source_x = m[:, 0, 0] * x + m[:, 0, 1] * y[:, None] + m[:, 0, 2]  # [B, H, W]
     source_y = m[:, 1, 0] * x + m[:, 1, 1] * y[:, None] + m[:, 1, 2]
-    source_x = _reflect(source_x + (width - 1) / 2, width)  # now in pixels: 0 is the middle of the first one
+    # now in pixels: 0 is the middle of the first one
+    source_x = _reflect(source_x + (width - 1) / 2, width)
     source_y = _reflect(source_y + (height - 1) / 2, height)
     sample = sample_native if sampler(images.device.type)[0] == "grid_sample" else sample_gather
     with torch.autocast(images.device.type, enabled=False):
@@ -110,7 +122,8 @@ def warp(
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
-    """Fold positions beyond the image back into it, mirrored at the outer edges of the border pixels."""
+    """Fold positions beyond the image back into it, mirrored at the outer edges of the border
+    pixels."""
     folded = torch.remainder(position + 0.5, 2 * size)
     return (torch.minimum(folded, 2 * size - folded) - 0.5).clamp(0, size - 1)
 
@@ -118,7 +131,9 @@ def _reflect(position: Tensor, size: int) -> Tensor:
 def sample_native(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Bilinear samples at pixel positions x, y [B, H, W] by ``grid_sample``."""
     height, width = images.shape[2:]
-    grid = torch.stack([(x + 0.5) * (2 / width) - 1, (y + 0.5) * (2 / height) - 1], -1).to(images.dtype)
+    grid = torch.stack([(x + 0.5) * (2 / width) - 1, (y + 0.5) * (2 / height) - 1], -1).to(
+        images.dtype
+    )
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -144,7 +159,8 @@ def sample_gather(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def sampler(device_type: str) -> tuple[Literal["grid_sample", "gather"], str]:
     """Return which bilinear sampler is used on this kind of device, and why; probed once.
 
-    R1 differentiates the discriminator's input gradient again, which ``grid_sample`` allows in newer torch only.
+    R1 differentiates the discriminator's input gradient again, which ``grid_sample`` allows in
+    newer torch only.
     """
     images = torch.ones(1, 1, 2, 2, device=device_type, requires_grad=True)
     centre = torch.full((1, 1, 1), 0.5, device=device_type)
@@ -156,18 +172,26 @@ def sampler(device_type: str) -> tuple[Literal["grid_sample", "gather"], str]:
     except RuntimeError as error:
         if "not implemented" not in str(error):
             raise
-        return "gather", f"torch {torch.__version__} cannot differentiate grid_sample twice on {device_type}"
-    return "grid_sample", f"torch {torch.__version__} differentiates grid_sample twice on {device_type}"
+        return (
+            "gather",
+            f"torch {torch.__version__} cannot differentiate grid_sample twice on {device_type}",
+        )
+    return (
+        "grid_sample",
+        f"torch {torch.__version__} differentiates grid_sample twice on {device_type}",
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Colour
 
 
 def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
-    """Draw one affine map of RGB per image, [B, 3, 4]: brightness, contrast, luma flip, hue and saturation.
+    """Draw one affine map of RGB per image, [B, 3, 4]: brightness, contrast, luma flip, hue and
+    saturation.
 
-    They are composed in this order (paper, section 2 and appendix B). Luma is the grey axis (1, 1, 1)/sqrt(3).
+    They are composed in this order (paper, section 2 and appendix B). Luma is the grey axis (1, 1,
+    1)/sqrt(3).
     """
     identity = torch.eye(3, device=draw.device)
     grey = torch.full((3, 3), 1 / 3, device=draw.device)  # projection on the grey axis
@@ -178,9 +202,12 @@ def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
     contrast = draw.chosen(torch.exp2(draw.normal() * config.contrast), 1.0)
     angle = draw.chosen((draw.uniform() * 2 - 1) * math.radians(config.hue), 0.0)
     saturation = draw.chosen(torch.exp2(draw.normal() * config.saturation), 1.0)
-    flip = draw.chosen(torch.where(draw.uniform() < 0.5, -1.0, 1.0), 1.0) if config.luma_flip else 1.0
+    flip = (
+        draw.chosen(torch.where(draw.uniform() < 0.5, -1.0, 1.0), 1.0) if config.luma_flip else 1.0
+    )
 
-    # On grey every step is a factor; on the plane across it hue rotates and saturation scales. Contrast scales both.
+    # On grey every step is a factor; on the plane across it hue rotates and saturation scales.
+    # Contrast scales both.
     across = saturation * contrast
     linear = (
         (contrast * flip)[:, None, None] * grey
@@ -198,12 +225,14 @@ def recolor(
     """Apply one affine map per image to RGB; a fourth channel passes unchanged."""
     matrices = matrices.to(images.dtype)
     batch, channels, height, width = images.shape
-    color = torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], images[:, :3].reshape(batch, 3, -1))
+    color = torch.baddbmm(
+        matrices[:, :, 3:], matrices[:, :, :3], images[:, :3].reshape(batch, 3, -1)
+    )
     color = color.reshape(batch, 3, height, width)
     return torch.cat([color, images[:, 3:]], 1) if channels > 3 else color
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Noise and cut-out
 
 
@@ -214,7 +243,8 @@ def random_noise(config: AugmentConfig, draw: _Draws, shape: torch.Size) -> Tens
 
 
 def random_cutout(config: AugmentConfig, draw: _Draws, height: int, width: int) -> Tensor:
-    """Draw a rectangle per image; returns [B, 1, H, W], zero (mid-grey, half-transparent) inside and one elsewhere."""
+    """Draw a rectangle per image; returns [B, 1, H, W], zero (mid-grey, half-transparent) inside
+    and one elsewhere."""
     size = draw.chosen(torch.full((draw.batch,), config.cutout, device=draw.device), 0.0)[:, None]
     centre = draw.uniform(2)
     x = (torch.arange(width, device=draw.device) + 0.5) / width
@@ -224,12 +254,13 @@ def random_cutout(config: AugmentConfig, draw: _Draws, height: int, width: int) 
     return (outside_y[:, :, None] | outside_x[:, None, :]).float()[:, None]
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The feedback that sets p
 
 
 class AdaController:
-    """Moves p so that the mean sign of the real scores stays near its target (paper, section 3, heuristic r_t)."""
+    """Moves p so that the mean sign of the real scores stays near its target (paper, section 3,
+    heuristic r_t)."""
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
@@ -238,8 +269,9 @@ class AdaController:
     def update(self, sign_mean: float, images: int) -> float:
         """Adjust p and return it; modes other than 'ada' keep it.
 
-        ``sign_mean`` is the mean of sign(D(real)) over all processes since the last call, ``images`` the number of
-        images trained on since then. A mean that is not finite changes nothing.
+        ``sign_mean`` is the mean of sign(D(real)) over all processes since the last call,
+        ``images`` the number of images trained on since then. A mean that is not finite changes
+        nothing.
         """
         if self.config.mode == "ada" and math.isfinite(sign_mean):
             direction = (sign_mean > self.config.target) - (sign_mean < self.config.target)

@@ -21,7 +21,8 @@ class AugmentConfig:
     initial_p: float = 0.0
     """Where p starts in mode 'ada'."""
     max_p: float = 0.8
-    """Upper end of p in mode 'ada'; beyond about 0.8 the changes begin to leak into the generator's images."""
+    """Upper end of p in mode 'ada'; beyond about 0.8 the changes begin to leak into the generator's
+    images."""
     target: float = 0.6
     """Mean sign of the real scores that mode 'ada' aims for."""
     interval: int = 4
@@ -54,10 +55,14 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         unknown = [group for group in self.groups if group not in GROUPS]
         if unknown:
-            raise UserError(f"augment.groups has no group '{unknown[0]}'; choose from {', '.join(GROUPS)}.")
+            raise UserError(
+                f"augment.groups has no group '{unknown[0]}'; choose from {', '.join(GROUPS)}."
+            )
         for name in ("p", "initial_p", "max_p"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"augment.{name} must lie between 0 and 1, but it is {getattr(self, name)}.")
+                raise UserError(
+                    f"augment.{name} must lie between 0 and 1, but it is {getattr(self, name)}."
+                )
         if self.interval < 1 or self.kimg <= 0:
             raise UserError("augment.interval must be at least 1 and augment.kimg above 0.")
         if not 0.0 <= self.scale < 1.0:
@@ -84,14 +89,17 @@ class DataConfig:
     check: bool = True
     """Refuse to train on cameras that cannot be those of heads (see dataset_tool.py check)."""
     shards_at_once: int | None = None
-    """Of data in several files, mix images of only so many at a time; none: any image at any time (tar files: 2)."""
+    """Of data in several files, mix images of only so many at a time; none: any image at any time
+    (tar files: 2)."""
     background: Literal["white", "random", "image"] = "white"
-    """What masked reals and fakes are composited over; image: the photo's own background, masks unused."""
+    """What masked reals and fakes are composited over; image: the photo's own background, masks
+    unused."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """From ``start_kimg`` on: image size, number of Gaussians and the weights that change between GGHead's stages."""
+    """From ``start_kimg`` on: image size, number of Gaussians and the weights that change between
+    GGHead's stages."""
 
     start_kimg: float = 0.0
     """First thousand images of the stage."""
@@ -112,13 +120,16 @@ class LossConfig:
     """Adversarial loss and regularisers."""
 
     kind: Literal["nonsaturating", "relativistic"] = "nonsaturating"
-    """nonsaturating (StyleGAN2) with R1, or relativistic pairing with R1 + R2 (R3GAN, Huang et al. 2024)."""
+    """nonsaturating (StyleGAN2) with R1, or relativistic pairing with R1 + R2 (R3GAN, Huang et al.
+    2024)."""
     r1_gamma: float = 1.0
     """Weight of the gradient penalty, (gamma / 2) |grad|^2."""
     r1_interval: int = 16
-    """The penalty runs every so many steps, with its gain multiplied accordingly (lazy regularisation)."""
+    """The penalty runs every so many steps, with its gain multiplied accordingly (lazy
+    regularisation)."""
     reuse_fakes: bool = False
-    """The discriminator learns from the generator phase's images instead of a fresh batch: one generator pass less."""
+    """The discriminator learns from the generator phase's images instead of a fresh batch: one
+    generator pass less."""
     blur_sigma: float = 10.0
     """Standard deviation in pixels of the discriminator's blur at the start."""
     blur_fade_kimg: float = 200.0
@@ -130,11 +141,13 @@ class LossConfig:
     tv_alpha_floor: float = 0.5
     """Pixels below this alpha are silhouette and take no part in the UV total variation."""
     tv_depth_edge: float = 0.0
-    """Neighbours whose depths differ by more (world units) are a true occlusion edge and are left out; 0: keep all."""
+    """Neighbours whose depths differ by more (world units) are a true occlusion edge and are left
+    out; 0: keep all."""
     style_mixing: float = 0.0
     """Probability of mixing two styles at a random layer."""
     swap_start: float = 1.0
-    """Probability of conditioning on a neighbour's camera at the start (generator pose conditioning)."""
+    """Probability of conditioning on a neighbour's camera at the start (generator pose
+    conditioning)."""
     swap_end: float = 0.5
     """The same probability after the fade."""
     swap_fade_kimg: float = 1000.0
@@ -182,12 +195,14 @@ class TrainConfig:
     batch: int = 32
     """Images per step over all processes."""
     batch_gpu: int | None = None
-    """Images per process and pass; smaller values accumulate gradients. None: the process's whole share."""
+    """Images per process and pass; smaller values accumulate gradients. None: the process's whole
+    share."""
     init_kimg: float = 0.0
-    """Thousands of images that the networks given by --init had seen; blur, camera swaps and the average's ramp count
-    on from there."""
+    """Thousands of images that the networks given by --init had seen; blur, camera swaps and the
+    average's ramp count on from there."""
     kimg: float = 25000.0
-    """Thousands of real images after which the run ends (an absolute count, also after a resume)."""
+    """Thousands of real images after which the run ends (an absolute count, also after a
+    resume)."""
     tick_kimg: float = 4.0
     """Thousands of images between status lines."""
     snapshot_ticks: int = 50
@@ -199,10 +214,12 @@ class TrainConfig:
     seed: int = 0
     """Every random choice of the run derives from it."""
     precision: Literal["bf16", "tf32", "fp32"] = "fp32"
-    """Precision of the convolutions; everything else is float32. bf16: the discriminator's, and the generator's where
-    its Gaussians bear it; tf32: NVIDIA's 10 bits of mantissa; see training/run/precision.py."""
+    """Precision of the convolutions; everything else is float32. bf16: the discriminator's, and the
+    generator's where its Gaussians bear it; tf32: NVIDIA's 10 bits of mantissa; see
+    training/run/precision.py."""
     workers: int | None = None
-    """Threads that read images; None: as many as it takes that no step waits, up to this process's share of cores."""
+    """Threads that read images; None: as many as it takes that no step waits, up to this process's
+    share of cores."""
 
 
 def check(config: TrainConfig, world_size: int = 1) -> None:
@@ -211,84 +228,150 @@ def check(config: TrainConfig, world_size: int = 1) -> None:
     starts = [stage.start_kimg for stage in config.stages]
     sizes = [stage.image_size for stage in config.stages]
     if not starts or starts[0] != 0 or starts != sorted(set(starts)):
-        raise UserError(f"stages must start at 0 kimg and follow one another, but they start at {starts}.")
+        raise UserError(
+            f"stages must start at 0 kimg and follow one another, but they start at {starts}."
+        )
     if any(size < 8 or size & (size - 1) for size in sizes) or sizes != sorted(sizes):
-        raise UserError(f"The image sizes of the stages must be growing powers of two, but they are {sizes}.")
+        raise UserError(
+            f"The image sizes of the stages must be growing powers of two, but they are {sizes}."
+        )
     if config.batch < 1 or config.batch % world_size:
-        raise UserError(f"--batch={config.batch} cannot be shared by {world_size} processes; choose a multiple.")
+        raise UserError(
+            f"--batch={config.batch} cannot be shared by {world_size} processes; choose a multiple."
+        )
     share = config.batch // world_size
     if config.batch_gpu is not None and (config.batch_gpu < 1 or share % config.batch_gpu):
-        raise UserError(f"--batch-gpu={config.batch_gpu} must divide the {share} images of each process.")
-    for name, value in (("--gamma", config.loss.r1_gamma), ("--kimg", config.kimg), ("--glr", config.optimizer.g_lr),
-                        ("--dlr", config.optimizer.d_lr)):
+        raise UserError(
+            f"--batch-gpu={config.batch_gpu} must divide the {share} images of each process."
+        )
+    for name, value in (
+        ("--gamma", config.loss.r1_gamma),
+        ("--kimg", config.kimg),
+        ("--glr", config.optimizer.g_lr),
+        ("--dlr", config.optimizer.d_lr),
+    ):
         if not value >= 0:
             raise UserError(f"{name} must not be negative, but it is {value}.")
     if config.loss.r1_interval < 1:
-        raise UserError(f"loss.r1_interval counts steps and must be at least 1, but it is {config.loss.r1_interval}.")
+        raise UserError(
+            "loss.r1_interval counts steps and must be at least 1, but it is"
+            f" {config.loss.r1_interval}."
+        )
     if not config.tick_kimg * 1000 >= 1 or config.snapshot_ticks < 1:
         raise UserError("--tick must be at least 0.001 (an image), and --snap at least 1.")
 
 
-# Offsets that act as strongly as GGHead's fold a small head before its colours have formed (docs/LOG.md).
+# Offsets that act as strongly as GGHead's fold a small head before its colours have formed
+# (docs/LOG.md).
 _SMOOTH = AttributeConfig(position_gain=0.02, geometry_smoothing=4)
-# A 2-core CPU trains tiny at tens of images per second; the cut stays at a quarter of the UV resolution.
+# A 2-core CPU trains tiny at tens of images per second; the cut stays at a quarter of the UV
+# resolution.
 _TINY = TrainConfig(
     preset="tiny",
     data=DataConfig(background="random"),
-    generator=GeneratorConfig(z_dim=128, w_dim=128, plane_resolution=64, latent_resolution=16, cbase=2048, cmax=128,
-                              grid=64, image_size=64, attributes=_SMOOTH),
+    generator=GeneratorConfig(
+        z_dim=128,
+        w_dim=128,
+        plane_resolution=64,
+        latent_resolution=16,
+        cbase=2048,
+        cmax=128,
+        grid=64,
+        image_size=64,
+        attributes=_SMOOTH,
+    ),
     discriminator=DiscriminatorConfig(cbase=2048, cmax=128, map_depth=2),
     loss=LossConfig(r1_gamma=0.2, reuse_fakes=True, blur_sigma=2.5, blur_fade_kimg=10),
     optimizer=OptimizerConfig(ema_kimg=5),
-    # A short run needs a quick controller; full hue rotations leaked into the samples (purple faces) at p = 0.3.
+    # A short run needs a quick controller; full hue rotations leaked into the samples (purple
+    # faces) at p = 0.3.
     augment=AugmentConfig(mode="ada", kimg=100, hue=15.0, saturation=0.5),
     stages=(Stage(image_size=64, grid=64, lambda_tv=5.0, lambda_beta=0.3),),
-    batch=16, kimg=200, tick_kimg=1, snapshot_ticks=10,
+    batch=16,
+    kimg=200,
+    tick_kimg=1,
+    snapshot_ticks=10,
 )
 _SMALL = replace(
-    _TINY, preset="small",
-    generator=replace(_TINY.generator, z_dim=256, w_dim=256, plane_resolution=128, latent_resolution=32, cbase=8192,
-                      cmax=256, grid=128, image_size=128),
+    _TINY,
+    preset="small",
+    generator=replace(
+        _TINY.generator,
+        z_dim=256,
+        w_dim=256,
+        plane_resolution=128,
+        latent_resolution=32,
+        cbase=8192,
+        cmax=256,
+        grid=128,
+        image_size=128,
+    ),
     discriminator=DiscriminatorConfig(cbase=8192, cmax=256, map_depth=4),
     loss=replace(_TINY.loss, r1_gamma=0.4, blur_sigma=5, blur_fade_kimg=50),
     stages=(Stage(image_size=128, grid=128, lambda_tv=10.0, lambda_beta=0.3),),
-    batch=16, kimg=2000, tick_kimg=2, snapshot_ticks=25,
+    batch=16,
+    kimg=2000,
+    tick_kimg=2,
+    snapshot_ticks=25,
 )
 _FFHQ512 = TrainConfig(
     preset="ffhq512",
     data=DataConfig(background="white"),
-    generator=GeneratorConfig(pose_cond=True, plane_resolution=256, latent_resolution=64, grid=512, image_size=512),
+    generator=GeneratorConfig(
+        pose_cond=True, plane_resolution=256, latent_resolution=64, grid=512, image_size=512
+    ),
     discriminator=DiscriminatorConfig(),
     loss=LossConfig(),
     augment=AugmentConfig(mode="noaug"),
     stages=(
         Stage(start_kimg=0, image_size=256, grid=256),
         # GGHead's weight 100 is a mean over (u, v, constant): two thirds of a mean over (u, v).
-        Stage(start_kimg=6400, image_size=512, grid=512, fade_kimg=1000, lambda_tv=100 * 2 / 3, lambda_beta=1.0),
+        Stage(
+            start_kimg=6400,
+            image_size=512,
+            grid=512,
+            fade_kimg=1000,
+            lambda_tv=100 * 2 / 3,
+            lambda_beta=1.0,
+        ),
     ),
-    batch=32, kimg=25000, tick_kimg=4, snapshot_ticks=50,
+    batch=32,
+    kimg=25000,
+    tick_kimg=4,
+    snapshot_ticks=50,
 )
 _FFHQ256 = replace(
-    _FFHQ512, preset="ffhq256",
+    _FFHQ512,
+    preset="ffhq256",
     generator=replace(_FFHQ512.generator, grid=256, image_size=256),
-    stages=_FFHQ512.stages[:1], kimg=6400,
+    stages=_FFHQ512.stages[:1],
+    kimg=6400,
 )
 _FFHQ1024 = replace(
-    _FFHQ512, preset="ffhq1024",
+    _FFHQ512,
+    preset="ffhq1024",
     generator=replace(_FFHQ512.generator, image_size=1024),
-    stages=(*_FFHQ512.stages, replace(_FFHQ512.stages[1], start_kimg=25000, image_size=1024)), kimg=27000,
+    stages=(*_FFHQ512.stages, replace(_FFHQ512.stages[1], start_kimg=25000, image_size=1024)),
+    kimg=27000,
 )
-# Cats: GGHead starts from its FFHQ weights (--init); about 5,000 images, so augmentation adapts here.
+# Cats: GGHead starts from its FFHQ weights (--init); about 5,000 images, so augmentation adapts
+# here.
 _AFHQ512 = replace(
-    _FFHQ512, preset="afhq512",
+    _FFHQ512,
+    preset="afhq512",
     augment=AugmentConfig(mode="ada"),
-    stages=(replace(_FFHQ512.stages[1], start_kimg=0, fade_kimg=0),), kimg=7000,
+    stages=(replace(_FFHQ512.stages[1], start_kimg=0, fade_kimg=0),),
+    kimg=7000,
 )
 
-PRESETS = {config.preset: config for config in (_TINY, _SMALL, _FFHQ256, _FFHQ512, _FFHQ1024, _AFHQ512)}
+PRESETS = {
+    config.preset: config for config in (_TINY, _SMALL, _FFHQ256, _FFHQ512, _FFHQ1024, _AFHQ512)
+}
+
 
 def default_gamma(image_size: int, batch: int) -> float:
-    """R1 weight by resolution and batch, gamma = 0.0002 * pixels / batch (Karras et al. 2020, "ADA", appendix C)."""
+    """R1 weight by resolution and batch, gamma = 0.0002 * pixels / batch (Karras et al. 2020,
+    "ADA", appendix C)."""
     return 0.0002 * image_size**2 / batch
 
 
@@ -316,7 +399,8 @@ def swap_probability(loss: LossConfig, nimg: int) -> float:
 
 
 def ema_beta(optimizer: OptimizerConfig, nimg: int, batch: int) -> float:
-    """Decay per step of the moving average: a half-life in images that ramps up with the images seen."""
+    """Decay per step of the moving average: a half-life in images that ramps up with the images
+    seen."""
     half_life = optimizer.ema_kimg * 1000
     if optimizer.ema_rampup is not None:
         half_life = min(half_life, nimg * optimizer.ema_rampup)

@@ -20,7 +20,8 @@ SMALL_CANVAS = (768, 512)  # below: a CPU has to draw every image of it
 def grid_size(resolution: int, available: int | None = None) -> tuple[int, int]:
     """Return (columns, rows) of a sample grid for square images of ``resolution`` pixels.
 
-    ``available`` limits the number of images; the grid then keeps its proportions as well as it can.
+    ``available`` limits the number of images; the grid then keeps its proportions as well as it
+    can.
     """
     if resolution < 256:
         columns = min(max(SMALL_CANVAS[0] // resolution, 4), 16)
@@ -40,11 +41,14 @@ def grid_size(resolution: int, available: int | None = None) -> tuple[int, int]:
     return columns, min(available // columns, rows)
 
 
-def to_bytes(images: Tensor) -> numpy.ndarray:  # [..., C, H, W] float in [-1, 1] or uint8 -> uint8 [..., H, W, C]
+# [..., C, H, W] float in [-1, 1] or uint8 -> uint8 [..., H, W, C]
+def to_bytes(images: Tensor) -> numpy.ndarray:
     """Return pictures as files hold them."""
     images = images.detach()
     if images.dtype != torch.uint8:
-        images = (images.float() * 127.5 + 127.5).nan_to_num(0).round().clamp(0, 255).to(torch.uint8)
+        images = (
+            (images.float() * 127.5 + 127.5).nan_to_num(0).round().clamp(0, 255).to(torch.uint8)
+        )
     return images.movedim(-3, -1).cpu().numpy()
 
 
@@ -54,7 +58,9 @@ def make_grid(
 ) -> numpy.ndarray:  # uint8 [rows·H, columns·W, 3]
     """Lay images out row by row; surplus images are left out, missing ones are white."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images must be [N, 1 or 3, H, W], but their shape is {tuple(images.shape)}")
+        raise ValueError(
+            f"images must be [N, 1 or 3, H, W], but their shape is {tuple(images.shape)}"
+        )
     columns, rows = grid or grid_size(max(images.shape[2:]), len(images))
     pictures = to_bytes(images[: columns * rows])
     count, height, width, _ = pictures.shape
@@ -71,7 +77,9 @@ def save_picture(picture: numpy.ndarray, path: str | Path) -> None:  # uint8 [H,
     write_atomically(path, lambda file: file.write(encoded.getvalue()))
 
 
-def save_image_grid(images: Tensor, path: str | Path, grid: tuple[int, int] | None = None) -> numpy.ndarray:
+def save_image_grid(
+    images: Tensor, path: str | Path, grid: tuple[int, int] | None = None
+) -> numpy.ndarray:
     """Write ``make_grid(images, grid)`` as PNG and return it."""
     picture = make_grid(images, grid)
     save_picture(picture, path)
@@ -83,7 +91,8 @@ def make_yaw_strip(
     seeds: Sequence[int] | None = None,
     yaws: Sequence[float] | None = None,  # radians
 ) -> numpy.ndarray:  # uint8 [h, w, 3]
-    """Lay heads out as rows and cameras as columns; seeds and yaws are written at the border where given."""
+    """Lay heads out as rows and cameras as columns; seeds and yaws are written at the border where
+    given."""
     rows, columns = images.shape[:2]
     if (seeds is not None and len(seeds) != rows) or (yaws is not None and len(yaws) != columns):
         raise ValueError(f"{rows} heads and {columns} cameras need as many seeds and yaws")
@@ -94,7 +103,10 @@ def make_yaw_strip(
 
 
 def save_yaw_strip(
-    images: Tensor, path: str | Path, seeds: Sequence[int] | None = None, yaws: Sequence[float] | None = None
+    images: Tensor,
+    path: str | Path,
+    seeds: Sequence[int] | None = None,
+    yaws: Sequence[float] | None = None,
 ) -> numpy.ndarray:
     """Write ``make_yaw_strip(images, seeds, yaws)`` as PNG and return it."""
     picture = make_yaw_strip(images, seeds, yaws)
@@ -102,7 +114,9 @@ def save_yaw_strip(
     return picture
 
 
-def save_strip(images: Tensor, path: str | Path, labels: Sequence[str] | None = None) -> numpy.ndarray:
+def save_strip(
+    images: Tensor, path: str | Path, labels: Sequence[str] | None = None
+) -> numpy.ndarray:
     """Write images [N, 3, H, W] side by side, each under its label, and return the picture."""
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}")

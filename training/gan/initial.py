@@ -1,7 +1,8 @@
-"""What a run of ``train.py`` takes from networks that are there already (``--init``), and where it begins.
+"""What a run of ``train.py`` takes from networks that are there already (``--init``), and where it
+begins.
 
-GGHead goes through stages that way: a network of 512 pixels grows to 1024, or turns to other pictures (its README,
-stages 3a and 3b). Optimisers and augmentation start anew, as they do there.
+GGHead goes through stages that way: a network of 512 pixels grows to 1024, or turns to other
+pictures (its README, stages 3a and 3b). Optimisers and augmentation start anew, as they do there.
 """
 
 import dataclasses
@@ -44,7 +45,8 @@ class Initial:
 
 
 def read_initial(init: str | os.PathLike) -> Initial:
-    """Read the newest state of a run folder (both networks), or else a snapshot (the generator's average).
+    """Read the newest state of a run folder (both networks), or else a snapshot (the generator's
+    average).
 
     Raises ``UserError`` for what is neither and for states that cannot be read.
     """
@@ -53,13 +55,22 @@ def read_initial(init: str | os.PathLike) -> Initial:
         try:
             state = run_folder.load_state(folder)["trainer"]
         except UserError as error:
-            raise UserError(f"No state in --init={init} can be read; name one of its snapshots, "
-                            "network-snapshot-*.safetensors, to take the generator alone.") from error
+            raise UserError(
+                f"No state in --init={init} can be read; name one of its snapshots, "
+                "network-snapshot-*.safetensors, to take the generator alone."
+            ) from error
         if {"G", "D", "G_ema"} <= state.keys():
             config = run_folder.read_options(folder)
             seen = state["step"] * config.batch
-            return Initial(str(init), config.generator, state["G"], state["G_ema"], state["D"],
-                           seen / 1000 + config.init_kimg, stage_at(config.stages, seen)[0].image_size)
+            return Initial(
+                str(init),
+                config.generator,
+                state["G"],
+                state["G_ema"],
+                state["D"],
+                seen / 1000 + config.init_kimg,
+                stage_at(config.stages, seen)[0].image_size,
+            )
     model = checkpoints.load(init, kind="generator")
     return Initial(str(init), model.config, model.state_dict(), model.state_dict())
 
@@ -67,9 +78,9 @@ def read_initial(init: str | os.PathLike) -> Initial:
 def begin(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]:
     """Return the config with what the networks have seen, and the step at which the run begins.
 
-    With a discriminator the stages that the networks have been through are passed over: a run of larger images begins
-    with the first larger stage, one of equal images with the last equal stage, its fade-in done. Raises ``UserError``
-    if the run would end before that.
+    With a discriminator the stages that the networks have been through are passed over: a run of
+    larger images begins with the first larger stage, one of equal images with the last equal stage,
+    its fade-in done. Raises ``UserError`` if the run would end before that.
     """
     if initial.discriminator is None:
         return config, 0
@@ -81,32 +92,49 @@ def begin(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]:
         stage = config.stages[min(last + 1, len(sizes) - 1)]
         grown = last > 0 and sizes[last - 1] < sizes[last]
         # Without a larger stage: the last one of this size, whose block is no new one.
-        kimg = stage.start_kimg if last + 1 < len(sizes) else stage.start_kimg + stage.fade_kimg * grown
+        kimg = (
+            stage.start_kimg
+            if last + 1 < len(sizes)
+            else stage.start_kimg + stage.fade_kimg * grown
+        )
     if kimg >= config.kimg:
-        raise UserError(f"--kimg={config.kimg:g} ends before the stage that --init={initial.name} begins with, at "
-                        f"{kimg:g} kimg of --preset={config.preset}; raise --kimg, which counts from the first stage.")
+        raise UserError(
+            f"--kimg={config.kimg:g} ends before the stage that --init={initial.name} begins with,"
+            f" at {kimg:g} kimg of --preset={config.preset}; raise --kimg, which counts from the"
+            " first stage."
+        )
     return config, math.ceil(kimg * 1000 / config.batch)
 
 
 def take(trainer: Trainer, initial: Initial, step: int) -> str:
-    """Copy the weights, set the counter to ``step``, and return a sentence on what was taken and what starts anew.
+    """Copy the weights, set the counter to ``step``, and return a sentence on what was taken and
+    what starts anew.
 
-    The generator must be the same one but for parts that only the new one has; of the discriminator everything is
-    taken that has a name and shape of the new one. Raises ``UserError`` for another generator.
+    The generator must be the same one but for parts that only the new one has; of the discriminator
+    everything is taken that has a name and shape of the new one. Raises ``UserError`` for another
+    generator.
     """
     new = _load(trainer.G, initial.generator, initial)
     _load(trainer.G_ema, initial.average, initial)
     said = [f"init: generator of {initial.name}" + (f", new are {new}" if new else "")]
     if initial.discriminator is None:
-        said.append("its discriminator starts anew (a snapshot holds none; a run folder with a training-state-*.pt "
-                    "does), and so do blur, camera swaps and the average's ramp")
+        said.append(
+            "its discriminator starts anew (a snapshot holds none; a run folder with a"
+            " training-state-*.pt does), and so do blur, camera swaps and the average's ramp"
+        )
     else:
         own = trainer.D.state_dict()
-        fitting = {name: value for name, value in initial.discriminator.items()
-                   if name in own and own[name].shape == value.shape}
+        fitting = {
+            name: value
+            for name, value in initial.discriminator.items()
+            if name in own and own[name].shape == value.shape
+        }
         trainer.D.load_state_dict(own | fitting)
         new = _parts(own.keys() - fitting.keys())
-        said.append(f"{len(fitting)} of {len(own)} tensors of its discriminator" + (f", new are {new}" if new else ""))
+        said.append(
+            f"{len(fitting)} of {len(own)} tensors of its discriminator"
+            + (f", new are {new}" if new else "")
+        )
         said.append(f"blur, camera swaps and the average's ramp go on from {initial.kimg:g} kimg")
     trainer.begin_at(step)
     said.append("optimisers and augmentation start anew")
@@ -118,14 +146,21 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], initial: Initial) -> str
     """Copy all of ``tensors`` and return the names of the parts that are not among them."""
     own = model.state_dict()
     if any(name not in own or own[name].shape != value.shape for name, value in tensors.items()):
-        differing = [field.name for field in dataclasses.fields(initial.config) if field.name not in _OF_STAGES
-                     and getattr(initial.config, field.name) != getattr(model.config, field.name)]
-        raise UserError(f"--init={initial.name} is another architecture (it differs in {', '.join(differing)}); use "
-                        "its preset and options.")
+        differing = [
+            field.name
+            for field in dataclasses.fields(initial.config)
+            if field.name not in _OF_STAGES
+            and getattr(initial.config, field.name) != getattr(model.config, field.name)
+        ]
+        raise UserError(
+            f"--init={initial.name} is another architecture (it differs in {', '.join(differing)});"
+            " use its preset and options."
+        )
     model.load_state_dict(own | tensors)
     return _parts(own.keys() - tensors.keys())
 
 
 def _parts(names: set[str]) -> str:
-    """Names of parameters -> of the parts that they belong to, such as ``blocks.1024``, each once."""
+    """Names of parameters -> of the parts that they belong to, such as ``blocks.1024``, each
+    once."""
     return ", ".join(sorted({re.match(r".*?\.\d+(?=\.)|[^.]*", name)[0] for name in names}))

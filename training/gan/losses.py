@@ -8,48 +8,61 @@ from torch import Tensor
 
 
 def generator_loss(fake: Tensor, real: Tensor | None = None) -> Tensor:  # logits [B] -> [B]
-    """Non-saturating loss; with ``real`` the relativistic pairing loss (Huang et al. 2024, "R3GAN", equation 2)."""
+    """Non-saturating loss; with ``real`` the relativistic pairing loss (Huang et al. 2024, "R3GAN",
+    equation 2)."""
     return F.softplus(-fake) if real is None else F.softplus(-(fake - real))
 
 
-def discriminator_loss(fake: Tensor, real: Tensor, relativistic: bool = False) -> Tensor:  # logits [B] -> [B]
+# logits [B] -> [B]
+def discriminator_loss(fake: Tensor, real: Tensor, relativistic: bool = False) -> Tensor:
     """Logistic loss, or its relativistic pairing form."""
     return F.softplus(-(real - fake)) if relativistic else F.softplus(fake) + F.softplus(-real)
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:  # [B], [B, C, H, W] -> [B]
-    """Squared norm of d logit / d image per sample (Mescheder et al. 2018): R1 on reals, R2 on fakes."""
+    """Squared norm of d logit / d image per sample (Mescheder et al. 2018): R1 on reals, R2 on
+    fakes."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:  # [B, C, H, W] -> same
-    """Blur with f(x) = 2^(-(x / sigma)^2) of half-width floor(3 sigma), as EG3D's warm-up; nothing below sigma 1/3."""
+    """Blur with f(x) = 2^(-(x / sigma)^2) of half-width floor(3 sigma), as EG3D's warm-up; nothing
+    below sigma 1/3."""
     radius = math.floor(sigma * 3)
     if radius == 0:
         return images
     channels = images.shape[1]
-    taps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype).div(sigma).square().neg().exp2()
+    taps = (
+        torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+        .div(sigma)
+        .square()
+        .neg()
+        .exp2()
+    )
     taps = (taps / taps.sum()).expand(channels, 1, 1, -1)
     x = F.conv2d(images, taps, padding=(0, radius), groups=channels)
     return F.conv2d(x, taps.transpose(2, 3), padding=(radius, 0), groups=channels)
 
 
 def composite(rgb: Tensor, alpha: Tensor, background: Tensor) -> Tensor:
-    """Put images [B, 3, H, W] with alpha [B, 1, H, W] over colours [B, 3]; any common range of values."""
+    """Put images [B, 3, H, W] with alpha [B, 1, H, W] over colours [B, 3]; any common range of
+    values."""
     return rgb * alpha + background[:, :, None, None] * (1.0 - alpha)
 
 
 def mean_length(raw: Tensor) -> Tensor:  # [B, N, C] -> scalar
     """Mean Euclidean length of a raw attribute, not squared, as in the released GGHead.
 
-    The floor under the root keeps the gradient finite where an attribute is exactly zero, as all are at step 0.
+    The floor under the root keeps the gradient finite where an attribute is exactly zero, as all
+    are at step 0.
     """
     return (raw.square().sum(dim=-1) + 1e-12).sqrt().mean()
 
 
 def beta_prior(opacities: Tensor) -> Tensor:  # [B, N] in [0, 1] -> scalar
-    """Push opacities to 0 or 1: log(0.1 + o) + log(1.1 - o) + 2.20727 (Neural Volumes' prior; GGHead's stage 2)."""
+    """Push opacities to 0 or 1: log(0.1 + o) + log(1.1 - o) + 2.20727 (Neural Volumes' prior;
+    GGHead's stage 2)."""
     return ((0.1 + opacities).log() + (1.1 - opacities).log() + 2.20727).mean()
 
 
@@ -61,19 +74,24 @@ def uv_total_variation(
     alpha_floor: float = 0.5,
     depth_edge: float = 0.0,
 ) -> Tensor:
-    """Mean absolute difference of neighbouring pixels' UV coordinates, vertical plus horizontal (GGHead, equation 8).
+    """Mean absolute difference of neighbouring pixels' UV coordinates, vertical plus horizontal
+    (GGHead, equation 8).
 
-    Neighbours that show far-apart parts of the UV square mean that layers pierce each other. Pixels whose alpha is
-    below ``alpha_floor`` are silhouette and left out: dividing by a small alpha amplifies noise, and by zero gives NaN
-    gradients even where the result is masked. With ``depth_edge`` > 0 neighbours further apart in depth are left out
-    too, since the nose in front of the cheek is no fault. No valid pair gives 0.
+    Neighbours that show far-apart parts of the UV square mean that layers pierce each other. Pixels
+    whose alpha is below ``alpha_floor`` are silhouette and left out: dividing by a small alpha
+    amplifies noise, and by zero gives NaN gradients even where the result is masked. With
+    ``depth_edge`` > 0 neighbours further apart in depth are left out too, since the nose in front
+    of the cheek is no fault. No valid pair gives 0.
     """
     inside = alpha > alpha_floor
     coordinates = uv / torch.where(inside, alpha, torch.ones_like(alpha))
 
     def along(dim: int) -> Tensor:
         size = uv.shape[dim]
-        first, second = (lambda x: x.narrow(dim, 0, size - 1)), (lambda x: x.narrow(dim, 1, size - 1))
+        first, second = (
+            (lambda x: x.narrow(dim, 0, size - 1)),
+            (lambda x: x.narrow(dim, 1, size - 1)),
+        )
         valid = first(inside) & second(inside)
         if depth is not None and depth_edge > 0:
             valid = valid & ((first(depth) - second(depth)).abs() < depth_edge)

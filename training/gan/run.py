@@ -44,32 +44,55 @@ from gghead.training.run.stats import StatsWriter, Summary
 
 STRIP_YAWS = (-1.05, -0.7, -0.35, 0.0, 0.35, 0.7, 1.05)  # radians; ±60 degrees
 _STRIP_SEEDS = 4
-_REMEDY = ("When you continue, lower --set=optimizer.g_lr and --set=optimizer.d_lr, or raise --set=loss.r1_gamma; the "
-           "same options end the same way.")
+_REMEDY = (
+    "When you continue, lower --set=optimizer.g_lr and --set=optimizer.d_lr, or raise"
+    " --set=loss.r1_gamma; the same options end the same way."
+)
 _MUCH_WAITING = 0.1  # share of a tick spent waiting for images that is worth a word
 
 
 def open_dataset(config: DataConfig, resolution: int | None = None) -> ImageDataset:
     """The images of a run at ``resolution``."""
     masks = None if config.masks in (None, "none") or config.background == "image" else config.masks
-    return ImageDataset(config.path, masks=masks, resolution=resolution, mirror=config.mirror,
-                        max_images=config.max_images, shards_at_once=config.shards_at_once)
+    return ImageDataset(
+        config.path,
+        masks=masks,
+        resolution=resolution,
+        mirror=config.mirror,
+        max_images=config.max_images,
+        shards_at_once=config.shards_at_once,
+    )
 
 
-def open_full(config: DataConfig, dataset: ImageDataset, metrics: str | Sequence[str]) -> ImageDataset:
-    """All files behind ``dataset`` without mirrored ones, if a metric compares with them; else ``dataset`` itself."""
+def open_full(
+    config: DataConfig, dataset: ImageDataset, metrics: str | Sequence[str]
+) -> ImageDataset:
+    """All files behind ``dataset`` without mirrored ones, if a metric compares with them; else
+    ``dataset`` itself."""
     wanted = any(metric.kind == "fid_full" for metric in parse_metrics(metrics))
     if not wanted or not (config.mirror or config.max_images):
         return dataset
-    return open_dataset(dataclasses.replace(config, mirror=False, max_images=None), dataset.resolution)
+    return open_dataset(
+        dataclasses.replace(config, mirror=False, max_images=None), dataset.resolution
+    )
 
 
-def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, processes: Processes, *,
-        resume: Path | None = None, init: str | None = None, desc: str | None = None) -> Path:
-    """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the run folder.
+def run(
+    config: TrainConfig,
+    outdir: str | os.PathLike,
+    device: torch.device,
+    processes: Processes,
+    *,
+    resume: Path | None = None,
+    init: str | None = None,
+    desc: str | None = None,
+) -> Path:
+    """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the
+    run folder.
 
-    Raises ``UserError`` for data or files that do not fit, for a run that diverges, and for one whose last state cannot
-    be written: returning means that the last state and snapshot are on the disk.
+    Raises ``UserError`` for data or files that do not fit, for a run that diverges, and for one
+    whose last state cannot be written: returning means that the last state and snapshot are on the
+    disk.
     """
     apply(config.precision, device)
     if device.type == "cpu":
@@ -104,9 +127,22 @@ def run(config: TrainConfig, outdir: str | os.PathLike, device: torch.device, pr
 class _Run:
     """One process's part of a run; only the first process has a folder and a writer."""
 
-    def __init__(self, config: TrainConfig, folder: Path | None, trainer: Trainer, dataset: ImageDataset,
-                 writer: StatsWriter | None, state: dict | None) -> None:
-        self.config, self.folder, self.trainer, self.dataset, self.writer = config, folder, trainer, dataset, writer
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path | None,
+        trainer: Trainer,
+        dataset: ImageDataset,
+        writer: StatsWriter | None,
+        state: dict | None,
+    ) -> None:
+        self.config, self.folder, self.trainer, self.dataset, self.writer = (
+            config,
+            folder,
+            trainer,
+            dataset,
+            writer,
+        )
         self.processes = trainer.processes
         self.watchdog = Watchdog()
         self.saver = Saver(folder, self.processes, trainer.device, "train.py", _REMEDY)
@@ -127,22 +163,30 @@ class _Run:
         trainer, total = self.trainer, int(self.config.kimg * 1000)
         self._say_start()
         if self.config.metrics:
-            self._metric_set().prepare()  # a wrong name or a set too small fails now and not at the first snapshot
+            # a wrong name or a set too small fails now and not at the first snapshot
+            self._metric_set().prepare()
         if self.fresh:
             with progress("Drawing the first pictures"):
                 self._reals_picture()
                 self._pictures("fakes_init")
-        barrier(self.processes, "the first process, which measures the data and draws the first pictures")
+        barrier(
+            self.processes,
+            "the first process, which measures the data and draws the first pictures",
+        )
         maintenance, stopped = 0.0, False
-        with (StopRequest(self.processes, trainer.device) as stop, contextlib.closing(self),
-              progress("Training", self.config.kimg, "kimg", trainer.nimg / 1000) as bar):
+        with (
+            StopRequest(self.processes, trainer.device) as stop,
+            contextlib.closing(self),
+            progress("Training", self.config.kimg, "kimg", trainer.nimg / 1000) as bar,
+        ):
             while trainer.nimg < total:
                 begin, first = time.time(), trainer.nimg
                 until = min(self.tick_start + int(self.config.tick_kimg * 1000), total)
                 stopped = self._steps_of_tick(until, stop, bar)
                 if stopped:
                     self._save()
-                    barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
+                    # a process that left earlier would have torchrun end the one that saves
+                    barrier(self.processes)
                     break  # the tick goes on when the run is resumed
                 self.tick += 1
                 self._end_tick(time.time() - begin, trainer.nimg - first, maintenance)
@@ -159,12 +203,16 @@ class _Run:
         self.saver.finish(self._counted)
         if stopped:
             if self.writer is not None:
-                print(f"Stopped at {trainer.nimg / 1000:.1f} kimg. "
-                      f"Continue with: {hint('train.py', f'--resume={self.folder}')}")
+                print(
+                    f"Stopped at {trainer.nimg / 1000:.1f} kimg. "
+                    f"Continue with: {hint('train.py', f'--resume={self.folder}')}"
+                )
             raise SystemExit(130)
         if self.writer is not None:
-            print(f"Done: {trainer.nimg / 1000:.1f} kimg. "
-                  f"Samples: {hint('gen_samples.py', f'--network={self.folder}')}")
+            print(
+                f"Done: {trainer.nimg / 1000:.1f} kimg. "
+                f"Samples: {hint('gen_samples.py', f'--network={self.folder}')}"
+            )
 
     def close(self) -> None:
         """Stop reading and close the data sets."""
@@ -177,15 +225,23 @@ class _Run:
             self.metric_set = None
 
     def _reading(self, size: int) -> BatchLoader:
-        """The loader of pictures of a size; it goes on over ticks and snapshots with what it has prepared."""
+        """The loader of pictures of a size; it goes on over ticks and snapshots with what it has
+        prepared."""
         if self.dataset.resolution != size:
             self.close()
             self.dataset = open_dataset(self.config.data, size)
         if self.loader is None:
             processes, share = self.processes, self.config.batch // self.processes.world_size
-            self.loader = BatchLoader(self.dataset, share, self.config.seed, processes.rank, processes.world_size,
-                                      start=self.trainer.nimg, workers=self.config.workers,
-                                      sampler=self.dataset.sampler(self.config.seed))
+            self.loader = BatchLoader(
+                self.dataset,
+                share,
+                self.config.seed,
+                processes.rank,
+                processes.world_size,
+                start=self.trainer.nimg,
+                workers=self.config.workers,
+                sampler=self.dataset.sampler(self.config.seed),
+            )
         return self.loader
 
     def _steps_of_tick(self, until: int, stop: StopRequest, bar: Progress) -> bool:
@@ -200,7 +256,9 @@ class _Run:
             if (reason := trainer.health.after_step()) is not None:
                 self.saver.fail(reason, self._counted)
             speed = self.config.batch / max(time.time() - begin, 1e-9)
-            bar.update(trainer.nimg / 1000, f"{speed:.1f} images/s  augment {trainer.augment.p:.3f}")
+            bar.update(
+                trainer.nimg / 1000, f"{speed:.1f} images/s  augment {trainer.augment.p:.3f}"
+            )
             if stop.agreed():
                 return True
         return False
@@ -224,14 +282,32 @@ class _Run:
         if (reason := losses_verdict(summary)) is not None:
             self.saver.fail(reason, self._counted)
 
-    def _print_tick(self, summary: Summary, seconds: float, count: int, maintenance: float, memory: dict[str, float],
-                    share: float, warnings: list[str]) -> None:
+    def _print_tick(
+        self,
+        summary: Summary,
+        seconds: float,
+        count: int,
+        maintenance: float,
+        memory: dict[str, float],
+        share: float,
+        warnings: list[str],
+    ) -> None:
         trainer = self.trainer
         if self.writer is None:
             return
-        print(status_line(tick=self.tick, images=trainer.nimg, seconds=time.time() - self.started,
-                          seconds_tick=seconds, images_tick=count, maintenance=maintenance, memory=memory,
-                          augment=trainer.augment.p, total_images=int(self.config.kimg * 1000)))
+        print(
+            status_line(
+                tick=self.tick,
+                images=trainer.nimg,
+                seconds=time.time() - self.started,
+                seconds_tick=seconds,
+                images_tick=count,
+                maintenance=maintenance,
+                memory=memory,
+                augment=trainer.augment.p,
+                total_images=int(self.config.kimg * 1000),
+            )
+        )
         for warning in warnings:
             print(f"  watchdog: {warning}")
         if (line := describe_bad_updates(summary)) is not None:
@@ -240,14 +316,21 @@ class _Run:
             self.told.add(name)
             print(f"  data: left out, {self.dataset.broken[name]}")
         if share > _MUCH_WAITING:
-            more = "raise --workers" if self.config.workers is not None else "use a machine with more cores"
-            print(f"  data: {share:.0%} of the time no images were ready; {more}, store the images at the training "
-                  "size, or as PNG or JPEG on a local disk")
+            more = (
+                "raise --workers"
+                if self.config.workers is not None
+                else "use a machine with more cores"
+            )
+            print(
+                f"  data: {share:.0%} of the time no images were ready; {more}, store the images at"
+                " the training size, or as PNG or JPEG on a local disk"
+            )
         self.writer.write(summary, trainer.nimg)
 
     @torch.no_grad()
     def _watch(self) -> list[str]:
-        """Report coverage, scale quantiles and score signs of a few fixed heads of the moving average."""
+        """Report coverage, scale quantiles and score signs of a few fixed heads of the moving
+        average."""
         trainer, model = self.trainer, self.trainer.G_ema
         ws = torch.cat([fixed_styles(model, seed) for seed in range(8)])
         gaussians = model.gaussians(ws)
@@ -256,19 +339,28 @@ class _Run:
         out = model.render(gaussians, cameras, model.config.image_size)
         heads = gaussians.select(slice(0, model.attributes.num))
         values = self.watchdog.observe(
-            alpha=out.alpha[:, 0], scales=heads.scales, spacing=model.attributes.spacing, opacities=heads.opacities,
-            fakes=out.color[:, 0], sign_real=trainer.stats.mean("Loss/signs/real"),
-            sign_fake=trainer.stats.mean("Loss/signs/fake"))
+            alpha=out.alpha[:, 0],
+            scales=heads.scales,
+            spacing=model.attributes.spacing,
+            opacities=heads.opacities,
+            fakes=out.color[:, 0],
+            sign_real=trainer.stats.mean("Loss/signs/real"),
+            sign_fake=trainer.stats.mean("Loss/signs/fake"),
+        )
         for name, value in values.items():
             trainer.stats.report(name, value)
         return self.watchdog.verdict()
 
     def _snapshot(self) -> None:
         self._save()
-        for part in (lambda: self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}"), self._metrics):
+        for part in (
+            lambda: self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}"),
+            self._metrics,
+        ):
             try:
                 part()
-            except UserError as error:  # as a rule the disk is full, which is no reason to lose the run
+            # as a rule the disk is full, which is no reason to lose the run
+            except UserError as error:
                 print(f"  {error}")
         barrier(self.processes)
 
@@ -276,14 +368,21 @@ class _Run:
         """Write snapshot and state, if they are sound; all processes call it."""
         kimg = self.trainer.nimg / 1000
         state = {
-            "trainer": self.trainer.state_dict(), "tick": self.tick, "tick_start": self.tick_start,
-            "stats": self.trainer.stats.state_dict(), "watchdog": self.watchdog.state_dict(),
+            "trainer": self.trainer.state_dict(),
+            "tick": self.tick,
+            "tick_start": self.tick_start,
+            "stats": self.trainer.stats.state_dict(),
+            "watchdog": self.watchdog.state_dict(),
             "seconds": time.time() - self.started,
         }
 
         def write_snapshot() -> None:
-            checkpoints.save(self.trainer.G_ema, run_folder.snapshot_path(self.folder, kimg), kimg=kimg,
-                             provenance=provenance(self.config.preset, self.config.data.path))
+            checkpoints.save(
+                self.trainer.G_ema,
+                run_folder.snapshot_path(self.folder, kimg),
+                kimg=kimg,
+                provenance=provenance(self.config.preset, self.config.data.path),
+            )
 
         self.saver.save(kimg, state, write_snapshot, self._counted)
 
@@ -302,38 +401,56 @@ class _Run:
             write_metric(record, self.folder)
             results = record["results"]
             print("  " + "  ".join(f"{key} {value:.4g}" for key, value in results.items()))
-            self.writer.write_values({f"Metrics/{key}": value for key, value in results.items()}, self.trainer.nimg)
+            self.writer.write_values(
+                {f"Metrics/{key}": value for key, value in results.items()}, self.trainer.nimg
+            )
 
     def _metric_set(self) -> MetricSet:
-        """The metrics against the data set at its present size; the reals are measured once per size."""
+        """The metrics against the data set at its present size; the reals are measured once per
+        size."""
         if self.metric_set is None or self.metric_set.dataset is not self.dataset:
             if self.metric_set is not None:
                 self.metric_set.full.close()
             config = self.config
             white = None if config.data.background == "image" else (1.0, 1.0, 1.0)
-            self.metric_set = MetricSet(self.dataset, config.metrics, background=white, seed=config.seed,
-                                        full=open_full(config.data, self.dataset, config.metrics),
-                                        feature_net=config.feature_net, device=self.trainer.device,
-                                        processes=self.processes)
+            self.metric_set = MetricSet(
+                self.dataset,
+                config.metrics,
+                background=white,
+                seed=config.seed,
+                full=open_full(config.data, self.dataset, config.metrics),
+                feature_net=config.feature_net,
+                device=self.trainer.device,
+                processes=self.processes,
+            )
         return self.metric_set
 
-    # ---------------------------------------------------------------------------------------------- pictures
+    # ------------------------------------------------------------------------------------- pictures
 
     @torch.no_grad()
     def _pictures(self, stem: str) -> None:
-        """``<stem>.png``: fixed seeds at cameras of the data; ``<stem>_turn.png``: a few of them turned by ±60°."""
+        """``<stem>.png``: fixed seeds at cameras of the data; ``<stem>_turn.png``: a few of them
+        turned by ±60°."""
         if self.writer is None:
             return
         model, size = self.trainer.G_ema, self.trainer.G_ema.config.image_size
         width, height = images.grid_size(size)
-        labels = self.trainer.labels[_spread(len(self.trainer.labels), width * height, self.config.seed)]
+        labels = self.trainer.labels[
+            _spread(len(self.trainer.labels), width * height, self.config.seed)
+        ]
         pictures = []
         for seed, label in enumerate(labels):
-            out = model.images(fixed_styles(model, seed), Cameras.from_label(label[None, None]), size)
+            out = model.images(
+                fixed_styles(model, seed), Cameras.from_label(label[None, None]), size
+            )
             pictures.append(out.color[:, 0].cpu() * 2 - 1)
-        grid = images.save_image_grid(torch.cat(pictures), self.folder / f"{stem}.png", (width, height))
+        grid = images.save_image_grid(
+            torch.cat(pictures), self.folder / f"{stem}.png", (width, height)
+        )
         turned = turn_strip(model, range(_STRIP_SEEDS), size)
-        turn = images.save_yaw_strip(turned, self.folder / f"{stem}_turn.png", range(_STRIP_SEEDS), STRIP_YAWS)
+        turn = images.save_yaw_strip(
+            turned, self.folder / f"{stem}_turn.png", range(_STRIP_SEEDS), STRIP_YAWS
+        )
         self.writer.write_image("fakes", grid, self.trainer.nimg)
         self.writer.write_image("turn", turn, self.trainer.nimg)
 
@@ -345,20 +462,30 @@ class _Run:
         for index in self.dataset.preview(width * height, self.config.seed):
             rgb, alpha, _ = self.dataset.get(int(index))
             image, alpha = rgb.float() / 127.5 - 1, alpha.float() / 255
-            reals.append(image if self.config.data.background == "image" else image * alpha + 1 - alpha)
+            reals.append(
+                image if self.config.data.background == "image" else image * alpha + 1 - alpha
+            )
         images.save_image_grid(torch.stack(reals), self.folder / "reals.png", (width, height))
 
     def _say_start(self) -> None:
         if self.writer is None:
             return
         choice = registry.resolve("auto", self.trainer.device, torch.float32)
-        counts = {name: sum(p.numel() for p in getattr(self.trainer, name).parameters()) / 1e6 for name in "GD"}
+        counts = {
+            name: sum(p.numel() for p in getattr(self.trainer, name).parameters()) / 1e6
+            for name in "GD"
+        }
         print(f"Run folder: {self.folder}")
-        print(f"Data: {self.config.data.path}: {len(self.dataset)} images, used at {self.dataset.resolution} pixels")
+        print(
+            f"Data: {self.config.data.path}: {len(self.dataset)} images, used at"
+            f" {self.dataset.resolution} pixels"
+        )
         if self.dataset.backdrop is not None:
             print(f"  data: {describe(self.dataset.backdrop)}")
-        print(f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians; discriminator "
-              f"{counts['D']:.2f} M; rasteriser {choice}")
+        print(
+            f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians;"
+            f" discriminator {counts['D']:.2f} M; rasteriser {choice}"
+        )
 
 
 def fixed_styles(model: Generator, seed: int) -> Tensor:  # [1, num_ws, w_dim]
@@ -366,11 +493,16 @@ def fixed_styles(model: Generator, seed: int) -> Tensor:  # [1, num_ws, w_dim]
     return model.mapping(model.seed_to_z(seed), model.neutral_label())
 
 
-def turn_strip(model: Generator, seeds: Iterable[int], size: int) -> Tensor:  # [seeds, yaws, 3, S, S] in [-1, 1]
+# [seeds, yaws, 3, S, S] in [-1, 1]
+def turn_strip(model: Generator, seeds: Iterable[int], size: int) -> Tensor:
     """Every seed from the yaws of the strip, over white."""
     cameras = Cameras.orbit(torch.tensor(STRIP_YAWS), device=model.device)
-    return torch.stack([model.images(fixed_styles(model, seed), cameras, size).color[0].cpu() * 2 - 1
-                        for seed in seeds])
+    return torch.stack(
+        [
+            model.images(fixed_styles(model, seed), cameras, size).color[0].cpu() * 2 - 1
+            for seed in seeds
+        ]
+    )
 
 
 def provenance(preset: str, data: str) -> dict:

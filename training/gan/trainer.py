@@ -27,15 +27,22 @@ from gghead.training.run.stats import Stats
 class Trainer:
     """Networks, optimisers, moving average and augmentation of one run.
 
-    Every random number of a step derives from (seed, purpose, step), so the state holds no generators. A resumed run
-    continues bit for bit on CPUs, with as many threads and processes as before; on CUDA up to rounding, because
-    some of its kernels add in an order that changes. Draws are made for the whole batch and then cut, so they do not
-    depend on the number of processes; only the noise inside the networks is drawn per process.
+    Every random number of a step derives from (seed, purpose, step), so the state holds no
+    generators. A resumed run continues bit for bit on CPUs, with as many threads and processes as
+    before; on CUDA up to rounding, because some of its kernels add in an order that changes. Draws
+    are made for the whole batch and then cut, so they do not depend on the number of processes;
+    only the noise inside the networks is drawn per process.
     """
 
-    def __init__(self, config: TrainConfig, labels: Tensor, device: torch.device | str = "cpu",
-                 processes: Processes | None = None) -> None:
-        """``labels`` [M, 25] are the cameras that fakes are drawn from, normally those of the data set."""
+    def __init__(
+        self,
+        config: TrainConfig,
+        labels: Tensor,
+        device: torch.device | str = "cpu",
+        processes: Processes | None = None,
+    ) -> None:
+        """``labels`` [M, 25] are the cameras that fakes are drawn from, normally those of the data
+        set."""
         self.config, self.device = config, torch.device(device)
         self.processes = processes or Processes()
         self.step_index = 0
@@ -49,16 +56,26 @@ class Trainer:
         self.dtype = PRECISIONS[config.precision]  # the discriminator's
         self.G.dtype = self.G_ema.dtype = bearable(config.generator, self.dtype)
         optimizer, ratio = config.optimizer, config.loss.r1_interval / (config.loss.r1_interval + 1)
-        self.g_optimizer = torch.optim.Adam(self.G.parameters(), lr=optimizer.g_lr,
-                                            betas=(optimizer.beta1, optimizer.beta2), fused=True)
+        self.g_optimizer = torch.optim.Adam(
+            self.G.parameters(),
+            lr=optimizer.g_lr,
+            betas=(optimizer.beta1, optimizer.beta2),
+            fused=True,
+        )
         # Lazy regularisation adds one update in r1_interval + 1 (StyleGAN2, appendix B).
-        self.d_optimizer = torch.optim.Adam(self.D.parameters(), lr=optimizer.d_lr * ratio,
-                                            betas=(optimizer.beta1**ratio, optimizer.beta2**ratio), fused=True)
+        self.d_optimizer = torch.optim.Adam(
+            self.D.parameters(),
+            lr=optimizer.d_lr * ratio,
+            betas=(optimizer.beta1**ratio, optimizer.beta2**ratio),
+            fused=True,
+        )
         self.augment = AugmentPipe(config.augment).to(self.device)
         self.ada = AdaController(config.augment)
         self.labels = labels.to(self.device, torch.float32)
-        self.sign_sum = torch.zeros(2, device=self.device)  # sum and count since p last changed, whole numbers
-        self._kept_fakes: list[tuple[Tensor, Tensor]] = []  # from the generator's phase to the discriminator's
+        # sum and count since p last changed, whole numbers
+        self.sign_sum = torch.zeros(2, device=self.device)
+        # from the generator's phase to the discriminator's
+        self._kept_fakes: list[tuple[Tensor, Tensor]] = []
         self.stats = Stats()
         self.health = Health(self.stats)
         self._apply_stage()
@@ -79,27 +96,46 @@ class Trainer:
         self._apply_stage()
 
     def step(self, batch: dict[str, Tensor]) -> None:
-        """One generator update, one discriminator update, and every ``r1_interval`` steps a gradient penalty.
+        """One generator update, one discriminator update, and every ``r1_interval`` steps a
+        gradient penalty.
 
-        ``batch`` is this process's share: image uint8 [b, 3, S, S], alpha uint8 [b, 1, S, S], label float32 [b, 25].
+        ``batch`` is this process's share: image uint8 [b, 3, S, S], alpha uint8 [b, 1, S, S], label
+        float32 [b, 25].
         """
         self._apply_stage()
         reals, real_c = self._reals(batch)
-        self._update("generator", self.g_optimizer, lambda part: self._generator_pass(part, reals, real_c), len(reals))
-        self._update("discriminator", self.d_optimizer, lambda part: self._discriminator_pass(part, reals, real_c),
-                     len(reals))
+        self._update(
+            "generator",
+            self.g_optimizer,
+            lambda part: self._generator_pass(part, reals, real_c),
+            len(reals),
+        )
+        self._update(
+            "discriminator",
+            self.d_optimizer,
+            lambda part: self._discriminator_pass(part, reals, real_c),
+            len(reals),
+        )
         if self.step_index % self.config.loss.r1_interval == 0 and self.config.loss.r1_gamma > 0:
-            self._update("discriminator's penalty", self.d_optimizer,
-                         lambda part: self._penalty_pass(part, reals, real_c), len(reals))
+            self._update(
+                "discriminator's penalty",
+                self.d_optimizer,
+                lambda part: self._penalty_pass(part, reals, real_c),
+                len(reals),
+            )
         self._update_ema()
         self.step_index += 1
-        if self.config.augment.mode == "ada" and self.step_index % self.config.augment.interval == 0:
+        if (
+            self.config.augment.mode == "ada"
+            and self.step_index % self.config.augment.interval == 0
+        ):
             self._update_augment()
 
-    # ------------------------------------------------------------------------------------------------ phases
+    # --------------------------------------------------------------------------------------- phases
 
     def _update(self, name: str, optimizer: torch.optim.Optimizer, loss_of, share: int) -> None:
-        """Accumulate gradients over the parts of the process's share, average over processes, and step."""
+        """Accumulate gradients over the parts of the process's share, average over processes, and
+        step."""
         module, other = (self.G, self.D) if optimizer is self.g_optimizer else (self.D, self.G)
         other.requires_grad_(False)
         size, total = self.config.batch_gpu or share, torch.zeros((), device=self.device)
@@ -128,8 +164,12 @@ class Trainer:
         self.stats.report("Loss/signs/fake", logits.sign())
         self.stats.report("Loss/G/loss", adversarial)
         total = adversarial
-        weights = {"position": loss.lambda_position, "scale": loss.lambda_scale, "uv_tv": stage.lambda_tv,
-                   "beta": stage.lambda_beta}
+        weights = {
+            "position": loss.lambda_position,
+            "scale": loss.lambda_scale,
+            "uv_tv": stage.lambda_tv,
+            "beta": stage.lambda_beta,
+        }
         for name, value in terms.items():
             self.stats.report(f"Loss/G/{name}", value)
             total = total + weights[name] * value
@@ -173,10 +213,11 @@ class Trainer:
         self.stats.report("Loss/D/reg", regularizer)
         return regularizer * self.config.loss.r1_interval
 
-    # ----------------------------------------------------------------------------------------------- parts
+    # ---------------------------------------------------------------------------------------- parts
 
     def _reals(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Images over the background in [-1, 1], with alpha as a fourth channel if the discriminator wants it."""
+        """Images over the background in [-1, 1], with alpha as a fourth channel if the
+        discriminator wants it."""
         image = batch["image"].to(self.device).float().div(127.5).sub(1.0)
         if self.config.data.background != "image":
             alpha = batch["alpha"].to(self.device).float().div(255.0)
@@ -186,28 +227,47 @@ class Trainer:
                 image = torch.cat([image, alpha * 2.0 - 1.0], dim=1)
         return image, batch["label"].to(self.device)
 
-    def _fakes(self, phase: str, part: slice, *, regularize: bool = False,
-               update_w_avg: bool = False) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Images [b, C, S, S] in [-1, 1], their camera labels, and the raw values of the regularisers."""
+    def _fakes(
+        self, phase: str, part: slice, *, regularize: bool = False, update_w_avg: bool = False
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Images [b, C, S, S] in [-1, 1], their camera labels, and the raw values of the
+        regularisers."""
         stage = self.stage
         z = self._draw(f"{phase}/z", self.config.generator.z_dim)[part]
         c, c_mapping = (x[part] for x in self._cameras(phase))
         ws = self.G.mapping(z, c_mapping if self.G.c_dim else None, update_w_avg=update_w_avg)
         if self.config.loss.style_mixing > 0:
             ws = self._mix(ws, phase, part, c_mapping)
-        noise = generator(self.config.seed, phase, "noise", self.step_index, self.processes.rank, part.start,
-                          device=self.device)
+        noise = generator(
+            self.config.seed,
+            phase,
+            "noise",
+            self.step_index,
+            self.processes.rank,
+            part.start,
+            device=self.device,
+        )
         raw = self.G.raw_attributes(ws, "random", noise)
         gaussians = self.G.assemble(raw, ws)
         background = self.G.background_image(ws, stage.image_size)
         if background is None:
             background = self._background(phase)[part]
         cameras, with_depth = Cameras.from_label(c[:, None]), regularize and self._needs_depth
-        if with_depth and gaussians.features is not None:  # the head's own depth, as a picture behind its alpha
+        # the head's own depth, as a picture behind its alpha
+        if with_depth and gaussians.features is not None:
             depth = Cameras.from_label(c).project(gaussians.means)[1][..., None]
-            gaussians = replace(gaussians, features=gaussians.features * torch.cat([torch.ones_like(depth), depth], -1))
-        out = self.G.render(gaussians, cameras, stage.image_size, background=background,
-                            uv=regularize and stage.lambda_tv > 0, depth=with_depth)
+            gaussians = replace(
+                gaussians,
+                features=gaussians.features * torch.cat([torch.ones_like(depth), depth], -1),
+            )
+        out = self.G.render(
+            gaussians,
+            cameras,
+            stage.image_size,
+            background=background,
+            uv=regularize and stage.lambda_tv > 0,
+            depth=with_depth,
+        )
         image = out.color[:, 0] * 2.0 - 1.0
         if self.config.discriminator.alpha:
             image = torch.cat([image, out.alpha[:, 0] * 2.0 - 1.0], dim=1)
@@ -226,26 +286,43 @@ class Trainer:
             if depth is not None and out.features is not None:
                 depth = out.features[:, 0, 1:] / alpha.clamp_min(loss.tv_alpha_floor)
             terms["uv_tv"] = regularizers.uv_total_variation(
-                out.uv[:, 0], alpha, depth, alpha_floor=loss.tv_alpha_floor, depth_edge=loss.tv_depth_edge)
+                out.uv[:, 0],
+                alpha,
+                depth,
+                alpha_floor=loss.tv_alpha_floor,
+                depth_edge=loss.tv_depth_edge,
+            )
         if stage.lambda_beta > 0:
             terms["beta"] = regularizers.beta_prior(gaussians.opacities[:, : self.G.attributes.num])
         return terms
 
     def _logits(self, images: Tensor, c: Tensor, phase: str, part: slice) -> Tensor:
         images = losses.gaussian_blur(images, schedule.blur_sigma(self.config.loss, self.seen))
-        draws = generator(self.config.seed, phase, "augment", self.step_index, self.processes.rank, part.start,
-                          device=self.device)
+        draws = generator(
+            self.config.seed,
+            phase,
+            "augment",
+            self.step_index,
+            self.processes.rank,
+            part.start,
+            device=self.device,
+        )
         return self.D(self.augment(images, draws), c, self.fade, self.dtype)
 
-    def _both_logits(self, fakes: Tensor, c: Tensor, reals: Tensor, real_c: Tensor,
-                     part: slice) -> tuple[Tensor, Tensor]:
-        """Scores of fakes and reals; in one pass, for larger convolutions, where no minibatch group would mix them."""
+    def _both_logits(
+        self, fakes: Tensor, c: Tensor, reals: Tensor, real_c: Tensor, part: slice
+    ) -> tuple[Tensor, Tensor]:
+        """Scores of fakes and reals; in one pass, for larger convolutions, where no minibatch group
+        would mix them."""
         if len(fakes) % self.config.discriminator.mbstd_group:
-            return self._logits(fakes, c, "D/fake", part), self._logits(reals, real_c, "D/real", part)
+            return self._logits(fakes, c, "D/fake", part), self._logits(
+                reals, real_c, "D/real", part
+            )
         return self._logits(torch.cat([fakes, reals]), torch.cat([c, real_c]), "D", part).chunk(2)
 
     def _draw(self, purpose: str, *shape: int, uniform: bool = False) -> Tensor:
-        """This process's rows of a whole batch of random numbers [batch, *shape], drawn on the CPU."""
+        """This process's rows of a whole batch of random numbers [batch, *shape], drawn on the
+        CPU."""
         source = generator(self.config.seed, purpose, self.step_index)
         draw = torch.rand if uniform else torch.randn
         values = draw(self.config.batch, *shape, generator=source)
@@ -261,7 +338,8 @@ class Trainer:
         return torch.ones(self.config.batch // self.processes.world_size, 3, device=self.device)
 
     def _cameras(self, phase: str) -> tuple[Tensor, Tensor]:
-        """Labels to render with and, swapped with a neighbour at the scheduled rate, labels to condition on."""
+        """Labels to render with and, swapped with a neighbour at the scheduled rate, labels to
+        condition on."""
         source = generator(self.config.seed, f"{phase}/cameras", self.step_index)
         index = torch.randint(len(self.labels), (self.config.batch,), generator=source)
         c = self.labels[index.to(self.device)]
@@ -270,7 +348,8 @@ class Trainer:
         return self._share(c), self._share(torch.where(swap, c.roll(1, 0), c))
 
     def _mix(self, ws: Tensor, phase: str, part: slice, c: Tensor) -> Tensor:
-        """Style mixing: later layers take a second latent (Karras et al. 2019, "StyleGAN", section 3.1)."""
+        """Style mixing: later layers take a second latent (Karras et al. 2019, "StyleGAN", section
+        3.1)."""
         source = generator(self.config.seed, f"{phase}/mixing", self.step_index)
         other = torch.randn(self.config.batch, self.config.generator.z_dim, generator=source)
         cut = torch.randint(1, ws.shape[1], (self.config.batch, 1), generator=source)
@@ -285,7 +364,7 @@ class Trainer:
     def _needs_depth(self) -> bool:
         return self.config.loss.tv_depth_edge > 0 and self.stage.lambda_tv > 0
 
-    # ----------------------------------------------------------------------------------------------- state
+    # ---------------------------------------------------------------------------------------- state
 
     def _apply_stage(self) -> None:
         self.stage, self.fade = schedule.stage_at(self.config.stages, self.nimg)
@@ -302,18 +381,25 @@ class Trainer:
     def _update_augment(self) -> None:
         total, count = sum_over_processes(self.sign_sum, self.processes).tolist()
         self.sign_sum.zero_()
-        self.augment.p = self.ada.update(total / count, self.config.augment.interval * self.config.batch)
+        self.augment.p = self.ada.update(
+            total / count, self.config.augment.interval * self.config.batch
+        )
 
     def state_dict(self) -> dict:
-        """Everything that a bit-exact continuation needs, as tensors and plain numbers; all processes must call it.
+        """Everything that a bit-exact continuation needs, as tensors and plain numbers; all
+        processes must call it.
 
         Signs and statistics are those of all processes: networks and p are the same in all of them.
         """
         return {
             "step": self.step_index,
-            "G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict(),
-            "g_optimizer": self.g_optimizer.state_dict(), "d_optimizer": self.d_optimizer.state_dict(),
-            "augment_p": self.augment.p, "ada": self.ada.state_dict(),
+            "G": self.G.state_dict(),
+            "D": self.D.state_dict(),
+            "G_ema": self.G_ema.state_dict(),
+            "g_optimizer": self.g_optimizer.state_dict(),
+            "d_optimizer": self.d_optimizer.state_dict(),
+            "augment_p": self.augment.p,
+            "ada": self.ada.state_dict(),
             "sign_sum": sum_over_processes(self.sign_sum, self.processes).cpu(),
         }
 
@@ -325,7 +411,8 @@ class Trainer:
         self.G_ema.load_state_dict(state["G_ema"])
         for name in ("g_optimizer", "d_optimizer"):
             optimizer: torch.optim.Optimizer = getattr(self, name)
-            rate = optimizer.param_groups[0]["lr"]  # the config's: a run that diverged may be given a lower one
+            # the config's: a run that diverged may be given a lower one
+            rate = optimizer.param_groups[0]["lr"]
             optimizer.load_state_dict(state[name])
             optimizer.param_groups[0]["lr"] = rate
         self.augment.p = float(state["augment_p"])
@@ -337,13 +424,20 @@ class Trainer:
 
 
 def generator_at(config: GeneratorConfig, stage: Stage) -> GeneratorConfig:
-    """The generator's config with the stage's Gaussians and image size, as a snapshot of that stage records it."""
+    """The generator's config with the stage's Gaussians and image size, as a snapshot of that stage
+    records it."""
     return replace(config, grid=stage.grid, image_size=stage.image_size)
 
 
 def build_discriminator(config: TrainConfig) -> Discriminator:
     """The discriminator for all image sizes of the schedule."""
     options = config.discriminator
-    return Discriminator(tuple(stage.image_size for stage in config.stages), channels=4 if options.alpha else 3,
-                         cbase=options.cbase, cmax=options.cmax, c_dim=LABEL_DIM if options.cond else 0,
-                         map_depth=options.map_depth, mbstd_group=options.mbstd_group)
+    return Discriminator(
+        tuple(stage.image_size for stage in config.stages),
+        channels=4 if options.alpha else 3,
+        cbase=options.cbase,
+        cmax=options.cmax,
+        c_dim=LABEL_DIM if options.cond else 0,
+        map_depth=options.map_depth,
+        mbstd_group=options.mbstd_group,
+    )

@@ -1,8 +1,10 @@
-"""Notices when a run begins to fall apart: holes, stripes, vanishing Gaussians, a lost generator, equal samples.
+"""Notices when a run begins to fall apart: holes, stripes, vanishing Gaussians, a lost generator,
+equal samples.
 
-What goes wrong with Gaussian heads shows in numbers before it shows in pictures: Gaussians shrink below the spacing of
-their texels, the background appears between them, and the discriminator wins. The functions below measure single
-things; ``Watchdog`` keeps what has to be compared over time and says in sentences what is wrong.
+What goes wrong with Gaussian heads shows in numbers before it shows in pictures: Gaussians shrink
+below the spacing of their texels, the background appears between them, and the discriminator wins.
+The functions below measure single things; ``Watchdog`` keeps what has to be compared over time and
+says in sentences what is wrong.
 """
 
 import math
@@ -21,7 +23,8 @@ class WatchdogConfig:
     """Where a warning begins."""
 
     max_uncovered: float = 0.08
-    """Share of head pixels with alpha below 0.9; soft hair alone makes 2 to 6 % on photos at 64 pixels."""
+    """Share of head pixels with alpha below 0.9; soft hair alone makes 2 to 6 % on photos at 64
+    pixels."""
     max_stripes: float = 0.05
     """Root mean square of the fine variation of alpha inside the head."""
     min_scale: float = 0.3
@@ -38,21 +41,27 @@ class WatchdogConfig:
     """Sound diversity of the samples, as a share of the best that the run has had."""
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Single measurements
 
 
 def head_mask(alpha: Tensor) -> Tensor:  # [N, 1, H, W] in [0, 1] -> bool [N, 1, H, W]
-    """Return the pixels safely inside the head, holes and stripes included, its soft outline excluded.
+    """Return the pixels safely inside the head, holes and stripes included, its soft outline
+    excluded.
 
-    Solid pixels (alpha above one half) are closed by a square of an eighth of the image, then everything that has
-    solid pixels on all four sides is filled, then a rim of 1/16 of the image is taken off. The image border is no
-    outline: there a neck goes on.
+    Solid pixels (alpha above one half) are closed by a square of an eighth of the image, then
+    everything that has solid pixels on all four sides is filled, then a rim of 1/16 of the image is
+    taken off. The image border is no outline: there a neck goes on.
     """
     solid = (alpha > 0.5).float()
     reach = max(min(alpha.shape[2:]) // 16, 1)
     closed = _erode(_dilate(solid, reach), reach) > 0
-    between = _seen_before(closed, 3) & _seen_after(closed, 3) & _seen_before(closed, 2) & _seen_after(closed, 2)
+    between = (
+        _seen_before(closed, 3)
+        & _seen_after(closed, 3)
+        & _seen_before(closed, 2)
+        & _seen_after(closed, 2)
+    )
     return _erode((closed | between).float(), reach) > 0
 
 
@@ -79,17 +88,20 @@ def uncovered(
     """Return the share of head pixels with alpha < 0.9; 1 where no head is left at all."""
     mask = head_mask(alpha) if mask is None else mask
     total = int(mask.sum())
-    return float((mask & ~(alpha >= 0.9)).sum()) / total if total else 1.0  # a NaN counts as uncovered
+    # a NaN counts as uncovered
+    return float((mask & ~(alpha >= 0.9)).sum()) / total if total else 1.0
 
 
 def stripes(
     alpha: Tensor,  # [N, 1, H, W] in [0, 1]
     mask: Tensor | None = None,  # bool [N, 1, H, W]; None: head_mask(alpha)
 ) -> float:
-    """Return the root mean square deviation of alpha from its local mean inside the head: 0 for a solid one.
+    """Return the root mean square deviation of alpha from its local mean inside the head: 0 for a
+    solid one.
 
-    The local mean is taken over 3x3 pixels at 64, and over head pixels only: as wide as stripes are, and so small that
-    the soft outline of hair adds little (0.02 for solid heads at 64 pixels, 0.09 with every third row at 0.8).
+    The local mean is taken over 3x3 pixels at 64, and over head pixels only: as wide as stripes
+    are, and so small that the soft outline of hair adds little (0.02 for solid heads at 64 pixels,
+    0.09 with every third row at 0.8).
     """
     mask = (head_mask(alpha) if mask is None else mask).to(alpha.dtype)
     reach = max(min(alpha.shape[2:]) // 64, 1)
@@ -105,13 +117,15 @@ def relative_extent(
 ) -> Tensor:  # [..., N]
     """Return the second largest scale over the texel spacing.
 
-    A Gaussian lying on the surface may be thin across it; gaps open when the smaller of the other two falls short.
+    A Gaussian lying on the surface may be thin across it; gaps open when the smaller of the other
+    two falls short.
     """
     return scales.sort(-1).values[..., 1] / spacing
 
 
 def quantiles(values: Tensor) -> dict[str, float]:  # any shape
-    """Return the 1, 10, 50, 90 and 99 % quantiles as {"q01": …, …}, from at most about a million evenly picked."""
+    """Return the 1, 10, 50, 90 and 99 % quantiles as {"q01": …, …}, from at most about a million
+    evenly picked."""
     flat = values.detach().float().flatten()
     flat = flat[:: math.ceil(flat.numel() / _MAX_VALUES)]
     levels = torch.quantile(flat, torch.tensor(QUANTILES, device=flat.device)).tolist()
@@ -121,7 +135,8 @@ def quantiles(values: Tensor) -> dict[str, float]:  # any shape
 def diversity(images: Tensor) -> float:  # [N, C, H, W]
     """Return the mean absolute difference between two images of the set, at 16x16 pixels.
 
-    Only comparable over time for the same cameras and background: give it fixed seeds seen from the front.
+    Only comparable over time for the same cameras and background: give it fixed seeds seen from the
+    front.
     """
     if len(images) < 2:
         raise ValueError("diversity needs at least 2 images")
@@ -129,12 +144,13 @@ def diversity(images: Tensor) -> float:  # [N, C, H, W]
     return float(torch.pdist(small, p=1).mean() / small.shape[1])
 
 
-# ----------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Over time
 
 
 class Watchdog:
-    """Measures once per tick and judges the course of the run. Its state is plain numbers, for an exact resume."""
+    """Measures once per tick and judges the course of the run. Its state is plain numbers, for an
+    exact resume."""
 
     def __init__(self, config: WatchdogConfig | None = None) -> None:
         self.config = config or WatchdogConfig()
@@ -147,7 +163,8 @@ class Watchdog:
         self,
         *,
         alpha: Tensor | None = None,  # [N, 1, H, W] rendered, in [0, 1]
-        mask: Tensor | None = None,  # bool [N, 1, H, W] where the head should be; None: taken from alpha
+        # bool [N, 1, H, W] where the head should be; None: taken from alpha
+        mask: Tensor | None = None,
         scales: Tensor | None = None,  # [..., N, 3] standard deviations, world units
         spacing: Tensor | None = None,  # [..., N] or scalar, world units; needed with scales
         opacities: Tensor | None = None,  # [..., N] in [0, 1]
@@ -155,7 +172,8 @@ class Watchdog:
         sign_real: float | None = None,  # mean sign of the real scores over the tick
         sign_fake: float | None = None,
     ) -> dict[str, float]:
-        """Take a tick's measurements from whatever is given; returns scalars named ``Watchdog/…`` for the statistics.
+        """Take a tick's measurements from whatever is given; returns scalars named ``Watchdog/…``
+        for the statistics.
 
         Call it once per tick.
         """
@@ -183,7 +201,8 @@ class Watchdog:
         return {f"Watchdog/{name}": value for name, value in values.items()}
 
     def verdict(self) -> list[str]:
-        """Return one sentence for everything that is wrong at the last observation; none means sound."""
+        """Return one sentence for everything that is wrong at the last observation; none means
+        sound."""
         config, warnings = self.config, []
 
         def check(name: str, wrong, sentence: str) -> None:
@@ -193,24 +212,50 @@ class Watchdog:
 
         broken = [name for name, value in self.values.items() if not math.isfinite(value)]
         if broken:
-            warnings.append(f"{', '.join(broken)} is not a number: the heads of the average cannot be drawn "
-                            "any more. The run ends where a weight is no number.")
-        check("uncovered", lambda v: v > config.max_uncovered,
-              "{:.1%} of the head's pixels let the background through (alpha below 0.9): Gaussians leave gaps.")
-        check("stripes", lambda v: v > config.max_stripes,
-              "Alpha varies by {:.3f} inside the head: holes or stripes are forming.")
-        check("scale/q10", lambda v: v < config.min_scale,
-              "A tenth of the Gaussians are smaller than {:.2f} texel spacings: they no longer touch each other.")
-        check("scale/q99", lambda v: v > config.max_scale,
-              "One in a hundred Gaussians is larger than {:.1f} texel spacings: detail is being smeared.")
-        check("opacity/q50", lambda v: v < config.min_opacity,
-              "Half of the Gaussians have an opacity below {:.3f}: the head is dissolving.")
+            warnings.append(
+                f"{', '.join(broken)} is not a number: the heads of the average cannot be drawn "
+                "any more. The run ends where a weight is no number."
+            )
+        check(
+            "uncovered",
+            lambda v: v > config.max_uncovered,
+            "{:.1%} of the head's pixels let the background through (alpha below 0.9): Gaussians"
+            " leave gaps.",
+        )
+        check(
+            "stripes",
+            lambda v: v > config.max_stripes,
+            "Alpha varies by {:.3f} inside the head: holes or stripes are forming.",
+        )
+        check(
+            "scale/q10",
+            lambda v: v < config.min_scale,
+            "A tenth of the Gaussians are smaller than {:.2f} texel spacings: they no longer touch"
+            " each other.",
+        )
+        check(
+            "scale/q99",
+            lambda v: v > config.max_scale,
+            "One in a hundred Gaussians is larger than {:.1f} texel spacings: detail is being"
+            " smeared.",
+        )
+        check(
+            "opacity/q50",
+            lambda v: v < config.min_opacity,
+            "Half of the Gaussians have an opacity below {:.3f}: the head is dissolving.",
+        )
         if self.sign_ticks >= config.sign_ticks:
-            warnings.append(f"The discriminator has recognised nearly all real images for {self.sign_ticks} ticks: it "
-                            "is winning; raise --gamma or use --aug=ada.")
+            warnings.append(
+                f"The discriminator has recognised nearly all real images for {self.sign_ticks}"
+                " ticks: it is winning; raise --gamma or use --aug=ada."
+            )
         floor = config.min_diversity * self.best_diversity
-        check("diversity", lambda v: v < floor,
-              f"Samples differ by {{:.3f}} only, after {self.best_diversity:.3f} at best: modes are collapsing.")
+        check(
+            "diversity",
+            lambda v: v < floor,
+            f"Samples differ by {{:.3f}} only, after {self.best_diversity:.3f} at best: modes are"
+            " collapsing.",
+        )
         return warnings
 
     def state_dict(self) -> dict[str, float]:
@@ -219,4 +264,7 @@ class Watchdog:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Continue from ``state_dict()``."""
-        self.best_diversity, self.sign_ticks = float(state["best_diversity"]), int(state["sign_ticks"])
+        self.best_diversity, self.sign_ticks = (
+            float(state["best_diversity"]),
+            int(state["sign_ticks"]),
+        )

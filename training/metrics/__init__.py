@@ -1,8 +1,8 @@
 """Distances between sets of generated and real pictures.
 
-``frechet`` compares Gaussian fits of features, ``features`` supplies them, ``swd`` compares patches directly, and
-``evaluate`` runs metrics by their ``names`` for a data set and a ``sampler``, with the work ``shared`` by processes.
-What is heavy loads on first use.
+``frechet`` compares Gaussian fits of features, ``features`` supplies them, ``swd`` compares patches
+directly, and ``evaluate`` runs metrics by their ``names`` for a data set and a ``sampler``, with
+the work ``shared`` by processes. What is heavy loads on first use.
 """
 
 import importlib

@@ -1,4 +1,5 @@
-"""What metrics keep on disk of the real pictures: Gaussian fits to the features of two halves of a data set."""
+"""What metrics keep on disk of the real pictures: Gaussian fits to the features of two halves of a
+data set."""
 
 import hashlib
 import warnings
@@ -25,10 +26,15 @@ def dataset_key(dataset: Any) -> str:
     else:
         digest.update(str(path.resolve()).encode())
     digest.update(f"{len(dataset)} {dataset.resolution} {dataset.has_masks}".encode())
-    if dataset.backdrop is not None:  # otherwise the pictures are those that older caches were made of
-        digest.update(f"without {[round(255 * float(value)) for value in dataset.backdrop]}".encode())
+    # otherwise the pictures are those that older caches were made of
+    if dataset.backdrop is not None:
+        digest.update(
+            f"without {[round(255 * float(value)) for value in dataset.backdrop]}".encode()
+        )
     digest.update("\n".join(dataset.name(index) for index in range(len(dataset))).encode())
-    digest.update(numpy.ascontiguousarray(numpy.asarray(dataset.labels, dtype=numpy.float32)).tobytes())
+    digest.update(
+        numpy.ascontiguousarray(numpy.asarray(dataset.labels, dtype=numpy.float32)).tobytes()
+    )
     return digest.hexdigest()
 
 
@@ -37,7 +43,10 @@ def save_fits(path: Path, fits: Sequence[GaussianFit]) -> None:
     arrays = {"reference": fits[0].reference.cpu().numpy()}
     for number, fit in enumerate(fits):
         arrays[f"count{number}"] = numpy.array(fit.count)
-        arrays |= {f"total{number}": fit.total.cpu().numpy(), f"outer{number}": fit.outer.cpu().numpy()}
+        arrays |= {
+            f"total{number}": fit.total.cpu().numpy(),
+            f"outer{number}": fit.outer.cpu().numpy(),
+        }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: numpy.savez(file, **arrays))
@@ -53,10 +62,17 @@ def load_fits(path: Path) -> tuple[GaussianFit, GaussianFit] | None:
         with path.open("rb") as file, numpy.load(file, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
         fits = [
-            GaussianFit(int(arrays[f"count{n}"]), arrays[f"total{n}"], arrays[f"outer{n}"], arrays["reference"])
+            GaussianFit(
+                int(arrays[f"count{n}"]),
+                arrays[f"total{n}"],
+                arrays[f"outer{n}"],
+                arrays["reference"],
+            )
             for n in range(2)
         ]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        warnings.warn(f"The metrics' cache {path} is damaged ({error}) and will be rebuilt.", stacklevel=3)
+        warnings.warn(
+            f"The metrics' cache {path} is damaged ({error}) and will be rebuilt.", stacklevel=3
+        )
         return None
     return fits[0], fits[1]

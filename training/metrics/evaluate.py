@@ -1,12 +1,15 @@
-"""Named metrics of a data set and a sampler: ``frd2k``, ``frd10k``, ``swd``, and ``fid…`` with the user's own network.
+"""Named metrics of a data set and a sampler: ``frd2k``, ``frd10k``, ``swd``, and ``fid…`` with the
+user's own network.
 
-``frd2k`` is a Fréchet distance on fixed random-convolution features between 2,000 generated pictures and the data set
-(up to 50,000 of it). Next to each distance stands its floor: one random half of the data set against the other. A floor
-is measured on half as many pictures, and Fréchet distances grow as pictures get fewer, so a model can end below it.
+``frd2k`` is a Fréchet distance on fixed random-convolution features between 2,000 generated
+pictures and the data set (up to 50,000 of it). Next to each distance stands its floor: one random
+half of the data set against the other. A floor is measured on half as many pictures, and Fréchet
+distances grow as pictures get fewer, so a model can end below it.
 
-``fid50k_full`` is StyleGAN's (``metric_main.py`` of its repository): 50,000 generated pictures with fresh noise inputs
-against all files of the data set, unmirrored, and covariances divided by the number of pictures. ``fid50k`` is its
-older one: at most the first 50,000 of what is trained on, mirrored pictures included.
+``fid50k_full`` is StyleGAN's (``metric_main.py`` of its repository): 50,000 generated pictures with
+fresh noise inputs against all files of the data set, unmirrored, and covariances divided by the
+number of pictures. ``fid50k`` is its older one: at most the first 50,000 of what is trained on,
+mirrored pictures included.
 """
 
 import functools
@@ -38,19 +41,23 @@ MAX_REALS = 50_000
 
 
 class MetricSet:
-    """Metrics against one data set; whatever concerns the real pictures is computed once and kept on disk.
+    """Metrics against one data set; whatever concerns the real pictures is computed once and kept
+    on disk.
 
-    With several processes all of them must call the same methods at the same time: they share the work, and have the
-    same results.
+    With several processes all of them must call the same methods at the same time: they share the
+    work, and have the same results.
     """
 
     def __init__(
         self,
-        dataset: Any,  # gghead.data.ImageDataset, or what has its len, get, name, labels, has_masks and backdrop
+        # gghead.data.ImageDataset, or what has its len, get, name, labels, has_masks and backdrop
+        dataset: Any,
         names: str | Sequence[str],
         *,
-        full: Any = None,  # for fid…_full: the same without mirroring or limits; None = the dataset has neither
-        background: Sequence[float] | None = None,  # RGB in [0, 1] put behind the mask; None = pictures as they are
+        # for fid…_full: the same without mirroring or limits; None = the dataset has neither
+        full: Any = None,
+        # RGB in [0, 1] put behind the mask; None = pictures as they are
+        background: Sequence[float] | None = None,
         feature_net: str | Path | None = None,  # TorchScript network for fid
         cache_dir: str | Path | None = None,  # None = the user's cache folder
         seed: int = 0,
@@ -58,13 +65,19 @@ class MetricSet:
         batch: int = 64,
         processes: Processes | None = None,
     ) -> None:
-        """Raise ``UserError`` for unknown names, ``fid`` without a network and data sets too small to compare."""
+        """Raise ``UserError`` for unknown names, ``fid`` without a network and data sets too small
+        to compare."""
         self.metrics = parse_metrics(names)
         check_feature_net(self.metrics, feature_net)
         if len(dataset) < 4:
-            raise UserError(f"Metrics need a data set of at least 4 images, but this one has {len(dataset)}.")
+            raise UserError(
+                f"Metrics need a data set of at least 4 images, but this one has {len(dataset)}."
+            )
         if background is not None and not dataset.has_masks:
-            raise UserError("Metrics over a plain background need masks, but the data set has none; add them as masks.")
+            raise UserError(
+                "Metrics over a plain background need masks, but the data set has none; add them as"
+                " masks."
+            )
         self.dataset, self.full = dataset, dataset if full is None else full
         self.background, self.feature_net = background, feature_net
         self.cache_dir = Path(cache_dir) if cache_dir is not None else default_folder("metrics")
@@ -75,7 +88,8 @@ class MetricSet:
         self._patches: tuple[swd.PatchSet, dict[int, float]] | None = None
 
     def halves(self, kind: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """Two random halves of the real pictures of a kind of metric, as indices of ``reals(kind)``."""
+        """Two random halves of the real pictures of a kind of metric, as indices of
+        ``reals(kind)``."""
         random, count = numpy.random.RandomState(self.seed), len(self.reals(kind))
         if kind == "fid":  # the first ones, as StyleGAN takes them
             order = random.permutation(min(count, MAX_REALS))
@@ -97,7 +111,8 @@ class MetricSet:
                 self._real_fits(kind)
 
     def evaluate(self, sample: Sampler, *, snapshot: str = "") -> list[dict[str, Any]]:
-        """Run all metrics on generated pictures; returns one dictionary per metric in StyleGAN's form.
+        """Run all metrics on generated pictures; returns one dictionary per metric in StyleGAN's
+        form.
 
         ``results`` holds the distance under the metric's name and its floor under ``<name>_floor``.
         """
@@ -113,11 +128,14 @@ class MetricSet:
             labels = self.full.labels if kind == "fid_full" else None
             values |= self._measure(metrics, sample, "random" if kind else "const", labels)
         seconds = time.time() - start
-        return [metric_record(m.name, values[m.name], seconds, snapshot, self.processes.world_size)
-                for m in self.metrics]
+        return [
+            metric_record(m.name, values[m.name], seconds, snapshot, self.processes.world_size)
+            for m in self.metrics
+        ]
 
-    def _measure(self, metrics: list[Metric], sample: Sampler, noise_mode: str,
-                 labels: Tensor | None) -> dict[str, dict[str, float]]:
+    def _measure(
+        self, metrics: list[Metric], sample: Sampler, noise_mode: str, labels: Tensor | None
+    ) -> dict[str, dict[str, float]]:
         """Results of metrics that look at the same generated pictures."""
         count = max(metric.images for metric in metrics)
         whole = {m.name: self._empty(m) for m in metrics}
@@ -126,7 +144,10 @@ class MetricSet:
             mine, at = {m.name: self._empty(m) for m in metrics}, part.start
             for images in sample(Draw(count, part, self.batch, noise_mode, labels)):
                 images = images[: part.stop - at].to(self.device)
-                features = {kind: self._network(kind)(images) for kind in {m.kind for m in metrics} - {"swd"}}
+                features = {
+                    kind: self._network(kind)(images)
+                    for kind in {m.kind for m in metrics} - {"swd"}
+                }
                 for metric in metrics:
                     share = max(min(metric.images - at, len(images)), 0)
                     if share and metric.kind == "swd":
@@ -139,7 +160,9 @@ class MetricSet:
                 raise ValueError(f"the sampler gave {at - part.start} pictures of {len(part)}")
             return [tensor for name in mine for tensor in _packed(mine[name])]
 
-        for tensors in in_shards(count, work, self.processes, self.device, "Measuring generated pictures"):
+        for tensors in in_shards(
+            count, work, self.processes, self.device, "Measuring generated pictures"
+        ):
             for metric in metrics:
                 tensors = _add_packed(whole, metric.name, tensors)
         results = {}
@@ -149,15 +172,22 @@ class MetricSet:
             else:
                 halves = self._real_fits(metric.kind)
                 between = distance(halves[0].merged(halves[1]), whole[metric.name], metric.is_fid)
-                results[metric.name] = {metric.name: between,
-                                        f"{metric.name}_floor": distance(*halves, metric.is_fid)}
+                results[metric.name] = {
+                    metric.name: between,
+                    f"{metric.name}_floor": distance(*halves, metric.is_fid),
+                }
         return results
 
     def floors(self) -> dict[str, float]:
-        """Return the distance of one half of the data set from the other under each metric's name."""
+        """Return the distance of one half of the data set from the other under each metric's
+        name."""
         self.prepare()
         return {
-            m.name: _mean(self._real_patches()[1]) if m.kind == "swd" else distance(*self._real_fits(m.kind), m.is_fid)
+            m.name: (
+                _mean(self._real_patches()[1])
+                if m.kind == "swd"
+                else distance(*self._real_fits(m.kind), m.is_fid)
+            )
             for m in self.metrics
         }
 
@@ -183,7 +213,9 @@ class MetricSet:
         if kind not in self._fits:
             network = self._network(kind)
             digest = hashlib.blake2b(digest_size=12)
-            digest.update(f"{dataset_key(self.reals(kind))}/{network.name}/{self.background}/{self.seed}".encode())
+            digest.update(
+                f"{dataset_key(self.reals(kind))}/{network.name}/{self.background}/{self.seed}".encode()
+            )
             if kind == "fid":
                 digest.update(b"/first")
             path = self.cache_dir / f"{kind}-{digest.hexdigest()}.npz"
@@ -203,10 +235,15 @@ class MetricSet:
         def centre(_: range, tell: Callable[[int], None]) -> list[Tensor]:
             return [network(next(self.real_batches(halves[0][:1], kind)))[0].double()]
 
-        ((reference,),) = in_shards(1, centre, self.processes, self.device, f"Measuring real pictures for {kind}")
+        ((reference,),) = in_shards(
+            1, centre, self.processes, self.device, f"Measuring real pictures for {kind}"
+        )
         fits = []
         for half in halves:
-            def work(part: range, tell: Callable[[int], None], half: numpy.ndarray = half) -> list[Tensor]:
+
+            def work(
+                part: range, tell: Callable[[int], None], half: numpy.ndarray = half
+            ) -> list[Tensor]:
                 fit = GaussianFit.empty(reference)
                 for images in self.real_batches(half[part.start : part.stop], kind):
                     fit.add(network(images))
@@ -215,7 +252,9 @@ class MetricSet:
 
             whole = GaussianFit.empty(reference)
             text = f"Measuring real pictures for {kind}, half {len(fits) + 1} of 2"
-            for count, total, outer in in_shards(len(half), work, self.processes, self.device, text):
+            for count, total, outer in in_shards(
+                len(half), work, self.processes, self.device, text
+            ):
                 whole = whole.merged(GaussianFit(int(count), total, outer, reference))
             fits.append(whole)
         return fits[0], fits[1]
@@ -229,8 +268,13 @@ class MetricSet:
             sets += [(len(half), self.seed + 1 + number) for number, half in enumerate(halves)]
             whole, *parts = (swd.PatchSet(*numbers) for numbers in sets)
             for number, half in enumerate(halves):
-                def work(part: range, tell: Callable[[int], None], number: int = number,
-                         half: numpy.ndarray = half) -> list[Tensor]:
+
+                def work(
+                    part: range,
+                    tell: Callable[[int], None],
+                    number: int = number,
+                    half: numpy.ndarray = half,
+                ) -> list[Tensor]:
                     mine, at = [swd.PatchSet(*sets[0]), swd.PatchSet(*sets[1 + number])], part.start
                     before = number * len(halves[0])
                     for images in self.real_batches(half[part.start : part.stop], "swd"):
@@ -248,17 +292,23 @@ class MetricSet:
         return self._patches
 
     def real_batches(self, indices: Sequence[int], kind: str = "frd") -> Iterator[Tensor]:
-        """Yield the pictures of the data set as the metrics see them, uint8 [b, 3, H, W] on the device."""
+        """Yield the pictures of the data set as the metrics see them, uint8 [b, 3, H, W] on the
+        device."""
         dataset = self.reals(kind)
-        jobs = (functools.partial(_read, dataset, indices[start : start + self.batch])
-                for start in range(0, len(indices), self.batch))
+        jobs = (
+            functools.partial(_read, dataset, indices[start : start + self.batch])
+            for start in range(0, len(indices), self.batch)
+        )
         with ReadAhead(jobs, size=4 * self.batch * dataset.resolution**2) as batches:
             yield from map(self._as_seen, batches)
 
     def _as_seen(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         images = torch.stack([torch.as_tensor(rgb) for rgb, _ in pairs]).to(self.device)
         if self.background is not None:
-            alpha = torch.stack([torch.as_tensor(alpha) for _, alpha in pairs]).to(self.device).float() / 255
+            alpha = (
+                torch.stack([torch.as_tensor(alpha) for _, alpha in pairs]).to(self.device).float()
+                / 255
+            )
             behind = torch.tensor(list(self.background), device=self.device).reshape(3, 1, 1) * 255
             images = (images * alpha + behind * (1 - alpha)).round().to(torch.uint8)
         return images
@@ -289,10 +339,15 @@ def _add_packed(measured: dict, name: str, tensors: list[Tensor]) -> list[Tensor
 
 def _fits(packed: list[Tensor]) -> tuple[GaussianFit, GaussianFit]:
     reference, *sums = packed
-    return tuple(GaussianFit(int(count), total, outer, reference) for count, total, outer in (sums[:3], sums[3:]))
+    return tuple(
+        GaussianFit(int(count), total, outer, reference)
+        for count, total, outer in (sums[:3], sums[3:])
+    )
 
 
-def metric_record(name: str, results: dict[str, float], seconds: float, snapshot: str, num_gpus: int) -> dict[str, Any]:
+def metric_record(
+    name: str, results: dict[str, float], seconds: float, snapshot: str, num_gpus: int
+) -> dict[str, Any]:
     """Return a line of ``metric-<name>.jsonl``."""
     return {
         "results": results,
@@ -313,7 +368,9 @@ def write_metric(record: dict[str, Any], run_dir: str | Path) -> Path:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{path} could not be written ({reason}); free space or choose another folder.") from error
+        raise UserError(
+            f"{path} could not be written ({reason}); free space or choose another folder."
+        ) from error
     return path
 
 
@@ -323,6 +380,6 @@ def _mean(levels: dict[int, float]) -> float:
 
 def fit_to(fit: GaussianFit, device: torch.device) -> GaussianFit:
     """Move a fit to a device."""
-    return GaussianFit(fit.count, fit.total.to(device), fit.outer.to(device), fit.reference.to(device))
-
-
+    return GaussianFit(
+        fit.count, fit.total.to(device), fit.outer.to(device), fit.reference.to(device)
+    )

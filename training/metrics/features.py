@@ -1,9 +1,10 @@
-"""Picture features for the Fréchet distance that need no download: a small network of fixed random convolutions.
+"""Picture features for the Fréchet distance that need no download: a small network of fixed random
+convolutions.
 
-Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem et al. 2020,
-"Reliable fidelity and diversity metrics", use a randomly initialised network for this). What they measure is not what
-Inception measures, so the result is called ``frd``, never FID, and only compares with other ``frd`` of the same
-version, resolution and data.
+Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem
+et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialised network for
+this). What they measure is not what Inception measures, so the result is called ``frd``, never FID,
+and only compares with other ``frd`` of the same version, resolution and data.
 """
 
 import math
@@ -22,14 +23,15 @@ FRD_VERSION = "frd_v1"
 class RandomFeatures(nn.Module):
     """Version ``frd_v1``: 264 numbers per picture.
 
-    The picture is split into three band-pass images (Laplacian pyramid) and a remainder of 8x8 pixels. Each band passes
-    two random convolutions with leaky ReLUs. Kept are the log variance of the first one's response (how much fine
-    structure of which kind: sees blur and noise), mean and standard deviation of the second, and a random projection of
-    the second pooled to 4x4 (where it is: sees misplaced and deformed features). The remainder is projected to 48
-    numbers (colour and light). There is no normalisation over the batch: a picture's features depend on it alone.
+    The picture is split into three band-pass images (Laplacian pyramid) and a remainder of 8x8
+    pixels. Each band passes two random convolutions with leaky ReLUs. Kept are the log variance of
+    the first one's response (how much fine structure of which kind: sees blur and noise), mean and
+    standard deviation of the second, and a random projection of the second pooled to 4x4 (where it
+    is: sees misplaced and deformed features). The remainder is projected to 48 numbers (colour and
+    light). There is no normalisation over the batch: a picture's features depend on it alone.
 
-    Weights come from ``numpy.random.RandomState``, whose stream numpy has frozen: they are the same on every machine.
-    Changing any number here needs a new version name.
+    Weights come from ``numpy.random.RandomState``, whose stream numpy has frozen: they are the same
+    on every machine. Changing any number here needs a new version name.
     """
 
     name = FRD_VERSION
@@ -51,9 +53,15 @@ class RandomFeatures(nn.Module):
             first /= numpy.sqrt((first**2).sum((1, 2, 3), keepdims=True))
             self._keep(f"first_weight{level}", first)
             self._keep(f"first_bias{level}", random.randn(width) * 0.3)
-            self._keep(f"second_weight{level}", random.randn(width, width, 3, 3) * math.sqrt(2 / (width * 9)))
+            self._keep(
+                f"second_weight{level}",
+                random.randn(width, width, 3, 3) * math.sqrt(2 / (width * 9)),
+            )
             self._keep(f"second_bias{level}", random.randn(width) * 0.3)
-            self._keep(f"layout{level}", random.randn(width * 16, self.LAYOUT) * (4 / math.sqrt(width * 16)))
+            self._keep(
+                f"layout{level}",
+                random.randn(width * 16, self.LAYOUT) * (4 / math.sqrt(width * 16)),
+            )
         self._keep("remainder", random.randn(3 * 64, self.REMAINDER) / math.sqrt(3 * 64))
 
     def _keep(self, name: str, values: numpy.ndarray) -> None:
@@ -65,7 +73,8 @@ class RandomFeatures(nn.Module):
         return self.LEVELS * (3 * self.WIDTH + self.LAYOUT) + self.REMAINDER
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:  # [N, 3, H, W] uint8 or float [-1, 1] -> [N, 264] float32
+    # [N, 3, H, W] uint8 or float [-1, 1] -> [N, 264] float32
+    def forward(self, images: Tensor) -> Tensor:
         """Return the features."""
         images = _check(images, self.MIN_SIZE)
         size = [min(side, self.MAX_SIZE) // 8 * 8 for side in images.shape[2:]]
@@ -74,7 +83,9 @@ class RandomFeatures(nn.Module):
         features = []
         for level in range(self.LEVELS):
             coarse = F.avg_pool2d(images, 2)
-            fine = images - F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+            fine = images - F.interpolate(
+                coarse, scale_factor=2, mode="bilinear", align_corners=False
+            )
             features.append(self._band_features(level, fine * self.GAINS[level]))
             images = coarse
         features.append(F.adaptive_avg_pool2d(images, 8).flatten(1) @ self.remainder)
@@ -93,9 +104,11 @@ class RandomFeatures(nn.Module):
 
 
 class InceptionFeatures(nn.Module):
-    """A network of the user's, as TorchScript: called with uint8 pictures it returns one feature vector each.
+    """A network of the user's, as TorchScript: called with uint8 pictures it returns one feature
+    vector each.
 
-    StyleGAN's ``inception-2015-12-05.pt`` works as it is; only with such a network do metrics carry the name FID.
+    StyleGAN's ``inception-2015-12-05.pt`` works as it is; only with such a network do metrics carry
+    the name FID.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -103,7 +116,9 @@ class InceptionFeatures(nn.Module):
         try:
             self.network = torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"{path} is no TorchScript network; give --feature-net a file that is.") from error
+            raise UserError(
+                f"{path} is no TorchScript network; give --feature-net a file that is."
+            ) from error
         self.name = f"torchscript-{Path(path).name}-{Path(path).stat().st_size}"
         names = [argument.name for argument in self.network.forward.schema.arguments]
         self.options = {"return_features": True} if "return_features" in names else {}
@@ -126,7 +141,10 @@ def _check(images: Tensor, smallest: int) -> Tensor:
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be [N, 3, H, W], but their shape is {tuple(images.shape)}")
     if min(images.shape[2:]) < smallest:
-        raise UserError(f"Metrics need pictures of at least {smallest} pixels, but these have {min(images.shape[2:])}.")
+        raise UserError(
+            f"Metrics need pictures of at least {smallest} pixels, but these have"
+            f" {min(images.shape[2:])}."
+        )
     return to_uint8(images).float() / 127.5 - 1
 
 

@@ -1,4 +1,5 @@
-"""Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, equation 6)."""
+"""Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, equation
+6)."""
 
 from dataclasses import dataclass
 
@@ -55,14 +56,20 @@ class GaussianFit:
         return self.covariance * ((self.count - 1) / self.count)
 
     def parts(self) -> list[Tensor]:
-        """The sums as plain tensors; with the reference ``GaussianFit(int(count), total, outer, reference)``."""
+        """The sums as plain tensors; with the reference ``GaussianFit(int(count), total, outer,
+        reference)``."""
         return [torch.tensor(self.count), self.total, self.outer]
 
     def merged(self, other: "GaussianFit") -> "GaussianFit":
         """Return the fit of both sets together; both must have the same reference."""
         if not torch.equal(self.reference, other.reference):
             raise ValueError("only fits that started from the same reference can be merged")
-        return GaussianFit(self.count + other.count, self.total + other.total, self.outer + other.outer, self.reference)
+        return GaussianFit(
+            self.count + other.count,
+            self.total + other.total,
+            self.outer + other.outer,
+            self.reference,
+        )
 
 
 def frechet_distance(
@@ -73,8 +80,9 @@ def frechet_distance(
 ) -> float:
     """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)), computed in float64.
 
-    tr (A B)^(1/2) is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2), which is symmetric: two symmetric
-    eigenvalue problems, no general matrix root and no imaginary rounding errors.
+    tr (A B)^(1/2) is the sum of the roots of the eigenvalues of A^(1/2) B A^(1/2), which is
+    symmetric: two symmetric eigenvalue problems, no general matrix root and no imaginary rounding
+    errors.
     """
     a, b = covariance_a.double(), covariance_b.double()
     values, vectors = torch.linalg.eigh(a)
@@ -86,6 +94,7 @@ def frechet_distance(
 
 
 def distance(a: GaussianFit, b: GaussianFit, population: bool = False) -> float:
-    """Fréchet distance between two fits; ``population``: with covariances divided by the counts themselves."""
+    """Fréchet distance between two fits; ``population``: with covariances divided by the counts
+    themselves."""
     name = "population_covariance" if population else "covariance"
     return frechet_distance(a.mean, getattr(a, name), b.mean, getattr(b, name))

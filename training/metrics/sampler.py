@@ -32,16 +32,19 @@ Sampler = Callable[[Draw], Iterable[Tensor]]
 
 
 class ModelSampler:
-    """``sampler(draw)`` yields float pictures [b, 3, S, S] in [-1, 1] over white (or the model's own background).
+    """``sampler(draw)`` yields float pictures [b, 3, S, S] in [-1, 1] over white (or the model's
+    own background).
 
-    Cameras come with replacement from ``labels`` [M, 25] and condition the mapping network too, if it is conditioned
-    (the protocol of EG3D and GGHead). Latents and cameras depend on the seed, the set's size and the picture's number
-    only, random noise also on how pictures are cut into batches.
+    Cameras come with replacement from ``labels`` [M, 25] and condition the mapping network too, if
+    it is conditioned (the protocol of EG3D and GGHead). Latents and cameras depend on the seed, the
+    set's size and the picture's number only, random noise also on how pictures are cut into
+    batches.
     """
 
     def __init__(self, model: Generator, labels: Tensor, seed: int = 0, psi: float = 1.0) -> None:
         self.model, self.labels, self.seed, self.psi = model, labels.to(model.device), seed, psi
-        self._drawn: tuple[tuple[int, int], Tensor, Tensor] | None = None  # for the parts of one set
+        # for the parts of one set
+        self._drawn: tuple[tuple[int, int], Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def __call__(self, draw: Draw) -> Iterator[Tensor]:
@@ -53,7 +56,9 @@ class ModelSampler:
             c = labels[index[rows].to(device)]
             ws = self.model.mapping(z[rows].to(device), c if self.model.c_dim else None, self.psi)
             noise = generator(self.seed, "metrics/noise", begin, device=device)
-            out = self.model.images(ws, Cameras.from_label(c[:, None]), noise_mode=draw.noise_mode, generator=noise)
+            out = self.model.images(
+                ws, Cameras.from_label(c[:, None]), noise_mode=draw.noise_mode, generator=noise
+            )
             yield out.color[:, 0] * 2.0 - 1.0
 
     def _draw(self, count: int, cameras: int) -> tuple[Tensor, Tensor]:

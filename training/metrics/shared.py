@@ -1,4 +1,5 @@
-"""Work on many pictures, shared by processes, with results that do not depend on how many processes there are."""
+"""Work on many pictures, shared by processes, with results that do not depend on how many processes
+there are."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,24 +12,28 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
 SHARD = 64
-"""Pictures that a process works on before results are exchanged: seconds to two minutes of work, so that the others
-never wait as long as a collective may take."""
+"""Pictures that a process works on before results are exchanged: seconds to two minutes of work, so
+that the others never wait as long as a collective may take."""
 _DTYPES = (torch.float32, torch.float64, torch.int64)
 _DIMS = 5
 _MOST = 32  # tensors of one shard
 _FAILED = -1
 
 Work = Callable[[range, Callable[[int], None]], list[Tensor]]
-"""``work(part, tell)`` returns tensors about the pictures ``part``, and tells how many of them are done."""
+"""``work(part, tell)`` returns tensors about the pictures ``part``, and tells how many of them are
+done."""
 
 
-def in_shards(count: int, work: Work, processes: Processes, device: torch.device, text: str) -> Iterator[list[Tensor]]:
-    """Yield what ``work`` returns for every shard of ``count`` pictures, in order and on every process.
+def in_shards(
+    count: int, work: Work, processes: Processes, device: torch.device, text: str
+) -> Iterator[list[Tensor]]:
+    """Yield what ``work`` returns for every shard of ``count`` pictures, in order and on every
+    process.
 
-    Shards do not depend on the number of processes, so sums over them are the same bit for bit, if the processes run
-    the same arithmetic. Results are exchanged after every round of shards: no process waits for another one longer
-    than a shard takes. The first process shows progress under ``text``. A ``UserError`` of one process ends the work
-    of all.
+    Shards do not depend on the number of processes, so sums over them are the same bit for bit, if
+    the processes run the same arithmetic. Results are exchanged after every round of shards: no
+    process waits for another one longer than a shard takes. The first process shows progress under
+    ``text``. A ``UserError`` of one process ends the work of all.
     """
     shards = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
     show = progress(text, count, "pictures") if processes.is_first else contextlib.nullcontext()
@@ -50,14 +55,22 @@ def in_shards(count: int, work: Work, processes: Processes, device: torch.device
                 except UserError as wrong:
                     error = wrong
             for owner in range(len(now)):
-                yield exchange(result if owner == processes.rank else None, owner, processes, device, error)
+                yield exchange(
+                    result if owner == processes.rank else None, owner, processes, device, error
+                )
             if bar is not None:
                 bar.update(now[-1].stop)
 
 
-def exchange(tensors: Sequence[Tensor] | None, owner: int, processes: Processes, device: torch.device,
-             error: UserError | None = None) -> list[Tensor]:
-    """Return the ``tensors`` of the process ``owner`` on all of them; the others need not know their shapes.
+def exchange(
+    tensors: Sequence[Tensor] | None,
+    owner: int,
+    processes: Processes,
+    device: torch.device,
+    error: UserError | None = None,
+) -> list[Tensor]:
+    """Return the ``tensors`` of the process ``owner`` on all of them; the others need not know
+    their shapes.
 
     Where the owner has an ``error`` instead it raises that, and the others a ``UserError``.
     """
@@ -76,13 +89,21 @@ def exchange(tensors: Sequence[Tensor] | None, owner: int, processes: Processes,
     header = _broadcast(header.to(device), owner, processes)
     count, *numbers = header.tolist()
     if count == _FAILED:
-        raise error if mine else UserError("Another process could not measure its share of the pictures; its message "
-                                           "says why.")
+        raise (
+            error
+            if mine
+            else UserError(
+                "Another process could not measure its share of the pictures; its message says why."
+            )
+        )
     received = []
     for index in range(count):
         dtype, ndim, *shape = numbers[index * (_DIMS + 2) : (index + 1) * (_DIMS + 2)]
-        value = tensors[index].to(device).contiguous() if mine else torch.empty(shape[:ndim], dtype=_DTYPES[dtype],
-                                                                                device=device)
+        value = (
+            tensors[index].to(device).contiguous()
+            if mine
+            else torch.empty(shape[:ndim], dtype=_DTYPES[dtype], device=device)
+        )
         received.append(_broadcast(value, owner, processes))
     return received
 

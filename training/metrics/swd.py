@@ -1,9 +1,11 @@
-"""Sliced Wasserstein distance between small patches at every scale (Karras et al. 2018, "Progressive Growing of GANs").
+"""Sliced Wasserstein distance between small patches at every scale (Karras et al. 2018,
+"Progressive Growing of GANs").
 
-Patches of 7x7 pixels are cut from each level of a Laplacian pyramid. Two sets of patches are compared along random
-directions, where the Wasserstein distance is the mean difference of the sorted values. Fine levels see texture and
-sharpness, coarse ones shape and colour. One change from the paper: both sets are normalised by the real patches' mean
-and standard deviation, so that a loss of contrast is seen as well.
+Patches of 7x7 pixels are cut from each level of a Laplacian pyramid. Two sets of patches are
+compared along random directions, where the Wasserstein distance is the mean difference of the
+sorted values. Fine levels see texture and sharpness, coarse ones shape and colour. One change from
+the paper: both sets are normalised by the real patches' mean and standard deviation, so that a loss
+of contrast is seen as well.
 """
 
 import numpy
@@ -20,10 +22,14 @@ PATCHES = 32768  # per level and set
 DIRECTIONS = 128
 
 
-def laplacian_pyramid(images: Tensor) -> list[Tensor]:  # [N, 3, H, W] -> finest first, the last is the low-pass rest
-    """Split into band-pass images by repeated binomial filtering (Burt and Adelson 1983), down to 16 pixels."""
+# [N, 3, H, W] -> finest first, the last is the low-pass rest
+def laplacian_pyramid(images: Tensor) -> list[Tensor]:
+    """Split into band-pass images by repeated binomial filtering (Burt and Adelson 1983), down to
+    16 pixels."""
     levels = []
-    while min(images.shape[2:]) >= 2 * SMALLEST_LEVEL and all(side % 2 == 0 for side in images.shape[2:]):
+    while min(images.shape[2:]) >= 2 * SMALLEST_LEVEL and all(
+        side % 2 == 0 for side in images.shape[2:]
+    ):
         coarse = _blur(images)[:, :, ::2, ::2]
         spread = torch.zeros_like(images)
         spread[:, :, ::2, ::2] = coarse * 4
@@ -48,32 +54,49 @@ class PatchSet:
         self.patches = patches
         self.per_image = -(-patches // images)
         self.seed = seed
-        # One stream per level, and the number of the picture it is at: batches may be cut in any way.
+        # One stream per level, and the number of the picture it is at: batches may be cut in any
+        # way.
         self.random: dict[int, tuple[numpy.random.RandomState, int]] = {}
         self.levels: dict[int, list[Tensor]] = {}  # level's size -> list of [n, 3, 7, 7]
 
-    def add(self, images: Tensor, first: int | None = None) -> None:  # [N, 3, H, W] uint8 or float [-1, 1]
-        """Cut patches from a batch that begins with picture number ``first`` of the set, by default the next one."""
+    # [N, 3, H, W] uint8 or float [-1, 1]
+    def add(self, images: Tensor, first: int | None = None) -> None:
+        """Cut patches from a batch that begins with picture number ``first`` of the set, by default
+        the next one."""
         if min(images.shape[2:]) < SMALLEST_LEVEL:
-            raise UserError(f"swd needs pictures of at least {SMALLEST_LEVEL} pixels, not {min(images.shape[2:])}.")
+            raise UserError(
+                f"swd needs pictures of at least {SMALLEST_LEVEL} pixels, not"
+                f" {min(images.shape[2:])}."
+            )
         for level in laplacian_pyramid(to_uint8(images).float() / 127.5 - 1):
             count, _, height, width = level.shape
-            stream, at = self.random.get(height) or (numpy.random.RandomState([self.seed, height]), 0)
+            stream, at = self.random.get(height) or (
+                numpy.random.RandomState([self.seed, height]),
+                0,
+            )
             if first is not None and first != at:  # the places of pictures that others look at
                 stream.random_sample((first - at) * self.per_image * 2)
                 at = first
             self.random[height] = stream, at + count
-            places = stream.random_sample((count, self.per_image, 2)) * (height - PATCH + 1, width - PATCH + 1)
+            places = stream.random_sample((count, self.per_image, 2)) * (
+                height - PATCH + 1,
+                width - PATCH + 1,
+            )
             top, left = places.astype(numpy.int64).transpose(2, 0, 1)
             image = torch.arange(count, device=level.device).repeat_interleave(self.per_image)
-            windows = level.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # [N, 3, H-6, W-6, 7, 7], a view
+            # [N, 3, H-6, W-6, 7, 7], a view
+            windows = level.unfold(2, PATCH, 1).unfold(3, PATCH, 1)
             top, left = (torch.from_numpy(index.ravel()).to(level.device) for index in (top, left))
             self.levels.setdefault(height, []).append(windows[image, :, top, left].cpu())
 
     def parts(self) -> list[Tensor]:
-        """The patches as plain tensors, for ``extend``: the levels' sizes, then [n, 3, 7, 7] per level."""
+        """The patches as plain tensors, for ``extend``: the levels' sizes, then [n, 3, 7, 7] per
+        level."""
         sizes = sorted(self.levels)
-        return [torch.tensor(sizes, dtype=torch.int64), *(torch.cat(self.levels[size]) for size in sizes)]
+        return [
+            torch.tensor(sizes, dtype=torch.int64),
+            *(torch.cat(self.levels[size]) for size in sizes),
+        ]
 
     def extend(self, parts: list[Tensor]) -> None:
         """Append patches of the pictures that follow."""
@@ -91,22 +114,30 @@ def sliced_wasserstein(
     directions: int = DIRECTIONS,
     seed: int = 0,
 ) -> float:
-    """Return the mean over random directions of the 1-D Wasserstein-1 distance between the projected sets."""
+    """Return the mean over random directions of the 1-D Wasserstein-1 distance between the
+    projected sets."""
     if real.shape != fake.shape:
-        raise ValueError(f"both sets must have the same shape, not {tuple(real.shape)} and {tuple(fake.shape)}")
+        raise ValueError(
+            f"both sets must have the same shape, not {tuple(real.shape)} and {tuple(fake.shape)}"
+        )
     axes = numpy.random.RandomState(seed).randn(real.shape[1], directions)
     axes = torch.from_numpy(axes / numpy.linalg.norm(axes, axis=0)).to(real)
     distances = [
-        (torch.sort(real @ chunk, dim=0).values - torch.sort(fake @ chunk, dim=0).values).abs().mean(0)
+        (torch.sort(real @ chunk, dim=0).values - torch.sort(fake @ chunk, dim=0).values)
+        .abs()
+        .mean(0)
         for chunk in axes.split(32, dim=1)  # bounds the memory
     ]
     return float(torch.cat(distances).mean())
 
 
 def compare(real: PatchSet, fake: PatchSet, seed: int = 0) -> dict[int, float]:
-    """Return the distance per level (keyed by the level's size in pixels), times 1000 as in the paper."""
+    """Return the distance per level (keyed by the level's size in pixels), times 1000 as in the
+    paper."""
     if set(real.levels) != set(fake.levels):
-        raise ValueError(f"the sets differ in resolution: {max(real.levels)} and {max(fake.levels)} pixels")
+        raise ValueError(
+            f"the sets differ in resolution: {max(real.levels)} and {max(fake.levels)} pixels"
+        )
     distances = {}
     for size in sorted(real.levels, reverse=True):
         a, b = real.get(size), fake.get(size)

@@ -18,7 +18,8 @@ class TokenConfig:
     z_limit: int = 64
     """At most so many components of the residual's channels."""
     components: int = 0
-    """Take so many principal components of whole heads instead of all that, for few heads; 0: none."""
+    """Take so many principal components of whole heads instead of all that, for few heads; 0:
+    none."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class PriorTrainConfig:
     cond_drop: float = 0.1
     """Share of heads whose condition is hidden, for classifier-free guidance."""
     holdout: float = 0.1
-    """Share of the heads that is kept aside, to see when a prior starts to learn its heads by heart."""
+    """Share of the heads that is kept aside, to see when a prior starts to learn its heads by
+    heart."""
     tokens: TokenConfig = field(default_factory=TokenConfig)
     """How latents are cut."""
     dit: DiTConfig = field(default_factory=DiTConfig)
@@ -54,7 +56,8 @@ class PriorTrainConfig:
     weight_decay: float = 0.0
     """AdamW's weight decay."""
     patience: int = 0
-    """Stop after so many ticks in which the held-out loss has not fallen, and keep the best; 0: never."""
+    """Stop after so many ticks in which the held-out loss has not fallen, and keep the best; 0:
+    never."""
     ema: float = 0.999
     """Decay per step of the average that is saved; it ramps up over the first steps."""
     t_mean: float = 0.0
@@ -71,20 +74,43 @@ class PriorTrainConfig:
 
 _TINY = PriorTrainConfig(preset="tiny")
 _SMALL = replace(
-    _TINY, preset="small", dit=DiTConfig(width=384, depth=12, heads=6), steps=100_000, batch=128, lr=3e-4,
-    warmup=1000, ema=0.9999, tick=500, snapshot_ticks=10,
-)  # fmt: skip
+    _TINY,
+    preset="small",
+    dit=DiTConfig(width=384, depth=12, heads=6),
+    steps=100_000,
+    batch=128,
+    lr=3e-4,
+    warmup=1000,
+    ema=0.9999,
+    tick=500,
+    snapshot_ticks=10,
+)
 _LARGE = replace(
-    _SMALL, preset="large", dit=DiTConfig(width=1024, depth=24, heads=16), steps=400_000, batch=256, lr=1e-4,
+    _SMALL,
+    preset="large",
+    dit=DiTConfig(width=1024, depth=24, heads=16),
+    steps=400_000,
+    batch=256,
+    lr=1e-4,
     tick=1000,
-)  # fmt: skip
+)
 
-# Some hundreds of encoded heads: learnt by heart within some hundred steps, hence the components and the patience.
+# Some hundreds of encoded heads: learnt by heart within some hundred steps, hence the components
+# and the patience.
 _FEW = replace(
-    _TINY, preset="few", tokens=TokenConfig(components=48), dit=DiTConfig(width=128, depth=3), lr=5e-4,
-    weight_decay=0.1, steps=3000, ema=0.99, holdout=0.15, tick=25, patience=12,
-)  # fmt: skip
+    _TINY,
+    preset="few",
+    tokens=TokenConfig(components=48),
+    dit=DiTConfig(width=128, depth=3),
+    lr=5e-4,
+    weight_decay=0.1,
+    steps=3000,
+    ema=0.99,
+    holdout=0.15,
+    tick=25,
+    patience=12,
+)
 
 PRESETS = {config.preset: config for config in (_TINY, _FEW, _SMALL, _LARGE)}
-"""tiny: minutes on one core; few: heads of a hundred people; small and large: DiT-S and DiT-L in Peebles and Xie's
-table 1."""
+"""tiny: minutes on one core; few: heads of a hundred people; small and large: DiT-S and DiT-L in
+Peebles and Xie's table 1."""

@@ -1,4 +1,5 @@
-"""The heads a prior learns from: latent files, seeds of the generator, and their condition vectors."""
+"""The heads a prior learns from: latent files, seeds of the generator, and their condition
+vectors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -34,14 +35,19 @@ class Heads:
 
     def __getitem__(self, index: Sequence[int]) -> "Heads":
         chosen = torch.as_tensor(index, dtype=torch.long)
-        return Heads([self.names[i] for i in chosen.tolist()], self.latent.map(lambda value: value[chosen]),
-                     None if self.people is None else [self.people[i] for i in chosen.tolist()])
+        return Heads(
+            [self.names[i] for i in chosen.tolist()],
+            self.latent.map(lambda value: value[chosen]),
+            None if self.people is None else [self.people[i] for i in chosen.tolist()],
+        )
 
     @property
     def person(self) -> Tensor:  # int64 [N]
         """A number per person, in order of appearance."""
         numbers: dict[str, int] = {}
-        return torch.tensor([numbers.setdefault(name, len(numbers)) for name in self.people or self.names])
+        return torch.tensor(
+            [numbers.setdefault(name, len(numbers)) for name in self.people or self.names]
+        )
 
     def batches(self, size: int = _BATCH) -> "Batches":
         """The latents in pieces; can be gone through again."""
@@ -62,7 +68,8 @@ class Batches:
 
 @torch.no_grad()
 def sampled_heads(model: Generator, seeds: range) -> Heads:
-    """The generator's own heads, without truncation; the very styles that gen_samples.py draws for these seeds."""
+    """The generator's own heads, without truncation; the very styles that gen_samples.py draws for
+    these seeds."""
     label, styles = model.neutral_label(), []
     for start in track(range(0, len(seeds), _BATCH), "Drawing latents", unit="batches"):
         z = torch.cat([model.seed_to_z(seed) for seed in seeds[start : start + _BATCH]])
@@ -73,33 +80,44 @@ def sampled_heads(model: Generator, seeds: range) -> Heads:
 def file_heads(model: Generator, paths: str) -> Heads:
     """Latent files; of a folder of scripts/invert.py the last stage before the decoder is changed.
 
-    A file whose ``info`` names a ``subject`` is one of that person's heads. Raises ``UserError`` for files of another
-    network, two heads of one name, and a file that changes the decoder, which no prior over latents can draw.
+    A file whose ``info`` names a ``subject`` is one of that person's heads. Raises ``UserError``
+    for files of another network, two heads of one name, and a file that changes the decoder, which
+    no prior over latents can draw.
     """
     names, people, loaded, own = [], [], [], latent_files.fingerprints(model)
     for file in latent_files.find(paths, last_stage="z"):
         latent = latent_files.load(file, model, own)
         if latent.delta:
-            raise UserError(f"{file} changes the decoder's weights (pivotal tuning), which a prior over latents cannot "
-                            "draw; name the latent-z.safetensors beside it.")
+            raise UserError(
+                f"{file} changes the decoder's weights (pivotal tuning), which a prior over latents"
+                " cannot draw; name the latent-z.safetensors beside it."
+            )
         names.append(str(latent.info.get("target", file.parent.name)))
         people.append(str(latent.info.get("subject", names[-1])))
         loaded.append(replace(latent, camera=None, info={}))
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UserError(f"Two latent files of --latents={paths} are both of the head '{twice}'; name one of them.")
+        raise UserError(
+            f"Two latent files of --latents={paths} are both of the head '{twice}'; name one of"
+            " them."
+        )
     return Heads(names, stack(loaded), people)
 
 
 def open_heads(model: Generator, paths: str | None, samples: int) -> Heads:
-    """Latent files, seeds 0 to ``samples`` - 1, or both. Raises ``UserError`` where there is neither."""
+    """Latent files, seeds 0 to ``samples`` - 1, or both. Raises ``UserError`` where there is
+    neither."""
     found = [file_heads(model, paths)] if paths else []
     found += [sampled_heads(model, range(samples))] if samples else []
     if not found:
-        raise UserError("There is nothing to train on: give --latents=DIR, --samples=20000, or both.")
-    return Heads([name for part in found for name in part.names],
-                 stack([part.latent for part in found]).map(lambda value: value.cpu()),
-                 [name for part in found for name in part.people or part.names])
+        raise UserError(
+            "There is nothing to train on: give --latents=DIR, --samples=20000, or both."
+        )
+    return Heads(
+        [name for part in found for name in part.names],
+        stack([part.latent for part in found]).map(lambda value: value.cpu()),
+        [name for part in found for name in part.people or part.names],
+    )
 
 
 def split(heads: Heads, holdout: float, seed: int) -> tuple[Heads, Heads]:
@@ -113,13 +131,18 @@ def split(heads: Heads, holdout: float, seed: int) -> tuple[Heads, Heads]:
 
 
 def conditions(path: str | None, names: Sequence[str]) -> Tensor | None:  # [N, cond_dim]
-    """The vectors of the named heads. Raises ``UserError`` as ``read_vectors``, and for a head without one."""
+    """The vectors of the named heads. Raises ``UserError`` as ``read_vectors``, and for a head
+    without one."""
     if path is None:
         return None
     vectors = read_vectors(path)
     missing = [name for name in names if name not in vectors]
     if missing:
-        raise UserError(f"{path} has no vector for {len(missing)} of {len(names)} heads, such as '{missing[0]}'; add "
-                        "them, or leave those heads out.")
+        raise UserError(
+            f"{path} has no vector for {len(missing)} of {len(names)} heads, such as"
+            f" '{missing[0]}'; add them, or leave those heads out."
+        )
     length = len(next(iter(vectors.values())))
-    return torch.from_numpy(np.stack([vectors[name] for name in names]) if names else np.zeros((0, length), np.float32))
+    return torch.from_numpy(
+        np.stack([vectors[name] for name in names]) if names else np.zeros((0, length), np.float32)
+    )

@@ -29,9 +29,15 @@ def open_data(config: PriorTrainConfig, model: Generator) -> tuple[Heads, Heads]
         return split(open_heads(model, config.latents, config.samples), config.holdout, config.seed)
 
 
-def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.device, *,
-        resume: Path | None = None) -> Path:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the run folder.
+def run(
+    config: PriorTrainConfig,
+    outdir: str | os.PathLike,
+    device: torch.device,
+    *,
+    resume: Path | None = None,
+) -> Path:
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
+    run folder.
 
     Raises ``UserError`` for latents or files that do not fit.
     """
@@ -45,8 +51,11 @@ def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.devic
     state = run_folder.load_state(resume) if resume is not None else None
     if state is not None:
         _check_same(prior, state["trainer"]["prior"], resume)
-        prior.load_state_dict(state["trainer"]["prior"])  # the heads are encoded by the statistics they were
-    trainer = PriorTrainer(config, prior, heads, held_out if len(held_out) else None, cond, held_out_cond, device)
+        # the heads are encoded by the statistics they were
+        prior.load_state_dict(state["trainer"]["prior"])
+    trainer = PriorTrainer(
+        config, prior, heads, held_out if len(held_out) else None, cond, held_out_cond, device
+    )
     if state is not None:
         trainer.load_state_dict(state["trainer"])
     source = Path(config.latents.split(",")[0]).stem if config.latents else "samples"
@@ -59,27 +68,41 @@ def run(config: PriorTrainConfig, outdir: str | os.PathLike, device: torch.devic
 
 
 def _check_same(prior, state: dict, resume: Path) -> None:
-    """The data must be what it was: the statistics say so (bases may turn with the rounding of another machine)."""
+    """The data must be what it was: the statistics say so (bases may turn with the rounding of
+    another machine)."""
     for name, value in prior.state_dict().items():
         if name.startswith(("tokens.", "cond_")):
             old, turns = state.get(name), name.endswith("_basis")
             same = old is not None and old.shape == value.shape
             if not same or not (turns or torch.allclose(old, value.cpu(), rtol=1e-3, atol=1e-4)):
-                raise UserError(f"The latents are not those that {resume} was trained on; put them back, or start a "
-                                "new run.")
+                raise UserError(
+                    f"The latents are not those that {resume} was trained on; put them back, or"
+                    " start a new run."
+                )
 
 
 def _counted(heads: Heads, what: str = "") -> str:
     people = len(heads.person.unique())
-    return f"{len(heads)}{what}" + (f" of {people} pe{'ople' if people > 1 else 'rson'}" if people < len(heads) else "")
+    return f"{len(heads)}{what}" + (
+        f" of {people} pe{'ople' if people > 1 else 'rson'}" if people < len(heads) else ""
+    )
 
 
 class _Run(StepRun):
     script = "train_prior.py"
     remedy = "When you continue, take a lower --lr; the same options end the same way."
 
-    def __init__(self, config: PriorTrainConfig, folder: Path, trainer: PriorTrainer, writer: StatsWriter,
-                 seconds: float, model: Generator, heads: Heads, held_out: Heads) -> None:
+    def __init__(
+        self,
+        config: PriorTrainConfig,
+        folder: Path,
+        trainer: PriorTrainer,
+        writer: StatsWriter,
+        seconds: float,
+        model: Generator,
+        heads: Heads,
+        held_out: Heads,
+    ) -> None:
         super().__init__(config, folder, trainer, writer, seconds, config.steps)
         self.model, self.heads, self.held_out = model, heads, held_out
 
@@ -90,25 +113,51 @@ class _Run(StepRun):
     def say_start(self) -> None:
         config, prior, held_out = self.config, self.trainer.prior, self.held_out
         shape = prior.config.tokens
-        sources = [config.latents] * bool(config.latents) + [f"{config.samples} samples"] * bool(config.samples)
-        print(f"Latents of {config.network}: {_counted(self.heads, ' heads')} ({' and '.join(sources)}), and "
-              f"{_counted(held_out)} held out")
+        sources = [config.latents] * bool(config.latents) + [f"{config.samples} samples"] * bool(
+            config.samples
+        )
+        print(
+            f"Latents of {config.network}: {_counted(self.heads, ' heads')}"
+            f" ({' and '.join(sources)}), and {_counted(held_out)} held out"
+        )
         same = "" if shape.rows > 1 else ", the same for all layers"
         if shape.components:
-            shares = [f"{prior.tokens.explained(part.latent):.0%} of the variance of {name} heads"
-                      for name, part in (("training", self.heads), ("held-out", held_out)) if len(part)]
-            print(f"Token: {shape.components} components of whole heads, which hold {' and '.join(shares)}")
+            shares = [
+                f"{prior.tokens.explained(part.latent):.0%} of the variance of {name} heads"
+                for name, part in (("training", self.heads), ("held-out", held_out))
+                if len(part)
+            ]
+            print(
+                f"Token: {shape.components} components of whole heads, which hold"
+                f" {' and '.join(shares)}"
+            )
         else:
-            print(f"Tokens: {shape.rows} style{'s'[: shape.rows > 1]} of {shape.w_components} components{same}" +
-                  (f"; {shape.patches} patches of {shape.patch}x{shape.patch} with {shape.z_components} of "
-                   f"{shape.channels} channels" if shape.channels else "; no residual on Z"))
+            print(
+                f"Tokens: {shape.rows} style{'s'[: shape.rows > 1]} of {shape.w_components}"
+                f" components{same}"
+                + (
+                    f"; {shape.patches} patches of {shape.patch}x{shape.patch} with"
+                    f" {shape.z_components} of {shape.channels} channels"
+                    if shape.channels
+                    else "; no residual on Z"
+                )
+            )
         parameters = sum(value.numel() for value in prior.flow.parameters())
-        cond = f"conditions of {self.trainer.prior.config.cond_dim} numbers" if config.cond else "no condition"
+        cond = (
+            f"conditions of {self.trainer.prior.config.cond_dim} numbers"
+            if config.cond
+            else "no condition"
+        )
         print(f"Flow: {parameters / 1e6:.1f} M parameters, {cond}")
         if not len(held_out):
-            print("  data: no head is held out, so nothing will tell learning from learning by heart")
+            print(
+                "  data: no head is held out, so nothing will tell learning from learning by heart"
+            )
         elif not self.done:  # the normal distribution with the training set's moments
-            print("Untrained: " + "  ".join(f"{name} {value:.4f}" for name, value in self.trainer.check().items()))
+            print(
+                "Untrained: "
+                + "  ".join(f"{name} {value:.4f}" for name, value in self.trainer.check().items())
+            )
 
     def measures(self) -> dict[str, float]:
         values = {f"Check/{name}": value for name, value in self.trainer.check().items()}
@@ -118,28 +167,40 @@ class _Run(StepRun):
 
     def status(self, summary: Summary) -> str:
         names = {"loss": "Loss/total", "train": "Check/train", "held_out": "Check/held_out"}
-        return "  ".join(f"{said} {summary[name]['mean']:.4f}" for said, name in names.items() if name in summary)
+        return "  ".join(
+            f"{said} {summary[name]['mean']:.4f}" for said, name in names.items() if name in summary
+        )
 
     def write_snapshot(self) -> None:
         data = self.config.latents or f"{self.config.samples} samples"
         prior, step = self.trainer.result
-        checkpoints.save_prior(prior, self.folder / f"prior-{step:06d}.safetensors", step=step,
-                               provenance=provenance(self.config.preset, data))
+        checkpoints.save_prior(
+            prior,
+            self.folder / f"prior-{step:06d}.safetensors",
+            step=step,
+            provenance=provenance(self.config.preset, data),
+        )
 
     def farewell(self) -> str:
         step = self.trainer.result[1]
-        best = f"The held-out loss was lowest at step {step}, which is kept.\n" if step != self.done else ""
-        return (f"{best}"
-                f"Heads: {hint('gen_samples.py', f'--network={self.config.network}', f'--prior={self.folder}')}\n"
-                f"Are they new? {hint('scripts/score_prior.py', f'--prior={self.folder}')}")
+        best = (
+            f"The held-out loss was lowest at step {step}, which is kept.\n"
+            if step != self.done
+            else ""
+        )
+        heads = hint("gen_samples.py", f"--network={self.config.network}", f"--prior={self.folder}")
+        score = hint("scripts/score_prior.py", f"--prior={self.folder}")
+        return f"{best}Heads: {heads}\nAre they new? {score}"
 
     def look(self) -> None:
         """``preview<step>.png``: heads of the seeds 0, 1, …, without condition."""
         from gghead.figures import beside, write_png
         from gghead.sampling import draw_latent
 
-        pictures = [draw_latent(self.model, self.trainer.result[0].sample(seed), "", yaws=(0.0,)).image
-                    for seed in range(_PREVIEWS)]
+        pictures = [
+            draw_latent(self.model, self.trainer.result[0].sample(seed), "", yaws=(0.0,)).image
+            for seed in range(_PREVIEWS)
+        ]
         sheet = beside(pictures)
         write_png(self.folder / f"preview{self.trainer.step_number:06d}.png", sheet)
         self.writer.write_image("preview", sheet, self.trainer.step_number)

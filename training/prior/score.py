@@ -1,7 +1,8 @@
-"""Is a prior good, and are its heads new? Distances between sets of latents, and from each sample to its nearest head.
+"""Is a prior good, and are its heads new? Distances between sets of latents, and from each sample
+to its nearest head.
 
-Distances are those of ``LatentTokens.spread``: every component counts by its variance, and two unrelated heads are
-about sqrt(2) apart.
+Distances are those of ``LatentTokens.spread``: every component counts by its variance, and two
+unrelated heads are about sqrt(2) apart.
 """
 
 from dataclasses import dataclass
@@ -39,21 +40,34 @@ class Neighbours:
     @property
     def percentiles(self) -> list[float]:
         """The distance at ``PERCENTILES``."""
-        return torch.quantile(self.distance, torch.tensor(PERCENTILES).to(self.distance) / 100).tolist()
+        return torch.quantile(
+            self.distance, torch.tensor(PERCENTILES).to(self.distance) / 100
+        ).tolist()
 
 
 def vectors(prior: Prior, latent: Latent) -> Tensor:  # [B, D]
     """Where heads are, for distances."""
     parts = [latent[start : start + _CHUNK] for start in range(0, len(latent), _CHUNK)]
-    return torch.cat([prior.tokens.spread(prior.tokens.encode(part.map(lambda value: value.to(prior.cond_mean.device))))
-                      for part in parts])
+    return torch.cat(
+        [
+            prior.tokens.spread(
+                prior.tokens.encode(part.map(lambda value: value.to(prior.cond_mean.device)))
+            )
+            for part in parts
+        ]
+    )
 
 
-def nearest(points: Tensor, others: Tensor, people: tuple[Tensor, Tensor] | None = None) -> Neighbours:
-    """Nearest of ``others`` [M, D] to each of ``points`` [N, D]; ``people`` [N], [M]: other people's only."""
+def nearest(
+    points: Tensor, others: Tensor, people: tuple[Tensor, Tensor] | None = None
+) -> Neighbours:
+    """Nearest of ``others`` [M, D] to each of ``points`` [N, D]; ``people`` [N], [M]: other
+    people's only."""
     distances, indices = [], []
     for start in range(0, len(points), _CHUNK):
-        away = torch.cdist(points[start : start + _CHUNK], others, compute_mode="donot_use_mm_for_euclid_dist")
+        away = torch.cdist(
+            points[start : start + _CHUNK], others, compute_mode="donot_use_mm_for_euclid_dist"
+        )
         if people is not None:
             away.masked_fill_(people[0][start : start + _CHUNK, None] == people[1], torch.inf)
         found = away.min(dim=1)
@@ -63,34 +77,44 @@ def nearest(points: Tensor, others: Tensor, people: tuple[Tensor, Tensor] | None
 
 
 def leave_one_out(points: Tensor, person: Tensor | None = None, limit: int = 2000) -> Neighbours:
-    """Nearest other person's head to each of (at most ``limit``, evenly chosen) heads of a set; ``person`` [N]."""
+    """Nearest other person's head to each of (at most ``limit``, evenly chosen) heads of a set;
+    ``person`` [N]."""
     person = torch.arange(len(points)) if person is None else person
     person = person.to(points.device)
-    chosen = torch.linspace(0, len(points) - 1, min(limit, len(points)), device=points.device).round().long()
+    chosen = (
+        torch.linspace(0, len(points) - 1, min(limit, len(points)), device=points.device)
+        .round()
+        .long()
+    )
     return nearest(points[chosen], points, (person[chosen], person))
 
 
 def closer_than_usual(samples: Neighbours, usual: Neighbours, share: float = 0.01) -> int:
-    """How many samples lie nearer to a training head than all but ``share`` of these lie to each other."""
+    """How many samples lie nearer to a training head than all but ``share`` of these lie to each
+    other."""
     return int((samples.distance < torch.quantile(usual.distance, share)).sum())
 
 
 def latent_frechet(a: Tensor, b: Tensor) -> float:  # [N, D], [M, D]
-    """Fréchet distance of two sets of ``vectors``, in thousandths of a set's variance (which is about one).
+    """Fréchet distance of two sets of ``vectors``, in thousandths of a set's variance (which is
+    about one).
 
     Long vectors are first projected on the ``_WIDEST`` principal components of ``b``.
     """
     if b.shape[1] > _WIDEST:
         mean = b.mean(0)
-        values, along = torch.linalg.eigh(((b - mean) @ (b - mean).T).double())  # [M, M]: D may be tens of thousands
-        count = min(_WIDEST, int((values > 1e-5 * values[-1]).sum()))  # the others are rounding, not directions
+        # [M, M]: D may be tens of thousands
+        values, along = torch.linalg.eigh(((b - mean) @ (b - mean).T).double())
+        # the others are rounding, not directions
+        count = min(_WIDEST, int((values > 1e-5 * values[-1]).sum()))
         axes = torch.nn.functional.normalize(along[:, -count:].T.to(b) @ (b - mean), dim=1)
         a, b = (a - mean) @ axes.T, (b - mean) @ axes.T
     return 1000 * distance(GaussianFit.of(a), GaussianFit.of(b))
 
 
 def marginals(a: Tensor, b: Tensor) -> float:  # [N, D], [N, D]
-    """Mean Wasserstein-1 distance between the coordinates' distributions, in standard deviations of ``b``."""
+    """Mean Wasserstein-1 distance between the coordinates' distributions, in standard deviations of
+    ``b``."""
     count = min(len(a), len(b))
     gap = (a[:count].sort(dim=0).values - b[:count].sort(dim=0).values).abs().mean(0)
     return float((gap / b.std(0).clamp_min(1e-6)).mean())
@@ -98,7 +122,8 @@ def marginals(a: Tensor, b: Tensor) -> float:  # [N, D], [N, D]
 
 @torch.no_grad()
 def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
-    """Random features (``frd``) of pictures of the heads, one each, from the same cameras for every set."""
+    """Random features (``frd``) of pictures of the heads, one each, from the same cameras for every
+    set."""
     features, fit = RandomFeatures().to(model.device), None
     yaws = (torch.rand(len(latent), generator=generator(seed, "prior-cameras")) * 2 - 1) * _YAW
     for start in track(range(0, len(latent), _PICTURES), "Comparing pictures", unit="batches"):
@@ -111,13 +136,17 @@ def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
 
 
 def normal_heads(prior: Prior, count: int, seed: int) -> Latent:
-    """Heads of the normal distribution with the training set's moments: what a prior has to beat."""
+    """Heads of the normal distribution with the training set's moments: what a prior has to
+    beat."""
     noise = torch.randn(count, prior.size, generator=generator(seed, "prior-normal"))
     return prior.tokens.decode(noise.to(prior.cond_mean.device))
 
 
-def compare(model: Generator, prior: Prior, sets: dict[str, Latent], truth: Latent) -> dict[str, dict[str, float]]:
-    """Distances of every set to ``truth``: of latents, of styles coordinate by coordinate, of pictures."""
+def compare(
+    model: Generator, prior: Prior, sets: dict[str, Latent], truth: Latent
+) -> dict[str, dict[str, float]]:
+    """Distances of every set to ``truth``: of latents, of styles coordinate by coordinate, of
+    pictures."""
     reference, pictures = vectors(prior, truth), picture_fit(model, truth)
     return {
         name: {
@@ -129,12 +158,18 @@ def compare(model: Generator, prior: Prior, sets: dict[str, Latent], truth: Late
     }
 
 
-def neighbour_table(prior: Prior, samples: Latent, train: Heads, held_out: Heads) -> tuple[dict, Neighbours]:
-    """Percentiles of the distance to the nearest training head: of samples, of held-out heads, and of training heads to
-    those of other people."""
+def neighbour_table(
+    prior: Prior, samples: Latent, train: Heads, held_out: Heads
+) -> tuple[dict, Neighbours]:
+    """Percentiles of the distance to the nearest training head: of samples, of held-out heads, and
+    of training heads to those of other people."""
     heads = vectors(prior, train.latent)
     found, usual = nearest(vectors(prior, samples), heads), leave_one_out(heads, train.person)
-    table = {"percentiles": list(PERCENTILES), "samples": found.percentiles, "training": usual.percentiles}
+    table = {
+        "percentiles": list(PERCENTILES),
+        "samples": found.percentiles,
+        "training": usual.percentiles,
+    }
     if len(held_out):
         table["held_out"] = nearest(vectors(prior, held_out.latent), heads).percentiles
     table["closer_than_usual"] = closer_than_usual(found, usual) / len(samples)

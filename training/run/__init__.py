@@ -1,1 +1,2 @@
-"""What every training run does: the loop over steps, the run folder, statistics, health, precision."""
+"""What every training run does: the loop over steps, the run folder, statistics, health,
+precision."""

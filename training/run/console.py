@@ -1,4 +1,5 @@
-"""What a training run says: the status line per tick, the line that moves in between, and the copy in log.txt."""
+"""What a training run says: the status line per tick, the line that moves in between, and the copy
+in log.txt."""
 
 import os
 import sys
@@ -43,7 +44,8 @@ def status_line(
 
 
 def memory_use(device: torch.device | str) -> dict[str, float]:
-    """Return GiB in use: ``cpumem`` (resident now), ``gpumem`` and ``reserved`` (peaks of the device, 0 on CPUs)."""
+    """Return GiB in use: ``cpumem`` (resident now), ``gpumem`` and ``reserved`` (peaks of the
+    device, 0 on CPUs)."""
     device = torch.device(device)
     cuda = device.type == "cuda"
     return {
@@ -85,11 +87,14 @@ class Tee:
         return len(text)
 
     def _refused(self, error: OSError, text: str = "\n") -> None:
-        """Say once, at the end of a line, that the log lacks something; what it buffers it writes when it can."""
+        """Say once, at the end of a line, that the log lacks something; what it buffers it writes
+        when it can."""
         if not text.endswith("\n"):
             return
         if not self._told:
-            self.behind.write(f"  log.txt file could not be written ({error.strerror or error}); free space.\n")
+            self.behind.write(
+                f"  log.txt file could not be written ({error.strerror or error}); free space.\n"
+            )
         self._told = True
 
     def flush(self) -> None:

@@ -1,14 +1,17 @@
 """Whether a run is still sound: one rule for all trainers.
 
-* An update is bad if the loss or a gradient is not finite. Such gradients are made harmless (``average_gradients``) and
-  the update is counted: ``Progress/bad_updates`` is the share of them in a tick.
+* An update is bad if the loss or a gradient is not finite. Such gradients are made harmless
+  (``average_gradients``) and the update is counted: ``Progress/bad_updates`` is the share of them
+  in a tick.
 * ``MOST_IN_A_ROW`` bad updates of one network in a row end the run.
-* A tensor of the state (weights, moving averages, the optimisers' averages) that is not finite ends the run. It is
-  looked for at every tick and before a state or a snapshot is written, so that files on the disk are always sound.
-* So does a mean loss that is not finite in a tick without a bad update: then a part of it, or a number beside it, is
-  wrong.
+* A tensor of the state (weights, moving averages, the optimisers' averages) that is not finite ends
+  the run. It is looked for at every tick and before a state or a snapshot is written, so that files
+  on the disk are always sound.
+* So does a mean loss that is not finite in a tick without a bad update: then a part of it, or a
+  number beside it, is wrong.
 
-All processes come to the same answer, because gradients, losses and states are compared over all of them.
+All processes come to the same answer, because gradients, losses and states are compared over all of
+them.
 """
 
 import math
@@ -25,7 +28,8 @@ _UNBOUNDED = ("coefficient_min", "coefficient_max")  # of avatars: infinite wher
 
 
 class Health:
-    """Counts the bad updates of every network. The counts stay on the device; reading them on a GPU waits for it."""
+    """Counts the bad updates of every network. The counts stay on the device; reading them on a GPU
+    waits for it."""
 
     def __init__(self, stats: Stats) -> None:
         self.stats = stats
@@ -38,10 +42,13 @@ class Health:
         self.stats.report(BAD_UPDATES, bad)
         row = (self._rows[network] + 1) * bad if network in self._rows else bad.long()
         self._rows[network] = row
-        self._longest[network] = torch.maximum(self._longest[network], row) if network in self._longest else row
+        self._longest[network] = (
+            torch.maximum(self._longest[network], row) if network in self._longest else row
+        )
 
     def after_step(self) -> str | None:
-        """Call it after every step; returns why the run cannot go on, or ``None``. A GPU is asked now and then."""
+        """Call it after every step; returns why the run cannot go on, or ``None``. A GPU is asked
+        now and then."""
         self._steps += 1
         on_cpu = all(row.device.type == "cpu" for row in self._longest.values())
         return self.verdict() if on_cpu or self._steps % _READ_EVERY == 0 else None
@@ -53,7 +60,10 @@ class Health:
         self._longest = {}
         for name, worst in zip(names, found, strict=True):
             if worst >= MOST_IN_A_ROW:
-                return f"{worst} updates of the {name} in a row had losses or gradients that are no finite numbers"
+                return (
+                    f"{worst} updates of the {name} in a row had losses or gradients that are no"
+                    " finite numbers"
+                )
         return None
 
 
@@ -68,21 +78,28 @@ def describe_bad_updates(summary: Summary) -> str | None:
     bad, count = bad_updates(summary)
     if not bad:
         return None
-    return (f"health: {bad} of {count} updates had losses or gradients that are no finite numbers; their gradients "
-            f"were replaced. {MOST_IN_A_ROW} in a row end the run")
+    return (
+        f"health: {bad} of {count} updates had losses or gradients that are no finite numbers;"
+        f" their gradients were replaced. {MOST_IN_A_ROW} in a row end the run"
+    )
 
 
 def losses_verdict(summary: Summary) -> str | None:
     """Why the run cannot go on, as far as a tick's losses say, or ``None``."""
     if bad_updates(summary)[0]:  # they are known and were made harmless
         return None
-    wrong = [name for name, entry in summary.items() if name.startswith("Loss/") and not math.isfinite(entry["mean"])]
+    wrong = [
+        name
+        for name, entry in summary.items()
+        if name.startswith("Loss/") and not math.isfinite(entry["mean"])
+    ]
     return f"{', '.join(wrong)} became {summary[wrong[0]]['mean']}" if wrong else None
 
 
 @torch.no_grad()
 def broken_tensors(state: object, name: str = "") -> list[str]:
-    """Names of the tensors in nested dicts, lists and tuples that hold numbers which are not finite."""
+    """Names of the tensors in nested dicts, lists and tuples that hold numbers which are not
+    finite."""
     found = dict(_tensors(state, name))
     flags = [_broken(key, value) for key, value in found.items()]
     if not flags:

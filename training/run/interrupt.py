@@ -9,10 +9,11 @@ from gghead.torch_utils.distributed import Processes, any_process
 
 
 class StopRequest:
-    """Within it, the first Ctrl-C or SIGTERM is a request that ``agreed`` reports; a second one interrupts at once.
+    """Within it, the first Ctrl-C or SIGTERM is a request that ``agreed`` reports; a second one
+    interrupts at once.
 
-    A state saved in the middle of a step would hold an updated generator and an old discriminator, and a run resumed
-    from it would not be the run it continues.
+    A state saved in the middle of a step would hold an updated generator and an old discriminator,
+    and a run resumed from it would not be the run it continues.
     """
 
     def __init__(self, processes: Processes, device: torch.device) -> None:
@@ -20,8 +21,12 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {
+                number: signal.signal(number, self._ask)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(self, *exception) -> None:
@@ -29,7 +34,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def agreed(self) -> bool:
-        """Whether any process has been asked; all processes get the same answer at the same step."""
+        """Whether any process has been asked; all processes get the same answer at the same
+        step."""
         return any_process(self.asked, self.processes, self.device)
 
     def _ask(self, number: int, frame: object) -> None:

@@ -1,8 +1,10 @@
-"""The precision of a training's convolutions: chosen by timing the network's own layers, and kept by the run.
+"""The precision of a training's convolutions: chosen by timing the network's own layers, and kept
+by the run.
 
 ``bf16``: discriminators and encoders in bfloat16, and the generator where its Gaussians bear it
-(``gghead.models.generator.bearable``), else in float32, on NVIDIA GPUs in TF32. ``tf32``: float32 convolutions round
-their inputs to 10 bits of mantissa there. ``fp32``: float32 throughout. Geometry and rendering are float32 in all.
+(``gghead.models.generator.bearable``), else in float32, on NVIDIA GPUs in TF32. ``tf32``: float32
+convolutions round their inputs to 10 bits of mantissa there. ``fp32``: float32 throughout. Geometry
+and rendering are float32 in all.
 """
 
 import hashlib
@@ -39,8 +41,13 @@ _LARGEST = 300.0  # milliseconds: estimate of a pass of one picture in both
 _ROUNDS = 7
 _SIDES = 16, 32, 64  # of maps, pixels
 # What else decides how fast torch's convolutions are.
-_ENVIRONMENT = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE",
-                "ATEN_CPU_CAPABILITY")
+_ENVIRONMENT = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ATEN_CPU_CAPABILITY",
+)
 
 Run = Callable[[], object]
 
@@ -50,7 +57,8 @@ class Layers:
     """Layers that stand for a network."""
 
     name: str
-    """Everything that makes them what they are; part of the name that their figures are kept under."""
+    """Everything that makes them what they are; part of the name that their figures are kept
+    under."""
     batch: int
     """Pictures per pass in training."""
     make: Callable[[int, int, torch.dtype], Run]
@@ -76,11 +84,15 @@ class Figures:
 def choose(device: torch.device, layers: Layers) -> tuple[str, str]:
     """The faster precision for networks made of ``layers`` on this device, and the reason.
 
-    On CPUs both are timed, once per processor, torch, number of threads and network; a tie goes to fp32. Of several
-    processes the first one decides for all.
+    On CPUs both are timed, once per processor, torch, number of threads and network; a tie goes to
+    fp32. Of several processes the first one decides for all.
     """
     if device.type == "cuda":
-        return ("bf16", "the GPU has bf16") if _gpu_has_bf16() else ("fp32", "the GPU has no bf16 of its own")
+        return (
+            ("bf16", "the GPU has bf16")
+            if _gpu_has_bf16()
+            else ("fp32", "the GPU has no bf16 of its own")
+        )
     if device.type != "cpu":
         return "fp32", f"bf16 is not used on {device.type}"
     threads.settle()
@@ -111,21 +123,24 @@ def _gpu_has_bf16() -> bool:
 def check_device(precision: str | None, device: torch.device) -> None:
     """Raise ``UserError`` where a precision that was asked for does not exist on the device."""
     if precision == "tf32" and device.type != "cuda":
-        raise UserError(f"--precision=tf32 is a mode of NVIDIA GPUs, but the run computes on {device.type}; use fp32.")
+        raise UserError(
+            f"--precision=tf32 is a mode of NVIDIA GPUs, but the run computes on {device.type}; use"
+            " fp32."
+        )
 
 
 def apply(precision: str, device: torch.device) -> None:
     """Tell cuDNN whether float32 convolutions may be computed in TF32, which it does by default.
 
-    Matrix products never are: cameras and the frames of Gaussians are among them, and 10 bits would move Gaussians by
-    half a pixel at 512.
+    Matrix products never are: cameras and the frames of Gaussians are among them, and 10 bits would
+    move Gaussians by half a pixel at 512.
     """
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-# ------------------------------------------------------------------------------------------------- measuring
+# ---------------------------------------------------------------------------------------- measuring
 def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> Figures:
     """Time forward and backward passes in both precisions, in about 2 seconds."""
     begin = clock()
@@ -144,7 +159,10 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
 
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         small = {name: roughly(run) for name, run in pair(1, _SIDES[0]).items()}
-        side = max((side for side in _SIDES if sum(small.values()) * (side / _SIDES[0]) ** 2 < _LARGEST), default=0)
+        side = max(
+            (side for side in _SIDES if sum(small.values()) * (side / _SIDES[0]) ** 2 < _LARGEST),
+            default=0,
+        )
         if side <= _SIDES[0] or small["bf16"] > _HOPELESS * small["fp32"]:
             return Figures(1, small["fp32"], small["bf16"])
         images = int(1000 * _ROUND / roughly(layers.make(1, side, torch.float32)))
@@ -157,7 +175,9 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
                 times[name].append(timed(run))
             round_ = (times["fp32"][-1] + times["bf16"][-1]) / 1000
             if len(times["fp32"]) == _ROUNDS or clock() - begin + round_ > _BUDGET:
-                return Figures(images, statistics.median(times["fp32"]), statistics.median(times["bf16"]))
+                return Figures(
+                    images, statistics.median(times["fp32"]), statistics.median(times["bf16"])
+                )
 
 
 def figures_of(layers: Layers) -> Figures:
@@ -173,9 +193,16 @@ def figures_of(layers: Layers) -> Figures:
 
 
 def _digest(layers: Layers) -> str:
-    facts = [_processor(), torch.backends.cpu.get_cpu_capability(), torch.__version__, str(torch.get_num_threads()),
-             str(torch.backends.mkldnn.is_available()), *(os.environ.get(name, "") for name in _ENVIRONMENT),
-             str(layers.batch), layers.name]
+    facts = [
+        _processor(),
+        torch.backends.cpu.get_cpu_capability(),
+        torch.__version__,
+        str(torch.get_num_threads()),
+        str(torch.backends.mkldnn.is_available()),
+        *(os.environ.get(name, "") for name in _ENVIRONMENT),
+        str(layers.batch),
+        layers.name,
+    ]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:20]
 
 
@@ -183,19 +210,33 @@ def _processor() -> str:
     """The processor's name with its instructions."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(dict.fromkeys(line for line in lines if line.startswith(("model name", "flags", "Features"))))
+        return "\n".join(
+            dict.fromkeys(
+                line for line in lines if line.startswith(("model name", "flags", "Features"))
+            )
+        )
     return f"{platform.processor()} {platform.machine()}"
 
 
-# ---------------------------------------------------------------------------------------- layers of our networks
-def gan_layers(generator: GeneratorConfig, discriminator: DiscriminatorConfig, batch: int) -> Layers:
-    """The three finest blocks of the discriminator, and the generator's finest where it may be in bf16."""
+# --------------------------------------------------------------------------- layers of our networks
+def gan_layers(
+    generator: GeneratorConfig, discriminator: DiscriminatorConfig, batch: int
+) -> Layers:
+    """The three finest blocks of the discriminator, and the generator's finest where it may be in
+    bf16."""
 
     def make(images: int, side: int, dtype: torch.dtype) -> Run:
         parts, size, widths = [], generator.image_size, (discriminator.cbase, discriminator.cmax)
         for resolution in (size, size // 2, size // 4):
-            block = DiscriminatorBlock(channels_at(resolution, *widths), channels_at(resolution // 2, *widths))
-            parts.append(_pass(block, _maps(images, channels_at(resolution, *widths), min(resolution, side), dtype)))
+            block = DiscriminatorBlock(
+                channels_at(resolution, *widths), channels_at(resolution // 2, *widths)
+            )
+            parts.append(
+                _pass(
+                    block,
+                    _maps(images, channels_at(resolution, *widths), min(resolution, side), dtype),
+                )
+            )
         if dtype == torch.float32 or bearable(generator, dtype) == dtype:
             parts += _decoder_block(generator, images, side, dtype)
         return lambda: [part() for part in parts]
@@ -213,14 +254,19 @@ def generator_layers(generator: GeneratorConfig, batch: int) -> Layers:
 
 
 def encoder_layers(model: ReconstructorConfig, batch: int) -> Layers:
-    """A block of every level of the image encoder, one of the transformer, and the generator's finest if in bf16."""
+    """A block of every level of the image encoder, one of the transformer, and the generator's
+    finest if in bf16."""
     generator = model.generator
 
     def make(images: int, side: int, dtype: torch.dtype) -> Run:
         parts = []
         for level, count in enumerate(model.channels):
             size = min(max(generator.image_size >> (level + 1), 1), side)
-            parts.append(_pass(ResidualBlock(count), _maps(images, count, size, torch.float32), autocast=dtype))
+            parts.append(
+                _pass(
+                    ResidualBlock(count), _maps(images, count, size, torch.float32), autocast=dtype
+                )
+            )
         parts += _transformer_block(model, min(generator.latent_resolution, side), images, dtype)
         if dtype == torch.float32 or bearable(generator, dtype) == dtype:
             parts += _decoder_block(generator, images, side, dtype)
@@ -239,20 +285,29 @@ def expression_layers(model: ExpressionConfig, batch: int) -> Layers:
     return Layers(f"expression {model}", batch, make)
 
 
-def _decoder_block(generator: GeneratorConfig, images: int, side: int, dtype: torch.dtype) -> list[Run]:
+def _decoder_block(
+    generator: GeneratorConfig, images: int, side: int, dtype: torch.dtype
+) -> list[Run]:
     fine = generator.plane_resolution
-    channels, size = [channels_at(r, generator.cbase, generator.cmax) for r in (fine // 2, fine)], min(fine, side)
+    channels, size = (
+        [channels_at(r, generator.cbase, generator.cmax) for r in (fine // 2, fine)],
+        min(fine, side),
+    )
     block = SynthesisBlock(*channels, generator.w_dim, size)
     ws = torch.randn(images, 2, generator.w_dim)
     return [_pass(block, _maps(images, channels[0], size // 2, dtype), ws, "const", None)]
 
 
-def _transformer_block(model: ReconstructorConfig | ExpressionConfig, side: int, images: int,
-                       dtype: torch.dtype) -> list[Run]:
+def _transformer_block(
+    model: ReconstructorConfig | ExpressionConfig, side: int, images: int, dtype: torch.dtype
+) -> list[Run]:
     width, heads, hidden = model.width, model.heads, int(model.width * model.mlp_ratio)
     tokens = torch.randn(images, side**2, width, requires_grad=True)
     perceptron = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-    return [_pass(Attention(width, heads), tokens, tokens, autocast=dtype), _pass(perceptron, tokens, autocast=dtype)]
+    return [
+        _pass(Attention(width, heads), tokens, tokens, autocast=dtype),
+        _pass(perceptron, tokens, autocast=dtype),
+    ]
 
 
 def _maps(images: int, channels: int, side: int, dtype: torch.dtype) -> Tensor:

@@ -21,16 +21,30 @@ from gghead.training.run.health import broken_tensors
 
 OPTIONS = "training_options.json"
 _KEEP_STATES = 2
-_MARKS = {"optimizer": "train.py", "densify": "scripts/train_avatar.py", "init": "scripts/train_encoder.py",
-          "latents": "scripts/train_prior.py", "ema_steps": "scripts/train_expression.py"}
+_MARKS = {
+    "optimizer": "train.py",
+    "densify": "scripts/train_avatar.py",
+    "init": "scripts/train_encoder.py",
+    "latents": "scripts/train_prior.py",
+    "ema_steps": "scripts/train_expression.py",
+}
 """Option that only the runs of one command have -> the command."""
 Config = TypeVar("Config")
 
 
-def new_run_folder(outdir: str | os.PathLike, config: TrainConfig, world_size: int, desc: str | None = None) -> Path:
-    """Make ``<outdir>/00003-<preset>-<dataset>-gpus1-batch16-gamma0.05[-desc]`` with the next free number."""
-    parts = [config.preset, Path(config.data.path).stem, f"gpus{world_size}", f"batch{config.batch}",
-             f"gamma{config.loss.r1_gamma:g}", *([desc] if desc else [])]
+def new_run_folder(
+    outdir: str | os.PathLike, config: TrainConfig, world_size: int, desc: str | None = None
+) -> Path:
+    """Make ``<outdir>/00003-<preset>-<dataset>-gpus1-batch16-gamma0.05[-desc]`` with the next free
+    number."""
+    parts = [
+        config.preset,
+        Path(config.data.path).stem,
+        f"gpus{world_size}",
+        f"batch{config.batch}",
+        f"gamma{config.loss.r1_gamma:g}",
+        *([desc] if desc else []),
+    ]
     return numbered_folder(outdir, parts)
 
 
@@ -40,14 +54,20 @@ def numbered_folder(outdir: str | os.PathLike, parts: Sequence[str]) -> Path:
     try:
         outdir.mkdir(parents=True, exist_ok=True)
         while True:
-            taken = [int(match[1]) for entry in outdir.iterdir() if (match := re.match(r"(\d+)-", entry.name))]
+            taken = [
+                int(match[1])
+                for entry in outdir.iterdir()
+                if (match := re.match(r"(\d+)-", entry.name))
+            ]
             folder = outdir / "-".join([f"{max(taken, default=-1) + 1:05d}", *parts])
             with contextlib.suppress(FileExistsError):  # another run was started at the same moment
                 folder.mkdir()
                 return folder
     except OSError as error:
-        raise UserError(f"No run folder can be made in {outdir} ({error.strerror or error}); choose another "
-                        "--outdir.") from error
+        raise UserError(
+            f"No run folder can be made in {outdir} ({error.strerror or error}); choose another "
+            "--outdir."
+        ) from error
 
 
 def write_options(folder: Path, config: object) -> None:
@@ -56,7 +76,9 @@ def write_options(folder: Path, config: object) -> None:
     write_atomically(folder / OPTIONS, lambda file: file.write(text.encode()))
 
 
-def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig, changes: dict | None = None) -> Config:
+def read_options(
+    folder: str | os.PathLike, kind: type[Config] = TrainConfig, changes: dict | None = None
+) -> Config:
     """Read the config of a run and put ``changes`` (nested dicts) over it.
 
     Raises ``UserError`` for a folder that is no run or an option this version lacks.
@@ -65,7 +87,9 @@ def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig, ch
     try:
         values = json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"{folder} is no training run: it holds no {OPTIONS}; name the folder of a run.") from error
+        raise UserError(
+            f"{folder} is no training run: it holds no {OPTIONS}; name the folder of a run."
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it from a copy.") from error
     _check_kind(folder, values, kind)
@@ -74,25 +98,30 @@ def read_options(folder: str | os.PathLike, kind: type[Config] = TrainConfig, ch
 
 
 def _check_kind(folder: str | os.PathLike, values: object, kind: type) -> None:
-    """Raise ``UserError`` for a run of another command, which an unknown option would say less clearly."""
+    """Raise ``UserError`` for a run of another command, which an unknown option would say less
+    clearly."""
     own = {field.name for field in dataclasses.fields(kind)}
     others = [script for key, script in _MARKS.items() if key in values and key not in own]
     if others:
         wanted = next((script for key, script in _MARKS.items() if key in own), "another command")
-        raise UserError(f"{folder} is a run of {others[0]}, but one of {wanted} is needed here. To continue it: "
-                        f"{hint(others[0], f'--resume={folder}')}")
+        raise UserError(
+            f"{folder} is a run of {others[0]}, but one of {wanted} is needed here. To continue it:"
+            f" {hint(others[0], f'--resume={folder}')}"
+        )
 
 
 def save_state(folder: Path, kimg: float, state: dict) -> None:
-    """Write ``training-state-<kimg>.pt``, read it back, and drop states that are not needed any more.
+    """Write ``training-state-<kimg>.pt``, read it back, and drop states that are not needed any
+    more.
 
-    Kept are the last two and one from longer ago, in case a run goes wrong slowly: the last one from before the
-    greatest power of two that the second newest has reached.
+    Kept are the last two and one from longer ago, in case a run goes wrong slowly: the last one
+    from before the greatest power of two that the second newest has reached.
     """
     path = folder / f"training-state-{int(kimg):06d}.pt"
     write_archive(path, lambda file: torch.save(state, file))
     states = _states(folder)
-    states = states[: states.index(path) + 1]  # those beyond cannot be read, or the run would go on from them
+    # those beyond cannot be read, or the run would go on from them
+    states = states[: states.index(path) + 1]
     before = _number(states[-2]) if len(states) > 1 else 0
     reached = 1 << (before.bit_length() - 1) if before else 0
     older = [old for old in states if _number(old) < reached][-1:]
@@ -103,9 +132,11 @@ def save_state(folder: Path, kimg: float, state: dict) -> None:
 
 
 def load_state(folder: str | os.PathLike) -> dict:
-    """Load the newest whole and sound training state; others are passed over with a printed sentence.
+    """Load the newest whole and sound training state; others are passed over with a printed
+    sentence.
 
-    Raises ``UserError`` if there is none. Only tensors and plain values are ever unpickled (``weights_only``).
+    Raises ``UserError`` if there is none. Only tensors and plain values are ever unpickled
+    (``weights_only``).
     """
     for path in reversed(_states(Path(folder))):
         try:
@@ -116,10 +147,14 @@ def load_state(folder: str | os.PathLike) -> dict:
                 if not broken:
                     return state
                 damage = f"{broken[0]} holds numbers that are not finite"
-        except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
+        # torch.load raises many kinds for a damaged file, all with the same remedy
+        except Exception as error:
             damage = f"{type(error).__name__} when it is read"
         print(f"{path} is damaged: {damage}; trying the state before it.")
-    raise UserError(f"{folder} holds no readable training-state-*.pt, so it cannot be continued; start a new run.")
+    raise UserError(
+        f"{folder} holds no readable training-state-*.pt, so it cannot be continued; start a new"
+        " run."
+    )
 
 
 def newest_state(folder: Path) -> Path | None:

@@ -1,7 +1,9 @@
-"""Numbers of a training run: collected between ticks, summed over ranks, written as stats.jsonl and tensorboard.
+"""Numbers of a training run: collected between ticks, summed over ranks, written as stats.jsonl and
+tensorboard.
 
-``Stats`` keeps count, sum and sum of squares per name, so a tick's mean and standard deviation are exact however often
-and in whatever batches a number was reported. ``StatsWriter`` is for the first rank only.
+``Stats`` keeps count, sum and sum of squares per name, so a tick's mean and standard deviation are
+exact however often and in whatever batches a number was reported. ``StatsWriter`` is for the first
+rank only.
 """
 
 import contextlib
@@ -32,7 +34,8 @@ class Stats:
         self._moments: dict[str, Tensor] = {}  # name -> [3] float64: count, sum, sum of squares
 
     def report(self, name: str, values: Tensor | numpy.ndarray | float | int | list[float]) -> None:
-        """Add every element of ``values``. Values on a GPU stay there: reporting does not wait for it."""
+        """Add every element of ``values``. Values on a GPU stay there: reporting does not wait for
+        it."""
         if isinstance(values, (int, float)):
             moments = torch.tensor([1.0, values, values * values], dtype=torch.float64)
         else:
@@ -41,12 +44,15 @@ class Stats:
                 return
             # Apple's devices have no float64.
             values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
-            moments = torch.stack([torch.full_like(values[0], values.numel()), values.sum(), values.square().sum()])
+            moments = torch.stack(
+                [torch.full_like(values[0], values.numel()), values.sum(), values.square().sum()]
+            )
         old = self._moments.get(name)
         self._moments[name] = moments if old is None else old.to(moments.device) + moments
 
     def collect(self) -> Summary:
-        """Return the summary over all ranks and start anew. Every rank must call it; names may differ between ranks."""
+        """Return the summary over all ranks and start anew. Every rank must call it; names may
+        differ between ranks."""
         moments, self._moments = self._moments, {}
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             moments = _all_reduce(moments)
@@ -58,10 +64,15 @@ class Stats:
 
     def mean(self, name: str, default: float = math.nan) -> float:
         """Return this rank's mean of one name so far, ``default`` where nothing was reported."""
-        return summarize({name: self._moments[name]})[name]["mean"] if name in self._moments else default
+        return (
+            summarize({name: self._moments[name]})[name]["mean"]
+            if name in self._moments
+            else default
+        )
 
     def state_dict(self) -> dict[str, list[float]]:
-        """What has been collected over all ranks, as plain numbers, for a resume in the middle of a tick.
+        """What has been collected over all ranks, as plain numbers, for a resume in the middle of a
+        tick.
 
         Every rank must call it; after a resume only the first one loads it.
         """
@@ -72,7 +83,9 @@ class Stats:
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
         """Continue from ``state_dict()``."""
-        self._moments = {name: torch.tensor(moments, dtype=torch.float64) for name, moments in state.items()}
+        self._moments = {
+            name: torch.tensor(moments, dtype=torch.float64) for name, moments in state.items()
+        }
 
 
 def summarize(moments: Mapping[str, Tensor]) -> Summary:
@@ -98,7 +111,9 @@ def _all_reduce(moments: dict[str, Tensor]) -> dict[str, Tensor]:
         return {}
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
     zero = torch.zeros(3, dtype=torch.float64)
-    flat = torch.cat([moments.get(name, zero).to("cpu", torch.float64) for name in union]).to(device)
+    flat = torch.cat([moments.get(name, zero).to("cpu", torch.float64) for name in union]).to(
+        device
+    )
     return dict(zip(union, sum_over_processes(flat, processes).cpu().split(3), strict=True))
 
 
@@ -109,15 +124,19 @@ _COUNTERS = {"Progress/kimg": 1000, "Progress/step": 1, "Progress/iteration": 1}
 class StatsWriter:
     """Writes a run's ``stats.jsonl``, ``log.txt`` and tensorboard events; a resumed run appends.
 
-    A run that was killed may have written ticks beyond the last state it saved. They are done again, so that ``done``,
-    the images or steps of the state that is resumed, says what of ``stats.jsonl`` and of the events is dropped. Files
-    that it had half written are removed as well.
+    A run that was killed may have written ticks beyond the last state it saved. They are done
+    again, so that ``done``, the images or steps of the state that is resumed, says what of
+    ``stats.jsonl`` and of the events is dropped. Files that it had half written are removed as
+    well.
 
-    Use it as a context manager: inside, standard output and error also go to ``log.txt``. Tensorboard is optional and
-    its absence is said once. So is a full disk: nothing here raises then.
+    Use it as a context manager: inside, standard output and error also go to ``log.txt``.
+    Tensorboard is optional and its absence is said once. So is a full disk: nothing here raises
+    then.
     """
 
-    def __init__(self, run_dir: str | Path, tensorboard: bool = True, done: int | None = None) -> None:
+    def __init__(
+        self, run_dir: str | Path, tensorboard: bool = True, done: int | None = None
+    ) -> None:
         self.run_dir = Path(run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
         if done is not None:
@@ -132,9 +151,14 @@ class StatsWriter:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                print(f"No tensorboard events will be written ({error}); `pip install tensorboard` brings them.")
+                print(
+                    f"No tensorboard events will be written ({error}); `pip install tensorboard`"
+                    " brings them."
+                )
             else:
-                self._events = SummaryWriter(str(self.run_dir), purge_step=None if done is None else done + 1)
+                self._events = SummaryWriter(
+                    str(self.run_dir), purge_step=None if done is None else done + 1
+                )
 
     def __enter__(self) -> "StatsWriter":
         self._streams = sys.stdout, sys.stderr
@@ -162,19 +186,28 @@ class StatsWriter:
             write()
         except OSError as error:
             if name not in self._told:
-                print(f"  {name} file could not be written ({error.strerror or error}); free space.")
+                print(
+                    f"  {name} file could not be written ({error.strerror or error}); free space."
+                )
             self._told.add(name)
 
     def write(self, summary: Summary, images: int) -> None:
-        """Append a tick's summary; ``images`` (seen since the run began) is tensorboard's step, as kimg·1000."""
+        """Append a tick's summary; ``images`` (seen since the run began) is tensorboard's step, as
+        kimg·1000."""
         now = time.time()
-        line = {name: {key: _plain(value) for key, value in entry.items()} for name, entry in summary.items()}
+        line = {
+            name: {key: _plain(value) for key, value in entry.items()}
+            for name, entry in summary.items()
+        }
         text = json.dumps({**line, "timestamp": now}) + "\n"
         self._written("stats.jsonl", lambda: (self._jsonl.write(text), self._jsonl.flush()))
         self.write_values({name: entry["mean"] for name, entry in summary.items()}, images, now)
 
-    def write_values(self, values: Mapping[str, float], images: int, now: float | None = None) -> None:
+    def write_values(
+        self, values: Mapping[str, float], images: int, now: float | None = None
+    ) -> None:
         """Put single numbers, such as ``Metrics/frd2k``, into tensorboard."""
+
         def write() -> None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, global_step=images, walltime=now)
@@ -185,6 +218,7 @@ class StatsWriter:
 
     def write_image(self, name: str, image: numpy.ndarray, images: int) -> None:  # uint8 [H, W, 3]
         """Put a picture into tensorboard."""
+
         def write() -> None:
             self._events.add_image(name, image, global_step=images, dataformats="HWC")
             self._events.flush()
@@ -194,22 +228,28 @@ class StatsWriter:
 
 
 def drop_beyond(path: Path, done: int) -> None:
-    """Drop the lines of a ``stats.jsonl`` that were written after ``done`` images or steps, and a torn last line."""
+    """Drop the lines of a ``stats.jsonl`` that were written after ``done`` images or steps, and a
+    torn last line."""
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if _counted(line) <= done + 0.5]  # a mean over ranks may be rounded
+    # a mean over ranks may be rounded
+    kept = [line for line in lines if _counted(line) <= done + 0.5]
     if kept != lines:
         write_atomically(path, lambda file: file.writelines(kept))
 
 
 def _counted(line: bytes) -> float:
-    """Images or steps at a line of ``stats.jsonl``; infinity for half a line, 0 where it does not say."""
+    """Images or steps at a line of ``stats.jsonl``; infinity for half a line, 0 where it does not
+    say."""
     try:
         values = json.loads(line)
     except ValueError:
         return math.inf
-    return max((unit * values[name]["mean"] for name, unit in _COUNTERS.items() if name in values), default=0.0)
+    return max(
+        (unit * values[name]["mean"] for name, unit in _COUNTERS.items() if name in values),
+        default=0.0,
+    )
 
 
 def _plain(value: float) -> float | None:

@@ -1,6 +1,8 @@
-"""The loop around the steps of a run that counts steps: ticks, status lines, snapshots, states, Ctrl-C.
+"""The loop around the steps of a run that counts steps: ticks, status lines, snapshots, states,
+Ctrl-C.
 
-Encoders, priors, expression transformers and avatars fill in what differs. (GANs count images: training/gan/run.py.)
+Encoders, priors, expression transformers and avatars fill in what differs. (GANs count images:
+training/gan/run.py.)
 """
 
 import time
@@ -29,14 +31,31 @@ class StepRun(ABC):
     remedy = "The same options end the same way."
     """What to try after a run that diverged, in a sentence."""
 
-    def __init__(self, config, folder: Path | None, trainer, writer: StatsWriter | None, seconds: float, total: int,
-                 processes: Processes | None = None) -> None:
-        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats, health and state_dict();
-        ``seconds`` were spent before a resume, ``total`` is the count at which the run ends."""
-        self.config, self.folder, self.trainer, self.writer, self.total = config, folder, trainer, writer, total
+    def __init__(
+        self,
+        config,
+        folder: Path | None,
+        trainer,
+        writer: StatsWriter | None,
+        seconds: float,
+        total: int,
+        processes: Processes | None = None,
+    ) -> None:
+        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats, health and
+        state_dict(); ``seconds`` were spent before a resume, ``total`` is the count at which the
+        run ends."""
+        self.config, self.folder, self.trainer, self.writer, self.total = (
+            config,
+            folder,
+            trainer,
+            writer,
+            total,
+        )
         self.processes = processes or Processes()
         self.started = time.time() - seconds
-        self.saver = Saver(folder, self.processes, trainer.device, f"scripts/{self.script}", self.remedy)
+        self.saver = Saver(
+            folder, self.processes, trainer.device, f"scripts/{self.script}", self.remedy
+        )
 
     # ------------------------------------------------------------------ filled in
     @property
@@ -78,7 +97,8 @@ class StepRun(ABC):
 
     # -------------------------------------------------------------------- the loop
     def train(self) -> None:
-        """Steps until the end; a tick's work in between. Returning means that the last state is on the disk.
+        """Steps until the end; a tick's work in between. Returning means that the last state is on
+        the disk.
 
         Raises ``UserError`` for a run that diverges or whose last state cannot be written.
         """
@@ -86,8 +106,10 @@ class StepRun(ABC):
         if self.writer is not None:
             print(f"Run folder: {self.folder}")
             self.say_start()
-        with (StopRequest(self.processes, self.trainer.device) as stop,
-              progress("Training", self.total, f"{self.unit}s", self.done) as bar):
+        with (
+            StopRequest(self.processes, self.trainer.device) as stop,
+            progress("Training", self.total, f"{self.unit}s", self.done) as bar,
+        ):
             while self.done < self.total:
                 first, begin = self.done, time.time()
                 until = min((first // tick + 1) * tick, self.total)
@@ -123,24 +145,37 @@ class StepRun(ABC):
 
     def _stopped(self) -> None:
         self._save()
-        barrier(self.processes)  # a process that left earlier would have torchrun end the one that saves
+        # a process that left earlier would have torchrun end the one that saves
+        barrier(self.processes)
         self.saver.finish(self._counted)
         if self.writer is not None:
-            print(f"Stopped at {self.unit} {self.done}. "
-                  f"Continue with: {hint(f'scripts/{self.script}', f'--resume={self.folder}')}")
+            print(
+                f"Stopped at {self.unit} {self.done}. "
+                f"Continue with: {hint(f'scripts/{self.script}', f'--resume={self.folder}')}"
+            )
         raise SystemExit(130)
 
     def _end_tick(self, seconds: float, count: int) -> None:
-        stats, each, memory = self.trainer.stats, seconds / max(count, 1), memory_use(self.trainer.device)
-        numbers = {f"Progress/{self.unit}": self.done, f"Timing/sec_per_{self.unit}": each, **self.measures(),
-                   **{f"Resources/{name}_gb": value for name, value in memory.items()}}  # fmt: skip
+        stats, each, memory = (
+            self.trainer.stats,
+            seconds / max(count, 1),
+            memory_use(self.trainer.device),
+        )
+        numbers = {
+            f"Progress/{self.unit}": self.done,
+            f"Timing/sec_per_{self.unit}": each,
+            **self.measures(),
+            **{f"Resources/{name}_gb": value for name, value in memory.items()},
+        }
         for name, value in numbers.items():
             stats.report(name, float(value))
         summary = stats.collect()
         if self.writer is not None:
-            print(f"{self.unit} {self.done:<7d} {self.status(summary)}  sec/{self.unit} {each:<7.4f} "
-                  f"time {format_time(time.time() - self.started):<10s} cpumem {memory['cpumem']:.2f}  "
-                  f"eta {format_time((self.total - self.done) * each)}")
+            print(
+                f"{self.unit} {self.done:<7d} {self.status(summary)}  sec/{self.unit} {each:<7.4f}"
+                f" time {format_time(time.time() - self.started):<10s} cpumem"
+                f" {memory['cpumem']:.2f}  eta {format_time((self.total - self.done) * each)}"
+            )
             if (line := describe_bad_updates(summary)) is not None:
                 print(f"  {line}")
             self.writer.write(summary, self.done)

@@ -36,12 +36,15 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
     """Sixteen numbers, row by row, or a text file that holds them."""
     if text is None:
         return None
-    # os.path's isfile and not Path's, which fails on a name as long as sixteen numbers in full precision are.
+    # os.path's isfile and not Path's, which fails on a name as long as sixteen numbers in full
+    # precision are.
     words = Path(text).read_text().split() if os.path.isfile(text) else text.split(",")
     try:
         values = [float(word.strip(",[]")) for word in words if word.strip(",[]")]
     except ValueError as error:
-        raise UserError(f"--world={text} is neither a file nor sixteen numbers with commas.") from error
+        raise UserError(
+            f"--world={text} is neither a file nor sixteen numbers with commas."
+        ) from error
     if len(values) != 16:
         raise UserError(f"--world has {len(values)} numbers, but a 4x4 matrix has 16.")
     return tuple(tuple(values[row : row + 4]) for row in range(0, 16, 4))
@@ -54,22 +57,53 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
     metavar="FORMAT",
     default="auto",
     show_default=True,
-    help="auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar, nerfblendshape, "
-    "imavatar, vhap, nersemble, ava256, facescape, nerfstudio, facelift",
+    help=(
+        "auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar,"
+        " nerfblendshape, imavatar, vhap, nersemble, ava256, facescape, nerfstudio, facelift"
+    ),
 )
-@click.option("--source", type=click.Path(path_type=Path), required=True, help="Folder or zip with the data")
+@click.option(
+    "--source", type=click.Path(path_type=Path), required=True, help="Folder or zip with the data"
+)
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write")
-@click.option("--kind", type=click.Choice(["captures", "sequence"]), help="Write it as  [default: what it is]")
-@click.option("--resolution", metavar="WxH", help="Crop to this aspect and resize  [default: as it is, files copied]")
+@click.option(
+    "--kind", type=click.Choice(["captures", "sequence"]), help="Write it as  [default: what it is]"
+)
+@click.option(
+    "--resolution",
+    metavar="WxH",
+    help="Crop to this aspect and resize  [default: as it is, files copied]",
+)
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many")
 @click.option("--subjects", metavar="NAMES", help="Only these people: 3,7-9")
 @click.option("--expressions", metavar="NAMES", help="Only these expressions, sequences or clips")
 @click.option("--cameras", metavar="NAMES", help="Only these cameras")
-@click.option("--extras", metavar="NAMES", help="Append tracked parameters to the expression: jaw,eyelids,eyes,neck")
-@click.option("--scale", type=float, help="World units per unit of the data; 2.681 for metres  [default: the format's]")
-@click.option("--offset", type=cli.FloatList(), metavar="X,Y,Z", help="Where the data's origin lies in our world")
-@click.option("--world", metavar="FILE|16 NUMBERS", help="4x4 from the data's frame to our world, instead of both")
-@click.option("--flame", type=click.Path(path_type=Path), help="Your FLAME model, for the exact joints of the neck")
+@click.option(
+    "--extras",
+    metavar="NAMES",
+    help="Append tracked parameters to the expression: jaw,eyelids,eyes,neck",
+)
+@click.option(
+    "--scale",
+    type=float,
+    help="World units per unit of the data; 2.681 for metres  [default: the format's]",
+)
+@click.option(
+    "--offset",
+    type=cli.FloatList(),
+    metavar="X,Y,Z",
+    help="Where the data's origin lies in our world",
+)
+@click.option(
+    "--world",
+    metavar="FILE|16 NUMBERS",
+    help="4x4 from the data's frame to our world, instead of both",
+)
+@click.option(
+    "--flame",
+    type=click.Path(path_type=Path),
+    help="Your FLAME model, for the exact joints of the neck",
+)
 @click.option(
     "--lens",
     type=click.Choice(["undistort", "refuse", "ignore"]),
@@ -77,16 +111,50 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
     help="Pictures with lens distortion  [default: undistort; refuse for Ava-256]",
 )
 @click.option(
-    "--test-frames", type=click.IntRange(min=0), help="The last so many are for testing  [default: the format's]"
+    "--test-frames",
+    type=click.IntRange(min=0),
+    help="The last so many are for testing  [default: the format's]",
 )
 @click.option("--test-clips", metavar="NAMES", help="Clips for testing (IMavatar)")
 @cli.switch("--skip-missing", default=False, show_default=True, help="Go on without missing frames")
 @click.option("--fps", type=float, help="Frames per second, where the data do not say")
-@click.option("--jpeg-quality", type=click.IntRange(1, 100), help="JPEG for re-encoded pictures  [default: PNG]")
-@click.option("--workers", type=click.IntRange(min=1), default=cores, show_default="one per core", help="Threads")
+@click.option(
+    "--jpeg-quality",
+    type=click.IntRange(1, 100),
+    help="JPEG for re-encoded pictures  [default: PNG]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=cores,
+    show_default="one per core",
+    help="Threads",
+)
 @cli.overwrite("a zip")
-def main(format, source, dest, kind, resolution, max_images, subjects, expressions, cameras, extras, scale, offset,
-         world, flame, lens, test_frames, test_clips, skip_missing, fps, jpeg_quality, workers, overwrite):  # fmt: skip
+def main(
+    format,
+    source,
+    dest,
+    kind,
+    resolution,
+    max_images,
+    subjects,
+    expressions,
+    cameras,
+    extras,
+    scale,
+    offset,
+    world,
+    flame,
+    lens,
+    test_frames,
+    test_clips,
+    skip_missing,
+    fps,
+    jpeg_quality,
+    workers,
+    overwrite,
+):
     """Convert captures or a sequence of another project to a zip of ours.
 
     \b
@@ -105,9 +173,19 @@ def main(format, source, dest, kind, resolution, max_images, subjects, expressio
     from gghead.data.formats.parsing import ReadOptions
 
     options = ReadOptions(
-        names(subjects), names(expressions), names(cameras), scale, None if offset is None else tuple(offset),
-        world, test_frames, names(test_clips), skip_missing, flame, lens, fps,
-    )  # fmt: skip
+        names(subjects),
+        names(expressions),
+        names(cameras),
+        scale,
+        None if offset is None else tuple(offset),
+        world,
+        test_frames,
+        names(test_clips),
+        skip_missing,
+        flame,
+        lens,
+        fps,
+    )
     begin = time.perf_counter()
     with progress(f"Reading {source}"):
         frames = archive.as_kind(read(source, format, options), kind)
@@ -118,15 +196,19 @@ def main(format, source, dest, kind, resolution, max_images, subjects, expressio
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")
     begin = time.perf_counter()
     with progress(f"Writing {dest}", len(frames), "frames") as bar:
-        report = archive.write_archive(frames, dest, jpeg_quality=jpeg_quality, workers=workers, progress=bar.update)
+        report = archive.write_archive(
+            frames, dest, jpeg_quality=jpeg_quality, workers=workers, progress=bar.update
+        )
     seconds = time.perf_counter() - begin
     for sentence in report.skipped[:_SHOWN]:
         click.echo(f"skipped: {sentence}")
     if len(report.skipped) > _SHOWN:
         click.echo(f"skipped: {len(report.skipped) - _SHOWN} more")
-    click.echo(f"{report.written} frames written ({report.copied} copied as they are), {len(report.skipped)} skipped, "
-               f"{seconds:.1f} s, {report.written / max(seconds, 1e-9):.0f} frames/s: {dest}")  # fmt: skip
+    click.echo(
+        f"{report.written} frames written ({report.copied} copied as they are),"
+        f" {len(report.skipped)} skipped, {seconds:.1f} s,"
+        f" {report.written / max(seconds, 1e-9):.0f} frames/s: {dest}"
+    )
 
 
 _resolution = resolution  # the option of that name hides the function
-

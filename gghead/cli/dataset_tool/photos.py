@@ -22,30 +22,80 @@ def parse_resolution(text: str) -> int:
 
 
 @cli.command()
-@click.option("--source", type=click.Path(path_type=Path), required=True, help="Folder (or zip) of photos.")
+@click.option(
+    "--source", type=click.Path(path_type=Path), required=True, help="Folder (or zip) of photos."
+)
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
 @click.option("--resolution", default="512x512", show_default=True, help="Size of the pictures.")
 @cli.switch("--mirror", default=False, help="Add mirrored copies, as EG3D's FFHQ has them.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes (default: one per core); 0 uses none.")
-@click.option("--faces", type=click.Choice(["largest", "all"]), default="largest", show_default=True,
-              help="Which faces of a photo.")  # fmt: skip
-@click.option("--align", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
-              help="Turn crops upright: auto does so where the face leans by more than 10 degrees.")  # fmt: skip
-@click.option("--landmarker", default="mediapipe", show_default=True,
-              help="mediapipe, FILE.json of landmarks, or a face_landmarker.task file.")  # fmt: skip
-@click.option("--cameras", type=click.Path(path_type=Path),
-              help="JSON of ready cameras as EG3D's dataset.json: square photos are not cropped.")  # fmt: skip
-@click.option("--matte", default="selfie", show_default=True, help="selfie, onnx:PATH (a matting network) or none.")
-@click.option("--masks", type=click.Path(path_type=Path), help="Folder with masks of the photos, instead of --matte.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes (default: one per core); 0 uses none."
+)
+@click.option(
+    "--faces",
+    type=click.Choice(["largest", "all"]),
+    default="largest",
+    show_default=True,
+    help="Which faces of a photo.",
+)
+@click.option(
+    "--align",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Turn crops upright: auto does so where the face leans by more than 10 degrees.",
+)
+@click.option(
+    "--landmarker",
+    default="mediapipe",
+    show_default=True,
+    help="mediapipe, FILE.json of landmarks, or a face_landmarker.task file.",
+)
+@click.option(
+    "--cameras",
+    type=click.Path(path_type=Path),
+    help="JSON of ready cameras as EG3D's dataset.json: square photos are not cropped.",
+)
+@click.option(
+    "--matte",
+    default="selfie",
+    show_default=True,
+    help="selfie, onnx:PATH (a matting network) or none.",
+)
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    help="Folder with masks of the photos, instead of --matte.",
+)
 @cli.switch("--masks-zip", default=False, help="Also write GGHead's separate zip of masks.")
-@cli.switch("--foreground", default=True, show_default=True,
-              help="Remove the background's colour where masks are partial; 0: leave photos as they are.")  # fmt: skip
+@cli.switch(
+    "--foreground",
+    default=True,
+    show_default=True,
+    help="Remove the background's colour where masks are partial; 0: leave photos as they are.",
+)
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many photos.")
-@click.option("--min-scale", type=click.FloatRange(min=0), help="Skip crops smaller than this share of --resolution.")
-@click.option("--min-sharpness", type=click.FloatRange(min=0), help="Skip faces less sharp than this.")
-@click.option("--max-filled", type=click.FloatRange(0, 1), help="Skip crops with more than this share made up.")
-@click.option("--max-yaw", type=click.FloatRange(min=0), help="Skip faces turned further to a side (degrees).")
-@click.option("--max-pitch", type=click.FloatRange(min=0), help="Skip faces turned further up or down (degrees).")
+@click.option(
+    "--min-scale",
+    type=click.FloatRange(min=0),
+    help="Skip crops smaller than this share of --resolution.",
+)
+@click.option(
+    "--min-sharpness", type=click.FloatRange(min=0), help="Skip faces less sharp than this."
+)
+@click.option(
+    "--max-filled",
+    type=click.FloatRange(0, 1),
+    help="Skip crops with more than this share made up.",
+)
+@click.option(
+    "--max-yaw", type=click.FloatRange(min=0), help="Skip faces turned further to a side (degrees)."
+)
+@click.option(
+    "--max-pitch",
+    type=click.FloatRange(min=0),
+    help="Skip faces turned further up or down (degrees).",
+)
 @cli.overwrite("a finished zip")
 def main(
     source: Path,
@@ -67,8 +117,8 @@ def main(
 ) -> None:
     """Find the faces in photos, estimate their cameras, crop and cut them out as EG3D's FFHQ is.
 
-    Labels follow EG3D (radius 2.7, focal length 4.2647). What is skipped is counted by reason and listed in
-    <dest>_report.json. After an interruption the same command continues where it stopped.
+    Labels follow EG3D (radius 2.7, focal length 4.2647). What is skipped is counted by reason and
+    listed in <dest>_report.json. After an interruption the same command continues where it stopped.
     """
     size = parse_resolution(resolution)
     if not source.exists():
@@ -98,18 +148,30 @@ def main(
 
         try:
             report = prepare(
-                source, dest, options, cameras, mirror, masks_zip,
-                cores() if workers is None else workers, max_images, show,
-            )  # fmt: skip
+                source,
+                dest,
+                options,
+                cameras,
+                mirror,
+                masks_zip,
+                cores() if workers is None else workers,
+                max_images,
+                show,
+            )
         except KeyboardInterrupt:
-            kept = f"Finished photos are kept in {work_folder(dest)}; the same command goes on there."
+            kept = (
+                f"Finished photos are kept in {work_folder(dest)}; the same command goes on there."
+            )
             raise KeyboardInterrupt(kept) from None
     seconds = time.perf_counter() - begin
     for line in report.lines():
         click.echo(line)
-    click.echo(f"{dest} written in {seconds:.0f} s ({report.photos / seconds:.1f} photos per second).")
+    click.echo(
+        f"{dest} written in {seconds:.0f} s ({report.photos / seconds:.1f} photos per second)."
+    )
 
 
 def _results(dest: Path, matte: str, masks_zip: bool) -> list[Path]:
-    """The files that count as finished data; the report alone may be one of photos that could not be used."""
+    """The files that count as finished data; the report alone may be one of photos that could not
+    be used."""
     return [dest, *([dest.with_name(f"{dest.stem}_masks_{matte}.zip")] if masks_zip else [])]

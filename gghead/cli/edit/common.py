@@ -1,4 +1,5 @@
-"""What the edits share: naming heads on the command line, writing them, and sheets of what came out."""
+"""What the edits share: naming heads on the command line, writing them, and sheets of what came
+out."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -37,14 +38,34 @@ def edit_options(function: Callable) -> Callable:
     """Add the options that every edit has."""
     options = [
         network_option(),
-        click.option("--outdir", type=click.Path(path_type=Path),
-                     help="Where the files go: sheet.png, and a folder with a latent file per edited head  [default: "
-                     "out/EDIT, with a number behind if that is there]"),
-        click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi of the seeds"),
-        click.option("--yaw", type=cli.Degrees(many=True), default="0", show_default=True, metavar="LIST",
-                     help="Views on the sheet, in degrees"),
-        click.option("--size", type=click.IntRange(min=1),
-                     help="Pixels per view  [default: 256, or the training size if larger]"),
+        click.option(
+            "--outdir",
+            type=click.Path(path_type=Path),
+            help=(
+                "Where the files go: sheet.png, and a folder with a latent file per edited head "
+                " [default: out/EDIT, with a number behind if that is there]"
+            ),
+        ),
+        click.option(
+            "--trunc",
+            type=float,
+            default=1.0,
+            show_default=True,
+            help="Truncation psi of the seeds",
+        ),
+        click.option(
+            "--yaw",
+            type=cli.Degrees(many=True),
+            default="0",
+            show_default=True,
+            metavar="LIST",
+            help="Views on the sheet, in degrees",
+        ),
+        click.option(
+            "--size",
+            type=click.IntRange(min=1),
+            help="Pixels per view  [default: 256, or the training size if larger]",
+        ),
         cli.switch("--shapes", default=False, show_default=True, help="Write .ply splats as well"),
         cli.overwrite("an edit"),
         cli.device(),
@@ -54,11 +75,14 @@ def edit_options(function: Callable) -> Callable:
     return function
 
 
-def start(edit: str, network: str, outdir: Path | None, overwrite: bool, files: Sequence[str] = ()) -> tuple[str, Path]:
-    """Return the network and the folder of an edit, and say them, before anything heavy is imported.
+def start(
+    edit: str, network: str, outdir: Path | None, overwrite: bool, files: Sequence[str] = ()
+) -> tuple[str, Path]:
+    """Return the network and the folder of an edit, and say them, before anything heavy is
+    imported.
 
-    Raises ``UserError`` as ``find_network``, and for a folder that cannot be written or holds the sheet of another
-    edit, or one of ``files``.
+    Raises ``UserError`` as ``find_network``, and for a folder that cannot be written or holds the
+    sheet of another edit, or one of ``files``.
     """
     network = find_network(network, "generator")
     outdir = outdir or free_path(edit)
@@ -75,7 +99,8 @@ def open_network(network: str, device: str):
 
 
 def read_heads(text: str, model, psi: float = 1.0) -> list[Head]:
-    """``0-2,out/me/latent-z.safetensors`` -> heads: numbers are seeds, the rest files or folders of latents.
+    """``0-2,out/me/latent-z.safetensors`` -> heads: numbers are seeds, the rest files or folders of
+    latents.
 
     Raises ``UserError`` for what is neither, and as ``gghead.inversion.load`` does.
     """
@@ -99,9 +124,16 @@ def parse_layers(text: str) -> list[int]:
     return cli.IntRangeList().convert(text, None, None)
 
 
-def draw_sheet(model, rows: Sequence[Sequence], top: Sequence[str], left: Sequence[str], yaws: Sequence[float],
-               size: int | None) -> "np.ndarray":  # uint8 [H, W, 3]
-    """Draw a grid of latents (or what is drawn as one) from ``yaws`` (radians); None leaves a cell white."""
+def draw_sheet(
+    model,
+    rows: Sequence[Sequence],
+    top: Sequence[str],
+    left: Sequence[str],
+    yaws: Sequence[float],
+    size: int | None,
+) -> "np.ndarray":  # uint8 [H, W, 3]
+    """Draw a grid of latents (or what is drawn as one) from ``yaws`` (radians); None leaves a cell
+    white."""
     import numpy as np
 
     from gghead.figures import beside, with_labels
@@ -115,14 +147,19 @@ def draw_sheet(model, rows: Sequence[Sequence], top: Sequence[str], left: Sequen
         for row in rows:
             cells = []
             for one in row:
-                cells.append(blank if one is None else draw_latent(model, one, "", yaws=yaws, size=side).image)
+                cells.append(
+                    blank
+                    if one is None
+                    else draw_latent(model, one, "", yaws=yaws, size=side).image
+                )
                 bar.advance()
             lines.append(beside(cells))
     return with_labels(np.concatenate(lines), top, left)
 
 
 def write_head(model, latent, outdir: Path, name: str, stage: str, shapes: bool, **info) -> None:
-    """Write ``<outdir>/<name>/latent-<stage>.safetensors`` (what is no latent: its .ply in any case) and say so."""
+    """Write ``<outdir>/<name>/latent-<stage>.safetensors`` (what is no latent: its .ply in any
+    case) and say so."""
     from gghead import latent as latents
 
     is_latent = isinstance(latent, latents.Latent)
@@ -147,8 +184,10 @@ def write_sheet(outdir: Path, sheet: "np.ndarray") -> None:
 def at_least(heads: Sequence[Head], count: int, option: str) -> None:
     """Raise ``UserError`` for fewer heads than an edit needs, or two of one name."""
     if len(heads) < count:
-        raise UserError(f"{option} must name at least {count} heads, such as {option}=0-{count - 1}, but it names "
-                        f"{len(heads)}.")
+        raise UserError(
+            f"{option} must name at least {count} heads, such as {option}=0-{count - 1}, but it"
+            f" names {len(heads)}."
+        )
     names = [head.name for head in heads]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

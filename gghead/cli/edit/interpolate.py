@@ -21,17 +21,58 @@ from gghead.torch_utils.errors import UserError
 
 
 @cli.command()
-@click.option("--heads", required=True, metavar="HEADS", help="Two or more seeds and latent files, in their order")
-@click.option("--steps", type=click.IntRange(min=1), default=6, show_default=True, help="Steps from one to the next")
-@click.option("--space", type=click.Choice(["w", "z"]), default="w", show_default=True,
-              help="Straight through w, or along the sphere of z (seeds only)")
+@click.option(
+    "--heads",
+    required=True,
+    metavar="HEADS",
+    help="Two or more seeds and latent files, in their order",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Steps from one to the next",
+)
+@click.option(
+    "--space",
+    type=click.Choice(["w", "z"]),
+    default="w",
+    show_default=True,
+    help="Straight through w, or along the sphere of z (seeds only)",
+)
 @click.option("--video", type=click.Path(path_type=Path), help="Also a film: .mp4, .webp or .gif")
-@click.option("--frames", type=click.IntRange(min=2), default=24, show_default=True,
-              help="Frames of the film from one head to the next")
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True,
-              help="Frames per second")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=2),
+    default=24,
+    show_default=True,
+    help="Frames of the film from one head to the next",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Frames per second",
+)
 @edit_options
-def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, size, shapes, overwrite, device):
+def main(
+    heads,
+    steps,
+    space,
+    video,
+    frames,
+    fps,
+    network,
+    outdir,
+    trunc,
+    yaw,
+    size,
+    shapes,
+    overwrite,
+    device,
+):
     """Draw the way from each head to the next.
 
     For loops with a turning camera see scripts/gen_video.py.
@@ -68,16 +109,22 @@ def main(heads, steps, space, video, frames, fps, network, outdir, trunc, yaw, s
         rows.append([way(first, second, step / steps) for step in range(steps + 1)])
         for step, latent in enumerate(rows[-1][1:-1], 1):
             name = f"{first.name}+{second.name}-{step:02d}of{steps:02d}"
-            write_head(model, latent, outdir, name, "between", shapes, share=step / steps, space=space)
+            write_head(
+                model, latent, outdir, name, "between", shapes, share=step / steps, space=space
+            )
     top = [f"{step / steps:.2g}" for step in range(steps + 1)]
     left = [f"{first.name} - {second.name}" for first, second in pairs]
     write_sheet(outdir, draw_sheet(model, rows, top, left, yaw, size))
     if video is not None:
         side, pictures = default_size(model, size), []
         with progress("Filming", len(pairs) * frames + 1, "frames") as bar:
-            for share, pair in [*((frame / frames, pair) for pair in pairs for frame in range(frames)),
-                                (1.0, pairs[-1])]:
-                pictures.append(draw_latent(model, way(*pair, share), "", yaws=yaw, size=side).image)
+            for share, pair in [
+                *((frame / frames, pair) for pair in pairs for frame in range(frames)),
+                (1.0, pairs[-1]),
+            ]:
+                pictures.append(
+                    draw_latent(model, way(*pair, share), "", yaws=yaw, size=side).image
+                )
                 bar.advance()
         with progress(f"Writing {video}"):
             save_video(pictures, video, fps)

@@ -19,15 +19,29 @@ from gghead.torch_utils import cli
 
 @cli.command()
 @click.option("--heads", required=True, metavar="HEADS", help="Seeds and latent files")
-@click.option("--directions", "file", required=True, type=click.Path(path_type=Path), help="File of edit.py pca")
-@click.option("--by", required=True, metavar="LIST",
-              help="COMPONENT:SIGMAS[@FIRST-LAST], …: 0:2,3:-1.5@0-4 moves along 0, and on layers 0 to 4 along 3")
+@click.option(
+    "--directions",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File of edit.py pca",
+)
+@click.option(
+    "--by",
+    required=True,
+    metavar="LIST",
+    help=(
+        "COMPONENT:SIGMAS[@FIRST-LAST], …: 0:2,3:-1.5@0-4 moves along 0, and on layers 0 to 4"
+        " along 3"
+    ),
+)
 @edit_options
 def main(heads, file, by, network, outdir, trunc, yaw, size, shapes, overwrite, device):
     """Move --heads along principal components.
 
     \b
-    python scripts/edit.py move --network=demo --heads=0-5 --directions=out/pca/directions.safetensors --by=0:2
+    python scripts/edit.py move --network=demo --heads=0-5 --directions=out/pca/directions.safetensors \\
+        --by=0:2
     """
     network, outdir = start("move", network, outdir, overwrite)
 
@@ -46,4 +60,6 @@ def main(heads, file, by, network, outdir, trunc, yaw, size, shapes, overwrite, 
         moved.append(latent)
         write_head(model, latent, outdir, head.name, "move", shapes, by=by)
     rows = [[head.latent, latent] for head, latent in zip(named, moved, strict=True)]
-    write_sheet(outdir, draw_sheet(model, rows, ["before", by], [head.name for head in named], yaw, size))
+    write_sheet(
+        outdir, draw_sheet(model, rows, ["before", by], [head.name for head in named], yaw, size)
+    )

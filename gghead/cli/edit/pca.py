@@ -2,23 +2,68 @@
 
 import click
 
-from gghead.cli.edit.common import draw_sheet, edit_options, open_network, parse_layers, read_heads, start, write_sheet
+from gghead.cli.edit.common import (
+    draw_sheet,
+    edit_options,
+    open_network,
+    parse_layers,
+    read_heads,
+    start,
+    write_sheet,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
 
 @cli.command()
-@click.option("--heads", metavar="HEADS", help="Head that is moved on the sheet  [default: the average head]")
-@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="Components in the file")
-@click.option("--samples", type=click.IntRange(min=2), default=20_000, show_default=True, help="Samples of w")
+@click.option(
+    "--heads", metavar="HEADS", help="Head that is moved on the sheet  [default: the average head]"
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Components in the file",
+)
+@click.option(
+    "--samples", type=click.IntRange(min=2), default=20_000, show_default=True, help="Samples of w"
+)
 @cli.seed("Of the samples")
-@click.option("--show", type=click.IntRange(min=1), default=6, show_default=True, help="Components on the sheet")
-@click.option("--sigmas", type=cli.FloatList(), default="-3,-1.5,0,1.5,3", show_default=True, metavar="LIST",
-              help="How far they move the head, in standard deviations")
+@click.option(
+    "--show",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Components on the sheet",
+)
+@click.option(
+    "--sigmas",
+    type=cli.FloatList(),
+    default="-3,-1.5,0,1.5,3",
+    show_default=True,
+    metavar="LIST",
+    help="How far they move the head, in standard deviations",
+)
 @click.option("--layers", metavar="LIST", help="On which layers  [default: all]")
 @edit_options
-def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, trunc, yaw, size, shapes,
-         overwrite, device):
+def main(
+    heads,
+    count,
+    samples,
+    seed,
+    show,
+    sigmas,
+    layers,
+    network,
+    outdir,
+    trunc,
+    yaw,
+    size,
+    shapes,
+    overwrite,
+    device,
+):
     """Find the principal components of w; write directions.safetensors and a sheet of what they do.
 
     \b
@@ -48,11 +93,22 @@ def main(heads, count, samples, seed, show, sigmas, layers, network, outdir, tru
     shown = range(min(show, count))
     click.echo("component  sigma   variance  in all")
     for index in range(count):
-        click.echo(f"{index:9d}  {found.deviations[index]:5.2f}  {found.explained[index]:8.1%}  "
-                   f"{found.explained[: index + 1].sum():6.1%}")
+        click.echo(
+            f"{index:9d}  {found.deviations[index]:5.2f}  {found.explained[index]:8.1%}  "
+            f"{found.explained[: index + 1].sum():6.1%}"
+        )
     rows = [[found.move(head, index, sigma, on) for sigma in sigmas] for index in shown]
-    write_sheet(outdir, draw_sheet(model, rows, [f"{sigma:+g} sigma" if sigma else "0" for sigma in sigmas],
-                                   [f"{index}" for index in shown], yaw, size))
+    write_sheet(
+        outdir,
+        draw_sheet(
+            model,
+            rows,
+            [f"{sigma:+g} sigma" if sigma else "0" for sigma in sigmas],
+            [f"{index}" for index in shown],
+            yaw,
+            size,
+        ),
+    )
     options = [f"--network={network}", "--heads=0-3", f"--directions={path}", "--by=0:2"]
     move = cli.hint("scripts/edit.py", "move", *options)
     click.echo(f"Heads moved along the first: {move}")

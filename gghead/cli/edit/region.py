@@ -17,26 +17,72 @@ from gghead.torch_utils.errors import UserError
 
 
 @cli.command()
-@click.option("--rows", required=True, metavar="HEADS", help="Heads that are changed: seeds and latent files")
+@click.option(
+    "--rows", required=True, metavar="HEADS", help="Heads that are changed: seeds and latent files"
+)
 @click.option("--cols", required=True, metavar="HEADS", help="Heads whose part they are given")
-@click.option("--part", required=True, metavar="NAMES", help="Such as nose, 'left eye' or eyes+brows")
-@click.option("--space", type=click.Choice(["planes", "z"]), default="planes", show_default=True,
-              help="planes: decode both heads and blend; z: blend Z, which gives latent files but changes less")
-@click.option("--take", type=click.Choice(["all", "shape", "colour"]), default="all", show_default=True,
-              help="What comes over (planes only)")
-@cli.switch("--fit", default=None,
-            help="Adapt the part to its new head's skin and depth (planes only)  [default: yes, but not for hair]")
-@click.option("--softness", type=click.FloatRange(0, 2), default=0.35, show_default=True,
-              help="Width of the fading border, as a share of the part's radius")
+@click.option(
+    "--part", required=True, metavar="NAMES", help="Such as nose, 'left eye' or eyes+brows"
+)
+@click.option(
+    "--space",
+    type=click.Choice(["planes", "z"]),
+    default="planes",
+    show_default=True,
+    help=(
+        "planes: decode both heads and blend; z: blend Z, which gives latent files but changes less"
+    ),
+)
+@click.option(
+    "--take",
+    type=click.Choice(["all", "shape", "colour"]),
+    default="all",
+    show_default=True,
+    help="What comes over (planes only)",
+)
+@cli.switch(
+    "--fit",
+    default=None,
+    help=(
+        "Adapt the part to its new head's skin and depth (planes only)  [default: yes, but not for"
+        " hair]"
+    ),
+)
+@click.option(
+    "--softness",
+    type=click.FloatRange(0, 2),
+    default=0.35,
+    show_default=True,
+    help="Width of the fading border, as a share of the part's radius",
+)
 @edit_options
-def main(rows, cols, part, space, take, fit, softness, network, outdir, trunc, yaw, size, shapes, overwrite, device):
+def main(
+    rows,
+    cols,
+    part,
+    space,
+    take,
+    fit,
+    softness,
+    network,
+    outdir,
+    trunc,
+    yaw,
+    size,
+    shapes,
+    overwrite,
+    device,
+):
     """Give every head of --rows the --part of every head of --cols.
 
     \b
     python scripts/edit.py region --network=demo --rows=0-2 --cols=3-6 --part=nose
     """
     if space == "z" and (take != "all" or fit is not None):
-        raise UserError("--take and --fit belong to --space=planes: Z does not tell shape from colour; leave them out.")
+        raise UserError(
+            "--take and --fit belong to --space=planes: Z does not tell shape from colour; leave"
+            " them out."
+        )
     network, outdir = start("region", network, outdir, overwrite)
 
     from gghead.editing.parts import part_mask
@@ -58,8 +104,21 @@ def main(rows, cols, part, space, take, fit, softness, network, outdir, trunc, y
     swapped = [[swap(base, donor) for donor in donors] for base in changed]
     for base, line in zip(changed, swapped, strict=True):
         for donor, head in zip(donors, line, strict=True):
-            write_head(model, head, outdir, f"{base.name}+{donor.name}", "region", shapes, part=part)
-    grid = [[None, *(donor.latent for donor in donors)],
-            *([base.latent, *line] for base, line in zip(changed, swapped, strict=True))]
-    write_sheet(outdir, draw_sheet(model, grid, ["", *(donor.name for donor in donors)],
-                                   ["", *(base.name for base in changed)], yaw, size))
+            write_head(
+                model, head, outdir, f"{base.name}+{donor.name}", "region", shapes, part=part
+            )
+    grid = [
+        [None, *(donor.latent for donor in donors)],
+        *([base.latent, *line] for base, line in zip(changed, swapped, strict=True)),
+    ]
+    write_sheet(
+        outdir,
+        draw_sheet(
+            model,
+            grid,
+            ["", *(donor.name for donor in donors)],
+            ["", *(base.name for base in changed)],
+            yaw,
+            size,
+        ),
+    )

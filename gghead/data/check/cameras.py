@@ -1,7 +1,8 @@
-"""Faults of camera labels that show in the numbers alone: layout, axes, units, field of view, and single odd ones.
+"""Faults of camera labels that show in the numbers alone: layout, axes, units, field of view, and
+single odd ones.
 
-The head is taken to stand around the world's origin, upright along +y. A camera that misses it is tried under the
-mix-ups that occur in this field; the one under which it looks at the head is named.
+The head is taken to stand around the world's origin, upright along +y. A camera that misses it is
+tried under the mix-ups that occur in this field; the one under which it looks at the head is named.
 """
 
 import numpy as np
@@ -18,14 +19,17 @@ _SHARED = 0.7  # share of the wrong cameras that one mix-up must explain
 _ROLL = 60.0  # degrees; nobody tilts the head further
 _STEEP = 50.0  # degrees of pitch that few cameras have
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # y and z of the camera
-_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # new y = old z, new z = -old y
+# new y = old z, new z = -old y
+_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 _DIAGONAL_FOCAL = 3.0143  # 0.5 / tan(18.837 degrees / 2)
 _SHARE = (0.3, 1.9)  # head height / picture height of usual crops; FFHQ has 1.03, mvheads 0.70
 _ABSURD = (0.15, 3.0)
 
 
-def check_cameras(labels: np.ndarray, names: list[str]) -> tuple[list[Finding], np.ndarray]:  # [N, 25]
-    """Return the faults of the labels and which labels are usable cameras ([N] bool: rigid and aimed at the head)."""
+# [N, 25]
+def check_cameras(labels: np.ndarray, names: list[str]) -> tuple[list[Finding], np.ndarray]:
+    """Return the faults of the labels and which labels are usable cameras ([N] bool: rigid and
+    aimed at the head)."""
     labels = np.asarray(labels, np.float64)
     findings, usable = [], np.ones(len(labels), bool)
     for code, (wrong, _) in rigid_faults(labels).items():
@@ -49,7 +53,10 @@ def _column_major(labels: np.ndarray) -> np.ndarray:  # [N, 25] -> [N] bool
     other_k = np.where(np.abs(k[:, 2, :2]).max(1)[:, None, None] > 1e-3, k.mT, k)
     turned = np.concatenate([pose.reshape(-1, 16), other_k.reshape(-1, 9)], 1)
     as_stored = np.concatenate([labels[:, :16], other_k.reshape(-1, 9)], 1)
-    fine = [~np.any([wrong for wrong, _ in rigid_faults(rows).values()], axis=0) for rows in (turned, as_stored)]
+    fine = [
+        ~np.any([wrong for wrong, _ in rigid_faults(rows).values()], axis=0)
+        for rows in (turned, as_stored)
+    ]
     return fine[0] | fine[1]
 
 
@@ -60,24 +67,31 @@ def angles(labels: np.ndarray) -> np.ndarray:  # [N, 25] -> [N, 3] yaw, pitch, r
 
 
 def _aim(pose: np.ndarray, k: np.ndarray) -> np.ndarray:  # [N, 4, 4], [N, 3, 3] -> [N] degrees
-    """Angle between the ray through the middle of the picture and the direction to the world's origin."""
-    ray = np.stack([(0.5 - k[:, 0, 2]) / k[:, 0, 0], (0.5 - k[:, 1, 2]) / k[:, 1, 1], np.ones(len(k))], -1)
+    """Angle between the ray through the middle of the picture and the direction to the world's
+    origin."""
+    ray = np.stack(
+        [(0.5 - k[:, 0, 2]) / k[:, 0, 0], (0.5 - k[:, 1, 2]) / k[:, 1, 1], np.ones(len(k))], -1
+    )
     to_head = -(pose[:, :3, :3].mT @ pose[:, :3, 3:])[..., 0]
     length = np.linalg.norm(ray, axis=1) * np.linalg.norm(to_head, axis=1)
     return np.rad2deg(np.arccos(np.clip((ray * to_head).sum(1) / np.maximum(length, 1e-12), -1, 1)))
 
 
 def _badness(pose: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far cameras are from looking at an upright head ([N], degrees), and which do ([N] bool)."""
+    """Return how far cameras are from looking at an upright head ([N], degrees), and which do ([N]
+    bool)."""
     label = np.concatenate([pose.reshape(-1, 16), k.reshape(-1, 9)], 1)
     _, pitch, roll = angles(label).T
     aim = _aim(pose, k)
-    steep = np.maximum(np.abs(pitch) - _STEEP, 0)  # possible for some cameras, but hardly for most of them
+    # possible for some cameras, but hardly for most of them
+    steep = np.maximum(np.abs(pitch) - _STEEP, 0)
     tilted = (np.abs(roll) > _ROLL) & (np.abs(pitch) < 75)  # seen from the pole roll says nothing
     return aim + 90.0 * tilted + steep, (aim < _AIM) & ~tilted
 
 
-def _orientation(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> tuple[list[Finding], np.ndarray]:
+def _orientation(
+    labels: np.ndarray, usable: np.ndarray, names: list[str]
+) -> tuple[list[Finding], np.ndarray]:
     pose, k = labels[:, :16].reshape(-1, 4, 4), labels[:, 16:].reshape(-1, 3, 3)
     good = np.ones(len(labels), bool)
     chosen = np.flatnonzero(usable)
@@ -99,13 +113,18 @@ def _orientation(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> tu
     stored, fine = _badness(pose, k)
     tried = {code: _badness(other, k) for code, other in mix_ups.items()}
     findings = []
-    # Narrow sets: a wrong matrix may still have the head in view, but another reading aims far better at it.
+    # Narrow sets: a wrong matrix may still have the head in view, but another reading aims far
+    # better at it.
     best = min(tried, key=lambda code: float(np.median(tried[code][0])))
     if np.median(stored) > 2.5 and np.median(tried[best][0]) < 0.34 * np.median(stored):
         fine = fine & (tried[best][0] > stored)
     wrong = ~fine
     while wrong.any():
-        medians = {code: float(np.median(other[wrong])) for code, (other, helps) in tried.items() if helps[wrong].any()}
+        medians = {
+            code: float(np.median(other[wrong]))
+            for code, (other, helps) in tried.items()
+            if helps[wrong].any()
+        }
         if not medians:
             break
         code = min(medians, key=medians.get)
@@ -147,7 +166,11 @@ def _framing(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> list[F
     off = usable & (np.abs(share / typical - 1) > 0.35)
     if off.mean() < 0.2:
         findings += of_mask("radius-outlier", off, names)
-    diagonal = usable & (np.abs(focal / _DIAGONAL_FOCAL - 1) < 0.004) & (np.abs(radius / FFHQ_RADIUS - 1) < 0.1)
+    diagonal = (
+        usable
+        & (np.abs(focal / _DIAGONAL_FOCAL - 1) < 0.004)
+        & (np.abs(radius / FFHQ_RADIUS - 1) < 0.1)
+    )
     if diagonal.mean() > 0.5:
         findings += of_mask("focal-diagonal", diagonal, names)
     k = labels[:, 16:].reshape(-1, 3, 3)
@@ -161,8 +184,8 @@ def _framing(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> list[F
 
 
 def _unit(share: float, radius: float) -> tuple[str, float]:
-    """The unit in which heads would fill the picture and stand as far away as usual, and how many of it are one unit of
-    the world."""
+    """The unit in which heads would fill the picture and stand as far away as usual, and how many
+    of it are one unit of the world."""
     for unit, per_metre in (("millimetres", 1000), ("centimetres", 100), ("metres", 1)):
         scale = UNIT_METRES * per_metre
         if 0.5 < share * scale < 1.6 and 1.2 < radius / scale < 5.5:

@@ -36,7 +36,9 @@ class Inventory:
             self.mask_source.close()
 
 
-def take_inventory(path: Path, masks: str | Path | None, labels: dict[str, list] | None = None) -> Inventory:
+def take_inventory(
+    path: Path, masks: str | Path | None, labels: dict[str, list] | None = None
+) -> Inventory:
     """List a zip or folder; raises ``UserError`` only where there is no data set at all."""
     source = open_source(path)
     info, inner = read_info(source, labels)
@@ -44,7 +46,9 @@ def take_inventory(path: Path, masks: str | Path | None, labels: dict[str, list]
     present = set(images)
     unlabelled = [name for name in images if name not in by_name]
     forks = [name for name in unlabelled if _RESOURCE_FORK.search(name)]
-    wrong = {name: fault for name in images if name in by_name and (fault := label_fault(by_name[name]))}
+    wrong = {
+        name: fault for name in images if name in by_name and (fault := label_fault(by_name[name]))
+    }
     good = [name for name in images if name in by_name and name not in wrong]
     mask_source, mask_names = pair_masks(source, inner, good, masks)
     first = next(iter(wrong.values()), "")
@@ -57,14 +61,18 @@ def take_inventory(path: Path, masks: str | Path | None, labels: dict[str, list]
         Finding("extra-file", _extra(source, info, inner, labels is not None)),
     ]
     if mask_source is not None:
-        findings.append(Finding("mask-missing", [n for n, m in zip(good, mask_names, strict=True) if m is None]))
+        findings.append(
+            Finding("mask-missing", [n for n, m in zip(good, mask_names, strict=True) if m is None])
+        )
         # A mask of an image that is only unlabelled is no fault of its own.
         pool = inner.values() if mask_source is source else filter(is_image, mask_source.names())
         used = set(filter(None, mask_names))
         if len(good) == len(images):
             findings.append(Finding("mask-extra", [name for name in pool if name not in used]))
     rows = np.array([by_name[name] for name in good], np.float64).reshape(-1, LABEL_SIZE)
-    return Inventory(source, good, rows, mask_source, mask_names, [found for found in findings if found.count])
+    return Inventory(
+        source, good, rows, mask_source, mask_names, [found for found in findings if found.count]
+    )
 
 
 def _extra(source: Source, info: dict, inner: dict[str, str], shard: bool) -> list[str]:
@@ -74,5 +82,8 @@ def _extra(source: Source, info: dict, inner: dict[str, str], shard: bool) -> li
             referred.update(value for value in table.values() if isinstance(value, str))
     if shard:
         referred.discard("dataset.json")
-    return [name for name in source.names()
-            if not is_image(name) and name not in referred and not _HARMLESS.search(name)]  # fmt: skip
+    return [
+        name
+        for name in source.names()
+        if not is_image(name) and name not in referred and not _HARMLESS.search(name)
+    ]

@@ -1,4 +1,5 @@
-"""What shows only in the pixels: damage, sizes, repetitions, mirrored copies, empty and full masks."""
+"""What shows only in the pixels: damage, sizes, repetitions, mirrored copies, empty and full
+masks."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -42,7 +43,8 @@ def look_at(
     workers: int,
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[Look]:
-    """Decode every image and mask of a set in threads; only those in ``keep`` leave a small mask behind."""
+    """Decode every image and mask of a set in threads; only those in ``keep`` leave a small mask
+    behind."""
     looks = []
     with ThreadPoolExecutor(workers, thread_name_prefix="gghead-check") as pool:
         for look in pool.map(lambda i: _look(inventory, i, i in keep), range(len(inventory.names))):
@@ -54,7 +56,10 @@ def look_at(
 def _look(inventory: Inventory, index: int, keep_mask: bool) -> Look:
     name, look = inventory.names[index], Look()
     try:
-        embedded = inventory.mask_source is None and image_header(inventory.source, name)[1] in ("RGBA", "LA")
+        embedded = inventory.mask_source is None and image_header(inventory.source, name)[1] in (
+            "RGBA",
+            "LA",
+        )
         image = read_image(inventory.source, name, "RGBA" if embedded else "RGB")
         rgb = image.convert("RGB")
     except UserError as error:
@@ -65,7 +70,11 @@ def _look(inventory: Inventory, index: int, keep_mask: bool) -> Look:
     mask_name = inventory.mask_names[index] if inventory.mask_names else None
     if embedded or mask_name is not None:
         try:
-            mask = image.getchannel("A") if embedded else read_image(inventory.mask_source, mask_name, "L")
+            mask = (
+                image.getchannel("A")
+                if embedded
+                else read_image(inventory.mask_source, mask_name, "L")
+            )
         except UserError as error:
             look.mask_error = str(error)
             return look
@@ -82,24 +91,42 @@ def check_pictures(inventory: Inventory, looks: list[Look]) -> list[Finding]:
     bad_masks = [i for i, look in enumerate(looks) if look.mask_error]
     findings = []
     if damaged or bad_masks:
-        message = (looks[damaged[0]].error if damaged else looks[bad_masks[0]].mask_error).split(" in ")[-1]
-        findings.append(Finding("undecodable", [names[i] for i in damaged] + [masks[i] for i in bad_masks],
-                                detail=message.rstrip(".")))  # fmt: skip
+        message = (looks[damaged[0]].error if damaged else looks[bad_masks[0]].mask_error).split(
+            " in "
+        )[-1]
+        findings.append(
+            Finding(
+                "undecodable",
+                [names[i] for i in damaged] + [masks[i] for i in bad_masks],
+                detail=message.rstrip("."),
+            )
+        )
     fine = [i for i, look in enumerate(looks) if not look.error]
     oblong = [i for i in fine if looks[i].size[0] != looks[i].size[1]]
     square = [i for i in fine if looks[i].size[0] == looks[i].size[1]]
     common = Counter(looks[i].size for i in square).most_common(1)
     other = [i for i in square if looks[i].size != common[0][0]]
-    findings += _sized("not-square", oblong, names, looks) + _sized("mixed-size", other, names, looks)
+    findings += _sized("not-square", oblong, names, looks) + _sized(
+        "mixed-size", other, names, looks
+    )
     masked = [i for i in fine if looks[i].mask_size is not None]
-    shape = [i for i in masked if looks[i].mask_size[0] * looks[i].size[1] != looks[i].mask_size[1] * looks[i].size[0]]
+    shape = [
+        i
+        for i in masked
+        if looks[i].mask_size[0] * looks[i].size[1] != looks[i].mask_size[1] * looks[i].size[0]
+    ]
     findings += [
         Finding("mask-empty", [masks[i] for i in masked if looks[i].mask_range[1] == 0]),
         Finding("mask-full", [masks[i] for i in masked if looks[i].mask_range[0] == 255]),
-        Finding("mask-size", [masks[i] for i in shape],
-                detail=f"{looks[shape[0]].mask_size[0]}x{looks[shape[0]].mask_size[1]}" if shape else ""),
+        Finding(
+            "mask-size",
+            [masks[i] for i in shape],
+            detail=(
+                f"{looks[shape[0]].mask_size[0]}x{looks[shape[0]].mask_size[1]}" if shape else ""
+            ),
+        ),
         *_repeated([looks[i] for i in fine], [names[i] for i in fine], inventory.labels[fine]),
-    ]  # fmt: skip
+    ]
     return [found for found in findings if found.count]
 
 
@@ -134,7 +161,8 @@ def mirrored_pairs(looks: list[Look], window: int = 24) -> list[tuple[int, int]]
     if len(have) < 2:
         return []
     thumbs = np.stack([looks[i].thumb for i in have]).astype(np.int16)
-    lopsided = np.abs(thumbs - thumbs[:, :, ::-1]).mean((1, 2)) > 2.0  # a symmetric picture tells nothing
+    # a symmetric picture tells nothing
+    lopsided = np.abs(thumbs - thumbs[:, :, ::-1]).mean((1, 2)) > 2.0
     order = np.argsort(thumbs.mean((1, 2)), kind="stable")
     thumbs, have, lopsided = thumbs[order], have[order], lopsided[order]
     pairs = []

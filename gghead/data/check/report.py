@@ -57,16 +57,30 @@ class Report:
 
     def statistics(self) -> dict:
         """Figures of the set, for JSON."""
-        figures: dict = {"images": len(self.names),
-                         "masks": sum(len(part.mask_names) - part.mask_names.count(None) for part in self.inventories)}
+        figures: dict = {
+            "images": len(self.names),
+            "masks": sum(
+                len(part.mask_names) - part.mask_names.count(None) for part in self.inventories
+            ),
+        }
         if self.usable.any():
             rows = self.labels[self.usable]
             yaw, pitch, roll = angles(rows).T
             radius = np.linalg.norm(rows[:, [3, 7, 11]], axis=1)
-            for key, values in (("yaw_deg", yaw), ("pitch_deg", pitch), ("roll_deg", roll), ("radius", radius),
-                                ("focal", rows[:, 16])):
+            for key, values in (
+                ("yaw_deg", yaw),
+                ("pitch_deg", pitch),
+                ("roll_deg", roll),
+                ("radius", radius),
+                ("focal", rows[:, 16]),
+            ):
                 low, middle, high = np.percentile(values, [5, 50, 95]).round(4).tolist()
-                figures[key] = {"p5": low, "median": middle, "p95": high, "std": round(float(values.std()), 4)}
+                figures[key] = {
+                    "p5": low,
+                    "median": middle,
+                    "p95": high,
+                    "std": round(float(values.std()), 4),
+                }
         if self.fits:
             overlaps = [value.iou for value in self.fits.values()]
             low, middle = np.percentile(overlaps, [5, 50]).round(4).tolist()
@@ -75,8 +89,14 @@ class Report:
 
     def as_dict(self) -> dict:
         """For JSON."""
-        return {"path": str(self.path), "ok": self.ok, "fast": self.fast, **self.statistics(),
-                "findings": [found.as_dict() for found in self.findings], "not_checked": self.not_checked}
+        return {
+            "path": str(self.path),
+            "ok": self.ok,
+            "fast": self.fast,
+            **self.statistics(),
+            "findings": [found.as_dict() for found in self.findings],
+            "not_checked": self.not_checked,
+        }
 
     def close(self) -> None:
         """Close the files."""
@@ -89,12 +109,13 @@ def check_dataset(
     masks: str | os.PathLike | None = "auto",
     fast: bool = False,
     workers: int = 2,
-    progress: Callable[[int, int, str], object] = lambda done, total, what: None,  # images done, in all; which work
+    # images done, in all; which work
+    progress: Callable[[int, int, str], object] = lambda done, total, what: None,
 ) -> Report:
     """Check a zip, a folder, or a folder of zips; ``fast`` decodes nothing.
 
-    Raises:
-        UserError: there is no data set at ``path`` (no such file, no zip, no dataset.json, no labels in it).
+    Raises: UserError: there is no data set at ``path`` (no such file, no zip, no dataset.json, no
+        labels in it).
     """
     if tar_paths(os.fspath(path)):
         raise UserError(f"{path}: check the zip or folder before it is split into tar files.")
@@ -116,7 +137,9 @@ def check_dataset(
     findings += found
     if fast:
         findings += _headers(report) + _equal_files(report)
-        report.not_checked.append("pixels, masks and mirrored pairs, because --fast=1 decodes nothing")
+        report.not_checked.append(
+            "pixels, masks and mirrored pairs, because --fast=1 decodes nothing"
+        )
     else:
         findings += _pictures(report, workers, progress)
         findings += _pairs(report)
@@ -131,8 +154,12 @@ def check_dataset(
 def _without_masks(report: Report, prefixed: bool) -> list[Finding]:
     """Images of shards that have no masks at all, where other shards have some."""
     masked = [bool(part.mask_names) or _embedded(part) for part in report.inventories]
-    names = [f"{part.source.path.stem}/{name}" for part, has in zip(report.inventories, masked, strict=True) if not has
-             for name in part.names]
+    names = [
+        f"{part.source.path.stem}/{name}"
+        for part, has in zip(report.inventories, masked, strict=True)
+        if not has
+        for name in part.names
+    ]
     return [Finding("mask-missing", names)] if prefixed and any(masked) and names else []
 
 
@@ -169,7 +196,9 @@ def _headers(report: Report) -> list[Finding]:
     for index in range(0, len(report.names), -(-len(report.names) // _HEADERS)):
         inventory, at = report.place(index)
         try:
-            looks[index] = Look(size=image_header(inventory.source, inventory.names[at])[0], digest=b"%d" % index)
+            looks[index] = Look(
+                size=image_header(inventory.source, inventory.names[at])[0], digest=b"%d" % index
+            )
         except UserError as error:
             looks[index] = Look(error=str(error))
     sample = Inventory(None, [report.names[i] for i in looks], report.labels[list(looks)], None, [])
@@ -184,11 +213,14 @@ def _equal_files(report: Report) -> list[Finding]:
         checksum = part.source.checksum(name)
         if checksum is not None:
             groups[checksum].append(index)
-    return repeated([group for group in groups.values() if len(group) > 1], report.names, report.labels)
+    return repeated(
+        [group for group in groups.values() if len(group) > 1], report.names, report.labels
+    )
 
 
 def _to_compare(usable: np.ndarray) -> set[int]:
-    """Which images' masks to compare with the template: all of a small set, runs of neighbours of a large one."""
+    """Which images' masks to compare with the template: all of a small set, runs of neighbours of a
+    large one."""
     chosen = np.flatnonzero(usable)
     if len(chosen) <= _FITTED:
         return set(chosen.tolist())
@@ -196,57 +228,93 @@ def _to_compare(usable: np.ndarray) -> set[int]:
     return {int(chosen[start + k]) for start in starts for k in range(_BLOCK)}
 
 
-def _pictures(report: Report, workers: int, progress: Callable[[int, int, str], object]) -> list[Finding]:
+def _pictures(
+    report: Report, workers: int, progress: Callable[[int, int, str], object]
+) -> list[Finding]:
     keep, done = _to_compare(report.usable), 0
     for inventory in report.inventories:
         own = {i - done for i in keep}
-        report.looks += look_at(inventory, own, workers,
-                                lambda n, done=done: progress(done + n, len(report.names), "Decoding"))
+        report.looks += look_at(
+            inventory,
+            own,
+            workers,
+            lambda n, done=done: progress(done + n, len(report.names), "Decoding"),
+        )
         done = len(report.looks)
-    whole = Inventory(None, report.names, report.labels, None,  # of shards without masks the pictures' names stand in
-                      [name for part in report.inventories for name in part.mask_names or part.names])  # fmt: skip
+    # of shards without masks the pictures' names stand in
+    whole = Inventory(
+        None,
+        report.names,
+        report.labels,
+        None,
+        [name for part in report.inventories for name in part.mask_names or part.names],
+    )
     return check_pictures(whole, report.looks)
 
 
 def _pairs(report: Report) -> list[Finding]:
-    """Flipped copies whose cameras are not flipped. Copies of symmetric pictures or frontal cameras tell nothing."""
+    """Flipped copies whose cameras are not flipped. Copies of symmetric pictures or frontal cameras
+    tell nothing."""
     yaw = angles(np.where(report.usable[:, None], report.labels, 0.0))[:, 0]
-    wrong = [(i, j) for i, j in mirrored_pairs(report.looks)
-             if report.usable[i] and report.usable[j] and abs(yaw[i] + yaw[j]) > max(4.0, 0.5 * abs(yaw[i] - yaw[j]))]
+    wrong = [
+        (i, j)
+        for i, j in mirrored_pairs(report.looks)
+        if report.usable[i]
+        and report.usable[j]
+        and abs(yaw[i] + yaw[j]) > max(4.0, 0.5 * abs(yaw[i] - yaw[j]))
+    ]
     if not wrong:
         return []
-    return [Finding("mirrored-pairs", [report.names[i] for i in sorted({i for pair in wrong for i in pair})],
-                    count=len(wrong), detail=f"with {report.names[wrong[0][1]]}")]  # fmt: skip
+    return [
+        Finding(
+            "mirrored-pairs",
+            [report.names[i] for i in sorted({i for pair in wrong for i in pair})],
+            count=len(wrong),
+            detail=f"with {report.names[wrong[0][1]]}",
+        )
+    ]
 
 
 def _silhouettes(report: Report, progress: Callable[[int, int, str], object]) -> list[Finding]:
-    compared = [i for i, look in enumerate(report.looks)
-                if look.small is not None and look.mask_range[1] > 0 and look.mask_range[0] < 255]
+    compared = [
+        i
+        for i, look in enumerate(report.looks)
+        if look.small is not None and look.mask_range[1] > 0 and look.mask_range[0] < 255
+    ]
     if not compared:
         masks = any(look.mask_size is not None for look in report.looks)
         why = "no image has both a mask and a usable camera" if masks else "there are no masks"
-        report.not_checked.append(f"whether cameras fit the heads, and left and right (mirrored poses): {why}; look at "
-                                  "the contact sheet")  # fmt: skip
+        report.not_checked.append(
+            f"whether cameras fit the heads, and left and right (mirrored poses): {why}; look at "
+            "the contact sheet"
+        )
         return []
     for count, i in enumerate(compared):
         progress(count, len(compared), "Comparing masks with the head template")
         report.fits[i] = fit(report.labels[i], report.looks[i].small)
     yaw = angles(report.labels[compared])[:, 0]
     if (np.abs(yaw) > 5).sum() < 8:
-        report.not_checked.append("left and right (mirrored poses): fewer than 8 turned heads with masks")
+        report.not_checked.append(
+            "left and right (mirrored poses): fewer than 8 turned heads with masks"
+        )
     return check_silhouettes(list(report.fits.values()), yaw, [report.names[i] for i in compared])
 
 
 def check_at_start(dataset: ImageDataset) -> list[str]:
-    """Return a line per warning about the cameras of a data set; opening it has checked files, labels and masks.
+    """Return a line per warning about the cameras of a data set; opening it has checked files,
+    labels and masks.
 
     Raises:
         UserError: the cameras cannot be those of heads, with the likely cause and the remedy.
     """
     count = dataset.num_files
-    findings, _ = check_cameras(dataset.labels[:count].numpy(), [dataset.name(i) for i in range(count)])
+    findings, _ = check_cameras(
+        dataset.labels[:count].numpy(), [dataset.name(i) for i in range(count)]
+    )
     for found in ordered(findings):
         if found.severity == ERROR:
-            raise UserError(f"{dataset.path}: {found.sentence()} See python scripts/dataset_tool.py check "
-                            f"{dataset.path}; --set=data.check=false trains all the same.")  # fmt: skip
+            raise UserError(
+                f"{dataset.path}: {found.sentence()} See python scripts/dataset_tool.py check "
+                f"{dataset.path}; --set=data.check=false trains all the same."
+            )
     return [f"{found.severity}: {found.sentence()}" for found in ordered(findings)]

@@ -1,4 +1,5 @@
-"""The contact sheet: photos, the same with the template drawn over them by their cameras, and histograms of poses."""
+"""The contact sheet: photos, the same with the template drawn over them by their cameras, and
+histograms of poses."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,8 +18,10 @@ _INK, _FAINT, _ALARM, _PAPER = (20, 20, 20), (120, 120, 120), (200, 0, 0), (250,
 _STEP = 0.08  # world units between the lines drawn on the template
 
 
-def overlay(picture: np.ndarray, label: np.ndarray) -> np.ndarray:  # [S, S, 3] uint8, [25] -> [S, S, 3] uint8
-    """Draw the template as its camera sees it: outline, eyes, brows and lips, and lines of equal height and side."""
+# [S, S, 3] uint8, [25] -> [S, S, 3] uint8
+def overlay(picture: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Draw the template as its camera sees it: outline, eyes, brows and lips, and lines of equal
+    height and side."""
     size = 2 * len(picture)  # supersampled, then the lines are averaged
     template = load_template("head")
     xy, depth = project(template.vertices, label)
@@ -27,7 +30,9 @@ def overlay(picture: np.ndarray, label: np.ndarray) -> np.ndarray:  # [S, S, 3] 
     face, bary = rasterize_triangles(xy * size, depth, template.faces, size, size, perspective=True)
     seen = face >= 0
     points = (bary[..., None] * template.vertices[template.faces[face]]).sum(2)
-    kind = np.unique(head_colors(points).reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(size, size)
+    kind = np.unique(head_colors(points).reshape(-1, 3), axis=0, return_inverse=True)[1].reshape(
+        size, size
+    )
     lines = np.floor(points[..., :2] / _STEP).astype(int)
     shown = picture.astype(np.float32)
     for color, edges, strength in (
@@ -49,7 +54,8 @@ def _edges(values: np.ndarray, inside: np.ndarray) -> np.ndarray:  # [S, S] -> [
 
 
 def choose(report: Report, count: int = SAMPLES) -> list[tuple[int, str]]:
-    """Return (image, reason) to show: the worst suspects, at most half, and an even spread over yaw."""
+    """Return (image, reason) to show: the worst suspects, at most half, and an even spread over
+    yaw."""
     suspects: dict[int, str] = {}
     index = {name: i for i, name in enumerate(report.names)}
     for found in report.findings:
@@ -57,13 +63,18 @@ def choose(report: Report, count: int = SAMPLES) -> list[tuple[int, str]]:
             for name in found.files[:4]:
                 if name in index:
                     suspects.setdefault(index[name], found.code)
-    for i in sorted(report.fits, key=lambda i: report.fits[i].iou)[:4]:  # as a rule long hair, but worth a look
+    # as a rule long hair, but worth a look
+    for i in sorted(report.fits, key=lambda i: report.fits[i].iou)[:4]:
         suspects.setdefault(i, "")
     chosen = list(suspects.items())[: count // 2]
     rest = np.array([i for i in range(len(report.names)) if i not in dict(chosen)], int)
-    yaw = angles(np.nan_to_num(report.labels[rest], posinf=0, neginf=0))[:, 0] if len(rest) else rest
+    yaw = (
+        angles(np.nan_to_num(report.labels[rest], posinf=0, neginf=0))[:, 0] if len(rest) else rest
+    )
     spread = rest[np.argsort(yaw, kind="stable")]
-    picks = np.unique(np.linspace(0, len(spread) - 1, min(count - len(chosen), len(spread))).round().astype(int))
+    picks = np.unique(
+        np.linspace(0, len(spread) - 1, min(count - len(chosen), len(spread))).round().astype(int)
+    )
     return chosen + [(int(i), "") for i in spread[picks]]
 
 
@@ -85,22 +96,42 @@ def contact_sheet(report: Report) -> Image.Image:
 
 def _heading(draw: ImageDraw.ImageDraw, report: Report, width: int) -> None:
     verdict = "training may start" if report.ok else "training must not start"
-    draw.text((GAP, 8), f"{report.path.name}: {len(report.names)} images, {verdict}", _INK if report.ok else _ALARM,
-              _font(15))  # fmt: skip
+    draw.text(
+        (GAP, 8),
+        f"{report.path.name}: {len(report.names)} images, {verdict}",
+        _INK if report.ok else _ALARM,
+        _font(15),
+    )
     legend = "cyan: outline; magenta: eyes, brows, lips; green: lines of equal height and side"
     draw.text((width // 2, 8), legend, _FAINT, _font(13))
-    lines = [f"{found.severity}  {found.code}: {found.count} {found.texts()[0]}" for found in report.findings]
-    lines = lines[:7] + [f"and {len(lines) - 7} more"] if len(lines) > 8 else lines or ["nothing wrong was found"]
+    lines = [
+        f"{found.severity}  {found.code}: {found.count} {found.texts()[0]}"
+        for found in report.findings
+    ]
+    lines = (
+        lines[:7] + [f"and {len(lines) - 7} more"]
+        if len(lines) > 8
+        else lines or ["nothing wrong was found"]
+    )
     for i, line in enumerate(lines):
         draw.text((GAP, 30 + 16 * i), line, _ALARM if line.startswith("error") else _INK, _font(13))
 
 
-def _cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, report: Report, index: int, reason: str, x: int,
-          y: int) -> None:  # fmt: skip
+def _cell(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    report: Report,
+    index: int,
+    reason: str,
+    x: int,
+    y: int,
+) -> None:
     inventory, at = report.place(index)
     label = report.labels[index]
     try:
-        picture = read_image(inventory.source, inventory.names[at], "RGB").resize((CELL, CELL), Image.Resampling.BOX)
+        picture = read_image(inventory.source, inventory.names[at], "RGB").resize(
+            (CELL, CELL), Image.Resampling.BOX
+        )
     except UserError:
         draw.rectangle((x, y, x + 2 * CELL + GAP, y + CELL), outline=_ALARM)
         draw.text((x + GAP, y + CELL // 2), "cannot be decoded", _ALARM, _font(13))
@@ -141,15 +172,23 @@ def _histograms(draw: ImageDraw.ImageDraw, report: Report, top: int, width: int)
         for i, count in enumerate(counts):
             bar = round(tall * count / max(counts.max(), 1))
             if count:
-                draw.rectangle((left + i * step, base - max(bar, 1), left + (i + 1) * step - 2, base), (90, 130, 200))
+                draw.rectangle(
+                    (left + i * step, base - max(bar, 1), left + (i + 1) * step - 2, base),
+                    (90, 130, 200),
+                )
         draw.line((left, base, right, base), _INK)
         for degrees in range(-limit, limit + 1, limit // 3):
             at = left + (degrees + limit) / (2 * limit) * (right - left)
             draw.line((at, base, at, base + 4), _INK)
             draw.text((at - 10, base + 6), f"{degrees:+d}", _FAINT, _font(12))
         low, middle, high = np.percentile(values, [5, 50, 95])
-        draw.text((left, top + 8), f"{title} in degrees: median {middle:+.1f}, 90 % within {low:+.1f} and {high:+.1f}; "
-                  f"tallest bar {counts.max()} images", _INK, _font(13))  # fmt: skip
+        draw.text(
+            (left, top + 8),
+            f"{title} in degrees: median {middle:+.1f}, 90 % within {low:+.1f} and {high:+.1f}; "
+            f"tallest bar {counts.max()} images",
+            _INK,
+            _font(13),
+        )
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

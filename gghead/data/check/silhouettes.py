@@ -31,7 +31,8 @@ class Fit:
     inverted: float
     """The same with foreground and background exchanged."""
     width: float
-    """Width of the mask between brows and nose in units of the template's; nan where the picture cuts it off."""
+    """Width of the mask between brows and nose in units of the template's; nan where the picture
+    cuts it off."""
     outline: np.ndarray
     """[GRID, GRID] bool, the template."""
     inside: np.ndarray
@@ -46,7 +47,8 @@ def small_mask(mask: np.ndarray) -> np.ndarray:  # [H, W] uint8 -> [GRID, GRID] 
 
 
 def project(points: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World points [V, 3] as seen by a label [25]: ([V, 2] in picture widths, [V] depth), float64."""
+    """World points [V, 3] as seen by a label [25]: ([V, 2] in picture widths, [V] depth),
+    float64."""
     camera = Cameras.from_label(torch.as_tensor(label, dtype=torch.float64))
     places, depth = camera.project(torch.from_numpy(points))
     return places.numpy(), depth.numpy()
@@ -63,9 +65,15 @@ def fit(label: np.ndarray, mask: np.ndarray) -> Fit:  # [25], [GRID, GRID] uint8
     rows = project(np.stack([template.landmarks[name] for name in names]), label)[0][:, 1] * GRID
     chin, nose, brow = int(np.clip(np.ceil(rows[0]), 0, GRID)), rows[1], rows[2:].min()
     top, bottom = int(np.clip(brow, 0, GRID)), int(np.clip(np.ceil(nose), 0, GRID))
-    return Fit(_overlap(outline, inside, chin), _overlap(outline, inside[:, ::-1], chin),
-               _overlap(outline, ~inside, chin), _width(xy[:, 0] * GRID, xy[:, 1] * GRID, inside, top, bottom),
-               outline, inside, chin)  # fmt: skip
+    return Fit(
+        _overlap(outline, inside, chin),
+        _overlap(outline, inside[:, ::-1], chin),
+        _overlap(outline, ~inside, chin),
+        _width(xy[:, 0] * GRID, xy[:, 1] * GRID, inside, top, bottom),
+        outline,
+        inside,
+        chin,
+    )
 
 
 def _overlap(outline: np.ndarray, mask: np.ndarray, below: int) -> float:
@@ -75,18 +83,25 @@ def _overlap(outline: np.ndarray, mask: np.ndarray, below: int) -> float:
 
 
 def _width(x: np.ndarray, y: np.ndarray, inside: np.ndarray, top: int, bottom: int) -> float:
-    """Mean width of the mask in rows that it does not leave, over the width of the template between the same rows."""
+    """Mean width of the mask in rows that it does not leave, over the width of the template between
+    the same rows."""
     between = x[(y >= top) & (y < bottom)]
     rows = inside[top:bottom]
     rows = rows[~(rows[:, 0] | rows[:, -1]) & rows.any(1)]
     return float(rows.sum(1).mean() / np.ptp(between)) if len(rows) and len(between) else np.nan
 
 
-def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> list[Finding]:  # yaw: [N] degrees
-    """Return what the overlaps of masks and template say about a set; a few dozen images say enough."""
+# yaw: [N] degrees
+def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> list[Finding]:
+    """Return what the overlaps of masks and template say about a set; a few dozen images say
+    enough."""
     columns = ("iou", "flipped", "inverted", "width")
-    iou, flipped, inverted, width = (np.array([getattr(fit, column) for fit in fits]) for column in columns)
-    around = np.array([(fit.inside & ~fit.outline).sum() / max((~fit.outline).sum(), 1) for fit in fits])
+    iou, flipped, inverted, width = (
+        np.array([getattr(fit, column) for fit in fits]) for column in columns
+    )
+    around = np.array(
+        [(fit.inside & ~fit.outline).sum() / max((~fit.outline).sum(), 1) for fit in fits]
+    )
     exchanged = (inverted > iou + 0.3) & (inverted > 0.4) & (around > 0.6)
     findings = of_mask("mask-inverted", exchanged, names)
     fair = ~exchanged
@@ -95,10 +110,17 @@ def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> lis
     median, sizes = float(np.median(iou[fair])), width[fair & np.isfinite(width)]
     factor = float(np.median(sizes)) if len(sizes) >= max(3, 0.2 * fair.sum()) else _HAIR
     if not _WIDTHS[0] < factor < _WIDTHS[1]:
-        return [*findings, *of_mask("silhouette-scale", fair, names, values={"factor": factor / _HAIR})]
+        return [
+            *findings,
+            *of_mask("silhouette-scale", fair, names, values={"factor": factor / _HAIR}),
+        ]
     turned = fair & (np.abs(yaw) > _TURNED) & (np.abs(yaw) < 180 - _TURNED)
     gain = (iou - flipped)[turned]
-    if len(gain) >= 8 and gain.mean() < 0 and gain.mean() * len(gain) ** 0.5 < _EVIDENCE * max(gain.std(), 1e-3):
+    if (
+        len(gain) >= 8
+        and gain.mean() < 0
+        and gain.mean() * len(gain) ** 0.5 < _EVIDENCE * max(gain.std(), 1e-3)
+    ):
         return [*findings, *of_mask("mirrored-poses", turned, names)]
     if median < _FAR:
         return [*findings, *of_mask("silhouette", fair & (iou < _FAR), names)]
@@ -110,11 +132,19 @@ def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> lis
 
 
 def _slip(fits: list[Fit], fair: np.ndarray, yaw: np.ndarray) -> int:
-    """By how many places the cameras of other images fit the masks clearly better than their own; 0 if none do."""
+    """By how many places the cameras of other images fit the masks clearly better than their own; 0
+    if none do."""
     for offset in (1, -1, 2, -2):
         pairs = [(i, i + offset) for i in range(max(-offset, 0), len(fits) - max(offset, 0))]
-        pairs = [(i, j) for i, j in pairs if fair[i] and fair[j] and abs(yaw[i] - yaw[j]) > 2 * _TURNED]
-        gain = np.array([fits[i].iou - _overlap(fits[j].outline, fits[i].inside, fits[j].below) for i, j in pairs])
+        pairs = [
+            (i, j) for i, j in pairs if fair[i] and fair[j] and abs(yaw[i] - yaw[j]) > 2 * _TURNED
+        ]
+        gain = np.array(
+            [
+                fits[i].iou - _overlap(fits[j].outline, fits[i].inside, fits[j].below)
+                for i, j in pairs
+            ]
+        )
         if len(gain) >= _ENOUGH and gain.mean() * len(gain) ** 0.5 < _EVIDENCE * gain.std():
             return offset
     return 0

@@ -1,6 +1,8 @@
-"""Other people's data sets, read into ``Captures`` and ``TrackedSequence``. One module per format, one table.
+"""Other people's data sets, read into ``Captures`` and ``TrackedSequence``. One module per format,
+one table.
 
-A reader converts at its border: what it returns has our camera axes, world and unit. ``insta`` is the one to copy.
+A reader converts at its border: what it returns has our camera axes, world and unit. ``insta`` is
+the one to copy.
 """
 
 import importlib
@@ -17,7 +19,8 @@ from gghead.torch_utils.errors import UserError
 
 @dataclass(frozen=True)
 class Format:
-    """A module of this package with ``looks_like(names, transforms)`` and ``read(source, options)``."""
+    """A module of this package with ``looks_like(names, transforms)`` and ``read(source,
+    options)``."""
 
     name: str
     text: str
@@ -29,23 +32,46 @@ class Format:
         return importlib.import_module(f"gghead.data.formats.{self.name}")
 
 
-_SPECIAL = {"test_frames": "--test-frames", "test_clips": "--test-clips", "flame": "--flame", "lens": "--lens"}
+_SPECIAL = {
+    "test_frames": "--test-frames",
+    "test_clips": "--test-clips",
+    "flame": "--flame",
+    "lens": "--lens",
+}
 # The first that fits is taken: special ones stand before general ones.
 FORMATS = {
     format.name: format
     for format in (
         Format("archive", "zips of this project, mvheads, EG3D and GGHead (dataset.json)"),
-        Format("flashavatar", "FlashAvatar: imgs, alpha, tracker frames that count from 0", ("test_frames",)),
+        Format(
+            "flashavatar",
+            "FlashAvatar: imgs, alpha, tracker frames that count from 0",
+            ("test_frames",),
+        ),
         Format("metrical", "metrical-tracker: checkpoint/*.frame beside images", ("test_frames",)),
-        Format("imavatar", "IMavatar and PointAvatar: flame_params.json per clip", ("test_clips", "flame")),
-        Format("nersemble", "NeRSemble v2 and its benchmark: calibration and videos or pictures", ("flame",)),
+        Format(
+            "imavatar",
+            "IMavatar and PointAvatar: flame_params.json per clip",
+            ("test_clips", "flame"),
+        ),
+        Format(
+            "nersemble",
+            "NeRSemble v2 and its benchmark: calibration and videos or pictures",
+            ("flame",),
+        ),
         Format("ava256", "Ava-256: camera_calibration.json, head_pose, AVIF pictures", ("lens",)),
         Format("facescape", "FaceScape multi-view: params.json per expression", ("lens",)),
         Format("facelift", "FaceLift: opencv_cameras.json"),
         Format("avatar", "sequence folders of this project: transforms.json with cam2world"),
-        Format("vhap", "VHAP exports for GaussianAvatars: transforms*.json, flame_param", ("flame",)),
+        Format(
+            "vhap", "VHAP exports for GaussianAvatars: transforms*.json, flame_param", ("flame",)
+        ),
         Format("insta", "INSTA: transforms.json, flame/exp", ("test_frames",)),
-        Format("nerfblendshape", "NeRFBlendShape: transforms.json with 46 coefficients", ("test_frames",)),
+        Format(
+            "nerfblendshape",
+            "NeRFBlendShape: transforms.json with 46 coefficients",
+            ("test_frames",),
+        ),
         Format("nerfstudio", "nerfstudio, instant-ngp, COLMAP: transforms.json", ("lens",)),
     )
 }
@@ -60,21 +86,26 @@ def detect(source: Source) -> Format:
             return format
     if names and all(map(is_image, names)):
         raise UserError(unlabelled(source.path, len(names)))
-    raise UserError(f"{source.path} is of no known format; give the folder that holds its JSON files, or name one by "
-                    f"--from={'|'.join(FORMATS)}.")  # fmt: skip
+    raise UserError(
+        f"{source.path} is of no known format; give the folder that holds its JSON files, or name"
+        f" one by --from={'|'.join(FORMATS)}."
+    )
 
 
 def read(
     path: str | os.PathLike, format: str = "auto", options: ReadOptions | None = None
 ) -> Captures | TrackedSequence:
-    """Read a data set: a folder, a zip, the JSON file in its folder, or a folder with nothing but one zip to read.
+    """Read a data set: a folder, a zip, the JSON file in its folder, or a folder with nothing but
+    one zip to read.
 
-    Raises ``UserError`` for an unknown format, an option that the format has no use for, and whatever the reader finds
-    wrong.
+    Raises ``UserError`` for an unknown format, an option that the format has no use for, and
+    whatever the reader finds wrong.
     """
     refuse_address(os.fspath(path))
     path = Path(path)
-    source = open_source(path.parent if path.suffix == ".json" and path.is_file() else _only_zip(path) or path)
+    source = open_source(
+        path.parent if path.suffix == ".json" and path.is_file() else _only_zip(path) or path
+    )
     if format == "auto":
         chosen = detect(source)
     elif format in FORMATS:
@@ -84,27 +115,35 @@ def read(
     options = options or ReadOptions()
     for key, flag in _SPECIAL.items():
         if getattr(options, key) is not None and key not in chosen.uses:
-            raise UserError(f"{flag} has no meaning for {chosen.name} data such as {path}; leave it out.")
+            raise UserError(
+                f"{flag} has no meaning for {chosen.name} data such as {path}; leave it out."
+            )
     return chosen.module.read(source, options)
 
 
 def _only_zip(path: Path) -> Path | None:
-    """The zip of a folder that holds one and no data beside it but notes and arrays, as mvheads comes."""
+    """The zip of a folder that holds one and no data beside it but notes and arrays, as mvheads
+    comes."""
     if not path.is_dir():
         return None
     zips = [file for file in path.iterdir() if file.suffix == ".zip"]
-    data = any(file.is_dir() or file.suffix == ".json" or is_image(file.name) for file in path.iterdir())
+    data = any(
+        file.is_dir() or file.suffix == ".json" or is_image(file.name) for file in path.iterdir()
+    )
     return zips[0] if len(zips) == 1 and not data else None
 
 
 def _transforms(source: Source, names: set[str]) -> dict | None:
-    """``transforms.json`` at the top, if it is one with frames; a broken one is the chosen reader's to report."""
+    """``transforms.json`` at the top, if it is one with frames; a broken one is the chosen reader's
+    to report."""
     for name in ("transforms.json", "transforms_train.json"):
         if name in names:
             try:
                 content = json.loads(source.read(name))
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{name} in {source.path} is not valid JSON ({error}); copy it again.") from error
+                raise UserError(
+                    f"{name} in {source.path} is not valid JSON ({error}); copy it again."
+                ) from error
             frames = content.get("frames") if isinstance(content, dict) else None
             if isinstance(frames, list) and frames and isinstance(frames[0], dict):
                 return content

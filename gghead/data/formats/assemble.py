@@ -1,4 +1,5 @@
-"""Frames from what a reader has found: order, cameras, splits, and the checks that all formats share."""
+"""Frames from what a reader has found: order, cameras, splits, and the checks that all formats
+share."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,15 @@ from gghead.data.captures import Captures, TrackedSequence, last_frames
 from gghead.data.files import Source, image_header
 from gghead.data.formats.geometry import make_cameras
 from gghead.data.formats.parsing import ReadOptions, coefficients
-from gghead.data.frame_images import Lens, MaskKind, Pictures, VideoFrames, is_video_frame, pack_names, probe_sizes
+from gghead.data.frame_images import (
+    Lens,
+    MaskKind,
+    Pictures,
+    VideoFrames,
+    is_video_frame,
+    pack_names,
+    probe_sizes,
+)
 from gghead.torch_utils.errors import UserError
 
 _SPLITS = ("train", "val", "test")  # in this order, then any others
@@ -43,16 +52,23 @@ class Row:
 
 def natural(text: str) -> list:
     """Sorting key by which 10 comes after 9."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", text)
+        if part
+    ]
 
 
 def frame_number(picture: str, index: int) -> int:
-    """The number in a picture's name (``images/00012.png`` -> 12), or ``index`` where the name is no number."""
+    """The number in a picture's name (``images/00012.png`` -> 12), or ``index`` where the name is
+    no number."""
     stem = picture.rpartition("/")[2].partition(".")[0]
     return int(stem) if stem.isdecimal() else index
 
 
-def codes(values: Iterable[str], order: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+def codes(
+    values: Iterable[str], order: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers for names, in natural order unless ``order`` is given: (codes [N] int32, names)."""
     values = list(values)
     names = list(order) if order is not None else sorted(set(values), key=natural)
@@ -76,9 +92,9 @@ def assemble(
 ) -> Captures | TrackedSequence:
     """Put the rows of a reader together.
 
-    Raises ``UserError``: pictures or masks that are missing, gaps or repeated frames in a sequence (both unless
-    ``options.skip_missing``), coefficients of changing length, pictures of another aspect than their camera, names in
-    ``options`` that do not exist, impossible cameras.
+    Raises ``UserError``: pictures or masks that are missing, gaps or repeated frames in a sequence
+    (both unless ``options.skip_missing``), coefficients of changing length, pictures of another
+    aspect than their camera, names in ``options`` that do not exist, impossible cameras.
     """
     where = str(source.path)
     notes = list(notes)
@@ -98,10 +114,17 @@ def assemble(
     _check_aspect(rows, sizes, where)
     lens_codes, lenses = _lenses(rows, sizes, options, where, notes)
     pictures = Pictures(
-        source, pack_names(names), sizes, mask_kind,
-        pack_names([row.mask for row in rows]) if mask_kind in ("file", "colour") else None, mask_colour,
-        mask_source, lenses, lens_codes, videos=videos,
-    )  # fmt: skip
+        source,
+        pack_names(names),
+        sizes,
+        mask_kind,
+        pack_names([row.mask for row in rows]) if mask_kind in ("file", "colour") else None,
+        mask_colour,
+        mask_source,
+        lenses,
+        lens_codes,
+        videos=videos,
+    )
     subject, subjects = codes(row.subject for row in rows)
     in_time = list(dict.fromkeys(row.moment for row in rows)) if is_sequence else None
     moment, moments = codes((row.moment for row in rows), in_time)
@@ -111,21 +134,43 @@ def assemble(
     vectors = [row.coefficients for row in rows]
     have = [vector is not None for vector in vectors]
     if any(have) and not all(have):
-        raise UserError(f"{names[have.index(False)]} of {where} has no expression, but other frames have one.")
+        raise UserError(
+            f"{names[have.index(False)]} of {where} has no expression, but other frames have one."
+        )
     return kind(
-        pictures, make_cameras(np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])),
-        subject, moment, camera, subjects, moments, camera_names,
+        pictures,
+        make_cameras(
+            np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])
+        ),
+        subject,
+        moment,
+        camera,
+        subjects,
+        moments,
+        camera_names,
         torch.from_numpy(coefficients(vectors, names, where)) if all(have) else None,
         None if coefficient_names is None else tuple(coefficient_names),
-        np.array([known.index(row.split) if row.split in known else -1 for row in rows], np.int8) if known else None,
-        tuple(known), _extras(rows, names, where), fps=options.fps or fps, format=format, notes=tuple(notes),
-    )  # fmt: skip
+        (
+            np.array(
+                [known.index(row.split) if row.split in known else -1 for row in rows], np.int8
+            )
+            if known
+            else None
+        ),
+        tuple(known),
+        _extras(rows, names, where),
+        fps=options.fps or fps,
+        format=format,
+        notes=tuple(notes),
+    )
 
 
 def _selected(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
-    for wanted, of, what in ((options.subjects, lambda row: {row.subject}, "subject"),
-                             (options.moments, lambda row: {row.moment, row.clip}, "expression or clip"),
-                             (options.cameras, lambda row: {row.camera}, "camera")):  # fmt: skip
+    for wanted, of, what in (
+        (options.subjects, lambda row: {row.subject}, "subject"),
+        (options.moments, lambda row: {row.moment, row.clip}, "expression or clip"),
+        (options.cameras, lambda row: {row.camera}, "camera"),
+    ):
         if wanted is None:
             continue
         have = set().union(*(of(row) for row in rows)) - {""}
@@ -140,7 +185,8 @@ def _selected(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
 
 
 def _ordered(rows: list[Row], by_time: bool) -> list[Row]:
-    """By subject, moment and camera, or by clip, number and camera; numbers in names count as numbers."""
+    """By subject, moment and camera, or by clip, number and camera; numbers in names count as
+    numbers."""
     camera = codes(row.camera for row in rows)[0]
     if by_time:
         keys = (camera, np.array([row.number for row in rows]), codes(row.clip for row in rows)[0])
@@ -150,7 +196,12 @@ def _ordered(rows: list[Row], by_time: bool) -> list[Row]:
 
 
 def _present(
-    rows: list[Row], source: Source, mask_source: Source, mask_kind: MaskKind, options: ReadOptions, notes: list[str]
+    rows: list[Row],
+    source: Source,
+    mask_source: Source,
+    mask_kind: MaskKind,
+    options: ReadOptions,
+    notes: list[str],
 ) -> tuple[list[Row], MaskKind]:
     """The rows whose files are there."""
     have, have_masks = set(source.names()), set(mask_source.names())
@@ -159,21 +210,30 @@ def _present(
         return row.picture in have or row.picture.partition("#")[0] in have
 
     def mask_there(row: Row) -> bool:
-        return row.mask is not None and (row.mask in have_masks or row.mask.partition("#")[0] in have_masks)
+        return row.mask is not None and (
+            row.mask in have_masks or row.mask.partition("#")[0] in have_masks
+        )
 
     by_file = mask_kind in ("file", "colour")
     if by_file and not any(map(mask_there, rows)):
         notes.append("There are no masks: alpha is 255 everywhere.")
         mask_kind, by_file = "none", False
     missing = [row.picture for row in rows if not there(row)]
-    missing += [row.mask or f"the mask of {row.picture}" for row in rows if by_file and there(row)
-                and not mask_there(row)]  # fmt: skip
+    missing += [
+        row.mask or f"the mask of {row.picture}"
+        for row in rows
+        if by_file and there(row) and not mask_there(row)
+    ]
     if missing:
         count = f"{len(missing)} file{'s' * (len(missing) > 1)}"
-        sentence = f"{count} of the {len(rows)} frames of {source.path} missing, the first is {missing[0]}"
+        sentence = (
+            f"{count} of the {len(rows)} frames of {source.path} missing, the first is {missing[0]}"
+        )
         rows = [row for row in rows if there(row) and (not by_file or mask_there(row))]
         if not options.skip_missing or not rows:
-            raise UserError(f"{sentence}; copy them again, or go on without such frames by --skip-missing=1.")
+            raise UserError(
+                f"{sentence}; copy them again, or go on without such frames by --skip-missing=1."
+            )
         notes.append(f"{sentence}; their frames are left out.")
     return rows, mask_kind
 
@@ -196,24 +256,36 @@ def _check_numbers(rows: list[Row], where: str, options: ReadOptions, notes: lis
         seen: set = set()
         for row in here:
             if (row.camera, row.number) in seen:
-                raise UserError(f"Frame {row.number} of {name} comes more than once; leave one of them out.")
+                raise UserError(
+                    f"Frame {row.number} of {name} comes more than once; leave one of them out."
+                )
             seen.add((row.camera, row.number))
         steps = np.unique([row.number for row in here])
         gaps = np.flatnonzero(np.diff(steps) > 1)
         if len(gaps):
             count = int((np.diff(steps) - 1).sum())
-            sentence = f"The sequence {name} lacks {count} frame{'s' * (count > 1)}, the first after {steps[gaps[0]]}"
+            sentence = (
+                f"The sequence {name} lacks {count} frame{'s' * (count > 1)}, the first after"
+                f" {steps[gaps[0]]}"
+            )
             if not options.skip_missing:
-                raise UserError(f"{sentence}; copy them again, or accept the gaps by --skip-missing=1.")
+                raise UserError(
+                    f"{sentence}; copy them again, or accept the gaps by --skip-missing=1."
+                )
             notes.append(f"{sentence}.")
 
 
 def _check_aspect(rows: list[Row], sizes: np.ndarray, where: str) -> None:
-    """Intrinsics divided by the picture size hold for scaled copies of the calibrated pictures, not for crops."""
+    """Intrinsics divided by the picture size hold for scaled copies of the calibrated pictures, not
+    for crops."""
     for row, (width, height) in zip(rows, sizes.tolist(), strict=True):
-        if row.size is not None and abs(width * row.size[1] - height * row.size[0]) > max(*row.size, width, height):
-            raise UserError(f"{row.picture} in {where} is {width}x{height}, but its camera was calibrated for pictures "
-                            f"of {row.size[0]}x{row.size[1]}; use those, or scale without cropping.")  # fmt: skip
+        if row.size is not None and abs(width * row.size[1] - height * row.size[0]) > max(
+            *row.size, width, height
+        ):
+            raise UserError(
+                f"{row.picture} in {where} is {width}x{height}, but its camera was calibrated for"
+                f" pictures of {row.size[0]}x{row.size[1]}; use those, or scale without cropping."
+            )
 
 
 def _lenses(
@@ -232,22 +304,31 @@ def _lenses(
         if pixels <= _LENS_PIXELS or options.lens == "ignore":
             continue
         if options.lens == "refuse":
-            raise UserError(f"The lens of camera {row.camera} in {where} shifts the border by {pixels:.1f} pixels; "
-                            "undistort the pictures, or choose --lens=undistort.")  # fmt: skip
+            raise UserError(
+                f"The lens of camera {row.camera} in {where} shifts the border by {pixels:.1f}"
+                " pixels; undistort the pictures, or choose --lens=undistort."
+            )
         index[at] = found.setdefault(row.lens, len(found))
     if not found:
         return None, ()
-    notes.append(f"Pictures of {len(found)} lens{'es' * (len(found) > 1)} are undistorted when they are read.")
+    notes.append(
+        f"Pictures of {len(found)} lens{'es' * (len(found) > 1)} are undistorted when they are"
+        " read."
+    )
     return index, tuple(found)
 
 
 def _extras(rows: list[Row], names: list[str], where: str) -> dict[str, torch.Tensor]:
     keys = [key for key in rows[0].extras if all(key in row.extras for row in rows)]
-    return {key: torch.from_numpy(coefficients([row.extras[key] for row in rows], names, where)) for key in keys}
+    return {
+        key: torch.from_numpy(coefficients([row.extras[key] for row in rows], names, where))
+        for key in keys
+    }
 
 
 def by_time(rows: list[Row], test_frames: int, options: ReadOptions) -> None:
-    """Mark the last frames as "test", the others as "train"; ``options.test_frames`` replaces the format's number."""
+    """Mark the last frames as "test", the others as "train"; ``options.test_frames`` replaces the
+    format's number."""
     wanted = test_frames if options.test_frames is None else options.test_frames
     split, names = last_frames(np.array([row.number for row in rows]), wanted)
     for row, code in zip(rows, split, strict=True):
@@ -255,14 +336,17 @@ def by_time(rows: list[Row], test_frames: int, options: ReadOptions) -> None:
 
 
 def by_clip(rows: list[Row], known_test: tuple[str, ...], options: ReadOptions) -> str | None:
-    """Mark whole clips as "test": those that the user names, else those that the authors use, else the last of several.
+    """Mark whole clips as "test": those that the user names, else those that the authors use, else
+    the last of several.
 
     Returns a note where the choice is a guess.
     """
     clips = sorted({row.clip for row in rows}, key=natural)
     test = set(options.test_clips or ()) or {clip for clip in clips if clip in known_test}
     if unknown := test - set(clips):
-        raise UserError(f"There is no clip '{min(unknown)}' to test on; the clips are {', '.join(clips)}.")
+        raise UserError(
+            f"There is no clip '{min(unknown)}' to test on; the clips are {', '.join(clips)}."
+        )
     note = None
     if not test and len(clips) > 1:
         test = {clips[-1]}

@@ -1,8 +1,9 @@
-"""FaceLift's GS-LRM input (Lyu et al. 2025): ``opencv_cameras.json`` beside the pictures of one head.
+"""FaceLift's GS-LRM input (Lyu et al. 2025): ``opencv_cameras.json`` beside the pictures of one
+head.
 
-Source: weijielyu/FaceLift. ``frames``: ``w``, ``h``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels from the outer corner,
-``w2c`` (4x4 world-to-camera, OpenCV axes), ``file_path``. The frame of its heads is not documented, so they are
-placed by the cameras.
+Source: weijielyu/FaceLift. ``frames``: ``w``, ``h``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels from
+the outer corner, ``w2c`` (4x4 world-to-camera, OpenCV axes), ``file_path``. The frame of its heads
+is not documented, so they are placed by the cameras.
 """
 
 import numpy as np
@@ -38,16 +39,31 @@ def read(source: Source, options: ReadOptions) -> Captures:
         base = file.removesuffix(_FILE)
         content = read_json(source, file)
         frames = frame_list(content, where)
-        subject = str(content.get("id") or base.rstrip("/").rpartition("/")[2] or source.path.resolve().name)
+        subject = str(
+            content.get("id") or base.rstrip("/").rpartition("/")[2] or source.path.resolve().name
+        )
         here = []
         for index, frame in enumerate(frames):
             at = f"frame {index} of {where}"
             width, height = picture_size(frame, at)
-            k = intrinsics(*(number(frame, key, at) for key in ("fx", "fy", "cx", "cy")), width, height)
+            k = intrinsics(
+                *(number(frame, key, at) for key in ("fx", "fy", "cx", "cy")), width, height
+            )
             pose = invert(matrix(entry(frame, "w2c", at), f"'w2c' of {at}"))
-            here.append(Row(member(entry(frame, "file_path", at), base), pose, k, (int(width), int(height)),
-                            subject=subject, camera=f"{index:02d}"))  # fmt: skip
-        poses, matrices = np.stack([row.cam2world for row in here]), np.stack([row.matrix for row in here])
+            here.append(
+                Row(
+                    member(entry(frame, "file_path", at), base),
+                    pose,
+                    k,
+                    (int(width), int(height)),
+                    subject=subject,
+                    camera=f"{index:02d}",
+                )
+            )
+        poses, matrices = (
+            np.stack([row.cam2world for row in here]),
+            np.stack([row.matrix for row in here]),
+        )
         placement = place_by_cameras(poses, matrices, where, options)
         for row, pose in zip(here, placement.cameras(poses), strict=True):
             row.cam2world = pose

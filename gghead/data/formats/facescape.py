@@ -1,10 +1,11 @@
 """FaceScape multi-view (Yang et al. 2020): ``<id>/<expression>/<view>.jpg`` and ``params.json``.
 
-Source: zhuhao-nju/facescape, doc/doc_mview_model.md and toolkit/src/camera.py. Per view i: ``i_K`` (its upper 3x3),
-``i_Rt`` (3x4 world-to-camera, OpenCV axes), ``i_distortion`` (k1 k2 p1 p2 k3, OpenCV), ``i_width``, ``i_height``,
-``i_valid``. Views whose ``i_valid`` is false are left out, as the authors ask. Pixels are counted from pixel centres
-(the toolkit's own camera of 200 pixels has its principal point at 99.5). Every tuple was reconstructed on its own, in
-an arbitrary frame and unit, so each is placed by its cameras.
+Source: zhuhao-nju/facescape, doc/doc_mview_model.md and toolkit/src/camera.py. Per view i: ``i_K``
+(its upper 3x3), ``i_Rt`` (3x4 world-to-camera, OpenCV axes), ``i_distortion`` (k1 k2 p1 p2 k3,
+OpenCV), ``i_width``, ``i_height``, ``i_valid``. Views whose ``i_valid`` is false are left out, as
+the authors ask. Pixels are counted from pixel centres (the toolkit's own camera of 200 pixels has
+its principal point at 99.5). Every tuple was reconstructed on its own, in an arbitrary frame and
+unit, so each is placed by its cameras.
 """
 
 import re
@@ -54,13 +55,17 @@ def _tuple(
     rows = []
     for view in views:
         if not content.get(f"{view}_valid", True):
-            notes.append(f"View {view} of {folder.rstrip('/') or file} is marked as not valid and left out.")
+            notes.append(
+                f"View {view} of {folder.rstrip('/') or file} is marked as not valid and left out."
+            )
             continue
         k = np.asarray(entry(content, f"{view}_K", where), object)
         k = array(k[:3, :3] if k.ndim == 2 else k, (3, 3), f"'{view}_K' of {where}")
         width, height = picture_size(content, where, (f"{view}_width", f"{view}_height"))
         unit = matrix_intrinsics(k, width, height, f"'{view}_K' of {where}", origin_at_centre=True)
-        k1, k2, p1, p2, k3 = array(content.get(f"{view}_distortion", [0] * 5), (5,), f"'{view}_distortion' of {where}")
+        k1, k2, p1, p2, k3 = array(
+            content.get(f"{view}_distortion", [0] * 5), (5,), f"'{view}_distortion' of {where}"
+        )
         lens = Lens((unit[0, 0], unit[1, 1], unit[0, 2], unit[1, 2]), k1, k2, p1, p2, k3)
         pose = invert(matrix(entry(content, f"{view}_Rt", where), f"'{view}_Rt' of {where}"))
         rows.append(
@@ -76,7 +81,10 @@ def _tuple(
             )
         )
     if rows:
-        poses, matrices = np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])
+        poses, matrices = (
+            np.stack([row.cam2world for row in rows]),
+            np.stack([row.matrix for row in rows]),
+        )
         placement = place_by_cameras(poses, matrices, where, options)
         for row, pose in zip(rows, placement.cameras(poses), strict=True):
             row.cam2world = pose

@@ -1,7 +1,9 @@
-"""From other people's axes, units and frames to ours: OpenCV camera axes, y up, face along +z, 1 unit = 0.373 m.
+"""From other people's axes, units and frames to ours: OpenCV camera axes, y up, face along +z, 1
+unit = 0.373 m.
 
-A picture's coordinates start at the outer corner of its first pixel, here as in PyTorch3D, COLMAP and gsplat; OpenCV's
-start at that pixel's centre, so half a pixel is added to the principal point of formats calibrated with OpenCV.
+A picture's coordinates start at the outer corner of its first pixel, here as in PyTorch3D, COLMAP
+and gsplat; OpenCV's start at that pixel's centre, so half a pixel is added to the principal point
+of formats calibrated with OpenCV.
 """
 
 import math
@@ -18,44 +20,65 @@ METRES_PER_UNIT = 0.373  # one world unit of an average head (docs of mvheads: 1
 _GL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def from_opengl(cam2world: np.ndarray) -> np.ndarray:  # [..., 4, 4] x right, y up, z backward -> x right, y down, z on
+# [..., 4, 4] x right, y up, z backward -> x right, y down, z on
+def from_opengl(cam2world: np.ndarray) -> np.ndarray:
     """OpenGL (NeRF, Blender) camera axes to OpenCV's."""
     return cam2world @ _GL_AXES
 
 
 def invert(pose: np.ndarray) -> np.ndarray:  # [..., 4, 4] -> [..., 4, 4]
-    """World-to-camera to camera-to-world, or back. Checked for being rigid only where frames are put together."""
+    """World-to-camera to camera-to-world, or back. Checked for being rigid only where frames are
+    put together."""
     try:
         return np.linalg.inv(pose)
     except np.linalg.LinAlgError as error:
-        raise UserError("A world-to-camera matrix cannot be inverted; the file that holds it is damaged.") from error
+        raise UserError(
+            "A world-to-camera matrix cannot be inverted; the file that holds it is damaged."
+        ) from error
 
 
 def intrinsics(
-    fx: float, fy: float, cx: float, cy: float, width: float, height: float, origin_at_centre: bool = False
+    fx: float,
+    fy: float,
+    cx: float,
+    cy: float,
+    width: float,
+    height: float,
+    origin_at_centre: bool = False,
 ) -> np.ndarray:  # [3, 3] divided by the picture size
-    """Intrinsics in pixels to ours; ``origin_at_centre``: (0, 0) is the centre of the first pixel, as in OpenCV."""
+    """Intrinsics in pixels to ours; ``origin_at_centre``: (0, 0) is the centre of the first pixel,
+    as in OpenCV."""
     half = 0.5 if origin_at_centre else 0.0
-    return np.array([[fx / width, 0, (cx + half) / width], [0, fy / height, (cy + half) / height], [0, 0, 1.0]])
+    return np.array(
+        [[fx / width, 0, (cx + half) / width], [0, fy / height, (cy + half) / height], [0, 0, 1.0]]
+    )
 
 
 def matrix_intrinsics(
     k: np.ndarray, width: float, height: float, what: str, origin_at_centre: bool = False
 ) -> np.ndarray:  # 3x3 in pixels -> 3x3 divided by the picture size
-    """As ``intrinsics`` from a matrix; raises ``UserError`` for skewed pixels, which no picture of ours has."""
+    """As ``intrinsics`` from a matrix; raises ``UserError`` for skewed pixels, which no picture of
+    ours has."""
     if abs(k[0, 1]) > 1e-3 * abs(k[0, 0]) or abs(k[1, 0]) > 1e-3 * abs(k[1, 1]):
-        raise UserError(f"{what} has a skew of {k[0, 1]:g} pixels; resample the pictures to a camera without skew.")
+        raise UserError(
+            f"{what} has a skew of {k[0, 1]:g} pixels; resample the pictures to a camera without"
+            " skew."
+        )
     return intrinsics(k[0, 0], k[1, 1], k[0, 2], k[1, 2], width, height, origin_at_centre)
 
 
 def make_cameras(cam2world: np.ndarray, matrices: np.ndarray) -> Cameras:
     """Cameras [N] in float64 from [N, 4, 4] and [N, 3, 3]."""
-    return Cameras(torch.from_numpy(np.ascontiguousarray(cam2world, np.float64)),
-                   torch.from_numpy(np.ascontiguousarray(matrices, np.float64)))  # fmt: skip
+    return Cameras(
+        torch.from_numpy(np.ascontiguousarray(cam2world, np.float64)),
+        torch.from_numpy(np.ascontiguousarray(matrices, np.float64)),
+    )
 
 
-def relative_to_head(cam2world: np.ndarray, head: np.ndarray) -> np.ndarray:  # [N, 4, 4], [N, 4, 4] -> [N, 4, 4]
-    """Cameras as the head at rest sees them; ``head`` takes points of the head at rest to where they were filmed.
+# [N, 4, 4], [N, 4, 4] -> [N, 4, 4]
+def relative_to_head(cam2world: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """Cameras as the head at rest sees them; ``head`` takes points of the head at rest to where
+    they were filmed.
 
     ``head`` may scale: sR in its upper left. The result is in units of the head at rest.
     """
@@ -93,15 +116,25 @@ class Placement:
             determinant = np.linalg.det(given[:3, :3])
             scale = np.cbrt(determinant)
             rotation = given[:3, :3] / scale if determinant > 0 else np.zeros((3, 3))
-            if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or not np.allclose(given[3], [0, 0, 0, 1]):
-                raise UserError("--world must be a rotation times one positive scale, a shift, and the row 0 0 0 1.")
+            if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or not np.allclose(
+                given[3], [0, 0, 0, 1]
+            ):
+                raise UserError(
+                    "--world must be a rotation times one positive scale, a shift, and the row 0 0"
+                    " 0 1."
+                )
             return Placement(float(scale), rotation, given[:3, 3])
         scale = self.scale if options.scale is None else options.scale
         if not (math.isfinite(scale) and scale > 0):
             raise UserError(f"--scale must be a positive number, but it is {scale}.")
-        # Around a guessed centre the offset follows the scale, so that the centre stays where it is.
+        # Around a guessed centre the offset follows the scale, so that the centre stays where it
+        # is.
         offset = self.offset * (scale / self.scale) if self.follows_scale else self.offset
-        return Placement(scale, self.rotation, offset if options.offset is None else np.array(options.offset, float))
+        return Placement(
+            scale,
+            self.rotation,
+            offset if options.offset is None else np.array(options.offset, float),
+        )
 
 
 def place_by_cameras(
@@ -113,10 +146,11 @@ def place_by_cameras(
 ) -> Placement:
     """Place captures of an arbitrary frame by their cameras alone, or as the user says.
 
-    The head is where the optical axes pass closest to each other; up is the cameras' mean up; the face looks to the
-    mean camera. Without a unit, the scale is such that the pictures frame the head as FFHQ's do: the median camera
-    stands at 2.7 for a focal length of 4.2647. Rigs look at the head from its front and frame it alone, so this is
-    right to some degrees and per cent; --scale, --offset or --world replace it.
+    The head is where the optical axes pass closest to each other; up is the cameras' mean up; the
+    face looks to the mean camera. Without a unit, the scale is such that the pictures frame the
+    head as FFHQ's do: the median camera stands at 2.7 for a focal length of 4.2647. Rigs look at
+    the head from its front and frame it alone, so this is right to some degrees and per cent;
+    --scale, --offset or --world replace it.
 
     Raises ``UserError`` where the axes are parallel.
     """
@@ -126,8 +160,10 @@ def place_by_cameras(
     away = np.eye(3) - axis[:, :, None] * axis[:, None, :]  # removes the part along the axis
     system = away.sum(0)
     if np.linalg.eigvalsh(system)[0] < 1e-3 * len(axis):
-        raise UserError(f"Where the head of {where} is cannot be told from its cameras (their axes are parallel); "
-                        "give --world, or a format that says it.")  # fmt: skip
+        raise UserError(
+            f"Where the head of {where} is cannot be told from its cameras (their axes are"
+            " parallel); give --world, or a format that says it."
+        )
     centre = np.linalg.solve(system, (away @ position[:, :, None]).sum(0))[:, 0]
     up = -cam2world[:, :3, 1].mean(0)
     up /= np.linalg.norm(up)
@@ -135,8 +171,10 @@ def place_by_cameras(
     front = towards.mean(0)
     front -= up * (front @ up)
     if np.linalg.norm(front) < 0.05 * np.linalg.norm(towards, axis=1).mean():
-        raise UserError(f"Where the face of {where} looks cannot be told from its cameras, which stand all around; "
-                        "give --world.")  # fmt: skip
+        raise UserError(
+            f"Where the face of {where} looks cannot be told from its cameras, which stand all"
+            " around; give --world."
+        )
     front /= np.linalg.norm(front)
     rotation = np.stack([np.cross(up, front), up, front])
     if metres_per_unit is not None:
@@ -144,4 +182,6 @@ def place_by_cameras(
     else:
         focal = np.maximum(matrices[:, 0, 0], matrices[:, 1, 1])  # of the picture's shorter side
         scale = float(np.median(FFHQ_RADIUS * focal / FFHQ_FOCAL / np.linalg.norm(towards, axis=1)))
-    return Placement(scale, rotation, -scale * rotation @ centre, follows_scale=True).overridden(options)
+    return Placement(scale, rotation, -scale * rotation @ centre, follows_scale=True).overridden(
+        options
+    )

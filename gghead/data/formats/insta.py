@@ -1,7 +1,9 @@
-"""INSTA (Zielon et al. 2023): ``transforms.json``, ``images/00000.png`` with alpha, ``flame/exp/00000.txt``.
+"""INSTA (Zielon et al. 2023): ``transforms.json``, ``images/00000.png`` with alpha,
+``flame/exp/00000.txt``.
 
-Source: Zielon/INSTA, scripts/transforms.py. Poses are camera-to-world with OpenCV axes in FLAME's frame (metres), the
-inverse of metrical-tracker's ``opencv`` matrices; the head's motion is in them. Test frames are the last 350.
+Source: Zielon/INSTA, scripts/transforms.py. Poses are camera-to-world with OpenCV axes in FLAME's
+frame (metres), the inverse of metrical-tracker's ``opencv`` matrices; the head's motion is in them.
+Test frames are the last 350.
 """
 
 import numpy as np
@@ -27,7 +29,11 @@ TEST_FRAMES = 350
 
 
 def looks_like(names: set[str], content: dict | None) -> bool:
-    return content is not None and "exp_path" in content["frames"][0] and "flame_param_path" not in content["frames"][0]
+    return (
+        content is not None
+        and "exp_path" in content["frames"][0]
+        and "flame_param_path" not in content["frames"][0]
+    )
 
 
 def read(source: Source, options: ReadOptions) -> TrackedSequence:
@@ -38,8 +44,15 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     frames = frame_list(content, where)
     width, height = picture_size(content, where)
     focal = [number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy")]
-    poses = np.stack([matrix(entry(frame, "transform_matrix", f"frame {i} of {where}"), f"The pose of frame {i} of "
-                             f"{where}") for i, frame in enumerate(frames)])  # fmt: skip
+    poses = np.stack(
+        [
+            matrix(
+                entry(frame, "transform_matrix", f"frame {i} of {where}"),
+                f"The pose of frame {i} of {where}",
+            )
+            for i, frame in enumerate(frames)
+        ]
+    )
     poses = flame_placement(options).cameras(poses)
     rows = []
     have = set(source.names())
@@ -49,7 +62,18 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         # A frame without its picture is reported by ``assemble``, together with all others.
         vector = read_numbers(source, expression) if picture in have else ()
         step = frame_number(picture, index)
-        rows.append(Row(picture, pose, intrinsics(*focal, width, height), (width, height), number=step,
-                        moment=f"{step:05d}", coefficients=vector))  # fmt: skip
+        rows.append(
+            Row(
+                picture,
+                pose,
+                intrinsics(*focal, width, height),
+                (width, height),
+                number=step,
+                moment=f"{step:05d}",
+                coefficients=vector,
+            )
+        )
     by_time(rows, TEST_FRAMES, options)
-    return assemble(TrackedSequence, source, rows, options, format="insta", mask_kind="embedded", fps=25.0)
+    return assemble(
+        TrackedSequence, source, rows, options, format="insta", mask_kind="embedded", fps=25.0
+    )

@@ -1,10 +1,12 @@
-"""metrical-tracker (Zielon et al. 2022): ``checkpoint/00000.frame`` beside ``images/`` or ``input/``.
+"""metrical-tracker (Zielon et al. 2022): ``checkpoint/00000.frame`` beside ``images/`` or
+``input/``.
 
-Source: Zielon/metrical-tracker, tracker.py. A ``.frame`` is what torch.save writes, a pickle, so it is rebuilt without
-running it (``safe_pickle``). ``opencv`` holds R, t, K: world-to-camera with OpenCV axes in FLAME's frame (metres),
-pixels; PyTorch3D makes them, so (0, 0) is the outer corner of the first pixel. The head's motion is in them. Jaw and
-eyes are rotations by six numbers; here they are axis times angle. GaussianBlendshapes and RGBAvatar use this layout
-(test frames: the last 350) and FlashAvatar a variant of it (``flashavatar``).
+Source: Zielon/metrical-tracker, tracker.py. A ``.frame`` is what torch.save writes, a pickle, so it
+is rebuilt without running it (``safe_pickle``). ``opencv`` holds R, t, K: world-to-camera with
+OpenCV axes in FLAME's frame (metres), pixels; PyTorch3D makes them, so (0, 0) is the outer corner
+of the first pixel. The head's motion is in them. Jaw and eyes are rotations by six numbers; here
+they are axis times angle. GaussianBlendshapes and RGBAvatar use this layout (test frames: the last
+350) and FlashAvatar a variant of it (``flashavatar``).
 """
 
 from collections.abc import Callable
@@ -31,16 +33,31 @@ def looks_like(names: set[str], content: dict | None) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> TrackedSequence:
-    """Read an actor's folder; raises ``UserError`` as ``assemble``, and for a ``.frame`` that is not plain data."""
+    """Read an actor's folder; raises ``UserError`` as ``assemble``, and for a ``.frame`` that is
+    not plain data."""
     names = set(source.names())
     rows, has_masks = rows_of_frames(
-        source, "checkpoint/", lambda number, digits: next((p.format(digits) for p in _PICTURES if p.format(digits)
-                                                            in names), _PICTURES[0].format(digits)),
-        lambda number, digits: next((m.format(digits) for m in _MASKS if m.format(digits) in names), None), options,
-    )  # fmt: skip
+        source,
+        "checkpoint/",
+        lambda number, digits: next(
+            (p.format(digits) for p in _PICTURES if p.format(digits) in names),
+            _PICTURES[0].format(digits),
+        ),
+        lambda number, digits: next(
+            (m.format(digits) for m in _MASKS if m.format(digits) in names), None
+        ),
+        options,
+    )
     by_time(rows, TEST_FRAMES, options)
-    return assemble(TrackedSequence, source, rows, options, format="metrical", fps=25.0,
-                    mask_kind="file" if has_masks else "embedded")  # fmt: skip
+    return assemble(
+        TrackedSequence,
+        source,
+        rows,
+        options,
+        format="metrical",
+        fps=25.0,
+        mask_kind="file" if has_masks else "embedded",
+    )
 
 
 def rows_of_frames(
@@ -64,11 +81,19 @@ def rows_of_frames(
         pose, matrix, size = _camera(content, where)
         flame = entry(content, "flame", where)
         poses.append(pose)
-        rows.append(Row(
-            picture(int(digits), digits), pose, matrix, size, mask(int(digits), digits), number=int(digits),
-            moment=digits, coefficients=array(entry(flame, "exp", where), (1, None), f"'exp' of {where}")[0],
-            extras=_extras(flame, where),
-        ))  # fmt: skip
+        rows.append(
+            Row(
+                picture(int(digits), digits),
+                pose,
+                matrix,
+                size,
+                mask(int(digits), digits),
+                number=int(digits),
+                moment=digits,
+                coefficients=array(entry(flame, "exp", where), (1, None), f"'exp' of {where}")[0],
+                extras=_extras(flame, where),
+            )
+        )
     for row, pose in zip(rows, flame_placement(options).cameras(np.stack(poses)), strict=True):
         row.cam2world = pose
     return rows, any(row.mask is not None for row in rows)
@@ -84,14 +109,20 @@ def _camera(content: Any, where: str) -> tuple[np.ndarray, np.ndarray, tuple[int
     pose[:3, :3] = array(entry(opencv, "R", where), (1, 3, 3), f"'R' of {where}")[0]
     pose[:3, 3] = array(entry(opencv, "t", where), (1, 3), f"'t' of {where}")[0]
     k = array(entry(opencv, "K", where), (1, 3, 3), f"'K' of {where}")[0]
-    return invert(pose), matrix_intrinsics(k, width, height, f"'K' of {where}"), (int(width), int(height))
+    return (
+        invert(pose),
+        matrix_intrinsics(k, width, height, f"'K' of {where}"),
+        (int(width), int(height)),
+    )
 
 
 def _extras(flame: dict, where: str) -> dict[str, np.ndarray]:
     extras = {}
     for key, width in (("jaw", 6), ("eyes", 12)):
         if key in flame:
-            extras[key] = rotation_6d_to_axis_angle(array(flame[key], (1, width), f"'{key}' of {where}"))[0]
+            extras[key] = rotation_6d_to_axis_angle(
+                array(flame[key], (1, width), f"'{key}' of {where}")
+            )[0]
     if "eyelids" in flame:
         extras["eyelids"] = array(flame["eyelids"], (1, 2), f"'eyelids' of {where}")[0]
     return extras

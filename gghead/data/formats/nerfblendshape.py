@@ -1,9 +1,11 @@
-"""NeRFBlendShape (Gao et al. 2022): ``transforms.json``, ``head_imgs/<id>.jpg``, ``parsing/<id>.png``.
+"""NeRFBlendShape (Gao et al. 2022): ``transforms.json``, ``head_imgs/<id>.jpg``,
+``parsing/<id>.png``.
 
-Source: USTC3DV/NeRFBlendShape-code, nerf/provider.py. Poses are camera-to-world with NeRF's (OpenGL) axes, relative
-to the head: y up, face along +z. Its loader's axis permutation and factor 0.33 are instant-ngp's and are not part of
-the data. The unit is taken to be metres: the head lies in a box of ±0.18. 46 FaceWarehouse coefficients; the head is
-the pure blue of ``parsing``. Test frames are the last 500.
+Source: USTC3DV/NeRFBlendShape-code, nerf/provider.py. Poses are camera-to-world with NeRF's
+(OpenGL) axes, relative to the head: y up, face along +z. Its loader's axis permutation and factor
+0.33 are instant-ngp's and are not part of the data. The unit is taken to be metres: the head lies
+in a box of ±0.18. 46 FaceWarehouse coefficients; the head is the pure blue of ``parsing``. Test
+frames are the last 500.
 """
 
 import numpy as np
@@ -12,12 +14,21 @@ from gghead.data.captures import TrackedSequence
 from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble, by_time
 from gghead.data.formats.geometry import METRES_PER_UNIT, Placement, from_opengl, intrinsics
-from gghead.data.formats.parsing import ReadOptions, entry, frame_list, matrix, number, picture_size, read_json
+from gghead.data.formats.parsing import (
+    ReadOptions,
+    entry,
+    frame_list,
+    matrix,
+    number,
+    picture_size,
+    read_json,
+)
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500
 _HEAD = (0, 0, 255)
-# The tracker's origin against ours is not documented; its box is centred, so the middle of the head is assumed.
+# The tracker's origin against ours is not documented; its box is centred, so the middle of the head
+# is assumed.
 _PLACEMENT = Placement(1 / METRES_PER_UNIT, np.eye(3), np.zeros(3))
 
 
@@ -32,7 +43,9 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     content = read_json(source, name)
     frames = frame_list(content, where)
     width, height = picture_size(content, where)
-    k = intrinsics(*(number(content, key, where) for key in ("fx", "fy", "cx", "cy")), width, height)
+    k = intrinsics(
+        *(number(content, key, where) for key in ("fx", "fy", "cx", "cy")), width, height
+    )
     names = set(source.names())
     folder = "head_imgs" if any(name.startswith("head_imgs/") for name in names) else "ori_imgs"
     rows = []
@@ -42,14 +55,40 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         if not str(step).isdecimal():
             raise UserError(f"'img_id' of {at} must be a number, but it is {step!r}.")
         pose = from_opengl(matrix(entry(frame, "transform_matrix", at), f"The pose of {at}"))
-        rows.append(Row(f"{folder}/{step}.jpg", pose, k, (int(width), int(height)), f"parsing/{step}.png",
-                        number=int(step), moment=str(step), coefficients=entry(frame, "exp_ori", at)))  # fmt: skip
+        rows.append(
+            Row(
+                f"{folder}/{step}.jpg",
+                pose,
+                k,
+                (int(width), int(height)),
+                f"parsing/{step}.png",
+                number=int(step),
+                moment=str(step),
+                coefficients=entry(frame, "exp_ori", at),
+            )
+        )
     poses = _PLACEMENT.overridden(options).cameras(np.stack([row.cam2world for row in rows]))
     for row, pose in zip(rows, poses, strict=True):
         row.cam2world = pose
     by_time(rows, TEST_FRAMES, options)
-    notes = () if options.offset or options.world else (
-        "Where the origin of this tracker lies in the head is not documented; check the pictures and shift it by "
-        "--offset.",)  # fmt: skip
-    return assemble(TrackedSequence, source, rows, options, format="nerfblendshape", mask_kind="colour",
-                    mask_colour=_HEAD, fps=25.0, notes=notes)  # fmt: skip
+    notes = (
+        ()
+        if options.offset or options.world
+        else (
+            (
+                "Where the origin of this tracker lies in the head is not documented; check the"
+                " pictures and shift it by --offset."
+            ),
+        )
+    )
+    return assemble(
+        TrackedSequence,
+        source,
+        rows,
+        options,
+        format="nerfblendshape",
+        mask_kind="colour",
+        mask_colour=_HEAD,
+        fps=25.0,
+        notes=notes,
+    )

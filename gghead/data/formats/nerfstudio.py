@@ -1,9 +1,11 @@
-"""nerfstudio's and instant-ngp's ``transforms.json``, as COLMAP scripts write it: one head, one instant, many cameras.
+"""nerfstudio's and instant-ngp's ``transforms.json``, as COLMAP scripts write it: one head, one
+instant, many cameras.
 
-Sources: nerfstudio's documentation of its data format, NVlabs/instant-ngp scripts/colmap2nerf.py, NeRF's synthetic
-scenes. Poses are camera-to-world with OpenGL axes in an arbitrary frame and unit (placed by the cameras, see
-``place_by_cameras``); intrinsics stand on top or in every frame, in pixels from the outer corner of the first pixel, or
-as ``camera_angle_x``; k1, k2, p1, p2, k3 are OpenCV's. Fisheye and panoramic cameras are refused.
+Sources: nerfstudio's documentation of its data format, NVlabs/instant-ngp scripts/colmap2nerf.py,
+NeRF's synthetic scenes. Poses are camera-to-world with OpenGL axes in an arbitrary frame and unit
+(placed by the cameras, see ``place_by_cameras``); intrinsics stand on top or in every frame, in
+pixels from the outer corner of the first pixel, or as ``camera_angle_x``; k1, k2, p1, p2, k3 are
+OpenCV's. Fisheye and panoramic cameras are refused.
 """
 
 import math
@@ -45,12 +47,22 @@ def read(source: Source, options: ReadOptions) -> Captures:
     rows = []
     for name, split in files:
         rows += _rows(source, name, split, names, len(rows))
-    poses, matrices = np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])
+    poses, matrices = (
+        np.stack([row.cam2world for row in rows]),
+        np.stack([row.matrix for row in rows]),
+    )
     placement = place_by_cameras(poses, matrices, str(source.path), options)
     for row, pose in zip(rows, placement.cameras(poses), strict=True):
         row.cam2world = pose
     has_masks = any(row.mask for row in rows)
-    return assemble(Captures, source, rows, options, format="nerfstudio", mask_kind="file" if has_masks else "embedded")
+    return assemble(
+        Captures,
+        source,
+        rows,
+        options,
+        format="nerfstudio",
+        mask_kind="file" if has_masks else "embedded",
+    )
 
 
 def _rows(source: Source, name: str, split: str | None, names: set[str], first: int) -> list[Row]:
@@ -61,13 +73,27 @@ def _rows(source: Source, name: str, split: str | None, names: set[str], first: 
         at = f"frame {index} of {where}"
         values = {**{key: value for key, value in content.items() if key != "frames"}, **frame}
         picture = member(entry(frame, "file_path", at))
-        if picture not in names and not picture.lower().endswith(IMAGE_SUFFIXES):  # NeRF's scenes leave it out
-            picture = next((picture + end for end in IMAGE_SUFFIXES if picture + end in names), picture + ".png")
+        # NeRF's scenes leave it out
+        if picture not in names and not picture.lower().endswith(IMAGE_SUFFIXES):
+            picture = next(
+                (picture + end for end in IMAGE_SUFFIXES if picture + end in names),
+                picture + ".png",
+            )
         k, size, lens = _camera(values, source, picture, names, at)
         mask = frame.get("mask_path")
         pose = from_opengl(matrix(entry(frame, "transform_matrix", at), f"The pose of {at}"))
-        rows.append(Row(picture, pose, k, size, member(mask) if mask else None, camera=f"{first + index:05d}",
-                        split=split, lens=lens))  # fmt: skip
+        rows.append(
+            Row(
+                picture,
+                pose,
+                k,
+                size,
+                member(mask) if mask else None,
+                camera=f"{first + index:05d}",
+                split=split,
+                lens=lens,
+            )
+        )
     return rows
 
 
@@ -76,11 +102,16 @@ def _camera(
 ) -> tuple[np.ndarray, tuple[int, int], Lens | None]:
     model = str(values.get("camera_model", "OPENCV")).upper()
     if model not in _PINHOLES or values.get("is_fisheye"):
-        raise UserError(f"The camera of {at} is of the kind {model}{' (fisheye)' * bool(values.get('is_fisheye'))}; "
-                        "undistort the pictures to a pinhole first.")  # fmt: skip
+        raise UserError(
+            f"The camera of {at} is of the kind"
+            f" {model}{' (fisheye)' * bool(values.get('is_fisheye'))}; undistort the pictures to a"
+            " pinhole first."
+        )
     if strange := [key for key in _UNKNOWN if values.get(key)]:
-        raise UserError(f"The lens of {at} has '{strange[0]}', which is no pinhole with k1, k2, k3, p1, p2; undistort "
-                        "the pictures first.")  # fmt: skip
+        raise UserError(
+            f"The lens of {at} has '{strange[0]}', which is no pinhole with k1, k2, k3, p1, p2;"
+            " undistort the pictures first."
+        )
     if "w" in values and "h" in values:
         width, height = picture_size(values, at)
     elif picture in names:
@@ -92,10 +123,16 @@ def _camera(
         fy = number(values, "fl_y", at) if "fl_y" in values else fx
     else:
         fx = 0.5 * width / math.tan(0.5 * number(values, "camera_angle_x", at))
-        fy = 0.5 * height / math.tan(0.5 * number(values, "camera_angle_y", at)) if "camera_angle_y" in values else fx
+        fy = (
+            0.5 * height / math.tan(0.5 * number(values, "camera_angle_y", at))
+            if "camera_angle_y" in values
+            else fx
+        )
     cx = number(values, "cx", at) if "cx" in values else width / 2
     cy = number(values, "cy", at) if "cy" in values else height / 2
     k = intrinsics(fx, fy, cx, cy, width, height)
-    bends = {key: number(values, key, at) for key in ("k1", "k2", "p1", "p2", "k3") if values.get(key)}
+    bends = {
+        key: number(values, key, at) for key in ("k1", "k2", "p1", "p2", "k3") if values.get(key)
+    }
     lens = Lens((k[0, 0], k[1, 1], k[0, 2], k[1, 2]), **bends) if bends else None
     return k, (width, height), lens

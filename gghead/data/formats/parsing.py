@@ -36,17 +36,19 @@ class ReadOptions:
     test_clips: tuple[str, ...] | None = None
     """Clips for testing, where a format has clips."""
     skip_missing: bool = False
-    """Go on without frames whose pictures are absent or whose numbers leave gaps; otherwise they are an error."""
+    """Go on without frames whose pictures are absent or whose numbers leave gaps; otherwise they
+    are an error."""
     flame: Path | None = None
     """The user's FLAME model file, from which the joints of the neck are taken."""
     lens: Literal["undistort", "refuse", "ignore"] | None = None
-    """What to do with pictures of a lens with distortion; None = undistort, but refuse where its convention is
-    unknown."""
+    """What to do with pictures of a lens with distortion; None = undistort, but refuse where its
+    convention is unknown."""
     fps: float | None = None
     """Frames per second, where the data do not say."""
 
 
-_NPZ_BYTES = 256 * 2**20  # a frame's parameters are kilobytes; a file that unpacks to more is a trap
+# a frame's parameters are kilobytes; a file that unpacks to more is a trap
+_NPZ_BYTES = 256 * 2**20
 
 
 def read_json(source: Source, name: str) -> Any:
@@ -55,14 +57,18 @@ def read_json(source: Source, name: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{name} in {source.path} is not valid JSON ({error}); copy it again.") from error
+        raise UserError(
+            f"{name} in {source.path} is not valid JSON ({error}); copy it again."
+        ) from error
 
 
 def read_bytes(source: Source, name: str) -> bytes:
     try:
         return source.read(name)
     except (KeyError, OSError) as error:
-        raise UserError(f"{source.path} has no {name}; copy it again, or read it as another format.") from error
+        raise UserError(
+            f"{source.path} has no {name}; copy it again, or read it as another format."
+        ) from error
 
 
 def read_npz(source: Source, name: str) -> dict[str, np.ndarray]:
@@ -72,13 +78,17 @@ def read_npz(source: Source, name: str) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(info.file_size for info in archive.infolist()) > _NPZ_BYTES:
-                raise UserError(f"{where} would unpack to more than {_NPZ_BYTES >> 20} MiB, as zip bombs do.")
+                raise UserError(
+                    f"{where} would unpack to more than {_NPZ_BYTES >> 20} MiB, as zip bombs do."
+                )
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays}
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{where} is no readable npz of plain arrays ({error}); copy it again.") from error
+        raise UserError(
+            f"{where} is no readable npz of plain arrays ({error}); copy it again."
+        ) from error
 
 
 def read_numbers(source: Source, name: str) -> np.ndarray:
@@ -98,21 +108,31 @@ def entry(content: Any, key: str, where: str) -> Any:
 
 
 def frame_list(content: Any, where: str) -> list[dict]:
-    """Return ``content["frames"]``; raises ``UserError`` unless it is a list of mappings with something in it."""
+    """Return ``content["frames"]``; raises ``UserError`` unless it is a list of mappings with
+    something in it."""
     frames = entry(content, "frames", where)
-    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+    if (
+        not isinstance(frames, list)
+        or not frames
+        or not all(isinstance(frame, dict) for frame in frames)
+    ):
         raise UserError(f"'frames' of {where} is not a list of frames.")
     return frames
 
 
-def array(values: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray:  # -> float64 of that shape
+# -> float64 of that shape
+def array(values: Any, shape: tuple[int | None, ...], what: str) -> np.ndarray:
     """Check the shape of numbers from a file; ``None`` in ``shape`` is any size."""
     wanted = "x".join("N" if side is None else str(side) for side in shape)
     try:
         result = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{what} must be {wanted} numbers, but it is ragged or holds something else.") from error
-    if result.ndim != len(shape) or any(w is not None and w != g for w, g in zip(shape, result.shape, strict=True)):
+        raise UserError(
+            f"{what} must be {wanted} numbers, but it is ragged or holds something else."
+        ) from error
+    if result.ndim != len(shape) or any(
+        w is not None and w != g for w, g in zip(shape, result.shape, strict=True)
+    ):
         have = "x".join(map(str, result.shape)) or "one"
         raise UserError(f"{what} must be {wanted} numbers, but it has {have}.")
     if not np.isfinite(result).all():
@@ -130,7 +150,8 @@ def picture_size(content: Any, where: str, keys: tuple[str, str] = ("w", "h")) -
     width, height = (number(content, key, where) for key in keys)
     if width < 1 or height < 1:
         raise UserError(
-            f"{where} has pictures of {width:g}x{height:g} pixels; its '{keys[0]}' or '{keys[1]}' is wrong."
+            f"{where} has pictures of {width:g}x{height:g} pixels; its '{keys[0]}' or '{keys[1]}'"
+            " is wrong."
         )
     return int(width), int(height)
 
@@ -157,14 +178,20 @@ def matrix(values: Any, what: str) -> np.ndarray:  # 3x4 or 4x4 -> 4x4 float64
     return array(values, (4, 4), what)
 
 
-def coefficients(vectors: Sequence[Any], names: Sequence[str], where: str) -> np.ndarray:  # -> float32 [N, K]
-    """Stack expression vectors; raises ``UserError`` naming the first whose length differs from the first one's."""
-    rows = [array(vector, (None,), f"The expression of {name} in {where}")
-            for vector, name in zip(vectors, names, strict=True)]  # fmt: skip
+# -> float32 [N, K]
+def coefficients(vectors: Sequence[Any], names: Sequence[str], where: str) -> np.ndarray:
+    """Stack expression vectors; raises ``UserError`` naming the first whose length differs from the
+    first one's."""
+    rows = [
+        array(vector, (None,), f"The expression of {name} in {where}")
+        for vector, name in zip(vectors, names, strict=True)
+    ]
     for row, name in zip(rows, names, strict=True):
         if len(row) != len(rows[0]):
-            raise UserError(f"The expression of {name} in {where} has {len(row)} numbers, but that of {names[0]} has "
-                            f"{len(rows[0])}; track all frames with one model.")  # fmt: skip
+            raise UserError(
+                f"The expression of {name} in {where} has {len(row)} numbers, but that of"
+                f" {names[0]} has {len(rows[0])}; track all frames with one model."
+            )
     return np.stack(rows).astype(np.float32)
 
 
@@ -179,9 +206,13 @@ class ZipFolderSource:
     def __init__(self, path: Path):
         self.path = path
         self._folder = FolderSource(path)
-        self._zips = {name: ZipSource(path / name) for name in self._folder.names() if name.endswith(".zip")}
+        self._zips = {
+            name: ZipSource(path / name) for name in self._folder.names() if name.endswith(".zip")
+        }
         plain = [name for name in self._folder.names() if name not in self._zips]
-        packed = [f"{name}/{member}" for name, archive in self._zips.items() for member in archive.names()]
+        packed = [
+            f"{name}/{member}" for name, archive in self._zips.items() for member in archive.names()
+        ]
         self._names = sorted(plain + packed)
 
     def names(self) -> list[str]:

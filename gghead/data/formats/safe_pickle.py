@@ -1,8 +1,10 @@
-"""Reading of pickles without running anything: arrays, tensors and plain containers are rebuilt, the rest is refused.
+"""Reading of pickles without running anything: arrays, tensors and plain containers are rebuilt,
+the rest is refused.
 
-A pickle names functions that the reader calls, so loading one means running it. Here every name is looked up in a
-closed table of functions of this module; numpy's and torch's own are never called. Sources: Python's pickle
-documentation ("Restricting globals"), numpy's ndarray.__reduce__, torch.save's zip layout (data.pkl beside data/0 …).
+A pickle names functions that the reader calls, so loading one means running it. Here every name is
+looked up in a closed table of functions of this module; numpy's and torch's own are never called.
+Sources: Python's pickle documentation ("Restricting globals"), numpy's ndarray.__reduce__,
+torch.save's zip layout (data.pkl beside data/0 …).
 """
 
 import io
@@ -17,8 +19,17 @@ import numpy as np
 from gghead.torch_utils.errors import UserError
 
 _MAX_BYTES = 2**30
-_STORAGES = {"DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "LongStorage": "i8", "IntStorage": "i4",
-             "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?"}  # fmt: skip
+_STORAGES = {
+    "DoubleStorage": "f8",
+    "FloatStorage": "f4",
+    "HalfStorage": "f2",
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
 
 
 class _Dtype:
@@ -47,7 +58,8 @@ class _Array:
 
 
 class _Record:
-    """Objects of a model file whose attributes are arrays (sparse matrices, chumpy arrays): attributes, no methods."""
+    """Objects of a model file whose attributes are arrays (sparse matrices, chumpy arrays):
+    attributes, no methods."""
 
     def __init__(self, *_):
         self.state: dict = {}
@@ -110,21 +122,29 @@ _MODEL_TABLE: dict[tuple[str, str], Any] = {
     ("builtins", "set"): set,
     ("__builtin__", "object"): object,
     ("builtins", "object"): object,
-    **{(f"scipy.sparse.{dot}{kind}", f"{kind}_matrix"): _Record for kind in ("csc", "csr") for dot in ("", "_")},
+    **{
+        (f"scipy.sparse.{dot}{kind}", f"{kind}_matrix"): _Record
+        for kind in ("csc", "csr")
+        for dot in ("", "_")
+    },
     **{("chumpy.ch", kind): _Record for kind in ("Ch", "ChLambda")},
     ("chumpy.reordering", "Select"): _Record,
 }
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, storages: dict[str, bytes] | None = None, model: bool = False):
+    def __init__(
+        self, file: io.BytesIO, storages: dict[str, bytes] | None = None, model: bool = False
+    ):
         super().__init__(file, encoding="latin1" if model else "ASCII")
         self._storages = storages or {}
         self._table = _TABLE | (_MODEL_TABLE if model else {})
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._table:
-            raise UserError(f"it calls {module}.{name}, but only arrays, tensors and plain containers are read")
+            raise UserError(
+                f"it calls {module}.{name}, but only arrays, tensors and plain containers are read"
+            )
         return self._table[module, name]
 
     def persistent_load(self, key: Any) -> np.ndarray:
@@ -137,20 +157,28 @@ class _Unpickler(pickle.Unpickler):
 def load_torch_zip(data: bytes, where: str) -> Any:
     """Return what ``torch.save`` wrote, tensors as arrays. Nothing of the file is executed.
 
-    Raises ``UserError`` for anything but plain containers, numbers, text, arrays and tensors, or a broken file.
+    Raises ``UserError`` for anything but plain containers, numbers, text, arrays and tensors, or a
+    broken file.
     """
     if data[:1] == b"\x80":
-        raise UserError(f"{where} is in torch's format from before version 1.6; load and save it once with a newer "
-                        "torch, if you trust it.")  # fmt: skip
+        raise UserError(
+            f"{where} is in torch's format from before version 1.6; load and save it once with a"
+            " newer torch, if you trust it."
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
-                raise UserError(f"{where} would unpack to more than {_MAX_BYTES >> 20} MiB, as zip bombs do.")
+                raise UserError(
+                    f"{where} would unpack to more than {_MAX_BYTES >> 20} MiB, as zip bombs do."
+                )
             names = {name.partition("/")[2]: name for name in archive.namelist()}
             if "data.pkl" not in names:
                 raise UserError(f"{where} was not written by torch.save; copy it again.")
-            storages = {name.removeprefix("data/"): archive.read(full) for name, full in names.items()
-                        if name.startswith("data/")}  # fmt: skip
+            storages = {
+                name.removeprefix("data/"): archive.read(full)
+                for name, full in names.items()
+                if name.startswith("data/")
+            }
             content = archive.read(names["data.pkl"])
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise UserError(f"{where} is damaged ({error}); copy it again.") from error
@@ -158,7 +186,8 @@ def load_torch_zip(data: bytes, where: str) -> Any:
 
 
 def load_model(data: bytes, where: str) -> dict[str, Any]:
-    """Return the arrays of a FLAME or SMPL model file (pickle of Python 2 or 3); sparse matrices become dense."""
+    """Return the arrays of a FLAME or SMPL model file (pickle of Python 2 or 3); sparse matrices
+    become dense."""
     content = _load(_Unpickler(io.BytesIO(data), model=True), where)
     if not isinstance(content, dict):
         raise UserError(f"{where} is no model file; it holds a {type(content).__name__}.")
@@ -170,8 +199,11 @@ def _load(unpickler: _Unpickler, where: str) -> Any:
         return _plain(unpickler.load())
     except UserError as error:
         raise UserError(f"{where} is refused: {error}. Nothing of it was run.") from error
-    except Exception as error:  # a malformed pickle may raise anything; nothing of it leaves this module
-        raise UserError(f"{where} is damaged or no plain pickle ({type(error).__name__}); copy it again.") from error
+    # a malformed pickle may raise anything; nothing of it leaves this module
+    except Exception as error:
+        raise UserError(
+            f"{where} is damaged or no plain pickle ({type(error).__name__}); copy it again."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Finished photos on the disk, so that an interrupted run continues: one small zip each in a folder beside it."""
+"""Finished photos on the disk, so that an interrupted run continues: one small zip each in a folder
+beside it."""
 
 import hashlib
 import json
@@ -17,14 +18,22 @@ _VERSION = 1  # raise it when the same photo and options give another result
 
 
 class PhotoCache:
-    """Results by photo. A key covers the photo's file and its mask's (size and time), the options, its camera and the
-    model."""
+    """Results by photo. A key covers the photo's file and its mask's (size and time), the options,
+    its camera and the model."""
 
-    def __init__(self, folder: Path, files: Source, options: PhotoOptions, labels: dict[str, list[float]] | None):
+    def __init__(
+        self,
+        folder: Path,
+        files: Source,
+        options: PhotoOptions,
+        labels: dict[str, list[float]] | None,
+    ):
         self.folder = folder
         self._files, self._labels = files, labels
         model = hashlib.sha256(MODEL_FILE.read_bytes()).hexdigest()
-        named = [_stamp(Path(path)) for path in (options.landmarker, options.matte.removeprefix("onnx:"))]
+        named = [
+            _stamp(Path(path)) for path in (options.landmarker, options.matte.removeprefix("onnx:"))
+        ]
         self._common, self._masks = [_VERSION, model, to_dict(options), named], options.masks
 
     def path(self, name: str) -> Path:
@@ -32,7 +41,9 @@ class PhotoCache:
         folder = isinstance(self._files, FolderSource)
         stamp = _stamp(self._files.path / name if folder else self._files.path)
         label = self._labels.get(name) if self._labels else None
-        masks = [] if self._masks is None else [_stamp(path) for path in mask_files(self._masks, name)]
+        masks = (
+            [] if self._masks is None else [_stamp(path) for path in mask_files(self._masks, name)]
+        )
         content = json.dumps([*self._common, name, stamp, label, *masks], sort_keys=True)
         return self.folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.zip"
 
@@ -44,7 +55,13 @@ class PhotoCache:
                 if isinstance(result, Skip):
                     records.append({"reason": result.reason, "detail": result.detail})
                     continue
-                records.append({"label": result.label, "record": result.record, "mask": result.mask is not None})
+                records.append(
+                    {
+                        "label": result.label,
+                        "record": result.record,
+                        "mask": result.mask is not None,
+                    }
+                )
                 writer.add_file(f"{index}.png", result.image)
                 if result.mask is not None:
                     writer.add_file(f"{index}_mask.png", result.mask)
@@ -66,7 +83,9 @@ class PhotoCache:
                     results.append(Skip(entry["reason"], entry["detail"]))
                 else:
                     mask = stored.read(f"{index}_mask.png") if entry["mask"] else None
-                    results.append(Item(stored.read(f"{index}.png"), mask, entry["label"], entry["record"]))
+                    results.append(
+                        Item(stored.read(f"{index}.png"), mask, entry["label"], entry["record"])
+                    )
             return results
         except (UserError, KeyError, ValueError):
             return None

@@ -1,4 +1,5 @@
-"""Square crops anywhere in a photo, turned if need be, filled where they leave it, and their cameras."""
+"""Square crops anywhere in a photo, turned if need be, filled where they leave it, and their
+cameras."""
 
 from dataclasses import dataclass
 
@@ -15,10 +16,12 @@ _FADE = 0.03  # how far into the fill the blur takes to set in, share of the cro
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A square of the photo: ``photo = centre + size * turn(angle) @ (share - 0.5)`` with shares [0, 1] of the crop.
+    """A square of the photo: ``photo = centre + size * turn(angle) @ (share - 0.5)`` with shares
+    [0, 1] of the crop.
 
-    Pixels of the photo count from the outer corner of the top left one. ``angle`` is in radians; a face whose x axis
-    points at that angle in the photo (clockwise as seen) stands upright in the crop.
+    Pixels of the photo count from the outer corner of the top left one. ``angle`` is in radians; a
+    face whose x axis points at that angle in the photo (clockwise as seen) stands upright in the
+    crop.
     """
 
     centre: np.ndarray  # [2] pixels of the photo
@@ -39,10 +42,15 @@ class Crop:
 
     @property
     def box(self) -> list[float]:
-        """Left, top, right, bottom in the photo before the square is turned about its centre by ``angle``."""
-        return [round(float(value), 2) for value in (*(self.centre - self.size / 2), *(self.centre + self.size / 2))]
+        """Left, top, right, bottom in the photo before the square is turned about its centre by
+        ``angle``."""
+        return [
+            round(float(value), 2)
+            for value in (*(self.centre - self.size / 2), *(self.centre + self.size / 2))
+        ]
 
-    def label(self, rotation: np.ndarray) -> np.ndarray:  # [3, 3] camera axes for the unturned crop -> [25]
+    # [3, 3] camera axes for the unturned crop -> [25]
+    def label(self, rotation: np.ndarray) -> np.ndarray:
         """Return the 25 numbers of the FFHQ camera that sees the crop."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         turned = rotation @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
@@ -56,9 +64,11 @@ def ffhq_intrinsics() -> np.ndarray:  # [3, 3] divided by the picture's size
 
 
 def cut(pixels: np.ndarray, crop: Crop, resolution: int) -> tuple[np.ndarray, float]:
-    """Return (the crop of a photo [H, W] or [H, W, C] uint8 at ``resolution``, share of it that lies outside).
+    """Return (the crop of a photo [H, W] or [H, W, C] uint8 at ``resolution``, share of it that
+    lies outside).
 
-    The photo is continued by reflection; what is made up is blurred more and more with the distance from the photo.
+    The photo is continued by reflection; what is made up is blurred more and more with the distance
+    from the photo.
     """
     step = crop.size / resolution
     corners = crop.to_photo(np.array([[0, 0], [1, 0], [0, 1], [1, 1]]))
@@ -68,12 +78,15 @@ def cut(pixels: np.ndarray, crop: Crop, resolution: int) -> tuple[np.ndarray, fl
     columns = _reflected(np.arange(low[0], high[0]), pixels.shape[1])
     rows = _reflected(np.arange(low[1], high[1]), pixels.shape[0])
     window = Image.fromarray(np.ascontiguousarray(pixels[rows][:, columns]))
-    if abs(crop.angle) > 1e-9:  # PIL's transform does not filter when shrinking: turn at the photo's scale first
+    # PIL's transform does not filter when shrinking: turn at the photo's scale first
+    if abs(crop.angle) > 1e-9:
         side = max(int(np.ceil(crop.size)), resolution)
         linear = crop.matrix / side
         shift = crop.centre - low - linear @ [side / 2, side / 2]
         matrix = np.column_stack([linear, shift]).ravel().tolist()
-        window = window.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+        window = window.transform(
+            (side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
+        )
         picture = window.resize((resolution, resolution), FILTER)
     else:
         box = np.concatenate([crop.centre - crop.size / 2 - low, crop.centre + crop.size / 2 - low])
@@ -93,16 +106,24 @@ def _reflected(index: np.ndarray, length: int) -> np.ndarray:
     return np.where(index < length, index, 2 * length - 2 - index)
 
 
-def _distance_outside(crop: Crop, resolution: int, width: int, height: int) -> np.ndarray:  # [R, R] pixels of the photo
+# [R, R] pixels of the photo
+def _distance_outside(crop: Crop, resolution: int, width: int, height: int) -> np.ndarray:
     """How far outside the photo each pixel of the crop has its centre; 0 inside."""
     share = (np.arange(resolution) + 0.5) / resolution
-    columns, rows = crop.matrix[:, :1] * (share - 0.5), crop.matrix[:, 1:] * (share - 0.5)  # [2, R] each
+    # [2, R] each
+    columns, rows = crop.matrix[:, :1] * (share - 0.5), crop.matrix[:, 1:] * (share - 0.5)
     x = crop.centre[0] + columns[0] + rows[0][:, None]
     y = crop.centre[1] + columns[1] + rows[1][:, None]
-    return np.hypot(np.maximum(np.maximum(-x, x - width), 0), np.maximum(np.maximum(-y, y - height), 0))
+    return np.hypot(
+        np.maximum(np.maximum(-x, x - width), 0), np.maximum(np.maximum(-y, y - height), 0)
+    )
 
 
 def _blurred_fill(picture: np.ndarray, outside: np.ndarray, resolution: int) -> np.ndarray:
     blurred = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(_BLUR * resolution))
-    weight = np.clip(outside / _FADE, 0, 1).astype(np.float32).reshape(outside.shape + (1,) * (picture.ndim - 2))
+    weight = (
+        np.clip(outside / _FADE, 0, 1)
+        .astype(np.float32)
+        .reshape(outside.shape + (1,) * (picture.ndim - 2))
+    )
     return np.rint(picture + weight * (np.asarray(blurred, np.float32) - picture)).astype(np.uint8)

@@ -2,14 +2,17 @@
 
 ``gghead/weights/landmark_model.npz`` holds, for each scheme of ``landmarks.SCHEMES``:
 
-``index``  which of the scheme's points are used. None is on the face's outline: those slide over the head as it turns.
+``index``  which of the scheme's points are used. None is on the face's outline: those slide over
+           the head as it turns.
 ``mean``   [M, 3] their places in world units (the frame of EG3D's FFHQ labels), symmetric in x.
-``modes``  [K, M, 2] how points move together in the picture from person to person, expression to expression and by the
-           detector's own correlated errors, as a share of the crop's side; one unit of each is one standard deviation.
+``modes``  [K, M, 2] how points move together in the picture from person to person, expression to
+           expression and by the detector's own correlated errors, as a share of the crop's side;
+           one unit of each is one standard deviation.
 ``sd``     [M] what is left to each point on its own, as a share of the crop's side.
 
-Made by ``python -m gghead.data.photos.calibration`` (see there for how and from which data); the numbers are derived
-from ICT-FaceKit heads (MIT licence) and from StyleGAN2 faces of the One Million Impressions set; no picture is in it.
+Made by ``python -m gghead.data.photos.calibration`` (see there for how and from which data); the
+numbers are derived from ICT-FaceKit heads (MIT licence) and from StyleGAN2 faces of the One Million
+Impressions set; no picture is in it.
 """
 
 import functools
@@ -26,7 +29,8 @@ from gghead.torch_utils.errors import UserError
 
 MODEL_FILE = Path(__file__).parents[2] / "weights" / "landmark_model.npz"
 
-# Points for the FFHQ alignment: (the eye on the left of a frontal picture, the other eye, the two mouth corners).
+# Points for the FFHQ alignment: (the eye on the left of a frontal picture, the other eye, the two
+# mouth corners).
 _EYES_AND_MOUTH = {
     "mediapipe478": ([33, 133, 159, 145], [263, 362, 386, 374], [61, 291]),
     "ibug68": ([36, 37, 38, 39, 40, 41], [42, 43, 44, 45, 46, 47], [48, 54]),
@@ -48,9 +52,13 @@ class LandmarkModel:
 def landmark_model(scheme: str) -> LandmarkModel:
     """Return the model for landmarks of ``scheme``; raises ``UserError`` for an unknown one."""
     if scheme not in SCHEMES:
-        raise UserError(f"There is no landmark model for '{scheme}'; use one of {', '.join(SCHEMES)}.")
+        raise UserError(
+            f"There is no landmark model for '{scheme}'; use one of {', '.join(SCHEMES)}."
+        )
     with np.load(MODEL_FILE, allow_pickle=False) as file:
-        modes = file[f"{scheme}/modes"].astype(np.float64) * file[f"{scheme}/mode_scale"][:, None, None]
+        modes = (
+            file[f"{scheme}/modes"].astype(np.float64) * file[f"{scheme}/mode_scale"][:, None, None]
+        )
         return LandmarkModel(
             scheme,
             file[f"{scheme}/index"].astype(np.int64),
@@ -62,7 +70,8 @@ def landmark_model(scheme: str) -> LandmarkModel:
 
 @functools.cache
 def mirror_index() -> np.ndarray:  # [478] int
-    """Return which MediaPipe point of a face is where in the mirror image: ``mirrored = points[mirror_index()]``."""
+    """Return which MediaPipe point of a face is where in the mirror image: ``mirrored =
+    points[mirror_index()]``."""
     with np.load(MODEL_FILE, allow_pickle=False) as file:
         return file["mirror"].astype(np.int64)
 
@@ -74,7 +83,9 @@ def save_models(path: str | os.PathLike, models: list[LandmarkModel], mirror: np
         scale = np.abs(model.modes).max(axis=(1, 2)) / 127
         arrays[f"{model.scheme}/index"] = model.index.astype(np.uint16)
         arrays[f"{model.scheme}/mean"] = np.round(model.mean, 6).astype(np.float32)
-        arrays[f"{model.scheme}/modes"] = np.rint(model.modes / scale[:, None, None]).astype(np.int8)
+        arrays[f"{model.scheme}/modes"] = np.rint(model.modes / scale[:, None, None]).astype(
+            np.int8
+        )
         arrays[f"{model.scheme}/mode_scale"] = scale.astype(np.float32)
         arrays[f"{model.scheme}/sd"] = model.sd.astype(np.float32)
     with open(path, "wb") as file:
@@ -82,9 +93,9 @@ def save_models(path: str | os.PathLike, models: list[LandmarkModel], mirror: np
 
 
 def level_angle(points: np.ndarray, scheme: str) -> float:  # [N, 2] pixels -> radians
-    """Return by how much FFHQ's alignment would turn the crop: the direction in the picture of the face's own x axis,
-    the mean of the line from eye to eye and of the normal of the line from the eyes to the mouth (Karras et al. 2018,
-    "Progressive Growing of GANs", appendix C)."""
+    """Return by how much FFHQ's alignment would turn the crop: the direction in the picture of the
+    face's own x axis, the mean of the line from eye to eye and of the normal of the line from the
+    eyes to the mouth (Karras et al. 2018, "Progressive Growing of GANs", appendix C)."""
     left, right, mouth = (points[index].mean(0) for index in _EYES_AND_MOUTH[scheme])
     across, down = right - left, mouth - (left + right) / 2
     x_axis = across + np.array([down[1], -down[0]])
@@ -99,7 +110,8 @@ _FORM = '{"scheme": "mediapipe478" or "ibug68", "files": {"name.jpg": [[x, y], .
 class Face:
     """One detected face."""
 
-    points: np.ndarray  # [N, 2] float64, pixels of the photo; (0, 0) is the outer corner of its top left pixel
+    # [N, 2] float64, pixels of the photo; (0, 0) is the outer corner of its top left pixel
+    points: np.ndarray
     scheme: str  # a key of SCHEMES
     score: float = 1.0  # the detector's confidence in [0, 1]
 
@@ -115,28 +127,34 @@ class Face:
 
 
 class Landmarker(Protocol):
-    """What finds faces. It is made in the process that uses it and need not travel between processes."""
+    """What finds faces. It is made in the process that uses it and need not travel between
+    processes."""
 
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:  # rgb: [H, W, 3] uint8
-        """Return the faces of a photo, the largest first; only the largest matters unless ``every``.
+        """Return the faces of a photo, the largest first; only the largest matters unless
+        ``every``.
 
-        The answer must depend on the arguments alone (not on photos seen before), or results vary with the workers.
+        The answer must depend on the arguments alone (not on photos seen before), or results vary
+        with the workers.
         """
         ...
 
 
 def largest_first(faces: Sequence[Face]) -> list[Face]:
-    """Return the faces sorted by size, ties by place, so that the order never depends on the detector's."""
+    """Return the faces sorted by size, ties by place, so that the order never depends on the
+    detector's."""
     return sorted(faces, key=lambda face: (-round(face.size, 3), *np.round(face.box, 3)))
 
 
 class JsonLandmarks:
-    """Landmarks from a JSON file: ``{"scheme": S, "files": {name: points or list of points or []}}``.
+    """Landmarks from a JSON file: ``{"scheme": S, "files": {name: points or list of points or
+    []}}``.
 
-    ``points`` are ``[[x, y], ...]`` in pixels of the photo as it is seen (after its EXIF rotation), (0, 0) the outer
-    corner of the top left pixel; S is "mediapipe478" (MediaPipe Face Mesh with irises; its first 468 suffice) or
-    "ibug68" (the 68 points of the 300-W challenge, from the right side of the jaw on). A face may be null where a
-    detector failed. Names are relative to the folder of photos.
+    ``points`` are ``[[x, y], ...]`` in pixels of the photo as it is seen (after its EXIF rotation),
+    (0, 0) the outer corner of the top left pixel; S is "mediapipe478" (MediaPipe Face Mesh with
+    irises; its first 468 suffice) or "ibug68" (the 68 points of the 300-W challenge, from the right
+    side of the jaw on). A face may be null where a detector failed. Names are relative to the
+    folder of photos.
 
     Raises:
         UserError: the file is missing, no JSON, or has another form or number of points.
@@ -147,14 +165,20 @@ class JsonLandmarks:
         try:
             content = json.loads(self.path.read_bytes())
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); give a JSON file of landmarks.") from error
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}); give a JSON file of landmarks."
+            ) from error
         except ValueError as error:
-            raise UserError(f"{path} is not valid JSON ({error}); landmarks have the form {_FORM}.") from error
+            raise UserError(
+                f"{path} is not valid JSON ({error}); landmarks have the form {_FORM}."
+            ) from error
         if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
             raise UserError(f"{path} has no 'files'; landmarks have the form {_FORM}.")
         self.scheme = content.get("scheme")
         if self.scheme not in SCHEMES:
-            raise UserError(f"{path} has the scheme {self.scheme!r}; use one of {', '.join(SCHEMES)}.")
+            raise UserError(
+                f"{path} has the scheme {self.scheme!r}; use one of {', '.join(SCHEMES)}."
+            )
         self._files = content["files"]
         for name in self._files:  # here, so that a wrong file stops the work before it begins
             self._read(name)
@@ -170,13 +194,20 @@ class JsonLandmarks:
             single = not isinstance(value[0][0], (list, tuple))
             arrays = [np.asarray(points, np.float64) for points in ([value] if single else value)]
         except (TypeError, ValueError, IndexError, KeyError) as error:
-            raise UserError(f"The landmarks of {name} in {self.path} are no list of [x, y]; use {_FORM}.") from error
+            raise UserError(
+                f"The landmarks of {name} in {self.path} are no list of [x, y]; use {_FORM}."
+            ) from error
         count = SCHEMES[self.scheme]
         allowed = (count, 468) if self.scheme == "mediapipe478" else (count,)
         for points in arrays:
-            if points.ndim != 2 or points.shape[1] != 2 or len(points) not in allowed or not np.isfinite(points).all():
+            if (
+                points.ndim != 2
+                or points.shape[1] != 2
+                or len(points) not in allowed
+                or not np.isfinite(points).all()
+            ):
                 raise UserError(
-                    f"The landmarks of {name} in {self.path} have the shape {list(points.shape)}, but {self.scheme} "
-                    f"has {count} finite points [x, y]."
+                    f"The landmarks of {name} in {self.path} have the shape {list(points.shape)},"
+                    f" but {self.scheme} has {count} finite points [x, y]."
                 )
         return [Face(points, self.scheme) for points in arrays]

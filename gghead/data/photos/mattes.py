@@ -17,7 +17,8 @@ def guided_filter(
     radius: int,  # half width of the windows, pixels
     epsilon: float = 1e-4,  # variance of the guide below which a window counts as flat
 ) -> np.ndarray:  # [H, W] float32
-    """Return ``values`` as the best local affine function of the guide's colours (equations 14 to 16)."""
+    """Return ``values`` as the best local affine function of the guide's colours (equations 14 to
+    16)."""
     slope, offset = _affine(guide.astype(np.float32), values.astype(np.float32), radius, epsilon)
     return (slope * guide).sum(-1, dtype=np.float32) + offset
 
@@ -25,7 +26,8 @@ def guided_filter(
 def fast_guided_filter(
     guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float = 1e-4, shrink: int = 2
 ) -> np.ndarray:
-    """The same with the affine functions worked out on a picture ``shrink`` times smaller (He and Sun 2015).
+    """The same with the affine functions worked out on a picture ``shrink`` times smaller (He and
+    Sun 2015).
 
     ``radius`` still counts pixels of the large picture.
     """
@@ -33,10 +35,14 @@ def fast_guided_filter(
     small = (max(width // shrink, 1), max(height // shrink, 1))
 
     def resized(plane: np.ndarray, size: tuple[int, int], kind: Image.Resampling) -> np.ndarray:
-        return np.asarray(Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(size, kind))
+        return np.asarray(
+            Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(size, kind)
+        )
 
     less = np.stack([resized(guide[..., c], small, Image.Resampling.BOX) for c in range(3)], -1)
-    slope, offset = _affine(less, resized(values, small, Image.Resampling.BOX), max(radius // shrink, 1), epsilon)
+    slope, offset = _affine(
+        less, resized(values, small, Image.Resampling.BOX), max(radius // shrink, 1), epsilon
+    )
     result = resized(offset, (width, height), Image.Resampling.BILINEAR).copy()
     for c in range(3):
         result += resized(slope[..., c], (width, height), Image.Resampling.BILINEAR) * guide[..., c]
@@ -55,17 +61,22 @@ def _affine(
     channels = [guide[..., c] for c in range(3)]
     means = [mean(c) for c in channels]
     average = mean(values)
-    cross = np.stack([mean(c * values) - m * average for c, m in zip(channels, means, strict=True)], -1)
+    cross = np.stack(
+        [mean(c * values) - m * average for c, m in zip(channels, means, strict=True)], -1
+    )
     variance = np.empty(values.shape + (3, 3), np.float32)
     for i in range(3):
         for j in range(i, 3):
-            variance[..., i, j] = variance[..., j, i] = mean(channels[i] * channels[j]) - means[i] * means[j]
+            variance[..., i, j] = variance[..., j, i] = (
+                mean(channels[i] * channels[j]) - means[i] * means[j]
+            )
     slope = _solve(variance + epsilon * np.eye(3, dtype=np.float32), cross)
     offset = average - sum(slope[..., c] * means[c] for c in range(3))
     return np.stack([mean(slope[..., c]) for c in range(3)], -1), mean(offset)
 
 
-def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:  # [..., 3, 3] symmetric, [..., 3] -> [..., 3]
+# [..., 3, 3] symmetric, [..., 3] -> [..., 3]
+def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Cramer's rule, several times faster on a picture than a general solver."""
     a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     d, e, f = matrix[..., 1, 1], matrix[..., 1, 2], matrix[..., 2, 2]
@@ -83,9 +94,12 @@ def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:  # [..., 3, 3]
 class Matte(Protocol):
     """What cuts the person out. It is made in the process that uses it."""
 
-    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
-        """Return alpha [R, R] uint8 of ``picture`` [R, R, 3] uint8, the ``crop`` of photo ``name`` of ``size`` (width,
-        height); a crop of None means that the photo was taken as it is. Raises ``UserError`` if there is none."""
+    def alpha(
+        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+    ) -> np.ndarray:
+        """Return alpha [R, R] uint8 of ``picture`` [R, R, 3] uint8, the ``crop`` of photo ``name``
+        of ``size`` (width, height); a crop of None means that the photo was taken as it is. Raises
+        ``UserError`` if there is none."""
         ...
 
 
@@ -96,25 +110,41 @@ class SelfieMatte:
     """
 
     def __init__(self):
-        from gghead.data.photos.mediapipe_faces import import_mediapipe, process, started, without_notes
+        from gghead.data.photos.mediapipe_faces import (
+            import_mediapipe,
+            process,
+            started,
+            without_notes,
+        )
 
         solutions = getattr(import_mediapipe(), "solutions", None)
         if solutions is None:
-            raise UserError("This mediapipe has no selfie segmentation; give --masks=DIR, --matte=onnx:PATH or none.")
+            raise UserError(
+                "This mediapipe has no selfie segmentation; give --masks=DIR, --matte=onnx:PATH or"
+                " none."
+            )
         with without_notes():
-            self._network = started(solutions.selfie_segmentation.SelfieSegmentation(model_selection=0))
+            self._network = started(
+                solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+            )
         self._process = process
 
-    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
+    def alpha(
+        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+    ) -> np.ndarray:
         small = picture
-        if picture.shape[0] > 512:  # the network sees 256 pixels, and OpenCV shrinks without a filter
-            small = np.asarray(Image.fromarray(picture).resize((512, 512), Image.Resampling.BILINEAR))
+        # the network sees 256 pixels, and OpenCV shrinks without a filter
+        if picture.shape[0] > 512:
+            small = np.asarray(
+                Image.fromarray(picture).resize((512, 512), Image.Resampling.BILINEAR)
+            )
         coarse = self._process(self._network, small).segmentation_mask
         return refine(picture, coarse)
 
 
 class FolderMatte:
-    """Masks of the photos (255 = person) in a folder, each with its photo's relative path and stem, any image type.
+    """Masks of the photos (255 = person) in a folder, each with its photo's relative path and stem,
+    any image type.
 
     Raises ``UserError`` if there is no such folder.
     """
@@ -124,13 +154,20 @@ class FolderMatte:
         if not self.folder.is_dir():
             raise UserError(f"--masks={folder} is not a folder.")
 
-    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
+    def alpha(
+        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+    ) -> np.ndarray:
         path = next(filter(Path.is_file, mask_files(self.folder, name)), None)
         if path is None:
-            raise UserError(f"{name} has no mask {Path(name).with_suffix('.png')} in {self.folder}.")
+            raise UserError(
+                f"{name} has no mask {Path(name).with_suffix('.png')} in {self.folder}."
+            )
         mask = np.asarray(decode_image(path.read_bytes(), "L", str(path)))
         if mask.shape != (size[1], size[0]):
-            raise UserError(f"The mask {path} is {mask.shape[1]}x{mask.shape[0]}, but {name} is {size[0]}x{size[1]}.")
+            raise UserError(
+                f"The mask {path} is {mask.shape[1]}x{mask.shape[0]}, but {name} is"
+                f" {size[0]}x{size[1]}."
+            )
         whole = Crop(np.array(size) / 2, float(size[0])) if crop is None else crop
         return cut(mask, whole, picture.shape[0])[0]
 
@@ -141,8 +178,8 @@ def mask_files(folder: str | Path, name: str) -> list[Path]:
 
 
 class OnnxMatte:
-    """A matting network by path: one input [1, 3, H, W], RGB in [-1, 1], and a first output [1, 1, H, W], alpha in
-    [0, 1], as MODNet's export has them. Needs the package onnxruntime.
+    """A matting network by path: one input [1, 3, H, W], RGB in [-1, 1], and a first output [1, 1,
+    H, W], alpha in [0, 1], as MODNet's export has them. Needs the package onnxruntime.
 
     Raises ``UserError`` if the file or onnxruntime is missing or the network has another form.
     """
@@ -150,46 +187,72 @@ class OnnxMatte:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
-            raise UserError(f"The matting network {path} does not exist; give --matte=onnx:PATH of an .onnx file.")
+            raise UserError(
+                f"The matting network {path} does not exist; give --matte=onnx:PATH of an .onnx"
+                " file."
+            )
         try:
             import onnxruntime
         except ImportError as error:
-            raise UserError("--matte=onnx needs onnxruntime; run 'pip install onnxruntime'.") from error
+            raise UserError(
+                "--matte=onnx needs onnxruntime; run 'pip install onnxruntime'."
+            ) from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # the workers are what runs in parallel
+        # the workers are what runs in parallel
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's errors have no common base
             raise UserError(f"{path} is no network that onnxruntime can read ({error}).") from error
         first = self._session.get_inputs()[0]
-        if len(first.shape) != 4 or first.shape[1] not in (3, None) and not isinstance(first.shape[1], str):
-            raise UserError(f"{path} takes {first.shape}, but a matting network must take [1, 3, H, W].")
+        if (
+            len(first.shape) != 4
+            or first.shape[1] not in (3, None)
+            and not isinstance(first.shape[1], str)
+        ):
+            raise UserError(
+                f"{path} takes {first.shape}, but a matting network must take [1, 3, H, W]."
+            )
         self._name = first.name
         self._side = first.shape[2] if isinstance(first.shape[2], int) else 512
 
-    def alpha(self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]) -> np.ndarray:
+    def alpha(
+        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+    ) -> np.ndarray:
         small = Image.fromarray(picture).resize((self._side, self._side), Image.Resampling.BILINEAR)
         given = (np.asarray(small, np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
         result = np.asarray(self._session.run(None, {self._name: given})[0]).squeeze()
         if result.ndim != 2:
-            raise UserError(f"{self.path} returned {list(result.shape)}, not [1, 1, H, W] as a matting network must.")
+            raise UserError(
+                f"{self.path} returned {list(result.shape)}, not [1, 1, H, W] as a matting network"
+                " must."
+            )
         side = (picture.shape[1], picture.shape[0])
         alpha = Image.fromarray(result.astype(np.float32)).resize(side, Image.Resampling.BILINEAR)
         return np.rint(np.clip(np.asarray(alpha), 0, 1) * 255).astype(np.uint8)
 
 
-def refine(picture: np.ndarray, coarse: np.ndarray) -> np.ndarray:  # [R, R, 3] uint8, [h, w] float -> [R, R] uint8
+# [R, R, 3] uint8, [h, w] float -> [R, R] uint8
+def refine(picture: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """Let a coarse mask follow the edges of the picture."""
     side = picture.shape[0]
-    mask = np.asarray(Image.fromarray(coarse.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR))
-    refined = fast_guided_filter(picture / np.float32(255), mask, max(side // 64, 1), shrink=max(side // 256, 1))
-    # The filter's linear model leaves a haze over both sides of the edge; the ends of the range are put back.
+    mask = np.asarray(
+        Image.fromarray(coarse.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
+    )
+    refined = fast_guided_filter(
+        picture / np.float32(255), mask, max(side // 64, 1), shrink=max(side // 256, 1)
+    )
+    # The filter's linear model leaves a haze over both sides of the edge; the ends of the range are
+    # put back.
     return np.rint(np.clip((refined - 0.05) / 0.9, 0, 1) * 255).astype(np.uint8)
 
 
 def make_matte(name: str, masks: str | Path | None) -> Matte | None:
-    """Return the matte for ``--matte`` (selfie, onnx:PATH or none) and ``--masks`` (a folder, which comes first).
+    """Return the matte for ``--matte`` (selfie, onnx:PATH or none) and ``--masks`` (a folder, which
+    comes first).
 
     Raises ``UserError`` for another name, or as the mattes do.
     """

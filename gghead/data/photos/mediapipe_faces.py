@@ -1,8 +1,9 @@
-"""Landmarks by MediaPipe: faces are first found in the whole picture, then each is measured on a crop of its own.
+"""Landmarks by MediaPipe: faces are first found in the whole picture, then each is measured on a
+crop of its own.
 
-The mesh network looks at 192 pixels. On an upright crop in which every face has the same size its precision does not
-depend on how large the photo is or where in it the face stands. The crop and its mirror image are both measured and
-averaged, so that left and right are treated alike.
+The mesh network looks at 192 pixels. On an upright crop in which every face has the same size its
+precision does not depend on how large the photo is or where in it the face stands. The crop and its
+mirror image are both measured and averaged, so that left and right are treated alike.
 """
 
 import contextlib
@@ -23,13 +24,15 @@ from gghead.torch_utils.errors import UserError
 _CROP = 320  # side of the picture that the mesh network is given, pixels
 _ROOM = 2.0  # its side over the side of the detected face box
 _OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
-_MISMATCH = 0.06  # mesh and mirrored mesh further apart (RMS over the face's size) are not the same face
+# mesh and mirrored mesh further apart (RMS over the face's size) are not the same face
+_MISMATCH = 0.06
 _NOTES = re.compile(  # of TensorFlow Lite and absl, levels info and warning
     rb"(INFO: Created TensorFlow Lite |WARNING: All log messages before absl::InitializeLog|"
     rb"[IW]\d{4} [\d:.]+ +\d+ [\w/.]+:\d+\] )[^\n]*\n"
 )
 _REMEDY = (
-    "run `make prep`, or install gghead[prep] (Python 3.9-3.12), or give --landmarker=FILE.json or --cameras=FILE.json"
+    "run `make prep`, or install gghead[prep] (Python 3.9-3.12), or give --landmarker=FILE.json or"
+    " --cameras=FILE.json"
 )
 
 
@@ -60,7 +63,8 @@ class _Box:
 
 
 def import_mediapipe():
-    """Return the module ``mediapipe``; raises ``UserError`` with a remedy where it cannot be imported."""
+    """Return the module ``mediapipe``; raises ``UserError`` with a remedy where it cannot be
+    imported."""
     os.environ.setdefault("GLOG_minloglevel", "2")  # its C++ parts write to stderr
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -68,15 +72,19 @@ def import_mediapipe():
             warnings.simplefilter("ignore")
             import mediapipe
     except ImportError as error:
-        raise UserError(f"Finding faces needs mediapipe, which cannot be imported ({error}); {_REMEDY}.") from error
+        raise UserError(
+            f"Finding faces needs mediapipe, which cannot be imported ({error}); {_REMEDY}."
+        ) from error
     return mediapipe
 
 
 @contextlib.contextmanager
 def without_notes() -> Iterator[None]:
-    """Within it, the notes on their start that MediaPipe's C++ parts write to standard error are left out.
+    """Within it, the notes on their start that MediaPipe's C++ parts write to standard error are
+    left out.
 
-    No setting of theirs turns these off. Everything else that arrives there, such as errors, follows at the end.
+    No setting of theirs turns these off. Everything else that arrives there, such as errors,
+    follows at the end.
     """
     try:
         kept = os.dup(2)
@@ -96,13 +104,15 @@ def without_notes() -> Iterator[None]:
 
 
 def started(network):
-    """A solution of MediaPipe that has looked at a picture: its threads write their notes until then."""
+    """A solution of MediaPipe that has looked at a picture: its threads write their notes until
+    then."""
     network.process(np.zeros((64, 64, 3), np.uint8))
     return network
 
 
 def process(network, picture: np.ndarray):  # [H, W, 3] uint8
-    """Run one of MediaPipe's solutions without notes and the deprecation warnings of the protobuf inside it."""
+    """Run one of MediaPipe's solutions without notes and the deprecation warnings of the protobuf
+    inside it."""
     with warnings.catch_warnings(), without_notes():
         warnings.simplefilter("ignore")
         return network.process(np.ascontiguousarray(picture))
@@ -113,12 +123,18 @@ class _Finder:
 
     def __init__(self, solutions):
         self._networks = [
-            started(solutions.face_detection.FaceDetection(model_selection=kind, min_detection_confidence=0.5))
-            for kind in (1, 0)  # 1: small faces in a 192-pixel picture; 0: large faces in a 128-pixel picture
+            started(
+                solutions.face_detection.FaceDetection(
+                    model_selection=kind, min_detection_confidence=0.5
+                )
+            )
+            # 1: small faces in a 192-pixel picture; 0: large faces in a 128-pixel picture
+            for kind in (1, 0)
         ]
 
     def rounds(self, rgb: np.ndarray) -> Iterator[list[_Box]]:
-        """Yield the boxes in the whole picture, then those in ever smaller tiles, each round the largest first.
+        """Yield the boxes in the whole picture, then those in ever smaller tiles, each round the
+        largest first.
 
         Faces down to about a hundredth of the width are found so.
         """
@@ -135,15 +151,23 @@ class _Finder:
         scale = min(640 / max(tile.size), 1.0)
         size = [max(round(side * scale), 1) for side in tile.size]
         small = np.asarray(tile.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
-        margin = max(size) // 4  # the networks miss faces that fill the picture: the second try stands in a frame
+        # the networks miss faces that fill the picture: the second try stands in a frame
+        margin = max(size) // 4
         boxes = []
         for border in (0, margin) if framed else (0,):
-            picture = np.pad(small, ((border, border), (border, border), (0, 0)), mode="edge") if border else small
+            picture = (
+                np.pad(small, ((border, border), (border, border), (0, 0)), mode="edge")
+                if border
+                else small
+            )
             high, wide = picture.shape[:2]
             for network in self._networks:
                 for detection in process(network, picture).detections or []:
                     area = detection.location_data.relative_bounding_box
-                    eyes = [(p.x * wide, p.y * high) for p in detection.location_data.relative_keypoints[:2]]
+                    eyes = [
+                        (p.x * wide, p.y * high)
+                        for p in detection.location_data.relative_keypoints[:2]
+                    ]
                     boxes.append(
                         _Box(
                             (area.xmin * wide - border) / scale + left,
@@ -168,8 +192,10 @@ def apart(boxes: list[_Box]) -> list[_Box]:
     return sorted(kept, key=lambda box: (-box.side, box.left, box.top))
 
 
-def _tiles(width: int, height: int, level: int) -> Iterator[tuple[int, int, int, int]]:  # left, top, width, height
-    """Squares (or less, at narrow pictures) of a 2**level-th of the long side that overlap by half."""
+# left, top, width, height
+def _tiles(width: int, height: int, level: int) -> Iterator[tuple[int, int, int, int]]:
+    """Squares (or less, at narrow pictures) of a 2**level-th of the long side that overlap by
+    half."""
     side = int(np.ceil(max(width, height) / 2**level))
     steps = [max(int(np.ceil(2 * length / side)) - 1, 1) for length in (width, height)]
     for j in range(steps[1]):
@@ -194,21 +220,28 @@ class MediapipeLandmarks:
         solutions = getattr(import_mediapipe(), "solutions", None)
         if solutions is None:
             raise UserError(
-                "This mediapipe has no mediapipe.solutions any more; install mediapipe==0.10.14 (gghead[prep]), or "
-                "download a face_landmarker.task and give --landmarker=face_landmarker.task."
+                "This mediapipe has no mediapipe.solutions any more; install mediapipe==0.10.14"
+                " (gghead[prep]), or download a face_landmarker.task and give"
+                " --landmarker=face_landmarker.task."
             )
         with warnings.catch_warnings(), without_notes():
             warnings.simplefilter("ignore")  # of the protobuf inside
             self._finder = _Finder(solutions)
-            self._mesh = started(solutions.face_mesh.FaceMesh(
-                static_image_mode=True, max_num_faces=2, refine_landmarks=True, min_detection_confidence=0.3
-            ))  # fmt: skip
+            self._mesh = started(
+                solutions.face_mesh.FaceMesh(
+                    static_image_mode=True,
+                    max_num_faces=2,
+                    refine_landmarks=True,
+                    min_detection_confidence=0.3,
+                )
+            )
 
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:
         rounds = self._finder.rounds(rgb)
         if every:
             rounds = iter([apart([box for found in rounds for box in found])])
-        for boxes in rounds:  # smaller tiles are searched only while nothing turned out to be a face
+        # smaller tiles are searched only while nothing turned out to be a face
+        for boxes in rounds:
             faces: list[Face] = []
             for box in boxes:
                 points = measure(rgb, box, self._meshes, self._flips)
@@ -226,7 +259,8 @@ class MediapipeLandmarks:
 
 
 class TaskLandmarks:
-    """The same through MediaPipe's tasks API, with a ``face_landmarker.task`` file that the user has downloaded.
+    """The same through MediaPipe's tasks API, with a ``face_landmarker.task`` file that the user
+    has downloaded.
 
     Raises:
         UserError: mediapipe or the file is missing, or the file is no such model.
@@ -235,7 +269,9 @@ class TaskLandmarks:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
-            raise UserError(f"{path} does not exist; give the path of a downloaded face_landmarker.task.")
+            raise UserError(
+                f"{path} does not exist; give the path of a downloaded face_landmarker.task."
+            )
         mediapipe = import_mediapipe()
         try:
             from mediapipe.tasks import python as tasks
@@ -248,9 +284,13 @@ class TaskLandmarks:
             with without_notes():
                 self._network = tasks.vision.FaceLandmarker.create_from_options(options)
         except ImportError as error:
-            raise UserError(f"mediapipe's tasks cannot be imported ({error}); {_REMEDY}.") from error
+            raise UserError(
+                f"mediapipe's tasks cannot be imported ({error}); {_REMEDY}."
+            ) from error
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"{path} is no face_landmarker.task that this mediapipe can use ({error}).") from error
+            raise UserError(
+                f"{path} is no face_landmarker.task that this mediapipe can use ({error})."
+            ) from error
         self._image = lambda rgb: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=rgb)
 
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:
@@ -261,8 +301,11 @@ class TaskLandmarks:
         rough = [points * rgb.shape[1::-1] for points in self._meshes(small)]
         for first in largest_first([Face(points, "mediapipe478") for points in rough]):
             left, top, right, bottom = first.box
-            across = first.points[263] - first.points[33]  # outer eye corners, left to right in the picture
-            box = _Box(left, top, right - left, bottom - top, float(np.arctan2(across[1], across[0])), 1.0)
+            # outer eye corners, left to right in the picture
+            across = first.points[263] - first.points[33]
+            box = _Box(
+                left, top, right - left, bottom - top, float(np.arctan2(across[1], across[0])), 1.0
+            )
             points = measure(rgb, box, self._meshes)
             if points is not None:
                 faces.append(Face(points, "mediapipe478"))
@@ -282,10 +325,11 @@ def measure(
     meshes: Callable[[np.ndarray], list[np.ndarray]],
     flips: tuple[bool, ...] = (False, True),
 ) -> np.ndarray | None:  # [478, 2] pixels of the photo
-    """Return the mesh of the face in ``box``, averaged over its upright crop and the crop's mirror image.
+    """Return the mesh of the face in ``box``, averaged over its upright crop and the crop's mirror
+    image.
 
-    ``meshes`` maps a picture to the meshes in it, [478, 2] divided by the picture's size. None if there is none, or
-    if crop and mirror image show different things.
+    ``meshes`` maps a picture to the meshes in it, [478, 2] divided by the picture's size. None if
+    there is none, or if crop and mirror image show different things.
     """
     crop, to_photo = _upright(rgb, box)
     middle = np.array([0.5, 0.5])
@@ -306,12 +350,14 @@ def measure(
 
 
 def _upright(rgb: np.ndarray, box: _Box) -> tuple[np.ndarray, np.ndarray]:
-    """Return the square crop around ``box`` with level eyes, and the 2x3 matrix from its pixels to the photo's."""
+    """Return the square crop around ``box`` with level eyes, and the 2x3 matrix from its pixels to
+    the photo's."""
     side = _ROOM * box.side
     corner = box.centre - np.hypot(side, side) / 2
     reach = int(np.ceil(np.hypot(side, side)))
     x0, y0 = np.floor(corner).astype(int)
-    window = Image.fromarray(rgb).crop((x0, y0, x0 + reach + 2, y0 + reach + 2))  # black outside the photo
+    # black outside the photo
+    window = Image.fromarray(rgb).crop((x0, y0, x0 + reach + 2, y0 + reach + 2))
     scale = side / _CROP
     shrink = max(int(scale), 1)  # transform() does not filter, so large windows are averaged first
     window = window.reduce(shrink) if shrink > 1 else window
@@ -319,5 +365,7 @@ def _upright(rgb: np.ndarray, box: _Box) -> tuple[np.ndarray, np.ndarray]:
     linear = np.array([[cos, -sin], [sin, cos]])
     shift = box.centre - linear @ [_CROP / 2, _CROP / 2]
     local = np.column_stack([linear, shift - [x0, y0]]) / shrink
-    crop = window.transform((_CROP, _CROP), Image.Transform.AFFINE, local.ravel().tolist(), Image.Resampling.BILINEAR)
+    crop = window.transform(
+        (_CROP, _CROP), Image.Transform.AFFINE, local.ravel().tolist(), Image.Resampling.BILINEAR
+    )
     return np.asarray(crop), np.column_stack([linear, shift])

@@ -1,4 +1,5 @@
-"""One photo: find the face, fit the camera, cut the crop and the mask, judge; everything that a worker process does."""
+"""One photo: find the face, fit the camera, cut the crop and the mask, judge; everything that a
+worker process does."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +10,13 @@ from gghead.data.dataset_zip import encode_png
 from gghead.data.files import decode_image
 from gghead.data.images import estimate_foreground, resize_image, resize_straight_alpha
 from gghead.data.photos.crop import Crop, cut
-from gghead.data.photos.landmarks import Face, JsonLandmarks, Landmarker, landmark_model, level_angle
+from gghead.data.photos.landmarks import (
+    Face,
+    JsonLandmarks,
+    Landmarker,
+    landmark_model,
+    level_angle,
+)
 from gghead.data.photos.mattes import Matte, make_matte
 from gghead.data.photos.pose import fit_pose
 from gghead.data.photos.report import Limits, Measures, fault, score, sharpness
@@ -27,7 +34,8 @@ class PhotoOptions:
     faces: str = "largest"
     """largest or all"""
     align: str = "auto"
-    """turn the crop so that the face stands upright: always, never, or (auto) where it leans by more than 10 degrees"""
+    """turn the crop so that the face stands upright: always, never, or (auto) where it leans by
+    more than 10 degrees"""
     landmarker: str = "mediapipe"
     """mediapipe, a .json file of landmarks, or a face_landmarker.task file"""
     matte: str = "selfie"
@@ -35,7 +43,8 @@ class PhotoOptions:
     masks: str | None = None
     """folder of masks, instead of a matte"""
     foreground: bool = True
-    """store the foreground's own colours where the mask is partial, not their mixture with the background"""
+    """store the foreground's own colours where the mask is partial, not their mixture with the
+    background"""
     limits: Limits = field(default_factory=Limits)
     """what is skipped"""
 
@@ -59,9 +68,11 @@ class Skip:
 
 
 class PhotoWorker:
-    """Turns photos into items. Made once in each process, because networks cannot travel between processes.
+    """Turns photos into items. Made once in each process, because networks cannot travel between
+    processes.
 
-    ``labels`` are ready cameras by name; with them photos are taken whole and no detector is needed.
+    ``labels`` are ready cameras by name; with them photos are taken whole and no detector is
+    needed.
 
     Raises:
         UserError: a package, file or option is missing or wrong.
@@ -74,7 +85,8 @@ class PhotoWorker:
         self._matte: Matte | None = make_matte(options.matte, options.masks)
 
     def run(self, data: bytes, name: str) -> list[Item | Skip]:
-        """Return what becomes of a photo (its encoded bytes): an item or a reason for every face considered."""
+        """Return what becomes of a photo (its encoded bytes): an item or a reason for every face
+        considered."""
         try:
             rgb = np.asarray(decode_image(data, "RGB", name))
         except UserError as error:
@@ -85,7 +97,10 @@ class PhotoWorker:
         faces = self._landmarker.faces(rgb, name, every)
         if not faces:
             return [Skip("no face", "no face was found")]
-        return [self._face(rgb, name, face, index) for index, face in enumerate(faces if every else faces[:1])]
+        return [
+            self._face(rgb, name, face, index)
+            for index, face in enumerate(faces if every else faces[:1])
+        ]
 
     def _face(self, rgb: np.ndarray, name: str, face: Face, index: int) -> Item | Skip:
         options = self.options
@@ -98,7 +113,8 @@ class PhotoWorker:
         yaw, pitch, roll = camera_degrees(label)
         height, width = rgb.shape[:2]
         outside = (face.points < 0) | (face.points > [width, height])
-        if fit.size > 20 * max(width, height):  # nothing but a failed fit; a crop of that size costs memory
+        # nothing but a failed fit; a crop of that size costs memory
+        if fit.size > 20 * max(width, height):
             return Skip("poor fit", f"the crop would have {fit.size:.0f} pixels")
         side = max(options.resolution, 256)  # masks are cut at no less
         picture, filled = cut(rgb, crop, side)
@@ -133,7 +149,9 @@ class PhotoWorker:
     def _with_camera(self, rgb: np.ndarray, name: str) -> Item | Skip:
         height, width = rgb.shape[:2]
         if width != height:
-            return Skip("not square", f"{width}x{height}; a photo with a ready camera must be square")
+            return Skip(
+                "not square", f"{width}x{height}; a photo with a ready camera must be square"
+            )
         label = self._labels[name]
         yaw, pitch, roll = camera_degrees(np.array(label))
         side = max(self.options.resolution, 256)
@@ -179,7 +197,10 @@ def make_landmarker(name: str) -> Landmarker:
         from gghead.data.photos.mediapipe_faces import TaskLandmarks
 
         return TaskLandmarks(name)
-    raise UserError(f"--landmarker={name} is unknown; use mediapipe, a .json file of landmarks or a .task model file.")
+    raise UserError(
+        f"--landmarker={name} is unknown; use mediapipe, a .json file of landmarks or a .task model"
+        " file."
+    )
 
 
 def camera_degrees(label: np.ndarray) -> tuple[float, float, float]:  # [25] -> yaw, pitch, roll

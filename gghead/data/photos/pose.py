@@ -1,15 +1,16 @@
 """The camera of a face from its landmarks, in the convention of EG3D's FFHQ labels.
 
-A crop of side ``size`` around ``centre`` is taken to be the picture of a camera with focal length 4.2647 sides and its
-principal point in the middle, which stands 2.7 units from the world origin and looks at EG3D's face origin. That leaves
-six unknowns, the rotation, the centre and the side, and the landmarks determine them:
+A crop of side ``size`` around ``centre`` is taken to be the picture of a camera with focal length
+4.2647 sides and its principal point in the middle, which stands 2.7 units from the world origin and
+looks at EG3D's face origin. That leaves six unknowns, the rotation, the centre and the side, and
+the landmarks determine them:
 
     minimise  sum_i rho(|(u_i - centre) / size - p_i(R) - sum_k a_k m_ik|^2 / sd_i^2) + sum_k a_k^2
 
-with the projections ``p`` of the model's mean points. What people and expressions change is in the modes ``m`` of
-picture displacements with their priors, so that it is neither noise nor free to imitate a rotation: points that err
-together count as the few independent measurements that they are. ``rho`` is Cauchy's loss; Gauss-Newton with analytic
-derivatives and reweighting.
+with the projections ``p`` of the model's mean points. What people and expressions change is in the
+modes ``m`` of picture displacements with their priors, so that it is neither noise nor free to
+imitate a rotation: points that err together count as the few independent measurements that they
+are. ``rho`` is Cauchy's loss; Gauss-Newton with analytic derivatives and reweighting.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from gghead.cameras import FFHQ_FOCAL, FFHQ_RADIUS
 from gghead.data.photos.landmarks import LandmarkModel
 from gghead.torch_utils.errors import UserError
 
-FACE_ORIGIN = np.array([0.0, 0.006, 0.161])  # EG3D's face-model origin: (0, 0.006, 0.161) in 3dface2idr_mat.py
+# EG3D's face-model origin: (0, 0.006, 0.161) in 3dface2idr_mat.py
+FACE_ORIGIN = np.array([0.0, 0.006, 0.161])
 _ROBUST = 3.0  # standard deviations at which a point counts half
 _FRONTAL = np.diag([1.0, -1.0, -1.0])
 
@@ -29,16 +31,20 @@ _FRONTAL = np.diag([1.0, -1.0, -1.0])
 class PoseFit:
     """A fitted camera and the crop that goes with it."""
 
-    rotation: np.ndarray  # [3, 3] camera axes in the world (OpenCV: x right, y down, z forward), for an unturned crop
+    # [3, 3] camera axes in the world (OpenCV: x right, y down, z forward), for an unturned crop
+    rotation: np.ndarray
     centre: np.ndarray  # [2] pixels of the photo
     size: float  # pixels of the photo
-    residual: float  # weighted RMS distance of the used points to the model with its modes, as a share of ``size``
-    unusual: float  # RMS of the modes' amounts: about 1 for the faces the model was made from, 0 for its mean
+    # weighted RMS distance of the used points to the model with its modes, as a share of ``size``
+    residual: float
+    # RMS of the modes' amounts: about 1 for the faces the model was made from, 0 for its mean
+    unusual: float
     steps: int
 
 
 def camera_position(rotation: np.ndarray) -> np.ndarray:  # [3, 3] -> [3]
-    """Return where a camera of this rotation stands: FFHQ_RADIUS from the world origin, looking at FACE_ORIGIN."""
+    """Return where a camera of this rotation stands: FFHQ_RADIUS from the world origin, looking at
+    FACE_ORIGIN."""
     forward = rotation[:, 2]
     return FACE_ORIGIN - _distance(rotation)[0] * forward
 
@@ -49,7 +55,8 @@ def project(rotation: np.ndarray, points: np.ndarray) -> np.ndarray:  # [3, 3], 
     return FFHQ_FOCAL * seen[:, :2] / (seen[:, 2:] + _distance(rotation)[0])
 
 
-def fit_pose(points: np.ndarray, model: LandmarkModel, max_steps: int = 40) -> PoseFit:  # [N, 2] all points, pixels
+# [N, 2] all points, pixels
+def fit_pose(points: np.ndarray, model: LandmarkModel, max_steps: int = 40) -> PoseFit:
     """Fit the camera to the landmarks of one face.
 
     Raises:
@@ -59,14 +66,16 @@ def fit_pose(points: np.ndarray, model: LandmarkModel, max_steps: int = 40) -> P
     if not np.isfinite(used).all() or np.ptp(used, axis=0).max() < 1e-6:
         raise UserError("The landmarks of a face must be finite and must not all lie in one place.")
     mean, count = model.mean, len(model.mean)
-    # In a frame that is upright and of the crop's size roughly: the modes are those of upright faces.
+    # In a frame that is upright and of the crop's size roughly: the modes are those of upright
+    # faces.
     scale, turn, origin = _similarity(project(_FRONTAL, mean), used)
     target = (used - origin) @ turn / scale
     modes = model.modes.reshape(len(model.modes), -1).T  # [2M, K]
     rotation, shift, log_size = _FRONTAL, -project(_FRONTAL, mean).mean(0), 0.0
     amounts = np.zeros(modes.shape[1])
     prior = np.concatenate([np.zeros(6), np.ones(len(amounts))])
-    # The first steps trust all points alike, so that a wrong start does not make good points outliers.
+    # The first steps trust all points alike, so that a wrong start does not make good points
+    # outliers.
     for step in range(max_steps):
         projected, slope = _project_with_slope(rotation, mean)
         size = np.exp(log_size)
@@ -79,9 +88,12 @@ def fit_pose(points: np.ndarray, model: LandmarkModel, max_steps: int = 40) -> P
         root = np.repeat(np.sqrt(weight), 2)[:, None]
         system = np.concatenate([jacobian.reshape(2 * count, 6), modes], axis=1) * root
         normal = system.T @ system + np.diag(prior)
-        gradient = system.T @ (error.reshape(-1) * root[:, 0]) - prior * np.concatenate([np.zeros(6), amounts])
+        gradient = system.T @ (error.reshape(-1) * root[:, 0]) - prior * np.concatenate(
+            [np.zeros(6), amounts]
+        )
         change = np.linalg.solve(normal, gradient)
-        change *= min(1.0, 0.3 / max(float(np.linalg.norm(change[:3])), 1e-12))  # at most 17 degrees a step
+        # at most 17 degrees a step
+        change *= min(1.0, 0.3 / max(float(np.linalg.norm(change[:3])), 1e-12))
         rotation = rotation @ _exponential(change[:3])
         shift, log_size, amounts = shift + change[3:5], log_size + change[5], amounts + change[6:]
         if step > 3 and np.abs(change[:6]).max() < 1e-7:
@@ -92,7 +104,9 @@ def fit_pose(points: np.ndarray, model: LandmarkModel, max_steps: int = 40) -> P
     upright[:2, :2] = turn.T
     unusual = float(np.sqrt((amounts**2).mean()))
     centre = origin + scale * (turn @ shift)
-    return PoseFit(_orthonormal(rotation @ upright), centre, size * scale, residual, unusual, step + 1)
+    return PoseFit(
+        _orthonormal(rotation @ upright), centre, size * scale, residual, unusual, step + 1
+    )
 
 
 def _weights(error: np.ndarray, sd: np.ndarray, robust: bool) -> np.ndarray:  # [M, 2], [M] -> [M]
@@ -103,7 +117,8 @@ def _weights(error: np.ndarray, sd: np.ndarray, robust: bool) -> np.ndarray:  # 
 
 
 def _distance(rotation: np.ndarray) -> tuple[float, float]:
-    """Distance from the face origin to the camera, and its derivative by the origin's height along the view axis."""
+    """Distance from the face origin to the camera, and its derivative by the origin's height along
+    the view axis."""
     along = float(FACE_ORIGIN @ rotation[:, 2])
     root = np.sqrt(along**2 - FACE_ORIGIN @ FACE_ORIGIN + FFHQ_RADIUS**2)
     return float(along + root), float(1 + along / root)
@@ -120,12 +135,15 @@ def _project_with_slope(rotation: np.ndarray, points: np.ndarray) -> tuple[np.nd
     # d(seen) = seen x w, and the distance changes with the view axis.
     dx, dy = np.stack([zero, -z, y], 1), np.stack([z, zero, -x], 1)
     dz = np.stack([-y, x, zero], 1) + growth * np.array([-gy, gx, 0.0])
-    slope = np.stack([FFHQ_FOCAL * d - projected[:, i : i + 1] * dz for i, d in enumerate((dx, dy))], 1)
+    slope = np.stack(
+        [FFHQ_FOCAL * d - projected[:, i : i + 1] * dz for i, d in enumerate((dx, dy))], 1
+    )
     return projected, slope / depth[:, None, None]
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation [2, 2] and target centre of the similarity that best maps one point set onto another."""
+    """Scale, rotation [2, 2] and target centre of the similarity that best maps one point set onto
+    another."""
     a = (source - source.mean(0)) @ [1, 1j]
     b = (target - target.mean(0)) @ [1, 1j]
     factor = np.vdot(a, b) / np.vdot(a, a).real

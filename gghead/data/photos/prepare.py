@@ -1,4 +1,5 @@
-"""A folder of photos to a data set zip: in parallel, resumable, and the same bytes however many processes do it."""
+"""A folder of photos to a data set zip: in parallel, resumable, and the same bytes however many
+processes do it."""
 
 import io
 import os
@@ -49,20 +50,20 @@ def prepare(
     max_images: int | None = None,
     progress: Progress = lambda done, total, kept: None,
 ) -> Report:
-    """Write ``dest`` from the photos in ``source`` (a folder or zip), and ``<stem>_report.json`` beside it.
+    """Write ``dest`` from the photos in ``source`` (a folder or zip), and ``<stem>_report.json``
+    beside it.
 
-    Finished photos are kept in the folder ``.<name of dest>.work`` until all is done: after an interruption the same
-    call continues there.
+    Finished photos are kept in the folder ``.<name of dest>.work`` until all is done: after an
+    interruption the same call continues there.
 
-    Args:
-        cameras: JSON of ready cameras as EG3D's dataset.json; photos without one are skipped, the others not cropped.
-        mirror: Add the mirror image of every picture as ``<name>_mirror.png``, as EG3D's FFHQ has them.
-        masks_zip: Write the masks to ``<stem>_masks_<matte>.zip`` as well, named as GGHead reads them.
-        workers: Processes, each with one thread; 0 works in this process.
-        progress: Called after every photo.
+    Args: cameras: JSON of ready cameras as EG3D's dataset.json; photos without one are skipped, the
+        others not cropped. mirror: Add the mirror image of every picture as ``<name>_mirror.png``,
+        as EG3D's FFHQ has them. masks_zip: Write the masks to ``<stem>_masks_<matte>.zip`` as well,
+        named as GGHead reads them. workers: Processes, each with one thread; 0 works in this
+        process. progress: Called after every photo.
 
-    Raises:
-        UserError: nothing to read, wrong options, no usable photo (the report is written all the same), full disk.
+    Raises: UserError: nothing to read, wrong options, no usable photo (the report is written all
+        the same), full disk.
     """
     dest = Path(dest)
     masks_kind = "folder" if options.masks else options.matte.split(":")[0]
@@ -76,18 +77,28 @@ def prepare(
         labels = read_cameras(cameras, names, files) if cameras is not None else None
         others = [name for name in files.names() if not is_image(name) and not _hidden(name)]
         report = Report(len(names), others)
-        with DatasetWriter(dest) as writer, ZipWriter(masks_file) if masks_zip else nullcontext() as masks:
+        with (
+            DatasetWriter(dest) as writer,
+            ZipWriter(masks_file) if masks_zip else nullcontext() as masks,
+        ):
             cache = PhotoCache(work_folder(dest), files, options, labels)
             frames: list[dict] = []
-            for done, (name, results) in enumerate(_results(cache, files, names, options, labels, workers), 1):
+            for done, (name, results) in enumerate(
+                _results(cache, files, names, options, labels, workers), 1
+            ):
                 for result in results:
                     if isinstance(result, Skip):
-                        report.skipped.append({"source": name, "reason": result.reason, "detail": result.detail})
+                        report.skipped.append(
+                            {"source": name, "reason": result.reason, "detail": result.detail}
+                        )
                     else:
                         report.items.append(result.record)
                         frames += _add(writer, masks, len(report.items) - 1, result, mirror)
                 progress(done, len(names), len(report.items))
-            report.save(report_file, {**to_dict(options), "cameras": cameras and str(cameras), "mirror": mirror})
+            report.save(
+                report_file,
+                {**to_dict(options), "cameras": cameras and str(cameras), "mirror": mirror},
+            )
             if not frames:
                 raise UserError(_nothing_left(source, report, report_file))
             writer.set("frames", frames)
@@ -102,11 +113,13 @@ def work_folder(dest: Path) -> Path:
     return dest.with_name(f".{dest.name}.work")
 
 
-def read_cameras(path: str | os.PathLike, names: list[str], files: Source) -> dict[str, list[float]]:
+def read_cameras(
+    path: str | os.PathLike, names: list[str], files: Source
+) -> dict[str, list[float]]:
     """Return the labels of the photos in ``names`` from a JSON as EG3D's dataset.json.
 
-    The JSON's names are relative to the source or to its parent folder. Raises ``UserError`` if it is missing or
-    broken, names none of the photos, or holds a camera that is none.
+    The JSON's names are relative to the source or to its parent folder. Raises ``UserError`` if it
+    is missing or broken, names none of the photos, or holds a camera that is none.
     """
     try:
         data = Path(path).read_bytes()
@@ -116,9 +129,14 @@ def read_cameras(path: str | os.PathLike, names: list[str], files: Source) -> di
     prefix = f"{Path(files.path).resolve().name}/"
     known = {name: given[key] for name in names for key in (name, prefix + name) if key in given}
     if not known:
-        raise UserError(f"--cameras={path} names none of the photos in {files.path} (such as {names[0]}).")
+        raise UserError(
+            f"--cameras={path} names none of the photos in {files.path} (such as {names[0]})."
+        )
     rows = label_array(known, list(known), path)  # checks them all
-    return {name: [round(float(value), 7) for value in row] for name, row in zip(known, rows, strict=True)}
+    return {
+        name: [round(float(value), 7) for value in row]
+        for name, row in zip(known, rows, strict=True)
+    }
 
 
 def _hidden(name: str) -> bool:
@@ -128,19 +146,36 @@ def _hidden(name: str) -> bool:
 def _photo_names(files: Source) -> list[str]:
     names = [name for name in files.names() if is_image(name) and not _hidden(name)]
     if not names:
-        raise UserError(f"There are no photos in {files.path} (png, jpg, jpeg, webp or bmp, also in sub-folders).")
+        raise UserError(
+            f"There are no photos in {files.path} (png, jpg, jpeg, webp or bmp, also in"
+            " sub-folders)."
+        )
     return names
 
 
-def _add(writer: DatasetWriter, masks: ZipWriter | None, index: int, item: Item, mirror: bool) -> list[dict]:
+def _add(
+    writer: DatasetWriter, masks: ZipWriter | None, index: int, item: Item, mirror: bool
+) -> list[dict]:
     """Write an item, and its mirror image if wanted; return what ``frames`` says of them."""
     name = image_name(index)
     versions = [(name, item.image, item.mask, item.label, item.record)]
     if mirror:
-        label = Cameras.from_label(torch.tensor(item.label, dtype=torch.float64)).mirror().label().tolist()
-        record = {**item.record, "yaw": -item.record["yaw"], "roll": -item.record["roll"], "mirrored": True}
+        label = (
+            Cameras.from_label(torch.tensor(item.label, dtype=torch.float64))
+            .mirror()
+            .label()
+            .tolist()
+        )
+        record = {
+            **item.record,
+            "yaw": -item.record["yaw"],
+            "roll": -item.record["roll"],
+            "mirrored": True,
+        }
         mask = _flip(item.mask) if item.mask else None
-        versions.append((f"{name.removesuffix('.png')}_mirror.png", _flip(item.image), mask, label, record))
+        versions.append(
+            (f"{name.removesuffix('.png')}_mirror.png", _flip(item.image), mask, label, record)
+        )
     frames = []
     for name, image, mask, label, record in versions:
         writer.add(name, image, label, mask)
@@ -158,14 +193,17 @@ def _flip(png: bytes) -> bytes:
 def _nothing_left(source: str | os.PathLike, report: Report, report_file: Path) -> str:
     if set(report.reasons) == {"no face"}:
         return (
-            f"No face was found in any of the {report.photos} photos of {source}; are they photos of faces, and "
-            "upright? --landmarker=FILE.json takes landmarks of another detector."
+            f"No face was found in any of the {report.photos} photos of {source}; are they photos"
+            " of faces, and upright? --landmarker=FILE.json takes landmarks of another detector."
         )
     counts = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
-    return f"None of the {report.photos} photos of {source} can be used ({counts}); {report_file} says why for each."
+    return (
+        f"None of the {report.photos} photos of {source} can be used ({counts}); {report_file} says"
+        " why for each."
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- processes
+# ---------------------------------------------------------------------------------------- processes
 
 
 def _results(
@@ -180,7 +218,8 @@ def _results(
     work = (lambda name: cache.load(name) is None) if cache.folder.is_dir() else (lambda name: True)
     with _runner(cache, files, options, labels, workers) as submit:
         waiting: deque[tuple[str, Future | None]] = deque()
-        ahead = 4 * max(workers, 1)  # photos under way: enough to keep all busy, few enough to stop quickly
+        # photos under way: enough to keep all busy, few enough to stop quickly
+        ahead = 4 * max(workers, 1)
         for name in [*names, *[None] * ahead]:
             if name is not None:
                 labelled = labels is None or name in labels
@@ -199,18 +238,25 @@ def _finished(
             future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                "A worker process was ended by the system, probably for want of memory; the same command with fewer "
-                "--workers continues where it stopped."
+                "A worker process was ended by the system, probably for want of memory; the same"
+                " command with fewer --workers continues where it stopped."
             ) from error
     results = cache.load(name)
     if results is None:
-        raise UserError(f"The result of {name} in {cache.folder} has disappeared; the same command makes it again.")
+        raise UserError(
+            f"The result of {name} in {cache.folder} has disappeared; the same command makes it"
+            " again."
+        )
     return name, results
 
 
 @contextmanager
 def _runner(
-    cache: PhotoCache, files: Source, options: PhotoOptions, labels: dict[str, list[float]] | None, workers: int
+    cache: PhotoCache,
+    files: Source,
+    options: PhotoOptions,
+    labels: dict[str, list[float]] | None,
+    workers: int,
 ) -> Iterator[Callable[[str], Future]]:
     """Yield a function that starts the work on a photo."""
     if workers == 0:
@@ -221,9 +267,12 @@ def _runner(
             _state.clear()
         return
     before = {key: os.environ.get(key) for key in _THREADS}
-    # Set before the processes start: one thread each, which is faster in sum and rounds the same for any number.
+    # Set before the processes start: one thread each, which is faster in sum and rounds the same
+    # for any number.
     os.environ.update(dict.fromkeys(_THREADS, "1"))
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (cache, files, options, labels, True))
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), _start, (cache, files, options, labels, True)
+    )
     try:
         yield lambda name: pool.submit(_work, name)
     finally:
@@ -244,12 +293,14 @@ def _start(
 ) -> None:
     """Prepare this process for ``_work``; ``process``: it was started for nothing else."""
     if process:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it lets started photos finish
+        # Ctrl-C is the parent's; it lets started photos finish
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     _state.clear()
     _state.update(cache=cache, files=files)
     try:
         _state["worker"] = PhotoWorker(options, labels)
-    except UserError as error:  # an exception here would only break the pool: it is told with the first photo
+    # an exception here would only break the pool: it is told with the first photo
+    except UserError as error:
         _state["error"] = error
 
 

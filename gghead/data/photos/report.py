@@ -20,7 +20,8 @@ class Limits:
     """What is skipped; a limit that a photo just meets is met."""
 
     min_scale: float = 0.5
-    """crop side in the photo / resolution: below, the picture would be enlarged more than by the inverse"""
+    """crop side in the photo / resolution: below, the picture would be enlarged more than by the
+    inverse"""
     min_sharpness: float = 0.02
     """see ``sharpness``; sharp photos have 0.06 to 0.3, blurred with four pixels (of 512) 0.02"""
     max_filled: float = 0.25
@@ -51,13 +52,15 @@ class Measures:
 def sharpness(picture: np.ndarray) -> float:  # [R, R, 3] uint8, a crop with the head in the middle
     """Return how much of the face's contrast is in its finest details.
 
-    It is a quarter of the standard deviation of the Laplacian over that of the brightness, in the middle half of the
-    crop at 128x128.
+    It is a quarter of the standard deviation of the Laplacian over that of the brightness, in the
+    middle half of the crop at 128x128.
     """
     quarter = picture.shape[0] // 4
     face = Image.fromarray(picture[quarter : 3 * quarter, quarter : 3 * quarter]).convert("L")
     grey = np.asarray(face.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
-    laplacian = grey[1:-1, :-2] + grey[1:-1, 2:] + grey[:-2, 1:-1] + grey[2:, 1:-1] - 4 * grey[1:-1, 1:-1]
+    laplacian = (
+        grey[1:-1, :-2] + grey[1:-1, 2:] + grey[:-2, 1:-1] + grey[2:, 1:-1] - 4 * grey[1:-1, 1:-1]
+    )
     return round(float(laplacian.std() / max(float(grey.std()), 1.0)) / 4, 4)
 
 
@@ -65,7 +68,11 @@ def fault(measures: Measures, limits: Limits) -> tuple[str, str] | None:
     """Return (reason, sentence) if the face must be skipped, the first that holds."""
     m, x = measures, limits
     checks = (
-        (m.residual > x.max_residual, "poor fit", f"landmarks fit with {m.residual:.3f} of the crop's side"),
+        (
+            m.residual > x.max_residual,
+            "poor fit",
+            f"landmarks fit with {m.residual:.3f} of the crop's side",
+        ),
         (abs(m.yaw) > x.max_yaw, "turned too far", f"yaw {m.yaw:.0f} degrees"),
         (abs(m.pitch) > x.max_pitch, "turned too far", f"pitch {m.pitch:.0f} degrees"),
         (m.scale < x.min_scale, "too small", f"the crop has {m.scale:.2f} of the resolution"),
@@ -99,7 +106,8 @@ class Report:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Count of skipped photos (faces, where all faces were asked for) by reason, the most frequent first."""
+        """Count of skipped photos (faces, where all faces were asked for) by reason, the most
+        frequent first."""
         counts = Counter(entry["reason"] for entry in self.skipped)
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
@@ -110,18 +118,30 @@ class Report:
         lines = [f"{kept} of {self.photos} photos used{share}, {len(self.items)} faces."]
         for reason, count in self.reasons.items():
             first = next(entry for entry in self.skipped if entry["reason"] == reason)
-            lines.append(f"  {count} skipped, {reason} (first: {first['source']}: {first['detail']})")
+            lines.append(
+                f"  {count} skipped, {reason} (first: {first['source']}: {first['detail']})"
+            )
         if self.ignored:
-            lines.append(f"  {len(self.ignored)} other files are no photos that can be read (first: {self.ignored[0]})")
+            lines.append(
+                f"  {len(self.ignored)} other files are no photos that can be read (first:"
+                f" {self.ignored[0]})"
+            )
         fitted = [record["residual_px"] for record in self.items if "residual_px" in record]
         if fitted:
             fitted.sort()
-            middle, high = fitted[len(fitted) // 2], fitted[min(int(0.95 * len(fitted)), len(fitted) - 1)]
-            lines.append(f"  landmark residual, pixels at 512: median {middle:.2f}, 95th percentile {high:.2f}")
+            middle, high = (
+                fitted[len(fitted) // 2],
+                fitted[min(int(0.95 * len(fitted)), len(fitted) - 1)],
+            )
+            lines.append(
+                f"  landmark residual, pixels at 512: median {middle:.2f}, 95th percentile"
+                f" {high:.2f}"
+            )
         return lines
 
     def save(self, path: Path, options: dict) -> None:
-        """Write the JSON; it says nothing that changes from run to run (no times), so it can be compared."""
+        """Write the JSON; it says nothing that changes from run to run (no times), so it can be
+        compared."""
         content = {
             "photos": self.photos,
             "faces": len(self.items),
@@ -130,4 +150,6 @@ class Report:
             "options": options,
             "skipped_photos": self.skipped,
         }
-        write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+        write_atomically(
+            path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode())
+        )

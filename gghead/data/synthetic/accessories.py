@@ -4,13 +4,17 @@ import numpy as np
 
 from gghead.data.synthetic.person import Person
 
-Mesh = tuple[np.ndarray, np.ndarray]  # vertices [V, 3], faces [F, 3] counter-clockwise seen from outside
+# vertices [V, 3], faces [F, 3] counter-clockwise seen from outside
+Mesh = tuple[np.ndarray, np.ndarray]
 
 
-def _grid(points: np.ndarray) -> Mesh:  # [rows, columns, 3]; rows x columns directions span the outward normal
+# [rows, columns, 3]; rows x columns directions span the outward normal
+def _grid(points: np.ndarray) -> Mesh:
     index = np.arange(points.shape[0] * points.shape[1]).reshape(points.shape[:2])
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
-    faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+    faces = np.concatenate(
+        [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
+    )
     return points.reshape(-1, 3), faces
 
 
@@ -21,13 +25,18 @@ def garment(person: Person) -> Mesh:
     front = np.cos(phi)
     top = person.collar - person.neckline * np.clip(front, 0, 1) ** 2 * 1.2
     fall = np.maximum(t - 0.12, 0) / 0.88
-    ring = 0.145 + 0.010 * (1 - t) + 0.03 * max(0.0, -0.24 - person.collar)  # lower collars stand wider
+    # lower collars stand wider
+    ring = 0.145 + 0.010 * (1 - t) + 0.03 * max(0.0, -0.24 - person.collar)
     wide = ring + 0.34 * fall**0.75
     deep = ring + 0.10 * fall**0.7
     y = top * (1 - fall) + (-0.56 + 0.04 * front) * fall - 0.035 * t
     z = -0.085 + 0.035 * np.clip(front, 0, 1) * (1 - fall) + deep * np.cos(phi)
     rim = np.where(t == 0, -0.010, 0.0)  # the edge turns inwards, so that it has a thickness
-    return _grid(np.stack([np.broadcast_to((wide + rim) * np.sin(phi), y.shape), y, z + rim * np.cos(phi)], -1))
+    return _grid(
+        np.stack(
+            [np.broadcast_to((wide + rim) * np.sin(phi), y.shape), y, z + rim * np.cos(phi)], -1
+        )
+    )
 
 
 def _tube(path: np.ndarray, radius: float, closed: bool) -> Mesh:  # [N, 3]
@@ -36,7 +45,9 @@ def _tube(path: np.ndarray, radius: float, closed: bool) -> Mesh:  # [N, 3]
     if not closed:
         ahead[0], ahead[-1] = path[1] - path[0], path[-1] - path[-2]
     ahead /= np.sqrt((ahead**2).sum(1, keepdims=True))
-    side = np.cross(ahead, np.where(np.abs(ahead[:, 1:2]) < 0.9, [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]))
+    side = np.cross(
+        ahead, np.where(np.abs(ahead[:, 1:2]) < 0.9, [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]])
+    )
     side /= np.sqrt((side**2).sum(1, keepdims=True))
     up = np.cross(side, ahead)
     turn = np.linspace(2 * np.pi, 0, 6)[:, None, None]
@@ -69,7 +80,9 @@ def glasses(person: Person, eye: np.ndarray) -> Mesh:  # [3] centre of the left 
         parts.append(_tube(np.linspace(corner, ear, 8), 0.0042, closed=False))
     bow = np.linspace(-1, 1, 7)
     gap = eye[0] - 0.056
-    bridge = np.stack([gap * bow, eye[1] + 0.016 - 0.006 * bow**2, eye[2] + 0.096 + 0.006 * (1 - bow**2)], -1)
+    bridge = np.stack(
+        [gap * bow, eye[1] + 0.016 - 0.006 * bow**2, eye[2] + 0.096 + 0.006 * (1 - bow**2)], -1
+    )
     return merge([*parts, _tube(bridge, 0.0042, closed=False)])
 
 

@@ -1,8 +1,10 @@
-"""Hair as a shell around the head whose edge (hairline, fringe, tips) is cut per pixel, strand by strand.
+"""Hair as a shell around the head whose edge (hairline, fringe, tips) is cut per pixel, strand by
+strand.
 
-The shell has two coordinates. ``s`` runs down: it is the polar angle (radians from straight up, seen from ``CENTRE``)
-as far as the equator, and from there goes on vertically, ``DROP`` units per radian. ``phi`` is the azimuth, 0 in front,
-positive to the subject's left. A haircut is the line ``s_line(phi)`` down to which there is hair.
+The shell has two coordinates. ``s`` runs down: it is the polar angle (radians from straight up,
+seen from ``CENTRE``) as far as the equator, and from there goes on vertically, ``DROP`` units per
+radian. ``phi`` is the azimuth, 0 in front, positive to the subject's left. A haircut is the line
+``s_line(phi)`` down to which there is hair.
 """
 
 from dataclasses import dataclass
@@ -25,9 +27,11 @@ class Shell:
 
     s: np.ndarray  # [V]
     phi: np.ndarray  # [V] from -pi to pi; the two columns at the back share their place
-    directions: np.ndarray  # [V, 3] outwards from the centre (dome) or from the vertical axis (curtain)
+    # [V, 3] outwards from the centre (dome) or from the vertical axis (curtain)
+    directions: np.ndarray
     origins: np.ndarray  # [V, 3]
-    hanging: np.ndarray  # [V] distance of the scalp along the direction; the curtain keeps that of the rim
+    # [V] distance of the scalp along the direction; the curtain keeps that of the rim
+    hanging: np.ndarray
     fitting: np.ndarray  # [V] the same, but below the rim the distance of the nape
     faces: np.ndarray  # [F, 3] counter-clockwise seen from outside
 
@@ -37,17 +41,26 @@ def coordinates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [N, 3] 
     away = points - CENTRE
     flat = np.hypot(away[:, 0], away[:, 2])
     dome = np.arctan2(flat, away[:, 1])
-    return np.where(away[:, 1] > 0, dome, EQUATOR - away[:, 1] / DROP), np.arctan2(away[:, 0], away[:, 2])
+    return np.where(away[:, 1] > 0, dome, EQUATOR - away[:, 1] / DROP), np.arctan2(
+        away[:, 0], away[:, 2]
+    )
 
 
 def build_shell(head: np.ndarray) -> Shell:  # [N, 3] neutral head vertices
-    """Return the shell that wraps the scalp (ears left out) and hangs straight down from its widest rim."""
-    rows = np.concatenate([np.linspace(0.02, EQUATOR, DOME_ROWS), np.linspace(EQUATOR, END, CURTAIN_ROWS + 1)[1:]])
+    """Return the shell that wraps the scalp (ears left out) and hangs straight down from its widest
+    rim."""
+    rows = np.concatenate(
+        [np.linspace(0.02, EQUATOR, DOME_ROWS), np.linspace(EQUATOR, END, CURTAIN_ROWS + 1)[1:]]
+    )
     columns = np.linspace(-np.pi, np.pi, COLUMNS + 1)
     s, phi = (grid.ravel() for grid in np.meshgrid(rows, columns, indexing="ij"))
     angle = np.minimum(s, EQUATOR)
-    directions = np.stack([np.sin(angle) * np.sin(phi), np.cos(angle), np.sin(angle) * np.cos(phi)], -1)
-    origins = CENTRE - np.stack([np.zeros_like(s), np.maximum(s - EQUATOR, 0) * DROP, np.zeros_like(s)], -1)
+    directions = np.stack(
+        [np.sin(angle) * np.sin(phi), np.cos(angle), np.sin(angle) * np.cos(phi)], -1
+    )
+    origins = CENTRE - np.stack(
+        [np.zeros_like(s), np.maximum(s - EQUATOR, 0) * DROP, np.zeros_like(s)], -1
+    )
 
     scalp = head[(head[:, 1] > 0.0) & (np.abs(head[:, 0]) < 0.222)] - CENTRE
     reach = np.sqrt((scalp**2).sum(1))
@@ -64,24 +77,43 @@ def build_shell(head: np.ndarray) -> Shell:  # [N, 3] neutral head vertices
     lower = origins[curtain, 1:2] - below[:, 1]
     near = np.exp(-0.5 * ((aside / 0.12) ** 2 + (lower / 0.03) ** 2))
     fitting = hanging.ravel().copy()
-    fitting[curtain] = (near * np.hypot(below[:, 0], below[:, 2] - CENTRE[2])).sum(1) / np.maximum(near.sum(1), 1e-12)
+    fitting[curtain] = (near * np.hypot(below[:, 0], below[:, 2] - CENTRE[2])).sum(1) / np.maximum(
+        near.sum(1), 1e-12
+    )
     fitting = np.where(curtain & (s > EQUATOR + 1.6), hanging.ravel(), fitting)
     index = np.arange(len(s)).reshape(len(rows), -1)
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
-    faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+    faces = np.concatenate(
+        [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
+    )
     return Shell(s, phi, directions, origins, hanging.ravel(), fitting, faces)
 
 
 def _knots(person: Person) -> tuple[list[float], list[float]]:
-    """The haircut as knots (|phi|, s_line) and nothing else: what is smooth or ragged is added elsewhere."""
+    """The haircut as knots (|phi|, s_line) and nothing else: what is smooth or ragged is added
+    elsewhere."""
     front = 0.92 + person.hairline
     tips = EQUATOR + (CENTRE[1] - person.hair_length) / DROP
     over_ear, sideburn, nape = EQUATOR - 0.03, EQUATOR + 0.34, EQUATOR + 0.85
     style = person.hair_style
     if style in ("long", "bob"):
-        return [0, 0.45, 0.80, 0.95, 1.10, np.pi], [front - 0.02, front, 1.12, tips - 0.1, tips, tips]
+        return [0, 0.45, 0.80, 0.95, 1.10, np.pi], [
+            front - 0.02,
+            front,
+            1.12,
+            tips - 0.1,
+            tips,
+            tips,
+        ]
     if style == "parted":
-        return [0, 0.50, 0.72, 0.84, 0.96, np.pi], [front, front + 0.22, 1.45, tips - 0.1, tips, tips]
+        return [0, 0.50, 0.72, 0.84, 0.96, np.pi], [
+            front,
+            front + 0.22,
+            1.45,
+            tips - 0.1,
+            tips,
+            tips,
+        ]
     short_sides = [0.62, 0.92, 1.10, 1.27, 1.42, 1.72, 2.00, np.pi]
     temple = front - (0.14 if style in ("crop", "quiff", "horseshoe") else 0.05)
     sides = [temple, 1.30, sideburn, sideburn, over_ear, over_ear, nape - 0.1, nape]
@@ -101,7 +133,14 @@ def line(person: Person, phi: np.ndarray) -> np.ndarray:
 def thickness(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
     """Return the height of the shell over the scalp; tapers to nothing at the line."""
     style, seed = person.hair_style, person.seed
-    volume = {"bald": 0.0, "horseshoe": 0.008, "crop": 0.010, "afro": 0.085, "curly": 0.050, "bun": 0.010}
+    volume = {
+        "bald": 0.0,
+        "horseshoe": 0.008,
+        "crop": 0.010,
+        "afro": 0.085,
+        "curly": 0.050,
+        "bun": 0.010,
+    }
     height = np.full_like(s, volume.get(style, person.hair_volume))
     if style == "afro":
         height = height + 0.9 * person.hair_volume
@@ -113,11 +152,23 @@ def thickness(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
         height = height + 0.050 * bell((s - 0.62, 0.25), (phi, 0.7))
     if style in ("long", "bob", "parted"):
         drop = np.maximum(s - EQUATOR, 0.0)
-        height = height + 0.012 * front * step(s, 0.6, 1.2) + 0.016 * bell((np.abs(phi) - 1.6, 0.5), (drop - 0.3, 0.5))
-        height = height + (0.030 if style != "bob" else -0.012) * drop - 0.030 * drop * step(-np.cos(phi), 0.2, 1.0)
-        height = height - 0.010 * bell((phi - person.part, 0.10)) * step(s, 1.2, 0.4) * (style != "bob" or 1)
+        height = (
+            height
+            + 0.012 * front * step(s, 0.6, 1.2)
+            + 0.016 * bell((np.abs(phi) - 1.6, 0.5), (drop - 0.3, 0.5))
+        )
+        height = (
+            height
+            + (0.030 if style != "bob" else -0.012) * drop
+            - 0.030 * drop * step(-np.cos(phi), 0.2, 1.0)
+        )
+        height = height - 0.010 * bell((phi - person.part, 0.10)) * step(s, 1.2, 0.4) * (
+            style != "bob" or 1
+        )
     curl = person.hair_curl
-    lumps = noise(phi * 2.6 + seed, s * 2.4 + seed) + 0.5 * noise(phi * 6 + 2 * seed, s * 5.5 + seed)
+    lumps = noise(phi * 2.6 + seed, s * 2.4 + seed) + 0.5 * noise(
+        phi * 6 + 2 * seed, s * 5.5 + seed
+    )
     height = height * (1 + (0.15 + 0.35 * curl) * lumps * step(s, 0.0, 0.5))
     slope = (line(person, phi + 0.03) - line(person, phi - 0.03)) / 0.06
     inside = (line(person, phi) - s) / np.sqrt(1 + (slope / np.sin(np.clip(s, 0.3, EQUATOR))) ** 2)
@@ -147,7 +198,8 @@ def buried(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # boo
 
 
 def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
-    """Whether there is hair at the shell coordinates: above the line, with strands of uneven length."""
+    """Whether there is hair at the shell coordinates: above the line, with strands of uneven
+    length."""
     if person.hair_style == "bald":
         return np.zeros(s.shape, bool)
     seed = person.seed
@@ -158,12 +210,15 @@ def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # boo
     ragged = noise(phi * 26 + seed, s * 0.7) + 0.6 * noise(phi * 60 + seed, s * 0.7)
     inside = s < limit + ragged * np.where(tips, 0.06, 0.035)
     if person.hair_style == "horseshoe":
-        inside &= (s > 1.20 + 0.05 * noise(phi * 9 + seed, s) - 0.2 * step(np.abs(phi), 2.2, 3.0)) & (np.abs(phi) > 1.0)
+        inside &= (
+            s > 1.20 + 0.05 * noise(phi * 9 + seed, s) - 0.2 * step(np.abs(phi), 2.2, 3.0)
+        ) & (np.abs(phi) > 1.0)
     return inside
 
 
 def roots(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N] in [0, 1]
-    """How much of the scalp's skin is hidden by hair roots; also shades the skin just below the line."""
+    """How much of the scalp's skin is hidden by hair roots; also shades the skin just below the
+    line."""
     if person.hair_style == "bald":
         return np.zeros_like(s)
     if person.hair_style == "horseshoe":
@@ -178,7 +233,8 @@ def shadow(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N]
     below = s - line(person, phi)
     depth = {"fringe": 0.5, "afro": 0.45, "curly": 0.45}.get(person.hair_style, 0.35)
     shade = depth * step(below, 0.30, -0.02)
-    if person.hair_style in ("long", "bob", "parted"):  # cheeks and neck beside and behind a curtain
+    # cheeks and neck beside and behind a curtain
+    if person.hair_style in ("long", "bob", "parted"):
         shade = np.maximum(shade, 0.45 * step(np.abs(phi), 0.75, 1.15) * step(s, 1.2, 1.6))
     return shade
 

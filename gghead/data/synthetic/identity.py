@@ -1,7 +1,7 @@
 """Who somebody is by shape: smooth deformations of space around the head, as a linear basis.
 
-Every mode is a displacement field, so the same coefficients move skin, hair, glasses and collar together.
-Lengths are world units (0.01 = 3.7 mm).
+Every mode is a displacement field, so the same coefficients move skin, hair, glasses and collar
+together. Lengths are world units (0.01 = 3.7 mm).
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,24 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mode:
-    """A field ``std * weight(p) * direction``, or with ``scale`` ``std * weight(p) * scale * (p - centre)``.
+    """A field ``std * weight(p) * direction``, or with ``scale`` ``std * weight(p) * scale * (p -
+    centre)``.
 
-    ``weight`` is a Gaussian bump at the centre, and at its mirror image if the centre lies off the midline.
+    ``weight`` is a Gaussian bump at the centre, and at its mirror image if the centre lies off the
+    midline.
     """
 
     name: str
     centre: tuple[float, float, float]
     sigma: tuple[float, float, float]
     std: float
-    direction: tuple[float, float, float] = (0.0, 0.0, 0.0)  # unit vector on the subject's left, mirrored on the right
-    scale: tuple[float, float, float] = (0.0, 0.0, 0.0)  # relative stretch about the centre, per axis
+    # unit vector on the subject's left, mirrored on the right
+    direction: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    # relative stretch about the centre, per axis
+    scale: tuple[float, float, float] = (0.0, 0.0, 0.0)
     mean: float = 0.0  # of the coefficient
-    man: float = 0.0  # further shift for masculinity +1, in standard deviations (and minus that for -1)
+    # further shift for masculinity +1, in standard deviations (and minus that for -1)
+    man: float = 0.0
 
 
 _WIDE = (9.0, 9.0, 9.0)  # a bump so wide that the mode is a plain stretch
@@ -49,7 +54,14 @@ MODES = (
     Mode("nose hump", (0, 0.040, 0.265), (0.014, 0.018, 0.03), 0.0045, Z, man=0.2),
     Mode("eye distance", (0.084, 0.080, 0.200), (0.045, 0.040, 0.07), 0.0065, X),
     Mode("eye level", (0.084, 0.080, 0.200), (0.050, 0.040, 0.07), 0.0055, Y),
-    Mode("eye size", (0.084, 0.081, 0.200), (0.040, 0.030, 0.06), 0.110, scale=(0.7, 1.1, 0.0), man=-0.5),
+    Mode(
+        "eye size",
+        (0.084, 0.081, 0.200),
+        (0.040, 0.030, 0.06),
+        0.110,
+        scale=(0.7, 1.1, 0.0),
+        man=-0.5,
+    ),
     Mode("eye tilt", (0.122, 0.083, 0.190), (0.025, 0.030, 0.05), 0.0045, Y, man=-0.2),
     Mode("brow level", (0.080, 0.130, 0.230), (0.060, 0.022, 0.05), 0.0065, Y, man=-0.5),
     Mode("brow ridge", (0.070, 0.130, 0.235), (0.060, 0.022, 0.05), 0.0060, Z, man=0.7),
@@ -63,14 +75,22 @@ MODES = (
     Mode("lips forward", (0, -0.096, 0.240), (0.050, 0.028, 0.05), 0.0065, Z),
     Mode("upper lip", (0, -0.070, 0.240), (0.040, 0.018, 0.05), 0.0040, Y),
     Mode("ears out", (0.225, 0.045, -0.020), (0.030, 0.080, 0.05), 0.0110, X, man=0.2),
-    Mode("ear size", (0.215, 0.042, -0.020), (0.045, 0.100, 0.06), 0.120, scale=(0.3, 1.0, 1.0), man=0.3),
+    Mode(
+        "ear size",
+        (0.215, 0.042, -0.020),
+        (0.045, 0.100, 0.06),
+        0.120,
+        scale=(0.3, 1.0, 1.0),
+        man=0.3,
+    ),
     Mode("neck", (0, -0.350, -0.090), (9.0, 0.130, 9.0), 0.080, scale=(1.0, 0.0, 0.8), man=0.9),
     Mode("lopsided jaw", (0, -0.150, 0.150), (0.15, 0.090, 0.15), 0.0035, X),
     Mode("lopsided nose", (0, 0.000, 0.280), (0.03, 0.040, 0.05), 0.0020, X),
 )
 
 
-def basis(points: np.ndarray) -> np.ndarray:  # [N, 3] neutral positions -> [K, N, 3] offsets per unit coefficient
+# [N, 3] neutral positions -> [K, N, 3] offsets per unit coefficient
+def basis(points: np.ndarray) -> np.ndarray:
     """Return the displacement of every point by every mode."""
     offsets = np.zeros((len(MODES), *points.shape))
     for offset, mode in zip(offsets, MODES, strict=True):
@@ -83,6 +103,7 @@ def basis(points: np.ndarray) -> np.ndarray:  # [N, 3] neutral positions -> [K, 
 
 
 def sample_coefficients(random: np.random.RandomState, masculinity: float) -> np.ndarray:  # [K]
-    """Draw an identity; coefficients are cut at 2.3 standard deviations, where faces stay plausible."""
+    """Draw an identity; coefficients are cut at 2.3 standard deviations, where faces stay
+    plausible."""
     means = np.array([mode.mean + mode.man * masculinity for mode in MODES])
     return means + np.clip(random.standard_normal(len(MODES)), -2.3, 2.3)

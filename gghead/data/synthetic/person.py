@@ -8,14 +8,58 @@ from gghead.data.synthetic.identity import sample_coefficients
 from gghead.data.synthetic.noise import linear
 
 # Anchors in sRGB, from light to dark.
-SKIN = [(250, 224, 208), (241, 208, 186), (229, 190, 160), (212, 168, 132), (186, 140, 102), (152, 108, 76)]
+SKIN = [
+    (250, 224, 208),
+    (241, 208, 186),
+    (229, 190, 160),
+    (212, 168, 132),
+    (186, 140, 102),
+    (152, 108, 76),
+]
 SKIN += [(120, 82, 58), (92, 62, 46), (66, 45, 36)]
-HAIR = [(22, 18, 17), (38, 28, 23), (66, 45, 31), (97, 66, 42), (139, 100, 62), (184, 146, 95), (222, 194, 146)]
+HAIR = [
+    (22, 18, 17),
+    (38, 28, 23),
+    (66, 45, 31),
+    (97, 66, 42),
+    (139, 100, 62),
+    (184, 146, 95),
+    (222, 194, 146),
+]
 REDHEAD, GREY, WHITE = (146, 70, 34), (128, 126, 124), (214, 210, 204)
-IRIS = [(58, 36, 22), (82, 52, 28), (110, 76, 40), (104, 104, 62), (84, 112, 88), (92, 124, 150), (120, 134, 142)]
-CLOTHES = [(32, 34, 40), (238, 236, 230), (44, 62, 104), (132, 38, 44), (86, 104, 82), (120, 122, 128), (190, 160, 120)]
+IRIS = [
+    (58, 36, 22),
+    (82, 52, 28),
+    (110, 76, 40),
+    (104, 104, 62),
+    (84, 112, 88),
+    (92, 124, 150),
+    (120, 134, 142),
+]
+CLOTHES = [
+    (32, 34, 40),
+    (238, 236, 230),
+    (44, 62, 104),
+    (132, 38, 44),
+    (86, 104, 82),
+    (120, 122, 128),
+    (190, 160, 120),
+]
 CLOTHES += [(70, 44, 78), (208, 178, 62), (66, 120, 140), (196, 120, 128), (24, 70, 60)]
-HAIR_STYLES = ("bald", "horseshoe", "crop", "short", "quiff", "fringe", "afro", "curly", "bob", "long", "parted", "bun")
+HAIR_STYLES = (
+    "bald",
+    "horseshoe",
+    "crop",
+    "short",
+    "quiff",
+    "fringe",
+    "afro",
+    "curly",
+    "bob",
+    "long",
+    "parted",
+    "bun",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +96,8 @@ class Person:
 
 @dataclass(frozen=True)
 class Light:
-    """A key light, a fill light and an ambient dome that is brighter above; directions are unit, world frame."""
+    """A key light, a fill light and an ambient dome that is brighter above; directions are unit,
+    world frame."""
 
     key: np.ndarray  # [3] direction towards the light
     key_colour: np.ndarray  # [3]
@@ -64,7 +109,9 @@ class Light:
 
 def _along(anchors: list, position: float) -> np.ndarray:
     grid = np.arange(len(anchors))
-    return np.array([np.interp(position, grid, [anchor[c] for anchor in anchors]) for c in range(3)])
+    return np.array(
+        [np.interp(position, grid, [anchor[c] for anchor in anchors]) for c in range(3)]
+    )
 
 
 def sample_person(random: np.random.RandomState) -> Person:
@@ -80,28 +127,60 @@ def sample_person(random: np.random.RandomState) -> Person:
     if fair and random.uniform() < 0.1:
         hair = np.array(REDHEAD, float) * random.uniform(0.8, 1.3)
     if age > 0.75:
-        hair = hair + random.uniform(0.4, 1.0) * (_along([GREY, WHITE], random.uniform(0, 1)) - hair)
+        hair = hair + random.uniform(0.4, 1.0) * (
+            _along([GREY, WHITE], random.uniform(0, 1)) - hair
+        )
     hair = linear(np.clip(hair * np.exp(random.normal(0, 0.06)), 8, 235))
-    iris = linear(_along(IRIS, random.uniform(0, len(IRIS) - 1) if fair else random.uniform(0, 1.4)))
+    iris = linear(
+        _along(IRIS, random.uniform(0, len(IRIS) - 1) if fair else random.uniform(0, 1.4))
+    )
 
-    styles = {
-        "crop": 0.16, "short": 0.20, "quiff": 0.15, "fringe": 0.10, "curly": 0.10, "bald": 0.09, "horseshoe": 0.06,
-        "afro": 0.04, "long": 0.06, "bob": 0.02, "parted": 0.02,
-    } if man else {
-        "long": 0.26, "parted": 0.20, "bob": 0.18, "bun": 0.12, "fringe": 0.05, "curly": 0.09, "short": 0.06,
-        "crop": 0.02, "afro": 0.02,
-    }  # fmt: skip
+    styles = (
+        {
+            "crop": 0.16,
+            "short": 0.20,
+            "quiff": 0.15,
+            "fringe": 0.10,
+            "curly": 0.10,
+            "bald": 0.09,
+            "horseshoe": 0.06,
+            "afro": 0.04,
+            "long": 0.06,
+            "bob": 0.02,
+            "parted": 0.02,
+        }
+        if man
+        else {
+            "long": 0.26,
+            "parted": 0.20,
+            "bob": 0.18,
+            "bun": 0.12,
+            "fringe": 0.05,
+            "curly": 0.09,
+            "short": 0.06,
+            "crop": 0.02,
+            "afro": 0.02,
+        }
+    )
     if not fair:
         styles["afro"] = styles["afro"] + 0.14
     weights = np.array(list(styles.values()))
     style = str(random.choice(list(styles), p=weights / weights.sum()))
 
     natural = skin * linear((236, 176, 168)) / linear((250, 224, 208))
-    painted = linear(_along([(150, 40, 48), (176, 60, 70), (120, 30, 50), (190, 96, 92)], random.uniform(0, 3)))
-    lips = natural if man else natural + float(random.choice([0.0, 0.25, 0.7])) * (painted - natural)
+    painted = linear(
+        _along([(150, 40, 48), (176, 60, 70), (120, 30, 50), (190, 96, 92)], random.uniform(0, 3))
+    )
+    lips = (
+        natural if man else natural + float(random.choice([0.0, 0.25, 0.7])) * (painted - natural)
+    )
     beard = "none"
     if man:
-        beard = str(random.choice(["none", "stubble", "moustache", "goatee", "full"], p=[0.5, 0.18, 0.06, 0.09, 0.17]))
+        beard = str(
+            random.choice(
+                ["none", "stubble", "moustache", "goatee", "full"], p=[0.5, 0.18, 0.06, 0.09, 0.17]
+            )
+        )
     clothes, trim = (linear(CLOTHES[random.randint(len(CLOTHES))]) for _ in range(2))
     return Person(
         shape=sample_coefficients(random, masculinity),
@@ -116,7 +195,9 @@ def sample_person(random: np.random.RandomState) -> Person:
         lashes=random.uniform(0.35, 0.6) if man else random.uniform(0.6, 1.0),
         hair=hair,
         hair_style=style,
-        hair_length=random.uniform(-0.21, -0.12) if style == "bob" else random.uniform(-0.46, -0.28),
+        hair_length=(
+            random.uniform(-0.21, -0.12) if style == "bob" else random.uniform(-0.46, -0.28)
+        ),
         hair_volume=random.uniform(0.018, 0.042),
         hair_curl=random.uniform(0.6, 1.0) if style in ("afro", "curly") else random.beta(1.2, 2.5),
         hairline=random.normal(0.0, 0.05),
@@ -138,7 +219,8 @@ def _direction(yaw: float, pitch: float) -> np.ndarray:
 
 
 def sample_light(random: np.random.RandomState) -> Light:
-    """Draw a light fixed to the head: a soft key from above, mostly in front, and a weaker fill from the other side."""
+    """Draw a light fixed to the head: a soft key from above, mostly in front, and a weaker fill
+    from the other side."""
     yaw = random.normal(0, 0.7)
     warm = np.exp(random.normal(0, 0.06) * np.array([1.0, 0.0, -1.0]))
     strength = random.uniform(0.45, 0.85)
@@ -155,7 +237,8 @@ def sample_light(random: np.random.RandomState) -> Light:
 
 
 def sample_expression(random: np.random.RandomState) -> dict[str, float]:
-    """Draw blendshape weights: mostly calm or smiling faces, some talking, surprised, sad, angry, pouting, winking."""
+    """Draw blendshape weights: mostly calm or smiling faces, some talking, surprised, sad, angry,
+    pouting, winking."""
     kind = random.choice(
         ["calm", "smile", "laugh", "talk", "surprise", "sad", "angry", "pout", "wink"],
         p=[0.30, 0.28, 0.10, 0.12, 0.04, 0.05, 0.04, 0.04, 0.03],

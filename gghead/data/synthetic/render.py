@@ -24,8 +24,10 @@ class Picture:
 
     rgb: np.ndarray  # [R, R, 3] uint8
     alpha: np.ndarray  # [R, R] uint8
-    depth: np.ndarray  # [R, R] float32, distance along the view axis at the pixel's centre, 0 outside
-    uv: np.ndarray  # [R, R, 2] float32 template coordinates at the pixel's centre, -1 where no skin is seen
+    # [R, R] float32, distance along the view axis at the pixel's centre, 0 outside
+    depth: np.ndarray
+    # [R, R, 2] float32 template coordinates at the pixel's centre, -1 where no skin is seen
+    uv: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class _Assets:
     occlusion: np.ndarray  # [V] share of the sky that is seen
     shell: hair.Shell
     shell_modes: np.ndarray  # [K, W, 3]
-    scalp: tuple[np.ndarray, np.ndarray]  # shell coordinates (s, phi) of the head's vertices, [V] each
+    # shell coordinates (s, phi) of the head's vertices, [V] each
+    scalp: tuple[np.ndarray, np.ndarray]
 
 
 @functools.lru_cache(maxsize=1)
@@ -44,7 +47,9 @@ def _assets() -> _Assets:
     shell = hair.build_shell(template.vertices)
     scalp = shell.origins + shell.hanging[:, None] * shell.directions
     coordinates = hair.coordinates(template.vertices)
-    return _Assets(template, basis(template.vertices), _occlusion(template), shell, basis(scalp), coordinates)
+    return _Assets(
+        template, basis(template.vertices), _occlusion(template), shell, basis(scalp), coordinates
+    )
 
 
 def _occlusion(template: Template) -> np.ndarray:  # [V]
@@ -61,7 +66,9 @@ def _occlusion(template: Template) -> np.ndarray:  # [V]
         plane = np.stack([template.vertices @ right, template.vertices @ down], -1)
         plane = (plane + 0.75) / 1.5 * _OCCLUSION_SIZE
         depth = 2 - template.vertices @ towards
-        face, weights = rasterize_triangles(plane, depth, template.faces, _OCCLUSION_SIZE, _OCCLUSION_SIZE)
+        face, weights = rasterize_triangles(
+            plane, depth, template.faces, _OCCLUSION_SIZE, _OCCLUSION_SIZE
+        )
         nearest = np.where(face >= 0, (depth[template.faces[face]] * weights).sum(-1), np.inf)
         column, row = np.clip(plane.astype(int), 0, _OCCLUSION_SIZE - 1).T
         seen = seen + cosine * (depth < nearest[row, column] + 0.02)
@@ -70,7 +77,8 @@ def _occlusion(template: Template) -> np.ndarray:  # [V]
 
 
 def _morph(modes: np.ndarray, person: Person) -> np.ndarray:
-    """The identity's offsets; a fixed order of additions, so that the result does not depend on a BLAS."""
+    """The identity's offsets; a fixed order of additions, so that the result does not depend on a
+    BLAS."""
     return np.einsum("k,kvc->vc", person.shape, modes)
 
 
@@ -80,13 +88,15 @@ def head_vertices(person: Person, expression: dict[str, float]) -> np.ndarray:  
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:  # [V, 3] unit
-    """Area-weighted vertex normals, component by component: several times faster than the template's own, which are
-    better on coarse grids."""
+    """Area-weighted vertex normals, component by component: several times faster than the
+    template's own, which are better on coarse grids."""
     x, y, z = (np.ascontiguousarray(column)[faces.T] for column in vertices.T)  # each [3, F]
     ux, uy, uz, vx, vy, vz = (w[i] - w[0] for i in (1, 2) for w in (x, y, z))
     cross = (uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx)
     corners = faces.T.ravel()
-    sums = [np.bincount(corners, np.tile(component, 3), minlength=len(vertices)) for component in cross]
+    sums = [
+        np.bincount(corners, np.tile(component, 3), minlength=len(vertices)) for component in cross
+    ]
     return _unit(np.stack(sums, -1))
 
 
@@ -120,14 +130,22 @@ def _solid(person: Person, expression: dict[str, float]) -> _Mesh:
         extras.append((accessories.glasses(person, EYEBALL), METAL))
     if person.hair_style == "bun":
         extras.append((accessories.bun(), BUN))
-    places, faces = accessories.merge([(neutral, assets.template.faces[head_faces]), *(mesh for mesh, _ in extras)])
+    places, faces = accessories.merge(
+        [(neutral, assets.template.faces[head_faces]), *(mesh for mesh, _ in extras)]
+    )
     added = places[len(neutral) :]
     sizes = [len(head_faces), *(len(mesh[1]) for mesh, _ in extras)]
-    shade = np.where(added[:, 1] < -0.2, 0.55 + 0.45 * step(np.hypot(added[:, 0], added[:, 2] + 0.08), 0.16, 0.26), 1.0)
+    shade = np.where(
+        added[:, 1] < -0.2,
+        0.55 + 0.45 * step(np.hypot(added[:, 0], added[:, 2] + 0.08), 0.16, 0.26),
+        1.0,
+    )
     placed = np.concatenate([vertices, added + _morph(basis(added), person)])
     extra_faces = faces[len(head_faces) :]
     normals = _normals(vertices, assets.template.faces)
-    normals = np.concatenate([normals, _normals(placed[len(neutral) :], extra_faces - len(neutral))])
+    normals = np.concatenate(
+        [normals, _normals(placed[len(neutral) :], extra_faces - len(neutral))]
+    )
     return _Mesh(
         vertices=placed,
         faces=faces,
@@ -145,11 +163,15 @@ def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarr
     pose, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
     camera = np.einsum("nk,kc->nc", points - pose[:3, 3], pose[:3, :3])
     x, y, z = camera.T
-    return np.stack([(k[0, 0] * x + k[0, 1] * y) / z + k[0, 2], k[1, 1] * y / z + k[1, 2]], -1) * size, z
+    return (
+        np.stack([(k[0, 0] * x + k[0, 1] * y) / z + k[0, 2], k[1, 1] * y / z + k[1, 2]], -1) * size,
+        z,
+    )
 
 
 def _spread(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3], float32."""
+    """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3],
+    float32."""
     values, weights = values.astype(np.float32), weights.astype(np.float32)
     total = values[corners[:, 0]] * weights[:, :1]
     for i in (1, 2):
@@ -166,7 +188,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.sqrt(_dot(vectors, vectors) + 1e-20)[:, None]
 
 
-def _blocks(samples: np.ndarray, size: int) -> np.ndarray:  # [S * S, C] -> [R, R, C] sums over a pixel's samples
+# [S * S, C] -> [R, R, C] sums over a pixel's samples
+def _blocks(samples: np.ndarray, size: int) -> np.ndarray:
     grid = samples.reshape(size, size, -1)
     rows = sum(grid[i::SUPERSAMPLING] for i in range(SUPERSAMPLING))
     return sum(rows[:, i::SUPERSAMPLING] for i in range(SUPERSAMPLING))
@@ -179,7 +202,8 @@ def _illuminate(
     gloss: np.ndarray,  # [P]
     occlusion: np.ndarray,  # [P]
     light: Light,
-    wrap: np.ndarray,  # [3] how far each colour of light creeps round the terminator: red farthest under skin
+    # [3] how far each colour of light creeps round the terminator: red farthest under skin
+    wrap: np.ndarray,
 ) -> np.ndarray:
     """Ambient dome with occlusion, two wrapped Lambert lights and their highlights."""
     up = (normal[:, 1] * 0.5 + 0.5)[:, None]
@@ -187,7 +211,10 @@ def _illuminate(
     total = albedo * (light.ground + (light.sky - light.ground) * up) * open_sky
     for direction, colour in ((light.key, light.key_colour), (light.fill, light.fill_colour)):
         cosine = _dot(normal, direction)[:, None]
-        lit = np.maximum((cosine + wrap) / (1 + wrap), 0.0) ** 1.3 * (0.35 + 0.65 * occlusion)[:, None]
+        lit = (
+            np.maximum((cosine + wrap) / (1 + wrap), 0.0) ** 1.3
+            * (0.35 + 0.65 * occlusion)[:, None]
+        )
         half = _unit(view + direction)
         sharp = np.maximum(_dot(normal, half), 0.0) ** 26
         total += (albedo * lit + (0.10 * gloss * sharp * occlusion)[:, None]) * colour * 1.15
@@ -221,7 +248,9 @@ def render(
     label = np.asarray(label, np.float64)
     mesh = _solid(person, expression)
     xy, z = _project(mesh.vertices, label, size)
-    face, weights = rasterize_triangles(xy, z, mesh.faces, size, size, perspective=True, cull="back")
+    face, weights = rasterize_triangles(
+        xy, z, mesh.faces, size, size, perspective=True, cull="back"
+    )
     face, weights = face.ravel(), weights.reshape(-1, 3)
     hit = np.nonzero(face >= 0)[0]
     depth = np.full(size * size, np.inf)
@@ -247,7 +276,11 @@ def render(
         rgb=np.rint(rgb * 255).astype(np.uint8),
         alpha=np.rint(alpha * 255).astype(np.uint8),
         depth=np.where(covered, depth, 0).astype(np.float32).reshape(size, size)[middle, middle],
-        uv=_uv(mesh, face.reshape(size, size)[middle, middle], weights.reshape(size, size, 3)[middle, middle]),
+        uv=_uv(
+            mesh,
+            face.reshape(size, size)[middle, middle],
+            weights.reshape(size, size, 3)[middle, middle],
+        ),
     )
 
 
@@ -260,7 +293,8 @@ def _uv(mesh: _Mesh, face: np.ndarray, weights: np.ndarray) -> np.ndarray:  # [R
 
 
 def _hair_layers(person: Person, label: np.ndarray, size: int, depth: np.ndarray):
-    """Outer and inner side of the shell: (interpolated values, pixels, is inner); ``depth`` is brought up to date.
+    """Outer and inner side of the shell: (interpolated values, pixels, is inner); ``depth`` is
+    brought up to date.
 
     The inner side is drawn where the outer one is cut away, so no pixel is in both.
     """
@@ -294,7 +328,8 @@ def _seamless_normals(vertices: np.ndarray, shell: hair.Shell) -> np.ndarray:
     return _unit(normals.reshape(-1, 3))
 
 
-def _shade_solid(person, expression, light, mesh: _Mesh, face, weights, eye) -> np.ndarray:  # [P, 3] linear
+# [P, 3] linear
+def _shade_solid(person, expression, light, mesh: _Mesh, face, weights, eye) -> np.ndarray:
     corners = mesh.faces[face]
     table = np.column_stack([mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion])
     values = _spread(table, corners, weights)
@@ -314,11 +349,21 @@ def _shade_solid(person, expression, light, mesh: _Mesh, face, weights, eye) -> 
     result[on] = _illuminate(albedo, normal[on], view[on], gloss, sky, light, soft)
 
     on = np.nonzero(material == CLOTH)[0]
-    trim = step(place[on, 1] - person.collar + person.neckline * step(place[on, 2], -0.1, 0.1), -0.030, -0.024)
+    trim = step(
+        place[on, 1] - person.collar + person.neckline * step(place[on, 2], -0.1, 0.1),
+        -0.030,
+        -0.024,
+    )
     weave = 1 + 0.10 * noise(place[on, 0] * 70 + person.seed, place[on, 1] * 160)
     cloth = (person.clothes + (person.trim - person.clothes) * trim[:, None]) * weave[:, None]
     result[on] = _illuminate(
-        cloth, normal[on], view[on], np.zeros(len(on), np.float32), occlusion[on], light, np.full(3, 0.15, np.float32)
+        cloth,
+        normal[on],
+        view[on],
+        np.zeros(len(on), np.float32),
+        occlusion[on],
+        light,
+        np.full(3, 0.15, np.float32),
     )
 
     on = np.nonzero(material == METAL)[0]
@@ -341,7 +386,9 @@ def _shade_solid(person, expression, light, mesh: _Mesh, face, weights, eye) -> 
     return result
 
 
-def _shade_hair(person: Person, light: Light, values: np.ndarray, inner: bool, eye: np.ndarray) -> np.ndarray:
+def _shade_hair(
+    person: Person, light: Light, values: np.ndarray, inner: bool, eye: np.ndarray
+) -> np.ndarray:
     s, phi = values[:, 0], values[:, 1]
     normal, view = _unit(values[:, 2:5]), _unit(eye - values[:, 5:8])
     albedo = hair.paint(person, s, phi)

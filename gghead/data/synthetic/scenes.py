@@ -1,4 +1,5 @@
-"""Who is seen in which picture of a synthetic data set, and the pool of processes that draws them."""
+"""Who is seen in which picture of a synthetic data set, and the pool of processes that draws
+them."""
 
 import multiprocessing
 import os
@@ -28,8 +29,8 @@ Scene = tuple[Picture, np.ndarray, dict]  # picture, label [25], record for data
 
 @dataclass(frozen=True)
 class Request:
-    """A synthetic data set; picture i shows camera ``i % views`` of expression ``i // views % expressions`` of subject
-    ``i // (views * expressions)``."""
+    """A synthetic data set; picture i shows camera ``i % views`` of expression ``i // views %
+    expressions`` of subject ``i // (views * expressions)``."""
 
     num: int
     """Number of pictures."""
@@ -61,7 +62,9 @@ def sample_label(random: np.random.RandomState, cameras: str) -> np.ndarray:  # 
     yaw = random.uniform(-np.pi, np.pi) if full else random.normal(0, YAW_STD)
     pitch = random.normal(0, FULL_PITCH_STD if full else PITCH_STD)
     roll = random.normal(0, ROLL_STD)
-    angles = (torch.tensor(angle, dtype=torch.float64) for angle in (yaw, np.clip(pitch, -1.2, 1.2), roll))
+    angles = (
+        torch.tensor(angle, dtype=torch.float64) for angle in (yaw, np.clip(pitch, -1.2, 1.2), roll)
+    )
     return Cameras.orbit(*angles).label().reshape(-1).numpy()
 
 
@@ -74,7 +77,9 @@ def draw(request: Request, index: int) -> Scene:
     expression = sample_expression(_random(request.seed, "expression", subject, expression_id))
     label = sample_label(_random(request.seed, "camera", index), request.cameras)
     record = {"subject": subject, "expression_id": expression_id, "camera": view}
-    record["blendshapes"] = {name: round(value, 4) for name, value in expression.items() if value > 0}
+    record["blendshapes"] = {
+        name: round(value, 4) for name, value in expression.items() if value > 0
+    }
     return render(person, expression, light, label, request.resolution), label, record
 
 
@@ -84,7 +89,8 @@ def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
 
 
 def in_processes(function: Callable[[int], Any], count: int, workers: int) -> Iterator[Any]:
-    """Yield ``function(0)`` … ``function(count - 1)``, computed by ``workers`` processes of one thread each."""
+    """Yield ``function(0)`` … ``function(count - 1)``, computed by ``workers`` processes of one
+    thread each."""
     workers = min(workers, -(-count // _CHUNK))
     if workers == 1:
         yield from map(function, range(count))

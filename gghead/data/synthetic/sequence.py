@@ -18,15 +18,32 @@ from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
 
-YAW, PITCH, ROLL = np.radians([13.0, 6.0, 4.0])  # standard deviations; nobody turns by more than twice as much
+# standard deviations; nobody turns by more than twice as much
+YAW, PITCH, ROLL = np.radians([13.0, 6.0, 4.0])
 SHIFT = 0.02  # of the head across the picture, world units
-_TURN_SECONDS, _FACE_SECONDS, _SPEECH_SECONDS = 1.2, 0.5, 0.09  # over which curves are smooth (standard deviations)
+# over which curves are smooth (standard deviations)
+_TURN_SECONDS, _FACE_SECONDS, _SPEECH_SECONDS = 1.2, 0.5, 0.09
 _BLINK = np.array([0.3, 0.8, 1.0, 1.0, 0.7, 0.35, 0.1])  # at 25 frames per second
 _BLINK_PAUSE = (1.0, 4.0)  # seconds
-_OFTEN = {"mouthSmile": 0.9, "browInnerUp": 0.8, "browOuterUp": 0.7, "browDown": 0.8, "eyeSquint": 0.5, "eyeWide": 0.5,
-          "cheekSquint": 0.6, "mouthFrown": 0.6}  # fmt: skip
-_SPEECH = {"jawOpen": 0.8, "mouthFunnel": 0.6, "mouthPucker": 0.6, "mouthStretch": 0.4, "mouthUpperUp": 0.4,
-           "mouthLowerDown": 0.5, "mouthPress": 0.4}  # fmt: skip
+_OFTEN = {
+    "mouthSmile": 0.9,
+    "browInnerUp": 0.8,
+    "browOuterUp": 0.7,
+    "browDown": 0.8,
+    "eyeSquint": 0.5,
+    "eyeWide": 0.5,
+    "cheekSquint": 0.6,
+    "mouthFrown": 0.6,
+}
+_SPEECH = {
+    "jawOpen": 0.8,
+    "mouthFunnel": 0.6,
+    "mouthPucker": 0.6,
+    "mouthStretch": 0.4,
+    "mouthUpperUp": 0.4,
+    "mouthLowerDown": 0.5,
+    "mouthPress": 0.4,
+}
 _SELDOM = 0.4  # largest value of all others
 
 
@@ -40,8 +57,11 @@ class Motion:
     shifts: np.ndarray  # [T, 2] what the camera looks at beside the origin, world units
 
 
-def sample_motion(random: np.random.RandomState, names: tuple[str, ...], frames: int, fps: float) -> Motion:
-    """Draw a motion: speech in phrases with pauses, smiles and brows that come and go, blinks, a head that turns.
+def sample_motion(
+    random: np.random.RandomState, names: tuple[str, ...], frames: int, fps: float
+) -> Motion:
+    """Draw a motion: speech in phrases with pauses, smiles and brows that come and go, blinks, a
+    head that turns.
 
     Left and right halves move together but for a slight lean.
     """
@@ -49,25 +69,38 @@ def sample_motion(random: np.random.RandomState, names: tuple[str, ...], frames:
     weights = np.zeros((frames, len(names)))
     halves: dict[str, np.ndarray] = {}
     for column, name in enumerate(names):
-        whole = name.removesuffix("Left").removesuffix("Right") if name not in ("jawLeft", "jawRight", "mouthLeft",
-                                                                                "mouthRight") else name  # fmt: skip
+        whole = (
+            name.removesuffix("Left").removesuffix("Right")
+            if name not in ("jawLeft", "jawRight", "mouthLeft", "mouthRight")
+            else name
+        )
         if whole not in halves:
             halves[whole] = _curve(random, whole, talking, frames, fps)
         lean = 1 + random.normal(0, 0.06) if whole != name else 1.0
         weights[:, column] = np.clip(halves[whole] * lean, 0, 1)
     limits = 2 * np.array([YAW, PITCH, ROLL])
-    turns = np.stack([smooth(random, frames, fps * _TURN_SECONDS) * limit / 2 for limit in limits], 1)
+    turns = np.stack(
+        [smooth(random, frames, fps * _TURN_SECONDS) * limit / 2 for limit in limits], 1
+    )
     shifts = SHIFT * np.stack([smooth(random, frames, fps * _TURN_SECONDS) for _ in range(2)], 1)
-    return Motion(names, weights, np.clip(turns, -limits, limits), np.clip(shifts, -2 * SHIFT, 2 * SHIFT))
+    return Motion(
+        names, weights, np.clip(turns, -limits, limits), np.clip(shifts, -2 * SHIFT, 2 * SHIFT)
+    )
 
 
-def _curve(random: np.random.RandomState, name: str, talking: np.ndarray, frames: int, fps: float) -> np.ndarray:
+def _curve(
+    random: np.random.RandomState, name: str, talking: np.ndarray, frames: int, fps: float
+) -> np.ndarray:
     if name == "eyeBlink":
         return _blinks(random, frames, fps)
     if name == "mouthClose":  # only means something together with an open jaw
         return np.zeros(frames)
     if name in _SPEECH:
-        return np.clip(_SPEECH[name] * talking * (0.25 + 0.4 * smooth(random, frames, fps * _SPEECH_SECONDS)), 0, 1)
+        return np.clip(
+            _SPEECH[name] * talking * (0.25 + 0.4 * smooth(random, frames, fps * _SPEECH_SECONDS)),
+            0,
+            1,
+        )
     most, seldom = _OFTEN.get(name, _SELDOM), 0.3 if name in _OFTEN else 1.0
     return np.clip(most * (smooth(random, frames, fps * _FACE_SECONDS) - seldom) / 1.5, 0, most)
 
@@ -83,11 +116,13 @@ def _blinks(random: np.random.RandomState, frames: int, fps: float) -> np.ndarra
 
 
 def smooth(random: np.random.RandomState, frames: int, sigma: float) -> np.ndarray:  # [frames]
-    """Noise of unit variance, smooth over ``sigma`` frames (the standard deviation of a Gaussian window)."""
+    """Noise of unit variance, smooth over ``sigma`` frames (the standard deviation of a Gaussian
+    window)."""
     reach = max(int(np.ceil(3 * sigma)), 1)
     window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
     noise = random.normal(size=frames + 2 * reach)
-    # A loop over the window, not a convolution of numpy's: sums in a fixed order do not depend on the processor.
+    # A loop over the window, not a convolution of numpy's: sums in a fixed order do not depend on
+    # the processor.
     total = np.zeros(frames)
     for place, weight in enumerate(window):
         total = total + weight * noise[place : place + frames]
@@ -110,26 +145,36 @@ class Scenes:
 
     def __post_init__(self):
         if not len(self.weights) or len(self.weights) != len(self.labels):
-            raise UserError(f"A sequence needs a camera for every frame and at least one frame, but there are "
-                            f"{len(self.weights)} frames and {len(self.labels)} cameras.")
+            raise UserError(
+                "A sequence needs a camera for every frame and at least one frame, but there are "
+                f"{len(self.weights)} frames and {len(self.labels)} cameras."
+            )
 
 
 def moving(frames: int, resolution: int, seed: int, fps: float) -> Scenes:
     """Scenes of a random motion."""
     names = tuple(load_template("head").blendshapes)
-    motion = sample_motion(np.random.RandomState(derive_seed(seed, "motion") % 2**32), names, frames, fps)
+    motion = sample_motion(
+        np.random.RandomState(derive_seed(seed, "motion") % 2**32), names, frames, fps
+    )
     target = np.concatenate([motion.shifts, np.zeros((frames, 1))], 1)
-    cameras = Cameras.orbit(*(torch.from_numpy(angle) for angle in motion.turns.T), focal=FOCAL,
-                            target=torch.from_numpy(target))
-    return Scenes(resolution, seed, names, motion.weights.round(4),
-                  cameras.label().numpy())
+    cameras = Cameras.orbit(
+        *(torch.from_numpy(angle) for angle in motion.turns.T),
+        focal=FOCAL,
+        target=torch.from_numpy(target),
+    )
+    return Scenes(resolution, seed, names, motion.weights.round(4), cameras.label().numpy())
 
 
 def draw(scenes: Scenes, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Picture over white [R, R, 3], mask [R, R] and landmarks [68, 3] of a frame."""
     random = np.random.RandomState(derive_seed(scenes.seed, "subject", 0) % 2**32)
     person, light = sample_person(random), sample_light(random)
-    weights = {name: float(value) for name, value in zip(scenes.names, scenes.weights[index], strict=True) if value}
+    weights = {
+        name: float(value)
+        for name, value in zip(scenes.names, scenes.weights[index], strict=True)
+        if value
+    }
     picture = render(person, weights, light, scenes.labels[index], scenes.resolution)
     alpha = picture.alpha[..., None] / 255.0
     rgb = np.rint(picture.rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
@@ -149,12 +194,16 @@ def landmark_vertices() -> np.ndarray:  # [68] int
     template = load_template("head")
     ear, chin = (template.landmarks[name] for name in ("earLeft", "chin"))
     angle = np.linspace(-np.pi / 2, np.pi / 2, _JAW)[:, None]  # the subject's right comes first
-    arc = np.array([1.0, 0, 0]) * ear[0] * np.sin(angle) + (ear + (chin - ear) * np.cos(angle)) * np.array([0, 1.0, 1])
+    arc = np.array([1.0, 0, 0]) * ear[0] * np.sin(angle) + (
+        ear + (chin - ear) * np.cos(angle)
+    ) * np.array([0, 1.0, 1])
     points = np.concatenate([arc, landmark_model("ibug68").mean])
     return np.array([np.square(template.vertices - point).sum(1).argmin() for point in points])
 
 
-def write(writer: ZipWriter, scenes: Scenes, fps: float, test: int, workers: int, say=lambda index: None) -> None:
+def write(
+    writer: ZipWriter, scenes: Scenes, fps: float, test: int, workers: int, say=lambda index: None
+) -> None:
     """Write the frames in the project's own format, the last ``test`` as the split "test"."""
     count = len(scenes.weights)
     if not 0 <= test <= count:
@@ -164,18 +213,33 @@ def write(writer: ZipWriter, scenes: Scenes, fps: float, test: int, workers: int
         writer.add_file(f"images/{index:05d}.png", encode_png(rgb))
         writer.add_file(f"masks/{index:05d}.png", encode_png(mask))
         pose = scenes.labels[index, :16].reshape(4, 4)
-        records.append({
-            "file_path": f"images/{index:05d}.png", "mask_path": f"masks/{index:05d}.png", "frame": index,
-            "split": "test" if index >= count - test else "train", "transform_matrix": _plain(pose * [1, -1, -1, 1]),
-            "cam2world": _plain(pose), "expression": _plain(scenes.weights[index]),
-        })  # fmt: skip
+        records.append(
+            {
+                "file_path": f"images/{index:05d}.png",
+                "mask_path": f"masks/{index:05d}.png",
+                "frame": index,
+                "split": "test" if index >= count - test else "train",
+                "transform_matrix": _plain(pose * [1, -1, -1, 1]),
+                "cam2world": _plain(pose),
+                "expression": _plain(scenes.weights[index]),
+            }
+        )
         landmarks.append(points)
         say(index)
     side, k = scenes.resolution, scenes.labels[0, 16:].reshape(3, 3)
     if not np.allclose(scenes.labels[:, 16:], scenes.labels[0, 16:]):
         raise UserError("The frames of a sequence need one lens, but these cameras have several.")
-    content = {"w": side, "h": side, "fl_x": k[0, 0] * side, "fl_y": k[1, 1] * side, "cx": k[0, 2] * side,
-               "cy": k[1, 2] * side, "fps": fps, "expression_names": list(scenes.names), "frames": records}
+    content = {
+        "w": side,
+        "h": side,
+        "fl_x": k[0, 0] * side,
+        "fl_y": k[1, 1] * side,
+        "cx": k[0, 2] * side,
+        "cy": k[1, 2] * side,
+        "fps": fps,
+        "expression_names": list(scenes.names),
+        "frames": records,
+    }
     writer.add_file("transforms.json", json.dumps(content).encode())
     writer.add_file("geometry.npz", encode_npz(landmarks68=np.stack(landmarks).astype(np.float32)))
 

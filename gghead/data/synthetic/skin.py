@@ -1,7 +1,8 @@
-"""Paint of the skin, eyes, lips, brows and beard, as a function of the place on the neutral template.
+"""Paint of the skin, eyes, lips, brows and beard, as a function of the place on the neutral
+template.
 
-Painting by place instead of by texture makes every line as sharp as the picture allows, and lids and lips carry their
-paint along when they move.
+Painting by place instead of by texture makes every line as sharp as the picture allows, and lids
+and lips carry their paint along when they move.
 """
 
 import numpy as np
@@ -10,7 +11,8 @@ from gghead.data.synthetic.noise import bell, linear, noise, step
 from gghead.data.synthetic.person import Person
 from gghead.template.head_shape import EYEBALL, MOUTH_HALF_WIDTH, eye_lines, mouth_line
 
-EYE_X, EYE_Y = float(EYEBALL[0]), float(EYEBALL[1])  # plain floats keep the painting in single precision
+# plain floats keep the painting in single precision
+EYE_X, EYE_Y = float(EYEBALL[0]), float(EYEBALL[1])
 BLACK, GLINT = np.full(3, 0.005, np.float32), np.full(3, 1.2, np.float32)
 IRIS_RADIUS, PUPIL_RADIUS = 0.0160, 0.0068
 SCLERA, MOUTH_INSIDE, TEETH = linear((232, 224, 218)), linear((70, 22, 22)), linear((206, 198, 186))
@@ -22,17 +24,24 @@ def _over(base: np.ndarray, colour: np.ndarray, amount: np.ndarray) -> np.ndarra
     return base + (colour - base) * amount[:, None]
 
 
-def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:  # [N, 3] neutral places -> [N] in [0, 1]
+# [N, 3] neutral places -> [N] in [0, 1]
+def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:
     """Where the beard grows, lips and eyes left out."""
     if person.beard == "none":
         return np.zeros(len(points))
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     ragged = 0.006 * noise(points[:, 0] * 90 + person.seed, y * 90 + person.seed)
     # The upper edge: from the sideburn in front of the ear down to the corner of the mouth.
-    edge = np.interp(x, [0.0, 0.060, 0.085, 0.150, 0.200], [-0.125, -0.112, -0.092, -0.040, 0.060]).astype(x.dtype)
+    edge = np.interp(
+        x, [0.0, 0.060, 0.085, 0.150, 0.200], [-0.125, -0.112, -0.092, -0.040, 0.060]
+    ).astype(x.dtype)
     beard = step(edge - y + ragged, -0.006, 0.012) * step(y, -0.245, -0.222) * step(z, -0.005, 0.03)
     lip_top = mouth_line(x) + 0.019
-    moustache = step(y, lip_top - 0.006, lip_top + 0.002) * step(y, -0.038, -0.050) * step(x + ragged, 0.085, 0.070)
+    moustache = (
+        step(y, lip_top - 0.006, lip_top + 0.002)
+        * step(y, -0.038, -0.050)
+        * step(x + ragged, 0.085, 0.070)
+    )
     around_mouth = step(x + ragged, 0.088, 0.075)
     return {
         "moustache": moustache,
@@ -52,17 +61,25 @@ def paint(
     x, y, z = np.abs(place[:, 0]), place[:, 1], place[:, 2]
     seed = person.seed
     front = step(z, 0.08, 0.15)
-    mottle = 0.5 * noise(place[:, 0] * 22 + seed, y * 22 + z * 9) + 0.3 * noise(place[:, 0] * 60 + seed, y * 60)
+    mottle = 0.5 * noise(place[:, 0] * 22 + seed, y * 22 + z * 9) + 0.3 * noise(
+        place[:, 0] * 60 + seed, y * 60
+    )
     colour = person.skin * np.exp(0.05 * mottle)[:, None]
 
-    red = 0.9 * bell((x - 0.105, 0.042), (y + 0.015, 0.040)) + 0.8 * bell((x, 0.030), (y + 0.008, 0.022))
+    red = 0.9 * bell((x - 0.105, 0.042), (y + 0.015, 0.040)) + 0.8 * bell(
+        (x, 0.030), (y + 0.008, 0.022)
+    )
     red = red + 0.3 * bell((x, 0.05), (y + 0.18, 0.03))
     red = person.redness * (red * front + 0.6 * step(x, 0.195, 0.215))
     colour = colour * (1 + red[:, None] * _BLUSH)
-    socket = bell((x - 0.072, 0.034), (y - 0.056, 0.010)) + 0.7 * bell((x - 0.046, 0.016), (y - 0.080, 0.016))
+    socket = bell((x - 0.072, 0.034), (y - 0.056, 0.010)) + 0.7 * bell(
+        (x - 0.046, 0.016), (y - 0.080, 0.016)
+    )
     colour = colour * (1 - 0.15 * (socket * front))[:, None]
     if person.freckles:
-        spots = step(noise(place[:, 0] * 130 + seed, y * 130), 0.35, 0.7) * bell((x - 0.06, 0.07), (y - 0.02, 0.04))
+        spots = step(noise(place[:, 0] * 130 + seed, y * 130), 0.35, 0.7) * bell(
+            (x - 0.06, 0.07), (y - 0.02, 0.04)
+        )
         colour = _over(colour, person.skin * _FRECKLE, person.freckles * 0.7 * spots * front)
     gloss = 0.6 + 0.5 * bell((x, 0.05), (y - 0.01, 0.09)) * front
 
@@ -106,10 +123,19 @@ def _paint_lips(person: Person, face, x, y, mouth_open):
 def _paint_brows(person: Person, face, signed_x, y):
     x = np.abs(signed_x)
     t = np.clip((x - 0.030) / 0.115, 0, 1)  # 0 at the inner, 1 at the outer end
-    middle = 0.121 + 0.009 * np.sin(np.pi * t) + person.brow_arch * bell((t - 0.62, 0.22)) - 0.007 * t
-    half = person.brow_thickness * (0.35 + 0.65 * step(t, 0.0, 0.15)) * (1 - 0.75 * step(t, 0.55, 1.0))
+    middle = (
+        0.121 + 0.009 * np.sin(np.pi * t) + person.brow_arch * bell((t - 0.62, 0.22)) - 0.007 * t
+    )
+    half = (
+        person.brow_thickness * (0.35 + 0.65 * step(t, 0.0, 0.15)) * (1 - 0.75 * step(t, 0.55, 1.0))
+    )
     hairs = 0.80 + 0.20 * noise(signed_x * 330 + y * 200 + person.seed, y * 110)
-    brow = step(np.abs(y - middle), half * 1.35, half * 0.55) * hairs * step(x, 0.027, 0.036) * step(x, 0.150, 0.140)
+    brow = (
+        step(np.abs(y - middle), half * 1.35, half * 0.55)
+        * hairs
+        * step(x, 0.027, 0.036)
+        * step(x, 0.150, 0.140)
+    )
     return _over(face, person.brows, 0.9 * brow)
 
 
@@ -117,21 +143,38 @@ def _paint_eyes(person: Person, face, gloss, place, posed):
     x, y = np.abs(place[:, 0]), place[:, 1]
     s, lower, upper = eye_lines(x)
     opening = step(np.minimum(y - lower, upper - y), -0.0006, 0.0008) * (np.abs(s) < 1)
-    white = SCLERA * (1 - 0.35 * step(np.abs(s), 0.5, 1.0) - 0.40 * step(upper - y, 0.006, 0.0))[:, None]
-    # The iris sits on the ball, not on the lids: the expression's motion of the lids does not carry it along.
+    white = (
+        SCLERA
+        * (1 - 0.35 * step(np.abs(s), 0.5, 1.0) - 0.40 * step(upper - y, 0.006, 0.0))[:, None]
+    )
+    # The iris sits on the ball, not on the lids: the expression's motion of the lids does not carry
+    # it along.
     away = np.hypot(np.abs(posed[:, 0]) - EYE_X, posed[:, 1] - EYE_Y - 0.002)
-    spokes = 1 + 0.25 * noise(np.arctan2(posed[:, 1] - EYE_Y, np.abs(posed[:, 0]) - EYE_X) * 5, away * 200)
+    spokes = 1 + 0.25 * noise(
+        np.arctan2(posed[:, 1] - EYE_Y, np.abs(posed[:, 0]) - EYE_X) * 5, away * 200
+    )
     iris = person.iris[None] * (spokes * (0.65 + 0.8 * step(away, PUPIL_RADIUS, 0.013)))[:, None]
-    iris = iris * ((1 - 0.55 * step(away, 0.0125, IRIS_RADIUS)) * (1 - 0.3 * step(upper - y, 0.008, 0.0)))[:, None]
+    iris = (
+        iris
+        * ((1 - 0.55 * step(away, 0.0125, IRIS_RADIUS)) * (1 - 0.3 * step(upper - y, 0.008, 0.0)))[
+            :, None
+        ]
+    )
     eye = _over(white, iris, step(away, IRIS_RADIUS + 0.0012, IRIS_RADIUS - 0.0012))
     eye = _over(eye, BLACK, step(away, PUPIL_RADIUS + 0.001, PUPIL_RADIUS - 0.001))
-    glint = np.hypot(posed[:, 0] - np.sign(posed[:, 0]) * EYE_X - 0.005, posed[:, 1] - EYE_Y - 0.0085)
+    glint = np.hypot(
+        posed[:, 0] - np.sign(posed[:, 0]) * EYE_X - 0.005, posed[:, 1] - EYE_Y - 0.0085
+    )
     eye = _over(eye, GLINT, step(glint, 0.0038, 0.0022))
     face = _over(face, eye, opening)
     inside = step(np.abs(s), 1.08, 0.95)
     crease = bell((y - upper - 0.0125, 0.0022)) * inside * step(np.abs(s), 1.0, 0.7)
     face = face * (1 - 0.35 * crease)[:, None]
-    lash = bell((y - upper - 0.0008, 0.0024)) * step(np.abs(s), 1.12, 1.0) * (0.7 + 0.3 * step(s, -0.8, 0.6))
+    lash = (
+        bell((y - upper - 0.0008, 0.0024))
+        * step(np.abs(s), 1.12, 1.0)
+        * (0.7 + 0.3 * step(s, -0.8, 0.6))
+    )
     lash = np.maximum(lash, 0.45 * bell((y - lower + 0.0008, 0.0016)) * inside)
     face = _over(face, np.minimum(person.brows, 0.03), np.minimum(person.lashes * lash, 1.0))
     return face, np.where(opening > 0.5, 0.3, gloss)
