@@ -142,8 +142,8 @@ def main(
     --network.
 
     \b
-    python scripts/reconstruct.py --network=training-runs/00000-encoder --data=CAPTURES --subject=108 \\
-        --views=01,05,09
+    python scripts/reconstruct.py --network=training-runs/00000-encoder --data=CAPTURES \\
+        --subject=108 --views=01,05,09
     """
     network = find_network(network, "reconstructor")
     if not Path(data).exists():

@@ -111,7 +111,7 @@ def main(resume, outdir, device, dry_run, **options):
 
     \b
     python scripts/train_encoder.py --data=captures.zip --holdout=108-119
-    python scripts/train_encoder.py --init=training-runs/00000-tiny-… --decoder=frozen  # the GAN's own heads
+    python scripts/train_encoder.py --init=training-runs/00000-tiny-… --decoder=frozen
     torchrun --nproc-per-node=8 scripts/train_encoder.py --data=captures.zip --preset=headsup
     """
     if resume is not None:

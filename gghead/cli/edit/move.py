@@ -40,8 +40,8 @@ def main(heads, file, by, network, outdir, trunc, yaw, size, shapes, overwrite, 
     """Move --heads along principal components.
 
     \b
-    python scripts/edit.py move --network=demo --heads=0-5 --directions=out/pca/directions.safetensors \\
-        --by=0:2
+    python scripts/edit.py move --network=demo --heads=0-5 \\
+        --directions=out/pca/directions.safetensors --by=0:2
     """
     network, outdir = start("move", network, outdir, overwrite)
 
