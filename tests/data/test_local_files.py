@@ -82,10 +82,10 @@ def test_an_address_given_as_data_is_refused_in_one_sentence(here, address):
 @pytest.mark.parametrize("command", ["train", "calc_metrics", "train_avatar", "train_encoder"])
 def test_options_of_a_foreign_run_start_nothing(here, command):
     from gghead.training.avatar import config as avatar_config
+    from gghead.training.cli import train_avatar as avatar
+    from gghead.training.cli import train_encoder as encoder
     from gghead.training.cli.calc_metrics import main as calc_metrics
     from gghead.training.cli.train_gan import main as train
-    from gghead.training.cli.train_gan import train_avatar as avatar
-    from gghead.training.cli.train_gan import train_encoder as encoder
     from gghead.training.encoder import config as encoder_config
     from gghead.training.gan import config as presets
 
@@ -111,8 +111,8 @@ def test_options_of_a_foreign_run_start_nothing(here, command):
 @pytest.mark.parametrize("command", ["train_avatar", "train_encoder"])
 def test_programs_that_only_a_run_names_are_not_loaded(here, command):
     from gghead.training.avatar import config as avatar_config
-    from gghead.training.cli.train_gan import train_avatar as avatar
-    from gghead.training.cli.train_gan import train_encoder as encoder
+    from gghead.training.cli import train_avatar as avatar
+    from gghead.training.cli import train_encoder as encoder
     from gghead.training.encoder import config as encoder_config
 
     main, preset = {

@@ -16,7 +16,7 @@ from helpers.places import ROOT
 
 import gghead
 from gghead.training.avatar import config
-from gghead.training.cli.train_gan import train_avatar as cli
+from gghead.training.cli import train_avatar as cli
 
 # Refinements after 5, 10, 15 and 20 steps; a state every 8. Both processes read this.
 CHANGES = {"densify": {"start": 4, "until": 25, "every": 5, "gradient": 1e-5, "max_gaussians": 90}}

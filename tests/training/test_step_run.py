@@ -370,7 +370,7 @@ def test_all_processes_leave_with_an_error_when_the_first_cannot_save(tmp_path):
     ],
 )
 def test_every_command_takes_tick_snap_and_seed(kind, needed):
-    command = importlib.import_module(f"gghead.training.{kind}.cli").main
+    command = importlib.import_module(f"gghead.training.cli.train_{kind}").main
     result = CliRunner().invoke(
         command, [*needed, "--tick=7", "--snap=3", "--seed=5", "--device=cpu", "--dry-run=1"]
     )
@@ -395,7 +395,7 @@ def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message
     kind, option, rate, tmp_path
 ):
     needed = {"encoder": ["--data=x"], "expression": ["--data=x", "--network=y"], "prior": []}[kind]
-    command = importlib.import_module(f"gghead.training.{kind}.cli").main
+    command = importlib.import_module(f"gghead.training.cli.train_{kind}").main
 
     def dry(*options):
         result = CliRunner().invoke(command, [*options, "--device=cpu", "--dry-run=1"])

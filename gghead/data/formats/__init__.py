@@ -26,10 +26,12 @@ class Format:
     text: str
     uses: tuple[str, ...] = ()
     """Options of ``ReadOptions`` that not every format has a use for."""
+    home: str = ""
+    """The module, where it is not the one of this package with that name."""
 
     @property
     def module(self):
-        return importlib.import_module(f"gghead.data.formats.{self.name}")
+        return importlib.import_module(self.home or f"gghead.data.formats.{self.name}")
 
 
 _SPECIAL = {
@@ -42,7 +44,11 @@ _SPECIAL = {
 FORMATS = {
     format.name: format
     for format in (
-        Format("archive", "zips of this project, mvheads, EG3D and GGHead (dataset.json)"),
+        Format(
+            "archive",
+            "zips of this project, mvheads, EG3D and GGHead (dataset.json)",
+            home="gghead.data.frames_zip",
+        ),
         Format(
             "flashavatar",
             "FlashAvatar: imgs, alpha, tracker frames that count from 0",
