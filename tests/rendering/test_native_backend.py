@@ -570,7 +570,7 @@ def test_every_call_takes_the_number_of_threads_that_torch_has_then():
     takes time."""
     code = """
 import os, sys, time, torch
-sys.path[:0] = [sys.argv[1]]
+sys.path[:0] = sys.argv[1:]
 from test_native_backend import scene
 from gghead.rendering import native_backend
 inputs = scene(2, 3000, 3, 128, 256)
@@ -603,7 +603,7 @@ print(grown, others < 0.2 * (time.thread_time() - before[1]))
         "OMP_NUM_THREADS": "1"
     }
     done = subprocess.run(
-        [sys.executable, "-c", code, os.path.dirname(__file__)],
+        [sys.executable, "-c", code, os.path.dirname(__file__), str(ROOT / "tests")],
         capture_output=True,
         text=True,
         timeout=120,

@@ -67,7 +67,8 @@ module.torch.save = saved
 PROGRAM = """
 import dataclasses, json, os, signal, sys, types
 import torch
-from gghead.training.avatar import cli, config
+from gghead.training.avatar import config
+from gghead.training.cli import train_avatar as cli
 from gghead.torch_utils import config as config_json
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
