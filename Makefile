@@ -1,7 +1,7 @@
 # make venv   .venv with the pinned requirements and this project (done at once when nothing changed)
-# make test   venv, ruff, the whole test suite
+# make test   venv, make lint, the whole test suite
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
-# make lint   ruff only
+# make lint   ruff, clang-format, the C++ under strict warnings
 # make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (twenty minutes)
 # make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
 # make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
@@ -72,9 +72,11 @@ $(VENV)/prep: requirements-prep.txt | $(VENV)/stamp
 
 lint: venv
 	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check --quiet .
+	@$(BIN)/clang-format --dry-run -Werror gghead/rendering/csrc/*
+	@$(BIN)/python tests/helpers/strict_compile.py
 
-test: venv
-	@$(BIN)/python -m ruff check .
+test: lint
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q $(PARALLEL) $(PYTEST)
 
 test-portable: venv

@@ -33,10 +33,11 @@ FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
-    "-w",
+    "-Wall",
+    "-Wextra",
 )
-"""NaN and infinity keep their meaning (no -ffast-math); warnings of torch's headers are of no use
-to the user."""
+"""NaN and infinity keep their meaning (no -ffast-math). torch's headers are system headers, which
+are not warned of; ``make lint`` makes errors of warnings."""
 LINK_FLAGS: tuple[str, ...] = ()
 """For the linker, in addition to torch's libraries."""
 OPENMP = "-fopenmp"
@@ -212,17 +213,24 @@ def _accepts(compiler: str, flag: str) -> bool:
     return subprocess.run(command, input=b"", capture_output=True, check=False).returncode == 0
 
 
+def compile_flags(compiler: str, level_name: str) -> list[str]:
+    """The flags that our sources are compiled with, torch's headers included."""
+    root = Path(torch.__file__).parent
+    includes = [root / "include", root / "include" / "torch" / "csrc" / "api" / "include"]
+    return [
+        *FLAGS,
+        *levels()[level_name],
+        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+        *(argument for path in includes for argument in ("-isystem", str(path))),
+        *([OPENMP] if _accepts(compiler, OPENMP) else []),
+    ]
+
+
 def _ninja_file(library: Library, target: Path, compiler: str, level_name: str) -> str:
     """The text of the build: one object per source, one shared library that takes torch from the
     running process."""
     root = Path(torch.__file__).parent
-    includes = [root / "include", root / "include" / "torch" / "csrc" / "api" / "include"]
-    flags = [
-        *FLAGS,
-        *levels()[level_name],
-        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-    ]
-    flags += [f'-isystem "{path}"' for path in includes] + [OPENMP] * _accepts(compiler, OPENMP)
+    flags = [f'"{flag}"' for flag in compile_flags(compiler, level_name)]
     link = ["-shared", *LINK_FLAGS, f'-L"{root / "lib"}"', "-lc10", "-ltorch_cpu", "-ltorch"]
     link += ["-undefined dynamic_lookup"] * (sys.platform == "darwin")
 

@@ -1,6 +1,6 @@
-// Sixteen float lanes = the 4x4 pixels of one block, or sixteen Gaussians. On AVX-512 they are one register and masks
-// live in mask registers; elsewhere they are two or four of the vectors that the machine has, through GCC/Clang vector
-// extensions, so that AVX2, SSE and NEON share one text.
+// Sixteen float lanes = the 4x4 pixels of one block, or sixteen Gaussians. On AVX-512 they are one
+// register and masks live in mask registers; elsewhere they are two or four of the vectors that the
+// machine has, through GCC/Clang vector extensions, so that AVX2, SSE and NEON share one text.
 #pragma once
 
 #include <cstdint>
@@ -52,8 +52,12 @@ typedef float F16 __attribute__((vector_size(64)));
 using Mask = __mmask16;
 
 SIMD_INLINE F16 set(float x) { return (F16)_mm512_set1_ps(x); }
-SIMD_INLINE F16 fma(F16 a, F16 b, F16 c) { return (F16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-SIMD_INLINE F16 fnma(F16 a, F16 b, F16 c) { return (F16)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+SIMD_INLINE F16 fma(F16 a, F16 b, F16 c) {
+  return (F16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+SIMD_INLINE F16 fnma(F16 a, F16 b, F16 c) {
+  return (F16)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
 SIMD_INLINE F16 min(F16 a, F16 b) { return (F16)_mm512_min_ps((__m512)a, (__m512)b); }
 SIMD_INLINE F16 max(F16 a, F16 b) { return (F16)_mm512_max_ps((__m512)a, (__m512)b); }
 SIMD_INLINE Mask ge(F16 a, F16 b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ); }
@@ -62,7 +66,9 @@ SIMD_INLINE Mask both(Mask a, Mask b) { return Mask(a & b); }
 SIMD_INLINE bool any(Mask m) { return m != 0; }
 SIMD_INLINE bool all(Mask m) { return m == 0xffff; }
 SIMD_INLINE F16 keep(Mask m, F16 a) { return (F16)_mm512_maskz_mov_ps(m, (__m512)a); }
-SIMD_INLINE F16 pick(Mask m, F16 a, F16 b) { return (F16)_mm512_mask_mov_ps((__m512)b, m, (__m512)a); }
+SIMD_INLINE F16 pick(Mask m, F16 a, F16 b) {
+  return (F16)_mm512_mask_mov_ps((__m512)b, m, (__m512)a);
+}
 
 // 1 / x to one unit in the last place: the 14-bit estimate and one Newton step.
 SIMD_INLINE F16 reciprocal(F16 x) {
@@ -86,7 +92,8 @@ SIMD_INLINE F16 repeat_pair(const float* p) {
   return (F16)_mm512_castpd_ps(_mm512_set1_pd(d));
 }
 
-// Lane order in which interleave_store() lays down its pairs: unpack instructions work within 128-bit quarters.
+// Lane order in which interleave_store() lays down its pairs: unpack instructions work within
+// 128-bit quarters.
 constexpr int kInterleaved[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
 
 SIMD_INLINE void interleave_store(float* p, F16 a, F16 b) {
@@ -153,7 +160,8 @@ SIMD_INLINE auto parts(const F& f) {
   if constexpr (N == 2) {
     return Parts<decltype(f(Index<0>())), 2>{f(Index<0>()), f(Index<1>())};
   } else {
-    return Parts<decltype(f(Index<0>())), 4>{f(Index<0>()), f(Index<1>()), f(Index<2>()), f(Index<3>())};
+    return Parts<decltype(f(Index<0>())), 4>{f(Index<0>()), f(Index<1>()), f(Index<2>()),
+                                             f(Index<3>())};
   }
 }
 
@@ -194,7 +202,9 @@ SIMD_INLINE F16 keep(Mask m, F16 a) {
   return F16{parts([&](auto i) SIMD_LAMBDA { return (Part)((Bits)at(a, i) & at(m, i)); })};
 }
 SIMD_INLINE F16 pick(Mask m, F16 a, F16 b) {
-  return F16{parts([&](auto i) SIMD_LAMBDA { return (Part)(((Bits)at(a, i) & at(m, i)) | ((Bits)at(b, i) & ~at(m, i))); })};
+  return F16{parts([&](auto i) SIMD_LAMBDA {
+    return (Part)(((Bits)at(a, i) & at(m, i)) | ((Bits)at(b, i) & ~at(m, i)));
+  })};
 }
 SIMD_INLINE F16 min(F16 a, F16 b) {
   return F16{parts([&](auto i) SIMD_LAMBDA { return at(a, i) < at(b, i) ? at(a, i) : at(b, i); })};
@@ -223,7 +233,8 @@ SIMD_INLINE bool all(Mask m) {
 
 SIMD_INLINE F16 reciprocal(F16 x) { return set(1.f) / x; }
 
-SIMD_INLINE F16 round(F16 x) {  // valid for |x| < 2^22: adding 1.5 * 2^23 pushes the fraction out of the mantissa
+SIMD_INLINE F16
+round(F16 x) {  // valid for |x| < 2^22: adding 1.5 * 2^23 pushes the fraction out of the mantissa
   const F16 magic = set(12582912.f);
   return (x + magic) - magic;
 }
@@ -272,7 +283,8 @@ SIMD_INLINE void interleave_store(float* p, F16 a, F16 b) {
   });
 }
 
-// Part by part: compilers copy a whole struct in pieces that the following vector load cannot be forwarded from.
+// Part by part: compilers copy a whole struct in pieces that the following vector load cannot be
+// forwarded from.
 SIMD_INLINE F16 load(const float* p) {
   return F16{parts([&](auto i) SIMD_LAMBDA {
     Part v;
@@ -290,16 +302,18 @@ SIMD_INLINE void store(float* p, F16 v) {
 
 #endif
 
-// 2^-s for s >= 0, relative error 8e-8: degree-6 minimax polynomial on [-1/2, 1/2] (own fit, Lawson iteration). Beyond
-// s = 120 the value saturates, far below every threshold that is compared with it.
-// K values at once, step by step.
+// 2^-s for s >= 0, relative error 8e-8: degree-6 minimax polynomial on [-1/2, 1/2] (own fit, Lawson
+// iteration). Beyond s = 120 the value saturates, far below every threshold that is compared with
+// it. K values at once, step by step.
 template <int K>
 SIMD_INLINE void exp2_negative(Several<F16, K>& s) {
   Several<F16, K> n, p;
   each<K>([&](auto k) SIMD_LAMBDA { s[k] = max(-s[k], set(-120.f)); });
   each<K>([&](auto k) SIMD_LAMBDA { n[k] = round(s[k]); });
   each<K>([&](auto k) SIMD_LAMBDA { s[k] = s[k] - n[k]; });
-  each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(set(0.0001534581242594868f), s[k], set(0.0013399930903688073f)); });
+  each<K>([&](auto k) SIMD_LAMBDA {
+    p[k] = fma(set(0.0001534581242594868f), s[k], set(0.0013399930903688073f));
+  });
   each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(0.009618489071726799f)); });
   each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(0.05550328642129898f)); });
   each<K>([&](auto k) SIMD_LAMBDA { p[k] = fma(p[k], s[k], set(0.24022646248340607f)); });

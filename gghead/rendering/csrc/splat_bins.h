@@ -1,10 +1,11 @@
 // Which Gaussians touch which 4x4 block, in depth order.
 //
-// An image is cut into bands of kBandRows block rows; a (image, band) pair is a job. Its Gaussians' records are written
-// next to each other, in the order of their index, by one pass over the inputs from front to back; from then on a job
-// works in a small piece of memory of its own: it sorts by depth, lists the Gaussians of each block, rasterises, and in
-// the backward pass adds up gradients. Nothing is gathered from all over the inputs. The bands are fixed by the image
-// height alone: no result depends on the number of threads.
+// An image is cut into bands of kBandRows block rows; a (image, band) pair is a job. Its Gaussians'
+// records are written next to each other, in the order of their index, by one pass over the inputs
+// from front to back; from then on a job works in a small layout of memory of its own: it sorts by
+// depth, lists the Gaussians of each block, rasterises, and in the backward pass adds up gradients.
+// Nothing is gathered from all over the inputs. The bands are fixed by the image height alone: no
+// result depends on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -20,11 +21,11 @@ namespace splat {
 constexpr int kBandRows = 8;                     // block rows in a band
 constexpr int kBandPixels = kBlock * kBandRows;  // pixel rows in a band
 constexpr float kLog2e = 1.44269504088896341f;
-constexpr int kAhead = 48;  // members of a band whose records are fetched ahead of their use
+constexpr int kAhead = 48;        // members of a band whose records are fetched ahead of their use
 constexpr int64_t kChunk = 2048;  // Gaussians per job of the passes over the inputs
-constexpr int kMaxSide = 32764;  // block index within a band has to fit 16 bits
-// Entries of block lists that are in memory at a time, or those of one block. Few under sanitizers, so that lists come in
-// many parts there.
+constexpr int kMaxSide = 32764;   // block index within a band has to fit 16 bits
+// Entries of block lists that are in memory at a time, or those of one block. Few under sanitizers,
+// so that lists come in many parts there.
 #ifdef SPLAT_SANITIZED
 constexpr int64_t kListed = 64;
 #else
@@ -47,22 +48,24 @@ struct Segment {
 // What outlives the work on a job.
 struct Job {
   int64_t members = 0;
-  std::vector<uint64_t> keys;    // depth bits << 32 | position among the records
-  std::vector<uint32_t> packed;  // the blocks' lists one after another, with the entries that some pixel takes
-  std::vector<uint32_t> ends;    // of each block's packed list
+  std::vector<uint64_t> keys;  // depth bits << 32 | position among the records
+  std::vector<uint32_t>
+      packed;  // the blocks' lists one after another, with the entries that some pixel takes
+  std::vector<uint32_t> ends;  // of each block's packed list
 };
 
 // What does not: a worker takes it from job to job, and it stays near the processor.
-struct Desk {
+struct WorkerScratch {
   std::vector<uint64_t> keys;
   std::vector<Segment> segments;  // in depth order; the first `runs` are in use
   int64_t runs = 0;
-  std::vector<int32_t> counts;        // members of each block
-  std::vector<uint32_t> ends, lists;  // the lists of some blocks one after another, and where each ends
+  std::vector<int32_t> counts;  // members of each block
+  std::vector<uint32_t> ends,
+      lists;  // the lists of some blocks one after another, and where each ends
 };
 
 // Where a job's records, and the Gaussians they belong to, are written.
-struct Destination {
+struct RecordTarget {
   float* records;
   uint32_t* ids;
 };
@@ -76,8 +79,9 @@ inline float reach(float opacity) {
   return float((bits >> 23) - 127) + f + 0.3398f * f * (1.f - f) + 0.018f;
 }
 
-// sigma in units of log2 around a mean, A (dx + h dy)^2 + q dy^2: this form cannot become negative, and for needles it
-// keeps the digits that a dx^2 + 2 b dx dy + c dy^2 loses. The determinant is taken in double, exact enough.
+// sigma in units of log2 around a mean, A (dx + h dy)^2 + q dy^2: this form cannot become negative,
+// and for needles it keeps the digits that a dx^2 + 2 b dx dy + c dy^2 loses. The determinant is
+// taken in double, exact enough.
 struct Form {
   float A, h, q;
   bool definite;
@@ -87,20 +91,21 @@ inline Form form(float a, float b, float c) {
   const double determinant = double(a) * c - double(b) * b;
   const bool definite = (a >= kFlattest) & (c >= kFlattest) & (determinant > 0.0);
   const float divisor = definite ? a : 1.f;
-  return {0.5f * kLog2e * a, b / divisor, float(0.5 * double(kLog2e) * determinant) / divisor, definite};
+  return {0.5f * kLog2e * a, b / divisor, float(0.5 * double(kLog2e) * determinant) / divisor,
+          definite};
 }
 
-// Sixteen footprints A (dx + h dy)^2 + q dy^2 <= t, with a hundredth of a pixel of slack that makes culling safe
-// against rounding. Plain loops over lanes, which compilers turn into vector code.
+// Sixteen footprints A (dx + h dy)^2 + q dy^2 <= t, with a hundredth of a pixel of slack that makes
+// culling safe against rounding. Plain loops over lanes, which compilers turn into vector code.
 struct Footprints {
   float x[16], y[16], A[16], h[16], q[16], o[16], t[16];
   float half_width[16], half_height[16];
-  float peak[16];  // dy of the rightmost point; that of the leftmost is -peak
+  float peak[16];     // dy of the rightmost point; that of the leftmost is -peak
   int32_t valid[16];  // 1: positive definite, and able to reach 1/255
 };
 
 // From the form and the opacity to the extents.
-inline void measure(Footprints& f) {
+inline void compute_extents(Footprints& f) {
   for (int l = 0; l < 16; ++l) {
     const float t = reach(f.o[l]), positive = t > 0.f ? t : 0.f, over_q = positive / f.q[l];
     f.t[l] = positive;
@@ -139,9 +144,14 @@ inline float clamp(float v, float low, float high) {
   return raised < high ? raised : high;
 }
 
-// First and last pixel whose centre lies beyond, or before, an edge; `size` and -1 where there is none.
-inline int first_pixel(float edge, int size) { return int(std::ceil(clamp(edge - 0.5f, 0.f, float(size)))); }
-inline int last_pixel(float edge, int size) { return int(std::floor(clamp(edge - 0.5f, -1.f, float(size - 1)))); }
+// First and last pixel whose centre lies beyond, or before, an edge; `size` and -1 where there is
+// none.
+inline int first_pixel(float edge, int size) {
+  return int(std::ceil(clamp(edge - 0.5f, 0.f, float(size))));
+}
+inline int last_pixel(float edge, int size) {
+  return int(std::floor(clamp(edge - 0.5f, -1.f, float(size - 1))));
+}
 
 // Bits whose unsigned order is the order of the floats, with -0 equal to +0.
 inline uint32_t sortable(float depth) {
@@ -167,20 +177,22 @@ inline float zero_if_finite(const float* values, int64_t n) {
 inline bool all_finite(const Inputs& in, int64_t g, int64_t n) {
   return zero_if_finite(in.means + 2 * g, 2 * n) + zero_if_finite(in.conics + 3 * g, 3 * n) +
              zero_if_finite(in.opacities + g, n) + zero_if_finite(in.depths + g, n) +
-             zero_if_finite(in.colors + in.channels * g, in.channels * n) == 0.f;
+             zero_if_finite(in.colors + in.channels * g, in.channels * n) ==
+         0.f;
 }
 
-// Range of bands under each Gaussian begin <= g < end of an image, and how many each band gets; first > last for the
-// culled, the non-finite and those whose conic is flat, not positive definite, or of an extent that comes out as NaN.
-inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t end, uint16_t* first, uint16_t* last,
-                       uint32_t* counts) {
+// Range of bands under each Gaussian begin <= g < end of an image, and how many each band gets;
+// first > last for the culled, the non-finite and those whose conic is flat, not positive definite,
+// or of an extent that comes out as NaN.
+inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t end, uint16_t* first,
+                       uint16_t* last, uint32_t* counts) {
   Footprints f;
   std::fill(counts, counts + in.bands, 0u);
   const int64_t base = image * in.count;
   for (int64_t g = base + begin; g < base + end; g += 16) {
     const int lanes = int(std::min<int64_t>(16, base + end - g));
     footprints(in, g, lanes, f);
-    measure(f);
+    compute_extents(f);
     int low[16], high[16];
     for (int l = 0; l < 16; ++l) {
       const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height);
@@ -194,7 +206,8 @@ inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t e
     const bool finite = all_finite(in, g, lanes);
     for (int l = 0; l < lanes; ++l) {
       const int64_t i = g + l;
-      const bool seen = (in.radii[2 * i] > 0) & (in.radii[2 * i + 1] > 0) & (finite || all_finite(in, i, 1));
+      const bool seen =
+          (in.radii[2 * i] > 0) & (in.radii[2 * i + 1] > 0) & (finite || all_finite(in, i, 1));
       first[i] = uint16_t(seen ? low[l] : 1);
       last[i] = uint16_t(seen ? high[l] : 0);
       for (int b = first[i]; b <= last[i]; ++b) ++counts[b];
@@ -202,11 +215,12 @@ inline void find_bands(const Inputs& in, int64_t image, int64_t begin, int64_t e
   }
 }
 
-// Writes the records, ids and sorting keys of the same Gaussians; `position` says where the next one of a band goes.
-// CHANNELS = 0: any number.
+// Writes the records, ids and sorting keys of the same Gaussians; `position` says where the next
+// one of a band goes. CHANNELS = 0: any number.
 template <int CHANNELS>
-void write_records(const Inputs& in, int64_t image, int64_t begin, int64_t end, const uint16_t* first,
-                   const uint16_t* last, int64_t stride, uint32_t* position, const Destination* to, Job* jobs) {
+void write_records(const Inputs& in, int64_t image, int64_t begin, int64_t end,
+                   const uint16_t* first, const uint16_t* last, int64_t stride, uint32_t* position,
+                   const RecordTarget* to, Job* jobs) {
   Footprints f;
   const int64_t base = image * in.count;
   for (int64_t g = base + begin; g < base + end; g += 16) {
@@ -248,36 +262,42 @@ inline void sort_by_depth(std::vector<uint64_t>& keys, std::vector<uint64_t>& sc
   uint32_t bucket[kBuckets];
   for (int shift = 0; shift < 32 && ((high - low) >> shift) != 0; shift += kBits) {
     std::fill(bucket, bucket + kBuckets, 0u);
-    for (int64_t i = 0; i < n; ++i) ++bucket[((uint32_t(from[i] >> 32) - low) >> shift) & (kBuckets - 1)];
+    for (int64_t i = 0; i < n; ++i)
+      ++bucket[((uint32_t(from[i] >> 32) - low) >> shift) & (kBuckets - 1)];
     uint32_t sum = 0;
     for (uint32_t& b : bucket) {
       const uint32_t size = b;
       b = sum;
       sum += size;
     }
-    for (int64_t i = 0; i < n; ++i) to[bucket[((uint32_t(from[i] >> 32) - low) >> shift) & (kBuckets - 1)]++] = from[i];
+    for (int64_t i = 0; i < n; ++i)
+      to[bucket[((uint32_t(from[i] >> 32) - low) >> shift) & (kBuckets - 1)]++] = from[i];
     std::swap(from, to);
   }
   if (from != keys.data()) std::swap(keys, scratch);
 }
 
-// Sorts a band's members by depth, and finds their runs of blocks and the number of members of each block.
-inline void bin_band(const Inputs& in, int band, const float* records, int64_t stride, Job& job, Desk& desk) {
+// Sorts a band's members by depth, and finds their runs of blocks and the number of members of each
+// block.
+inline void bin_band(const Inputs& in, int band, const float* records, int64_t stride, Job& job,
+                     WorkerScratch& scratch) {
   const int row0 = band * kBandRows;
   const int rows = std::min(kBandRows, (in.height + kBlock - 1) / kBlock - row0);
   const int64_t n = job.members, blocks = int64_t(rows) * in.block_columns;
-  sort_by_depth(job.keys, desk.keys, n);
+  sort_by_depth(job.keys, scratch.keys, n);
 
-  // Runs per block by differences: +1 where a run starts, -1 behind its end (a run never leaves its row).
-  desk.counts.assign(blocks + 1, 0);
-  int32_t* change = desk.counts.data();
+  // Runs per block by differences: +1 where a run starts, -1 behind its end (a run never leaves its
+  // row).
+  scratch.counts.assign(blocks + 1, 0);
+  int32_t* change = scratch.counts.data();
   int64_t filled = 0;
   Footprints f;
   for (int64_t begin = 0; begin < n; begin += 16) {
     const int lanes = int(std::min<int64_t>(16, n - begin));
     uint32_t local[16];
     for (int l = 0; l < 16; ++l) {
-      __builtin_prefetch(records + stride * uint32_t(job.keys[std::min(begin + l + kAhead, n - 1)]));
+      __builtin_prefetch(records +
+                         stride * uint32_t(job.keys[std::min(begin + l + kAhead, n - 1)]));
       local[l] = uint32_t(job.keys[begin + std::min(l, lanes - 1)]);
       const float* r = records + stride * local[l];
       f.x[l] = r[0];
@@ -287,7 +307,7 @@ inline void bin_band(const Inputs& in, int band, const float* records, int64_t s
       f.q[l] = r[4];
       f.o[l] = r[5];
     }
-    measure(f);
+    compute_extents(f);
     int top[16], count[16], x0[kBandRows][16], x1[kBandRows][16], tallest = 0;
     for (int l = 0; l < 16; ++l) {
       const int y0 = first_pixel(f.y[l] - f.half_height[l], in.height);
@@ -298,48 +318,54 @@ inline void bin_band(const Inputs& in, int band, const float* records, int64_t s
     }
     for (int k = 0; k < tallest; ++k) {
       for (int l = 0; l < 16; ++l) {
-        const float low = float((row0 + top[l] + k) * kBlock) + 0.5f - f.y[l], high = low + float(kBlock - 1);
+        const float low = float((row0 + top[l] + k) * kBlock) + 0.5f - f.y[l],
+                    high = low + float(kBlock - 1);
         const float right = clamp(f.peak[l], low, high), left = clamp(-f.peak[l], low, high);
-        const float spare_right = f.t[l] - f.q[l] * right * right, spare_left = f.t[l] - f.q[l] * left * left;
+        const float spare_right = f.t[l] - f.q[l] * right * right,
+                    spare_left = f.t[l] - f.q[l] * left * left;
         const float inverse = 1.f / f.A[l];
-        const float reach_right = std::sqrt((spare_right > 0.f ? spare_right : 0.f) * inverse) + 0.01f;
+        const float reach_right =
+            std::sqrt((spare_right > 0.f ? spare_right : 0.f) * inverse) + 0.01f;
         const float reach_left = std::sqrt((spare_left > 0.f ? spare_left : 0.f) * inverse) + 0.01f;
         x0[k][l] = first_pixel(f.x[l] - f.h[l] * left - reach_left, in.width);
         x1[k][l] = last_pixel(f.x[l] - f.h[l] * right + reach_right, in.width);
       }
     }
-    if (desk.segments.size() < size_t(filled) + 16 * kBandRows) desk.segments.resize(2 * filled + 64 * kBandRows);
+    if (scratch.segments.size() < size_t(filled) + 16 * kBandRows)
+      scratch.segments.resize(2 * filled + 64 * kBandRows);
     for (int l = 0; l < lanes; ++l) {
-      for (int k = 0; k < count[l]; ++k) {  // an empty run is written, then overwritten: cheaper than a branch
+      for (int k = 0; k < count[l];
+           ++k) {  // an empty run is written, then overwritten: cheaper than a branch
         const int kept = x0[k][l] <= x1[k][l], left = x0[k][l] / kBlock;
-        const int length = kept ? x1[k][l] / kBlock - left + 1 : 0, block = (top[l] + k) * in.block_columns + left;
-        desk.segments[filled] = {local[l], uint16_t(block), uint16_t(length)};
+        const int length = kept ? x1[k][l] / kBlock - left + 1 : 0,
+                  block = (top[l] + k) * in.block_columns + left;
+        scratch.segments[filled] = {local[l], uint16_t(block), uint16_t(length)};
         filled += kept;
         change[block] += kept;
         change[block + length] -= kept;
       }
     }
   }
-  desk.runs = filled;
+  scratch.runs = filled;
   for (int64_t b = 1; b < blocks; ++b) change[b] += change[b - 1];
 }
 
-// Lists the members of block `begin` and of as many behind it as fit kListed entries; returns the first block that does
-// not. So memory does not grow with the number of pairs, which huge Gaussians make the product of their number and the
-// picture's size.
-inline int64_t list_blocks(Desk& desk, int64_t begin, int64_t blocks) {
-  if (desk.ends.size() < size_t(blocks)) desk.ends.resize(blocks);
-  uint32_t* ends = desk.ends.data();
+// Lists the members of block `begin` and of as many behind it as fit kListed entries; returns the
+// first block that does not. So memory does not grow with the number of pairs, which huge Gaussians
+// make the product of their number and the picture's size.
+inline int64_t list_blocks(WorkerScratch& scratch, int64_t begin, int64_t blocks) {
+  if (scratch.ends.size() < size_t(blocks)) scratch.ends.resize(blocks);
+  uint32_t* ends = scratch.ends.data();
   int64_t entries = 0, end = begin;
-  while (end < blocks && (end == begin || entries + desk.counts[end] <= kListed)) {
+  while (end < blocks && (end == begin || entries + scratch.counts[end] <= kListed)) {
     ends[end] = uint32_t(entries);  // a list's head, which filling moves to the list's end
-    entries += desk.counts[end++];
+    entries += scratch.counts[end++];
   }
-  if (desk.lists.size() < size_t(entries)) desk.lists.resize(entries);
-  uint32_t* lists = desk.lists.data();
+  if (scratch.lists.size() < size_t(entries)) scratch.lists.resize(entries);
+  uint32_t* lists = scratch.lists.data();
   const bool everything = begin == 0 && end == blocks;
-  for (int64_t s = 0; s < desk.runs; ++s) {
-    const Segment run = desk.segments[s];
+  for (int64_t s = 0; s < scratch.runs; ++s) {
+    const Segment run = scratch.segments[s];
     int b = run.block, stop = b + run.length;
     if (!everything) b = std::max(b, int(begin)), stop = std::min(stop, int(end));
     for (; b < stop; ++b) lists[ends[b]++] = run.local;

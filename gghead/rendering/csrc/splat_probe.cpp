@@ -1,5 +1,6 @@
-// What the machine can do at most: gghead_splat::fma_rate, multiply-adds of sixteen floats per second on torch's threads.
-// Benchmarks divide by it, so that their ratios mean the same on every machine.
+// What the machine can do at most: gghead_splat::fma_rate, multiply-adds of sixteen floats per
+// second on torch's threads. Benchmarks divide by it, so that their ratios mean the same on every
+// machine.
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
@@ -14,7 +15,8 @@ namespace {
 
 using namespace simd16;
 
-constexpr int kChains = kRegisters / 2 > 4 ? 12 : 4;  // independent chains: enough to hide the latency
+constexpr int kChains =
+    kRegisters / 2 > 4 ? 12 : 4;  // independent chains: enough to hide the latency
 
 // Returns a number that depends on all the work, so that none of it can be left out.
 float chains(int64_t rounds, float seed) {
@@ -43,7 +45,8 @@ double fma_rate(double seconds) {
     at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) results[t] = chains(rounds, float(t + 1));
     });
-    const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double took =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     best = std::max(best, double(threads * rounds * kChains) / took);
     spent += took;
   }
@@ -53,4 +56,6 @@ double fma_rate(double seconds) {
 }  // namespace
 }  // namespace splat
 
-TORCH_LIBRARY_FRAGMENT(gghead_splat, m) { m.def("fma_rate(float seconds) -> float", splat::fma_rate); }
+TORCH_LIBRARY_FRAGMENT(gghead_splat, m) {
+  m.def("fma_rate(float seconds) -> float", splat::fma_rate);
+}

@@ -1,10 +1,13 @@
-// Projection of 3D Gaussians into pictures (EWA splatting, Zwicker et al. 2001) and its gradient, sixteen at a time.
+// Projection of 3D Gaussians into pictures (EWA splatting, Zwicker et al. 2001) and its gradient,
+// sixteen at a time.
 //
-// With A = J W R(q) S (two rows a, b; J the pinhole's Jacobian at the mean) the 2D covariance is A A^T + eps2d I. Its
-// determinant is |a x b|^2 + eps2d (|a|^2 + |b|^2) + eps2d^2, which keeps its digits for needles.
+// With A = J W R(q) S (two rows a, b; J the pinhole's Jacobian at the mean) the 2D covariance is A
+// A^T + eps2d I. Its determinant is |a x b|^2 + eps2d (|a|^2 + |b|^2) + eps2d^2, which keeps its
+// digits for needles.
 //
-// A Gaussian with anything projected that is not finite, or a conic too flat for float, gets the radii 0, so that nobody
-// uses it. Its gradients are 0 then: whoever gets none for what is projected gives none.
+// A Gaussian with anything projected that is not finite, or a conic too flat for float, gets the
+// radii 0, so that nobody uses it. Its gradients are 0 then: whoever gets none for what is
+// projected gives none.
 #pragma once
 
 #include <algorithm>
@@ -18,12 +21,13 @@ namespace splat {
 
 using namespace simd16;
 
-constexpr float kMaxExtent = 3.33f;          // half-width of a footprint in standard deviations
-constexpr float kSlopeMargin = 0.15f;        // ray slopes are clamped to the picture widened by this share on each side
-constexpr float kMinCompensation = 1e-12f;   // floor under the antialiasing factor's root
-constexpr float kTiny = 1.17549435e-38f;     // smallest normal float
+constexpr float kMaxExtent = 3.33f;  // half-width of a footprint in standard deviations
+constexpr float kSlopeMargin =
+    0.15f;  // ray slopes are clamped to the picture widened by this share on each side
+constexpr float kMinCompensation = 1e-12f;  // floor under the antialiasing factor's root
+constexpr float kTiny = 1.17549435e-38f;    // smallest normal float
 constexpr float kMaxRadius = 1073741824.f;
-constexpr int kViewGradient = 12;            // rotation row by row, then translation
+constexpr int kViewGradient = 12;  // rotation row by row, then translation
 
 struct Scene {
   const float *means, *quats, *scales, *opacities, *viewmats, *Ks;
@@ -63,7 +67,8 @@ inline Camera camera(const Scene& s, int64_t image) {
   return c;
 }
 
-// -------------------------------------------------------------------------------------------------- small vectors
+// -----------------------------------------------------------------------------------------------
+// small vectors
 
 struct Vec {
   F16 x, y, z;
@@ -112,7 +117,8 @@ SIMD_INLINE F16 absolute(F16 v) { return max(v, -v); }
 SIMD_INLINE Mask equal(F16 a, F16 b) { return both(ge(a, b), ge(b, a)); }
 SIMD_INLINE F16 clamp16(F16 v, float low, float high) { return min(max(v, set(low)), set(high)); }
 
-// ln(x) for normal x > 0, relative error 1e-7: atanh series of the mantissa, folded to [sqrt(1/2), sqrt(2)).
+// ln(x) for normal x > 0, relative error 1e-7: atanh series of the mantissa, folded to [sqrt(1/2),
+// sqrt(2)).
 SIMD_INLINE F16 logarithm(F16 x) {
   F16 mantissa, exponent;
   for (int l = 0; l < 16; ++l) {
@@ -135,15 +141,16 @@ SIMD_INLINE F16 logarithm(F16 x) {
   return fma(exponent, set(0.69314718056f), p * s);
 }
 
-// ------------------------------------------------------------------------------------------------------ one group
+// -----------------------------------------------------------------------------------------------
+// one group
 
 // What belongs to the Gaussians alone.
 struct Shape {
   Vec mean, scale;
-  F16 w, x, y, z;       // unit quaternion
-  F16 inverse_length;   // of the given one
-  Vec rotation[3];      // columns of R
-  Vec axis[3];          // columns of R S
+  F16 w, x, y, z;      // unit quaternion
+  F16 inverse_length;  // of the given one
+  Vec rotation[3];     // columns of R
+  Vec axis[3];         // columns of R S
 };
 
 inline Shape shape(const Scene& s, int64_t g, int lanes) {
@@ -153,10 +160,13 @@ inline Shape shape(const Scene& s, int64_t g, int lanes) {
   o.scale = {gather(d, 3, 0, lanes), gather(d, 3, 1, lanes), gather(d, 3, 2, lanes)};
   const F16 w = gather(q, 4, 0, lanes), x = gather(q, 4, 1, lanes), y = gather(q, 4, 2, lanes),
             z = gather(q, 4, 3, lanes);
-  o.inverse_length = set(1.f) / square_root(max(fma(w, w, fma(x, x, fma(y, y, z * z))), set(kTiny)));
-  o.w = w * o.inverse_length, o.x = x * o.inverse_length, o.y = y * o.inverse_length, o.z = z * o.inverse_length;
+  o.inverse_length =
+      set(1.f) / square_root(max(fma(w, w, fma(x, x, fma(y, y, z * z))), set(kTiny)));
+  o.w = w * o.inverse_length, o.x = x * o.inverse_length, o.y = y * o.inverse_length,
+  o.z = z * o.inverse_length;
   const F16 two = set(2.f), one = set(1.f);
-  const F16 xx = o.x * o.x, yy = o.y * o.y, zz = o.z * o.z, xy = o.x * o.y, xz = o.x * o.z, yz = o.y * o.z;
+  const F16 xx = o.x * o.x, yy = o.y * o.y, zz = o.z * o.z, xy = o.x * o.y, xz = o.x * o.z,
+            yz = o.y * o.z;
   const F16 wx = o.w * o.x, wy = o.w * o.y, wz = o.w * o.z;
   o.rotation[0] = {one - two * (yy + zz), two * (xy + wz), two * (xz - wy)};
   o.rotation[1] = {two * (xy - wz), one - two * (xx + zz), two * (yz + wx)};
@@ -169,8 +179,8 @@ inline Shape shape(const Scene& s, int64_t g, int lanes) {
 
 // The Gaussians as one camera sees them.
 struct Seen {
-  Vec point;             // camera space
-  Vec a, b;              // rows of the projected axes
+  Vec point;                      // camera space
+  Vec a, b;                       // rows of the projected axes
   Vec across_x, across_y, along;  // rows of the camera-space axes
   F16 inverse_z, slope_x, slope_y, clamped_x, clamped_y;
   F16 var_x, var_y, covariance, area, determinant;  // variances without the blur
@@ -186,7 +196,8 @@ inline Seen look(const Scene& s, const Camera& c, const Shape& o) {
   e.slope_y = e.point.y * e.inverse_z;
   e.clamped_x = clamp16(e.slope_x, c.low_x, c.high_x);
   e.clamped_y = clamp16(e.slope_y, c.low_y, c.high_y);
-  const Vec axes[3] = {multiply(c.r, o.axis[0]), multiply(c.r, o.axis[1]), multiply(c.r, o.axis[2])};
+  const Vec axes[3] = {multiply(c.r, o.axis[0]), multiply(c.r, o.axis[1]),
+                       multiply(c.r, o.axis[2])};
   e.across_x = {axes[0].x, axes[1].x, axes[2].x};
   e.across_y = {axes[0].y, axes[1].y, axes[2].y};
   e.along = {axes[0].z, axes[1].z, axes[2].z};
@@ -201,11 +212,12 @@ inline Seen look(const Scene& s, const Camera& c, const Shape& o) {
   return e;
 }
 
-inline void project_group(const Scene& s, const Camera& c, const Shape& o, F16 opacity, int64_t i, int lanes,
-                          const Projected& out) {
+inline void project_group(const Scene& s, const Camera& c, const Shape& o, F16 opacity, int64_t i,
+                          int lanes, const Projected& out) {
   const Seen e = look(s, c, o);
   const F16 x = fma(e.slope_x, set(c.fx), set(c.cx)), y = fma(e.slope_y, set(c.fy), set(c.cy));
-  const F16 var_x = e.var_x + set(s.eps2d), var_y = e.var_y + set(s.eps2d), inverse = set(1.f) / e.determinant;
+  const F16 var_x = e.var_x + set(s.eps2d), var_y = e.var_y + set(s.eps2d),
+            inverse = set(1.f) / e.determinant;
   if (s.antialiased) opacity = opacity * square_root(max(e.area * inverse, set(kMinCompensation)));
   scatter(out.means + 2 * i, 2, 0, lanes, x);
   scatter(out.means + 2 * i, 2, 1, lanes, y);
@@ -218,16 +230,19 @@ inline void project_group(const Scene& s, const Camera& c, const Shape& o, F16 o
 
   const F16 reach = max(opacity * set(255.f), set(1.f));
   const F16 extent = min(square_root(set(2.f) * logarithm(reach)), set(kMaxExtent));
-  const F16 wide = ceiling(extent * square_root(var_x)), high = ceiling(extent * square_root(var_y));
+  const F16 wide = ceiling(extent * square_root(var_x)),
+            high = ceiling(extent * square_root(var_y));
   const Mask across = both(gt(x + wide, set(0.f)), gt(set(s.width), x - wide));
   const Mask along = both(gt(y + high, set(0.f)), gt(set(s.height), y - high));
-  // Comparisons are false for NaN, and a centre at infinity is not across the picture. What is left is infinity in the
-  // depth, the opacity and the conic; a determinant of 0 or infinity shows in the latter as infinity, NaN or 0.
+  // Comparisons are false for NaN, and a centre at infinity is not across the picture. What is left
+  // is infinity in the depth, the opacity and the conic; a determinant of 0 or infinity shows in
+  // the latter as infinity, NaN or 0.
   const Mask definite = both(ge(xx, set(kFlattest)), ge(yy, set(kFlattest)));
   const Mask finite = ge(set(kLargest), max(max(xx, yy), max(e.point.z, opacity)));
   const Mask seen = both(both(e.in_range, both(definite, finite)),
                          both(both(across, along), ge(opacity, set(1.f / 255.f))));
-  const F16 rx = min(keep(seen, wide), set(kMaxRadius)), ry = min(keep(seen, high), set(kMaxRadius));
+  const F16 rx = min(keep(seen, wide), set(kMaxRadius)),
+            ry = min(keep(seen, high), set(kMaxRadius));
   for (int l = 0; l < lanes; ++l) {
     out.radii[2 * (i + l)] = int32_t(rx[l]);
     out.radii[2 * (i + l) + 1] = int32_t(ry[l]);
@@ -241,28 +256,34 @@ struct GroupGradient {
 };
 
 // Adds camera c's part to `sum`, and to `view` (kViewGradient vectors) where it is not null.
-inline void project_group_backward(const Scene& s, const Camera& c, const Shape& o, F16 opacity, int64_t i, int lanes,
-                                   const ProjectedGradient& in, GroupGradient& sum, F16* view) {
-  const F16 v_x = gather(in.means + 2 * i, 2, 0, lanes), v_y = gather(in.means + 2 * i, 2, 1, lanes);
-  const F16 v_depth = gather(in.depths + i, 1, 0, lanes), v_o = gather(in.opacities + i, 1, 0, lanes);
+inline void project_group_backward(const Scene& s, const Camera& c, const Shape& o, F16 opacity,
+                                   int64_t i, int lanes, const ProjectedGradient& in,
+                                   GroupGradient& sum, F16* view) {
+  const F16 v_x = gather(in.means + 2 * i, 2, 0, lanes),
+            v_y = gather(in.means + 2 * i, 2, 1, lanes);
+  const F16 v_depth = gather(in.depths + i, 1, 0, lanes),
+            v_o = gather(in.opacities + i, 1, 0, lanes);
   const float* conics = in.conics + 3 * i;
-  const F16 v_xx = gather(conics, 3, 0, lanes), v_xy = gather(conics, 3, 1, lanes), v_yy = gather(conics, 3, 2, lanes);
+  const F16 v_xx = gather(conics, 3, 0, lanes), v_xy = gather(conics, 3, 1, lanes),
+            v_yy = gather(conics, 3, 2, lanes);
   const F16 zero = set(0.f);
-  F16 size = absolute(v_x) + absolute(v_y) + absolute(v_depth) + absolute(v_o) + absolute(v_xx) + absolute(v_xy) +
-             absolute(v_yy);
-  // Lanes without a gradient give none, whatever is in them (NaN, for one); nor do the repeats of the last lane.
+  F16 size = absolute(v_x) + absolute(v_y) + absolute(v_depth) + absolute(v_o) + absolute(v_xx) +
+             absolute(v_xy) + absolute(v_yy);
+  // Lanes without a gradient give none, whatever is in them (NaN, for one); nor do the repeats of
+  // the last lane.
   for (int l = lanes; l < 16; ++l) size[l] = 0.f;
   const Mask idle = equal(size, zero);
   if (all(idle)) return;
 
   const Seen e = look(s, c, o);
   const F16 inverse = set(1.f) / e.determinant;
-  // The conic is (var_y, -covariance, var_x) / determinant. Going through the determinant's own formula, and not through
-  // -inverse(S) dS inverse(S), keeps the digits for needles.
+  // The conic is (var_y, -covariance, var_x) / determinant. Going through the determinant's own
+  // formula, and not through -inverse(S) dS inverse(S), keeps the digits for needles.
   F16 v_var_x = v_yy * inverse, v_var_y = v_xx * inverse, v_opacity = v_o;
   const F16 v_covariance = -v_xy * inverse;
-  F16 v_determinant = -inverse * inverse * (fma(v_xx, e.var_y + set(s.eps2d), v_yy * (e.var_x + set(s.eps2d))) -
-                                            v_xy * e.covariance);
+  F16 v_determinant =
+      -inverse * inverse *
+      (fma(v_xx, e.var_y + set(s.eps2d), v_yy * (e.var_x + set(s.eps2d))) - v_xy * e.covariance);
   F16 v_area = v_determinant;
   if (s.antialiased) {
     const F16 share = e.area * inverse, factor = square_root(max(share, set(kMinCompensation)));
@@ -275,14 +296,20 @@ inline void project_group_backward(const Scene& s, const Camera& c, const Shape&
   v_var_x = fma(set(s.eps2d), v_determinant, v_var_x);
   v_var_y = fma(set(s.eps2d), v_determinant, v_var_y);
   const Vec n = cross(e.a, e.b);
-  const Vec v_a = (set(2.f) * v_var_x) * e.a + v_covariance * e.b + (set(2.f) * v_area) * cross(e.b, n);
-  const Vec v_b = (set(2.f) * v_var_y) * e.b + v_covariance * e.a + (set(2.f) * v_area) * cross(n, e.a);
+  const Vec v_a =
+      (set(2.f) * v_var_x) * e.a + v_covariance * e.b + (set(2.f) * v_area) * cross(e.b, n);
+  const Vec v_b =
+      (set(2.f) * v_var_y) * e.b + v_covariance * e.a + (set(2.f) * v_area) * cross(n, e.a);
   const Vec from_x = (set(c.fx) * e.inverse_z) * v_a, from_y = (set(c.fy) * e.inverse_z) * v_b;
-  const F16 free_x = keep(both(ge(e.slope_x, set(c.low_x)), ge(set(c.high_x), e.slope_x)), dot(e.along, from_x));
-  const F16 free_y = keep(both(ge(e.slope_y, set(c.low_y)), ge(set(c.high_y), e.slope_y)), dot(e.along, from_y));
+  const F16 free_x =
+      keep(both(ge(e.slope_x, set(c.low_x)), ge(set(c.high_x), e.slope_x)), dot(e.along, from_x));
+  const F16 free_y =
+      keep(both(ge(e.slope_y, set(c.low_y)), ge(set(c.high_y), e.slope_y)), dot(e.along, from_y));
   const F16 v_slope_x = set(c.fx) * v_x - free_x, v_slope_y = set(c.fy) * v_y - free_y;
-  // a and b are proportional to 1 / z: d/d(1/z) = (a . v_a + b . v_b) z, times d(1/z)/dz = -1 / z^2.
-  const F16 through_depth = e.inverse_z * (dot(e.a, v_a) + dot(e.b, v_b) + e.slope_x * v_slope_x + e.slope_y * v_slope_y);
+  // a and b are proportional to 1 / z: d/d(1/z) = (a . v_a + b . v_b) z, times d(1/z)/dz = -1 /
+  // z^2.
+  const F16 through_depth =
+      e.inverse_z * (dot(e.a, v_a) + dot(e.b, v_b) + e.slope_x * v_slope_x + e.slope_y * v_slope_y);
   auto mine = [&](F16 v) { return pick(idle, zero, v); };
   const Vec v_point = {mine(v_slope_x * e.inverse_z), mine(v_slope_y * e.inverse_z),
                        mine(v_depth - keep(e.in_range, through_depth))};
@@ -298,7 +325,8 @@ inline void project_group_backward(const Scene& s, const Camera& c, const Shape&
   for (int r = 0; r < 3; ++r) {
     for (int k = 0; k < 3; ++k) {
       F16 v = component(v_point, r) * mine(component(o.mean, k));
-      for (int j = 0; j < 3; ++j) v = fma(component(v_axes[j], r), mine(component(o.axis[j], k)), v);
+      for (int j = 0; j < 3; ++j)
+        v = fma(component(v_axes[j], r), mine(component(o.axis[j], k)), v);
       view[3 * r + k] = view[3 * r + k] + v;
     }
     view[9 + r] = view[9 + r] + component(v_point, r);
@@ -306,7 +334,8 @@ inline void project_group_backward(const Scene& s, const Camera& c, const Shape&
 }
 
 // From the gradients of mean and scaled axes to those of the attributes.
-inline void write_gradient(const Shape& o, const GroupGradient& sum, int64_t g, int lanes, const SceneGradient& out) {
+inline void write_gradient(const Shape& o, const GroupGradient& sum, int64_t g, int lanes,
+                           const SceneGradient& out) {
   const F16 zero = set(0.f), two = set(2.f);
   F16 size = zero;
   for (const Vec& v : sum.axis) size = size + absolute(v.x) + absolute(v.y) + absolute(v.z);
@@ -315,12 +344,17 @@ inline void write_gradient(const Shape& o, const GroupGradient& sum, int64_t g, 
   scatter(out.scales + 3 * g, 3, 0, lanes, mine(dot(o.rotation[0], sum.axis[0])));
   scatter(out.scales + 3 * g, 3, 1, lanes, mine(dot(o.rotation[1], sum.axis[1])));
   scatter(out.scales + 3 * g, 3, 2, lanes, mine(dot(o.rotation[2], sum.axis[2])));
-  const Vec r0 = o.scale.x * sum.axis[0], r1 = o.scale.y * sum.axis[1], r2 = o.scale.z * sum.axis[2];
+  const Vec r0 = o.scale.x * sum.axis[0], r1 = o.scale.y * sum.axis[1],
+            r2 = o.scale.z * sum.axis[2];
   const F16 v_w = two * (o.z * (r0.y - r1.x) + o.y * (r2.x - r0.z) + o.x * (r1.z - r2.y));
-  const F16 v_x = two * (o.y * (r1.x + r0.y) + o.z * (r2.x + r0.z) + o.w * (r1.z - r2.y) - two * o.x * (r1.y + r2.z));
-  const F16 v_y = two * (o.x * (r1.x + r0.y) + o.z * (r2.y + r1.z) + o.w * (r2.x - r0.z) - two * o.y * (r0.x + r2.z));
-  const F16 v_z = two * (o.x * (r2.x + r0.z) + o.y * (r2.y + r1.z) + o.w * (r0.y - r1.x) - two * o.z * (r0.x + r1.y));
-  const F16 radial = o.w * v_w + o.x * v_x + o.y * v_y + o.z * v_z;  // the length of q has no influence
+  const F16 v_x = two * (o.y * (r1.x + r0.y) + o.z * (r2.x + r0.z) + o.w * (r1.z - r2.y) -
+                         two * o.x * (r1.y + r2.z));
+  const F16 v_y = two * (o.x * (r1.x + r0.y) + o.z * (r2.y + r1.z) + o.w * (r2.x - r0.z) -
+                         two * o.y * (r0.x + r2.z));
+  const F16 v_z = two * (o.x * (r2.x + r0.z) + o.y * (r2.y + r1.z) + o.w * (r0.y - r1.x) -
+                         two * o.z * (r0.x + r1.y));
+  const F16 radial =
+      o.w * v_w + o.x * v_x + o.y * v_y + o.z * v_z;  // the length of q has no influence
   scatter(out.quats + 4 * g, 4, 0, lanes, mine(o.inverse_length * (v_w - radial * o.w)));
   scatter(out.quats + 4 * g, 4, 1, lanes, mine(o.inverse_length * (v_x - radial * o.x)));
   scatter(out.quats + 4 * g, 4, 2, lanes, mine(o.inverse_length * (v_y - radial * o.y)));
@@ -331,9 +365,11 @@ inline void write_gradient(const Shape& o, const GroupGradient& sum, int64_t g, 
   scatter(out.opacities + g, 1, 0, lanes, sum.opacity);
 }
 
-// ------------------------------------------------------------------------------------------------ ranges of a scene
+// -----------------------------------------------------------------------------------------------
+// ranges of a scene
 
-inline void project_range(const Scene& s, int64_t batch, int64_t begin, int64_t end, const Projected& out) {
+inline void project_range(const Scene& s, int64_t batch, int64_t begin, int64_t end,
+                          const Projected& out) {
   for (int64_t g = begin; g < end; g += 16) {
     const int lanes = int(std::min<int64_t>(16, end - g));
     const int64_t row = batch * s.count + g;
@@ -348,7 +384,8 @@ inline void project_range(const Scene& s, int64_t batch, int64_t begin, int64_t 
 
 // `views`: this range's share of the view matrices' gradients, [cameras][kViewGradient], or null.
 inline void project_range_backward(const Scene& s, int64_t batch, int64_t begin, int64_t end,
-                                   const ProjectedGradient& in, const SceneGradient& out, float* views) {
+                                   const ProjectedGradient& in, const SceneGradient& out,
+                                   float* views) {
   std::vector<float> lanes_of_views(views ? s.cameras * kViewGradient * 16 : 0, 0.f);
   F16 view[kViewGradient];
   for (int64_t g = begin; g < end; g += 16) {
@@ -368,7 +405,8 @@ inline void project_range_backward(const Scene& s, int64_t batch, int64_t begin,
     }
     write_gradient(o, sum, row, lanes, out);
   }
-  for (int64_t j = 0; views && j < s.cameras * kViewGradient; ++j) views[j] = total(load(lanes_of_views.data() + 16 * j));
+  for (int64_t j = 0; views && j < s.cameras * kViewGradient; ++j)
+    views[j] = total(load(lanes_of_views.data() + 16 * j));
 }
 
 }  // namespace splat
