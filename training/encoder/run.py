@@ -88,7 +88,7 @@ def _train(
 
 
 def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
-    """The user's perceptual network, or ``None``, which ``say_start`` prints."""
+    """The user's perceptual network, or ``None``, which ``print_start`` prints."""
     if config.loss.perceptual_net is None:
         return None
     from gghead.perceptual.load import load_distance
@@ -99,7 +99,7 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
     return distance
 
 
-class _Run(StepRun):
+class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
     script = "train_encoder.py"
     remedy = (
         "When you continue, take a lower --lr, or look for broken pictures with"
@@ -135,7 +135,7 @@ class _Run(StepRun):
             self.trainer.samples.size = size
         super().step()
 
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         config, trainer, captures = self.config, self.trainer, self.trainer.captures
         if captures is not None:
             print(
@@ -164,21 +164,21 @@ class _Run(StepRun):
             f"{registry.resolve('auto', trainer.device, torch.float32)}"
         )
 
-    def status(self, summary: Summary) -> str:
+    def describe_losses(self, summary: Summary) -> str:
         return (
             f"loss {summary['Loss/total']['mean']:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}"
         )
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         step, said = self.done, provenance(self.config.preset, self.config.data.path)
         checkpoints.save_reconstructor(
             self.trainer.ema,
-            self.folder / f"reconstructor-{step:06d}.safetensors",
+            folder / f"reconstructor-{step:06d}.safetensors",
             step=step,
             provenance=said,
         )
 
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         if self.source is None:
             return (
                 "Scores:"
@@ -195,7 +195,7 @@ class _Run(StepRun):
         return f"Heads: {heads}"
 
     @torch.no_grad()
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         """``preview<step>.png``: per head the inputs, views that were no input, and what is made of
         them; held-out subjects where there are any."""
         batch, where = self._preview_batch()
@@ -217,15 +217,15 @@ class _Run(StepRun):
         decibel = (
             psnr(shown[:, others], batch.target[:, others], batch.alpha[:, others]).mean().item()
         )
-        self.writer.write_values({f"Preview/psnr_{where}": decibel}, self.trainer.step_index)
+        writer.write_values({f"Preview/psnr_{where}": decibel}, self.trainer.step_index)
         print(f"  {where} heads, views that were no input: {decibel:.2f} dB inside the masks")
         row = torch.cat([batch.rgb, batch.target[:, others], shown[:, others]], 1)
         sheet = images.save_image_grid(
             row.flatten(0, 1) * 2 - 1,
-            self.folder / f"preview{self.trainer.step_index:06d}.png",
+            folder / f"preview{self.trainer.step_index:06d}.png",
             (row.shape[1], row.shape[0]),
         )
-        self.writer.write_image("preview", sheet, self.trainer.step_index)
+        writer.write_image("preview", sheet, self.trainer.step_index)
 
     def _preview_batch(self) -> tuple[HeadBatch, str]:
         """The same heads every time."""

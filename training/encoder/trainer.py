@@ -21,6 +21,7 @@ from gghead.training.encoder.config import EncoderTrainConfig, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
 from gghead.training.gan import losses as adversarial
 from gghead.training.run.health import Health
+from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
@@ -270,11 +271,10 @@ class EncoderTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak"]
 
-    @torch.no_grad()
     def _update_ema(self) -> None:
         half_life = min(self.config.rates.ema_steps, max(self.step_index, 1) * 0.1)
         beta = 0.5 ** (1 / max(half_life, 1e-8))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - beta)
+        move_average(self.ema, self.model, 1 - beta)
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:

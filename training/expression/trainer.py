@@ -21,6 +21,7 @@ from gghead.torch_utils.rng import derive_seed
 from gghead.training.expression.config import ExpressionTrainConfig
 from gghead.training.expression.data import Lessons, TripletBatch, Triplets
 from gghead.training.run.health import Health
+from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
@@ -150,12 +151,7 @@ class ExpressionTrainer:
             self.stats.report(f"Loss/{name}", part)
         self.stats.report("Progress/gradient_norm", norm)
         half_life = min(config.ema_steps, max(self.step_index, 1) * 0.1)
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.ema.parameters()),
-                list(self.model.parameters()),
-                1 - 0.5 ** (1 / max(half_life, 1e-8)),
-            )
+        move_average(self.ema, self.model, 1 - 0.5 ** (1 / max(half_life, 1e-8)))
         self.step_index += 1
 
     def terms(

@@ -376,10 +376,10 @@ class _Run:
             "seconds": time.time() - self.started,
         }
 
-        def write_snapshot() -> None:
+        def write_snapshot(folder: Path) -> None:
             checkpoints.save(
                 self.trainer.G_ema,
-                run_folder.snapshot_path(self.folder, kimg),
+                run_folder.snapshot_path(folder, kimg),
                 kimg=kimg,
                 provenance=provenance(self.config.preset, self.config.data.path),
             )

@@ -20,6 +20,7 @@ from gghead.training.gan import losses as regularizers
 from gghead.training.gan.augment import AdaController, AugmentPipe
 from gghead.training.gan.config import Stage, TrainConfig
 from gghead.training.run.health import Health
+from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
@@ -375,7 +376,7 @@ class Trainer:
     @torch.no_grad()
     def _update_ema(self) -> None:
         beta = schedule.ema_beta(self.config.optimizer, self.seen, self.config.batch)
-        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1.0 - beta)
+        move_average(self.G_ema, self.G, 1.0 - beta)
         self.G_ema.mapping.w_avg.copy_(self.G.mapping.w_avg)
 
     def _update_augment(self) -> None:

@@ -88,7 +88,7 @@ def _counted(heads: Heads, what: str = "") -> str:
     )
 
 
-class _Run(StepRun):
+class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
     script = "train_prior.py"
     remedy = "When you continue, take a lower --lr; the same options end the same way."
 
@@ -110,7 +110,7 @@ class _Run(StepRun):
     def done(self) -> int:
         return self.trainer.step_number
 
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         config, prior, held_out = self.config, self.trainer.prior, self.held_out
         shape = prior.config.tokens
         sources = [config.latents] * bool(config.latents) + [f"{config.samples} samples"] * bool(
@@ -159,29 +159,29 @@ class _Run(StepRun):
                 + "  ".join(f"{name} {value:.4f}" for name, value in self.trainer.check().items())
             )
 
-    def measures(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         values = {f"Check/{name}": value for name, value in self.trainer.check().items()}
         if self.trainer.exhausted:
             self.total = self.done
         return values
 
-    def status(self, summary: Summary) -> str:
+    def describe_losses(self, summary: Summary) -> str:
         names = {"loss": "Loss/total", "train": "Check/train", "held_out": "Check/held_out"}
         return "  ".join(
             f"{said} {summary[name]['mean']:.4f}" for said, name in names.items() if name in summary
         )
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         data = self.config.latents or f"{self.config.samples} samples"
         prior, step = self.trainer.result
         checkpoints.save_prior(
             prior,
-            self.folder / f"prior-{step:06d}.safetensors",
+            folder / f"prior-{step:06d}.safetensors",
             step=step,
             provenance=provenance(self.config.preset, data),
         )
 
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         step = self.trainer.result[1]
         best = (
             f"The held-out loss was lowest at step {step}, which is kept.\n"
@@ -192,7 +192,7 @@ class _Run(StepRun):
         score = hint("scripts/score_prior.py", f"--prior={self.folder}")
         return f"{best}Heads: {heads}\nAre they new? {score}"
 
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         """``preview<step>.png``: heads of the seeds 0, 1, …, without condition."""
         from gghead.figures import beside, write_png
         from gghead.sampling import draw_latent
@@ -202,5 +202,5 @@ class _Run(StepRun):
             for seed in range(_PREVIEWS)
         ]
         sheet = beside(pictures)
-        write_png(self.folder / f"preview{self.trainer.step_number:06d}.png", sheet)
-        self.writer.write_image("preview", sheet, self.trainer.step_number)
+        write_png(folder / f"preview{self.trainer.step_number:06d}.png", sheet)
+        writer.write_image("preview", sheet, self.trainer.step_number)
