@@ -40,11 +40,13 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
     avatar = load(path, device=device, kind="avatar")
     in_run = (path.parent / run_folder.OPTIONS).is_file()
     run = run_folder.read_options(path.parent, AvatarTrainConfig) if in_run else None
-    if data is None and run is None:
-        raise UserError(
-            f"{network} lies in no run folder that names its sequence; name one with --data=DIR."
-        )
-    data = data or run.data
+    if data is None:
+        if run is None:
+            raise UserError(
+                f"{network} lies in no run folder that names its sequence; name one with"
+                " --data=DIR."
+            )
+        data = run.data
     config = avatar.config
     with progress(f"Reading {data}"):
         sequence = as_trained(read_sequence(data, tuple(config.image_size)), config)

@@ -143,7 +143,7 @@ class PriorTrainer:
         error = (prior.predict(moved, t, cond, keep) - (x - noise)).square()
         parts = error.split([size for size in prior.config.tokens.sizes if size], dim=1)
         losses = {name: part.mean() for name, part in zip(("w", "z"), parts, strict=False)}
-        return {**losses, "total": sum(losses.values()) / len(losses)}
+        return {**losses, "total": sum(losses.values(), torch.zeros(())) / len(losses)}
 
     def _follow(self) -> None:
         """Move the average: decay min(ema, (1 + n) / (10 + n)), so that it soon forgets the

@@ -318,7 +318,7 @@ def _maps(images: int, channels: int, side: int, dtype: torch.dtype) -> Tensor:
 
 
 def _pass(module: nn.Module, *inputs, autocast: torch.dtype | None = None) -> Run:
-    module.to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: not declared
 
     def run() -> None:
         lower = autocast is not None and autocast != torch.float32
