@@ -19,7 +19,7 @@ def measure(
     preset: str,
     views: list[int],
     size: int | None,
-    device: str,
+    device: str | torch.device,
     repeats: int,
     threads: int | None,
     memory: bool,

@@ -86,9 +86,9 @@ def run(
     resume: Path | None = None,
     init: str | None = None,
     desc: str | None = None,
-) -> Path:
+) -> Path | None:
     """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder.
+    run folder, which a new run has in its first process alone.
 
     Raises ``UserError`` for data or files that do not fit, for a run that diverges, and for one
     whose last state cannot be written: returning means that the last state and snapshot are on the
@@ -161,7 +161,7 @@ class _Run:
     def train(self) -> None:
         """Steps until the end; a tick's work in between."""
         trainer, total = self.trainer, int(self.config.kimg * 1000)
-        self._say_start()
+        self._print_start()
         if self.config.metrics:
             # a wrong name or a set too small fails now and not at the first snapshot
             self._metric_set().prepare()
@@ -397,7 +397,9 @@ class _Run:
         sampler = ModelSampler(self.trainer.G_ema, self.trainer.labels, self.config.seed)
         snapshot = run_folder.snapshot_path(self.folder or Path(), self.trainer.nimg / 1000).name
         records = self._metric_set().evaluate(sampler, snapshot=snapshot)
-        for record in records if self.writer is not None else ():
+        if self.writer is None or self.folder is None:
+            return
+        for record in records:
             write_metric(record, self.folder)
             results = record["results"]
             print("  " + "  ".join(f"{key} {value:.4g}" for key, value in results.items()))
@@ -431,7 +433,7 @@ class _Run:
     def _pictures(self, stem: str) -> None:
         """``<stem>.png``: fixed seeds at cameras of the data; ``<stem>_turn.png``: a few of them
         turned by ±60°."""
-        if self.writer is None:
+        if self.writer is None or self.folder is None:
             return
         model, size = self.trainer.G_ema, self.trainer.G_ema.config.image_size
         width, height = images.grid_size(size)
@@ -455,7 +457,7 @@ class _Run:
         self.writer.write_image("turn", turn, self.trainer.nimg)
 
     def _reals_picture(self) -> None:
-        if self.writer is None:
+        if self.writer is None or self.folder is None:
             return
         width, height = images.grid_size(self.dataset.resolution)
         reals = []
@@ -467,7 +469,7 @@ class _Run:
             )
         images.save_image_grid(torch.stack(reals), self.folder / "reals.png", (width, height))
 
-    def _say_start(self) -> None:
+    def _print_start(self) -> None:
         if self.writer is None:
             return
         choice = registry.resolve("auto", self.trainer.device, torch.float32)
