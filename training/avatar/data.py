@@ -10,7 +10,7 @@ from gghead.animation.drive import as_trained, read_drive
 from gghead.animation.frames import read_sequence, split_or_all
 from gghead.checkpoints import load, snapshot_file
 from gghead.data.captures import TrackedSequence
-from gghead.models.avatar import Avatar, AvatarModel
+from gghead.models.avatar import AvatarModel
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 from gghead.training.avatar.config import AvatarTrainConfig
@@ -35,14 +35,6 @@ class AvatarSource:
         found = split_or_all(self.sequence, split).coefficients
         assert found is not None  # open_avatar takes no sequence without
         return found.float()
-
-
-def uncompressed(avatar: AvatarModel, network: str) -> Avatar:
-    """The avatar of the file or run ``network``. Raises ``UserError`` for one that is compressed
-    already."""
-    if not isinstance(avatar, Avatar):
-        raise UserError(f"{network} is compressed already; name the avatar that it was made from.")
-    return avatar
 
 
 def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarSource:

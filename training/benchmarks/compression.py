@@ -13,7 +13,7 @@ from gghead.animation.show import pictures
 from gghead.checkpoints import save_avatar
 from gghead.models.avatar import AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
-from gghead.training.avatar.data import open_avatar, uncompressed
+from gghead.training.avatar.data import open_avatar
 from gghead.training.avatar.score import compare, region_masks
 
 
@@ -52,7 +52,7 @@ def measure(
     """Score every setting, print a row for each, and return the report; the arguments are those of
     ``compression_cli``."""
     source = open_avatar(network, data, torch.device("cpu"))
-    avatar, expression = uncompressed(source.avatar, network), source.coefficients("train")
+    avatar, expression = source.avatar, source.coefficients("train")
     held_out = split_or_all(source.sequence, split)
     frames = Frames(held_out.take(list(range(0, len(held_out), every))))
     rows = [_row(avatar, frames, rank=None, prune=None, bits=32)]
