@@ -11,6 +11,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -203,9 +204,36 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
     return _info(path, metadata)
 
 
+Model = Generator | Reconstructor | ExpressionModel | Prior | AvatarModel
+
+
+@overload
+def load(
+    path: str | os.PathLike, device: torch.device | str = "cpu", *, kind: Literal["generator"]
+) -> Generator: ...
+@overload
+def load(
+    path: str | os.PathLike, device: torch.device | str = "cpu", *, kind: Literal["reconstructor"]
+) -> Reconstructor: ...
+@overload
+def load(
+    path: str | os.PathLike, device: torch.device | str = "cpu", *, kind: Literal["expression"]
+) -> ExpressionModel: ...
+@overload
+def load(
+    path: str | os.PathLike, device: torch.device | str = "cpu", *, kind: Literal["prior"]
+) -> Prior: ...
+@overload
+def load(
+    path: str | os.PathLike, device: torch.device | str = "cpu", *, kind: Literal["avatar"]
+) -> AvatarModel: ...
+@overload
 def load(
     path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None
-) -> Generator | Reconstructor | ExpressionModel | Prior | AvatarModel:
+) -> Model: ...
+def load(
+    path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None
+) -> Model:
     """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"),
     for evaluation.
 

@@ -42,7 +42,7 @@ def command(
 
     def decorate(function: Callable) -> click.Command:
         text = (
-            inspect.getdoc(function)
+            (inspect.getdoc(function) or "")
             .partition("\n\n")[0]
             .replace("\n", " ")
             .removesuffix(".")

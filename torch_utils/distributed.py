@@ -97,7 +97,7 @@ def average_gradients(
     bad = ~torch.isfinite(flat.sum())
     torch.nan_to_num(flat, nan=0.0, posinf=1e5, neginf=-1e5, out=flat)
     parts = flat[:-1].split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(
+    torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]: it has no other name
         gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)]
     )
     return bad
@@ -140,10 +140,12 @@ def fail_together(sentence: str, processes: Processes) -> None:
 
 
 @functools.cache
-def _patient_group():
+def _patient_group() -> torch.distributed.ProcessGroup:
     """A group of all processes for long waits. It is gloo's, so that a GPU does not wait. All must
     make it at once."""
-    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(group, torch.distributed.ProcessGroup)  # all processes are members
+    return group
 
 
 @contextlib.contextmanager

@@ -42,8 +42,8 @@ def by_number(paths: Iterable[Path]) -> list[Path]:
     beyond a million."""
 
     def key(path: Path) -> tuple[str, int]:
-        name, number = re.fullmatch(r"(.*?)(\d*)", path.stem, re.DOTALL).groups()
-        return name, int(number or 0)
+        name = re.sub(r"\d*\Z", "", path.stem, count=1)
+        return name, int(path.stem[len(name) :] or 0)
 
     return sorted(paths, key=key)
 

@@ -19,7 +19,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import IO, TypeVar
 
 from gghead.torch_utils import threads
@@ -60,7 +60,7 @@ def track(
     items: Iterable[Item], text: str, total: int | None = None, unit: str = ""
 ) -> Iterator[Item]:
     """Yield ``items`` under ``progress``."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(text, total, unit) as bar:
         for item in items:

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
@@ -71,7 +71,7 @@ def _place(header: bytes) -> int:
     )
 
 
-def write_archive(path: str | os.PathLike, save: Callable[[BinaryIO], object]) -> None:
+def write_archive(path: str | os.PathLike, save: Callable[[IO[bytes]], object]) -> None:
     """Have ``save`` write a zip archive without a comment, such as ``torch.save``'s, put its hash
     in, read it back.
 
@@ -81,7 +81,7 @@ def write_archive(path: str | os.PathLike, save: Callable[[BinaryIO], object]) -
 
     def write(file: BinaryIO) -> None:
         hashing = _HashingWriter(file)
-        save(hashing)
+        save(cast(IO[bytes], hashing))  # torch.save needs write and flush alone
         file.seek(-len(_NO_COMMENT), os.SEEK_END)
         file.write(_COMMENT.to_bytes(2, "little") + _TAG + hashing.hash.hexdigest().encode())
 

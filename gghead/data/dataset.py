@@ -2,6 +2,7 @@
 resolution."""
 
 import bisect
+import copy
 import functools
 import os
 import threading
@@ -88,7 +89,7 @@ class ImageDataset:
         self.broken: dict[str, str] = {}  # name -> what is wrong, of the images met so far
         self._cache: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
-        self._room = cache_mb * 2**20
+        self._room = self._cache_bytes = cache_mb * 2**20
 
     @property
     def info(self) -> dict:
@@ -170,6 +171,18 @@ class ImageDataset:
             item = item[:, :, ::-1]
         item = torch.from_numpy(item.copy())  # a copy: callers may write into what they get
         return item[:3], item[3:], self.labels[index].clone()
+
+    def resized(self, resolution: int) -> "ImageDataset":
+        """The same items at another resolution. The files stay open for both, and ``close`` of one
+        closes them for both.
+
+        Raises ``UserError`` for a resolution below 1.
+        """
+        if resolution < 1:
+            raise UserError(f"The resolution must be at least 1, but it is {resolution}.")
+        same = copy.copy(self)  # without the images kept
+        same.resolution, same._room = resolution, self._cache_bytes
+        return same
 
     def close(self) -> None:
         """Close the files; the data set cannot be read afterwards."""

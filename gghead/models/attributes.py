@@ -24,6 +24,12 @@ class GaussianAttributes(nn.Module):
     """The template sampled at a grid of texels, and the activations that turn raw planes into
     Gaussians there."""
 
+    valid: Tensor  # [grid * grid], bool
+    uv: Tensor  # [N, 2]
+    position: Tensor  # [N, 3]
+    quats: Tensor  # [N, 4]
+    log_spacing: Tensor  # [N, 3]
+
     def __init__(self, config: AttributeConfig, template: Template, grid: int) -> None:
         super().__init__()
         if config.sh_degree not in (0, 1):

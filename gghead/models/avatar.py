@@ -76,6 +76,9 @@ class AvatarModel(nn.Module, ABC):
 
     kind = "avatar"
 
+    coefficient_min: Tensor  # [B]
+    coefficient_max: Tensor
+
     def __init__(self, config: AvatarConfig) -> None:
         super().__init__()
         self.config = config

@@ -32,6 +32,9 @@ class CompressedAvatar(AvatarModel):
     """``avatar(expression) -> Gaussians`` as ``Avatar``; everything is zero, to be filled from a
     file or by factors."""
 
+    center: Tensor  # [B]
+    mixing: Tensor  # [B, combinations]
+
     def __init__(self, config: AvatarConfig) -> None:
         """Raises ``UserError`` for a config whose factors contradict themselves."""
         super().__init__(config)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gghead.models.avatar import Avatar
+from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.avatar_config import CompressionPlan, FactorConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.torch_utils.errors import UserError
@@ -39,7 +39,9 @@ def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor
 
 
 @torch.no_grad()
-def factorise(avatar: Avatar, expression: Tensor | None, plan: CompressionPlan) -> CompressedAvatar:
+def factorise(
+    avatar: AvatarModel, expression: Tensor | None, plan: CompressionPlan
+) -> CompressedAvatar:
     """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantised``).
 
     ``expression`` [T, B] are the training frames' coefficients; without them the box that the

@@ -55,6 +55,9 @@ class ExpressionModel(nn.Module):
     """``dtype`` is the precision of attention. The generator is not part of it; calls are given it
     and check it."""
 
+    coefficient_min: Tensor  # [K]
+    coefficient_max: Tensor
+
     def __init__(self, config: ExpressionConfig) -> None:
         super().__init__()
         if not config.coefficient_names:

@@ -20,6 +20,11 @@ class HeadComponents(nn.Module):
     """Turns latents into vectors [B, D] of mean zero and variance one, and back; as
     ``LatentTokens`` does."""
 
+    mean: Tensor  # [numbers]
+    head_basis: Tensor  # [components, numbers]
+    scale: Tensor  # [components]
+    weight: Tensor  # [2]
+
     def __init__(self, shape: TokenShape) -> None:
         super().__init__()
         self.shape = shape

@@ -26,6 +26,13 @@ _SAME = 1e-5  # styles that differ by no more are the same
 class LatentTokens(nn.Module):
     """Turns latents into vectors [B, D] of mean zero and variance one, and back."""
 
+    w_mean: Tensor  # [rows, w_dim]
+    w_basis: Tensor  # [w_components, w_dim]
+    w_scale: Tensor  # [w_components]
+    z_mean: Tensor  # [channels, side, side]; of shapes with channels, as the next two
+    z_basis: Tensor  # [z_components, channels]
+    z_scale: Tensor  # [z_components]
+
     def __init__(self, shape: TokenShape) -> None:
         super().__init__()
         self.shape = shape

@@ -25,6 +25,10 @@ from gghead.torch_utils.errors import UserError
 class Prior(nn.Module):
     """Draws latents. ``tokens`` holds the training set's statistics, ``flow`` the network."""
 
+    tokens: HeadComponents | LatentTokens
+    cond_mean: Tensor  # [cond_dim]
+    cond_std: Tensor
+
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         if config.dit.width % config.dit.heads:

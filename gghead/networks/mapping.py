@@ -11,6 +11,8 @@ class MappingNetwork(nn.Module):
     """StyleGAN2 mapping network; with ``c_dim > 0`` the camera label is embedded and concatenated
     to z (EG3D)."""
 
+    w_avg: Tensor
+
     def __init__(
         self,
         z_dim: int,

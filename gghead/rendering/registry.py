@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.uncompiled import uncompiled
 
 ENVIRONMENT_VARIABLE = "GGHEAD_RASTERIZER"
 
@@ -89,7 +90,7 @@ def available_names(
     )
 
 
-@torch.compiler.disable
+@uncompiled
 def resolve(
     name: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Choice:

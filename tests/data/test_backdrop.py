@@ -17,7 +17,7 @@ from gghead.data.frames import find_backdrop, foreground, own_colours
 from gghead.data.images import resize_composite, resize_image, resize_straight_alpha
 from gghead.torch_utils.errors import UserError
 from gghead.training.gan.config import DataConfig
-from gghead.training.gan.run import open_dataset
+from gghead.training.gan.data import open_dataset
 from gghead.training.metrics import MetricSet
 
 WHITE, GREEN = (255, 255, 255), (30, 200, 60)

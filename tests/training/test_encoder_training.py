@@ -653,5 +653,5 @@ def test_previews_of_samples_leave_the_device_that_they_are_made_on(tmp_path, mo
 
     monkeypatch.setattr(trainer.samples, "batch", elsewhere)
     with StatsWriter(tmp_path, tensorboard=False) as writer:
-        _Run(options, tmp_path, trainer, writer, 0.0, None).look()
+        _Run(options, tmp_path, trainer, writer, 0.0, None).save_preview(tmp_path, writer)
     assert (tmp_path / "preview000000.png").stat().st_size > 500

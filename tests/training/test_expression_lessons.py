@@ -58,7 +58,7 @@ def test_expressions_are_parts_of_captured_ones_or_single(lessons):
 
 def test_moved_heads_are_those_of_animate(generator, lessons, head):
     table = torch.tensor([[0.7, 0.4, 0.0, 0.0]])
-    moved = lessons.moved(head, table)
+    moved = lessons.move(head, table)
     wanted = gghead.animate(head, {"jawOpen": 0.7, "mouthSmileLeft": 0.4}, model=generator)
     assert moved.num == head.num < wanted.num  # without the mouth's inside
     for name in ("means", "quats", "scales"):
@@ -67,7 +67,7 @@ def test_moved_heads_are_those_of_animate(generator, lessons, head):
 
 def test_terms_are_shares_of_the_way(lessons, head):
     table, weight = torch.tensor([[0.7, 0.4, 0.0, 0.0]]), torch.ones(head.num, 1)
-    moved = lessons.moved(head, table)
+    moved = lessons.move(head, table)
     parts = lessons.terms(head, head, moved, weight)
     assert float(parts["motion"]) == pytest.approx(1)
     half = head.map(torch.Tensor.clone)
@@ -97,7 +97,7 @@ def plain():
 def test_what_fades_under_lids_is_left_to_the_pictures(plain):
     network, head = plain
     lessons, weight = Lessons(network, ("eyeBlinkLeft", "eyeBlinkRight")), torch.ones(head.num, 1)
-    moved = lessons.moved(head, torch.ones(1, 2))
+    moved = lessons.move(head, torch.ones(1, 2))
     faded = moved.opacities[0] < 0.1 * head.opacities[0]
     assert 0 < int(faded.sum()) < 0.2 * head.num
     now = moved.map(torch.Tensor.clone)
@@ -114,7 +114,7 @@ def test_what_lies_between_lips_turns_dark(plain, degree):
     network, head = plain
     head = head if degree is None else head.with_sh(degree)
     lessons = Lessons(network, LIPS)
-    moved = lessons.moved(head, torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    moved = lessons.move(head, torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
     shown = gghead.animate(head, {"jawOpen": 1}, model=network)
     between = shown.opacities[0, : head.num] < 0.01
     assert 0 < int(between.sum()) < 0.1 * head.num
@@ -176,7 +176,7 @@ def test_a_transformer_learns_to_move_heads(tmp_path, monkeypatch):
         with torch.no_grad():
             # heads and expressions of no step of training
             trainer.step_index, step = 10_000, trainer.step_index
-            parts = trainer.lesson()
+            parts = trainer.lesson_terms(trainer.lessons)
             trainer.step_index = step
         return {name: float(part) for name, part in parts.items()}
 

@@ -24,10 +24,10 @@ def state(value=1.0):
 
 def test_a_state_that_is_not_sound_is_not_written_and_the_one_before_is_named(tmp_path):
     made, written = saver(tmp_path), []
-    made.save(1, state(), lambda: written.append(1), "step 1")
+    made.save(1, state(), lambda folder: written.append(1), "step 1")
     before = (tmp_path / "training-state-000001.pt").read_bytes()
     with pytest.raises(UserError) as error:
-        made.save(1, state(NAN), lambda: written.append(2), "step 2")
+        made.save(1, state(NAN), lambda folder: written.append(2), "step 2")
     assert (
         str(error.value)
         == "The run has diverged: w held numbers that are not finite at step 2. Lower the rate."
@@ -42,7 +42,7 @@ def test_many_broken_tensors_are_counted(tmp_path):
     with pytest.raises(
         UserError, match="a, b, c and 2 more held numbers .* No state had been written before\\."
     ):
-        saver(tmp_path).save(1, broken, lambda: None, "step 1")
+        saver(tmp_path).save(1, broken, lambda folder: None, "step 1")
 
 
 def test_a_run_folder_that_is_gone_is_told_and_ends_the_run_with_an_error(tmp_path, capsys):
@@ -50,7 +50,7 @@ def test_a_run_folder_that_is_gone_is_told_and_ends_the_run_with_an_error(tmp_pa
     folder.mkdir()
     made = saver(folder)
     shutil.rmtree(folder)
-    made.save(1, state(), lambda: None, "step 1")
+    made.save(1, state(), lambda folder: None, "step 1")
     assert (
         made.unsaved and "training-state-000001.pt could not be written" in capsys.readouterr().out
     )
@@ -63,6 +63,6 @@ def test_a_run_folder_that_is_gone_is_told_and_ends_the_run_with_an_error(tmp_pa
     ):
         made.finish("step 1")
     folder.mkdir()
-    made.save(2, state(), lambda: None, "step 2")
+    made.save(2, state(), lambda folder: None, "step 2")
     made.finish("step 2")
     assert not made.unsaved and run_folder.load_state(folder)["trainer"]["w"] == 1

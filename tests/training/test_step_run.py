@@ -56,24 +56,24 @@ class Run(StepRun):
     def done(self) -> int:
         return self.trainer.index
 
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         print("Data: numbers")
 
-    def status(self, summary) -> str:
+    def describe_losses(self, summary) -> str:
         return f"loss {summary['Loss/total']['mean']:.4f} twice {summary['Twice']['mean']:g}"
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         write_atomically(
-            self.folder / f"numbers-{self.done:06d}.txt", lambda file: file.write(b"%d" % self.done)
+            folder / f"numbers-{self.done:06d}.txt", lambda file: file.write(b"%d" % self.done)
         )
 
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         self.looked += 1
 
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         return "Bye."
 
-    def measures(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         return {"Twice": 2 * self.done}
 
 
@@ -202,12 +202,12 @@ class Full(Run):
 
     full = range(8, 9)
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         if self.done in self.full:
             raise UserError("numbers could not be written (No space left on device).")
-        super().write_snapshot()
+        super().write_snapshot(folder)
 
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         if self.done in self.full:
             raise UserError("preview.png could not be written (No space left on device).")
 
@@ -282,9 +282,9 @@ def test_the_newest_state_and_snapshot_are_found_beyond_a_million_steps(tmp_path
 
 
 class Slow(Run):
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         time.sleep(1)
-        super().write_snapshot()
+        super().write_snapshot(folder)
 
 
 def _stopped_rank(rank: int, folder: str) -> None:

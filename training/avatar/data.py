@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gghead.animation.drive import as_trained, read_drive
-from gghead.animation.frames import read_sequence
+from gghead.animation.frames import read_sequence, split_or_all
 from gghead.checkpoints import load, snapshot_file
 from gghead.data.captures import TrackedSequence
 from gghead.models.avatar import AvatarModel
@@ -29,6 +30,12 @@ class AvatarSource:
     sequence: TrackedSequence
     """The sequence at the avatar's size, with the coefficients that the avatar takes."""
 
+    def coefficients(self, split: str) -> Tensor:  # float32 [T, B]
+        """Those of a split, or of all frames where the sequence has no splits."""
+        found = split_or_all(self.sequence, split).coefficients
+        assert found is not None  # open_avatar takes no sequence without
+        return found.float()
+
 
 def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarSource:
     """``network`` is a file or a run folder (its newest); the sequence is ``data``, or what the run
@@ -40,11 +47,13 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
     avatar = load(path, device=device, kind="avatar")
     in_run = (path.parent / run_folder.OPTIONS).is_file()
     run = run_folder.read_options(path.parent, AvatarTrainConfig) if in_run else None
-    if data is None and run is None:
-        raise UserError(
-            f"{network} lies in no run folder that names its sequence; name one with --data=DIR."
-        )
-    data = data or run.data
+    if data is None:
+        if run is None:
+            raise UserError(
+                f"{network} lies in no run folder that names its sequence; name one with"
+                " --data=DIR."
+            )
+        data = run.data
     config = avatar.config
     with progress(f"Reading {data}"):
         sequence = as_trained(read_sequence(data, tuple(config.image_size)), config)

@@ -70,7 +70,7 @@ def run(
     return folder
 
 
-class _Run(StepRun):
+class _Run(StepRun[AvatarTrainConfig, AvatarTrainer]):
     unit, script = "iteration", "train_avatar.py"
     remedy = (
         "Look for broken frames with scripts/dataset_tool.py check, or start anew with another"
@@ -81,7 +81,7 @@ class _Run(StepRun):
     def done(self) -> int:
         return self.trainer.iteration
 
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         frames, config = self.trainer.frames, self.trainer.avatar.config
         print(
             f"Data: {self.config.data}: {len(frames)} training frames at"
@@ -117,32 +117,32 @@ class _Run(StepRun):
             + (f", none for {', '.join(left)}" if left else "")
         )
 
-    def note(self) -> str:
+    def describe_progress(self) -> str:
         return f"gaussians {self.trainer.avatar.num}"
 
-    def measures(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         return {"Progress/gaussians": self.trainer.avatar.num}
 
-    def status(self, summary: Summary) -> str:
+    def describe_losses(self, summary: Summary) -> str:
         return (
             f"gaussians {self.trainer.avatar.num:<7d} loss {summary['Loss/total']['mean']:.5f}  "
             f"l1 {summary['Loss/l1']['mean']:.5f}"
         )
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         checkpoints.save_avatar(
             self.trainer.avatar,
-            self.folder / f"avatar-{self.done:06d}.safetensors",
+            folder / f"avatar-{self.done:06d}.safetensors",
             iteration=self.done,
             provenance=provenance(self.config.preset, self.config.data),
         )
 
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         video = hint("scripts/animate.py", f"--avatar={self.folder}", f"--drive={self.config.data}")
         return f"{self.trainer.avatar.num} Gaussians. Videos: {video}"
 
     @torch.no_grad()
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         """``preview<iteration>.png``: training frames, truth above the avatar."""
         trainer, frames = self.trainer, self.trainer.frames
         chosen = (
@@ -161,7 +161,7 @@ class _Run(StepRun):
         )
         sheet = images.save_image_grid(
             torch.cat([truth, shown]) * 2 - 1,
-            self.folder / f"preview{trainer.iteration:06d}.png",
+            folder / f"preview{trainer.iteration:06d}.png",
             (len(chosen), 2),
         )
-        self.writer.write_image("preview", sheet, trainer.iteration)
+        writer.write_image("preview", sheet, trainer.iteration)

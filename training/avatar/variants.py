@@ -141,14 +141,21 @@ def measure(
                 continue
             say(f"training {name}, seed {seed}")
             own = config_json.replace(variant_config(config, name), {"seed": seed})
-            shown = [
+            own_train, own_test = (
                 frames.with_first(own.coefficients) if own.coefficients else frames
                 for frames in (train, test)
-            ]
+            )
             rows += [
                 {"variant": name, "seed": seed, **row}
                 for row in _train(
-                    own, *shown, at, device, say, _avatar_file(outdir, name, seed), network
+                    own,
+                    own_train,
+                    own_test,
+                    at,
+                    device,
+                    say,
+                    _avatar_file(outdir, name, seed),
+                    network,
                 )
             ]
             write_rows(path, settings, rows)
@@ -323,11 +330,8 @@ def look(
     ]
     sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
     frames = Frames(split_or_all(sequence, plan.split), config.cache_mb)
-    chosen = (
-        chosen
-        or np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
-    )
-    write_png(path, closeups(avatars, labels, frames, chosen, region))
+    evenly = np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
+    write_png(path, closeups(avatars, labels, frames, chosen or evenly, region))
     sequence.close()
 
 

@@ -52,11 +52,8 @@ def time_frames(
 ) -> dict[str, float]:
     """Median milliseconds of blend, network, raster and whole frames along the sequence, at its own
     cameras."""
-    sequence = split_or_all(source.sequence, split)
-    expression, cameras = (
-        sequence.coefficients.float().to(avatar.device),
-        sequence.cameras.to(avatar.device),
-    )
+    expression = source.coefficients(split).to(avatar.device)
+    cameras = split_or_all(source.sequence, split).cameras.to(avatar.device)
     player, apart = Player(avatar, tolerance=tolerance), Player(avatar, tolerance=tolerance)
     extent, evaluated = (
         (
@@ -66,7 +63,7 @@ def time_frames(
         [],
     )
     turn = {"frame": 0, "stage": 0}
-    mixture = None
+    mixture = apart.blend(expression[:1])
 
     def frame() -> None:
         index = turn["frame"] = (turn["frame"] + 1) % len(expression)
@@ -100,7 +97,7 @@ def measure(
     size: list[int],
     forms: list[str],
     tolerance: float | None,
-    device: str,
+    device: str | torch.device,
     repeats: int,
     threads: int | None,
     seed: int,
@@ -163,11 +160,8 @@ def _frames(
     avatar: AvatarModel, source: AvatarSource, split: str, size: int, tolerance: float | None
 ) -> Callable[[], object]:
     """Draws the next frame of the sequence with every call."""
-    sequence = split_or_all(source.sequence, split)
-    expression, cameras = (
-        sequence.coefficients.float().to(avatar.device),
-        sequence.cameras.to(avatar.device),
-    )
+    expression = source.coefficients(split).to(avatar.device)
+    cameras = split_or_all(source.sequence, split).cameras.to(avatar.device)
     player, numbers = Player(avatar, tolerance=tolerance), itertools.cycle(range(len(expression)))
     extent = (size, round(size * avatar.config.image_size[1] / avatar.config.image_size[0]))
 
@@ -179,5 +173,5 @@ def _frames(
 
 
 def _compressed(avatar: Avatar, source: AvatarSource) -> AvatarModel:
-    expression = split_or_all(source.sequence, "train").coefficients.float()
+    expression = source.coefficients("train")
     return factorise(avatar, expression, CompressionPlan()).quantised(8).requires_grad_(False)

@@ -14,7 +14,7 @@ from gghead.cli.common import pick_device
 from gghead.torch_utils.progress import track
 
 
-def prepare(device: str, threads: int | None) -> torch.device:
+def prepare(device: str | torch.device, threads: int | None) -> torch.device:
     """Take ``threads`` threads, or torch's own choice, and return the device that ``--device``
     names.
 
@@ -22,7 +22,7 @@ def prepare(device: str, threads: int | None) -> torch.device:
     """
     if threads:
         torch.set_num_threads(threads)
-    return pick_device(device)
+    return pick_device(str(device))
 
 
 def machine(device: torch.device) -> dict[str, str | int]:

@@ -52,7 +52,7 @@ def measure(
     """Score every setting, print a row for each, and return the report; the arguments are those of
     ``compression_cli``."""
     source = open_avatar(network, data, torch.device("cpu"))
-    avatar, expression = source.avatar, split_or_all(source.sequence, "train").coefficients.float()
+    avatar, expression = source.avatar, source.coefficients("train")
     held_out = split_or_all(source.sequence, split)
     frames = Frames(held_out.take(list(range(0, len(held_out), every))))
     rows = [_row(avatar, frames, rank=None, prune=None, bits=32)]

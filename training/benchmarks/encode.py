@@ -19,7 +19,7 @@ def measure(
     preset: str,
     views: list[int],
     size: int | None,
-    device: str,
+    device: str | torch.device,
     repeats: int,
     threads: int | None,
     memory: bool,
@@ -71,7 +71,7 @@ def measure(
 
 def _model(network: str | None, preset: str, device: torch.device) -> Reconstructor:
     model = (
-        load(network, device, "reconstructor")
+        load(network, device, kind="reconstructor")
         if network
         else Reconstructor(PRESETS[preset].model).to(device)
     )

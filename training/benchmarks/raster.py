@@ -13,10 +13,10 @@ from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.common import interleaved_medians, machine, prepare, resident_growth
 
+Scene = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
-def head_scene(
-    images: int, count: int, channels: int, seed: int, device: torch.device
-) -> list[torch.Tensor]:
+
+def head_scene(images: int, count: int, channels: int, seed: int, device: torch.device) -> Scene:
     """Means, quats, scales, opacities and colours of Gaussians on an ellipsoid of about a head's
     size, in random order.
 
@@ -36,14 +36,17 @@ def head_scene(
         * (0.6 + 0.8 * torch.rand(images, count, 3, generator=rng))
         * torch.tensor([1.0, 1.0, 0.5])
     )
-    tensors = [
-        points,
-        torch.randn(images, count, 4, generator=rng),
-        scales,
-        0.3 + 0.65 * torch.rand(images, count, generator=rng),
-        torch.rand(images, count, channels, generator=rng),
-    ]
-    return [tensor.to(device).requires_grad_() for tensor in tensors]
+
+    def placed(values: torch.Tensor) -> torch.Tensor:
+        return values.to(device).requires_grad_()
+
+    return (
+        placed(points),
+        placed(torch.randn(images, count, 4, generator=rng)),
+        placed(scales),
+        placed(0.3 + 0.65 * torch.rand(images, count, generator=rng)),
+        placed(torch.rand(images, count, channels, generator=rng)),
+    )
 
 
 def measure(
@@ -52,7 +55,7 @@ def measure(
     images: int,
     channels: list[int],
     backends: str,
-    device: str,
+    device: str | torch.device,
     repeats: int,
     threads: int | None,
     seed: int,
@@ -98,7 +101,7 @@ def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int
     (Linux)."""
     cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images)[:, None])
 
-    def step(inputs: list[torch.Tensor], size: int) -> None:
+    def step(inputs: Scene, size: int) -> None:
         pictures, alphas, _ = rasterization(
             *inputs, cameras.viewmats, cameras.Ks(size, size), size, size, backend=name
         )
@@ -118,22 +121,22 @@ def _time_scene(
     channels: int,
     seed: int,
     repeats: int,
-    device,
+    device: torch.device,
 ) -> list[dict]:
     inputs = head_scene(images, count, channels, seed, device)
     cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images, device=device)[:, None])
     view = (cameras.viewmats, cameras.Ks(pixels, pixels), pixels, pixels)
     weights = None
 
-    def forward(name: str) -> Callable[[], object]:
-        def run():
+    def forward(name: str) -> Callable[[], tuple[torch.Tensor, torch.Tensor, dict]]:
+        def run() -> tuple[torch.Tensor, torch.Tensor, dict]:
             with torch.no_grad():
                 return rasterization(*inputs, *view, backend=name)
 
         return run
 
     def both(name: str) -> Callable[[], object]:
-        def run():
+        def run() -> object:
             pictures, alphas, _ = rasterization(*inputs, *view, backend=name)
             return torch.autograd.grad((pictures, alphas), inputs, weights)
 

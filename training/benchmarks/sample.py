@@ -11,12 +11,17 @@ from gghead.training.run.precision import choose, generator_layers
 
 
 def measure(
-    network: str, batch: list[int], size: int | None, device: str, repeats: int, threads: int | None
+    network: str,
+    batch: list[int],
+    size: int | None,
+    device: str | torch.device,
+    repeats: int,
+    threads: int | None,
 ) -> dict:
     """Time sampling, print a row per batch, and return the report; the arguments are those of
     ``sample_cli``."""
     device = prepare(device, threads)
-    model = load(network, device)
+    model = load(network, device, kind="generator")
     if choose(device, generator_layers(model.config, max(batch)))[0] == "bf16":
         model.dtype = bearable(model.config, torch.bfloat16)
     size = size or model.config.image_size
@@ -35,7 +40,8 @@ def measure(
                 Cameras.from_label(cameras.label()[None]),
             )
             z = torch.randn(count, model.z_dim, device=device)
-            label = None if not model.c_dim else model.neutral_label().expand(count, -1)
+            frontal = model.neutral_label()
+            label = None if frontal is None else frontal.expand(count, -1)
             head = model.sample(0)
             runs = {
                 "latent": lambda z=z, each=each, label=label: model.images(

@@ -27,7 +27,7 @@ def measure(
     warmup: int,
     stage: int,
     precision: str | None,
-    device: str,
+    device: str | torch.device,
     threads: int | None,
     profile: int,
     compare: bool,

@@ -83,7 +83,6 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
         )
     cli.check_writable(dest, "--dest")
     import gghead
-    from gghead.animation.frames import split_or_all
     from gghead.checkpoints import save_avatar, snapshot_file
     from gghead.cli.common import pick_device
     from gghead.models.compression import factorise
@@ -103,7 +102,7 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
     else:
         source = open_avatar(network, data, device)
         path, avatar = source.path, source.avatar
-        expression = split_or_all(source.sequence, "train").coefficients.float()
+        expression = source.coefficients("train")
     rank = rank or (_PLAN.rank if avatar.config.motion == "features" else _MOVING_RANK)
     with progress("Finding shared movements"):
         small = factorise(avatar, expression, CompressionPlan(rank, combinations, prune))
@@ -111,6 +110,7 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
     make_folder(dest.parent)
     save_avatar(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors
+    assert groups is not None  # factorise says what it made
     print(
         f"{small.num} Gaussians, movements used: "
         + ", ".join(

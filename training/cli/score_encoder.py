@@ -142,7 +142,8 @@ def main(
     from gghead.training.encoder.score_sheet import ScoreSheet
 
     device = pick_device(device)
-    methods, limits, scores, path = {"template": template_method}, {}, scoring.Scores(), None
+    methods: dict[str, scoring.Method] = {"template": template_method}
+    limits, scores, path = {}, scoring.Scores(), None
     if network:
         path, model = load_encoder(network, device)
         methods["encoder"] = encoder_method(model)

@@ -1,14 +1,11 @@
 """``python scripts/calc_metrics.py --network=RUN``: distances between a network's pictures and a
 data set."""
 
-import dataclasses
 import json
 
 import click
 
 from gghead.torch_utils import cli
-from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.progress import progress
 from gghead.training.metrics.names import check_feature_net, parse_metrics
 
 
@@ -57,52 +54,25 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
     For a network inside a run folder the lines are also appended to metric-NAME.jsonl there.
     """
     check_feature_net(parse_metrics(metrics), feature_net)  # said before anything is loaded
-    import gghead
-    from gghead.checkpoints import snapshot_file
     from gghead.cli.common import pick_device
     from gghead.torch_utils import distributed
-    from gghead.training.gan.config import DataConfig
-    from gghead.training.gan.run import open_dataset, open_full
-    from gghead.training.metrics import MetricSet, write_metric
-    from gghead.training.metrics.sampler import ModelSampler
-    from gghead.training.run import run_folder
+    from gghead.training.gan.score import score
 
-    snapshot = snapshot_file(network)
-    in_run = (snapshot.parent / run_folder.OPTIONS).is_file()
-    trained_on = run_folder.read_options(snapshot.parent).data if in_run else None
-    if data is None and trained_on is None:
-        raise UserError(
-            f"{network} lies in no run folder that names its data set; name one with --data=FILE."
-        )
     processes, device = distributed.start(pick_device(device))
     try:
-        model = gghead.load(snapshot, device=device, kind="generator")
-        config = trained_on if data is None else DataConfig(path=data)
-        if background is not None:
-            config = dataclasses.replace(config, background=background)
-        if in_run:
-            cli.check_writable(snapshot.parent, "--network", folder=True)
-        with progress(f"Reading {config.path}"):
-            dataset = open_dataset(config, model.config.image_size)
-            full = open_full(config, dataset, metrics)
-        unmasked = data is not None and background is None and not dataset.has_masks
-        metric_set = MetricSet(
-            dataset,
+        records = score(
+            network,
             metrics,
-            full=full,
+            data=data,
+            background=background,
             feature_net=feature_net,
+            psi=trunc,
             seed=seed,
-            device=model.device,
             batch=batch,
+            device=device,
             processes=processes,
-            background=None if unmasked or config.background == "image" else (1.0, 1.0, 1.0),
-        )
-        records = metric_set.evaluate(
-            ModelSampler(model, dataset.labels, seed, trunc), snapshot=snapshot.name
         )
         for record in records if processes.is_first else ():
             print(json.dumps(record))
-            if in_run:
-                write_metric(record, snapshot.parent)
     finally:
         distributed.stop()

@@ -201,7 +201,8 @@ def _optimise(
     ]
     adam = torch.optim.Adam(groups, lr=0.0, eps=_EPS, fused=True)
     random, order = generator(config.seed, "baseline"), []
-    size, count, steps, share = rgb.shape[-1:-3:-1], min(config.views_per_step, len(rgb)), 0, 0.0
+    size, count = (rgb.shape[-1], rgb.shape[-2]), min(config.views_per_step, len(rgb))
+    steps, share = 0, 0.0
     while share < 1.0:
         if len(order) < count:
             order = torch.randperm(len(rgb), generator=random).tolist()
@@ -209,7 +210,7 @@ def _optimise(
         for group in adam.param_groups:
             group["lr"] = group["base"] * config.end**share
         planes = model.planes()
-        out = render(model.heads(planes), cameras[chosen], tuple(size), background=1.0, depth=False)
+        out = render(model.heads(planes), cameras[chosen], size, background=1.0, depth=False)
         loss = _loss(out.color[0], out.alpha[0], rgb[chosen], alpha[chosen], config)
         loss = loss + _unevenness(planes, config) / len(rgb)
         adam.zero_grad(set_to_none=True)
@@ -270,6 +271,7 @@ def projected_colors(
     points = head.means[0]
     normals = _normals(head)
     where, away = cameras.project(points)  # [V, N, 2], [V, N]
+    assert out.depth is not None
     layers = torch.cat([rgb, out.depth[0], alpha], 1)
     picked = F.grid_sample(layers, where[:, None] * 2 - 1, mode="bilinear", align_corners=False)[
         :, :, 0

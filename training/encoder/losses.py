@@ -76,7 +76,8 @@ def surface_terms(
 
 def total(parts: dict[str, Tensor], config: EncoderLossConfig) -> Tensor:
     """The weighted sum; ``pixels`` carries its weights already."""
-    return sum(value * getattr(config, name, 1.0) for name, value in parts.items())
+    weighted = (value * getattr(config, name, 1.0) for name, value in parts.items())
+    return sum(weighted, torch.zeros(()))
 
 
 _LARGE = 1.5  # times the median size, beyond which triangles are divided
@@ -137,6 +138,7 @@ def depth_points(head: Gaussians, cameras: Cameras, size: tuple[int, int]) -> np
     """Return the points that a head (batch shape (1,)) shows to cameras [C]: pixels of an opacity
     above 0.5, at the expected depth."""
     out = render(head, cameras, size, background=None)
+    assert out.depth is not None
     width, height = size
     x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
     y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
@@ -177,12 +179,12 @@ def point_distances(points: np.ndarray, vertices: np.ndarray, triangles: np.ndar
     whose corners lie at most ``r`` from the centroid is no nearer than ``c - r``, which says when
     no further one can win. Large triangles are divided first, because the largest ``r`` counts.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     corners = vertices[triangles]
     corners = divided(corners, _LARGE * float(np.median(_radii(corners))))
     reach = float(_radii(corners).max())
-    tree = cKDTree(corners.mean(1))
+    tree = KDTree(corners.mean(1))
     return np.concatenate(
         [
             _nearest(block, corners, tree, reach)

@@ -10,10 +10,14 @@ from gghead import checkpoints
 from gghead.data.captures import Captures
 from gghead.data.frames import describe
 from gghead.image_metrics import psnr
+from gghead.models.generator import Generator
+from gghead.models.reconstructor import Reconstructor
+from gghead.perceptual.distances import Distance
 from gghead.rendering import registry, render
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes
+from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import progress
 from gghead.training.encoder.config import EncoderTrainConfig, check, stage_at
@@ -36,9 +40,9 @@ def run(
     processes: Processes | None = None,
     *,
     resume: Path | None = None,
-) -> Path:
+) -> Path | None:
     """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder.
+    run folder, which a new run has in its first process alone.
 
     Raises ``UserError`` for data or files that do not fit.
     """
@@ -48,7 +52,7 @@ def run(
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None
-    init = checkpoints.load(config.init) if config.init is not None else None
+    init = _load_init(config.init) if config.init is not None else None
     first = stage_at(config.stages, state["trainer"]["step"] if state else 0)
     with progress(f"Reading {config.data.path or config.init}"):
         source = read_captures(config.data.path) if config.data.path else None
@@ -75,7 +79,7 @@ def _train(
     seconds: float,
     folder: Path | None,
     resumed: bool,
-) -> Path:
+) -> Path | None:
     if trainer.processes.is_first:
         name = Path(config.data.path).stem if config.data.path else "samples"
         folder = folder or run_folder.numbered_folder(outdir, ["encoder", config.preset, name])
@@ -87,8 +91,18 @@ def _train(
     return folder
 
 
-def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
-    """The user's perceptual network, or ``None``, which ``say_start`` prints."""
+def _load_init(path: str) -> Reconstructor | Generator:
+    model = checkpoints.load(path)
+    if not isinstance(model, (Reconstructor, Generator)):
+        raise UserError(
+            f"--init={path} is neither a generator nor a reconstructor; name a snapshot of"
+            " train.py or of scripts/train_encoder.py."
+        )
+    return model
+
+
+def perceptual_distance(config: EncoderTrainConfig, device: torch.device) -> Distance | None:
+    """The user's perceptual network, or ``None``, which ``print_start`` prints."""
     if config.loss.perceptual_net is None:
         return None
     from gghead.perceptual.load import load_distance
@@ -99,7 +113,7 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device):
     return distance
 
 
-class _Run(StepRun):
+class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
     script = "train_encoder.py"
     remedy = (
         "When you continue, take a lower --lr, or look for broken pictures with"
@@ -113,7 +127,7 @@ class _Run(StepRun):
         trainer: EncoderTrainer,
         writer: StatsWriter | None,
         seconds: float,
-        source,
+        source: Captures | None,
     ) -> None:
         super().__init__(config, folder, trainer, writer, seconds, config.steps, trainer.processes)
         self.source = source
@@ -128,14 +142,14 @@ class _Run(StepRun):
             self.trainer.captures,
             stage_at(self.config.stages, self.trainer.step_index).image_size,
         )
-        if captures is not None and captures.size != size:
+        if captures is not None and self.source is not None and captures.size != size:
             self.trainer.captures = CaptureHeads(self.source, self.config.data, size)
             self.trainer.read_ahead()
         if self.trainer.samples is not None:
             self.trainer.samples.size = size
         super().step()
 
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         config, trainer, captures = self.config, self.trainer, self.trainer.captures
         if captures is not None:
             print(
@@ -164,21 +178,21 @@ class _Run(StepRun):
             f"{registry.resolve('auto', trainer.device, torch.float32)}"
         )
 
-    def status(self, summary: Summary) -> str:
+    def describe_losses(self, summary: Summary) -> str:
         return (
             f"loss {summary['Loss/total']['mean']:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}"
         )
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         step, said = self.done, provenance(self.config.preset, self.config.data.path)
         checkpoints.save_reconstructor(
             self.trainer.ema,
-            self.folder / f"reconstructor-{step:06d}.safetensors",
+            folder / f"reconstructor-{step:06d}.safetensors",
             step=step,
             provenance=said,
         )
 
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         if self.source is None:
             return (
                 "Scores:"
@@ -195,7 +209,7 @@ class _Run(StepRun):
         return f"Heads: {heads}"
 
     @torch.no_grad()
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         """``preview<step>.png``: per head the inputs, views that were no input, and what is made of
         them; held-out subjects where there are any."""
         batch, where = self._preview_batch()
@@ -217,15 +231,15 @@ class _Run(StepRun):
         decibel = (
             psnr(shown[:, others], batch.target[:, others], batch.alpha[:, others]).mean().item()
         )
-        self.writer.write_values({f"Preview/psnr_{where}": decibel}, self.trainer.step_index)
+        writer.write_values({f"Preview/psnr_{where}": decibel}, self.trainer.step_index)
         print(f"  {where} heads, views that were no input: {decibel:.2f} dB inside the masks")
         row = torch.cat([batch.rgb, batch.target[:, others], shown[:, others]], 1)
         sheet = images.save_image_grid(
             row.flatten(0, 1) * 2 - 1,
-            self.folder / f"preview{self.trainer.step_index:06d}.png",
+            folder / f"preview{self.trainer.step_index:06d}.png",
             (row.shape[1], row.shape[0]),
         )
-        self.writer.write_image("preview", sheet, self.trainer.step_index)
+        writer.write_image("preview", sheet, self.trainer.step_index)
 
     def _preview_batch(self) -> tuple[HeadBatch, str]:
         """The same heads every time."""
@@ -236,7 +250,8 @@ class _Run(StepRun):
             "batch": _PREVIEW_HEADS,
         }
         stage, rows = config_json.replace(stage, changes), slice(0, _PREVIEW_HEADS)
-        source, where = self.trainer.captures or self.trainer.samples, "training"
+        where = "training"
+        source = self.trainer.captures or self.trainer.samples
         if self.source is not None and config.data.holdout:
             options = config_json.replace(
                 config.data,
@@ -252,4 +267,5 @@ class _Run(StepRun):
                 self.source.select(subjects=config.data.holdout), options, stage.image_size
             )
             where = "held-out"
+        assert source is not None  # config.check asks for data or for samples
         return source.batch(stage, config.seed, 0, rows), where

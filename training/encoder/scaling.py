@@ -159,6 +159,7 @@ def measure(
         folder = run(
             changed, outdir / "runs", device, resume=_interrupted(outdir / "runs", changed)
         )
+        assert folder is not None  # a single process is the first one
         _, model = load_encoder(folder, device)
         resized = captures.resized(base.stages[-1].image_size)
         point = {"at": at, "run": folder.name}

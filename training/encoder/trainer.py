@@ -13,6 +13,7 @@ from gghead.data.loader import StepReader
 from gghead.models.generator import LABEL_DIM, Generator
 from gghead.models.reconstructor import Reconstructor, with_background
 from gghead.networks.discriminator import Discriminator
+from gghead.perceptual.distances import Distance
 from gghead.rendering import render
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import derive_seed
@@ -21,6 +22,7 @@ from gghead.training.encoder.config import EncoderTrainConfig, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
 from gghead.training.gan import losses as adversarial
 from gghead.training.run.health import Health
+from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
@@ -41,7 +43,7 @@ class EncoderTrainer:
         device: torch.device | str = "cpu",
         processes: Processes | None = None,
         init: Reconstructor | Generator | None = None,
-        perceptual=None,
+        perceptual: Distance | None = None,
     ) -> None:
         """``init`` is the network that ``config.init`` names; ``perceptual`` maps pictures and
         truths to [M]."""
@@ -69,7 +71,9 @@ class EncoderTrainer:
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.samples = None
         if config.data.gan_share > 0:
-            source = init if isinstance(init, Generator) else init.generator
+            source = init.generator if isinstance(init, Reconstructor) else init
+            if source is None:
+                raise ValueError("data.gan_share asks for samples, but there is no init to draw.")
             self.samples = SampledHeads(
                 copy.deepcopy(source).to(self.device).eval().requires_grad_(False),
                 config.stages[0].image_size,
@@ -157,14 +161,15 @@ class EncoderTrainer:
         """One update of the encoder (and decoder), one of the discriminator once its time has
         come."""
         config, stage = self.config, stage_at(self.config.stages, self.step_index)
-        if self._sampled(self.step_index):
-            batch = self._read(self.samples, self.step_index)
-        elif self._reader is not None:
+        sampled = self._sampled(self.step_index)
+        source = self.samples if sampled else self.captures
+        if self._reader is not None and not sampled:
             batch = self._reader(self.step_index)
         else:
-            batch = self._read(self.captures, self.step_index)
-        judged = self.discriminator is not None and self.step_index >= config.loss.adversarial_from
-        parts, shown, wanted = self.terms(self.model, batch, stage.region, judged)
+            assert source is not None  # config.check asks for data or for samples
+            batch = self._read(source, self.step_index)
+        judge = self.discriminator if self.step_index >= config.loss.adversarial_from else None
+        parts, shown, wanted = self.terms(self.model, batch, stage.region, judge)
         value = losses.total(parts, config.loss)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -177,15 +182,19 @@ class EncoderTrainer:
             self.stats.report(f"Loss/{name}", part)
         self.stats.report("Loss/total", value)
         self.stats.report("Progress/gradient_norm", norm)
-        if judged:
+        if judge is not None:
             self._discriminator_step(
-                shown.detach(), wanted, batch.target_cameras.label().flatten(0, 1)
+                judge, shown.detach(), wanted, batch.target_cameras.label().flatten(0, 1)
             )
         self._update_ema()
         self.step_index += 1
 
     def terms(
-        self, model: Reconstructor, batch: HeadBatch, region: float = 0.0, judged: bool = False
+        self,
+        model: Reconstructor,
+        batch: HeadBatch,
+        region: float = 0.0,
+        judge: Discriminator | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """All parts of the loss, and pictures shown and wanted [B * T, 3, S, S]."""
         config, generator = self.config.loss, model.generator
@@ -210,43 +219,46 @@ class EncoderTrainer:
         shown, wanted = out.color.flatten(0, 1), batch.target.flatten(0, 1)
         # Features are: the head, if there is a rig behind it; then its regions, if they have
         # weight.
-        weight = region * out.features[:, :, -1:].flatten(0, 1).detach() if region > 0 else None
-        alpha = out.alpha if predicted.background is None else out.features[:, :, :1]
+        weight, alpha = None, out.alpha
+        if out.features is not None:
+            if region > 0:
+                weight = region * out.features[:, :, -1:].flatten(0, 1).detach()
+            if predicted.background is not None:
+                alpha = out.features[:, :, :1]
         parts = losses.picture_terms(
             shown, wanted, alpha.flatten(0, 1), batch.alpha.flatten(0, 1), weight, config
         )
         parts |= surface
         if self.perceptual is not None and config.perceptual > 0:
             parts["perceptual"] = self.perceptual(shown * 2 - 1, wanted * 2 - 1).mean()
-        if batch.ws is not None and config.latent > 0:
+        if batch.ws is not None and batch.z is not None and config.latent > 0:
             parts["latent"] = (z.float() - batch.z).square().mean() + (
                 latent.ws - batch.ws
             ).square().mean()
-        if judged:
-            self.discriminator.requires_grad_(False)
-            logits = self.discriminator(
+        if judge is not None:
+            judge.requires_grad_(False)
+            logits = judge(
                 shown * 2 - 1, batch.target_cameras.label().flatten(0, 1), 1.0, model.dtype
             )
             parts["adversarial"] = adversarial.generator_loss(logits).mean()
-            self.discriminator.requires_grad_(True)
+            judge.requires_grad_(True)
         return parts, shown, wanted
 
-    def _discriminator_step(self, shown: Tensor, wanted: Tensor, labels: Tensor) -> None:
+    def _discriminator_step(
+        self, judge: Discriminator, shown: Tensor, wanted: Tensor, labels: Tensor
+    ) -> None:
+        assert self.d_optimizer is not None  # made with the discriminator
         wanted, labels = wanted.to(self.device), labels.to(self.device)
-        logits = [
-            self.discriminator(x * 2 - 1, labels, 1.0, self.model.dtype) for x in (shown, wanted)
-        ]
-        value = adversarial.discriminator_loss(*logits).mean()
+        fake, true = (judge(x * 2 - 1, labels, 1.0, self.model.dtype) for x in (shown, wanted))
+        value = adversarial.discriminator_loss(fake, true).mean()
         if self.step_index % _R1_INTERVAL == 0:
             real = (wanted * 2 - 1).requires_grad_(True)
-            penalty = adversarial.gradient_penalty(
-                self.discriminator(real, labels, 1.0, self.model.dtype), real
-            )
+            penalty = adversarial.gradient_penalty(judge(real, labels, 1.0, self.model.dtype), real)
             value = value + penalty.mean() * (self.config.loss.r1_gamma / 2 * _R1_INTERVAL)
             self.stats.report("Loss/r1_penalty", penalty)
         self.d_optimizer.zero_grad(set_to_none=True)
         value.backward()
-        bad = average_gradients(self.discriminator.parameters(), self.processes, value)
+        bad = average_gradients(judge.parameters(), self.processes, value)
         self.health.count("discriminator", bad)
         self.d_optimizer.step()
         self.stats.report("Loss/discriminator", value)
@@ -270,11 +282,10 @@ class EncoderTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = factor * group["peak"]
 
-    @torch.no_grad()
     def _update_ema(self) -> None:
         half_life = min(self.config.rates.ema_steps, max(self.step_index, 1) * 0.1)
         beta = 0.5 ** (1 / max(half_life, 1e-8))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - beta)
+        move_average(self.ema, self.model, 1 - beta)
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
@@ -289,7 +300,7 @@ class EncoderTrainer:
             "optimizer": self.optimizer.state_dict(),
             "stats": self.stats.state_dict(),
         }
-        if self.discriminator is not None:
+        if self.discriminator is not None and self.d_optimizer is not None:
             state |= {
                 "discriminator": self.discriminator.state_dict(),
                 "d_optimizer": self.d_optimizer.state_dict(),
@@ -303,6 +314,6 @@ class EncoderTrainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.stats.load_state_dict(state["stats"] if self.processes.is_first else {})
-        if self.discriminator is not None:
+        if self.discriminator is not None and self.d_optimizer is not None:
             self.discriminator.load_state_dict(state["discriminator"])
             self.d_optimizer.load_state_dict(state["d_optimizer"])

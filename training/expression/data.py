@@ -65,9 +65,9 @@ class Lessons:
         return (chosen * self.known).clamp(-1, 1)
 
     @torch.no_grad()
-    def moved(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
-        """The heads' own Gaussians, moved. Those between parting lips do not fade but take the
-        colour of the dark."""
+    def move(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
+        """Move the heads' own Gaussians. Those between parting lips do not fade but take the color
+        of the dark."""
         moved, left, inside = carried(heads, table @ self.matrix, self.surface)
         if inside is None:
             return moved
@@ -139,6 +139,13 @@ class TripletBatch:
     target: Tensor  # [B, T, 3, S, S]
     alpha: Tensor  # [B, T, 1, S, S]
     cameras: Cameras  # [B, T]
+
+    def to(self, device: torch.device | str) -> "TripletBatch":
+        """The same on another device."""
+        return replace(
+            self,
+            **{name: value.to(device) for name, value in vars(self).items() if value is not None},
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,9 +285,9 @@ class Triplets:
         ws, z = self._encoded(
             [(pair.neutral.tobytes(), flip, subset) for pair, flip, subset, _ in chosen]
         )
-        wanted = (None, None)
+        wanted_ws = wanted_z = None
         if self.wanted:
-            wanted = self._encoded(
+            wanted_ws, wanted_z = self._encoded(
                 [(pair.expression.tobytes(), flip, subset) for pair, flip, subset, _ in chosen]
             )
         table = torch.stack(
@@ -292,7 +299,8 @@ class Triplets:
         return TripletBatch(
             ws,
             z,
-            *wanted,
+            wanted_ws,
+            wanted_z,
             table,
             torch.stack(target),
             torch.stack(alpha),

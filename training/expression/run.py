@@ -76,7 +76,7 @@ def run(
     return folder
 
 
-class _Run(StepRun):
+class _Run(StepRun[ExpressionTrainConfig, ExpressionTrainer]):
     script = "train_expression.py"
     remedy = (
         "When you continue, take a lower --rate, or look for broken pictures with"
@@ -99,7 +99,7 @@ class _Run(StepRun):
     def done(self) -> int:
         return self.trainer.step_index
 
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         triplets, trainer = self.trainer.triplets, self.trainer
         print(
             f"Data: {self.config.data.path}: {len(triplets.pairs)} triplets, {len(triplets.names)}"
@@ -115,7 +115,7 @@ class _Run(StepRun):
             f" {self.config.network} ({trainer.model.config.network})"
         )
 
-    def status(self, summary: Summary) -> str:
+    def describe_losses(self, summary: Summary) -> str:
         means = {
             name: summary.get(f"Loss/{name}", {"mean": 0.0})["mean"]
             for name in ("total", "motion", "pixels")
@@ -124,15 +124,15 @@ class _Run(StepRun):
             f"loss {means['total']:.4f}  motion {means['motion']:.3f}  pixels {means['pixels']:.4f}"
         )
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         checkpoints.save_expression(
             self.trainer.ema,
-            self.folder / f"expression-{self.done:06d}.safetensors",
+            folder / f"expression-{self.done:06d}.safetensors",
             step=self.done,
             provenance=provenance(self.config.preset, self.config.data.path),
         )
 
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         scores = hint(
             "scripts/score_expression.py",
             f"--network={self.config.network}",
@@ -142,7 +142,7 @@ class _Run(StepRun):
         return f"Scores: {scores}"
 
     @torch.no_grad()
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         """Print the losses on held-out subjects, beside those of a prediction of no change."""
         if self.held_out is None:
             return
@@ -151,7 +151,7 @@ class _Run(StepRun):
         still = self.trainer.terms(
             self.trainer.ema, TripletBatch(**{**vars(batch), "table": 0 * batch.table})
         )
-        self.writer.write_values(
+        writer.write_values(
             {f"Held-out/{name}": float(value) for name, value in values.items()},
             self.trainer.step_index,
         )

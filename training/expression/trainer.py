@@ -21,6 +21,7 @@ from gghead.torch_utils.rng import derive_seed
 from gghead.training.expression.config import ExpressionTrainConfig
 from gghead.training.expression.data import Lessons, TripletBatch, Triplets
 from gghead.training.run.health import Health
+from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
@@ -108,12 +109,14 @@ class ExpressionTrainer:
                 "There is nothing to learn from: neither latents nor pictures have a weight, and"
                 " the template's blendshapes have none or do not exist."
             )
-        self.units = ()  # what expressions change in Z and in styles: squared, mean
+        # what expressions change in Z and in styles: squared, mean
+        self.units: tuple[float, ...] = ()
         if triplets.wanted:
             first = self.triplets.batch(_SCALE_BATCH, 0)
             self.units = tuple(
                 float((wanted - start).square().mean().clamp_min(1e-8))
                 for start, wanted in ((first.z, first.wanted_z), (first.ws, first.wanted_ws))
+                if wanted is not None
             )
 
     def step(self) -> None:
@@ -130,14 +133,15 @@ class ExpressionTrainer:
                 self.model, self.triplets.batch(config.batch, self.step_index), pictures
             )
             if self.lessons is not None:
-                parts |= self.lesson()
+                parts |= self.lesson_terms(self.lessons)
         weights = {
             "latent": config.loss.latent,
             "pixels": config.loss.pictures,
             "motion": config.loss.motion,
             "looks": config.loss.looks,
         }
-        value = sum(weights[name] * part for name, part in parts.items() if name in weights)
+        weighted = (weights[name] * part for name, part in parts.items() if name in weights)
+        value = sum(weighted, torch.zeros(()))
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         self.health.count(
@@ -150,12 +154,7 @@ class ExpressionTrainer:
             self.stats.report(f"Loss/{name}", part)
         self.stats.report("Progress/gradient_norm", norm)
         half_life = min(config.ema_steps, max(self.step_index, 1) * 0.1)
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.ema.parameters()),
-                list(self.model.parameters()),
-                1 - 0.5 ** (1 / max(half_life, 1e-8)),
-            )
+        move_average(self.ema, self.model, 1 - 0.5 ** (1 / max(half_life, 1e-8)))
         self.step_index += 1
 
     def terms(
@@ -165,19 +164,16 @@ class ExpressionTrainer:
         ``styles``: squared errors of the predicted change, 1 where nothing is predicted;
         ``latent``: both."""
         config, generator, parts = self.config.loss, self.reconstructor.generator, {}
-        to = {
-            name: value if value is None else value.to(self.device)
-            for name, value in vars(batch).items()
-        }
-        change, styles = model.changes(to["z"], to["table"])
-        z, ws = to["z"] + change, to["ws"] + styles.unflatten(1, to["ws"].shape[1:])
-        if to["wanted_z"] is not None:
+        batch = batch.to(self.device)
+        change, styles = model.changes(batch.z, batch.table)
+        z, ws = batch.z + change, batch.ws + styles.unflatten(1, batch.ws.shape[1:])
+        if batch.wanted_z is not None and batch.wanted_ws is not None:
             parts = {
                 name: (now - wanted).square().mean() / unit
                 for name, now, wanted, unit in zip(
                     ("z", "styles"),
                     (z, ws),
-                    (to["wanted_z"], to["wanted_ws"]),
+                    (batch.wanted_z, batch.wanted_ws),
                     self.units,
                     strict=True,
                 )
@@ -186,9 +182,9 @@ class ExpressionTrainer:
         if not pictures:
             return parts
         heads = generator.attributes.activate(generator.decode(z.to(generator.dtype), ws))
-        return {**parts, "pixels": self._compared(heads, to["cameras"], to["target"])}
+        return {**parts, "pixels": self._compared(heads, batch.cameras, batch.target)}
 
-    def lesson(self) -> dict[str, Tensor]:
+    def lesson_terms(self, lessons: Lessons) -> dict[str, Tensor]:
         """``motion`` and ``looks`` of heads that the template's blendshapes move
         (``Lessons.terms``)."""
         config, generator = self.config, self.reconstructor.generator
@@ -197,16 +193,16 @@ class ExpressionTrainer:
             for part in self.triplets.heads(max(config.batch // 2, 1), self.step_index)
         )
         draw = np.random.RandomState(derive_seed(config.seed, "lessons", self.step_index) % 2**32)
-        table = self.lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
+        table = lessons.draw(self.triplets.tables(), len(z), draw).to(self.device)
         change, styles = self.model.changes(z, table)
         dtype, attributes = generator.dtype, generator.attributes
         with torch.no_grad():
             heads = attributes.activate(generator.decode(z.to(dtype), ws))
-            wanted = self.lessons.moved(heads, table)
+            wanted = lessons.move(heads, table)
         now = attributes.activate(
             generator.decode((z + change).to(dtype), ws + styles.unflatten(1, ws.shape[1:]))
         )
-        return self.lessons.terms(heads, now, wanted, 1 + config.loss.region * self.region)
+        return lessons.terms(heads, now, wanted, 1 + config.loss.region * self.region)
 
     # [B, N], [B, T] -> number
     def _compared(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:
@@ -223,7 +219,7 @@ class ExpressionTrainer:
             features=config.region > 0,
         )
         shown, wanted = out.color.flatten(0, 1), wanted.flatten(0, 1)
-        if config.region > 0:
+        if out.features is not None:
             shown = wanted + (shown - wanted) * (
                 1 + config.region * out.features.flatten(0, 1).detach()
             )

@@ -163,4 +163,6 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], initial: Initial) -> str
 def _parts(names: set[str]) -> str:
     """Names of parameters -> of the parts that they belong to, such as ``blocks.1024``, each
     once."""
-    return ", ".join(sorted({re.match(r".*?\.\d+(?=\.)|[^.]*", name)[0] for name in names}))
+    numbered = {name: re.match(r".*?\.\d+(?=\.)", name) for name in names}
+    parts = {found[0] if found else name.partition(".")[0] for name, found in numbered.items()}
+    return ", ".join(sorted(parts))

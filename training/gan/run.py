@@ -1,13 +1,12 @@
 """The run around the steps: data, ticks, status, pictures, snapshots, resuming."""
 
 import contextlib
-import dataclasses
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +27,12 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import Progress, progress
 from gghead.training.gan import images
-from gghead.training.gan.config import DataConfig, TrainConfig, stage_at
+from gghead.training.gan.config import TrainConfig, stage_at
+from gghead.training.gan.data import open_dataset, open_full
 from gghead.training.gan.initial import begin, read_initial, take
 from gghead.training.gan.trainer import Trainer
 from gghead.training.gan.watchdog import Watchdog
-from gghead.training.metrics import MetricSet, parse_metrics, write_metric
+from gghead.training.metrics import MetricSet, write_metric
 from gghead.training.metrics.sampler import ModelSampler
 from gghead.training.run import run_folder
 from gghead.training.run.console import memory_use, status_line
@@ -51,44 +51,21 @@ _REMEDY = (
 _MUCH_WAITING = 0.1  # share of a tick spent waiting for images that is worth a word
 
 
-def open_dataset(config: DataConfig, resolution: int | None = None) -> ImageDataset:
-    """The images of a run at ``resolution``."""
-    masks = None if config.masks in (None, "none") or config.background == "image" else config.masks
-    return ImageDataset(
-        config.path,
-        masks=masks,
-        resolution=resolution,
-        mirror=config.mirror,
-        max_images=config.max_images,
-        shards_at_once=config.shards_at_once,
-    )
-
-
-def open_full(
-    config: DataConfig, dataset: ImageDataset, metrics: str | Sequence[str]
-) -> ImageDataset:
-    """All files behind ``dataset`` without mirrored ones, if a metric compares with them; else
-    ``dataset`` itself."""
-    wanted = any(metric.kind == "fid_full" for metric in parse_metrics(metrics))
-    if not wanted or not (config.mirror or config.max_images):
-        return dataset
-    return open_dataset(
-        dataclasses.replace(config, mirror=False, max_images=None), dataset.resolution
-    )
-
-
 def run(
     config: TrainConfig,
     outdir: str | os.PathLike,
     device: torch.device,
     processes: Processes,
     *,
+    dataset: ImageDataset | None = None,
     resume: Path | None = None,
     init: str | None = None,
     desc: str | None = None,
-) -> Path:
+) -> Path | None:
     """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder.
+    run folder, which a new run has in its first process alone.
+
+    ``dataset`` is what ``config.data`` names where it is open already; it is closed at the end.
 
     Raises ``UserError`` for data or files that do not fit, for a run that diverges, and for one
     whose last state cannot be written: returning means that the last state and snapshot are on the
@@ -103,25 +80,28 @@ def run(
         initial = read_initial(init)
         config, first = begin(config, initial)
     nimg = first * config.batch
-    with progress(f"Reading {config.data.path} and checking its cameras"):
-        dataset = open_dataset(config.data, stage_at(config.stages, nimg)[0].image_size)
-        warnings = check_at_start(dataset) if config.data.check else []
-    trainer = Trainer(config, dataset.labels, device, processes)
-    if state is not None:
-        trainer.load_state_dict(state["trainer"])
-    elif initial is not None:
-        warnings.append(take(trainer, initial, first))
-    folder = resume
-    if processes.is_first:
-        folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
-        run_folder.write_options(folder, config)
-        with StatsWriter(folder, done=nimg if state else None) as writer:
-            for warning in warnings:
-                print(f"  {warning}")
-            _Run(config, folder, trainer, dataset, writer, state).train()
-    else:
-        _Run(config, None, trainer, dataset, None, state).train()
-    return folder
+    with progress(f"Reading {config.data.path}"):
+        dataset = open_dataset(config.data) if dataset is None else dataset
+    with contextlib.closing(dataset):
+        dataset = dataset.resized(stage_at(config.stages, nimg)[0].image_size)
+        with progress(f"Checking the cameras of {config.data.path}"):
+            warnings = check_at_start(dataset) if config.data.check else []
+        trainer = Trainer(config, dataset.labels, device, processes)
+        if state is not None:
+            trainer.load_state_dict(state["trainer"])
+        elif initial is not None:
+            warnings.append(take(trainer, initial, first))
+        folder = resume
+        if processes.is_first:
+            folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
+            run_folder.write_options(folder, config)
+            with StatsWriter(folder, done=nimg if state else None) as writer:
+                for warning in warnings:
+                    print(f"  {warning}")
+                _Run(config, folder, trainer, dataset, writer, state).train()
+        else:
+            _Run(config, None, trainer, dataset, None, state).train()
+        return folder
 
 
 class _Run:
@@ -161,7 +141,7 @@ class _Run:
     def train(self) -> None:
         """Steps until the end; a tick's work in between."""
         trainer, total = self.trainer, int(self.config.kimg * 1000)
-        self._say_start()
+        self._print_start()
         if self.config.metrics:
             # a wrong name or a set too small fails now and not at the first snapshot
             self._metric_set().prepare()
@@ -215,13 +195,13 @@ class _Run:
             )
 
     def close(self) -> None:
-        """Stop reading and close the data sets."""
+        """Stop reading, and drop what was opened for the metrics alone."""
         if self.loader is not None:
             self.loader.close()
             self.loader = None
-        self.dataset.close()
         if self.metric_set is not None:
-            self.metric_set.full.close()
+            if self.metric_set.full is not self.metric_set.dataset:
+                self.metric_set.full.close()
             self.metric_set = None
 
     def _reading(self, size: int) -> BatchLoader:
@@ -229,7 +209,7 @@ class _Run:
         prepared."""
         if self.dataset.resolution != size:
             self.close()
-            self.dataset = open_dataset(self.config.data, size)
+            self.dataset = self.dataset.resized(size)
         if self.loader is None:
             processes, share = self.processes, self.config.batch // self.processes.world_size
             self.loader = BatchLoader(
@@ -376,10 +356,10 @@ class _Run:
             "seconds": time.time() - self.started,
         }
 
-        def write_snapshot() -> None:
+        def write_snapshot(folder: Path) -> None:
             checkpoints.save(
                 self.trainer.G_ema,
-                run_folder.snapshot_path(self.folder, kimg),
+                run_folder.snapshot_path(folder, kimg),
                 kimg=kimg,
                 provenance=provenance(self.config.preset, self.config.data.path),
             )
@@ -397,7 +377,9 @@ class _Run:
         sampler = ModelSampler(self.trainer.G_ema, self.trainer.labels, self.config.seed)
         snapshot = run_folder.snapshot_path(self.folder or Path(), self.trainer.nimg / 1000).name
         records = self._metric_set().evaluate(sampler, snapshot=snapshot)
-        for record in records if self.writer is not None else ():
+        if self.writer is None or self.folder is None:
+            return
+        for record in records:
             write_metric(record, self.folder)
             results = record["results"]
             print("  " + "  ".join(f"{key} {value:.4g}" for key, value in results.items()))
@@ -408,9 +390,7 @@ class _Run:
     def _metric_set(self) -> MetricSet:
         """The metrics against the data set at its present size; the reals are measured once per
         size."""
-        if self.metric_set is None or self.metric_set.dataset is not self.dataset:
-            if self.metric_set is not None:
-                self.metric_set.full.close()
+        if self.metric_set is None:  # dropped where the size changes
             config = self.config
             white = None if config.data.background == "image" else (1.0, 1.0, 1.0)
             self.metric_set = MetricSet(
@@ -431,7 +411,7 @@ class _Run:
     def _pictures(self, stem: str) -> None:
         """``<stem>.png``: fixed seeds at cameras of the data; ``<stem>_turn.png``: a few of them
         turned by ±60°."""
-        if self.writer is None:
+        if self.writer is None or self.folder is None:
             return
         model, size = self.trainer.G_ema, self.trainer.G_ema.config.image_size
         width, height = images.grid_size(size)
@@ -455,7 +435,7 @@ class _Run:
         self.writer.write_image("turn", turn, self.trainer.nimg)
 
     def _reals_picture(self) -> None:
-        if self.writer is None:
+        if self.writer is None or self.folder is None:
             return
         width, height = images.grid_size(self.dataset.resolution)
         reals = []
@@ -467,7 +447,7 @@ class _Run:
             )
         images.save_image_grid(torch.stack(reals), self.folder / "reals.png", (width, height))
 
-    def _say_start(self) -> None:
+    def _print_start(self) -> None:
         if self.writer is None:
             return
         choice = registry.resolve("auto", self.trainer.device, torch.float32)

@@ -20,6 +20,7 @@ from gghead.training.gan import losses as regularizers
 from gghead.training.gan.augment import AdaController, AugmentPipe
 from gghead.training.gan.config import Stage, TrainConfig
 from gghead.training.run.health import Health
+from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
@@ -51,7 +52,8 @@ class Trainer:
             self.G = Generator(generator_at(config.generator, config.stages[0]))
             self.D = build_discriminator(config)
         for module in (self.G, self.D):
-            module.to(self.device, memory_format=torch.channels_last).train()
+            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: undeclared
+            module.to(self.device).train()
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.dtype = PRECISIONS[config.precision]  # the discriminator's
         self.G.dtype = self.G_ema.dtype = bearable(config.generator, self.dtype)
@@ -209,7 +211,8 @@ class Trainer:
         self.stats.report("Loss/r1_penalty", r1)
         if r2:
             self.stats.report("Loss/r2_penalty", r2[0])
-        regularizer = sum(p.mean() for p in (r1, *r2)) * (self.config.loss.r1_gamma / 2)
+        regularizer = torch.stack([p.mean() for p in (r1, *r2)]).sum()
+        regularizer = regularizer * (self.config.loss.r1_gamma / 2)
         self.stats.report("Loss/D/reg", regularizer)
         return regularizer * self.config.loss.r1_interval
 
@@ -274,7 +277,9 @@ class Trainer:
         terms = self._regularizers(raw, gaussians, out) if regularize else {}
         return image, c, terms
 
-    def _regularizers(self, raw, gaussians: Gaussians, out: RenderOutput) -> dict[str, Tensor]:
+    def _regularizers(
+        self, raw: dict[str, Tensor], gaussians: Gaussians, out: RenderOutput
+    ) -> dict[str, Tensor]:
         loss, stage = self.config.loss, self.stage
         terms = {}
         if loss.lambda_position > 0:
@@ -282,7 +287,8 @@ class Trainer:
         if loss.lambda_scale > 0:
             terms["scale"] = regularizers.mean_length(raw["scale"])
         if stage.lambda_tv > 0:
-            alpha, depth = out.alpha[:, 0], out.depth[:, 0] if self._needs_depth else None
+            assert out.uv is not None  # rendered where it has a weight
+            alpha, depth = out.alpha[:, 0], None if out.depth is None else out.depth[:, 0]
             if depth is not None and out.features is not None:
                 depth = out.features[:, 0, 1:] / alpha.clamp_min(loss.tv_alpha_floor)
             terms["uv_tv"] = regularizers.uv_total_variation(
@@ -318,7 +324,9 @@ class Trainer:
             return self._logits(fakes, c, "D/fake", part), self._logits(
                 reals, real_c, "D/real", part
             )
-        return self._logits(torch.cat([fakes, reals]), torch.cat([c, real_c]), "D", part).chunk(2)
+        both = self._logits(torch.cat([fakes, reals]), torch.cat([c, real_c]), "D", part)
+        fake_logits, real_logits = both.chunk(2)
+        return fake_logits, real_logits
 
     def _draw(self, purpose: str, *shape: int, uniform: bool = False) -> Tensor:
         """This process's rows of a whole batch of random numbers [batch, *shape], drawn on the
@@ -375,7 +383,7 @@ class Trainer:
     @torch.no_grad()
     def _update_ema(self) -> None:
         beta = schedule.ema_beta(self.config.optimizer, self.seen, self.config.batch)
-        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1.0 - beta)
+        move_average(self.G_ema, self.G, 1.0 - beta)
         self.G_ema.mapping.w_avg.copy_(self.G.mapping.w_avg)
 
     def _update_augment(self) -> None:

@@ -105,8 +105,11 @@ def stripes(
     """
     mask = (head_mask(alpha) if mask is None else mask).to(alpha.dtype)
     reach = max(min(alpha.shape[2:]) // 64, 1)
-    window = dict(kernel_size=2 * reach + 1, stride=1, padding=reach)
-    mean = F.avg_pool2d(alpha * mask, **window) / F.avg_pool2d(mask, **window).clamp_min(1e-6)
+    inside, share = (
+        F.avg_pool2d(value, 2 * reach + 1, stride=1, padding=reach)
+        for value in (alpha * mask, mask)
+    )
+    mean = inside / share.clamp_min(1e-6)
     energy = ((alpha - mean).square() * mask).sum() / mask.sum().clamp_min(1)
     return float(energy.sqrt())
 

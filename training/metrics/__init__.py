@@ -6,8 +6,12 @@ the work ``shared`` by processes. What is heavy loads on first use.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from gghead.training.metrics.names import check_feature_net, parse_metric, parse_metrics
+
+if TYPE_CHECKING:
+    from gghead.training.metrics.evaluate import MetricSet, write_metric
 
 __all__ = ["MetricSet", "check_feature_net", "parse_metric", "parse_metrics", "write_metric"]
 

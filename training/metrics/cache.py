@@ -4,19 +4,19 @@ data set."""
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy
 import torch
 
+from gghead.data import ImageDataset
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
 from gghead.training.metrics.frechet import GaussianFit
 
 
-def dataset_key(dataset: Any) -> str:
+def dataset_key(dataset: ImageDataset) -> str:
     """Return a hash of which pictures the data set holds: file, names, labels and resolution."""
     digest = hashlib.blake2b(digest_size=12)
     path = Path(getattr(dataset, "path", ""))
@@ -38,18 +38,25 @@ def dataset_key(dataset: Any) -> str:
     return digest.hexdigest()
 
 
-def save_fits(path: Path, fits: Sequence[GaussianFit]) -> None:
+def save_fits(path: Path, fits: tuple[GaussianFit, GaussianFit]) -> None:
     """Write two fits; a disk that refuses is a warning."""
-    arrays = {"reference": fits[0].reference.cpu().numpy()}
-    for number, fit in enumerate(fits):
-        arrays[f"count{number}"] = numpy.array(fit.count)
-        arrays |= {
-            f"total{number}": fit.total.cpu().numpy(),
-            f"outer{number}": fit.outer.cpu().numpy(),
-        }
+    first, second = fits
+
+    def write(file: BinaryIO) -> None:
+        numpy.savez(
+            file,
+            reference=first.reference.cpu().numpy(),
+            count0=numpy.array(first.count),
+            total0=first.total.cpu().numpy(),
+            outer0=first.outer.cpu().numpy(),
+            count1=numpy.array(second.count),
+            total1=second.total.cpu().numpy(),
+            outer1=second.outer.cpu().numpy(),
+        )
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: numpy.savez(file, **arrays))
+        write_atomically(path, write)
     except (OSError, UserError) as error:  # only time is lost: the next run computes them again
         warnings.warn(f"The metrics' cache is not kept: {error}", stacklevel=3)
 

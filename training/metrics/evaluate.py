@@ -24,6 +24,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from gghead.data import ImageDataset
 from gghead.data.loader import ReadAhead
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
@@ -50,12 +51,11 @@ class MetricSet:
 
     def __init__(
         self,
-        # gghead.data.ImageDataset, or what has its len, get, name, labels, has_masks and backdrop
-        dataset: Any,
+        dataset: ImageDataset,
         names: str | Sequence[str],
         *,
         # for fid…_full: the same without mirroring or limits; None = the dataset has neither
-        full: Any = None,
+        full: ImageDataset | None = None,
         # RGB in [0, 1] put behind the mask; None = pictures as they are
         background: Sequence[float] | None = None,
         feature_net: str | Path | None = None,  # TorchScript network for fid
@@ -97,7 +97,7 @@ class MetricSet:
             order = random.permutation(count)[: None if kind == "fid_full" else MAX_REALS]
         return order[0::2], order[1::2]
 
-    def reals(self, kind: str) -> Any:
+    def reals(self, kind: str) -> ImageDataset:
         """The data set that a kind of metric compares with."""
         return self.full if kind == "fid_full" else self.dataset
 
@@ -150,10 +150,11 @@ class MetricSet:
                 }
                 for metric in metrics:
                     share = max(min(metric.images - at, len(images)), 0)
-                    if share and metric.kind == "swd":
-                        mine[metric.name].add(images[:share], at)
-                    elif share:
-                        mine[metric.name].add(features[metric.kind][:share])
+                    measured = mine[metric.name]
+                    if share and isinstance(measured, swd.PatchSet):
+                        measured.add(images[:share], at)
+                    elif share and isinstance(measured, GaussianFit):
+                        measured.add(features[metric.kind][:share])
                 at += len(images)
                 tell(len(images))
             if at < part.stop:
@@ -167,11 +168,12 @@ class MetricSet:
                 tensors = _add_packed(whole, metric.name, tensors)
         results = {}
         for metric in metrics:
-            if metric.kind == "swd":
-                results[metric.name] = self._swd_results(metric.name, whole[metric.name])
+            fakes = whole[metric.name]
+            if isinstance(fakes, swd.PatchSet):
+                results[metric.name] = self._swd_results(metric.name, fakes)
             else:
                 halves = self._real_fits(metric.kind)
-                between = distance(halves[0].merged(halves[1]), whole[metric.name], metric.is_fid)
+                between = distance(halves[0].merged(halves[1]), fakes, metric.is_fid)
                 results[metric.name] = {
                     metric.name: between,
                     f"{metric.name}_floor": distance(*halves, metric.is_fid),
@@ -205,7 +207,11 @@ class MetricSet:
     def _network(self, kind: str) -> torch.nn.Module:
         kind = kind.removesuffix("_full")
         if kind not in self._networks:
-            network = RandomFeatures() if kind == "frd" else InceptionFeatures(self.feature_net)
+            if kind == "frd":
+                network = RandomFeatures()
+            else:
+                assert self.feature_net is not None  # check_feature_net saw to it
+                network = InceptionFeatures(self.feature_net)
             self._networks[kind] = network.to(self.device)
         return self._networks[kind]
 
@@ -226,7 +232,7 @@ class MetricSet:
             fits = _fits(packed) if packed else self._fit_halves(kind)
             if not packed and self.processes.is_first:
                 save_fits(path, fits)
-            self._fits[kind] = tuple(fit_to(fit, self.device) for fit in fits)
+            self._fits[kind] = fit_to(fits[0], self.device), fit_to(fits[1], self.device)
         return self._fits[kind]
 
     def _fit_halves(self, kind: str) -> tuple[GaussianFit, GaussianFit]:
@@ -266,7 +272,8 @@ class MetricSet:
             halves = [half[: SWD_IMAGES // 2] for half in self.halves("swd")]
             sets = [(sum(len(half) for half in halves), self.seed)]
             sets += [(len(half), self.seed + 1 + number) for number, half in enumerate(halves)]
-            whole, *parts = (swd.PatchSet(*numbers) for numbers in sets)
+            whole, first, second = (swd.PatchSet(*numbers) for numbers in sets)
+            parts = first, second
             for number, half in enumerate(halves):
 
                 def work(
@@ -288,10 +295,12 @@ class MetricSet:
                 for tensors in in_shards(len(half), work, self.processes, self.device, text):
                     both = {"whole": whole, "half": parts[number]}
                     _add_packed(both, "half", _add_packed(both, "whole", tensors))
-            self._patches = whole, swd.compare(*parts, self.seed)
+            self._patches = whole, swd.compare(first, second, self.seed)
         return self._patches
 
-    def real_batches(self, indices: Sequence[int], kind: str = "frd") -> Iterator[Tensor]:
+    def real_batches(
+        self, indices: Sequence[int] | numpy.ndarray, kind: str = "frd"
+    ) -> Iterator[Tensor]:
         """Yield the pictures of the data set as the metrics see them, uint8 [b, 3, H, W] on the
         device."""
         dataset = self.reals(kind)
@@ -314,7 +323,9 @@ class MetricSet:
         return images
 
 
-def _read(dataset: Any, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+def _read(
+    dataset: ImageDataset, indices: Sequence[int] | numpy.ndarray
+) -> list[tuple[Tensor, Tensor]]:
     return [dataset.get(int(index))[:2] for index in indices]
 
 
@@ -339,10 +350,11 @@ def _add_packed(measured: dict, name: str, tensors: list[Tensor]) -> list[Tensor
 
 def _fits(packed: list[Tensor]) -> tuple[GaussianFit, GaussianFit]:
     reference, *sums = packed
-    return tuple(
+    first, second = (
         GaussianFit(int(count), total, outer, reference)
         for count, total, outer in (sums[:3], sums[3:])
     )
+    return first, second
 
 
 def metric_record(

@@ -43,6 +43,7 @@ class RandomFeatures(nn.Module):
     LOG_FLOOR = 0.02  # keeps the log variance of an empty band finite
     MAX_SIZE = 256  # larger pictures are reduced to this by area averaging
     MIN_SIZE = 32
+    remainder: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,9 +78,9 @@ class RandomFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the features."""
         images = _check(images, self.MIN_SIZE)
-        size = [min(side, self.MAX_SIZE) // 8 * 8 for side in images.shape[2:]]
-        if size != list(images.shape[2:]):
-            images = F.adaptive_avg_pool2d(images, size)
+        height, width = (min(side, self.MAX_SIZE) // 8 * 8 for side in images.shape[2:])
+        if (height, width) != tuple(images.shape[2:]):
+            images = F.adaptive_avg_pool2d(images, (height, width))
         features = []
         for level in range(self.LEVELS):
             coarse = F.avg_pool2d(images, 2)
@@ -92,10 +93,12 @@ class RandomFeatures(nn.Module):
         return torch.cat(features, 1)
 
     def _band_features(self, level: int, band: Tensor) -> Tensor:
-        weights = (self.get_buffer(f"{name}{level}") for name in ("first_weight", "first_bias"))
-        response = F.conv2d(_pad(band), *weights)
-        weights = (self.get_buffer(f"{name}{level}") for name in ("second_weight", "second_bias"))
-        hidden = F.conv2d(_pad(F.avg_pool2d(F.leaky_relu(response, 0.2), 2)), *weights)
+        def convolve(images: Tensor, name: str) -> Tensor:
+            weight, bias = (self.get_buffer(f"{name}_{part}{level}") for part in ("weight", "bias"))
+            return F.conv2d(_pad(images), weight, bias)
+
+        response = convolve(band, "first")
+        hidden = convolve(F.avg_pool2d(F.leaky_relu(response, 0.2), 2), "second")
         hidden = F.leaky_relu(hidden, 0.2)
         strength = torch.log(response.var((2, 3), correction=0) + self.LOG_FLOOR)
         spread = torch.sqrt(hidden.var((2, 3), correction=0) + 1e-6)

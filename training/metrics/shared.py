@@ -78,10 +78,11 @@ def exchange(
     if processes.world_size == 1:
         if error is not None:
             raise error
+        assert tensors is not None  # a single process owns all
         return list(tensors)
     header = torch.zeros(1 + _MOST * (_DIMS + 2), dtype=torch.int64)
     if mine:
-        numbers = [_FAILED] if error is not None else [len(tensors)]
+        numbers = [_FAILED] if tensors is None else [len(tensors)]
         for tensor in tensors or ():
             shape = [*tensor.shape, *[0] * (_DIMS - tensor.ndim)]
             numbers += [_DTYPES.index(tensor.dtype), tensor.ndim, *shape]
@@ -89,19 +90,17 @@ def exchange(
     header = _broadcast(header.to(device), owner, processes)
     count, *numbers = header.tolist()
     if count == _FAILED:
-        raise (
-            error
-            if mine
-            else UserError(
-                "Another process could not measure its share of the pictures; its message says why."
-            )
+        if mine and error is not None:
+            raise error
+        raise UserError(
+            "Another process could not measure its share of the pictures; its message says why."
         )
     received = []
     for index in range(count):
         dtype, ndim, *shape = numbers[index * (_DIMS + 2) : (index + 1) * (_DIMS + 2)]
         value = (
             tensors[index].to(device).contiguous()
-            if mine
+            if mine and tensors is not None
             else torch.empty(shape[:ndim], dtype=_DTYPES[dtype], device=device)
         )
         received.append(_broadcast(value, owner, processes))

@@ -33,7 +33,7 @@ class Heads:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: Sequence[int]) -> "Heads":
+    def __getitem__(self, index: Sequence[int] | Tensor) -> "Heads":
         chosen = torch.as_tensor(index, dtype=torch.long)
         return Heads(
             [self.names[i] for i in chosen.tolist()],

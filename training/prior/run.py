@@ -8,6 +8,8 @@ import torch
 import gghead
 from gghead import checkpoints
 from gghead.models.generator import Generator
+from gghead.models.head_components import HeadComponents
+from gghead.models.prior import Prior
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
@@ -48,8 +50,9 @@ def run(
     cond, held_out_cond = (conditions(config.cond, part.names) for part in (heads, held_out))
     with progress("Measuring the latents"):
         prior = new_prior(config, model, heads, cond)
-    state = run_folder.load_state(resume) if resume is not None else None
-    if state is not None:
+    state = None
+    if resume is not None:
+        state = run_folder.load_state(resume)
         _check_same(prior, state["trainer"]["prior"], resume)
         # the heads are encoded by the statistics they were
         prior.load_state_dict(state["trainer"]["prior"])
@@ -67,14 +70,17 @@ def run(
     return folder
 
 
-def _check_same(prior, state: dict, resume: Path) -> None:
+def _check_same(prior: Prior, state: dict[str, torch.Tensor], resume: Path) -> None:
     """The data must be what it was: the statistics say so (bases may turn with the rounding of
     another machine)."""
     for name, value in prior.state_dict().items():
         if name.startswith(("tokens.", "cond_")):
             old, turns = state.get(name), name.endswith("_basis")
-            same = old is not None and old.shape == value.shape
-            if not same or not (turns or torch.allclose(old, value.cpu(), rtol=1e-3, atol=1e-4)):
+            if old is None or old.shape != value.shape:
+                same = False
+            else:
+                same = turns or torch.allclose(old, value.cpu(), rtol=1e-3, atol=1e-4)
+            if not same:
                 raise UserError(
                     f"The latents are not those that {resume} was trained on; put them back, or"
                     " start a new run."
@@ -88,7 +94,7 @@ def _counted(heads: Heads, what: str = "") -> str:
     )
 
 
-class _Run(StepRun):
+class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
     script = "train_prior.py"
     remedy = "When you continue, take a lower --lr; the same options end the same way."
 
@@ -110,18 +116,19 @@ class _Run(StepRun):
     def done(self) -> int:
         return self.trainer.step_number
 
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         config, prior, held_out = self.config, self.trainer.prior, self.held_out
         shape = prior.config.tokens
-        sources = [config.latents] * bool(config.latents) + [f"{config.samples} samples"] * bool(
-            config.samples
-        )
+        sources = [
+            *([config.latents] if config.latents else []),
+            *([f"{config.samples} samples"] if config.samples else []),
+        ]
         print(
             f"Latents of {config.network}: {_counted(self.heads, ' heads')}"
             f" ({' and '.join(sources)}), and {_counted(held_out)} held out"
         )
         same = "" if shape.rows > 1 else ", the same for all layers"
-        if shape.components:
+        if isinstance(prior.tokens, HeadComponents):
             shares = [
                 f"{prior.tokens.explained(part.latent):.0%} of the variance of {name} heads"
                 for name, part in (("training", self.heads), ("held-out", held_out))
@@ -159,29 +166,29 @@ class _Run(StepRun):
                 + "  ".join(f"{name} {value:.4f}" for name, value in self.trainer.check().items())
             )
 
-    def measures(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         values = {f"Check/{name}": value for name, value in self.trainer.check().items()}
         if self.trainer.exhausted:
             self.total = self.done
         return values
 
-    def status(self, summary: Summary) -> str:
+    def describe_losses(self, summary: Summary) -> str:
         names = {"loss": "Loss/total", "train": "Check/train", "held_out": "Check/held_out"}
         return "  ".join(
             f"{said} {summary[name]['mean']:.4f}" for said, name in names.items() if name in summary
         )
 
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         data = self.config.latents or f"{self.config.samples} samples"
         prior, step = self.trainer.result
         checkpoints.save_prior(
             prior,
-            self.folder / f"prior-{step:06d}.safetensors",
+            folder / f"prior-{step:06d}.safetensors",
             step=step,
             provenance=provenance(self.config.preset, data),
         )
 
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         step = self.trainer.result[1]
         best = (
             f"The held-out loss was lowest at step {step}, which is kept.\n"
@@ -192,7 +199,7 @@ class _Run(StepRun):
         score = hint("scripts/score_prior.py", f"--prior={self.folder}")
         return f"{best}Heads: {heads}\nAre they new? {score}"
 
-    def look(self) -> None:
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
         """``preview<step>.png``: heads of the seeds 0, 1, …, without condition."""
         from gghead.figures import beside, write_png
         from gghead.sampling import draw_latent
@@ -202,5 +209,5 @@ class _Run(StepRun):
             for seed in range(_PREVIEWS)
         ]
         sheet = beside(pictures)
-        write_png(self.folder / f"preview{self.trainer.step_number:06d}.png", sheet)
-        self.writer.write_image("preview", sheet, self.trainer.step_number)
+        write_png(folder / f"preview{self.trainer.step_number:06d}.png", sheet)
+        writer.write_image("preview", sheet, self.trainer.step_number)

@@ -124,7 +124,8 @@ def marginals(a: Tensor, b: Tensor) -> float:  # [N, D], [N, D]
 def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
     """Random features (``frd``) of pictures of the heads, one each, from the same cameras for every
     set."""
-    features, fit = RandomFeatures().to(model.device), None
+    fit: GaussianFit | None = None
+    features = RandomFeatures().to(model.device)
     yaws = (torch.rand(len(latent), generator=generator(seed, "prior-cameras")) * 2 - 1) * _YAW
     for start in track(range(0, len(latent), _PICTURES), "Comparing pictures", unit="batches"):
         part = latent[start : start + _PICTURES].map(lambda value: value.to(model.device))
@@ -132,6 +133,8 @@ def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
         found = features(draw(model, part.gaussians(model), part.ws, cameras).color[:, 0] * 2 - 1)
         fit = GaussianFit.empty(found[0]) if fit is None else fit
         fit.add(found)
+    if fit is None:
+        raise ValueError("There are no heads to draw, so nothing to fit.")
     return fit
 
 

@@ -17,6 +17,7 @@ from gghead.torch_utils.rng import generator
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.prior.data import Heads
 from gghead.training.run.health import Health
+from gghead.training.run.moving_average import move_average
 from gghead.training.run.stats import Stats
 
 _CHECKED = 256  # heads whose loss is measured at every tick
@@ -142,17 +143,13 @@ class PriorTrainer:
         error = (prior.predict(moved, t, cond, keep) - (x - noise)).square()
         parts = error.split([size for size in prior.config.tokens.sizes if size], dim=1)
         losses = {name: part.mean() for name, part in zip(("w", "z"), parts, strict=False)}
-        return {**losses, "total": sum(losses.values()) / len(losses)}
+        return {**losses, "total": sum(losses.values(), torch.zeros(())) / len(losses)}
 
-    @torch.no_grad()
     def _follow(self) -> None:
         """Move the average: decay min(ema, (1 + n) / (10 + n)), so that it soon forgets the
         start."""
         decay = min(self.config.ema, (1 + self.step_number) / (10 + self.step_number))
-        for mean, value in zip(
-            self.average.flow.parameters(), self.prior.flow.parameters(), strict=True
-        ):
-            mean.lerp_(value, 1 - decay)
+        move_average(self.average.flow, self.prior.flow, 1 - decay)
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:

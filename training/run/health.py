@@ -70,7 +70,7 @@ class Health:
 def bad_updates(summary: Summary) -> tuple[int, int]:
     """Of a tick, the bad updates and all, each counted as often as there are processes."""
     entry = summary.get(BAD_UPDATES, {"num": 0, "mean": 0.0})
-    return round(entry["num"] * entry["mean"]), entry["num"]
+    return round(entry["num"] * entry["mean"]), int(entry["num"])
 
 
 def describe_bad_updates(summary: Summary) -> str | None:

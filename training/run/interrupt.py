@@ -2,6 +2,9 @@
 
 import signal
 import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import torch
 
@@ -18,7 +21,7 @@ class StopRequest:
 
     def __init__(self, processes: Processes, device: torch.device) -> None:
         self.processes, self.device, self.asked = processes, device, False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> "StopRequest":
         # elsewhere Python allows no handlers
@@ -38,7 +41,7 @@ class StopRequest:
         step."""
         return any_process(self.asked, self.processes, self.device)
 
-    def _ask(self, number: int, frame: object) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

@@ -96,13 +96,15 @@ def choose(device: torch.device, layers: Layers) -> tuple[str, str]:
     if device.type != "cpu":
         return "fp32", f"bf16 is not used on {device.type}"
     threads.settle()
-    figures = [None]
+    figures: list[Figures | None] = [None]
     group = torch.distributed.is_available() and torch.distributed.is_initialized()
     if not group or torch.distributed.get_rank() == 0:
         figures = [figures_of(layers)]
     if group:
         torch.distributed.broadcast_object_list(figures, src=0)
-    return "bf16" if figures[0].bf16 < _TIED * figures[0].fp32 else "fp32", str(figures[0])
+    found = figures[0]
+    assert found is not None  # the first process's
+    return "bf16" if found.bf16 < _TIED * found.fp32 else "fp32", str(found)
 
 
 def agreed(precision: str) -> str:
@@ -289,13 +291,13 @@ def _decoder_block(
     generator: GeneratorConfig, images: int, side: int, dtype: torch.dtype
 ) -> list[Run]:
     fine = generator.plane_resolution
-    channels, size = (
-        [channels_at(r, generator.cbase, generator.cmax) for r in (fine // 2, fine)],
-        min(fine, side),
+    coarse_channels, fine_channels = (
+        channels_at(r, generator.cbase, generator.cmax) for r in (fine // 2, fine)
     )
-    block = SynthesisBlock(*channels, generator.w_dim, size)
+    size = min(fine, side)
+    block = SynthesisBlock(coarse_channels, fine_channels, generator.w_dim, size)
     ws = torch.randn(images, 2, generator.w_dim)
-    return [_pass(block, _maps(images, channels[0], size // 2, dtype), ws, "const", None)]
+    return [_pass(block, _maps(images, coarse_channels, size // 2, dtype), ws, "const", None)]
 
 
 def _transformer_block(
@@ -316,7 +318,7 @@ def _maps(images: int, channels: int, side: int, dtype: torch.dtype) -> Tensor:
 
 
 def _pass(module: nn.Module, *inputs, autocast: torch.dtype | None = None) -> Run:
-    module.to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: not declared
 
     def run() -> None:
         lower = autocast is not None and autocast != torch.float32

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -19,6 +19,9 @@ from gghead.torch_utils.seal import archive_is_whole, write_archive
 from gghead.training.gan.config import TrainConfig
 from gghead.training.run.health import broken_tensors
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 OPTIONS = "training_options.json"
 _KEEP_STATES = 2
 _MARKS = {
@@ -29,7 +32,7 @@ _MARKS = {
     "ema_steps": "scripts/train_expression.py",
 }
 """Option that only the runs of one command have -> the command."""
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def new_run_folder(
@@ -70,7 +73,7 @@ def numbered_folder(outdir: str | os.PathLike, parts: Sequence[str]) -> Path:
         ) from error
 
 
-def write_options(folder: Path, config: object) -> None:
+def write_options(folder: Path, config: "DataclassInstance") -> None:
     """Write the resolved config, a dataclass."""
     text = json.dumps(config_json.to_dict(config), indent=2) + "\n"
     write_atomically(folder / OPTIONS, lambda file: file.write(text.encode()))
@@ -97,7 +100,7 @@ def read_options(
     return config_json.replace(config, changes) if changes else config
 
 
-def _check_kind(folder: str | os.PathLike, values: object, kind: type) -> None:
+def _check_kind(folder: str | os.PathLike, values: dict[str, Any], kind: type) -> None:
     """Raise ``UserError`` for a run of another command, which an unknown option would say less
     clearly."""
     own = {field.name for field in dataclasses.fields(kind)}

@@ -60,15 +60,15 @@ class Saver:
             )
 
     def save(
-        self, count: float, state: dict, write_snapshot: Callable[[], object], counted: str
+        self, count: float, state: dict, write_snapshot: Callable[[Path], object], counted: str
     ) -> None:
-        """Check ``state["trainer"]``, then write the snapshot and ``state``; all processes call it
-        with theirs."""
+        """Check ``state["trainer"]``, then write the snapshot into the folder, and ``state``; all
+        processes call it with theirs."""
         self.check(state["trainer"], counted)
         self._refusal = ""
         if self.folder is not None:
             try:
-                write_snapshot()
+                write_snapshot(self.folder)
                 run_folder.save_state(self.folder, count, state)
             except UserError as error:
                 self._refusal = str(error)

@@ -8,6 +8,9 @@ training/gan/run.py.)
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import torch
 
 from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
@@ -15,13 +18,47 @@ from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 from gghead.training.run.console import format_time, memory_use
-from gghead.training.run.health import describe_bad_updates, losses_verdict
+from gghead.training.run.health import Health, describe_bad_updates, losses_verdict
 from gghead.training.run.interrupt import StopRequest
 from gghead.training.run.saving import Saver
-from gghead.training.run.stats import StatsWriter, Summary
+from gghead.training.run.stats import Stats, StatsWriter, Summary
 
 
-class StepRun(ABC):
+class StepOptions(Protocol):
+    """What a run's config says of its loop."""
+
+    @property
+    def tick(self) -> int:
+        """Steps from one status line to the next."""
+        ...
+
+    @property
+    def snapshot_ticks(self) -> int:
+        """Ticks from one snapshot to the next."""
+        ...
+
+
+class StepTrainer(Protocol):
+    """What the loop asks of a trainer."""
+
+    device: torch.device
+    stats: Stats
+    health: Health
+
+    def step(self) -> None:
+        """Do one step."""
+        ...
+
+    def state_dict(self) -> dict:
+        """Everything that a resumed run continues from."""
+        ...
+
+
+Options = TypeVar("Options", bound=StepOptions)
+Trainer = TypeVar("Trainer", bound=StepTrainer)
+
+
+class StepRun(ABC, Generic[Options, Trainer]):
     """One process's part of a run; only the first process has a folder and a writer."""
 
     unit = "step"
@@ -33,17 +70,15 @@ class StepRun(ABC):
 
     def __init__(
         self,
-        config,
+        config: Options,
         folder: Path | None,
-        trainer,
+        trainer: Trainer,
         writer: StatsWriter | None,
         seconds: float,
         total: int,
         processes: Processes | None = None,
     ) -> None:
-        """``config`` has tick and snapshot_ticks, ``trainer`` step(), device, stats, health and
-        state_dict(); ``seconds`` were spent before a resume, ``total`` is the count at which the
-        run ends."""
+        """``seconds`` were spent before a resume, ``total`` is the count at which the run ends."""
         self.config, self.folder, self.trainer, self.writer, self.total = (
             config,
             folder,
@@ -64,26 +99,26 @@ class StepRun(ABC):
         """Steps so far."""
 
     @abstractmethod
-    def say_start(self) -> None:
+    def print_start(self) -> None:
         """Print what is trained on what."""
 
     @abstractmethod
-    def status(self, summary: Summary) -> str:
+    def describe_losses(self, summary: Summary) -> str:
         """Return the losses of a status line."""
 
     @abstractmethod
-    def write_snapshot(self) -> None:
+    def write_snapshot(self, folder: Path) -> None:
         """Write the model; ``UserError`` if the disk refuses."""
 
     @abstractmethod
-    def look(self) -> None:
-        """What is drawn or measured with every snapshot."""
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
+        """Draw or measure what goes with every snapshot."""
 
     @abstractmethod
-    def farewell(self) -> str:
+    def describe_result(self) -> str:
         """Return what a finished run says."""
 
-    def note(self) -> str:
+    def describe_progress(self) -> str:
         """Return what the moving line says besides how far the run is."""
         return ""
 
@@ -91,8 +126,8 @@ class StepRun(ABC):
         """Do one step and what has to be prepared for it."""
         self.trainer.step()
 
-    def measures(self) -> dict[str, float]:
-        """Further numbers of a tick, by name."""
+    def measure(self) -> dict[str, float]:
+        """Return further numbers of a tick, by name."""
         return {}
 
     # -------------------------------------------------------------------- the loop
@@ -105,7 +140,7 @@ class StepRun(ABC):
         tick = self.config.tick
         if self.writer is not None:
             print(f"Run folder: {self.folder}")
-            self.say_start()
+            self.print_start()
         with (
             StopRequest(self.processes, self.trainer.device) as stop,
             progress("Training", self.total, f"{self.unit}s", self.done) as bar,
@@ -118,16 +153,14 @@ class StepRun(ABC):
                         self.step()
                     if (reason := self.trainer.health.after_step()) is not None:
                         self.saver.fail(reason, self._counted)
-                    bar.update(self.done, self.note())
+                    bar.update(self.done, self.describe_progress())
                 if stop.agreed():
                     self._stopped()
                 self._end_tick(time.time() - begin, self.done - first)
                 if self.done >= self.total or self.done // tick % self.config.snapshot_ticks == 0:
                     with progress("Saving the state"):
                         self._save()
-                    if self.writer is not None:
-                        with progress("Pictures and scores of the snapshot"):
-                            self._look()
+                    self._try_preview()
                     barrier(self.processes)
                 elif self.saver.unsaved:
                     self._save()
@@ -135,13 +168,17 @@ class StepRun(ABC):
                     self.saver.check(self.trainer.state_dict(), self._counted)
         self.saver.finish(self._counted)
         if self.writer is not None:
-            print(f"Done: {self.done} {self.unit}s. {self.farewell()}")
+            print(f"Done: {self.done} {self.unit}s. {self.describe_result()}")
 
-    def _look(self) -> None:
-        try:
-            self.look()
-        except UserError as error:  # as a rule the disk is full, which is no reason to lose the run
-            print(f"  {error}")
+    def _try_preview(self) -> None:
+        if self.folder is None or self.writer is None:
+            return
+        with progress("Pictures and scores of the snapshot"):
+            try:
+                self.save_preview(self.folder, self.writer)
+            # as a rule the disk is full, which is no reason to lose the run
+            except UserError as error:
+                print(f"  {error}")
 
     def _stopped(self) -> None:
         self._save()
@@ -164,7 +201,7 @@ class StepRun(ABC):
         numbers = {
             f"Progress/{self.unit}": self.done,
             f"Timing/sec_per_{self.unit}": each,
-            **self.measures(),
+            **self.measure(),
             **{f"Resources/{name}_gb": value for name, value in memory.items()},
         }
         for name, value in numbers.items():
@@ -172,8 +209,9 @@ class StepRun(ABC):
         summary = stats.collect()
         if self.writer is not None:
             print(
-                f"{self.unit} {self.done:<7d} {self.status(summary)}  sec/{self.unit} {each:<7.4f}"
-                f" time {format_time(time.time() - self.started):<10s} cpumem"
+                f"{self.unit} {self.done:<7d} {self.describe_losses(summary)}"
+                f"  sec/{self.unit} {each:<7.4f} time"
+                f" {format_time(time.time() - self.started):<10s} cpumem"
                 f" {memory['cpumem']:.2f}  eta {format_time((self.total - self.done) * each)}"
             )
             if (line := describe_bad_updates(summary)) is not None:
