@@ -9,15 +9,23 @@ import click
 import pytest
 from helpers.places import ROOT
 
-LINE = re.compile(r"^\s*(?:python|torchrun \S+) (?:scripts/|datasets/)?(\w+)\.py(.*)$", re.M)
+LINE = re.compile(
+    r"^\s*(?:python|torchrun \S+) (?:scripts/|datasets/|research/)?(\w+)\.py(.*)$", re.M
+)
 MAIN = re.compile(r"^\s*from (gghead\.[\w.]+) import main$", re.M)
 SCRIPTS = {
     path.stem: found[1]
     for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("datasets/*.py")]
     if (found := MAIN.search(path.read_text(encoding="utf-8")))
 }
+SCRIPTS |= {
+    path.stem: path.stem
+    for path in ROOT.glob("research/*.py")
+    if "__main__" in path.read_text(encoding="utf-8")
+}
 PAGES = [
     ROOT / "README.md",
+    ROOT / "research" / "README.md",
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "LOG.md"),
 ]
 

@@ -47,6 +47,19 @@ def test_ssim_is_wangs():
     assert torch.allclose(ssim(first, first), torch.ones(2, dtype=torch.float64))
 
 
+def test_ssim_is_that_of_torchmetrics():
+    """Which pads images by reflection and averages over all of them: only inside are both the
+    same."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    first, second = (x[..., :17].double() for x in pictures())
+    _, values = structural_similarity_index_measure(
+        first, second, data_range=1.0, return_full_image=True
+    )
+    expected = values[..., 5:-5, 5:-5].mean((1, 2, 3))
+    assert torch.allclose(ssim(first, second), expected, rtol=0, atol=1e-12)
+
+
 def test_masks_hide_what_is_outside():
     first, second = pictures()
     mask = torch.zeros(2, 1, 20, 20)

@@ -11,7 +11,7 @@ import pytest
 from helpers.places import ROOT
 
 PACKAGES = ("torch_utils", "gghead", "training")
-RECIPES = ("datasets", "scripts", "tests")
+RECIPES = ("datasets", "scripts", "research", "tests")
 FORBIDDEN = {  # a package -> the packages of ours that it may not import
     "torch_utils": {"gghead", "training"},
     "gghead": {"training"},

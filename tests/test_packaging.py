@@ -39,7 +39,7 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
         pytest.skip("setuptools is not installed, so no wheel can be built offline")
     copy, target = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("wheel")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
-    for folder in (*PACKAGES, "datasets", "scripts", "tests"):
+    for folder in (*PACKAGES, "datasets", "scripts", "research", "tests"):
         shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignore)
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, copy / file)
@@ -131,10 +131,13 @@ def test_nothing_depends_on_torchvision():
     assert not bad & (names(PROJECT["dependencies"]) | names(extras) | names(list(LOCK)))
 
 
-@pytest.mark.parametrize("extra, module", [("video", "av"), ("prep", "mediapipe")])
+@pytest.mark.parametrize(
+    "extra, module", [("video", "av"), ("prep", "mediapipe"), ("research", "matplotlib")]
+)
 def test_extras_have_code_behind_them(extra, module):
-    assert set(PROJECT["optional-dependencies"]) == {"video", "prep", "dev"}
-    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert set(PROJECT["optional-dependencies"]) == {"video", "prep", "dev", "research"}
+    folders = ("research",) if extra == "research" else PACKAGES
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert any(
         re.search(rf"^\s*(import|from) {module}\b", path.read_text(), flags=re.M)
         for path in sources
@@ -236,7 +239,7 @@ def test_lock_is_complete_and_pins_torch():
 
 
 def test_commands_and_docs_name_no_data_that_a_reader_has_not():
-    folders = (*PACKAGES, "scripts", "datasets", "docs")
+    folders = (*PACKAGES, "scripts", "datasets", "research", "docs")
     texts = [
         ROOT / "README.md",
         *(

@@ -2,8 +2,7 @@
 ``docs/latents.md``."""
 
 from gghead.editing.directions import Directions, find_directions
-from gghead.editing.interpolation import between, between_seeds
-from gghead.editing.mixing import mix_layers
+from gghead.editing.mixing import between, between_seeds, mix_layers
 from gghead.editing.parts import part_mask
 from gghead.editing.regions import PlaneBlend, blend_latents, blend_planes
 

@@ -7,11 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from calibrate_landmarks import TRAINING_SUBJECTS, accuracy, crop_view, load_mvheads
 from helpers.places import SHARED
 
 from gghead.cameras import FFHQ_RADIUS, Cameras
 from gghead.data.photos import pose
-from gghead.data.photos.calibration import TRAINING_SUBJECTS, accuracy, crop_view, load_mvheads
 from gghead.data.photos.crop import Crop
 from gghead.data.photos.landmarks import SCHEMES, landmark_model, level_angle, mirror_index
 from gghead.template import load_template

@@ -21,8 +21,7 @@ from gghead.editing import (
     part_mask,
 )
 from gghead.editing import directions as direction_files
-from gghead.editing.interpolation import slerp
-from gghead.editing.mixing import layer_of
+from gghead.editing.mixing import layer_of, slerp
 from gghead.editing.parts import part_names
 from gghead.editing.regions import APPEARANCE, GEOMETRY, at_gaussians, membrane
 from gghead.latent import Latent

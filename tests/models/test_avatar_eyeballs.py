@@ -15,10 +15,10 @@ from gghead.models.avatar_config import AvatarConfig
 from gghead.models.motion import displaced
 from gghead.rendering import render
 from gghead.template import load_template
+from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.avatar.config import PRESETS
 from gghead.training.avatar.trainer import new_avatar
-from gghead.training.avatar.variants import variant_config
 from gghead.training.cli.train_avatar import main
 
 TEMPLATE = load_template("head")
@@ -98,7 +98,7 @@ def test_avatars_begin_with_them_in_place_of_the_open_eyes_skin(frames):
     with pytest.raises(
         UserError, match="--eyeballs is a share of the points from 0 to 0.5, but it is 2"
     ):
-        new_avatar(variant_config(PRESETS["tiny"], "eyeballs=2"), frames)
+        new_avatar(config_json.replace(PRESETS["tiny"], {"eyeballs": 2.0}), frames)
 
 
 def test_motions_go_on_where_looks_stay():

@@ -4,13 +4,11 @@ densified, resumed."""
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
 from helpers.small_avatar import small_config
-from PIL import Image
 
 import gghead
 from gghead.animation.blendshapes import template_motion, template_uv, unmoved
@@ -24,13 +22,11 @@ from gghead.models.motion import as_motion, displaced, split
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
-from gghead.training.avatar.config import PRESETS, DensifyConfig
+from gghead.training.avatar.config import DensifyConfig
 from gghead.training.avatar.densify import Densifier
 from gghead.training.avatar.initial import surface_points
 from gghead.training.avatar.score import side_frames
 from gghead.training.avatar.trainer import AvatarTrainer, make_optimizer, new_avatar
-from gghead.training.avatar.variants import variant_config
-from gghead.training.cli.compare_avatars import main as compare_main
 from gghead.training.cli.compress_avatar import main as compress_main
 from gghead.training.cli.score_avatar import main as score_main
 from gghead.training.cli.train_avatar import main
@@ -414,46 +410,6 @@ def test_a_rate_for_motions_that_there_are_not_is_refused(data, tmp_path):
         run(main, f"--data={data}", "--preset=tiny", "--motion-rate=0.01", "--dry-run=1").exit_code
         == 0
     )
-
-
-def test_options_of_motions_are_variants_that_are_compared_and_shown(tmp_path):
-    with pytest.raises(UserError, match="'motion-rate=-1' needs a number"):
-        variant_config(PRESETS["tiny"], "motion-rate=-1")
-    both = variant_config(
-        PRESETS["tiny"], "motion=blendshapes+motion-rate=0.01+mirrored-grid=8+sh-every=5"
-    )
-    assert (both.motion, both.rates.motion, both.avatar.mirrored_grid, both.sh_every) == (
-        "blendshapes",
-        0.01,
-        8,
-        5,
-    )
-    folder = write_sequence(tmp_path / "person")
-    points = np.zeros((8, 68, 3), np.float32)
-    points[:, 48:68, 1], points[:, 48:68:2, 0] = -0.1, 0.3
-    np.savez(folder / "geometry.npz", landmarks68=points)
-    options = [
-        f"--data={folder}",
-        f"--outdir={tmp_path / 'study'}",
-        "--resolution=24",
-        "--iterations=2",
-        "--variants=full,motion=blendshapes",
-        "--device=cpu",
-        f"--closeups={tmp_path / 'look.png'}",
-    ]
-    result = run(compare_main, *options)
-    assert result.exit_code == 0, result.output
-    line = next(line for line in result.output.split("\n") if line.startswith("| full"))
-    assert "side" in result.output and line
-    with Image.open(tmp_path / "look.png") as picture:  # two test frames; truth and two avatars
-        assert picture.size[0] > 2 * 144 and picture.size[1] > 3 * 144
-    for more, sentence in (
-        ("--frames=7", "no frame 7 to cut out of; the frames are 0 to 1"),
-        ("--region=eyes", "has no eyes to cut out"),
-        ("--labels=a", "1 labels were given for 2"),
-    ):
-        wrong = run(compare_main, *options, more)
-        assert wrong.exit_code == 1 and sentence in wrong.output and "Traceback" not in wrong.output
 
 
 def test_side_frames_are_those_seen_from_the_side():

@@ -16,7 +16,6 @@ from gghead.animation.frames import read_sequence
 from gghead.cli.animate import main as animate
 from gghead.data.frames_zip import write_archive
 from gghead.torch_utils.errors import UserError
-from gghead.training.cli.compare_avatars import main as compare
 from gghead.training.cli.score_avatar import main as score
 from gghead.training.cli.train_avatar import main as train
 
@@ -120,24 +119,6 @@ def test_other_models_are_still_refused(data, tmp_path):
     # a matrix is about all that the drive has
     np.save(tmp_path / "m.npy", np.ones((2, 3), np.float32))
     assert read_drive(str(data), config, mapping=str(tmp_path / "m.npy")).expression.shape == (8, 2)
-
-
-def test_numbers_of_coefficients_are_variants(data, tmp_path):
-    result = call(
-        compare,
-        f"--data={data}",
-        "--resolution=24",
-        "--iterations=2",
-        f"--outdir={tmp_path}",
-        "--variants=full,coefficients=1",
-        "--device=cpu",
-    )
-    assert result.exit_code == 0 and "coefficients=1" in result.output, result.output
-    widths = [
-        gghead.load(path, kind="avatar").config.width
-        for path in sorted(tmp_path.glob("*.safetensors"))
-    ]
-    assert sorted(widths) == [1, 3]
 
 
 def test_a_tracked_mesh_gives_the_first_points(data, tmp_path):

@@ -18,9 +18,15 @@ from gghead.reconstruction.report import compare
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.score_encoder import main
 from gghead.training.encoder.data import read_captures
-from gghead.training.encoder.gan_heads import YAWS, gan_heads
-from gghead.training.encoder.score import Scores, capture_heads, read_records, score, table
-from gghead.training.encoder.score_sheet import montage
+from gghead.training.encoder.score import (
+    YAWS,
+    Scores,
+    capture_heads,
+    gan_heads,
+    montage,
+    score,
+    table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,7 @@ def record(method, views, subject, value):
     }
 
 
-def test_means_and_gains_are_those_of_common_heads():
+def test_means_are_over_heads():
     scores = Scores(
         [
             record("encoder", 1, "a", 20.0),
@@ -94,7 +100,6 @@ def test_means_and_gains_are_those_of_common_heads():
     assert [
         (row["method"], row["views"], row["heads"], row["psnr_mask"]) for row in scores.means()
     ] == [("encoder", 1, 2, 25.0), ("fit", 1, 1, 27.0), ("encoder", 2, 1, 25.0)]
-    assert scores.gains("encoder", "fit") == [{"views": 1, "heads": 1, "gain": 3.0, "least": 3.0}]
     lines = table(scores).splitlines()
     assert len(lines) == 4 and "PSNR in mask" in lines[0] and "27.00" in lines[2]
 
@@ -116,58 +121,18 @@ def test_lists_of_subjects():
 
 
 # -------------------------------------------------------------------------------------- the command
-def test_command_scores_encoder_fit_and_template(tmp_path, data, network):
+def test_command_scores_the_encoder_and_its_refinement(tmp_path, data, network):
     options = [f"--data={data}", "--subjects=1-2", "--views=1,3", "--targets=2", "--resolution=24"]
-    fits = run(
-        *options,
-        "--expressions=0",
-        "--baseline-steps=2",
-        "--baseline-subjects=2",
-        f"--outdir={tmp_path / 'a'}",
-    )
-    assert fits.exit_code == 0, fits.output
-    records = read_records(tmp_path / "a/scores.json", ("fit", "plain"))
-    assert [(entry["subject"], entry["views"], entry["steps"]) for entry in records] == [
-        ("002", 1, 2),
-        ("002", 3, 2),
-    ]
-    plain = run(
-        *options,
-        "--expressions=0",
-        "--baseline-steps=2",
-        "--baseline-subjects=1",
-        "--baseline-kind=plain",
-        f"--outdir={tmp_path / 'b'}",
-    )
-    assert plain.exit_code == 0, plain.output
-    earlier = f"{tmp_path / 'a/scores.json'},{tmp_path / 'b/scores.json'}"
     result = run(
-        *options,
-        f"--network={network}",
-        f"--baseline={earlier}",
-        f"--outdir={tmp_path}",
-        "--sheets=2",
-        "--refine=2",
+        *options, f"--network={network}", f"--outdir={tmp_path}", "--sheets=2", "--refine=2"
     )
     assert result.exit_code == 0, result.output
-    assert "encoder above plain" in result.output
-    assert (
-        "encoder above fit" in result.output
-        and "refined above fit" in result.output
-        and "N=3" in result.output
-    )
     content = json.loads((tmp_path / "scores.json").read_text())
     assert {(row["method"], row["views"], row["heads"]) for row in content["means"]} == {
-        ("template", 1, 4),
-        ("template", 3, 4),
         ("encoder", 1, 4),
         ("encoder", 3, 4),
         ("refined", 1, 4),
         ("refined", 3, 4),
-        ("fit", 1, 1),
-        ("fit", 3, 1),
-        ("plain", 1, 1),
-        ("plain", 3, 1),
     }
     one = next(entry for entry in content["records"] if entry["method"] == "encoder")
     assert {"psnr_mask", "psnr", "ssim", "iou", "inputs_psnr_mask", "seconds"} <= set(
@@ -183,18 +148,13 @@ def test_command_scores_encoder_fit_and_template(tmp_path, data, network):
 @pytest.mark.parametrize(
     "options, what",
     [
-        ([], "nothing to score"),
-        (["--baseline-steps=1", "--subjects=7"], "no subject 7"),
-        (["--baseline-steps=1", "--subjects=1", "--views=9"], "cannot give 9 inputs"),
-        (
-            ["--baseline-steps=1", "--subjects=1", "--geometry=nowhere.npz"],
-            "--geometry=nowhere.npz does not exist",
-        ),
-        (["--baseline-steps=1", "--subjects=1", "--baseline=nowhere.json"], "no scores.json"),
+        (["--subjects=7"], "no subject 7"),
+        (["--subjects=1", "--views=9"], "cannot give 9 inputs"),
+        (["--subjects=1", "--geometry=nowhere.npz"], "--geometry=nowhere.npz does not exist"),
     ],
 )
-def test_wrong_options_are_refused(tmp_path, data, options, what):
-    result = run(f"--data={data}", f"--outdir={tmp_path}", *options)
+def test_wrong_options_are_refused(tmp_path, data, network, options, what):
+    result = run(f"--network={network}", f"--data={data}", f"--outdir={tmp_path}", *options)
     assert result.exit_code == 1 and what in result.output, result.output
 
 
@@ -222,4 +182,3 @@ def test_round_trip_through_the_command(tmp_path):
     result = run("--data=gan:0-1", f"--network={path}", "--views=4", "--resolution=24")
     assert result.exit_code == 0, result.output
     assert "encoder        4     2" in result.output and (tmp_path / "sheet-0-0.png").is_file()
-    assert "name it with --network" in run("--data=gan", "--baseline-steps=1").output

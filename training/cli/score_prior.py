@@ -62,7 +62,7 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     from gghead.figures import write_png
     from gghead.inversion.report import write_json
     from gghead.torch_utils.files import make_folder
-    from gghead.training.prior import score, show
+    from gghead.training.prior import score
     from gghead.training.prior.config import PriorTrainConfig
     from gghead.training.prior.data import sampled_heads
     from gghead.training.prior.run import open_data
@@ -88,18 +88,18 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     else:
         truth = train.latent
     with progress("Looking for the nearest heads"):
-        table, found = score.neighbour_table(prior, samples, train, held_out)
+        nearest, found = score.neighbour_table(prior, samples, train, held_out)
     result = {
         "prior": file.name,
         "count": count,
         "truth": "seeds" if config.latents is None else "training heads",
         "distances": score.compare(model, prior, sets, truth),
-        "nearest": table,
+        "nearest": nearest,
     }
-    print(show.table(result))
+    print(score.table(result))
     write_json(outdir / "score.json", result)
-    write_png(outdir / "nearest.png", show.nearest_sheet(model, samples, train, found, pictures))
-    write_png(outdir / "beside.png", show.beside_sheet(model, truth, samples))
-    write_png(outdir / "samples.png", show.samples_sheet(model, samples))
-    print(json.dumps({"closer_than_usual": table["closer_than_usual"]}))
+    write_png(outdir / "nearest.png", score.nearest_sheet(model, samples, train, found, pictures))
+    write_png(outdir / "beside.png", score.beside_sheet(model, truth, samples))
+    write_png(outdir / "samples.png", score.samples_sheet(model, samples))
+    print(json.dumps({"closer_than_usual": nearest["closer_than_usual"]}))
     print(f"score.json, nearest.png, beside.png and samples.png are in {outdir}")

@@ -6,6 +6,7 @@ of inputs.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from gghead.data.captures import FRONT, Captures, ViewChoice, choose_views
+import gghead
+from gghead.cameras import Cameras
+from gghead.checkpoints import snapshot_file
+from gghead.data.captures import FRONT, Captures, ViewChoice, choose_views, spread
+from gghead.figures import beside, to_uint8, with_labels, write_png
 from gghead.gaussians import Gaussians
+from gghead.models.generator import Generator
+from gghead.models.reconstructor import Reconstructor
 from gghead.reconstruction.inputs import InputViews, from_captures
+from gghead.reconstruction.refine import RefineConfig, refine
 from gghead.reconstruction.report import compare
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
@@ -35,6 +45,10 @@ COLUMNS = {
     "distance": ("distance %", 2),
     "seconds": ("seconds", 2),
 }
+YAWS = (*range(-75, 76, 10), 90, -90, 135, 180)  # degrees; mvheads' cameras without their scatter
+PITCHES = (15, -10, 5, 25, 0, -15, 10, 20)  # degrees, in turn
+FOCAL = 2.9  # shows the whole head, as mvheads does
+_GAIN = 3  # of a sheet's errors, shown dark on white
 
 
 @dataclass
@@ -50,6 +64,10 @@ class Scores:
             if record["method"] == method and record["views"] == views
         ]
 
+    def has(self, method: str, views: int, subject: str, expression: str) -> bool:
+        head = {"subject": subject, "expression": expression}
+        return any(head.items() <= record.items() for record in self.of(method, views))
+
     def means(self) -> list[dict]:
         """One row per method and number of views, in order of appearance."""
         rows = []
@@ -64,29 +82,6 @@ class Scores:
                     row[key] = round(float(np.mean(values)), 4)
             rows.append(row)
         return rows
-
-    def gains(self, method: str, opponent: str, key: str = "psnr_mask") -> list[dict]:
-        """One figure of one method minus that of another on the heads that both have, per number of
-        views."""
-        rows = []
-        for views in dict.fromkeys(record["views"] for record in self.records):
-            theirs = {_head(record): record[key] for record in self.of(opponent, views)}
-            ours = {_head(record): record[key] for record in self.of(method, views)}
-            gains = [ours[head] - theirs[head] for head in ours if head in theirs]
-            if gains:
-                rows.append(
-                    {
-                        "views": views,
-                        "heads": len(gains),
-                        "gain": round(float(np.mean(gains)), 4),
-                        "least": round(min(gains), 4),
-                    }
-                )
-        return rows
-
-
-def _head(record: dict) -> tuple[str, str]:
-    return record["subject"], record["expression"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,20 +124,73 @@ def capture_heads(
             )
 
 
+def are_gan_heads(data: str) -> bool:
+    """Whether ``--data`` means heads of the network's own generator."""
+    return data == "gan" or data.startswith("gan:")
+
+
+@torch.no_grad()
+def gan_heads(
+    model: Generator, seeds: Sequence[int], size: int, psi: float = 0.7
+) -> Iterator[TestHead]:
+    """Yield the heads of seeds, truncated to ``psi``, drawn in 8 bits over white from 20 cameras.
+
+    Raises ``UserError`` for a generator that has never made heads of seeds: that of an encoder
+    trained on captures alone.
+    """
+    if not bool(model.mapping.w_avg.any()):
+        raise UserError(
+            "The generator behind this encoder was not trained as a GAN, so its seeds are no heads;"
+            " score an encoder that was trained with --init=GAN."
+        )
+    yaw = torch.tensor(YAWS, dtype=torch.float32)
+    pitch = torch.tensor(
+        [PITCHES[index % len(PITCHES)] for index in range(len(YAWS))], dtype=torch.float32
+    )
+    cameras = Cameras.orbit(torch.deg2rad(yaw), torch.deg2rad(pitch), focal=FOCAL).to(model.device)
+    names = tuple(f"{index:02d}" for index in range(len(YAWS)))
+    for seed in seeds:
+        ws = model.mapping(model.seed_to_z(seed), model.neutral_label(), psi)
+        out = model.render(model.gaussians(ws), cameras, size, depth=False)
+        rgb, alpha = (
+            ((value[0].clamp(0, 1) * 255).round() / 255) for value in (out.color, out.alpha)
+        )
+        yield TestHead(str(seed), "0", InputViews(rgb, alpha, cameras, names))
+
+
+def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Reconstructor]:
+    """Load a reconstructor; return its file, too. Raises ``UserError`` as ``gghead.load``."""
+    path = snapshot_file(network)
+    return path, gghead.load(path, device=device, kind="reconstructor")
+
+
+def encoder_method(model: Reconstructor, refine_steps: int = 0) -> Method:
+    """One pass of the encoder, and so many steps of optimising its latent on the views."""
+
+    def encode(views: InputViews) -> tuple[Gaussians, dict]:
+        latent = model.encode(views.rgb[None], views.cameras.reshape(1, len(views)))
+        if refine_steps:
+            latent = refine(model.generator, latent, views, RefineConfig(steps=refine_steps))
+        with torch.no_grad():
+            return latent.gaussians(model.generator), {}
+
+    return encode
+
+
 def score(
     methods: dict[str, Method],
     heads: Iterable[TestHead],
     counts: Sequence[int],
     *,
     targets: int = 4,
-    limits: dict[str, tuple[str, ...]] | None = None,  # method -> the only subjects it is tried on
     scores: Scores | None = None,
     # called after every record
     seen: Callable[[dict, Gaussians, InputViews, ViewChoice], None] = lambda *_: None,
 ) -> Scores:
     """Give every method the same views of every head, render the held-out ones, measure.
 
-    Raises ``UserError`` for more views than there are.
+    What ``scores`` holds already is not made again. Raises ``UserError`` for more views than there
+    are.
     """
     scores = scores if scores is not None else Scores()
     for test in heads:
@@ -151,7 +199,7 @@ def score(
         front = every.cameras[(every.cameras.angles()[0].abs() < FRONT).nonzero()[:, 0]]
         for count in counts:
             for method, make in methods.items():
-                if limits and test.subject not in limits.get(method, (test.subject,)):
+                if scores.has(method, count, test.subject, test.expression):
                     continue
                 given = every.pick(choice.inputs[count])
                 begin = time.perf_counter()
@@ -214,22 +262,51 @@ def write_scores(path: Path, header: dict, scores: Scores) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def read_records(path: Path, methods: tuple[str, ...]) -> list[dict]:
-    """Read the records of these methods from an earlier ``scores.json``; raises ``UserError`` if it
-    has none."""
-    try:
-        found = [
-            record
-            for record in json.loads(path.read_bytes())["records"]
-            if record["method"] in methods
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no scores.json of score_encoder.py ({error}); name another one."
-        ) from error
-    if not found:
-        raise UserError(
-            f"{path} holds no scores of a {' or '.join(methods)}; "
-            "run score_encoder.py with --baseline-seconds."
+class ScoreSheet:
+    """Collects rows of one head and writes them; two of the held-out views are shown."""
+
+    def __init__(self, subject: str, expression: str) -> None:
+        self.subject, self.expression = subject, expression
+        self.rows: list[np.ndarray] = []
+        self.labels: list[str] = []
+
+    def add(self, record: dict, head: Gaussians, every: InputViews, choice: ViewChoice) -> None:
+        """Take a row if the record is of this head."""
+        if (record["subject"], record["expression"]) != (self.subject, self.expression):
+            return
+        shown = every.pick(spread(choice.targets, min(2, len(choice.targets))))
+        values, color = compare(head, shown)
+        error = 1 - (_GAIN * (color - shown.rgb).abs()).clamp(0, 1)
+        cells = [montage(every.pick(choice.inputs[record["views"]]).rgb)]
+        for index in range(len(shown)):
+            cells += [to_uint8(color[index]), to_uint8(shown.rgb[index]), to_uint8(error[index])]
+        self.rows.append(beside(cells))
+        self.labels.append(
+            f"{record['method']} {record['views']}: {float(values['psnr_mask'].mean()):.1f} dB"
         )
-    return found
+
+    def write(self, path: Path) -> None:
+        """Write the PNG; nothing where no row was taken."""
+        if not self.rows:
+            return
+        columns = [
+            "inputs",
+            *["reconstruction", "truth", f"error x{_GAIN}"]
+            * ((self.rows[0].shape[1] // self.rows[0].shape[0] - 1) // 3),
+        ]
+        write_png(path, with_labels(np.concatenate(self.rows), columns, self.labels))
+
+
+def montage(pictures: Tensor) -> np.ndarray:  # [V, 3, H, W] -> uint8 [H, W, 3]
+    """All pictures in the area of one, white where the last line is not full."""
+    height, width = pictures.shape[-2:]
+    side = math.ceil(math.sqrt(len(pictures)))
+    small = F.interpolate(pictures, size=(height // side, width // side), mode="area")
+    canvas = torch.ones(3, height, width, device=pictures.device)
+    for index, picture in enumerate(small):
+        top, left = (
+            place * length
+            for place, length in zip(divmod(index, side), picture.shape[-2:], strict=True)
+        )
+        canvas[:, top : top + picture.shape[-2], left : left + picture.shape[-1]] = picture
+    return to_uint8(canvas)

@@ -87,7 +87,7 @@ def main(
         check_outputs([video], overwrite, "--video")
     network, outdir = start("interpolate", network, outdir, overwrite)
 
-    from gghead.editing.interpolation import between, between_seeds
+    from gghead.editing.mixing import between, between_seeds
     from gghead.sampling import draw_latent
     from gghead.torch_utils.progress import progress
     from gghead.video import save_video

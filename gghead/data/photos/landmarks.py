@@ -10,9 +10,9 @@
            one unit of each is one standard deviation.
 ``sd``     [M] what is left to each point on its own, as a share of the crop's side.
 
-Made by ``python -m gghead.data.photos.calibration`` (see there for how and from which data); the
-numbers are derived from ICT-FaceKit heads (MIT licence) and from StyleGAN2 faces of the One Million
-Impressions set; no picture is in it.
+Made by ``research/calibrate_landmarks.py`` (see there for how and from which data); the numbers are
+derived from ICT-FaceKit heads (MIT licence) and from StyleGAN2 faces of the One Million Impressions
+set; no picture is in it.
 """
 
 import functools

@@ -5,18 +5,18 @@ import json
 
 import numpy as np
 import pytest
+import variants
 from click.testing import CliRunner
+from compare_avatars import main
 from helpers.avatar_sequence import write_sequence
 from helpers.weight_files import trusted, write_lite
 from PIL import Image
+from variants import block_error, paired, table, variant_config
 
 import gghead
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
-from gghead.training.avatar import variants
 from gghead.training.avatar.config import ABLATIONS, PRESETS
-from gghead.training.avatar.variants import block_error, paired, table, variant_config
-from gghead.training.cli.compare_avatars import main
 
 TINY = PRESETS["tiny"]
 
@@ -171,6 +171,51 @@ def test_the_perceptual_loss_is_an_ablation_judged_by_another_network(data, tmp_
     small = compare(data, tmp_path / "small", "--variants=full", f"--score-net={nets[1]}")
     assert small.exit_code == 1 and "needs pictures of at least 32x32" in small.output
     assert not (tmp_path / "small").exists()
+
+
+def test_numbers_of_coefficients_are_variants(data, tmp_path):
+    result = compare(data, tmp_path, "--variants=full,coefficients=1")
+    assert result.exit_code == 0 and "coefficients=1" in result.output, result.output
+    widths = [
+        gghead.load(path, kind="avatar").config.width
+        for path in sorted(tmp_path.glob("*.safetensors"))
+    ]
+    assert sorted(widths) == [1, 3]
+
+
+def test_options_of_motions_are_variants_that_are_compared_and_shown(tmp_path):
+    with pytest.raises(UserError, match="'motion-rate=-1' needs a number"):
+        variant_config(TINY, "motion-rate=-1")
+    both = variant_config(TINY, "motion=blendshapes+motion-rate=0.01+mirrored-grid=8+sh-every=5")
+    assert (both.motion, both.rates.motion, both.avatar.mirrored_grid, both.sh_every) == (
+        "blendshapes",
+        0.01,
+        8,
+        5,
+    )
+    folder = write_sequence(tmp_path / "person")
+    points = np.zeros((8, 68, 3), np.float32)
+    points[:, 48:68, 1], points[:, 48:68:2, 0] = -0.1, 0.3
+    np.savez(folder / "geometry.npz", landmarks68=points)
+    options = [
+        folder,
+        tmp_path / "study",
+        "--variants=full,motion=blendshapes",
+        f"--closeups={tmp_path / 'look.png'}",
+    ]
+    result = compare(*options)
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.output.split("\n") if line.startswith("| full"))
+    assert "side" in result.output and line
+    with Image.open(tmp_path / "look.png") as picture:  # two test frames; truth and two avatars
+        assert picture.size[0] > 2 * 144 and picture.size[1] > 3 * 144
+    for more, sentence in (
+        ("--frames=7", "no frame 7 to cut out of; the frames are 0 to 1"),
+        ("--region=eyes", "has no eyes to cut out"),
+        ("--labels=a", "1 labels were given for 2"),
+    ):
+        wrong = compare(*options, more)
+        assert wrong.exit_code == 1 and sentence in wrong.output and "Traceback" not in wrong.output
 
 
 def test_wrong_uses_are_a_sentence(data, tmp_path):

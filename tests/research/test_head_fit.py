@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from head_fit import PLAIN, BaselineConfig, fit, projected_colors, template_head
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
@@ -12,13 +13,6 @@ from gghead.models.attributes import GaussianAttributes
 from gghead.rendering import render
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
-from gghead.training.encoder.baseline import (
-    PLAIN,
-    BaselineConfig,
-    fit,
-    projected_colors,
-    template_head,
-)
 
 SIZE = 32
 SMALL = BaselineConfig(grid=24, max_steps=25, levels=(4,))

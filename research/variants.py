@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from results import Chart, Line, read_rows, write_charts, write_rows
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.show import pictures
-from gghead.charts import Line, line_chart
 from gghead.checkpoints import load, save_avatar
 from gghead.figures import write_png
 from gghead.models.avatar import Avatar
@@ -29,7 +29,6 @@ from gghead.training.avatar.config import ABLATIONS, AvatarTrainConfig
 from gghead.training.avatar.score import closeups, compare, region_masks, side_frames
 from gghead.training.avatar.trainer import AvatarTrainer
 from gghead.training.gan.run import provenance
-from gghead.training.results import read_rows, write_rows
 
 RESULTS = "variants.json"
 FULL = "full"
@@ -311,10 +310,10 @@ def draw(
                 ],
             )
         )
-    write_png(path, line_chart(lines, title, "iterations", "PSNR, dB", size=(560, 360)))
+    write_charts(path, [Chart(title, "iterations", "PSNR, dB", lines)], size=(560, 360))
 
 
-def look(
+def closeup_sheet(
     config: AvatarTrainConfig,
     plan: VariantPlan,
     outdir: Path,

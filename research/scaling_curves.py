@@ -1,8 +1,13 @@
-"""``python scripts/scaling_curves.py --data=CAPTURES``."""
+"""``python research/scaling_curves.py --data=CAPTURES``: see research/README.md."""
 
+import sys
 from pathlib import Path
 
 import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout, from any folder
+
+from results import check_chart
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.progress import progress
@@ -107,17 +112,19 @@ def main(
     training people, draw.
 
     \b
-    python scripts/scaling_curves.py --data=CAPTURES --plot=scaling.png
+    python research/scaling_curves.py --data=CAPTURES --plot=scaling.png
 
     Ctrl-C keeps everything: the same command goes on, also in the middle of a training.
     """
     plot = plot or outdir / "scaling.png"
     cli.check_writable(outdir, "--outdir", folder=True)
     cli.check_writable(plot, "--plot")
+    check_chart(plot, "--plot")
+    from scaling import BASES, ScalingPlan, config_at, draw, measure, table
+
     from gghead.cli.common import listed, pick_device
     from gghead.torch_utils import config as config_json
     from gghead.training.encoder.data import read_captures
-    from gghead.training.encoder.scaling import BASES, ScalingPlan, config_at, draw, measure, table
     from gghead.training.run.precision import check_device, choose, encoder_layers
 
     device = pick_device(device)
@@ -167,3 +174,7 @@ def main(
     draw(points, plot)
     print(table(points))
     print(plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,13 @@
-"""``python scripts/compare_avatars.py --data=sequence``."""
+"""``python research/compare_avatars.py --data=SEQUENCE``: see research/README.md."""
 
+import sys
 from pathlib import Path
 
 import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout, from any folder
+
+from results import check_chart
 
 from gghead.torch_utils import cli
 from gghead.torch_utils import config as config_json
@@ -137,9 +142,9 @@ def main(
     differences.
 
     \b
-    python scripts/compare_avatars.py --data=SEQUENCE --seeds=0,1
-    python scripts/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 --at=0,500,1000 \\
-        --plot=points.png
+    python research/compare_avatars.py --data=SEQUENCE --seeds=0,1
+    python research/compare_avatars.py --data=SEQUENCE --variants=full,points=1000 \\
+        --at=0,500,1000 --plot=points.png
     """
     names = tuple(variants.split(","))
     labels = labels.split(",") if labels else names
@@ -157,10 +162,13 @@ def main(
     for path, option in ((plot, "--plot"), (sheet, "--closeups")):
         if path is not None:
             cli.check_writable(path, option)
+    if plot is not None:
+        check_chart(plot, "--plot")
+    from variants import VariantPlan, closeup_sheet, draw, measure, table
+
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance
     from gghead.torch_utils.memory import keep_freed_memory
-    from gghead.training.avatar.variants import VariantPlan, draw, look, measure, table
 
     device = pick_device(device)
     if device.type == "cpu":
@@ -183,5 +191,9 @@ def main(
         draw(rows, names, plot, labels, title)
         print(plot)
     if sheet is not None:
-        look(config, plan, outdir, sheet, region, frames, labels)
+        closeup_sheet(config, plan, outdir, sheet, region, frames, labels)
         print(sheet)
+
+
+if __name__ == "__main__":
+    main()

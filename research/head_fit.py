@@ -9,9 +9,13 @@ that are the sum of coarse and fine grids, so that neighbours move together, and
 template's texels. No learnt prior.
 """
 
+import itertools
+import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,10 +25,12 @@ from gghead.gaussians import Gaussians
 from gghead.image_metrics import ssim
 from gghead.models.attributes import GaussianAttributes
 from gghead.models.config import AttributeConfig
+from gghead.reconstruction.inputs import InputViews
 from gghead.rendering import render
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import generator
+from gghead.training.encoder.score import Method, Scores
 
 _EPS = 1e-15  # of 3DGS's Adam
 # projected colours are kept so far from 0 and 1, where the sigmoid has no gradient
@@ -310,3 +316,79 @@ def _filled(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, 
     coarse = _filled(coarse, (weight > 0).float())
     larger = F.interpolate(coarse, size=color.shape[-2:], mode="bilinear", align_corners=False)
     return torch.where(known > 0, color, larger)
+
+
+# ---------------------------------------------------------------------------- as scored methods
+def fit_method(config: BaselineConfig) -> Method:
+    """Fit every head anew."""
+
+    def fitted(views: InputViews) -> tuple[Gaussians, dict]:
+        found = fit(views.rgb, views.alpha, views.cameras, config)
+        return found.head, {
+            "steps": found.steps,
+            "processor_seconds": round(found.processor_seconds, 2),
+        }
+
+    return fitted
+
+
+def template_method(views: InputViews) -> tuple[Gaussians, dict]:
+    """The fit's start: what colors alone achieve, and how far the bare template lies from the
+    truth."""
+    return template_head(views.rgb, views.alpha, views.cameras), {}
+
+
+def read_scores(path: Path) -> tuple[dict, Scores]:
+    """Read a ``scores.json``: how was scored, and the records. Raises ``UserError`` for another
+    file."""
+    try:
+        header = json.loads(path.read_bytes())
+        records = header.pop("records")
+        del header["means"]
+        for name in ("network", "data", "geometry", "resolution", "views", "targets"):
+            header[name]
+        for record in records:
+            record["method"], record["views"], record["subject"], record["expression"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no scores.json of score_encoder.py ({error}); name another one."
+        ) from error
+    return header, Scores(records)
+
+
+def gains(scores: Scores, method: str, opponent: str, key: str = "psnr_mask") -> list[dict]:
+    """One figure of one method minus that of another on the heads that both have, per number of
+    views."""
+    rows = []
+    for views in dict.fromkeys(record["views"] for record in scores.records):
+        ours, theirs = (
+            {(record["subject"], record["expression"]): record[key] for record in found}
+            for found in (scores.of(method, views), scores.of(opponent, views))
+        )
+        differences = [ours[head] - theirs[head] for head in ours if head in theirs]
+        if differences:
+            rows.append(
+                {
+                    "views": views,
+                    "heads": len(differences),
+                    "gain": round(float(np.mean(differences)), 4),
+                    "least": round(min(differences), 4),
+                }
+            )
+    return rows
+
+
+def gain_lines(scores: Scores) -> list[str]:
+    """Return sentences: how far the encoder, plain and refined, lies above each kind of fit."""
+    lines = []
+    # What spills over the outline shows in the whole image only.
+    for key, name in (("psnr_mask", "PSNR in mask"), ("psnr", "PSNR of the whole image")):
+        for method, opponent in itertools.product(("encoder", "refined"), BASELINES):
+            cells = [
+                f"N={row['views']} {row['gain']:+.2f} (least {row['least']:+.2f},"
+                f" {row['heads']} heads)"
+                for row in gains(scores, method, opponent, key)
+            ]
+            if cells:
+                lines.append(f"{method} above {opponent}, {name}, dB: {', '.join(cells)}")
+    return lines

@@ -3,21 +3,14 @@ refused."""
 
 import json
 
-import numpy as np
 import pytest
+import scaling
 import torch
 from click.testing import CliRunner
 from helpers.capture_zip import write_captures
 from helpers.small_reconstructor import reconstructor_config
 from PIL import Image
-
-from gghead.torch_utils import config as config_json
-from gghead.torch_utils.errors import UserError
-from gghead.training.cli.scaling_curves import main
-from gghead.training.encoder import scaling
-from gghead.training.encoder.config import PRESETS, EncoderTrainConfig, check
-from gghead.training.encoder.data import read_captures
-from gghead.training.encoder.scaling import (
+from scaling import (
     BASES,
     ScalingPlan,
     complete,
@@ -28,6 +21,12 @@ from gghead.training.encoder.scaling import (
     place,
     table,
 )
+from scaling_curves import main
+
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.errors import UserError
+from gghead.training.encoder.config import PRESETS, EncoderTrainConfig, check
+from gghead.training.encoder.data import read_captures
 from gghead.training.run import run_folder
 
 CPU = torch.device("cpu")
@@ -87,11 +86,8 @@ def test_axes_meet_in_a_base_that_is_trained_once(tmp_path, data):
         curve(points, "cameras")
     ) == 1
     draw(points, tmp_path / "curves.png", counts=(1, 2))
-    assert np.asarray(Image.open(tmp_path / "curves.png")).shape == (
-        300,
-        3 * 420,
-        3,
-    ), "identities, width, input views"
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (3 * 420, 300), "identities, width, input views"
     lines = table(points).splitlines()
     assert len(lines) == 6 and lines[2].startswith("| identities 2 |") and "guided 0" in lines[-1]
     assert f"{points[0]['unseen'][1]['psnr_mask']:.2f}" in lines[3]

@@ -1,6 +1,6 @@
 """Making the landmark model (``gghead/weights/landmark_model.npz``) from pictures:
 
-    python -m gghead.data.photos.calibration --mvheads=CAPTURES --photos=PHOTOS --skip=TEST-PHOTOS \
+    python research/calibrate_landmarks.py --mvheads=CAPTURES --photos=PHOTOS --skip=TEST-PHOTOS \
         --dest=gghead/weights/landmark_model.npz
 
 1. MediaPipe's points are found in renders of ICT-FaceKit heads by known cameras (subjects below 80,
@@ -12,7 +12,7 @@
    mean is the mean of both shapes.
 3. Residuals in the renders at the true cameras give the modes and the rest of each point.
 
-``--evaluate=1`` then prints how well the model's cameras agree with the known ones of the other
+``--evaluate`` then prints how well the model's cameras agree with the known ones of the other
 subjects' renders.
 
 The 68 iBUG points have no detector here: their places are known on the heads, so step 1 is exact,
@@ -20,6 +20,7 @@ step 2 is left out, and a detector's noise of one percent of the crop is added.
 """
 
 import json
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,13 +30,16 @@ import click
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout, from any folder
+
 from gghead.cameras import FFHQ_FOCAL
 from gghead.data.images import decode_image
 from gghead.data.photos.crop import Crop
 from gghead.data.photos.landmarks import SCHEMES, LandmarkModel, mirror_index, save_models
 from gghead.data.photos.photo import camera_degrees
 from gghead.data.photos.pose import FACE_ORIGIN, camera_position, fit_pose, project
-from gghead.torch_utils.cli import BOOL, command
+from gghead.torch_utils import cli
+from gghead.torch_utils.errors import UserError
 
 TRAINING_SUBJECTS = 80  # mvheads' subjects from here on are for tests
 _MODES = 40
@@ -282,38 +286,42 @@ def accuracy(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-@command()
+@cli.command()
 @click.option(
     "--mvheads",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     required=True,
     help="Folder of mvheads.zip.",
 )
 @click.option(
     "--photos",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     required=True,
     help="Folder of photos (.jpg).",
 )
 @click.option(
     "--skip",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     help="Folder whose file names are left out.",
 )
 @click.option("--dest", type=click.Path(path_type=Path), required=True, help="The .npz to write.")
-@click.option(
-    "--find-mirror", type=BOOL, default=False, help="Find the mirrored points anew (default: keep)."
+@cli.switch(
+    "--find-mirror", default=False, help="Find the mirrored points anew  [default: keep them]"
 )
-@click.option(
-    "--evaluate",
-    type=BOOL,
-    default=False,
-    help="Test it on the other subjects, |yaw| < 35 degrees.",
-)
+@cli.switch("--evaluate", default=False, help="Test it on the other subjects, |yaw| < 35 degrees")
 def main(
     mvheads: Path, photos: Path, skip: Path | None, dest: Path, find_mirror: bool, evaluate: bool
 ) -> None:
     """Make the landmark model; needs mediapipe and takes some minutes."""
+    cli.check_writable(dest, "--dest")
+    for option, path in (
+        ("--mvheads", mvheads / "mvheads.zip"),
+        ("--mvheads", mvheads / "geometry.npz"),
+        ("--photos", photos),
+        ("--skip", skip),
+    ):
+        if path is not None and not path.exists():
+            raise UserError(f"{option} needs {path}, which does not exist; name another folder.")
     from gghead.data.photos.mediapipe_faces import MediapipeLandmarks
 
     left_out = {path.name for path in skip.iterdir()} if skip else set()

@@ -10,22 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+from results import Chart, Line, read_rows, write_charts, write_rows
 
-from gghead.charts import Line, line_chart
 from gghead.data.captures import Captures
-from gghead.figures import write_png
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import make_folder
 from gghead.torch_utils.progress import progress
 from gghead.training.encoder.config import PRESETS, EncoderTrainConfig
 from gghead.training.encoder.data import CaptureHeads, read_captures
-from gghead.training.encoder.methods import encoder_method, load_encoder
 from gghead.training.encoder.run import run
-from gghead.training.encoder.score import capture_heads, score
-from gghead.training.results import read_rows, write_rows
+from gghead.training.encoder.score import capture_heads, encoder_method, load_encoder, score
 from gghead.training.run import run_folder
 
 RESULTS = "scaling.json"
@@ -228,7 +224,7 @@ def draw(
             for people, who in reversed(PEOPLE.items())
             if count in figures(found[0], people)
         ]
-        charts.append(line_chart(lines, axis, AXES[axis], name, log_x=True))
+        charts.append(Chart(axis, AXES[axis], name, lines, log_x=True))
     lines = [
         Line(
             f"{'guided' if point['at']['guided'] else 'plain cross-attention'}, {who}",
@@ -237,8 +233,8 @@ def draw(
         for point in reversed(curve(points, "guided"))
         for people, who in reversed(PEOPLE.items())
     ]
-    charts.append(line_chart(lines, "input views", "input views N", name, log_x=True))
-    write_png(path, np.concatenate(charts, axis=1))
+    charts.append(Chart("input views", "input views N", name, lines, log_x=True))
+    write_charts(path, charts)
 
 
 def table(points: Sequence[dict], key: str = "psnr_mask", digits: int = 2) -> str:
