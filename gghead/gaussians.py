@@ -1,6 +1,7 @@
 """The container for 3D Gaussians: what every model makes and everything else renders, moves, saves
 or edits."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gghead import ply, sh
 from gghead.rotations import matrix_to_quat, quat_multiply
 from gghead.torch_utils.checks import check_shape
 from gghead.torch_utils.errors import UserError
@@ -182,7 +184,6 @@ class Gaussians:
     def with_sh(self, degree: int) -> "Gaussians":
         """The same colours as spherical harmonics of ``degree``, which must not be lower than the
         present one."""
-        from gghead.rendering import sh
 
         colors = sh.rgb_to_dc(self.colors)[..., None, :] if self.sh_degree is None else self.colors
         missing = sh.num_bases(degree) - colors.shape[-2]
@@ -236,19 +237,32 @@ class Gaussians:
 
     # ------------------------------------------------------------------- files
     def save_ply(self, path: str | Path) -> None:
-        """Write one head (no batch dimension, or one of size 1) in the layout of 3DGS; see
-        ``gghead.ply``."""
-        from gghead import ply
+        """Write one head as a .ply in the layout of 3DGS (``gghead.ply``): -y up, SH coefficients,
+        atomically.
 
-        ply.save(self, path)
+        Raises ``UserError`` for a batch of several heads, for impossible values and where the file
+        cannot be written.
+        """
+        path = Path(path)
+        if math.prod(self.shape) != 1:
+            raise UserError(
+                "A .ply file holds one head, but these Gaussians have batch shape"
+                f" {list(self.shape)}."
+            )
+        one = self[(0,) * len(self.shape)] if self.shape else self
+        one = one.detach().to("cpu", torch.float64).validate(f"The Gaussians for {path.name}")
+        one = one.transform(ply.upright(ply.WRITTEN_UP).mT)
+        coefficients = one.with_sh(one.sh_degree or 0).colors  # [N, K, 3]
+        ply.write(path, one.means, one.quats, one.scales, one.opacities, coefficients)
 
     @classmethod
     def load_ply(cls, path: str | Path, up: str | None = None) -> "Gaussians":
-        """Read a .ply in the layout of 3DGS as Gaussians [N, ...], turned upright; see
-        ``gghead.ply.load``."""
-        from gghead import ply
-
-        return ply.load(path, up)
+        """Read a .ply in the layout of 3DGS as Gaussians [N, ...] in float32, turned upright; plain
+        RGB where the file has no ``f_rest`` properties. ``up`` and errors as ``gghead.ply.read``.
+        """
+        values, sh_degree, up = ply.read(path, up)
+        gaussians = cls(**values, sh_degree=sh_degree)
+        return gaussians.transform(ply.upright(up)).to(torch.float32).validate(str(path))
 
 
 def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
@@ -273,7 +287,6 @@ def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
     """Turn harmonics with the Gaussians: the coefficients [..., N, K, 3] of f(R^-1 d) for those of
     f(d)."""
-    from gghead.rendering import sh
 
     return (
         colors if not degree else sh.rotation(degree, rotation)[..., None, :, :].to(colors) @ colors

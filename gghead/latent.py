@@ -4,8 +4,8 @@ encoders write.
 One safetensors file per head and stage. Everything that draws seeds accepts it (``--latents``), and
 from Python::
 
-    head = model.load_latent("latent-pti.safetensors")  # Gaussians [1, N], as model.sample(seed)
-    latent = gghead.latent.load("latent-pti.safetensors")  # styles, residual, camera, metadata
+    latent = gghead.latent.load("latent-pti.safetensors", model)  # styles, residual, metadata
+    head = latent.gaussians(model)  # Gaussians [1, N], as model.sample(seed)
 """
 
 import hashlib

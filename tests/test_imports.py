@@ -70,6 +70,40 @@ def test_imports_point_one_way(package):
     assert not offences(sources(package), FORBIDDEN[package])
 
 
+def test_no_module_imports_itself_through_others():
+    """Circles, also those through imports inside functions (Tarjan's strong components)."""
+    paths = {}
+    for path in sources(*PACKAGES):
+        if path.is_relative_to(ROOT / "gghead" / "training"):  # the links
+            continue
+        if path.is_relative_to(ROOT / "gghead" / "torch_utils"):
+            continue
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        paths[name if name.startswith("gghead") else f"gghead.{name}"] = path
+    reached = {name: named(path, paths) - {name, "gghead"} for name, path in paths.items()}
+    changed = True
+    while changed:  # the transitive closure
+        changed = False
+        for found in reached.values():
+            more = set().union(*(reached[other] for other in found)) - found
+            found |= more
+            changed = changed or bool(more)
+    assert not [name for name, found in reached.items() if name in found]
+
+
+def named(path: Path, known: dict[str, Path]) -> set[str]:
+    """The known modules that a file imports; ``from package import module`` is the module."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in known else node.module)
+    return found & known.keys()
+
+
 def test_recipes_are_never_imported():
     everything = [*sources(*PACKAGES, *RECIPES), *ROOT.glob("*.py")]
     assert not offences(everything, {"datasets", "scripts"})

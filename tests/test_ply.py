@@ -4,7 +4,6 @@ import struct
 import pytest
 import torch
 
-from gghead import ply
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering import render
@@ -177,13 +176,13 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, change, sentence):
     head().save_ply(path)
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match=sentence) as caught:
-        ply.load(path)
+        Gaussians.load_ply(path)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="absent.ply cannot be read"):
-        ply.load(tmp_path / "absent.ply")
+        Gaussians.load_ply(tmp_path / "absent.ply")
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

@@ -260,6 +260,9 @@ def clear() -> None:
             _screen(stream, "\r" + " " * width + "\r")
 
 
+threads.before_lines.append(clear)
+
+
 def _screen(stream: IO[str], text: str) -> bool:
     """Write to the screen; False where its reader has gone away, as the work goes on without."""
     try:

@@ -320,6 +320,8 @@ class Governor:
 
 
 # --------------------------------------------------------------------------------- for the commands
+before_lines: list[Callable[[], None]] = []
+"""Called before a line is printed; ``progress`` clears its moving line here."""
 _setting: str | int = "fixed"
 _load: Load | None = None
 _governor: Governor | None = None
@@ -422,7 +424,6 @@ def _started() -> Governor | None:
 
 
 def _say(sentence: str) -> None:
-    from gghead.torch_utils import progress
-
-    progress.clear()
+    for function in before_lines:
+        function()
     print(sentence, file=sys.stderr, flush=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gghead import sh
 from gghead.animation.surface import Motion, MovingSurface, Places
 from gghead.gaussians import Gaussians
-from gghead.rendering import sh
 from gghead.rotations import matrix_to_quat
 
 _OPENING = "jawOpen"  # the blendshape whose torn faces are the inside of the mouth

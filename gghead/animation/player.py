@@ -11,9 +11,10 @@ import math
 import torch
 from torch import Tensor
 
+from gghead import sh
 from gghead.cameras import Cameras
 from gghead.models.avatar import REST_GAIN, AvatarModel, appearance_size
-from gghead.rendering import rasterization, render, sh
+from gghead.rendering import rasterization, render
 from gghead.torch_utils.errors import UserError
 
 _BLOCK = 2048  # Gaussians: hidden layer and outputs of a block take about a megabyte

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.template import Template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 _BAKED = 256  # masks are drawn at this resolution and averaged down: a texel is covered in part
@@ -81,7 +82,7 @@ def part_mask(
                 f"The template '{template.name}' has no part '{part}'; its parts are: {has}."
             )
     baked = max(_BAKED, resolution)
-    maps = template.texels(baked)
+    maps = texel_maps(template, baked)
     weight = torch.stack(
         [_weight(template, maps, part, softness) for part in parts.split("+")]
     ).amax(0)

@@ -10,6 +10,7 @@ from torch import Tensor
 from gghead.gaussians import Gaussians
 from gghead.latent import Latent, stack
 from gghead.models.generator import Generator
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.checks import check_shape
 
 GEOMETRY = ("position", "scale", "rotation")
@@ -127,7 +128,7 @@ def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:
 def _skin(model: Generator, weight: Tensor) -> Tensor:  # [N] bool
     """Gaussians of the face outside the mask, without brows, eyes and lips; none if the template
     has no regions."""
-    maps = model.template.texels(model.attributes.grid)
+    maps = texel_maps(model.template, model.attributes.grid)
     face = maps.region_names.index("face") if "face" in maps.region_names else -1
     labels = maps.region.flatten().to(weight.device)[model.attributes.valid]
     return (labels == face) & (weight <= 0)

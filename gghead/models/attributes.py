@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from gghead.gaussians import Gaussians
 from gghead.models.config import AttributeConfig
-from gghead.rendering.sh import C0
 from gghead.rotations import matrix_to_quat, quat_multiply, rotation_6d_to_matrix
+from gghead.sh import C0
 from gghead.template import Template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 
@@ -40,7 +41,7 @@ class GaussianAttributes(nn.Module):
                 " attributes.scale_max."
             )
         self.config, self.grid = config, grid
-        texels = template.texels(grid)
+        texels = texel_maps(template, grid)
         valid = texels.mask.flatten()
         self.all_valid = bool(valid.all())
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gghead import sh
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.mirrored_grid import MirroredGrid
 from gghead.models.motion import MOTION, displaced
-from gghead.rendering import sh
 from gghead.rotations import quat_multiply
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import generator

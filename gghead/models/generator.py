@@ -1,6 +1,5 @@
 """The generator: z -> w -> Z -> UV planes -> Gaussians -> images."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -206,14 +205,6 @@ class Generator(nn.Module):
             return Gaussians.stack([self.sample(one, psi, cutoff, noise_mode) for one in seed])
         ws = self.mapping(self.seed_to_z(seed), self.neutral_label(), psi, cutoff)
         return self.gaussians(ws, noise_mode)
-
-    @torch.no_grad()
-    def load_latent(self, path: str | os.PathLike) -> Gaussians:
-        """The head of a latent file (``scripts/invert.py``), batch shape [1]; errors as
-        ``gghead.inversion.load``."""
-        from gghead.latent import load
-
-        return load(path, self).gaussians(self)
 
     def seed_to_z(self, seed: int) -> Tensor:  # [1, z_dim]
         """The latent of a seed, the same on every machine.

@@ -23,6 +23,7 @@ from gghead.networks.uv_transformer import UVTransformer
 from gghead.networks.view_encoder import ViewEncoder, ViewLookup
 from gghead.rendering import render
 from gghead.template import Template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 
@@ -61,7 +62,7 @@ class Reconstructor(nn.Module):
                 template, side, config.detail, config.channels[config.fine_level]
             )
         self.transformer = UVTransformer(
-            template.texels(side).position,
+            texel_maps(template, side).position,
             config.width,
             config.layers,
             config.heads,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from gghead.cameras import Cameras
 from gghead.networks.layers import LRELU_SLOPE
 from gghead.template import Template
+from gghead.template.texels import texel_maps
 
 RAY_CHANNELS = 6
 
@@ -106,7 +107,7 @@ class ViewLookup(nn.Module):
         super().__init__()
         self.side, self.detail = tokens, detail
         self.channels = 3 * detail**2 + features + _GEOMETRY
-        fine, coarse = template.texels(tokens * detail), template.texels(tokens)
+        fine, coarse = texel_maps(template, tokens * detail), texel_maps(template, tokens)
         self.register_buffer("position", fine.position.clone(), persistent=False)  # [3, P, P]
         frame = coarse.frame.flatten(2).permute(2, 1, 0).contiguous()  # [T, 3 axes, 3]
         self.register_buffer("frame", frame, persistent=False)

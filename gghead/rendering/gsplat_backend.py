@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gghead.rendering.finite import hide_gaussians
+from gghead.finite import hide_gaussians
 from gghead.torch_utils.files import cache_dir
 from gghead.torch_utils.ops import native_build
 

@@ -7,7 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gghead.rendering import finite, registry, sh
+from gghead import finite, sh
+from gghead.finite import find_nonfinite
+from gghead.rendering import registry
 from gghead.rendering.projection import project
 from gghead.torch_utils.errors import UserError
 
@@ -217,7 +219,7 @@ def _hide_nonfinite(
     per_gaussian = colors.ndim == means.ndim + (sh_degree is not None)
     if per_gaussian:
         values.append(colors if sh_degree is None else colors.flatten(-2))
-    bad = finite.find_nonfinite(*values)
+    bad = find_nonfinite(*values)
     if bad is not None:
         means, quats, scales, opacities = finite.hide_gaussians(
             bad, means, quats, scales, opacities
@@ -226,7 +228,7 @@ def _hide_nonfinite(
             colors = colors.masked_fill(
                 bad[..., None] if sh_degree is None else bad[..., None, None], 0.0
             )
-    blind = finite.find_nonfinite(viewmats.flatten(-2), Ks.flatten(-2))
+    blind = find_nonfinite(viewmats.flatten(-2), Ks.flatten(-2))
     if blind is not None:
         viewmats, Ks = finite.hide_cameras(blind, viewmats, Ks)
     return [means, quats, scales, opacities, colors, viewmats, Ks, backgrounds], bad

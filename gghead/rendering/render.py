@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gghead import sh
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
-from gghead.rendering import sh
 from gghead.rendering.rasterization import RasterizeMode, rasterization
 from gghead.torch_utils.errors import UserError
 

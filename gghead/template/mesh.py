@@ -97,13 +97,6 @@ class Template:
             vertices += float(value) * self.blendshapes[name]
         return vertices
 
-    def texels(self, resolution: int):
-        """The texel maps at `resolution` (see gghead.template.texels.TexelMaps), cached in memory
-        and on disk."""
-        from gghead.template.texels import texels
-
-        return texels(self, resolution)
-
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit vertex normals [V, 3] of a mesh; (0, 0, 1) for a vertex without a proper face.

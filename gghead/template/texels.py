@@ -65,7 +65,7 @@ class TexelMaps:
         return replace(self, **moved)
 
 
-def texels(template: Template, resolution: int) -> TexelMaps:
+def texel_maps(template: Template, resolution: int) -> TexelMaps:
     """Texel maps of `template` at `resolution`, from memory, else from the disk cache, else baked
     (and stored).
 

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
 from test_compressed_avatar import VARIANTS, dense, expressions
 
-from gghead import checkpoints
+from gghead import checkpoints, sh
 from gghead.animation import player as player_module
 from gghead.animation.player import Player, change_bounds
 from gghead.cameras import Cameras
 from gghead.models.compression import CompressionPlan, factorise
-from gghead.rendering import render, sh
+from gghead.rendering import render
 from gghead.torch_utils.errors import UserError
 from gghead.training.benchmarks import main
 from gghead.training.benchmarks.avatar import with_count

@@ -13,7 +13,7 @@ from helpers.small_network import small_network
 from helpers.small_reconstructor import small_reconstructor
 from PIL import Image
 
-from gghead import checkpoints
+from gghead import checkpoints, latent
 from gghead import latent as latent_files
 from gghead.cameras import Cameras
 from gghead.cli import gen_samples, gen_video, invert
@@ -325,7 +325,7 @@ def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
     names.add("grid.png")
     assert {path.name for path in drawn.iterdir()} == names
     model = checkpoints.load(home / "network.safetensors")
-    head = model.load_latent(out / first / "latent-pti.safetensors")
+    head = latent.load(out / first / "latent-pti.safetensors", model).gaussians(model)
     expected = model.render(head, Cameras.orbit(0.0), 24).color[0, 0].movedim(0, -1) * 255
     assert (
         np.abs(np.asarray(Image.open(drawn / f"{first}-pti.png")) - expected.detach().numpy()).max()
@@ -369,7 +369,7 @@ def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
     cameras = Cameras.orbit(torch.zeros(4))
     frames = list(generate_frames(model, [], cameras, latents=latents))
     for frame, name in ((0, first), (2, second)):
-        head = model.load_latent(out / name / "latent-pti.safetensors")
+        head = latent.load(out / name / "latent-pti.safetensors", model).gaussians(model)
         expected = model.render(head, Cameras.orbit(0.0), 24).color[0, 0].movedim(0, -1) * 255
         assert np.abs(frames[frame] - expected.detach().numpy()).max() < 1.5, (
             "the keys are met, weights and all"
@@ -496,6 +496,6 @@ def test_latents_that_do_not_fit_are_sentences(home, tmp_path):
             home, None, out, f"--latents={latents}", fails=True, command=gen_samples.main
         )
     with pytest.raises(UserError, match="another architecture"):
-        checkpoints.load(tmp_path / "other.safetensors").load_latent(
-            out / "img0" / "latent-w.safetensors"
+        latent.load(
+            out / "img0" / "latent-w.safetensors", checkpoints.load(tmp_path / "other.safetensors")
         )

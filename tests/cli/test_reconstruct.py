@@ -102,7 +102,7 @@ def test_latent_serves_the_generator_inside(folder, network):
     generator = gghead.load(network, kind="generator")
     found = latents.find(str(folder))
     assert found == [folder / "latent.safetensors"]
-    assert generator.load_latent(found[0]).num == 144
+    assert latents.load(found[0], generator).gaussians(generator).num == 144
 
 
 def test_refining_lowers_the_error_and_starts_from_a_latent_too(tmp_path, folder, data, network):

@@ -20,6 +20,7 @@ from gghead.data.synthetic.person import HAIR_STYLES, sample_expression, sample_
 from gghead.data.synthetic.render import render
 from gghead.data.synthetic.scenes import Request, draw, sample_label, scenes
 from gghead.template import load_template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 RECIPE = ROOT / "datasets" / "synthetic_heads.py"
@@ -106,7 +107,7 @@ def test_depth_uv_and_camera_agree_with_the_template():
         @ np.linalg.inv(k).T
     )
     world = ray * picture.depth[row, column][:, None] @ pose[:3, :3].T + pose[:3, 3]
-    maps = load_template("head").texels(256)
+    maps = texel_maps(load_template("head"), 256)
     u, v = (np.clip((picture.uv[row, column] * 256).astype(int), 0, 255)).T
     surface = maps.position.numpy()[:, v, u].T
     distance = np.sqrt(((world - surface) ** 2).sum(1))

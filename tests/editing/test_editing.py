@@ -27,6 +27,7 @@ from gghead.editing.regions import APPEARANCE, GEOMETRY, at_gaussians, membrane
 from gghead.latent import Latent
 from gghead.sampling import seed_latents
 from gghead.template import load_template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 HEAD = load_template("head")
@@ -177,7 +178,7 @@ def test_left_and_right_parts_are_mirror_images():
     ],
 )
 def test_parts_lie_where_they_belong(part, mark):
-    position = HEAD.texels(128).position
+    position = texel_maps(HEAD, 128).position
     mask = part_mask(HEAD, part, 128)[0]
 
     def at(name):

@@ -454,7 +454,7 @@ def test_a_latent_survives_its_file(model, tmp_path):
     read = load(tmp_path / "new" / "latent-pti.safetensors", model)
     assert torch.equal(read.ws, latent.ws) and torch.equal(read.residual, latent.stored().residual)
     assert read.name == "me-pti" and torch.equal(read.camera, latent.camera)
-    head = model.load_latent(tmp_path / "new" / "latent-pti.safetensors")
+    head = load(tmp_path / "new" / "latent-pti.safetensors", model).gaussians(model)
     with torch.no_grad():
         expected = latent.stored().gaussians(model)
         plain = model.gaussians(latent.ws)

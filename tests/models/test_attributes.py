@@ -10,6 +10,7 @@ from gghead.models.attributes import GaussianAttributes
 from gghead.models.config import AttributeConfig
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 
@@ -55,7 +56,7 @@ def test_surface_frame_puts_the_thin_axis_along_the_normal():
     for template in ("head", "sphere"):
         attributes = make(template=template, rotation_frame="surface")
         axes = quat_to_rotmat(attributes.quats)  # columns
-        normal = load_template(template).texels(16).normal.flatten(1).T[attributes.valid]
+        normal = texel_maps(load_template(template), 16).normal.flatten(1).T[attributes.valid]
         torch.testing.assert_close(axes[:, :, 2], normal, atol=1e-5, rtol=0)
         # networks are trained with it, so it stays
         older = quat_to_rotmat(make(template=template).quats)

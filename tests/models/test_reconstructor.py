@@ -17,6 +17,7 @@ from gghead.networks.uv_transformer import fourier
 from gghead.networks.view_encoder import ViewEncoder, ViewLookup, plucker_rays
 from gghead.rendering import render
 from gghead.template import load_template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 
@@ -72,7 +73,7 @@ def test_lookup_finds_the_pixels_that_the_template_projects_to():
     offset = torch.zeros(1, 64, 3)
     samples, inside = lookup(offset, rgb, features, (1.0, 1.0), cameras)
     assert samples.shape == (1, 2, 64, lookup.channels) and bool((inside == 1).all())
-    points = template.texels(32).position.flatten(1).T.double()
+    points = texel_maps(template, 32).position.flatten(1).T.double()
     for view in range(2):
         camera = cameras[0, view].to(torch.float64)
         local = (points - camera.position) @ camera.cam2world[:3, :3]
@@ -271,7 +272,7 @@ def test_snapshot_round_trip_and_the_generator_inside(tmp_path):
     assert torch.equal(again.encode(rgb, cameras).residual, latent.residual)
     latents.save(tmp_path / "head.safetensors", latent, model.generator)
     generator = gghead.load(path, kind="generator")
-    head = generator.load_latent(tmp_path / "head.safetensors")
+    head = latents.load(tmp_path / "head.safetensors", generator).gaussians(generator)
     torch.testing.assert_close(head.means, latent.stored().gaussians(model.generator).means)
     assert checkpoints.read_info(path).config == model.config.generator
     with pytest.raises(UserError, match="never trained on seeds"):

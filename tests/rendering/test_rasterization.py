@@ -8,7 +8,8 @@ import pytest
 import torch
 from helpers.dense_reference import dense_rasterization, real_harmonic
 
-from gghead.rendering import gsplat_backend, registry, sh, torch_backend
+from gghead import sh
+from gghead.rendering import gsplat_backend, registry, torch_backend
 from gghead.rendering.projection import project, quat_to_rotmat
 from gghead.rendering.rasterization import RENDER_MODES, rasterization
 from gghead.torch_utils.errors import UserError

@@ -7,6 +7,7 @@ import torch
 
 from gghead.template import load_template, texels
 from gghead.template.mesh import Template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 R = 48
@@ -37,7 +38,7 @@ def direct_evaluation(template: Template, values: np.ndarray, resolution: int) -
 
 def test_position_and_blendshapes_are_exact_interpolations():
     head = load_template("head")
-    maps = head.texels(24)
+    maps = texel_maps(head, 24)
     assert maps.mask.all() and maps.resolution == 24
     np.testing.assert_allclose(
         maps.position.permute(1, 2, 0), direct_evaluation(head, head.vertices, 24), atol=1e-6
@@ -53,7 +54,7 @@ def test_position_and_blendshapes_are_exact_interpolations():
 @pytest.mark.parametrize("name", ["head", "sphere", "plane"])
 @pytest.mark.parametrize("resolution", [16, 33, 80])
 def test_every_texel_of_the_built_in_charts_is_valid(name, resolution):
-    maps = load_template(name).texels(resolution)
+    maps = texel_maps(load_template(name), resolution)
     assert maps.mask.all() and maps.mask.shape == (resolution, resolution)
     assert maps.position.dtype == torch.float32 and maps.region.dtype == torch.int64
     assert torch.isfinite(maps.position).all() and (maps.spacing > 0).all()
@@ -61,7 +62,7 @@ def test_every_texel_of_the_built_in_charts_is_valid(name, resolution):
 
 @pytest.mark.parametrize("name", ["head", "sphere", "plane"])
 def test_frames_are_right_handed_and_orthonormal(name):
-    maps = load_template(name).texels(R)
+    maps = texel_maps(load_template(name), R)
     frame = maps.frame.permute(2, 3, 0, 1).double()
     identity = torch.eye(3, dtype=torch.float64).expand_as(frame)
     torch.testing.assert_close(frame.mT @ frame, identity, atol=1e-6, rtol=0)
@@ -72,7 +73,7 @@ def test_frames_are_right_handed_and_orthonormal(name):
 
 
 def test_tangent_runs_along_u_and_the_normal_points_out():
-    maps = load_template("head").texels(R)
+    maps = texel_maps(load_template("head"), R)
     centre = maps.frame[:, :, R // 2 - 6, R // 2]  # the nose's bridge
     assert centre[0, 0] > 0.9 and centre[1, 1] > 0.7 and centre[2, 2] > 0.7
     along = maps.position[:, :, 1:] - maps.position[:, :, :-1]
@@ -81,15 +82,15 @@ def test_tangent_runs_along_u_and_the_normal_points_out():
 
 
 def test_spacing_is_the_distance_between_neighbours():
-    maps = load_template("plane").texels(20)
+    maps = texel_maps(load_template("plane"), 20)
     torch.testing.assert_close(maps.spacing, torch.full((2, 20, 20), 0.7 / 20), atol=1e-6, rtol=0)
-    sphere = load_template("sphere").texels(64)
+    sphere = texel_maps(load_template("sphere"), 64)
     middle = sphere.spacing[:, 32, 10]
     torch.testing.assert_close(
         middle, torch.tensor([0.6 * np.pi / 64, 0.3 * np.pi / 64]), rtol=0.02, atol=0
     )
     assert sphere.spacing[0, 0].min() > 0.05 * sphere.spacing[0].median()  # the pole keeps a size
-    head = load_template("head").texels(64)
+    head = texel_maps(load_template("head"), 64)
     step = (head.position[:, :, 1:] - head.position[:, :, :-1]).norm(dim=0)
     mean = (step[:, 1:] + step[:, :-1]) / 2
     floor = head.spacing[0].min()
@@ -99,7 +100,7 @@ def test_spacing_is_the_distance_between_neighbours():
 
 
 def test_the_face_has_the_most_texels():
-    maps = load_template("head").texels(96)
+    maps = texel_maps(load_template("head"), 96)
     names = maps.region_names
     assert names[0] == "unknown" and not (maps.region == 0).any()
     share = {name: (maps.region == i).float().mean().item() for i, name in enumerate(names)}
@@ -115,7 +116,7 @@ def test_atlas_with_holes_has_a_mask_and_spacing_ignores_other_islands():
     )
     uvs = np.array([[0, 0], [0.5, 0], [0, 1], [0.5, 0], [1, 0], [0.5, 1]], dtype=float)
     faces = np.array([[0, 2, 1], [3, 5, 4]])
-    maps = Template("two", vertices, faces, uvs, faces.copy()).texels(16)
+    maps = texel_maps(Template("two", vertices, faces, uvs, faces.copy()), 16)
     assert 0.4 < maps.mask.float().mean() < 0.6
     assert (maps.position[:, ~maps.mask] == 0).all() and (maps.face_index[~maps.mask] == -1).all()
     assert maps.region_names == ("unknown",) and maps.blendshapes.shape == (0, 3, 16, 16)
@@ -129,14 +130,14 @@ def test_atlas_with_holes_has_a_mask_and_spacing_ignores_other_islands():
 
 def test_second_call_comes_from_memory_and_a_new_process_from_disk(own_cache, monkeypatch):
     head = load_template("head")
-    first = head.texels(R)
-    assert head.texels(R) is first
+    first = texel_maps(head, R)
+    assert texel_maps(head, R) is first
     assert len(list(own_cache.iterdir())) == 1
     texels._texels.cache_clear()
     monkeypatch.setattr(
         texels, "bake", lambda *_: pytest.fail("baked although the disk cache has it")
     )
-    second = head.texels(R)
+    second = texel_maps(head, R)
     for name in texels._ARRAYS:
         torch.testing.assert_close(getattr(second, name), getattr(first, name), atol=0, rtol=0)
 
@@ -144,7 +145,7 @@ def test_second_call_comes_from_memory_and_a_new_process_from_disk(own_cache, mo
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other"])
 def test_damaged_cache_is_rebuilt_with_one_warning(own_cache, damage):
     head = load_template("head")
-    good = head.texels(R)
+    good = texel_maps(head, R)
     path = texels.cache_path(head, R)
     data = bytearray(path.read_bytes())
     if damage == "truncated":
@@ -154,18 +155,18 @@ def test_damaged_cache_is_rebuilt_with_one_warning(own_cache, damage):
     elif damage == "empty":
         data = b""
     else:
-        head.texels(R // 2)
+        texel_maps(head, R // 2)
         data = texels.cache_path(head, R // 2).read_bytes()
     path.write_bytes(bytes(data))
     texels._texels.cache_clear()
     with pytest.warns(UserWarning, match="damaged") as caught:
-        again = head.texels(R)
+        again = texel_maps(head, R)
     assert len(caught) == 1
     torch.testing.assert_close(again.position, good.position, atol=0, rtol=0)
     texels._texels.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        head.texels(R)
+        texel_maps(head, R)
     assert sorted(p.suffix for p in own_cache.iterdir()) == [".npz"] * len(
         list(own_cache.iterdir())
     )
@@ -175,16 +176,16 @@ def test_unwritable_cache_is_said_and_survived(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "file"))
     with pytest.warns(UserWarning, match="could not be cached"):
-        maps = load_template("plane").texels(8)
+        maps = texel_maps(load_template("plane"), 8)
     assert maps.mask.all()
 
 
 @pytest.mark.parametrize("resolution", [0, -4, 2.5, True, 100000])
 def test_wrong_resolutions_are_refused(resolution):
     with pytest.raises(UserError, match="Texel resolution"):
-        load_template("plane").texels(resolution)
+        texel_maps(load_template("plane"), resolution)
 
 
 def test_maps_move_between_devices():
-    maps = load_template("plane").texels(8).to("cpu")
+    maps = texel_maps(load_template("plane"), 8).to("cpu")
     assert maps.position.device.type == "cpu" and maps.region_names == ("unknown",)

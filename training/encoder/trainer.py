@@ -15,6 +15,7 @@ from gghead.models.reconstructor import Reconstructor, with_background
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual.distances import Distance
 from gghead.rendering import render
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import derive_seed
 from gghead.training.encoder import losses
@@ -265,7 +266,7 @@ class EncoderTrainer:
 
     def _regions(self, generator: Generator) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
-        texels = generator.template.texels(generator.attributes.grid)
+        texels = texel_maps(generator.template, generator.attributes.grid)
         wanted = [
             texels.region_names.index(name) for name in _REGIONS if name in texels.region_names
         ]

@@ -14,6 +14,7 @@ from gghead.latent import fingerprints
 from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
+from gghead.template.texels import texel_maps
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.errors import UserError
@@ -230,7 +231,7 @@ class ExpressionTrainer:
     def _region(self) -> Tensor:  # [N, 1]
         """1 on the Gaussians of eyes and mouth."""
         generator = self.reconstructor.generator
-        texels = generator.template.texels(generator.attributes.grid)
+        texels = texel_maps(generator.template, generator.attributes.grid)
         wanted = [
             texels.region_names.index(name) for name in _REGIONS if name in texels.region_names
         ]

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from gghead.rendering.finite import find_nonfinite
+from gghead.finite import find_nonfinite
 from gghead.torch_utils.errors import UserError
 
 C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant colour c is stored as (c - 0.5) / C0

@@ -10,11 +10,11 @@ import pytest
 import torch
 from helpers.random_bits import random_floats, run_operators, spoil
 
-from gghead import ply
+from gghead import sh
 from gghead.cameras import Cameras
+from gghead.finite import find_nonfinite
 from gghead.gaussians import Gaussians
-from gghead.rendering import gsplat_backend, native_backend, rasterization, registry, render, sh
-from gghead.rendering.finite import find_nonfinite
+from gghead.rendering import gsplat_backend, native_backend, rasterization, registry, render
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops import native_build
 
@@ -238,7 +238,7 @@ def test_a_ply_of_absurd_scales_loads_and_renders(tmp_path, backend):
     from helpers.example_gaussians import make
 
     head = make((), n=20)
-    ply.save(head, tmp_path / "head.ply")
+    head.save_ply(tmp_path / "head.ply")
     data = (tmp_path / "head.ply").read_bytes()
     start = data.index(b"end_header\n") + len(b"end_header\n")
     table = torch.frombuffer(bytearray(data[start:]), dtype=torch.float32).reshape(20, -1)
@@ -251,11 +251,11 @@ def test_a_ply_of_absurd_scales_loads_and_renders(tmp_path, backend):
         [38.0, -12.0, -12.0]
     )
     (tmp_path / "absurd.ply").write_bytes(data[:start] + table.numpy().tobytes())
-    absurd = ply.load(tmp_path / "absurd.ply")
+    absurd = Gaussians.load_ply(tmp_path / "absurd.ply")
     assert absurd.num == 20 and absurd.scales[3, 0] > 1e16
     color = render(absurd, Cameras.orbit(torch.zeros(1)), 32, backend=backend).color
     kept = [i for i in range(20) if i != 3]
-    fewer = ply.load(tmp_path / "head.ply")
+    fewer = Gaussians.load_ply(tmp_path / "head.ply")
     fewer = Gaussians(*(getattr(fewer, name)[kept] for name in LEAVES), sh_degree=fewer.sh_degree)
     expected = render(fewer, Cameras.orbit(torch.zeros(1)), 32, backend=backend).color
     assert color.isfinite().all() and color.shape == expected.shape
