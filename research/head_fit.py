@@ -145,7 +145,7 @@ def _start(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig)
     )
     model = _Texels(attributes, config)
     model.raw["color"].copy_(
-        torch.logit(projected_colors(attributes, model.heads(), rgb, alpha, cameras), _COLOR_EPS)
+        torch.logit(project_colors(attributes, model.heads(), rgb, alpha, cameras), _COLOR_EPS)
     )
     return model
 
@@ -263,7 +263,7 @@ def _unevenness(planes: dict[str, Tensor], config: BaselineConfig) -> Tensor | f
 
 
 @torch.no_grad()
-def projected_colors(
+def project_colors(
     attributes: GaussianAttributes, head: Gaussians, rgb: Tensor, alpha: Tensor, cameras: Cameras
 ) -> Tensor:  # [1, 3, R, R] in [0, 1]
     """Return the colours that the views show where the template's texels lie.
@@ -297,7 +297,7 @@ def projected_colors(
     color, known = mean.reshape(1, 3, side, side), (total > 0.02).reshape(1, 1, side, side)
     other = ~known & known.flip(-1)
     color = torch.where(other, color.flip(-1), color)
-    return _filled(color, (known | other).float())
+    return _fill(color, (known | other).float())
 
 
 # [N, 3]: the template's tangent frames have the normal as third axis
@@ -306,14 +306,14 @@ def _normals(head: Gaussians) -> Tensor:
     return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
 
 
-def _filled(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R] -> [1, 3, R, R]
+def _fill(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R] -> [1, 3, R, R]
     """Fill unknown texels from coarser and coarser averages of the known ones; grey if nothing is
     known."""
     if color.shape[-1] == 1:
         return torch.where(known > 0, color, 0.5)
     weight = F.avg_pool2d(known, 2, ceil_mode=True)
     coarse = F.avg_pool2d(color * known, 2, ceil_mode=True) / weight.clamp_min(1e-8)
-    coarse = _filled(coarse, (weight > 0).float())
+    coarse = _fill(coarse, (weight > 0).float())
     larger = F.interpolate(coarse, size=color.shape[-2:], mode="bilinear", align_corners=False)
     return torch.where(known > 0, color, larger)
 

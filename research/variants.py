@@ -28,7 +28,7 @@ from gghead.torch_utils.progress import progress, track
 from gghead.training.avatar.config import ABLATIONS, AvatarTrainConfig
 from gghead.training.avatar.score import closeups, compare, region_masks, side_frames
 from gghead.training.avatar.trainer import AvatarTrainer
-from gghead.training.gan.run import provenance
+from gghead.training.run.run_folder import provenance
 
 RESULTS = "variants.json"
 FULL = "full"

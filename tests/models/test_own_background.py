@@ -127,10 +127,10 @@ def test_the_watchdog_sees_holes_in_front_of_the_plane(monkeypatch):
         gaussians.opacities = torch.where(gaussians.features[..., 0] > 0, 0.05, gaussians.opacities)
         return gaussians
 
-    run._watch()
+    run._check_health()
     whole = run.watchdog.values["uncovered"]
     monkeypatch.setattr(trainer.G_ema, "gaussians", with_holes)
-    sentences = run._watch()
+    sentences = run._check_health()
     assert whole < 0.5 < run.watchdog.values["uncovered"]
     assert any("let the background through" in sentence for sentence in sentences)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from head_fit import PLAIN, BaselineConfig, fit, projected_colors, template_head
+from head_fit import PLAIN, BaselineConfig, fit, project_colors, template_head
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
@@ -58,7 +58,7 @@ def test_unseen_half_takes_the_colours_of_the_seen_one():
 def test_nothing_known_is_grey():
     attributes = GaussianAttributes(SMALL.attributes, load_template("head"), 24)
     rgb, alpha, cameras = views(head(), [0.0])
-    colors = projected_colors(attributes, head(), rgb, torch.zeros_like(alpha), cameras)
+    colors = project_colors(attributes, head(), rgb, torch.zeros_like(alpha), cameras)
     assert torch.equal(colors, torch.full_like(colors, 0.5))
 
 

@@ -16,7 +16,7 @@ from gghead.models.avatar import Avatar
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.avatar.config import ABLATIONS, PRESETS
-from gghead.training.avatar.initial import calm_frames, initial_head, look_like, thinned
+from gghead.training.avatar.initial import calm_frames, copy_appearance, initial_head, thin_out
 from gghead.training.avatar.trainer import AvatarTrainer, new_avatar
 from gghead.training.cli.train_avatar import main
 
@@ -63,7 +63,7 @@ def test_the_first_picture_is_the_head(ablation, ply, frames):
 
 def test_thinning_keeps_the_picture_and_spreads_evenly():
     head = painted_head(32)[0]
-    few = thinned(head, 400)
+    few = thin_out(head, 400)
     assert few.num == 400
     assert float((shown(few) - shown(head)).abs().mean()) < 0.5 * float(
         (1 - shown(head)).abs().mean()
@@ -76,11 +76,13 @@ def test_thinning_keeps_the_picture_and_spreads_evenly():
         for means in (few.means, head.means[drawn])
     ]
     assert gaps[0] < 0.7 * gaps[1]
-    assert torch.equal(thinned(head, 400).means, few.means) and thinned(head, 10**6).num <= head.num
+    assert (
+        torch.equal(thin_out(head, 400).means, few.means) and thin_out(head, 10**6).num <= head.num
+    )
     ghost = head.select(slice(0, 20))
     ghost.opacities = torch.zeros_like(ghost.opacities)
     with pytest.raises(UserError, match="at least 4 Gaussians to start with, but the head has 0"):
-        thinned(ghost, 10)
+        thin_out(ghost, 10)
 
 
 def test_calm_frames_come_from_everywhere_and_are_calm(frames):
@@ -170,4 +172,4 @@ def test_wrong_heads_are_a_sentence(ply, data, frames, tmp_path):
     with pytest.raises(
         UserError, match="at least 4 features and 8 hidden units, but it has 2 and 64"
     ):
-        look_like(narrow, thinned(gghead.Gaussians.load_ply(ply), 300))
+        copy_appearance(narrow, thin_out(gghead.Gaussians.load_ply(ply), 300))

@@ -30,7 +30,7 @@ from gghead.training.avatar.config import ABLATIONS, PRESETS, AvatarLossConfig, 
 from gghead.training.avatar.densify import Densifier
 from gghead.training.avatar.initial import neighbour_distance, surface_points
 from gghead.training.avatar.losses import AvatarLoss, head_box
-from gghead.training.avatar.trainer import AvatarTrainer, falling, frame_at, make_optimizer
+from gghead.training.avatar.trainer import AvatarTrainer, decay_rate, frame_at, make_optimizer
 from gghead.training.cli.train_avatar import main
 
 CPU = torch.device("cpu")
@@ -277,7 +277,7 @@ def test_every_pass_shows_every_frame_once():
 
 
 def test_rates_fall_exponentially():
-    assert [falling(1e-2, 1e-4, share) for share in (0, 0.5, 1)] == pytest.approx(
+    assert [decay_rate(1e-2, 1e-4, share) for share in (0, 0.5, 1)] == pytest.approx(
         [1e-2, 1e-3, 1e-4]
     )
 

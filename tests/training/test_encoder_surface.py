@@ -11,7 +11,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.training.encoder.losses import (
     TrueSurface,
     depth_points,
-    divided,
+    divide_triangles,
     head_width,
     mean_distance,
     point_distances,
@@ -74,7 +74,7 @@ def test_divided_triangles_cover_the_same_surface():
         [[1.0]],
         [[0.0]],
     ]
-    parts = divided(corners, 0.5)
+    parts = divide_triangles(corners, 0.5)
     radius = np.linalg.norm(parts - parts.mean(1)[:, None], axis=2).max()
     assert radius <= 0.5 and len(parts) > 5
 
@@ -83,7 +83,7 @@ def test_divided_triangles_cover_the_same_surface():
         return np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1).sum()
 
     assert area(parts) == pytest.approx(area(corners))
-    assert len(divided(corners[:1], 1e9)) == 1
+    assert len(divide_triangles(corners[:1], 1e9)) == 1
 
 
 def test_depth_points_lie_on_a_wall_at_known_depth():

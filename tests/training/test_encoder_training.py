@@ -37,7 +37,7 @@ from gghead.training.encoder.config import (
     check,
     stage_at,
 )
-from gghead.training.encoder.data import CaptureHeads, SampledHeads, from_gan, read_captures
+from gghead.training.encoder.data import CaptureHeads, SampledHeads, draws_from_gan, read_captures
 from gghead.training.encoder.run import _Run, run
 from gghead.training.encoder.trainer import EncoderTrainer
 from gghead.training.run.run_folder import load_state
@@ -170,8 +170,8 @@ def test_samples_of_the_gan_come_with_their_latents():
 
 
 def test_share_of_the_gan_is_that_of_the_steps():
-    drawn = sum(from_gan(0.25, 0, step) for step in range(2000)) / 2000
-    assert 0.21 < drawn < 0.29 and not from_gan(0.0, 0, 1) and from_gan(1.0, 0, 1)
+    drawn = sum(draws_from_gan(0.25, 0, step) for step in range(2000)) / 2000
+    assert 0.21 < drawn < 0.29 and not draws_from_gan(0.0, 0, 1) and draws_from_gan(1.0, 0, 1)
 
 
 # ------------------------------------------------------------------------------------------- losses

@@ -35,7 +35,7 @@ def head(generator):
 
 
 def test_only_templates_with_blendshapes_teach(generator, lessons):
-    assert Lessons.possible(generator) and not Lessons.possible(small_network())
+    assert Lessons.are_possible(generator) and not Lessons.are_possible(small_network())
     assert lessons.known.tolist() == [True, True, False, False]
 
 

@@ -9,7 +9,7 @@ from gghead.training.run.health import (
     Health,
     broken_tensors,
     describe_bad_updates,
-    losses_verdict,
+    judge_losses,
 )
 from gghead.training.run.stats import Stats
 
@@ -88,11 +88,11 @@ def test_bad_updates_and_losses_of_a_tick_are_told():
     stats.report("Loss/total", math.nan)
     summary = stats.collect()
     assert summary["Progress/bad_updates"]["mean"] == 0.25
-    assert "1 of 4 updates" in describe_bad_updates(summary) and losses_verdict(summary) is None
+    assert "1 of 4 updates" in describe_bad_updates(summary) and judge_losses(summary) is None
     stats.report("Loss/total", math.nan)
     stats.report("Check/held_out", math.nan)
     health.count("encoder", GOOD)
     summary = stats.collect()
     assert (
-        describe_bad_updates(summary) is None and losses_verdict(summary) == "Loss/total became nan"
+        describe_bad_updates(summary) is None and judge_losses(summary) == "Loss/total became nan"
     )

@@ -18,7 +18,7 @@ from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 from gghead.training.cli.train_gan import main
 from gghead.training.gan import config as schedule
 from gghead.training.gan.config import PRESETS, LossConfig, OptimizerConfig, Stage
-from gghead.training.gan.initial import begin, read_initial, take
+from gghead.training.gan.initial import load_initial, plan_start, read_initial
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run import run_folder
 
@@ -57,9 +57,9 @@ def trained(folder, config, steps=2, kimg=None):
 
 def started(config, init):
     initial = read_initial(init)
-    config, step = begin(config, initial)
+    config, step = plan_start(config, initial)
     trainer = Trainer(config, labels())
-    return trainer, take(trainer, initial, step)
+    return trainer, load_initial(trainer, initial, step)
 
 
 def same(a, b, names=None):
@@ -180,7 +180,7 @@ def test_presets_begin_where_the_run_before_ended(source, preset, kimg):
             {},
         )
 
-    config, step = begin(PRESETS[preset], Seen())
+    config, step = plan_start(PRESETS[preset], Seen())
     assert step * config.batch == kimg * 1000 and config.init_kimg == Seen.kimg
     stage, fade = schedule.stage_at(config.stages, step * config.batch)
     larger = stage.image_size > Seen.image_size and len(config.stages) > 1
@@ -193,7 +193,7 @@ def test_an_end_before_the_beginning_is_one_sentence(tmp_path):
     with pytest.raises(
         UserError, match="--kimg=1 ends before the stage .* at 3 kimg .*; raise --kimg"
     ):
-        begin(replace(warm_config(stages=LARGER), kimg=1), read_initial(tmp_path / "run"))
+        plan_start(replace(warm_config(stages=LARGER), kimg=1), read_initial(tmp_path / "run"))
 
 
 # ---------------------------------------------------------------------------------------- snapshots

@@ -126,11 +126,11 @@ def test_fit_is_that_of_the_whole_set():
     parts = [GaussianFit.empty(features[0]) for _ in range(2)]
     parts[0].add(features[:20])
     parts[1].add(features[20:])
-    torch.testing.assert_close(parts[0].merged(parts[1]).covariance, fit.covariance)
+    torch.testing.assert_close(parts[0].merge(parts[1]).covariance, fit.covariance)
     with pytest.raises(ValueError, match="at least 2"):
         GaussianFit.of(features[:1]).covariance  # noqa: B018
     with pytest.raises(ValueError, match="reference"):
-        fit.merged(GaussianFit.of(features[5:]))
+        fit.merge(GaussianFit.of(features[5:]))
 
 
 # --------------------------------------------------------------------------------------------------

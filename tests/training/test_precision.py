@@ -187,9 +187,9 @@ def test_tf32_is_for_convolutions_that_may_and_never_for_geometry(name, convolut
     before = cudnn.allow_tf32, matmul.allow_tf32
     try:
         cudnn.allow_tf32 = matmul.allow_tf32 = True
-        precision.apply(name, CPU)
+        precision.set_precision(name, CPU)
         assert cudnn.allow_tf32 and matmul.allow_tf32  # nothing of ours
-        precision.apply(name, torch.device("cuda"))
+        precision.set_precision(name, torch.device("cuda"))
         assert (cudnn.allow_tf32, matmul.allow_tf32) == (convolutions, False)
     finally:
         cudnn.allow_tf32, matmul.allow_tf32 = before

@@ -23,9 +23,8 @@ from gghead.cameras import Cameras
 from gghead.data import BatchLoader
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.train_gan import main, resolve
-from gghead.training.gan.run import provenance
 from gghead.training.gan.trainer import Trainer
-from gghead.training.run.run_folder import load_state, read_options
+from gghead.training.run.run_folder import load_state, provenance, read_options
 
 SMALL = [
     "--set=generator.plane_resolution=16",

@@ -21,7 +21,7 @@ def head(size: int = 64) -> torch.Tensor:
 def test_a_solid_head_is_covered(size):
     mask = watchdog.head_mask(head(size))
     assert mask.sum() > 0.5 * (head(size) > 0.5).sum()
-    assert watchdog.uncovered(head(size)) < 0.02
+    assert watchdog.uncovered_share(head(size)) < 0.02
     assert watchdog.stripes(head(size)) < 0.03
 
 
@@ -30,7 +30,7 @@ def test_a_hole_counts_by_its_area():
     alpha[..., 20:26, 28:34] = 0.1
     mask = watchdog.head_mask(alpha)
     assert mask[..., 20:26, 28:34].all()
-    assert watchdog.uncovered(alpha) == pytest.approx(36 / int(mask.sum()), abs=0.01)
+    assert watchdog.uncovered_share(alpha) == pytest.approx(36 / int(mask.sum()), abs=0.01)
 
 
 @pytest.mark.parametrize("rows", [True, False])
@@ -38,7 +38,7 @@ def test_stripes_through_the_whole_head_count(rows):
     alpha = head()
     lines = alpha[..., ::4, :] if rows else alpha[..., ::4]
     lines *= 0.3
-    assert watchdog.uncovered(alpha) == pytest.approx(0.25, abs=0.05)
+    assert watchdog.uncovered_share(alpha) == pytest.approx(0.25, abs=0.05)
     assert watchdog.stripes(alpha) > 0.2
 
 
@@ -53,9 +53,9 @@ def test_stripes_grow_with_their_depth():
 
 
 def test_a_thin_or_missing_head_is_uncovered():
-    assert watchdog.uncovered(head() * 0.7) == 1.0
-    assert watchdog.uncovered(torch.zeros(2, 1, 32, 32)) == 1.0
-    assert watchdog.uncovered(torch.full((1, 1, 32, 32), math.nan)) == 1.0
+    assert watchdog.uncovered_share(head() * 0.7) == 1.0
+    assert watchdog.uncovered_share(torch.zeros(2, 1, 32, 32)) == 1.0
+    assert watchdog.uncovered_share(torch.full((1, 1, 32, 32), math.nan)) == 1.0
 
 
 def test_extent_is_relative_to_the_texel_and_ignores_thinness():

@@ -6,6 +6,7 @@ gsplat's DefaultStrategy, on any device. Two things are HeadGaS's: children inhe
 all frames of a window instead of after a reset.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +75,7 @@ class Densifier:
         done = Refinement()
         scales = avatar.log_scales.exp().amax(-1)
         mean = self.gradient / self.visible.clamp_min(1)
-        grow = self._capped(mean > self.config.gradient, mean)
+        grow = self._cap(mean > self.config.gradient, mean)
         small = scales <= self.config.small * self.extent
         clone, split = (grow & small).nonzero()[:, 0], (grow & ~small).nonzero()[:, 0]
         done.cloned, done.split = len(clone), len(split)
@@ -95,7 +96,7 @@ class Densifier:
 
     def select(self, avatar: Avatar, optimizer: torch.optim.Optimizer, keep: Tensor) -> None:
         """Keep the Gaussians at the indices ``keep``, in that order."""
-        change(
+        replace_parameters(
             avatar,
             optimizer,
             {name: parameter.index_select(dim, keep) for name, dim, parameter in _all(avatar)},
@@ -104,7 +105,7 @@ class Densifier:
         for name in ("gradient", "visible", "opacity", "age"):
             setattr(self, name, getattr(self, name)[keep])
 
-    def _capped(self, grow: Tensor, gradient: Tensor) -> Tensor:
+    def _cap(self, grow: Tensor, gradient: Tensor) -> Tensor:
         """At most as many as fit, those with the largest gradients."""
         room = self.config.max_gaussians - len(grow) if self.config.max_gaussians else len(grow)
         if int(grow.sum()) <= room:
@@ -150,13 +151,16 @@ class Densifier:
             shape[dim] = fresh
             return torch.cat([moment.index_select(dim, kept), moment.new_zeros(shape)], dim)
 
-        change(avatar, optimizer, values, extend)
+        replace_parameters(avatar, optimizer, values, extend)
         for name in ("gradient", "visible", "opacity", "age"):
             setattr(self, name, extend(getattr(self, name), 0))
 
 
-def change(
-    avatar: Avatar, optimizer: torch.optim.Optimizer, values: dict[str, Tensor], moments
+def replace_parameters(
+    avatar: Avatar,
+    optimizer: torch.optim.Optimizer,
+    values: dict[str, Tensor],
+    moments: Callable[[Tensor, int], Tensor],
 ) -> None:
     """Give the avatar other per-Gaussian parameters; ``moments(value, dim)`` carries Adam's
     averages over."""

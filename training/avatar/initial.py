@@ -107,7 +107,7 @@ def calm_frames(frames: Frames, count: int) -> list[int]:
     return sorted(int(part[effort[part].argmin()]) for part in groups)
 
 
-def thinned(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count]
+def thin_out(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count]
     """Evenly spread Gaussians of the head, each grown over and coloured as the neighbours it stands
     for.
 
@@ -152,7 +152,7 @@ def thinned(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count]
 
 
 @torch.no_grad()
-def look_like(avatar: Avatar, head: Gaussians) -> None:
+def copy_appearance(avatar: Avatar, head: Gaussians) -> None:
     """Let the avatar, which has as many Gaussians, start as this head; harmonics above degree 0
     start at zero.
 

@@ -19,8 +19,8 @@ from gghead.torch_utils.progress import progress
 from gghead.training.avatar.config import AvatarTrainConfig
 from gghead.training.avatar.trainer import AvatarTrainer
 from gghead.training.gan import images
-from gghead.training.gan.run import provenance
 from gghead.training.run import run_folder
+from gghead.training.run.run_folder import provenance
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 

@@ -25,11 +25,11 @@ from gghead.training.avatar.config import AvatarTrainConfig
 from gghead.training.avatar.densify import Densifier, Refinement
 from gghead.training.avatar.initial import (
     check_in_view,
+    copy_appearance,
     initial_head,
-    look_like,
     neighbour_distance,
     surface_points,
-    thinned,
+    thin_out,
 )
 from gghead.training.avatar.losses import AvatarLoss
 from gghead.training.run.health import Health
@@ -79,11 +79,11 @@ def new_avatar(
             points = torch.cat([points, balls.points])
         avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
     else:
-        head = thinned(
+        head = thin_out(
             initial_head(config.init_head, frames, device or torch.device("cpu")), config.points
         )
         avatar = Avatar(filled, head.means, seed=config.seed)
-        look_like(avatar, head)
+        copy_appearance(avatar, head)
     if filled.motion == "blendshapes":
         outside = avatar.num - (0 if balls is None else len(balls.points))
         born = template_motion(template, filled.coefficient_names, avatar.means.detach()[:outside])
@@ -221,13 +221,13 @@ class AvatarTrainer:
         rates, share = self.config.rates, min(self.iteration / max(self.config.iterations, 1), 1.0)
         for group in self.optimizer.param_groups:
             if group["name"] == "means":
-                group["lr"] = self.config.extent * falling(rates.means, rates.means_end, share)
+                group["lr"] = self.config.extent * decay_rate(rates.means, rates.means_end, share)
             elif group["name"] == "motion":
                 group["lr"] = (
-                    falling(rates.motion, rates.motion / 100, share) if rates.motion else 0.0
+                    decay_rate(rates.motion, rates.motion / 100, share) if rates.motion else 0.0
                 )
             elif group["name"].startswith(("hidden", "output")):
-                group["lr"] = falling(rates.network, rates.network_end, share)
+                group["lr"] = decay_rate(rates.network, rates.network_end, share)
 
     def _refine(self) -> None:
         plan, done = self.config.densify, Refinement()
@@ -265,7 +265,7 @@ class AvatarTrainer:
         self.iteration = state["iteration"]
 
 
-def falling(first: float, last: float, share: float) -> float:
+def decay_rate(first: float, last: float, share: float) -> float:
     """Exponential decay from ``first`` to ``last`` as ``share`` goes from 0 to 1."""
     return math.exp((1 - share) * math.log(first) + share * math.log(last))
 

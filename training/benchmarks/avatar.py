@@ -19,7 +19,7 @@ from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.avatar.data import AvatarSource, open_avatar
 from gghead.training.benchmarks.beside import compare_threads
-from gghead.training.benchmarks.common import interleaved_medians, machine, prepare
+from gghead.training.benchmarks.common import describe_machine, interleaved_medians, prepare
 
 
 @torch.no_grad()
@@ -119,7 +119,7 @@ def measure(
             f"The Gaussians of {network} move, so that its frames have no such parts; name another"
             " avatar."
         )
-    about = machine(source.avatar.device)
+    about = describe_machine(source.avatar.device)
     backend = registry.resolve("auto", source.avatar.device, torch.float32)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     click.echo(

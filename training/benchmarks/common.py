@@ -25,7 +25,7 @@ def prepare(device: str | torch.device, threads: int | None) -> torch.device:
     return pick_device(str(device))
 
 
-def machine(device: torch.device) -> dict[str, str | int]:
+def describe_machine(device: torch.device) -> dict[str, str | int]:
     """What the figures were measured on."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

@@ -8,7 +8,7 @@ import click
 import torch
 
 from gghead.training.benchmarks import reading
-from gghead.training.benchmarks.common import interleaved_medians, machine
+from gghead.training.benchmarks.common import describe_machine, interleaved_medians
 
 
 def measure(
@@ -22,7 +22,7 @@ def measure(
 ) -> dict:
     """Time decoding and the loader, print a row per format, and return the report; arguments: see
     ``data_cli``."""
-    about = machine(torch.device("cpu"))
+    about = describe_machine(torch.device("cpu"))
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     pictures = [reading.photo_like(size, seed) for seed in range(4)]
     files = {name: [reading.encode(picture, name) for picture in pictures] for name in formats}

@@ -9,7 +9,12 @@ from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.models.reconstructor import Reconstructor
 from gghead.torch_utils.memory import keep_freed_memory
-from gghead.training.benchmarks.common import interleaved_medians, machine, prepare, resident_growth
+from gghead.training.benchmarks.common import (
+    describe_machine,
+    interleaved_medians,
+    prepare,
+    resident_growth,
+)
 from gghead.training.encoder.config import PRESETS
 from gghead.training.run.precision import choose, encoder_layers
 
@@ -31,7 +36,7 @@ def measure(
         keep_freed_memory()
     model = _model(network, preset, device)
     size = size or model.generator.config.image_size
-    about = machine(device)
+    about = describe_machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     parameters = sum(value.numel() for value in model.parameters()) / 1e6
     click.echo(

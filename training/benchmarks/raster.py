@@ -11,7 +11,12 @@ from gghead.cameras import Cameras
 from gghead.rendering import native_backend, rasterization, registry
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
-from gghead.training.benchmarks.common import interleaved_medians, machine, prepare, resident_growth
+from gghead.training.benchmarks.common import (
+    describe_machine,
+    interleaved_medians,
+    prepare,
+    resident_growth,
+)
 
 Scene = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -69,7 +74,7 @@ def measure(
         registry.resolve(name, device)
     if device.type == "cpu":
         keep_freed_memory()
-    about = machine(device)
+    about = describe_machine(device)
     if "native" in names:
         about["native"] = native_backend.available()[1]
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
@@ -177,7 +182,12 @@ def _time_scene(
     return rows
 
 
-def _native_figures(inputs: list[torch.Tensor], view, repeats: int, device) -> dict:
+def _native_figures(
+    inputs: list[torch.Tensor],
+    view: tuple[torch.Tensor, torch.Tensor, int, int],
+    repeats: int,
+    device: torch.device,
+) -> dict:
     """The native operators by themselves, without torch's share, and the floor of the same scene.
 
     Vector instructions of sixteen lanes per pair of Gaussian and 4x4 block, at the measured rate of

@@ -6,7 +6,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.models.generator import bearable
-from gghead.training.benchmarks.common import interleaved_medians, machine, prepare
+from gghead.training.benchmarks.common import describe_machine, interleaved_medians, prepare
 from gghead.training.run.precision import choose, generator_layers
 
 
@@ -25,7 +25,7 @@ def measure(
     if choose(device, generator_layers(model.config, max(batch)))[0] == "bf16":
         model.dtype = bearable(model.config, torch.bfloat16)
     size = size or model.config.image_size
-    about = machine(device)
+    about = describe_machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     click.echo(
         f"{network}, {model.attributes.num} Gaussians, {size} pixels, {str(model.dtype)[6:]},"

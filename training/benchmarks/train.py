@@ -14,10 +14,10 @@ from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.beside import compare_threads
-from gghead.training.benchmarks.common import machine, peak_memory, prepare, synchronize
+from gghead.training.benchmarks.common import describe_machine, peak_memory, prepare, synchronize
 from gghead.training.gan.config import PRESETS
 from gghead.training.gan.trainer import Trainer
-from gghead.training.run.precision import apply, check_device, choose, gan_layers
+from gghead.training.run.precision import check_device, choose, gan_layers, set_precision
 
 
 def measure(
@@ -48,9 +48,9 @@ def measure(
             device, gan_layers(config.generator, config.discriminator, config.batch)
         )
     config = replace(config, precision=precision)
-    apply(precision, device)
+    set_precision(precision, device)
     click.echo(f"precision {precision}: {why}")
-    about = machine(device)
+    about = describe_machine(device)
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     if device.type == "cpu":
         keep_freed_memory()

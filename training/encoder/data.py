@@ -98,7 +98,13 @@ class CaptureHeads:
         )
 
     def _head(
-        self, group, order, views: int, targets: int, mirrored: bool, gain
+        self,
+        group: np.ndarray,
+        order: np.ndarray,
+        views: int,
+        targets: int,
+        mirrored: bool,
+        gain: np.ndarray,
     ) -> tuple[Tensor, ...]:
         inputs = group[order[np.arange(views) % len(group)]]
         # One target is an input, the others are not, as far as there are enough views.
@@ -109,7 +115,9 @@ class CaptureHeads:
         target, alpha, target_pose = self._read(shown, mirrored, gain)
         return rgb, pose, target, alpha, target_pose
 
-    def _read(self, indices, mirrored: bool, gain) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(
+        self, indices: np.ndarray, mirrored: bool, gain: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
         rgba = torch.stack([self._frames.rgba(int(index)) for index in indices]).float() / 255
         cameras = self._cameras[torch.from_numpy(np.asarray(indices))]
         if mirrored:
@@ -171,6 +179,6 @@ def read_captures(path: str) -> Captures:
     return captures
 
 
-def from_gan(share: float, seed: int, step: int) -> bool:
+def draws_from_gan(share: float, seed: int, step: int) -> bool:
     """Whether this step sees the GAN's samples."""
     return bool(torch.rand((), generator=generator(seed, "source", step)) < share)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from gghead.models.attributes import GaussianAttributes
 from gghead.rendering import render
 from gghead.torch_utils.errors import UserError
 from gghead.training.encoder.config import EncoderLossConfig
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 
 def picture_terms(
@@ -182,7 +186,7 @@ def point_distances(points: np.ndarray, vertices: np.ndarray, triangles: np.ndar
     from scipy.spatial import KDTree
 
     corners = vertices[triangles]
-    corners = divided(corners, _LARGE * float(np.median(_radii(corners))))
+    corners = divide_triangles(corners, _LARGE * float(np.median(_radii(corners))))
     reach = float(_radii(corners).max())
     tree = KDTree(corners.mean(1))
     return np.concatenate(
@@ -193,7 +197,7 @@ def point_distances(points: np.ndarray, vertices: np.ndarray, triangles: np.ndar
     )
 
 
-def divided(corners: np.ndarray, limit: float) -> np.ndarray:  # [T, 3, 3] -> [T', 3, 3]
+def divide_triangles(corners: np.ndarray, limit: float) -> np.ndarray:  # [T, 3, 3] -> [T', 3, 3]
     """Quarter triangles by the middles of their edges until all corners lie within ``limit`` of the
     centroid."""
     done = []
@@ -212,7 +216,7 @@ def _radii(corners: np.ndarray) -> np.ndarray:  # [T, 3, 3] -> [T]
     return np.linalg.norm(corners - corners.mean(1)[:, None], axis=2).max(1)
 
 
-def _nearest(points: np.ndarray, corners: np.ndarray, tree, reach: float) -> np.ndarray:
+def _nearest(points: np.ndarray, corners: np.ndarray, tree: "KDTree", reach: float) -> np.ndarray:
     best, left, count = (
         np.full(len(points), np.inf),
         np.arange(len(points)),

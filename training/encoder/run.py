@@ -24,9 +24,9 @@ from gghead.training.encoder.config import EncoderTrainConfig, check, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, read_captures
 from gghead.training.encoder.trainer import EncoderTrainer
 from gghead.training.gan import images
-from gghead.training.gan.run import provenance
 from gghead.training.run import run_folder
-from gghead.training.run.precision import apply
+from gghead.training.run.precision import set_precision
+from gghead.training.run.run_folder import provenance
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 
@@ -48,7 +48,7 @@ def run(
     """
     processes = processes or Processes()
     check(config, processes.world_size)
-    apply(config.precision, device)
+    set_precision(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None

@@ -20,7 +20,7 @@ from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import derive_seed
 from gghead.training.encoder import losses
 from gghead.training.encoder.config import EncoderTrainConfig, stage_at
-from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, from_gan
+from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, draws_from_gan
 from gghead.training.gan import losses as adversarial
 from gghead.training.run.health import Health
 from gghead.training.run.moving_average import move_average
@@ -116,9 +116,9 @@ class EncoderTrainer:
         self.decoder_parameters = [p for p in self.model.generator.parameters() if p.requires_grad]
 
     # ------------------------------------------------------------------- reading
-    def _sampled(self, step: int) -> bool:
+    def _shows_samples(self, step: int) -> bool:
         """Whether a step sees the GAN's samples."""
-        return self.samples is not None and from_gan(
+        return self.samples is not None and draws_from_gan(
             self.config.data.gan_share, self.config.seed, step
         )
 
@@ -142,7 +142,7 @@ class EncoderTrainer:
                 lambda step: stage_at(stages, step).image_size == captures.size,
                 range(first, self.config.steps),
             )
-            return (step for step in later if not self._sampled(step))
+            return (step for step in later if not self._shows_samples(step))
 
         self._reader = StepReader(
             functools.partial(self._read, captures),
@@ -162,7 +162,7 @@ class EncoderTrainer:
         """One update of the encoder (and decoder), one of the discriminator once its time has
         come."""
         config, stage = self.config, stage_at(self.config.stages, self.step_index)
-        sampled = self._sampled(self.step_index)
+        sampled = self._shows_samples(self.step_index)
         source = self.samples if sampled else self.captures
         if self._reader is not None and not sampled:
             batch = self._reader(self.step_index)

@@ -34,7 +34,7 @@ _COLOR = 0.03  # difference of colours that counts as much as one of e in scale
 
 class Lessons:
     """Moves heads of ``generator`` by coefficients of the data. Only for templates with blendshapes
-    (``possible``)."""
+    (``are_possible``)."""
 
     def __init__(
         self, generator: Generator, names: tuple[str, ...], device: torch.device | str = "cpu"
@@ -45,7 +45,7 @@ class Lessons:
         self.known = self.matrix.any(1).cpu()  # [K]
 
     @staticmethod
-    def possible(generator: Generator) -> bool:
+    def are_possible(generator: Generator) -> bool:
         """Whether there is anything to be learnt."""
         return bool(generator.template.blendshapes)
 
@@ -273,7 +273,7 @@ class Triplets:
             )
             for _ in range(count)
         ]
-        return self._encoded(keys)
+        return self._encode(keys)
 
     def tables(self) -> Tensor:  # [N, K]
         """The coefficients of all triplets, mirrored ones behind."""
@@ -282,12 +282,12 @@ class Triplets:
 
     def assemble(self, chosen: list[tuple]) -> TripletBatch:
         """(pair, mirrored, subset of views, frames to show) -> a batch."""
-        ws, z = self._encoded(
+        ws, z = self._encode(
             [(pair.neutral.tobytes(), flip, subset) for pair, flip, subset, _ in chosen]
         )
         wanted_ws = wanted_z = None
         if self.wanted:
-            wanted_ws, wanted_z = self._encoded(
+            wanted_ws, wanted_z = self._encode(
                 [(pair.expression.tobytes(), flip, subset) for pair, flip, subset, _ in chosen]
             )
         table = torch.stack(
@@ -327,7 +327,7 @@ class Triplets:
         draw = np.random.RandomState(derive_seed(self.seed, "views", subject, subset) % 2**32)
         return frames[draw.permutation(len(frames))[: self.config.views]]
 
-    def _encoded(self, keys: list[tuple]) -> tuple[Tensor, Tensor]:
+    def _encode(self, keys: list[tuple]) -> tuple[Tensor, Tensor]:
         """(frames, mirrored, subset) -> styles [B, L, D] and Z [B, C, R, R] as stored (Z in half
         precision)."""
         known = self._latents if self._latents is not None else {}

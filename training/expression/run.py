@@ -17,9 +17,9 @@ from gghead.training.encoder.data import read_captures
 from gghead.training.expression.config import ExpressionTrainConfig, check
 from gghead.training.expression.data import TripletBatch, Triplets
 from gghead.training.expression.trainer import ExpressionTrainer
-from gghead.training.gan.run import provenance
 from gghead.training.run import run_folder
-from gghead.training.run.precision import apply
+from gghead.training.run.precision import set_precision
+from gghead.training.run.run_folder import provenance
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 
@@ -39,7 +39,7 @@ def run(
     Raises ``UserError`` for data, networks or files that do not fit.
     """
     check(config)
-    apply(config.precision, device)
+    set_precision(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None

@@ -56,7 +56,7 @@ def new_model(
     tables = triplets.tables()
     expression.coefficient_min.copy_(tables.amin(0).clamp_max(0))
     expression.coefficient_max.copy_(tables.amax(0).clamp_min(0))
-    if Lessons.possible(generator):
+    if Lessons.are_possible(generator):
         lessons = Lessons(generator, triplets.names)
         maps = lessons.maps(filled.side, filled.maps)
         expression.network.maps.data[lessons.known, : maps.shape[1]] = maps[lessons.known]
@@ -103,7 +103,7 @@ class ExpressionTrainer:
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
         self.region = self._region()
         self.lessons = None
-        if config.loss.motion > 0 and Lessons.possible(reconstructor.generator):
+        if config.loss.motion > 0 and Lessons.are_possible(reconstructor.generator):
             self.lessons = Lessons(reconstructor.generator, triplets.names, self.device)
         if not self.lessons and not triplets.wanted and not config.loss.pictures > 0:
             raise UserError(
@@ -183,7 +183,7 @@ class ExpressionTrainer:
         if not pictures:
             return parts
         heads = generator.attributes.activate(generator.decode(z.to(generator.dtype), ws))
-        return {**parts, "pixels": self._compared(heads, batch.cameras, batch.target)}
+        return {**parts, "pixels": self._image_loss(heads, batch.cameras, batch.target)}
 
     def lesson_terms(self, lessons: Lessons) -> dict[str, Tensor]:
         """``motion`` and ``looks`` of heads that the template's blendshapes move
@@ -206,7 +206,7 @@ class ExpressionTrainer:
         return lessons.terms(heads, now, wanted, 1 + config.loss.region * self.region)
 
     # [B, N], [B, T] -> number
-    def _compared(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:
+    def _image_loss(self, heads: Gaussians, cameras: Cameras, wanted: Tensor) -> Tensor:
         """The image loss of ``heads`` over white, with more weight on eyes and mouth."""
         config = self.config.loss
         if config.region > 0:

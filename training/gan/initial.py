@@ -75,7 +75,7 @@ def read_initial(init: str | os.PathLike) -> Initial:
     return Initial(str(init), model.config, model.state_dict(), model.state_dict())
 
 
-def begin(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]:
+def plan_start(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]:
     """Return the config with what the networks have seen, and the step at which the run begins.
 
     With a discriminator the stages that the networks have been through are passed over: a run of
@@ -106,7 +106,7 @@ def begin(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]:
     return config, math.ceil(kimg * 1000 / config.batch)
 
 
-def take(trainer: Trainer, initial: Initial, step: int) -> str:
+def load_initial(trainer: Trainer, initial: Initial, step: int) -> str:
     """Copy the weights, set the counter to ``step``, and return a sentence on what was taken and
     what starts anew.
 

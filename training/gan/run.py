@@ -2,23 +2,16 @@
 
 import contextlib
 import os
-import platform
-import subprocess
-import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.data import BatchLoader, ImageDataset
 from gghead.data.check.report import check_at_start
 from gghead.data.frames import describe
-from gghead.models.generator import Generator
 from gghead.rendering import registry
 from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
@@ -26,24 +19,22 @@ from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import Progress, progress
-from gghead.training.gan import images
 from gghead.training.gan.config import TrainConfig, stage_at
 from gghead.training.gan.data import open_dataset, open_full
-from gghead.training.gan.initial import begin, read_initial, take
+from gghead.training.gan.initial import load_initial, plan_start, read_initial
+from gghead.training.gan.previews import fixed_styles, save_fakes, save_reals
 from gghead.training.gan.trainer import Trainer
 from gghead.training.gan.watchdog import Watchdog
 from gghead.training.metrics import MetricSet, write_metric
 from gghead.training.metrics.sampler import ModelSampler
 from gghead.training.run import run_folder
 from gghead.training.run.console import memory_use, status_line
-from gghead.training.run.health import describe_bad_updates, losses_verdict
+from gghead.training.run.health import describe_bad_updates, judge_losses
 from gghead.training.run.interrupt import StopRequest
-from gghead.training.run.precision import apply
+from gghead.training.run.precision import set_precision
 from gghead.training.run.saving import Saver
 from gghead.training.run.stats import StatsWriter, Summary
 
-STRIP_YAWS = (-1.05, -0.7, -0.35, 0.0, 0.35, 0.7, 1.05)  # radians; ±60 degrees
-_STRIP_SEEDS = 4
 _REMEDY = (
     "When you continue, lower --set=optimizer.g_lr and --set=optimizer.d_lr, or raise"
     " --set=loss.r1_gamma; the same options end the same way."
@@ -71,14 +62,14 @@ def run(
     whose last state cannot be written: returning means that the last state and snapshot are on the
     disk.
     """
-    apply(config.precision, device)
+    set_precision(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()
     state = run_folder.load_state(resume) if resume is not None else None
     initial, first = None, state["trainer"]["step"] if state else 0
     if state is None and init is not None:
         initial = read_initial(init)
-        config, first = begin(config, initial)
+        config, first = plan_start(config, initial)
     nimg = first * config.batch
     with progress(f"Reading {config.data.path}"):
         dataset = open_dataset(config.data) if dataset is None else dataset
@@ -90,7 +81,7 @@ def run(
         if state is not None:
             trainer.load_state_dict(state["trainer"])
         elif initial is not None:
-            warnings.append(take(trainer, initial, first))
+            warnings.append(load_initial(trainer, initial, first))
         folder = resume
         if processes.is_first:
             folder = folder or run_folder.new_run_folder(outdir, config, processes.world_size, desc)
@@ -147,8 +138,10 @@ class _Run:
             self._metric_set().prepare()
         if self.fresh:
             with progress("Drawing the first pictures"):
-                self._reals_picture()
-                self._pictures("fakes_init")
+                if self.folder is not None:
+                    over = self.config.data.background != "image"
+                    save_reals(self.dataset, self.config.seed, self.folder / "reals.png", over)
+                self._save_previews("fakes_init")
         barrier(
             self.processes,
             "the first process, which measures the data and draws the first pictures",
@@ -174,7 +167,7 @@ class _Run:
                 begin = time.time()
                 if trainer.nimg >= total or self.tick % self.config.snapshot_ticks == 0:
                     with progress("Snapshot, pictures and metrics"):
-                        self._snapshot()
+                        self._save_snapshot()
                 elif self.saver.unsaved:
                     self._save()
                 else:
@@ -204,7 +197,7 @@ class _Run:
                 self.metric_set.full.close()
             self.metric_set = None
 
-    def _reading(self, size: int) -> BatchLoader:
+    def _loader_of(self, size: int) -> BatchLoader:
         """The loader of pictures of a size; it goes on over ticks and snapshots with what it has
         prepared."""
         if self.dataset.resolution != size:
@@ -229,7 +222,7 @@ class _Run:
         trainer = self.trainer
         while trainer.nimg < until:
             begin = time.time()
-            batch = next(self._reading(stage_at(self.config.stages, trainer.nimg)[0].image_size))
+            batch = next(self._loader_of(stage_at(self.config.stages, trainer.nimg)[0].image_size))
             self.waited += time.time() - begin
             with threads.step("train", trainer.device):
                 trainer.step(batch)
@@ -239,7 +232,7 @@ class _Run:
             bar.update(
                 trainer.nimg / 1000, f"{speed:.1f} images/s  augment {trainer.augment.p:.3f}"
             )
-            if stop.agreed():
+            if stop.is_requested():
                 return True
         return False
 
@@ -256,10 +249,10 @@ class _Run:
         trainer.stats.report("Progress/broken_images", len(self.dataset.broken))
         for name, value in memory.items():
             trainer.stats.report(f"Resources/{name}_gb", value)
-        warnings = self._watch()
+        warnings = self._check_health()
         summary = trainer.stats.collect()
         self._print_tick(summary, seconds, count, maintenance, memory, share, warnings)
-        if (reason := losses_verdict(summary)) is not None:
+        if (reason := judge_losses(summary)) is not None:
             self.saver.fail(reason, self._counted)
 
     def _print_tick(
@@ -308,7 +301,7 @@ class _Run:
         self.writer.write(summary, trainer.nimg)
 
     @torch.no_grad()
-    def _watch(self) -> list[str]:
+    def _check_health(self) -> list[str]:
         """Report coverage, scale quantiles and score signs of a few fixed heads of the moving
         average."""
         trainer, model = self.trainer, self.trainer.G_ema
@@ -331,11 +324,11 @@ class _Run:
             trainer.stats.report(name, value)
         return self.watchdog.verdict()
 
-    def _snapshot(self) -> None:
+    def _save_snapshot(self) -> None:
         self._save()
         for part in (
-            lambda: self._pictures(f"fakes{int(self.trainer.nimg // 1000):06d}"),
-            self._metrics,
+            lambda: self._save_previews(f"fakes{int(self.trainer.nimg // 1000):06d}"),
+            self._measure,
         ):
             try:
                 part()
@@ -361,7 +354,7 @@ class _Run:
                 self.trainer.G_ema,
                 run_folder.snapshot_path(folder, kimg),
                 kimg=kimg,
-                provenance=provenance(self.config.preset, self.config.data.path),
+                provenance=run_folder.provenance(self.config.preset, self.config.data.path),
             )
 
         self.saver.save(kimg, state, write_snapshot, self._counted)
@@ -370,7 +363,7 @@ class _Run:
     def _counted(self) -> str:
         return f"{self.trainer.nimg / 1000:.3f} kimg"
 
-    def _metrics(self) -> None:
+    def _measure(self) -> None:
         """Measure on all processes; the first one writes."""
         if not self.config.metrics:
             return
@@ -405,47 +398,16 @@ class _Run:
             )
         return self.metric_set
 
-    # ------------------------------------------------------------------------------------- pictures
-
-    @torch.no_grad()
-    def _pictures(self, stem: str) -> None:
-        """``<stem>.png``: fixed seeds at cameras of the data; ``<stem>_turn.png``: a few of them
-        turned by ±60°."""
+    def _save_previews(self, stem: str) -> None:
+        """``<stem>.png`` and ``<stem>_turn.png``, also for tensorboard."""
         if self.writer is None or self.folder is None:
             return
-        model, size = self.trainer.G_ema, self.trainer.G_ema.config.image_size
-        width, height = images.grid_size(size)
-        labels = self.trainer.labels[
-            _spread(len(self.trainer.labels), width * height, self.config.seed)
-        ]
-        pictures = []
-        for seed, label in enumerate(labels):
-            out = model.images(
-                fixed_styles(model, seed), Cameras.from_label(label[None, None]), size
-            )
-            pictures.append(out.color[:, 0].cpu() * 2 - 1)
-        grid = images.save_image_grid(
-            torch.cat(pictures), self.folder / f"{stem}.png", (width, height)
+        trainer = self.trainer
+        grid, turn = save_fakes(
+            trainer.G_ema, trainer.labels, self.config.seed, self.folder / f"{stem}.png"
         )
-        turned = turn_strip(model, range(_STRIP_SEEDS), size)
-        turn = images.save_yaw_strip(
-            turned, self.folder / f"{stem}_turn.png", range(_STRIP_SEEDS), STRIP_YAWS
-        )
-        self.writer.write_image("fakes", grid, self.trainer.nimg)
-        self.writer.write_image("turn", turn, self.trainer.nimg)
-
-    def _reals_picture(self) -> None:
-        if self.writer is None or self.folder is None:
-            return
-        width, height = images.grid_size(self.dataset.resolution)
-        reals = []
-        for index in self.dataset.preview(width * height, self.config.seed):
-            rgb, alpha, _ = self.dataset.get(int(index))
-            image, alpha = rgb.float() / 127.5 - 1, alpha.float() / 255
-            reals.append(
-                image if self.config.data.background == "image" else image * alpha + 1 - alpha
-            )
-        images.save_image_grid(torch.stack(reals), self.folder / "reals.png", (width, height))
+        self.writer.write_image("fakes", grid, trainer.nimg)
+        self.writer.write_image("turn", turn, trainer.nimg)
 
     def _print_start(self) -> None:
         if self.writer is None:
@@ -466,44 +428,3 @@ class _Run:
             f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians;"
             f" discriminator {counts['D']:.2f} M; rasteriser {choice}"
         )
-
-
-def fixed_styles(model: Generator, seed: int) -> Tensor:  # [1, num_ws, w_dim]
-    """Styles of a seed, conditioned (if at all) on the frontal camera."""
-    return model.mapping(model.seed_to_z(seed), model.neutral_label())
-
-
-# [seeds, yaws, 3, S, S] in [-1, 1]
-def turn_strip(model: Generator, seeds: Iterable[int], size: int) -> Tensor:
-    """Every seed from the yaws of the strip, over white."""
-    cameras = Cameras.orbit(torch.tensor(STRIP_YAWS), device=model.device)
-    return torch.stack(
-        [
-            model.images(fixed_styles(model, seed), cameras, size).color[0].cpu() * 2 - 1
-            for seed in seeds
-        ]
-    )
-
-
-def provenance(preset: str, data: str) -> dict:
-    """What a snapshot says of its making."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    except OSError:  # a machine without git
-        commit = ""
-    return {
-        "dataset": Path(data).name,
-        "preset": preset,
-        "command": " ".join(sys.argv),
-        "git": commit or "unknown",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _spread(count: int, wanted: int, seed: int) -> np.ndarray:
-    """``wanted`` indices below ``count``, without repeats as long as there are enough."""
-    order = np.random.RandomState(seed).permutation(count)
-    return np.resize(order, wanted)

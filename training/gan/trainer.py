@@ -1,6 +1,7 @@
 """The state of a run and one training step; no files, no printing."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -135,7 +136,13 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------- phases
 
-    def _update(self, name: str, optimizer: torch.optim.Optimizer, loss_of, share: int) -> None:
+    def _update(
+        self,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        loss_of: Callable[[slice], Tensor],
+        share: int,
+    ) -> None:
         """Accumulate gradients over the parts of the process's share, average over processes, and
         step."""
         module, other = (self.G, self.D) if optimizer is self.g_optimizer else (self.D, self.G)

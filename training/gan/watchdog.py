@@ -81,7 +81,7 @@ def _seen_after(mask: Tensor, dim: int) -> Tensor:
     return mask.flip(dim).cummax(dim).values.flip(dim)
 
 
-def uncovered(
+def uncovered_share(
     alpha: Tensor,  # [N, 1, H, W] in [0, 1]
     mask: Tensor | None = None,  # bool [N, 1, H, W]; None: head_mask(alpha)
 ) -> float:
@@ -183,7 +183,7 @@ class Watchdog:
         values: dict[str, float] = {}
         if alpha is not None:
             mask = head_mask(alpha) if mask is None else mask
-            values |= {"uncovered": uncovered(alpha, mask), "stripes": stripes(alpha, mask)}
+            values |= {"uncovered": uncovered_share(alpha, mask), "stripes": stripes(alpha, mask)}
         if scales is not None:
             if spacing is None:
                 raise ValueError("scales need the texels' spacing")

@@ -159,7 +159,7 @@ class MetricSet:
                 tell(len(images))
             if at < part.stop:
                 raise ValueError(f"the sampler gave {at - part.start} pictures of {len(part)}")
-            return [tensor for name in mine for tensor in _packed(mine[name])]
+            return [tensor for name in mine for tensor in _pack(mine[name])]
 
         for tensors in in_shards(
             count, work, self.processes, self.device, "Measuring generated pictures"
@@ -173,7 +173,7 @@ class MetricSet:
                 results[metric.name] = self._swd_results(metric.name, fakes)
             else:
                 halves = self._real_fits(metric.kind)
-                between = distance(halves[0].merged(halves[1]), fakes, metric.is_fid)
+                between = distance(halves[0].merge(halves[1]), fakes, metric.is_fid)
                 results[metric.name] = {
                     metric.name: between,
                     f"{metric.name}_floor": distance(*halves, metric.is_fid),
@@ -261,7 +261,7 @@ class MetricSet:
             for count, total, outer in in_shards(
                 len(half), work, self.processes, self.device, text
             ):
-                whole = whole.merged(GaussianFit(int(count), total, outer, reference))
+                whole = whole.merge(GaussianFit(int(count), total, outer, reference))
             fits.append(whole)
         return fits[0], fits[1]
 
@@ -289,7 +289,7 @@ class MetricSet:
                         mine[1].add(images, at)
                         at += len(images)
                         tell(len(images))
-                    return [tensor for patches in mine for tensor in _packed(patches)]
+                    return [tensor for patches in mine for tensor in _pack(patches)]
 
                 text = f"Measuring real pictures for swd, half {number + 1} of 2"
                 for tensors in in_shards(len(half), work, self.processes, self.device, text):
@@ -309,9 +309,9 @@ class MetricSet:
             for start in range(0, len(indices), self.batch)
         )
         with ReadAhead(jobs, size=4 * self.batch * dataset.resolution**2) as batches:
-            yield from map(self._as_seen, batches)
+            yield from map(self._composite, batches)
 
-    def _as_seen(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def _composite(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         images = torch.stack([torch.as_tensor(rgb) for rgb, _ in pairs]).to(self.device)
         if self.background is not None:
             alpha = (
@@ -329,7 +329,7 @@ def _read(
     return [dataset.get(int(index))[:2] for index in indices]
 
 
-def _packed(measured: "swd.PatchSet | GaussianFit") -> list[Tensor]:
+def _pack(measured: "swd.PatchSet | GaussianFit") -> list[Tensor]:
     """Their tensors behind the number of them."""
     parts = measured.parts()
     return [torch.tensor(len(parts)), *parts]
@@ -342,7 +342,7 @@ def _add_packed(measured: dict, name: str, tensors: list[Tensor]) -> list[Tensor
     if isinstance(measured[name], GaussianFit):
         number, total, outer = parts
         fit = measured[name]
-        measured[name] = fit.merged(GaussianFit(int(number), total, outer, fit.reference))
+        measured[name] = fit.merge(GaussianFit(int(number), total, outer, fit.reference))
     else:
         measured[name].extend(parts)
     return rest

@@ -60,7 +60,7 @@ class GaussianFit:
         reference)``."""
         return [torch.tensor(self.count), self.total, self.outer]
 
-    def merged(self, other: "GaussianFit") -> "GaussianFit":
+    def merge(self, other: "GaussianFit") -> "GaussianFit":
         """Return the fit of both sets together; both must have the same reference."""
         if not torch.equal(self.reference, other.reference):
             raise ValueError("only fits that started from the same reference can be merged")

@@ -14,11 +14,11 @@ from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import progress
-from gghead.training.gan.run import provenance
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.prior.data import Heads, conditions, open_heads, split
 from gghead.training.prior.trainer import PriorTrainer, new_prior
 from gghead.training.run import run_folder
+from gghead.training.run.run_folder import provenance
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 
@@ -87,7 +87,7 @@ def _check_same(prior: Prior, state: dict[str, torch.Tensor], resume: Path) -> N
                 )
 
 
-def _counted(heads: Heads, what: str = "") -> str:
+def _describe_count(heads: Heads, what: str = "") -> str:
     people = len(heads.person.unique())
     return f"{len(heads)}{what}" + (
         f" of {people} pe{'ople' if people > 1 else 'rson'}" if people < len(heads) else ""
@@ -124,8 +124,8 @@ class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
             *([f"{config.samples} samples"] if config.samples else []),
         ]
         print(
-            f"Latents of {config.network}: {_counted(self.heads, ' heads')}"
-            f" ({' and '.join(sources)}), and {_counted(held_out)} held out"
+            f"Latents of {config.network}: {_describe_count(self.heads, ' heads')}"
+            f" ({' and '.join(sources)}), and {_describe_count(held_out)} held out"
         )
         same = "" if shape.rows > 1 else ", the same for all layers"
         if isinstance(prior.tokens, HeadComponents):

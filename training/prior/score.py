@@ -223,8 +223,8 @@ def nearest_sheet(
         pictures.append(
             beside(
                 [
-                    _drawn(model, samples[index : index + 1], _SHEET_YAWS),
-                    _drawn(model, train.latent[other : other + 1], _SHEET_YAWS),
+                    _draw_heads(model, samples[index : index + 1], _SHEET_YAWS),
+                    _draw_heads(model, train.latent[other : other + 1], _SHEET_YAWS),
                 ]
             )
         )
@@ -238,7 +238,7 @@ def beside_sheet(model: Generator, truth: Latent, samples: Latent, rows: int = 2
 
     def block(latent: Latent) -> list[np.ndarray]:
         heads = [
-            _drawn(model, latent[index : index + 1], (0.0,))
+            _draw_heads(model, latent[index : index + 1], (0.0,))
             for index in range(min(rows * _COLUMNS, len(latent)))
         ]
         heads += [np.full_like(heads[0], 255)] * (-len(heads) % _COLUMNS)
@@ -255,7 +255,7 @@ def samples_sheet(
 ) -> np.ndarray:
     """The first ``count`` heads from three views each, ``columns`` in a row: uint8 [H, W, 3]."""
     strips = [
-        _drawn(model, samples[index : index + 1], EG3D_YAWS)
+        _draw_heads(model, samples[index : index + 1], EG3D_YAWS)
         for index in range(min(count, len(samples)))
     ]
     strips += [np.full_like(strips[0], 255)] * (-len(strips) % columns)
@@ -264,5 +264,5 @@ def samples_sheet(
     )
 
 
-def _drawn(model: Generator, latent: Latent, yaws: tuple[float, ...]) -> np.ndarray:
+def _draw_heads(model: Generator, latent: Latent, yaws: tuple[float, ...]) -> np.ndarray:
     return draw_latent(model, latent.map(lambda value: value.to(model.device)), "", yaws=yaws).image

@@ -71,9 +71,9 @@ class PriorTrainer:
         self.average = copy.deepcopy(self.prior).eval().requires_grad_(False)
         # by the held-out loss, with patience
         self.best, self.best_step, self.best_loss = self.average, 0, math.inf
-        self.data, self.cond = self._encoded(heads, cond)
+        self.data, self.cond = self._encode(heads, cond)
         self.held_out, self.held_out_cond = (
-            (None, None) if held_out is None else self._encoded(held_out, held_out_cond)
+            (None, None) if held_out is None else self._encode(held_out, held_out_cond)
         )
         self.stats = Stats()
         self.health = Health(self.stats)
@@ -82,7 +82,7 @@ class PriorTrainer:
         )
 
     @torch.no_grad()
-    def _encoded(self, heads: Heads, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _encode(self, heads: Heads, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
         x = torch.cat(
             [
                 self.prior.tokens.encode(latent.map(lambda value: value.to(self.device)))
@@ -116,7 +116,7 @@ class PriorTrainer:
         norm = torch.nn.utils.clip_grad_norm_(self.prior.flow.parameters(), 1.0)
         self.optimizer.step()
         self.step_number += 1
-        self._follow()
+        self._update_average()
         for name, value in loss.items():
             self.stats.report(f"Loss/{name}", value)
         self.stats.report("Progress/gradient_norm", norm)
@@ -145,7 +145,7 @@ class PriorTrainer:
         losses = {name: part.mean() for name, part in zip(("w", "z"), parts, strict=False)}
         return {**losses, "total": sum(losses.values(), torch.zeros(())) / len(losses)}
 
-    def _follow(self) -> None:
+    def _update_average(self) -> None:
         """Move the average: decay min(ema, (1 + n) / (10 + n)), so that it soon forgets the
         start."""
         decay = min(self.config.ema, (1 + self.step_number) / (10 + self.step_number))

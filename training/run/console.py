@@ -83,10 +83,10 @@ class Tee:
                 self.log.write(text)
                 self.log.flush()  # a killed run keeps its log
             except OSError as error:
-                self._refused(error, text)
+                self._warn(error, text)
         return len(text)
 
-    def _refused(self, error: OSError, text: str = "\n") -> None:
+    def _warn(self, error: OSError, text: str = "\n") -> None:
         """Say once, at the end of a line, that the log lacks something; what it buffers it writes
         when it can."""
         if not text.endswith("\n"):
@@ -103,7 +103,7 @@ class Tee:
         try:
             self.log.flush()
         except OSError as error:
-            self._refused(error)
+            self._warn(error)
 
     def isatty(self) -> bool:
         """Whether a person watches."""

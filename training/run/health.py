@@ -67,7 +67,7 @@ class Health:
         return None
 
 
-def bad_updates(summary: Summary) -> tuple[int, int]:
+def count_bad_updates(summary: Summary) -> tuple[int, int]:
     """Of a tick, the bad updates and all, each counted as often as there are processes."""
     entry = summary.get(BAD_UPDATES, {"num": 0, "mean": 0.0})
     return round(entry["num"] * entry["mean"]), int(entry["num"])
@@ -75,7 +75,7 @@ def bad_updates(summary: Summary) -> tuple[int, int]:
 
 def describe_bad_updates(summary: Summary) -> str | None:
     """A line for the console where a tick had bad updates."""
-    bad, count = bad_updates(summary)
+    bad, count = count_bad_updates(summary)
     if not bad:
         return None
     return (
@@ -84,9 +84,9 @@ def describe_bad_updates(summary: Summary) -> str | None:
     )
 
 
-def losses_verdict(summary: Summary) -> str | None:
+def judge_losses(summary: Summary) -> str | None:
     """Why the run cannot go on, as far as a tick's losses say, or ``None``."""
-    if bad_updates(summary)[0]:  # they are known and were made harmless
+    if count_bad_updates(summary)[0]:  # they are known and were made harmless
         return None
     wrong = [
         name

@@ -12,8 +12,8 @@ from gghead.torch_utils.distributed import Processes, any_process
 
 
 class StopRequest:
-    """Within it, the first Ctrl-C or SIGTERM is a request that ``agreed`` reports; a second one
-    interrupts at once.
+    """Within it, the first Ctrl-C or SIGTERM is a request that ``is_requested`` reports; a second
+    one interrupts at once.
 
     A state saved in the middle of a step would hold an updated generator and an old discriminator,
     and a run resumed from it would not be the run it continues.
@@ -36,7 +36,7 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def agreed(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether any process has been asked; all processes get the same answer at the same
         step."""
         return any_process(self.asked, self.processes, self.device)

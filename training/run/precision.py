@@ -131,7 +131,7 @@ def check_device(precision: str | None, device: torch.device) -> None:
         )
 
 
-def apply(precision: str, device: torch.device) -> None:
+def set_precision(precision: str, device: torch.device) -> None:
     """Tell cuDNN whether float32 convolutions may be computed in TF32, which it does by default.
 
     Matrix products never are: cameras and the frames of Gaussians are among them, and 10 bits would

@@ -4,7 +4,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import platform
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -98,6 +101,24 @@ def read_options(
     _check_kind(folder, values, kind)
     config = config_json.from_dict(kind, values, str(path))
     return config_json.replace(config, changes) if changes else config
+
+
+def provenance(preset: str, data: str) -> dict:
+    """What a snapshot says of its making: data set, preset, command and versions."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+        commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # a machine without git
+        commit = ""
+    return {
+        "dataset": Path(data).name,
+        "preset": preset,
+        "command": " ".join(sys.argv),
+        "git": commit or "unknown",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _check_kind(folder: str | os.PathLike, values: dict[str, Any], kind: type) -> None:

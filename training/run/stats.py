@@ -178,9 +178,9 @@ class StatsWriter:
             self._log.close()
         for name, file in (("stats.jsonl", self._jsonl), ("tensorboard's", self._events)):
             if file is not None:
-                self._written(name, file.close)
+                self._try_write(name, file.close)
 
-    def _written(self, name: str, write: Callable[[], object]) -> None:
+    def _try_write(self, name: str, write: Callable[[], object]) -> None:
         """Write, or say once that it cannot be done: a full disk is no reason to lose the run."""
         try:
             write()
@@ -200,7 +200,7 @@ class StatsWriter:
             for name, entry in summary.items()
         }
         text = json.dumps({**line, "timestamp": now}) + "\n"
-        self._written("stats.jsonl", lambda: (self._jsonl.write(text), self._jsonl.flush()))
+        self._try_write("stats.jsonl", lambda: (self._jsonl.write(text), self._jsonl.flush()))
         self.write_values({name: entry["mean"] for name, entry in summary.items()}, images, now)
 
     def write_values(
@@ -214,7 +214,7 @@ class StatsWriter:
             self._events.flush()
 
         if self._events is not None:
-            self._written("tensorboard's", write)
+            self._try_write("tensorboard's", write)
 
     def write_image(self, name: str, image: numpy.ndarray, images: int) -> None:  # uint8 [H, W, 3]
         """Put a picture into tensorboard."""
@@ -224,7 +224,7 @@ class StatsWriter:
             self._events.flush()
 
         if self._events is not None:
-            self._written("tensorboard's", write)
+            self._try_write("tensorboard's", write)
 
 
 def drop_beyond(path: Path, done: int) -> None:
@@ -234,12 +234,12 @@ def drop_beyond(path: Path, done: int) -> None:
         return
     lines = path.read_bytes().splitlines(keepends=True)
     # a mean over ranks may be rounded
-    kept = [line for line in lines if _counted(line) <= done + 0.5]
+    kept = [line for line in lines if _count_of(line) <= done + 0.5]
     if kept != lines:
         write_atomically(path, lambda file: file.writelines(kept))
 
 
-def _counted(line: bytes) -> float:
+def _count_of(line: bytes) -> float:
     """Images or steps at a line of ``stats.jsonl``; infinity for half a line, 0 where it does not
     say."""
     try:

@@ -18,7 +18,7 @@ from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 from gghead.training.run.console import format_time, memory_use
-from gghead.training.run.health import Health, describe_bad_updates, losses_verdict
+from gghead.training.run.health import Health, describe_bad_updates, judge_losses
 from gghead.training.run.interrupt import StopRequest
 from gghead.training.run.saving import Saver
 from gghead.training.run.stats import Stats, StatsWriter, Summary
@@ -148,14 +148,14 @@ class StepRun(ABC, Generic[Options, Trainer]):
             while self.done < self.total:
                 first, begin = self.done, time.time()
                 until = min((first // tick + 1) * tick, self.total)
-                while self.done < until and not stop.agreed():
+                while self.done < until and not stop.is_requested():
                     with threads.step(self.unit, self.trainer.device):
                         self.step()
                     if (reason := self.trainer.health.after_step()) is not None:
                         self.saver.fail(reason, self._counted)
                     bar.update(self.done, self.describe_progress())
-                if stop.agreed():
-                    self._stopped()
+                if stop.is_requested():
+                    self._save_and_exit()
                 self._end_tick(time.time() - begin, self.done - first)
                 if self.done >= self.total or self.done // tick % self.config.snapshot_ticks == 0:
                     with progress("Saving the state"):
@@ -180,7 +180,7 @@ class StepRun(ABC, Generic[Options, Trainer]):
             except UserError as error:
                 print(f"  {error}")
 
-    def _stopped(self) -> None:
+    def _save_and_exit(self) -> None:
         self._save()
         # a process that left earlier would have torchrun end the one that saves
         barrier(self.processes)
@@ -217,7 +217,7 @@ class StepRun(ABC, Generic[Options, Trainer]):
             if (line := describe_bad_updates(summary)) is not None:
                 print(f"  {line}")
             self.writer.write(summary, self.done)
-        if (reason := losses_verdict(summary)) is not None:
+        if (reason := judge_losses(summary)) is not None:
             self.saver.fail(reason, self._counted)
 
     def _save(self) -> None:
