@@ -32,7 +32,7 @@ from gghead.training.gan.run import provenance
 
 RESULTS = "variants.json"
 FULL = "full"
-_SHOWN = 6  # frames of a picture of closeups
+_SHOWN = 6  # frames of a sheet of closeups
 _BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
 _OPTIONS = {
     "coefficients": (None, "coefficients", int),
@@ -212,13 +212,13 @@ def frame_scores(avatar: Avatar, frames: Frames, network: Distance | None = None
     )
     scores = [
         compare(
-            picture.cpu(),
+            image.cpu(),
             frames.over(index),
             region_masks(frames, index),
             networks,
             aside=index in side,
         )
-        for index, picture in enumerate(track(shown, "Scoring", len(frames), "frames"))
+        for index, image in enumerate(track(shown, "Scoring", len(frames), "frames"))
     ]
     avatar.train()
     return scores

@@ -5,7 +5,7 @@ import pytest
 from calibrate_landmarks import (
     Views,
     ibug_model,
-    mirror_from_pictures,
+    mirror_from_images,
     onto,
     sliding,
     statistics,
@@ -69,8 +69,8 @@ def test_mirrored_points_are_found_from_flipped_images(places):
     points = project(rotations()[3], places) + 0.5
     flip = np.array([[-1, 1], [1, 0]])
     as_detected = points[MIRROR] * flip[0] + flip[1]  # the left eye where the right one was
-    assert mirror_from_pictures([(points, as_detected)]).tolist() == MIRROR.tolist()
-    assert mirror_from_pictures([(points, points * flip[0] + flip[1])]).tolist() == [0, 1, 2, 3, 4]
+    assert mirror_from_images([(points, as_detected)]).tolist() == MIRROR.tolist()
+    assert mirror_from_images([(points, points * flip[0] + flip[1])]).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_modes_and_rest_explain_the_residuals(places):
