@@ -162,7 +162,8 @@ def main(
             cli.check_writable(path, option)
     if plot is not None:
         check_chart(plot, "--plot")
-    from variants import VariantPlan, closeup_sheet, draw, measure, table
+    from variant_tables import closeup_sheet, draw, table
+    from variants import VariantPlan, measure
 
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance

@@ -11,7 +11,8 @@ from compare_avatars import main
 from helpers.avatar_sequence import write_sequence
 from helpers.weight_files import trusted, write_lite
 from PIL import Image
-from variants import block_error, paired, table, variant_config
+from variant_tables import block_error, paired, table
+from variants import variant_config
 
 import gghead
 from gghead.torch_utils import config as config_json
