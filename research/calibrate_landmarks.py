@@ -1,4 +1,4 @@
-"""Making the landmark model (``gghead/weights/landmark_model.npz``) from pictures:
+"""Making the landmark model (``gghead/weights/landmark_model.npz``) from images:
 
     python research/calibrate_landmarks.py --mvheads=CAPTURES --photos=PHOTOS --skip=TEST-PHOTOS \
         --dest=gghead/weights/landmark_model.npz
@@ -76,7 +76,7 @@ _IBUG_MIRROR = [
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Pictures with their points and the crop cameras that see them."""
+    """Images with their points and the crop cameras that see them."""
 
     points: np.ndarray  # [V, N, 2] as shares of the crop's side from its middle
     rotation: np.ndarray  # [V, 3, 3]
@@ -85,10 +85,10 @@ class Views:
 def crop_view(
     points: np.ndarray, cam2world: np.ndarray, focal: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what ``fit_pose`` should find in a picture of a camera 2.7 units from the origin that
+    """Return what ``fit_pose`` should find in an image of a camera 2.7 units from the origin that
     looks elsewhere.
 
-    ``points`` [N, 2] are divided by the picture's size (principal point 0.5); the result is their
+    ``points`` [N, 2] are divided by the image's size (principal point 0.5); the result is their
     place in the crop around the face origin, and the rotation of the camera turned, by the shortest
     way, to look there.
     """
@@ -196,9 +196,9 @@ def mediapipe_model(
     return statistics("mediapipe478", index, mean, views, mirror)
 
 
-def mirror_from_pictures(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return the index of every point's mirror image from points [N, 2] of pictures and of the
-    flipped pictures, both divided by the pictures' size."""
+def mirror_from_images(pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return the index of every point's mirror image from points [N, 2] of images and of the
+    flipped images, both divided by the images' size."""
     from scipy.optimize import linear_sum_assignment
 
     distance = sum(((a[:, None] - (b * [-1, 1] + [1, 0])[None]) ** 2).sum(-1) for a, b in pairs)
@@ -336,7 +336,7 @@ def main(
             ]
             if all(both):
                 pairs.append(tuple(faces[0].points / image.shape[1::-1] for faces in both))
-        mirror = mirror_from_pictures(pairs)
+        mirror = mirror_from_images(pairs)
     else:
         mirror = mirror_index()
     landmarker = MediapipeLandmarks()

@@ -49,9 +49,7 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
     show_default=True,
     help="What every avatar is but for the variant",
 )
-@click.option(
-    "--resolution", metavar="N|WxH", help="Pixels of the pictures  [default: the preset's]"
-)
+@click.option("--resolution", metavar="N|WxH", help="Pixels of the images  [default: the preset's]")
 @click.option(
     "--iterations",
     type=click.IntRange(min=1),
@@ -92,17 +90,17 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
     default="training-runs/variants",
 )
 @click.option(
-    "--plot", type=click.Path(path_type=Path), help="Picture of PSNR against iterations (with --at)"
+    "--plot", type=click.Path(path_type=Path), help="Chart of PSNR against iterations (with --at)"
 )
 @click.option(
-    "--labels", metavar="LIST", help="Names of the variants in the picture  [default: as they are]"
+    "--labels", metavar="LIST", help="Names of the variants in the images  [default: as they are]"
 )
-@click.option("--title", default="held-out frames", show_default=True, help="Of the picture")
+@click.option("--title", default="held-out frames", show_default=True, help="Of the chart")
 @click.option(
     "--closeups",
     "sheet",
     type=click.Path(path_type=Path),
-    help="Picture of the avatars beside the truth (.png), those of the first seed",
+    help="Image of the avatars beside the truth (.png), those of the first seed",
 )
 @click.option(
     "--region",
@@ -164,7 +162,8 @@ def main(
             cli.check_writable(path, option)
     if plot is not None:
         check_chart(plot, "--plot")
-    from variants import VariantPlan, closeup_sheet, draw, measure, table
+    from variant_tables import closeup_sheet, draw, table
+    from variants import VariantPlan, measure
 
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance

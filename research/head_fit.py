@@ -2,11 +2,11 @@
 fixed time.
 
 What a user without an encoder would do, as 3D Gaussian splatting (Kerbl et al. 2023) does it: Adam
-on means, scales, rotations, colours and opacities, L1 + 0.2 D-SSIM, a learning rate of the means
-that falls exponentially. It is given what helps with few views: the template as the start, colours
+on means, scales, rotations, colors and opacities, L1 + 0.2 D-SSIM, a learning rate of the means
+that falls exponentially. It is given what helps with few views: the template as the start, colors
 projected from the views (mirrored where only the other half of the head was seen), masks, offsets
 that are the sum of coarse and fine grids, so that neighbours move together, and smoothness over the
-template's texels. No learnt prior.
+template's texels. No learned prior.
 """
 
 import itertools
@@ -33,7 +33,7 @@ from gghead.torch_utils.rng import generator
 from gghead.training.encoder.score import Method, Scores
 
 _EPS = 1e-15  # of 3DGS's Adam
-# projected colours are kept so far from 0 and 1, where the sigmoid has no gradient
+# projected colors are kept so far from 0 and 1, where the sigmoid has no gradient
 _COLOR_EPS = 0.02
 _SMOOTH_SIDE = 64  # side of the grid that weights of smoothness refer to
 _INSIDE = 0.95  # opacity from which a pixel shows the head alone
@@ -51,7 +51,7 @@ class BaselineConfig:
     """The same for a single view, whose outline says little of the shape: coarse Gaussians blur
     what is wrong."""
     seconds: float = 60.0
-    """Time to fit, beginning with the projection of colours."""
+    """Time to fit, beginning with the projection of colors."""
     max_steps: int | None = None
     """End after so many steps instead: the same result on every machine."""
     views_per_step: int = 1
@@ -68,7 +68,7 @@ class BaselineConfig:
     """Weights of the mean squared slope of raw attributes over the UV square, per view: the fewer
     views, the smoother. In differences between the texels of a 64 x 64 grid."""
     anchor: float = 0.0
-    """Weight of the mean squared raw attributes but colour: stay near the template where nothing is
+    """Weight of the mean squared raw attributes but color: stay near the template where nothing is
     seen."""
     rates: dict[str, float] = field(
         default_factory=lambda: {
@@ -90,9 +90,9 @@ class BaselineConfig:
     """Of the order of the views."""
 
 
-# Gaussian splatting as gsplat and 3DGS do it, from the template: nothing but pictures over white,
+# Gaussian splatting as gsplat and 3DGS do it, from the template: nothing but images over white,
 # every Gaussian for itself. Their rates, where raw 1 is 0.25 world units (1.6e-4 x the cameras'
-# extent of 3) and colours pass a sigmoid.
+# extent of 3) and colors pass a sigmoid.
 PLAIN = BaselineConfig(
     grid_of_one=128,
     levels=(),
@@ -133,7 +133,7 @@ def fit(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig | N
 def template_head(
     rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig | None = None
 ) -> Gaussians:
-    """Return what a fit starts from, batch shape (1,): the template in the colours that the views
+    """Return what a fit starts from, batch shape (1,): the template in the colors that the views
     show."""
     return _start(rgb, alpha, cameras, config or BaselineConfig()).heads()
 
@@ -266,10 +266,10 @@ def _unevenness(planes: dict[str, Tensor], config: BaselineConfig) -> Tensor | f
 def project_colors(
     attributes: GaussianAttributes, head: Gaussians, rgb: Tensor, alpha: Tensor, cameras: Cameras
 ) -> Tensor:  # [1, 3, R, R] in [0, 1]
-    """Return the colours that the views show where the template's texels lie.
+    """Return the colors that the views show where the template's texels lie.
 
     A texel counts as seen where it lies on the surface that the camera sees, with the cosine of the
-    angle to its normal as weight. Unseen ones take the colour of the mirrored texel (u and 1 - u
+    angle to its normal as weight. Unseen ones take the color of the mirrored texel (u and 1 - u
     lie on opposite halves of the head), and what is left fills from its neighbours.
     """
     side = attributes.grid
@@ -306,8 +306,8 @@ def _normals(head: Gaussians) -> Tensor:
     return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
 
 
-def _fill(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R] -> [1, 3, R, R]
-    """Fill unknown texels from coarser and coarser averages of the known ones; grey if nothing is
+def _filled(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R] -> [1, 3, R, R]
+    """Fill unknown texels from coarser and coarser averages of the known ones; gray if nothing is
     known."""
     if color.shape[-1] == 1:
         return torch.where(known > 0, color, 0.5)

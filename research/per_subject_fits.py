@@ -92,11 +92,11 @@ def main(source, kind, seconds, steps, subjects, outdir, sheets, device):
         geometry = Path(header["geometry"]) if header["geometry"] else None
         heads = scoring.capture_heads(captures, people, moments, geometry, device)
     make_folder(outdir)
-    pictures = [scoring.ScoreSheet(person, moment) for person in drawn for moment in moments]
+    pages = [scoring.ScoreSheet(person, moment) for person in drawn for moment in moments]
 
     def seen(record, head, every, choice):
         bar.advance()
-        for sheet in pictures if record["method"] != "template" else ():
+        for sheet in pages if record["method"] != "template" else ():
             sheet.add(record, head, every, choice)
         # an interrupted run keeps what it has
         scoring.write_scores(outdir / "scores.json", header, scores)
@@ -110,7 +110,7 @@ def main(source, kind, seconds, steps, subjects, outdir, sheets, device):
     )
     with progress("Fitting", total, "heads made") as bar:
         scoring.score(methods, heads, counts, targets=targets, scores=scores, seen=seen)
-    for sheet in pictures:
+    for sheet in pages:
         sheet.write(outdir / file_part(f"sheet-{sheet.subject}-{sheet.expression}.png"))
     print(scoring.table(scores))
     for line in gain_lines(scores):

@@ -100,9 +100,12 @@ def write_charts(path: Path, charts: Sequence[Chart], size: tuple[int, int] = (4
         ticks = sorted({x for line in chart.lines for x, _ in line.points})
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axes.minorticks_off()
-        axes.set(title=chart.title, xlabel=chart.x_name, ylabel=chart.y_name)
+        axes.set(xlabel=chart.x_name, ylabel=chart.y_name)
         axes.grid(axis="y", color="#dddddd")
-        if len(chart.lines) > 1:
-            axes.legend(fontsize="x-small")
+        if len(chart.lines) > 1:  # above the lines, where it hides none
+            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "frameon": False}
+            axes.legend(title=chart.title, ncols=2, fontsize="x-small", **above)
+        else:
+            axes.set_title(chart.title)
     form = path.suffix.lower().removeprefix(".")
     write_atomically(path, lambda file: figure.savefig(file, format=form))

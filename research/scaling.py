@@ -33,7 +33,7 @@ AXES = {
 }
 PEOPLE = {"unseen": "unseen people", "seen": "training people"}
 
-# 4,096 Gaussians, 256 tokens, pictures of 64 pixels a side, 64 tokens per view: about 0.15 seconds
+# 4,096 Gaussians, 256 tokens, images of 64 pixels a side, 64 tokens per view: about 0.15 seconds
 # a step of one core.
 QUICK = config_json.replace(
     PRESETS["tiny"],

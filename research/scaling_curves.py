@@ -86,7 +86,7 @@ from gghead.torch_utils.progress import progress
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
-    help="Where the picture goes  [default: OUTDIR/scaling.png]",
+    help="Where the chart goes  [default: OUTDIR/scaling.png]",
 )
 @cli.seed("Of every training")
 @cli.device()

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results import Chart, Line, read_rows, write_charts, write_rows
+from results import read_rows, write_rows
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.show import pictures
-from gghead.checkpoints import load, save_avatar
-from gghead.figures import write_png
+from gghead.checkpoints import save_avatar
 from gghead.models.avatar import Avatar
 from gghead.perceptual import Distance
 from gghead.torch_utils import config as config_json
@@ -26,14 +25,12 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import make_folder
 from gghead.torch_utils.progress import progress, track
 from gghead.training.avatar.config import ABLATIONS, AvatarTrainConfig
-from gghead.training.avatar.score import closeups, compare, region_masks, side_frames
+from gghead.training.avatar.score import compare, region_masks, side_frames
 from gghead.training.avatar.trainer import AvatarTrainer
 from gghead.training.run.run_folder import provenance
 
 RESULTS = "variants.json"
 FULL = "full"
-_SHOWN = 6  # frames of a picture of closeups
-_BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
 _OPTIONS = {
     "coefficients": (None, "coefficients", int),
     "feature-dim": ("avatar", "feature_dim", int),
@@ -47,15 +44,6 @@ _OPTIONS = {
     "mirrored-grid": ("avatar", "mirrored_grid", int),
     "eyeballs": (None, "eyeballs", float),
     "perceptual": ("loss", "perceptual", float),
-}
-_COLUMNS = {
-    "psnr": ("PSNR", 2),
-    "ssim": ("SSIM", 4),
-    "l2": ("L2 x 1000", 2),
-    "mouth_psnr": ("mouth", 2),
-    "eyes_psnr": ("eyes", 2),
-    "side_psnr": ("side", 2),
-    "perceptual": ("perceptual", 4),
 }
 
 
@@ -153,7 +141,7 @@ def measure(
                     at,
                     device,
                     say,
-                    _avatar_file(outdir, name, seed),
+                    avatar_file(outdir, name, seed),
                     network,
                 )
             ]
@@ -189,7 +177,7 @@ def _train(
             }
         )
         say(
-            f"  iteration {stop}: {_mean(rows[-1:], 'psnr'):.2f} dB, {trainer.avatar.num}"
+            f"  iteration {stop}: {mean_score(rows[-1:], 'psnr'):.2f} dB, {trainer.avatar.num}"
             f" Gaussians, {seconds:.0f} s"
         )
     save_avatar(
@@ -212,129 +200,20 @@ def frame_scores(avatar: Avatar, frames: Frames, network: Distance | None = None
     )
     scores = [
         compare(
-            picture.cpu(),
+            image.cpu(),
             frames.over(index),
             region_masks(frames, index),
             networks,
             aside=index in side,
         )
-        for index, picture in enumerate(track(shown, "Scoring", len(frames), "frames"))
+        for index, image in enumerate(track(shown, "Scoring", len(frames), "frames"))
     ]
     avatar.train()
     return scores
 
 
-def table(rows: Sequence[dict], variants: Sequence[str]) -> str:
-    """The last iteration in Markdown: means over frames and seeds, and in brackets the mean paired
-    difference from the first variant with its standard error over blocks of frames.
-
-    "by seed" has the difference in PSNR for each seed, whose spread is what another training
-    changes.
-    """
-    last = max(row["iteration"] for row in rows)
-    rows = [row for row in rows if row["iteration"] == last]
-    keys = [key for key in _COLUMNS if any(key in frame for row in rows for frame in row["frames"])]
-    first = [row for row in rows if row["variant"] == variants[0]]
-    lines = [
-        [
-            "variant",
-            *(_COLUMNS[key][0] for key in keys),
-            "by seed",
-            "spread over frames",
-            "Gaussians",
-        ]
-    ]
-    for name in variants:
-        own, cells = [row for row in rows if row["variant"] == name], []
-        matched = [(row, other) for row in own for other in first if row["seed"] == other["seed"]]
-        for key in keys:
-            factor, digits = (1000 if key == "l2" else 1), _COLUMNS[key][1]
-            cells.append(f"{_mean(own, key) * factor:.{digits}f}")
-            if name != variants[0] and matched:
-                mean, error = block_error(
-                    factor * np.mean([paired(*pair, key) for pair in matched], 0)
-                )
-                cells[-1] += f" ({mean:+.{digits}f} ± {error:.{digits}f})"
-        by_seed = (
-            ", ".join(f"{paired(*pair).mean():+.2f}" for pair in matched)
-            if name != variants[0]
-            else ""
-        )
-        spread = np.std([frame["psnr"] for row in own for frame in row["frames"]])
-        lines.append(
-            [
-                name,
-                *cells,
-                by_seed,
-                f"{spread:.2f}",
-                f"{np.mean([row['gaussians'] for row in own]):.0f}",
-            ]
-        )
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def paired(row: dict, other: dict, key: str = "psnr") -> np.ndarray:  # [frames]
-    """Differences, frame by frame, of two rows over the same frames."""
-    return np.array(
-        [a[key] - b[key] for a, b in zip(row["frames"], other["frames"], strict=True) if key in a]
-    )
-
-
-def block_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean of a series and its standard error over ten blocks of neighbours (fewer where it is
-    short)."""
-    blocks = [block.mean() for block in np.array_split(values, min(_BLOCKS, len(values)))]
-    error = np.std(blocks, ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else float("nan")
-    return float(values.mean()), float(error)
-
-
-def draw(
-    rows: Sequence[dict],
-    variants: Sequence[str],
-    path: Path,
-    labels: Sequence[str],
-    title: str = "held-out frames",
-) -> None:
-    """Write PSNR against iterations, a line per variant: means over frames and seeds."""
-    lines = []
-    for name, label in zip(variants, labels, strict=True):
-        own = [row for row in rows if row["variant"] == name]
-        steps = sorted({row["iteration"] for row in own})
-        lines.append(
-            Line(
-                label,
-                [
-                    (step, _mean([row for row in own if row["iteration"] == step], "psnr"))
-                    for step in steps
-                ],
-            )
-        )
-    write_charts(path, [Chart(title, "iterations", "PSNR, dB", lines)], size=(560, 360))
-
-
-def closeup_sheet(
-    config: AvatarTrainConfig,
-    plan: VariantPlan,
-    outdir: Path,
-    path: Path,
-    region: str,
-    chosen: Sequence[int] | None,
-    labels: Sequence[str],
-) -> None:
-    """Write what ``measure`` trained with the first seed beside the truth: ``region`` in the
-    ``chosen`` frames."""
-    avatars = [
-        load(_avatar_file(outdir, name, plan.seeds[0]), kind="avatar") for name in plan.variants
-    ]
-    sequence = read_sequence(config.data, config.resolution, config.extras, config.coefficients)
-    frames = Frames(split_or_all(sequence, plan.split), config.cache_mb)
-    evenly = np.linspace(0, len(frames) - 1, min(_SHOWN, len(frames))).round().astype(int).tolist()
-    write_png(path, closeups(avatars, labels, frames, chosen or evenly, region))
-    sequence.close()
-
-
-def _mean(rows: Sequence[dict], key: str) -> float:
+def mean_score(rows: Sequence[dict], key: str) -> float:
+    """Mean of one figure over the frames of all rows that have it; NaN where none has."""
     values = [frame[key] for row in rows for frame in row["frames"] if key in frame]
     return float(np.mean(values)) if values else float("nan")
 
@@ -351,6 +230,7 @@ def _number(part: str, value: str, kind: type) -> int | float:
     return number
 
 
-def _avatar_file(outdir: Path, name: str, seed: int) -> Path:
+def avatar_file(outdir: Path, name: str, seed: int) -> Path:
+    """Where ``measure`` saves the avatar of a variant and seed."""
     plain = "".join(letter if letter.isalnum() or letter in "=+-" else "_" for letter in name)
     return outdir / f"avatar-{plain}-{seed}.safetensors"

@@ -109,6 +109,12 @@ def test_recipes_are_never_imported():
     assert not offences(everything, {"datasets", "scripts"})
 
 
+def test_only_tests_import_what_research_has():
+    studies = {path.stem for path in (ROOT / "research").glob("*.py")}
+    product = [*sources(*PACKAGES, "datasets", "scripts"), *ROOT.glob("*.py")]
+    assert studies and not offences(product, studies)
+
+
 @pytest.mark.parametrize("folder", RECIPES)
 def test_recipes_are_no_packages(folder):
     assert not list((ROOT / folder).rglob("__init__.py")), (

@@ -1,5 +1,5 @@
 """Variants of an avatar: what they change, that repeating continues, tables, error bars and
-pictures."""
+images."""
 
 import json
 
@@ -11,7 +11,8 @@ from compare_avatars import main
 from helpers.avatar_sequence import write_sequence
 from helpers.weight_files import trusted, write_lite
 from PIL import Image
-from variants import block_error, paired, table, variant_config
+from variant_tables import block_error, paired, table
+from variants import variant_config
 
 import gghead
 from gghead.torch_utils import config as config_json
@@ -113,8 +114,8 @@ def test_the_command_trains_what_is_missing_only(data, tmp_path):
     )
     assert first.exit_code == 0, first.output
     assert "training points=30, seed 0" in first.output and "| points=30 |" in first.output
-    with Image.open(tmp_path / "p.png") as picture:
-        assert picture.size == (560, 360)
+    with Image.open(tmp_path / "p.png") as image:
+        assert image.size == (560, 360)
     rows = json.loads((out / "variants.json").read_text())["rows"]
     assert [(row["variant"], row["iteration"]) for row in rows] == [
         (name, at) for name in ("full", "points=30") for at in (0, 2, 3)
@@ -207,8 +208,8 @@ def test_options_of_motions_are_variants_that_are_compared_and_shown(tmp_path):
     assert result.exit_code == 0, result.output
     line = next(line for line in result.output.split("\n") if line.startswith("| full"))
     assert "side" in result.output and line
-    with Image.open(tmp_path / "look.png") as picture:  # two test frames; truth and two avatars
-        assert picture.size[0] > 2 * 144 and picture.size[1] > 3 * 144
+    with Image.open(tmp_path / "look.png") as image:  # two test frames; truth and two avatars
+        assert image.size[0] > 2 * 144 and image.size[1] > 3 * 144
     for more, sentence in (
         ("--frames=7", "no frame 7 to cut out of; the frames are 0 to 1"),
         ("--region=eyes", "has no eyes to cut out"),

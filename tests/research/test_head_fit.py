@@ -1,4 +1,4 @@
-"""The per-subject fit: it starts at the template in the views' colours and gets nearer to them."""
+"""The per-subject fit: it starts at the template in the views' colors and gets nearer to them."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def views(made: Gaussians, yaws: list[float]):
     return out.color[0].clamp(0, 1), out.alpha[0], cameras
 
 
-def test_start_has_the_colours_that_the_views_show():
+def test_start_has_the_colors_that_the_views_show():
     rgb, alpha, cameras = views(head(), [-0.4, 0.4])
     start = template_head(rgb, alpha, cameras, SMALL)
     left = (start.means[0, :, 0] > 0.1) & (start.means[0, :, 2] > 0.1)
@@ -48,14 +48,14 @@ def test_start_has_the_colours_that_the_views_show():
     assert start.colors[0, right].mean(0) == pytest.approx([0.1, 0.1, 0.9], abs=0.12)
 
 
-def test_unseen_half_takes_the_colours_of_the_seen_one():
+def test_unseen_half_takes_the_colors_of_the_seen_one():
     rgb, alpha, cameras = views(head(), [1.4])  # sees the left side only
     start = template_head(rgb, alpha, cameras, SMALL)
     right = (start.means[0, :, 0] < -0.15) & (start.means[0, :, 2] > 0)
     assert start.colors[0, right].mean(0) == pytest.approx([0.9, 0.1, 0.1], abs=0.15)
 
 
-def test_nothing_known_is_grey():
+def test_nothing_known_is_gray():
     attributes = GaussianAttributes(SMALL.attributes, load_template("head"), 24)
     rgb, alpha, cameras = views(head(), [0.0])
     colors = project_colors(attributes, head(), rgb, torch.zeros_like(alpha), cameras)

@@ -38,9 +38,10 @@ def test_lines_ticks_and_names_are_those_given(tmp_path, drawn):
     left, right = drawn
     assert [list(map(tuple, line.get_xydata())) for line in left.lines] == [points, points[:2]]
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["seen", "unseen"]
-    assert right.get_legend() is None
+    assert left.get_legend().get_title().get_text() == "people"
+    assert right.get_legend() is None and right.get_title() == "alone"
     assert (left.get_xscale(), right.get_xscale()) == ("log", "linear")
-    assert left.get_xlabel() == "identities" and right.get_title() == "alone"
+    assert left.get_xlabel() == "identities" and right.get_ylabel() == "PSNR, dB"
     for axes in drawn:
         assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "10", "100"]
         assert not axes.get_xticks(minor=True).size

@@ -88,7 +88,7 @@ def main(
     python scripts/score_encoder.py --network=training-runs/00000-encoder --data=CAPTURES
 
     The views that judge are the same for every number of inputs. Prints a table, writes scores.json
-    (every head) and sheets of pictures.
+    (every head) and sheets of images.
     """
     if outdir is not None:
         cli.check_writable(outdir, "--outdir", folder=True)

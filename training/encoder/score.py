@@ -1,7 +1,7 @@
 """How well heads made of a few views show the views that were not given, and where their surfaces
-lie.
+lie; what is scored (``Method``), on which heads, and how that looks.
 
-Pictures are put over white by the data's masks. The views that judge are the same for every number
+Images are put over white by the data's masks. The views that judge are the same for every number
 of inputs.
 """
 
@@ -45,9 +45,9 @@ COLUMNS = {
     "distance": ("distance %", 2),
     "seconds": ("seconds", 2),
 }
-YAWS = (*range(-75, 76, 10), 90, -90, 135, 180)  # degrees; mvheads' cameras without their scatter
+YAWS = (*range(-75, 76, 10), 90, -90, 135, 180)  # degrees; cameras around generated heads
 PITCHES = (15, -10, 5, 25, 0, -15, 10, 20)  # degrees, in turn
-FOCAL = 2.9  # shows the whole head, as mvheads does
+FOCAL = 2.9  # shows the whole head
 _GAIN = 3  # of a sheet's errors, shown dark on white
 
 
@@ -65,6 +65,7 @@ class Scores:
         ]
 
     def has(self, method: str, views: int, subject: str, expression: str) -> bool:
+        """Whether there is a record of this head."""
         head = {"subject": subject, "expression": expression}
         return any(head.items() <= record.items() for record in self.of(method, views))
 
@@ -125,7 +126,7 @@ def capture_heads(
 
 
 def are_gan_heads(data: str) -> bool:
-    """Whether ``--data`` means heads of the network's own generator."""
+    """Whether ``data`` (gan, or gan:SEEDS) means heads of the network's own generator."""
     return data == "gan" or data.startswith("gan:")
 
 
@@ -141,7 +142,7 @@ def gan_heads(
     if not bool(model.mapping.w_avg.any()):
         raise UserError(
             "The generator behind this encoder was not trained as a GAN, so its seeds are no heads;"
-            " score an encoder that was trained with --init=GAN."
+            " score an encoder that was trained from a GAN's generator."
         )
     yaw = torch.tensor(YAWS, dtype=torch.float32)
     pitch = torch.tensor(
@@ -297,16 +298,16 @@ class ScoreSheet:
         write_png(path, with_labels(np.concatenate(self.rows), columns, self.labels))
 
 
-def montage(pictures: Tensor) -> np.ndarray:  # [V, 3, H, W] -> uint8 [H, W, 3]
-    """All pictures in the area of one, white where the last line is not full."""
-    height, width = pictures.shape[-2:]
-    side = math.ceil(math.sqrt(len(pictures)))
-    small = F.interpolate(pictures, size=(height // side, width // side), mode="area")
-    canvas = torch.ones(3, height, width, device=pictures.device)
-    for index, picture in enumerate(small):
+def montage(views: Tensor) -> np.ndarray:  # [V, 3, H, W] -> uint8 [H, W, 3]
+    """All views in the area of one, white where the last line is not full."""
+    height, width = views.shape[-2:]
+    side = math.ceil(math.sqrt(len(views)))
+    small = F.interpolate(views, size=(height // side, width // side), mode="area")
+    canvas = torch.ones(3, height, width, device=views.device)
+    for index, view in enumerate(small):
         top, left = (
             place * length
-            for place, length in zip(divmod(index, side), picture.shape[-2:], strict=True)
+            for place, length in zip(divmod(index, side), view.shape[-2:], strict=True)
         )
-        canvas[:, top : top + picture.shape[-2], left : left + picture.shape[-1]] = picture
+        canvas[:, top : top + view.shape[-2], left : left + view.shape[-1]] = view
     return to_uint8(canvas)
