@@ -18,7 +18,7 @@ SCRIPTS = {
 }
 PAGES = [
     ROOT / "README.md",
-    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "LOG.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 
