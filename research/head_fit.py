@@ -306,7 +306,7 @@ def _normals(head: Gaussians) -> Tensor:
     return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
 
 
-def _filled(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R] -> [1, 3, R, R]
+def _fill(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R] -> [1, 3, R, R]
     """Fill unknown texels from coarser and coarser averages of the known ones; gray if nothing is
     known."""
     if color.shape[-1] == 1:
