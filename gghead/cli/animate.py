@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gghead.cli.common import default_size, find_network, network_option, pick_device, short_name
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import (
+    check_outputs,
+    default_size,
+    find_network,
+    free_path,
+    network_option,
+    pick_device,
+    short_name,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 

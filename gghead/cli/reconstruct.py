@@ -7,8 +7,14 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import VIEW_SIZE, default_size, find_network, pick_device
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import (
+    VIEW_SIZE,
+    check_outputs,
+    default_size,
+    find_network,
+    free_path,
+    pick_device,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 

@@ -66,7 +66,7 @@ _MOVING_RANK = 256
     help="Share of the average change of a Gaussian that one may leave out",
 )
 @cli.overwrite("an avatar")
-@cli.device(default="cpu")
+@cli.device()
 def main(network, dest, data, bits, rank, combinations, prune, overwrite, device):
     """Make an avatar small: its file, and the memory and time it runs in.
 
