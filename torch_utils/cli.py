@@ -16,6 +16,7 @@ import click
 from gghead.torch_utils import threads
 from gghead.torch_utils.cli_groups import CONTEXT, as_typed
 from gghead.torch_utils.cli_groups import hint as hint  # commands say cli.hint
+from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import Progress
 
@@ -128,6 +129,22 @@ def outdir(help: str, default: str | None = None) -> Callable:
     )
 
 
+def dest(help: str) -> Callable:
+    """``--dest``: the data set or network to write."""
+    return click.option("--dest", type=click.Path(path_type=Path), required=True, help=help)
+
+
+def fps(help: str = "Frames per second", default: float | None = None) -> Callable:
+    """``--fps``: frames per second, > 0."""
+    return click.option(
+        "--fps",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
+
+
 def _choose_threads(ctx: click.Context, param: click.Parameter, value: str) -> None:
     if ctx.resilient_parsing:
         return
@@ -183,9 +200,20 @@ def dry_run() -> Callable:
     return switch("-n", "--dry-run", default=False, help="Print the resolved options and stop")
 
 
+def workers(help: str, smallest: int = 1) -> Callable:
+    """``--workers``: processes or threads, as many as cores unless told otherwise."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(min=smallest),
+        default=cores,
+        show_default="one per core",
+        help=help,
+    )
+
+
 def overwrite(what: str) -> Callable:
     """``--overwrite``: without it finished results are not replaced; ``check_new`` asks."""
-    return switch("--overwrite", default=False, help=f"Replace {what} that is there already")
+    return switch("--overwrite", default=False, help=f"Replace what is there already: {what}")
 
 
 def check_new(
@@ -278,8 +306,8 @@ class Resolution(click.ParamType):
             return value
         match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
         if not match:
-            wanted = "a number such as 64" if self.square else "a number nor WIDTHxHEIGHT"
-            self.fail(f"'{value}' is {'no' if self.square else 'neither'} {wanted}")
+            wanted = "no number such as 64" if self.square else "neither a number nor WIDTHxHEIGHT"
+            self.fail(f"'{value}' is {wanted}")
         width, height = int(match[1]), int(match[2] or match[1])
         if self.square and width != height:
             self.fail(f"the images are square here, but {value} is not; give one number")
@@ -293,7 +321,7 @@ class Resolution(click.ParamType):
 class IntRangeList(click.ParamType):
     """``0,1,4-6`` -> [0, 1, 4, 5, 6]."""
 
-    name = "list of integers"
+    name = "list"
 
     def convert(self, value, param, ctx):
         if isinstance(value, (list, tuple)):
@@ -313,7 +341,7 @@ class IntRangeList(click.ParamType):
 class FloatList(click.ParamType):
     """``-0.4,0,0.4`` -> [-0.4, 0.0, 0.4]."""
 
-    name = "list of numbers"
+    name = "list"
 
     def convert(self, value, param, ctx):
         if isinstance(value, (list, tuple)):

@@ -71,13 +71,7 @@ def parse_grid(text: str) -> tuple[int, int]:
     show_default=True,
     help="Frames in the whole loop",
 )
-@click.option(
-    "--fps",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Frames per second",
-)
+@cli.fps(default=30.0)
 @click.option(
     "--grid",
     metavar="COLUMNSxROWS",

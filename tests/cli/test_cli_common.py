@@ -160,7 +160,7 @@ def test_what_inversion_says_to_do_next_runs_as_it_stands(tmp_path, monkeypatch)
             "--network=net.safetensors",
             "--target=seeds:0",
             "--steps=2",
-            "--video=none",
+            "--video-format=none",
             "--outdir=my results",
         ],
     )

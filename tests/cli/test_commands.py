@@ -174,7 +174,7 @@ for words in {[name.split() for name, _ in commands()]!r}:
 )
 def test_wrong_options_are_said_before_torch_is_imported(where, name, arguments):
     done = where(name, arguments)
-    assert done.returncode == 1 and "Error: " in done.stderr and "TORCH" not in done.stderr, (
+    assert done.returncode in (1, 2) and "Error: " in done.stderr and "TORCH" not in done.stderr, (
         done.stderr
     )
 
@@ -233,16 +233,116 @@ def test_angles_are_degrees_and_say_so():
     ]
 
 
-@pytest.mark.parametrize("shared", ["device", "seed", "outdir", "dry_run", "overwrite", "resume"])
+@pytest.mark.parametrize(
+    "shared",
+    [
+        "--device",
+        "--threads",
+        "--seed",
+        "--seeds",
+        "--outdir",
+        "--output",
+        "--dest",
+        "--dry-run",
+        "--overwrite",
+        "--resume",
+        "--json",
+        "--fps",
+    ],
+)
 def test_the_same_option_is_the_same_in_every_command(shared):
     found = {}
     for name, option in options():
-        if option.name == shared:
-            bounds = getattr(option.type, "min", None)
-            found.setdefault(
-                (tuple(sorted(option.opts)), type(option.type).__name__, bounds), []
-            ).append(name)
+        if shared in option.opts:
+            kind = type(option.type).__name__
+            kind = "Path" if kind == "File" else kind
+            metavar = option.metavar or (kind == "Path" and "PATH")
+            key = (tuple(sorted(option.opts)), kind, getattr(option.type, "min", None), metavar)
+            found.setdefault(key, []).append(name)
     assert len(found) == 1, found
+
+
+def test_size_is_pixels_drawn_and_resolution_pixels_of_data():
+    """--size is a number (benchmarks take lists of it); --resolution N or WxH."""
+    for name, option in options():
+        if "--size" in option.opts:
+            wanted = cli.IntRangeList if name.startswith("benchmark ") else click.IntRange
+            assert isinstance(option.type, (wanted, click.IntRange)), name
+        if "--resolution" in option.opts and not name.startswith("train "):
+            assert isinstance(option.type, cli.Resolution), name
+
+
+def test_no_command_has_a_name_for_something_else_that_another_has():
+    """--video, --frames and --beside once were both numbers, files and switches."""
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for name, option in options():
+        if not name.startswith(("benchmark ", "train ")):
+            kind = type(option.type).__name__.removesuffix("Range").replace("Integer", "Int")
+            for spelled in option.opts:
+                kinds.setdefault(spelled, {}).setdefault(kind, []).append(name)
+    several = {spelled: found for spelled, found in kinds.items() if len(found) > 1}
+    known = {
+        "--views",  # how many, or which
+        "--cameras",  # kinds of poses, a file of them, or which of the data's
+        "--expressions",  # how many, or which
+        "--camera",  # names of paths, or also a file's cameras
+        "--masks",  # a folder, or where they are
+        "--steps",  # of several stages, too
+    }
+    assert several.keys() <= known, several
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [
+        ("animate --frames=0", "--only-frames"),
+        ("sample --grid=0", "--overview"),
+        ("invert --video=none", "--video-format"),
+        ("reconstruct --count=3", "--max-views"),
+        ("score prior --count=3", "--samples"),
+        ("score expression --size=64", "--resolution"),
+        ("benchmark encode --size=64", "--resolution"),
+        ("benchmark data --size=64", "--source-resolution"),
+        ("benchmark train --beside=1", "--busy"),
+        ("benchmark avatar --beside=1", "--busy"),
+    ],
+)
+def test_options_that_were_spelled_otherwise_are_refused_with_their_name(words, new):
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 2 and f"is called {new} here." in result.output
+
+
+def test_help_of_an_option_is_a_phrase_without_a_full_stop():
+    wrong = [
+        f"{name} {option.opts[0]}: {option.help}"
+        for name, option in options()
+        if not name.startswith("train ")
+        and (not option.help or option.help.endswith(".") or ".  [default" in option.help)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "square", "found"),
+    [
+        ("64", False, (64, 64)),
+        ("80x60", False, (80, 60)),
+        ("64", True, 64),
+        ("64x64", True, 64),
+        ("64x48", True, "square"),
+        ("big", True, "is no number such as 64"),
+        ("64x", False, "neither a number nor WIDTHxHEIGHT"),
+        ("4", True, "8 pixels at least and 100 at most"),
+        ("640", False, "8 pixels at least and 100 at most"),
+    ],
+)
+def test_resolutions_are_numbers_or_width_x_height(text, square, found):
+    kind = cli.Resolution(square, smallest=8, largest=100)
+    if isinstance(found, str):
+        with pytest.raises(click.BadParameter, match=found):
+            kind.convert(text, None, None)
+    else:
+        assert kind.convert(text, None, None) == found
 
 
 # -------------------------------------------------------------------------------- words before work

@@ -44,13 +44,9 @@ def edit_options(function: Callable) -> Callable:
     """Add the options that every edit has."""
     options = [
         network_option(),
-        click.option(
-            "--outdir",
-            type=click.Path(path_type=Path),
-            help=(
-                "Where the files go: sheet.png, and a folder with a latent file per edited head "
-                " [default: out/EDIT, with a number behind if that is there]"
-            ),
+        cli.outdir(
+            "Where the files go: sheet.png, and a folder with a latent file per edited head "
+            " [default: out/EDIT, with a number behind if that is there]"
         ),
         click.option(
             "--trunc",

@@ -48,13 +48,7 @@ from gghead.torch_utils.errors import UserError
     show_default=True,
     help="Frames of the film from one head to the next",
 )
-@click.option(
-    "--fps",
-    type=click.FloatRange(min=0, min_open=True),
-    default=20.0,
-    show_default=True,
-    help="Frames per second",
-)
+@cli.fps(default=20.0)
 @edit_options
 def main(
     heads,
