@@ -163,6 +163,7 @@ for words in {[name.split() for name, _ in commands()]!r}:
         ("data convert", ["--source=x", "--dest=x.tar"]),
         ("data convert", ["--source=y", "--dest=y.zip"]),
         ("data photos", ["--source=x", "--dest=y.zip", "--resolution=8x9"]),
+        ("data convert", ["--source=x", "--dest=y.zip", "--resolution=big"]),
         ("data sequence", ["--dest=y.zip", "--split=test"]),
         ("convert-network", ["--network=demo", "--dest=y.ply"]),
         ("compress", ["--avatar=x", "--dest=y.zip"]),
