@@ -1,6 +1,6 @@
-"""``python gen_samples.py --seeds=0-7``: see gghead/cli/gen_samples.py."""
+"""``python gen_samples.py --seeds=0-7``: the same as ``gghead sample``."""
 
-from gghead.cli.gen_samples import main
+from gghead.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("sample")

@@ -1,7 +1,6 @@
-"""Train a generator of 3D Gaussian heads: ``python train.py --data=heads.zip``. See
-``training/cli/train_gan.py``."""
+"""``python train.py --data=heads.zip``: the same as ``gghead train gan``."""
 
-from gghead.training.cli.train_gan import main
+from gghead.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("train gan")

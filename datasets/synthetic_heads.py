@@ -1,12 +1,7 @@
-"""``python datasets/synthetic_heads.py --dest=heads.zip --num=2000``: see
-gghead/cli/synthetic_heads.py."""
+"""``python datasets/synthetic_heads.py --dest=heads.zip --num=2000``:
+the same as ``gghead data synthetic``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from gghead.cli.synthetic_heads import main  # noqa: E402
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("data synthetic")

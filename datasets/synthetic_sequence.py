@@ -1,12 +1,7 @@
-"""``python datasets/synthetic_sequence.py --dest=person.zip --frames=600``: see
-gghead/cli/synthetic_sequence.py."""
+"""``python datasets/synthetic_sequence.py --dest=person.zip --frames=600``:
+the same as ``gghead data sequence``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from gghead.cli.synthetic_sequence import main  # noqa: E402
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("data sequence")

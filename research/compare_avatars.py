@@ -13,7 +13,6 @@ from gghead.torch_utils import cli
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.avatar.config import PRESETS
-from gghead.training.cli.train_avatar import parse_size
 
 _PAPER = "full,no-blending,geometry,everything,no-mlp"
 
@@ -49,7 +48,7 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
     show_default=True,
     help="What every avatar is but for the variant",
 )
-@click.option("--resolution", metavar="N|WxH", help="Pixels of the images  [default: the preset's]")
+@click.option("--resolution", type=cli.Resolution(), help="Of the images  [default: the preset's]")
 @click.option(
     "--iterations",
     type=click.IntRange(min=1),
@@ -175,7 +174,7 @@ def main(
     # the paper's, unless a variant's
     changes = {"data": str(data), "iterations": iterations, "motion": "features"}
     if resolution:
-        changes["resolution"] = parse_size(resolution)
+        changes["resolution"] = list(resolution)
     if perceptual_net:
         start = iterations // 5 if perceptual_from is None else perceptual_from
         changes["loss"] = {"perceptual_net": perceptual_net, "perceptual_from": start}

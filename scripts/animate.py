@@ -1,7 +1,7 @@
-"""``python scripts/animate.py --avatar=RUN --drive=sequence --output=out.mp4``: see
-gghead/cli/animate.py."""
+"""``python scripts/animate.py --avatar=RUN --drive=sequence --output=out.mp4``:
+the same as ``gghead animate``."""
 
-from gghead.cli.animate import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("animate")

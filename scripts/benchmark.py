@@ -1,12 +1,7 @@
-"""``python scripts/benchmark.py raster|train|sample|data|encode|compression|avatar``: see
-training/benchmarks."""
+"""``python scripts/benchmark.py raster|train|sample|data|encode|compression|avatar``:
+the same as ``gghead benchmark``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from gghead.training.benchmarks import main  # noqa: E402
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("benchmark")

@@ -1,7 +1,7 @@
-"""``python scripts/calc_metrics.py [network|avatar|encoder|expression|prior]``: see
-training/cli/calc_metrics.py."""
+"""``python scripts/calc_metrics.py [gan|avatar|encoder|expression|prior]``:
+the same as ``gghead score``."""
 
-from gghead.training.cli.calc_metrics import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("score")

@@ -1,7 +1,7 @@
-"""``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``: see
-training/cli/compress_avatar.py."""
+"""``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``:
+the same as ``gghead compress``."""
 
-from gghead.training.cli.compress_avatar import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("compress")

@@ -1,12 +1,7 @@
-"""``python scripts/convert_network.py --network=RUN --dest=small.safetensors``: see
-gghead/cli/convert_network.py."""
+"""``python scripts/convert_network.py --network=RUN --dest=small.safetensors``:
+the same as ``gghead convert-network``."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from gghead.cli.convert_network import main  # noqa: E402
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("convert-network")

@@ -1,7 +1,7 @@
-"""Make, convert, check and cut training data: ``dataset_tool.py photos | convert | check |
-shard``."""
+"""``python scripts/dataset_tool.py photos|check|convert|shard|synthetic|sequence``:
+the same as ``gghead data``."""
 
-from gghead.cli.dataset_tool import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("data")

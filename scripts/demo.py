@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import _checkout  # noqa: F401  (finds gghead where it is not installed)
 import click
 
 from gghead.torch_utils import cli

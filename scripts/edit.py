@@ -1,7 +1,7 @@
-"""``python scripts/edit.py mix --network=demo --rows=0-2 --cols=3-6 --layers=5-9``: see
-gghead/cli/edit."""
+"""``python scripts/edit.py mix --network=demo --rows=0-2 --cols=3-6 --layers=5-9``:
+the same as ``gghead edit``."""
 
-from gghead.cli.edit import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("edit")

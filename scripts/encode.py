@@ -1,6 +1,6 @@
-"""``python scripts/encode.py --network=RUN --data=CAPTURES``: see gghead/cli/encode.py."""
+"""``python scripts/encode.py --network=RUN --data=CAPTURES``: the same as ``gghead encode``."""
 
-from gghead.cli.encode import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("encode")

@@ -1,6 +1,6 @@
-"""``python scripts/gen_video.py --seeds=0-3 --output=heads.webp``: see gghead/cli/gen_video.py."""
+"""``python scripts/gen_video.py --seeds=0-3 --output=heads.webp``: the same as ``gghead video``."""
 
-from gghead.cli.gen_video import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("video")

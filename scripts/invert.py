@@ -1,6 +1,6 @@
-"""``python scripts/invert.py --network=RUN --target=photo.png``: see gghead/cli/invert.py."""
+"""``python scripts/invert.py --network=RUN --target=photo.png``: the same as ``gghead invert``."""
 
-from gghead.cli.invert import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("invert")

@@ -1,7 +1,7 @@
-"""``python scripts/reconstruct.py --network=RUN --data=CAPTURES --subject=108``: see
-gghead/cli/reconstruct.py."""
+"""``python scripts/reconstruct.py --network=RUN --data=CAPTURES --subject=108``:
+the same as ``gghead reconstruct``."""
 
-from gghead.cli.reconstruct import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("reconstruct")

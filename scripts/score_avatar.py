@@ -1,6 +1,6 @@
-"""``python scripts/score_avatar.py --avatar=RUN``: see training/cli/score_avatar.py."""
+"""``python scripts/score_avatar.py --avatar=RUN``: the same as ``gghead score avatar``."""
 
-from gghead.training.cli.score_avatar import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("score avatar")

@@ -1,7 +1,7 @@
-"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``: see
-training/cli/score_encoder.py."""
+"""``python scripts/score_encoder.py --network=RUN --data=CAPTURES``:
+the same as ``gghead score encoder``."""
 
-from gghead.training.cli.score_encoder import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("score encoder")

@@ -1,7 +1,7 @@
-"""``python scripts/score_expression.py --network=RUN --data=captures.zip``: see
-training/cli/score_expression.py."""
+"""``python scripts/score_expression.py --network=RUN --data=captures.zip``:
+the same as ``gghead score expression``."""
 
-from gghead.training.cli.score_expression import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("score expression")

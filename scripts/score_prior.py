@@ -1,6 +1,6 @@
-"""``python scripts/score_prior.py --prior=RUN``: see training/cli/score_prior.py."""
+"""``python scripts/score_prior.py --prior=RUN``: the same as ``gghead score prior``."""
 
-from gghead.training.cli.score_prior import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("score prior")

@@ -1,7 +1,7 @@
-"""``python scripts/train_avatar.py --data=sequence --preset=tiny``: see
-training/cli/train_avatar.py."""
+"""``python scripts/train_avatar.py --data=sequence --preset=tiny``:
+the same as ``gghead train avatar``."""
 
-from gghead.training.cli.train_avatar import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("train avatar")

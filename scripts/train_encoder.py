@@ -1,7 +1,7 @@
-"""``python scripts/train_encoder.py --data=captures.zip --preset=tiny``: see
-training/cli/train_encoder.py."""
+"""``python scripts/train_encoder.py --data=captures.zip --preset=tiny``:
+the same as ``gghead train encoder``."""
 
-from gghead.training.cli.train_encoder import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("train encoder")

@@ -1,7 +1,7 @@
-"""``python scripts/train_expression.py --network=RUN --data=captures.zip``: see
-training/cli/train_expression.py."""
+"""``python scripts/train_expression.py --network=RUN --data=captures.zip``:
+the same as ``gghead train expression``."""
 
-from gghead.training.cli.train_expression import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("train expression")

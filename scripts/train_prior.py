@@ -1,7 +1,7 @@
-"""``python scripts/train_prior.py --network=demo --samples=20000``: see
-training/cli/train_prior.py."""
+"""``python scripts/train_prior.py --network=demo --samples=20000``:
+the same as ``gghead train prior``."""
 
-from gghead.training.cli.train_prior import main
+from _checkout import run
 
 if __name__ == "__main__":
-    main()
+    run("train prior")

@@ -4,22 +4,21 @@ values."""
 import importlib
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
 from helpers.places import ROOT
 
+from gghead.cli.main import main as gghead_command
+from gghead.torch_utils import cli_groups
+
 LINE = re.compile(
     r"^\s*(?:python|torchrun \S+) (?:scripts/|datasets/|research/)?(\w+)\.py(.*)$", re.M
 )
-MAIN = re.compile(r"^\s*from (gghead\.[\w.]+) import main$", re.M)
-SCRIPTS = {
-    path.stem: found[1]
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("datasets/*.py")]
-    if (found := MAIN.search(path.read_text(encoding="utf-8")))
-}
+SCRIPTS = {Path(script).stem: words for script, words in cli_groups.SCRIPTS.items()}
 SCRIPTS |= {
-    path.stem: path.stem
+    path.stem: ""  # no words of gghead: the module of that name is the command
     for path in ROOT.glob("research/*.py")
     if "__main__" in path.read_text(encoding="utf-8")
 }
@@ -31,7 +30,8 @@ PAGES = [
 
 
 def command(name: str) -> click.Command:
-    return importlib.import_module(SCRIPTS[name]).main
+    words = SCRIPTS[name]
+    return cli_groups.find(gghead_command, words) if words else importlib.import_module(name).main
 
 
 def subcommands(name: str) -> dict[str, click.Command]:
@@ -86,6 +86,6 @@ def test_commands_about_a_network_have_an_example_in_their_help_and_pages_have_s
 def test_options_of_examples_are_taken(where, name, words):
     main = command(name)
     if isinstance(main, click.Group):
-        words = [main._default, *words] if words[0].startswith("-") else words
+        words = [main.default, *words] if words[0].startswith("-") else words
         _, main, words = main.resolve_command(click.Context(main), list(words))
     main.make_context(name, list(words))

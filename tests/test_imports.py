@@ -1,7 +1,8 @@
-"""Which package may import which, and what `import gghead` may cost. Reads the sources; runs none
-of them."""
+"""Which package may import which, and what `import gghead` may cost. Reads the sources; of our code
+it runs only the table of commands."""
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from helpers.places import ROOT
+
+from gghead.cli.main import main
+from gghead.torch_utils.cli_groups import LazyGroup
 
 PACKAGES = ("torch_utils", "gghead", "training")
 RECIPES = ("datasets", "scripts", "research", "tests")
@@ -127,6 +131,39 @@ def test_packages_are_packages():
         path.parent for path in sources(*PACKAGES) if not (path.parent / "__init__.py").exists()
     }
     assert not bare, "without an __init__.py these are left out of the wheel"
+
+
+def command_modules(group: LazyGroup = main) -> set[str]:
+    """The modules that the one command and its groups name."""
+    found = set()
+    for entry in group.entries.values():
+        name = entry[0].partition(":")[0] if isinstance(entry, tuple) else ""
+        command = importlib.import_module(name).main if name and ":" not in entry[0] else entry
+        found |= command_modules(command) if isinstance(command, LazyGroup) else {name}
+    return found
+
+
+def test_nobody_imports_a_command_but_the_group_that_names_it():
+    """What commands share lies in gghead/cli/common.py or below. Scripts run the group's words."""
+    commands = command_modules()
+    assert {"gghead.cli.gen_samples", "gghead.training.cli.train_gan"} <= commands
+    assert {"gghead.cli.edit.exchange", "gghead.cli.dataset_tool.check"} <= commands
+    product = [*sources(*PACKAGES, "datasets", "scripts", "examples"), *ROOT.glob("*.py")]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in product
+        for line, name in imported(path)
+        if any(name == command or name.startswith(f"{command}.") for command in commands)
+    ]
+    wrong += [
+        f"{path.relative_to(ROOT)} imports {node.module}.{alias.name}"
+        for path in product
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if f"{node.module}.{alias.name}" in commands
+    ]
+    assert not wrong
 
 
 def test_importing_gghead_is_light():

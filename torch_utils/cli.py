@@ -3,31 +3,30 @@ one-sentence errors."""
 
 import contextlib
 import functools
-import importlib
 import inspect
 import math
 import os
 import re
-import shlex
-import shutil
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
 from gghead.torch_utils import threads
+from gghead.torch_utils.cli_groups import CONTEXT, as_typed
+from gghead.torch_utils.cli_groups import hint as hint  # commands say cli.hint
+from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import Progress
 
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 BOOL = click.BOOL  # --mirror=1, --mirror=true
-_CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 120}
 
 
 def command(
     *,
+    renamed: Mapping[str, str] | None = None,
     stopped: str = "Files that were finished stay, and nothing is left half written.",
     moving: bool = True,
     **settings,
@@ -36,7 +35,8 @@ def command(
     it does and keeps a line moving to its end, prints ``UserError`` as one line, and ends with
     status 130 after Ctrl-C.
 
-    ``stopped`` is said then: what is kept, and how to go on. A KeyboardInterrupt with a text of its
+    ``renamed`` maps options as they were once spelled to the spelling that is taken. ``stopped`` is
+    said after Ctrl-C: what is kept, and how to go on. A KeyboardInterrupt with a text of its
     own goes first. With ``moving=False`` the line is left to the programs that the command starts.
     """
 
@@ -55,40 +55,16 @@ def command(
                 with Progress(text, at_once=True) if moving else contextlib.nullcontext():
                     return function(*args, **kwargs)
             except UserError as error:
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(as_typed(str(error))) from error
             except KeyboardInterrupt as stop:
                 click.echo(f"\nStopped. {str(stop) or stopped}", err=True)
                 raise SystemExit(STOPPED) from None
 
-        return click.command(cls=Command, context_settings=_CONTEXT, **settings)(guarded)
+        return click.command(cls=Command, renamed=renamed, context_settings=CONTEXT, **settings)(
+            guarded
+        )
 
     return decorate
-
-
-def hint(script: str, *arguments: object) -> str:
-    """A command to type where the user stands: ``hint("scripts/animate.py", f"--avatar={path}")``.
-
-    In a checkout that is ``python`` with the way to the script, where gghead is installed its entry
-    point; arguments are quoted where they need it.
-    """
-    path = Path(__file__).parents[2] / script
-    if path.is_file():
-        start = [_python(), min(os.path.relpath(path), str(path), key=len)]
-    else:
-        name = f"gghead-{path.stem.replace('_', '-')}"
-        start = [
-            name if shutil.which(name) else os.path.join(os.path.dirname(sys.executable), name)
-        ]
-    return shlex.join([*start, *map(str, arguments)])
-
-
-def _python() -> str:
-    """``python``, where that is this interpreter or another of its environment."""
-    found = shutil.which("python")
-    same = found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(
-        sys.executable
-    )
-    return "python" if same else sys.executable
 
 
 class _Switch(click.Option):
@@ -99,13 +75,27 @@ _TRUTHS = frozenset("1 0 true false t f yes no y n on off".split())
 
 
 class Command(click.Command):
-    """A command whose bare switches do not swallow the argument behind them."""
+    """A command whose bare switches do not swallow the argument behind them, whose help names
+    commands as they can be typed, and which refuses old spellings with the new one."""
+
+    def __init__(self, *args, renamed: Mapping[str, str] | None = None, **settings) -> None:
+        """``renamed``: ``{"--old": "--new"}``."""
+        super().__init__(*args, **settings)
+        self.renamed = dict(renamed or {})
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help(ctx, formatter)
+        formatter.buffer[:] = [as_typed("".join(formatter.buffer))]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         switches = {
             name for param in self.params if isinstance(param, _Switch) for name in param.opts
         }
         until = args.index("--") if "--" in args else len(args)
+        for arg in args[:until]:
+            name = arg.partition("=")[0].replace("_", "-")
+            if name in self.renamed:
+                raise click.UsageError(f"{name} is called {self.renamed[name]} here.", ctx)
         spelled = []
         for arg, following in zip(args[:until], [*args[1:until], ""][:until], strict=True):
             bare = arg.replace("_", "-") in switches and following.lower() not in _TRUTHS
@@ -139,6 +129,22 @@ def outdir(help: str, default: str | None = None) -> Callable:
     )
 
 
+def dest(help: str) -> Callable:
+    """``--dest``: the data set or network to write."""
+    return click.option("--dest", type=click.Path(path_type=Path), required=True, help=help)
+
+
+def fps(help: str = "Frames per second", default: float | None = None) -> Callable:
+    """``--fps``: frames per second, > 0."""
+    return click.option(
+        "--fps",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
+
+
 def _choose_threads(ctx: click.Context, param: click.Parameter, value: str) -> None:
     if ctx.resilient_parsing:
         return
@@ -148,33 +154,34 @@ def _choose_threads(ctx: click.Context, param: click.Parameter, value: str) -> N
         raise click.BadParameter(str(error)) from error
 
 
-threads_option = click.option(
-    "--threads",
-    envvar=threads.ENVIRONMENT_VARIABLE,
-    default="auto",
-    metavar="N|auto|fixed",
-    expose_value=False,
-    callback=_choose_threads,
-    help=(
-        "Threads to compute with. auto: as many as are fastest beside what else runs; results are"
-        " equal bit for bit for one number only, so fix it where a repetition must be exact "
-        " [default: auto]"
-    ),
-)
-"""Decorates a command with ``--threads``; the function itself gets no argument."""
-
-
-def device(default: str = "auto", with_threads: bool = True) -> Callable:
-    """``--device``: what ``gghead.cli.common.pick_device`` takes; and ``--threads``, which is no
-    argument of the function (``gghead.torch_utils.threads``)."""
-    option = click.option(
-        "--device",
+def threads_option(default: str = "auto") -> Callable:
+    """``--threads``; the function itself gets no argument (``gghead.torch_utils.threads``)."""
+    return click.option(
+        "--threads",
+        envvar=threads.ENVIRONMENT_VARIABLE,
         default=default,
         show_default=True,
-        metavar="auto|cpu|cuda|…",
-        help="Where to compute",
+        metavar="N|auto|fixed",
+        expose_value=False,
+        callback=_choose_threads,
+        help=(
+            "Threads to compute with. auto: as many as are fastest beside what else runs; fixed:"
+            " torch's own number. Results are equal bit for bit for one number only, so name it"
+            " where a repetition must be exact"
+        ),
     )
-    return (lambda function: option(threads_option(function))) if with_threads else option
+
+
+def device(threads: str = "auto") -> Callable:
+    """``--device``: what ``gghead.cli.common.pick_device`` takes; and ``--threads``."""
+    option = click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda|…",
+        help="Where to compute; auto: on a GPU where there is one",
+    )
+    return lambda function: option(threads_option(threads)(function))
 
 
 def seed(help: str, default: int | None = 0) -> Callable:
@@ -193,9 +200,20 @@ def dry_run() -> Callable:
     return switch("-n", "--dry-run", default=False, help="Print the resolved options and stop")
 
 
+def workers(help: str, smallest: int = 1) -> Callable:
+    """``--workers``: processes or threads, as many as cores unless told otherwise."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(min=smallest),
+        default=cores,
+        show_default="one per core",
+        help=help,
+    )
+
+
 def overwrite(what: str) -> Callable:
     """``--overwrite``: without it finished results are not replaced; ``check_new`` asks."""
-    return switch("--overwrite", default=False, help=f"Replace {what} that is there already")
+    return switch("--overwrite", default=False, help=f"Replace what is there already: {what}")
 
 
 def check_new(
@@ -272,43 +290,38 @@ class Degrees(click.ParamType):
         return found if self.many else found[0]
 
 
-class _LazyGroup(click.Group):
-    """A group whose subcommands are imported when they are named or listed."""
+class Resolution(click.ParamType):
+    """Pixels of images: ``320x240`` -> ``(320, 240)``, and ``64`` or ``64x64`` -> ``(64, 64)``; 64
+    with ``square``."""
 
-    def __init__(self, modules: dict[str, str], default: str | None = None, **settings):
-        super().__init__(context_settings=_CONTEXT, **settings)
-        self._modules, self._default = modules, default
+    name = "pixels"
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if (
-            self._default
-            and args
-            and args[0].startswith("-")
-            and args[0] not in ctx.help_option_names
-        ):
-            args = [self._default, *args]
-        return super().parse_args(ctx, args)
+    def __init__(self, square: bool = False, smallest: int = 1, largest: int | None = None) -> None:
+        self.square, self.smallest, self.largest = square, smallest, largest
+        self.name = "N" if square else "N|WxH"
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._modules)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return importlib.import_module(self._modules[name]).main if name in self._modules else None
-
-
-def lazy_group(text: str, modules: dict[str, str], default: str | None = None) -> click.Group:
-    """Return a command with the subcommands ``modules`` (name -> module whose ``main`` is the
-    command).
-
-    Options without a subcommand are those of ``default``.
-    """
-    return _LazyGroup(modules, default, help=text)
+    def convert(self, value, param, ctx):
+        """What is no string is returned as it is."""
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+        if not match:
+            wanted = "no number such as 64" if self.square else "neither a number nor WIDTHxHEIGHT"
+            self.fail(f"'{value}' is {wanted}")
+        width, height = int(match[1]), int(match[2] or match[1])
+        if self.square and width != height:
+            self.fail(f"the images are square here, but {value} is not; give one number")
+        for side in (width, height):
+            if side < self.smallest or self.largest is not None and side > self.largest:
+                upper = "" if self.largest is None else f" and {self.largest} at most"
+                self.fail(f"{value}: sides have {self.smallest} pixels at least{upper}")
+        return width if self.square else (width, height)
 
 
 class IntRangeList(click.ParamType):
     """``0,1,4-6`` -> [0, 1, 4, 5, 6]."""
 
-    name = "list of integers"
+    name = "list"
 
     def convert(self, value, param, ctx):
         if isinstance(value, (list, tuple)):
@@ -328,7 +341,7 @@ class IntRangeList(click.ParamType):
 class FloatList(click.ParamType):
     """``-0.4,0,0.4`` -> [-0.4, 0.0, 0.4]."""
 
-    name = "list of numbers"
+    name = "list"
 
     def convert(self, value, param, ctx):
         if isinstance(value, (list, tuple)):

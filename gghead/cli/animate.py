@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gghead.cli.common import default_size, find_network, network_option, pick_device, short_name
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import (
+    check_outputs,
+    default_size,
+    find_network,
+    free_path,
+    network_option,
+    pick_device,
+    short_name,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -20,7 +27,7 @@ _RAMP = 50  # frames of a video of single weights: from neutral to them and back
 _PICTURES = 12  # most frames of a .png
 
 
-@cli.command()
+@cli.command(renamed={"--frames": "--only-frames"})
 @click.option("--avatar", metavar="FILE|RUN", help="Avatar, or run folder (its newest)")
 @network_option(None, "Instead of an avatar, whose heads")
 @click.option(
@@ -67,10 +74,11 @@ _PICTURES = 12  # most frames of a .png
     "--split", metavar="NAME", help="Frames of the sequence to use, such as test  [default: all]"
 )
 @click.option(
-    "--frames",
+    "--only-frames",
+    "frames",
     type=cli.IntRangeList(),
     metavar="LIST",
-    help="Which of these frames: 0-99  [default: all]",
+    help="Only these frames, such as 0-99  [default: all]",
 )
 @click.option(
     "--camera",
@@ -110,11 +118,7 @@ _PICTURES = 12  # most frames of a .png
     type=click.IntRange(min=8),
     help="Width in pixels  [default: that of training, for heads at least 256]",
 )
-@click.option(
-    "--fps",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Frames per second  [default: those of the sequence or of Live Link Face, else 25]",
-)
+@cli.fps("Frames per second  [default: those of the sequence or of Live Link Face, else 25]")
 @cli.overwrite("a file")
 @cli.device()
 def main(avatar, network, seeds, latents, overwrite, **options):
@@ -346,7 +350,7 @@ def _choose(output, drive, source, frames, camera, shown, default):
     chosen = list(range(len(source.expression))) if frames is None else frames
     if max(chosen) >= len(source.expression):
         raise UserError(
-            f"--frames asks for frame {max(chosen)}, but {drive} has {len(source.expression)}"
+            f"--only-frames asks for frame {max(chosen)}, but {drive} has {len(source.expression)}"
             " frames."
         )
     camera = camera or ("still" if source.frames is None else default)
@@ -358,7 +362,7 @@ def _choose(output, drive, source, frames, camera, shown, default):
     if output.suffix.lower() == ".png" and len(chosen) > _PICTURES:
         raise UserError(
             f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them with"
-            " --frames."
+            " --only-frames."
         )
     return chosen, camera
 

@@ -1,19 +1,23 @@
-"""What the commands share: which network, which device, which people. Light: torch is imported when
-it is needed."""
+"""What the commands share: which network, which device, which people, and where they write. Light:
+torch is imported when it is needed."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gghead.snapshot_files import SHIPPED, expect_kind, latest_run, read_header, snapshot_file
+from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
 LATEST = "latest"
+OUT = Path("out")
+"""Where files go unless told otherwise."""
 VIEW_SIZE = 256  # pixels of a drawn view, unless the network was trained on larger pictures
 
 
@@ -124,3 +128,28 @@ def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
             f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
         )
     return tuple(known)
+
+
+# --------------------------------------------------------------------------------------- outputs
+def free_path(stem: str, ending: str = "") -> Path:
+    """``out/STEM`` with ``ending``, or the first of ``out/STEM-2``, ``out/STEM-3``, … that does not
+    exist yet."""
+    path, number = OUT / f"{stem}{ending}", 1
+    while os.path.lexists(path):
+        number += 1
+        path = OUT / f"{stem}-{number}{ending}"
+    return path
+
+
+def check_outputs(paths: Iterable[Path], overwrite: bool, option: str = "--outdir") -> None:
+    """Raise ``UserError`` where a file of ``paths`` cannot be written, or is there already without
+    ``overwrite``."""
+    paths = list(paths)
+    for path in paths:
+        cli.check_writable(path, option)
+    there = [path for path in paths if os.path.lexists(path)]
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise UserError(
+            f"{there[0]} exists already{more}; give --overwrite to replace it, or another {option}."
+        )

@@ -18,9 +18,7 @@ DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
     metavar="FILE|RUN|demo",
     help="Snapshot, run folder or shipped network",
 )
-@click.option(
-    "--dest", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write"
-)
+@cli.dest("File to write")
 @click.option(
     "--dtype",
     type=click.Choice(list(DTYPES)),
@@ -45,8 +43,10 @@ def main(network: str, dest: Path, dtype: str, overwrite: bool) -> None:
     import torch
 
     from gghead import checkpoints
+    from gghead.cli.common import find_network
     from gghead.torch_utils.files import make_folder
 
+    network = find_network(network, "generator")
     info = checkpoints.read_info(network)
     model = checkpoints.load(network, kind="generator")
     make_folder(dest.parent)

@@ -43,16 +43,12 @@ _FILE = "latent-encoder.safetensors"
 @cli.switch("--mirror", default=True, show_default=True, help="Also encode every head mirrored")
 @click.option(
     "--resolution",
-    type=click.IntRange(min=16),
-    help="Pixels a side of the views  [default: the network's]",
+    type=cli.Resolution(square=True, smallest=16),
+    help="Of the views  [default: the network's]",
 )
 @cli.seed("Of the choice of views")
-@click.option(
-    "--outdir",
-    type=click.Path(path_type=Path),
-    default="latents",
-    show_default=True,
-    help="Where OUTDIR/<subject>-<expression>-<draw>/latent-encoder.safetensors go",
+@cli.outdir(
+    "Where OUTDIR/<subject>-<expression>-<draw>/latent-encoder.safetensors go", default="latents"
 )
 @cli.overwrite("a collection of latents")
 @cli.device()

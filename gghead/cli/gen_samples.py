@@ -1,12 +1,17 @@
 """Pictures and splats of seeds or latent files: ``seed0003.png`` with three views, ``seed0003.ply``
 on request."""
 
-from pathlib import Path
-
 import click
 
-from gghead.cli.common import default_size, find_network, network_option, pick_device, short_name
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import (
+    check_outputs,
+    default_size,
+    find_network,
+    free_path,
+    network_option,
+    pick_device,
+    short_name,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -15,7 +20,7 @@ _GRID_PIXELS = 50_000_000  # of the grid at most; heads beyond are left out of i
 _SEEDS = tuple(range(8))
 
 
-@cli.command()
+@cli.command(renamed={"--grid": "--overview"})
 @network_option()
 @click.option(
     "--seeds",
@@ -67,10 +72,8 @@ _SEEDS = tuple(range(8))
     type=click.IntRange(min=0),
     help="Truncate this many first layers only  [default: all]",
 )
-@click.option(
-    "--outdir",
-    type=click.Path(path_type=Path),
-    help="Where the files go  [default: out/NETWORK-psiPSI, with a number behind if that is there]",
+@cli.outdir(
+    "Where the files go  [default: out/NETWORK-psiPSI, with a number behind if that is there]"
 )
 @click.option(
     "--views",
@@ -97,7 +100,8 @@ _SEEDS = tuple(range(8))
 )
 @cli.switch("--shapes", default=False, show_default=True, help="Write seed0000.ply splats as well")
 @cli.switch(
-    "--grid",
+    "--overview",
+    "grid",
     default=True,
     show_default=True,
     help=f"Write all of several heads into {GRID} as well",

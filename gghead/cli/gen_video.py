@@ -6,8 +6,15 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import default_size, find_network, network_option, pick_device, short_name
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import (
+    check_outputs,
+    default_size,
+    find_network,
+    free_path,
+    network_option,
+    pick_device,
+    short_name,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -64,13 +71,7 @@ def parse_grid(text: str) -> tuple[int, int]:
     show_default=True,
     help="Frames in the whole loop",
 )
-@click.option(
-    "--fps",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Frames per second",
-)
+@cli.fps(default=30.0)
 @click.option(
     "--grid",
     metavar="COLUMNSxROWS",

@@ -24,7 +24,10 @@ def parse_steps(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in numbers) * (_STAGES // len(numbers))
 
 
-@cli.command(stopped="Finished pictures stay; the same command goes on with the others.")
+@cli.command(
+    renamed={"--video": "--video-format"},
+    stopped="Finished pictures stay; the same command goes on with the others.",
+)
 @network_option(text="Where the heads are looked for")
 @click.option(
     "--target",
@@ -144,19 +147,14 @@ def parse_steps(text: str) -> tuple[int, ...]:
     help="Pictures optimised together",
 )
 @click.option(
-    "--video",
+    "--video-format",
+    "video",
     type=click.Choice(["webp", "mp4", "none"]),
     default="webp",
     show_default=True,
     help="Film of the optimisation",
 )
-@click.option(
-    "--outdir",
-    type=click.Path(path_type=Path),
-    default="inverted",
-    show_default=True,
-    help="Where the files go, a folder per picture",
-)
+@cli.outdir("Where the files go, a folder per picture", default="inverted")
 @cli.seed("Of the heads to start from and the noise on w")
 @cli.overwrite("an inversion with other options")
 @cli.device()

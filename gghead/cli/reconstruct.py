@@ -7,13 +7,19 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import VIEW_SIZE, default_size, find_network, pick_device
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import (
+    VIEW_SIZE,
+    check_outputs,
+    default_size,
+    find_network,
+    free_path,
+    pick_device,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
 
-@cli.command()
+@cli.command(renamed={"--count": "--max-views"})
 @click.option(
     "--network",
     required=True,
@@ -34,7 +40,8 @@ from gghead.torch_utils.errors import UserError
     "--views", metavar="LIST", help="Cameras or pictures to take: 00,04,08  [default: all]"
 )
 @click.option(
-    "--count",
+    "--max-views",
+    "count",
     type=click.IntRange(min=1),
     help="Take only so many of them, evenly spread over the front",
 )
@@ -72,8 +79,8 @@ from gghead.torch_utils.errors import UserError
 )
 @click.option(
     "--resolution",
-    type=click.IntRange(min=16),
-    help="Pixels a side of the views  [default: the network's]",
+    type=cli.Resolution(square=True, smallest=16),
+    help="Of the views  [default: the network's]",
 )
 @click.option(
     "--size",
@@ -104,13 +111,9 @@ from gghead.torch_utils.errors import UserError
     show_default=True,
     help="Compare cameras and masks with the head template first",
 )
-@click.option(
-    "--outdir",
-    type=click.Path(path_type=Path),
-    help=(
-        "Where the files go  [default: out/NAME of the subject or the data, with a number behind if"
-        " that is there]"
-    ),
+@cli.outdir(
+    "Where the files go  [default: out/NAME of the subject or the data, with a number behind if"
+    " that is there]"
 )
 @cli.overwrite("a reconstruction")
 @cli.device()

@@ -6,53 +6,46 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.progress import progress
 
 
 @cli.command(stopped="Nothing was written; the same command starts again.")
-@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
+@cli.dest("The zip to write")
 @click.option(
-    "--num", type=click.IntRange(min=1), default=2000, show_default=True, help="Number of images."
+    "--num", type=click.IntRange(min=1), default=2000, show_default=True, help="Number of images"
 )
 @click.option(
     "--resolution",
-    type=click.IntRange(8, 1024),
-    default=64,
+    type=cli.Resolution(square=True, smallest=8, largest=1024),
+    default="64",
     show_default=True,
-    help="Side in pixels.",
+    help="Of the images",
 )
-@cli.seed("Another seed, other people.")
+@cli.seed("Another seed, other people")
 @click.option(
     "--cameras",
     type=click.Choice(["ffhq", "full"]),
     default="ffhq",
     show_default=True,
-    help="Poses.",
+    help="Poses",
 )
 @click.option(
     "--views",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Cameras per expression.",
+    help="Cameras per expression",
 )
 @click.option(
-    "--expressions", type=click.IntRange(min=1), default=1, show_default=True, help="Per subject."
+    "--expressions", type=click.IntRange(min=1), default=1, show_default=True, help="Per subject"
 )
 @cli.switch(
-    "--uv", default=False, show_default=True, help="Also template coordinates per pixel (npy)."
+    "--uv", default=False, show_default=True, help="Also template coordinates per pixel (npy)"
 )
 @cli.switch(
-    "--depth", default=False, show_default=True, help="Also depth per pixel (npy, world units)."
+    "--depth", default=False, show_default=True, help="Also depth per pixel (npy, world units)"
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=cores,
-    show_default="one per core",
-    help="Processes.",
-)
+@cli.workers("Processes")
 @cli.overwrite("a zip")
 def main(
     dest: Path,

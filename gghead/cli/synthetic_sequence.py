@@ -2,46 +2,38 @@
 on."""
 
 import time
-from pathlib import Path
 
 import click
 
 from gghead.torch_utils import cli
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
 
 @cli.command(stopped="Nothing was written; the same command starts again.")
-@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
+@cli.dest("The zip to write")
 @click.option(
-    "--frames", type=click.IntRange(min=1), help="How many.  [default: 600, or all of the drive's]"
+    "--frames", type=click.IntRange(min=1), help="How many  [default: 600, or all of the drive's]"
 )
 @click.option(
     "--test-frames",
     type=click.IntRange(min=0),
-    help="Of them, the last ones are the split test.  [default: a quarter, all of a drive's]",
+    help="Of them, the last ones are the split test  [default: a quarter, all of a drive's]",
 )
 @click.option(
     "--resolution",
-    type=click.IntRange(8, 1024),
-    default=128,
+    type=cli.Resolution(square=True, smallest=8, largest=1024),
+    default="128",
     show_default=True,
-    help="Side in pixels.",
+    help="Of the images",
 )
-@cli.seed("Another seed, another person.")
-@click.option("--fps", type=float, default=25.0, show_default=True, help="Frames per second.")
+@cli.seed("Another seed, another person")
+@cli.fps(default=25.0)
 @click.option(
-    "--drive", metavar="DIR|ZIP", help="Tracked sequence whose expressions and cameras are taken."
+    "--drive", metavar="DIR|ZIP", help="Tracked sequence whose expressions and cameras are taken"
 )
-@click.option("--split", metavar="NAME", help="Frames of the drive to take.  [default: all]")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=cores,
-    show_default="one per core",
-    help="Processes.",
-)
+@click.option("--split", metavar="NAME", help="Frames of the drive to take  [default: all]")
+@cli.workers("Processes")
 @cli.overwrite("a zip")
 def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers, overwrite):
     """Make a tracked sequence of one synthetic person, who talks, smiles, blinks and turns: what

@@ -58,7 +58,9 @@ def test_single_weights_come_and_go_in_a_video(tmp_path):
 def test_without_an_output_the_video_is_named_by_heads_and_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("demo-jawOpen+eyeBlink.webp", "demo-jawOpen+eyeBlink-2.webp"):
-        result = run("--seeds=1", "--weights=jawOpen=1,eyeBlink=0.5", "--frames=0,25", "--size=16")
+        result = run(
+            "--seeds=1", "--weights=jawOpen=1,eyeBlink=0.5", "--only-frames=0,25", "--size=16"
+        )
         assert result.exit_code == 0 and str(Path("out") / name) in result.output, result.output
         assert len(frames_of(tmp_path / "out" / name)) == 2
 
@@ -142,8 +144,8 @@ def test_wrong_uses_are_a_sentence(data, tmp_path):
         (["--seeds=1", weights, "--mapping=names"], "--mapping belongs to what drives the heads"),
         (["--seeds=1", weights, "--camera=tracked"], "has neither cameras nor pictures"),
         (
-            ["--seeds=1", weights, "--frames=80"],
-            "--frames asks for frame 80, but --weights has 50 frames",
+            ["--seeds=1", weights, "--only-frames=80"],
+            "--only-frames asks for frame 80, but --weights has 50 frames",
         ),
     ):
         result = run(*arguments, out)

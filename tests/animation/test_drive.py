@@ -80,7 +80,8 @@ def test_the_command_makes_a_video_of_a_recording(tmp_path):
     path = write_recording(tmp_path / "take.csv", JawOpen=1.0)
     out = tmp_path / "out" / "said.gif"
     result = CliRunner().invoke(
-        main, ["--seeds=1", f"--drive={path}", "--frames=0,149", f"--output={out}", "--size=32"]
+        main,
+        ["--seeds=1", f"--drive={path}", "--only-frames=0,149", f"--output={out}", "--size=32"],
     )
     assert result.exit_code == 0 and "No shape for HeadYaw" in result.output, result.output
     shown = frames_of(out).astype(int)

@@ -17,8 +17,8 @@ from gghead.cameras import Cameras
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import render
 from gghead.torch_utils.errors import UserError
-from gghead.training.benchmarks import main
 from gghead.training.benchmarks.avatar import with_count
+from gghead.training.cli.benchmark import main
 
 SIZE = (24, 20)
 CAMERAS = Cameras.orbit(torch.tensor([0.0, 0.4, 0.4, -0.7]), focal=2.9)

@@ -173,7 +173,7 @@ def test_coefficients_can_be_matched_by_their_names(file, tmp_path):
     result = run(
         f"--avatar={file}",
         f"--drive={folder}",
-        "--frames=0-3",
+        "--only-frames=0-3",
         f"--output={tmp_path / 'strip.png'}",
     )
     assert result.exit_code == 0, result.output
@@ -223,7 +223,7 @@ def test_self_reenactment_stands_beside_the_truth(file, data, tmp_path):
     alone = run(
         f"--avatar={file}",
         f"--drive={data}",
-        "--frames=1-3",
+        "--only-frames=1-3",
         "--beside=0",
         "--size=16",
         f"--output={out}",
@@ -234,7 +234,7 @@ def test_self_reenactment_stands_beside_the_truth(file, data, tmp_path):
 
 def test_a_strip_has_what_was_filmed_above_the_avatar(file, data, tmp_path):
     out = tmp_path / "strip.png"
-    result = run(f"--avatar={file}", f"--drive={data}", "--frames=0,3,5", f"--output={out}")
+    result = run(f"--avatar={file}", f"--drive={data}", "--only-frames=0,3,5", f"--output={out}")
     assert result.exit_code == 0, result.output
     strip = np.asarray(Image.open(out))
     assert strip.shape == (2 * SIZE, 3 * SIZE, 3)
@@ -243,7 +243,13 @@ def test_a_strip_has_what_was_filmed_above_the_avatar(file, data, tmp_path):
         np.abs(rows[:, SIZE : 2 * SIZE] - filmed).mean() for rows in (strip[:SIZE], strip[SIZE:])
     )
     assert above < 6 < below
-    again = [f"--avatar={file}", f"--drive={data}", "--beside=0", "--frames=0", f"--output={out}"]
+    again = [
+        f"--avatar={file}",
+        f"--drive={data}",
+        "--beside=0",
+        "--only-frames=0",
+        f"--output={out}",
+    ]
     assert (
         "strip.png exists already" in run(*again).output
         and np.asarray(Image.open(out)).shape == strip.shape
@@ -283,7 +289,7 @@ def test_wrong_uses_are_a_sentence(file, data, tmp_path):
         ([f"--avatar={tmp_path / 'no'}", table], "does not exist"),
         ([f"--avatar={file}", table, "--camera=tracked"], "has neither cameras nor pictures"),
         ([f"--avatar={file}", table, "--split=test"], "--split has no meaning"),
-        ([f"--avatar={file}", table, "--frames=0-3"], "asks for frame 3, but"),
+        ([f"--avatar={file}", table, "--only-frames=0-3"], "asks for frame 3, but"),
         ([f"--avatar={file}", f"--drive={data}", "--split=val"], "no frames of the split 'val'"),
         ([f"--avatar={file}", f"--drive={tmp_path}"], "is of no known format"),
     ):

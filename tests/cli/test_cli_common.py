@@ -1,7 +1,6 @@
 """What the commands about a trained network share: networks by name, outputs, options, hints, a
 light start."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -13,29 +12,24 @@ from click.testing import CliRunner
 from helpers.small_network import small_network
 
 from gghead import checkpoints
-from gghead.cli.common import find_network, short_name
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import check_outputs, find_network, free_path, short_name
+from gghead.cli.main import main
 from gghead.torch_utils import cli
+from gghead.torch_utils.cli_groups import find
 from gghead.torch_utils.errors import UserError
 
-EDITS = ("interpolate", "mix", "move", "pca", "region")
 NAMES = (
-    "gen_samples",
-    "gen_video",
-    "invert",
-    "reconstruct",
-    "encode",
-    "animate",
-    *(f"edit.{name}" for name in EDITS),
+    *"sample video invert reconstruct encode animate".split(),
+    *(f"edit {name}" for name in "interpolate mix move pca region".split()),
 )
-COMMANDS = {name: importlib.import_module(f"gghead.cli.{name}").main for name in NAMES}
+COMMANDS = {name: find(main, name) for name in NAMES}
 WRONG = [  # told before torch is there, and so at once
-    ("gen_samples", ["--views=2", "--yaw=0"], "exclude each other"),
-    ("gen_samples", ["--network=nowhere"], "does not exist"),
-    ("gen_samples", ["--network=me.jpg"], "is a picture, not a network"),
-    ("gen_samples", ["--pitch=up"], "not an angle in degrees"),
-    ("gen_video", ["--output=me.jpg"], "must end in .mp4"),
-    ("gen_video", ["--output=me.jpg/x.webp"], "cannot be written"),
+    ("sample", ["--views=2", "--yaw=0"], "exclude each other"),
+    ("sample", ["--network=nowhere"], "does not exist"),
+    ("sample", ["--network=me.jpg"], "is a picture, not a network"),
+    ("sample", ["--pitch=up"], "not an angle in degrees"),
+    ("video", ["--output=me.jpg"], "must end in .mp4"),
+    ("video", ["--output=me.jpg/x.webp"], "cannot be written"),
     ("invert", ["--target=nobody.png"], "--target=nobody.png does not exist"),
     ("invert", ["--target=me.jpg", "--steps=1,2"], "must be one positive number or four"),
     ("reconstruct", ["--network=demo", "--data=me.jpg"], "a reconstructor from views is needed"),
@@ -48,28 +42,28 @@ WRONG = [  # told before torch is there, and so at once
     ("animate", ["--seeds=1", "--weights=jawOpen=1", "--output=me.jpg/x.png"], "cannot be written"),
     ("animate", ["--seeds=1", "--drive=nobody", "--output=x.png"], "--drive=nobody does not exist"),
     (
-        "edit.mix",
+        "edit mix",
         ["--network=me.jpg", "--rows=0", "--cols=1", "--layers=1"],
         "is a picture, not a network",
     ),
-    ("edit.pca", ["--shapes"], "leave out --shapes"),
+    ("edit pca", ["--shapes"], "leave out --shapes"),
 ]
 
 
 def test_help_and_mistakes_need_no_torch(tmp_path):
     (tmp_path / "me.jpg").touch()
     code = """
-import importlib, json, sys
+import json, sys
 from click.testing import CliRunner
+from gghead.cli.main import main
 wrong, names = json.loads(sys.argv[1])
 for name in names:
-    main = importlib.import_module(f"gghead.cli.{name}").main
-    result = CliRunner().invoke(main, ["--help"])
+    result = CliRunner().invoke(main, [*name.split(), "--help"])
     assert result.exit_code == 0 and "--help" in result.output, (name, result.output)
 heavy = {"torch", "numpy", "PIL", "scipy", "safetensors"} & set(sys.modules)
 assert not heavy, f"--help imports {heavy}"
 for name, options, sentence in wrong:
-    result = CliRunner().invoke(importlib.import_module(f"gghead.cli.{name}").main, options)
+    result = CliRunner().invoke(main, [*name.split(), *options])
     assert result.exit_code in (1, 2) and sentence in " ".join(result.output.split()), (
         name,
         options,
@@ -166,7 +160,7 @@ def test_what_inversion_says_to_do_next_runs_as_it_stands(tmp_path, monkeypatch)
             "--network=net.safetensors",
             "--target=seeds:0",
             "--steps=2",
-            "--video=none",
+            "--video-format=none",
             "--outdir=my results",
         ],
     )

@@ -1,13 +1,11 @@
 """What holds for every command: quick help, options of one style, words before work, outputs that
 can be written."""
 
-import importlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import click
@@ -15,35 +13,36 @@ import pytest
 from click.testing import CliRunner
 from helpers.places import ROOT
 
-from gghead.torch_utils import cli
+from gghead.cli.main import main
+from gghead.torch_utils import cli, cli_groups
+from gghead.torch_utils.cli_groups import SCRIPTS, find
 
-ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 HEAVY = ("torch", "numpy", "scipy", "PIL")
 RUN_OPTIONS = {
-    "train-avatar": ["--data=x"],
-    "train-encoder": ["--data=x"],
-    "train-prior": ["--samples=4"],
-    "train-expression": ["--data=x", "--network=x"],
-    "train": ["--data=x"],
+    "train avatar": ["--data=x"],
+    "train encoder": ["--data=x"],
+    "train prior": ["--samples=4"],
+    "train expression": ["--data=x", "--network=x"],
+    "train gan": ["--data=x"],
 }
 READY = {  # a command -> options that are right as such
     **RUN_OPTIONS,
-    "compress-avatar": ["--avatar=x", "--dest=new.safetensors"],
-    "calc-metrics": ["--network=x"],
-    "score-avatar": ["--avatar=x"],
-    "score-encoder": ["--network=x", "--data=x"],
-    "score-expression": ["--network=x", "--data=x"],
-    "score-prior": ["--prior=x"],
+    "compress": ["--avatar=x", "--dest=new.safetensors"],
+    "score gan": ["--network=x"],
+    "score avatar": ["--avatar=x"],
+    "score encoder": ["--network=x", "--data=x"],
+    "score expression": ["--network=x", "--data=x"],
+    "score prior": ["--prior=x"],
     "convert-network": ["--network=demo", "--dest=new.safetensors"],
-    "synthetic-heads": ["--dest=new.zip"],
-    "synthetic-sequence": ["--dest=new.zip"],
+    "data synthetic": ["--dest=new.zip"],
+    "data sequence": ["--dest=new.zip"],
     **{f"benchmark {name}": [] for name in ("raster", "train", "sample", "data", "encode")},
     "benchmark compression": ["--avatar=x"],
     "benchmark avatar": ["--avatar=x"],
-    "dataset-tool check": ["x"],
-    "dataset-tool convert": ["--source=x", "--dest=new.zip"],
-    "dataset-tool photos": ["--source=x", "--dest=new.zip"],
-    "dataset-tool shard": ["--source=x", "--dest=new"],
+    "data check": ["x"],
+    "data convert": ["--source=x", "--dest=new.zip"],
+    "data photos": ["--source=x", "--dest=new.zip"],
+    "data shard": ["--source=x", "--dest=new"],
 }
 UNWRITABLE = {  # a command -> options that name an output inside a file
     **{
@@ -52,36 +51,29 @@ UNWRITABLE = {  # a command -> options that name an output inside a file
         if name.startswith("benchmark ")
     },
     **{name: [*options, "--outdir=x/runs"] for name, options in RUN_OPTIONS.items()},
-    "compress-avatar": ["--avatar=y", "--dest=x/new.safetensors"],
-    "score-avatar": ["--avatar=y", "--video=x/new.webp"],
-    "score-encoder": ["--network=y", "--data=y", "--outdir=x/out"],
-    "score-expression": ["--network=y", "--data=y", "--outdir=x/out"],
-    "score-prior": ["--prior=y", "--outdir=x/out"],
+    "compress": ["--avatar=y", "--dest=x/new.safetensors"],
+    "score avatar": ["--avatar=y", "--video=x/new.webp"],
+    "score encoder": ["--network=y", "--data=y", "--outdir=x/out"],
+    "score expression": ["--network=y", "--data=y", "--outdir=x/out"],
+    "score prior": ["--prior=y", "--outdir=x/out"],
     "convert-network": ["--network=demo", "--dest=x/new.safetensors"],
-    "synthetic-heads": ["--dest=x/new.zip"],
-    "synthetic-sequence": ["--dest=x/new.zip"],
-    "dataset-tool check": ["x", "--report=x/new.json"],
-    "dataset-tool convert": ["--source=x", "--dest=x/new.zip"],
-    "dataset-tool photos": ["--source=x", "--dest=x/new.zip"],
-    "dataset-tool shard": ["--source=x", "--dest=x/new"],
+    "data synthetic": ["--dest=x/new.zip"],
+    "data sequence": ["--dest=x/new.zip"],
+    "data check": ["x", "--report=x/new.json"],
+    "data convert": ["--source=x", "--dest=x/new.zip"],
+    "data photos": ["--source=x", "--dest=x/new.zip"],
+    "data shard": ["--source=x", "--dest=x/new"],
 }
 
 
-def target(entry):
-    module, _, name = ENTRIES[f"gghead-{entry}"].partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def commands(names=tuple(ENTRIES)):
-    """Every command and subcommand by its words."""
-    for entry in names:
-        entry = entry.removeprefix("gghead-")
-        found = target(entry)
+def commands(group=main, words=""):
+    """Every command by its words."""
+    for name in group.list_commands(None):
+        found = group.get_command(click.Context(group), name)
         if isinstance(found, click.Group):
-            for name in found.list_commands(None):
-                yield f"{entry} {name}", found.get_command(None, name)
+            yield from commands(found, f"{words}{name} ")
         else:
-            yield entry, found
+            yield f"{words}{name}", found
 
 
 def options():
@@ -115,13 +107,11 @@ def where(tmp_path):
     )
 
     def run(name, arguments):
-        entry, *words = name.split()
-        module = ENTRIES[f"gghead-{entry}"].partition(":")[0]
-        code = f"from {module} import main; main({[*words, *arguments]!r})"
+        command = [sys.executable, "-m", "gghead", *name.split(), *arguments]
         path = os.pathsep.join([str(tmp_path / "fake"), str(ROOT)])
         environment = {**os.environ, "PYTHONPATH": path, "GGHEAD_PROGRESS": "on"}
         return subprocess.run(
-            [sys.executable, "-c", code],
+            command,
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -135,22 +125,18 @@ def where(tmp_path):
 # --------------------------------------------------------------------------------------- quick help
 def test_help_of_every_command_imports_nothing_heavy():
     code = f"""
-import importlib, sys
-entries = {[(name, ENTRIES[name].partition(":")[0]) for name in ENTRIES]!r}
-def heavy():
-    return [name for name in {HEAVY!r} if name in sys.modules]
-def show(command, words):
+import sys
+from gghead.cli.main import main
+def show(words):
     try:
-        command([*words, "--help"], prog_name="x")
+        main([*words, "--help"], prog_name="gghead")
     except SystemExit as end:
         assert end.code == 0, words
-    if heavy():
-        sys.exit(f"{{name}} {{words}} imports {{heavy()}}")
-for name, module in entries:
-    main = importlib.import_module(module).main
-    show(main, [])
-    for word in main.list_commands(None) if hasattr(main, "list_commands") else ():
-        show(main, [word])
+    heavy = [name for name in {HEAVY!r} if name in sys.modules]
+    if heavy:
+        sys.exit(f"{{words}} imports {{heavy}}")
+for words in {[name.split() for name, _ in commands()]!r}:
+    show(words)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -165,21 +151,22 @@ for name, module in entries:
 @pytest.mark.parametrize(
     "name, arguments",
     [
-        ("train", []),
-        ("train", ["--data=x", "--metrics=nonsense"]),
-        ("train", ["--data=x", "--set=loss.r1_gama=1"]),
-        ("train", ["--resume=x", "--batch=8"]),
-        ("train-avatar", []),
-        ("train-avatar", ["--data=x", "--resolution=big"]),
-        ("train-encoder", []),
-        ("train-expression", ["--data=x"]),
-        ("calc-metrics", ["--network=x", "--metrics=nonsense"]),
-        ("dataset-tool convert", ["--source=x", "--dest=x.tar"]),
-        ("dataset-tool convert", ["--source=y", "--dest=y.zip"]),
-        ("dataset-tool photos", ["--source=x", "--dest=y.zip", "--resolution=8x9"]),
-        ("synthetic-sequence", ["--dest=y.zip", "--split=test"]),
+        ("train gan", []),
+        ("train gan", ["--data=x", "--metrics=nonsense"]),
+        ("train gan", ["--data=x", "--set=loss.r1_gama=1"]),
+        ("train gan", ["--resume=x", "--batch=8"]),
+        ("train avatar", []),
+        ("train avatar", ["--data=x", "--resolution=big"]),
+        ("train encoder", []),
+        ("train expression", ["--data=x"]),
+        ("score gan", ["--network=x", "--metrics=nonsense"]),
+        ("data convert", ["--source=x", "--dest=x.tar"]),
+        ("data convert", ["--source=y", "--dest=y.zip"]),
+        ("data photos", ["--source=x", "--dest=y.zip", "--resolution=8x9"]),
+        ("data convert", ["--source=x", "--dest=y.zip", "--resolution=big"]),
+        ("data sequence", ["--dest=y.zip", "--split=test"]),
         ("convert-network", ["--network=demo", "--dest=y.ply"]),
-        ("compress-avatar", ["--avatar=x", "--dest=y.zip"]),
+        ("compress", ["--avatar=x", "--dest=y.zip"]),
         ("benchmark train", ["--stage=3"]),
         ("benchmark data", ["--formats=gif"]),
         ("benchmark compression", ["--avatar=x", "--bits=4"]),
@@ -188,7 +175,7 @@ for name, module in entries:
 )
 def test_wrong_options_are_said_before_torch_is_imported(where, name, arguments):
     done = where(name, arguments)
-    assert done.returncode == 1 and "Error: " in done.stderr and "TORCH" not in done.stderr, (
+    assert done.returncode in (1, 2) and "Error: " in done.stderr and "TORCH" not in done.stderr, (
         done.stderr
     )
 
@@ -226,7 +213,7 @@ def test_every_switch_works_bare_and_with_a_value():
 
 
 def test_a_bare_switch_leaves_the_argument_behind_it_alone():
-    check = target("dataset-tool").get_command(None, "check")
+    check = find(main, "data check")
     given = parsed(check, ["--fast", "heads.zip"])
     assert given["fast"] is True and str(given["data"]) == "heads.zip"
     given = parsed(check, ["--", "--fast"])
@@ -247,16 +234,116 @@ def test_angles_are_degrees_and_say_so():
     ]
 
 
-@pytest.mark.parametrize("shared", ["device", "seed", "outdir", "dry_run", "overwrite", "resume"])
+@pytest.mark.parametrize(
+    "shared",
+    [
+        "--device",
+        "--threads",
+        "--seed",
+        "--seeds",
+        "--outdir",
+        "--output",
+        "--dest",
+        "--dry-run",
+        "--overwrite",
+        "--resume",
+        "--json",
+        "--fps",
+    ],
+)
 def test_the_same_option_is_the_same_in_every_command(shared):
     found = {}
     for name, option in options():
-        if option.name == shared:
-            bounds = getattr(option.type, "min", None)
-            found.setdefault(
-                (tuple(sorted(option.opts)), type(option.type).__name__, bounds), []
-            ).append(name)
+        if shared in option.opts:
+            kind = type(option.type).__name__
+            kind = "Path" if kind == "File" else kind
+            metavar = option.metavar or (kind == "Path" and "PATH")
+            key = (tuple(sorted(option.opts)), kind, getattr(option.type, "min", None), metavar)
+            found.setdefault(key, []).append(name)
     assert len(found) == 1, found
+
+
+def test_size_is_pixels_drawn_and_resolution_pixels_of_data():
+    """--size is a number (benchmarks take lists of it); --resolution N or WxH."""
+    for name, option in options():
+        if "--size" in option.opts:
+            wanted = cli.IntRangeList if name.startswith("benchmark ") else click.IntRange
+            assert isinstance(option.type, (wanted, click.IntRange)), name
+        if "--resolution" in option.opts and not name.startswith("train "):
+            assert isinstance(option.type, cli.Resolution), name
+
+
+def test_no_command_has_a_name_for_something_else_that_another_has():
+    """--video, --frames and --beside once were both numbers, files and switches."""
+    kinds: dict[str, dict[str, list[str]]] = {}
+    for name, option in options():
+        if not name.startswith(("benchmark ", "train ")):
+            kind = type(option.type).__name__.removesuffix("Range").replace("Integer", "Int")
+            for spelled in option.opts:
+                kinds.setdefault(spelled, {}).setdefault(kind, []).append(name)
+    several = {spelled: found for spelled, found in kinds.items() if len(found) > 1}
+    known = {
+        "--views",  # how many, or which
+        "--cameras",  # kinds of poses, a file of them, or which of the data's
+        "--expressions",  # how many, or which
+        "--camera",  # names of paths, or also a file's cameras
+        "--masks",  # a folder, or where they are
+        "--steps",  # of several stages, too
+    }
+    assert several.keys() <= known, several
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [
+        ("animate --frames=0", "--only-frames"),
+        ("sample --grid=0", "--overview"),
+        ("invert --video=none", "--video-format"),
+        ("reconstruct --count=3", "--max-views"),
+        ("score prior --count=3", "--samples"),
+        ("score expression --size=64", "--resolution"),
+        ("benchmark encode --size=64", "--resolution"),
+        ("benchmark data --size=64", "--source-resolution"),
+        ("benchmark train --beside=1", "--busy"),
+        ("benchmark avatar --beside=1", "--busy"),
+    ],
+)
+def test_options_that_were_spelled_otherwise_are_refused_with_their_name(words, new):
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 2 and f"is called {new} here." in result.output
+
+
+def test_help_of_an_option_is_a_phrase_without_a_full_stop():
+    wrong = [
+        f"{name} {option.opts[0]}: {option.help}"
+        for name, option in options()
+        if not name.startswith("train ")
+        and (not option.help or option.help.endswith(".") or ".  [default" in option.help)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "square", "found"),
+    [
+        ("64", False, (64, 64)),
+        ("80x60", False, (80, 60)),
+        ("64", True, 64),
+        ("64x64", True, 64),
+        ("64x48", True, "square"),
+        ("big", True, "is no number such as 64"),
+        ("64x", False, "neither a number nor WIDTHxHEIGHT"),
+        ("4", True, "8 pixels at least and 100 at most"),
+        ("640", False, "8 pixels at least and 100 at most"),
+    ],
+)
+def test_resolutions_are_numbers_or_width_x_height(text, square, found):
+    kind = cli.Resolution(square, smallest=8, largest=100)
+    if isinstance(found, str):
+        with pytest.raises(click.BadParameter, match=found):
+            kind.convert(text, None, None)
+    else:
+        assert kind.convert(text, None, None) == found
 
 
 # -------------------------------------------------------------------------------- words before work
@@ -347,17 +434,10 @@ def test_ctrl_c_while_processes_draw_is_one_sentence(tmp_path):
 
 
 # -------------------------------------------------------------------------- hints that can be typed
-def test_every_script_has_an_entry_point_of_its_name():
-    scripts = {
-        *ROOT.glob("scripts/*.py"),
-        *ROOT.glob("datasets/*.py"),
-        ROOT / "train.py",
-        ROOT / "gen_samples.py",
-    }
-    names = {
-        f"gghead-{path.stem.replace('_', '-')}" for path in scripts - {ROOT / "scripts" / "demo.py"}
-    }
-    assert names == set(ENTRIES)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_runs_the_command_that_hints_name(script):
+    assert f'run("{SCRIPTS[script]}")' in (ROOT / script).read_text()
+    assert isinstance(find(main, SCRIPTS[script]), click.Command)
 
 
 @pytest.mark.parametrize(
@@ -385,9 +465,46 @@ def test_a_hint_quotes_what_needs_it():
     )
 
 
-def test_without_a_checkout_a_hint_names_the_entry_point():
-    words = shlex.split(cli.hint("scripts/no_such_script.py", "--help"))
-    assert Path(words[0]).name == "gghead-no-such-script" and words[1:] == ["--help"]
+@pytest.fixture
+def installed(monkeypatch):
+    """As in an installed gghead: no script is there."""
+    monkeypatch.setattr(cli_groups, "_script", lambda script: Path("/nowhere") / script)
+
+
+def test_without_a_checkout_a_hint_names_the_command(installed):
+    words = shlex.split(cli.hint("scripts/train_avatar.py", "--data=two words"))
+    assert words[-3:] == ["train", "avatar", "--data=two words"]
+    assert words[0].endswith("gghead") or words[1:3] == ["-m", "gghead"]
+    with pytest.raises(KeyError):
+        cli.hint("scripts/no_such_script.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("python scripts/edit.py mix --rows=0", "gghead edit mix --rows=0"),
+        ("see `dataset_tool.py photos`.", "see `gghead data photos`."),
+        (
+            "torchrun --nproc-per-node=8 train.py --x",
+            "torchrun --nproc-per-node=8 -m gghead train gan --x",
+        ),
+        ("as in training/gan/train.py", "as in training/gan/train.py"),
+        ("my_train.py, retrain.py", "my_train.py, retrain.py"),
+    ],
+)
+def test_without_a_checkout_sentences_name_the_command(installed, text, typed):
+    assert cli_groups.as_typed(text) == typed
+
+
+def test_without_a_checkout_help_and_errors_name_the_command(installed):
+    shown = CliRunner().invoke(main, ["edit", "mix", "--help"]).output
+    assert "gghead edit mix --network=demo" in shown and ".py" not in shown
+    refused = CliRunner().invoke(main, ["sample", "--network=nowhere"]).output
+    assert "does not exist" in refused and ".py" not in refused
+
+
+def test_in_a_checkout_sentences_stay_as_they_are():
+    assert cli_groups.as_typed("python scripts/edit.py mix") == "python scripts/edit.py mix"
 
 
 # ----------------------------------------------------------------------------- outputs, before work
@@ -412,12 +529,12 @@ def test_a_folder_is_no_file_and_a_file_no_folder(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "synthetic-heads",
-        "synthetic-sequence",
+        "data synthetic",
+        "data sequence",
         "convert-network",
-        "dataset-tool convert",
-        "dataset-tool photos",
-        "dataset-tool shard",
+        "data convert",
+        "data photos",
+        "data shard",
     ],
 )
 def test_what_is_finished_is_not_replaced_unless_told(where, tmp_path, name):

@@ -242,7 +242,6 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
     ("options", "sentence"),
     [
         (["--from=insta2"], "no format 'insta2'"),
-        (["--resolution=big"], "not of the form"),
         (["--offset=1,2"], "three numbers"),
         (["--world=1,2,3"], "has 3 numbers"),
         (["--world=a"], "neither a file nor"),

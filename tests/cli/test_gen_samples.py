@@ -384,7 +384,7 @@ def test_video_mistakes_are_told_in_a_sentence(run, options, message, tmp_path, 
     [
         (gen_video.main, ["--seeds=0", "--output=x.mp4"]),
         (interpolate.main, ["--heads=0,1", "--video=x.mp4"]),
-        (invert.main, ["--target=seeds:0", "--video=mp4"]),
+        (invert.main, ["--target=seeds:0", "--video-format=mp4"]),
     ],
 )
 def test_a_video_that_cannot_be_written_is_refused_before_its_frames_are_drawn(

@@ -29,7 +29,7 @@ from gghead.inversion.stages import OPTIMISED
 from gghead.sampling import generate_frames
 from gghead.torch_utils.errors import UserError
 
-FEW = ("--steps=3", "--video=none")
+FEW = ("--steps=3", "--video-format=none")
 
 
 @pytest.fixture(scope="module")

@@ -410,8 +410,8 @@ def test_photos_in_a_zip_and_names_that_leave_it(folder):
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("--resolution=64x32", "--resolution=64x32 must be square"),
-        ("--resolution=big", "--resolution=big must be square"),
+        ("--resolution=64x32", "the images are square here, but 64x32 is not"),
+        ("--resolution=big", "'big' is no number such as 64"),
         ("--matte=modnet", "--matte=modnet is unknown"),
         ("--landmarker=dlib", "--landmarker=dlib is unknown"),
         ("--masks-zip=1", "--masks-zip=1 needs masks"),

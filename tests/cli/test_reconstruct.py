@@ -148,7 +148,7 @@ def test_folder_of_pictures_with_labels_and_a_count(tmp_path, data, network):
         f"--outdir={tmp_path / 'out'}",
         "--overwrite",
     ]
-    result = reconstruct(*common, "--count=3")
+    result = reconstruct(*common, "--max-views=3")
     assert result.exit_code == 0, result.output
     assert "have no masks" in result.output and "3 views" in result.output
     assert list(json.loads((tmp_path / "out/report.json").read_text())["views"]) == [
@@ -189,7 +189,7 @@ def test_views_that_do_not_exist_are_refused(data, network):
     assert "names a view twice" in sentence(*common, "--views=00,0")
     assert "no subject '9'" in sentence(*common[:3], "--subject=9")
     assert "does not exist" in sentence(common[0], "--data=nowhere")
-    assert "cannot give 9 inputs" in sentence(*common, "--count=9")
+    assert "cannot give 9 inputs" in sentence(*common, "--max-views=9")
 
 
 def test_networks_of_another_kind_are_refused(tmp_path, data):

@@ -84,7 +84,7 @@ def test_options_of_a_foreign_run_start_nothing(here, command):
     from gghead.training.avatar import config as avatar_config
     from gghead.training.cli import train_avatar as avatar
     from gghead.training.cli import train_encoder as encoder
-    from gghead.training.cli.calc_metrics import main as calc_metrics
+    from gghead.training.cli.score_gan import main as calc_metrics
     from gghead.training.cli.train_gan import main as train
     from gghead.training.encoder import config as encoder_config
     from gghead.training.gan import config as presets

@@ -2,7 +2,6 @@
 the seed."""
 
 import dataclasses
-import importlib.util
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ import torch
 from helpers.places import ROOT
 
 from gghead.cameras import Cameras
+from gghead.cli.dataset_tool import main as dataset_tool
 from gghead.data.dataset import ImageDataset, frames
 from gghead.data.synthetic import hair
 from gghead.data.synthetic.identity import MODES, basis, sample_coefficients
@@ -39,10 +39,7 @@ def light(seed=0):
 
 
 def run_recipe(*arguments):
-    spec = importlib.util.spec_from_file_location("synthetic_heads_recipe", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return click.testing.CliRunner().invoke(module.main, list(arguments))
+    return click.testing.CliRunner().invoke(dataset_tool, ["synthetic", *arguments])
 
 
 # ------------------------------------------------------------------------------------------- people

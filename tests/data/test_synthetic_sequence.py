@@ -1,27 +1,21 @@
 """Sequences of a synthetic person: smooth motion, a truthful file, somebody else's motion."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers.places import ROOT
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
+from gghead.cli.dataset_tool import main
 from gghead.data.synthetic.sequence import YAW, draw, moving, sample_motion, smooth
 from gghead.template import load_template
 from gghead.training.avatar.score import region_masks
 
-RECIPE = ROOT / "datasets" / "synthetic_sequence.py"
 NAMES = tuple(load_template("head").blendshapes)
 
 
 def run_recipe(*arguments):
-    spec = importlib.util.spec_from_file_location("synthetic_sequence_recipe", RECIPE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return CliRunner().invoke(module.main, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, ["sequence", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

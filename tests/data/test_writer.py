@@ -1,6 +1,5 @@
 """Zips that are written: readable by other people's loaders, with everything that ours need."""
 
-import importlib.util
 import json
 import zipfile
 
@@ -10,7 +9,6 @@ from click.testing import CliRunner
 from helpers.capture_zip import write_captures
 from helpers.foreign_sequences import vhap
 from helpers.other_loader import load
-from helpers.places import ROOT
 from PIL import Image
 
 from gghead.cameras import Cameras
@@ -47,13 +45,9 @@ def by_hand(folder):
 
 
 def synthetic_heads(folder):
-    spec = importlib.util.spec_from_file_location(
-        "synthetic_heads", ROOT / "datasets" / "synthetic_heads.py"
-    )
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
     invoke(
-        recipe.main,
+        dataset_tool,
+        "synthetic",
         f"--dest={folder / 'set.zip'}",
         "--num=2",
         "--resolution=16",

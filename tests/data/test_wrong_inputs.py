@@ -94,7 +94,7 @@ def test_a_file_of_another_kind_is_named_with_its_remedy(tmp_path, name):
 
 
 def test_the_commands_say_it(tmp_path):
-    from gghead.training.cli.calc_metrics import main as calc_metrics
+    from gghead.training.cli.score_gan import main as calc_metrics
     from gghead.training.cli.train_gan import main as train
 
     (tmp_path / "me.jpg").write_bytes(encoded("jpeg"))

@@ -16,7 +16,7 @@ from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.compression import CompressionPlan, factorise, second_moment
 from gghead.models.quantized import Quantized
 from gghead.torch_utils.errors import UserError
-from gghead.training.benchmarks import main as benchmark
+from gghead.training.cli.benchmark import main as benchmark
 from gghead.training.cli.compress_avatar import main
 from gghead.training.cli.score_avatar import main as score_main
 

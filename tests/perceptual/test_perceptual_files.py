@@ -372,7 +372,7 @@ def test_inversion_takes_a_distance_and_reports_lpips(files, tmp_path):
         "--target=seeds:1,2",
         "--method=w+",
         "--steps=3",
-        "--video=none",
+        "--video-format=none",
     )
     named = spec("alex", files)
 
@@ -503,7 +503,7 @@ def test_inversion_reports_identity_by_the_users_network(tmp_path):
         "--target=seeds:1,2",
         "--method=w",
         "--steps=2",
-        "--video=none",
+        "--video-format=none",
     )
     assert "identity" not in call(invert_main, *common, f"--outdir={tmp_path / 'plain'}")
     output = call(

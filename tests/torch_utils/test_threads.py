@@ -233,7 +233,7 @@ def test_a_wrong_number_is_a_sentence(text, clean):
 
 def test_the_option_sets_the_number_and_the_environment_stands_in(clean):
     @click.command()
-    @cli.threads_option
+    @cli.threads_option()
     def show():
         with threads.step("anything"):
             click.echo(torch.get_num_threads())

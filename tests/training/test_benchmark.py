@@ -18,8 +18,9 @@ from helpers.small_reconstructor import small_reconstructor
 from gghead import checkpoints
 from gghead.rendering import native_backend, registry
 from gghead.torch_utils import threads
-from gghead.training.benchmarks import beside, main, reading
+from gghead.training.benchmarks import beside, reading
 from gghead.training.benchmarks.common import interleaved_medians
+from gghead.training.cli.benchmark import main
 
 SCRIPT = ROOT / "scripts" / "benchmark.py"
 
@@ -174,7 +175,7 @@ def test_sampling_is_timed_both_ways(tmp_path):
 def test_reading_is_timed_by_format_and_workers(tmp_path):
     path = tmp_path / "data.json"
     options = [
-        "--size=32",
+        "--source-resolution=32",
         "--resolution=16",
         "--images=32",
         "--workers=1,2",

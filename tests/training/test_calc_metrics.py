@@ -10,10 +10,10 @@ from PIL import Image
 
 from gghead import checkpoints
 from gghead.cameras import Cameras
+from gghead.cli.main import score as command
 from gghead.models.config import GeneratorConfig
 from gghead.models.generator import Generator
 from gghead.torch_utils import config as config_json
-from gghead.training.cli.calc_metrics import main as command
 from gghead.training.gan.config import DataConfig, TrainConfig
 from gghead.training.metrics import swd
 from gghead.training.run import run_folder
@@ -91,7 +91,7 @@ def test_a_network_outside_a_run_needs_data(run, tmp_path):
 
 def test_avatars_are_measured_here_too(run):
     listed = CliRunner().invoke(command, ["--help"]).output
-    assert all(task in listed for task in ("network", "avatar", "encoder", "expression", "prior"))
+    assert all(task in listed for task in ("gan", "avatar", "encoder", "expression", "prior"))
     assert "--split" in CliRunner().invoke(command, ["avatar", "--help"]).output
     result = CliRunner().invoke(command, ["avatar", f"--avatar={run}", "--device=cpu"])
     assert result.exit_code == 1 and "avatar" in result.output and "Traceback" not in result.output

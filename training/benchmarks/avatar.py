@@ -1,5 +1,5 @@
-"""``benchmark.py avatar``: frames per second of an avatar, and what blend, network and rasteriser
-take of a frame."""
+"""``gghead benchmark avatar``: frames per second of an avatar, and what blend, network and
+rasteriser take of a frame."""
 
 import itertools
 import math
@@ -11,6 +11,7 @@ import torch
 
 from gghead.animation.frames import split_or_all
 from gghead.animation.player import Player
+from gghead.cli.common import pick_device
 from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import registry
@@ -19,7 +20,7 @@ from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.avatar.data import AvatarSource, open_avatar
 from gghead.training.benchmarks.beside import compare_threads
-from gghead.training.benchmarks.common import describe_machine, interleaved_medians, prepare
+from gghead.training.benchmarks.common import describe_machine, interleaved_medians
 
 
 @torch.no_grad()
@@ -99,13 +100,12 @@ def measure(
     tolerance: float | None,
     device: str | torch.device,
     repeats: int,
-    threads: int | None,
     seed: int,
     beside: int,
 ) -> dict:
-    """Time the avatar, print a row per count, form and size, and return the report; arguments: see
-    ``avatar_cli``."""
-    device = prepare(device, threads)
+    """Time the avatar, print a row per count, form and size, and return the report; the
+    arguments are the command's options."""
+    device = pick_device(str(device))
     if device.type == "cpu":
         keep_freed_memory()
     source = open_avatar(network, data, device)

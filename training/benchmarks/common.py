@@ -10,19 +10,7 @@ from pathlib import Path
 
 import torch
 
-from gghead.cli.common import pick_device
 from gghead.torch_utils.progress import track
-
-
-def prepare(device: str | torch.device, threads: int | None) -> torch.device:
-    """Take ``threads`` threads, or torch's own choice, and return the device that ``--device``
-    names.
-
-    Raises ``UserError`` for a device that does not work here.
-    """
-    if threads:
-        torch.set_num_threads(threads)
-    return pick_device(str(device))
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:

@@ -1,4 +1,4 @@
-"""``benchmark.py compression``: what compressing an avatar costs on held-out frames, setting by
+"""``gghead benchmark compression``: what compressing an avatar costs on held-out frames, setting by
 setting."""
 
 import statistics
@@ -49,8 +49,8 @@ def measure(
     split: str,
     every: int,
 ) -> dict:
-    """Score every setting, print a row for each, and return the report; the arguments are those of
-    ``compression_cli``."""
+    """Score every setting, print a row for each, and return the report; the arguments are the
+    command's options."""
     source = open_avatar(network, data, torch.device("cpu"))
     avatar, expression = source.avatar, source.coefficients("train")
     held_out = split_or_all(source.sequence, split)

@@ -1,4 +1,4 @@
-"""``benchmark.py data``: decoding, and the loader."""
+"""``gghead benchmark data``: decoding, and the loader."""
 
 import statistics
 import tempfile
@@ -20,8 +20,8 @@ def measure(
     step_ms: int | None,
     repeats: int,
 ) -> dict:
-    """Time decoding and the loader, print a row per format, and return the report; arguments: see
-    ``data_cli``."""
+    """Time decoding and the loader, print a row per format, and return the report; the
+    arguments are the command's options."""
     about = describe_machine(torch.device("cpu"))
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     pictures = [reading.photo_like(size, seed) for seed in range(4)]

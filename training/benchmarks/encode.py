@@ -1,4 +1,4 @@
-"""``benchmark.py encode``: time and memory of a reconstruction against the number of views."""
+"""``gghead benchmark encode``: time and memory of a reconstruction against the number of views."""
 
 import multiprocessing
 
@@ -7,14 +7,10 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
+from gghead.cli.common import pick_device
 from gghead.models.reconstructor import Reconstructor
 from gghead.torch_utils.memory import keep_freed_memory
-from gghead.training.benchmarks.common import (
-    describe_machine,
-    interleaved_medians,
-    prepare,
-    resident_growth,
-)
+from gghead.training.benchmarks.common import describe_machine, interleaved_medians, resident_growth
 from gghead.training.encoder.config import PRESETS
 from gghead.training.run.precision import choose, encoder_layers
 
@@ -26,12 +22,11 @@ def measure(
     size: int | None,
     device: str | torch.device,
     repeats: int,
-    threads: int | None,
     memory: bool,
 ) -> dict:
-    """Time reconstructions, print a row per number of views, and return the report; arguments: see
-    ``encode_cli``."""
-    device = prepare(device, threads)
+    """Time reconstructions, print a row per number of views, and return the report; the
+    arguments are the command's options."""
+    device = pick_device(str(device))
     if device.type == "cpu":
         keep_freed_memory()
     model = _model(network, preset, device)

@@ -1,4 +1,4 @@
-"""``benchmark.py raster``: the rasterisers, and the native one against its physical floor."""
+"""``gghead benchmark raster``: the rasterisers, and the native one against its physical floor."""
 
 import math
 import multiprocessing
@@ -8,15 +8,11 @@ import click
 import torch
 
 from gghead.cameras import Cameras
+from gghead.cli.common import pick_device
 from gghead.rendering import native_backend, rasterization, registry
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.rng import generator
-from gghead.training.benchmarks.common import (
-    describe_machine,
-    interleaved_medians,
-    prepare,
-    resident_growth,
-)
+from gghead.training.benchmarks.common import describe_machine, interleaved_medians, resident_growth
 
 Scene = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -62,13 +58,12 @@ def measure(
     backends: str,
     device: str | torch.device,
     repeats: int,
-    threads: int | None,
     seed: int,
     memory: bool,
 ) -> dict:
-    """Time the backends, print a row for each, and return the report; the arguments are those of
-    ``raster_cli``."""
-    device = prepare(device, threads)
+    """Time the backends, print a row for each, and return the report; the arguments are the
+    command's options."""
+    device = pick_device(str(device))
     names = registry.available_names(device) if backends == "all" else tuple(backends.split(","))
     for name in names:
         registry.resolve(name, device)

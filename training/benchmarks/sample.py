@@ -1,26 +1,22 @@
-"""``benchmark.py sample``: pictures per second of a trained network."""
+"""``gghead benchmark sample``: pictures per second of a trained network."""
 
 import click
 import torch
 
 from gghead.cameras import Cameras
 from gghead.checkpoints import load
+from gghead.cli.common import pick_device
 from gghead.models.generator import bearable
-from gghead.training.benchmarks.common import describe_machine, interleaved_medians, prepare
+from gghead.training.benchmarks.common import describe_machine, interleaved_medians
 from gghead.training.run.precision import choose, generator_layers
 
 
 def measure(
-    network: str,
-    batch: list[int],
-    size: int | None,
-    device: str | torch.device,
-    repeats: int,
-    threads: int | None,
+    network: str, batch: list[int], size: int | None, device: str | torch.device, repeats: int
 ) -> dict:
-    """Time sampling, print a row per batch, and return the report; the arguments are those of
-    ``sample_cli``."""
-    device = prepare(device, threads)
+    """Time sampling, print a row per batch, and return the report; the arguments are the
+    command's options."""
+    device = pick_device(str(device))
     model = load(network, device, kind="generator")
     if choose(device, generator_layers(model.config, max(batch)))[0] == "bf16":
         model.dtype = bearable(model.config, torch.bfloat16)

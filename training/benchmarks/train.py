@@ -1,4 +1,4 @@
-"""``benchmark.py train``: training steps, where their time goes, and a plain step beside them."""
+"""``gghead benchmark train``: training steps, where their time goes, and a plain step beside."""
 
 import os
 import statistics
@@ -9,12 +9,13 @@ import click
 import torch
 
 from gghead.cameras import Cameras
+from gghead.cli.common import pick_device
 from gghead.rendering import registry
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.beside import compare_threads
-from gghead.training.benchmarks.common import describe_machine, peak_memory, prepare, synchronize
+from gghead.training.benchmarks.common import describe_machine, peak_memory, synchronize
 from gghead.training.gan.config import PRESETS
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run.precision import check_device, choose, gan_layers, set_precision
@@ -28,14 +29,13 @@ def measure(
     stage: int,
     precision: str | None,
     device: str | torch.device,
-    threads: int | None,
     profile: int,
     compare: bool,
     beside: int,
 ) -> dict:
-    """Time the steps, print the figures, and return the report; the arguments are those of
-    ``train_cli``."""
-    device = prepare(device, threads)
+    """Time the steps, print the figures, and return the report; the arguments are the
+    command's options."""
+    device = pick_device(str(device))
     config = PRESETS[preset]
     only = replace(config.stages[stage], start_kimg=0.0, fade_kimg=0.0)
     config, why = (

@@ -1,7 +1,5 @@
 """``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``."""
 
-from pathlib import Path
-
 import click
 
 from gghead.models.avatar_config import CompressionPlan
@@ -21,13 +19,7 @@ _MOVING_RANK = 256
     metavar="FILE|RUN",
     help="Avatar, or run folder (its newest)",
 )
-@click.option(
-    "--dest",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="The small avatar",
-)
+@cli.dest("The small avatar")
 @click.option(
     "--data",
     metavar="DIR|ZIP|box",
@@ -66,7 +58,7 @@ _MOVING_RANK = 256
     help="Share of the average change of a Gaussian that one may leave out",
 )
 @cli.overwrite("an avatar")
-@cli.device(default="cpu")
+@cli.device()
 def main(network, dest, data, bits, rank, combinations, prune, overwrite, device):
     """Make an avatar small: its file, and the memory and time it runs in.
 
@@ -84,12 +76,12 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
     cli.check_writable(dest, "--dest")
     import gghead
     from gghead.checkpoints import save_avatar, snapshot_file
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import find_network, pick_device
     from gghead.models.compression import factorise
     from gghead.torch_utils.files import make_folder
     from gghead.training.avatar.data import open_avatar
 
-    device = pick_device(device)
+    device, network = pick_device(device), find_network(network, "avatar", "--avatar")
     if dest.exists() and dest.resolve() == snapshot_file(network).resolve():
         raise UserError(
             f"--dest={dest} is the avatar itself; choose another name, the original cannot be got"

@@ -60,7 +60,7 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     if video is not None:
         cli.check_writable(video, "--video")
     from gghead.animation.frames import Frames, split_or_all
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import find_network, pick_device
     from gghead.perceptual import load_distance, load_metric
     from gghead.torch_utils.files import make_folder
     from gghead.training.avatar.data import open_avatar
@@ -70,7 +70,7 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     if video is not None:
         check_writable(video)
     device = pick_device(device)
-    source = open_avatar(network, data, device)
+    source = open_avatar(find_network(network, "avatar", "--avatar"), data, device)
     outdir = make_folder(outdir or source.path.parent)
     avatar, size = source.avatar, tuple(source.avatar.config.image_size)
     test = Frames(split_or_all(source.sequence, split))

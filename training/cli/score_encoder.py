@@ -50,10 +50,10 @@ from gghead.torch_utils.progress import progress
 )
 @click.option(
     "--resolution",
-    type=click.IntRange(min=16),
-    default=128,
+    type=cli.Resolution(square=True, smallest=16),
+    default="128",
     show_default=True,
-    help="Pixels a side",
+    help="Of the views",
 )
 @click.option(
     "--geometry", metavar="FILE|none", help="True meshes  [default: geometry.npz beside the data]"
@@ -92,13 +92,13 @@ def main(
     """
     if outdir is not None:
         cli.check_writable(outdir, "--outdir", folder=True)
-    from gghead.cli.common import listed, pick_device
+    from gghead.cli.common import find_network, listed, pick_device
     from gghead.torch_utils.files import make_folder
     from gghead.training.encoder import score as scoring
     from gghead.training.encoder.data import read_captures
 
     device = pick_device(device)
-    path, model = scoring.load_encoder(network, device)
+    path, model = scoring.load_encoder(find_network(network, "reconstructor"), device)
     methods: dict[str, scoring.Method] = {"encoder": scoring.encoder_method(model)}
     scores, surfaces = scoring.Scores(), None
     if refine:

@@ -6,7 +6,7 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.progress import progress
 
 
-@cli.command()
+@cli.command(renamed={"--size": "--resolution"})
 @click.option(
     "--network", required=True, metavar="FILE|RUN", help="Reconstructor, or run folder (its newest)"
 )
@@ -30,11 +30,13 @@ from gghead.torch_utils.progress import progress
     help="Cameras that the neutral head is encoded from; the others are compared with",
 )
 @click.option(
-    "--size", type=click.IntRange(min=16), help="Side of the pictures  [default: the network's]"
+    "--resolution",
+    type=cli.Resolution(square=True, smallest=16),
+    help="Of the views and images  [default: the network's]",
 )
 @cli.outdir("Where scores.json and sheet.png go", default="out/expression")
 @cli.device()
-def main(network, data, subjects, motion, views, size, outdir, device):
+def main(network, data, subjects, motion, views, resolution, outdir, device):
     """Compare ways of animating with captured expressions: neutral as it is, blendshapes,
     transformer.
 
@@ -44,20 +46,20 @@ def main(network, data, subjects, motion, views, size, outdir, device):
     """
     cli.check_writable(outdir, "--outdir", folder=True)
     import gghead
-    from gghead.cli.common import expand, pick_device
+    from gghead.cli.common import expand, find_network, pick_device
     from gghead.torch_utils.files import make_folder
     from gghead.training.encoder.data import read_captures
     from gghead.training.expression.score import means, score, table, write_report
 
     device = pick_device(device)
-    model = gghead.load(network, device, kind="reconstructor")
+    model = gghead.load(find_network(network, "reconstructor"), device, kind="reconstructor")
     way = None if motion is None else gghead.load(motion, device, kind="expression")
     with progress(f"Reading {data}"):
         captures = read_captures(data)
     if subjects is not None:
         captures = captures.select(subjects=expand(subjects))
     make_folder(outdir)
-    trials = score(captures, model, way, views, size)
+    trials = score(captures, model, way, views, resolution)
     write_report(
         outdir,
         {"network": str(network), "data": str(data), "motion": motion, "views": views},

@@ -54,14 +54,14 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
     For a network inside a run folder the lines are also appended to metric-NAME.jsonl there.
     """
     check_feature_net(parse_metrics(metrics), feature_net)  # said before anything is loaded
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import find_network, pick_device
     from gghead.torch_utils import distributed
     from gghead.training.gan.score import score
 
     processes, device = distributed.start(pick_device(device))
     try:
         records = score(
-            network,
+            find_network(network, "generator"),
             metrics,
             data=data,
             background=background,

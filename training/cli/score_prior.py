@@ -8,7 +8,7 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.progress import progress
 
 
-@cli.command()
+@cli.command(renamed={"--count": "--samples"})
 @click.option(
     "--prior", "prior_file", required=True, metavar="FILE|RUN", help="Prior inside its run folder"
 )
@@ -23,7 +23,12 @@ from gghead.torch_utils.progress import progress
     help="Where the latents lie now  [default: as in training]",
 )
 @click.option(
-    "--count", type=click.IntRange(min=2), default=1000, show_default=True, help="Samples"
+    "--samples",
+    "count",
+    type=click.IntRange(min=2),
+    default=1000,
+    show_default=True,
+    help="Of the prior",
 )
 @click.option(
     "--pictures",
@@ -58,7 +63,7 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
 
     import gghead
     from gghead.checkpoints import snapshot_file
-    from gghead.cli.common import pick_device
+    from gghead.cli.common import find_network, pick_device
     from gghead.figures import write_png
     from gghead.inversion.report import write_json
     from gghead.torch_utils.files import make_folder
@@ -68,7 +73,7 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     from gghead.training.prior.run import open_data
     from gghead.training.run.run_folder import read_options
 
-    file = snapshot_file(prior_file)
+    file = snapshot_file(find_network(prior_file, "prior", "--prior"))
     outdir = make_folder(outdir or file.parent)
     config = read_options(file.parent, PriorTrainConfig)
     config = replace(config, network=network or config.network, latents=latents or config.latents)

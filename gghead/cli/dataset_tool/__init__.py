@@ -1,13 +1,15 @@
-"""``dataset_tool.py``: one command with a module per task, which is imported when it is called."""
+"""``gghead data``: a module per task, which is imported when it is called."""
 
-from gghead.torch_utils.cli import lazy_group
+from gghead.torch_utils.cli_groups import LazyGroup
 
-main = lazy_group(
-    "Make, convert, check and cut training data.",
+main = LazyGroup(
     {
-        "photos": "gghead.cli.dataset_tool.photos",
-        "convert": "gghead.cli.dataset_tool.convert",
-        "check": "gghead.cli.dataset_tool.check",
-        "shard": "gghead.cli.dataset_tool.shard",
+        "photos": ("gghead.cli.dataset_tool.photos", "A folder of photos to a training zip"),
+        "check": ("gghead.cli.dataset_tool.check", "What is wrong with a data set, and why"),
+        "convert": ("gghead.cli.dataset_tool.convert", "Captures and sequences of other projects"),
+        "shard": ("gghead.cli.dataset_tool.shard", "One large data set into many files"),
+        "synthetic": ("gghead.cli.synthetic_heads", "Images of synthetic heads with cameras"),
+        "sequence": ("gghead.cli.synthetic_sequence", "A tracked sequence of a synthetic person"),
     },
+    help="Make, convert, check and cut training data.",
 )

@@ -7,38 +7,31 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.progress import progress
 
 
 @cli.command(stopped="Nothing was written.")
 @click.argument("data", type=click.Path(path_type=Path), metavar="ZIP|DIR")
-@cli.outdir("Folder of sheet and report.  [default: beside DATA]")
+@cli.outdir("Folder of sheet and report  [default: beside DATA]")
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path),
-    help="Contact sheet.  [default: OUTDIR/NAME_check.png]",
+    help="Contact sheet  [default: OUTDIR/NAME_check.png]",
 )
 @click.option(
-    "--report", type=click.Path(path_type=Path), help="JSON.  [default: OUTDIR/NAME_check.json]"
+    "--report", type=click.Path(path_type=Path), help="JSON  [default: OUTDIR/NAME_check.json]"
 )
 @click.option(
     "--masks",
     default="auto",
     show_default=True,
     metavar="auto|none|ZIP|DIR",
-    help="Where the masks are.",
+    help="Where the masks are",
 )
 @cli.switch(
-    "--fast", default=False, show_default=True, help="Decode nothing but what the sheet shows."
+    "--fast", default=False, show_default=True, help="Decode nothing but what the sheet shows"
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=cores,
-    show_default="one per core",
-    help="Threads that decode.",
-)
+@cli.workers("Threads that decode")
 def main(
     data: Path,
     outdir: Path | None,

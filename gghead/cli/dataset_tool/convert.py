@@ -1,14 +1,12 @@
 """Convert multi-view captures and tracked sequences of other projects to one zip of ours."""
 
 import os
-import re
 import time
 from pathlib import Path
 
 import click
 
 from gghead.torch_utils import cli
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
@@ -20,16 +18,6 @@ def names(text: str | None) -> tuple[str, ...] | None:
     from gghead.cli.common import expand
 
     return None if text is None else tuple(expand(text))
-
-
-def resolution(text: str | None) -> tuple[int, int] | None:
-    """``640x480`` or ``512`` -> (width, height)."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
-    if not match:
-        raise UserError(f"--resolution={text} is not of the form WIDTHxHEIGHT, such as 512x512.")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
@@ -65,13 +53,13 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 @click.option(
     "--source", type=click.Path(path_type=Path), required=True, help="Folder or zip with the data"
 )
-@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write")
+@cli.dest("The zip to write")
 @click.option(
     "--kind", type=click.Choice(["captures", "sequence"]), help="Write it as  [default: what it is]"
 )
 @click.option(
     "--resolution",
-    metavar="WxH",
+    type=cli.Resolution(),
     help="Crop to this aspect and resize  [default: as it is, files copied]",
 )
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many")
@@ -117,19 +105,13 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 )
 @click.option("--test-clips", metavar="NAMES", help="Clips for testing (IMavatar)")
 @cli.switch("--skip-missing", default=False, show_default=True, help="Go on without missing frames")
-@click.option("--fps", type=float, help="Frames per second, where the data do not say")
+@cli.fps("Frames per second, where the data do not say")
 @click.option(
     "--jpeg-quality",
     type=click.IntRange(1, 100),
     help="JPEG for re-encoded pictures  [default: PNG]",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    default=cores,
-    show_default="one per core",
-    help="Threads",
-)
+@cli.workers("Threads")
 @cli.overwrite("a zip")
 def main(
     format,
@@ -162,7 +144,7 @@ def main(
     """
     if offset is not None and len(offset) != 3:
         raise UserError(f"--offset must be three numbers, but it has {len(offset)}.")
-    size, world = _resolution(resolution), world_matrix(world)
+    world = world_matrix(world)
     if dest.suffix != ".zip":
         raise UserError(f"--dest={dest} must end in .zip.")
     if not source.exists():
@@ -190,7 +172,7 @@ def main(
     with progress(f"Reading {source}"):
         frames = archive.as_kind(read(source, format, options), kind)
         frames = archive.limited(frames, max_images).with_extras(*(names(extras) or ()))
-        frames = frames.resized(size)
+        frames = frames.resized(resolution)
     for line in archive.describe(frames):
         click.echo(line)
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")
@@ -209,6 +191,3 @@ def main(
         f" {len(report.skipped)} skipped, {seconds:.1f} s,"
         f" {report.written / max(seconds, 1e-9):.0f} frames/s: {dest}"
     )
-
-
-_resolution = resolution  # the option of that name hides the function

@@ -1,108 +1,101 @@
 """``dataset_tool.py photos``: a folder of photos to a training zip with cameras and masks."""
 
-import re
 import time
 from pathlib import Path
 
 import click
 
 from gghead.torch_utils import cli
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
 
-def parse_resolution(text: str) -> int:
-    """Return 512 for "512x512" or "512"; raises ``UserError`` for anything else."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
-    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if width != height or width < 8:
-        raise UserError(f"--resolution={text} must be square and at least 8x8, such as 512x512.")
-    return width
-
-
 @cli.command()
 @click.option(
-    "--source", type=click.Path(path_type=Path), required=True, help="Folder (or zip) of photos."
+    "--source", type=click.Path(path_type=Path), required=True, help="Folder (or zip) of photos"
 )
-@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The zip to write.")
-@click.option("--resolution", default="512x512", show_default=True, help="Size of the pictures.")
-@cli.switch("--mirror", default=False, help="Add mirrored copies, as EG3D's FFHQ has them.")
+@cli.dest("The zip to write")
 @click.option(
-    "--workers", type=click.IntRange(min=0), help="Processes (default: one per core); 0 uses none."
+    "--resolution",
+    type=cli.Resolution(square=True, smallest=8),
+    default="512",
+    show_default=True,
+    help="Of the images",
 )
+@cli.switch("--mirror", default=False, help="Add mirrored copies, as EG3D's FFHQ has them")
+@cli.workers("Processes; 0 uses none", smallest=0)
 @click.option(
     "--faces",
     type=click.Choice(["largest", "all"]),
     default="largest",
     show_default=True,
-    help="Which faces of a photo.",
+    help="Which faces of a photo",
 )
 @click.option(
     "--align",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="Turn crops upright: auto does so where the face leans by more than 10 degrees.",
+    help="Turn crops upright: auto does so where the face leans by more than 10 degrees",
 )
 @click.option(
     "--landmarker",
     default="mediapipe",
     show_default=True,
-    help="mediapipe, FILE.json of landmarks, or a face_landmarker.task file.",
+    help="mediapipe, FILE.json of landmarks, or a face_landmarker.task file",
 )
 @click.option(
     "--cameras",
     type=click.Path(path_type=Path),
-    help="JSON of ready cameras as EG3D's dataset.json: square photos are not cropped.",
+    help="JSON of ready cameras as EG3D's dataset.json: square photos are not cropped",
 )
 @click.option(
     "--matte",
     default="selfie",
     show_default=True,
-    help="selfie, onnx:PATH (a matting network) or none.",
+    help="selfie, onnx:PATH (a matting network) or none",
 )
 @click.option(
     "--masks",
     type=click.Path(path_type=Path),
-    help="Folder with masks of the photos, instead of --matte.",
+    help="Folder with masks of the photos, instead of --matte",
 )
-@cli.switch("--masks-zip", default=False, help="Also write GGHead's separate zip of masks.")
+@cli.switch("--masks-zip", default=False, help="Also write GGHead's separate zip of masks")
 @cli.switch(
     "--foreground",
     default=True,
     show_default=True,
-    help="Remove the background's colour where masks are partial; 0: leave photos as they are.",
+    help="Remove the background's colour where masks are partial; 0: leave photos as they are",
 )
-@click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many photos.")
+@click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many photos")
 @click.option(
     "--min-scale",
     type=click.FloatRange(min=0),
-    help="Skip crops smaller than this share of --resolution.",
+    help="Skip crops smaller than this share of --resolution",
 )
 @click.option(
-    "--min-sharpness", type=click.FloatRange(min=0), help="Skip faces less sharp than this."
+    "--min-sharpness", type=click.FloatRange(min=0), help="Skip faces less sharp than this"
 )
 @click.option(
     "--max-filled",
     type=click.FloatRange(0, 1),
-    help="Skip crops with more than this share made up.",
+    help="Skip crops with more than this share made up",
 )
 @click.option(
-    "--max-yaw", type=click.FloatRange(min=0), help="Skip faces turned further to a side (degrees)."
+    "--max-yaw", type=click.FloatRange(min=0), help="Skip faces turned further to a side (degrees)"
 )
 @click.option(
     "--max-pitch",
     type=click.FloatRange(min=0),
-    help="Skip faces turned further up or down (degrees).",
+    help="Skip faces turned further up or down (degrees)",
 )
 @cli.overwrite("a finished zip")
 def main(
     source: Path,
     dest: Path,
-    resolution: str,
+    resolution: int,
     mirror: bool,
-    workers: int | None,
+    workers: int,
     faces: str,
     align: str,
     landmarker: str,
@@ -120,7 +113,6 @@ def main(
     Labels follow EG3D (radius 2.7, focal length 4.2647). What is skipped is counted by reason and
     listed in <dest>_report.json. After an interruption the same command continues where it stopped.
     """
-    size = parse_resolution(resolution)
     if not source.exists():
         raise UserError(f"--source={source} does not exist; name a folder or zip of photos.")
     for path in _results(dest, "folder" if masks else matte.split(":")[0], masks_zip):
@@ -130,7 +122,7 @@ def main(
     from gghead.data.photos.report import Limits
 
     options = PhotoOptions(
-        resolution=size,
+        resolution=resolution,
         faces=faces,
         align=align,
         landmarker=landmarker,
@@ -154,7 +146,7 @@ def main(
                 cameras,
                 mirror,
                 masks_zip,
-                cores() if workers is None else workers,
+                workers,
                 max_images,
                 show,
             )

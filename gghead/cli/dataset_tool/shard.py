@@ -13,30 +13,30 @@ from gghead.torch_utils.progress import progress
     "--source",
     type=click.Path(path_type=Path),
     required=True,
-    help="Zip or folder with dataset.json.",
+    help="Zip or folder with dataset.json",
 )
-@click.option("--dest", type=click.Path(path_type=Path), required=True, help="The folder to make.")
+@cli.dest("The folder to make")
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["zip", "tar"]),
     default="zip",
     show_default=True,
-    help="Of files.",
+    help="Of files",
 )
 @click.option(
     "--images-per-shard",
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="In each file.",
+    help="In each file",
 )
 @click.option(
     "--masks",
     default="auto",
     show_default=True,
     metavar="auto|none|ZIP|DIR",
-    help="Masks of the source.",
+    help="Masks of the source",
 )
 @cli.overwrite("shards")
 def main(

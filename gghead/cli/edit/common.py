@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gghead.cli.common import default_size, find_network, network_option, pick_device
-from gghead.cli.outputs import check_outputs, free_path
+from gghead.cli.common import (
+    check_outputs,
+    default_size,
+    find_network,
+    free_path,
+    network_option,
+    pick_device,
+)
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -38,13 +44,9 @@ def edit_options(function: Callable) -> Callable:
     """Add the options that every edit has."""
     options = [
         network_option(),
-        click.option(
-            "--outdir",
-            type=click.Path(path_type=Path),
-            help=(
-                "Where the files go: sheet.png, and a folder with a latent file per edited head "
-                " [default: out/EDIT, with a number behind if that is there]"
-            ),
+        cli.outdir(
+            "Where the files go: sheet.png, and a folder with a latent file per edited head "
+            " [default: out/EDIT, with a number behind if that is there]"
         ),
         click.option(
             "--trunc",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import default_size
+from gghead.cli.common import check_outputs, default_size
 from gghead.cli.edit.common import (
     at_least,
     draw_sheet,
@@ -15,7 +15,6 @@ from gghead.cli.edit.common import (
     write_head,
     write_sheet,
 )
-from gghead.cli.outputs import check_outputs
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -49,13 +48,7 @@ from gghead.torch_utils.errors import UserError
     show_default=True,
     help="Frames of the film from one head to the next",
 )
-@click.option(
-    "--fps",
-    type=click.FloatRange(min=0, min_open=True),
-    default=20.0,
-    show_default=True,
-    help="Frames per second",
-)
+@cli.fps(default=20.0)
 @edit_options
 def main(
     heads,

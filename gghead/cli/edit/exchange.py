@@ -1,4 +1,4 @@
-"""Swap a part of the face: noses, mouths, eyes, hair of other heads."""
+"""Heads that take something from other heads: the styles of some layers, or a part of the face."""
 
 import click
 
@@ -7,6 +7,7 @@ from gghead.cli.edit.common import (
     draw_sheet,
     edit_options,
     open_network,
+    parse_layers,
     read_heads,
     start,
     write_head,
@@ -14,6 +15,44 @@ from gghead.cli.edit.common import (
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+
+
+@cli.command()
+@click.option(
+    "--rows", required=True, metavar="HEADS", help="Heads that are changed: seeds and latent files"
+)
+@click.option("--cols", required=True, metavar="HEADS", help="Heads whose styles they are given")
+@click.option(
+    "--layers",
+    required=True,
+    metavar="LIST",
+    help="Which layers, such as 0-3,7: the first make the shape",
+)
+@click.option(
+    "--strength", type=float, default=1.0, show_default=True, help="How far to go: 0.5 = half way"
+)
+@edit_options
+def mix(rows, cols, layers, strength, network, outdir, trunc, yaw, size, shapes, overwrite, device):
+    """Give every head of --rows the --layers of every head of --cols.
+
+    \b
+    python scripts/edit.py mix --network=demo --rows=0-2 --cols=3-6 --layers=5-9
+    """
+    network, outdir = start("mix", network, outdir, overwrite)
+
+    from gghead.editing.mixing import mix_layers
+
+    model = open_network(network, device)
+    changed, donors = read_heads(rows, model, trunc), read_heads(cols, model, trunc)
+    at_least(changed, 1, "--rows")
+    at_least(donors, 1, "--cols")
+    chosen = parse_layers(layers)
+    mixed = [
+        [mix_layers(model, base.latent, donor.latent, chosen, strength) for donor in donors]
+        for base in changed
+    ]
+    what = {"layers": chosen, "strength": strength}
+    _write(model, changed, donors, mixed, outdir, "mix", shapes, yaw, size, what)
 
 
 @cli.command()
@@ -56,7 +95,7 @@ from gghead.torch_utils.errors import UserError
     help="Width of the fading border, as a share of the part's radius",
 )
 @edit_options
-def main(
+def region(
     rows,
     cols,
     part,
@@ -102,23 +141,18 @@ def main(
         return blend_planes(model, base.latent, donor.latent, mask, take, fit)
 
     swapped = [[swap(base, donor) for donor in donors] for base in changed]
-    for base, line in zip(changed, swapped, strict=True):
+    what = {"part": part}
+    _write(model, changed, donors, swapped, outdir, "region", shapes, yaw, size, what)
+
+
+def _write(model, changed, donors, results, outdir, stage, shapes, yaw, size, what) -> None:
+    """Write the heads ``results`` (a row per changed head, a column per donor) and their sheet."""
+    for base, line in zip(changed, results, strict=True):
         for donor, head in zip(donors, line, strict=True):
-            write_head(
-                model, head, outdir, f"{base.name}+{donor.name}", "region", shapes, part=part
-            )
+            write_head(model, head, outdir, f"{base.name}+{donor.name}", stage, shapes, **what)
     grid = [
         [None, *(donor.latent for donor in donors)],
-        *([base.latent, *line] for base, line in zip(changed, swapped, strict=True)),
+        *([base.latent, *line] for base, line in zip(changed, results, strict=True)),
     ]
-    write_sheet(
-        outdir,
-        draw_sheet(
-            model,
-            grid,
-            ["", *(donor.name for donor in donors)],
-            ["", *(base.name for base in changed)],
-            yaw,
-            size,
-        ),
-    )
+    top, left = ["", *(head.name for head in donors)], ["", *(head.name for head in changed)]
+    write_sheet(outdir, draw_sheet(model, grid, top, left, yaw, size))
