@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -272,7 +273,7 @@ class Degrees(click.ParamType):
         self.many, self.largest = many, largest
         self.name = "degrees,…" if many else "degrees"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return radians (a list with ``many``); values that are no strings are radians already."""
         if not isinstance(value, str):
             return value
@@ -300,7 +301,7 @@ class Resolution(click.ParamType):
         self.square, self.smallest, self.largest = square, smallest, largest
         self.name = "N" if square else "N|WxH"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """What is no string is returned as it is."""
         if not isinstance(value, str):
             return value
@@ -323,7 +324,7 @@ class IntRangeList(click.ParamType):
 
     name = "list"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, (list, tuple)):
             return list(value)
         numbers: list[int] = []
@@ -343,7 +344,7 @@ class FloatList(click.ParamType):
 
     name = "list"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, (list, tuple)):
             return list(value)
         try:

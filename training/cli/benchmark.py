@@ -112,7 +112,7 @@ def _write(path: Path | None, report: dict) -> None:
     help="Also the peak memory of forward + backward, each in a process of its own",
 )
 @_json
-def raster(json_path, **chosen) -> None:
+def raster(json_path: Path | None, **chosen) -> None:
     """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
 
     For the native backend also its stages, and how far it stands above the floor: the vector
@@ -173,7 +173,7 @@ def raster(json_path, **chosen) -> None:
 )
 @_busy
 @_json
-def train(preset, stage, json_path, **chosen) -> None:
+def train(preset: str, stage: int, json_path: Path | None, **chosen) -> None:
     """Time training steps on random images: seconds per kimg, peak memory, and where the time goes.
 
     Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that
@@ -209,7 +209,7 @@ def train(preset, stage, json_path, **chosen) -> None:
 @_device
 @_repeats(15)
 @_json
-def sample(json_path, **chosen) -> None:
+def sample(json_path: Path | None, **chosen) -> None:
     """Time sampling: latent to image, and new cameras for a head that is already there."""
     _check_json(json_path)
     from gghead.training.benchmarks.sample import measure
@@ -251,7 +251,7 @@ def sample(json_path, **chosen) -> None:
 )
 @_repeats()
 @_json
-def data(formats, json_path, **chosen) -> None:
+def data(formats: str, json_path: Path | None, **chosen) -> None:
     """Time decoding (one thread, ms per image) and the whole loader (images per second, nothing
     cached, with masks).
 
@@ -297,7 +297,7 @@ def data(formats, json_path, **chosen) -> None:
 @_repeats()
 @cli.switch("--memory", default=False, help="Also measure peak memory, in a fresh process per row")
 @_json
-def encode(json_path, **chosen) -> None:
+def encode(json_path: Path | None, **chosen) -> None:
     """Time encoding (views to latent) and decoding (latent to Gaussians), and the peak memory of
     both together."""
     _check_json(json_path)
@@ -336,7 +336,7 @@ def encode(json_path, **chosen) -> None:
     "--every", type=click.IntRange(1), default=1, show_default=True, help="Score each n-th frame"
 )
 @_json
-def compression(bits, json_path, **chosen) -> None:
+def compression(bits: list[int], json_path: Path | None, **chosen) -> None:
     """Compress an avatar in all ways asked for; print sizes and what is lost on frames it was not
     trained on."""
     _check_json(json_path)
@@ -372,7 +372,7 @@ def compression(bits, json_path, **chosen) -> None:
 @cli.seed("Of the copies")
 @_busy
 @_json
-def avatar(forms, json_path, **chosen) -> None:
+def avatar(forms: str, json_path: Path | None, **chosen) -> None:
     """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart,
     taking turns."""
     _check_json(json_path)

@@ -1,5 +1,7 @@
 """``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``."""
 
+from pathlib import Path
+
 import click
 
 from gghead.models.avatar_config import CompressionPlan
@@ -59,7 +61,17 @@ _MOVING_RANK = 256
 )
 @cli.overwrite("an avatar")
 @cli.device()
-def main(network, dest, data, bits, rank, combinations, prune, overwrite, device):
+def main(
+    network: str,
+    dest: Path,
+    data: str | None,
+    bits: str,
+    rank: int | None,
+    combinations: int,
+    prune: float,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Make an avatar small: its file, and the memory and time it runs in.
 
     \b
@@ -81,7 +93,7 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
     from gghead.torch_utils.files import make_folder
     from gghead.training.avatar.data import open_avatar
 
-    device, network = pick_device(device), find_network(network, "avatar", "--avatar")
+    chosen, network = pick_device(device), find_network(network, "avatar", "--avatar")
     if dest.exists() and dest.resolve() == snapshot_file(network).resolve():
         raise UserError(
             f"--dest={dest} is the avatar itself; choose another name, the original cannot be got"
@@ -90,9 +102,9 @@ def main(network, dest, data, bits, rank, combinations, prune, overwrite, device
     cli.check_new(dest, overwrite)
     if data == "box":
         path = snapshot_file(network)
-        avatar, expression = gghead.load(path, device=device, kind="avatar"), None
+        avatar, expression = gghead.load(path, device=chosen, kind="avatar"), None
     else:
-        source = open_avatar(network, data, device)
+        source = open_avatar(network, data, chosen)
         path, avatar = source.path, source.avatar
         expression = source.coefficients("train")
     rank = rank or (_PLAN.rank if avatar.config.motion == "features" else _MOVING_RANK)

@@ -45,7 +45,16 @@ from gghead.torch_utils import cli
     help="Also a video of truth, avatar and error: .mp4, .webp or .gif",
 )
 @cli.device()
-def main(network, data, split, outdir, lpips_net, score_net, video, device):
+def main(
+    network: str,
+    data: str | None,
+    split: str,
+    outdir: Path | None,
+    lpips_net: str | None,
+    score_net: str | None,
+    video: Path | None,
+    device: str,
+) -> None:
     """Score an avatar on held-out frames, beside the nearest training frame and the mean training
     image.
 
@@ -69,8 +78,8 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
 
     if video is not None:
         check_writable(video)
-    device = pick_device(device)
-    source = open_avatar(find_network(network, "avatar", "--avatar"), data, device)
+    chosen = pick_device(device)
+    source = open_avatar(find_network(network, "avatar", "--avatar"), data, chosen)
     outdir = make_folder(outdir or source.path.parent)
     avatar, size = source.avatar, tuple(source.avatar.config.image_size)
     test = Frames(split_or_all(source.sequence, split))
@@ -80,11 +89,11 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     train = Frames(split_or_all(source.sequence, "train")) if has_train else None
     networks = {}
     if lpips_net is not None:
-        networks["lpips"] = load_metric(lpips_net, "--lpips-net", device)
+        networks["lpips"] = load_metric(lpips_net, "--lpips-net", chosen)
     if score_net is not None:
-        networks["perceptual"] = load_distance(score_net, "--score-net", device)
-    for network in networks.values():
-        network.check_size(*size)
+        networks["perceptual"] = load_distance(score_net, "--score-net", chosen)
+    for measure in networks.values():
+        measure.check_size(*size)
     means, records = score(avatar, test, train, networks)
     header = {
         "avatar": source.path.name,
@@ -94,7 +103,7 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
         "background": "white",
         "gaussians": avatar.num,
         "lpips_net": None,
-        **{f"{name}_net": network.name for name, network in networks.items()},
+        **{f"{name}_net": measure.name for name, measure in networks.items()},
     }
     write_report(outdir, header, means, records)
     write_worst(outdir / "worst.png", avatar, test, records)
@@ -105,8 +114,8 @@ def main(network, data, split, outdir, lpips_net, score_net, video, device):
     print(table(means))
     if lpips_net is None:
         print("no LPIPS, because --lpips-net names no network")
-    for name, network in networks.items():
-        print(f"{name}: {network.name}")
+    for name, measure in networks.items():
+        print(f"{name}: {measure.name}")
     print(outdir / "scores.json")
     if video is not None:
         write_video(video, avatar, test)

@@ -1,6 +1,7 @@
 """``python scripts/score_encoder.py --network=RUN --data=CAPTURES``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import file_part
 from gghead.torch_utils.progress import progress
+
+if TYPE_CHECKING:  # torch takes seconds, which --help must not cost
+    from gghead.data.captures import Captures
 
 
 @cli.command(stopped="scores.json holds what was scored so far.")
@@ -69,19 +73,19 @@ from gghead.torch_utils.progress import progress
 @click.option("--sheets", metavar="LIST", help="Subjects to draw a sheet of  [default: the first]")
 @cli.device()
 def main(
-    network,
-    data,
-    subjects,
-    expressions,
-    counts,
-    targets,
-    resolution,
-    geometry,
-    refine,
-    outdir,
-    sheets,
-    device,
-):
+    network: str,
+    data: str,
+    subjects: str,
+    expressions: str | None,
+    counts: list[int],
+    targets: int,
+    resolution: int,
+    geometry: str | None,
+    refine: int,
+    outdir: Path | None,
+    sheets: str | None,
+    device: str,
+) -> None:
     """Score a multi-view encoder on people it has not seen.
 
     \b
@@ -97,8 +101,8 @@ def main(
     from gghead.training.encoder import score as scoring
     from gghead.training.encoder.data import read_captures
 
-    device = pick_device(device)
-    path, model = scoring.load_encoder(find_network(network, "reconstructor"), device)
+    chosen = pick_device(device)
+    path, model = scoring.load_encoder(find_network(network, "reconstructor"), chosen)
     methods: dict[str, scoring.Method] = {"encoder": scoring.encoder_method(model)}
     scores, surfaces = scoring.Scores(), None
     if refine:
@@ -116,7 +120,7 @@ def main(
         people = listed(subjects, captures.subjects, "--subjects")
         moments = moments or captures.expressions_of(people[0])
         surfaces = geometry_file(geometry, captures)
-        heads = scoring.capture_heads(captures, people, moments, surfaces, device)
+        heads = scoring.capture_heads(captures, people, moments, surfaces, chosen)
     outdir = make_folder(outdir or path.parent)
     header = {
         "network": str(path),
@@ -151,7 +155,7 @@ def main(
     print(outdir / "scores.json")
 
 
-def geometry_file(given: str | None, captures) -> Path | None:
+def geometry_file(given: str | None, captures: "Captures") -> Path | None:
     """The file of true meshes, if there is one. Raises ``UserError`` where a given one does not
     exist."""
     if given == "none":

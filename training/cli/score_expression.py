@@ -1,5 +1,7 @@
 """``python scripts/score_expression.py --network=RUN --data=captures.zip``."""
 
+from pathlib import Path
+
 import click
 
 from gghead.torch_utils import cli
@@ -36,7 +38,16 @@ from gghead.torch_utils.progress import progress
 )
 @cli.outdir("Where scores.json and sheet.png go", default="out/expression")
 @cli.device()
-def main(network, data, subjects, motion, views, resolution, outdir, device):
+def main(
+    network: str,
+    data: str,
+    subjects: str | None,
+    motion: str | None,
+    views: int,
+    resolution: int | None,
+    outdir: Path,
+    device: str,
+) -> None:
     """Compare ways of animating with captured expressions: neutral as it is, blendshapes,
     transformer.
 
@@ -51,9 +62,9 @@ def main(network, data, subjects, motion, views, resolution, outdir, device):
     from gghead.training.encoder.data import read_captures
     from gghead.training.expression.score import means, score, table, write_report
 
-    device = pick_device(device)
-    model = gghead.load(find_network(network, "reconstructor"), device, kind="reconstructor")
-    way = None if motion is None else gghead.load(motion, device, kind="expression")
+    chosen = pick_device(device)
+    model = gghead.load(find_network(network, "reconstructor"), chosen, kind="reconstructor")
+    way = None if motion is None else gghead.load(motion, chosen, kind="expression")
     with progress(f"Reading {data}"):
         captures = read_captures(data)
     if subjects is not None:

@@ -2,6 +2,7 @@
 data set."""
 
 import json
+from typing import Literal
 
 import click
 
@@ -43,7 +44,17 @@ from gghead.training.metrics.names import check_feature_net, parse_metrics
     "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per pass"
 )
 @cli.device()
-def main(network, data, metrics, feature_net, background, trunc, seed, batch, device):
+def main(
+    network: str,
+    data: str | None,
+    metrics: str,
+    feature_net: str | None,
+    background: Literal["white", "image"] | None,
+    trunc: float,
+    seed: int,
+    batch: int,
+    device: str,
+) -> None:
     """Print distances and their floors, one line of JSON each.
 
     \b
@@ -58,7 +69,7 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
     from gghead.torch_utils import distributed
     from gghead.training.gan.score import score
 
-    processes, device = distributed.start(pick_device(device))
+    processes, chosen = distributed.start(pick_device(device))
     try:
         records = score(
             find_network(network, "generator"),
@@ -69,7 +80,7 @@ def main(network, data, metrics, feature_net, background, trunc, seed, batch, de
             psi=trunc,
             seed=seed,
             batch=batch,
-            device=device,
+            device=chosen,
             processes=processes,
         )
         for record in records if processes.is_first else ():

@@ -1,6 +1,7 @@
 """``python scripts/score_prior.py --prior=RUN``: is a prior good, and are its heads new?"""
 
 import json
+from pathlib import Path
 
 import click
 
@@ -46,7 +47,16 @@ from gghead.torch_utils.progress import progress
 )
 @cli.outdir("Where the files go  [default: the run folder]")
 @cli.device()
-def main(prior_file, network, latents, count, pictures, prior_steps, outdir, device):
+def main(
+    prior_file: str,
+    network: str | None,
+    latents: str | None,
+    count: int,
+    pictures: int,
+    prior_steps: int,
+    outdir: Path | None,
+    device: str,
+) -> None:
     """Compare a prior's heads with the generator's, and with those it was trained on.
 
     Writes score.json, nearest.png (sample, nearest training head), beside.png (the generator's or
@@ -77,9 +87,9 @@ def main(prior_file, network, latents, count, pictures, prior_steps, outdir, dev
     outdir = make_folder(outdir or file.parent)
     config = read_options(file.parent, PriorTrainConfig)
     config = replace(config, network=network or config.network, latents=latents or config.latents)
-    device = pick_device(device)
-    prior = gghead.load(file, device=device, kind="prior")
-    model = gghead.load(config.network, device=device, kind="generator")
+    chosen = pick_device(device)
+    prior = gghead.load(file, device=chosen, kind="prior")
+    model = gghead.load(config.network, device=chosen, kind="generator")
     prior.check_owner(model, file)
     train, held_out = open_data(config, model)
     noise = torch.cat([prior.noise(seed) for seed in range(count)])

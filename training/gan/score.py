@@ -1,11 +1,12 @@
 """Distances between a trained generator's images and a data set."""
 
+import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from gghead import checkpoints
-from gghead.torch_utils import config as config_json
 from gghead.torch_utils.cli import check_writable
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
@@ -22,7 +23,7 @@ def score(
     metrics: str,
     *,
     data: str | None = None,
-    background: str | None = None,
+    background: Literal["white", "image"] | None = None,
     feature_net: str | Path | None = None,
     psi: float = 1.0,
     seed: int = 0,
@@ -53,7 +54,7 @@ def score(
         config = run_folder.read_options(snapshot.parent).data
     model = checkpoints.load(snapshot, device=device, kind="generator")
     if background is not None:
-        config = config_json.replace(config, {"background": background})
+        config = dataclasses.replace(config, background=background)
     if in_run:
         check_writable(snapshot.parent, "--network", folder=True)
     with progress(f"Reading {config.path}"):
