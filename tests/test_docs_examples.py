@@ -26,7 +26,7 @@ SCRIPTS |= {
 PAGES = [
     ROOT / "README.md",
     ROOT / "research" / "README.md",
-    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "LOG.md"),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 

@@ -249,9 +249,7 @@ def test_commands_and_docs_name_no_data_that_a_reader_has_not():
             for path in (ROOT / folder).rglob(kind)
         ),
     ]
-    named = [
-        str(path) for path in texts if "shared/data" in path.read_text() and path.name != "LOG.md"
-    ]
+    named = [str(path) for path in texts if "shared/data" in path.read_text()]
     assert not named
 
 

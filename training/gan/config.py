@@ -262,7 +262,7 @@ def check(config: TrainConfig, world_size: int = 1) -> None:
 
 
 # Offsets that act as strongly as GGHead's fold a small head before its colours have formed
-# (docs/LOG.md).
+# (research/NOTEBOOK.md).
 _SMOOTH = AttributeConfig(position_gain=0.02, geometry_smoothing=4)
 # A 2-core CPU trains tiny at tens of images per second; the cut stays at a quarter of the UV
 # resolution.
