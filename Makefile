@@ -4,6 +4,7 @@
 # make lint   ruff, clang-format, the C++ under strict warnings
 # make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (twenty minutes)
 # make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
+# make docs   the documentation as a site, in build/site; nothing in it is loaded from elsewhere
 # make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
 #
 # TORCH chooses the torch that `make venv` installs: a requirement with pip options, or `system` for the one that
@@ -24,7 +25,7 @@ PYTEST ?=
 # Test files are shared among processes of one thread each; PARALLEL= runs them one after the other.
 PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: venv prep test test-portable test-asan demo lint
+.PHONY: venv docs prep test test-portable test-asan demo lint
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/stamp
@@ -68,6 +69,15 @@ prep: $(VENV)/prep
 $(VENV)/prep: requirements-prep.txt | $(VENV)/stamp
 	@$(QUIETLY) "Installing what the preparation of photos needs" $(PIP) install -q --no-deps -r requirements-prep.txt
 	@$(BIN)/python -c 'import mediapipe.python.solutions'
+	@touch $@
+
+docs: $(VENV)/docs
+	@$(BIN)/python -m mkdocs build --quiet --strict --clean
+	@echo "The documentation is in build/site/index.html"
+
+$(VENV)/docs: requirements-docs.txt | $(VENV)/stamp
+	@$(QUIETLY) "Installing what the documentation is built with" $(PIP) install -q --no-deps -r requirements-docs.txt
+	@$(BIN)/python -c 'import material, mkdocstrings'
 	@touch $@
 
 lint: venv
