@@ -233,15 +233,15 @@ def _merge(base: dict, over: dict) -> None:
         there = base.get(key)
         if isinstance(value, dict) and isinstance(there, dict):
             _merge(there, value)
-        elif isinstance(value, dict) and _is_list_of_sections(there):
+        elif isinstance(value, dict) and isinstance(there, list) and there and _are_dicts(there):
             for section in there:
                 _merge(section, value)
         else:
             base[key] = value
 
 
-def _is_list_of_sections(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+def _are_dicts(items: list) -> bool:
+    return all(isinstance(item, dict) for item in items)
 
 
 def nested(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,16 +12,15 @@ import json
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import click
 
 from gghead.torch_utils import cli
 from gghead.torch_utils import config as config_json
-from gghead.torch_utils.config import ConfigError, Field, Option, Range
+from gghead.torch_utils.config import Config, ConfigError, Field, Option, Range
 from gghead.torch_utils.errors import UserError
 
-Config = TypeVar("Config")
 _PRESET = "preset"
 _MOST_GROUPS = 3  # of presets with one value each, in a line of help
 
@@ -129,7 +128,7 @@ class ConfigOptions(Generic[Config]):
         if kind is click.BOOL:
             return cli.switch(*names, cls=_FieldSwitch, sentence=sentence)
         metavar = {} if option.metavar is None else {"metavar": option.metavar}
-        return click.option(*names, cls=_FieldOption, type=kind, sentence=sentence, **metavar)
+        return click.option(*names, cls=FieldOption, type=kind, sentence=sentence, **metavar)
 
     def _help(self, fields: list[Field]) -> str:
         field = fields[0]
@@ -255,7 +254,7 @@ def _names(text: str, ranges: bool) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-class _FieldOption(click.Option):
+class FieldOption(click.Option):
     """An option whose help is read when it is asked for."""
 
     def __init__(self, *args: Any, sentence: Callable[[], str], **settings: Any) -> None:
@@ -272,7 +271,7 @@ class _FieldOption(click.Option):
         """click sets what it was given, which is nothing."""
 
 
-class _FieldSwitch(_FieldOption, cli._Switch):
+class _FieldSwitch(FieldOption, cli._Switch):
     """The same, a truth value."""
 
 
