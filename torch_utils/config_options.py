@@ -29,14 +29,15 @@ class ConfigOptions(Generic[Config]):
     """The options of the config ``cls``; as a decorator it gives them to a command.
 
     The command gets them by their names, None where they are not given. A field ``preset`` is a
-    choice of ``presets``. A ``ConfigError`` of the command is said with the options' names.
+    choice of ``presets``, if there are any; without, help shows the fields' own defaults. A
+    ``ConfigError`` of the command is said with the options' names.
     """
 
     def __init__(
         self,
         cls: type[Config],
-        presets: dict[str, Config],
-        preset: str | None,
+        presets: dict[str, Config] | None = None,
+        preset: str | None = None,
         names: dict[str, str] | None = None,
     ) -> None:
         """Collect the fields.
@@ -47,7 +48,7 @@ class ConfigOptions(Generic[Config]):
             preset: The one that is taken without ``--preset``; None: the command chooses.
             names: What a ``ConfigError`` calls keys that have no option.
         """
-        self.presets, self.preset = presets, preset
+        self.presets, self.preset = presets or {"": cls()}, preset
         self.fields: dict[str, list[Field]] = {}
         for field in config_json.walk(cls):
             option = field.note(Option)

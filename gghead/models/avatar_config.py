@@ -11,12 +11,17 @@ from gghead.torch_utils.config import Option, Range
 class CompressionPlan:
     """How much of an avatar is kept when it is compressed (``compression.factorise``)."""
 
-    rank: int = 128
-    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A
-    quarter of it does for whole pictures; mouth and eyes take more."""
-    combinations: int = 64
-    """Combinations of the coefficients, at most."""
-    prune: float = 0.1
+    rank: Annotated[
+        int,
+        Range(1),
+        Option(default="128; 256 where Gaussians move, as motions are movements, too"),
+    ] = 128
+    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none.
+
+    A quarter of it does for whole images; mouth and eyes take more."""
+    combinations: Annotated[int, Range(1), Option()] = 64
+    """Largest number of combinations of the coefficients that the movements depend on."""
+    prune: Annotated[float, Range(0), Option()] = 0.1
     """A Gaussian may leave out movements that change its activations by less than this share of
     what the average Gaussian's change by, root mean square over the frames."""
 
