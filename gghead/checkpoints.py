@@ -21,7 +21,8 @@ from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.config import GeneratorConfig
-from gghead.models.expression import ExpressionConfig, ExpressionModel
+from gghead.models.expression import ExpressionModel
+from gghead.models.expression_config import ExpressionConfig
 from gghead.models.generator import Generator
 from gghead.models.prior import Prior
 from gghead.models.prior_config import PriorConfig

@@ -104,12 +104,12 @@ class Command(click.Command):
         return super().parse_args(ctx, spelled + args[until:])
 
 
-def switch(*names: str, **settings) -> Callable:
+def switch(*names: str, cls: type[click.Option] = _Switch, **settings) -> Callable:
     """``click.option`` for a truth value: ``--mirror``, ``--mirror=1``, ``--mirror=0``,
     ``--mirror=false``."""
     return click.option(
         *names,
-        cls=_Switch,
+        cls=cls,
         type=click.BOOL,
         is_flag=False,
         flag_value=True,
@@ -351,3 +351,22 @@ class FloatList(click.ParamType):
             return [float(part) for part in str(value).split(",")]
         except ValueError:
             self.fail(f"'{value}' is not a comma-separated list of numbers")
+
+
+def expand(text: str, names: tuple[str, ...] = ()) -> list[str]:
+    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros. What is in ``names``
+    is no range."""
+    found = []
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = part.partition("-")
+        if (
+            dash
+            and first.isdecimal()
+            and last.isdecimal()
+            and int(first) <= int(last)
+            and part not in names
+        ):
+            found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        elif part:
+            found.append(part)
+    return found

@@ -10,6 +10,7 @@ import click
 
 from gghead.snapshot_files import SHIPPED, expect_kind, latest_run, read_header, snapshot_file
 from gghead.torch_utils import cli
+from gghead.torch_utils.cli import expand
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,25 +89,6 @@ def default_size(model, size: int | None) -> int:
     """Pixels of a view: ``size``, else 256 or the training size where that is larger; splats render
     at any."""
     return size or max(model.config.image_size, VIEW_SIZE)
-
-
-def expand(text: str, names: tuple[str, ...] = ()) -> list[str]:
-    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros. What is in ``names``
-    is no range."""
-    found = []
-    for part in (part.strip() for part in text.split(",")):
-        first, dash, last = part.partition("-")
-        if (
-            dash
-            and first.isdecimal()
-            and last.isdecimal()
-            and int(first) <= int(last)
-            and part not in names
-        ):
-            found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-        elif part:
-            found.append(part)
-    return found
 
 
 def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:

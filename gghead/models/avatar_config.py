@@ -2,19 +2,26 @@
 (``torch_utils.config``)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from gghead.torch_utils.config import Option, Range
 
 
 @dataclass(frozen=True)
 class CompressionPlan:
     """How much of an avatar is kept when it is compressed (``compression.factorise``)."""
 
-    rank: int = 128
-    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none. A
-    quarter of it does for whole pictures; mouth and eyes take more."""
-    combinations: int = 64
-    """Combinations of the coefficients, at most."""
-    prune: float = 0.1
+    rank: Annotated[
+        int,
+        Range(1),
+        Option(default="128; 256 where Gaussians move, as motions are movements, too"),
+    ] = 128
+    """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none.
+
+    A quarter of it does for whole images; mouth and eyes take more."""
+    combinations: Annotated[int, Range(1), Option()] = 64
+    """Largest number of combinations of the coefficients that the movements depend on."""
+    prune: Annotated[float, Range(0), Option()] = 0.1
     """A Gaussian may leave out movements that change its activations by less than this share of
     what the average Gaussian's change by, root mean square over the frames."""
 
@@ -53,14 +60,14 @@ class AvatarConfig:
     """Tracked parameters of a sequence that are appended to them: jaw, eyes, eyelids."""
     expression_model: str = ""
     """Where the coefficients come from: the format of the training sequence."""
-    feature_dim: int = 32
+    feature_dim: Annotated[int, Range(1), Option()] = 32
     """Numbers per Gaussian and coefficient in the basis."""
     hidden: int = 64
     """Width of the two-layer network."""
     frequencies: int = 4
     """Octaves of the positional encoding of the mean (not stated in the paper)."""
-    sh_degree: int = 3
-    """Degree of the spherical harmonics of the colours."""
+    sh_degree: Annotated[int, Range(0, 3), Option()] = 3
+    """Degree of the spherical harmonics of the colors."""
     image_size: tuple[int, ...] = (256, 256)
     """Width and height of the training pictures; what is rendered by default."""
     camera: tuple[float, ...] = ()
@@ -75,9 +82,10 @@ class AvatarConfig:
     motion: Literal["features", "blendshapes"] = "features"
     """What opens mouths and closes lids: appearance alone, as in the paper, or also Gaussians that
     move by a motion basis which starts as the template's blendshapes (``gghead.models.motion``)."""
-    mirrored_grid: int = 0
-    """Side of a UV grid of bases that both sides of the face share
-    (``gghead.models.mirrored_grid``); 0 = none."""
+    mirrored_grid: Annotated[int, Range(0), Option(metavar="N")] = 0
+    """Side of a UV grid of bases that both sides of the face share, such as 32; 0 = none.
+
+    See ``gghead.models.mirrored_grid``."""
     factors: FactorConfig | None = None
     """Set in a compressed avatar, in place of a basis per Gaussian
     (``gghead.models.compressed_avatar``)."""

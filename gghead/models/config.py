@@ -1,7 +1,9 @@
 """What a generator is made of, as frozen dataclasses that survive JSON (``torch_utils.config``)."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from gghead.torch_utils.config import Option, Range
 
 
 @dataclass(frozen=True)
@@ -83,19 +85,19 @@ class GeneratorConfig:
     """Size of the input noise."""
     w_dim: int = 512
     """Size of a style."""
-    map_depth: int = 2
+    map_depth: Annotated[int, Range(1), Option()] = 2
     """Fully connected layers of the mapping network."""
-    pose_cond: bool = False
+    pose_cond: Annotated[bool, Option("--gen-pose-cond")] = False
     """Condition the mapping network on the camera label (generator pose conditioning of EG3D)."""
-    template: str = "head"
+    template: Annotated[str, Option(metavar="NAME|OBJ")] = "head"
     """head, sphere, plane, or the path of an OBJ file with texture coordinates."""
     plane_resolution: int = 256
     """Side of the UV attribute planes."""
     latent_resolution: int = 64
     """Side of Z, where synthesis ends and the decoder begins."""
-    cbase: int = 32768
+    cbase: Annotated[int, Range(1), Option()] = 32768
     """Channels at resolution r are min(cbase / r, cmax)."""
-    cmax: int = 512
+    cmax: Annotated[int, Range(1), Option()] = 512
     """Largest number of channels."""
     grid: int = 256
     """Gaussians per side of the UV square: about grid^2 Gaussians, whatever the plane
@@ -112,15 +114,15 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """The discriminator (StyleGAN2 residual, camera-conditioned by projection)."""
 
-    cbase: int = 32768
+    cbase: Annotated[int, Range(1), Option()] = 32768
     """Channels at resolution r are min(cbase / r, cmax)."""
-    cmax: int = 512
+    cmax: Annotated[int, Range(1), Option()] = 512
     """Largest number of channels."""
     map_depth: int = 8
     """Fully connected layers of the camera embedding."""
-    cond: bool = True
-    """Condition on the camera label."""
-    alpha: bool = False
-    """Also look at the alpha channel (a fourth input channel); needs masks."""
-    mbstd_group: int = 4
+    cond: Annotated[bool, Option()] = True
+    """Condition the discriminator on the camera label."""
+    alpha: Annotated[bool, Option("--disc-alpha")] = False
+    """The discriminator also looks at the alpha channel (a fourth input channel); needs masks."""
+    mbstd_group: Annotated[int, Range(1), Option()] = 4
     """Group size of the minibatch standard deviation."""

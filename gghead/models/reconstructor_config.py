@@ -2,9 +2,10 @@
 (``torch_utils.config``)."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from gghead.models.config import GeneratorConfig
+from gghead.torch_utils.config import NO_OPTIONS, Option, Range
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,16 @@ class RigBackgroundConfig:
 class ReconstructorConfig:
     """Views -> (w+, Z) of the generator whose decoder is used."""
 
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    generator: Annotated[GeneratorConfig, NO_OPTIONS] = field(default_factory=GeneratorConfig)
     """The generator: its template, decoder and latent space."""
     channels: tuple[int, ...] = (64, 128, 256, 512)
     """Widths of the image encoder, one per halving of the picture; the last level gives the
     tokens."""
     blocks: int = 2
     """Residual blocks per level."""
-    width: int = 512
+    width: Annotated[int, Range(8), Option()] = 512
     """Width of the tokens."""
-    layers: int = 8
+    layers: Annotated[int, Range(1), Option()] = 8
     """Transformer blocks."""
     heads: int = 8
     """Attention heads."""
@@ -48,15 +49,15 @@ class ReconstructorConfig:
     mixing: Literal["attention", "convolution"] = "attention"
     """How UV tokens see each other: all of them (self-attention), or neighbours (a 3x3 convolution,
     far cheaper)."""
-    guided: bool = True
-    """Every block also looks at what each view shows where a token's texels project to; False:
+    guided: Annotated[bool, Option()] = True
+    """Every block also looks at what each view shows where a token's texels project to; 0:
     HeadsUp's blocks."""
     detail: int = 4
     """Texels per side of a token's cell that are looked up in the pictures (guided)."""
     fine_level: int = 1
     """Level of the image encoder whose features are looked up beside the colours (guided); 0 has
     half the pixels."""
-    corrections: int = 0
+    corrections: Annotated[int, Range(0), Option(default="those of --init, or the preset's")] = 0
     """Passes that render the guess in the given views, compare, and correct it."""
     correction_features: int = 32
     """Features per pixel of what is compared, at half the views' size."""

@@ -95,9 +95,7 @@ def test_avatars_begin_with_them_in_place_of_the_open_eyes_skin(frames):
     assert bool(over_eyes(TEMPLATE, without.means.detach()).any())
     assert not bool((over_eyes(TEMPLATE, avatar.means.detach()) & ~(left | right)).any())
     assert new_avatar(small_config(points=40, template="sphere"), frames).num == 40
-    with pytest.raises(
-        UserError, match="--eyeballs is a share of the points from 0 to 0.5, but it is 2"
-    ):
+    with pytest.raises(UserError, match="eyeballs must lie between 0 and 0.5, but it is 2"):
         new_avatar(config_json.replace(PRESETS["tiny"], {"eyeballs": 2.0}), frames)
 
 

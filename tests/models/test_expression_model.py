@@ -10,7 +10,8 @@ import gghead
 from gghead import checkpoints
 from gghead.inversion import Latent
 from gghead.latent import fingerprints
-from gghead.models.expression import ExpressionConfig, ExpressionModel
+from gghead.models.expression import ExpressionModel
+from gghead.models.expression_config import ExpressionConfig
 from gghead.networks.expression_transformer import ExpressionTransformer
 from gghead.torch_utils.errors import UserError
 

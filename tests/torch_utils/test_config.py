@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gghead.torch_utils import config as config_json
+from gghead.torch_utils.config import Range
 from gghead.torch_utils.errors import UserError
 from gghead.training.gan import config as schedule
 from gghead.training.gan.config import (
@@ -70,7 +71,44 @@ def test_faults_name_the_key():
         config_json.from_dict(TrainConfig, [])
     with pytest.raises(UserError, match="options.json lacks the key 'preset'"):
         config_json.from_dict(PriorTrainConfig, {}, "options.json")
+    with pytest.raises(UserError, match="options.json.loss.r1_gamma must not be negative"):
+        config_json.from_dict(TrainConfig, {"loss": {"r1_gamma": -1.0}}, "options.json")
+    with pytest.raises(UserError, match=r"config.stages\[1\].lambda_tv must not be negative"):
+        config_json.from_dict(TrainConfig, {"stages": [{}, {"lambda_tv": -1.0}]})
     assert config_json.replace(TrainConfig(), {"loss": {"r1_gamma": 2}}).loss.r1_gamma == 2.0
+
+
+def test_a_mapping_over_a_list_of_sections_changes_each():
+    changed = config_json.replace(PRESETS["ffhq512"], {"stages": {"lambda_tv": 3}})
+    assert [stage.lambda_tv for stage in changed.stages] == [3.0, 3.0]
+    assert [stage.image_size for stage in changed.stages] == [256, 512]
+    with pytest.raises(UserError, match="stages must be a list"):
+        config_json.replace(TrainConfig(), {"stages": 3})
+    with pytest.raises(UserError, match="groups must be a list"):
+        config_json.replace(TrainConfig(), {"augment": {"groups": {"color": 1}}})
+
+
+@pytest.mark.parametrize(
+    "limits, good, bad, words",
+    [
+        (Range(0), [0, 7], [-1, float("nan")], "must not be negative"),
+        (Range(2), [2, 7], [1], "must be at least 2"),
+        (Range(0, above=True), [0.1], [0, -1], "must be above 0"),
+        (Range(0, 1), [0, 0.5, 1], [-0.1, 1.1, float("nan")], "must lie between 0 and 1"),
+        (Range(0, 1, above=True), [0.5, 1], [0, 2], "must be above 0 and at most 1"),
+        (Range(max=3), [-9, 3], [4], "must be at most 3"),
+    ],
+)
+def test_a_range_says_what_it_takes(limits, good, bad, words):
+    assert [limits.fault(value) for value in good] == [None] * len(good)
+    for value in bad:
+        assert limits.fault(value) == f"{words}, but it is {value}."
+
+
+def test_a_faulty_config_names_its_keys_and_a_command_its_options():
+    error = config_json.ConfigError("{data.gan_share}=0.5 needs {init}.")
+    assert str(error) == "data.gan_share=0.5 needs init."
+    assert error.spelled({"init": "--init"}) == "data.gan_share=0.5 needs --init."
 
 
 @pytest.mark.parametrize(
@@ -82,8 +120,8 @@ def test_faults_name_the_key():
         ({"stages": (Stage(image_size=256), Stage(start_kimg=1, image_size=128))}, "growing"),
         ({"batch": 7}, "cannot be shared by 2"),
         ({"batch": 8, "batch_gpu": 3}, "must divide the 4"),
-        ({"kimg": -1.0}, "--kimg"),
-        ({"tick_kimg": 0.0}, "--tick"),
+        ({"kimg": -1.0}, "^kimg must not be negative"),
+        ({"tick_kimg": 0.0}, "^tick_kimg must be at least 0.001"),
     ],
 )
 def test_impossible_runs_are_refused(changes, words):

@@ -24,7 +24,8 @@ from gghead.models import reconstructor as reconstructor_module
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.config import BackgroundConfig
-from gghead.models.expression import ExpressionConfig, ExpressionModel
+from gghead.models.expression import ExpressionModel
+from gghead.models.expression_config import ExpressionConfig
 from gghead.models.prior import Prior
 from gghead.models.prior_config import DiTConfig, PriorConfig, TokenShape
 from gghead.networks.discriminator import Discriminator

@@ -549,6 +549,19 @@ def test_corrections_are_added_but_not_taken_away(data, tmp_path, tiny_preset):
     assert result.exit_code == 1 and "was trained with corrections" in result.output
 
 
+def test_set_does_not_change_the_model_that_is_continued(data, tmp_path, tiny_preset):
+    path = tmp_path / "plain.safetensors"
+    checkpoints.save_reconstructor(small_reconstructor(), path)
+    common = [f"--data={data}", f"--init={path}", "--views=1", "--dry-run", "--precision=fp32"]
+    result = invoke(*common, "--set=model.width=40")
+    assert result.exit_code == 1 and "--set changes the model of" in result.output, result.output
+    result = invoke(*common, "--set=stages.region=3", "--set=model.corrections=2")
+    assert result.exit_code == 0, result.output
+    options = json.loads(result.output)
+    assert [stage["region"] for stage in options["stages"]] == [3.0]
+    assert options["model"]["corrections"] == 2
+
+
 def test_an_added_correction_starts_from_the_network_that_was_there(captures):
     plain = small_reconstructor()
     model = EncoderTrainer(

@@ -2,9 +2,20 @@
 cap of Gaussians."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from gghead.models.avatar_config import AvatarConfig
+from gghead.torch_utils.config import Option, Range
+from gghead.torch_utils.errors import UserError
+
+
+def parse_size(text: str) -> list[int]:
+    """``256`` or ``320x240`` -> [width, height] in pixels; raises ``UserError`` for anything
+    else."""
+    parts = text.split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UserError(f"'{text}' is neither a number nor WIDTHxHEIGHT, such as 128 or 320x240.")
+    return [int(part) for part in parts * (3 - len(parts))]
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,14 @@ class DensifyConfig:
     follows the expression, so that 3DGS's reset of it has nothing to reset."""
     window: int = 1000
     """Longest window in iterations; it is one pass over the training frames if that is shorter."""
-    max_gaussians: int = 50_000
-    """No more Gaussians than that, those with the largest gradients first. One takes 43 kB while it
-    is trained with 53 coefficients (a feature basis, its gradient, two averages, and copies while
-    the set is refined), so that these take 2.1 GB. 0 = no limit, as in the paper, which names no
-    number: at its threshold the set about doubles at every refinement and soon fills any memory. A
-    lower cap leaves fine structure out and makes frames faster."""
+    max_gaussians: Annotated[int, Range(0), Option()] = 50_000
+    """Largest number of Gaussians, those with the largest gradients first; 0 = no limit. Fewer
+    leave fine structure out and make frames faster.
+
+    One Gaussian takes 43 kB while it is trained with 53 coefficients (a feature basis, its
+    gradient, two averages, and copies while the set is refined), so that 50,000 take 2.1 GB. The
+    paper names no number: at its threshold the set about doubles at every refinement and soon fills
+    any memory."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +66,10 @@ class AvatarLossConfig:
     """Distance by ``perceptual_net`` in the head's box; 0 = off."""
     perceptual_from: int = 10_000
     """First iteration with it."""
-    perceptual_net: str | None = None
-    """What ``gghead.perceptual.load_distance`` takes, such as "lpips-vgg". Without one the term is
-    off."""
+    perceptual_net: Annotated[str | None, Option(metavar="SPEC", default="off", resume=True)] = None
+    """Perceptual loss: lpips-vgg[:FILES], lpips-alex[:FILES], vgg[:FILE],
+    efficientnet-lite0[:FILE], discriminator:RUN, gradient, or a TorchScript file
+    (docs/perceptual.md)."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +87,10 @@ class RateConfig:
     """Of the rotations."""
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
-    motion: float = 5e-3
-    """Of motions, in multiples of what the template does, at the start; it falls to a hundredth as
-    that of the means does. 0 leaves them as they are."""
+    motion: Annotated[float, Range(0), Option("--motion-rate")] = 5e-3
+    """Learning rate of what corrects blendshapes' motion, in multiples of what the template does,
+    at the start; it falls to a hundredth as that of the means does. 0 leaves motions as they
+    are."""
     network: float = 1e-3
     """Of the network at the start."""
     network_end: float = 1e-5
@@ -86,55 +101,64 @@ class RateConfig:
 class AvatarTrainConfig:
     """One run."""
 
-    preset: str
-    """Row of the table below it started from."""
-    data: str = ""
-    """Folder or zip of a tracked sequence."""
-    resolution: tuple[int, ...] | None = None
-    """Width and height that pictures are trained at; None = as they are."""
-    coefficients: int = 0
-    """Only so many of the sequence's coefficients, the first ones; 0 = all."""
-    extras: tuple[str, ...] = ()
-    """Tracked parameters appended to the coefficients, such as jaw, eyes, eyelids."""
+    preset: Annotated[str, Option()]
+    """Named settings that the run starts from. tiny: minutes on a CPU; headgas: the paper's
+    numbers, at most 50,000 Gaussians."""
+    data: Annotated[str, Option(metavar="DIR|ZIP", resume=True)] = ""
+    """Folder or zip of a tracked sequence with expression coefficients (docs/formats.md)."""
+    resolution: Annotated[
+        tuple[int, ...] | None,
+        Range(1),
+        Option(metavar="N|WxH", default="the preset's", parse=parse_size),
+    ] = None
+    """Width and height that images are trained at; none: as they are."""
+    coefficients: Annotated[int, Range(0), Option(metavar="N")] = 0
+    """Only so many of the sequence's expression coefficients, the first ones; the paper takes 52 of
+    FLAME's; 0 = all."""
+    extras: Annotated[tuple[str, ...], Option(metavar="LIST")] = ()
+    """Tracked parameters appended to the coefficients: jaw,eyes,eyelids."""
     avatar: AvatarConfig = field(default_factory=lambda: AvatarConfig(width=0))
     """The model; width, names and camera are filled in from the data."""
-    motion: Literal["auto", "features", "blendshapes"] = "features"
-    """The avatar's motion; auto = blendshapes where the template has shapes for the data's
-    coefficients."""
-    eyeballs: float = 0.048
-    """Share of the points that are eyeballs, which the gaze turns (``gghead.animation.eyeballs``);
-    only where motion is that of blendshapes, the data have coefficients of the gaze, and no head is
-    given to start from."""
-    template: str = "head"
+    motion: Annotated[Literal["auto", "features", "blendshapes"], Option()] = "features"
+    """features: expressions change color and opacity alone, as in the paper and its ablations;
+    blendshapes: they also move the Gaussians as the template's blendshapes do, which training
+    corrects; auto: that, where the template has shapes for the data's coefficients
+    (docs/motion.md)."""
+    eyeballs: Annotated[float, Range(0, 0.5), Option(metavar="SHARE")] = 0.048
+    """Share of the points that are eyeballs, which the gaze turns; 0 = none.
+
+    Only where motion is that of blendshapes, the data have coefficients of the gaze, and no head is
+    given to start from (``gghead.animation.eyeballs``)."""
+    template: Annotated[str, Option(metavar="NAME|OBJ")] = "head"
     """Mesh whose surface gives the initial points: a built-in one, or a tracked mesh (.obj with
     UVs) in our world."""
-    points: int = 2500
-    """How many."""
-    init_head: str | None = None
-    """Head that gives them instead, with its colours: a .ply, or an encoder that makes one of
-    training frames."""
-    iterations: int = 50_000
-    """One frame each."""
+    points: Annotated[int, Range(4), Option()] = 2500
+    """Gaussians to start with."""
+    init_head: Annotated[str | None, Option(metavar="PLY|ENCODER")] = None
+    """Head to start from instead of points on the template, with its colors: a .ply, or an encoder
+    (scripts/train_encoder.py), which makes one of the calmest training frames."""
+    iterations: Annotated[int, Range(1), Option(resume=True)] = 50_000
+    """Iterations in all, one frame each."""
     extent: float = 1.0
     """Size of the scene in world units, which 3DGS's rates and limits refer to; a head is about
     that large."""
-    sh_every: int = 1000
+    sh_every: Annotated[int, Range(1), Option()] = 1000
     """Iterations between two degrees of the harmonics, as in 3DGS."""
-    background: Literal["random", "blackwhite", "white"] = "random"
-    """What picture and truth are put over: a random colour, black or white by chance, or white."""
+    background: Annotated[Literal["random", "blackwhite", "white"], Option()] = "random"
+    """What rendering and image are put over: a random color, black or white by chance, or white."""
     loss: AvatarLossConfig = AvatarLossConfig()
     """Weights."""
     rates: RateConfig = RateConfig()
     """Learning rates."""
     densify: DensifyConfig = DensifyConfig()
     """Adding and removing Gaussians."""
-    tick: int = 500
+    tick: Annotated[int, Range(1), Option(resume=True)] = 500
     """Iterations between two status lines."""
-    snapshot_ticks: int = 10
+    snapshot_ticks: Annotated[int, Range(1), Option("--snap", resume=True)] = 10
     """Status lines between two snapshots."""
     cache_mb: int = 2048
     """Decoded frames are kept in memory if they take no more than that, in MiB."""
-    seed: int = 0
+    seed: Annotated[int, Range(0), Option()] = 0
     """Seed of everything random."""
 
 

@@ -19,7 +19,6 @@ from gghead.rendering import rasterization
 from gghead.template import Template, load_template
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.distributed import Processes, average_gradients
-from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed, generator
 from gghead.training.avatar.config import AvatarTrainConfig
 from gghead.training.avatar.densify import Densifier, Refinement
@@ -36,7 +35,6 @@ from gghead.training.run.health import Health
 from gghead.training.run.stats import Stats
 
 _EPS = 1e-15  # of 3DGS's Adam
-_MOST_EYEBALLS = 0.5  # of the points
 
 
 def new_avatar(
@@ -44,13 +42,10 @@ def new_avatar(
 ) -> Avatar:
     """The avatar that a run starts from; what depends on the data is filled in.
 
-    Raises ``UserError`` for a head to start from that cannot be read.
+    Raises ``UserError`` for a head to start from that cannot be read, or a number out of its
+    range.
     """
-    if not 0 <= config.eyeballs <= _MOST_EYEBALLS:
-        raise UserError(
-            f"--eyeballs is a share of the points from 0 to {_MOST_EYEBALLS}, but it is "
-            f"{config.eyeballs:g}."
-        )
+    config_json.check_ranges(config)
     sequence, template = frames.sequence, load_template(config.template)
     filled = config_json.replace(
         config.avatar,

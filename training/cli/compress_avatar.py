@@ -1,15 +1,17 @@
 """``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from gghead.models.avatar_config import CompressionPlan
 from gghead.torch_utils import cli
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
-_PLAN = CompressionPlan()
+OPTIONS = ConfigOptions(CompressionPlan)
 _MOVING_RANK = 256
 
 
@@ -37,28 +39,7 @@ _MOVING_RANK = 256
     show_default=True,
     help="Bits per number",
 )
-@click.option(
-    "--rank",
-    type=click.IntRange(min=1),
-    help=(
-        f"Shared movements  [default: {_PLAN.rank}; {_MOVING_RANK} "
-        "where Gaussians move, as motions are movements, too]"
-    ),
-)
-@click.option(
-    "--combinations",
-    type=click.IntRange(min=1),
-    default=_PLAN.combinations,
-    show_default=True,
-    help="Combinations of the coefficients that these depend on",
-)
-@click.option(
-    "--prune",
-    type=click.FloatRange(min=0),
-    default=_PLAN.prune,
-    show_default=True,
-    help="Share of the average change of a Gaussian that one may leave out",
-)
+@OPTIONS
 @cli.overwrite("an avatar")
 @cli.device()
 def main(
@@ -66,11 +47,9 @@ def main(
     dest: Path,
     data: str | None,
     bits: str,
-    rank: int | None,
-    combinations: int,
-    prune: float,
     overwrite: bool,
     device: str,
+    **options: float | None,
 ) -> None:
     """Make an avatar small: its file, and the memory and time it runs in.
 
@@ -107,9 +86,12 @@ def main(
         source = open_avatar(network, data, chosen)
         path, avatar = source.path, source.avatar
         expression = source.coefficients("train")
-    rank = rank or (_PLAN.rank if avatar.config.motion == "features" else _MOVING_RANK)
+    plan = CompressionPlan()
+    if avatar.config.motion != "features":
+        plan = replace(plan, rank=_MOVING_RANK)
+    plan = OPTIONS.apply(plan, options)
     with progress("Finding shared movements"):
-        small = factorise(avatar, expression, CompressionPlan(rank, combinations, prune))
+        small = factorise(avatar, expression, plan)
         small = small if bits == "32" else small.quantised(int(bits))
     make_folder(dest.parent)
     save_avatar(small, dest, provenance={"compressed_from": path.name})

@@ -1,14 +1,16 @@
 """What one training of an encoder is, and the presets; ``headsup`` has the paper's numbers."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
 from gghead.models.reconstructor_config import ReconstructorConfig, RigBackgroundConfig
+from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range, check_ranges
 from gghead.torch_utils.errors import UserError
 
 NO_DATA = (
-    "--data is missing: name captures, or train on a GAN's own heads with --init=RUN --gan-share=1."
+    "{data.path} is missing: name captures, or train on a GAN's own heads with {init}=RUN"
+    " {data.gan_share}=1."
 )
 
 
@@ -16,24 +18,24 @@ NO_DATA = (
 class EncoderDataConfig:
     """Where heads come from: captures, the GAN's own samples, or both mixed."""
 
-    path: str = ""
-    """Captures (docs/formats.md); empty: the GAN's samples alone."""
-    holdout: tuple[str, ...] = ()
-    """Subjects that are not trained on."""
-    identities: int | None = None
-    """Use only the first so many of the others."""
-    cameras: int | None = None
+    path: Annotated[str, Option("--data", metavar="DIR|ZIP", resume=True)] = ""
+    """Multi-view captures with masks (docs/formats.md); empty: the GAN's samples alone."""
+    holdout: Annotated[tuple[str, ...], Option(metavar="LIST", ranges=True)] = ()
+    """Subjects that are not trained on, such as 108-119 or anna,ben."""
+    identities: Annotated[int | None, Range(1), Option()] = None
+    """Use only the first so many of the other subjects."""
+    cameras: Annotated[int | None, Range(2), Option()] = None
     """Use only so many cameras of each head, spread evenly over its list."""
-    gan_share: float = 0.0
+    gan_share: Annotated[float, Range(0, 1), Option(default="0, or 1 without --data")] = 0.0
     """Share of steps that see samples of the generator given by --init (exact, endless)."""
-    mirror: bool = True
+    mirror: Annotated[bool, Option()] = True
     """Half of the heads are seen mirrored, with mirrored cameras."""
     jitter: float = 0.15
     """Colours of each head are multiplied by a random factor per channel, up to this far from
     one."""
-    background: Literal["white", "image"] = "white"
-    """white: everything is put over white by its mask; image: pictures as they are, for models with
-    a background."""
+    background: Annotated[Literal["white", "image"], Option()] = "white"
+    """white: everything is put over white by its mask; image: images as they are, and the model
+    has what stands behind the head too."""
     cache_mb: int = 4096
     """Decoded pictures are kept in memory if they take no more than that, in MiB."""
 
@@ -44,13 +46,15 @@ class EncoderStage:
 
     start: int = 0
     """First step."""
-    image_size: int = 128
+    image_size: Annotated[
+        int, Range(16), Option("--resolution", default="that of --init, or the preset's")
+    ] = 128
     """Side of inputs and targets."""
-    views: tuple[int, ...] = (1, 2, 4, 8)
+    views: Annotated[tuple[int, ...], Range(1), Option(default="the preset's")] = (1, 2, 4, 8)
     """Numbers of input views; one is drawn per step."""
     targets: int = 4
     """Views per head that are rendered and compared; one of them is an input."""
-    batch: int = 4
+    batch: Annotated[int, Range(1), Option()] = 4
     """Heads per step over all processes."""
     region: float = 0.0
     """Additional weight of pixels that show eyes and mouth."""
@@ -70,8 +74,11 @@ class EncoderLossConfig:
     """1 - SSIM."""
     perceptual: float = 0.0
     """Distance of ``perceptual_net``."""
-    perceptual_net: str | None = None
-    """Files of the user's own network (docs/perceptual.md)."""
+    perceptual_net: Annotated[str | None, Option(metavar="SPEC", default="none", resume=True)] = (
+        None
+    )
+    """lpips-vgg, efficientnet-lite0, discriminator:RUN, a TorchScript file …
+    (docs/perceptual.md)."""
     silhouette: float = 1.0
     """Mean absolute difference of alpha and mask."""
     position: float = 0.01
@@ -95,8 +102,9 @@ class EncoderLossConfig:
 class EncoderRates:
     """Adam's learning rates."""
 
-    encoder: float = 2e-4
-    """Of everything that encodes."""
+    encoder: Annotated[float, Range(0, 1, above=True), Option("--lr", resume=True)] = 2e-4
+    """Largest learning rate of the encoder; the option scales the decoder's with it. Less than half
+    the preset's continues a finished encoder."""
     decoder: float = 2e-3
     """Of the decoder, whose layers are equalised; 0 leaves it as it is (--decoder=frozen)."""
     warmup: int = 1000
@@ -117,15 +125,18 @@ class EncoderRates:
 class EncoderTrainConfig:
     """One run."""
 
-    preset: str
-    """Row of the table below it started from."""
+    preset: Annotated[str, Option()]
+    """Named settings that the run starts from. tiny: hours on a CPU; headsup: the paper's
+    numbers."""
     data: EncoderDataConfig = field(default_factory=EncoderDataConfig)
     """Where heads come from."""
     model: ReconstructorConfig = field(default_factory=ReconstructorConfig)
     """The encoder and the generator behind it."""
-    init: str | None = None
-    """Network whose generator (or whole reconstructor) is started from."""
-    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    init: Annotated[str | None, Option(metavar="RUN|FILE")] = None
+    """Start from this GAN's generator, or from this reconstructor."""
+    discriminator: Annotated[DiscriminatorConfig, NO_OPTIONS] = field(
+        default_factory=DiscriminatorConfig
+    )
     """The late discriminator."""
     loss: EncoderLossConfig = field(default_factory=EncoderLossConfig)
     """Weights."""
@@ -133,15 +144,17 @@ class EncoderTrainConfig:
     """Optimiser."""
     stages: tuple[EncoderStage, ...] = (EncoderStage(),)
     """The schedule."""
-    steps: int = 20_000
+    steps: Annotated[int, Range(1), Option(resume=True)] = 20_000
     """Where the run ends."""
-    tick: int = 100
+    tick: Annotated[int, Range(1), Option(resume=True)] = 100
     """Steps between status lines."""
-    snapshot_ticks: int = 10
+    snapshot_ticks: Annotated[int, Range(1), Option("--snap", resume=True)] = 10
     """Status lines between snapshots."""
-    precision: Literal["bf16", "tf32", "fp32"] = "fp32"
-    """Of convolutions and attention."""
-    seed: int = 0
+    precision: Annotated[
+        Literal["bf16", "tf32", "fp32"], Option(default="what is faster, timed")
+    ] = "fp32"
+    """Precision of convolutions and attention; tf32: on NVIDIA GPUs."""
+    seed: Annotated[int, Range(0), Option()] = 0
     """Every random choice of the run derives from it."""
 
 
@@ -244,24 +257,23 @@ def stage_at(stages: tuple[EncoderStage, ...], step: int) -> EncoderStage:
 
 
 def check(config: EncoderTrainConfig, world_size: int = 1) -> None:
-    """Raise ``UserError`` for a config that cannot train, naming the option."""
+    """Raise ``UserError`` for a config that cannot train, naming the key."""
+    check_ranges(config)
     data, rates = config.data, config.rates
     if not config.stages or min(stage.start for stage in config.stages) != 0:
         raise UserError("The stages must start at step 0.")
-    if not 0 <= data.gan_share <= 1:
-        raise UserError(f"--gan-share must lie between 0 and 1, but it is {data.gan_share}.")
     if not data.path and data.gan_share < 1:
-        raise UserError(NO_DATA)
+        raise ConfigError(NO_DATA)
     if data.gan_share > 0 and config.init is None:
-        raise UserError(
-            "--gan-share needs the network whose samples are seen: name it with --init."
+        raise ConfigError(
+            "{data.gan_share} needs the network whose samples are seen: name it with {init}."
         )
     if rates.decoder == 0 and config.init is None:
-        raise UserError(
-            "--decoder=frozen needs a decoder that has been trained: name its network with --init."
+        raise ConfigError(
+            "{rates.decoder=0} needs a decoder that has been trained: name its network with {init}."
         )
     for stage in config.stages:
-        if stage.batch < 1 or stage.batch % world_size:
+        if stage.batch % world_size:
             raise UserError(
                 f"A batch of {stage.batch} heads cannot be shared by {world_size} processes."
             )
@@ -269,5 +281,5 @@ def check(config: EncoderTrainConfig, world_size: int = 1) -> None:
             raise UserError(
                 f"The discriminator needs sizes that are powers of two, not {stage.image_size}."
             )
-        if not stage.views or min(stage.views) < 1 or stage.targets < 1:
+        if not stage.views or stage.targets < 1:
             raise UserError("Every stage needs at least one input view and one target.")

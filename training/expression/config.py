@@ -1,27 +1,28 @@
 """What one training of an expression transformer is, and the presets."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from gghead.models.expression import ExpressionConfig
-from gghead.torch_utils.errors import UserError
+from gghead.models.expression_config import ExpressionConfig
+from gghead.torch_utils.config import ConfigError, Option, Range, check_ranges
 
 
 @dataclass(frozen=True)
 class ExpressionDataConfig:
     """Where triplets (neutral, expression, coefficients) come from."""
 
-    path: str = ""
-    """Multi-view captures with expression coefficients (docs/formats.md)."""
-    holdout: tuple[str, ...] = ()
-    """Subjects that are not trained on; should hold those that the encoder has not seen."""
-    views: int = 8
+    path: Annotated[str, Option("--data", metavar="DIR|ZIP", resume=True)] = ""
+    """Multi-view captures with masks and expression coefficients (docs/formats.md)."""
+    holdout: Annotated[tuple[str, ...], Option(metavar="LIST", ranges=True)] = ()
+    """Subjects that are not trained on, such as 108-119 or anna,ben; should hold those that the
+    encoder has not seen."""
+    views: Annotated[int, Range(1), Option()] = 8
     """Views that latents are encoded from."""
-    subsets: int = 2
-    """Different choices of them per head."""
-    targets: int = 2
+    subsets: Annotated[int, Range(1), Option()] = 2
+    """Different choices of these views per head."""
+    targets: Annotated[int, Range(1)] = 2
     """Views of the expression that the prediction is compared with as a picture."""
-    mirror: bool = True
+    mirror: Annotated[bool, Option()] = True
     """Half of the triplets are seen mirrored, left coefficients exchanged with right ones."""
     cache_mb: int = 4096
     """Decoded pictures are kept in memory if they take no more than that, in MiB; so are
@@ -52,7 +53,7 @@ class ExpressionLossConfig:
     """Mean squared difference, likewise."""
     gradient: float = 1.0
     """Mean absolute difference of neighbouring pixels' differences, likewise."""
-    pictures_from: int = 0
+    pictures_from: Annotated[int, Range(0), Option()] = 0
     """First step with pictures; before it only latents are compared, at a fraction of the cost."""
     region: float = 2.0
     """Additional weight of pixels that show eyes and mouth."""
@@ -62,17 +63,17 @@ class ExpressionLossConfig:
 class ExpressionTrainConfig:
     """One run."""
 
-    preset: str
-    """Row of the table below it started from."""
-    network: str = ""
-    """Reconstructor, snapshot or run folder; it stays as it is."""
+    preset: Annotated[str, Option()]
+    """Named settings that the run starts from. tiny: minutes on a CPU, for hundreds of triplets."""
+    network: Annotated[str, Option(metavar="FILE|RUN", resume=True)] = ""
+    """Reconstructor whose latents are to move, snapshot or run folder; it stays as it is."""
     data: ExpressionDataConfig = field(default_factory=ExpressionDataConfig)
     """Triplets."""
     model: ExpressionConfig = field(default_factory=ExpressionConfig)
     """The transformer; what depends on data and network is filled in."""
     loss: ExpressionLossConfig = field(default_factory=ExpressionLossConfig)
     """Weights."""
-    rate: float = 2e-3
+    rate: Annotated[float, Range(0, above=True), Option(resume=True)] = 2e-3
     """Peak learning rate of AdamW."""
     decay: float = 0.05
     """Weight decay."""
@@ -84,17 +85,19 @@ class ExpressionTrainConfig:
     """Largest norm of the gradient."""
     ema_steps: float = 200.0
     """Half-life of the moving average in steps; at most a tenth of the steps so far."""
-    batch: int = 4
+    batch: Annotated[int, Range(1), Option()] = 4
     """Triplets per step."""
-    steps: int = 1000
+    steps: Annotated[int, Range(1), Option(resume=True)] = 1000
     """Where the run ends."""
-    tick: int = 50
+    tick: Annotated[int, Range(1), Option(resume=True)] = 50
     """Steps between status lines."""
-    snapshot_ticks: int = 5
+    snapshot_ticks: Annotated[int, Range(1), Option("--snap", resume=True)] = 5
     """Status lines between snapshots."""
-    precision: Literal["bf16", "tf32", "fp32"] = "fp32"
-    """Of convolutions and attention."""
-    seed: int = 0
+    precision: Annotated[
+        Literal["bf16", "tf32", "fp32"], Option(default="what is faster, timed")
+    ] = "fp32"
+    """Precision of convolutions and attention; tf32: on NVIDIA GPUs."""
+    seed: Annotated[int, Range(0), Option()] = 0
     """Every random choice of the run derives from it."""
 
 
@@ -137,13 +140,14 @@ PRESETS = {config.preset: config for config in (_TINY, _SMALL, _HEADSUP)}
 
 
 def check(config: ExpressionTrainConfig) -> None:
-    """Raise ``UserError`` for a config that cannot train, naming the option."""
+    """Raise ``UserError`` for a config that cannot train, naming the key."""
+    check_ranges(config)
     if not config.data.path:
-        raise UserError("--data is missing: name multi-view captures with expression coefficients.")
+        raise ConfigError(
+            "{data.path} is missing: name multi-view captures with expression coefficients."
+        )
     if not config.network:
-        raise UserError(
-            "--network is missing: name the reconstructor whose latents are to move (a run of "
+        raise ConfigError(
+            "{network} is missing: name the reconstructor whose latents are to move (a run of "
             "scripts/train_encoder.py)."
         )
-    if config.data.views < 1 or config.data.targets < 1 or config.batch < 1:
-        raise UserError("Views, targets and batch must be at least 1.")

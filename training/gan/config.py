@@ -1,9 +1,10 @@
 """Everything a GAN's run depends on, and the presets; JSON and back."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
+from gghead.torch_utils.config import ConfigError, Option, Range, check_ranges
 from gghead.torch_utils.errors import UserError
 from gghead.training.metrics.names import check_feature_net, parse_metrics
 
@@ -14,26 +15,30 @@ GROUPS = ("geometry", "color", "noise", "cutout")
 class AugmentConfig:
     """What the discriminator's images go through and how often."""
 
-    mode: Literal["ada", "fixed", "noaug"] = "ada"
-    """ada: p follows the discriminator; fixed: p stays; noaug: images pass unchanged."""
-    p: float = 0.2
+    mode: Annotated[
+        Literal["ada", "fixed", "noaug"],
+        Option("--aug", default="ada for small sets, else the preset's"),
+    ] = "ada"
+    """How the discriminator's images are changed. ada: p follows the discriminator; fixed: p
+    stays; noaug: images pass unchanged."""
+    p: Annotated[float, Range(0, 1), Option()] = 0.2
     """Probability of each operation in mode 'fixed'; mode 'ada' starts at initial_p instead."""
-    initial_p: float = 0.0
+    initial_p: Annotated[float, Range(0, 1)] = 0.0
     """Where p starts in mode 'ada'."""
-    max_p: float = 0.8
+    max_p: Annotated[float, Range(0, 1)] = 0.8
     """Upper end of p in mode 'ada'; beyond about 0.8 the changes begin to leak into the generator's
     images."""
-    target: float = 0.6
+    target: Annotated[float, Range(0, 1), Option()] = 0.6
     """Mean sign of the real scores that mode 'ada' aims for."""
-    interval: int = 4
+    interval: Annotated[int, Range(1)] = 4
     """Training steps between two adjustments of p."""
-    kimg: float = 500.0
+    kimg: Annotated[float, Range(0, above=True)] = 500.0
     """Thousands of images in which p can rise from 0 to 1: smaller is faster."""
     groups: tuple[str, ...] = GROUPS
     """Which groups of operations are in use."""
     translation: float = 0.05
     """Largest shift as a share of the image size; shifts are whole pixels."""
-    scale: float = 0.08
+    scale: Annotated[float, Range(0, 1)] = 0.08
     """Largest relative change of size."""
     rotation: float = 5.0
     """Largest rotation in degrees."""
@@ -58,15 +63,9 @@ class AugmentConfig:
             raise UserError(
                 f"augment.groups has no group '{unknown[0]}'; choose from {', '.join(GROUPS)}."
             )
-        for name in ("p", "initial_p", "max_p"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(
-                    f"augment.{name} must lie between 0 and 1, but it is {getattr(self, name)}."
-                )
-        if self.interval < 1 or self.kimg <= 0:
-            raise UserError("augment.interval must be at least 1 and augment.kimg above 0.")
-        if not 0.0 <= self.scale < 1.0:
-            raise UserError(f"augment.scale must lie between 0 and 1, but it is {self.scale}.")
+        check_ranges(self, "augment")
+        if self.scale == 1.0:
+            raise UserError("augment.scale must be below 1, where images would shrink to nothing.")
 
     @property
     def start_p(self) -> float:
@@ -78,21 +77,24 @@ class AugmentConfig:
 class DataConfig:
     """The training images."""
 
-    path: str = ""
-    """EG3D zip or folder with dataset.json, folder of such zips, or WebDataset-style tar files."""
-    masks: str | None = "auto"
+    path: Annotated[str, Option("--data", metavar="ZIP|DIR", resume=True)] = ""
+    """Training images with cameras: EG3D zip or folder with dataset.json, folder of such zips, or
+    WebDataset-style tar files."""
+    masks: Annotated[str | None, Option(metavar="auto|none|ZIP|DIR")] = "auto"
     """auto: masks in the zip or GGHead's zip beside it; a path; none: ignore masks."""
-    mirror: bool = False
+    mirror: Annotated[bool, Option()] = False
     """Add every image flipped, with its camera flipped too."""
-    max_images: int | None = None
+    max_images: Annotated[int | None, Range(1), Option("--max-images", "--subset")] = None
     """Use only the first so many images."""
     check: bool = True
     """Refuse to train on cameras that cannot be those of heads (see dataset_tool.py check)."""
     shards_at_once: int | None = None
     """Of data in several files, mix images of only so many at a time; none: any image at any time
     (tar files: 2)."""
-    background: Literal["white", "random", "image"] = "white"
-    """What masked reals and fakes are composited over; image: the photo's own background, masks
+    background: Annotated[
+        Literal["white", "random", "image"], Option(default="the preset's; image without masks")
+    ] = "white"
+    """What masked reals and fakes are composited over; image: the image's own background, masks
     unused."""
 
 
@@ -109,7 +111,7 @@ class Stage:
     """Gaussians per side of the UV square."""
     fade_kimg: float = 0.0
     """Length of the fade-in of a larger image size."""
-    lambda_tv: float = 0.0
+    lambda_tv: Annotated[float, Range(0), Option()] = 0.0
     """Weight of the UV total variation."""
     lambda_beta: float = 0.0
     """Weight of the beta prior on opacities."""
@@ -119,10 +121,12 @@ class Stage:
 class LossConfig:
     """Adversarial loss and regularisers."""
 
-    kind: Literal["nonsaturating", "relativistic"] = "nonsaturating"
-    """nonsaturating (StyleGAN2) with R1, or relativistic pairing with R1 + R2 (R3GAN, Huang et al.
-    2024)."""
-    r1_gamma: float = 1.0
+    kind: Annotated[Literal["nonsaturating", "relativistic"], Option("--loss")] = "nonsaturating"
+    """Adversarial loss: nonsaturating (StyleGAN2) with R1, or relativistic pairing with R1 + R2
+    (R3GAN, Huang et al. 2024)."""
+    r1_gamma: Annotated[
+        float, Range(0), Option("--gamma", default="by image size and batch, or the preset's")
+    ] = 1.0
     """Weight of the gradient penalty, (gamma / 2) |grad|^2."""
     r1_interval: int = 16
     """The penalty runs every so many steps, with its gain multiplied accordingly (lazy
@@ -132,8 +136,9 @@ class LossConfig:
     generator pass less."""
     blur_sigma: float = 10.0
     """Standard deviation in pixels of the discriminator's blur at the start."""
-    blur_fade_kimg: float = 200.0
-    """The blur shrinks linearly to nothing over so many thousand images."""
+    blur_fade_kimg: Annotated[float, Range(0), Option()] = 200.0
+    """The blur of the discriminator's images shrinks to nothing over so many thousand images,
+    linearly."""
     lambda_position: float = 0.1
     """Weight of the mean length of raw position offsets."""
     lambda_scale: float = 0.05
@@ -143,24 +148,24 @@ class LossConfig:
     tv_depth_edge: float = 0.0
     """Neighbours whose depths differ by more (world units) are a true occlusion edge and are left
     out; 0: keep all."""
-    style_mixing: float = 0.0
+    style_mixing: Annotated[float, Range(0, 1), Option("--style-mixing-prob")] = 0.0
     """Probability of mixing two styles at a random layer."""
     swap_start: float = 1.0
     """Probability of conditioning on a neighbour's camera at the start (generator pose
     conditioning)."""
-    swap_end: float = 0.5
-    """The same probability after the fade."""
-    swap_fade_kimg: float = 1000.0
-    """Length of that fade."""
+    swap_end: Annotated[float, Range(0, 1), Option("--gpc-reg-prob")] = 0.5
+    """Probability of conditioning on a neighbor's camera after the fade."""
+    swap_fade_kimg: Annotated[float, Range(0), Option("--gpc-reg-fade-kimg")] = 1000.0
+    """Length of the fade between these probabilities, in thousands of images."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Adam for both networks, and the moving average of the generator."""
 
-    g_lr: float = 0.0025
+    g_lr: Annotated[float, Range(0), Option("--glr")] = 0.0025
     """Generator learning rate."""
-    d_lr: float = 0.002
+    d_lr: Annotated[float, Range(0), Option("--dlr")] = 0.002
     """Discriminator learning rate, before the correction for lazy regularisation."""
     beta1: float = 0.0
     """First Adam beta."""
@@ -176,8 +181,10 @@ class OptimizerConfig:
 class TrainConfig:
     """One training run."""
 
-    preset: str = "custom"
-    """Row of the presets table that the run started from."""
+    preset: Annotated[str, Option("--preset", "--cfg", default="chosen by data and machine")] = (
+        "custom"
+    )
+    """Named settings that the run starts from."""
     data: DataConfig = field(default_factory=DataConfig)
     """The training images."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -192,38 +199,43 @@ class TrainConfig:
     """Discriminator augmentation."""
     stages: tuple[Stage, ...] = (Stage(),)
     """The schedule, ordered by ``start_kimg``."""
-    batch: int = 32
+    batch: Annotated[int, Range(1), Option()] = 32
     """Images per step over all processes."""
-    batch_gpu: int | None = None
-    """Images per process and pass; smaller values accumulate gradients. None: the process's whole
+    batch_gpu: Annotated[int | None, Range(1), Option()] = None
+    """Images per process and pass; smaller values accumulate gradients; none: the process's whole
     share."""
     init_kimg: float = 0.0
     """Thousands of images that the networks given by --init had seen; blur, camera swaps and the
     average's ramp count on from there."""
-    kimg: float = 25000.0
+    kimg: Annotated[float, Range(0), Option(resume=True)] = 25000.0
     """Thousands of real images after which the run ends (an absolute count, also after a
     resume)."""
-    tick_kimg: float = 4.0
+    tick_kimg: Annotated[float, Range(0.001), Option("--tick", resume=True)] = 4.0
     """Thousands of images between status lines."""
-    snapshot_ticks: int = 50
+    snapshot_ticks: Annotated[int, Range(1), Option("--snap", resume=True)] = 50
     """Ticks between snapshots."""
-    metrics: tuple[str, ...] = ()
-    """Distances computed at every snapshot, e.g. frd2k."""
-    feature_net: str | None = None
+    metrics: Annotated[tuple[str, ...], Option(metavar="LIST|none", resume=True)] = ()
+    """Distances computed at every snapshot, such as frd2k,swd2k."""
+    feature_net: Annotated[str | None, Option(metavar="FILE", resume=True)] = None
     """TorchScript network that fid metrics compare features of, such as StyleGAN's Inception."""
-    seed: int = 0
+    seed: Annotated[int, Range(0), Option()] = 0
     """Every random choice of the run derives from it."""
-    precision: Literal["bf16", "tf32", "fp32"] = "fp32"
-    """Precision of the convolutions; everything else is float32. bf16: the discriminator's, and the
-    generator's where its Gaussians bear it; tf32: NVIDIA's 10 bits of mantissa; see
+    precision: Annotated[
+        Literal["bf16", "tf32", "fp32"], Option(default="what is faster, timed")
+    ] = "fp32"
+    """Precision of the convolutions; everything else is float32. tf32: 10 bits of mantissa, on
+    NVIDIA GPUs.
+
+    bf16: the discriminator's, and the generator's where its Gaussians bear it; see
     training/run/precision.py."""
-    workers: int | None = None
+    workers: Annotated[int | None, Range(1), Option(resume=True)] = None
     """Threads that read images; None: as many as it takes that no step waits, up to this process's
     share of cores."""
 
 
 def check(config: TrainConfig, world_size: int = 1) -> None:
-    """Raise ``UserError`` for a config that cannot train, naming the option."""
+    """Raise ``UserError`` for a config that cannot train, naming the key."""
+    check_ranges(config)
     check_feature_net(parse_metrics(config.metrics), config.feature_net)
     starts = [stage.start_kimg for stage in config.stages]
     sizes = [stage.image_size for stage in config.stages]
@@ -235,30 +247,21 @@ def check(config: TrainConfig, world_size: int = 1) -> None:
         raise UserError(
             f"The image sizes of the stages must be growing powers of two, but they are {sizes}."
         )
-    if config.batch < 1 or config.batch % world_size:
-        raise UserError(
-            f"--batch={config.batch} cannot be shared by {world_size} processes; choose a multiple."
+    if config.batch % world_size:
+        raise ConfigError(
+            f"{{batch}}={config.batch} cannot be shared by {world_size} processes; choose a"
+            " multiple."
         )
     share = config.batch // world_size
-    if config.batch_gpu is not None and (config.batch_gpu < 1 or share % config.batch_gpu):
-        raise UserError(
-            f"--batch-gpu={config.batch_gpu} must divide the {share} images of each process."
+    if config.batch_gpu is not None and share % config.batch_gpu:
+        raise ConfigError(
+            f"{{batch_gpu}}={config.batch_gpu} must divide the {share} images of each process."
         )
-    for name, value in (
-        ("--gamma", config.loss.r1_gamma),
-        ("--kimg", config.kimg),
-        ("--glr", config.optimizer.g_lr),
-        ("--dlr", config.optimizer.d_lr),
-    ):
-        if not value >= 0:
-            raise UserError(f"{name} must not be negative, but it is {value}.")
     if config.loss.r1_interval < 1:
         raise UserError(
             "loss.r1_interval counts steps and must be at least 1, but it is"
             f" {config.loss.r1_interval}."
         )
-    if not config.tick_kimg * 1000 >= 1 or config.snapshot_ticks < 1:
-        raise UserError("--tick must be at least 0.001 (an image), and --snap at least 1.")
 
 
 # Offsets that act as strongly as GGHead's fold a small head before its colours have formed

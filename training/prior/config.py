@@ -1,15 +1,17 @@
 """What one training of a prior is, and the presets."""
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from gghead.models.prior_config import DiTConfig
+from gghead.torch_utils.config import Option, Range
 
 
 @dataclass(frozen=True)
 class TokenConfig:
     """How latents become tokens."""
 
-    patch: int = 4
+    patch: Annotated[int, Range(1), Option()] = 4
     """Side of the squares that the residual on Z is cut into, texels of Z."""
     w_share: float = 0.999
     """Share of the styles' variance that the components kept explain."""
@@ -17,7 +19,7 @@ class TokenConfig:
     """The same of the residual's channels."""
     z_limit: int = 64
     """At most so many components of the residual's channels."""
-    components: int = 0
+    components: Annotated[int, Range(0), Option()] = 0
     """Take so many principal components of whole heads instead of all that, for few heads; 0:
     none."""
 
@@ -26,36 +28,37 @@ class TokenConfig:
 class PriorTrainConfig:
     """One run."""
 
-    preset: str
-    """Row of the table below it started from."""
-    network: str = "demo"
+    preset: Annotated[str, Option()]
+    """Named settings that the run starts from. tiny: minutes on a CPU; few: for encoded heads of
+    some hundred people."""
+    network: Annotated[str, Option(metavar="FILE|RUN|demo")] = "demo"
     """Generator that the latents belong to; it stays as it is."""
-    latents: str | None = None
+    latents: Annotated[str | None, Option(metavar="FILE[,FILE…]|DIR")] = None
     """Files and folders of latents (of an encoder or inversion), comma-separated."""
-    samples: int = 0
+    samples: Annotated[int, Range(0), Option()] = 0
     """Seeds 0 to samples - 1 of the generator are training heads too."""
-    cond: str | None = None
-    """.npz or .csv with a vector per head's name; None: unconditional."""
+    cond: Annotated[str | None, Option(metavar="FILE")] = None
+    """.npz or .csv with a condition vector per head's name; none: unconditional."""
     cond_drop: float = 0.1
     """Share of heads whose condition is hidden, for classifier-free guidance."""
-    holdout: float = 0.1
-    """Share of the heads that is kept aside, to see when a prior starts to learn its heads by
+    holdout: Annotated[float, Range(0, 0.9), Option()] = 0.1
+    """Share of the people that is kept aside, to see when a prior starts to learn its heads by
     heart."""
     tokens: TokenConfig = field(default_factory=TokenConfig)
     """How latents are cut."""
     dit: DiTConfig = field(default_factory=DiTConfig)
     """The network."""
-    steps: int = 5000
+    steps: Annotated[int, Range(1), Option(resume=True)] = 5000
     """Optimiser steps in all."""
-    batch: int = 64
+    batch: Annotated[int, Range(1), Option()] = 64
     """Heads per step."""
-    lr: float = 1e-3
+    lr: Annotated[float, Range(0, above=True), Option(resume=True)] = 1e-3
     """AdamW's learning rate after the warm-up; it falls to a twentieth along half a cosine."""
     warmup: int = 100
     """Steps of linear warm-up."""
     weight_decay: float = 0.0
     """AdamW's weight decay."""
-    patience: int = 0
+    patience: Annotated[int, Range(0), Option()] = 0
     """Stop after so many ticks in which the held-out loss has not fallen, and keep the best; 0:
     never."""
     ema: float = 0.999
@@ -64,11 +67,11 @@ class PriorTrainConfig:
     """Mean of the logit of t (Esser et al. 2024, equation 19: logit-normal times)."""
     t_std: float = 1.0
     """Standard deviation of the logit of t."""
-    tick: int = 250
+    tick: Annotated[int, Range(1), Option(resume=True)] = 250
     """Steps between status lines."""
-    snapshot_ticks: int = 4
+    snapshot_ticks: Annotated[int, Range(1), Option("--snap", resume=True)] = 4
     """Status lines between snapshots."""
-    seed: int = 0
+    seed: Annotated[int, Range(0), Option()] = 0
     """Seed of everything random."""
 
 

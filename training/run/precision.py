@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gghead.models.config import DiscriminatorConfig, GeneratorConfig
-from gghead.models.expression import ExpressionConfig
+from gghead.models.expression_config import ExpressionConfig
 from gghead.models.generator import bearable
 from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.networks.discriminator import DiscriminatorBlock

@@ -9,34 +9,27 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
 
-def run_options(unit: str = "Steps") -> Callable:
-    """Decorate a command with --outdir, --resume, --tick, --snap, --seed, --device and
-    --dry-run."""
-    options = (
-        cli.outdir("Where the run folder is made", default="training-runs"),
-        click.option(
-            "--resume", metavar="RUN", help="Continue a run exactly where its last state was saved"
-        ),
-        click.option("--tick", type=click.IntRange(min=1), help=f"{unit} between status lines"),
-        click.option("--snap", type=click.IntRange(min=1), help="Ticks between snapshots"),
-        cli.seed("Seed of everything random  [default: 0]", default=None),
-        cli.device(),
+def run_options(function: Callable) -> Callable:
+    """Decorate a command with --outdir, --resume, --set, --device, --threads and --dry-run; the
+    other options of a run are fields of its config (``gghead.torch_utils.config_options``)."""
+    for option in (
         cli.dry_run(),
-    )
-
-    def decorate(function: Callable) -> Callable:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-def run_changes(options: dict) -> dict:
-    """--tick, --snap and --seed, as far as they were given, -> the keys that every such config
-    has."""
-    keys = {"tick": "tick", "snap": "snapshot_ticks", "seed": "seed"}
-    return {key: options[name] for name, key in keys.items() if options[name] is not None}
+        cli.device(),
+        click.option(
+            "--set",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Any other option by its path, as --dry-run prints them, such as loss.l1=2",
+        ),
+        click.option(
+            "--resume",
+            metavar="RUN",
+            help="Continue a run where its last state was saved; on a CPU bit for bit",
+        ),
+        cli.outdir("Where the run folder is made", default="training-runs"),
+    ):
+        function = option(function)
+    return function
 
 
 def check_outdir(outdir: Path, resume: str | None, dry_run: bool) -> None:
@@ -45,16 +38,6 @@ def check_outdir(outdir: Path, resume: str | None, dry_run: bool) -> None:
         cli.check_writable(resume, "--resume", folder=True)
     elif not dry_run:
         cli.check_writable(outdir, "--outdir", folder=True)
-
-
-def refuse_with_resume(options: dict, allowed: set[str]) -> None:
-    """Raise ``UserError`` for an option that a resumed run does not take."""
-    given = [name for name, value in options.items() if value is not None and name not in allowed]
-    if given:
-        raise UserError(
-            "--resume continues a run with its own options; leave out"
-            f" --{given[0].replace('_', '-')}."
-        )
 
 
 def require_same_network(own: str | None, given: str | None, resume: str) -> None:

@@ -1,0 +1,344 @@
+"""Command-line options of a config: its fields are their only declaration.
+
+A field with an ``Option`` in its annotation becomes a click option. Its type says what is typed (a
+``Literal`` is a choice, a bool a switch, a tuple a comma list), its ``Range`` what is taken, its
+docstring is the help (its first paragraph), and the presets give the default that help shows.
+"""
+
+import ast
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Generic
+
+import click
+
+from gghead.torch_utils import cli
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.config import Config, ConfigError, Field, Option, Range
+from gghead.torch_utils.errors import UserError
+
+_PRESET = "preset"
+_MOST_GROUPS = 3  # of presets with one value each, in a line of help
+
+
+class ConfigOptions(Generic[Config]):
+    """The options of the config ``cls``; as a decorator it gives them to a command.
+
+    The command gets them by their names, None where they are not given. A field ``preset`` is a
+    choice of ``presets``, if there are any; without, help shows the fields' own defaults. A
+    ``ConfigError`` of the command is said with the options' names.
+    """
+
+    def __init__(
+        self,
+        cls: type[Config],
+        presets: dict[str, Config] | None = None,
+        preset: str | None = None,
+        names: dict[str, str] | None = None,
+    ) -> None:
+        """Collect the fields.
+
+        Args:
+            cls: The frozen dataclass.
+            presets: Name -> config.
+            preset: The one that is taken without ``--preset``; None: the command chooses.
+            names: What a ``ConfigError`` calls keys that have no option.
+        """
+        self.presets, self.preset = presets or {"": cls()}, preset
+        self.fields: dict[str, list[Field]] = {}
+        for field in config_json.walk(cls):
+            option = field.note(Option)
+            if option is not None:
+                self.fields.setdefault(_flag(field), []).append(field)
+        self.flags = (names or {}) | {
+            field.key: flag for flag, fields in self.fields.items() for field in fields
+        }
+        """Key -> spelling of its option, such as ``loss.r1_gamma`` -> ``--gamma``."""
+
+    def __call__(self, function: Callable) -> Callable:
+        """Decorate a command."""
+
+        @functools.wraps(function)
+        def named(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except ConfigError as error:
+                raise UserError(error.spelled(self.flags)) from error
+
+        for fields in reversed(self.fields.values()):
+            named = self._option(fields)(named)
+        return named
+
+    def start(self, options: dict) -> Config:
+        """The preset that the options name."""
+        name = options[_PRESET] or self.preset
+        if name is None:
+            raise ValueError("No preset is named, and none is taken without a name.")
+        return self.presets[name]
+
+    def changes(self, options: dict) -> dict[str, Any]:
+        """The options that are given -> nested values for ``config.replace``."""
+        return config_json.nested(
+            (field.key, options[_name(flag)])
+            for flag, fields in self.fields.items()
+            for field in fields
+            if field.key != _PRESET and options.get(_name(flag)) is not None
+        )
+
+    def apply(self, config: Config, options: dict) -> Config:
+        """``config`` with the options that are given, and with ``--set``.
+
+        Raises ``UserError`` for values that it cannot have.
+        """
+        config = config_json.replace(config, self.changes(options), "the options")
+        return assign(config, options.get("set") or ())
+
+    def is_given(self, options: dict, key: str) -> bool:
+        """Whether the user chose the value of ``key``, by its option or by ``--set``."""
+        return options.get(_name(self.flags[key])) is not None or any(
+            pair.startswith(f"{key}=") for pair in options.get("set") or ()
+        )
+
+    def refuse_with_resume(self, options: dict, others: Iterable[str] = (), hint: str = "") -> None:
+        """Raise ``UserError`` for an option that a resumed run does not take: neither one whose
+        field says so, nor one of the ``others``. ``hint`` ends the sentence."""
+        allowed = {"set", *others} | {
+            _name(flag)
+            for flag, fields in self.fields.items()
+            if any(field.note(Option).resume for field in fields)
+        }
+        for name, value in options.items():
+            if value is not None and value != () and name not in allowed:
+                raise UserError(
+                    "--resume continues a run with its own options; leave out"
+                    f" --{name.replace('_', '-')}{hint}."
+                )
+
+    def _option(self, fields: list[Field]) -> Callable:
+        field = fields[0]
+        option = field.note(Option)
+        names = [_flag(field), *option.names[1:]]
+        kind: Any = _param_type(field, option)
+        if field.key == _PRESET:
+            kind = click.Choice(list(self.presets))
+        sentence = functools.partial(self._help, fields)
+        if kind is click.BOOL:
+            return cli.switch(*names, cls=_FieldSwitch, sentence=sentence)
+        metavar = {} if option.metavar is None else {"metavar": option.metavar}
+        return click.option(*names, cls=FieldOption, type=kind, sentence=sentence, **metavar)
+
+    def _help(self, fields: list[Field]) -> str:
+        field = fields[0]
+        text = docstrings(field.owner).get(field.name, "").replace("``", "").rstrip(".")
+        if len(fields) > 1:
+            text += f"; sets {' and '.join(each.key for each in fields)}"
+        default = field.note(Option).default
+        if default is None:
+            default = self.preset if field.key == _PRESET else self._defaults(field.key)
+        return f"{text}  [default: {default}]" if default else text
+
+    def _defaults(self, key: str) -> str:
+        """What the presets say, each value with the presets that have it."""
+        groups: dict[str, list[str]] = {}
+        for name, config in self.presets.items():
+            groups.setdefault(_shown(config, key.split(".")), []).append(name)
+        if len(groups) == 1:
+            return next(iter(groups))
+        if len(groups) > _MOST_GROUPS:
+            return "the preset's"
+        return "; ".join(
+            f"{', '.join(names)}: {value or 'none'}" for value, names in groups.items()
+        )
+
+
+def assign(config: Config, pairs: Iterable[str]) -> Config:
+    """Apply the texts of ``--set``, each ``key.path=value``; values are JSON, or plain text.
+
+    Raises ``UserError`` for another form and for what ``config.from_dict`` refuses.
+    """
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator:
+            raise UserError(
+                f"--set={pair} must have the form key=value, e.g. --set=loss.blur_sigma=5."
+            )
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        config = config_json.replace(config, config_json.nested([(key, value)]), "--set")
+    return config
+
+
+@functools.cache
+def docstrings(cls: type) -> dict[str, str]:
+    """Field -> the first paragraph of its docstring, the string that follows it in the source."""
+    tree = ast.parse(Path(inspect.getfile(cls)).read_text("utf-8"))
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef) or node.name != cls.__name__:
+            continue
+        for field, after in zip(node.body, node.body[1:], strict=False):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+                and isinstance(after.value.value, str)
+            ):
+                paragraph = inspect.cleandoc(after.value.value).partition("\n\n")[0]
+                found[field.target.id] = " ".join(paragraph.split())
+    return found
+
+
+def _flag(field: Field) -> str:
+    """``--gen-pose-cond``: the usual spelling of a field's option."""
+    return (*field.note(Option).names, f"--{field.name.replace('_', '-')}")[0]
+
+
+def _name(flag: str) -> str:
+    """``--gen-pose-cond`` -> ``gen_pose_cond``: what click calls it."""
+    return flag.lstrip("-").replace("-", "_")
+
+
+def _shown(config: Any, parts: list[str]) -> str:
+    """The value at a key, as it would be typed; "" for none."""
+    if isinstance(config, tuple) and parts:
+        return ", then ".join(dict.fromkeys(_shown(item, parts) for item in config))
+    if parts:
+        return _shown(getattr(config, parts[0]), parts[1:])
+    if isinstance(config, bool):
+        return str(int(config))
+    if isinstance(config, tuple):
+        return ",".join(_shown(item, []) for item in config)
+    if isinstance(config, float):
+        return f"{config:g}"
+    return "" if config is None else str(config)
+
+
+def _param_type(field: Field, option: Option) -> click.ParamType:
+    """The click type of a field's type."""
+    if option.parse is not None:
+        return _Parsed(option.parse)
+    kind = field.kind
+    args = [arg for arg in typing.get_args(kind) if arg is not type(None)]
+    if type(None) in typing.get_args(kind):
+        kind = args[0]
+        args = [*typing.get_args(kind)]
+    limits = field.note(Range)
+    if typing.get_origin(kind) is typing.Literal:
+        return click.Choice(args)
+    if typing.get_origin(kind) is tuple:
+        if args[0] is str:
+            return _Parsed(functools.partial(_names, ranges=option.ranges))
+        items = cli.IntRangeList() if args[0] is int else cli.FloatList()
+        return items if limits is None else _Numbers(items, limits)
+    if kind is int:
+        return click.INT if limits is None else IntRange(limits)
+    if kind is float:
+        return click.FLOAT if limits is None else FloatRange(limits)
+    if kind in (bool, str):
+        return click.BOOL if kind is bool else click.STRING
+    raise TypeError(f"{field.key} is of type {kind}, which no option can give.")
+
+
+def _names(text: str, ranges: bool) -> list[str]:
+    """``anna,ben`` -> names; ``none`` -> no names."""
+    if text.strip() == "none":
+        return []
+    if ranges:
+        return cli.expand(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+class FieldOption(click.Option):
+    """An option whose help is read when it is asked for."""
+
+    def __init__(self, *args: Any, sentence: Callable[[], str], **settings: Any) -> None:
+        self._sentence = sentence
+        super().__init__(*args, **settings)
+
+    @property
+    def help(self) -> str | None:
+        """The sentence of the field."""
+        return self._sentence()
+
+    @help.setter
+    def help(self, text: str | None) -> None:
+        """click sets what it was given, which is nothing."""
+
+
+class _FieldSwitch(FieldOption, cli._Switch):
+    """The same, a truth value."""
+
+
+class _Parsed(click.ParamType):
+    """A type by a function of the text that raises ``ValueError``."""
+
+    name = "text"
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the function makes of a text; other values stay."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            raise click.ClickException(f"{_option_name(param)}={value}: {error}") from error
+
+
+class IntRange(click.IntRange):
+    """Whole numbers of a ``Range``, in whose words others are refused."""
+
+    def __init__(self, limits: Range) -> None:
+        low = None if limits.min is None else int(limits.min)
+        super().__init__(low, None if limits.max is None else int(limits.max), limits.above)
+        self.limits = limits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        return _inside(self.limits, click.INT.convert(value, param, ctx), param, ctx)
+
+
+class FloatRange(click.FloatRange):
+    """Numbers of a ``Range``, likewise."""
+
+    def __init__(self, limits: Range) -> None:
+        super().__init__(limits.min, limits.max, limits.above)
+        self.limits = limits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        return _inside(self.limits, click.FLOAT.convert(value, param, ctx), param, ctx)
+
+
+class _Numbers(click.ParamType):
+    """A list of numbers of a ``Range``, likewise."""
+
+    def __init__(self, items: click.ParamType, limits: Range) -> None:
+        self.name, self._items, self._limits = items.name, items, limits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the numbers."""
+        numbers = self._items.convert(value, param, ctx)
+        return [_inside(self._limits, number, param, ctx) for number in numbers]
+
+
+def _inside(
+    limits: Range, number: float, param: click.Parameter | None, ctx: click.Context | None
+) -> float:
+    fault = limits.fault(number)
+    if fault is not None:
+        raise click.UsageError(f"{_option_name(param)} {fault}", ctx)
+    return number
+
+
+def _option_name(param: click.Parameter | None) -> str:
+    return param.opts[0] if param is not None else "The value"
