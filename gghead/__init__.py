@@ -1,7 +1,7 @@
 """3D Gaussian heads: generate, render, save. Attributes load on first use, so importing costs
 little.
 
->>> model = gghead.load("training-runs/00000-tiny-heads")
+>>> model = gghead.load("demo")
 >>> head = model.sample(seed=3, psi=0.7)
 >>> image = gghead.render(head, gghead.Cameras.orbit(yaw=0.4), size=256).color
 """
@@ -10,37 +10,88 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gghead import (
+        animation,
+        cameras,
+        checkpoints,
+        data,
+        editing,
+        inversion,
+        latent,
+        models,
+        perceptual,
+        reconstruction,
+        rendering,
+        sampling,
+        template,
+        training,
+        video,
+    )
     from gghead.animation.animate import animate
     from gghead.cameras import Cameras
-    from gghead.checkpoints import load
+    from gghead.checkpoints import load, save
     from gghead.gaussians import Gaussians
+    from gghead.inversion.one_image import invert
+    from gghead.latent import Latent
+    from gghead.models.avatar import Avatar
+    from gghead.models.generator import Generator
+    from gghead.models.reconstructor import Reconstructor
+    from gghead.reconstruction.one_head import reconstruct
     from gghead.rendering import rasterization, render
-    from gghead.template import load_template
+    from gghead.template import Template, load_template
 
 __version__ = "0.1.0"
 __all__ = [
+    "Avatar",
     "Cameras",
     "Gaussians",
+    "Generator",
+    "Latent",
+    "Reconstructor",
+    "Template",
     "animate",
     "animation",
+    "cameras",
+    "checkpoints",
+    "data",
+    "editing",
     "inversion",
+    "invert",
+    "latent",
     "load",
     "load_template",
+    "models",
+    "perceptual",
     "rasterization",
+    "reconstruct",
+    "reconstruction",
     "render",
     "rendering",
+    "sampling",
+    "save",
+    "template",
+    "training",
+    "video",
 ]
 
 _HOMES = {
+    "Avatar": "gghead.models.avatar",
     "Cameras": "gghead.cameras",
     "Gaussians": "gghead.gaussians",
+    "Generator": "gghead.models.generator",
+    "Latent": "gghead.latent",
+    "Reconstructor": "gghead.models.reconstructor",
+    "Template": "gghead.template",
     "animate": "gghead.animation.animate",
+    "invert": "gghead.inversion.one_image",
     "load": "gghead.checkpoints",
     "load_template": "gghead.template",
     "rasterization": "gghead.rendering",
+    "reconstruct": "gghead.reconstruction.one_head",
     "render": "gghead.rendering",
+    "save": "gghead.checkpoints",
 }
-_PACKAGES = ("animation", "inversion", "rendering")
+_PACKAGES = sorted(set(__all__) - set(_HOMES))
 
 
 def __getattr__(name: str):
@@ -52,4 +103,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES, *_PACKAGES])
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,7 @@
 """The latent of a head as a file: w+, a residual on Z, a change of the decoder; what inversion and
 encoders write.
 
-One safetensors file per head and stage. Everything that draws seeds accepts it (``--latents``), and
-from Python::
+One safetensors file per head and stage. Everything that draws seeds accepts it, and from Python::
 
     latent = gghead.latent.load("latent-pti.safetensors", model)  # styles, residual, metadata
     head = latent.gaussians(model)  # Gaussians [1, N], as model.sample(seed)
@@ -22,7 +21,7 @@ from gghead.gaussians import Gaussians
 from gghead.models.generator import Generator
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.checks import check_shape
-from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.errors import MissingFile, UserError
 from gghead.torch_utils.files import file_part, make_folder, write_atomically
 
 FORMAT = "gghead-latent/1"
@@ -224,7 +223,7 @@ def load(
 
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"The latent file {path} does not exist; scripts/invert.py writes them.")
+        raise MissingFile(f"The latent file {path} does not exist; gghead.latent.save writes them.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -268,7 +267,7 @@ def load(
 
 
 def find(paths: str, last_stage: str = "pti") -> list[Path]:
-    """Return the latent files of ``--latents``: a comma list of files and folders.
+    """Return the latent files that a comma list of files and folders names.
 
     A folder stands for the last stage of every target in it, though none after ``last_stage``.
     Raises ``UserError`` where there is none.
@@ -282,9 +281,9 @@ def find(paths: str, last_stage: str = "pti") -> list[Path]:
         path = Path(part.strip())
         if not path.is_dir():
             if not path.is_file():
-                raise UserError(
-                    f"--latents={part.strip()} does not exist; name a file or folder of"
-                    " scripts/invert.py."
+                raise MissingFile(
+                    f"latents='{part.strip()}' does not exist; name a file or folder that an"
+                    " inversion wrote."
                 )
             found.append(path)
             continue
@@ -297,8 +296,8 @@ def find(paths: str, last_stage: str = "pti") -> list[Path]:
             last[file.parent] = max(last.get(file.parent, (-1, file)), (rank, file))
         if not last:
             raise UserError(
-                f"--latents={path} holds no latent-*.safetensors and no latent.safetensors; name an"
-                " --outdir of scripts/invert.py or scripts/reconstruct.py."
+                f"{path} holds no latent-*.safetensors and no latent.safetensors; name a folder"
+                " that an inversion or a reconstruction wrote."
             )
         found += [file for _, file in last.values()]
     return found
@@ -314,13 +313,13 @@ def _check_owner(
 ) -> None:
     if metadata.get("architecture") != own["architecture"]:
         raise UserError(
-            f"{path} was made with a network of another architecture; name that network with"
-            " --network, or invert the picture again with this one."
+            f"{path} was made with a network of another architecture; take that network, or invert"
+            " the picture again with this one."
         )
     if metadata.get("network") != own["network"]:
         raise UserError(
-            f"{path} was made with another network (same architecture, other weights); name that"
-            " network with --network, or invert the picture again with this one."
+            f"{path} was made with another network (same architecture, other weights); take that"
+            " network, or invert the picture again with this one."
         )
     check_shape(f"ws in {path}", latent.ws, (1, model.num_ws, model.config.w_dim))
     if latent.residual is not None:

@@ -253,7 +253,7 @@ def generate_frames(
     ]
     if not heads or len(heads) % cells:
         raise UserError(
-            f"--grid={columns}x{rows} needs a multiple of {cells} seeds or latents, but there are"
+            f"grid='{columns}x{rows}' needs a multiple of {cells} seeds or latents, but there are"
             f" {len(heads)}: name {cells}, or more for an interpolation in every cell."
         )
     size = size or model.config.image_size

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.errors import MissingFile, UserError
 from gghead.torch_utils.files import by_number
 
 FORMAT = "gghead/1"
@@ -24,9 +24,9 @@ RUNS = Path("training-runs")
 # of the files in run folders
 _STEMS = ("network-snapshot", "reconstructor", "expression", "prior", "avatar")
 _TAKEN_BY = {
-    "avatar": "; scripts/animate.py --avatar= takes it",
-    "prior": "; gen_samples.py --prior= takes it, beside the network that it belongs to",
-    "expression": "; scripts/animate.py --motion= takes it, beside the network that it belongs to",
+    "avatar": "; `gghead animate` takes it",
+    "prior": "; `gghead sample` takes it as prior=FILE, beside the network that it belongs to",
+    "expression": "; `gghead animate` takes it as motion=FILE, beside its network",
 }
 _PICTURES, _VIDEOS = (
     (".png", ".jpg", ".jpeg", ".bmp"),
@@ -56,7 +56,7 @@ def snapshot_file(name: str | os.PathLike) -> Path:
     if path.is_dir():
         return latest_snapshot(name)
     if not path.is_file():
-        raise UserError(
+        raise MissingFile(
             f"The network {name} does not exist; name a snapshot file, the folder of a training run"
             f" or one of the networks that are shipped ({', '.join(SHIPPED)})."
         )
@@ -90,8 +90,8 @@ def latest_run(root: str | os.PathLike = RUNS) -> Path:
     numbered = [run for run in runs if run.name.partition("-")[0].isdecimal()]
     if not numbered:
         raise UserError(
-            f"There is no run with a network in {root} yet; name one with --network, or take the"
-            " shipped one with --network=demo."
+            f"There is no run with a network in {root} yet; name one with network=RUN, or take the"
+            " shipped one with network='demo'."
         )
     return max(numbered, key=lambda run: int(run.name.partition("-")[0]))
 
@@ -121,8 +121,8 @@ def no_network(path: Path, why: str) -> str:
         )
     if ending in _PICTURES:
         return (
-            f"{path} is a picture, not a network; {_WANTED}. scripts/invert.py --target={path}"
-            " finds the head in a picture."
+            f"{path} is a picture, not a network; {_WANTED}. `gghead invert` finds the"
+            " head in a picture."
         )
     if ending in _VIDEOS:
         return f"{path} is a video, not a network; {_WANTED}."
@@ -163,12 +163,10 @@ def expect_kind(path: Path, metadata: dict[str, str], kind: str | None) -> None:
 def _foreign(metadata: dict[str, str]) -> str:
     found = str(metadata.get("format"))
     if found.startswith("gghead-latent"):
-        return (
-            "holds a latent, not a network; give it with --latents, and its network with --network"
-        )
+        return "holds a latent, not a network; give it as latents=FILE, its network as network=FILE"
     if found.startswith("gghead-directions"):
         return (
-            "holds directions, not a network; give it with --directions, and its network with"
-            " --network"
+            "holds directions, not a network; give it as directions=FILE, its network as"
+            " network=FILE"
         )
     return f"has format {metadata.get('format')!r}, but this version reads '{FORMAT}'"

@@ -36,7 +36,7 @@ def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
         write_snapshot(tmp_path / run / f"{name}.safetensors")
     (tmp_path / "00011-c").mkdir()
     assert latest_run(tmp_path).name == "00010-b"
-    with pytest.raises(UserError, match="no run with a network in .*00011-c yet.*--network=demo"):
+    with pytest.raises(UserError, match="no run with a network in .*00011-c yet.*network='demo'"):
         latest_run(tmp_path / "00011-c")
     with pytest.raises(UserError, match="is no run but holds 4; name one, such as .*new"):
         snapshot_file(tmp_path)
@@ -48,7 +48,7 @@ def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
         ("head.ply", "is a head of splats, not the network that makes heads"),
         (
             "me.jpg",
-            "is a picture, not a network; .*scripts/invert.py --target=.*me.jpg finds the head",
+            "is a picture, not a network; .*`gghead invert` finds the head",
         ),
         ("film.mp4", "is a video, not a network"),
         ("film.webp", "is a video, not a network"),
@@ -72,14 +72,14 @@ def test_what_is_no_network_is_said_to_be_what_it_is(tmp_path, name, sentence):
     [
         (
             '{"format":"gghead/1","kind":"avatar"}',
-            "an avatar of one person, but a generator .*animate.py --avatar= takes",
+            "an avatar of one person, but a generator .*`gghead animate` takes it",
         ),
         (
             '{"format":"gghead/1","kind":"prior"}',
             "a prior over latents, but a generator of heads is needed here; ",
         ),
         ('{"format":"gghead/1","kind":"x"}', "a model of the unknown kind 'x'"),
-        ('{"format":"gghead-latent/1"}', "holds a latent, not a network; give it with --latents"),
+        ('{"format":"gghead-latent/1"}', "holds a latent, not a network; give it as latents=FILE"),
         ('{"format":"gghead-directions/1"}', "holds directions, not a network"),
         ('{"format":"pt"}', "has format 'pt', but this version reads 'gghead/1'"),
         ("null", "has format None"),

@@ -1,16 +1,22 @@
-"""The one exception for mistakes that the user can mend."""
+"""The exceptions for mistakes that the user can mend."""
 
 
 class UserError(ValueError):
-    """A wrong file or option: one sentence that names it and says how to mend it.
+    """A wrong file or value: one sentence that names it and says how to mend it.
 
-    Commands print the sentence without a traceback (see ``gghead.torch_utils.cli``). Names in it
-    may come from other people's files, so characters that would steer a terminal or break the line
-    are written as escapes.
+    From Python it is a ``ValueError`` like any other. Commands print the sentence without a
+    traceback and name their options in it (see ``gghead.torch_utils.cli``), so the library itself
+    speaks of parameters (``masks='none'``) and never of flags. Names in it may come from other
+    people's files, so characters that would steer a terminal or break the line are written as
+    escapes.
     """
 
     def __init__(self, sentence: str) -> None:
         super().__init__(_one_line(sentence))
+
+
+class MissingFile(UserError, FileNotFoundError):
+    """A file or folder that does not exist: a ``FileNotFoundError`` as well."""
 
 
 def _one_line(text: str) -> str:

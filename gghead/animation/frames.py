@@ -49,7 +49,7 @@ def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
             + (
                 f"its splits are {', '.join(sequence.splits)}."
                 if sequence.splits
-                else "it has no splits: convert it with --test-frames=N."
+                else "it has no splits: convert it with test_frames=N."
             )
         )
     return sequence.take(part)
@@ -64,7 +64,7 @@ class Frames:
         if len(sizes) > 1:
             raise UserError(
                 f"The frames of {sequence.pictures.source.path} have different sizes; choose one"
-                " with --resolution."
+                " with resolution=N."
             )
         self.sequence, self.size = sequence, sizes.pop()
         self.expression = sequence.coefficients.float()

@@ -157,8 +157,8 @@ def load(path: str | os.PathLike, model: Generator) -> Directions:
         )
     if metadata["network"] != fingerprints(model)["network"]:
         raise UserError(
-            f"{path} was made with another network; name that one with --network, or run "
-            "`scripts/edit.py pca` with this one."
+            f"{path} was made with another network; take that one, or find directions "
+            "again with this one."
         )
     return Directions(**tensors)
 

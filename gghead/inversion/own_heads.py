@@ -1,5 +1,4 @@
-"""A network's own heads as targets: what inversion can reach where a perfect answer exists
-(``--target=seeds:0-7``)."""
+"""A network's own heads as targets: what inversion can reach where a perfect answer exists."""
 
 from collections.abc import Iterator, Sequence
 

@@ -19,7 +19,7 @@ from gghead.data.files import FolderSource, Source, image_header, is_image, open
 from gghead.data.image_files import listed_masks
 from gghead.data.images import decode_image, resize_image, resize_straight_alpha
 from gghead.latent import Latent
-from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.errors import MissingFile, UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class TargetReader:
         except (KeyError, OSError) as error:
             raise UserError(
                 f"The mask {name} in {self.mask_source.path} is missing; copy it again, or use the"
-                " whole picture with --masks=none."
+                " whole picture with masks='none'."
             ) from error
 
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
@@ -104,7 +104,7 @@ class TargetReader:
         if width != height:
             raise UserError(
                 f"{name} in {self.source.path} is {width}x{height}, but pictures to invert must be"
-                " square; crop it, or let --camera=auto find the face."
+                " square; crop it, or let camera='auto' find the face."
             )
         mask_name = (self.masks or {}).get(name)
         if not self.use_masks or (mask_name is None and mode not in ("RGBA", "LA")):
@@ -126,7 +126,7 @@ class TargetReader:
         if not mask.any():
             raise UserError(
                 f"The mask of {name} in {self.source.path} is empty (all zero); mend it, or use the"
-                " whole picture with --masks=none."
+                " whole picture with masks='none'."
             )
         return self._target(index, rgb, mask)
 
@@ -152,8 +152,8 @@ class TargetReader:
         (found,) = self._preparation.run(self.source.read(name), name)
         if isinstance(found, Skip):
             raise UserError(
-                f"{name} cannot be used with --camera=auto: {found.reason} ({found.detail}); crop"
-                " it yourself and give --camera=frontal or a file."
+                f"{name} cannot be used with camera='auto': {found.reason} ({found.detail}); crop"
+                " it yourself and give camera='frontal' or a file."
             )
         rgb = np.asarray(decode_image(found.image, "RGB", name))
         mask = None if found.mask is None else np.asarray(decode_image(found.mask, "L", name))
@@ -194,9 +194,8 @@ def open_targets(
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(
-            f"--target={path} does not exist; name a picture, a folder of pictures or a data set"
-            " zip."
+        raise MissingFile(
+            f"{path} does not exist; name a picture, a folder of pictures or a data set zip."
         )
     single = path.is_file() and is_image(path.name)
     source = _OneFile(path) if single else open_source(path)
@@ -210,7 +209,7 @@ def open_targets(
         and not any(part.startswith(".") for part in name.split("/"))
     ]
     if not names:
-        raise UserError(f"--target={path} holds no pictures (png, jpg, jpeg, webp or bmp).")
+        raise UserError(f"{path} holds no pictures (png, jpg, jpeg, webp or bmp).")
     if max_images is not None and max_images < len(names):
         names = [
             names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])
@@ -239,9 +238,9 @@ def _check_finder(path: Path, landmarker: str, use_masks: bool) -> None:
     wanted = "the face" if not landmarker.endswith(".json") else "the mask" if use_masks else None
     if wanted is not None:
         instead = (
-            "--camera=frontal if the face looks into the camera, or --camera=FILE with 25 numbers"
+            "camera='frontal' if the face looks into the camera, or camera=FILE with 25 numbers"
             if wanted == "the face"
-            else "--masks=FILE|none"
+            else "masks=FILE or masks='none'"
         )
         raise UserError(
             f"{path} has no camera labels, and finding {wanted} needs mediapipe, which is not"
@@ -271,13 +270,13 @@ def _dataset_json(path: Path, source: Source, single: bool) -> dict | None:
 
 def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
     if not path.exists():
-        raise UserError(
-            f"--masks={path} does not exist; name a mask file, a folder or zip of masks, or none."
+        raise MissingFile(
+            f"masks='{path}' does not exist; name a mask file, a folder or zip of masks, or none."
         )
     if path.is_file() and is_image(path.name):
         if len(names) > 1:
             raise UserError(
-                f"--masks={path} is one file, but there are {len(names)} pictures; name a folder of"
+                f"masks='{path}' is one file, but there are {len(names)} pictures; name a folder of"
                 " masks."
             )
         return _OneFile(path), {names[0]: path.name}
@@ -287,7 +286,7 @@ def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
     for name, mask in found.items():
         if mask is None:
             raise UserError(
-                f"--masks={path} has no mask for {name}; masks must have the pictures' names."
+                f"masks='{path}' has no mask for {name}; masks must have the pictures' names."
             )
     return source, found
 
@@ -299,8 +298,8 @@ def _labels(camera: str, path: Path, info: dict | None, names: list[str]) -> dic
         info, where = _camera_file(Path(camera), names), camera
     if info is None:
         raise UserError(
-            f"{path} has no camera labels (no dataset.json there); give --camera=frontal if the"
-            " face looks into the camera, --camera=auto to estimate it, or --camera=FILE with 25"
+            f"{path} has no camera labels (no dataset.json there); give camera='frontal' if the"
+            " face looks into the camera, camera='auto' to estimate it, or camera=FILE with 25"
             " numbers."
         )
     rows = label_array(
@@ -314,7 +313,7 @@ def _camera_file(path: Path, names: list[str]) -> dict:
     text)."""
     if not path.is_file():
         raise UserError(
-            f"--camera={path} is neither label, auto, frontal nor a file; it must be one of these."
+            f"camera='{path}' is neither label, auto, frontal nor a file; it must be one of these."
         )
     data = path.read_bytes()
     try:

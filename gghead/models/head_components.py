@@ -82,7 +82,7 @@ def fit_components(latents: Iterable[Latent], count: int) -> HeadComponents:
     if heads < 2:
         raise UserError(
             f"A prior needs many latents, but there {'is 1' if heads else 'are none'}; name a"
-            " folder of latent files, or give --samples=20000."
+            " folder of latent files, or draw samples=20000."
         )
     residual = next((part.residual for part in parts if part.residual is not None), None)
     channels, side = residual.shape[1:3] if residual is not None else (0, 0)

@@ -141,7 +141,7 @@ def fit_tokens(
     if count < 2:
         raise UserError(
             f"A prior needs many latents, but there {'is 1' if count else 'are none'}; name a"
-            " folder of latent files, or give --samples=20000."
+            " folder of latent files, or draw samples=20000."
         )
     rows = w_sum.shape[0] if rows_differ else 1
     w_mean, z_mean = w_sum[:rows] / count, z_sum / count if has_residual else None

@@ -53,8 +53,8 @@ class Prior(nn.Module):
         """Raise ``UserError`` if the prior is over another generator's latents than ``model``'s."""
         if self.config.fingerprint != fingerprints(model)["network"]:
             raise UserError(
-                f"{name} was trained on latents of the network '{self.config.network}'; name that"
-                " one with --network, or train a prior for this one with scripts/train_prior.py."
+                f"{name} was trained on latents of the network '{self.config.network}'; take that"
+                " one, or train a prior for this one."
             )
 
     def normalised(self, cond: Tensor) -> Tensor:  # [B, cond_dim]
@@ -62,8 +62,8 @@ class Prior(nn.Module):
         condition at all."""
         if not self.config.cond_dim:
             raise UserError(
-                "This prior was trained without conditions; leave out --cond, or train one with"
-                " --cond."
+                "This prior was trained without conditions; leave out cond=, or train one with"
+                " conditions."
             )
         check_shape("the condition", cond, (self.config.cond_dim,))
         return (cond - self.cond_mean) / self.cond_std
@@ -92,7 +92,7 @@ class Prior(nn.Module):
         """Integrate the flow from noise to heads (Heun: two evaluations per step, second order)."""
         if cond is None and guidance != 1.0:
             raise UserError(
-                "--guidance strengthens a condition, but there is none; give --cond=FILE."
+                "guidance= strengthens a condition, but there is none; give cond=, too."
             )
         cond = None if cond is None else self.normalised(cond.to(noise)).expand(len(noise), -1)
         x = noise

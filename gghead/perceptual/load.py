@@ -49,13 +49,13 @@ from gghead.torch_utils.files import write_atomically
 _METRICS = ("lpips-vgg", "lpips-alex", "a TorchScript file")
 
 
-def load_distance(spec: str, option: str, device: torch.device | str = "cpu") -> Distance:
+def load_distance(spec: str, option: str = "spec", device: torch.device | str = "cpu") -> Distance:
     """Read the distance that ``spec`` names (see the module's table): (picture, truth) [B, 3, H, W]
     in [-1, 1] -> [B].
 
-    ``option`` is the option it came from, such as "--perceptual-net". Raises ``UserError`` for an
-    unknown kind, a missing, damaged or foreign file, a hash that is unknown or wrong, and a failed
-    download.
+    ``option`` is what sentences call ``spec``; a command gives the option it came from. Raises
+    ``UserError`` for an unknown kind, a missing, damaged or foreign file, a hash that is
+    unknown or wrong, and a failed download.
     """
     kind, colon, rest = spec.partition(":")
     if kind in _KINDS:
@@ -77,7 +77,7 @@ def is_program(spec: str) -> bool:
     return spec.partition(":")[0] not in _KINDS
 
 
-def load_metric(spec: str, option: str, device: torch.device | str = "cpu") -> Distance:
+def load_metric(spec: str, option: str = "spec", device: torch.device | str = "cpu") -> Distance:
     """As ``load_distance``, but only for what may be reported as LPIPS."""
     kind = spec.partition(":")[0]
     if kind in _KINDS and not kind.startswith("lpips-"):

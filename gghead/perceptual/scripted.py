@@ -108,7 +108,9 @@ class IdentitySimilarity(Distance):
         return F.cosine_similarity(at_least_float32(first), at_least_float32(second), dim=1)
 
 
-def load_identity(spec: str, option: str, device: torch.device | str = "cpu") -> IdentitySimilarity:
+def load_identity(
+    spec: str, option: str = "spec", device: torch.device | str = "cpu"
+) -> IdentitySimilarity:
     """Read a TorchScript file or URL. Raises ``UserError`` for a file that is missing or none."""
     file = locate(spec, option, any_hash=True)
     network = read_script(file, option, device)

@@ -14,7 +14,7 @@ from gghead.cameras import Cameras
 from gghead.data.captures import Captures, choose_views
 from gghead.data.files import is_image
 from gghead.data.frames import foreground
-from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.errors import MissingFile, UserError
 
 _MOST = 64  # pictures without records that are still taken for views of one person
 
@@ -35,9 +35,7 @@ class InputViews:
     def __post_init__(self) -> None:
         count = len(self.rgb)
         if not count:
-            raise UserError(
-                "There are no views to reconstruct a head from; name at least one with --views."
-            )
+            raise UserError("There are no views to reconstruct a head from; name at least one.")
         height, width = self.rgb.shape[-2:]
         if self.rgb.shape != (count, 3, height, width) or self.alpha.shape != (
             count,
@@ -118,13 +116,13 @@ def from_captures(
     """
     where = captures.pictures.source.path
     if views is not None and not views:
-        raise UserError("--views names no view; name at least one, or leave it out for all.")
+        raise UserError("views= names no view; name at least one, or leave it out for all.")
     if captures.format == "eg3d" and subject is None:
         indices = _pictures(captures, views) if views else np.arange(len(captures))
         if not views and len(indices) > _MOST:
             raise UserError(
                 f"{where} holds {len(indices)} pictures and does not say which show the same"
-                " person; name those of one person with --views."
+                " person; name those of one person with views=LIST."
             )
         return _stacked(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
     if views and not any(_found(view, captures.camera_names) for view in views):
@@ -136,7 +134,7 @@ def from_captures(
         if len(people) > 1:
             raise UserError(
                 f"{where} shows {len(people)} people ({_some(captures, people)}); name one with"
-                " --subject."
+                " subject=NAME."
             )
         subject = captures.subjects[int(people[0])]
     subject = _found(subject, captures.subjects) or subject
@@ -145,7 +143,7 @@ def from_captures(
     names = captures.cameras_of(subject, expression)
     chosen = [_found(view, captures.camera_names) or view for view in views] if views else names
     if len(set(chosen)) < len(chosen):
-        raise UserError(f"--views={','.join(views)} names a view twice; name each once.")
+        raise UserError(f"views='{','.join(views)}' names a view twice; name each once.")
     taken = captures.views(subject, expression, list(chosen))
     return InputViews.of(
         taken.rgb, taken.alpha, taken.cameras, chosen, captures.has_masks, device, captures.backdrop
@@ -184,9 +182,9 @@ def read_inputs(
 
     path = Path(path)
     if not path.exists():
-        raise UserError(
-            f"--data={path} does not exist; name a data set, a folder of pictures with"
-            " dataset.json, or a picture."
+        raise MissingFile(
+            f"{path} does not exist; name a data set, a folder of pictures with dataset.json, or a"
+            " picture."
         )
     photo = path.is_file() and is_image(path.name)
     plain = path.is_dir() and not any(file.suffix in (".json", ".zip") for file in path.iterdir())
@@ -198,14 +196,14 @@ def read_inputs(
         for option, value in (("subject", subject), ("expression", expression)):
             if value is not None:
                 raise UserError(
-                    f"--{option} is for captures, which say who is seen doing what; {path} is read"
+                    f"{option}='{value}' is for captures, which say who does what; {path} is read"
                     " as photos, so leave it out."
                 )
         return _evenly(_photos(path, size, views, camera, masks, landmarker, device), count)
     if masks is not None:
         raise UserError(
-            f"--masks={masks} is for photos, but {path} is read as a data set, whose own masks are"
-            " taken; leave it out, or give --camera=FILE (its dataset.json) to read its pictures"
+            f"masks='{masks}' is for photos, but {path} is read as a data set, whose own masks are"
+            " taken; leave it out, or give camera=FILE (its dataset.json) to read its pictures"
             " as photos."
         )
     captures = formats.read(path)
@@ -241,15 +239,13 @@ def _photos(
     if views:
         names = [reader.name(index) for index in wanted]
         if missing := [view for view in views if _stem(view).replace("/", "_") not in names]:
-            raise UserError(
-                f"--data={path} has no picture '{missing[0]}'; it has {', '.join(names[:8])}."
-            )
+            raise UserError(f"{path} has no picture '{missing[0]}'; it has {', '.join(names[:8])}.")
         wanted = [names.index(_stem(view).replace("/", "_")) for view in views]
     found = [reader.read(index) for index in wanted]
     if len({target.mask is None for target in found}) > 1:
         raise UserError(
             f"Some pictures of {path} have masks and others none; add those missing, or use"
-            " --masks=none."
+            " masks='none'."
         )
     masked = found[0].mask is not None
     rgb = torch.stack([target.rgb for target in found])
@@ -275,7 +271,7 @@ def _all_labelled(captures: Captures) -> None:
     if others:
         raise UserError(
             f"{others[0]} in {source.path} has no camera; add its label to dataset.json, or name"
-            " the views to use with --views."
+            " the views to use with views=LIST."
         )
 
 
@@ -314,7 +310,7 @@ def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
             )
         found.append(at[0])
     if len(set(found)) < len(found):
-        raise UserError(f"--views={','.join(views)} names a picture twice; name each once.")
+        raise UserError(f"views='{','.join(views)}' names a picture twice; name each once.")
     return np.array(found)
 
 

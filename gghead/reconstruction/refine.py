@@ -78,8 +78,7 @@ def refine(
         value = float(loss.detach())
         if value != value or value == float("inf"):
             raise UserError(
-                f"The loss is not finite at step {step} of the refinement; use smaller --refine or"
-                " none."
+                f"The loss is not finite at step {step} of the refinement; use fewer steps or none."
             )
         if value < lowest:
             best, lowest = now.map(Tensor.detach), value

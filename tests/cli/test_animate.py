@@ -122,7 +122,7 @@ def test_another_expression_model_needs_a_mapping(tmp_path):
     with pytest.raises(
         UserError,
         match=r"has 4 coefficients \(AU1, AU2, AU3 …\), but the avatar was trained with 3 "
-        r"\(jawOpen, mouthSmile, eyeBlink …\) of 'avatar'.*--mapping=FILE",
+        r"\(jawOpen, mouthSmile, eyeBlink …\) of 'avatar'.*mapping=FILE",
     ):
         read_drive(folder, CONFIG)
     same_width = write_sequence(tmp_path / "same", names=("AU1", "AU2", "AU3"))
@@ -288,7 +288,7 @@ def test_wrong_uses_are_a_sentence(file, data, tmp_path):
         (["--avatar=demo", table], "but an avatar of one person is needed here"),
         ([f"--avatar={tmp_path / 'no'}", table], "does not exist"),
         ([f"--avatar={file}", table, "--camera=tracked"], "has neither cameras nor pictures"),
-        ([f"--avatar={file}", table, "--split=test"], "--split has no meaning"),
+        ([f"--avatar={file}", table, "--split=test"], "--split=test has no meaning"),
         ([f"--avatar={file}", table, "--only-frames=0-3"], "asks for frame 3, but"),
         ([f"--avatar={file}", f"--drive={data}", "--split=val"], "no frames of the split 'val'"),
         ([f"--avatar={file}", f"--drive={tmp_path}"], "is of no known format"),

@@ -175,3 +175,31 @@ def test_what_inversion_says_to_do_next_runs_as_it_stands(tmp_path, monkeypatch)
     assert (home / "out" / "net-psi1" / "seed0000-z.ply").is_file() and (
         home / "out" / "net-psi1-sweep.webp"
     ).is_file()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "named"),
+    [
+        ("use masks='none'.", "use --masks=none."),
+        ("give max_images=FILE or camera='frontal'", "give --max-images=FILE or --camera=frontal"),
+        ("samples=20000 and up='z'", "samples=20000 and up='z'"),  # no options of this command
+        ("leave out masks=, or not", "leave out --masks, or not"),
+        ("camera=2.png is no image", "camera=2.png is no image"),  # a file
+        (
+            "/data/masks=4 and x-camera=5 and --camera=6",
+            "/data/masks=4 and x-camera=5 and --camera=6",
+        ),
+    ],
+)
+def test_parameters_that_the_library_names_are_printed_as_options(sentence, named):
+    @cli.command()
+    @click.option("--masks")
+    @click.option("--max-images")
+    @click.option("--camera")
+    def main(**options):
+        """Do it."""
+        raise UserError(sentence)
+
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == f"Error: {named}"

@@ -172,7 +172,7 @@ def test_what_gen_samples_says(run, network, tmp_path):
     other = tmp_path / "network-snapshot-000002.safetensors"
     checkpoints.save(small_network(seed=3, image_size=32), other)
     text = call(gen_samples, f"--network={other}", f"--prior={run}", "--seeds=1", fails=True)
-    assert f"was trained on latents of the network '{network}'; name that one" in text
+    assert f"was trained on latents of the network '{network}'; take that one" in text
 
 
 def test_the_score(run, network, latents, tmp_path):

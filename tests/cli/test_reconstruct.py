@@ -161,7 +161,7 @@ def test_folder_of_pictures_with_labels_and_a_count(tmp_path, data, network):
     refused = sentence(*common, f"--masks={tmp_path / 'in'}")
     assert "is for photos, but" in refused and "give --camera=FILE" in refused
     as_photos = [*common, f"--camera={tmp_path / 'in/dataset.json'}"]
-    assert "--subject is for captures" in sentence(*as_photos, "--subject=0")
+    assert "--subject=0 is for captures" in sentence(*as_photos, "--subject=0")
     (tmp_path / "in/new.png").write_bytes((tmp_path / "in" / names[0]).read_bytes())
     assert "new.png" in sentence(*common) and "has no camera" in sentence(*common)
     labels[0][1][3] = float("nan")

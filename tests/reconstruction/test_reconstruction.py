@@ -108,7 +108,7 @@ def test_right_cameras_pass():
 def test_wrong_axes_are_named(yaws, code, wrong):
     given = seen(yaws)
     views = seen(yaws, cameras=Cameras(wrong(given.cameras.cam2world), given.cameras.intrinsics))
-    with pytest.raises(UserError, match=f"folder: {code}: .*Remedy: .*--check=0"):
+    with pytest.raises(UserError, match=f"folder: {code}: .*Remedy: .*check=0"):
         check_views(views, "folder")
 
 

@@ -29,8 +29,8 @@ _PREVIEWS = 6  # frames per preview picture
 
 def run(
     config: AvatarTrainConfig,
-    outdir: str | os.PathLike,
-    device: torch.device,
+    outdir: str | os.PathLike = "training-runs",
+    device: torch.device | str = "cpu",
     *,
     resume: Path | None = None,
 ) -> Path:
@@ -39,6 +39,7 @@ def run(
 
     Raises ``UserError`` for data or files that do not fit.
     """
+    device = torch.device(device)
     if device.type == "cpu":
         keep_freed_memory()
     with progress(f"Reading {config.data}"):

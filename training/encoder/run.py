@@ -35,8 +35,8 @@ _PREVIEW_HEADS, _PREVIEW_VIEWS = 4, 4
 
 def run(
     config: EncoderTrainConfig,
-    outdir: str | os.PathLike,
-    device: torch.device,
+    outdir: str | os.PathLike = "training-runs",
+    device: torch.device | str = "cpu",
     processes: Processes | None = None,
     *,
     resume: Path | None = None,
@@ -46,6 +46,7 @@ def run(
 
     Raises ``UserError`` for data or files that do not fit.
     """
+    device = torch.device(device)
     processes = processes or Processes()
     check(config, processes.world_size)
     set_precision(config.precision, device)

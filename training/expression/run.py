@@ -28,8 +28,8 @@ _HELD_OUT = 12  # triplets that are looked at with every snapshot
 
 def run(
     config: ExpressionTrainConfig,
-    outdir: str | os.PathLike,
-    device: torch.device,
+    outdir: str | os.PathLike = "training-runs",
+    device: torch.device | str = "cpu",
     *,
     resume: Path | None = None,
 ) -> Path:
@@ -38,6 +38,7 @@ def run(
 
     Raises ``UserError`` for data, networks or files that do not fit.
     """
+    device = torch.device(device)
     check(config)
     set_precision(config.precision, device)
     if device.type == "cpu":

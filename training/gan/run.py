@@ -19,7 +19,7 @@ from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import Progress, progress
-from gghead.training.gan.config import TrainConfig, stage_at
+from gghead.training.gan.config import TrainConfig, check, stage_at
 from gghead.training.gan.data import open_dataset, open_full
 from gghead.training.gan.initial import load_initial, plan_start, read_initial
 from gghead.training.gan.previews import fixed_styles, save_fakes, save_reals
@@ -44,9 +44,9 @@ _MUCH_WAITING = 0.1  # share of a tick spent waiting for images that is worth a 
 
 def run(
     config: TrainConfig,
-    outdir: str | os.PathLike,
-    device: torch.device,
-    processes: Processes,
+    outdir: str | os.PathLike = "training-runs",
+    device: torch.device | str = "cpu",
+    processes: Processes | None = None,
     *,
     dataset: ImageDataset | None = None,
     resume: Path | None = None,
@@ -62,6 +62,8 @@ def run(
     whose last state cannot be written: returning means that the last state and snapshot are on the
     disk.
     """
+    device, processes = torch.device(device), processes or Processes()
+    check(config, processes.world_size)
     set_precision(config.precision, device)
     if device.type == "cpu":
         keep_freed_memory()

@@ -33,8 +33,8 @@ def open_data(config: PriorTrainConfig, model: Generator) -> tuple[Heads, Heads]
 
 def run(
     config: PriorTrainConfig,
-    outdir: str | os.PathLike,
-    device: torch.device,
+    outdir: str | os.PathLike = "training-runs",
+    device: torch.device | str = "cpu",
     *,
     resume: Path | None = None,
 ) -> Path:
@@ -43,6 +43,7 @@ def run(
 
     Raises ``UserError`` for latents or files that do not fit.
     """
+    device = torch.device(device)
     if device.type == "cpu":
         keep_freed_memory()
     model = gghead.load(config.network, device=device, kind="generator")
