@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gghead.finite import hide_gaussians
-from gghead.rendering.registry import RasterizeMode, RenderMode
+from gghead.rendering.projection import RasterizeMode, RenderMode
 from gghead.torch_utils.files import cache_dir
 from gghead.torch_utils.ops import native_build
 

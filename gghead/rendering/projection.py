@@ -8,10 +8,13 @@ over all Gaussians.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+RasterizeMode = Literal["classic", "antialiased"]
 MIN_ALPHA = 1 / 255  # contributions below are skipped
 # a conic's diagonal below it, 10^12 pixels of standard deviation, is beyond float's reach
 MIN_CURVATURE = 1e-24

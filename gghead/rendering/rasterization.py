@@ -10,8 +10,7 @@ from torch import Tensor
 from gghead import finite, sh
 from gghead.finite import find_nonfinite
 from gghead.rendering import registry
-from gghead.rendering.projection import project
-from gghead.rendering.registry import RasterizeMode, RenderMode
+from gghead.rendering.projection import RasterizeMode, RenderMode, project
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.uncompiled import uncompiled
 

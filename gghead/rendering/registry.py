@@ -8,19 +8,16 @@ projected) or *replaces* the whole rasterisation. The seams are the functions of
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from gghead.rendering.projection import Projection
+from gghead.rendering.projection import Projection, RasterizeMode, RenderMode
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.uncompiled import uncompiled
 
 ENVIRONMENT_VARIABLE = "GGHEAD_RASTERIZER"
-
-RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
-RasterizeMode = Literal["classic", "antialiased"]
 
 
 class Composite(Protocol):
