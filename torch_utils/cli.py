@@ -94,7 +94,7 @@ class Command(click.Command):
         until = args.index("--") if "--" in args else len(args)
         for arg in args[:until]:
             name = arg.partition("=")[0].replace("_", "-")
-            if name in self.renamed:
+            if name in self.renamed and not ctx.resilient_parsing:
                 raise click.UsageError(f"{name} is called {self.renamed[name]} here.", ctx)
         spelled = []
         for arg, following in zip(args[:until], [*args[1:until], ""][:until], strict=True):

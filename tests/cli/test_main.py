@@ -125,6 +125,7 @@ def test_an_old_spelling_is_refused_with_the_new_one():
         ("gghead train av", "avatar"),
         ("gghead data sh", "shard"),
         ("gghead no-such-command tr", None),
+        ("gghead animate --frames=0 --only-f", "--only-frames"),
     ],
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
