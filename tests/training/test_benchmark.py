@@ -16,6 +16,8 @@ from helpers.small_network import small_network
 from helpers.small_reconstructor import small_reconstructor
 
 from gghead import checkpoints
+from gghead.models.avatar import Avatar
+from gghead.models.avatar_config import AvatarConfig
 from gghead.rendering import native_backend, registry
 from gghead.torch_utils import threads
 from gghead.training.benchmarks import beside, reading
@@ -169,6 +171,16 @@ def test_sampling_is_timed_both_ways(tmp_path):
     rows = json.loads(path.read_text())["rows"]
     assert [row["batch"] for row in rows] == [1, 2] and all(
         row["camera_fps"] > row["latent_fps"] > 0 for row in rows
+    )
+
+
+def test_sampling_refuses_a_network_that_is_no_generator(tmp_path):
+    path = tmp_path / "avatar.safetensors"
+    config = AvatarConfig(width=3, feature_dim=4, hidden=8, sh_degree=1)
+    checkpoints.save_avatar(Avatar(config, count=2), path)
+    result = CliRunner().invoke(main, ["sample", f"--network={path}"])
+    assert result.exit_code == 1 and "avatar" in result.output and "needed" in result.output, (
+        result.output
     )
 
 

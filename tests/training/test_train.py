@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ from PIL import Image
 import gghead
 from gghead.cameras import Cameras
 from gghead.data import BatchLoader
+from gghead.data import dataset as dataset_module
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.train_gan import main, resolve
+from gghead.training.gan.config import PRESETS, Stage
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run.run_folder import load_state, provenance, read_options
 
@@ -217,6 +220,38 @@ def test_one_loader_reads_on_over_ticks_and_snapshots(data, tmp_path, monkeypatc
     (run,) = tmp_path.iterdir()
     again = train("--resume", run, "--kimg=0.016", "--workers=1", "--device=cpu")
     assert again.exit_code == 0 and made == [None, 1] and closed == [12, 16], again.output
+
+
+@pytest.mark.parametrize("more, times", [([], 1), (["--set=data.mirror=true"], 2)])
+def test_a_run_opens_its_images_once_for_all_its_sizes(data, tmp_path, monkeypatch, more, times):
+    opened, read = [], dataset_module.open_shards
+    monkeypatch.setattr(
+        dataset_module, "open_shards", lambda *given: opened.append(given) or read(*given)
+    )
+    sizes = []
+
+    class Spied(BatchLoader):
+        def __init__(self, dataset, *arguments, **options):
+            sizes.append(dataset.resolution)
+            super().__init__(dataset, *arguments, **options)
+
+    monkeypatch.setattr("gghead.training.gan.run.BatchLoader", Spied)
+    stages = (Stage(0, 16, 8), Stage(0.008, 32, 8))
+    monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], stages=stages))
+    small = [option for option in SMALL if not option.startswith("--set=stages")]
+    options = [
+        "--data",
+        data,
+        "--outdir",
+        tmp_path,
+        "--kimg=0.016",
+        "--metrics=none",
+        *small,
+        *more,
+    ]
+    result = train(*options)
+    assert result.exit_code == 0, result.output
+    assert len(opened) == times and sizes == [16, 32]
 
 
 def test_a_machine_without_git_saves_snapshots_too(monkeypatch, tmp_path):

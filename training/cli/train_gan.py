@@ -14,12 +14,14 @@ from gghead.torch_utils import config as config_json
 from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
-from gghead.training.gan.config import PRESETS, TrainConfig, check, default_gamma
+from gghead.training.gan.config import PRESETS, DataConfig, TrainConfig, check, default_gamma
 from gghead.training.metrics.names import check_feature_net, parse_metrics
 from gghead.training.run.run_options import run_options
 
 if TYPE_CHECKING:  # torch takes seconds, which --help and wrong options must not cost
     import torch
+
+    from gghead.data import ImageDataset
 
 # images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
 _SMALL_SET = 20000
@@ -165,12 +167,14 @@ def main(**options) -> None:
     found = "a GPU is here" if device.type == "cuda" else "no GPU is here"
     why = "--device was given" if options["device"] != "auto" else found
     processes, device = distributed.start(device)
+    folder = dataset = None
     try:
         if options["resume"]:
             folder, config, reasons = _resume(options)
         else:
-            folder = None
-            config, reasons = _fresh(options, device)
+            dataset = _open_data(options)
+            facts = dataset.resolution, len(dataset), dataset.has_masks
+            config, reasons = resolve(options, *facts, device)
         check(config, processes.world_size)
         if processes.is_first:
             for reason in [f"device {device.type}: {why}", *reasons]:
@@ -184,11 +188,15 @@ def main(**options) -> None:
             options["outdir"],
             device,
             processes,
+            # what --set says of the data goes beyond what was opened
+            dataset=None if any(pair.startswith("data.") for pair in options["set"]) else dataset,
             resume=folder,
             init=options["init"],
             desc=options["desc"],
         )
     finally:
+        if dataset is not None:
+            dataset.close()
         distributed.stop()
 
 
@@ -215,21 +223,16 @@ def _check_options(options: dict) -> None:
         cli.check_writable(options["outdir"], "--outdir", folder=True)
 
 
-def _fresh(options: dict, device: "torch.device") -> tuple[TrainConfig, list[str]]:
-    from gghead.data import ImageDataset
+def _open_data(options: dict) -> "ImageDataset":
+    from gghead.training.gan.data import open_dataset
 
-    masks = options["masks"] if options["masks"] is not None else "auto"
+    given = {
+        name: options[name]
+        for name in ("masks", "mirror", "max_images", "background")
+        if options[name] is not None
+    }
     with progress(f"Reading {options['data']}"):
-        dataset = ImageDataset(
-            options["data"],
-            masks=None if masks == "none" else masks,
-            mirror=bool(options["mirror"]),
-            max_images=options["max_images"],
-        )
-    try:
-        return resolve(options, dataset.resolution, len(dataset), dataset.has_masks, device)
-    finally:
-        dataset.close()
+        return open_dataset(DataConfig(path=options["data"], **given))
 
 
 def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:
