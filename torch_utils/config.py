@@ -13,7 +13,7 @@ import functools
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gghead.torch_utils.errors import UserError
@@ -80,8 +80,7 @@ class Option:
         metavar: str | None = None,
         default: str | None = None,
         resume: bool = False,
-        ranges: bool = False,
-        parse: Callable[[str], Any] | None = None,
+        form: typing.Literal["resolution", "names and ranges"] | None = None,
     ) -> None:
         """Describe an option.
 
@@ -90,11 +89,11 @@ class Option:
             metavar: What help shows for the value.
             default: What help says holds without the option, in place of the presets' values.
             resume: Whether a resumed run takes it.
-            ranges: Whether names in a list may be ranges of numbers, such as 108-119.
-            parse: Text -> value, in place of what the type says; raises ``ValueError``.
+            form: How the value is typed where the type does not say it: a resolution is ``64`` or
+                ``320x240``; of names, ranges of numbers such as ``108-119`` may stand among them.
         """
         self.names, self.metavar, self.default = names, metavar, default
-        self.resume, self.ranges, self.parse = resume, ranges, parse
+        self.resume, self.form = resume, form
 
 
 NO_OPTIONS = "no options"

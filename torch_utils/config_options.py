@@ -136,16 +136,17 @@ class ConfigOptions(Generic[Config]):
         text = docstrings(field.owner).get(field.name, "").replace("``", "").rstrip(".")
         if len(fields) > 1:
             text += f"; sets {' and '.join(each.key for each in fields)}"
-        default = field.note(Option).default
+        option = field.note(Option)
+        default, between = option.default, "x" if option.form == "resolution" else ","
         if default is None:
-            default = self.preset if field.key == _PRESET else self._defaults(field.key)
+            default = self.preset if field.key == _PRESET else self._defaults(field.key, between)
         return f"{text}  [default: {default}]" if default else text
 
-    def _defaults(self, key: str) -> str:
+    def _defaults(self, key: str, between: str) -> str:
         """What the presets say, each value with the presets that have it."""
         groups: dict[str, list[str]] = {}
         for name, config in self.presets.items():
-            groups.setdefault(_shown(config, key.split(".")), []).append(name)
+            groups.setdefault(_shown(config, key.split("."), between), []).append(name)
         if len(groups) == 1:
             return next(iter(groups))
         if len(groups) > _MOST_GROUPS:
@@ -205,16 +206,16 @@ def _name(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
-def _shown(config: Any, parts: list[str]) -> str:
-    """The value at a key, as it would be typed; "" for none."""
+def _shown(config: Any, parts: list[str], between: str) -> str:
+    """The value at a key, as it would be typed, with ``between`` between items; "" for none."""
     if isinstance(config, tuple) and parts:
-        return ", then ".join(dict.fromkeys(_shown(item, parts) for item in config))
+        return ", then ".join(dict.fromkeys(_shown(item, parts, between) for item in config))
     if parts:
-        return _shown(getattr(config, parts[0]), parts[1:])
+        return _shown(getattr(config, parts[0]), parts[1:], between)
     if isinstance(config, bool):
         return str(int(config))
     if isinstance(config, tuple):
-        return ",".join(_shown(item, []) for item in config)
+        return between.join(_shown(item, [], between) for item in config)
     if isinstance(config, float):
         return f"{config:g}"
     return "" if config is None else str(config)
@@ -222,19 +223,20 @@ def _shown(config: Any, parts: list[str]) -> str:
 
 def _param_type(field: Field, option: Option) -> click.ParamType:
     """The click type of a field's type."""
-    if option.parse is not None:
-        return _Parsed(option.parse)
     kind = field.kind
     args = [arg for arg in typing.get_args(kind) if arg is not type(None)]
     if type(None) in typing.get_args(kind):
         kind = args[0]
         args = [*typing.get_args(kind)]
     limits = field.note(Range)
+    if option.form == "resolution":
+        smallest = 1 if limits is None or limits.min is None else int(limits.min)
+        return cli.Resolution(square=kind is int, smallest=smallest)
     if typing.get_origin(kind) is typing.Literal:
         return click.Choice(args)
     if typing.get_origin(kind) is tuple:
         if args[0] is str:
-            return _Parsed(functools.partial(_names, ranges=option.ranges))
+            return _Names(option.form == "names and ranges")
         items = cli.IntRangeList() if args[0] is int else cli.FloatList()
         return items if limits is None else _Numbers(items, limits)
     if kind is int:
@@ -244,15 +246,6 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
     if kind in (bool, str):
         return click.BOOL if kind is bool else click.STRING
     raise TypeError(f"{field.key} is of type {kind}, which no option can give.")
-
-
-def _names(text: str, ranges: bool) -> list[str]:
-    """``anna,ben`` -> names; ``none`` -> no names."""
-    if text.strip() == "none":
-        return []
-    if ranges:
-        return cli.expand(text)
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class FieldOption(click.Option):
@@ -276,22 +269,23 @@ class _FieldSwitch(FieldOption, cli._Switch):
     """The same, a truth value."""
 
 
-class _Parsed(click.ParamType):
-    """A type by a function of the text that raises ``ValueError``."""
+class _Names(click.ParamType):
+    """``anna,ben`` -> names, with ``ranges`` also ``108-119``; ``none`` -> no names."""
 
-    name = "text"
+    name = "list"
 
-    def __init__(self, parse: Callable[[str], Any]) -> None:
-        self._parse = parse
+    def __init__(self, ranges: bool) -> None:
+        self._ranges = ranges
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what the function makes of a text; other values stay."""
+        """Return the names; what is no text is returned as it is."""
         if not isinstance(value, str):
             return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            raise click.ClickException(f"{_option_name(param)}={value}: {error}") from error
+        if value.strip() == "none":
+            return []
+        if self._ranges:
+            return cli.expand(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
 
 
 class IntRange(click.IntRange):

@@ -269,7 +269,7 @@ def test_size_is_pixels_drawn_and_resolution_pixels_of_data():
         if "--size" in option.opts:
             wanted = cli.IntRangeList if name.startswith("benchmark ") else click.IntRange
             assert isinstance(option.type, (wanted, click.IntRange)), name
-        if "--resolution" in option.opts and not name.startswith("train "):
+        if "--resolution" in option.opts:
             assert isinstance(option.type, cli.Resolution), name
 
 
@@ -317,8 +317,7 @@ def test_help_of_an_option_is_a_phrase_without_a_full_stop():
     wrong = [
         f"{name} {option.opts[0]}: {option.help}"
         for name, option in options()
-        if not name.startswith("train ")
-        and (not option.help or option.help.endswith(".") or ".  [default" in option.help)
+        if not option.help or option.help.endswith(".") or ".  [default" in option.help
     ]
     assert not wrong
 

@@ -12,7 +12,6 @@ from gghead.torch_utils import cli, config_options
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range
 from gghead.torch_utils.config_options import ConfigOptions
-from gghead.torch_utils.errors import UserError
 from gghead.training.cli import (
     train_avatar,
     train_encoder,
@@ -22,12 +21,6 @@ from gghead.training.cli import (
 )
 
 TRAININGS = (train_avatar, train_encoder, train_expression, train_gan, train_prior)
-
-
-def pair(text):
-    if "x" not in text:
-        raise UserError("a size has an x.")
-    return [int(part) for part in text.split("x")]
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class Train:
     """Kind."""
     flip: Annotated[bool, Option()] = True
     """Flip."""
-    people: Annotated[tuple[str, ...], Option(metavar="LIST", ranges=True)] = ()
+    people: Annotated[tuple[str, ...], Option(form="names and ranges")] = ()
     """People."""
     names: Annotated[tuple[str, ...], Option()] = ()
     """Names."""
@@ -75,8 +68,10 @@ class Train:
     """Views."""
     gains: Annotated[tuple[float, ...], Option()] = (1.0,)
     """Gains."""
-    size: Annotated[tuple[int, ...], Option(parse=pair)] = (4, 4)
+    size: Annotated[tuple[int, ...] | None, Range(1), Option(form="resolution")] = (4, 4)
     """Size."""
+    side: Annotated[int, Range(16), Option(form="resolution")] = 16
+    """Side."""
 
 
 PRESETS = {"a": Train(), "b": Train(preset="b", rate=0.5, net=Net(16), critic=Net(16))}
@@ -136,7 +131,9 @@ def test_nothing_given_is_the_preset():
         (["--lr=nan"], 2, "--lr must be above 0 and at most 1, but it is nan."),
         (["--width=wide"], 2, "'wide' is not a valid integer"),
         (["--views=2,0"], 2, "--views must be at least 1, but it is 0."),
-        (["--size=7"], 1, "--size=7: a size has an x."),
+        (["--size=7x"], 2, "neither a number nor WIDTHxHEIGHT"),
+        (["--size=0x3"], 2, "0x3: sides have 1 pixels at least"),
+        (["--side=8"], 2, "sides have 16 pixels at least"),
         (["--set=lr"], 1, "--set=lr must have the form key=value"),
         (["--set=net.widht=9"], 1, "--set.net has no key 'widht'; did you mean 'width'?"),
         (["--set=net.width=7"], 1, "--set.net.width must be at least 8, but it is 7."),
@@ -168,7 +165,9 @@ def test_help_is_the_docstring_with_what_the_presets_say():
         "--kind [x|y] Kind [default: what fits]",
         "--flip [0|1] Flip [default: 1]",
         "--people LIST People --",
-        "--views LIST OF INTEGERS Views [default: 1,2]",
+        "--names LIST Names --",
+        "--views LIST Views [default: 1,2]",
+        "--size N|WXH Size [default: 4x4]",
     ):
         assert words in text, text
     assert "Much more" not in text and "--depth" not in text

@@ -551,11 +551,12 @@ def test_wrong_options_are_a_sentence(finished, data, tmp_path):
         ([], "--data is missing"),
         ([f"--resume={finished}", "--points=9"], "leave out --points"),
         ([f"--resume={tmp_path}"], "is no training run"),
-        ([f"--data={data}", "--resolution=0x3"], "is neither a number nor WIDTHxHEIGHT"),
         ([f"--data={tmp_path}"], "is of no known format"),
     ):
         result = train(*arguments)
         assert result.exit_code == 1 and sentence in result.output, result.output
+    result = train(f"--data={data}", "--resolution=0x3")
+    assert result.exit_code == 2 and "sides have 1 pixels at least" in result.output
     wider = write_sequence(tmp_path / "wider", names=("a", "b", "c", "d"))
     copy = shutil.copytree(finished, tmp_path / "copy")
     result = train(f"--resume={copy}", f"--data={wider}", "--iterations=20")

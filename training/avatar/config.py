@@ -6,16 +6,6 @@ from typing import Annotated, Literal
 
 from gghead.models.avatar_config import AvatarConfig
 from gghead.torch_utils.config import Option, Range
-from gghead.torch_utils.errors import UserError
-
-
-def parse_size(text: str) -> list[int]:
-    """``256`` or ``320x240`` -> [width, height] in pixels; raises ``UserError`` for anything
-    else."""
-    parts = text.split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UserError(f"'{text}' is neither a number nor WIDTHxHEIGHT, such as 128 or 320x240.")
-    return [int(part) for part in parts * (3 - len(parts))]
 
 
 @dataclass(frozen=True)
@@ -109,13 +99,13 @@ class AvatarTrainConfig:
     resolution: Annotated[
         tuple[int, ...] | None,
         Range(1),
-        Option(metavar="N|WxH", default="the preset's", parse=parse_size),
+        Option(form="resolution"),
     ] = None
     """Width and height that images are trained at; none: as they are."""
     coefficients: Annotated[int, Range(0), Option(metavar="N")] = 0
     """Only so many of the sequence's expression coefficients, the first ones; the paper takes 52 of
     FLAME's; 0 = all."""
-    extras: Annotated[tuple[str, ...], Option(metavar="LIST")] = ()
+    extras: Annotated[tuple[str, ...], Option()] = ()
     """Tracked parameters appended to the coefficients: jaw,eyes,eyelids."""
     avatar: AvatarConfig = field(default_factory=lambda: AvatarConfig(width=0))
     """The model; width, names and camera are filled in from the data."""

@@ -20,7 +20,7 @@ class EncoderDataConfig:
 
     path: Annotated[str, Option("--data", metavar="DIR|ZIP", resume=True)] = ""
     """Multi-view captures with masks (docs/formats.md); empty: the GAN's samples alone."""
-    holdout: Annotated[tuple[str, ...], Option(metavar="LIST", ranges=True)] = ()
+    holdout: Annotated[tuple[str, ...], Option(form="names and ranges")] = ()
     """Subjects that are not trained on, such as 108-119 or anna,ben."""
     identities: Annotated[int | None, Range(1), Option()] = None
     """Use only the first so many of the other subjects."""
@@ -47,7 +47,9 @@ class EncoderStage:
     start: int = 0
     """First step."""
     image_size: Annotated[
-        int, Range(16), Option("--resolution", default="that of --init, or the preset's")
+        int,
+        Range(16),
+        Option("--resolution", form="resolution", default="that of --init, or the preset's"),
     ] = 128
     """Side of inputs and targets."""
     views: Annotated[tuple[int, ...], Range(1), Option(default="the preset's")] = (1, 2, 4, 8)

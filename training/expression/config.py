@@ -13,7 +13,7 @@ class ExpressionDataConfig:
 
     path: Annotated[str, Option("--data", metavar="DIR|ZIP", resume=True)] = ""
     """Multi-view captures with masks and expression coefficients (docs/formats.md)."""
-    holdout: Annotated[tuple[str, ...], Option(metavar="LIST", ranges=True)] = ()
+    holdout: Annotated[tuple[str, ...], Option(form="names and ranges")] = ()
     """Subjects that are not trained on, such as 108-119 or anna,ben; should hold those that the
     encoder has not seen."""
     views: Annotated[int, Range(1), Option()] = 8
