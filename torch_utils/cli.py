@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import threads
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import Progress
 
@@ -55,7 +56,7 @@ def command(
                 with Progress(text, at_once=True) if moving else contextlib.nullcontext():
                     return function(*args, **kwargs)
             except UserError as error:
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(in_flags(str(error))) from error
             except KeyboardInterrupt as stop:
                 click.echo(f"\nStopped. {str(stop) or stopped}", err=True)
                 raise SystemExit(STOPPED) from None

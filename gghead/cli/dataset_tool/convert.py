@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
@@ -76,7 +77,9 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 )
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many")
 @click.option("--subjects", metavar="NAMES", help="Only these people: 3,7-9")
-@click.option("--expressions", metavar="NAMES", help="Only these expressions, sequences or clips")
+@click.option(
+    "--expressions", "moments", metavar="NAMES", help="Only these expressions, sequences or clips"
+)
 @click.option("--cameras", metavar="NAMES", help="Only these cameras")
 @click.option(
     "--extras",
@@ -139,7 +142,7 @@ def main(
     resolution,
     max_images,
     subjects,
-    expressions,
+    moments,
     cameras,
     extras,
     scale,
@@ -175,7 +178,7 @@ def main(
 
     options = ReadOptions(
         names(subjects),
-        names(expressions),
+        names(moments),
         names(cameras),
         scale,
         None if offset is None else tuple(offset),
@@ -192,7 +195,7 @@ def main(
         frames = as_kind(read(source, format, options), kind).first(max_images)
         frames = frames.with_extras(*(names(extras) or ())).resized(size)
     for line in frames.describe():
-        click.echo(line)
+        click.echo(in_flags(line))
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")
     begin = time.perf_counter()
     with progress(f"Writing {dest}", len(frames), "frames") as bar:
@@ -201,7 +204,7 @@ def main(
         )
     seconds = time.perf_counter() - begin
     for sentence in report.skipped[:_SHOWN]:
-        click.echo(f"skipped: {sentence}")
+        click.echo(in_flags(f"skipped: {sentence}"))
     if len(report.skipped) > _SHOWN:
         click.echo(f"skipped: {len(report.skipped) - _SHOWN} more")
     click.echo(
