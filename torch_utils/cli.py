@@ -17,6 +17,7 @@ import click
 from gghead.torch_utils import threads
 from gghead.torch_utils.cli_groups import CONTEXT, as_typed
 from gghead.torch_utils.cli_groups import hint as hint  # commands say cli.hint
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import Progress
@@ -56,7 +57,7 @@ def command(
                 with Progress(text, at_once=True) if moving else contextlib.nullcontext():
                     return function(*args, **kwargs)
             except UserError as error:
-                raise click.ClickException(as_typed(name_options(str(error)))) from error
+                raise click.ClickException(as_typed(in_flags(str(error)))) from error
             except KeyboardInterrupt as stop:
                 click.echo(f"\nStopped. {str(stop) or stopped}", err=True)
                 raise SystemExit(STOPPED) from None
@@ -66,36 +67,6 @@ def command(
         )
 
     return decorate
-
-
-_PARAMETER = re.compile(r"(?<![\w./-])([a-z]\w*)=(?:'([^']*)'|(?=[A-Z]+\b|\d+\b(?![.\w])|[ ,;.]))")
-
-
-def name_options(sentence: str) -> str:
-    """The library speaks of parameters, ``masks='none'``; say ``--masks=none`` where the command
-    that runs has such an option."""
-    context = click.get_current_context(silent=True)
-    if context is None:
-        return sentence
-    options = {
-        name.removeprefix("--").replace("-", "_"): name
-        for param in context.command.params
-        if isinstance(param, click.Option)
-        for name in param.opts
-        if name.startswith("--")
-    }
-
-    def spell(found: re.Match) -> str:
-        option, value = options.get(found[1]), found[2]
-        if option is None:
-            return found[0]
-        return (
-            option
-            if value is None and found.string[found.end() :][:1] in " ,;."
-            else (f"{option}={value or ''}")
-        )
-
-    return _PARAMETER.sub(spell, sentence)
 
 
 class _Switch(click.Option):
