@@ -646,6 +646,11 @@ class Elsewhere(torch.Tensor):
         return super().__torch_function__(function, types, args, kwargs or {})
 
 
+def test_samples_without_a_network_to_draw_them_are_refused():
+    with pytest.raises(ValueError, match="there is no init"):
+        EncoderTrainer(config(data={"gan_share": 1.0}, init="gan"), None)
+
+
 def test_previews_of_samples_leave_the_device_that_they_are_made_on(tmp_path, monkeypatch):
     """On a GPU the first preview of a run without captures ended the run."""
     network = small_network()
