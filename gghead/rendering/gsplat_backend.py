@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gghead.finite import hide_gaussians
+from gghead.rendering.registry import RasterizeMode, RenderMode
 from gghead.torch_utils.files import cache_dir
 from gghead.torch_utils.ops import native_build
 
@@ -90,8 +91,8 @@ def rasterize(
     eps2d: float,
     sh_degree: int | None,
     backgrounds: Tensor | None,  # [..., C, D]
-    render_mode: str,
-    rasterize_mode: str,
+    render_mode: RenderMode,
+    rasterize_mode: RasterizeMode,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """``gsplat.rasterization`` with the arguments that ours has; without the Gaussians that its
     numbers cannot hold."""

@@ -7,6 +7,7 @@ Where the library cannot be built, one warning says why and the torch code takes
 import functools
 import warnings
 from pathlib import Path
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor, library
@@ -15,6 +16,7 @@ from gghead.rendering import projection
 from gghead.rendering.projection import Projection
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops import native_build
+from gghead.torch_utils.uncompiled import uncompiled
 
 _FOLDER = Path(__file__).parent / "csrc"
 LIBRARY = native_build.Library(
@@ -151,7 +153,7 @@ _failure: list[str] = []
 """Why the library could not be built in this process; empty as long as nothing has failed."""
 
 
-@torch.compiler.disable
+@uncompiled
 @functools.cache
 def _load() -> bool:
     """Build or load the operators, once per process; whether that worked."""
@@ -185,15 +187,29 @@ def _register() -> None:
     library.register_autograd("gghead_splat::composite_backward", _double_backward)
 
 
-def _project_context(ctx, inputs, output) -> None:
+class _Context(Protocol):
+    """What torch keeps between an operator's forward and backward pass, and what we add."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    shapes: list[torch.Size]
+    options: tuple[int | float | bool, ...]
+    count: int
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
+def _project_context(ctx: _Context, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:6])
     ctx.options = inputs[6:]
     ctx.shapes = [tensor.shape for tensor in output[:4]]
     ctx.set_materialize_grads(False)
 
 
-def _project_backward(ctx, v_means2d, v_depths, v_conics, v_opacities, _v_radii):
-    given = (v_means2d, v_depths, v_conics, v_opacities)
+def _project_backward(ctx: _Context, *v_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    given = v_outputs[:4]  # radii get no gradient
     means = ctx.saved_tensors[0]
     filled = [
         means.new_zeros(shape) if v is None else v
@@ -207,41 +223,55 @@ def _project_backward(ctx, v_means2d, v_depths, v_conics, v_opacities, _v_radii)
     return (*of_gaussians, of_views, None, *[None] * len(ctx.options))
 
 
-def _fake_project(means, quats, scales, opacities, viewmats, Ks, *options):
+def _fake_project(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    *options: int | float | bool,
+) -> tuple[Tensor, ...]:
     shape = (means.shape[0], viewmats.shape[1], means.shape[1])
     radii = means.new_empty((*shape, 2), dtype=torch.int32)
     return (*(means.new_empty((*shape, *tail)) for tail in ([2], [], [3], [])), radii)
 
 
 def _fake_project_backward(
-    v_means2d,
-    v_depths,
-    v_conics,
-    v_opacities,
-    means,
-    quats,
-    scales,
-    opacities,
-    viewmats,
-    Ks,
-    *options,
-):
+    v_means2d: Tensor,
+    v_depths: Tensor,
+    v_conics: Tensor,
+    v_opacities: Tensor,
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    *options: int | float | bool,
+) -> tuple[Tensor, ...]:
     return tuple(t.new_empty(t.shape) for t in (means, quats, scales, opacities, viewmats))
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: _Context, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *_, backgrounds, _width, _height, _save = inputs
     colors, alphas, plan, lists = output
-    ctx.count, ctx.shapes = inputs[0].shape[1], (colors.shape, alphas.shape)
+    ctx.count, ctx.shapes = inputs[0].shape[1], [colors.shape, alphas.shape]
     ctx.save_for_backward(plan, lists, backgrounds)
     ctx.set_materialize_grads(False)  # a gradient of the plan would be megabytes of zeros
 
 
-def _backward(ctx, v_colors, v_alphas, _v_plan, _v_lists):
+def _backward(
+    ctx: _Context,
+    v_colors: Tensor | None,
+    v_alphas: Tensor | None,
+    _v_plan: Tensor | None,
+    _v_lists: Tensor | None,
+) -> tuple[Tensor | None, ...]:
     plan, lists, backgrounds = ctx.saved_tensors
-    kind = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
     v_colors, v_alphas = (
-        torch.zeros(shape, **kind) if v is None else v
+        # whatever torch's defaults are
+        torch.zeros(shape, dtype=torch.float32, device="cpu") if v is None else v
         for v, shape in zip((v_colors, v_alphas), ctx.shapes, strict=True)
     )
     gradients = torch.ops.gghead_splat.composite_backward(
@@ -252,15 +282,24 @@ def _backward(ctx, v_colors, v_alphas, _v_plan, _v_lists):
     return v_means, v_conics, v_opacities, v_features, None, None, v_background, None, None, None
 
 
-def _double_backward(ctx, *gradients):
+def _double_backward(ctx: _Context, *gradients: Tensor | None) -> NoReturn:
     raise UserError(
         "The native rasteriser has no second derivative; use the torch rasteriser for it."
     )
 
 
 def _fake_composite(
-    means2d, conics, opacities, colors, depths, radii, backgrounds, width, height, save
-):
+    means2d: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    depths: Tensor,
+    radii: Tensor,
+    backgrounds: Tensor | None,
+    width: int,
+    height: int,
+    save: bool,
+) -> tuple[Tensor, ...]:
     images, channels = colors.shape[0], colors.shape[2]
     saved = [
         colors.new_empty((library.get_ctx().new_dynamic_size() if save else 0,), dtype=torch.int32)
@@ -273,7 +312,14 @@ def _fake_composite(
     )
 
 
-def _fake_backward(v_colors, v_alphas, plan, lists, backgrounds, count):
+def _fake_backward(
+    v_colors: Tensor,
+    v_alphas: Tensor,
+    plan: Tensor,
+    lists: Tensor,
+    backgrounds: Tensor | None,
+    count: int,
+) -> tuple[Tensor, ...]:
     images, channels = v_colors.shape[0], v_colors.shape[3]
     shapes = (
         (images, count, 2),

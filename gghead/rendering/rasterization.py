@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,16 +11,19 @@ from gghead import finite, sh
 from gghead.finite import find_nonfinite
 from gghead.rendering import registry
 from gghead.rendering.projection import project
+from gghead.rendering.registry import RasterizeMode, RenderMode
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.uncompiled import uncompiled
 
-RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
-RasterizeMode = Literal["classic", "antialiased"]
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
 
 # environment variable for looking for faults; costs a pass over the inputs
 CHECK_FINITE = "GGHEAD_CHECK_FINITE"
 _MIN_ALPHA_OF_ED = 1e-10  # floor of the division that turns accumulated depth into expected depth
+
+# means, quats, scales, opacities, colors, viewmats, Ks
+_Scene = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def rasterization(
@@ -65,8 +68,8 @@ def rasterization(
     used, for pictures larger than the memory, and for values that are not finite where they are
     checked.
     """
-    inputs = (means, quats, scales, opacities, colors, viewmats, Ks, backgrounds)
-    batch, n, c = _check(*inputs, width, height, sh_degree, render_mode, rasterize_mode)
+    scene = (means, quats, scales, opacities, colors, viewmats, Ks)
+    batch, n, c = _check(*scene, backgrounds, width, height, sh_degree, render_mode, rasterize_mode)
     _check_planes(near_plane, far_plane, eps2d)
     channels = (colors.shape[-1] if render_mode.startswith("RGB") else 0) + render_mode.endswith(
         "D"
@@ -76,19 +79,28 @@ def rasterization(
         _raise_nonfinite(means, quats, scales, opacities, colors)
     dtype = torch.float64 if means.dtype == torch.float64 else torch.float32
     with torch.autocast(means.device.type, enabled=False):
-        inputs = [None if value is None else value.to(dtype) for value in inputs]
-        inputs, bad = _hide_nonfinite(*inputs, sh_degree)
+        scene, bad = _hide_nonfinite(
+            means.to(dtype),
+            quats.to(dtype),
+            scales.to(dtype),
+            opacities.to(dtype),
+            colors.to(dtype),
+            viewmats.to(dtype),
+            Ks.to(dtype),
+            sh_degree,
+        )
+        backgrounds = None if backgrounds is None else backgrounds.to(dtype)
         choice = registry.resolve(backend, means.device, dtype)
         if choice.backend.rasterize is not None and n * c * math.prod(batch) > 0:
             pictures, alphas, meta = choice.backend.rasterize(
-                *inputs[:7],
+                *scene,
                 width,
                 height,
                 near_plane=near_plane,
                 far_plane=far_plane,
                 eps2d=eps2d,
                 sh_degree=sh_degree,
-                backgrounds=inputs[7],
+                backgrounds=backgrounds,
                 render_mode=render_mode,
                 rasterize_mode=rasterize_mode,
             )
@@ -100,7 +112,8 @@ def rasterization(
             )
             planes = (near_plane, far_plane, eps2d)
             pictures, alphas, meta = _project_and_composite(
-                *inputs,
+                *scene,
+                backgrounds,
                 width,
                 height,
                 batch,
@@ -143,6 +156,7 @@ def _project_and_composite(
     dimensions."""
     b, c, n = math.prod(batch), viewmats.shape[-3], means.shape[-2]
     images = b * c
+    assert backend.composite is not None, f"{backend.name} does not composite"
     near_plane, far_plane, eps2d = planes
     projection = (backend.project or project)(
         means.reshape(b, n, 3),
@@ -209,9 +223,8 @@ def _hide_nonfinite(
     colors: Tensor,
     viewmats: Tensor,
     Ks: Tensor,
-    backgrounds: Tensor | None,
     sh_degree: int | None,
-) -> tuple[list[Tensor | None], Tensor | None]:
+) -> tuple[_Scene, Tensor | None]:
     """The inputs with Gaussians and cameras that draw nothing in place of those with NaN or
     infinity, and where [..., N] the former are (None on CPUs: nowhere). Colours per camera are left
     to those who blend them."""
@@ -231,10 +244,10 @@ def _hide_nonfinite(
     blind = find_nonfinite(viewmats.flatten(-2), Ks.flatten(-2))
     if blind is not None:
         viewmats, Ks = finite.hide_cameras(blind, viewmats, Ks)
-    return [means, quats, scales, opacities, colors, viewmats, Ks, backgrounds], bad
+    return (means, quats, scales, opacities, colors, viewmats, Ks), bad
 
 
-@torch.compiler.disable
+@uncompiled
 @torch.no_grad()
 def _raise_nonfinite(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor
@@ -266,7 +279,7 @@ def _check_planes(near_plane: float, far_plane: float, eps2d: float) -> None:
         )
 
 
-@torch.compiler.disable
+@uncompiled
 def _check_memory(images: int, width: int, height: int, planes: int, example: Tensor) -> None:
     """``UserError`` for pictures that cannot be held by all the memory of the device, of the
     example's type."""

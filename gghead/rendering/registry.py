@@ -1,38 +1,99 @@
 """Which code rasterises: the backends by name, and the choice among them with its reason.
 
 A backend either *composites* (it blends what the shared torch code, or a function of its own, has
-projected) or *replaces* the whole rasterisation. The seam for compositing backends is one function
-of flat tensors, where ``I`` counts all images::
-
-    composite(
-        means2d: Tensor,    # [I, N, 2] pixels; pixel centres are at +0.5
-        conics: Tensor,     # [I, N, 3] inverse 2D covariance: xx, xy, yy
-        opacities: Tensor,  # [I, N] in [0, 1], antialiasing already applied
-        colors: Tensor,     # [I, N, D] any number of channels D >= 1
-        depths: Tensor,     # [I, N] camera-space z, orders the Gaussians; gets no gradient
-        radii: Tensor,      # [I, N, 2] int32 half-widths in pixels; <= 0 in either: culled
-        backgrounds: Tensor | None,  # [I, D]
-        width: int,
-        height: int,
-    ) -> tuple[Tensor, Tensor]  # colors [I, H, W, D], alphas [I, H, W, 1]
-
-It is differentiable with respect to ``means2d``, ``conics``, ``opacities``, ``colors`` and
-``backgrounds``. All tensors are contiguous, of one floating-point type and on one device. A culled
-Gaussian may hold any finite numbers. Its results are those of ``torch_backend.py``, the
-specification.
+projected) or *replaces* the whole rasterisation. The seams are the functions of the types
+``Composite``, ``Project`` and ``Rasterize``.
 """
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
+from torch import Tensor
 
+from gghead.rendering.projection import Projection
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.uncompiled import uncompiled
 
 ENVIRONMENT_VARIABLE = "GGHEAD_RASTERIZER"
+
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+RasterizeMode = Literal["classic", "antialiased"]
+
+
+class Composite(Protocol):
+    """Blends projected Gaussians; ``I`` counts all images.
+
+    Differentiable with respect to ``means2d``, ``conics``, ``opacities``, ``colors`` and
+    ``backgrounds``. All tensors are contiguous, of one floating-point type and on one device. A
+    culled Gaussian may hold any finite numbers. The results are those of ``torch_backend.py``, the
+    specification.
+    """
+
+    def __call__(
+        self,
+        means2d: Tensor,  # [I, N, 2] pixels; pixel centres are at +0.5
+        conics: Tensor,  # [I, N, 3] inverse 2D covariance: xx, xy, yy
+        opacities: Tensor,  # [I, N] in [0, 1], antialiasing already applied
+        colors: Tensor,  # [I, N, D] any number of channels D >= 1
+        depths: Tensor,  # [I, N] camera-space z, orders the Gaussians; gets no gradient
+        radii: Tensor,  # [I, N, 2] int32 half-widths in pixels; <= 0 in either: culled
+        backgrounds: Tensor | None,  # [I, D]
+        width: int,
+        height: int,
+        /,
+    ) -> tuple[Tensor, Tensor]:
+        """Colors [I, H, W, D] and alphas [I, H, W, 1]."""
+        ...
+
+
+class Project(Protocol):
+    """Projects Gaussians into cameras as ``projection.project`` does."""
+
+    def __call__(
+        self,
+        means: Tensor,  # [B, N, 3]
+        quats: Tensor,  # [B, N, 4]
+        scales: Tensor,  # [B, N, 3]
+        opacities: Tensor,  # [B, N]
+        viewmats: Tensor,  # [B, C, 4, 4]
+        Ks: Tensor,  # [B, C, 3, 3]
+        width: int,
+        height: int,
+        near_plane: float,
+        far_plane: float,
+        eps2d: float,
+        antialiased: bool,
+        /,
+    ) -> Projection: ...
+
+
+class Rasterize(Protocol):
+    """``rasterization`` with shapes already checked, but for its argument ``backend``."""
+
+    def __call__(
+        self,
+        means: Tensor,  # [..., N, 3]
+        quats: Tensor,  # [..., N, 4]
+        scales: Tensor,  # [..., N, 3]
+        opacities: Tensor,  # [..., N]
+        colors: Tensor,  # [..., (C,) N, D] or [..., (C,) N, K, 3]
+        viewmats: Tensor,  # [..., C, 4, 4]
+        Ks: Tensor,  # [..., C, 3, 3]
+        width: int,
+        height: int,
+        /,
+        *,
+        near_plane: float,
+        far_plane: float,
+        eps2d: float,
+        sh_degree: int | None,
+        backgrounds: Tensor | None,  # [..., C, D]
+        render_mode: RenderMode,
+        rasterize_mode: RasterizeMode,
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -43,13 +104,10 @@ class Backend:
     available: Callable[[torch.device, torch.dtype], tuple[bool, str]]
     """Whether it works for a device and type, and the reason in a few words (no sentence, no full
     stop)."""
-    composite: Callable[..., Any] | None = None
-    """The seam described above."""
-    project: Callable[..., Any] | None = None
+    composite: Composite | None = None
+    project: Project | None = None
     """A compositing backend's own ``projection.project``; None: the shared torch code."""
-    rasterize: Callable[..., Any] | None = None
-    """Same arguments and result as ``rasterization`` (all but ``backend``), shapes already
-    checked."""
+    rasterize: Rasterize | None = None
 
 
 @dataclass(frozen=True)
@@ -133,10 +191,10 @@ def _gsplat_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, s
     return gsplat_backend.available(device, dtype)
 
 
-def _gsplat_rasterize(*args, **kwargs):
+def _gsplat_rasterize(*args: Any, **options: Any) -> tuple[Tensor, Tensor, dict[str, Any]]:
     from gghead.rendering import gsplat_backend
 
-    return gsplat_backend.rasterize(*args, **kwargs)
+    return gsplat_backend.rasterize(*args, **options)
 
 
 def _native_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
@@ -149,26 +207,26 @@ def _native_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, s
     return native_backend.available()
 
 
-def _native_project(*args, **kwargs):
+def _native_project(*args: Any) -> Projection:
     from gghead.rendering import native_backend
 
-    return native_backend.project(*args, **kwargs)
+    return native_backend.project(*args)
 
 
-def _native_composite(*args, **kwargs):
+def _native_composite(*args: Any) -> tuple[Tensor, Tensor]:
     from gghead.rendering import native_backend
 
-    return native_backend.composite(*args, **kwargs)
+    return native_backend.composite(*args)
 
 
 def _torch_available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
     return True, "works everywhere"
 
 
-def _torch_composite(*args, **kwargs):
+def _torch_composite(*args: Any) -> tuple[Tensor, Tensor]:
     from gghead.rendering import torch_backend
 
-    return torch_backend.composite(*args, **kwargs)
+    return torch_backend.composite(*args)
 
 
 register(Backend("gsplat", _gsplat_available, rasterize=_gsplat_rasterize))

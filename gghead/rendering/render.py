@@ -63,8 +63,12 @@ def render(
     gaussians = gaussians if gaussians.shape else gaussians[None]
     cameras = _match(cameras, gaussians)
     batch, count = gaussians.shape, cameras.shape[-1]
+    extras: list[Tensor] = []
     for name, wanted in (("uv", uv), ("features", features)):
-        if wanted and getattr(gaussians, name) is None:
+        value: Tensor | None = getattr(gaussians, name) if wanted else None
+        if value is not None:
+            extras.append(value)
+        elif wanted:
             raise UserError(
                 f"These Gaussians have no {name} to render; call render with {name}=False."
             )
@@ -73,9 +77,6 @@ def render(
     if gaussians.sh_degree is not None:
         directions = sh.directions(gaussians.means, viewmats)
         colors = sh.evaluate(gaussians.sh_degree, directions, colors.unsqueeze(-4))  # [B, C, N, 3]
-    extras = [
-        value for value, wanted in ((gaussians.uv, uv), (gaussians.features, features)) if wanted
-    ]
     if extras and gaussians.sh_degree is not None:
         extras = [value.unsqueeze(-3).expand(*colors.shape[:-1], -1) for value in extras]
     channels = torch.cat([colors, *extras], -1) if extras else colors
@@ -103,7 +104,7 @@ def render(
         backend=backend,
     )
     planes = pictures.movedim(-1, -3)
-    num_features = gaussians.features.shape[-1] if features else 0
+    num_features = extras[-1].shape[-1] if features else 0
     parts = planes.split([3, 2 if uv else 0, num_features, 1 if depth else 0], -3)
     return RenderOutput(
         color=parts[0],
@@ -123,7 +124,7 @@ def _called(value: object) -> str:
     )
 
 
-def _pixels(size: object) -> tuple[int, int]:
+def _pixels(size: int | tuple[int, int]) -> tuple[int, int]:
     """Width and height."""
     pair = size if isinstance(size, (tuple, list)) else (size, size)
     try:
