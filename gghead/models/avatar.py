@@ -78,6 +78,11 @@ class AvatarModel(nn.Module, ABC):
 
     coefficient_min: Tensor  # [B]
     coefficient_max: Tensor
+    means: Tensor  # [N, 3] world units
+    log_scales: Tensor  # [N, 3]
+    quats: Tensor  # [N, 4]
+    static: Tensor  # [N, appearance], where only the geometry changes
+    output: nn.Linear  # where the config has a network
 
     def __init__(self, config: AvatarConfig) -> None:
         super().__init__()

@@ -14,6 +14,8 @@ kept in 8 or 16 bits and is expanded for the Gaussians at hand only. ``gghead.mo
 finds the parts.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -38,8 +40,7 @@ class CompressedAvatar(AvatarModel):
     def __init__(self, config: AvatarConfig) -> None:
         """Raises ``UserError`` for a config whose factors contradict themselves."""
         super().__init__(config)
-        factors = config.factors
-        _check(factors)
+        self.factors = factors = _checked(config.factors)
         bits, count = factors.bits, sum(factors.counts)
         inner = config.hidden if config.mlp else output_size(config)
         self.places = Quantized((count, 3), _FINE[bits], 0)
@@ -64,8 +65,13 @@ class CompressedAvatar(AvatarModel):
             self.output = nn.Linear(config.hidden, output_size(config))
 
     @property
+    def group_weights(self) -> list[Quantized]:
+        """The weights [N_g, K_g] of each group of Gaussians, in order."""
+        return cast(list[Quantized], list(self.weights))
+
+    @property
     def num(self) -> int:
-        return sum(self.config.factors.counts)
+        return sum(self.factors.counts)
 
     @property
     def means(self) -> Tensor:  # [N, 3]
@@ -93,7 +99,7 @@ class CompressedAvatar(AvatarModel):
 
     def _weighted(self, movements: Tensor) -> Tensor:  # [T, K, I] -> [T, N, I]
         return torch.cat(
-            [weight() @ movements[:, : weight.codes.shape[1]] for weight in self.weights], 1
+            [weight() @ movements[:, : weight.codes.shape[1]] for weight in self.group_weights], 1
         )
 
     def inner(self, expression: Tensor) -> Tensor:
@@ -107,7 +113,7 @@ class CompressedAvatar(AvatarModel):
 
     def blocks(self, size: int) -> list[tuple[int, int]]:
         runs, begin = [], 0
-        for count in self.config.factors.counts:
+        for count in self.factors.counts:
             runs += [
                 (first, min(first + size, begin + count))
                 for first in range(begin, begin + count, size)
@@ -125,7 +131,7 @@ class CompressedAvatar(AvatarModel):
         """``inner`` of Gaussians of one group. The scales go into the movements, so that codes are
         only converted."""
         begin = 0
-        for weight in self.weights:
+        for weight in self.group_weights:
             count, rank = weight.codes.shape
             if begin <= first < begin + count:
                 break
@@ -141,20 +147,19 @@ class CompressedAvatar(AvatarModel):
     @torch.no_grad()
     def quantised(self, bits: int) -> "CompressedAvatar":
         """The same avatar with ``bits`` per number. Raises ``UserError`` unless this one has 32."""
-        if self.config.factors.bits != 32:
+        if self.factors.bits != 32:
             raise UserError(
-                f"This avatar has {self.config.factors.bits} bits per number already; quantise the"
+                f"This avatar has {self.factors.bits} bits per number already; quantise the"
                 " one it was made from."
             )
         made = CompressedAvatar(config_json.replace(self.config, {"factors": {"bits": bits}})).to(
             self.device
         )
-        own, parts = dict(self.named_modules()), dict(made.named_modules())
-        for name, part in parts.items():
-            if isinstance(part, Quantized):
-                part.load_state_dict(
-                    Quantized.of(own[name].codes, part.bits, part.dim).state_dict()
-                )
+        own = dict(self.named_modules())
+        for name, part in made.named_modules():
+            full = own[name]
+            if isinstance(part, Quantized) and isinstance(full, Quantized):
+                part.load_state_dict(Quantized.of(full.codes, part.bits, part.dim).state_dict())
         for name in ("center", "mixing", "coefficient_min", "coefficient_max"):
             getattr(made, name).copy_(getattr(self, name))
         if self.config.mlp:
@@ -162,7 +167,7 @@ class CompressedAvatar(AvatarModel):
         return made.train(self.training)
 
 
-def _check(factors: FactorConfig | None) -> None:
+def _checked(factors: FactorConfig | None) -> FactorConfig:
     if factors is None:
         raise UserError(
             "This avatar's config says nothing about factors; it is not a compressed one."
@@ -177,3 +182,4 @@ def _check(factors: FactorConfig | None) -> None:
             f"The factors of this avatar contradict themselves: groups of {counts} Gaussians with"
             f" {ranks} movements; copy the file again."
         )
+    return factors

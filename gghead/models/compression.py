@@ -86,7 +86,7 @@ def factorise(
             getattr(made, own).codes.copy_(value[order.to(value.device)])
     inner = made.fixed.codes.shape[1]
     made.fixed.codes.copy_(fixed[order.to(fixed.device), :inner])
-    for part, rank, rows in zip(made.weights, ranks, order.split(list(counts)), strict=True):
+    for part, rank, rows in zip(made.group_weights, ranks, order.split(list(counts)), strict=True):
         part.codes.copy_(weights[rows, :rank])
     tables = basis.T.reshape(basis.shape[1], used, -1).transpose(0, 1)[:, : max(ranks)]
     made.tables.codes.copy_(tables[..., :inner])

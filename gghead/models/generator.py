@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from gghead.networks.background import BackgroundNetwork
 from gghead.networks.mapping import MappingNetwork
 from gghead.networks.synthesis import Decoder, Synthesis
 from gghead.rendering import RenderOutput, render
+from gghead.rendering.render import RenderOptions
 from gghead.template import Template, load_template
 from gghead.torch_utils.errors import UserError
 
@@ -110,10 +112,11 @@ class Generator(nn.Module):
     def assemble(self, raw: dict[str, Tensor], ws: Tensor) -> Gaussians:
         """Raw attributes -> Gaussians, with the background plane appended if there is one."""
         head = self.attributes.activate(raw)
-        if self.background_attributes is None:
+        network, attributes = self.background_network, self.background_attributes
+        if network is None or attributes is None:
             return head
-        planes = self.background_network(ws[:, -1], dtype=self.dtype)
-        back = self.background_attributes.activate(self.background_attributes.sample(planes))
+        planes = network(ws[:, -1], dtype=self.dtype)
+        back = attributes.activate(attributes.sample(planes))
         head.features, back.features = (
             torch.ones_like(head.means[..., :1]),
             torch.zeros_like(back.means[..., :1]),
@@ -123,19 +126,20 @@ class Generator(nn.Module):
     def background_image(self, ws: Tensor, size: int) -> Tensor | None:
         """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds
         of background."""
-        if self.config.background.kind != "cnn":
+        network = self.background_network
+        if network is None or self.background_attributes is not None:
             return None
-        image = self.background_network(ws[:, -1], dtype=self.dtype).sigmoid()
+        image = network(ws[:, -1], dtype=self.dtype).sigmoid()
         return F.interpolate(image, size=(size, size), mode="bilinear", align_corners=False)
 
     def render(
         self,
         gaussians: Gaussians,
         cameras: Cameras,
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
         # colour [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
         background: Tensor | None = None,
-        **options,  # of ``gghead.render``: uv, features, backend, …
+        **options: Unpack[RenderOptions],  # of ``gghead.render``
     ) -> RenderOutput:
         """Render over a background: the given one, else white. See ``gghead.render`` for the
         shapes.
@@ -153,11 +157,12 @@ class Generator(nn.Module):
             / self.config.image_size
         )
         options.setdefault("eps2d", 0.3 * larger**2)
-        plane = self.background_attributes is not None and gaussians.features is not None
-        if plane:
+        parts = gaussians.features if self.background_attributes is not None else None
+        if parts is not None:
             options["features"] = True
-            if options.get("uv"):  # the plane's texels are no places on the head's UV square
-                gaussians = replace(gaussians, uv=gaussians.uv * gaussians.features[..., :1])
+            # the plane's texels are no places on the head's UV square
+            if options.get("uv") and gaussians.uv is not None:
+                gaussians = replace(gaussians, uv=gaussians.uv * parts[..., :1])
         if background is None:
             background = gaussians.means.new_ones(1, 3)
         if background.ndim == 2:
@@ -165,7 +170,8 @@ class Generator(nn.Module):
         else:
             out = render(gaussians, cameras, size, background=None, **options)
             out.color = out.color + (1.0 - out.alpha) * background[:, None].to(out.color)
-        if plane:
+        if parts is not None:
+            assert out.features is not None
             out.alpha = out.features[:, :, :1]
         return out
 

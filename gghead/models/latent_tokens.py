@@ -129,27 +129,29 @@ def fit_tokens(
     the residual's (at most ``z_limit`` of these). Raises ``UserError`` for fewer than two heads, or
     heads that are all the same.
     """
-    count, rows_differ, has_residual = 0, False, False
-    w_sum = z_sum = 0.0
+    count, rows_differ = 0, False
+    w_sum: Tensor | None = None
+    z_sum: Tensor | None = None
     for latent in latents:
         count += len(latent)
         rows_differ |= bool((latent.ws - latent.ws[:, :1]).abs().amax() > _SAME)
-        w_sum = w_sum + before_rectifier(latent.ws).double().sum(0)
+        w = before_rectifier(latent.ws).double().sum(0)
+        w_sum = w if w_sum is None else w_sum + w
         if latent.residual is not None:
-            has_residual = True
-            z_sum = z_sum + latent.residual.double().sum(0)
-    if count < 2:
+            z = latent.residual.double().sum(0)
+            z_sum = z if z_sum is None else z_sum + z
+    if count < 2 or w_sum is None:
         raise UserError(
             f"A prior needs many latents, but there {'is 1' if count else 'are none'}; name a"
             " folder of latent files, or give --samples=20000."
         )
     rows = w_sum.shape[0] if rows_differ else 1
-    w_mean, z_mean = w_sum[:rows] / count, z_sum / count if has_residual else None
-    w_cov, z_cov = 0.0, 0.0
+    w_mean, z_mean = w_sum[:rows] / count, None if z_sum is None else z_sum / count
+    w_cov = z_cov = w_sum.new_zeros(())
     for latent in latents:
         w = (before_rectifier(latent.ws[:, :rows]).double() - w_mean).flatten(0, 1)
         w_cov = w_cov + w.T @ w / (count * rows)
-        if has_residual:
+        if z_mean is not None:
             z = -z_mean[None] if latent.residual is None else latent.residual.double() - z_mean
             z = z.expand(len(latent), -1, -1, -1).transpose(0, 1).flatten(1)
             z_cov = z_cov + z @ z.T / (count * z_mean[0].numel())
@@ -160,7 +162,7 @@ def fit_tokens(
         num_ws=w_sum.shape[0], w_dim=w_sum.shape[1], rows=rows, w_components=len(w_scale)
     )
     tensors = {"w_mean": w_mean, "w_basis": w_basis, "w_scale": w_scale}
-    if has_residual:
+    if z_mean is not None:
         z_basis, z_scale = _components(z_cov, z_share, z_limit)
         channels, side = z_mean.shape[:2]
         if side % patch:

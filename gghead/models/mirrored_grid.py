@@ -33,6 +33,8 @@ def exchanged(names: Sequence[str]) -> list[int]:
 class MirroredGrid(nn.Module):
     """``grid(expression, anchors) -> features``; everything is zero at first."""
 
+    order: Tensor  # [B] where each coefficient's other side stands
+
     def __init__(self, names: Sequence[str], features: int, side: int) -> None:
         super().__init__()
         self.values = nn.Parameter(torch.zeros(len(names), features, side, side))

@@ -6,7 +6,7 @@ The flow matches the velocity of straight lines from noise to data (Lipman et al
 generator stays as it is.
 """
 
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,15 @@ from gghead.networks.dit import DiT
 from gghead.torch_utils import rng
 from gghead.torch_utils.checks import check_shape
 from gghead.torch_utils.errors import UserError
+
+
+class DrawOptions(TypedDict, total=False):
+    """The options of ``Prior.draw``."""
+
+    steps: int
+    solver: Literal["heun", "euler"]
+    guidance: float
+    cond: Tensor | None
 
 
 class Prior(nn.Module):
@@ -74,7 +83,7 @@ class Prior(nn.Module):
         return torch.randn(1, self.size, generator=rng.generator(seed, "prior")).to(device)
 
     @torch.no_grad()
-    def sample(self, seed: int, **options) -> Latent:
+    def sample(self, seed: int, **options: Unpack[DrawOptions]) -> Latent:
         """Draw one head; options as ``draw``. A seed's head does not depend on what else is
         drawn."""
         return self.draw(self.noise(seed), **options)

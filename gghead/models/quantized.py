@@ -12,6 +12,10 @@ class Quantized(nn.Module):
     """A tensor of ``shape`` whose groups are the slices along ``dim``, the dimension that is one
     for the scales."""
 
+    # broadcast against the codes; not there with 32 bits
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, shape: tuple[int, ...], bits: int, dim: int) -> None:
         super().__init__()
         self.bits, self.dim = bits, dim

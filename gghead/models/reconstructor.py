@@ -19,7 +19,7 @@ from gghead.models.generator import Generator, bearable
 from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.networks.background import RigBackground
 from gghead.networks.correction import Correction
-from gghead.networks.uv_transformer import UVTransformer
+from gghead.networks.uv_transformer import Lookup, UVTransformer, zeroed
 from gghead.networks.view_encoder import ViewEncoder, ViewLookup
 from gghead.rendering import render
 from gghead.template import Template
@@ -74,9 +74,8 @@ class Reconstructor(nn.Module):
         self.to_residual = nn.Linear(config.width, self.generator.synthesis.out_channels)
         self.to_styles = nn.Linear(config.width, self.generator.num_ws * config.generator.w_dim)
         # so an untrained encoder gives the average head
-        for layer in (self.to_residual, self.to_styles):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        zeroed(self.to_residual)
+        zeroed(self.to_styles)
         self.correction = None
         if config.corrections > 0:
             self.correction = Correction(
@@ -128,16 +127,19 @@ class Reconstructor(nn.Module):
             source = (
                 features[-1].flatten(2).transpose(1, 2).unflatten(0, (batch, views)).flatten(1, 2)
             )
-            lookup = None
-            if self.lookup is not None:
+            lookup: Lookup | None = None
+            views_at = self.lookup
+            if views_at is not None:
                 fine, extent = (
                     features[self.config.fine_level],
                     self.encoder.extent(*rgb.shape[-2:]),
                 )
 
-                def lookup(offset: Tensor) -> tuple[Tensor, Tensor]:
+                def look_up(offset: Tensor) -> tuple[Tensor, Tensor]:
                     with torch.autocast(self.device.type, enabled=False):
-                        return self.lookup(offset, rgb, fine, extent, cameras)
+                        return views_at(offset, rgb, fine, extent, cameras)
+
+                lookup = look_up
 
             tokens, offset = self.transformer(source, lookup)
             residual, change = (
@@ -150,11 +152,13 @@ class Reconstructor(nn.Module):
                 else None
             )
         for _ in range(self.config.corrections):
+            correction = self.correction
+            assert correction is not None
             shown, alpha, moved = self._look(
                 self._latent(residual, change), background, rgb, cameras
             )
             with self._autocast():
-                tokens, more, styles = self.correction(tokens, rgb, shown, alpha, moved, cameras)
+                tokens, more, styles = correction(tokens, rgb, shown, alpha, moved, cameras)
             residual, change = residual + more.float(), change + styles.float()
         return Prediction(self._latent(residual, change), offset, background)
 
@@ -191,7 +195,7 @@ class Reconstructor(nn.Module):
         as ``predict``."""
         return self.predict(rgb, cameras).latent
 
-    def _autocast(self):
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)

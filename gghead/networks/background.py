@@ -10,6 +10,7 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.networks.layers import LRELU_SLOPE, ToPlanes
 from gghead.networks.synthesis import Synthesis
+from gghead.networks.uv_transformer import zeroed
 from gghead.networks.view_encoder import ViewEncoder
 from gghead.torch_utils.checks import at_least_float32
 
@@ -42,6 +43,8 @@ _OUT = 5  # colour (3), log-scale, radius
 class RigBackground(nn.Module):
     """The code is the mean over views and pixels, so any number of views in any order gives one."""
 
+    direction: Tensor  # [2 R^2, 3] from the middle of the rig
+
     def __init__(
         self, code: int, channels: tuple[int, ...], resolution: int, radius: float
     ) -> None:
@@ -54,9 +57,7 @@ class RigBackground(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(self.width, self.width, 3, padding=1) for _ in range(ups)
         )
-        self.out = nn.Conv2d(self.width, _OUT, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zeroed(nn.Conv2d(self.width, _OUT, 3, padding=1))
         latitude = (torch.arange(resolution) + 0.5) / resolution * math.pi - math.pi / 2
         longitude = (torch.arange(2 * resolution) + 0.5) / resolution * math.pi
         up, round_ = torch.meshgrid(latitude, longitude, indexing="ij")

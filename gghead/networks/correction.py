@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gghead.cameras import Cameras
 from gghead.networks.layers import LRELU_SLOPE
-from gghead.networks.uv_transformer import GuidedAttention
+from gghead.networks.uv_transformer import GuidedAttention, zeroed
 from gghead.networks.view_encoder import ResidualBlock, ViewLookup
 from gghead.template import Template
 
@@ -29,6 +29,7 @@ class ErrorEncoder(nn.Module):
         self.down = nn.Conv2d(7, channels, 4, stride=2, padding=1)
         self.block = ResidualBlock(channels)
         nn.init.kaiming_normal_(self.down.weight, a=LRELU_SLOPE)
+        assert self.down.bias is not None
         nn.init.zeros_(self.down.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,10 +72,8 @@ class Correction(nn.Module):
         self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.to_residual, self.to_styles = nn.Linear(width, residual), nn.Linear(width, styles)
-        for layer in (self.to_residual, self.to_styles):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.to_residual = zeroed(nn.Linear(width, residual))
+        self.to_styles = zeroed(nn.Linear(width, styles))
 
     def forward(
         self,

@@ -79,6 +79,8 @@ class Discriminator(nn.Module):
     (Karras et al. 2018, figure 2): ``alpha`` 0 ignores the new block, 1 is the grown network.
     """
 
+    fir: Tensor
+
     def __init__(
         self,
         image_sizes: tuple[int, ...],
@@ -124,6 +126,8 @@ class Discriminator(nn.Module):
         x = self.out(self.fc(x.flatten(1)))
         if self.camera is None:
             return x[:, 0]
+        if c is None:
+            raise ValueError("This discriminator is conditional: it needs camera labels c.")
         return (x * self.camera(at_least_float32(c))).sum(dim=1) / math.sqrt(self.cmap_dim)
 
     def features(

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gghead.networks.uv_transformer import zeroed
 from gghead.torch_utils.checks import at_least_float32
 
 _FREQUENCIES = 256
@@ -61,14 +62,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
+        first = nn.Linear(width, mlp_ratio * width)
         self.mlp = nn.Sequential(
-            nn.Linear(width, mlp_ratio * width),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(mlp_ratio * width, width),
+            first, nn.GELU(approximate="tanh"), nn.Linear(mlp_ratio * width, width)
         )
         self.modulation = nn.Linear(width, 6 * width)
         _start_modulation(self.modulation, (0.0, 0.0, gate) * 2)
-        _widen(self.mlp[0])
+        _widen(first)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # [B, T, W], [B, W] -> [B, T, W]
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(F.silu(embedding)).chunk(
@@ -101,8 +101,9 @@ class DiT(nn.Module):
         """``kinds``: (tokens, numbers per token) of each."""
         super().__init__()
         self.kinds = kinds
-        self.enter = nn.ModuleList(nn.Linear(size, width) for _, size in kinds)
-        self.leave = nn.ModuleList(nn.Linear(width, size) for _, size in kinds)
+        enter = [nn.Linear(size, width) for _, size in kinds]
+        leave = [nn.Linear(width, size) for _, size in kinds]
+        self.enter, self.leave = nn.ModuleList(enter), nn.ModuleList(leave)
         self.place = nn.Parameter(0.7 * torch.randn(1, sum(count for count, _ in kinds), width))
         self.time = nn.Sequential(
             nn.Linear(_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
@@ -120,11 +121,10 @@ class DiT(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(width, 2 * width)
         _start_modulation(self.modulation, (0.0, 0.0))
-        for layer in self.enter:
+        for layer in enter:
             _widen(layer)
-        for layer in self.leave:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in leave:
+            zeroed(layer)
 
     def forward(
         self,
@@ -145,7 +145,7 @@ class DiT(nn.Module):
             + self.place
         )
         embedding = self.time(time_features(t))
-        if self.condition is not None:
+        if self.condition is not None and self.nothing is not None:
             nothing = self.nothing.expand(len(x), -1)
             given = nothing if cond is None else self.condition(cond)
             embedding = embedding + (

@@ -55,6 +55,8 @@ class Conv2d(nn.Module):
     over the data.
     """
 
+    fir: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -87,6 +89,9 @@ class Conv2d(nn.Module):
 
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky rectifier (StyleGAN2, figure 2c)."""
+
+    noise_const: Tensor  # [R, R]
+    fir: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, w_dim: int, resolution: int, up: bool = False

@@ -6,6 +6,8 @@ number will do, and the cost is linear in the number of image tokens.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,13 @@ from gghead.torch_utils.checks import at_least_float32
 
 # world units that a token's place may leave the template; the decoder's own range
 _OFFSET_RANGE = 0.25
+
+
+Lookup = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Offsets [B, T, 3] of the tokens' places -> samples [B, V, T, S] of the views there, and whether
+[B, V, T] they lie inside."""
+
+_Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d)
 
 
 class Attention(nn.Module):
@@ -100,11 +109,12 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, source: Tensor, lookup, offset: Tensor | None
+        self, x: Tensor, source: Tensor, lookup: Lookup | None, offset: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """``x`` [B, T, D] with T a square, ``source`` [B, S, D'], ``lookup(offset)`` -> samples and
-        inside."""
+        """``x`` [B, T, D] with T a square, ``source`` [B, S, D']; lookup and ``offset`` [B, T, 3]
+        where guided."""
         if self.guided is not None:
+            assert lookup is not None and offset is not None
             x = x + self.guided(self.norm_guided(x), *lookup(offset))
         x = x + self.cross(self.norm_cross(x), source)
         normed = self.norm_mix(x)
@@ -116,7 +126,7 @@ class Block(nn.Module):
                 0, 2, 3, 1
             ).flatten(1, 2)
         x = x + self.mlp(self.norm_mlp(x))
-        if self.guided is not None:
+        if self.guided is not None and offset is not None:
             offset = offset + _OFFSET_RANGE * torch.tanh(at_least_float32(self.offset(x)))
         return x, offset
 
@@ -124,6 +134,8 @@ class Block(nn.Module):
 class UVTransformer(nn.Module):
     """Learnt tokens on the UV grid, each with the template's place of its cell, through the
     blocks."""
+
+    place: Tensor  # [T, numbers of ``fourier``]
 
     def __init__(
         self,
@@ -147,7 +159,7 @@ class UVTransformer(nn.Module):
             Block(width, heads, mlp_ratio, source, samples, mixing) for _ in range(layers)
         )
 
-    def forward(self, source: Tensor, lookup) -> tuple[Tensor, Tensor | None]:
+    def forward(self, source: Tensor, lookup: Lookup | None) -> tuple[Tensor, Tensor | None]:
         """``source`` [B, S, D'] -> tokens [B, R * R, D] and their places' offsets [B, R * R, 3]
         (None if unguided)."""
         x = (self.tokens + self.embed_place(self.place)).expand(len(source), -1, -1)
@@ -169,7 +181,7 @@ def fourier(points: Tensor, octaves: int = 6) -> Tensor:
     return torch.cat([points, angles.sin(), angles.cos()], 1)
 
 
-def zeroed(layer):
+def zeroed(layer: _Layer) -> _Layer:
     """The layer with all its numbers zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -59,15 +59,17 @@ class ViewEncoder(nn.Module):
         super().__init__()
         widths = (3 + RAY_CHANNELS, *channels)
         self.stride = 2 ** len(channels)
-        self.down = nn.ModuleList(
+        convolutions = [
             nn.Conv2d(a, b, 3, stride=2, padding=1)
             for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        ]
+        self.down = nn.ModuleList(convolutions)
         self.levels = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width) for _ in range(blocks))) for width in channels
         )
-        for convolution in self.down:
+        for convolution in convolutions:
             nn.init.kaiming_normal_(convolution.weight, a=LRELU_SLOPE)
+            assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
 
     def extent(self, height: int, width: int) -> tuple[float, float]:
@@ -100,6 +102,9 @@ _BEHIND = 0.05  # world units behind the nearest texel of a pixel that count as 
 
 class ViewLookup(nn.Module):
     """Samples per UV token and view; ``channels`` numbers each."""
+
+    position: Tensor  # [3, P, P] of the texels
+    frame: Tensor  # [T, 3 axes, 3] of the tokens
 
     def __init__(self, template: Template, tokens: int, detail: int, features: int) -> None:
         """``tokens`` per side of the UV grid, ``detail`` texels per side of a token, ``features``

@@ -3,6 +3,7 @@ rasteriser call."""
 
 import operator
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -25,6 +26,17 @@ class RenderOutput:
     uv: Tensor | None  # [B, C, 2, H, W] sum of weight * uv, not divided by alpha
     features: Tensor | None  # [B, C, F, H, W] sum of weight * feature, not divided by alpha
     backend: str  # what rendered it
+
+
+class RenderOptions(TypedDict, total=False):
+    """The options of ``render`` that do not say what is drawn, from where, or before what."""
+
+    uv: bool
+    features: bool
+    depth: bool
+    eps2d: float
+    backend: str
+    rasterize_mode: RasterizeMode
 
 
 def render(

@@ -226,6 +226,8 @@ def test_discriminator_depends_on_image_and_camera():
     assert logits.shape == (4,)
     assert not torch.allclose(logits, D(images, c.roll(1, 0)))
     assert make_discriminator((16,), c_dim=0)(images, None).shape == (4,)
+    with pytest.raises(ValueError, match="needs camera labels"):
+        make_discriminator((16,), c_dim=3)(images, None)
     assert make_discriminator((16,), channels=4)(torch.randn(4, 4, 16, 16), c).shape == (4,)
     with pytest.raises(UserError, match="takes images of"):
         D(torch.randn(4, 3, 8, 8), c)
