@@ -7,8 +7,10 @@ picture size.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -23,6 +25,19 @@ FFHQ_FOCAL = 4.2647
 _FULL_TURN = 2 * math.pi * (1 + 1e-6)  # radians, with room for rounding
 # labels are written with a few decimals, so an exact rotation cannot be asked for
 _TOLERANCE = 1e-3
+
+BatchIndex = int | slice | Sequence[int] | Tensor | EllipsisType | None
+"""What may stand between the brackets for one batch dimension."""
+
+
+class OrbitOptions(TypedDict, total=False):
+    """The options of ``Cameras.orbit`` that paths of cameras leave free."""
+
+    roll: float | Tensor
+    radius: float | Tensor
+    focal: float | Tensor
+    target: Sequence[float] | Tensor
+    device: torch.device | str | None
 
 
 def focal_from_fov_deg(fov: float) -> float:
@@ -124,20 +139,32 @@ class Cameras:
         return cls(torch.cat([top, bottom], -2), intrinsics)
 
     @classmethod
-    def turntable(cls, frames: int, pitch: float = 0.0, **options) -> "Cameras":
+    def turntable(
+        cls, frames: int, pitch: float = 0.0, **options: Unpack[OrbitOptions]
+    ) -> "Cameras":
         """``frames`` cameras once round the head at equal steps; ``options`` as in
         :meth:`orbit`."""
         return cls.orbit(_phases(frames), pitch, **options)
 
     @classmethod
-    def sweep(cls, frames: int, yaw_range: float = 0.6, pitch: float = 0.0, **options) -> "Cameras":
+    def sweep(
+        cls,
+        frames: int,
+        yaw_range: float = 0.6,
+        pitch: float = 0.0,
+        **options: Unpack[OrbitOptions],
+    ) -> "Cameras":
         """``frames`` cameras that swing between yaw ``-yaw_range`` and ``+yaw_range`` and back,
         from the front."""
         return cls.orbit(yaw_range * _phases(frames).sin(), pitch, **options)
 
     @classmethod
     def spiral(
-        cls, frames: int, yaw_range: float = 0.35, pitch_range: float = 0.25, **options
+        cls,
+        frames: int,
+        yaw_range: float = 0.35,
+        pitch_range: float = 0.25,
+        **options: Unpack[OrbitOptions],
     ) -> "Cameras":
         """``frames`` cameras on an ellipse in front of the face: yaw by the sine, pitch by the
         cosine of the time."""
@@ -206,7 +233,7 @@ class Cameras:
         # The world's up direction as it stands in the picture.
         return yaw, pitch, torch.atan2(rotation[..., 1, 0], -rotation[..., 1, 1])
 
-    def __getitem__(self, index) -> "Cameras":
+    def __getitem__(self, index: BatchIndex | tuple[BatchIndex, ...]) -> "Cameras":
         """Index or slice the batch dimensions."""
         index = index if isinstance(index, tuple) else (index,)
         if len([i for i in index if i is not None and i is not Ellipsis]) > len(self.shape):
@@ -220,7 +247,7 @@ class Cameras:
             raise TypeError("these cameras have no batch dimension")
         return self.shape[0]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator["Cameras"]:
         return (self[i] for i in range(len(self)))
 
     # ---------------------------------------------------------------- changing
@@ -239,9 +266,9 @@ class Cameras:
         """The same cameras with another batch shape."""
         return Cameras(self.cam2world.reshape(*shape, 4, 4), self.intrinsics.reshape(*shape, 3, 3))
 
-    def to(self, *args, **kwargs) -> "Cameras":
+    def to(self, *args: Any, **options: Any) -> "Cameras":
         """As ``torch.Tensor.to``."""
-        return Cameras(self.cam2world.to(*args, **kwargs), self.intrinsics.to(*args, **kwargs))
+        return Cameras(self.cam2world.to(*args, **options), self.intrinsics.to(*args, **options))
 
     def validate(self, name: str = "camera") -> "Cameras":
         """Return ``self``; raise ``UserError`` naming the first bad camera and its fault

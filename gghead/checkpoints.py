@@ -245,23 +245,8 @@ def load(
     """
     path, metadata, tensors = _read(path)
     expect_kind(path, metadata, kind)
-    if metadata["kind"] == "avatar":
-        model, state = _avatar(path, metadata, tensors), tensors
-    elif metadata["kind"] == "expression":
-        model, state = ExpressionModel(_config(path, metadata)), tensors
-    elif metadata["kind"] == "prior":
-        config = config_json.from_dict(
-            PriorConfig, json.loads(metadata["config"]), f"config of {path}"
-        )
-        model, state = Prior(config), tensors
-    else:
-        config = _config(path, metadata)
-        made, inner = (
-            (Generator, config)
-            if isinstance(config, GeneratorConfig)
-            else (Reconstructor, config.generator)
-        )
-        model = made(config, _template(inner.template, tensors, metadata["template_sha256"]))
+    model, state = _build(path, metadata, tensors), tensors
+    if isinstance(model, (Generator, Reconstructor)):
         state = {
             name: value.float() if value.is_floating_point() else value
             for name, value in tensors.items()
@@ -286,7 +271,7 @@ def load_with_encoder(
     as ``load``."""
     _, metadata, _ = _read(path, tensors=False)
     if metadata.get("kind") == "reconstructor":
-        model = load(path, device)
+        model = load(path, device, kind="reconstructor")
         return model.generator, model
     return load(path, device, kind="generator"), None
 
@@ -320,38 +305,48 @@ def _read(
 
 
 def _info(path: Path, metadata: dict[str, str]) -> SnapshotInfo:
-    config = _config(path, metadata)
-    inner = config if isinstance(config, GeneratorConfig) else config.generator
-    return SnapshotInfo(inner, float(metadata["kimg"]), json.loads(metadata["provenance"]))
+    if metadata["kind"] == "reconstructor":
+        config = _config(ReconstructorConfig, path, metadata).generator
+    else:
+        config = _config(GeneratorConfig, path, metadata)
+    return SnapshotInfo(config, float(metadata["kimg"]), json.loads(metadata["provenance"]))
 
 
 def _config(
-    path: Path, metadata: dict[str, str]
-) -> GeneratorConfig | ReconstructorConfig | ExpressionConfig:
-    kinds = {
-        "generator": GeneratorConfig,
-        "reconstructor": ReconstructorConfig,
-        "expression": ExpressionConfig,
-    }
-    return config_json.from_dict(
-        kinds[metadata["kind"]], json.loads(metadata["config"]), f"config of {path}"
-    )
+    kind: type[config_json.Config], path: Path, metadata: dict[str, str]
+) -> config_json.Config:
+    return config_json.from_dict(kind, json.loads(metadata["config"]), f"config of {path}")
+
+
+def _build(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Model:
+    """The model that the header describes, its numbers not yet those of the file."""
+    kind = metadata["kind"]
+    if kind == "avatar":
+        return _avatar(path, metadata, tensors)
+    if kind == "expression":
+        return ExpressionModel(_config(ExpressionConfig, path, metadata))
+    if kind == "prior":
+        return Prior(_config(PriorConfig, path, metadata))
+    if kind == "reconstructor":
+        config = _config(ReconstructorConfig, path, metadata)
+        name = config.generator.template
+        return Reconstructor(config, _template(name, tensors, metadata["template_sha256"]))
+    config = _config(GeneratorConfig, path, metadata)
+    return Generator(config, _template(config.template, tensors, metadata["template_sha256"]))
 
 
 def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> AvatarModel:
-    config = config_json.from_dict(
-        AvatarConfig, json.loads(metadata["config"]), f"config of {path}"
-    )
-    compressed = config.factors is not None
-    found = tensors.get("places.codes" if compressed else "means")
+    config = _config(AvatarConfig, path, metadata)
+    factors = config.factors
+    found = tensors.get("means" if factors is None else "places.codes")
     if found is None:
         raise UserError(f"{path} holds no Gaussians; copy or train it again.")
-    if not compressed:
+    if factors is None:
         return Avatar(config, count=len(found))
-    if sum(config.factors.counts) != len(found):
+    if sum(factors.counts) != len(found):
         raise UserError(
             f"{path} does not fit its own config ({len(found)} Gaussians, but groups of "
-            f"{list(config.factors.counts)})."
+            f"{list(factors.counts)})."
         )
     return CompressedAvatar(config)
 
@@ -368,4 +363,5 @@ def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:
             " geometry in the file, which has no blendshapes.",
             stacklevel=3,
         )
-    return Template(name=name, **{key: tensors[f"template.{key}"].numpy() for key in _GEOMETRY})
+    vertices, faces, uvs, uv_faces = (tensors[f"template.{key}"].numpy() for key in _GEOMETRY)
+    return Template(name, vertices, faces, uvs, uv_faces)

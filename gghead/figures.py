@@ -1,7 +1,7 @@
 """From rendered colours to picture files: side by side, with labels at the border."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ def with_labels(
     left: Sequence[str] | None,  # one per row
 ) -> np.ndarray:
     """Return the picture with a white border that carries labels in Pillow's built-in font."""
+    top, left = top or (), left or ()
     if not top and not left:
         return picture
     height, width = picture.shape[:2]
@@ -28,11 +29,11 @@ def with_labels(
     sheet = Image.new("RGB", (width + beside, height + above), "white")
     sheet.paste(Image.fromarray(picture), (beside, above))
     draw = ImageDraw.Draw(sheet)
-    for index, text in enumerate(top or ()):
+    for index, text in enumerate(top):
         draw.text(
             (beside + width * (index + 0.5) / len(top), above / 2), text, "black", font, anchor="mm"
         )
-    for index, text in enumerate(left or ()):
+    for index, text in enumerate(left):
         draw.text(
             (beside - 4, above + height * (index + 0.5) / len(left)),
             text,
@@ -67,7 +68,7 @@ def to_uint8(color: Tensor) -> np.ndarray:
     return (color.detach().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 
-def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def beside(pictures: Iterable[np.ndarray]) -> np.ndarray:
     """Put pictures [H, W, 3] of one height side by side."""
     return np.concatenate(list(pictures), axis=1)
 

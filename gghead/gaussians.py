@@ -5,11 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gghead import ply, sh
+from gghead.cameras import BatchIndex
 from gghead.rotations import matrix_to_quat, quat_multiply
 from gghead.torch_utils.checks import check_shape
 from gghead.torch_utils.errors import UserError
@@ -100,7 +102,7 @@ class Gaussians:
     def dtype(self) -> torch.dtype:
         return self.means.dtype
 
-    def __getitem__(self, index) -> "Gaussians":
+    def __getitem__(self, index: BatchIndex | tuple[BatchIndex, ...]) -> "Gaussians":
         """Index the batch dimensions (use :meth:`select` for the Gaussians)."""
         index = index if isinstance(index, tuple) else (index,)
         if any(isinstance(i, type(Ellipsis)) for i in index):
@@ -228,9 +230,9 @@ class Gaussians:
             colors=_rotate_harmonics(self.colors, self.sh_degree, rotation),
         )
 
-    def to(self, *args, **kwargs) -> "Gaussians":
+    def to(self, *args: Any, **options: Any) -> "Gaussians":
         """As ``torch.Tensor.to``."""
-        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+        return self.map(lambda tensor: tensor.to(*args, **options))
 
     def detach(self) -> "Gaussians":
         return self.map(Tensor.detach)

@@ -166,7 +166,7 @@ def fingerprints(model: Generator) -> dict[str, str]:
     }
 
 
-def fingerprint(module: nn.Module, start=None) -> str:
+def fingerprint(module: nn.Module, start: "hashlib._Hash | None" = None) -> str:
     """Return a hash of all numbers in ``module``, continued from the hash ``start``."""
     digest = hashlib.sha256() if start is None else start.copy()
     for name, value in sorted(module.state_dict().items()):

@@ -118,7 +118,7 @@ def read(path: str | Path, up: str | None = None) -> tuple[dict[str, Tensor], in
     rows = np.frombuffer(data, dtype, count, offset)
 
     def columns(*names: str) -> Tensor:
-        missing = [name for name in names if name not in dtype.fields]
+        missing = [name for name in names if name not in (dtype.names or ())]
         if missing:
             raise UserError(
                 f"{path} has no property '{missing[0]}', so it does not hold 3D Gaussians in 3DGS's"
@@ -128,7 +128,7 @@ def read(path: str | Path, up: str | None = None) -> tuple[dict[str, Tensor], in
         return torch.from_numpy(stacked.astype(np.float64))
 
     dc = columns("f_dc_0", "f_dc_1", "f_dc_2")
-    num_rest = len([name for name in dtype.names if re.fullmatch(r"f_rest_\d+", name)])
+    num_rest = len([name for name in dtype.names or () if re.fullmatch(r"f_rest_\d+", name)])
     degree = math.isqrt(num_rest // 3 + 1) - 1
     if num_rest != 3 * (sh.num_bases(degree) - 1) or degree > sh.MAX_DEGREE:
         raise UserError(

@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from gghead.torch_utils import rng
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
+    from gghead.cameras import Cameras
     from gghead.gaussians import Gaussians
     from gghead.latent import Latent
+    from gghead.models.generator import Generator
     from gghead.models.prior import Prior
 
 
@@ -100,8 +102,17 @@ class Sample:
     """The head itself, batch shape [1]."""
 
 
+class ViewOptions(TypedDict, total=False):
+    """From where ``draw_latent`` looks at a head."""
+
+    yaws: Sequence[float]
+    pitch: float
+    size: int | None
+    fov_deg: float | None
+
+
 def seed_latents(
-    model,
+    model: "Generator",
     seeds: Iterable[int],
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,  # number of leading layers that are truncated; None = all
@@ -136,13 +147,13 @@ def prior_latents(
 
 
 def generate_samples(
-    model,
+    model: "Generator",
     seeds: Iterable[int],
     *,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
     noise_mode: Literal["const", "random", "none"] = "const",
-    **views,  # yaws, pitch, size, fov_deg of ``draw_latent``
+    **views: Unpack[ViewOptions],  # of ``draw_latent``
 ) -> Iterator[Sample]:
     """Yield one ``Sample`` per seed, in order.
 
@@ -157,7 +168,7 @@ def generate_samples(
 
 @torch.no_grad()
 def draw_latent(
-    model,
+    model: "Generator",
     latent: "Latent",  # one head
     name: str,
     noise_mode: Literal["const", "random", "none"] = "const",
@@ -197,7 +208,7 @@ def camera_path(
     pitch: float = 0.0,
     device: torch.device | str = "cpu",
     yaw_range: float | None = None,
-):
+) -> "Cameras":
     """Return ``Cameras`` with batch shape (frames,): ``sweep`` to and fro in front, ``turntable``
     all the way round, or ``spiral``, a loop in front. Angles in radians; ``yaw_range`` None is that
     of ``Cameras.sweep`` or ``spiral``."""
@@ -228,9 +239,9 @@ def closed_path(
 
 @torch.no_grad()
 def generate_frames(
-    model,
+    model: "Generator",
     seeds: Sequence[int],
-    cameras,  # Cameras, batch shape (T,)
+    cameras: "Cameras",  # batch shape (T,)
     *,
     grid: tuple[int, int] = (1, 1),  # columns, rows
     size: int | None = None,  # pixels per cell; None = the size the network was trained at
@@ -260,7 +271,7 @@ def generate_frames(
     frames, keys = cameras.shape[0], len(heads) // cells
     groups = [stack(heads[start : start + keys]) for start in range(0, len(heads), keys)]
 
-    def generate(group: "Latent", frame: int):
+    def generate(group: "Latent", frame: int) -> tuple["Gaussians", Tensor | None]:
         latent = group.map(lambda values: closed_path(values, frames, [frame]))
         return latent.gaussians(model), model.background_image(latent.ws, size)
 

@@ -147,7 +147,7 @@ def expect_kind(path: Path, metadata: dict[str, str], kind: str | None) -> None:
     """Raise ``UserError`` unless the header is that of a model of ``kind`` (None = any)."""
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} {_foreign(metadata)}.")
-    found = metadata.get("kind")
+    found = metadata.get("kind", "")
     inside = {"reconstructor": "generator"}.get(found)  # a reconstructor holds a generator
     if found not in KINDS or kind not in (None, found, inside):
         said = KINDS.get(found, f"a model of the unknown kind {found!r}")

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -77,7 +78,7 @@ def check_writable(path: str | Path) -> None:
         raise UserError(_NO_MP4.format(path))
 
 
-def _check_frames(frames) -> np.ndarray:
+def _check_frames(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     shapes = sorted({np.shape(frame) for frame in frames})
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
         raise UserError(
@@ -132,7 +133,7 @@ def _plain_name(path: Path) -> str:
     return str(path.absolute())
 
 
-def _encode_with_av(av, frames: np.ndarray, path: Path, fps: float) -> None:
+def _encode_with_av(av: ModuleType, frames: np.ndarray, path: Path, fps: float) -> None:
     with av.open(_plain_name(path), mode="w", format="mp4") as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"}

@@ -7,7 +7,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,14 +16,30 @@ from gghead.animation.blendshapes import pose
 from gghead.animation.surface import moving_surface
 from gghead.gaussians import Gaussians
 from gghead.latent import Latent
-from gghead.template import load_template
+from gghead.template import Template, load_template
 from gghead.template.sliders import Sliders
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from gghead.models.generator import Generator
 
-BLENDSHAPES = "blendshapes"
+BLENDSHAPES: Final = "blendshapes"
+
+
+class LatentMotion(Protocol):
+    """What moves latents, such as an expression transformer (``gghead.models.expression``)."""
+
+    @property
+    def sliders(self) -> Sliders:
+        """The weights that it takes, in the order of a table's columns."""
+        ...
+
+    # [1 or T] of ``model``, [T, K] -> [T]
+    def __call__(self, latent: Latent, table: Tensor, model: "Generator") -> Latent: ...
+
+
+Motion = Literal["blendshapes"] | LatentMotion
+"""How heads move: by the template's blendshapes, or as latents."""
 
 
 def animate(
@@ -34,7 +50,7 @@ def animate(
     names: Sequence[str] | None = None,
     # whose head it is; needed for latents, and where its template is not "head"
     model: "Generator | None" = None,
-    motion: object = BLENDSHAPES,  # or an expression transformer, which moves latents
+    motion: Motion = BLENDSHAPES,
 ) -> Gaussians:  # [T, N]
     """The head with other expressions; float64 stays float64, lower precisions become float32.
 
@@ -52,14 +68,12 @@ def animate(
 
 
 def moved(
-    head: Gaussians | Latent, table: Tensor, model: "Generator | None", motion: object
+    head: Gaussians | Latent, table: Tensor, model: "Generator | None", motion: Motion
 ) -> Gaussians:
     """As :func:`animate`, for a table [T, K] in the order of :func:`sliders`."""
-    if isinstance(head, Latent) and model is None:
-        raise UserError("A latent needs its network to become a head; give model=…")
     table = table.to(head.device if isinstance(head, Gaussians) else head.ws.device)
     if motion == BLENDSHAPES:
-        gaussians = head.gaussians(model) if isinstance(head, Latent) else head
+        gaussians = head.gaussians(_owner(model)) if isinstance(head, Latent) else head
         # Half precision cannot hold places on the surface; the surface is as precise as the
         # Gaussians otherwise.
         gaussians = gaussians if gaussians.dtype == torch.float64 else gaussians.to(torch.float32)
@@ -70,10 +84,11 @@ def moved(
             "An expression transformer changes latents, and these are Gaussians; give the latent of"
             " the head, or use motion='blendshapes'."
         )
-    return motion(head, table, model).gaussians(model)
+    owner = _owner(model)
+    return motion(head, table, owner).gaussians(owner)
 
 
-def sliders(model: "Generator | None" = None, motion: object = BLENDSHAPES) -> Sliders:
+def sliders(model: "Generator | None" = None, motion: Motion = BLENDSHAPES) -> Sliders:
     """What heads of ``model`` can be driven by. Raises ``UserError`` for a template without
     blendshapes."""
     if motion == BLENDSHAPES:
@@ -81,5 +96,11 @@ def sliders(model: "Generator | None" = None, motion: object = BLENDSHAPES) -> S
     return motion.sliders
 
 
-def _template(model: "Generator | None"):
+def _owner(model: "Generator | None") -> "Generator":
+    if model is None:
+        raise UserError("A latent needs its network to become a head; give model=…")
+    return model
+
+
+def _template(model: "Generator | None") -> Template:
     return load_template("head") if model is None else model.template

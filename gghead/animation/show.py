@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gghead.animation.animate import BLENDSHAPES, moved
+from gghead.animation.animate import BLENDSHAPES, Motion, moved
 from gghead.animation.player import Player
 from gghead.cameras import Cameras
 from gghead.latent import Latent
@@ -25,10 +25,15 @@ def pictures(
 ) -> Iterator[Tensor]:
     """One picture per row of ``expression`` [T, B] and camera (batch shape (T,)), one after the
     other."""
-    size, player = size or tuple(avatar.config.image_size), Player(avatar)
+    width, height = size or avatar.config.image_size
+    player = Player(avatar)
     for index in range(len(expression)):
         yield player.draw(
-            expression[index], cameras[index : index + 1], size, background=background, clamp=clamp
+            expression[index],
+            cameras[index : index + 1],
+            (width, height),
+            background=background,
+            clamp=clamp,
         )
 
 
@@ -40,7 +45,7 @@ def head_pictures(
     cameras: Cameras,
     size: int | None = None,
     *,
-    motion: object = BLENDSHAPES,
+    motion: Motion = BLENDSHAPES,
 ) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
     """One picture of a head per row of ``table`` [T, K] (in the order of ``sliders(model,
     motion)``) and camera."""

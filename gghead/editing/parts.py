@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.template import Template
-from gghead.template.texels import texel_maps
+from gghead.template.texels import TexelMaps, texel_maps
 from gghead.torch_utils.errors import UserError
 
 _BAKED = 256  # masks are drawn at this resolution and averaged down: a texel is covered in part
@@ -94,7 +94,7 @@ def part_mask(
     return (F.adaptive_avg_pool2d(weight, resolution) / area.clamp_min(1e-6))[0].clamp(0, 1)
 
 
-def _weight(template: Template, maps, part: str, softness: float) -> Tensor:  # [R, R]
+def _weight(template: Template, maps: TexelMaps, part: str, softness: float) -> Tensor:  # [R, R]
     if part in _UNIONS:
         return torch.stack(
             [_weight(template, maps, member, softness) for member in _UNIONS[part]]

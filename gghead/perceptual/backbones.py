@@ -8,6 +8,7 @@ convolutional neural networks". The layers are numbered as in torchvision's publ
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,16 @@ from torch import Tensor, nn
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
+Layer = tuple[int, int, int, int] | Literal["pool"]
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Convolutions, each with a rectifier, and max poolings."""
 
     name: str
     """For people."""
-    layers: tuple[tuple[int, int, int, int] | str, ...]
+    layers: tuple[Layer, ...]
     """(channels, kernel, stride, padding) of a convolution, or "pool"."""
     taps: tuple[int, ...]
     """Which of the convolutions' rectified outputs are the features, counted from 0."""
@@ -33,10 +37,11 @@ class Architecture:
     """Pixels a side that a picture must have, or nothing would be left of it."""
 
 
-def _blocks(*blocks: tuple[int, int]) -> tuple:
-    layers: list = []
+def _blocks(*blocks: tuple[int, int]) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
     for width, count in blocks:
-        layers += [(width, 3, 1, 1)] * count + ["pool"]
+        layers += [(width, 3, 1, 1)] * count
+        layers.append("pool")
     return tuple(layers[:-1])
 
 
@@ -66,13 +71,16 @@ class Backbone(nn.Module):
     """Pictures in [-1, 1] to five feature maps; normalises with ImageNet's mean and deviation
     itself."""
 
+    shift: Tensor  # [3, 1, 1]
+    scale: Tensor
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
         layers: list[nn.Module] = []
         outputs, before = [], 3
         for layer in architecture.layers:
-            if layer == "pool":
+            if isinstance(layer, str):
                 layers.append(nn.MaxPool2d(architecture.pool, 2))
                 continue
             width, kernel, stride, padding = layer

@@ -2,6 +2,7 @@
 gives [B] numbers."""
 
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Distance(nn.Module, ABC):
     """Whether pictures may have any size and aspect from there on, so that crops can be
     compared."""
 
-    def freeze(self) -> "Distance":
+    def freeze(self) -> Self:
         """Switch to evaluation without gradients of the weights; returns itself."""
         for parameter in self.parameters():  # ScriptModules have no requires_grad_ of their own
             parameter.requires_grad_(False)
@@ -133,6 +134,7 @@ class DiscriminatorDistance(Distance):
     """
 
     any_size = False
+    fir: Tensor
 
     def __init__(
         self, discriminator: Discriminator, name: str = "features of a discriminator"

@@ -10,8 +10,9 @@ normalisation).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -164,6 +165,8 @@ class EfficientNetLite(nn.Module):
     state that deviation: what a norm gives out varies by gamma, and the blocks of a stage add up.
     """
 
+    deviations: Tensor  # [5]
+
     def __init__(self, architecture: LiteArchitecture) -> None:
         """Without weights; see ``load``."""
         super().__init__()
@@ -201,7 +204,7 @@ class EfficientNetLite(nn.Module):
         for place, tap in enumerate(_TAPS):
             gammas = [
                 take(f"{block.last_norm}.weight", (self.channels[place],))
-                for block in self.stages[tap]
+                for block in cast(Iterable[Bottleneck], self.stages[tap])
             ]
             self.deviations[place] = torch.stack(gammas).square().sum(0).mean().sqrt()
         return self

@@ -257,7 +257,7 @@ def _download(url: str, sha256: str, option: str) -> WeightFile:
 
 
 def _receive(
-    response,
+    response: http.client.HTTPResponse,
     file: BinaryIO,
     url: str,
     sha256: str,

@@ -6,13 +6,14 @@ import json
 import math
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gghead import latent as latent_files
-from gghead.cameras import Cameras
+from gghead.cameras import Cameras, OrbitOptions
 from gghead.data.check.cameras import angles, check_cameras
 from gghead.data.check.findings import ERROR, ordered
 from gghead.data.check.silhouettes import check_silhouettes, fit, small_mask
@@ -77,7 +78,7 @@ _ODD = (6.0, 3)  # a view so many dB below the median of at least so many views 
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def orbit_like(views: InputViews) -> dict[str, float]:
+def orbit_like(views: InputViews) -> OrbitOptions:
     """Radius and focal length of the views (medians), for novel views framed alike; options of
     ``Cameras.orbit``."""
     distance = views.cameras.position.norm(dim=-1).median()
@@ -196,7 +197,7 @@ def _write_npz(path: Path, latent: Latent) -> None:
     """The tensors of one latent as numpy reads them (``np.load``): ws, residual, camera."""
     arrays = {"ws": latent.ws, "residual": latent.residual, "camera": latent.camera}
 
-    def write(file) -> None:
+    def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
             for name, value in arrays.items():
                 if value is not None:

@@ -6,6 +6,8 @@ and depths) follow average anthropometry and the place of these points under the
 face photographs. Everything is given for the half x >= 0; the function depends on |x|.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 EYEBALL = np.array([0.0840, 0.0815, 0.1690])  # centre
@@ -15,7 +17,10 @@ EYE_INNER, EYE_OUTER = np.array([0.0460, 0.0775]), np.array([0.1215, 0.0835])  #
 MOUTH_HEIGHT, MOUTH_HALF_WIDTH = -0.0950, 0.0710
 
 
-def ellipsoid(p: np.ndarray, centre, radii) -> np.ndarray:  # [N, 3] -> [N]
+# [N, 3] -> [N]
+def ellipsoid(
+    p: np.ndarray, centre: np.ndarray | Sequence[float], radii: Sequence[float]
+) -> np.ndarray:
     """Approximate signed distance to an ellipsoid (first order exact at its surface)."""
     q = (p - np.asarray(centre)) / np.asarray(radii)
     k0 = np.sqrt(np.einsum("ij,ij->i", q, q))
@@ -24,28 +29,32 @@ def ellipsoid(p: np.ndarray, centre, radii) -> np.ndarray:  # [N, 3] -> [N]
     return k0 * (k0 - 1.0) / np.maximum(k1, 1e-9)
 
 
-def capsule(p: np.ndarray, a, b, ra: float, rb: float) -> np.ndarray:  # [N, 3] -> [N]
+# [N, 3] -> [N]
+def capsule(
+    p: np.ndarray, a: Sequence[float], b: Sequence[float], ra: float, rb: float
+) -> np.ndarray:
     """Distance to a segment a-b whose radius runs from ra to rb."""
-    a, b = np.asarray(a), np.asarray(b)
-    axis = b - a
-    t = np.clip((p - a) @ axis / (axis @ axis), 0.0, 1.0)
-    away = p - a - t[:, None] * axis
+    start = np.asarray(a)
+    axis = np.asarray(b) - start
+    t = np.clip((p - start) @ axis / (axis @ axis), 0.0, 1.0)
+    away = p - start - t[:, None] * axis
     return np.sqrt((away * away).sum(1)) - (ra + (rb - ra) * t)
 
 
-def smooth_min(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
+def smooth_min(a: np.ndarray, b: np.ndarray, k: float | np.ndarray) -> np.ndarray:
     """Polynomial smooth minimum: a union whose seam is rounded over the length k."""
     h = np.maximum(k - np.abs(a - b), 0.0) / k
     return np.minimum(a, b) - h * h * k * 0.25
 
 
-def bump(p: np.ndarray, centre, sigma) -> np.ndarray:  # [N]
+# [N]
+def bump(p: np.ndarray, centre: np.ndarray | Sequence[float], sigma: Sequence[float]) -> np.ndarray:
     """Gaussian bump of height one with standard deviations `sigma` per axis."""
     q = (p - np.asarray(centre)) / np.asarray(sigma)
     return np.exp(-0.5 * np.einsum("ij,ij->i", q, q))
 
 
-def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+def smoothstep(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """0 below `low`, 1 above `high`, a cubic between; `low` may be the larger of the two."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)

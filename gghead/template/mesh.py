@@ -35,7 +35,7 @@ class Template:
     # [V] int64, vertex at (-x, y, z), or None for unknown symmetry
     mirror_index: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         count = len(self.vertices)
         if self.vertices.shape != (count, 3) or self.uvs.ndim != 2 or self.uvs.shape[1] != 2:
             raise UserError(f"Template '{self.name}': vertices must be [V, 3] and uvs [T, 2].")
@@ -69,10 +69,10 @@ class Template:
                 digest.update(np.ascontiguousarray(array, dtype=kind).tobytes())
         return digest.hexdigest()
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Template) and self.sha256 == other.sha256
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self.sha256)
 
     @functools.cached_property

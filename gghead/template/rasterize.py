@@ -6,6 +6,8 @@ Depth is resolved per pixel by the smallest value, ties by the smallest face ind
 not depend on the order of the work.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 SUBPIXEL_BITS = 16
@@ -80,7 +82,14 @@ def rasterize_triangles(
     return face_index.reshape(height, width), bary.reshape(height, width, 3)
 
 
-def _set_up(xy, view_depth, faces, width, height, cull):
+def _set_up(
+    xy: np.ndarray,  # [V, 2]
+    view_depth: np.ndarray | None,  # [V]
+    faces: np.ndarray,  # [F, 3]
+    width: int,
+    height: int,
+    cull: str | None,
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], int]:
     """Drop what cannot cover a pixel, snap the rest; all kept triangles are turned to positive
     area."""
     reach = max(
@@ -110,7 +119,14 @@ def _set_up(xy, view_depth, faces, width, height, cull):
     return kept, corners[kept], (snapped[kept], flip), bits
 
 
-def _covered(kept, corners, snapped_and_flip, bits, width, height):
+def _covered(
+    kept: np.ndarray,  # [T]
+    corners: np.ndarray,  # [T, 3, 2]
+    snapped_and_flip: tuple[np.ndarray, np.ndarray],  # [T, 3, 2], [T]
+    bits: int,
+    width: int,
+    height: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All (pixel, face, screen-space weights) with the pixel centre inside the triangle, [P], [P],
     [P, 3]."""
     snapped, flip = snapped_and_flip
@@ -166,7 +182,7 @@ def _covered(kept, corners, snapped_and_flip, bits, width, height):
     )
 
 
-def _chunks(counts):
+def _chunks(counts: np.ndarray) -> Iterator[tuple[int, int]]:
     """Ranges of triangles whose candidate pixels together stay near the chunk size."""
     total = np.cumsum(counts)
     begin = 0
@@ -177,7 +193,7 @@ def _chunks(counts):
         begin = stop
 
 
-def _weights(corners, x, y):
+def _weights(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Barycentric weights from the unsnapped corners [P, 3, 2], clipped to the triangle (snapping
     moves edges)."""
     a = corners - np.stack([x, y], axis=-1)[:, None]

@@ -5,6 +5,8 @@ Everything is a smooth function of the neutral vertices, written once for the ha
 subject's left) and mirrored, so Left and Right are mirror images exactly.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gghead.template.head_shape import (
@@ -204,14 +206,17 @@ def blendshapes(points: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarray]
     return dict(sorted(result.items()))
 
 
-def _blob(points: np.ndarray, centre, sigma) -> np.ndarray:  # [V]
+# [V]
+def _blob(
+    points: np.ndarray, centre: np.ndarray | Sequence[float], sigma: float | Sequence[float]
+) -> np.ndarray:
     """Gaussian weight that is exactly zero beyond three standard deviations."""
     q = (points - np.asarray(centre)) / np.asarray(sigma)
     square = np.einsum("ij,ij->i", q, q)
     return np.exp(-0.5 * square) * smoothstep(square, 9.0, 5.0)
 
 
-def _vector(weight: np.ndarray, direction) -> np.ndarray:
+def _vector(weight: np.ndarray, direction: np.ndarray | Sequence[float]) -> np.ndarray:
     return weight[:, None] * np.asarray(direction)
 
 
@@ -385,9 +390,10 @@ def _middle_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
     lips = _blob(points, (0.0, MOUTH_HEIGHT, 0.240), (0.046, 0.018, 0.05))
     seal = smoothstep(np.abs(x), 0.115, 0.070) * _front(points)
     inner_brow = _blob(points, (0.0, 0.150, 0.25), (0.045, 0.030, 0.06))
-    puff = sum(
+    puff, other = (
         _blob(points, (side * 0.105, -0.070, 0.175), (0.040, 0.046, 0.060)) for side in (-1, 1)
     )
+    puff = puff + other
     outward = np.stack([np.tanh(x / 0.03), 0 * x, 0.7 + 0 * x], axis=1)
     upper, lower = smoothstep(line_distance, 0.0, 0.003), smoothstep(line_distance, 0.0, -0.003)
     pull = np.stack([-0.42 * x, 0 * x, 0.020 - 0.0008 * lip_s], axis=1)

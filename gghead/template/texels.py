@@ -4,6 +4,7 @@ cached."""
 import functools
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class TexelMaps:
     def resolution(self) -> int:
         return self.mask.shape[-1]
 
-    def to(self, device) -> "TexelMaps":
+    def to(self, device: torch.device | str) -> "TexelMaps":
         """The same maps on another device."""
         moved = {
             f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name in _ARRAYS
@@ -121,7 +122,8 @@ def _read(path: Path, resolution: int) -> dict[str, np.ndarray] | None:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: np.savez(file, **arrays))
+        # numpy's signature names allow_pickle beside the arrays
+        write_atomically(path, lambda file: np.savez(file, **arrays))  # pyright: ignore[reportArgumentType]
     except (OSError, UserError) as error:
         warnings.warn(f"Texel maps could not be cached: {error}", stacklevel=4)
 
@@ -135,8 +137,11 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
     corner = template.faces[face]  # [R, R, 3]; the last face where there is none, masked below
     uv_corner = template.uv_faces[face]
 
-    def spread(values, corners=corner):  # [V, C] -> [C, R, R]
-        mixed = sum(bary[..., i, None] * values[corners[..., i]] for i in range(3))
+    # [V, C] -> [C, R, R]
+    def spread(values: np.ndarray, corners: np.ndarray = corner) -> np.ndarray:
+        mixed = np.zeros((*mask.shape, values.shape[1]))
+        for i in range(3):
+            mixed += bary[..., i, None] * values[corners[..., i]]
         return np.moveaxis(np.where(mask[..., None], mixed, 0.0), -1, 0)
 
     position = spread(template.vertices)
@@ -165,7 +170,8 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
     }
 
 
-def _region_labels(template: Template, spread) -> np.ndarray:  # [R, R] int64
+# [R, R] int64
+def _region_labels(template: Template, spread: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The first region (in the template's order, small ones first) with half the weight, else the
     heaviest."""
     weights = [spread(weight[:, None])[0] for weight in template.regions.values()]
