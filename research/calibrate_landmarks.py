@@ -19,7 +19,6 @@ The 68 iBUG points have no detector here: their places are known on the heads, s
 step 2 is left out, and a detector's noise of one percent of the crop is added.
 """
 
-import json
 import sys
 import zipfile
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the checkout, from any folder
 
 from gghead.cameras import FFHQ_FOCAL
+from gghead.data.dataset_zip import DATASET_JSON, DatasetInfo
 from gghead.data.images import decode_image
 from gghead.data.photos.crop import Crop
 from gghead.data.photos.landmarks import SCHEMES, LandmarkModel, mirror_index, save_models
@@ -216,7 +216,7 @@ def load_mvheads(
     their records."""
     points, rotations, records = [], [], []
     with zipfile.ZipFile(folder / "mvheads.zip") as archive:
-        frames = json.loads(archive.read("dataset.json"))["frames"]
+        frames = DatasetInfo.parse(archive.read(DATASET_JSON), folder).entries
         frames = [
             frame for frame in frames if frame["subject"] in subjects and abs(_yaw(frame)) < yaw
         ][::step]
@@ -246,7 +246,7 @@ def ibug_model(folder: Path) -> LandmarkModel:
         )
     points, rotations = [], []
     with zipfile.ZipFile(folder / "mvheads.zip") as archive:
-        frames = json.loads(archive.read("dataset.json"))["frames"]
+        frames = DatasetInfo.parse(archive.read(DATASET_JSON), folder).entries
     for frame in frames:
         if frame["subject"] < TRAINING_SUBJECTS and abs(_yaw(frame)) < 40:
             pose, focal = np.array(frame["cam2world"]), frame["intrinsics"][0][0]

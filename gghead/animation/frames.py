@@ -8,8 +8,9 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.data import formats
+from gghead.data.backdrop import foreground
 from gghead.data.captures import TrackedSequence
-from gghead.data.frames import KeptFrames, foreground
+from gghead.data.frames import FrameCache
 from gghead.torch_utils.errors import UserError
 
 
@@ -69,7 +70,7 @@ class Frames:
         self.sequence, self.size = sequence, sizes.pop()
         self.expression = sequence.coefficients.float()
         self.cameras = sequence.cameras.to(torch.float32)
-        self._kept = KeptFrames(sequence, cache_mb)
+        self._kept = FrameCache(sequence, cache_mb)
 
     def __len__(self) -> int:
         return len(self.sequence)

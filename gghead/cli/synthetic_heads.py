@@ -70,26 +70,26 @@ def main(
     The pictures depend on the options and the seed alone, not on the number of workers.
     """
     cli.check_new(dest, overwrite)
-    from gghead.data.dataset_zip import DatasetWriter, encode_npy, encode_png, image_name
+    from gghead.data.dataset_zip import DatasetWriter, FrameRecord, image_name
     from gghead.data.synthetic.scenes import Request, scenes
+    from gghead.data.zip_writer import encode_npy, encode_png
 
     begin = time.perf_counter()
     request = Request(num, resolution, seed, cameras, views, expressions)
     with DatasetWriter(dest) as writer, progress("Drawing", num, "heads") as bar:
-        frames, maps = [], {"uv": {}, "depth": {}}
+        maps = {"uv": {}, "depth": {}}
         for index, (picture, label, record) in enumerate(scenes(request, workers)):
             name = image_name(index)
-            writer.add(name, encode_png(picture.rgb), label, encode_png(picture.alpha))
-            frames.append({"file": name, **record})
+            record = FrameRecord.parse({"file": name, **record}, name)
+            writer.add(name, encode_png(picture.rgb), label, encode_png(picture.alpha), record)
             for kind, wanted, array in (("uv", uv, picture.uv), ("depth", depth, picture.depth)):
                 if wanted:
                     maps[kind][name] = f"{kind}/{Path(name).with_suffix('.npy').as_posix()}"
                     writer.add_file(maps[kind][name], encode_npy(array))
             bar.advance()
-        writer.set("frames", frames)
         for kind, names in maps.items():
             if names:
-                writer.set(kind, names)
+                writer.add_table(kind, names)
     click.echo(
         f"{num} heads at {resolution}x{resolution} in {time.perf_counter() - begin:.0f} s: {dest}"
     )

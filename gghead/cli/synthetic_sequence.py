@@ -53,8 +53,8 @@ def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers
         )
     cli.check_new(dest, overwrite)
     from gghead.animation.drive import read_drive
-    from gghead.data.dataset_zip import ZipWriter
     from gghead.data.synthetic.sequence import Scenes, moving, write
+    from gghead.data.zip_writer import ZipWriter
     from gghead.template import load_template
     from gghead.template.sliders import Sliders
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.frames import FrameSet, foreground
+from gghead.data.backdrop import foreground
+from gghead.data.frames import FrameSet
 from gghead.torch_utils.errors import UserError
 
 
@@ -148,6 +149,14 @@ class TrackedSequence(FrameSet):
         """The same frames as captures of one subject, a time step being what captures call an
         expression."""
         return Captures(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+
+
+def as_kind(frames: FrameSet, kind: str | None) -> FrameSet:
+    """``frames`` as "captures" or "sequence"; as they are for None. Raises ``UserError`` where that
+    cannot be."""
+    if kind is None or frames.kind == kind:
+        return frames
+    return frames.as_captures() if kind == "captures" else TrackedSequence.of(frames)
 
 
 def last_frames(moment: np.ndarray, test: int) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.frames import LOOKED_AT, mixed_backdrop, own_colours
+from gghead.data.backdrop import LOOKED_AT, find_backdrop, own_colors
+from gghead.data.dataset_zip import DatasetInfo, FrameRecord
 from gghead.data.image_files import BROKEN_SHARE
 from gghead.data.images import BrokenImage, fit_mask, resize_image, resize_straight_alpha
 from gghead.data.sampler import EpochSampler, ShardSampler
@@ -92,8 +93,8 @@ class ImageDataset:
         self._room = self._cache_bytes = cache_mb * 2**20
 
     @property
-    def info(self) -> dict:
-        """The further keys of dataset.json (of the first shard)."""
+    def info(self) -> DatasetInfo:
+        """The content of dataset.json (of the first shard)."""
         return self._shards[0].info
 
     @property
@@ -112,7 +113,7 @@ class ImageDataset:
         if not self.has_masks or self._shards[0].embedded:
             return None
         chosen = np.unique(self.preview(min(LOOKED_AT, self.num_files), seed=0) % self.num_files)
-        return mixed_backdrop(self._stored(chosen))
+        return find_backdrop(self._stored(chosen))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,9 +125,8 @@ class ImageDataset:
         name = self._shards[shard].names[file]
         return name if len(self._shards) == 1 else f"{self._shards[shard].path.stem}/{name}"
 
-    def record(self, file: int) -> dict:
-        """Return what ``frames`` in dataset.json says of a file (subject, expression, camera ids
-        …); {} if nothing."""
+    def record(self, file: int) -> FrameRecord:
+        """Return what is known of a file beside its camera: subject, expression, camera …"""
         shard, at = self._place(file)
         return self._shards[shard].record(at)
 
@@ -254,7 +254,7 @@ class ImageDataset:
         rgb, mask = self._decoded(file)
         if mask is not None:
             if self.backdrop is not None:
-                rgb = own_colours(*_tensors(rgb, mask), self.backdrop).movedim(0, -1).numpy()
+                rgb = own_colors(*_tensors(rgb, mask), self.backdrop).movedim(0, -1).numpy()
             rgb, alpha = resize_straight_alpha(rgb, mask, self.resolution)
         else:
             rgb = resize_image(rgb, self.resolution)
@@ -280,9 +280,3 @@ def _tensors(rgb: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor]:
 def mirror_labels(labels: Tensor) -> Tensor:  # [N, 25] -> [N, 25]
     """Return the labels of the horizontally flipped images."""
     return Cameras.from_label(labels).mirror().label().to(labels.dtype)
-
-
-def frames(dataset: ImageDataset) -> list[dict]:
-    """Return the extra record of every file (subject, expression, camera ids … under ``frames`` in
-    dataset.json)."""
-    return [dataset.record(i) for i in range(dataset.num_files)]

@@ -1,52 +1,253 @@
-"""The data set as EG3D has it: ``dataset.json`` with its camera labels, and zips that hold one."""
+"""``dataset.json`` and the zips that hold it. Nothing else reads or writes its form.
+
+The form is EG3D's: ``labels`` lists ``[image, 25 numbers]``, the cameras. All other keys are
+optional:
+
+=================== ==================================================================
+masks               ``{image: mask}``, names in the same zip
+frames              one table per image: what ``FrameRecord`` lists, and what others add
+kind, version       "captures" or "sequence" and ``VERSION``, of zips that gghead wrote
+format              what the set was converted from
+splits              names of the splits that ``frames`` refer to
+expression_names    names of the expression coefficients
+fps                 frames per second
+notes               sentences that a user should read
+=================== ==================================================================
+
+Further keys are tables of other files (``uv``, ``depth``); they are kept as they stand.
+"""
 
 import contextlib
+import dataclasses
+import functools
 import gc
-import io
 import json
 import os
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
+from gghead.data.camera_labels import LABEL_REMEDY, LABEL_SIZE, check_labels
+from gghead.data.files import Source, is_image
+from gghead.data.json_values import number, text, texts
+from gghead.data.local_files import unlabelled
+from gghead.data.zip_writer import ZipWriter, encode_png
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.files import move_into_place
 
-LABEL_SIZE = 25
-_REMEDY = (
-    "each image needs 25 numbers (cam2world 4x4, intrinsics 3x3) under 'labels' in dataset.json"
-)
-_ROTATION_TOLERANCE = 1e-3  # labels are often rounded to 4-7 digits
+DATASET_JSON = "dataset.json"
+VERSION = 1
+"""Of zips with ``kind``; raise it when an older gghead would misread what is written."""
+KINDS = ("captures", "sequence")
 
 
-def parse_dataset_json(data: bytes, where: str | os.PathLike) -> dict:
-    """Return the content of dataset.json with ``labels`` as a dict name -> list; the other keys as
-    they stand.
+@dataclass(frozen=True)
+class FrameRecord:
+    """What ``frames`` says of one image beside its camera; ``None`` where it says nothing."""
 
-    Raises ``UserError`` if it is not JSON, has no labels, or ``labels`` is not a list of pairs.
-    """
-    try:
-        with _no_garbage_collection():
-            content = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"dataset.json in {where} is not valid JSON ({error}).") from error
-    labels = content.get("labels") if isinstance(content, dict) else None
-    if not labels:
-        raise UserError(
-            f"{where} is unlabelled: {_REMEDY}; scripts/dataset_tool.py photos writes them."
+    file: str
+    mask: str | None = None
+    source: str | None = None
+    """The image's name in the data that it was converted from."""
+    subject: str | int | None = None
+    expression_id: str | int | None = None
+    """What the face does: the name of an expression, or a time step."""
+    camera: str | int | None = None
+    frame: int | None = None
+    """The time step, by which a sequence is ordered."""
+    split: str | None = None
+    expression: Sequence[float] | None = None
+    """Expression coefficients, one for each of ``DatasetInfo.expression_names``."""
+    extras: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Other tracked parameters: jaw, eyes, eyelids, neck."""
+    other: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that this version does not know, as they stand."""
+
+    @classmethod
+    def parse(cls, content: object, where: str) -> Self:
+        """Return the record of one entry of ``frames``; raises ``UserError`` naming what is
+        wrong."""
+        if not isinstance(content, dict):
+            raise UserError(f"'frames' of {where} is not a list of frames.")
+        given = {key: value for key, value in content.items() if value is not None}
+        if "file" not in given:
+            raise UserError(
+                f"A frame of {where} has no 'file'; it is damaged, or of another format."
+            )
+        at = f"{given['file']} in {where}"
+        for key in _NAMES & given.keys():
+            text(given[key], f"'{key}' of {at}")
+        if "frame" in given:
+            given["frame"] = int(number(given, "frame", at))
+        if not isinstance(given.get("extras", {}), dict):
+            raise UserError(f"'extras' of {at} is not a table.")
+        known = {key: given.pop(key) for key in _FIELDS & given.keys()}
+        known["file"] = str(known["file"])
+        return cls(**known, other=given)
+
+    def content(self) -> dict[str, Any]:
+        """Return the entry of ``frames``; ``parse`` gives the same record back."""
+        known = {key: getattr(self, key) for key in _ORDER}
+        return {k: v for k, v in known.items() if v is not None and v != {}} | dict(self.other)
+
+
+_ORDER = [item.name for item in dataclasses.fields(FrameRecord) if item.name != "other"]
+_FIELDS = frozenset(_ORDER)
+_NAMES = frozenset(("file", "mask", "source", "subject", "expression_id", "camera", "split"))
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The content of a dataset.json."""
+
+    labels: Mapping[str, Sequence[float]]
+    """Image -> its camera, as the file has it; ``camera_labels.label_array`` checks the numbers."""
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """Image -> mask in the same zip, from ``masks`` or else from ``frames``."""
+    kind: str | None = None
+    """One of ``KINDS``, or ``None`` in sets that say nothing of it."""
+    format: str = ""
+    splits: tuple[str, ...] = ()
+    expression_names: tuple[str, ...] = ()
+    fps: float | None = None
+    notes: tuple[str, ...] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys, as they stand."""
+    entries: Sequence[object] = ()
+    """``frames`` as the file has it; ``frames`` checks it."""
+    where: str = "a new set"
+    """What messages call the set."""
+
+    @functools.cached_property
+    def frames(self) -> tuple[FrameRecord, ...]:
+        """The records of ``frames``; raises ``UserError`` naming the first that is none."""
+        if not isinstance(self.entries, list | tuple):
+            raise UserError(f"'frames' of {self.where} is not a list of frames.")
+        return tuple(FrameRecord.parse(entry, self.where) for entry in self.entries)
+
+    @functools.cached_property
+    def records(self) -> dict[str, FrameRecord]:
+        """Image -> its record in ``frames``."""
+        return {record.file: record for record in self.frames}
+
+    def record(self, name: str) -> FrameRecord:
+        """Return what is known of an image; an empty record where nothing is."""
+        return self.records.get(name) or FrameRecord(name)
+
+    def files(self) -> set[str]:
+        """Return the names of the files, other than images, that this one refers to."""
+        tables = [self.masks, *(table for table in self.tables.values() if isinstance(table, dict))]
+        return {name for table in tables for name in table.values() if isinstance(name, str)}
+
+    @classmethod
+    def parse(cls, data: bytes, where: str | os.PathLike) -> Self:
+        """Return the content of a dataset.json of the set ``where``.
+
+        Raises ``UserError`` if it is not JSON, has no labels, is of a newer version, or has a key
+        of another form. Numbers of labels and ``entries`` are checked when they are used.
+        """
+        place = f"dataset.json in {where}"
+        try:
+            with _no_garbage_collection():
+                content = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place} is not valid JSON ({error}).") from error
+        labels = content.pop("labels", None) if isinstance(content, dict) else None
+        if not labels:
+            raise UserError(
+                f"{where} is unlabelled: {LABEL_REMEDY}; dataset_tool.py photos writes them."
+            )
+        pairs = labels.items() if isinstance(labels, dict) else labels
+        try:
+            labels = {str(name): label for name, label in pairs}
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"'labels' in the dataset.json of {where} is no list of [name, numbers] pairs."
+            ) from error
+        content = {key: value for key, value in content.items() if value is not None}
+        version = content.pop("version", VERSION)
+        if version != VERSION:
+            raise UserError(
+                f"{where} is of version {version}, but version {VERSION} is read here; update"
+                " gghead."
+            )
+        kind = content.pop("kind", None)
+        if kind is not None and kind not in KINDS:
+            raise UserError(f"'kind' of {place} must be captures or sequence, but it is {kind!r}.")
+        fps = number(content, "fps", place) if "fps" in content else None
+        content.pop("fps", None)
+        masks = content.pop("masks", None) or {}
+        if not isinstance(masks, dict):
+            raise UserError(
+                f"'masks' in the dataset.json of {where} is no table from image names to mask"
+                " names."
+            )
+        info = cls(
+            labels,
+            {name: text(mask, f"The mask of {name} in {place}") for name, mask in masks.items()},
+            kind,
+            text(content.pop("format", ""), f"'format' of {place}"),
+            *(
+                texts(content.pop(key, None), f"'{key}' of {place}")
+                for key in ("splits", "expression_names")
+            ),
+            fps,
+            texts(content.pop("notes", None), f"'notes' of {place}"),
+            entries=content.pop("frames", ()),
+            tables=content,
+            where=place,
         )
-    pairs = labels.items() if isinstance(labels, dict) else labels
+        if info.masks:
+            return info
+        masks = {record.file: record.mask for record in info.frames if record.mask}
+        return dataclasses.replace(info, masks=masks) if masks else info
+
+    def serialize(self) -> bytes:
+        """Return the file; labels are rounded to seven digits behind the point."""
+        head = {
+            "kind": self.kind,
+            "version": VERSION if self.kind else None,
+            "format": self.format,
+            "splits": self.splits,
+            "expression_names": self.expression_names,
+            "fps": self.fps,
+            "notes": self.notes,
+            **self.tables,
+            "frames": self.entries,
+        }
+        content = {"labels": [[name, rounded(label)] for name, label in self.labels.items()]}
+        content |= {"masks": self.masks} if self.masks else {}
+        content |= {key: value for key, value in head.items() if value not in (None, "", (), [])}
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
+def has_info(source: Source) -> bool:
+    """Whether a zip or folder has a dataset.json."""
+    return DATASET_JSON in source.names()
+
+
+def read_info(source: Source) -> DatasetInfo:
+    """Return the dataset.json of a zip or folder; raises ``UserError`` as ``DatasetInfo.parse``, or
+    saying what the source holds where it has none."""
     try:
-        content["labels"] = {str(name): label for name, label in pairs}
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"'labels' in the dataset.json of {where} is no list of [name, numbers] pairs."
-        ) from error
-    return content
+        data = source.read(DATASET_JSON)
+    except (KeyError, FileNotFoundError) as error:
+        raise UserError(unlabelled(source.path, sum(map(is_image, source.names())))) from error
+    return DatasetInfo.parse(data, source.path)
+
+
+def read_info_in(folder: Path) -> DatasetInfo | None:
+    """Return the dataset.json of a folder, which lies beside shards or a single image; ``None``
+    where there is none."""
+    file = folder / DATASET_JSON
+    return DatasetInfo.parse(file.read_bytes(), folder) if file.is_file() else None
+
+
+def rounded(label: Sequence[float]) -> list[float]:
+    """Return a label as dataset.json holds it."""
+    return [round(float(value), 7) for value in label]
 
 
 @contextlib.contextmanager
@@ -60,120 +261,6 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def label_array(labels: dict[str, list], names: list[str], where: str | os.PathLike) -> np.ndarray:
-    """Return the labels of ``names`` as float32 [N, 25], checked; raises ``UserError`` naming the
-    first bad file."""
-    try:
-        rows = np.array([labels[name] for name in names], np.float64)
-    except (KeyError, TypeError, ValueError):
-        rows = None
-    if rows is None or rows.shape != (len(names), LABEL_SIZE):
-        for name in names:
-            if name not in labels:
-                raise UserError(f"{name} in {where} has no camera label; {_REMEDY}.")
-            if fault := label_fault(labels[name]):
-                raise UserError(f"The label of {name} in {where} {fault}; {_REMEDY}.")
-        raise UserError(f"{where} holds no labelled image; {_REMEDY}.")
-    check_labels(rows, names, where)
-    return rows.astype(np.float32)
-
-
-def label_fault(label: object) -> str | None:
-    """Return what keeps one entry of dataset.json from being 25 numbers, or None."""
-    count = len(label) if isinstance(label, (list, tuple)) else 1
-    if count != LABEL_SIZE:
-        return f"has {count} number{'s' * (count != 1)}"
-    try:
-        np.array(label, np.float64).reshape(LABEL_SIZE)
-    except (TypeError, ValueError):
-        return "is not made of numbers"
-    return None
-
-
-# [N, 25] -> name: ([N] bool, sentence)
-def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
-    """Return the faults that make a label no camera at all, and which labels have them; each label
-    has one at most."""
-    rotation = labels[:, :16].reshape(-1, 4, 4)[:, :3, :3]
-    last_rows = np.concatenate(
-        [labels[:, 12:16] - [0, 0, 0, 1], labels[:, 22:25] - [0, 0, 1]], axis=1
-    )
-    with np.errstate(invalid="ignore", over="ignore"):
-        skew = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-        handed = np.linalg.det(np.where(np.isfinite(rotation), rotation, 0))
-    # The order matters: a number that is not finite would fail the later tests with a misleading
-    # sentence.
-    found = {
-        "not-finite": (
-            ~np.isfinite(labels).all(axis=1),
-            "holds NaN or infinite numbers; leave the image out or estimate its camera again",
-        ),
-        "layout": (
-            ~(np.abs(last_rows).max(axis=1) < _ROTATION_TOLERANCE),
-            (
-                "must be a row-major cam2world 4x4 ending in 0 0 0 1, then a row-major 3x3 ending"
-                " in 0 0 1"
-            ),
-        ),
-        "rotation": (
-            ~(skew < _ROTATION_TOLERANCE),
-            "has a cam2world whose 3x3 part is no rotation (rows are not orthonormal)",
-        ),
-        "handedness": (
-            ~(handed > 0),
-            "has a cam2world that mirrors (determinant -1); cameras are right-handed, OpenCV axes",
-        ),
-        "focal-sign": (
-            ~((labels[:, 16] > 0) & (labels[:, 20] > 0)),
-            "has a focal length that is not positive",
-        ),
-        "pixels": (
-            (~(np.abs(labels[:, [18, 21]] - 0.5) < 2) | ~(labels[:, [16, 20]] < 50)).any(axis=1),
-            "has intrinsics in pixels; divide them by the image size",
-        ),
-    }
-    earlier = np.zeros(len(labels), bool)
-    for name, (wrong, sentence) in found.items():
-        found[name] = wrong & ~earlier, sentence
-        earlier = earlier | wrong
-    return found
-
-
-# labels: [N, 25]
-def check_labels(labels: np.ndarray, names: list[str], where: str | os.PathLike) -> None:
-    """Raise ``UserError`` naming the first image whose camera is not finite, rigid, right-handed or
-    has no focal."""
-    for wrong, sentence in rigid_faults(labels).values():
-        if wrong.any():
-            raise UserError(f"The label of {names[int(np.argmax(wrong))]} in {where} {sentence}.")
-
-
-# the earliest a zip can hold; the same content gives the same bytes
-_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-
-
-def encode_png(pixels: np.ndarray, level: int = 1) -> bytes:  # [H, W], [H, W, 3] or [H, W, 4] uint8
-    """Return the array as a PNG; level 1 packs four times faster than the default and hardly
-    larger."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png", compress_level=level)
-    return buffer.getvalue()
-
-
-def encode_npy(array: np.ndarray) -> bytes:
-    """Return the array in NumPy's npy format."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def encode_npz(**arrays: np.ndarray) -> bytes:
-    """Return arrays in NumPy's npz format, packed."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def image_name(index: int) -> str:
@@ -191,77 +278,20 @@ def mask_name(name: str) -> str:
     return f"masks/{name}.mask"
 
 
-class ZipWriter:
-    """Write stored members with fixed timestamps to a zip that appears whole or not at all.
-
-    Use as a context manager: on a clean exit the file moves to ``dest`` in one step; after an error
-    nothing stays behind and an older ``dest`` is untouched.
-
-    Raises:
-        UserError: if ``dest`` is no .zip, its folder cannot be written, or the disk is full.
-    """
-
-    def __init__(self, dest: str | os.PathLike):
-        self.dest = Path(dest)
-        if self.dest.suffix != ".zip":
-            raise UserError(f"{dest} must end in .zip.")
-        self._temporary = self.dest.with_name(f".{self.dest.name}.{os.getpid()}.tmp")
-        try:
-            self.dest.parent.mkdir(parents=True, exist_ok=True)
-            self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED)
-        except OSError as error:
-            raise UserError(f"{dest} cannot be written ({error.strerror}).") from error
-
-    def add_file(self, name: str, data: bytes) -> None:
-        """Add any file under ``name``."""
-        info = zipfile.ZipInfo(name, _TIMESTAMP)
-        info.create_system = 3  # Unix, wherever it is written
-        info.external_attr = 0o644 << 16
-        try:
-            self._zip.writestr(info, data)
-        except OSError as error:
-            raise UserError(
-                f"{self.dest} cannot be written ({error.strerror}); nothing was changed."
-            ) from error
-
-    def _complete(self) -> None:
-        """Add what can be written only when everything else is there."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                self._complete()
-                self._close(self.dest)
-            else:
-                self._close()
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def _close(self, dest: Path | None = None) -> None:
-        try:
-            self._zip.close()
-            if dest is not None:
-                move_into_place(self._temporary, dest)
-        except OSError as error:
-            raise UserError(
-                f"{self.dest} cannot be written ({error.strerror}); nothing was changed."
-            ) from error
-
-
 class DatasetWriter(ZipWriter):
-    """Write images, masks and labels to a zip that ``ImageDataset`` and EG3D's readers understand.
+    """Write images, masks, labels and records to a zip that ``ImageDataset`` and EG3D's readers
+    understand.
 
     A ``ZipWriter`` that adds ``dataset.json`` on a clean exit; it raises the same errors.
     """
 
     def __init__(self, dest: str | os.PathLike):
         super().__init__(dest)
-        self._labels: list[list] = []
+        self._labels: dict[str, list[float]] = {}
         self._masks: dict[str, str] = {}
-        self._extra: dict[str, Any] = {}
+        self._records: list[FrameRecord] = []
+        self._head: dict[str, Any] = {}
+        self._tables: dict[str, Mapping[str, str]] = {}
 
     def add(
         self,
@@ -269,28 +299,36 @@ class DatasetWriter(ZipWriter):
         image: np.ndarray | bytes,  # [H, W, 3] uint8 or an encoded file
         label: np.ndarray | list[float],  # [25]
         mask: np.ndarray | bytes | None = None,  # [H, W] uint8 or an encoded file
+        record: FrameRecord | None = None,
     ) -> None:
-        """Add an image with its camera label and, if given, its mask under ``mask_name(name)``."""
-        label = np.asarray(label, np.float64).reshape(1, -1)
-        if label.shape[1] != 25:
+        """Add an image with its camera label and, if given, its mask under ``mask_name(name)`` and
+        what is known of it. The record's names of file and mask become those in this zip."""
+        row = np.asarray(label, np.float64).reshape(1, -1)
+        if row.shape[1] != LABEL_SIZE:
             raise UserError(
-                f"The label of {name} has {label.shape[1]} numbers, but a camera label has 25."
+                f"The label of {name} has {row.shape[1]} numbers, but a camera label has 25."
             )
-        check_labels(label, [name], self.dest)
+        check_labels(row, [name], self.dest)
         self.add_file(name, image if isinstance(image, bytes) else encode_png(image))
-        self._labels.append([name, [round(value, 7) for value in label[0].tolist()]])
+        self._labels[name] = row[0].tolist()
         if mask is not None:
             self._masks[name] = mask_name(name)
             self.add_file(self._masks[name], mask if isinstance(mask, bytes) else encode_png(mask))
+        if record is not None:
+            self._records.append(dataclasses.replace(record, file=name, mask=self._masks.get(name)))
 
-    def set(self, key: str, value: Any) -> None:
-        """Add a further key to dataset.json; old readers ignore those they do not know."""
-        self._extra[key] = value
+    def add_table(self, key: str, names: Mapping[str, str]) -> None:
+        """Add a further table, image -> file; readers ignore those that they do not know."""
+        self._tables[key] = names
+
+    def describe(self, **head: Any) -> None:
+        """Set ``kind``, ``format``, ``splits``, ``expression_names``, ``fps`` and ``notes``, fields
+        of ``DatasetInfo``."""
+        self._head |= head
 
     def _complete(self) -> None:
-        content = {
-            "labels": self._labels,
-            **({"masks": self._masks} if self._masks else {}),
-            **self._extra,
-        }
-        self.add_file("dataset.json", json.dumps(content, separators=(",", ":")).encode())
+        entries = [record.content() for record in self._records]
+        info = DatasetInfo(
+            self._labels, self._masks, tables=self._tables, entries=entries, **self._head
+        )
+        self.add_file(DATASET_JSON, info.serialize())

@@ -1,14 +1,7 @@
-"""Zips, folders and single files that users name: opened, listed, read, and what is wrong with
-them.
-
-Such names are a stranger's words. None of them is an address or a command here, however it is
-written, and none leads out of the folder that it was read in.
-"""
+"""Zips and folders of images as sources: their names, their bytes, and their images decoded."""
 
 import io
 import os
-import re
-import stat
 import struct
 import zlib
 from pathlib import Path
@@ -18,79 +11,9 @@ import numpy as np
 from PIL import Image
 
 from gghead.data.images import BrokenImage, decode_image, open_image, parse_header
+from gghead.data.local_files import open_below, open_descriptor, refuse_address, wrong_file
 from gghead.data.zip_index import DEFLATED, STORED, read_index
 from gghead.torch_utils.errors import UserError
-
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a FIFO without a writer would block the opening itself
-_BINARY = getattr(os, "O_BINARY", 0)
-_KINDS = (
-    (stat.S_ISDIR, "folder"),
-    (stat.S_ISFIFO, "pipe"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISCHR, "device"),
-    (stat.S_ISBLK, "device"),
-)
-# Two letters at least: C:\heads is a path on Windows.
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:|(?:.*[/\\])?\.\.(?:[/\\]|$)|.*\0", re.DOTALL)
-
-
-def open_descriptor(path: str | os.PathLike) -> int:
-    """Open a regular file for reading and return its descriptor; links are followed.
-
-    Raises ``UserError`` for a pipe, a device, a socket or a folder, and ``OSError`` as ``os.open``.
-    """
-    descriptor = os.open(path, os.O_RDONLY | _NONBLOCK | _BINARY)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        kind = next((name for test, name in _KINDS if test(mode)), "special file")
-        raise UserError(f"{path} is a {kind}, not a file with data; remove it or name another.")
-    return descriptor
-
-
-def open_local(path: str | os.PathLike) -> BinaryIO:
-    """Open a regular file for reading; raises as ``open_descriptor``."""
-    return os.fdopen(open_descriptor(path), "rb")
-
-
-def points_outside(name: str) -> bool:
-    """Whether a relative name would leave the folder that it is looked up in."""
-    return _OUTSIDE.match(name) is not None
-
-
-def open_below(folder: Path, name: str) -> BinaryIO:
-    """Open ``folder/name``, a name that stands in a file.
-
-    Raises ``UserError`` for a name that leaves the folder or cannot be read, and
-    ``FileNotFoundError``.
-    """
-    if points_outside(name):
-        raise UserError(
-            f"'{name}' does not lie in {folder}, where it is named; only relative names without"
-            " '..' are read, so move the file there."
-        )
-    try:
-        return open_local(folder / name)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(error.errno, error.strerror, str(folder / name)) from error
-    except OSError as error:
-        raise UserError(
-            f"{name} in {folder} cannot be read ({error.strerror or error}); mend its rights or"
-            " copy it again."
-        ) from error
-
-
-def refuse_address(text: str) -> None:
-    """Raise ``UserError`` where ``text`` does not exist and reads as an address: ``http://…``,
-    ``pipe:…``."""
-    found = _ADDRESS.match(text)
-    if found and not os.path.exists(text):
-        raise UserError(
-            f"{text} reads as an address ({found[1]}:), but data are read from local files only;"
-            " download them and give the path of the file or folder."
-        )
-
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # the fixed part before a member's data (PKWARE APPNOTE 4.3.7)
@@ -229,6 +152,46 @@ class FolderSource:
         self._names = []
 
 
+class ZipFolderSource:
+    """Named files below a folder; members of its zips carry the zip's name as that of a folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._folder = FolderSource(path)
+        self._zips = {
+            name: ZipSource(path / name) for name in self._folder.names() if name.endswith(".zip")
+        }
+        plain = [name for name in self._folder.names() if name not in self._zips]
+        packed = [
+            f"{name}/{member}" for name, archive in self._zips.items() for member in archive.names()
+        ]
+        self._names = sorted(plain + packed)
+
+    def names(self) -> list[str]:
+        return self._names
+
+    def read(self, name: str) -> bytes:
+        source, inner = self._find(name)
+        return source.read(inner)
+
+    def open(self, name: str) -> BinaryIO:
+        source, inner = self._find(name)
+        return source.open(inner)
+
+    def head(self, name: str, count: int) -> bytes:
+        source, inner = self._find(name)
+        return source.head(inner, count)
+
+    def close(self) -> None:
+        self._folder.close()
+        for archive in self._zips.values():
+            archive.close()
+
+    def _find(self, name: str) -> tuple[FolderSource | ZipSource, str]:
+        archive, found, inner = name.partition(".zip/")
+        return (self._zips[f"{archive}.zip"], inner) if found else (self._folder, name)
+
+
 Source = ZipSource | FolderSource
 
 
@@ -279,115 +242,3 @@ def image_header(source: Source, name: str) -> tuple[tuple[int, int], str]:
 def read_image(source: Source, name: str, mode: str) -> Image.Image:
     """Return a decoded image of the source; errors as ``decode_image``."""
     return decode_image(source.read(name), mode, f"{name} in {source.path}")
-
-
-_EXPECTED = "a zip or a folder of pictures with dataset.json is expected here"
-_PHOTOS = "scripts/dataset_tool.py photos --source={folder} --dest=heads.zip"
-_REMEDIES = {
-    "a picture": (
-        "put photos into a folder and make a data set of them by"
-        f" {_PHOTOS.format(folder='FOLDER')}, or find the head of this one by scripts/invert.py"
-        " --target={path}"
-    ),
-    "a video": (
-        "extract its frames to a folder of pictures, and make a data set of them by "
-        + _PHOTOS.format(folder="FOLDER")
-    ),
-    "a .ply file of Gaussians": "name the pictures; gghead.load in Python reads Gaussians",
-    "a network": "name the pictures; networks are for --network, avatars for --avatar",
-    "a saved state": "name the pictures; a run is continued by --resume=RUN, its folder",
-    "a packed archive": "unpack it and name the folder, or make it a zip",
-    "a tar file": "unpack it and name the folder; tar files are read by train.py alone, as shards",
-    "an empty file": "copy or make it again",
-    "a JSON file": "name the folder or zip that it belongs to",
-    "an array file": "name the pictures",
-}
-_SUFFIXES = {
-    "a picture": (
-        ".jpg",
-        ".jpeg",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".tif",
-        ".tiff",
-    ),
-    "a video": (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"),
-    "a .ply file of Gaussians": (".ply", ".splat", ".spz"),
-    "a network": (".safetensors",),
-    "a saved state": (".pt", ".pth", ".pkl", ".ckpt"),
-    "a packed archive": (".gz", ".tgz", ".xz", ".bz2", ".7z", ".rar", ".zst"),
-    "a tar file": (".tar",),
-    "a JSON file": (".json",),
-    "an array file": (".npy", ".npz"),
-}
-_BEGINNINGS = (
-    (b"ply\n", "a .ply file of Gaussians"),
-    (b"ply\r", "a .ply file of Gaussians"),
-    (b"\x1a\x45\xdf\xa3", "a video"),
-    (b"\x1f\x8b", "a packed archive"),
-    (b"7z\xbc\xaf", "a packed archive"),
-    (b"Rar!", "a packed archive"),
-    (b"\xfd7zXZ", "a packed archive"),
-    (b"BZh", "a packed archive"),
-)
-
-
-def wrong_file(path: Path) -> str | None:
-    """Return a sentence that says what a file is and what to do with it, or None where it may be a
-    zip.
-
-    A zip is recognised by its beginning; where nothing is recognised, the reader of zips has the
-    word.
-    """
-    with open_local(path) as file:
-        start = file.read(65536)
-    kind = _kind(path, start)
-    if kind is None:
-        return None
-    return f"{path} is {kind}, but {_EXPECTED}; {_REMEDIES[kind].format(path=path)}."
-
-
-def _kind(path: Path, start: bytes) -> str | None:
-    named = next(
-        (kind for kind, suffixes in _SUFFIXES.items() if path.suffix.lower() in suffixes), None
-    )
-    if start[:4] == b"PK\3\4":  # networks' states and arrays are zips too
-        return named if named in ("a saved state", "an array file") else None
-    if not start:
-        return "an empty file"
-    if parse_header(start) is not None:
-        return "a picture"
-    if start[4:8] == b"ftyp":
-        return "a picture" if start[8:11] in (b"hei", b"avi", b"mif") else "a video"
-    if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 1 << 27:
-        return "a network"
-    if start[257:262] == b"ustar":
-        return "a tar file"
-    return next((kind for mark, kind in _BEGINNINGS if start.startswith(mark)), named)
-
-
-def unlabelled(path: Path, images: int) -> str:
-    """Return a sentence for a zip or folder without dataset.json in which ``images`` pictures
-    lie."""
-    count = {0: "no pictures", 1: "one picture"}.get(images, f"{images} pictures")
-    text = f"{path} holds {count} and no dataset.json with camera labels;"
-    zips = (
-        sorted(file for file in path.glob("*.zip") if "_masks_" not in file.name)
-        if path.is_dir()
-        else []
-    )
-    if zips:
-        return f"{text} give a zip in it, such as {zips[0]}, itself."
-    if not images:
-        return f"{text} {_EXPECTED}."
-    single = (
-        f"; to find the head of one photo, use scripts/invert.py --target={path}"
-        if images == 1
-        else ""
-    )
-    return f"{text} make a data set of photos by {_PHOTOS.format(folder=path)}{single}."

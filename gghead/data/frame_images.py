@@ -1,10 +1,8 @@
 """The images of a set of frames: in files or videos, freed from lens distortion."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -19,6 +17,7 @@ from gghead.data.images import (
     resize_image,
     resize_straight_alpha,
 )
+from gghead.data.video_frames import VideoFrames, is_video_frame
 from gghead.torch_utils.errors import UserError
 
 # of the picture's width: beyond it the polynomial folds over in real fits, so it is a wrong unit
@@ -93,122 +92,6 @@ class Lens:
             align_corners=False,
         )
         return sampled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
-
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
-_EBML = b"\x1a\x45\xdf\xa3"  # the beginning of Matroska and WebM (RFC 8794)
-# decoders kept per thread: a rig's cameras are read in turn, and seeking costs a key frame's
-# distance
-_OPEN = 32
-
-
-def is_video_frame(name: str) -> bool:
-    return "#" in name and name.rpartition("#")[0].lower().endswith(VIDEO_SUFFIXES)
-
-
-def _library():
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(
-            "Reading videos needs PyAV: pip install av (the extra [video]), or extract the frames"
-            " to pictures first."
-        ) from error
-    return av
-
-
-class _Decoder:
-    """One open video and the frame that it would decode next.
-
-    FFmpeg gets an open file and the name of the one container format that its first bytes show. By
-    its own choice it would take a name for an address (``concat:…``), and a file of text for a
-    playlist that names further files.
-    """
-
-    def __init__(self, file: BinaryIO, where: str):
-        av = _library()
-        self.file, self.where = file, where
-        kind = "matroska" if file.read(4) == _EBML else "mov"
-        file.seek(0)
-        try:
-            self.container = av.open(file, format=kind, options={"protocol_whitelist": "none"})
-            self.stream = self.container.streams.video[0]
-        except (av.FFmpegError, IndexError) as error:
-            file.close()
-            raise UserError(f"{where} is not a readable video ({error}); copy it again.") from error
-        self.errors = (av.FFmpegError, StopIteration)
-        self._rewind()
-
-    def close(self) -> None:
-        self.container.close()
-        self.file.close()
-
-    def __del__(self):
-        self.file.close()
-
-    def _rewind(self) -> None:
-        self.container.seek(0)
-        self.frames = self.container.decode(self.stream)
-        self.next = 0
-
-    def frame(self, index: int) -> np.ndarray:
-        if index < self.next:
-            self._rewind()
-        picture = None
-        try:
-            while self.next <= index:  # counting is exact, whatever the time stamps say
-                picture = next(self.frames)
-                self.next += 1
-        except self.errors as error:
-            raise UserError(
-                f"{self.where} ends or is damaged at frame {self.next}, but frame {index} is"
-                " needed; copy it again or leave the frames after it out."
-            ) from error
-        return picture.to_ndarray(format="rgb24")
-
-
-class VideoFrames:
-    """Frames of the videos of a source; every thread has its own decoders."""
-
-    def __init__(self, source: Source):
-        self.source = source
-        self._local = threading.local()
-
-    def read(self, name: str) -> np.ndarray:  # "video.mp4#17" -> [H, W, 3] uint8
-        """Decode one frame; raises ``UserError`` without PyAV or for a damaged or too short
-        video."""
-        video, _, index = name.rpartition("#")
-        return self._decoder(video).frame(int(index))
-
-    def count(self, video: str) -> int:
-        """Return the number of frames: what the file says, or else as many as can be unpacked."""
-        decoder = self._decoder(video)
-        stated = decoder.stream.frames
-        if stated:
-            return stated
-        counted = sum(packet.size > 0 for packet in decoder.container.demux(decoder.stream))
-        decoder._rewind()
-        return counted
-
-    def _decoder(self, video: str) -> _Decoder:
-        decoders = self._local.__dict__.setdefault("decoders", OrderedDict())
-        if video not in decoders:
-            where = f"{video} in {self.source.path}"
-            try:
-                file = self.source.open(video)
-            except (KeyError, FileNotFoundError) as error:
-                raise UserError(f"{where} is missing; copy it again or leave it out.") from error
-            decoders[video] = _Decoder(file, where)
-            if len(decoders) > _OPEN:
-                decoders.popitem(last=False)[1].close()
-        decoders.move_to_end(video)
-        return decoders[video]
-
-    def __getstate__(self) -> dict:
-        return {"source": self.source}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(state["source"])
 
 
 MaskKind = Literal["none", "embedded", "file", "colour"]

@@ -1,27 +1,23 @@
-"""Frames with cameras: the set, what stands behind its heads, and decoded frames that are kept.
+"""Frames with cameras: the set of them, and a cache of decoded ones.
 
 Only indices and small arrays are held; pixels are decoded on request, from any thread.
-
-At the outline a picture may already be a mixture of head and backdrop. Multiplying it by its mask
-once more lets the backdrop shine through a second time; on renders over white that alone costs 29
-dB inside the mask. Pictures that hold the head's own colour up to the outline (straight alpha) may
-have a plain colour beyond it all the same: there the product is right, and taking a backdrop off
-would blacken the outline. So the outline itself is asked.
 """
 
 import dataclasses
 import functools
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.dataset_zip import check_labels
+from gghead.data.backdrop import LOOKED_AT, find_backdrop
+from gghead.data.camera_labels import check_labels
 from gghead.data.frame_images import Pictures
 from gghead.torch_utils.errors import UserError
 
@@ -112,9 +108,13 @@ class FrameSet:
         Resized pictures keep what was found before: small ones may have no pixel left that is far
         from the head, and what was read as mixtures must be taken apart as mixtures.
         """
-        return (
-            self.pictures.backdrop if self.pictures.resolution is not None else find_backdrop(self)
-        )
+        if self.pictures.resolution is not None:
+            return self.pictures.backdrop
+        if self.pictures.mask_kind in ("none", "embedded"):
+            return None  # colors beside an alpha channel of their own are not mixtures
+        count = min(LOOKED_AT, len(self))
+        chosen = torch.linspace(0, len(self) - 1, count).round().long().tolist()
+        return find_backdrop(_readable(self, chosen))
 
     @property
     def width(self) -> int:
@@ -174,6 +174,10 @@ class FrameSet:
                 )
             },
         )
+
+    def first(self, count: int | None) -> Self:
+        """The first ``count`` frames; all for None."""
+        return self if count is None else self.take(np.arange(min(count, len(self))))
 
     def split(self, name: str) -> Self:
         """The frames of a split, such as "train"; raises ``UserError`` if there is none of that
@@ -278,6 +282,47 @@ class FrameSet:
             self, coefficients=torch.cat(columns, 1), coefficient_names=tuple(labels)
         )
 
+    def describe(self) -> list[str]:
+        """What is in the data, a line each."""
+        subjects, moments, cameras = (
+            len(np.unique(array)) for array in (self.subject, self.moment, self.camera)
+        )
+        what = "time steps" if self.kind == "sequence" else "expressions"
+        sizes = Counter(self.size(index) for index in range(len(self)))
+        shown = ", ".join(
+            f"{width}x{height}" for (width, height), _ in sizes.most_common(3)
+        ) + " …" * (len(sizes) > 3)
+        lines = [
+            f"{self.kind} ({self.format}): {subjects} subjects, {moments} {what}, {cameras}"
+            f" cameras, {len(self)} frames of {shown}, {'with' if self.has_masks else 'without'}"
+            " masks"
+        ]
+        if self.coefficients is not None:
+            named = (
+                re.sub(r"^(.{60}).*", r"\1 …", ", ".join(self.coefficient_names or ()))
+                or "without names"
+            )
+            lines.append(f"coefficients: {self.width} ({named})")
+        if self.extras:
+            lines.append(
+                "extras: "
+                + ", ".join(f"{name} ({values.shape[1]})" for name, values in self.extras.items())
+            )
+        if self.split_codes is not None:
+            counts = [
+                f"{name} {int((self.split_codes == code).sum())}"
+                for code, name in enumerate(self.splits)
+            ]
+            lines.append("splits: " + ", ".join(counts))
+        yaw, pitch, _ = (np.degrees(angle.numpy()) for angle in self.cameras.angles())
+        radius = self.cameras.position.norm(dim=-1)
+        lines.append(
+            f"cameras: yaw {yaw.min():.0f} to {yaw.max():.0f}, pitch {pitch.min():.0f} to"
+            f" {pitch.max():.0f} degrees, {float(radius.min()):.2f} to {float(radius.max()):.2f}"
+            " units from the head"
+        )
+        return lines + list(self.notes)
+
     def close(self) -> None:
         """Close the files; no picture can be read afterwards."""
         self.pictures.source.close()
@@ -297,29 +342,7 @@ def _listed(wanted: Iterable[str | int] | str | int) -> list[str | int]:
     return [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted)
 
 
-LOOKED_AT = 16  # pictures
-_FAR = 4  # pixels from the mask, beyond which a JPEG's ringing has ended
-_SAME = 2.5  # of 255: how far the backdrop's pixels may lie from their median
-_PARTIAL, _SOLID = (0.05, 0.95), 0.95  # alpha of outlines, and of what is as good as opaque
-_REACH = 2  # pixels from an outline to the solid head whose colour it should have
-
-
-def find_backdrop(frames: "FrameSet") -> Tensor | None:  # [3] in [0, 1]
-    """The one colour behind all heads of a set, or ``None`` where there is none, or no masks to
-    tell.
-
-    Colours beside an alpha channel of their own are not mixtures, whatever stands where alpha is
-    zero.
-    """
-    if frames.pictures.mask_kind in ("none", "embedded"):
-        return None
-    indices = (
-        torch.linspace(0, len(frames) - 1, min(LOOKED_AT, len(frames))).round().long().tolist()
-    )
-    return mixed_backdrop(_readable(frames, indices))
-
-
-def _readable(frames: "FrameSet", indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+def _readable(frames: FrameSet, indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
     """Colours and alpha of frames; those that are broken speak up when they are asked for."""
     for index in indices:
         try:
@@ -329,67 +352,7 @@ def _readable(frames: "FrameSet", indices: list[int]) -> Iterator[tuple[Tensor, 
         yield frame.rgb, frame.alpha
 
 
-# uint8 [3, H, W], [1, H, W] -> [3]
-def mixed_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
-    """The one colour in [0, 1] that all outlines are mixed with; ``None`` where what is behind the
-    heads differs, and where outlines have the colour of the head beside them."""
-    behind, outlines = [], []
-    for rgb, alpha in pictures:
-        near = F.max_pool2d(alpha[None].float(), 2 * _FAR + 1, 1, _FAR)[0, 0]
-        if bool((near == 0).any()):
-            behind.append(rgb[:, near == 0].float())
-            outlines.append(_outline(rgb.float() / 255, alpha.float() / 255))
-    if not behind:
-        return None
-    behind = torch.cat(behind, 1)
-    colour = behind.median(1).values
-    if (behind - colour[:, None]).abs().mean() > _SAME:
-        return None
-    seen, coverage, head = (torch.cat(parts, 1) for parts in zip(*outlines, strict=True))
-    backdrop = colour / 255
-    mixed = head * coverage + backdrop[:, None] * (1 - coverage)
-    return backdrop if (seen - mixed).abs().sum() <= (seen - head).abs().sum() else None
-
-
-def describe(backdrop: Tensor) -> str:
-    """What people are told of it."""
-    shown = " ".join(f"{255 * float(value):.0f}" for value in backdrop)
-    return f"all pictures have the backdrop {shown}, which is taken off exactly"
-
-
-def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3, n], [1, n], [3, n]
-    """Colour and alpha of the pixels that are partly covered, and the mean colour of the solid head
-    beside them."""
-    solid = (alpha >= _SOLID).float()
-    window = dict(kernel_size=2 * _REACH + 1, stride=1, padding=_REACH)
-    share = F.avg_pool2d(solid, **window)
-    head = F.avg_pool2d(rgb * solid, **window) / share.clamp_min(1e-6)
-    chosen = ((alpha > _PARTIAL[0]) & (alpha < _PARTIAL[1]) & (share > 0))[0]
-    return rgb[:, chosen], alpha[:, chosen], head[:, chosen]
-
-
-# [..., 3, H, W], [..., 1, H, W]
-def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:
-    """Colours times coverage, in [0, 1]: what is left over black. Add ``(1 - alpha) * colour`` to
-    put it over one."""
-    if backdrop is None:
-        return rgb * alpha
-    return (rgb - (1 - alpha) * backdrop[:, None, None].to(rgb)).clamp_min(0)
-
-
-# uint8 [3, H, W], [1, H, W] -> [3, H, W]
-def own_colours(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:
-    """The head's own colours, not mixed with the backdrop; where alpha is zero the picture stays as
-    it is.
-
-    Eight bits suffice: put over any colour, the error is that of rounding the mixture.
-    """
-    coverage = alpha.float() / 255
-    own = foreground(rgb.float() / 255, coverage, backdrop) / coverage.clamp_min(1 / 255)
-    return torch.where(alpha > 0, (255 * own.clamp_max(1)).round().byte(), rgb)
-
-
-class KeptFrames:
+class FrameCache:
     """Colour and alpha of the frames of a set, decoded once if all of them fit into ``cache_mb``,
     else every time."""
 

@@ -1,14 +1,16 @@
 """The images, masks and labels of one zip or folder, at the size and with the bytes that stand
 there."""
 
+import dataclasses
 import glob
 import os
 from pathlib import Path
 
 import numpy as np
 
-from gghead.data.dataset_zip import label_array, parse_dataset_json
-from gghead.data.files import Source, image_header, is_image, open_source, read_image, unlabelled
+from gghead.data.camera_labels import label_array
+from gghead.data.dataset_zip import DatasetInfo, FrameRecord, read_info
+from gghead.data.files import Source, image_header, is_image, open_source, read_image
 from gghead.data.images import BrokenImage
 from gghead.torch_utils.errors import UserError
 
@@ -38,23 +40,22 @@ class ImageFiles:
     ):
         self.path = path
         self.source = open_source(path)
-        self.info, inner = read_info(self.source, labels)
+        self.info = read_info(self.source) if labels is None else DatasetInfo(labels)
+        inner, by_name = self.info.masks, self.info.labels
         names = image_names(self.source, inner)
-        by_name = self.info.pop("labels")
         if missing := set(by_name).difference(names):
             raise UserError(
                 f"dataset.json of {path} labels {min(missing)}, but there is no such image."
             )
-        self._records: dict[str, dict] | None = None
         self.names = names
         self.labels = label_array(by_name, names, path)  # [N, 25] float32
+        self.info = dataclasses.replace(self.info, labels={})  # held once
         sampled = names[:: -(-len(names) // _PROBED_HEADERS)]
         self.size, modes = self._common_size(sampled)
         self._sampled = len(sampled) < len(names)
         self.mask_source, found = pair_masks(self.source, inner, names, masks)
         self.embedded = self.mask_source is None and masks is not None and self._have_alpha(modes)
-        if self.mask_source is not None:
-            self._require_masks(found)
+        require_masks(self.source, self.mask_source, names, found)
         self.mask_names = found
         self._probe_masks()
 
@@ -102,11 +103,9 @@ class ImageFiles:
             )
         return mask
 
-    def record(self, index: int) -> dict:
-        """Return the entry of ``frames`` in dataset.json for an image, {} if there is none."""
-        if self._records is None:
-            self._records = {record.get("file"): record for record in self.info.get("frames", [])}
-        return self._records.get(self.names[index], {})
+    def record(self, index: int) -> FrameRecord:
+        """Return what is known of an image beside its camera."""
+        return self.info.record(self.names[index])
 
     def close(self) -> None:
         """Close the files; nothing can be read afterwards."""
@@ -151,20 +150,6 @@ class ImageFiles:
             )
         return bool(with_alpha)
 
-    def _require_masks(self, found: list[str | None]) -> None:
-        if None not in found:
-            return
-        present = sum(is_image(name) for name in self.mask_source.names())
-        if self.mask_source is self.source:
-            name = self.names[found.index(None)]
-            raise UserError(
-                f"{name} in {self.path} has no mask, although dataset.json lists masks."
-            )
-        raise UserError(
-            f"{self.mask_source.path} holds {present} masks for the {len(self)} images of"
-            f" {self.path}."
-        )
-
     def _probe_masks(self) -> None:
         if self.mask_source is None:
             return
@@ -175,41 +160,6 @@ class ImageFiles:
 
 def _has_alpha(mode: str) -> bool:
     return mode in ("RGBA", "LA")
-
-
-def read_info(source: Source, labels: dict[str, list] | None = None) -> tuple[dict, dict[str, str]]:
-    """Return (content of dataset.json with ``labels`` as a dict, its table of masks: image ->
-    mask).
-
-    ``labels`` stand in for a dataset.json that is not there.
-    """
-    if labels is not None:
-        return {"labels": labels}, {}
-    try:
-        data = source.read("dataset.json")
-    except (KeyError, FileNotFoundError) as error:
-        raise UserError(unlabelled(source.path, sum(map(is_image, source.names())))) from error
-    info = parse_dataset_json(data, source.path)
-    return info, listed_masks(info, source.path)
-
-
-def listed_masks(info: dict, where: str | os.PathLike) -> dict[str, str]:
-    """Return the table of masks in dataset.json, image -> mask: ``masks``, or what multi-view sets
-    name in ``frames`` beside each image. Raises ``UserError`` if ``masks`` is no table."""
-    if masks := info.get("masks"):
-        if not isinstance(masks, dict):
-            raise UserError(
-                f"'masks' in the dataset.json of {where} is no table from image names to mask"
-                " names."
-            )
-        return masks
-    records = info.get("frames") if isinstance(info.get("frames"), list) else []
-    records = [record for record in records if isinstance(record, dict)]
-    return {
-        record["file"]: record["mask"]
-        for record in records
-        if record.get("mask") and record.get("file")
-    }
 
 
 def image_names(source: Source, inner: dict[str, str]) -> list[str]:
@@ -251,3 +201,20 @@ def pair_masks(
     if len(mask_names) == len(names) and not any(paired):
         return source, mask_names
     return source, paired
+
+
+def require_masks(
+    images: Source, masks: Source | None, names: list[str], found: list[str | None]
+) -> None:
+    """Raise ``UserError`` where ``pair_masks`` found masks, but none for some of the images."""
+    if masks is None or None not in found:
+        return
+    if masks is images:
+        raise UserError(
+            f"{names[found.index(None)]} in {images.path} has no mask, although dataset.json lists"
+            " masks."
+        )
+    present = sum(is_image(name) for name in masks.names())
+    raise UserError(
+        f"{masks.path} holds {present} masks for the {len(names)} images of {images.path}."
+    )

@@ -1,6 +1,7 @@
 """Splitting a data set into shards: zips like the one it came from, or WebDataset-style tar files.
 No image is encoded anew."""
 
+import dataclasses
 import json
 import os
 import re
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gghead.data.dataset_zip import DatasetWriter, encode_png
-from gghead.data.files import decode_image
+from gghead.data.dataset_zip import DATASET_JSON, DatasetInfo, DatasetWriter, rounded
 from gghead.data.image_files import ImageFiles
+from gghead.data.images import decode_image
 from gghead.data.shards import tar_member
+from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
 
@@ -54,17 +56,17 @@ def write_shards(
     )
     try:
         temporary.mkdir(parents=True)
-        labels: list[list] = []
+        labels: dict[str, list[float]] = {}
         ranges = [range(i, min(i + per_shard, len(files))) for i in range(0, len(files), per_shard)]
         for number, members in enumerate(ranges):
             name = f"shard-{number:06d}.{kind}"
             if kind == "zip":
                 _write_zip(files, members, temporary / name, progress)
             else:
-                labels += _write_tar(files, members, temporary / name, progress)
+                labels |= _write_tar(files, members, temporary / name, progress)
         if kind == "tar":
-            content = json.dumps({"labels": labels}, separators=(",", ":")).encode()
-            write_atomically(temporary / "dataset.json", lambda file: file.write(content))
+            content = DatasetInfo(labels).serialize()
+            write_atomically(temporary / DATASET_JSON, lambda file: file.write(content))
         if dest.exists():
             os.replace(dest, old)
         os.replace(temporary, dest)
@@ -85,8 +87,12 @@ def _check_only_shards(folder: Path) -> None:
     """Raise ``UserError`` for a folder that holds anything else, which overwriting would delete."""
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; choose another name for the folder of shards.")
-    ours = re.compile(r"shard-\d+\.(zip|tar)|dataset\.json")
-    others = [entry.name for entry in folder.iterdir() if not ours.fullmatch(entry.name)]
+    ours = re.compile(r"shard-\d+\.(zip|tar)")
+    others = [
+        entry.name
+        for entry in folder.iterdir()
+        if not ours.fullmatch(entry.name) and entry.name != DATASET_JSON
+    ]
     if others:
         raise UserError(
             f"{folder} holds other things than shards ({others[0]}), which would be lost; choose"
@@ -104,25 +110,26 @@ def _write_zip(
                 files.source.read(files.names[i]),
                 files.labels[i],
                 _separate_mask(files, i),
+                files.info.records.get(files.names[i]),
             )
             progress(i + 1, len(files))
-        records = [_record(files, i) for i in members]
-        if any(records):
-            writer.set("frames", [record for record in records if record])
 
 
 def _write_tar(
     files: ImageFiles, members: range, path: Path, progress: Callable[[int, int], object]
-) -> list[list]:
-    labels = []
+) -> dict[str, list[float]]:
+    labels = {}
 
     def write(stream) -> None:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for i in members:
                 name = files.names[i]
                 key, suffix = f"{i:08d}", os.path.splitext(name)[1].lower()
-                label = [round(value, 7) for value in files.labels[i].astype(np.float64).tolist()]
-                about = {"label": label, "name": name, **_record(files, i)}
+                label = rounded(files.labels[i].astype(np.float64))
+                # names of files are other ones here
+                record = dataclasses.replace(files.record(i), mask=None).content()
+                about = {"label": label, **record, "name": name}
+                del about["file"]
                 parts = [
                     (suffix, files.source.read(name)),
                     (".json", json.dumps(about, separators=(",", ":")).encode()),
@@ -131,16 +138,11 @@ def _write_tar(
                     parts.insert(1, (".mask.png", _any_mask(files, i)))
                 for ending, data in parts:
                     archive.addfile(*tar_member(key + ending, data))
-                labels.append([f"{path.name}/{key}{suffix}", label])
+                labels[f"{path.name}/{key}{suffix}"] = label
                 progress(i + 1, len(files))
 
     write_atomically(path, write)
     return labels
-
-
-def _record(files: ImageFiles, index: int) -> dict:
-    """An image's entry of ``frames`` without its mask's name, which is another one in the shard."""
-    return {key: value for key, value in files.record(index).items() if key != "mask"}
 
 
 def _separate_mask(files: ImageFiles, index: int) -> bytes | None:

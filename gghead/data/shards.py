@@ -21,10 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gghead.data.dataset_zip import label_array, parse_dataset_json
-from gghead.data.files import is_image, open_local, open_source, refuse_address
+from gghead.data.camera_labels import label_array
+from gghead.data.dataset_zip import DatasetInfo, FrameRecord, read_info_in
+from gghead.data.files import is_image, open_source
 from gghead.data.image_files import ImageFiles
 from gghead.data.images import BrokenImage, decode_image, parse_header
+from gghead.data.local_files import open_local, refuse_address
 from gghead.torch_utils.errors import UserError
 
 # encoded tar files in memory: the two that the order mixes by default, and the two after them
@@ -159,7 +161,7 @@ class TarShard:
     ):
         self.path = Path(path)
         self.names, self.labels, self.size, self.has_masks = names, labels, size, masks
-        self.info: dict = {}
+        self.info = DatasetInfo({})
         self.embedded = False  # masks are files of their own
         self._memory = memory
 
@@ -199,9 +201,11 @@ class TarShard:
             )
         return mask
 
-    def record(self, index: int) -> dict:
+    def record(self, index: int) -> FrameRecord:
         """Return what stands in the json beside the label."""
-        return {key: value for key, value in self._sample(index).about.items() if key != "label"}
+        sample = self._sample(index)
+        about = {key: value for key, value in sample.about.items() if key != "label"}
+        return FrameRecord.parse({**about, "file": sample.name}, str(self.path))
 
     def close(self) -> None:
         """Drop what is held in memory."""
@@ -385,8 +389,8 @@ def _expand_braces(text: str) -> list[str]:
 def _beside(folder: Path) -> dict[str, list] | None:
     """The labels of the one dataset.json beside the shards (of a brace list: in the folder before
     its last part)."""
-    file = (folder if folder.is_dir() else folder.parent) / "dataset.json"
-    return parse_dataset_json(file.read_bytes(), file.parent)["labels"] if file.is_file() else None
+    info = read_info_in(folder if folder.is_dir() else folder.parent)
+    return None if info is None else info.labels
 
 
 def _labels_of(shard: Path, labels: dict[str, list]) -> dict[str, list]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.frames import own_colours
+from gghead.data.backdrop import own_colors
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import psnr
 from gghead.inversion.cameras import turned
@@ -65,7 +65,7 @@ class OwnHeads:
             (plane[0, 0].clamp(0, 1) * 255).round().byte().cpu() for plane in (out.color, out.alpha)
         )
         colours = (
-            own_colours(rgb, mask, torch.ones(3))
+            own_colors(rgb, mask, torch.ones(3))
             if self.model.config.background.kind == "none"
             else rgb
         )

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.data.dataset_zip import LABEL_SIZE, check_labels, label_array, parse_dataset_json
+from gghead.data.camera_labels import LABEL_SIZE, check_labels, label_array
+from gghead.data.dataset_zip import DatasetInfo, has_info, read_info, read_info_in
 from gghead.data.files import FolderSource, Source, image_header, is_image, open_source, read_image
-from gghead.data.image_files import listed_masks
 from gghead.data.images import decode_image, resize_image, resize_straight_alpha
 from gghead.latent import Latent
 from gghead.torch_utils.errors import UserError
@@ -199,8 +199,11 @@ def open_targets(
         )
     single = path.is_file() and is_image(path.name)
     source = _OneFile(path) if single else open_source(path)
-    info = _dataset_json(path, source, single)
-    listed = {} if info is None else listed_masks(info, path)
+    if single:
+        info = read_info_in(path.parent)
+    else:
+        info = read_info(source) if has_info(source) else None
+    listed = {} if info is None else info.masks
     names = [
         name
         for name in source.names()
@@ -221,7 +224,7 @@ def open_targets(
     if masks not in (None, "none"):
         mask_source, mask_names = _given_masks(Path(masks), names)
     if camera is None:
-        labelled = info is not None and (not single or path.name in info["labels"])
+        labelled = info is not None and (not single or path.name in info.labels)
         camera = "label" if labelled else "auto"
     if camera == "auto":
         _check_finder(path, landmarker, masks != "none")
@@ -256,18 +259,6 @@ class _OneFile(FolderSource):
         self.path, self._names = path.parent, [path.name]
 
 
-def _dataset_json(path: Path, source: Source, single: bool) -> dict | None:
-    """dataset.json of a zip or folder, or that beside a single picture; None if there is none."""
-    if single:
-        beside = path.parent / "dataset.json"
-        return parse_dataset_json(beside.read_bytes(), path.parent) if beside.is_file() else None
-    return (
-        parse_dataset_json(source.read("dataset.json"), path)
-        if "dataset.json" in source.names()
-        else None
-    )
-
-
 def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
     if not path.exists():
         raise UserError(
@@ -291,7 +282,9 @@ def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
     return source, found
 
 
-def _labels(camera: str, path: Path, info: dict | None, names: list[str]) -> dict[str, Tensor]:
+def _labels(
+    camera: str, path: Path, info: DatasetInfo | None, names: list[str]
+) -> dict[str, Tensor]:
     """Labels of all pictures, from dataset.json or from the file named by ``camera``."""
     where: str | os.PathLike = path
     if camera != "label":
@@ -303,12 +296,12 @@ def _labels(camera: str, path: Path, info: dict | None, names: list[str]) -> dic
             " numbers."
         )
     rows = label_array(
-        {name: info["labels"][name] for name in names if name in info["labels"]}, names, where
+        {name: info.labels[name] for name in names if name in info.labels}, names, where
     )
     return dict(zip(names, torch.from_numpy(rows), strict=True))
 
 
-def _camera_file(path: Path, names: list[str]) -> dict:
+def _camera_file(path: Path, names: list[str]) -> DatasetInfo:
     """A JSON of labels as EG3D's dataset.json, or 25 numbers for every picture (JSON list or plain
     text)."""
     if not path.is_file():
@@ -321,11 +314,11 @@ def _camera_file(path: Path, names: list[str]) -> dict:
             [float(word) for word in data.decode().replace(",", " ").strip("[] \n").split()]
         )
     except ValueError:
-        return parse_dataset_json(data, path)
+        return DatasetInfo.parse(data, path)
     if numbers.shape != (LABEL_SIZE,):
         raise UserError(
             f"{path} holds {len(numbers)} numbers, but a camera label has {LABEL_SIZE}"
             " (camera-to-world 4x4, then intrinsics 3x3 divided by the picture size)."
         )
     check_labels(numbers[None], [names[0]], path)
-    return {"labels": dict.fromkeys(names, numbers.tolist())}
+    return DatasetInfo(dict.fromkeys(names, numbers.tolist()))

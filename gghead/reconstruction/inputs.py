@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures, choose_views
 from gghead.data.files import is_image
-from gghead.data.frames import foreground
 from gghead.torch_utils.errors import UserError
 
 _MOST = 64  # pictures without records that are still taken for views of one person

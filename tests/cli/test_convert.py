@@ -21,10 +21,11 @@ from gghead.cameras import Cameras
 from gghead.cli.dataset_tool import main
 from gghead.cli.dataset_tool.convert import names
 from gghead.data.dataset import ImageDataset
-from gghead.data.dataset_zip import DatasetWriter, encode_png
+from gghead.data.dataset_zip import DatasetWriter
 from gghead.data.formats import FORMATS, read
 from gghead.data.formats.parsing import ReadOptions
 from gghead.data.frames_zip import write_archive
+from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
 
 WRITERS = {

@@ -17,9 +17,10 @@ from gghead import checkpoints, latent
 from gghead import latent as latent_files
 from gghead.cameras import Cameras
 from gghead.cli import gen_samples, gen_video, invert
-from gghead.data.dataset_zip import DatasetWriter, encode_png
+from gghead.data.dataset_zip import DatasetWriter
 from gghead.data.photos.landmarks import landmark_model
 from gghead.data.photos.pose import project
+from gghead.data.zip_writer import encode_png
 from gghead.gaussians import Gaussians
 from gghead.inversion import Inversion, Latent, load, open_targets
 from gghead.inversion import stages as stages_module

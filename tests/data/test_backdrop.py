@@ -12,9 +12,10 @@ from PIL import Image
 
 from gghead.cameras import Cameras
 from gghead.data import ImageDataset, formats
-from gghead.data.dataset_zip import DatasetWriter, encode_png, image_name
-from gghead.data.frames import find_backdrop, foreground, own_colours
+from gghead.data.backdrop import foreground, own_colors
+from gghead.data.dataset_zip import DatasetWriter, image_name
 from gghead.data.images import resize_composite, resize_image, resize_straight_alpha
+from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
 from gghead.training.gan.config import DataConfig
 from gghead.training.gan.data import open_dataset
@@ -83,8 +84,8 @@ def test_a_known_backdrop_leaves_no_trace():
 
 def test_the_backdrop_of_a_set(tmp_path):
     captures = formats.read(write_captures(tmp_path / "white.zip", subjects=2, views=3))
-    torch.testing.assert_close(find_backdrop(captures), torch.ones(3), atol=0.01, rtol=0)
-    assert find_backdrop(formats.read(write_sequence(tmp_path / "no-masks", masks=False))) is None
+    torch.testing.assert_close(captures.backdrop, torch.ones(3), atol=0.01, rtol=0)
+    assert formats.read(write_sequence(tmp_path / "no-masks", masks=False)).backdrop is None
 
 
 def test_pictures_with_something_behind_the_head_have_none(tmp_path, monkeypatch):
@@ -101,7 +102,7 @@ def test_pictures_with_something_behind_the_head_have_none(tmp_path, monkeypatch
         return frame
 
     monkeypatch.setattr(type(captures), "get", noisy)
-    assert find_backdrop(captures) is None
+    assert captures.backdrop is None
 
 
 def test_smaller_mixtures_are_what_a_smaller_camera_would_see():
@@ -156,7 +157,7 @@ def test_own_colours_stay_whatever_stands_beyond_them(tmp_path):
                 dataset.get(index)[0].permute(1, 2, 0).numpy(), stored[index]
             )
     for path in (sets[0], sets[2]):
-        assert find_backdrop(formats.read(path)) is None
+        assert formats.read(path).backdrop is None
 
 
 def stored_colours(path):
@@ -184,7 +185,7 @@ def test_eight_bits_lose_no_more_than_rounding():
     share = alpha[..., None] / 255
     seen = np.rint(255 * (own * share + 1 - share)).astype(np.uint8)
     straight = (
-        own_colours(
+        own_colors(
             torch.from_numpy(seen).permute(2, 0, 1),
             torch.from_numpy(alpha.astype(np.uint8))[None],
             torch.ones(3),

@@ -25,8 +25,9 @@ from gghead.cameras import Cameras
 from gghead.cli.dataset_tool import main
 from gghead.data.check import FAULTS, check_dataset
 from gghead.data.check.sheet import contact_sheet, overlay
-from gghead.data.dataset_zip import DatasetWriter, encode_png, image_name, mask_name
+from gghead.data.dataset_zip import DatasetWriter, image_name, mask_name
 from gghead.data.shard_writer import write_shards
+from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
 
 

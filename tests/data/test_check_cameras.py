@@ -19,7 +19,8 @@ from PIL import Image
 
 from gghead.cameras import Cameras
 from gghead.data.check import check_cameras
-from gghead.data.dataset_zip import encode_png, image_name
+from gghead.data.dataset_zip import image_name
+from gghead.data.zip_writer import encode_png
 
 
 @pytest.fixture

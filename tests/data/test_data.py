@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from gghead.cameras import Cameras
-from gghead.data.dataset import ImageDataset, frames, mirror_labels
-from gghead.data.dataset_zip import DatasetWriter, encode_npy, encode_png, image_name
+from gghead.data.dataset import ImageDataset, mirror_labels
+from gghead.data.dataset_zip import DatasetWriter, image_name
 from gghead.data.images import estimate_foreground, resize_straight_alpha
+from gghead.data.zip_writer import encode_npy, encode_png
 from gghead.torch_utils.errors import UserError
 
 
@@ -31,8 +32,8 @@ def soft_mask(seed, size=8):
     return np.random.RandomState(100 + seed).randint(1, 256, (size, size), dtype=np.uint8)
 
 
-def write(path, count=3, size=8, masks=True, **changes):
-    """A small valid zip; ``changes`` are keys of dataset.json to overwrite."""
+def write(path, count=3, size=8, masks=True):
+    """A small valid zip."""
     with DatasetWriter(path) as writer:
         for i in range(count):
             writer.add(
@@ -41,8 +42,6 @@ def write(path, count=3, size=8, masks=True, **changes):
                 label(0.1 * i % 6),
                 soft_mask(i, size) if masks else None,
             )
-        for key, value in changes.items():
-            writer.set(key, value)
     return path
 
 
@@ -169,9 +168,14 @@ def test_max_images_is_a_fixed_subset(tmp_path):
 
 
 def test_frames_follow_the_files(tmp_path):
-    records = [{"file": image_name(i), "subject": 10 + i} for i in (2, 0, 1)]
-    dataset = ImageDataset(write(tmp_path / "a.zip", frames=records))
-    assert [record["subject"] for record in frames(dataset)] == [10, 11, 12]
+    content = {
+        "labels": [[image_name(i), label().tolist()] for i in range(3)],
+        "frames": [{"file": image_name(i), "subject": 10 + i} for i in (2, 0, 1)],
+    }
+    files = {image_name(i): encode_png(picture(i)) for i in range(3)}
+    rewrite(tmp_path / "a.zip", files={**files, "dataset.json": json.dumps(content)})
+    dataset = ImageDataset(tmp_path / "a.zip")
+    assert [dataset.record(i).subject for i in range(dataset.num_files)] == [10, 11, 12]
 
 
 def test_masks_that_only_frames_name_are_found(tmp_path):
@@ -189,7 +193,7 @@ def test_masks_that_only_frames_name_are_found(tmp_path):
     rewrite(tmp_path / "a.zip", files={**files, **masks, "dataset.json": json.dumps(content)})
     dataset = ImageDataset(tmp_path / "a.zip")
     assert len(dataset) == 2 and np.array_equal(dataset.get(1)[1][0], soft_mask(1))
-    assert dataset.record(1)["subject"] == "b"
+    assert dataset.record(1).subject == "b"
 
 
 def test_threads_forks_and_pickles_read_the_same(tmp_path):

@@ -47,7 +47,7 @@ JSON_FAULTS = {
         "no rotation",
     ),
     "no focal length": (lambda c: c.pop("fl_x"), "'fl_x'"),
-    "focal length of text": (lambda c: c.update(fl_x="long"), "'fl_x'.*numbers"),
+    "focal length of text": (lambda c: c.update(fl_x="long"), "'fl_x'.*one number"),
     "negative focal length": (lambda c: c.update(fl_x=-5), "focal length that is not positive"),
     "no frames": (lambda c: c.update(frames=[]), "no known format|'frames'"),
     "frames of text": (lambda c: c.update(frames=["a"]), "no known format|'frames'"),

@@ -19,18 +19,13 @@ from gghead import checkpoints, video
 from gghead.cameras import Cameras
 from gghead.data import formats
 from gghead.data.dataset import ImageDataset
-from gghead.data.dataset_zip import DatasetWriter, encode_png, image_name
-from gghead.data.files import (
-    FolderSource,
-    open_below,
-    open_local,
-    open_source,
-    points_outside,
-    refuse_address,
-)
-from gghead.data.frame_images import VideoFrames
+from gghead.data.dataset_zip import DatasetWriter, image_name
+from gghead.data.files import FolderSource, open_source
+from gghead.data.local_files import open_below, open_local, points_outside, refuse_address
 from gghead.data.shard_writer import write_shards
 from gghead.data.shards import read_samples, tar_member
+from gghead.data.video_frames import VideoFrames
+from gghead.data.zip_writer import encode_png
 from gghead.torch_utils import config
 from gghead.torch_utils.errors import UserError
 from gghead.training.run import run_folder

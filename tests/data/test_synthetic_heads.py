@@ -13,7 +13,7 @@ from helpers.places import ROOT
 
 from gghead.cameras import Cameras
 from gghead.cli.dataset_tool import main as dataset_tool
-from gghead.data.dataset import ImageDataset, frames
+from gghead.data.dataset import ImageDataset
 from gghead.data.synthetic import hair
 from gghead.data.synthetic.identity import MODES, basis, sample_coefficients
 from gghead.data.synthetic.person import HAIR_STYLES, sample_expression, sample_light, sample_person
@@ -241,10 +241,12 @@ def test_recipe_writes_the_same_bytes_whatever_the_workers(tmp_path):
     assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
     dataset = ImageDataset(tmp_path / "1.zip", mirror=True)
     assert len(dataset) == 24 and dataset.has_masks and dataset.resolution == 16
-    assert [record["subject"] for record in frames(dataset)] == [i // 3 for i in range(12)]
+    assert [dataset.record(i).subject for i in range(dataset.num_files)] == [
+        i // 3 for i in range(12)
+    ]
     assert (
-        dataset.info["uv"][dataset.name(0)] == "uv/00000/img00000000.npy"
-        and len(dataset.info["depth"]) == 12
+        dataset.info.tables["uv"][dataset.name(0)] == "uv/00000/img00000000.npy"
+        and len(dataset.info.tables["depth"]) == 12
     )
 
 

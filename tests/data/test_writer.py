@@ -15,8 +15,9 @@ from gghead.cameras import Cameras
 from gghead.cli.dataset_tool import main as dataset_tool
 from gghead.data import formats
 from gghead.data.dataset import ImageDataset
-from gghead.data.dataset_zip import DatasetWriter, encode_png, image_name, mask_name
+from gghead.data.dataset_zip import DatasetWriter, image_name, mask_name
 from gghead.data.image_files import ImageFiles
+from gghead.data.zip_writer import encode_png
 from gghead.inversion.targets import open_targets
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from gghead.cli.dataset_tool import main as dataset_tool
 from gghead.data import formats
 from gghead.data.dataset import ImageDataset
-from gghead.data.dataset_zip import encode_npy, encode_npz, encode_png
 from gghead.data.files import open_source
+from gghead.data.zip_writer import encode_npy, encode_npz, encode_png
 from gghead.torch_utils.errors import UserError
 
 

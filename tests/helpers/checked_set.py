@@ -10,7 +10,8 @@ import torch
 from gghead.cameras import Cameras
 from gghead.data.check import FAULTS, check_dataset
 from gghead.data.check.silhouettes import project
-from gghead.data.dataset_zip import encode_png, image_name
+from gghead.data.dataset_zip import image_name
+from gghead.data.zip_writer import encode_png
 from gghead.template import load_template, rasterize_triangles
 
 COUNT, SIZE = 48, 32

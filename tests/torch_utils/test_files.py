@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gghead.data.dataset_zip import ZipWriter
+from gghead.data.zip_writer import ZipWriter
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import by_number, cache_dir, file_part, make_folder, write_atomically
 from gghead.video import save_video

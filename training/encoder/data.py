@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gghead.cameras import FFHQ_FOCAL, Cameras
 from gghead.data import formats
+from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
-from gghead.data.frames import KeptFrames, foreground
+from gghead.data.frames import FrameCache
 from gghead.models.generator import Generator
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed, generator
@@ -73,7 +74,7 @@ class CaptureHeads:
             )
         self.captures, self.config, self.size, self.subjects = captures, config, size, len(kept)
         self.backdrop = captures.backdrop
-        self._frames = KeptFrames(captures, config.cache_mb)
+        self._frames = FrameCache(captures, config.cache_mb)
         self._cameras = captures.cameras.to(torch.float32)
 
     def batch(self, stage: EncoderStage, seed: int, step: int, rows: slice) -> HeadBatch:

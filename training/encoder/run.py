@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from gghead import checkpoints
+from gghead.data.backdrop import describe_backdrop
 from gghead.data.captures import Captures
-from gghead.data.frames import describe
 from gghead.image_metrics import psnr
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
@@ -158,7 +158,7 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
                 f" {', '.join(config.data.holdout) or 'none'}"
             )
             if captures.backdrop is not None:
-                print(f"  data: {describe(captures.backdrop)}")
+                print(f"  data: {describe_backdrop(captures.backdrop)}")
         if trainer.samples is not None:
             print(f"Data: samples of {config.init} in {config.data.gan_share:.0%} of the steps")
         if trainer.perceptual is not None:

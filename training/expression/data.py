@@ -17,8 +17,9 @@ from gghead.animation.animate import sliders
 from gghead.animation.blendshapes import carried
 from gghead.animation.surface import moving_surface
 from gghead.cameras import Cameras
+from gghead.data.backdrop import foreground
 from gghead.data.captures import Captures
-from gghead.data.frames import KeptFrames, foreground
+from gghead.data.frames import FrameCache
 from gghead.gaussians import Gaussians
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
@@ -229,7 +230,7 @@ class Triplets:
         others = [mirrored(name) for name in names]
         self.swap = [names.index(name) for name in others] if set(others) == set(names) else None
         self._frames, self._cameras = (
-            KeptFrames(captures, config.cache_mb),
+            FrameCache(captures, config.cache_mb),
             captures.cameras.to(torch.float32),
         )
         position = self._cameras.position

@@ -10,8 +10,8 @@ import torch
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.data import BatchLoader, ImageDataset
+from gghead.data.backdrop import describe_backdrop
 from gghead.data.check.report import check_at_start
-from gghead.data.frames import describe
 from gghead.rendering import registry
 from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
@@ -423,7 +423,7 @@ class _Run:
             f" {self.dataset.resolution} pixels"
         )
         if self.dataset.backdrop is not None:
-            print(f"  data: {describe(self.dataset.backdrop)}")
+            print(f"  data: {describe_backdrop(self.dataset.backdrop)}")
         print(
             f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians;"
             f" discriminator {counts['D']:.2f} M; rasteriser {choice}"

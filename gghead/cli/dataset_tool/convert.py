@@ -150,9 +150,10 @@ def main(
     if not source.exists():
         raise UserError(f"--source={source} does not exist; name a folder or zip with the data.")
     cli.check_new(dest, overwrite)
-    from gghead.data import frames_zip as archive
+    from gghead.data.captures import as_kind
     from gghead.data.formats import read
     from gghead.data.formats.parsing import ReadOptions
+    from gghead.data.frames_zip import write_archive
 
     options = ReadOptions(
         names(subjects),
@@ -170,15 +171,14 @@ def main(
     )
     begin = time.perf_counter()
     with progress(f"Reading {source}"):
-        frames = archive.as_kind(read(source, format, options), kind)
-        frames = archive.limited(frames, max_images).with_extras(*(names(extras) or ()))
-        frames = frames.resized(resolution)
-    for line in archive.describe(frames):
+        frames = as_kind(read(source, format, options), kind).first(max_images)
+        frames = frames.with_extras(*(names(extras) or ())).resized(resolution)
+    for line in frames.describe():
         click.echo(line)
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")
     begin = time.perf_counter()
     with progress(f"Writing {dest}", len(frames), "frames") as bar:
-        report = archive.write_archive(
+        report = write_archive(
             frames, dest, jpeg_quality=jpeg_quality, workers=workers, progress=bar.update
         )
     seconds = time.perf_counter() - begin

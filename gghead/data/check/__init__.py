@@ -3,6 +3,6 @@ remedy."""
 
 from gghead.data.check.cameras import check_cameras
 from gghead.data.check.findings import FAULTS, Finding
-from gghead.data.check.report import Report, check_dataset
+from gghead.data.check.report import CheckReport, check_dataset
 
-__all__ = ["FAULTS", "Finding", "Report", "check_cameras", "check_dataset"]
+__all__ = ["FAULTS", "Finding", "CheckReport", "check_cameras", "check_dataset"]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from gghead.cameras import FFHQ_RADIUS, Cameras
+from gghead.data.camera_labels import rigid_faults
 from gghead.data.check.findings import WARNING, Finding, of_mask
-from gghead.data.dataset_zip import rigid_faults
 
 HEAD_HEIGHT = 0.65  # chin to crown of the template, world units
 UNIT_METRES = 0.373

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gghead.data.camera_labels import LABEL_SIZE, label_fault
 from gghead.data.check.findings import Finding
-from gghead.data.dataset_zip import LABEL_SIZE, label_fault
+from gghead.data.dataset_zip import DATASET_JSON, DatasetInfo, read_info
 from gghead.data.files import Source, is_image, open_source
-from gghead.data.image_files import image_names, pair_masks, read_info
+from gghead.data.image_files import image_names, pair_masks
 
 _RESOURCE_FORK = re.compile(r"(^|/)(__MACOSX/|\._)")
 _HARMLESS = re.compile(r"(^|/)(README[^/]*|LICEN[CS]E[^/]*|[^/]*\.(md|txt))$", re.IGNORECASE)
@@ -41,8 +42,9 @@ def take_inventory(
 ) -> Inventory:
     """List a zip or folder; raises ``UserError`` only where there is no data set at all."""
     source = open_source(path)
-    info, inner = read_info(source, labels)
-    images, by_name = image_names(source, inner), info["labels"]
+    info = read_info(source) if labels is None else DatasetInfo(labels)
+    inner, by_name = info.masks, info.labels
+    images = image_names(source, inner)
     present = set(images)
     unlabelled = [name for name in images if name not in by_name]
     forks = [name for name in unlabelled if _RESOURCE_FORK.search(name)]
@@ -58,7 +60,10 @@ def take_inventory(
         Finding("missing-image", sorted(set(by_name) - present)),
         Finding("label-size", list(wrong), detail=first.removeprefix("has ")),
         Finding("repeated-name", list(source.repeated)),
-        Finding("extra-file", _extra(source, info, inner, labels is not None)),
+        Finding(
+            "extra-file",
+            _extra(source, info.files() | ({DATASET_JSON} if labels is None else set())),
+        ),
     ]
     if mask_source is not None:
         findings.append(
@@ -75,13 +80,7 @@ def take_inventory(
     )
 
 
-def _extra(source: Source, info: dict, inner: dict[str, str], shard: bool) -> list[str]:
-    referred = set(inner.values()) | {"dataset.json"}
-    for table in info.values():
-        if isinstance(table, dict):
-            referred.update(value for value in table.values() if isinstance(value, str))
-    if shard:
-        referred.discard("dataset.json")
+def _extra(source: Source, referred: set[str]) -> list[str]:
     return [
         name
         for name in source.names()

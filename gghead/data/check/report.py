@@ -24,7 +24,7 @@ _HEADERS = 2048
 
 
 @dataclass
-class Report:
+class CheckReport:
     """What is in a data set and what is wrong with it."""
 
     path: Path
@@ -111,7 +111,7 @@ def check_dataset(
     workers: int = 2,
     # images done, in all; which work
     progress: Callable[[int, int, str], object] = lambda done, total, what: None,
-) -> Report:
+) -> CheckReport:
     """Check a zip, a folder, or a folder of zips; ``fast`` decodes nothing.
 
     Raises: UserError: there is no data set at ``path`` (no such file, no zip, no dataset.json, no
@@ -119,7 +119,7 @@ def check_dataset(
     """
     if tar_paths(os.fspath(path)):
         raise UserError(f"{path}: check the zip or folder before it is split into tar files.")
-    report = Report(Path(path), fast)
+    report = CheckReport(Path(path), fast)
     inputs = shard_inputs(Path(path), masks)
     findings: list[Finding] = []
     for shard, shard_masks, labels in inputs:
@@ -151,7 +151,7 @@ def check_dataset(
     return report
 
 
-def _without_masks(report: Report, prefixed: bool) -> list[Finding]:
+def _without_masks(report: CheckReport, prefixed: bool) -> list[Finding]:
     """Images of shards that have no masks at all, where other shards have some."""
     masked = [bool(part.mask_names) or _embedded(part) for part in report.inventories]
     names = [
@@ -190,7 +190,7 @@ def _merged(findings: list[Finding]) -> list[Finding]:
     return list(by_code.values())
 
 
-def _headers(report: Report) -> list[Finding]:
+def _headers(report: CheckReport) -> list[Finding]:
     """Sizes of an even sample of images, from their headers."""
     looks: dict[int, Look] = {}
     for index in range(0, len(report.names), -(-len(report.names) // _HEADERS)):
@@ -205,7 +205,7 @@ def _headers(report: Report) -> list[Finding]:
     return check_pictures(sample, list(looks.values()))
 
 
-def _equal_files(report: Report) -> list[Finding]:
+def _equal_files(report: CheckReport) -> list[Finding]:
     """Images that are the same file, by the checksums that a zip holds."""
     groups = defaultdict(list)
     numbered = enumerate((part, name) for part in report.inventories for name in part.names)
@@ -229,7 +229,7 @@ def _to_compare(usable: np.ndarray) -> set[int]:
 
 
 def _pictures(
-    report: Report, workers: int, progress: Callable[[int, int, str], object]
+    report: CheckReport, workers: int, progress: Callable[[int, int, str], object]
 ) -> list[Finding]:
     keep, done = _to_compare(report.usable), 0
     for inventory in report.inventories:
@@ -252,7 +252,7 @@ def _pictures(
     return check_pictures(whole, report.looks)
 
 
-def _pairs(report: Report) -> list[Finding]:
+def _pairs(report: CheckReport) -> list[Finding]:
     """Flipped copies whose cameras are not flipped. Copies of symmetric pictures or frontal cameras
     tell nothing."""
     yaw = angles(np.where(report.usable[:, None], report.labels, 0.0))[:, 0]
@@ -275,7 +275,7 @@ def _pairs(report: Report) -> list[Finding]:
     ]
 
 
-def _silhouettes(report: Report, progress: Callable[[int, int, str], object]) -> list[Finding]:
+def _silhouettes(report: CheckReport, progress: Callable[[int, int, str], object]) -> list[Finding]:
     compared = [
         i
         for i, look in enumerate(report.looks)

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gghead.data.check.cameras import angles
-from gghead.data.check.report import Report
+from gghead.data.check.report import CheckReport
 from gghead.data.check.silhouettes import project
 from gghead.data.files import read_image
 from gghead.template import load_template, rasterize_triangles
@@ -53,7 +53,7 @@ def _edges(values: np.ndarray, inside: np.ndarray) -> np.ndarray:  # [S, S] -> [
     return edges
 
 
-def choose(report: Report, count: int = SAMPLES) -> list[tuple[int, str]]:
+def choose(report: CheckReport, count: int = SAMPLES) -> list[tuple[int, str]]:
     """Return (image, reason) to show: the worst suspects, at most half, and an even spread over
     yaw."""
     suspects: dict[int, str] = {}
@@ -78,7 +78,7 @@ def choose(report: Report, count: int = SAMPLES) -> list[tuple[int, str]]:
     return chosen + [(int(i), "") for i in spread[picks]]
 
 
-def contact_sheet(report: Report) -> Image.Image:
+def contact_sheet(report: CheckReport) -> Image.Image:
     """Draw the sheet of a checked set."""
     shown = choose(report)
     rows = -(-len(shown) // COLUMNS)
@@ -94,7 +94,7 @@ def contact_sheet(report: Report) -> Image.Image:
     return sheet
 
 
-def _heading(draw: ImageDraw.ImageDraw, report: Report, width: int) -> None:
+def _heading(draw: ImageDraw.ImageDraw, report: CheckReport, width: int) -> None:
     verdict = "training may start" if report.ok else "training must not start"
     draw.text(
         (GAP, 8),
@@ -120,7 +120,7 @@ def _heading(draw: ImageDraw.ImageDraw, report: Report, width: int) -> None:
 def _cell(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
-    report: Report,
+    report: CheckReport,
     index: int,
     reason: str,
     x: int,
@@ -157,7 +157,7 @@ def _cell(
     draw.text((x + CELL + GAP, y + CELL + 1), reason, _ALARM, _font(13))
 
 
-def _histograms(draw: ImageDraw.ImageDraw, report: Report, top: int, width: int) -> None:
+def _histograms(draw: ImageDraw.ImageDraw, report: CheckReport, top: int, width: int) -> None:
     """Yaw and pitch of all usable cameras."""
     if not report.usable.any():
         draw.text((GAP, top + 20), "no usable camera, so no histograms", _ALARM, _font(13))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gghead.data.captures import Captures, TrackedSequence
-from gghead.data.files import Source, is_image, open_source, refuse_address, unlabelled
+from gghead.data.files import Source, is_image, open_source
 from gghead.data.formats.parsing import ReadOptions
+from gghead.data.local_files import refuse_address, unlabelled
 from gghead.torch_utils.errors import UserError
 
 

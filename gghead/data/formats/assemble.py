@@ -13,15 +13,8 @@ from gghead.data.captures import Captures, TrackedSequence, last_frames
 from gghead.data.files import Source, image_header
 from gghead.data.formats.geometry import make_cameras
 from gghead.data.formats.parsing import ReadOptions, coefficients
-from gghead.data.frame_images import (
-    Lens,
-    MaskKind,
-    Pictures,
-    VideoFrames,
-    is_video_frame,
-    pack_names,
-    probe_sizes,
-)
+from gghead.data.frame_images import Lens, MaskKind, Pictures, pack_names, probe_sizes
+from gghead.data.video_frames import VideoFrames, is_video_frame
 from gghead.torch_utils.errors import UserError
 
 _SPLITS = ("train", "val", "test")  # in this order, then any others

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import features
 
 from gghead.data.captures import Captures
-from gghead.data.files import FolderSource, Source
+from gghead.data.files import FolderSource, Source, ZipFolderSource
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import (
     invert,
@@ -26,17 +26,9 @@ from gghead.data.formats.geometry import (
     place_by_cameras,
     relative_to_head,
 )
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    ZipFolderSource,
-    array,
-    entry,
-    matrix,
-    read_bytes,
-    read_json,
-    read_numbers,
-)
+from gghead.data.formats.parsing import ReadOptions, read_bytes, read_json, read_numbers
 from gghead.data.frame_images import Lens
+from gghead.data.json_values import array, entry, matrix
 from gghead.torch_utils.errors import UserError
 
 FULL_SIZE = (2668, 4096)

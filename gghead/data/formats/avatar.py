@@ -14,17 +14,14 @@ from gghead.data.captures import TrackedSequence
 from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import Placement, intrinsics
-from gghead.data.formats.parsing import (
-    ReadOptions,
+from gghead.data.formats.parsing import ReadOptions, member, read_json, read_npz
+from gghead.data.json_values import (
     array,
     entry,
     frame_list,
     matrix,
-    member,
     number,
     picture_size,
-    read_json,
-    read_npz,
     text,
     texts,
 )

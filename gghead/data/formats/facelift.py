@@ -12,16 +12,8 @@ from gghead.data.captures import Captures
 from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import intrinsics, invert, place_by_cameras
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    entry,
-    frame_list,
-    matrix,
-    member,
-    number,
-    picture_size,
-    read_json,
-)
+from gghead.data.formats.parsing import ReadOptions, member, read_json
+from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
 from gghead.torch_utils.errors import UserError
 
 _FILE = "opencv_cameras.json"

@@ -16,8 +16,9 @@ from gghead.data.captures import Captures
 from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras
-from gghead.data.formats.parsing import ReadOptions, array, entry, matrix, picture_size, read_json
+from gghead.data.formats.parsing import ReadOptions, read_json
 from gghead.data.frame_images import Lens
+from gghead.data.json_values import array, entry, matrix, picture_size
 from gghead.torch_utils.errors import UserError
 
 _FILE = "params.json"

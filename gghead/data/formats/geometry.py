@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from gghead.cameras import FFHQ_FOCAL, FFHQ_RADIUS, Cameras
-from gghead.data.formats.parsing import ReadOptions, array
+from gghead.data.formats.parsing import ReadOptions
+from gghead.data.json_values import array
 from gghead.torch_utils.errors import UserError
 
 METRES_PER_UNIT = 0.373  # one world unit of an average head (docs of mvheads: 10 cm / 0.27)

@@ -17,15 +17,8 @@ from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble, by_clip
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import from_opengl, invert, relative_to_head
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    array,
-    entry,
-    frame_list,
-    matrix,
-    member,
-    read_json,
-)
+from gghead.data.formats.parsing import ReadOptions, member, read_json
+from gghead.data.json_values import array, entry, frame_list, matrix
 from gghead.torch_utils.errors import UserError
 
 FLAME_SCALE = 4.0

@@ -13,17 +13,8 @@ from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble, by_time, frame_number
 from gghead.data.formats.flame import flame_placement
 from gghead.data.formats.geometry import intrinsics
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    entry,
-    frame_list,
-    matrix,
-    member,
-    number,
-    picture_size,
-    read_json,
-    read_numbers,
-)
+from gghead.data.formats.parsing import ReadOptions, member, read_json, read_numbers
+from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
 
 TEST_FRAMES = 350
 

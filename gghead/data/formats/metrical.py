@@ -19,8 +19,9 @@ from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble, by_time
 from gghead.data.formats.flame import flame_placement, rotation_6d_to_axis_angle
 from gghead.data.formats.geometry import invert, matrix_intrinsics
-from gghead.data.formats.parsing import ReadOptions, array, entry, read_bytes
+from gghead.data.formats.parsing import ReadOptions, read_bytes
 from gghead.data.formats.safe_pickle import load_torch_zip
+from gghead.data.json_values import array, entry
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 350

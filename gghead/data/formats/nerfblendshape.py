@@ -14,15 +14,8 @@ from gghead.data.captures import TrackedSequence
 from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble, by_time
 from gghead.data.formats.geometry import METRES_PER_UNIT, Placement, from_opengl, intrinsics
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    entry,
-    frame_list,
-    matrix,
-    number,
-    picture_size,
-    read_json,
-)
+from gghead.data.formats.parsing import ReadOptions, read_json
+from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500

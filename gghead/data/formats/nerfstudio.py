@@ -16,17 +16,9 @@ from gghead.data.captures import Captures
 from gghead.data.files import IMAGE_SUFFIXES, Source, image_header
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import from_opengl, intrinsics, place_by_cameras
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    entry,
-    frame_list,
-    matrix,
-    member,
-    number,
-    picture_size,
-    read_json,
-)
+from gghead.data.formats.parsing import ReadOptions, member, read_json
 from gghead.data.frame_images import Lens
+from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
 from gghead.torch_utils.errors import UserError
 
 _PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")

@@ -29,16 +29,10 @@ from gghead.data.formats.geometry import (
     place_by_cameras,
     relative_to_head,
 )
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    array,
-    entry,
-    matrix,
-    picture_size,
-    read_json,
-    read_npz,
-)
-from gghead.data.frame_images import VideoFrames, probe_sizes
+from gghead.data.formats.parsing import ReadOptions, read_json, read_npz
+from gghead.data.frame_images import probe_sizes
+from gghead.data.json_values import array, entry, matrix, picture_size
+from gghead.data.video_frames import VideoFrames
 from gghead.torch_utils.errors import UserError
 
 CALIBRATION = "calibration/camera_params.json"

@@ -17,18 +17,8 @@ from gghead.data.files import FolderSource, Source, open_source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import from_opengl, intrinsics, relative_to_head
-from gghead.data.formats.parsing import (
-    ReadOptions,
-    array,
-    entry,
-    frame_list,
-    matrix,
-    member,
-    number,
-    picture_size,
-    read_json,
-    read_npz,
-)
+from gghead.data.formats.parsing import ReadOptions, member, read_json, read_npz
+from gghead.data.json_values import array, entry, frame_list, matrix, number, picture_size
 from gghead.torch_utils.errors import UserError
 
 _POSES = (("rotation", 3), ("translation", 3), ("neck_pose", 3), ("jaw_pose", 3), ("eyes_pose", 6))

@@ -6,11 +6,11 @@ import json
 import os
 from pathlib import Path
 
-from gghead.data.dataset_zip import ZipWriter
 from gghead.data.files import FolderSource, Source, open_source
 from gghead.data.photos.landmarks import MODEL_FILE
 from gghead.data.photos.mattes import mask_files
 from gghead.data.photos.photo import Item, PhotoOptions, Skip
+from gghead.data.zip_writer import ZipWriter
 from gghead.torch_utils.config import to_dict
 from gghead.torch_utils.errors import UserError
 

@@ -6,7 +6,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from gghead.data.files import IMAGE_SUFFIXES, decode_image
+from gghead.data.files import IMAGE_SUFFIXES
+from gghead.data.images import decode_image
 from gghead.data.photos.crop import Crop, cut
 from gghead.torch_utils.errors import UserError
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gghead.cameras import Cameras
-from gghead.data.dataset_zip import encode_png
-from gghead.data.files import decode_image
-from gghead.data.images import estimate_foreground, resize_image, resize_straight_alpha
+from gghead.data.images import (
+    decode_image,
+    estimate_foreground,
+    resize_image,
+    resize_straight_alpha,
+)
 from gghead.data.photos.crop import Crop, cut
 from gghead.data.photos.landmarks import (
     Face,
@@ -20,6 +23,7 @@ from gghead.data.photos.landmarks import (
 from gghead.data.photos.mattes import Matte, make_matte
 from gghead.data.photos.pose import fit_pose
 from gghead.data.photos.report import Limits, Measures, fault, score, sharpness
+from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
 
 AUTO_ALIGN_DEGREES = 10.0  # photos that were aligned before rarely lean more

@@ -18,19 +18,13 @@ import torch
 from PIL import Image
 
 from gghead.cameras import Cameras
-from gghead.data.dataset_zip import (
-    DatasetWriter,
-    ZipWriter,
-    encode_png,
-    image_name,
-    label_array,
-    mask_name,
-    parse_dataset_json,
-)
+from gghead.data.camera_labels import label_array
+from gghead.data.dataset_zip import DatasetInfo, DatasetWriter, FrameRecord, image_name
 from gghead.data.files import Source, is_image, open_source
 from gghead.data.photos.cache import PhotoCache
 from gghead.data.photos.photo import Item, PhotoOptions, PhotoWorker, Skip
-from gghead.data.photos.report import Report
+from gghead.data.photos.report import PhotoReport
+from gghead.data.zip_writer import ZipWriter, encode_png
 from gghead.torch_utils.config import to_dict
 from gghead.torch_utils.errors import UserError
 
@@ -49,7 +43,7 @@ def prepare(
     workers: int = 1,
     max_images: int | None = None,
     progress: Progress = lambda done, total, kept: None,
-) -> Report:
+) -> PhotoReport:
     """Write ``dest`` from the photos in ``source`` (a folder or zip), and ``<stem>_report.json``
     beside it.
 
@@ -76,13 +70,12 @@ def prepare(
         names = _photo_names(files)[:max_images]
         labels = read_cameras(cameras, names, files) if cameras is not None else None
         others = [name for name in files.names() if not is_image(name) and not _hidden(name)]
-        report = Report(len(names), others)
+        report = PhotoReport(len(names), others)
         with (
             DatasetWriter(dest) as writer,
             ZipWriter(masks_file) if masks_zip else nullcontext() as masks,
         ):
             cache = PhotoCache(work_folder(dest), files, options, labels)
-            frames: list[dict] = []
             for done, (name, results) in enumerate(
                 _results(cache, files, names, options, labels, workers), 1
             ):
@@ -93,15 +86,14 @@ def prepare(
                         )
                     else:
                         report.items.append(result.record)
-                        frames += _add(writer, masks, len(report.items) - 1, result, mirror)
+                        _add(writer, masks, len(report.items) - 1, result, mirror)
                 progress(done, len(names), len(report.items))
             report.save(
                 report_file,
                 {**to_dict(options), "cameras": cameras and str(cameras), "mirror": mirror},
             )
-            if not frames:
+            if not report.items:
                 raise UserError(_nothing_left(source, report, report_file))
-            writer.set("frames", frames)
     finally:
         files.close()
     shutil.rmtree(work_folder(dest), ignore_errors=True)
@@ -125,7 +117,7 @@ def read_cameras(
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"--cameras={path} cannot be read ({error.strerror}).") from error
-    given = parse_dataset_json(data, path)["labels"]
+    given = DatasetInfo.parse(data, path).labels
     prefix = f"{Path(files.path).resolve().name}/"
     known = {name: given[key] for name in names for key in (name, prefix + name) if key in given}
     if not known:
@@ -155,8 +147,8 @@ def _photo_names(files: Source) -> list[str]:
 
 def _add(
     writer: DatasetWriter, masks: ZipWriter | None, index: int, item: Item, mirror: bool
-) -> list[dict]:
-    """Write an item, and its mirror image if wanted; return what ``frames`` says of them."""
+) -> None:
+    """Write an item, and its mirror image if wanted."""
     name = image_name(index)
     versions = [(name, item.image, item.mask, item.label, item.record)]
     if mirror:
@@ -176,13 +168,10 @@ def _add(
         versions.append(
             (f"{name.removesuffix('.png')}_mirror.png", _flip(item.image), mask, label, record)
         )
-    frames = []
     for name, image, mask, label, record in versions:
-        writer.add(name, image, label, mask)
+        writer.add(name, image, label, mask, FrameRecord.parse({"file": name, **record}, name))
         if masks is not None and mask is not None:
             masks.add_file(name, mask)
-        frames.append({"file": name, **({"mask": mask_name(name)} if mask else {}), **record})
-    return frames
 
 
 def _flip(png: bytes) -> bytes:
@@ -190,7 +179,7 @@ def _flip(png: bytes) -> bytes:
         return encode_png(np.ascontiguousarray(np.asarray(image)[:, ::-1]))
 
 
-def _nothing_left(source: str | os.PathLike, report: Report, report_file: Path) -> str:
+def _nothing_left(source: str | os.PathLike, report: PhotoReport, report_file: Path) -> str:
     if set(report.reasons) == {"no face"}:
         return (
             f"No face was found in any of the {report.photos} photos of {source}; are they photos"

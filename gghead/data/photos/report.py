@@ -96,7 +96,7 @@ def score(measures: Measures) -> float:
 
 
 @dataclass
-class Report:
+class PhotoReport:
     """Filled photo by photo, in the order of the photos."""
 
     photos: int = 0

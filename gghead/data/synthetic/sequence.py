@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from gghead.cameras import Cameras
-from gghead.data.dataset_zip import ZipWriter, encode_npz, encode_png
 from gghead.data.photos.landmarks import landmark_model
 from gghead.data.synthetic.person import sample_light, sample_person
 from gghead.data.synthetic.render import head_vertices, render
 from gghead.data.synthetic.scenes import in_processes
+from gghead.data.zip_writer import ZipWriter, encode_npz, encode_png
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
