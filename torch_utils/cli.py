@@ -16,6 +16,7 @@ import click
 from gghead.torch_utils import threads
 from gghead.torch_utils.cli_groups import CONTEXT, as_typed
 from gghead.torch_utils.cli_groups import hint as hint  # commands say cli.hint
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import Progress
@@ -55,7 +56,7 @@ def command(
                 with Progress(text, at_once=True) if moving else contextlib.nullcontext():
                     return function(*args, **kwargs)
             except UserError as error:
-                raise click.ClickException(as_typed(str(error))) from error
+                raise click.ClickException(as_typed(in_flags(str(error)))) from error
             except KeyboardInterrupt as stop:
                 click.echo(f"\nStopped. {str(stop) or stopped}", err=True)
                 raise SystemExit(STOPPED) from None

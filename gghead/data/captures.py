@@ -169,7 +169,7 @@ def last_frames(moment: np.ndarray, test: int) -> tuple[np.ndarray, tuple[str, .
     if not 0 <= test < len(steps):
         raise UserError(
             f"The last {test} of {len(steps)} time steps cannot be the test frames; choose fewer"
-            " with --test-frames."
+            " with `test_frames`."
         )
     first_test = steps[len(steps) - test] if test else steps[-1] + 1
     return (moment >= first_test).astype(np.int8), ("train", "test")

@@ -222,7 +222,7 @@ class ImageDataset:
                 with_masks, without = (first, shard) if first.has_masks else (shard, first)
                 raise UserError(
                     f"{with_masks.path.name} in {self.path} has masks and {without.path.name} has"
-                    " none; give all shards masks, or train with --masks=none."
+                    " none; give all shards masks, or ignore them with `masks=None`."
                 )
 
     def _place(self, file: int) -> tuple[int, int]:

@@ -157,7 +157,8 @@ class DatasetInfo:
         labels = content.pop("labels", None) if isinstance(content, dict) else None
         if not labels:
             raise UserError(
-                f"{where} is unlabelled: {LABEL_REMEDY}; dataset_tool.py photos writes them."
+                f"{where} is unlabelled: {LABEL_REMEDY}; scripts/dataset_tool.py photos writes"
+                " them."
             )
         pairs = labels.items() if isinstance(labels, dict) else labels
         try:

@@ -237,7 +237,7 @@ def _need_all(rows: list[Row], source: Source, options: ReadOptions) -> None:
     if missing and not options.skip_missing:
         raise UserError(
             f"dataset.json of {source.path} labels {missing[0]}, but there is no such image; copy"
-            " the zip again, or go on by --skip-missing=1."
+            " the zip again, or go on with `skip_missing=True`."
         )
 
 

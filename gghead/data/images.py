@@ -1,8 +1,8 @@
 """Encoded images to arrays and back to one size: decoding with all its faults, resizing with alpha.
 
 Formats are PNG, JPEG, WebP, BMP, still GIF and, where PIL was built with it, AVIF. Headers are read
-here and not by PIL's ``Image.open``, which takes three to five times as long for images in a zip; an
-image that declares an absurd size is refused before anything looks at its pixels.
+here and not by PIL's ``Image.open``, which takes three to five times as long for images in a zip.
+An image that declares an absurd size is refused before anything looks at its pixels.
 """
 
 import io

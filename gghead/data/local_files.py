@@ -97,8 +97,8 @@ _REMEDIES = {
         + _PHOTOS.format(folder="FOLDER")
     ),
     "a .ply file of Gaussians": "name the pictures; gghead.load in Python reads Gaussians",
-    "a network": "name the pictures; networks are for --network, avatars for --avatar",
-    "a saved state": "name the pictures; a run is continued by --resume=RUN, its folder",
+    "a network": "name the images; networks belong to `network`, avatars to `avatar`",
+    "a saved state": "name the images; a run is continued with `resume=RUN`, its folder",
     "a packed archive": "unpack it and name the folder, or make it a zip",
     "a tar file": "unpack it and name the folder; tar files are read by train.py alone, as shards",
     "an empty file": "copy or make it again",

@@ -45,7 +45,7 @@ def write_shards(
         UserError: broken input, or a ``dest`` that exists or cannot be written.
     """
     if kind not in FORMATS:
-        raise UserError(f"--format={kind} must be one of {', '.join(FORMATS)}.")
+        raise UserError(f"There is no shard format {kind}; choose one of {', '.join(FORMATS)}.")
     if dest.exists() and not overwrite:
         raise UserError(f"{dest} exists already; choose another folder or remove it.")
     if dest.exists():

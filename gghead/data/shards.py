@@ -303,7 +303,7 @@ def open_shards(
         if masks not in (None, "auto"):
             raise UserError(
                 f"{path}: masks of tar files stand beside the images in them, as KEY.mask.png;"
-                " leave out --masks."
+                " leave out `masks`."
             )
         return open_tars(tars, masks is not None, _beside(folder)), True
     return [ImageFiles(*part) for part in shard_inputs(folder, masks)], False
@@ -410,7 +410,7 @@ def _masks_of(shard: Path, masks: str | os.PathLike | None) -> str | os.PathLike
     found = Path(masks) / shard.name
     if not found.exists():
         raise UserError(
-            "The data are shards, so --masks must be a folder with a zip of masks for each of"
+            "The data are shards, so `masks` must be a folder with a zip of masks for each of"
             f" them, but there is no {found}."
         )
     return found

@@ -259,7 +259,7 @@ def test_scenes_of_nerf_have_a_file_per_split(tmp_path):
 def test_estimated_joints_are_said_to_be_estimates(tmp_path):
     sequences_of.vhap(tmp_path)
     notes = read(tmp_path).notes
-    assert len(notes) == 1 and "estimated" in notes[0] and "--flame" in notes[0]
+    assert len(notes) == 1 and "estimated" in notes[0] and "`flame`" in notes[0]
 
 
 def test_flame_models_as_their_authors_pickle_them(tmp_path):
@@ -320,7 +320,7 @@ def test_distorted_pictures_are_undistorted(tmp_path):
     assert "undistorted" in frames.notes[-1] and dot_errors(frames, example) < 0.25
     # the lens is worth noticing
     assert dot_errors(read(tmp_path, options=ReadOptions(lens="ignore")), example) > 0.5
-    with pytest.raises(UserError, match="--lens=undistort"):
+    with pytest.raises(UserError, match="lens='undistort'"):
         read(tmp_path, options=ReadOptions(lens="refuse"))
 
 

@@ -85,7 +85,7 @@ def test_missing_pictures_are_named_or_left_out(tmp_path):
     for number in (2, 3):
         (tmp_path / f"images/{number:05d}.png").unlink()
     refused(
-        "2 files of the 6 frames .* missing, the first is images/00002.png.*--skip-missing=1",
+        "2 files of the 6 frames .* missing, the first is images/00002.png.*`skip_missing=True`",
         tmp_path,
         test_frames=1,
     )
@@ -184,9 +184,9 @@ def test_rigs_that_do_not_tell_where_the_head_is(tmp_path):
             frame["transform_matrix"] = pose.tolist()
 
     edit(tmp_path / "transforms.json", parallel)
-    refused("axes are parallel.*--world", tmp_path)
+    refused("axes are parallel.*`world`", tmp_path)
     edit(tmp_path / "transforms.json", all_around)
-    refused("stand all around; give --world", tmp_path)
+    refused("stand all around; give `world`", tmp_path)
     assert (
         len(read(tmp_path, options=ReadOptions(world=tuple(map(tuple, np.eye(4).tolist()))))) == 6
     )

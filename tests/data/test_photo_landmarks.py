@@ -90,7 +90,7 @@ def test_missing_files_and_unknown_names(tmp_path):
     for name, sentence in (
         (str(tmp_path / "no.json"), "no.json cannot be read"),
         (str(tmp_path / "no.task"), "no.task does not exist; give the path of a downloaded"),
-        ("dlib", "--landmarker=dlib is unknown; use mediapipe"),
+        ("dlib", "`landmarker=dlib` is unknown; use mediapipe"),
     ):
         with pytest.raises(UserError, match=sentence):
             make_landmarker(name)
@@ -100,7 +100,7 @@ def test_without_mediapipe_there_is_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     (tmp_path / "face_landmarker.task").write_bytes(b"")
     for make in (MediapipeLandmarks, lambda: TaskLandmarks(tmp_path / "face_landmarker.task")):
-        with pytest.raises(UserError, match=r"install gghead\[prep\].*--landmarker=FILE.json"):
+        with pytest.raises(UserError, match=r"install gghead\[prep\].*`landmarker=FILE.json`"):
             make()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.progress import progress
 
 
@@ -80,9 +81,9 @@ def main(
             write_atomically(path, write)
     result.close()
     for found in result.findings:
-        click.echo(f"{found.severity} {found.sentence()}")
+        click.echo(in_flags(f"{found.severity} {found.sentence()}"))
     for gap in result.not_checked:
-        click.echo(f"not checked: {gap}")
+        click.echo(in_flags(f"not checked: {gap}"))
     _figures(result.statistics())
     click.echo(f"{sheet if picture else 'no sheet'}, {report}; {time.monotonic() - begin:.1f} s")
     errors = sum(found.severity == "error" for found in result.findings)

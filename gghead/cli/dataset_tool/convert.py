@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gghead.torch_utils import cli
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
@@ -64,7 +65,9 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 )
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many")
 @click.option("--subjects", metavar="NAMES", help="Only these people: 3,7-9")
-@click.option("--expressions", metavar="NAMES", help="Only these expressions, sequences or clips")
+@click.option(
+    "--expressions", "moments", metavar="NAMES", help="Only these expressions, sequences or clips"
+)
 @click.option("--cameras", metavar="NAMES", help="Only these cameras")
 @click.option(
     "--extras",
@@ -121,7 +124,7 @@ def main(
     resolution,
     max_images,
     subjects,
-    expressions,
+    moments,
     cameras,
     extras,
     scale,
@@ -157,7 +160,7 @@ def main(
 
     options = ReadOptions(
         names(subjects),
-        names(expressions),
+        names(moments),
         names(cameras),
         scale,
         None if offset is None else tuple(offset),
@@ -174,7 +177,7 @@ def main(
         frames = as_kind(read(source, format, options), kind).first(max_images)
         frames = frames.with_extras(*(names(extras) or ())).resized(resolution)
     for line in frames.describe():
-        click.echo(line)
+        click.echo(in_flags(line))
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")
     begin = time.perf_counter()
     with progress(f"Writing {dest}", len(frames), "frames") as bar:
@@ -183,7 +186,7 @@ def main(
         )
     seconds = time.perf_counter() - begin
     for sentence in report.skipped[:_SHOWN]:
-        click.echo(f"skipped: {sentence}")
+        click.echo(in_flags(f"skipped: {sentence}"))
     if len(report.skipped) > _SHOWN:
         click.echo(f"skipped: {len(report.skipped) - _SHOWN} more")
     click.echo(

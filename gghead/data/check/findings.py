@@ -96,7 +96,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         WARNING,
         "masks that are all foreground",
         "stand-ins, or the matting failed",
-        "make them again, or train with --masks=none",
+        "make them again, or train without masks",
     ),
     "mask-inverted": (
         ERROR,
@@ -250,7 +250,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "pictures were flipped and the pose was kept (EG3D's --mirror does that)",
         (
             "negate entries [0,1], [0,2], [1,0], [2,0] and [0,3] of the flipped image's cam2world,"
-            " or remove the flipped images and train with --mirror=1"
+            " or remove the flipped images and train with `mirror=True`"
         ),
     ),
     "mirrored-poses": (

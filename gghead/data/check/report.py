@@ -138,7 +138,7 @@ def check_dataset(
     if fast:
         findings += _headers(report) + _equal_files(report)
         report.not_checked.append(
-            "pixels, masks and mirrored pairs, because --fast=1 decodes nothing"
+            "pixels, masks and mirrored pairs, because `fast=True` decodes nothing"
         )
     else:
         findings += _pictures(report, workers, progress)
@@ -315,6 +315,6 @@ def check_at_start(dataset: ImageDataset) -> list[str]:
         if found.severity == ERROR:
             raise UserError(
                 f"{dataset.path}: {found.sentence()} See python scripts/dataset_tool.py check "
-                f"{dataset.path}; --set=data.check=false trains all the same."
+                f"{dataset.path}; data.check=false trains all the same."
             )
     return [f"{found.severity}: {found.sentence()}" for found in ordered(findings)]

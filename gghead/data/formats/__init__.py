@@ -35,12 +35,7 @@ class Format:
         return importlib.import_module(self.home or f"gghead.data.formats.{self.name}")
 
 
-_SPECIAL = {
-    "test_frames": "--test-frames",
-    "test_clips": "--test-clips",
-    "flame": "--flame",
-    "lens": "--lens",
-}
+_SPECIAL = ("test_frames", "test_clips", "flame", "lens")
 # The first that fits is taken: special ones stand before general ones.
 FORMATS = {
     format.name: format
@@ -95,7 +90,7 @@ def detect(source: Source) -> Format:
         raise UserError(unlabelled(source.path, len(names)))
     raise UserError(
         f"{source.path} is of no known format; give the folder that holds its JSON files, or name"
-        f" one by --from={'|'.join(FORMATS)}."
+        f" one with `format`: {', '.join(FORMATS)}."
     )
 
 
@@ -120,10 +115,10 @@ def read(
     else:
         raise UserError(f"There is no format '{format}'; choose one of auto, {', '.join(FORMATS)}.")
     options = options or ReadOptions()
-    for key, flag in _SPECIAL.items():
+    for key in _SPECIAL:
         if getattr(options, key) is not None and key not in chosen.uses:
             raise UserError(
-                f"{flag} has no meaning for {chosen.name} data such as {path}; leave it out."
+                f"`{key}` has no meaning for {chosen.name} data such as {path}; leave it out."
             )
     return chosen.module.read(source, options)
 

@@ -225,7 +225,7 @@ def _present(
         rows = [row for row in rows if there(row) and (not by_file or mask_there(row))]
         if not options.skip_missing or not rows:
             raise UserError(
-                f"{sentence}; copy them again, or go on without such frames by --skip-missing=1."
+                f"{sentence}; copy them again, or leave such frames out with `skip_missing=True`."
             )
         notes.append(f"{sentence}; their frames are left out.")
     return rows, mask_kind
@@ -263,7 +263,7 @@ def _check_numbers(rows: list[Row], where: str, options: ReadOptions, notes: lis
             )
             if not options.skip_missing:
                 raise UserError(
-                    f"{sentence}; copy them again, or accept the gaps by --skip-missing=1."
+                    f"{sentence}; copy them again, or accept the gaps with `skip_missing=True`."
                 )
             notes.append(f"{sentence}.")
 
@@ -299,7 +299,7 @@ def _lenses(
         if options.lens == "refuse":
             raise UserError(
                 f"The lens of camera {row.camera} in {where} shifts the border by {pixels:.1f}"
-                " pixels; undistort the pictures, or choose --lens=undistort."
+                " pixels; undistort the pictures, or choose `lens='undistort'`."
             )
         index[at] = found.setdefault(row.lens, len(found))
     if not found:
@@ -343,7 +343,7 @@ def by_clip(rows: list[Row], known_test: tuple[str, ...], options: ReadOptions) 
     note = None
     if not test and len(clips) > 1:
         test = {clips[-1]}
-        note = f"The clip {clips[-1]} is taken for testing; name another by --test-clips."
+        note = f"The clip {clips[-1]} is taken for testing; name another with `test_clips`."
     for row in rows:
         row.split = "test" if row.clip in test else "train"
     return note

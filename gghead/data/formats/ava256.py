@@ -7,7 +7,7 @@ K (3x3, transposed), T (4x4 world-to-camera, transposed), ``distortion`` (4); Op
 the head to the rig, so cameras go to the head by its inverse. The unit is taken to be millimetres
 (judging by magnitudes). How the head's own axes stand is not documented, so the head is placed by
 its cameras. The authors' loader ignores ``distortion``; here a distortion that matters is refused
-unless --lens says otherwise, because its convention is not documented either.
+unless ``ReadOptions.lens`` says otherwise, because its convention is not documented either.
 """
 
 import csv

@@ -21,11 +21,11 @@ from gghead.torch_utils.errors import UserError
 # Metres to units; then the shift that brings eyes, nose tip, mouth and chin of the mean head onto
 # those of the mean head of mvheads (its README, "Coordinates"), the mean over the four: they
 # disagree by ±0.015 units, which is what two mean heads differ by. A person differs more; that is
-# identity, not error, and --offset corrects it.
+# identity, not error, and ``ReadOptions.offset`` corrects it.
 FLAME_TO_WORLD = Placement(1 / METRES_PER_UNIT, np.eye(3), np.array([0.0, 0.027, 0.111]))
 # Estimates by anatomy, ±3 cm: the base of the neck (root) and the top of the spine (neck). The true
-# joints belong to the licensed model and depend on the shape; --flame reads them from the user's
-# own model file.
+# joints belong to the licensed model and depend on the shape; they are read from the user's own
+# model file, where ``ReadOptions.flame`` names it.
 ESTIMATED_JOINTS = np.array([[0.0, -0.18, -0.065], [0.0, -0.035, -0.05]])
 
 
@@ -46,7 +46,7 @@ def neck_joints(options: ReadOptions, shape: np.ndarray) -> tuple[np.ndarray, bo
     path = Path(options.flame)
     if not path.is_file():
         raise UserError(
-            f"--flame={path} does not exist; give FLAME's model file (generic_model.pkl or"
+            f"The FLAME model {path} does not exist; give FLAME's model file (generic_model.pkl or"
             " flame2023.pkl)."
         )
     is_npz = path.suffix == ".npz"
@@ -64,7 +64,7 @@ def neck_joints(options: ReadOptions, shape: np.ndarray) -> tuple[np.ndarray, bo
         return (regressor @ vertices)[:2], True
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(
-            f"--flame={path} is no FLAME model: it lacks v_template, shapedirs or J_regressor, or"
+            f"{path} is no FLAME model: it lacks v_template, shapedirs or J_regressor, or"
             f" their sizes do not fit ({error})."
         ) from error
 
@@ -105,7 +105,7 @@ def estimate_note(motion: np.ndarray, where: str) -> tuple[str, ...]:
     return (
         (
             f"The head of {where} turns by up to {angle:.0f} degrees about neck joints that are"
-            " estimated (±3 cm); pass your FLAME model by --flame for exact ones."
+            " estimated (±3 cm); give your FLAME model as `flame` for exact ones."
         ),
     )
 

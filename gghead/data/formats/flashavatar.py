@@ -35,7 +35,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     if len(folders) != 1 or len(checkpoints) != 1:
         raise UserError(
             f"{source.path} holds {len(folders)} folders imgs and {len(checkpoints)} folders of"
-            " .frame files; name one person by --subjects, or give the folder of one."
+            " .frame files; name one person with `subjects`, or give the folder of one."
         )
     folder = folders[0]
     rows, _ = rows_of_frames(

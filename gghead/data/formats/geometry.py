@@ -113,7 +113,7 @@ class Placement:
     def overridden(self, options: ReadOptions) -> "Placement":
         """This placement, or what the user gave instead."""
         if options.world is not None:
-            given = array(options.world, (4, 4), "--world")
+            given = array(options.world, (4, 4), "`world`")
             determinant = np.linalg.det(given[:3, :3])
             scale = np.cbrt(determinant)
             rotation = given[:3, :3] / scale if determinant > 0 else np.zeros((3, 3))
@@ -121,13 +121,13 @@ class Placement:
                 given[3], [0, 0, 0, 1]
             ):
                 raise UserError(
-                    "--world must be a rotation times one positive scale, a shift, and the row 0 0"
+                    "`world` must be a rotation times one positive scale, a shift, and the row 0 0"
                     " 0 1."
                 )
             return Placement(float(scale), rotation, given[:3, 3])
         scale = self.scale if options.scale is None else options.scale
         if not (math.isfinite(scale) and scale > 0):
-            raise UserError(f"--scale must be a positive number, but it is {scale}.")
+            raise UserError(f"`scale` must be a positive number, but it is {scale}.")
         # Around a guessed centre the offset follows the scale, so that the centre stays where it
         # is.
         offset = self.offset * (scale / self.scale) if self.follows_scale else self.offset
@@ -151,7 +151,7 @@ def place_by_cameras(
     face looks to the mean camera. Without a unit, the scale is such that the pictures frame the
     head as FFHQ's do: the median camera stands at 2.7 for a focal length of 4.2647. Rigs look at
     the head from its front and frame it alone, so this is right to some degrees and per cent;
-    --scale, --offset or --world replace it.
+    ``scale``, ``offset`` or ``world`` of the options replace it.
 
     Raises ``UserError`` where the axes are parallel.
     """
@@ -163,7 +163,7 @@ def place_by_cameras(
     if np.linalg.eigvalsh(system)[0] < 1e-3 * len(axis):
         raise UserError(
             f"Where the head of {where} is cannot be told from its cameras (their axes are"
-            " parallel); give --world, or a format that says it."
+            " parallel); give `world`, or a format that says it."
         )
     centre = np.linalg.solve(system, (away @ position[:, :, None]).sum(0))[:, 0]
     up = -cam2world[:, :3, 1].mean(0)
@@ -174,7 +174,7 @@ def place_by_cameras(
     if np.linalg.norm(front) < 0.05 * np.linalg.norm(towards, axis=1).mean():
         raise UserError(
             f"Where the face of {where} looks cannot be told from its cameras, which stand all"
-            " around; give --world."
+            " around; give `world`."
         )
     front /= np.linalg.norm(front)
     rotation = np.stack([np.cross(up, front), up, front])

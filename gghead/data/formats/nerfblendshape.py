@@ -70,7 +70,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         else (
             (
                 "Where the origin of this tracker lies in the head is not documented; check the"
-                " pictures and shift it by --offset."
+                " pictures and shift it with `offset`."
             ),
         )
     )

@@ -113,8 +113,7 @@ def _person(
             rows += here
     if any(tracked) and not all(tracked):
         raise UserError(
-            f"Only some sequences of {subject} in {source.path} are tracked; choose by"
-            " --expressions."
+            f"Only some sequences of {subject} in {source.path} are tracked; choose by `moments`."
         )
     if not rows:
         return rows

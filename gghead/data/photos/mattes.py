@@ -121,8 +121,8 @@ class SelfieMatte:
         solutions = getattr(import_mediapipe(), "solutions", None)
         if solutions is None:
             raise UserError(
-                "This mediapipe has no selfie segmentation; give --masks=DIR, --matte=onnx:PATH or"
-                " none."
+                "This mediapipe has no selfie segmentation; give `masks=DIR`,"
+                " `matte=onnx:PATH` or `matte=none`."
             )
         with without_notes():
             self._network = started(
@@ -153,7 +153,7 @@ class FolderMatte:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise UserError(f"--masks={folder} is not a folder.")
+            raise UserError(f"{folder} is not a folder of masks; name one that holds them.")
 
     def alpha(
         self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
@@ -189,14 +189,13 @@ class OnnxMatte:
         self.path = Path(path)
         if not self.path.is_file():
             raise UserError(
-                f"The matting network {path} does not exist; give --matte=onnx:PATH of an .onnx"
-                " file."
+                f"The matting network {path} does not exist; give the path of an .onnx file."
             )
         try:
             import onnxruntime
         except ImportError as error:
             raise UserError(
-                "--matte=onnx needs onnxruntime; run 'pip install onnxruntime'."
+                "A matting network needs onnxruntime; run 'pip install onnxruntime'."
             ) from error
         options = onnxruntime.SessionOptions()
         # the workers are what runs in parallel
@@ -252,8 +251,8 @@ def refine(picture: np.ndarray, coarse: np.ndarray) -> np.ndarray:
 
 
 def make_matte(name: str, masks: str | Path | None) -> Matte | None:
-    """Return the matte for ``--matte`` (selfie, onnx:PATH or none) and ``--masks`` (a folder, which
-    comes first).
+    """Return the matte called ``name`` (selfie, onnx:PATH or none), or that of ``masks``, a folder,
+    where it is given.
 
     Raises ``UserError`` for another name, or as the mattes do.
     """
@@ -265,4 +264,4 @@ def make_matte(name: str, masks: str | Path | None) -> Matte | None:
         return SelfieMatte()
     if name.startswith("onnx:"):
         return OnnxMatte(name.removeprefix("onnx:"))
-    raise UserError(f"--matte={name} is unknown; use selfie, onnx:PATH or none.")
+    raise UserError(f"`matte={name}` is unknown; use selfie, onnx:PATH or none.")

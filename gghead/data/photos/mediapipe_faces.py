@@ -31,8 +31,8 @@ _NOTES = re.compile(  # of TensorFlow Lite and absl, levels info and warning
     rb"[IW]\d{4} [\d:.]+ +\d+ [\w/.]+:\d+\] )[^\n]*\n"
 )
 _REMEDY = (
-    "run `make prep`, or install gghead[prep] (Python 3.9-3.12), or give --landmarker=FILE.json or"
-    " --cameras=FILE.json"
+    "run `make prep`, or install gghead[prep] (Python 3.9-3.12), or give `landmarker=FILE.json`"
+    " or `cameras=FILE.json`"
 )
 
 
@@ -222,7 +222,7 @@ class MediapipeLandmarks:
             raise UserError(
                 "This mediapipe has no mediapipe.solutions any more; install mediapipe==0.10.14"
                 " (gghead[prep]), or download a face_landmarker.task and give"
-                " --landmarker=face_landmarker.task."
+                " `landmarker=face_landmarker.task`."
             )
         with warnings.catch_warnings(), without_notes():
             warnings.simplefilter("ignore")  # of the protobuf inside

@@ -190,7 +190,7 @@ class PhotoWorker:
 
 
 def make_landmarker(name: str) -> Landmarker:
-    """Return the adapter for ``--landmarker``; raises ``UserError`` if it cannot be used."""
+    """Return the adapter for a landmarker; raises ``UserError`` if it cannot be used."""
     if name == "mediapipe":
         from gghead.data.photos.mediapipe_faces import MediapipeLandmarks
 
@@ -202,8 +202,8 @@ def make_landmarker(name: str) -> Landmarker:
 
         return TaskLandmarks(name)
     raise UserError(
-        f"--landmarker={name} is unknown; use mediapipe, a .json file of landmarks or a .task model"
-        " file."
+        f"`landmarker={name}` is unknown; use mediapipe, a .json file of landmarks or a .task"
+        " model file."
     )
 
 

@@ -62,7 +62,7 @@ def prepare(
     dest = Path(dest)
     masks_kind = "folder" if options.masks else options.matte.split(":")[0]
     if masks_zip and masks_kind == "none":
-        raise UserError("--masks-zip=1 needs masks; do not give --matte=none with it.")
+        raise UserError("`masks_zip=True` needs masks; choose a matte or a folder of masks.")
     files = open_source(source)
     report_file = dest.with_name(f"{dest.stem}_report.json")
     masks_file = dest.with_name(f"{dest.stem}_masks_{masks_kind}.zip")
@@ -116,14 +116,14 @@ def read_cameras(
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"--cameras={path} cannot be read ({error.strerror}).") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); give a JSON of cameras."
+        ) from error
     given = DatasetInfo.parse(data, path).labels
     prefix = f"{Path(files.path).resolve().name}/"
     known = {name: given[key] for name in names for key in (name, prefix + name) if key in given}
     if not known:
-        raise UserError(
-            f"--cameras={path} names none of the photos in {files.path} (such as {names[0]})."
-        )
+        raise UserError(f"{path} names none of the photos in {files.path} (such as {names[0]}).")
     rows = label_array(known, list(known), path)  # checks them all
     return {
         name: [round(float(value), 7) for value in row]
@@ -183,7 +183,7 @@ def _nothing_left(source: str | os.PathLike, report: PhotoReport, report_file: P
     if set(report.reasons) == {"no face"}:
         return (
             f"No face was found in any of the {report.photos} photos of {source}; are they photos"
-            " of faces, and upright? --landmarker=FILE.json takes landmarks of another detector."
+            " of faces, and upright? `landmarker=FILE.json` takes landmarks of another detector."
         )
     counts = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
     return (
@@ -228,7 +228,7 @@ def _finished(
         except BrokenProcessPool as error:
             raise UserError(
                 "A worker process was ended by the system, probably for want of memory; the same"
-                " command with fewer --workers continues where it stopped."
+                " command with fewer `workers` continues where it stopped."
             ) from error
     results = cache.load(name)
     if results is None:
