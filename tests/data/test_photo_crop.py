@@ -146,9 +146,9 @@ def test_masks_from_a_folder_follow_the_crop(tmp_path):
 @pytest.mark.parametrize(
     ("name", "masks", "sentence"),
     [
-        ("modnet", None, "--matte=modnet is unknown; use selfie, onnx:PATH or none"),
+        ("modnet", None, "`matte=modnet` is unknown; use selfie, onnx:PATH or none"),
         ("onnx:nowhere.onnx", None, "matting network nowhere.onnx does not exist"),
-        ("selfie", "nowhere", "--masks=nowhere is not a folder"),
+        ("selfie", "nowhere", "nowhere is not a folder of masks"),
     ],
 )
 def test_wrong_mattes_are_refused(name, masks, sentence):

@@ -129,7 +129,7 @@ def test_coefficients_without_a_shape_are_named_and_foreign_ones_refused():
         ((), "does not name its"),
     ):
         with pytest.raises(
-            UserError, match=f"names of ARKit or ICT-FaceKit .*{said}.*--motion=features"
+            UserError, match=f"names of ARKit or ICT-FaceKit .*{said}.*motion='features'"
         ):
             template_motion(TEMPLATE, names, torch.zeros(2, 3))
     with pytest.raises(UserError, match="template 'sphere' has no blendshapes"):
