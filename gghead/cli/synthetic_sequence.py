@@ -53,14 +53,14 @@ def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers
         )
     cli.check_new(dest, overwrite)
     from gghead.animation.drive import read_drive
-    from gghead.data.synthetic.sequence import Scenes, moving, write
+    from gghead.data.synthetic.sequence import Scenes, sample_scenes, write
     from gghead.data.zip_writer import ZipWriter
     from gghead.template import load_template
     from gghead.template.sliders import Sliders
 
     begin = time.perf_counter()
     if drive is None:
-        scenes = moving(frames or 600, resolution, seed, fps)
+        scenes = sample_scenes(frames or 600, resolution, seed, fps)
     else:
         names = tuple(load_template("head").blendshapes)
         source = read_drive(drive, Sliders(names, owner="the synthetic head"), split=split)

@@ -17,13 +17,13 @@ LOOKED_AT = 16  # pictures
 _FAR = 4  # pixels from the mask, beyond which a JPEG's ringing has ended
 _SAME = 2.5  # of 255: how far the backdrop's pixels may lie from their median
 _PARTIAL, _SOLID = (0.05, 0.95), 0.95  # alpha of outlines, and of what is as good as opaque
-_REACH = 2  # pixels from an outline to the solid head whose colour it should have
+_REACH = 2  # pixels from an outline to the solid head whose color it should have
 
 
 # uint8 [3, H, W], [1, H, W] -> [3]
 def find_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
-    """The one colour in [0, 1] that all outlines are mixed with; ``None`` where what is behind the
-    heads differs, and where outlines have the colour of the head beside them."""
+    """The one color in [0, 1] that all outlines are mixed with; ``None`` where what is behind the
+    heads differs, and where outlines have the color of the head beside them."""
     behind, outlines = [], []
     for rgb, alpha in pictures:
         near = F.max_pool2d(alpha[None].float(), 2 * _FAR + 1, 1, _FAR)[0, 0]
@@ -33,11 +33,11 @@ def find_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
     if not behind:
         return None
     behind = torch.cat(behind, 1)
-    colour = behind.median(1).values
-    if (behind - colour[:, None]).abs().mean() > _SAME:
+    color = behind.median(1).values
+    if (behind - color[:, None]).abs().mean() > _SAME:
         return None
     seen, coverage, head = (torch.cat(parts, 1) for parts in zip(*outlines, strict=True))
-    backdrop = colour / 255
+    backdrop = color / 255
     mixed = head * coverage + backdrop[:, None] * (1 - coverage)
     return backdrop if (seen - mixed).abs().sum() <= (seen - head).abs().sum() else None
 
@@ -49,7 +49,7 @@ def describe_backdrop(backdrop: Tensor) -> str:
 
 
 def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3, n], [1, n], [3, n]
-    """Colour and alpha of the pixels that are partly covered, and the mean colour of the solid head
+    """Color and alpha of the pixels that are partly covered, and the mean color of the solid head
     beside them."""
     solid = (alpha >= _SOLID).float()
     window = dict(kernel_size=2 * _REACH + 1, stride=1, padding=_REACH)
@@ -61,7 +61,7 @@ def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3
 
 # [..., 3, H, W], [..., 1, H, W]
 def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:
-    """Colours times coverage, in [0, 1]: what is left over black. Add ``(1 - alpha) * colour`` to
+    """Colors times coverage, in [0, 1]: what is left over black. Add ``(1 - alpha) * color`` to
     put it over one."""
     if backdrop is None:
         return rgb * alpha
@@ -70,10 +70,10 @@ def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:
 
 # uint8 [3, H, W], [1, H, W] -> [3, H, W]
 def own_colors(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:
-    """The head's own colours, not mixed with the backdrop; where alpha is zero the picture stays as
+    """The head's own colors, not mixed with the backdrop; where alpha is zero the picture stays as
     it is.
 
-    Eight bits suffice: put over any colour, the error is that of rounding the mixture.
+    Eight bits suffice: put over any color, the error is that of rounding the mixture.
     """
     coverage = alpha.float() / 255
     own = foreground(rgb.float() / 255, coverage, backdrop) / coverage.clamp_min(1 / 255)

@@ -24,7 +24,7 @@ class Views:
     cameras: Cameras  # [V] float32
     coefficients: Tensor | None  # float32 [K] of that instant
     indices: np.ndarray  # [V] frames of the captures
-    # [3] in [0, 1], the colour behind all heads of the captures if there is one
+    # [3] in [0, 1], the color behind all heads of the captures if there is one
     backdrop: Tensor | None = None
 
     def over_white(self) -> Tensor:  # float32 [V, 3, H, W] in [0, 1]

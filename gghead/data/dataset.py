@@ -45,9 +45,9 @@ class ImageDataset:
             (``ShardSampler``); None: any image at any time, except for tar files, which cannot be
             read like that (2).
 
-    Where all heads stand before one plain colour and the outlines are mixed with it, as in renders
-    over white, that colour is taken off (``backdrop``): what is returned can be put over another
-    colour without a seam.
+    Where all heads stand before one plain color and the outlines are mixed with it, as in renders
+    over white, that color is taken off (``backdrop``): what is returned can be put over another
+    color without a seam.
 
     Of thousands of images one in a thousand may be broken: another item stands in for it, always
     the same one, and ``broken`` says which and why.
@@ -112,7 +112,7 @@ class ImageDataset:
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
-        """The colour that is taken off the outlines, or ``None``; a few images are decoded when it
+        """The color that is taken off the outlines, or ``None``; a few images are decoded when it
         is first needed."""
         if not self.has_masks or self._shards[0].embedded:
             return None
@@ -159,7 +159,7 @@ class ImageDataset:
     def get(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return (rgb uint8 [3, H, W], alpha uint8 [1, H, W], label float32 [25]).
 
-        Colours are the head's own: neither multiplied by alpha nor mixed with a plain backdrop.
+        Colors are the head's own: neither multiplied by alpha nor mixed with a plain backdrop.
         Safe to call from several threads. Raises ``UserError`` for a broken image where too many
         are.
         """

@@ -94,7 +94,7 @@ class Lens:
         return sampled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-MaskKind = Literal["none", "embedded", "file", "colour"]
+MaskKind = Literal["none", "embedded", "file", "color"]
 # what ImageDataset and EG3D's readers take as it stands
 _COPIED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
@@ -120,16 +120,16 @@ class Pictures:
     names: np.ndarray  # [N] bytes; "video.mp4#17" is frame 17 of a video
     sizes: np.ndarray  # [N, 2] int32, width and height of the stored picture
     mask_kind: MaskKind = "none"
-    """Where masks come from: the pictures' own alpha, grey files, or one colour of label files."""
-    masks: np.ndarray | None = None  # [N] bytes, for "file" and "colour"
-    mask_colour: tuple[int, int, int] = (255, 255, 255)
+    """Where masks come from: the pictures' own alpha, grey files, or one color of label files."""
+    masks: np.ndarray | None = None  # [N] bytes, for "file" and "color"
+    mask_color: tuple[int, int, int] = (255, 255, 255)
     mask_source: Source | None = None
     """Where mask files lie, if not in ``source``."""
     lenses: tuple[Lens, ...] = ()
     lens: np.ndarray | None = None  # [N] int32 index into lenses, -1 = a pinhole
     resolution: tuple[int, int] | None = None  # width, height to show; None = as stored
     backdrop: Tensor | None = None  # [3] in [0, 1]
-    """Of pictures that are resized: the colour that outlines are mixtures with, as found at the
+    """Of pictures that are resized: the color that outlines are mixtures with, as found at the
     size of the files."""
     videos: VideoFrames | None = None
 
@@ -167,7 +167,7 @@ class Pictures:
         return (left, top, left + shown_width, top + shown_height)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:  # -> [H, W, 3] uint8, [H, W] uint8
-        """Return colour (not multiplied by alpha) and alpha; alpha is 255 everywhere where there
+        """Return color (not multiplied by alpha) and alpha; alpha is 255 everywhere where there
         are no masks."""
         where = f"{self.name(index)} in {self.source.path}"
         if self.mask_kind == "embedded":
@@ -237,7 +237,7 @@ class Pictures:
         if self.mask_kind == "file":
             return self._decode(name, "L", where, source)
         labels = self._decode(name, "RGB", where, source)
-        return (labels == np.array(self.mask_colour, np.uint8)).all(-1).astype(np.uint8) * 255
+        return (labels == np.array(self.mask_color, np.uint8)).all(-1).astype(np.uint8) * 255
 
     def _decode(self, name: str, mode: str, where: str, source: Source | None = None) -> np.ndarray:
         if is_video_frame(name):

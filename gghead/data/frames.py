@@ -102,7 +102,7 @@ class FrameSet:
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
-        """The one colour behind all heads, or ``None``; a few frames are decoded when it is first
+        """The one color behind all heads, or ``None``; a few frames are decoded when it is first
         asked for.
 
         Resized pictures keep what was found before: small ones may have no pixel left that is far
@@ -343,7 +343,7 @@ def _listed(wanted: Iterable[str | int] | str | int) -> list[str | int]:
 
 
 def _readable(frames: FrameSet, indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Colours and alpha of frames; those that are broken speak up when they are asked for."""
+    """Colors and alpha of frames; those that are broken speak up when they are asked for."""
     for index in indices:
         try:
             frame = frames.get(index)
@@ -353,7 +353,7 @@ def _readable(frames: FrameSet, indices: list[int]) -> Iterator[tuple[Tensor, Te
 
 
 class FrameCache:
-    """Colour and alpha of the frames of a set, decoded once if all of them fit into ``cache_mb``,
+    """Color and alpha of the frames of a set, decoded once if all of them fit into ``cache_mb``,
     else every time."""
 
     def __init__(self, frames: FrameSet, cache_mb: int) -> None:
@@ -369,7 +369,7 @@ class FrameCache:
         return self._kept is not None
 
     def rgba(self, index: int) -> Tensor:
-        """uint8 [4, H, W]; colours are not multiplied by alpha. Do not write into it. Any thread
+        """uint8 [4, H, W]; colors are not multiplied by alpha. Do not write into it. Any thread
         may call this."""
         rgba = None if self._kept is None else self._kept.get(index)
         if rgba is None:

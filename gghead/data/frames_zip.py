@@ -125,7 +125,7 @@ def _encode(frames: FrameSet, index: int, jpeg_quality: int | None) -> _Encoded 
         else:
             image, suffix = encode_png(rgb), ".png"
         mask = None
-        if pictures.mask_kind in ("file", "colour"):
+        if pictures.mask_kind in ("file", "color"):
             mask = pictures.encoded_mask(index) or encode_png(alpha)
     except UserError as error:
         return str(error)
@@ -185,7 +185,7 @@ def read(source: Source, options: ReadOptions) -> Captures | TrackedSequence:
     rows = [_row(name, index, info) for index, name in enumerate(names)]
     for row in rows:
         row.mask = masks.get(row.picture)
-    poses = OUR_WORLD.overridden(options).cameras(np.stack([row.cam2world for row in rows]))
+    poses = OUR_WORLD.with_options(options).cameras(np.stack([row.cam2world for row in rows]))
     for row, pose in zip(rows, poses, strict=True):
         row.cam2world = pose
     _need_all(rows, source, options)
@@ -286,5 +286,5 @@ def _with_landmarks(
             ]
     if points is None:
         return frames
-    points = OUR_WORLD.overridden(options).points(points).astype(np.float32)
+    points = OUR_WORLD.with_options(options).points(points).astype(np.float32)
     return dataclasses.replace(frames, landmarks=torch.from_numpy(points))

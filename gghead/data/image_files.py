@@ -118,7 +118,7 @@ class ImageFiles:
             self.mask_source.close()
 
     def _common_size(self, names: list[str]) -> tuple[int, set[str]]:
-        """Return the one side length of the images and the colour modes met."""
+        """Return the one side length of the images and the color modes met."""
         self.size, modes, broken = 0, set(), 0
         for name in names:
             try:

@@ -66,8 +66,8 @@ def parse_header(data: bytes) -> Header | None:
     not tell."""
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
-            width, height, _, colour = struct.unpack(">IIBB", data[16:26])
-            return Header(width, height, _PNG_CHANNELS.get(colour, "RGB"), _png_orientation(data))
+            width, height, _, color = struct.unpack(">IIBB", data[16:26])
+            return Header(width, height, _PNG_CHANNELS.get(color, "RGB"), _png_orientation(data))
         if data[:2] == b"\xff\xd8":
             return _jpeg_header(data)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -223,7 +223,7 @@ def _exif_orientation(block: bytes) -> int:
 
 
 # PIL widens the kernel when shrinking, so it is antialiased. Hamming's is nearly as sharp as
-# Lanczos', and it has no negative lobes: alpha stays in [0, 1] and colours divided by alpha stay
+# Lanczos', and it has no negative lobes: alpha stays in [0, 1] and colors divided by alpha stay
 # within those of their surroundings.
 FILTER = Image.Resampling.HAMMING
 
@@ -244,16 +244,16 @@ def resize_image(
 
 
 def resize_straight_alpha(
-    rgb: np.ndarray,  # [H, W, 3] uint8, colour not multiplied by alpha
+    rgb: np.ndarray,  # [H, W, 3] uint8, color not multiplied by alpha
     alpha: np.ndarray,  # [H, W] uint8
     size: int | tuple[int, int],  # side of a square, or (width, height)
     box: Box | None = None,  # the part to show; None = everything
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (rgb [height, width, 3], alpha [height, width]) uint8, resized with alpha-weighted
-    colours.
+    colors.
 
     Compositing the result over any background equals, up to rounding, resizing the composite, which
-    is what an antialiased camera would see. Where alpha vanishes the plainly resized colour is
+    is what an antialiased camera would see. Where alpha vanishes the plainly resized color is
     kept.
     """
     width, height = (size, size) if isinstance(size, int) else size
@@ -268,11 +268,11 @@ def resize_straight_alpha(
         np.asarray(Image.fromarray(plane).resize((width, height), FILTER, box)) for plane in planes
     ]
     coverage = np.clip(small[0], 0, 1)  # against rounding
-    colour = np.stack(small[1:], axis=-1) / np.maximum(coverage, 1e-4)[..., None]
+    color = np.stack(small[1:], axis=-1) / np.maximum(coverage, 1e-4)[..., None]
     seen = coverage[..., None] > 0.5 / 255
     plain = resize_image(rgb, (width, height), box)
-    colour = np.where(seen, np.clip(np.rint(colour), 0, 255), plain).astype(np.uint8)
-    return colour, np.rint(coverage * 255).astype(np.uint8)
+    color = np.where(seen, np.clip(np.rint(color), 0, 255), plain).astype(np.uint8)
+    return color, np.rint(coverage * 255).astype(np.uint8)
 
 
 def resize_composite(
@@ -303,8 +303,8 @@ def estimate_foreground(
     alpha: np.ndarray,  # [H, W] uint8
     radius: float = 0.09,
 ) -> np.ndarray:  # [H, W, 3] uint8
-    """Return the foreground's own colour at every pixel (blur fusion, Forte 2021, "Approximate Fast
-    Foreground Colour Estimation"): alpha-weighted local means of both layers, then the closest
+    """Return the foreground's own color at every pixel (blur fusion, Forte 2021, "Approximate Fast
+    Foreground Color Estimation"): alpha-weighted local means of both layers, then the closest
     foreground that explains the photo.
 
     ``radius`` is the half width of the first of two passes as a share of the image width; the

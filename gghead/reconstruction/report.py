@@ -15,7 +15,7 @@ from torch import Tensor
 from gghead import latent as latent_files
 from gghead.cameras import Cameras, OrbitOptions
 from gghead.data.check.cameras import angles, check_cameras
-from gghead.data.check.findings import ERROR, ordered
+from gghead.data.check.findings import ERROR, sort_findings
 from gghead.data.check.silhouettes import check_silhouettes, fit, small_mask
 from gghead.figures import beside, to_uint8, with_labels, write_png
 from gghead.gaussians import Gaussians
@@ -47,12 +47,12 @@ def check_views(views: InputViews, where: str) -> list[str]:
         findings += check_silhouettes(
             fits, angles(labels[chosen])[:, 0], [names[index] for index in chosen]
         )
-    for found in ordered(findings):
+    for found in sort_findings(findings):
         # one view may well be of the back of a head
         alone = found.code == "from-behind" and len(views) == 1
         if found.severity == ERROR and not alone:
             raise UserError(f"{where}: {found.sentence()} check=0 goes on all the same.")
-    return [found.sentence() for found in ordered(findings)]
+    return [found.sentence() for found in sort_findings(findings)]
 
 
 @torch.no_grad()

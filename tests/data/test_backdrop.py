@@ -25,7 +25,7 @@ WHITE, GREEN = (255, 255, 255), (30, 200, 60)
 
 
 def disc(seed, size=64):
-    """Colours [size, size, 3] of a disc in two colours, and its soft alpha [size, size], both in
+    """Colors [size, size, 3] of a disc in two colors, and its soft alpha [size, size], both in
     [0, 1]."""
     random = np.random.RandomState(seed)
     y, x = np.mgrid[: 8 * size, : 8 * size] + 0.5 - 4 * size
@@ -35,7 +35,7 @@ def disc(seed, size=64):
 
 
 def write_discs(path, over=None, beyond=WHITE, count=8, embedded=False, encode=encode_png):
-    """Discs mixed with a backdrop, or in their own colours with ``beyond`` where alpha is zero;
+    """Discs mixed with a backdrop, or in their own colors with ``beyond`` where alpha is zero;
     returns the path."""
     with DatasetWriter(path) as writer:
         for index in range(count):
@@ -55,16 +55,16 @@ def write_discs(path, over=None, beyond=WHITE, count=8, embedded=False, encode=e
     return path
 
 
-def over(item, colour):
-    """An item of a data set put over a colour, [3, H, W] in [0, 255]."""
+def over(item, color):
+    """An item of a data set put over a color, [3, H, W] in [0, 255]."""
     rgb, alpha = item[0].float(), item[1].float() / 255
-    return rgb * alpha + torch.tensor(colour, dtype=torch.float32)[:, None, None] * (1 - alpha)
+    return rgb * alpha + torch.tensor(color, dtype=torch.float32)[:, None, None] * (1 - alpha)
 
 
-def truth(index, colour, size):
-    """What a camera of ``size`` pixels sees of a disc before a colour."""
+def truth(index, color, size):
+    """What a camera of ``size`` pixels sees of a disc before a color."""
     own, alpha = disc(index)
-    seen = own * alpha[..., None] + (1 - alpha[..., None]) * np.array(colour) / 255
+    seen = own * alpha[..., None] + (1 - alpha[..., None]) * np.array(color) / 255
     small = resize_image(np.rint(255 * seen).astype(np.uint8), size)
     return torch.from_numpy(small.copy()).permute(2, 0, 1).float()
 
@@ -114,8 +114,8 @@ def test_smaller_mixtures_are_what_a_smaller_camera_would_see():
     alpha = (255 * alpha).round().astype(np.uint8)
 
     def grey(pair):
-        colours, mask = (torch.from_numpy(part.copy()).float() / 255 for part in pair)
-        cut = foreground(colours.permute(2, 0, 1), mask[None], torch.ones(3))
+        colors, mask = (torch.from_numpy(part.copy()).float() / 255 for part in pair)
+        cut = foreground(colors.permute(2, 0, 1), mask[None], torch.ones(3))
         return cut[:, mask > 0.3] / mask[mask > 0.3]
 
     small = resize_composite(rgb, alpha, 32)
@@ -133,24 +133,24 @@ def test_resized_captures_over_white_stay_over_white(tmp_path):
 
 @pytest.mark.parametrize("behind", [WHITE, GREEN])
 @pytest.mark.parametrize("size", [64, 32, 24])
-def test_discs_before_a_plain_colour_are_put_over_others_without_a_rim(tmp_path, behind, size):
+def test_discs_before_a_plain_color_are_put_over_others_without_a_rim(tmp_path, behind, size):
     dataset = ImageDataset(write_discs(tmp_path / "discs.zip", over=behind), resolution=size)
     torch.testing.assert_close(dataset.backdrop, torch.tensor(behind) / 255, atol=0.002, rtol=0)
-    for colour in (WHITE, GREEN, (0, 0, 0)):
+    for color in (WHITE, GREEN, (0, 0, 0)):
         for index in range(3):
-            assert (over(dataset.get(index), colour) - truth(index, colour, size)).abs().max() < 2.5
+            assert (over(dataset.get(index), color) - truth(index, color, size)).abs().max() < 2.5
 
 
-def test_own_colours_stay_whatever_stands_beyond_them(tmp_path):
+def test_own_colors_stay_whatever_stands_beyond_them(tmp_path):
     """As synthetic_heads.py writes heads, white beyond them; pictures with an alpha channel;
-    another plain colour."""
+    another plain color."""
     sets = [
         write_discs(tmp_path / "white.zip"),
         write_discs(tmp_path / "alpha.zip", over=WHITE, embedded=True),
         write_discs(tmp_path / "black.zip", beyond=(0, 0, 0)),
     ]
     for path in sets:
-        dataset, stored = ImageDataset(path), stored_colours(path)
+        dataset, stored = ImageDataset(path), stored_colors(path)
         assert dataset.backdrop is None
         for index in range(len(dataset)):
             np.testing.assert_array_equal(
@@ -160,8 +160,8 @@ def test_own_colours_stay_whatever_stands_beyond_them(tmp_path):
         assert formats.read(path).backdrop is None
 
 
-def stored_colours(path):
-    """The colours of a zip's pictures as they are stored."""
+def stored_colors(path):
+    """The colors of a zip's pictures as they are stored."""
     with zipfile.ZipFile(path) as file:
         names = sorted(
             name for name in file.namelist() if name.endswith(".png") and "mask" not in name
@@ -223,7 +223,7 @@ def test_training_and_metrics_see_the_pictures_that_were_made(tmp_path):
     """Pictures of a GAN's data over white are the stored ones; with their own backgrounds nothing
     is touched."""
     path = write_discs(tmp_path / "discs.zip", over=WHITE)
-    stored = torch.from_numpy(np.stack(stored_colours(path))).permute(0, 3, 1, 2)
+    stored = torch.from_numpy(np.stack(stored_colors(path))).permute(0, 3, 1, 2)
     masked = open_dataset(DataConfig(path=str(path)), 64)
     white = MetricSet(masked, "frd4", background=(1, 1, 1), cache_dir=tmp_path)
     assert (next(white.real_batches(range(8))).int() - stored.int()).abs().max() <= 1

@@ -260,9 +260,9 @@ def test_composite_of_the_resized_is_the_resized_composite():
         np.uint8
     )
 
-    def over(colour, mask, background):
+    def over(color, mask, background):
         mask = mask[..., None] / 255
-        return colour * mask + background * (1 - mask)
+        return color * mask + background * (1 - mask)
 
     for background in (0.0, 255.0):
         composite = np.rint(over(rgb, alpha, background)).astype(np.uint8)

@@ -83,7 +83,7 @@ def test_damaged_exif_neither_warns_nor_turns():
     assert decode_image(data, "RGB", "x").size == (24, 16)
 
 
-# --------------------------------------------------------------------------------- depth and colour
+# --------------------------------------------------------------------------------- depth and color
 def test_16_bits_are_scaled():
     deep = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     data = encode(Image.fromarray(deep), "png")
@@ -93,7 +93,7 @@ def test_16_bits_are_scaled():
         assert pixels.max() == 255 and len(np.unique(pixels)) == 64
 
 
-def test_16_bit_colour_is_scaled(tmp_path):
+def test_16_bit_color_is_scaled(tmp_path):
     deep = np.stack([np.linspace(0, 65535, 64).reshape(8, 8)] * 3, -1).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
 

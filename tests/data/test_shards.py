@@ -235,7 +235,7 @@ def test_tars_are_read_once_per_epoch_and_few_are_held(whole, tmp_path, monkeypa
     write_shards(whole, tmp_path / "tars", "tar", 2)
     dataset = ImageDataset(tmp_path / "tars", cache_mb=0)
     assert isinstance(dataset.sampler(0), ShardSampler)
-    assert dataset.backdrop is None  # own colours; looked for once, in the first files
+    assert dataset.backdrop is None  # own colors; looked for once, in the first files
     reads = []
     original = tar_files.read_samples
     monkeypatch.setattr(

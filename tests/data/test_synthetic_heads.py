@@ -111,7 +111,7 @@ def test_depth_uv_and_camera_agree_with_the_template():
     assert np.median(distance) < 0.003 and np.quantile(distance, 0.99) < 0.012
 
 
-def test_alpha_is_antialiased_and_colours_are_not_multiplied_by_it():
+def test_alpha_is_antialiased_and_colors_are_not_multiplied_by_it():
     picture = render(person(hair_style="bald", glasses="none"), {}, light(), front(), 64)
     assert picture.rgb.dtype == picture.alpha.dtype == np.uint8 and picture.rgb.shape == (64, 64, 3)
     assert (

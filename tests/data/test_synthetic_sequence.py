@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.cli.dataset_tool import main
-from gghead.data.synthetic.sequence import YAW, draw, moving, sample_motion, smooth
+from gghead.data.synthetic.sequence import YAW, draw, sample_motion, sample_scenes, smooth
 from gghead.template import load_template
 from gghead.training.avatar.score import region_masks
 
@@ -57,7 +57,7 @@ def test_noise_has_unit_variance_whatever_its_smoothness():
 
 def test_the_file_is_a_tracked_sequence_with_the_truth_in_it(person):
     sequence = read_sequence(str(person))
-    scenes = moving(10, 32, 8, 25.0)
+    scenes = sample_scenes(10, 32, 8, 25.0)
     assert (
         sequence.format == "avatar" and sequence.coefficient_names == NAMES and sequence.fps == 25
     )
@@ -80,7 +80,7 @@ def test_the_file_is_a_tracked_sequence_with_the_truth_in_it(person):
 
 
 def test_landmarks_follow_the_jaw(person):
-    scenes = moving(10, 32, 8, 25.0)
+    scenes = sample_scenes(10, 32, 8, 25.0)
     weights = np.zeros_like(scenes.weights[:2])
     weights[1, NAMES.index("jawOpen")] = 1
     shut, open_ = (

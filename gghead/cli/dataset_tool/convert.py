@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gghead.data.formats import FORMATS
 from gghead.torch_utils import cli
 from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.errors import UserError
@@ -46,10 +47,7 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
     metavar="FORMAT",
     default="auto",
     show_default=True,
-    help=(
-        "auto, archive (own, EG3D, GGHead zips), avatar, insta, metrical, flashavatar,"
-        " nerfblendshape, imavatar, vhap, nersemble, ava256, facescape, nerfstudio, facelift"
-    ),
+    help=(f"auto, or one of {', '.join(FORMATS)} (archive: own, EG3D's and GGHead's zips)"),
 )
 @click.option(
     "--source", type=click.Path(path_type=Path), required=True, help="Folder or zip with the data"

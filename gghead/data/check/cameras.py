@@ -10,7 +10,7 @@ import torch
 
 from gghead.cameras import FFHQ_RADIUS, Cameras
 from gghead.data.camera_labels import rigid_faults
-from gghead.data.check.findings import WARNING, Finding, of_mask
+from gghead.data.check.findings import WARNING, Finding, findings_where
 
 HEAD_HEIGHT = 0.65  # chin to crown of the template, world units
 UNIT_METRES = 0.373
@@ -35,10 +35,10 @@ def check_cameras(labels: np.ndarray, names: list[str]) -> tuple[list[Finding], 
     for code, (wrong, _) in rigid_faults(labels).items():
         if code == "layout" and wrong.any():
             column_major = wrong & _column_major(labels)
-            findings += of_mask("transposed", column_major, names)
+            findings += findings_where("transposed", column_major, names)
             usable &= ~column_major
             wrong = wrong & ~column_major
-        findings += of_mask(code, wrong, names)
+        findings += findings_where(code, wrong, names)
         usable &= ~wrong
     found, aimed = _orientation(labels, usable, names)
     findings += found
@@ -132,15 +132,17 @@ def _orientation(
         if helped.sum() < _SHARED * wrong.sum():
             break  # what mends a few cameras by chance is no explanation
         good[chosen[helped]] = False
-        findings += of_mask(code, good_mask(len(labels), chosen[helped]), names)
+        findings += findings_where(code, good_mask(len(labels), chosen[helped]), names)
         wrong = wrong & ~helped
     if wrong.any():
         good[chosen[wrong]] = False
         severity = {} if wrong.mean() > 0.05 else {"severity": WARNING}
-        findings += of_mask("aim", good_mask(len(labels), chosen[wrong]), names, **severity)
+        findings += findings_where("aim", good_mask(len(labels), chosen[wrong]), names, **severity)
     left = labels[chosen[good[chosen]]]
     if len(left) > len(chosen) / 2 and np.mean(np.abs(angles(left)[:, 0]) > 100) > 0.9:
-        findings += of_mask("from-behind", good_mask(len(labels), chosen[good[chosen]]), names)
+        findings += findings_where(
+            "from-behind", good_mask(len(labels), chosen[good[chosen]]), names
+        )
     return findings, good
 
 
@@ -158,28 +160,32 @@ def _framing(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> list[F
     if not _SHARE[0] < typical < _SHARE[1]:
         unit, scale = _unit(typical, float(np.median(radius[usable])))
         if unit:
-            findings += of_mask("units", usable, names, values={"unit": unit, "scale": scale})
+            findings += findings_where(
+                "units", usable, names, values={"unit": unit, "scale": scale}
+            )
         else:
             severity = {} if not _ABSURD[0] < typical < _ABSURD[1] else {"severity": WARNING}
-            findings += of_mask("framing", usable, names, values={"share": typical}, **severity)
+            findings += findings_where(
+                "framing", usable, names, values={"share": typical}, **severity
+            )
         return findings
     off = usable & (np.abs(share / typical - 1) > 0.35)
     if off.mean() < 0.2:
-        findings += of_mask("radius-outlier", off, names)
+        findings += findings_where("radius-outlier", off, names)
     diagonal = (
         usable
         & (np.abs(focal / _DIAGONAL_FOCAL - 1) < 0.004)
         & (np.abs(radius / FFHQ_RADIUS - 1) < 0.1)
     )
     if diagonal.mean() > 0.5:
-        findings += of_mask("focal-diagonal", diagonal, names)
+        findings += findings_where("focal-diagonal", diagonal, names)
     k = labels[:, 16:].reshape(-1, 3, 3)
     stretched = np.abs(k[:, 0, 0] / np.where(k[:, 1, 1] == 0, 1, k[:, 1, 1]) - 1) > 0.03
     skewed = np.abs(k[:, 0, 1]) > 0.01
     aside = np.abs(k[:, :2, 2] - 0.5).max(1) > 0.25
-    findings += of_mask("intrinsics", usable & (stretched | skewed | aside), names)
+    findings += findings_where("intrinsics", usable & (stretched | skewed | aside), names)
     if len(labels) > 1 and usable.all() and np.ptp(labels, axis=0).max() < 1e-5:
-        findings += of_mask("one-camera", usable, names)
+        findings += findings_where("one-camera", usable, names)
     return findings
 
 

@@ -337,12 +337,12 @@ class Finding:
         }
 
 
-def of_mask(code: str, wrong, names: list[str], **extra) -> list[Finding]:  # wrong: [N] bool
+def findings_where(code: str, wrong, names: list[str], **extra) -> list[Finding]:  # wrong: [N] bool
     """A finding for the names where ``wrong`` holds, or none."""
     files = [name for name, bad in zip(names, wrong, strict=True) if bad]
     return [Finding(code, files, **extra)] if files else []
 
 
-def ordered(findings: Iterable[Finding]) -> list[Finding]:
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Errors first, then by number."""
     return sorted(findings, key=lambda found: (found.severity != ERROR, -found.count, found.code))

@@ -37,7 +37,7 @@ class Look:
     """The mask at the size of ``silhouettes``, where it was asked for."""
 
 
-def look_at(
+def inspect_images(
     inventory: Inventory,
     keep: set[int],
     workers: int,
@@ -125,7 +125,7 @@ def check_pictures(inventory: Inventory, looks: list[Look]) -> list[Finding]:
                 f"{looks[shape[0]].mask_size[0]}x{looks[shape[0]].mask_size[1]}" if shape else ""
             ),
         ),
-        *_repeated([looks[i] for i in fine], [names[i] for i in fine], inventory.labels[fine]),
+        *_find_repeated([looks[i] for i in fine], [names[i] for i in fine], inventory.labels[fine]),
     ]
     return [found for found in findings if found.count]
 
@@ -135,14 +135,14 @@ def _sized(code: str, which: list[int], names: list[str], looks: list[Look]) -> 
     return [Finding(code, [names[i] for i in which], detail=detail)]
 
 
-def _repeated(looks: list[Look], names: list[str], labels: np.ndarray) -> list[Finding]:
+def _find_repeated(looks: list[Look], names: list[str], labels: np.ndarray) -> list[Finding]:
     groups = defaultdict(list)
     for i, look in enumerate(looks):
         groups[look.digest].append(i)
-    return repeated([group for group in groups.values() if len(group) > 1], names, labels)
+    return find_repeated([group for group in groups.values() if len(group) > 1], names, labels)
 
 
-def repeated(groups: list[list[int]], names: list[str], labels: np.ndarray) -> list[Finding]:
+def find_repeated(groups: list[list[int]], names: list[str], labels: np.ndarray) -> list[Finding]:
     """Findings for groups of equal images; those whose cameras differ count apart."""
     same, differing = [], []
     for group in groups:
@@ -152,7 +152,7 @@ def repeated(groups: list[list[int]], names: list[str], labels: np.ndarray) -> l
     return [Finding(code, [names[i] for i in which]) for code, which in kinds if which]
 
 
-def mirrored_pairs(looks: list[Look], window: int = 24) -> list[tuple[int, int]]:
+def find_mirrored_pairs(looks: list[Look], window: int = 24) -> list[tuple[int, int]]:
     """Pairs of images of which one is the other flipped, found by thumbnails.
 
     A flipped picture has the same mean, so only neighbours in the order of the mean are compared.

@@ -9,9 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from gghead.data.check.cameras import angles, check_cameras
-from gghead.data.check.findings import ERROR, Finding, ordered
+from gghead.data.check.findings import ERROR, Finding, sort_findings
 from gghead.data.check.inventory import Inventory, take_inventory
-from gghead.data.check.pictures import Look, check_pictures, look_at, mirrored_pairs, repeated
+from gghead.data.check.pictures import (
+    Look,
+    check_pictures,
+    find_mirrored_pairs,
+    find_repeated,
+    inspect_images,
+)
 from gghead.data.check.silhouettes import Fit, check_silhouettes, fit
 from gghead.data.dataset import ImageDataset
 from gghead.data.files import image_header
@@ -131,7 +137,7 @@ def check_dataset(
         findings += [_prefixed(found, prefix) for found in inventory.findings]
     findings += [] if masks is None else _without_masks(report, len(inputs) > 1)
     if not report.names:
-        report.findings = ordered(_merged(findings))
+        report.findings = sort_findings(_merged(findings))
         return report
     report.labels = np.concatenate([inventory.labels for inventory in report.inventories])
     found, report.usable = check_cameras(report.labels, report.names)
@@ -148,7 +154,7 @@ def check_dataset(
             report.not_checked.append("whether cameras fit the heads: their distances are wrong")
         else:
             findings += _silhouettes(report, progress)
-    report.findings = ordered(_merged(findings))
+    report.findings = sort_findings(_merged(findings))
     return report
 
 
@@ -214,7 +220,7 @@ def _equal_files(report: CheckReport) -> list[Finding]:
         checksum = part.source.checksum(name)
         if checksum is not None:
             groups[checksum].append(index)
-    return repeated(
+    return find_repeated(
         [group for group in groups.values() if len(group) > 1], report.names, report.labels
     )
 
@@ -235,7 +241,7 @@ def _pictures(
     keep, done = _to_compare(report.usable), 0
     for inventory in report.inventories:
         own = {i - done for i in keep}
-        report.looks += look_at(
+        report.looks += inspect_images(
             inventory,
             own,
             workers,
@@ -259,7 +265,7 @@ def _pairs(report: CheckReport) -> list[Finding]:
     yaw = angles(np.where(report.usable[:, None], report.labels, 0.0))[:, 0]
     wrong = [
         (i, j)
-        for i, j in mirrored_pairs(report.looks)
+        for i, j in find_mirrored_pairs(report.looks)
         if report.usable[i]
         and report.usable[j]
         and abs(yaw[i] + yaw[j]) > max(4.0, 0.5 * abs(yaw[i] - yaw[j]))
@@ -312,10 +318,10 @@ def check_at_start(dataset: ImageDataset) -> list[str]:
     findings, _ = check_cameras(
         dataset.labels[:count].numpy(), [dataset.name(i) for i in range(count)]
     )
-    for found in ordered(findings):
+    for found in sort_findings(findings):
         if found.severity == ERROR:
             raise UserError(
                 f"{dataset.path}: {found.sentence()} See python scripts/dataset_tool.py check "
                 f"{dataset.path}; data.check=false trains all the same."
             )
-    return [f"{found.severity}: {found.sentence()}" for found in ordered(findings)]
+    return [f"{found.severity}: {found.sentence()}" for found in sort_findings(findings)]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from gghead.cameras import Cameras
-from gghead.data.check.findings import ERROR, WARNING, Finding, of_mask
+from gghead.data.check.findings import ERROR, WARNING, Finding, findings_where
 from gghead.template import load_template, rasterize_triangles
 
 GRID = 48  # side at which silhouettes are compared
@@ -103,7 +103,7 @@ def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> lis
         [(fit.inside & ~fit.outline).sum() / max((~fit.outline).sum(), 1) for fit in fits]
     )
     exchanged = (inverted > iou + 0.3) & (inverted > 0.4) & (around > 0.6)
-    findings = of_mask("mask-inverted", exchanged, names)
+    findings = findings_where("mask-inverted", exchanged, names)
     fair = ~exchanged
     if not fair.any():
         return findings
@@ -112,7 +112,7 @@ def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> lis
     if not _WIDTHS[0] < factor < _WIDTHS[1]:
         return [
             *findings,
-            *of_mask("silhouette-scale", fair, names, values={"factor": factor / _HAIR}),
+            *findings_where("silhouette-scale", fair, names, values={"factor": factor / _HAIR}),
         ]
     turned = fair & (np.abs(yaw) > _TURNED) & (np.abs(yaw) < 180 - _TURNED)
     gain = (iou - flipped)[turned]
@@ -121,14 +121,14 @@ def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> lis
         and gain.mean() < 0
         and gain.mean() * len(gain) ** 0.5 < _EVIDENCE * max(gain.std(), 1e-3)
     ):
-        return [*findings, *of_mask("mirrored-poses", turned, names)]
+        return [*findings, *findings_where("mirrored-poses", turned, names)]
     if median < _FAR:
-        return [*findings, *of_mask("silhouette", fair & (iou < _FAR), names)]
+        return [*findings, *findings_where("silhouette", fair & (iou < _FAR), names)]
     if slip := _slip(fits, fair, yaw):
-        return [*findings, *of_mask("slipped", fair, names, values={"slip": slip})]
+        return [*findings, *findings_where("slipped", fair, names, values={"slip": slip})]
     odd = fair & (iou < _LOW) & (iou < median - _DROP)
     severity = {"severity": ERROR if odd.mean() > 0.2 else WARNING}
-    return [*findings, *of_mask("silhouette-outlier", odd, names, **severity)]
+    return [*findings, *findings_where("silhouette-outlier", odd, names, **severity)]
 
 
 def _slip(fits: list[Fit], fair: np.ndarray, yaw: np.ndarray) -> int:

@@ -77,7 +77,7 @@ def assemble(
     *,
     format: str,
     mask_kind: MaskKind = "none",
-    mask_colour: tuple[int, int, int] = (255, 255, 255),
+    mask_color: tuple[int, int, int] = (255, 255, 255),
     mask_source: Source | None = None,
     coefficient_names: Sequence[str] | None = None,
     fps: float | None = None,
@@ -111,8 +111,8 @@ def assemble(
         pack_names(names),
         sizes,
         mask_kind,
-        pack_names([row.mask for row in rows]) if mask_kind in ("file", "colour") else None,
-        mask_colour,
+        pack_names([row.mask for row in rows]) if mask_kind in ("file", "color") else None,
+        mask_color,
         mask_source,
         lenses,
         lens_codes,
@@ -207,7 +207,7 @@ def _present(
             row.mask in have_masks or row.mask.partition("#")[0] in have_masks
         )
 
-    by_file = mask_kind in ("file", "colour")
+    by_file = mask_kind in ("file", "color")
     if by_file and not any(map(mask_there, rows)):
         notes.append("There are no masks: alpha is 255 everywhere.")
         mask_kind, by_file = "none", False

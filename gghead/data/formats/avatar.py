@@ -61,7 +61,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
                 split=split,
             )
         )
-    poses = OUR_WORLD.overridden(options).cameras(np.stack([row.cam2world for row in rows]))
+    poses = OUR_WORLD.with_options(options).cameras(np.stack([row.cam2world for row in rows]))
     for row, pose in zip(rows, poses, strict=True):
         row.cam2world = pose
     names = texts(content.get("expression_names"), f"'expression_names' of {where}")
@@ -85,5 +85,5 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     )
     by_picture = {row.picture: index for index, row in enumerate(rows)}
     chosen = [by_picture[sequence.name(index)] for index in range(len(sequence))]
-    points = OUR_WORLD.overridden(options).points(points[chosen]).astype(np.float32)
+    points = OUR_WORLD.with_options(options).points(points[chosen]).astype(np.float32)
     return dataclasses.replace(sequence, landmarks=torch.from_numpy(points))

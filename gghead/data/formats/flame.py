@@ -31,7 +31,7 @@ ESTIMATED_JOINTS = np.array([[0.0, -0.18, -0.065], [0.0, -0.035, -0.05]])
 
 def flame_placement(options: ReadOptions) -> Placement:
     """FLAME's head at rest to our world, or what the user gave instead."""
-    return FLAME_TO_WORLD.overridden(options)
+    return FLAME_TO_WORLD.with_options(options)
 
 
 # shape [S] -> [2, 3], exact?

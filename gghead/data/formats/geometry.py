@@ -110,7 +110,7 @@ class Placement:
     def points(self, points: np.ndarray) -> np.ndarray:  # [..., 3] -> [..., 3]
         return self.scale * points @ self.rotation.T + self.offset
 
-    def overridden(self, options: ReadOptions) -> "Placement":
+    def with_options(self, options: ReadOptions) -> "Placement":
         """This placement, or what the user gave instead."""
         if options.world is not None:
             given = array(options.world, (4, 4), "`world`")
@@ -156,7 +156,7 @@ def place_by_cameras(
     Raises ``UserError`` where the axes are parallel.
     """
     if options.world is not None:
-        return Placement(1.0, np.eye(3), np.zeros(3)).overridden(options)
+        return Placement(1.0, np.eye(3), np.zeros(3)).with_options(options)
     position, axis = cam2world[:, :3, 3], cam2world[:, :3, 2]
     away = np.eye(3) - axis[:, :, None] * axis[:, None, :]  # removes the part along the axis
     system = away.sum(0)
@@ -183,6 +183,6 @@ def place_by_cameras(
     else:
         focal = np.maximum(matrices[:, 0, 0], matrices[:, 1, 1])  # of the picture's shorter side
         scale = float(np.median(FFHQ_RADIUS * focal / FFHQ_FOCAL / np.linalg.norm(towards, axis=1)))
-    return Placement(scale, rotation, -scale * rotation @ centre, follows_scale=True).overridden(
+    return Placement(scale, rotation, -scale * rotation @ centre, follows_scale=True).with_options(
         options
     )

@@ -60,7 +60,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
                 coefficients=entry(frame, "exp_ori", at),
             )
         )
-    poses = _PLACEMENT.overridden(options).cameras(np.stack([row.cam2world for row in rows]))
+    poses = _PLACEMENT.with_options(options).cameras(np.stack([row.cam2world for row in rows]))
     for row, pose in zip(rows, poses, strict=True):
         row.cam2world = pose
     by_time(rows, TEST_FRAMES, options)
@@ -80,8 +80,8 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         rows,
         options,
         format="nerfblendshape",
-        mask_kind="colour",
-        mask_colour=_HEAD,
+        mask_kind="color",
+        mask_color=_HEAD,
         fps=25.0,
         notes=notes,
     )

@@ -72,7 +72,7 @@ def read(source: Source, options: ReadOptions) -> Captures:
             " folders sequences/*/images for what there is."
         )
     if any(name.endswith("color_calibration.json") for name in source.names()):
-        notes.append("The colours are those of the files; color_calibration.json is not applied.")
+        notes.append("The colors are those of the files; color_calibration.json is not applied.")
     return assemble(
         Captures,
         source,

@@ -18,7 +18,7 @@ def guided_filter(
     radius: int,  # half width of the windows, pixels
     epsilon: float = 1e-4,  # variance of the guide below which a window counts as flat
 ) -> np.ndarray:  # [H, W] float32
-    """Return ``values`` as the best local affine function of the guide's colours (equations 14 to
+    """Return ``values`` as the best local affine function of the guide's colors (equations 14 to
     16)."""
     slope, offset = _affine(guide.astype(np.float32), values.astype(np.float32), radius, epsilon)
     return (slope * guide).sum(-1, dtype=np.float32) + offset
@@ -114,7 +114,7 @@ class SelfieMatte:
         from gghead.data.photos.mediapipe_faces import (
             import_mediapipe,
             process,
-            started,
+            start_network,
             without_notes,
         )
 
@@ -125,7 +125,7 @@ class SelfieMatte:
                 " `matte=onnx:PATH` or `matte=none`."
             )
         with without_notes():
-            self._network = started(
+            self._network = start_network(
                 solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
             )
         self._process = process

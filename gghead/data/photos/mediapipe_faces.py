@@ -103,7 +103,7 @@ def without_notes() -> Iterator[None]:
                 os.write(2, rest)
 
 
-def started(network):
+def start_network(network):
     """A solution of MediaPipe that has looked at a picture: its threads write their notes until
     then."""
     network.process(np.zeros((64, 64, 3), np.uint8))
@@ -123,7 +123,7 @@ class _Finder:
 
     def __init__(self, solutions):
         self._networks = [
-            started(
+            start_network(
                 solutions.face_detection.FaceDetection(
                     model_selection=kind, min_detection_confidence=0.5
                 )
@@ -145,7 +145,7 @@ class _Finder:
             for left, top, width, height in _tiles(rgb.shape[1], rgb.shape[0], level):
                 tile = Image.fromarray(rgb[top : top + height, left : left + width])
                 found += self._search(tile, left, top, framed=not level)
-            yield apart(found)
+            yield separate_boxes(found)
 
     def _search(self, tile: Image.Image, left: int, top: int, framed: bool) -> list[_Box]:
         scale = min(640 / max(tile.size), 1.0)
@@ -183,7 +183,7 @@ class _Finder:
         return boxes
 
 
-def apart(boxes: list[_Box]) -> list[_Box]:
+def separate_boxes(boxes: list[_Box]) -> list[_Box]:
     """Return one box for each face, the surest, sorted from the largest to the smallest."""
     kept: list[_Box] = []
     for box in sorted(boxes, key=lambda box: (-box.score, box.left, box.top)):
@@ -227,7 +227,7 @@ class MediapipeLandmarks:
         with warnings.catch_warnings(), without_notes():
             warnings.simplefilter("ignore")  # of the protobuf inside
             self._finder = _Finder(solutions)
-            self._mesh = started(
+            self._mesh = start_network(
                 solutions.face_mesh.FaceMesh(
                     static_image_mode=True,
                     max_num_faces=2,
@@ -239,7 +239,7 @@ class MediapipeLandmarks:
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:
         rounds = self._finder.rounds(rgb)
         if every:
-            rounds = iter([apart([box for found in rounds for box in found])])
+            rounds = iter([separate_boxes([box for found in rounds for box in found])])
         # smaller tiles are searched only while nothing turned out to be a face
         for boxes in rounds:
             faces: list[Face] = []

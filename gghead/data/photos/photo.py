@@ -47,7 +47,7 @@ class PhotoOptions:
     masks: str | None = None
     """folder of masks, instead of a matte"""
     foreground: bool = True
-    """store the foreground's own colours where the mask is partial, not their mixture with the
+    """store the foreground's own colors where the mask is partial, not their mixture with the
     background"""
     limits: Limits = field(default_factory=Limits)
     """what is skipped"""

@@ -240,7 +240,7 @@ def shadow(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N]
 
 
 def paint(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N, 3] linear RGB
-    """Return the hair's own colour: light and dark strands, darker roots."""
+    """Return the hair's own color: light and dark strands, darker roots."""
     seed, curl = person.seed, person.hair_curl
     along = s * (1.2 + 9 * curl)
     bend = phi + curl * 0.06 * noise(s * 6 + seed, phi * 3)

@@ -64,7 +64,7 @@ HAIR_STYLES = (
 
 @dataclass(frozen=True)
 class Person:
-    """One subject; colours are linear RGB [3] float32, lengths world units."""
+    """One subject; colors are linear RGB [3] float32, lengths world units."""
 
     shape: np.ndarray  # [K] coefficients of identity.MODES
     skin: np.ndarray
@@ -100,9 +100,9 @@ class Light:
     world frame."""
 
     key: np.ndarray  # [3] direction towards the light
-    key_colour: np.ndarray  # [3]
+    key_color: np.ndarray  # [3]
     fill: np.ndarray
-    fill_colour: np.ndarray
+    fill_color: np.ndarray
     sky: np.ndarray  # [3] ambient from above
     ground: np.ndarray  # [3] ambient from below
 
@@ -227,9 +227,9 @@ def sample_light(random: np.random.RandomState) -> Light:
     ambient = random.uniform(0.30, 0.48)
     parts = {
         "key": _direction(yaw, random.uniform(0.2, 0.9)),
-        "key_colour": strength * warm,
+        "key_color": strength * warm,
         "fill": _direction(-np.sign(yaw) * random.uniform(0.5, 1.2), random.uniform(-0.1, 0.4)),
-        "fill_colour": random.uniform(0.08, 0.28) / warm,
+        "fill_color": random.uniform(0.08, 0.28) / warm,
         "sky": ambient * np.array([0.98, 1.0, 1.04]),
         "ground": ambient * random.uniform(0.45, 0.8) * np.array([1.05, 1.0, 0.94]),
     }

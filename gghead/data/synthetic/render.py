@@ -20,7 +20,7 @@ _OCCLUSION_DIRECTIONS, _OCCLUSION_SIZE = 48, 160
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered person; colours are not multiplied by alpha, and white where it is zero."""
+    """A rendered person; colors are not multiplied by alpha, and white where it is zero."""
 
     rgb: np.ndarray  # [R, R, 3] uint8
     alpha: np.ndarray  # [R, R] uint8
@@ -202,14 +202,14 @@ def _illuminate(
     gloss: np.ndarray,  # [P]
     occlusion: np.ndarray,  # [P]
     light: Light,
-    # [3] how far each colour of light creeps round the terminator: red farthest under skin
+    # [3] how far each color of light creeps round the terminator: red farthest under skin
     wrap: np.ndarray,
 ) -> np.ndarray:
     """Ambient dome with occlusion, two wrapped Lambert lights and their highlights."""
     up = (normal[:, 1] * 0.5 + 0.5)[:, None]
     open_sky = occlusion[:, None]
     total = albedo * (light.ground + (light.sky - light.ground) * up) * open_sky
-    for direction, colour in ((light.key, light.key_colour), (light.fill, light.fill_colour)):
+    for direction, color in ((light.key, light.key_color), (light.fill, light.fill_color)):
         cosine = _dot(normal, direction)[:, None]
         lit = (
             np.maximum((cosine + wrap) / (1 + wrap), 0.0) ** 1.3
@@ -217,7 +217,7 @@ def _illuminate(
         )
         half = _unit(view + direction)
         sharp = np.maximum(_dot(normal, half), 0.0) ** 26
-        total += (albedo * lit + (0.10 * gloss * sharp * occlusion)[:, None]) * colour * 1.15
+        total += (albedo * lit + (0.10 * gloss * sharp * occlusion)[:, None]) * color * 1.15
     return total
 
 
@@ -227,12 +227,12 @@ def _hair_light(albedo, normal, view, occlusion, light: Light) -> np.ndarray:
     tangent = _unit(down + normal[:, 1:2] * normal + 1e-4)
     up = (normal[:, 1] * 0.5 + 0.5)[:, None]
     total = albedo * (light.ground + (light.sky - light.ground) * up) * occlusion[:, None]
-    for direction, colour in ((light.key, light.key_colour), (light.fill, light.fill_colour)):
+    for direction, color in ((light.key, light.key_color), (light.fill, light.fill_color)):
         lit = np.maximum((_dot(normal, direction) + 0.4) / 1.4, 0.0)[:, None]
         along = _dot(tangent, _unit(view + direction))
         sharp = np.maximum(1 - along * along, 0.0) ** 14
         shine = (0.35 * albedo + 0.03) * (sharp * _dot(normal, direction).clip(0.0))[:, None]
-        total += (albedo * lit * 1.1 + shine) * occlusion[:, None] * colour
+        total += (albedo * lit * 1.1 + shine) * occlusion[:, None] * color
     return total
 
 
@@ -255,21 +255,21 @@ def render(
     hit = np.nonzero(face >= 0)[0]
     depth = np.full(size * size, np.inf)
     depth[hit] = _dot(z[mesh.faces[face[hit]]], weights[hit])
-    colour = np.zeros((size * size, 3), np.float32)
+    color = np.zeros((size * size, 3), np.float32)
 
     layers = _hair_layers(person, label, size, depth) if person.hair_style != "bald" else []
     for _, pixels, _ in layers:
         face[pixels] = -1  # hidden by hair
     hit = np.nonzero(face >= 0)[0]
     eye = label[[3, 7, 11]].astype(np.float32)
-    colour[hit] = _shade_solid(person, expression, light, mesh, face[hit], weights[hit], eye)
+    color[hit] = _shade_solid(person, expression, light, mesh, face[hit], weights[hit], eye)
     for values, pixels, inner in layers:
-        colour[pixels] = _shade_hair(person, light, values, inner, eye)
+        color[pixels] = _shade_hair(person, light, values, inner, eye)
 
     covered = np.isfinite(depth)
-    colour[covered] = display(colour[covered])
+    color[covered] = display(color[covered])
     alpha = _blocks(covered.astype(np.float32), size)[..., 0] / SUPERSAMPLING**2
-    rgb = _blocks(colour, size) / np.maximum(alpha * SUPERSAMPLING**2, 1e-9)[..., None]
+    rgb = _blocks(color, size) / np.maximum(alpha * SUPERSAMPLING**2, 1e-9)[..., None]
     rgb = np.where(alpha[..., None] > 0, rgb, 1.0)
     middle = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
     return Picture(

@@ -151,7 +151,7 @@ class Scenes:
             )
 
 
-def moving(frames: int, resolution: int, seed: int, fps: float) -> Scenes:
+def sample_scenes(frames: int, resolution: int, seed: int, fps: float) -> Scenes:
     """Scenes of a random motion."""
     names = tuple(load_template("head").blendshapes)
     motion = sample_motion(

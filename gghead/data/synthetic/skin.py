@@ -20,8 +20,8 @@ SCLERA, MOUTH_INSIDE, TEETH = linear((232, 224, 218)), linear((70, 22, 22)), lin
 _BLUSH, _FRECKLE = np.float32([0.05, -0.17, -0.15]), np.float32([0.55, 0.4, 0.3])
 
 
-def _over(base: np.ndarray, colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    return base + (colour - base) * amount[:, None]
+def _over(base: np.ndarray, color: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    return base + (color - base) * amount[:, None]
 
 
 # [N, 3] neutral places -> [N] in [0, 1]
@@ -64,43 +64,43 @@ def paint(
     mottle = 0.5 * noise(place[:, 0] * 22 + seed, y * 22 + z * 9) + 0.3 * noise(
         place[:, 0] * 60 + seed, y * 60
     )
-    colour = person.skin * np.exp(0.05 * mottle)[:, None]
+    color = person.skin * np.exp(0.05 * mottle)[:, None]
 
     red = 0.9 * bell((x - 0.105, 0.042), (y + 0.015, 0.040)) + 0.8 * bell(
         (x, 0.030), (y + 0.008, 0.022)
     )
     red = red + 0.3 * bell((x, 0.05), (y + 0.18, 0.03))
     red = person.redness * (red * front + 0.6 * step(x, 0.195, 0.215))
-    colour = colour * (1 + red[:, None] * _BLUSH)
+    color = color * (1 + red[:, None] * _BLUSH)
     socket = bell((x - 0.072, 0.034), (y - 0.056, 0.010)) + 0.7 * bell(
         (x - 0.046, 0.016), (y - 0.080, 0.016)
     )
-    colour = colour * (1 - 0.15 * (socket * front))[:, None]
+    color = color * (1 - 0.15 * (socket * front))[:, None]
     if person.freckles:
         spots = step(noise(place[:, 0] * 130 + seed, y * 130), 0.35, 0.7) * bell(
             (x - 0.06, 0.07), (y - 0.02, 0.04)
         )
-        colour = _over(colour, person.skin * _FRECKLE, person.freckles * 0.7 * spots * front)
+        color = _over(color, person.skin * _FRECKLE, person.freckles * 0.7 * spots * front)
     gloss = 0.6 + 0.5 * bell((x, 0.05), (y - 0.01, 0.09)) * front
 
     near = np.nonzero(front > 0)[0]  # everything else is painted on the face alone
     fx, fy = x[near], y[near]
-    face, shine = colour[near], gloss[near]
+    face, shine = color[near], gloss[near]
     face = _paint_lips(person, face, fx, fy, mouth_open)
     lips = np.abs(fy - mouth_line(fx)) < 0.02
     shine = np.where(lips & (fx < MOUTH_HALF_WIDTH), 1.0, shine)
     face = _paint_brows(person, face, place[near, 0], fy)
-    colour[near] = face
+    color[near] = face
     beard = beard_mask(person, place)
     if beard.any():
         strands = noise(place[:, 0] * 200 + seed, y * 60) * 0.25
         solid = {"stubble": 0.45}.get(person.beard, 1.0) * (0.55 + 0.45 * person.beard_density)
-        colour = _over(colour, person.hair * np.exp(strands)[:, None] * 0.85, beard * solid)
+        color = _over(color, person.hair * np.exp(strands)[:, None] * 0.85, beard * solid)
         gloss = gloss * (1 - 0.8 * beard)
         shine = gloss[near]
-        face = colour[near]
-    colour[near], gloss[near] = _paint_eyes(person, face, shine, place[near], posed[near])
-    return colour, gloss
+        face = color[near]
+    color[near], gloss[near] = _paint_eyes(person, face, shine, place[near], posed[near])
+    return color, gloss
 
 
 def _paint_lips(person: Person, face, x, y, mouth_open):
