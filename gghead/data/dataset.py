@@ -25,10 +25,11 @@ from gghead.torch_utils.errors import UserError
 class ImageDataset:
     """Images, alpha masks and 25-float camera labels of zips, folders or tar files.
 
-    Args: path: EG3D zip or folder with ``dataset.json``; a folder of such zips; a folder of
-        WebDataset-style tar files or
-            their names as in ``DIR/shard-{000000..000012}.tar``. ``labels`` in a dataset.json name
-            the cameras; the optional key ``masks`` maps image names to mask names in the same zip.
+    Args:
+        path: EG3D zip or folder with ``dataset.json``; a folder of such zips; a folder of
+            WebDataset-style tar files or their names as in ``DIR/shard-{000000..000012}.tar``.
+            ``labels`` in a dataset.json name the cameras; the optional key ``masks`` maps image
+            names to mask names in the same zip.
         masks: "auto" takes the key ``masks``, else GGHead's ``<stem>_masks_*.zip`` beside the data
             (paired by name where the names agree, else by sorted order), else the alpha channel of
             RGBA files, else none. A path names the masks' zip or folder. None ignores all masks:
@@ -36,10 +37,12 @@ class ImageDataset:
         resolution: Side length to resize to on load (antialiased, alpha-weighted where there are
             masks); None keeps the files' size.
         mirror: Append a flipped copy of every image as a virtual item, its camera mirrored too.
-        max_images: Use a fixed random subset of this many files. cache_mb: Memory for decoded,
-        resized items; a full cache keeps what it has and decodes the rest anew. shards_at_once: How
-        many shards the order of ``sampler`` reads from at a time (``ShardSampler``); None: any
-            image at any time, except for tar files, which cannot be read like that (2).
+        max_images: Use a fixed random subset of this many files.
+        cache_mb: Memory for decoded, resized items; a full cache keeps what it has and decodes the
+            rest anew.
+        shards_at_once: How many shards the order of ``sampler`` reads from at a time
+            (``ShardSampler``); None: any image at any time, except for tar files, which cannot be
+            read like that (2).
 
     Where all heads stand before one plain colour and the outlines are mixed with it, as in renders
     over white, that colour is taken off (``backdrop``): what is returned can be put over another
@@ -52,8 +55,9 @@ class ImageDataset:
     sets of up to 2048 images and a sample of them in larger ones; the rest is checked when it is
     decoded.
 
-    Raises: UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
-        masks.
+    Raises:
+        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+            masks.
     """
 
     def __init__(

@@ -23,11 +23,15 @@ class ImageFiles:
     """An EG3D zip or folder with its masks; ``ImageDataset`` makes training items of one or several
     of these.
 
-    Args: path: Zip or folder with ``dataset.json``. masks: As for ``ImageDataset``. labels: name ->
-        25 numbers, for a shard whose labels stand elsewhere than in its own dataset.json.
+    Args:
+        path: Zip or folder with ``dataset.json``.
+        masks: As for ``ImageDataset``.
+        labels: name -> 25 numbers, for a shard whose labels stand elsewhere than in its own
+            dataset.json.
 
-    Raises: UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
-        masks.
+    Raises:
+        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+            masks.
     """
 
     def __init__(

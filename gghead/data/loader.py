@@ -40,11 +40,11 @@ class ReadAhead(Iterator[Result], Generic[Result]):
     ``most_threads`` or as many as half a gigabyte holds. So slow decoding gets many threads, and
     quick decoding takes no memory. Nothing of this changes a result.
 
-    Args: jobs: What to compute; drawn in the caller's thread, as far ahead as results are prepared.
+    Args:
+        jobs: What to compute; drawn in the caller's thread, as far ahead as results are prepared.
         threads: A fixed number instead, none of it grown; each prepares one result at a time.
         ahead: Results prepared ahead where ``threads`` is given; None = one per thread, at least
-        two. 0 computes each
-            when it is asked for.
+            two. 0 computes each when it is asked for.
         processes: Processes of this run, which share the cores.
         size: Bytes of a result.
 
@@ -151,14 +151,19 @@ class BatchLoader(Iterator[Batch]):
     """Endless iterator over dict(image uint8 [B, 3, H, W], alpha uint8 [B, 1, H, W], label float32
     [B, 25]).
 
-    Args: dataset: Where the items come from. batch: Images per batch of this process; all processes
-        together consume ``batch * world`` per step. seed: Seed of the default order; the same on
-        every process. rank, world: This process and their number. start: Images consumed so far by
-        all processes together (``position`` of the loader that is continued). workers: Threads,
-        each preparing a whole batch; None: as many as it takes that nobody waits (``ReadAhead``).
+    Args:
+        dataset: Where the items come from.
+        batch: Images per batch of this process; all processes together consume ``batch * world``
+            per step.
+        seed: Seed of the default order; the same on every process.
+        rank, world: This process and their number.
+        start: Images consumed so far by all processes together (``position`` of the loader that is
+            continued).
+        workers: Threads, each preparing a whole batch; None: as many as it takes that nobody waits
+            (``ReadAhead``).
         prefetch: Batches prepared ahead by a fixed number of workers; None = one per worker, at
-        least two. sampler: The order, such as ``dataset.sampler(seed)``; None: any image at any
-        time.
+            least two.
+        sampler: The order, such as ``dataset.sampler(seed)``; None: any image at any time.
 
     An error in a worker (a broken file) is raised by ``next``. Use as a context manager or call
     ``close``.

@@ -91,8 +91,9 @@ class ZipIndex:
 def read_index(descriptor: int, path: Path) -> ZipIndex:
     """Read the index of the zip opened as ``descriptor``.
 
-    Raises: UserError: it is no whole zip, a name points outside it, or a member unpacks as zip
-        bombs do.
+    Raises:
+        UserError: it is no whole zip, a name points outside it, or a member unpacks as zip bombs
+            do.
     """
     length = os.fstat(descriptor).st_size
     try:

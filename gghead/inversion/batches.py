@@ -55,11 +55,11 @@ def invert_all(
     holds one inversion: that of other options, or of another picture of the same name, is replaced
     with ``overwrite`` only. ``perceptual``, ``reported`` and ``encoder`` are as in ``Inversion``.
 
-    Raises: UserError: before anything is computed, for finished results of other options without
-        ``overwrite``; at the end,
-            naming the pictures that could not be read or whose loss was no longer finite (their
-            last good state is saved and marked so); a single picture's own sentence is raised as it
-            is.
+    Raises:
+        UserError: before anything is computed, for finished results of other options without
+            ``overwrite``; at the end, naming the pictures that could not be read or whose loss was
+            no longer finite (their last good state is saved and marked so); a single picture's own
+            sentence is raised as it is.
     """
     own = latents.fingerprints(model)
     reported = dict(reported or {})

@@ -150,12 +150,16 @@ class Inversion:
     """Inverts a batch of pictures at once; each result depends on its own picture only, up to
     rounding.
 
-    Args: model: The generator; it is not changed. targets: Pictures at the size that the network
-        was trained for, all with a mask or all without. config: See ``InversionConfig``.
+    Args:
+        model: The generator; it is not changed.
+        targets: Pictures at the size that the network was trained for, all with a mask or all
+            without.
+        config: See ``InversionConfig``.
         perceptual: A distance to add to the objective, with its weight; without one there is no
-        such term. reported: Networks whose numbers are reported, by the name of the metric: lpips,
-        identity. encoder: The reconstructor that ``model`` is the generator of, where
-        ``config.encoder`` is set.
+            such term.
+        reported: Networks whose numbers are reported, by the name of the metric: lpips, identity.
+        encoder: The reconstructor that ``model`` is the generator of, where ``config.encoder`` is
+            set.
     """
 
     def __init__(

@@ -179,10 +179,11 @@ def open_targets(
 ) -> TargetReader:
     """Open a picture, a folder or a zip.
 
-    Args: path: What to invert. size: Pixels a side that the network works at. camera: See
-        ``TargetReader``; "label" looks into the dataset.json of the zip or folder, or beside the
-        picture.
-            None: "label" where there are labels, else "auto".
+    Args:
+        path: What to invert.
+        size: Pixels a side that the network works at.
+        camera: See ``TargetReader``; "label" looks into the dataset.json of the zip or folder, or
+            beside the picture. None: "label" where there are labels, else "auto".
         masks: A file (for one picture), a folder or zip with the same names, "none", or None = what
             dataset.json lists, else alpha channels.
         landmarker: Of ``camera="auto"``, see ``dataset_tool.py photos``.

@@ -111,8 +111,9 @@ def locate(
         public: The published file that is expected here; its hash is accepted under any name.
         any_hash: Take a local file whose hash nobody has given.
 
-    Raises: UserError: for a missing file, one with another hash, one whose hash is not known, or a
-        failed download.
+    Raises:
+        UserError: for a missing file, one with another hash, one whose hash is not known, or a
+            failed download.
     """
     place, mark, given = (named or "").partition("#sha256=")
     given = given.strip().lower()

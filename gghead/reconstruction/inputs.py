@@ -167,11 +167,13 @@ def read_inputs(
 ) -> InputViews:
     """Read views from a data set that ``gghead.data.formats`` knows, or from photos.
 
-    Args: path: Data set, folder with ``dataset.json``, or one photo. size: Pixels a side that the
-        network works at. subject, expression, views: See ``from_captures``. count: Take only so
-        many of these, evenly spread over those in front. camera: "label", or where the cameras of
-        photos come from: auto, frontal, or a file (``open_targets``). None:
-            "label", or for photos without labels "auto".
+    Args:
+        path: Data set, folder with ``dataset.json``, or one photo.
+        size: Pixels a side that the network works at.
+        subject, expression, views: See ``from_captures``.
+        count: Take only so many of these, evenly spread over those in front.
+        camera: "label", or where the cameras of photos come from: auto, frontal, or a file
+            (``open_targets``). None: "label", or for photos without labels "auto".
         masks: For photos, as ``open_targets``.
         landmarker: Of ``camera="auto"``.
 

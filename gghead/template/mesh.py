@@ -187,9 +187,10 @@ def load_obj(path: str | Path) -> Template:
     OBJ counts v upwards, our textures downwards: the reader flips it. The mesh has no regions and
     no blendshapes.
 
-    Raises: UserError: a missing or unreadable file, a line that is not understood, faces without
-        texture coordinates,
-            indices out of range, or texture coordinates outside the unit square.
+    Raises:
+        UserError: a missing or unreadable file, a line that is not understood, faces without
+            texture coordinates, indices out of range, or texture coordinates outside the unit
+            square.
     """
     path = Path(path)
     try:

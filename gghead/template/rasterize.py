@@ -27,12 +27,12 @@ def rasterize_triangles(
     """Which triangle covers each pixel centre, and the barycentric weights of its three corners
     there.
 
-    Args: perspective: `depth` is camera depth (> 0) and the weights are corrected for perspective,
-        so they interpolate
-            quantities that are linear on the triangle in space. Faces with a corner at depth <= 0
-            are left out (no near-plane clipping).
+    Args:
+        perspective: `depth` is camera depth (> 0) and the weights are corrected for perspective, so
+            they interpolate quantities that are linear on the triangle in space. Faces with a
+            corner at depth <= 0 are left out (no near-plane clipping).
         cull: "back" leaves out triangles that wind clockwise on the screen (y down), "front" the
-        others.
+            others.
 
     Raises:
         ValueError: inputs of wrong shape or with non-finite coordinates.

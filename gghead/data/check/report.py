@@ -114,8 +114,9 @@ def check_dataset(
 ) -> Report:
     """Check a zip, a folder, or a folder of zips; ``fast`` decodes nothing.
 
-    Raises: UserError: there is no data set at ``path`` (no such file, no zip, no dataset.json, no
-        labels in it).
+    Raises:
+        UserError: there is no data set at ``path`` (no such file, no zip, no dataset.json, no
+            labels in it).
     """
     if tar_paths(os.fspath(path)):
         raise UserError(f"{path}: check the zip or folder before it is split into tar files.")

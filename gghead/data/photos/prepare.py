@@ -56,14 +56,19 @@ def prepare(
     Finished photos are kept in the folder ``.<name of dest>.work`` until all is done: after an
     interruption the same call continues there.
 
-    Args: cameras: JSON of ready cameras as EG3D's dataset.json; photos without one are skipped, the
-        others not cropped. mirror: Add the mirror image of every picture as ``<name>_mirror.png``,
-        as EG3D's FFHQ has them. masks_zip: Write the masks to ``<stem>_masks_<matte>.zip`` as well,
-        named as GGHead reads them. workers: Processes, each with one thread; 0 works in this
-        process. progress: Called after every photo.
+    Args:
+        cameras: JSON of ready cameras as EG3D's dataset.json; photos without one are skipped, the
+            others not cropped.
+        mirror: Add the mirror image of every picture as ``<name>_mirror.png``, as EG3D's FFHQ has
+            them.
+        masks_zip: Write the masks to ``<stem>_masks_<matte>.zip`` as well, named as GGHead reads
+            them.
+        workers: Processes, each with one thread; 0 works in this process.
+        progress: Called after every photo.
 
-    Raises: UserError: nothing to read, wrong options, no usable photo (the report is written all
-        the same), full disk.
+    Raises:
+        UserError: nothing to read, wrong options, no usable photo (the report is written all the
+            same), full disk.
     """
     dest = Path(dest)
     masks_kind = "folder" if options.masks else options.matte.split(":")[0]
