@@ -1,4 +1,4 @@
-"""MkDocs hooks: the page cli.md with every command's ``--help``."""
+"""MkDocs hooks: the pages that are made of the code, ``cli.md`` and ``api/*.md``."""
 
 import importlib
 import re
@@ -9,6 +9,58 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = re.compile(r"^\s*from (gghead\.[\w.]+) import main$", re.M)
+API = {
+    "core": (
+        "Cameras, Gaussians, latents, files",
+        "Axes and units: [Concepts](../concepts.md#axes-and-units). What a latent is:"
+        " [Concepts](../concepts.md#the-latent).",
+        ("gghead/*.py",),
+    ),
+    "rendering": (
+        "Rendering",
+        "Three backends do the same work: gsplat on GPUs, C++ on CPUs, plain torch.",
+        ("gghead/rendering/*.py",),
+    ),
+    "models": (
+        "Models",
+        "Networks and their configs. `gghead.load` makes them from files.",
+        ("gghead/models/*.py",),
+    ),
+    "inversion": (
+        "Inversion and reconstruction",
+        "Photos and views to latents. The commands: [Inversion](../inversion.md),"
+        " [Reconstruction](../reconstruction.md).",
+        ("gghead/inversion/*.py", "gghead/reconstruction/*.py"),
+    ),
+    "editing": (
+        "Editing and animation",
+        "Latents in, latents out. The commands: [Edits and priors](../latents.md),"
+        " [Expressions](../expression.md).",
+        ("gghead/editing/*.py", "gghead/animation/*.py"),
+    ),
+    "template": (
+        "Template",
+        "The mesh that Gaussians live on, its texels and its blendshapes.",
+        ("gghead/template/*.py",),
+    ),
+    "data": (
+        "Data",
+        "Data sets for training, and other projects' captures: [Capture formats](../formats.md).",
+        ("gghead/data/*.py", "gghead/data/formats/__init__.py"),
+    ),
+    "perceptual": (
+        "Perceptual distances",
+        "Specifications and files: [Perceptual distances](../perceptual.md).",
+        ("gghead/perceptual/*.py",),
+    ),
+    "training": (
+        "Training configs",
+        "Frozen dataclasses; every field has a sentence and a unit. `--set=loss.r1_gamma=2` sets"
+        " any of them.",
+        ("training/*/config.py",),
+    ),
+}
+"""Page -> title, first lines, modules."""
 
 
 def commands() -> dict[str, click.Command]:
@@ -33,13 +85,30 @@ def sections(name: str, command: click.Command, level: int = 2) -> list[str]:
     return parts
 
 
+def module_name(path: Path) -> str:
+    """``training/gan/config.py`` -> ``gghead.training.gan.config``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "gghead" else ("gghead", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def on_files(files, config):
-    """Add cli.md, which is made of the commands themselves."""
+    """Add cli.md, which is made of the commands themselves, and a page per group of modules."""
     parts = [
         "# All options",
         "What every command says to `--help`. Options take dashes or underscores.",
     ]
     for name, command in commands().items():
         parts += sections(name, command)
-    files.append(File.generated(config, "cli.md", content="\n\n".join(parts) + "\n"))
+    pages = {"cli.md": parts}
+    for page, (title, text, patterns) in API.items():
+        modules = [
+            module_name(path)
+            for pattern in patterns
+            for path in sorted(ROOT.glob(pattern))
+            if path.name != "__init__.py" or "__init__" in pattern
+        ]
+        pages[f"api/{page}.md"] = [f"# {title}", text, *(f"::: {module}" for module in modules)]
+    for page, parts in pages.items():
+        files.append(File.generated(config, page, content="\n\n".join(parts) + "\n"))
     return files

@@ -1,5 +1,5 @@
-"""The command lines of the documentation and of --help: their options exist and take these
-values."""
+"""The documentation: its command lines take their options, its Python runs, its error sentences
+exist, its lines are short."""
 
 import importlib
 import re
@@ -89,3 +89,69 @@ def test_options_of_examples_are_taken(where, name, words):
         words = [main.default, *words] if words[0].startswith("-") else words
         _, main, words = main.resolve_command(click.Context(main), list(words))
     main.make_context(name, list(words))
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+# these read a network, an avatar or a latent that a reader has to make first
+OF_A_RUN = ("training-runs/", "inverted/")
+SNIPPETS = [
+    pytest.param(snippet, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in PAGES
+    for number, snippet in enumerate(PYTHON.findall(path.read_text("utf-8")))
+    if "import gghead\n" in snippet and not any(name in snippet for name in OF_A_RUN)
+]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_python_of_the_pages_runs(snippet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "<page>", "exec"), {})
+
+
+def test_every_page_that_shows_python_has_some_that_runs():
+    assert len(SNIPPETS) >= 7
+
+
+def sentences_of_the_code() -> str:
+    """All source text, with adjacent parts of a string put together."""
+    sources = [
+        ROOT / "Makefile",
+        *(
+            path
+            for top in ("gghead", "training", "torch_utils")
+            for path in ROOT.glob(f"{top}/**/*.py")
+        ),
+    ]
+    return "\n".join(
+        re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in sources
+    )
+
+
+def test_error_sentences_of_the_troubleshooting_page_are_those_of_the_code():
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^> `(.+)`$", page, re.M)
+    assert len(quoted) >= 20
+    code = sentences_of_the_code()
+    parts = [part.strip() for sentence in quoted for part in sentence.split("…")]
+    missing = [part for part in parts if part.strip("()") not in code]
+    assert not missing
+
+
+WORDS = [*PAGES, *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "SECURITY", "CHANGELOG"))]
+
+
+def test_lines_of_the_pages_are_at_most_100_columns_but_for_tables():
+    pages = [*WORDS, ROOT / "research" / "NOTEBOOK.md"]
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in pages
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 100 and not line.startswith("|")
+    ]
+    assert not long
+
+
+def test_readme_fits_on_a_screen_or_two():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 100 and len(text.split()) <= 700
+    assert not re.search(r"\bdB\b", text)
