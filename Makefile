@@ -73,7 +73,7 @@ $(VENV)/prep: requirements-prep.txt | $(VENV)/stamp
 
 docs: $(VENV)/docs
 	@$(BIN)/python -m mkdocs build --quiet --strict --clean
-	@echo "The documentation is in build/site/index.html"
+	@echo "The site is in build/site; python3 -m http.server -d build/site shows it, with its search"
 
 $(VENV)/docs: requirements-docs.txt | $(VENV)/stamp
 	@$(QUIETLY) "Installing what the documentation is built with" $(PIP) install -q --no-deps -r requirements-docs.txt

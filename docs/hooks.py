@@ -9,6 +9,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = re.compile(r"^\s*from (gghead\.[\w.]+) import main$", re.M)
+ROLE = re.compile(r":(?:meth|func|class|mod):(?=<code>)")
 API = {
     "core": (
         "Cameras, Gaussians, latents, files",
@@ -77,7 +78,7 @@ def commands() -> dict[str, click.Command]:
 
 def sections(name: str, command: click.Command, level: int = 2) -> list[str]:
     """A heading and the help of ``command`` and of all its sub-commands."""
-    context = click.Context(command, info_name=name, max_content_width=98, terminal_width=98)
+    context = click.Context(command, info_name=name, max_content_width=80, terminal_width=80)
     parts = [f"{'#' * level} {name}", f"```text\n{command.get_help(context)}\n```"]
     if isinstance(command, click.Group):
         for part in command.list_commands(context):
@@ -112,3 +113,8 @@ def on_files(files, config):
     for page, parts in pages.items():
         files.append(File.generated(config, page, content="\n\n".join(parts) + "\n"))
     return files
+
+
+def on_page_content(html, **_):
+    """Leave Sphinx's roles in docstrings (``:meth:``) out."""
+    return ROLE.sub("", html)
