@@ -1,14 +1,15 @@
 """MkDocs hooks: the pages that are made of the code, ``cli.md`` and ``api/*.md``."""
 
-import importlib
 import re
 from pathlib import Path
 
 import click
 from mkdocs.structure.files import File
 
+from gghead.cli.main import main
+from gghead.torch_utils.cli_groups import SCRIPTS
+
 ROOT = Path(__file__).resolve().parent.parent
-MAIN = re.compile(r"^\s*from (gghead\.[\w.]+) import main$", re.M)
 ROLE = re.compile(r":(?:meth|func|class|mod):(?=<code>)")
 API = {
     "core": (
@@ -64,25 +65,17 @@ API = {
 """Page -> title, first lines, modules."""
 
 
-def commands() -> dict[str, click.Command]:
-    """``python train.py`` -> its command, for every script that people type."""
-    found = {}
-    for pattern in ("*.py", "scripts/*.py", "datasets/*.py"):
-        for path in sorted(ROOT.glob(pattern)):
-            home = MAIN.search(path.read_text(encoding="utf-8"))
-            if home:
-                name = f"python {path.relative_to(ROOT)}"
-                found[name] = importlib.import_module(home[1]).main
-    return found
-
-
-def sections(name: str, command: click.Command, level: int = 2) -> list[str]:
-    """A heading and the help of ``command`` and of all its sub-commands."""
+def sections(words: str, command: click.Command, level: int = 2) -> list[str]:
+    """A heading and the help of ``gghead WORDS`` and of all its sub-commands."""
+    name = f"gghead {words}"
     context = click.Context(command, info_name=name, max_content_width=80, terminal_width=80)
-    parts = [f"{'#' * level} {name}", f"```text\n{command.get_help(context)}\n```"]
+    parts = [f"{'#' * level} {name}"]
+    scripts = [script for script, same in SCRIPTS.items() if same == words]
+    parts += [f"The same: `python {script}`" for script in scripts]
+    parts.append(f"```text\n{command.get_help(context)}\n```")
     if isinstance(command, click.Group):
         for part in command.list_commands(context):
-            parts += sections(f"{name} {part}", command.get_command(context, part), level + 1)
+            parts += sections(f"{words} {part}", command.get_command(context, part), level + 1)
     return parts
 
 
@@ -99,8 +92,9 @@ def on_files(files, config):
         "# All options",
         "What every command says to `--help`. Options take dashes or underscores.",
     ]
-    for name, command in commands().items():
-        parts += sections(name, command)
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        parts += sections(name, main.get_command(context, name))
     pages = {"cli.md": parts}
     for page, (title, text, patterns) in API.items():
         modules = [
