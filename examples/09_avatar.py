@@ -13,7 +13,7 @@ import gghead
 from gghead.animation.drive import read_drive
 from gghead.animation.show import pictures
 from gghead.data.dataset_zip import ZipWriter
-from gghead.data.synthetic.sequence import moving, write
+from gghead.data.synthetic.sequence import sample_scenes, write
 from gghead.figures import beside, to_uint8
 from gghead.training import train_avatar
 from gghead.training.avatar.config import PRESETS
@@ -26,7 +26,9 @@ def main(
     data = out / "09_person.zip"
     out.mkdir(parents=True, exist_ok=True)
     with ZipWriter(data) as writer:
-        write(writer, moving(frames, size, seed=3, fps=12.0), 12.0, test=frames // 4, workers=1)
+        write(
+            writer, sample_scenes(frames, size, seed=3, fps=12.0), 12.0, test=frames // 4, workers=1
+        )
     config = replace(
         PRESETS["tiny"], data=str(data), resolution=(size, size), iterations=iterations
     )

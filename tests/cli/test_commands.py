@@ -132,10 +132,12 @@ def show(words):
         main([*words, "--help"], prog_name="gghead")
     except SystemExit as end:
         assert end.code == 0, words
-    heavy = [name for name in {HEAVY!r} if name in sys.modules]
+    # the help of convert lists the formats by the readers' table, which knows arrays
+    light = ("numpy", "PIL") if words == ["data", "convert"] else ()
+    heavy = [name for name in {HEAVY!r} if name in sys.modules and name not in light]
     if heavy:
         sys.exit(f"{{words}} imports {{heavy}}")
-for words in {[name.split() for name, _ in commands()]!r}:
+for words in {sorted((name.split() for name, _ in commands()), key=["data", "convert"].__eq__)!r}:
     show(words)
 """
     done = subprocess.run(
@@ -350,7 +352,11 @@ def test_resolutions_are_numbers_or_width_x_height(text, square, found):
 def test_the_first_line_comes_before_anything_heavy(where, name):
     done = where(name, READY[name])
     lines = done.stderr.splitlines()
-    assert lines[0].endswith(" …") and lines[-1] == "TORCH" and done.returncode == 9, done.stderr
+    assert lines[0].endswith(" …"), done.stderr
+    if name == "data shard":  # works without torch, so that it comes to the source
+        assert "x is not a zip file" in lines[-1], done.stderr
+    else:
+        assert lines[-1] == "TORCH" and done.returncode == 9, done.stderr
 
 
 def test_a_command_whose_step_is_slow_keeps_talking(monkeypatch, tmp_path):
@@ -545,4 +551,7 @@ def test_what_is_finished_is_not_replaced_unless_told(where, tmp_path, name):
     )
     done = where(name, READY[name])
     assert done.returncode == 1 and "exists already; give --overwrite" in done.stderr, done.stderr
-    assert where(name, [*READY[name], "--overwrite"]).returncode == 9
+    again = where(name, [*READY[name], "--overwrite"])
+    assert again.returncode == 9 or (
+        name == "data shard" and "x is not a zip file" in again.stderr  # works without torch
+    )
