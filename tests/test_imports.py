@@ -21,6 +21,27 @@ FORBIDDEN = {  # a package -> the packages of ours that it may not import
     "gghead": {"training"},
     "training": set(),
 }
+FRONT_DOOR = "gghead"  # `import gghead` itself names everything, so only commands go through it
+LAYERS = (  # the lowest first
+    ("torch_utils",),
+    (
+        "cameras",
+        "figures",
+        "finite",
+        "gaussians",
+        "image_metrics",
+        "ply",
+        "rotations",
+        "sh",
+        "video",
+    ),
+    ("data", "networks", "perceptual", "rendering", "snapshot_files", "template"),
+    ("checkpoints", "latent", "models"),
+    ("animation", "editing", "inversion", "reconstruction", "sampling"),
+    ("training",),
+    (FRONT_DOOR,),
+    ("__main__", "cli", "training.benchmarks", "training.cli"),
+)
 STRANGERS = {"torch_utils", "training"}  # bare names: another project's packages may stand there
 LAZY = ("gsplat", "viser", "tensorboard", "scipy", "av", "mediapipe", "huggingface_hub")
 BUDGET = 0.2  # seconds of processor time that gghead may add to torch's own import
@@ -75,16 +96,8 @@ def test_imports_point_one_way(package):
 
 
 def test_no_module_imports_itself_through_others():
-    """Circles, also those through imports inside functions (Tarjan's strong components)."""
-    paths = {}
-    for path in sources(*PACKAGES):
-        if path.is_relative_to(ROOT / "gghead" / "training"):  # the links
-            continue
-        if path.is_relative_to(ROOT / "gghead" / "torch_utils"):
-            continue
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        paths[name if name.startswith("gghead") else f"gghead.{name}"] = path
-    reached = {name: named(path, paths) - {name, "gghead"} for name, path in paths.items()}
+    """Circles, also those through imports inside functions and for type checkers."""
+    reached = {name: set(found) for name, found in module_graph().items()}
     changed = True
     while changed:  # the transitive closure
         changed = False
@@ -93,6 +106,40 @@ def test_no_module_imports_itself_through_others():
             found |= more
             changed = changed or bool(more)
     assert not [name for name, found in reached.items() if name in found]
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Module -> the modules of ours that it imports."""
+    paths = {}
+    for path in sources(*PACKAGES):
+        if path.is_relative_to(ROOT / "gghead" / "training"):  # the links
+            continue
+        if path.is_relative_to(ROOT / "gghead" / "torch_utils"):
+            continue
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        paths[name if name.startswith("gghead") else f"gghead.{name}"] = path
+    return {name: named(path, paths) - {name} for name, path in paths.items()}
+
+
+def room(module: str) -> str:
+    """``gghead.models.avatar`` -> models, ``gghead.training.cli.train_gan`` -> training.cli."""
+    parts = module.split(".")
+    if parts[1:2] == ["training"] and parts[2:3] in (["cli"], ["benchmarks"]):
+        return ".".join(parts[1:3])
+    return parts[1] if len(parts) > 1 else FRONT_DOOR
+
+
+def test_rooms_import_only_rooms_of_their_own_layer_or_below():
+    height = {name: level for level, layer in enumerate(LAYERS) for name in layer}
+    graph = module_graph()
+    assert {room(module) for module in graph} == height.keys(), "say in LAYERS who may import whom"
+    upward = [
+        f"{module} imports {other}"
+        for module, others in graph.items()
+        for other in sorted(others)
+        if height[room(other)] > height[room(module)]
+    ]
+    assert not upward
 
 
 def named(path: Path, known: dict[str, Path]) -> set[str]:

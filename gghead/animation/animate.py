@@ -7,7 +7,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,12 +16,10 @@ from gghead.animation.blendshapes import pose
 from gghead.animation.surface import moving_surface
 from gghead.gaussians import Gaussians
 from gghead.latent import Latent
+from gghead.models.generator import Generator
 from gghead.template import Template, load_template
 from gghead.template.sliders import Sliders
 from gghead.torch_utils.errors import UserError
-
-if TYPE_CHECKING:
-    from gghead.models.generator import Generator
 
 BLENDSHAPES: Final = "blendshapes"
 
@@ -35,7 +33,7 @@ class LatentMotion(Protocol):
         ...
 
     # [1 or T] of ``model``, [T, K] -> [T]
-    def __call__(self, latent: Latent, table: Tensor, model: "Generator") -> Latent: ...
+    def __call__(self, latent: Latent, table: Tensor, model: Generator) -> Latent: ...
 
 
 Motion = Literal["blendshapes"] | LatentMotion
@@ -49,7 +47,7 @@ def animate(
     # columns of a tensor of weights [T, K]; None: all of ``sliders(...)``
     names: Sequence[str] | None = None,
     # whose head it is; needed for latents, and where its template is not "head"
-    model: "Generator | None" = None,
+    model: Generator | None = None,
     motion: Motion = BLENDSHAPES,
 ) -> Gaussians:  # [T, N]
     """The head with other expressions; float64 stays float64, lower precisions become float32.
@@ -68,7 +66,7 @@ def animate(
 
 
 def moved(
-    head: Gaussians | Latent, table: Tensor, model: "Generator | None", motion: Motion
+    head: Gaussians | Latent, table: Tensor, model: Generator | None, motion: Motion
 ) -> Gaussians:
     """As :func:`animate`, for a table [T, K] in the order of :func:`sliders`."""
     table = table.to(head.device if isinstance(head, Gaussians) else head.ws.device)
@@ -88,7 +86,7 @@ def moved(
     return motion(head, table, owner).gaussians(owner)
 
 
-def sliders(model: "Generator | None" = None, motion: Motion = BLENDSHAPES) -> Sliders:
+def sliders(model: Generator | None = None, motion: Motion = BLENDSHAPES) -> Sliders:
     """What heads of ``model`` can be driven by. Raises ``UserError`` for a template without
     blendshapes."""
     if motion == BLENDSHAPES:
@@ -96,11 +94,11 @@ def sliders(model: "Generator | None" = None, motion: Motion = BLENDSHAPES) -> S
     return motion.sliders
 
 
-def _owner(model: "Generator | None") -> "Generator":
+def _owner(model: Generator | None) -> "Generator":
     if model is None:
         raise UserError("A latent needs its network to become a head; give model=…")
     return model
 
 
-def _template(model: "Generator | None") -> Template:
+def _template(model: Generator | None) -> Template:
     return load_template("head") if model is None else model.template

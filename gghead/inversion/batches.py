@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,13 +22,11 @@ from gghead.inversion.report import (
 from gghead.inversion.stages import Inversion, InversionConfig
 from gghead.inversion.targets import Target, TargetReader
 from gghead.models.generator import Generator
+from gghead.models.reconstructor import Reconstructor
 from gghead.perceptual import Distance
 from gghead.torch_utils.config import to_dict
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
-
-if TYPE_CHECKING:  # a reconstructor holds latents, which live here
-    from gghead.models.reconstructor import Reconstructor
 
 Say = Callable[[str], None]
 _STOPPED = "stopped"  # instead of the key of a picture whose loss was no longer finite
@@ -45,7 +42,7 @@ def invert_all(
     say: Say = print,
     perceptual: Distance | None = None,
     reported: Mapping[str, Distance] | None = None,
-    encoder: "Reconstructor | None" = None,
+    encoder: Reconstructor | None = None,
     overwrite: bool = False,
 ) -> str:
     """Invert every target into ``outdir/<name>/`` and return the table of means.
@@ -144,7 +141,7 @@ def _invert(
     say: Say,
     perceptual: Distance | None,
     reported: Mapping[str, Distance],
-    encoder: "Reconstructor | None",
+    encoder: Reconstructor | None,
     named: dict[str, str],
 ) -> dict[str, str]:  # name of a stopped target -> where it stopped
     inversion = Inversion(model, targets, config, perceptual, reported, encoder)

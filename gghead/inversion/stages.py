@@ -16,7 +16,6 @@ w is left out.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,13 +29,11 @@ from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfini
 from gghead.inversion.targets import Target
 from gghead.latent import STAGES, Latent
 from gghead.models.generator import Generator
+from gghead.models.reconstructor import Reconstructor
 from gghead.perceptual import Distance
 from gghead.torch_utils import rng, threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
-
-if TYPE_CHECKING:  # a reconstructor holds latents, which live here
-    from gghead.models.reconstructor import Reconstructor
 
 OPTIMISED = STAGES[1:]  # the stages that take steps
 _FRAMES = 15  # pictures of each stage in the video
@@ -169,7 +166,7 @@ class Inversion:
         config: InversionConfig,
         perceptual: Distance | None = None,
         reported: Mapping[str, Distance] | None = None,
-        encoder: "Reconstructor | None" = None,
+        encoder: Reconstructor | None = None,
     ) -> None:
         self.model, self.targets, self.config, self.reported = (
             model,

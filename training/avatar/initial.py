@@ -84,9 +84,9 @@ def initial_head(source: str, frames: Frames, device: torch.device) -> Gaussians
     """
     if Path(source).suffix.lower() == ".ply":
         return Gaussians.load_ply(source)
-    import gghead
+    from gghead import checkpoints
 
-    model = gghead.load(source, device=device, kind="reconstructor")
+    model = checkpoints.load(source, device=device, kind="reconstructor")
     chosen = calm_frames(frames, _VIEWS)
     rgb = torch.stack([frames.over(index) for index in chosen])
     size = model.generator.config.image_size

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import gghead
+from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.checkpoints import snapshot_file
 from gghead.data.captures import FRONT, Captures, ViewChoice, choose_views, spread
@@ -162,7 +162,7 @@ def gan_heads(
 def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Reconstructor]:
     """Load a reconstructor; return its file, too. Raises ``UserError`` as ``gghead.load``."""
     path = snapshot_file(network)
-    return path, gghead.load(path, device=device, kind="reconstructor")
+    return path, checkpoints.load(path, device=device, kind="reconstructor")
 
 
 def encoder_method(model: Reconstructor, refine_steps: int = 0) -> Method:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-import gghead
 from gghead import checkpoints
 from gghead.models.generator import Generator
 from gghead.models.head_components import HeadComponents
@@ -46,7 +45,7 @@ def run(
     device = torch.device(device)
     if device.type == "cpu":
         keep_freed_memory()
-    model = gghead.load(config.network, device=device, kind="generator")
+    model = checkpoints.load(config.network, device=device, kind="generator")
     heads, held_out = open_data(config, model)
     cond, held_out_cond = (conditions(config.cond, part.names) for part in (heads, held_out))
     with progress("Measuring the latents"):
