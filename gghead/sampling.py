@@ -17,6 +17,7 @@ from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     from gghead.cameras import Cameras
+    from gghead.editing.regions import PlaneBlend
     from gghead.gaussians import Gaussians
     from gghead.latent import Latent
     from gghead.models.generator import Generator
@@ -169,7 +170,7 @@ def generate_samples(
 @torch.no_grad()
 def draw_latent(
     model: "Generator",
-    latent: "Latent",  # one head
+    latent: "Latent | PlaneBlend",  # one head
     name: str,
     noise_mode: Literal["const", "random", "none"] = "const",
     noise_seed: int = 0,  # of noise mode "random"

@@ -119,7 +119,7 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
     "--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw"
 )
 @cli.switch("--fresh", default=False, help="Start a new run instead of continuing the last one")
-def main(kimg: float | None, seeds: list[int], fresh: bool):
+def main(kimg: float | None, seeds: list[int], fresh: bool) -> None:
     """Make synthetic heads, train the tiny preset on them, draw what it has learnt."""
     started = time.monotonic()
     print(f"First run: heads, data, training and pictures go to {ROOT / DEMO}", flush=True)

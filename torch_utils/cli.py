@@ -32,7 +32,7 @@ def command(
     stopped: str = "Files that were finished stay, and nothing is left half written.",
     moving: bool = True,
     **settings,
-) -> Callable:
+) -> Callable[[Callable], click.Command]:
     """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff``, says at once what
     it does and keeps a line moving to its end, prints ``UserError`` as one line, and ends with
     status 130 after Ctrl-C.

@@ -59,7 +59,11 @@ def read_drive(
         if mapping == BY_NAME or (mapping is None and named):
             taken, left_out = _taken(config, table.names, table.values, f"The table {path}")
             return Drive(
-                taken, None, table.fps, (*left_out, *table.left_out), _at_rest(config, table.names)
+                taken,
+                None,
+                table.fps,
+                (*left_out, *table.left_out),
+                _at_rest(config, table.names or ()),
             )
         matched = _matched(table.values, table.names, f"the table {path}", config, mapping)
         return Drive(matched, None, table.fps, table.left_out)
@@ -73,11 +77,9 @@ def read_drive(
     by_name = mapping == BY_NAME or (mapping is None and known and not same)
     sequence = whole if by_name else sequence
     sequence = sequence if split is None else split_or_all(sequence, split)
-    what, values, names = (
-        f"{path} ({sequence.format})",
-        sequence.coefficients.float(),
-        sequence.coefficient_names,
-    )
+    assert sequence.coefficients is not None  # read_sequence sees to it
+    what, values = f"{path} ({sequence.format})", sequence.coefficients.float()
+    names = sequence.coefficient_names
     if by_name:
         expression, left_out = _taken(config, names, values, what)
     else:
@@ -87,7 +89,7 @@ def read_drive(
         Frames(sequence),
         sequence.fps,
         left_out,
-        _at_rest(config, names) if by_name else (),
+        _at_rest(config, names or ()) if by_name else (),
     )
 
 
@@ -149,7 +151,7 @@ def read_table(path: str) -> Table:
     turned = [index for index, name in enumerate(lower) if name in _ANGLES] if skipped else []
     kept = [index for index in range(width) if index not in skipped and index not in turned]
     if not kept:
-        raise UserError(f"{path} holds no weights beside {', '.join(names)}.")
+        raise UserError(f"{path} holds no weights beside {', '.join(names or ())}.")
     values = []
     for number, row in rows:
         values.append([_number(row[index]) for index in kept])
@@ -169,7 +171,7 @@ def read_table(path: str) -> Table:
         None if names is None else tuple(names[index] for index in kept),
         torch.tensor(values, dtype=torch.float32),
         None if times is None else _rate([row[times] for _, row in rows]),
-        tuple(names[index] for index in turned),
+        tuple((names or ())[index] for index in turned),
     )
 
 
@@ -232,11 +234,11 @@ def _taken(
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Columns matched by name, and the names that had to be left out."""
     config = _sliders(config)
-    for who, known in ((what, names), (config.owner, config.coefficient_names)):
-        if not known:
-            raise UserError(
-                f"mapping='{BY_NAME}' needs names on both sides, but {who} has none; give a matrix."
-            )
+    if not names or not config.coefficient_names:
+        who = config.owner if names else what
+        raise UserError(
+            f"mapping='{BY_NAME}' needs names on both sides, but {who} has none; give a matrix."
+        )
     return config.take(names, values, what)
 
 

@@ -32,7 +32,11 @@ def read_sequence(
             " first (docs/formats.md lists the trackers' formats that are read)."
         )
     sequence = data if isinstance(data, TrackedSequence) else TrackedSequence.of(data)
-    return taken(sequence, first, extras).resized(None if resolution is None else tuple(resolution))
+    sequence = taken(sequence, first, extras)
+    if resolution is None:
+        return sequence
+    width, height = resolution
+    return sequence.resized((width, height))
 
 
 def taken(sequence: TrackedSequence, first: int, extras: tuple[str, ...]) -> TrackedSequence:
@@ -68,6 +72,7 @@ class Frames:
                 " with resolution=N."
             )
         self.sequence, self.size = sequence, sizes.pop()
+        assert sequence.coefficients is not None
         self.expression = sequence.coefficients.float()
         self.cameras = sequence.cameras.to(torch.float32)
         self._kept = FrameCache(sequence, cache_mb)

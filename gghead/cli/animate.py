@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,8 @@ from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from gghead.animation.drive import Drive
 
 CAMERAS = ("tracked", "still", "turntable", "sweep", "spiral")
 _RAMP = 50  # frames of a video of single weights: from neutral to them and back
@@ -121,7 +123,14 @@ _PICTURES = 12  # most frames of a .png
 @cli.fps("Frames per second  [default: those of the sequence or of Live Link Face, else 25]")
 @cli.overwrite("a file")
 @cli.device()
-def main(avatar, network, seeds, latents, overwrite, **options):
+def main(
+    avatar: str | None,
+    network: str | None,
+    seeds: list[int],
+    latents: str | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
     """Let an avatar or heads do what a sequence, a table or single weights say.
 
     \b
@@ -184,23 +193,23 @@ def main(avatar, network, seeds, latents, overwrite, **options):
 
 
 def _animate_avatar(
-    network,
-    drive,
-    weights,
-    motion,
-    output,
-    split,
-    frames,
-    camera,
-    pitch,
-    shown,
-    clamp,
-    mapping,
-    size,
-    fps,
-    device,
-    trunc,
-):
+    network: str,
+    drive: str,
+    weights: str | None,
+    motion: str,
+    output: Path,
+    split: str | None,
+    frames: list[int] | None,
+    camera: str | None,
+    pitch: float,
+    shown: bool | None,
+    clamp: bool,
+    mapping: str | None,
+    size: int | None,
+    fps: float | None,
+    device: str,
+    trunc: float,
+) -> None:
     import gghead
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
@@ -208,10 +217,10 @@ def _animate_avatar(
     from gghead.torch_utils.memory import keep_freed_memory
     from gghead.torch_utils.progress import progress, track
 
-    device = pick_device(device)
-    if device.type == "cpu":
+    place = pick_device(device)
+    if place.type == "cpu":
         keep_freed_memory()
-    avatar = gghead.load(network, device=device, kind="avatar")
+    avatar = gghead.load(network, device=place, kind="avatar")
     width, height = avatar.config.image_size
     extent = (width, height) if size is None else (size, max(round(size * height / width), 1))
     with progress(f"Reading {drive}"):
@@ -223,7 +232,7 @@ def _animate_avatar(
     chosen, camera = _choose(output, drive, source, frames, camera, shown, "tracked")
     cameras = (
         source.frames.cameras[chosen]
-        if camera == "tracked"
+        if source.frames is not None and camera == "tracked"
         else camera_path(avatar, camera, len(chosen), pitch)
     )
     played = pictures(avatar, source.expression[chosen], cameras, extent, clamp=clamp)
@@ -234,29 +243,30 @@ def _animate_avatar(
         )
     ]
     # In a still picture what was filmed stands above the avatar.
-    _write(output, drawn, list(zip(*drawn, strict=True)), fps or source.fps or 25.0)
+    rows = [list(row) for row in zip(*drawn, strict=True)]
+    _write(output, drawn, rows, fps or source.fps or 25.0)
 
 
 def _animate_heads(
-    network,
-    seeds,
-    latents,
-    drive,
-    weights,
-    motion,
-    output,
-    split,
-    frames,
-    camera,
-    pitch,
-    shown,
-    clamp,
-    mapping,
-    size,
-    fps,
-    device,
-    trunc,
-):
+    network: str,
+    seeds: list[int],
+    latents: str | None,
+    drive: str | None,
+    weights: str | None,
+    motion: str,
+    output: Path,
+    split: str | None,
+    frames: list[int] | None,
+    camera: str | None,
+    pitch: float,
+    shown: bool | None,
+    clamp: bool,
+    mapping: str | None,
+    size: int | None,
+    fps: float | None,
+    device: str,
+    trunc: float,
+) -> None:
     import torch
 
     import gghead
@@ -284,6 +294,7 @@ def _animate_heads(
         with progress(f"Reading {drive}"):
             source = read_drive(drive, wanted, split=split, mapping=mapping, size=(size, size))
     else:
+        assert weights is not None  # main asks for one of the two
         table, left_out = wanted.table(weights)
         ramp = (
             torch.ones(1)
@@ -297,7 +308,7 @@ def _animate_heads(
     table = source.expression[chosen]
     cameras = (
         source.frames.cameras[chosen]
-        if camera == "tracked"
+        if source.frames is not None and camera == "tracked"
         else path_around(Cameras.orbit(0.0), camera, len(chosen), pitch)
     )
     if still:
@@ -345,7 +356,15 @@ def _write(
             save_video([beside(frame) for frame in film], output, fps)
 
 
-def _choose(output, drive, source, frames, camera, shown, default):
+def _choose(
+    output: Path,
+    drive: str,
+    source: "Drive",
+    frames: list[int] | None,
+    camera: str | None,
+    shown: bool | None,
+    default: str,
+) -> tuple[list[int], str]:
     """The frames that are drawn, and the cameras' name."""
     chosen = list(range(len(source.expression))) if frames is None else frames
     if max(chosen) >= len(source.expression):
@@ -367,7 +386,7 @@ def _choose(output, drive, source, frames, camera, shown, default):
     return chosen, camera
 
 
-def _filmed(source, index, shown):
+def _filmed(source: "Drive", index: int, shown: bool | None) -> "list[np.ndarray]":
     """What was filmed, where it is to be shown."""
     from gghead.figures import to_uint8
 

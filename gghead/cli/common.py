@@ -16,6 +16,8 @@ from gghead.torch_utils.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from gghead.models.generator import Generator
+
 LATEST = "latest"
 OUT = Path("out")
 """Where files go unless told otherwise."""
@@ -85,7 +87,7 @@ def short_name(network: str) -> str:
     return path.parent.name if path.name.startswith("network-snapshot-") else path.stem
 
 
-def default_size(model, size: int | None) -> int:
+def default_size(model: "Generator", size: int | None) -> int:
     """Pixels of a view: ``size``, else 256 or the training size where that is larger; splats render
     at any."""
     return size or max(model.config.image_size, VIEW_SIZE)
@@ -100,15 +102,15 @@ def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
             f" {', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
         )
     by_number = {int(name): name for name in names if name.isdecimal()}
-    known = [
-        name if name in names else by_number.get(int(name) if name.isdecimal() else -1)
-        for name in found
-    ]
-    if None in known:
-        raise UserError(
-            f"{option}={text}: there is no subject {found[known.index(None)]}; there are "
-            f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
-        )
+    known = []
+    for name in found:
+        number = int(name) if name.isdecimal() else -1
+        if name not in names and number not in by_number:
+            raise UserError(
+                f"{option}={text}: there is no subject {name}; there are "
+                f"{', '.join(names[:8])}{' …' if len(names) > 8 else ''}."
+            )
+        known.append(name if name in names else by_number[number])
     return tuple(known)
 
 

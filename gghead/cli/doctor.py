@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,6 +25,9 @@ from gghead.torch_utils.cli_groups import python
 from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OK, MISSING, BROKEN = "ok", "--", "!!"
 """It works; something optional is not there; something is not as it must be."""
@@ -294,7 +299,7 @@ def _mend(name: str) -> tuple[str, str]:
     return "This torch does not work.", pip("--force-reinstall", "torch")
 
 
-def draw(name: str, device: str):
+def draw(name: str, device: str) -> "tuple[Tensor | None, str]":
     """Render ten Gaussians with a backend: ``(color [3, 32, 32] on the CPU, "")``, or ``(None,
     why)``."""
     import torch
@@ -350,7 +355,7 @@ def prep_remedy() -> str:
     return pip("--no-deps", "-r", str(_ROOT / "requirements-prep.txt"))
 
 
-def try_import(name: str):
+def try_import(name: str) -> tuple[ModuleType | None, str]:
     """``(module, "")``, or ``(None, why it does not load)``."""
     try:
         with warnings.catch_warnings():

@@ -53,8 +53,18 @@ _FILE = "latent-encoder.safetensors"
 @cli.overwrite("a collection of latents")
 @cli.device()
 def main(
-    network, data, subjects, views, draws, mirror, resolution, seed, outdir, overwrite, device
-):
+    network: str,
+    data: str,
+    subjects: str | None,
+    views: list[int],
+    draws: int,
+    mirror: bool,
+    resolution: int | None,
+    seed: int,
+    outdir: Path,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Encode every head of captures, several times from different cameras.
 
     \b

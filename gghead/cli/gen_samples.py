@@ -1,6 +1,9 @@
 """Pictures and splats of seeds or latent files: ``seed0003.png`` with three views, ``seed0003.ply``
 on request."""
 
+from pathlib import Path
+from typing import Any, Literal
+
 import click
 
 from gghead.cli.common import (
@@ -124,28 +127,28 @@ _SEEDS = tuple(range(8))
 @cli.overwrite("files")
 @cli.device()
 def main(
-    network,
-    seeds,
-    latents,
-    prior_file,
-    cond,
-    guidance,
-    prior_steps,
-    save_latents,
-    trunc,
-    trunc_cutoff,
-    outdir,
-    views,
-    yaw,
-    pitch,
-    size,
-    shapes,
-    grid,
-    fov_deg,
-    noise_mode,
-    overwrite,
-    device,
-):
+    network: str,
+    seeds: list[int] | None,
+    latents: str | None,
+    prior_file: str | None,
+    cond: str | None,
+    guidance: float | None,
+    prior_steps: int | None,
+    save_latents: bool,
+    trunc: float,
+    trunc_cutoff: int | None,
+    outdir: Path | None,
+    views: int | None,
+    yaw: list[float] | None,
+    pitch: float,
+    size: int | None,
+    shapes: bool,
+    grid: bool,
+    fov_deg: float | None,
+    noise_mode: Literal["const", "random", "none"],
+    overwrite: bool,
+    device: str,
+) -> None:
     """Draw heads from several sides: those of --seeds, of --latents or of both.
 
     \b
@@ -158,7 +161,7 @@ def main(
             "--views and --yaw exclude each other: --yaw=20,0,-20 already says how many views there"
             " are."
         )
-    flow = {
+    flow: dict[str, Any] = {
         name: value
         for name, value in (("cond", cond), ("guidance", guidance), ("steps", prior_steps))
         if value is not None
@@ -173,24 +176,24 @@ def main(
     network = find_network(network, "generator")
     if prior_file is not None:
         prior_file = find_network(prior_file, "prior", "--prior")
-    outdir = outdir or free_path(f"{short_name(network)}-psi{trunc:g}")
+    folder = outdir or free_path(f"{short_name(network)}-psi{trunc:g}")
     named = [f"{'seed' if prior_file is None else 'prior'}{seed:04d}" for seed in seeds]
     kinds = [".png"] + [".ply"] * bool(shapes)
     latent_of = {
-        name: outdir / name / "latent-sample.safetensors" for name in named if save_latents
+        name: folder / name / "latent-sample.safetensors" for name in named if save_latents
     }
     check_outputs(
         [
-            *(outdir / f"{name}{kind}" for name in named for kind in kinds),
+            *(folder / f"{name}{kind}" for name in named for kind in kinds),
             *latent_of.values(),
-            *[outdir / GRID] * (grid and len(seeds) > 1),
+            *[folder / GRID] * (grid and len(seeds) > 1),
         ],
         overwrite,
     )
     counted = [f"{len(seeds)} seed{'s'[: len(seeds) != 1]}"] * bool(seeds)
     counted += [f"the latents of {latents}"] * bool(latents)
     click.echo(
-        f"Drawing {' and '.join(counted)} of {network}, psi {trunc:g}, into {outdir}"
+        f"Drawing {' and '.join(counted)} of {network}, psi {trunc:g}, into {folder}"
         + (f", with the prior {prior_file}" if prior_file else "")
     )
 
@@ -213,24 +216,20 @@ def main(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(
-            f"Two latents would both be written to {outdir / twice}.png; draw each with its own"
+            f"Two latents would both be written to {folder / twice}.png; draw each with its own"
             " --outdir."
         )
     everyone = [*named, *names]
     with_grid = grid and len(everyone) > 1
     check_outputs(
         [
-            *(outdir / f"{name}{kind}" for name in names for kind in kinds),
-            *[outdir / GRID] * with_grid,
+            *(folder / f"{name}{kind}" for name in names for kind in kinds),
+            *[folder / GRID] * with_grid,
         ],
         overwrite,
     )
-    looks = {
-        "yaws": yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS)),
-        "pitch": pitch,
-        "size": default_size(model, size),
-        "fov_deg": fov_deg,
-    }
+    yaws = yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS))
+    side = default_size(model, size)
     if prior_file is None:
         drawn = seed_latents(model, seeds, trunc, trunc_cutoff)
     else:
@@ -243,17 +242,27 @@ def main(
     heads = itertools.chain(
         zip(named, drawn, seeds, strict=True), zip(names, loaded, [0] * len(names), strict=True)
     )
-    shown = max(_GRID_PIXELS // (len(looks["yaws"]) * looks["size"] ** 2), 2) if with_grid else 0
+    shown = max(_GRID_PIXELS // (len(yaws) * side**2), 2) if with_grid else 0
     pictures = []
     with progress("Drawing", len(everyone), "heads") as bar:
         for name, latent, seed in heads:
-            sample = draw_latent(model, latent, name, noise_mode, seed, **looks)
-            write_png(outdir / f"{name}.png", sample.image)
-            click.echo(outdir / f"{name}.png")
+            sample = draw_latent(
+                model,
+                latent,
+                name,
+                noise_mode,
+                seed,
+                yaws=yaws,
+                pitch=pitch,
+                size=side,
+                fov_deg=fov_deg,
+            )
+            write_png(folder / f"{name}.png", sample.image)
+            click.echo(folder / f"{name}.png")
             pictures += [sample.image] * (len(pictures) < shown)
             if shapes:
-                sample.gaussians[0].save_ply(outdir / f"{name}.ply")
-                click.echo(outdir / f"{name}.ply")
+                sample.gaussians[0].save_ply(folder / f"{name}.ply")
+                click.echo(folder / f"{name}.ply")
             if name in latent_of:
                 latent_files.save(
                     latent_of[name],
@@ -264,6 +273,6 @@ def main(
             bar.advance()
     if with_grid:
         short = [*map(str, seeds), *names][: len(pictures)]
-        write_png(outdir / GRID, grid_sheet(pictures, short))
+        write_png(folder / GRID, grid_sheet(pictures, short))
         left = len(everyone) - len(pictures)
-        click.echo(f"{outdir / GRID}" + (f" (without the last {left})" if left else ""))
+        click.echo(f"{folder / GRID}" + (f" (without the last {left})" if left else ""))

@@ -108,22 +108,22 @@ def parse_grid(text: str) -> tuple[int, int]:
 @cli.overwrite("a video")
 @cli.device()
 def main(
-    network,
-    seeds,
-    latents,
-    output,
-    trunc,
-    trunc_cutoff,
-    frames,
-    fps,
-    grid,
-    camera,
-    yaw_range,
-    pitch,
-    size,
-    overwrite,
-    device,
-):
+    network: str,
+    seeds: list[int] | None,
+    latents: str | None,
+    output: Path | None,
+    trunc: float,
+    trunc_cutoff: int | None,
+    frames: int,
+    fps: float,
+    grid: str | None,
+    camera: str,
+    yaw_range: float | None,
+    pitch: float,
+    size: int | None,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Turn heads in a looping video, or let them flow into each other: those of --seeds and
     --latents.
 
@@ -136,7 +136,7 @@ def main(
     nobody = seeds is None and latents is None
     cells = parse_grid(grid or ("4x2" if nobody else "1x1"))
     if nobody:
-        seeds = range(cells[0] * cells[1])
+        seeds = list(range(cells[0] * cells[1]))
     if yaw_range is not None and camera == "turntable":
         raise UserError(
             "--yaw-range is for sweep and spiral; a turntable goes all the way round: leave it out."
@@ -153,9 +153,9 @@ def main(
     from gghead.sampling import camera_path, generate_frames
     from gghead.torch_utils.progress import progress, track
 
-    device = pick_device(device)
-    model = gghead.load(network, device=device, kind="generator")
-    cameras = camera_path(camera, frames, pitch, device, yaw_range)
+    place = pick_device(device)
+    model = gghead.load(network, device=place, kind="generator")
+    cameras = camera_path(camera, frames, pitch, place, yaw_range)
     loaded = (
         []
         if latents is None

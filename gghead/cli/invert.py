@@ -159,30 +159,30 @@ def parse_steps(text: str) -> tuple[int, ...]:
 @cli.overwrite("an inversion with other options")
 @cli.device()
 def main(
-    network,
-    target,
-    method,
-    encoder,
-    camera,
-    landmarker,
-    masks,
-    max_images,
-    steps,
-    max_rotation,
-    max_shift,
-    novel_views,
-    locality,
-    perceptual_net,
-    perceptual_weight,
-    lpips_net,
-    identity_net,
-    batch,
-    video,
-    outdir,
-    seed,
-    overwrite,
-    device,
-):
+    network: str,
+    target: str,
+    method: str,
+    encoder: bool | None,
+    camera: str | None,
+    landmarker: str,
+    masks: str | None,
+    max_images: int | None,
+    steps: str,
+    max_rotation: float,
+    max_shift: float,
+    novel_views: float | None,
+    locality: float,
+    perceptual_net: str | None,
+    perceptual_weight: float | None,
+    lpips_net: str | None,
+    identity_net: str | None,
+    batch: int,
+    video: str,
+    outdir: Path,
+    seed: int,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Find the latents of photos: what --network must be given to draw them.
 
     Finished pictures are skipped when the command is repeated; with other options they are only
@@ -238,22 +238,20 @@ def main(
         config["novel_views"] = novel_views
     if perceptual_weight is not None:
         config["objective"] = ObjectiveConfig(perceptual=perceptual_weight)
-    device = pick_device(device)
-    model, own = load_with_encoder(network, device)
+    place = pick_device(device)
+    model, own = load_with_encoder(network, place)
     own = None if encoder is False else own
     config = InversionConfig(**config, encoder=own is not None if encoder is None else encoder)
     # a method that does not go with the network is refused before anything is read
     _ = config.stages
     perceptual = (
-        None
-        if perceptual_net is None
-        else load_distance(perceptual_net, "--perceptual-net", device)
+        None if perceptual_net is None else load_distance(perceptual_net, "--perceptual-net", place)
     )
     reported = {}
     if lpips_net is not None:
-        reported["lpips"] = load_metric(lpips_net, "--lpips-net", device)
+        reported["lpips"] = load_metric(lpips_net, "--lpips-net", place)
     if identity_net is not None:
-        reported["identity"] = load_identity(identity_net, "--identity-net", device)
+        reported["identity"] = load_identity(identity_net, "--identity-net", place)
     if target.startswith("seeds:"):
         reader = OwnHeads(
             model, cli.IntRangeList().convert(target.removeprefix("seeds:"), None, None)
@@ -278,14 +276,13 @@ def main(
     )
     for name, found in reported.items():
         click.echo(f"{name} in the report: {found.name}")
-    video = None if video == "none" else video
     table = invert_all(
         model,
         reader,
         outdir,
         config,
         batch,
-        video,
+        None if video == "none" else video,
         click.echo,
         perceptual,
         reported,

@@ -118,27 +118,27 @@ from gghead.torch_utils.errors import UserError
 @cli.overwrite("a reconstruction")
 @cli.device()
 def main(
-    network,
-    data,
-    subject,
-    expression,
-    views,
-    count,
-    camera,
-    masks,
-    landmarker,
-    latent_file,
-    refine,
-    resolution,
-    size,
-    turn,
-    frames,
-    npz,
-    check,
-    outdir,
-    overwrite,
-    device,
-):
+    network: str,
+    data: str,
+    subject: str | None,
+    expression: str | None,
+    views: str | None,
+    count: int | None,
+    camera: str | None,
+    masks: str | None,
+    landmarker: str,
+    latent_file: str | None,
+    refine: int,
+    resolution: int | None,
+    size: int | None,
+    turn: str,
+    frames: int,
+    npz: bool,
+    check: bool,
+    outdir: Path | None,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Reconstruct a head from one or more views.
 
     The latent goes to gen_samples.py, gen_video.py and animate.py as --latents=FILE with the same
@@ -168,8 +168,8 @@ def main(
     from gghead.reconstruction.report import check_views, write_results
     from gghead.torch_utils.progress import progress
 
-    device = pick_device(device)
-    model = gghead.load(network, device=device, kind="reconstructor")
+    place = pick_device(device)
+    model = gghead.load(network, device=place, kind="reconstructor")
     generator = model.generator
     start = time.perf_counter()
     seconds = {}
@@ -191,7 +191,7 @@ def main(
             camera=camera,
             masks=masks,
             landmarker=landmarker,
-            device=device,
+            device=place,
         )
         warnings = check_views(given, data) if check else []
     for warning in warnings:

@@ -2,6 +2,7 @@
 on."""
 
 import time
+from pathlib import Path
 
 import click
 
@@ -35,7 +36,18 @@ from gghead.torch_utils.progress import progress
 @click.option("--split", metavar="NAME", help="Frames of the drive to take  [default: all]")
 @cli.workers("Processes")
 @cli.overwrite("a zip")
-def main(dest, frames, test_frames, resolution, seed, fps, drive, split, workers, overwrite):
+def main(
+    dest: Path,
+    frames: int | None,
+    test_frames: int | None,
+    resolution: int,
+    seed: int,
+    fps: float,
+    drive: str | None,
+    split: str | None,
+    workers: int,
+    overwrite: bool,
+) -> None:
     """Make a tracked sequence of one synthetic person, who talks, smiles, blinks and turns: what
     avatars are made of.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
+from gghead.latent import Latent
 from gghead.torch_utils.checks import check_shape
 
 # radians and world units that one unit of the optimised vector stands for
@@ -43,6 +44,14 @@ class CameraRefinement:
     def cameras(self) -> Cameras:
         """Return the refined cameras, batch shape (B,); differentiable with respect to ``raw``."""
         return moved(self.start, *self.increments())
+
+
+def cameras_of(latent: Latent) -> Cameras:
+    """The cameras (B,) with which the heads of a latent were found. Raises ``ValueError`` for one
+    without."""
+    if latent.camera is None:
+        raise ValueError("this latent has no camera: its head was not found in a picture")
+    return Cameras.from_label(latent.camera)
 
 
 # cameras (B,), [B, 3], [B, 3]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
 from gghead.image_metrics import ImageLossConfig, image_loss
 from gghead.models.generator import Generator
 from gghead.perceptual import Distance
@@ -44,13 +46,12 @@ class Objective:
     ) -> None:
         """``rgb`` [B, 3, S, S] in [0, 1], ``mask`` [B, 1, S, S] in [0, 1]."""
         self.config, self.perceptual = config, perceptual
-        self.over_white = mask is not None and model.config.background.kind == "none"
-        self.mask = mask
-        self.target = rgb * mask + (1 - mask) if self.over_white else rgb
+        self.mask = mask if model.config.background.kind == "none" else None
+        self.target = rgb if self.mask is None else rgb * self.mask + (1 - self.mask)
 
     def __call__(self, color: Tensor, alpha: Tensor) -> Tensor:  # [B, 3, S, S], [B, 1, S, S] -> [B]
         loss = image_loss(color, self.target, self.config)
-        if self.over_white:
+        if self.mask is not None:
             loss = loss + self.config.alpha * _mean((alpha - self.mask).abs())
         if self.perceptual is not None and self.config.perceptual > 0:
             loss = loss + self.config.perceptual * self.perceptual(
@@ -59,7 +60,13 @@ class Objective:
         return loss
 
 
-def draw(model: Generator, gaussians, ws: Tensor, cameras, size: int | None = None) -> RenderOutput:
+def draw(
+    model: Generator,
+    gaussians: Gaussians,
+    ws: Tensor,
+    cameras: Cameras,
+    size: int | None = None,
+) -> RenderOutput:
     """Render heads over the network's own background if it draws one, else over white; as
     ``model.images`` does."""
     size = size or model.config.image_size

@@ -13,6 +13,7 @@ encoder: a network that has one (a reconstructor) is asked first, and w+ or z st
 w is left out.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import image_loss, psnr, ssim
-from gghead.inversion.cameras import CameraRefinement, turned
+from gghead.inversion.cameras import CameraRefinement, cameras_of, turned
 from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfinite
 from gghead.inversion.targets import Target
 from gghead.latent import STAGES, Latent
@@ -40,6 +41,9 @@ _FRAMES = 15  # pictures of each stage in the video
 # StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
 _NOISE, _NOISE_ENDS = 0.05, 0.75
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
+
+# what is optimised, and what it stands for at a share of the steps: latents [B], their prior [B]
+_Stage = tuple[list[Tensor], Callable[[float], tuple[Latent, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -187,12 +191,12 @@ class Inversion:
                     f"[3, {size}, {size}]."
                 )
         rgb = torch.stack([target.rgb for target in targets]).to(device).float() / 255
-        masks = [target.mask for target in targets]
-        if any(mask is None for mask in masks) != all(mask is None for mask in masks):
+        masks = [target.mask for target in targets if target.mask is not None]
+        if masks and len(masks) < len(targets):
             raise UserError(
                 "Pictures with and without masks must be inverted in different batches."
             )
-        self.mask = None if masks[0] is None else torch.stack(masks).to(device).float() / 255
+        self.mask = torch.stack(masks).to(device).float() / 255 if masks else None
         self.objective = Objective(model, rgb, self.mask, config.objective, perceptual)
         for distance in (perceptual, *self.reported.values()):
             if distance is not None:
@@ -236,13 +240,14 @@ class Inversion:
 
     # ------------------------------------------------------------------ stages
     def _encoded(self) -> Latent:
+        assert self.encoder is not None
         cameras = self.refinement.cameras()
         latent = self.encoder.encode(
             self.objective.target[:, None], cameras.reshape(len(self.targets), 1)
         ).stored()
         return replace(latent, camera=cameras.label())
 
-    def _stage_w(self, _: None):
+    def _stage_w(self, _: None) -> _Stage:
         raw = self._start().requires_grad_(True)
         noises = self._generators("w-noise")
 
@@ -258,7 +263,7 @@ class Inversion:
 
         return [raw], build
 
-    def _stage_wplus(self, before: Latent):
+    def _stage_wplus(self, before: Latent) -> _Stage:
         raw = torch.zeros_like(before.ws).requires_grad_(True)
 
         def build(_: float) -> tuple[Latent, Tensor]:
@@ -271,7 +276,7 @@ class Inversion:
 
         return [raw], build
 
-    def _stage_z(self, before: Latent):
+    def _stage_z(self, before: Latent) -> _Stage:
         with torch.no_grad():
             z = self.model.latent(before.ws).float()
         deviation = z.square().mean((2, 3), keepdim=True).sqrt()  # [B, C, 1, 1]
@@ -284,7 +289,7 @@ class Inversion:
 
         return [raw], build
 
-    def _stage_pti(self, before: Latent):
+    def _stage_pti(self, before: Latent) -> _Stage:
         own = dict(self.model.decoder.named_parameters())
         delta = {
             name: value.new_zeros(len(self.targets), *value.shape).requires_grad_(True)
@@ -295,11 +300,8 @@ class Inversion:
 
         def build(_: float) -> tuple[Latent, Tensor]:
             latent = replace(before, delta=delta)
-            change = (
-                sum(value.square().reshape(len(value), -1).sum(1) for value in delta.values())
-                / count
-            )
-            prior = self.config.prior_pti * change
+            changes = (value.square().reshape(len(value), -1).sum(1) for value in delta.values())
+            prior = self.config.prior_pti * (functools.reduce(torch.add, changes) / count)
             if self.config.locality > 0:
                 prior = prior + self.config.locality * self._unlike_nearby(latent, nearby)
             return latent, prior
@@ -352,9 +354,8 @@ class Inversion:
             # nothing of it is added to the model's gradients
             (own + prior + aside).sum().backward(inputs=optimised)
             loss = (own + prior).detach()
-            for index in (
-                nonfinite(loss, [value.grad for value in optimised]).nonzero()[:, 0].tolist()
-            ):
+            gradients = [value.grad for value in optimised if value.grad is not None]
+            for index in nonfinite(loss, gradients).nonzero()[:, 0].tolist():
                 self.stopped.setdefault(index, f"step {step} of stage {stage}")
             frozen = torch.tensor(sorted(self.stopped), dtype=torch.long, device=camera.device)
             with torch.no_grad():
@@ -397,6 +398,7 @@ class Inversion:
             torch.cat([front.intrinsics, aside.intrinsics], 1),
         )
         out = draw(self.model, heads, latent.ws, both)
+        assert self._reference is not None
         reference, reference_heads = self._reference
         with torch.no_grad():
             wanted = draw(self.model, reference_heads, reference.ws, aside).color[:, 0]
@@ -473,7 +475,7 @@ class Inversion:
         return (candidates[best] - self.w_avg) / self.w_std
 
     def _judge(self, stage: str, latent: Latent, frames: np.ndarray) -> StageResult:
-        cameras = Cameras.from_label(latent.camera).reshape(len(latent), 1)
+        cameras = cameras_of(latent).reshape(len(latent), 1)
         out = draw(self.model, self._heads(latent), latent.ws, cameras)
         color, wanted = out.color[:, 0], self.objective.target
         values = {

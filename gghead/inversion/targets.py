@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from gghead.data.files import FolderSource, Source, image_header, is_image, open
 from gghead.data.images import decode_image, resize_image, resize_straight_alpha
 from gghead.latent import Latent
 from gghead.torch_utils.errors import MissingFile, UserError
+
+if TYPE_CHECKING:
+    from gghead.data.photos.photo import PhotoWorker
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,7 @@ class TargetReader:
         return found.hexdigest()
 
     def _mask_file(self, name: str) -> bytes:
+        assert self.mask_source is not None
         try:
             return self.mask_source.read(name)
         except (KeyError, OSError) as error:
@@ -115,8 +120,10 @@ class TargetReader:
             rgb, mask = rgba[..., :3], rgba[..., 3]
         else:
             rgb = np.asarray(read_image(self.source, name, "RGB"))
+            data = self._mask_file(mask_name)
+            assert self.mask_source is not None
             where = f"{mask_name} in {self.mask_source.path}"
-            mask = np.asarray(decode_image(self._mask_file(mask_name), "L", where))
+            mask = np.asarray(decode_image(data, "L", where))
         if mask.shape != rgb.shape[:2]:
             raise UserError(
                 f"The mask {mask_name} is {mask.shape[1]}x{mask.shape[0]}, but {name} is"
@@ -160,7 +167,7 @@ class TargetReader:
         return replace(self._target(index, rgb, mask), label=torch.tensor(found.label))
 
     @cached_property
-    def _preparation(self):
+    def _preparation(self) -> "PhotoWorker":
         from gghead.data.photos.photo import PhotoOptions, PhotoWorker
 
         matte = "selfie" if self.use_masks else "none"
@@ -273,12 +280,14 @@ def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
         return _OneFile(path), {names[0]: path.name}
     source = open_source(path)
     by_stem = {str(Path(name).with_suffix("")): name for name in source.names() if is_image(name)}
-    found = {name: by_stem.get(str(Path(name).with_suffix(""))) for name in names}
-    for name, mask in found.items():
+    found = {}
+    for name in names:
+        mask = by_stem.get(str(Path(name).with_suffix("")))
         if mask is None:
             raise UserError(
                 f"masks='{path}' has no mask for {name}; masks must have the pictures' names."
             )
+        found[name] = mask
     return source, found
 
 

@@ -143,7 +143,7 @@ def from_captures(
     names = captures.cameras_of(subject, expression)
     chosen = [_found(view, captures.camera_names) or view for view in views] if views else names
     if len(set(chosen)) < len(chosen):
-        raise UserError(f"views='{','.join(views)}' names a view twice; name each once.")
+        raise UserError(f"views='{','.join(views or ())}' names a view twice; name each once.")
     taken = captures.views(subject, expression, list(chosen))
     return InputViews.of(
         taken.rgb, taken.alpha, taken.cameras, chosen, captures.has_masks, device, captures.backdrop
@@ -242,20 +242,17 @@ def _photos(
             raise UserError(f"{path} has no picture '{missing[0]}'; it has {', '.join(names[:8])}.")
         wanted = [names.index(_stem(view).replace("/", "_")) for view in views]
     found = [reader.read(index) for index in wanted]
-    if len({target.mask is None for target in found}) > 1:
+    alphas = [target.mask for target in found if target.mask is not None]
+    if alphas and len(alphas) < len(found):
         raise UserError(
             f"Some pictures of {path} have masks and others none; add those missing, or use"
             " masks='none'."
         )
-    masked = found[0].mask is not None
     rgb = torch.stack([target.rgb for target in found])
-    alpha = (
-        torch.stack([target.mask for target in found])
-        if masked
-        else torch.full_like(rgb[:, :1], 255)
-    )
+    alpha = torch.stack(alphas) if alphas else torch.full_like(rgb[:, :1], 255)
     cameras = Cameras.from_label(torch.stack([target.label for target in found]))
-    return InputViews.of(rgb, alpha, cameras, [target.name for target in found], masked, device)
+    names = [target.name for target in found]
+    return InputViews.of(rgb, alpha, cameras, names, bool(alphas), device)
 
 
 def _all_labelled(captures: Captures) -> None:

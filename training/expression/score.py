@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gghead.animation.animate import BLENDSHAPES, moved, sliders
+from gghead.animation.animate import BLENDSHAPES, Motion, moved, sliders
 from gghead.cameras import Cameras
 from gghead.data.captures import Captures, Views
 from gghead.figures import with_labels
@@ -88,7 +88,11 @@ def _trial(
         model.encode(over_white(part)[None], part.cameras.reshape(1, -1)) for part in source
     )
     heads = {"neutral": latent.gaussians(model.generator)}
-    for name, way in (("blendshapes", BLENDSHAPES), ("transformer", motion)):
+    ways: tuple[tuple[str, Motion | None], ...] = (
+        ("blendshapes", BLENDSHAPES),
+        ("transformer", motion),
+    )
+    for name, way in ways:
         if way is not None:
             table, _ = sliders(model.generator, way).take(
                 captures.coefficient_names or (),

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -115,29 +116,29 @@ def world_matrix(text: str | None) -> tuple[tuple[float, ...], ...] | None:
 @cli.workers("Threads")
 @cli.overwrite("a zip")
 def main(
-    format,
-    source,
-    dest,
-    kind,
-    resolution,
-    max_images,
-    subjects,
-    moments,
-    cameras,
-    extras,
-    scale,
-    offset,
-    world,
-    flame,
-    lens,
-    test_frames,
-    test_clips,
-    skip_missing,
-    fps,
-    jpeg_quality,
-    workers,
-    overwrite,
-):
+    format: str,
+    source: Path,
+    dest: Path,
+    kind: str | None,
+    resolution: tuple[int, int] | None,
+    max_images: int | None,
+    subjects: str | None,
+    moments: str | None,
+    cameras: str | None,
+    extras: str | None,
+    scale: float | None,
+    offset: list[float] | None,
+    world: str | None,
+    flame: Path | None,
+    lens: Literal["undistort", "refuse", "ignore"] | None,
+    test_frames: int | None,
+    test_clips: str | None,
+    skip_missing: bool,
+    fps: float | None,
+    jpeg_quality: int | None,
+    workers: int,
+    overwrite: bool,
+) -> None:
     """Convert captures or a sequence of another project to a zip of ours.
 
     \b
@@ -145,7 +146,7 @@ def main(
     """
     if offset is not None and len(offset) != 3:
         raise UserError(f"--offset must be three numbers, but it has {len(offset)}.")
-    world = world_matrix(world)
+    matrix = world_matrix(world)
     if dest.suffix != ".zip":
         raise UserError(f"--dest={dest} must end in .zip.")
     if not source.exists():
@@ -161,8 +162,8 @@ def main(
         names(moments),
         names(cameras),
         scale,
-        None if offset is None else tuple(offset),
-        world,
+        None if offset is None else (offset[0], offset[1], offset[2]),
+        matrix,
         test_frames,
         names(test_clips),
         skip_missing,

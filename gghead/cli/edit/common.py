@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,9 @@ from gghead.torch_utils.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from gghead.editing.regions import PlaneBlend
     from gghead.latent import Latent
+    from gghead.models.generator import Generator
 
 SHEET = "sheet.png"
 
@@ -93,14 +95,14 @@ def start(
     return network, outdir
 
 
-def open_network(network: str, device: str):
+def open_network(network: str, device: str) -> "Generator":
     """Load the generator of ``--network``, a name that ``start`` returned."""
     import gghead
 
     return gghead.load(network, device=pick_device(device), kind="generator")
 
 
-def read_heads(text: str, model, psi: float = 1.0) -> list[Head]:
+def read_heads(text: str, model: "Generator", psi: float = 1.0) -> list[Head]:
     """``0-2,out/me/latent-z.safetensors`` -> heads: numbers are seeds, the rest files or folders of
     latents.
 
@@ -127,8 +129,8 @@ def parse_layers(text: str) -> list[int]:
 
 
 def draw_sheet(
-    model,
-    rows: Sequence[Sequence],
+    model: "Generator",
+    rows: "Sequence[Sequence[Latent | PlaneBlend | None]]",
     top: Sequence[str],
     left: Sequence[str],
     yaws: Sequence[float],
@@ -159,17 +161,24 @@ def draw_sheet(
     return with_labels(np.concatenate(lines), top, left)
 
 
-def write_head(model, latent, outdir: Path, name: str, stage: str, shapes: bool, **info) -> None:
+def write_head(
+    model: "Generator",
+    latent: "Latent | PlaneBlend",
+    outdir: Path,
+    name: str,
+    stage: str,
+    shapes: bool,
+    **info: Any,
+) -> None:
     """Write ``<outdir>/<name>/latent-<stage>.safetensors`` (what is no latent: its .ply in any
     case) and say so."""
     from gghead import latent as latents
 
-    is_latent = isinstance(latent, latents.Latent)
-    if is_latent:
+    if isinstance(latent, latents.Latent):
         path = outdir / name / f"latent-{stage}.safetensors"
         latents.save(path, replace(latent, info={"target": name, "stage": stage, **info}), model)
         click.echo(path)
-    if shapes or not is_latent:
+    if shapes or not isinstance(latent, latents.Latent):
         path = outdir / name / f"{stage}.ply"
         latent.gaussians(model)[0].save_ply(path)
         click.echo(path)

@@ -52,22 +52,22 @@ from gghead.torch_utils.errors import UserError
 @click.option("--layers", metavar="LIST", help="On which layers  [default: all]")
 @edit_options
 def pca(
-    heads,
-    count,
-    samples,
-    seed,
-    show,
-    sigmas,
-    layers,
-    network,
-    outdir,
-    trunc,
-    yaw,
-    size,
-    shapes,
-    overwrite,
-    device,
-):
+    heads: str | None,
+    count: int,
+    samples: int,
+    seed: int,
+    show: int,
+    sigmas: list[float],
+    layers: str | None,
+    network: str,
+    outdir: Path | None,
+    trunc: float,
+    yaw: list[float],
+    size: int | None,
+    shapes: bool,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Find the principal components of w; write directions.safetensors and a sheet of what they do.
 
     \b
@@ -137,7 +137,19 @@ def pca(
     ),
 )
 @edit_options
-def move(heads, file, by, network, outdir, trunc, yaw, size, shapes, overwrite, device):
+def move(
+    heads: str,
+    file: Path,
+    by: str,
+    network: str,
+    outdir: Path | None,
+    trunc: float,
+    yaw: list[float],
+    size: int | None,
+    shapes: bool,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Move --heads along principal components.
 
     \b

@@ -1,8 +1,13 @@
 """Heads that take something from other heads: the styles of some layers, or a part of the face."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
 import click
 
 from gghead.cli.edit.common import (
+    Head,
     at_least,
     draw_sheet,
     edit_options,
@@ -15,6 +20,11 @@ from gghead.cli.edit.common import (
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+
+if TYPE_CHECKING:
+    from gghead.editing.regions import PlaneBlend
+    from gghead.latent import Latent
+    from gghead.models.generator import Generator
 
 
 @cli.command()
@@ -32,7 +42,20 @@ from gghead.torch_utils.errors import UserError
     "--strength", type=float, default=1.0, show_default=True, help="How far to go: 0.5 = half way"
 )
 @edit_options
-def mix(rows, cols, layers, strength, network, outdir, trunc, yaw, size, shapes, overwrite, device):
+def mix(
+    rows: str,
+    cols: str,
+    layers: str,
+    strength: float,
+    network: str,
+    outdir: Path | None,
+    trunc: float,
+    yaw: list[float],
+    size: int | None,
+    shapes: bool,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Give every head of --rows the --layers of every head of --cols.
 
     \b
@@ -96,22 +119,22 @@ def mix(rows, cols, layers, strength, network, outdir, trunc, yaw, size, shapes,
 )
 @edit_options
 def region(
-    rows,
-    cols,
-    part,
-    space,
-    take,
-    fit,
-    softness,
-    network,
-    outdir,
-    trunc,
-    yaw,
-    size,
-    shapes,
-    overwrite,
-    device,
-):
+    rows: str,
+    cols: str,
+    part: str,
+    space: str,
+    take: Literal["all", "shape", "colour"],
+    fit: bool | None,
+    softness: float,
+    network: str,
+    outdir: Path | None,
+    trunc: float,
+    yaw: list[float],
+    size: int | None,
+    shapes: bool,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Give every head of --rows the --part of every head of --cols.
 
     \b
@@ -135,7 +158,7 @@ def region(
     at_least(donors, 1, "--cols")
     fit = "hair" not in part.split("+") if fit is None else fit
 
-    def swap(base, donor):
+    def swap(base: Head, donor: Head) -> "Latent | PlaneBlend":
         if space == "z":
             return blend_latents(model, base.latent, donor.latent, mask)
         return blend_planes(model, base.latent, donor.latent, mask, take, fit)
@@ -145,7 +168,18 @@ def region(
     _write(model, changed, donors, swapped, outdir, "region", shapes, yaw, size, what)
 
 
-def _write(model, changed, donors, results, outdir, stage, shapes, yaw, size, what) -> None:
+def _write(
+    model: "Generator",
+    changed: list[Head],
+    donors: list[Head],
+    results: "Sequence[Sequence[Latent | PlaneBlend]]",
+    outdir: Path,
+    stage: str,
+    shapes: bool,
+    yaw: list[float],
+    size: int | None,
+    what: dict[str, Any],
+) -> None:
     """Write the heads ``results`` (a row per changed head, a column per donor) and their sheet."""
     for base, line in zip(changed, results, strict=True):
         for donor, head in zip(donors, line, strict=True):

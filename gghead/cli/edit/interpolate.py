@@ -1,11 +1,13 @@
 """Heads in between: a row of steps, latent files of them, and a video."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gghead.cli.common import check_outputs, default_size
 from gghead.cli.edit.common import (
+    Head,
     at_least,
     draw_sheet,
     edit_options,
@@ -17,6 +19,9 @@ from gghead.cli.edit.common import (
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
+
+if TYPE_CHECKING:
+    from gghead.latent import Latent
 
 
 @cli.command()
@@ -51,21 +56,21 @@ from gghead.torch_utils.errors import UserError
 @cli.fps(default=20.0)
 @edit_options
 def main(
-    heads,
-    steps,
-    space,
-    video,
-    frames,
-    fps,
-    network,
-    outdir,
-    trunc,
-    yaw,
-    size,
-    shapes,
-    overwrite,
-    device,
-):
+    heads: str,
+    steps: int,
+    space: str,
+    video: Path | None,
+    frames: int,
+    fps: float,
+    network: str,
+    outdir: Path | None,
+    trunc: float,
+    yaw: list[float],
+    size: int | None,
+    shapes: bool,
+    overwrite: bool,
+    device: str,
+) -> None:
     """Draw the way from each head to the next.
 
     For loops with a turning camera see scripts/gen_video.py.
@@ -91,8 +96,8 @@ def main(
     if space == "z" and any(head.seed is None for head in named):
         raise UserError("--space=z needs seeds: a latent file has no z; use --space=w.")
 
-    def way(first, second, share: float):
-        if space == "z":
+    def way(first: Head, second: Head, share: float) -> "Latent":
+        if space == "z" and first.seed is not None and second.seed is not None:
             return between_seeds(model, first.seed, second.seed, share, trunc)
         return between(first.latent, second.latent, share)
 
@@ -111,12 +116,12 @@ def main(
     if video is not None:
         side, pictures = default_size(model, size), []
         with progress("Filming", len(pairs) * frames + 1, "frames") as bar:
-            for share, pair in [
+            for share, (first, second) in [
                 *((frame / frames, pair) for pair in pairs for frame in range(frames)),
                 (1.0, pairs[-1]),
             ]:
                 pictures.append(
-                    draw_latent(model, way(*pair, share), "", yaws=yaw, size=side).image
+                    draw_latent(model, way(first, second, share), "", yaws=yaw, size=side).image
                 )
                 bar.advance()
         with progress(f"Writing {video}"):
