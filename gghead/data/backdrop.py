@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 LOOKED_AT = 16  # pictures
 _FAR = 4  # pixels from the mask, beyond which a JPEG's ringing has ended
@@ -52,9 +52,9 @@ def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3
     """Color and alpha of the pixels that are partly covered, and the mean color of the solid head
     beside them."""
     solid = (alpha >= _SOLID).float()
-    window = dict(kernel_size=2 * _REACH + 1, stride=1, padding=_REACH)
-    share = F.avg_pool2d(solid, **window)
-    head = F.avg_pool2d(rgb * solid, **window) / share.clamp_min(1e-6)
+    pooled = nn.AvgPool2d(2 * _REACH + 1, stride=1, padding=_REACH)
+    share = pooled(solid)
+    head = pooled(rgb * solid) / share.clamp_min(1e-6)
     chosen = ((alpha > _PARTIAL[0]) & (alpha < _PARTIAL[1]) & (share > 0))[0]
     return rgb[:, chosen], alpha[:, chosen], head[:, chosen]
 

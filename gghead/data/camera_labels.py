@@ -5,19 +5,22 @@ row-major intrinsics (9 numbers, divided by the image size).
 """
 
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from gghead.torch_utils.errors import UserError
 
 LABEL_SIZE = 25
+Labels = Mapping[str, Sequence[float]]
+"""Name of an image -> its label, not checked yet."""
 LABEL_REMEDY = (
     "each image needs 25 numbers (cam2world 4x4, intrinsics 3x3) under 'labels' in dataset.json"
 )
 _ROTATION_TOLERANCE = 1e-3  # labels are often rounded to 4-7 digits
 
 
-def label_array(labels: dict[str, list], names: list[str], where: str | os.PathLike) -> np.ndarray:
+def label_array(labels: Labels, names: Sequence[str], where: str | os.PathLike) -> np.ndarray:
     """Return the labels of ``names`` as float32 [N, 25], checked; raises ``UserError`` naming the
     first bad file."""
     try:
@@ -97,7 +100,7 @@ def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
 
 
 # labels: [N, 25]
-def check_labels(labels: np.ndarray, names: list[str], where: str | os.PathLike) -> None:
+def check_labels(labels: np.ndarray, names: Sequence[str], where: str | os.PathLike) -> None:
     """Raise ``UserError`` naming the first image whose camera is not finite, rigid, right-handed or
     has no focal."""
     for wrong, sentence in rigid_faults(labels).values():

@@ -78,11 +78,11 @@ class Captures(FrameSet):
                 f"The views of subject {subject} differ in size; call resized(...) first."
             )
         frames = [self.get(int(index)) for index in indices]
-        cameras = self.cameras[torch.from_numpy(indices)].to(torch.float32)
+        poses = self.cameras[torch.from_numpy(indices)].to(torch.float32)
         rgb, alpha = (
             torch.stack([getattr(frame, name) for frame in frames]) for name in ("rgb", "alpha")
         )
-        return Views(rgb, alpha, cameras, frames[0].coefficients, indices, self.backdrop)
+        return Views(rgb, alpha, poses, frames[0].coefficients, indices, self.backdrop)
 
     def select(
         self,
@@ -131,6 +131,7 @@ class TrackedSequence(FrameSet):
         training.
         """
         seen = self if split is None or not self.splits else self.split(split)
+        assert seen.coefficients is not None  # __post_init__ sees to it
         return seen.coefficients.amin(0), seen.coefficients.amax(0)
 
     @classmethod
@@ -156,7 +157,10 @@ def as_kind(frames: FrameSet, kind: str | None) -> FrameSet:
     cannot be."""
     if kind is None or frames.kind == kind:
         return frames
-    return frames.as_captures() if kind == "captures" else TrackedSequence.of(frames)
+    if isinstance(frames, TrackedSequence):
+        return frames.as_captures()
+    assert isinstance(frames, Captures)
+    return TrackedSequence.of(frames)
 
 
 def last_frames(moment: np.ndarray, test: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -207,7 +211,7 @@ def choose_views(
     cameras.
     """
     yaw = {name: float(angle) for name, angle in zip(names, cameras.angles()[0], strict=True)}
-    front = sorted((name for name in names if abs(yaw[name]) < FRONT), key=yaw.get)
+    front = sorted((name for name in names if abs(yaw[name]) < FRONT), key=yaw.__getitem__)
     behind = sorted(
         (name for name in names if abs(yaw[name]) >= FRONT), key=lambda name: abs(yaw[name])
     )
@@ -230,5 +234,5 @@ def choose_views(
     return ViewChoice(
         tuple(held_out),
         tuple(sorted(behind)),
-        {count: tuple(sorted(chosen, key=yaw.get)) for count, chosen in inputs.items()},
+        {count: tuple(sorted(chosen, key=yaw.__getitem__)) for count, chosen in inputs.items()},
     )

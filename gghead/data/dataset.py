@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.data.backdrop import LOOKED_AT, find_backdrop, own_colors
+from gghead.data.camera_labels import LABEL_SIZE
 from gghead.data.dataset_zip import DatasetInfo, FrameRecord
 from gghead.data.image_files import BROKEN_SHARE
 from gghead.data.images import BrokenImage, fit_mask, resize_image, resize_straight_alpha
@@ -88,7 +89,7 @@ class ImageDataset:
         # [N, 25] float32
         self.labels: Tensor = torch.cat([labels, mirror_labels(labels)]) if mirror else labels
         for shard in self._shards:
-            shard.labels = None  # held once
+            shard.labels = np.empty((0, LABEL_SIZE), np.float32)  # held once
         self.num_files = len(labels)  # image files; twice as many items when mirrored
         self.resolution = self._shards[0].size if resolution is None else resolution
         self.broken: dict[str, str] = {}  # name -> what is wrong, of the images met so far
@@ -249,6 +250,7 @@ class ImageDataset:
                 rgb, mask = self._decoded(int(file))
             except UserError:
                 continue
+            assert mask is not None
             yield _tensors(rgb, mask)
 
     def _load(self, file: int) -> np.ndarray:  # -> [4, R, R] uint8

@@ -190,10 +190,8 @@ class DatasetInfo:
             {name: text(mask, f"The mask of {name} in {place}") for name, mask in masks.items()},
             kind,
             text(content.pop("format", ""), f"'format' of {place}"),
-            *(
-                texts(content.pop(key, None), f"'{key}' of {place}")
-                for key in ("splits", "expression_names")
-            ),
+            texts(content.pop("splits", None), f"'splits' of {place}"),
+            texts(content.pop("expression_names", None), f"'expression_names' of {place}"),
             fps,
             texts(content.pop("notes", None), f"'notes' of {place}"),
             entries=content.pop("frames", ()),

@@ -5,7 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image
@@ -195,6 +195,18 @@ class ZipFolderSource:
 Source = ZipSource | FolderSource
 
 
+class Files(Protocol):
+    """Files by name, as every source of this module has them."""
+
+    path: Path
+
+    def names(self) -> list[str]: ...
+    def read(self, name: str) -> bytes: ...
+    def open(self, name: str) -> BinaryIO: ...
+    def head(self, name: str, count: int) -> bytes: ...
+    def close(self) -> None: ...
+
+
 def open_source(path: str | os.PathLike) -> Source:
     """Open a zip or a folder; raises ``UserError`` if it does not exist or is neither."""
     refuse_address(os.fspath(path))
@@ -218,7 +230,7 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def image_header(source: Source, name: str) -> tuple[tuple[int, int], str]:
+def image_header(source: Files, name: str) -> tuple[tuple[int, int], str]:
     """Return ((width, height), PIL mode) of an image as ``read_image`` returns it, without decoding
     it.
 
@@ -239,6 +251,6 @@ def image_header(source: Source, name: str) -> tuple[tuple[int, int], str]:
     return header.size, header.mode
 
 
-def read_image(source: Source, name: str, mode: str) -> Image.Image:
+def read_image(source: Files, name: str, mode: str) -> Image.Image:
     """Return a decoded image of the source; errors as ``decode_image``."""
     return decode_image(source.read(name), mode, f"{name} in {source.path}")

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from gghead.data.files import Source, image_header
+from gghead.data.files import Files, image_header
 from gghead.data.images import (
     Box,
     decode_image,
@@ -116,14 +116,14 @@ class Pictures:
     Raises ``UserError`` on request of a picture that is missing, damaged or not of its stated size.
     """
 
-    source: Source
+    source: Files
     names: np.ndarray  # [N] bytes; "video.mp4#17" is frame 17 of a video
     sizes: np.ndarray  # [N, 2] int32, width and height of the stored picture
     mask_kind: MaskKind = "none"
     """Where masks come from: the pictures' own alpha, grey files, or one color of label files."""
     masks: np.ndarray | None = None  # [N] bytes, for "file" and "color"
     mask_color: tuple[int, int, int] = (255, 255, 255)
-    mask_source: Source | None = None
+    mask_source: Files | None = None
     """Where mask files lie, if not in ``source``."""
     lenses: tuple[Lens, ...] = ()
     lens: np.ndarray | None = None  # [N] int32 index into lenses, -1 = a pinhole
@@ -214,14 +214,13 @@ class Pictures:
         if (
             self.mask_kind != "file"
             or not self._unchanged(index)
-            or is_video_frame(self.masks[index].decode())
+            or is_video_frame(self._mask_name(index))
         ):
             return None
-        data = (self.mask_source or self.source).read(self.masks[index].decode())
+        data = (self.mask_source or self.source).read(self._mask_name(index))
         kept, header = _copyable(data, ("L",)), parse_header(data)
-        return (
-            data if kept and kept[1] == ".png" and header.size == tuple(self.sizes[index]) else None
-        )
+        fits = header is not None and header.size == tuple(self.sizes[index])
+        return data if kept and kept[1] == ".png" and fits else None
 
     def _unchanged(self, index: int) -> bool:
         """Whether ``read`` neither resamples the picture nor takes it from a video."""
@@ -229,18 +228,23 @@ class Pictures:
             return False
         return self.resolution is None or tuple(self.sizes[index]) == self.resolution
 
+    def _mask_name(self, index: int) -> str:
+        assert self.masks is not None, f"masks of the kind {self.mask_kind} have no files"
+        return self.masks[index].decode()
+
     def _read_mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
         if self.mask_kind == "none":
             return None
-        name, source = self.masks[index].decode(), self.mask_source or self.source
+        name, source = self._mask_name(index), self.mask_source or self.source
         where = f"{name} in {source.path}"
         if self.mask_kind == "file":
             return self._decode(name, "L", where, source)
         labels = self._decode(name, "RGB", where, source)
         return (labels == np.array(self.mask_color, np.uint8)).all(-1).astype(np.uint8) * 255
 
-    def _decode(self, name: str, mode: str, where: str, source: Source | None = None) -> np.ndarray:
+    def _decode(self, name: str, mode: str, where: str, source: Files | None = None) -> np.ndarray:
         if is_video_frame(name):
+            assert self.videos is not None
             frame = self.videos.read(name)
             return frame if mode == "RGB" else frame[..., 0]  # alpha videos are grey
         try:
@@ -251,7 +255,7 @@ class Pictures:
 
 
 def probe_sizes(
-    source: Source,
+    source: Files,
     names: Sequence[str],
     groups: Sequence,
     videos: VideoFrames | None = None,
@@ -271,7 +275,7 @@ def probe_sizes(
         try:
             sizes[group] = (
                 videos.read(name).shape[1::-1]
-                if is_video_frame(name)
+                if videos is not None and is_video_frame(name)
                 else image_header(source, name)[0]
             )
         except (KeyError, FileNotFoundError):

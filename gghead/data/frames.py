@@ -127,7 +127,8 @@ class FrameSet:
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of the picture that ``get`` returns."""
-        return self.pictures.resolution or tuple(int(side) for side in self.pictures.sizes[index])
+        width, height = self.pictures.resolution or self.pictures.sizes[index].tolist()
+        return width, height
 
     def get(self, index: int) -> Frame:
         """Decode a frame. Safe to call from several threads; raises ``UserError`` for a broken
@@ -154,7 +155,7 @@ class FrameSet:
         indices = np.asarray(indices, np.int64)
         at = torch.from_numpy(indices)
 
-        def part(values):
+        def part(values: np.ndarray | Tensor | None) -> np.ndarray | Tensor | None:
             return None if values is None else values[at if isinstance(values, Tensor) else indices]
 
         return dataclasses.replace(
@@ -258,6 +259,7 @@ class FrameSet:
                 f"{self.pictures.source.path} has {self.width} expression coefficients, so its"
                 f" first {count} cannot be taken; choose fewer."
             )
+        assert self.coefficients is not None  # its width is not 0
         names = self.coefficient_names[:count] if self.coefficient_names else self.coefficient_names
         return dataclasses.replace(
             self, coefficients=self.coefficients[:, :count], coefficient_names=names
@@ -328,7 +330,7 @@ class FrameSet:
         self.pictures.source.close()
 
 
-class _Names:
+class _Names(Sequence[str]):
     """The pictures' names, made when they are asked for."""
 
     def __init__(self, pictures: Pictures):
@@ -336,6 +338,9 @@ class _Names:
 
     def __getitem__(self, index: int) -> str:
         return self.pictures.name(index)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
 
 
 def _listed(wanted: Iterable[str | int] | str | int) -> list[str | int]:

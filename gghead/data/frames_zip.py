@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from gghead.data.camera_labels import label_array
 from gghead.data.captures import Captures, TrackedSequence
@@ -161,7 +162,7 @@ def _record(frames: FrameSet, index: int, done: _Encoded) -> FrameRecord:
     )
 
 
-def _short(values) -> list[float]:
+def _short(values: Tensor) -> list[float]:
     """Numbers with the nine digits that bring a float32 back exactly."""
     return [float(f"{value:.9g}") for value in values.tolist()]
 

@@ -4,11 +4,12 @@ there."""
 import dataclasses
 import glob
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from gghead.data.camera_labels import label_array
+from gghead.data.camera_labels import Labels, label_array
 from gghead.data.dataset_zip import DatasetInfo, FrameRecord, read_info
 from gghead.data.files import Source, image_header, is_image, open_source, read_image
 from gghead.data.images import BrokenImage
@@ -40,7 +41,7 @@ class ImageFiles:
         self,
         path: Path,
         masks: str | os.PathLike | None = "auto",
-        labels: dict[str, list] | None = None,
+        labels: Labels | None = None,
     ):
         self.path = path
         self.source = open_source(path)
@@ -94,6 +95,7 @@ class ImageFiles:
             mask = np.asarray(read_image(source, name, "RGBA"))[..., 3]
         else:
             source, mask_name = self.mask_source, self.mask_names[index]
+            assert source is not None and mask_name is not None  # require_masks saw to it
             mask = np.asarray(read_image(source, mask_name, "L"))
         if mask.shape[0] != mask.shape[1]:
             size = f"{mask.shape[1]}x{mask.shape[0]}"
@@ -157,7 +159,7 @@ class ImageFiles:
     def _probe_masks(self) -> None:
         if self.mask_source is None:
             return
-        sizes = self.mask_source.sizes(self.mask_names)
+        sizes = self.mask_source.sizes(list(filter(None, self.mask_names)))
         for index in np.argsort(sizes, kind="stable")[:_PROBED_MASKS]:
             self.mask(int(index))
 
@@ -166,7 +168,7 @@ def _has_alpha(mode: str) -> bool:
     return mode in ("RGBA", "LA")
 
 
-def image_names(source: Source, inner: dict[str, str]) -> list[str]:
+def image_names(source: Source, inner: Mapping[str, str]) -> list[str]:
     """Return the images of a source in their fixed order, without the masks ``inner`` that lie
     among them."""
     not_images = set(inner.values())
@@ -174,7 +176,7 @@ def image_names(source: Source, inner: dict[str, str]) -> list[str]:
 
 
 def pair_masks(
-    images: Source, inner: dict[str, str], names: list[str], masks: str | os.PathLike | None
+    images: Source, inner: Mapping[str, str], names: list[str], masks: str | os.PathLike | None
 ) -> tuple[Source | None, list[str | None]]:
     """Return the source of separate masks and, for every image, its mask's name there, None where
     it is missing.
@@ -199,11 +201,11 @@ def pair_masks(
     source = open_source(masks)
     mask_names = [name for name in source.names() if is_image(name)]
     if mask_names == names:
-        return source, mask_names
+        return source, list(mask_names)
     by_stem = {os.path.splitext(name)[0]: name for name in mask_names}
     paired = [by_stem.get(os.path.splitext(name)[0]) for name in names]
     if len(mask_names) == len(names) and not any(paired):
-        return source, mask_names
+        return source, list(mask_names)
     return source, paired
 
 

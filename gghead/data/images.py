@@ -95,9 +95,9 @@ def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
         header = parse_header(data)
         try:
             if getattr(image, "is_animated", False) and image.format != "MPO":
+                count = getattr(image, "n_frames", "several")
                 raise BrokenImage(
-                    f"{where} is animated ({image.n_frames} frames); save the one frame that you"
-                    " want."
+                    f"{where} is animated ({count} frames); save the one frame that you want."
                 )
             image.load()
             if header is not None and header.orientation != 1:
@@ -316,13 +316,14 @@ def estimate_foreground(
     weight = (alpha.astype(np.float32) / 255)[..., None]
     front = back = image
     for reach in (radius, radius / 10):
-        window = (2 * max(int(reach * rgb.shape[1]), 1) + 1,) * 2 + (1,)
-        front_mean = uniform_filter(front * weight, window) / (
-            uniform_filter(weight, window) + 1e-5
-        )
-        back = uniform_filter(back * (1 - weight), window) / (
-            uniform_filter(1 - weight, window) + 1e-5
-        )
+        side = 2 * max(int(reach * rgb.shape[1]), 1) + 1
+
+        def mean(values: np.ndarray, side: int = side) -> np.ndarray:
+            # SciPy also takes a size per axis; what is read from its source is that of its default
+            return uniform_filter(values, (side, side, 1))  # pyright: ignore[reportArgumentType]
+
+        front_mean = mean(front * weight) / (mean(weight) + 1e-5)
+        back = mean(back * (1 - weight)) / (mean(1 - weight) + 1e-5)
         front = np.clip(
             front_mean + weight * (image - weight * front_mean - (1 - weight) * back), 0, 255
         )

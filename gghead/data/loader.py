@@ -101,7 +101,7 @@ class ReadAhead(Iterator[Result], Generic[Result]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -210,7 +210,7 @@ class BatchLoader(Iterator[Batch]):
     def __enter__(self) -> "BatchLoader":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _jobs(self, position: int) -> Iterator[Callable[[], Batch]]:

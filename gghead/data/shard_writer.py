@@ -9,6 +9,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -120,7 +121,7 @@ def _write_tar(
 ) -> dict[str, list[float]]:
     labels = {}
 
-    def write(stream) -> None:
+    def write(stream: BinaryIO) -> None:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for i in members:
                 name = files.names[i]
@@ -148,13 +149,15 @@ def _write_tar(
 def _separate_mask(files: ImageFiles, index: int) -> bytes | None:
     if files.mask_source is None:
         return None  # an image's own alpha channel travels with it
-    data = files.mask_source.read(files.mask_names[index])
-    return (
-        data
-        if data[:4] == b"\x89PNG"
-        else encode_png(np.asarray(decode_image(data, "L", files.mask_names[index])))
-    )
+    name = files.mask_names[index]
+    assert name is not None  # ImageFiles refuses an image without its mask
+    data = files.mask_source.read(name)
+    return data if data[:4] == b"\x89PNG" else encode_png(np.asarray(decode_image(data, "L", name)))
 
 
 def _any_mask(files: ImageFiles, index: int) -> bytes:
-    return _separate_mask(files, index) or encode_png(files.mask(index))
+    if (separate := _separate_mask(files, index)) is not None:
+        return separate
+    mask = files.mask(index)
+    assert mask is not None
+    return encode_png(mask)

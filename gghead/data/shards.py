@@ -15,13 +15,13 @@ import os
 import re
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from gghead.data.camera_labels import label_array
+from gghead.data.camera_labels import Labels, label_array
 from gghead.data.dataset_zip import DatasetInfo, FrameRecord, read_info_in
 from gghead.data.files import is_image, open_source
 from gghead.data.image_files import ImageFiles
@@ -77,7 +77,9 @@ def _members(path: str) -> Iterator[tuple[str, str, bytes]]:
                 folder, slash, name = member.name.rpartition("/")
                 stem, dot, field = name.partition(".")
                 if stem and dot and member.isreg() and not member.issparse():
-                    yield folder + slash + stem, field.lower(), archive.extractfile(member).read()
+                    content = archive.extractfile(member)
+                    assert content is not None  # a regular file
+                    yield folder + slash + stem, field.lower(), content.read()
             # The archive ends at a damaged header as it does at its end, and would lose the rest
             # without a word.
             file.seek(archive.offset)
@@ -221,7 +223,7 @@ class TarShard:
         return samples[index]
 
 
-def open_tars(paths: list[str], masks: bool, labels: dict[str, list] | None) -> list[TarShard]:
+def open_tars(paths: list[str], masks: bool, labels: Labels | None) -> list[TarShard]:
     """Open tar files; ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside spare
     a pass over all.
 
@@ -231,7 +233,7 @@ def open_tars(paths: list[str], masks: bool, labels: dict[str, list] | None) -> 
         UserError: a broken file, an image without a label, no images at all.
     """
     memory, paths = ShardMemory(_HELD), [str(Path(path)) for path in paths]
-    by_shard: dict[str, dict[str, list]] = {}
+    by_shard: dict[str, dict[str, Sequence[float]]] = {}
     for name, label in (labels or {}).items():
         shard, _, inner = name.partition("/")
         by_shard.setdefault(shard, {})[inner] = label
@@ -311,7 +313,7 @@ def open_shards(
 
 def shard_inputs(
     path: Path, masks: str | os.PathLike | None
-) -> list[tuple[Path, str | os.PathLike | None, dict[str, list] | None]]:
+) -> list[tuple[Path, str | os.PathLike | None, Labels | None]]:
     """Return (file, its masks, its labels if they stand elsewhere) for the zips of a folder, or for
     ``path`` itself.
 
@@ -373,27 +375,27 @@ def _expand_braces(text: str) -> list[str]:
     choices, count = [], 1
     for index, piece in enumerate(pieces):
         options: list[str] | range = [piece] if index % 2 == 0 else piece.split(",")
+        width = 0
         if index % 2 and (found := _RANGE.fullmatch(piece)):
-            options = range(int(found[1]), int(found[2]) + 1)
+            options, width = range(int(found[1]), int(found[2]) + 1), len(found[1])
         count *= len(options)
         if not 1 <= count <= _MOST_SHARDS:
             raise UserError(
                 f"{text} names {count} files; write the first and the last number in braces, as in "
                 "DIR/shard-{000000..000012}.tar."
             )
-        width = len(found[1]) if isinstance(options, range) else 0
         choices.append([f"{option:0{width}d}" for option in options] if width else options)
     return ["".join(parts) for parts in itertools.product(*choices)]
 
 
-def _beside(folder: Path) -> dict[str, list] | None:
+def _beside(folder: Path) -> Labels | None:
     """The labels of the one dataset.json beside the shards (of a brace list: in the folder before
     its last part)."""
     info = read_info_in(folder if folder.is_dir() else folder.parent)
     return None if info is None else info.labels
 
 
-def _labels_of(shard: Path, labels: dict[str, list]) -> dict[str, list]:
+def _labels_of(shard: Path, labels: Labels) -> Labels:
     source, own = open_source(shard), {}
     for name in filter(is_image, source.names()):
         for key in (f"{shard.name}/{name}", f"{shard.stem}/{name}", name):

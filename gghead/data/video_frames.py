@@ -2,11 +2,12 @@
 
 import threading
 from collections import OrderedDict
+from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
 
-from gghead.data.files import Source
+from gghead.data.files import Files
 from gghead.torch_utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
@@ -20,7 +21,7 @@ def is_video_frame(name: str) -> bool:
     return "#" in name and name.rpartition("#")[0].lower().endswith(VIDEO_SUFFIXES)
 
 
-def _library():
+def _library() -> ModuleType:
     try:
         import av
     except ImportError as error:
@@ -78,13 +79,14 @@ class _Decoder:
                 f"{self.where} ends or is damaged at frame {self.next}, but frame {index} is"
                 " needed; copy it again or leave the frames after it out."
             ) from error
+        assert picture is not None  # the loop ran: next was <= index
         return picture.to_ndarray(format="rgb24")
 
 
 class VideoFrames:
     """Frames of the videos of a source; every thread has its own decoders."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Files):
         self.source = source
         self._local = threading.local()
 

@@ -172,7 +172,7 @@ def _entries(data: bytes, count: int) -> tuple[list[str], np.ndarray]:
     if (entries["magic"] != b"PK\1\2").any():
         raise ValueError("its table of contents is damaged")
     rows = np.empty(count, _COLUMNS)
-    for column in _COLUMNS.names:
+    for column in _COLUMNS.names or ():
         rows[column] = entries[column]
     large = (entries["packed"] == _FULL) | (entries["size"] == _FULL) | (entries["offset"] == _FULL)
     for i in np.flatnonzero(large):

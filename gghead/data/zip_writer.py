@@ -94,5 +94,6 @@ def encode_npy(array: np.ndarray) -> bytes:
 def encode_npz(**arrays: np.ndarray) -> bytes:
     """Return arrays in NumPy's npz format, packed."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    # numpy's signature names allow_pickle beside the arrays
+    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()

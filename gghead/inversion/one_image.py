@@ -78,6 +78,7 @@ def invert(
             f"The loss of {target.name} is not finite at {inversion.stopped[0]}; check the image"
             " and its camera, or use smaller learning rates."
         )
+    assert result is not None  # every method has a stage
     info = {"target": target.name, "stage": method, "metrics": result.metrics[0]}
     return replace(result.latent, info=info)
 

@@ -330,4 +330,4 @@ def _camera_file(path: Path, names: list[str]) -> DatasetInfo:
             " (camera-to-world 4x4, then intrinsics 3x3 divided by the picture size)."
         )
     check_labels(numbers[None], [names[0]], path)
-    return DatasetInfo(dict.fromkeys(names, numbers.tolist()))
+    return DatasetInfo({name: numbers.tolist() for name in names})

@@ -61,6 +61,7 @@ def test_landmarks_of_a_file(tmp_path):
         ("{", "is not valid JSON"),
         ("[]", "has no 'files'"),
         ('{"files": {}}', "has the scheme None; use one of mediapipe478, ibug68"),
+        ('{"scheme": [], "files": {}}', r"has the scheme \[\]; use one of mediapipe478, ibug68"),
         (
             '{"scheme": "ibug68", "files": {"a": [[1, 2]]}}',
             r"of a in .* shape \[1, 2\], but ibug68 has 68",

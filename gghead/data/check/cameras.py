@@ -127,7 +127,7 @@ def _orientation(
         }
         if not medians:
             break
-        code = min(medians, key=medians.get)
+        code = min(medians, key=medians.__getitem__)
         helped = wrong & tried[code][1] & (tried[code][0] < _AIM / 2)
         if helped.sum() < _SHARED * wrong.sum():
             break  # what mends a few cameras by chance is no explanation

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 ERROR, WARNING = "error", "warning"
 
@@ -309,7 +312,12 @@ class Finding:
 
     def texts(self) -> tuple[str, str, str]:
         """What, likely cause, remedy."""
-        return tuple(text.format(**self.values) for text in FAULTS[self.code][1:])
+        _, what, cause, remedy = FAULTS[self.code]
+        return (
+            what.format(**self.values),
+            cause.format(**self.values),
+            remedy.format(**self.values),
+        )
 
     def sentence(self) -> str:
         """All in one line."""
@@ -337,7 +345,8 @@ class Finding:
         }
 
 
-def findings_where(code: str, wrong, names: list[str], **extra) -> list[Finding]:  # wrong: [N] bool
+# wrong: [N] bool
+def findings_where(code: str, wrong: np.ndarray, names: list[str], **extra: Any) -> list[Finding]:
     """A finding for the names where ``wrong`` holds, or none."""
     files = [name for name, bad in zip(names, wrong, strict=True) if bad]
     return [Finding(code, files, **extra)] if files else []

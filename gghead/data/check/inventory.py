@@ -1,12 +1,13 @@
 """Which files a data set has, and what of that does not belong together; nothing is decoded."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from gghead.data.camera_labels import LABEL_SIZE, label_fault
+from gghead.data.camera_labels import LABEL_SIZE, Labels, label_fault
 from gghead.data.check.findings import Finding
 from gghead.data.dataset_zip import DATASET_JSON, DatasetInfo, read_info
 from gghead.data.files import Source, is_image, open_source
@@ -38,7 +39,7 @@ class Inventory:
 
 
 def take_inventory(
-    path: Path, masks: str | Path | None, labels: dict[str, list] | None = None
+    path: Path, masks: str | os.PathLike | None, labels: Labels | None = None
 ) -> Inventory:
     """List a zip or folder; raises ``UserError`` only where there is no data set at all."""
     source = open_source(path)

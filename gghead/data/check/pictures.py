@@ -3,7 +3,7 @@ masks."""
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -70,23 +70,28 @@ def _look(inventory: Inventory, index: int, keep_mask: bool) -> Look:
     mask_name = inventory.mask_names[index] if inventory.mask_names else None
     if embedded or mask_name is not None:
         try:
-            mask = (
-                image.getchannel("A")
-                if embedded
-                else read_image(inventory.mask_source, mask_name, "L")
-            )
+            if embedded or mask_name is None:
+                mask = image.getchannel("A")
+            else:
+                assert inventory.mask_source is not None
+                mask = read_image(inventory.mask_source, mask_name, "L")
         except UserError as error:
             look.mask_error = str(error)
             return look
-        look.mask_size, look.mask_range = mask.size, mask.getextrema()
-        look.small = small_mask(np.asarray(mask)) if keep_mask else None
+        values = np.asarray(mask)
+        look.mask_size, look.mask_range = mask.size, (int(values.min()), int(values.max()))
+        look.small = small_mask(values) if keep_mask else None
     return look
 
 
-def check_pictures(inventory: Inventory, looks: list[Look]) -> list[Finding]:
+def check_pictures(
+    names: list[str],
+    masks: Sequence[str | None],  # as names; empty without masks
+    labels: np.ndarray,  # [N, 25]
+    looks: list[Look],
+) -> list[Finding]:
     """Return the faults of files and masks, but not those that need cameras."""
-    names = inventory.names
-    masks = inventory.mask_names or names
+    masks = [mask or name for mask, name in zip(masks or names, names, strict=True)]
     damaged = [i for i, look in enumerate(looks) if look.error]
     bad_masks = [i for i, look in enumerate(looks) if look.mask_error]
     findings = []
@@ -109,11 +114,11 @@ def check_pictures(inventory: Inventory, looks: list[Look]) -> list[Finding]:
     findings += _sized("not-square", oblong, names, looks) + _sized(
         "mixed-size", other, names, looks
     )
-    masked = [i for i in fine if looks[i].mask_size is not None]
+    masked = {i: size for i in fine if (size := looks[i].mask_size) is not None}
     shape = [
         i
-        for i in masked
-        if looks[i].mask_size[0] * looks[i].size[1] != looks[i].mask_size[1] * looks[i].size[0]
+        for i, (width, height) in masked.items()
+        if width * looks[i].size[1] != height * looks[i].size[0]
     ]
     findings += [
         Finding("mask-empty", [masks[i] for i in masked if looks[i].mask_range[1] == 0]),
@@ -121,11 +126,9 @@ def check_pictures(inventory: Inventory, looks: list[Look]) -> list[Finding]:
         Finding(
             "mask-size",
             [masks[i] for i in shape],
-            detail=(
-                f"{looks[shape[0]].mask_size[0]}x{looks[shape[0]].mask_size[1]}" if shape else ""
-            ),
+            detail="{}x{}".format(*masked[shape[0]]) if shape else "",
         ),
-        *_find_repeated([looks[i] for i in fine], [names[i] for i in fine], inventory.labels[fine]),
+        *_find_repeated([looks[i] for i in fine], [names[i] for i in fine], labels[fine]),
     ]
     return [found for found in findings if found.count]
 

@@ -208,8 +208,8 @@ def _headers(report: CheckReport) -> list[Finding]:
             )
         except UserError as error:
             looks[index] = Look(error=str(error))
-    sample = Inventory(None, [report.names[i] for i in looks], report.labels[list(looks)], None, [])
-    return check_pictures(sample, list(looks.values()))
+    names = [report.names[i] for i in looks]
+    return check_pictures(names, (), report.labels[list(looks)], list(looks.values()))
 
 
 def _equal_files(report: CheckReport) -> list[Finding]:
@@ -249,14 +249,8 @@ def _pictures(
         )
         done = len(report.looks)
     # of shards without masks the pictures' names stand in
-    whole = Inventory(
-        None,
-        report.names,
-        report.labels,
-        None,
-        [name for part in report.inventories for name in part.mask_names or part.names],
-    )
-    return check_pictures(whole, report.looks)
+    masks = [name for part in report.inventories for name in part.mask_names or part.names]
+    return check_pictures(report.names, masks, report.labels, report.looks)
 
 
 def _pairs(report: CheckReport) -> list[Finding]:
@@ -283,11 +277,11 @@ def _pairs(report: CheckReport) -> list[Finding]:
 
 
 def _silhouettes(report: CheckReport, progress: Callable[[int, int, str], object]) -> list[Finding]:
-    compared = [
-        i
+    compared = {
+        i: look.small
         for i, look in enumerate(report.looks)
         if look.small is not None and look.mask_range[1] > 0 and look.mask_range[0] < 255
-    ]
+    }
     if not compared:
         masks = any(look.mask_size is not None for look in report.looks)
         why = "no image has both a mask and a usable camera" if masks else "there are no masks"
@@ -296,10 +290,10 @@ def _silhouettes(report: CheckReport, progress: Callable[[int, int, str], object
             "the contact sheet"
         )
         return []
-    for count, i in enumerate(compared):
+    for count, (i, mask) in enumerate(compared.items()):
         progress(count, len(compared), "Comparing masks with the head template")
-        report.fits[i] = fit(report.labels[i], report.looks[i].small)
-    yaw = angles(report.labels[compared])[:, 0]
+        report.fits[i] = fit(report.labels[i], mask)
+    yaw = angles(report.labels[list(compared)])[:, 0]
     if (np.abs(yaw) > 5).sum() < 8:
         report.not_checked.append(
             "left and right (mirrored poses): fewer than 8 turned heads with masks"

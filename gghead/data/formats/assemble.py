@@ -2,15 +2,15 @@
 share."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from gghead.data.captures import Captures, TrackedSequence, last_frames
-from gghead.data.files import Source, image_header
+from gghead.data.files import Files, image_header
 from gghead.data.formats.geometry import make_cameras
 from gghead.data.formats.parsing import ReadOptions, coefficients
 from gghead.data.frame_images import Lens, MaskKind, Pictures, pack_names, probe_sizes
@@ -19,6 +19,9 @@ from gghead.torch_utils.errors import UserError
 
 _SPLITS = ("train", "val", "test")  # in this order, then any others
 _LENS_PIXELS = 0.5  # a distortion that shifts nothing by more is none
+
+
+Kind = TypeVar("Kind", bound=Captures | TrackedSequence)
 
 
 @dataclass
@@ -39,7 +42,7 @@ class Row:
     """Number of the frame in its clip, for the order of time and for finding gaps."""
     coefficients: Any = None
     split: str | None = None
-    extras: dict[str, Sequence[float]] = field(default_factory=dict)
+    extras: Mapping[str, Sequence[float] | np.ndarray] = field(default_factory=dict)
     lens: Lens | None = None
 
 
@@ -70,19 +73,19 @@ def codes(
 
 
 def assemble(
-    kind: type[Captures] | type[TrackedSequence],
-    source: Source,
+    kind: type[Kind],
+    source: Files,
     rows: list[Row],
     options: ReadOptions,
     *,
     format: str,
     mask_kind: MaskKind = "none",
     mask_color: tuple[int, int, int] = (255, 255, 255),
-    mask_source: Source | None = None,
+    mask_source: Files | None = None,
     coefficient_names: Sequence[str] | None = None,
     fps: float | None = None,
     notes: Sequence[str] = (),
-) -> Captures | TrackedSequence:
+) -> Kind:
     """Put the rows of a reader together.
 
     Raises ``UserError``: pictures or masks that are missing, gaps or repeated frames in a sequence
@@ -111,7 +114,7 @@ def assemble(
         pack_names(names),
         sizes,
         mask_kind,
-        pack_names([row.mask for row in rows]) if mask_kind in ("file", "color") else None,
+        pack_names([row.mask or "" for row in rows]) if mask_kind in ("file", "color") else None,
         mask_color,
         mask_source,
         lenses,
@@ -122,7 +125,7 @@ def assemble(
     in_time = list(dict.fromkeys(row.moment for row in rows)) if is_sequence else None
     moment, moments = codes((row.moment for row in rows), in_time)
     camera, camera_names = codes(row.camera for row in rows)
-    used = {row.split for row in rows} - {None}
+    used = {row.split for row in rows if row.split is not None}
     known = [name for name in _SPLITS if name in used] + sorted(used - set(_SPLITS))
     vectors = [row.coefficients for row in rows]
     have = [vector is not None for vector in vectors]
@@ -190,8 +193,8 @@ def _ordered(rows: list[Row], by_time: bool) -> list[Row]:
 
 def _present(
     rows: list[Row],
-    source: Source,
-    mask_source: Source,
+    source: Files,
+    mask_source: Files,
     mask_kind: MaskKind,
     options: ReadOptions,
     notes: list[str],
@@ -231,7 +234,7 @@ def _present(
     return rows, mask_kind
 
 
-def _has_alpha(source: Source, rows: list[Row]) -> bool:
+def _has_alpha(source: Files, rows: list[Row]) -> bool:
     """Whether the first picture that can be read has an alpha channel."""
     for row in rows:
         try:
@@ -253,7 +256,7 @@ def _check_numbers(rows: list[Row], where: str, options: ReadOptions, notes: lis
                     f"Frame {row.number} of {name} comes more than once; leave one of them out."
                 )
             seen.add((row.camera, row.number))
-        steps = np.unique([row.number for row in here])
+        steps = np.unique([row.number for row in here if row.number is not None])
         gaps = np.flatnonzero(np.diff(steps) > 1)
         if len(gaps):
             count = int((np.diff(steps) - 1).sum())

@@ -39,9 +39,8 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     content = read_json(source, "transforms.json")
     frames = frame_list(content, where)
     width, height = picture_size(content, where)
-    k = intrinsics(
-        *(number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy")), width, height
-    )
+    fx, fy, cx, cy = (number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy"))
+    k = intrinsics(fx, fy, cx, cy, width, height)
     rows = []
     for index, frame in enumerate(frames):
         at = f"frame {index} of {where}"

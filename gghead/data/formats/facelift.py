@@ -38,9 +38,8 @@ def read(source: Source, options: ReadOptions) -> Captures:
         for index, frame in enumerate(frames):
             at = f"frame {index} of {where}"
             width, height = picture_size(frame, at)
-            k = intrinsics(
-                *(number(frame, key, at) for key in ("fx", "fy", "cx", "cy")), width, height
-            )
+            fx, fy, cx, cy = (number(frame, key, at) for key in ("fx", "fy", "cx", "cy"))
+            k = intrinsics(fx, fy, cx, cy, width, height)
             pose = invert(matrix(entry(frame, "w2c", at), f"'w2c' of {at}"))
             here.append(
                 Row(

@@ -34,7 +34,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     content = read_json(source, name)
     frames = frame_list(content, where)
     width, height = picture_size(content, where)
-    focal = [number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy")]
+    fx, fy, cx, cy = (number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy"))
     poses = np.stack(
         [
             matrix(
@@ -57,7 +57,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
             Row(
                 picture,
                 pose,
-                intrinsics(*focal, width, height),
+                intrinsics(fx, fy, cx, cy, width, height),
                 (width, height),
                 number=step,
                 moment=f"{step:05d}",

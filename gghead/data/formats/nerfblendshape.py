@@ -36,9 +36,8 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     content = read_json(source, name)
     frames = frame_list(content, where)
     width, height = picture_size(content, where)
-    k = intrinsics(
-        *(number(content, key, where) for key in ("fx", "fy", "cx", "cy")), width, height
-    )
+    fx, fy, cx, cy = (number(content, key, where) for key in ("fx", "fy", "cx", "cy"))
+    k = intrinsics(fx, fy, cx, cy, width, height)
     names = set(source.names())
     folder = "head_imgs" if any(name.startswith("head_imgs/") for name in names) else "ori_imgs"
     rows = []

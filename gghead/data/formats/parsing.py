@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gghead.data.files import Source
+from gghead.data.files import Files
 from gghead.data.json_values import array
 from gghead.torch_utils.errors import UserError
 
@@ -52,7 +52,7 @@ class ReadOptions:
 _NPZ_BYTES = 256 * 2**20
 
 
-def read_json(source: Source, name: str) -> Any:
+def read_json(source: Files, name: str) -> Any:
     """Return the content of a JSON file; raises ``UserError`` if it is absent or broken."""
     data = read_bytes(source, name)
     try:
@@ -63,7 +63,7 @@ def read_json(source: Source, name: str) -> Any:
         ) from error
 
 
-def read_bytes(source: Source, name: str) -> bytes:
+def read_bytes(source: Files, name: str) -> bytes:
     try:
         return source.read(name)
     except (KeyError, OSError) as error:
@@ -72,7 +72,7 @@ def read_bytes(source: Source, name: str) -> bytes:
         ) from error
 
 
-def read_npz(source: Source, name: str) -> dict[str, np.ndarray]:
+def read_npz(source: Files, name: str) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file; pickled objects inside are refused."""
     data = read_bytes(source, name)
     where = f"{name} in {source.path}"
@@ -92,7 +92,7 @@ def read_npz(source: Source, name: str) -> dict[str, np.ndarray]:
         ) from error
 
 
-def read_numbers(source: Source, name: str) -> np.ndarray:
+def read_numbers(source: Files, name: str) -> np.ndarray:
     """Return the numbers of a text file, separated by any white space, as float64 [N]."""
     data = read_bytes(source, name)
     try:

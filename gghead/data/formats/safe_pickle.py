@@ -35,7 +35,7 @@ _STORAGES = {
 class _Dtype:
     """What numpy.dtype(...) in a pickle becomes: a plain number type or nothing."""
 
-    def __init__(self, code: str, *_):
+    def __init__(self, code: str, *_: object) -> None:
         self.dtype = np.dtype(str(code))
         if self.dtype.kind not in "biuf":
             raise UserError(f"it holds an array of {code}, not of numbers")
@@ -61,7 +61,7 @@ class _Record:
     """Objects of a model file whose attributes are arrays (sparse matrices, chumpy arrays):
     attributes, no methods."""
 
-    def __init__(self, *_):
+    def __init__(self, *_: object) -> None:
         self.state: dict = {}
 
     def __setstate__(self, state: Any) -> None:
@@ -91,7 +91,7 @@ def _check_size(shape: tuple) -> None:
         raise UserError(f"it unpacks to an array of {math.prod(shape)} numbers")
 
 
-def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_) -> np.ndarray:
+def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: object) -> np.ndarray:
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if offset < 0 or any(step < 0 for step in stride) or (0 not in size and last >= len(storage)):
         raise UserError("it holds a tensor that reaches beyond its data")

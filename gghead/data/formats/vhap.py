@@ -67,14 +67,13 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
             int(number(frame, "timestep_index", at)),
             int(number(frame, "camera_index", at)),
         )
+        fx, fy, cx, cy = (number(frame, key, at) for key in ("fl_x", "fl_y", "cx", "cy"))
         mask = frame.get("fg_mask_path")
         rows.append(
             Row(
                 member(entry(frame, "file_path", at), base),
                 from_opengl(matrix(entry(frame, "transform_matrix", at), f"The pose of {at}")),
-                intrinsics(
-                    *(number(frame, key, at) for key in ("fl_x", "fl_y", "cx", "cy")), width, height
-                ),
+                intrinsics(fx, fy, cx, cy, width, height),
                 (int(width), int(height)),
                 member(mask, base) if mask else None,
                 camera=str(camera),
@@ -91,13 +90,10 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         )
     used = [parameters[member(frame["flame_param_path"], base)] for frame, _, _ in frames]
     joints, exact = neck_joints(options, used[0]["shape"])
-    motion = head_motion(
-        *(
-            np.stack([flame[key] for flame in used])
-            for key in ("rotation", "translation", "neck_pose")
-        ),
-        joints,
+    rotation, translation, neck = (
+        np.stack([flame[key] for flame in used]) for key in ("rotation", "translation", "neck_pose")
     )
+    motion = head_motion(rotation, translation, neck, joints)
     poses = relative_to_head(np.stack([row.cam2world for row in rows]), motion)
     for row, pose in zip(rows, flame_placement(options).cameras(poses), strict=True):
         row.cam2world = pose

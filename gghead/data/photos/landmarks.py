@@ -89,7 +89,8 @@ def save_models(path: str | os.PathLike, models: list[LandmarkModel], mirror: np
         arrays[f"{model.scheme}/mode_scale"] = scale.astype(np.float32)
         arrays[f"{model.scheme}/sd"] = model.sd.astype(np.float32)
     with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        # numpy's signature names allow_pickle beside the arrays
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def level_angle(points: np.ndarray, scheme: str) -> float:  # [N, 2] pixels -> radians
@@ -174,11 +175,10 @@ class JsonLandmarks:
             ) from error
         if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
             raise UserError(f"{path} has no 'files'; landmarks have the form {_FORM}.")
-        self.scheme = content.get("scheme")
-        if self.scheme not in SCHEMES:
-            raise UserError(
-                f"{path} has the scheme {self.scheme!r}; use one of {', '.join(SCHEMES)}."
-            )
+        scheme = content.get("scheme")
+        if not isinstance(scheme, str) or scheme not in SCHEMES:
+            raise UserError(f"{path} has the scheme {scheme!r}; use one of {', '.join(SCHEMES)}.")
+        self.scheme = scheme
         self._files = content["files"]
         for name in self._files:  # here, so that a wrong file stops the work before it begins
             self._read(name)

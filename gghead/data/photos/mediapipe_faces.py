@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -62,7 +64,13 @@ class _Box:
         return shared / (self.width * self.height + other.width * other.height - shared)
 
 
-def import_mediapipe():
+class _Network(Protocol):
+    """One of MediaPipe's solutions."""
+
+    def process(self, picture: np.ndarray, /) -> Any: ...
+
+
+def import_mediapipe() -> ModuleType:
     """Return the module ``mediapipe``; raises ``UserError`` with a remedy where it cannot be
     imported."""
     os.environ.setdefault("GLOG_minloglevel", "2")  # its C++ parts write to stderr
@@ -70,7 +78,8 @@ def import_mediapipe():
     try:
         with warnings.catch_warnings(), without_notes():
             warnings.simplefilter("ignore")
-            import mediapipe
+            # of the extra [prep], which may not be installed
+            import mediapipe  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             f"Finding faces needs mediapipe, which cannot be imported ({error}); {_REMEDY}."
@@ -103,14 +112,15 @@ def without_notes() -> Iterator[None]:
                 os.write(2, rest)
 
 
-def start_network(network):
+def start_network(network: _Network) -> _Network:
     """A solution of MediaPipe that has looked at a picture: its threads write their notes until
     then."""
     network.process(np.zeros((64, 64, 3), np.uint8))
     return network
 
 
-def process(network, picture: np.ndarray):  # [H, W, 3] uint8
+# [H, W, 3] uint8
+def process(network: _Network, picture: np.ndarray) -> Any:
     """Run one of MediaPipe's solutions without notes and the deprecation warnings of the protobuf
     inside it."""
     with warnings.catch_warnings(), without_notes():
@@ -121,7 +131,7 @@ def process(network, picture: np.ndarray):  # [H, W, 3] uint8
 class _Finder:
     """The detector of both adapters: boxes of faces anywhere in a picture of any size."""
 
-    def __init__(self, solutions):
+    def __init__(self, solutions: ModuleType) -> None:
         self._networks = [
             start_network(
                 solutions.face_detection.FaceDetection(
@@ -274,7 +284,8 @@ class TaskLandmarks:
             )
         mediapipe = import_mediapipe()
         try:
-            from mediapipe.tasks import python as tasks
+            # of the extra [prep], which may not be installed
+            from mediapipe.tasks import python as tasks  # pyright: ignore[reportMissingImports]
 
             options = tasks.vision.FaceLandmarkerOptions(
                 base_options=tasks.BaseOptions(model_asset_path=str(self.path)),

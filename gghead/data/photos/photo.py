@@ -1,6 +1,7 @@
 """One photo: find the face, fit the camera, cut the crop and the mask, judge; everything that a
 worker process does."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,7 +83,7 @@ class PhotoWorker:
         UserError: a package, file or option is missing or wrong.
     """
 
-    def __init__(self, options: PhotoOptions, labels: dict[str, list[float]] | None = None):
+    def __init__(self, options: PhotoOptions, labels: Mapping[str, Sequence[float]] | None = None):
         self.options = options
         self._labels = labels
         self._landmarker = None if labels is not None else make_landmarker(options.landmarker)
@@ -96,7 +97,8 @@ class PhotoWorker:
         except UserError as error:
             return [Skip("unreadable", str(error))]
         if self._labels is not None:
-            return [self._with_camera(rgb, name)]
+            return [self._with_camera(rgb, name, self._labels[name])]
+        assert self._landmarker is not None  # there is one where there are no labels
         every = self.options.faces == "all"
         faces = self._landmarker.faces(rgb, name, every)
         if not faces:
@@ -150,18 +152,17 @@ class PhotoWorker:
         }
         return self._finish(picture, name, crop, (width, height), label.tolist(), record)
 
-    def _with_camera(self, rgb: np.ndarray, name: str) -> Item | Skip:
+    def _with_camera(self, rgb: np.ndarray, name: str, label: Sequence[float]) -> Item | Skip:
         height, width = rgb.shape[:2]
         if width != height:
             return Skip(
                 "not square", f"{width}x{height}; a photo with a ready camera must be square"
             )
-        label = self._labels[name]
         yaw, pitch, roll = camera_degrees(np.array(label))
         side = max(self.options.resolution, 256)
         picture = resize_image(rgb, side)
         record = {"source": name, "yaw": yaw, "pitch": pitch, "roll": roll}
-        return self._finish(picture, name, None, (width, height), label, record)
+        return self._finish(picture, name, None, (width, height), list(label), record)
 
     def _finish(
         self,

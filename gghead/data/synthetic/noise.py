@@ -1,6 +1,7 @@
 """Smooth random patterns and steps for painting."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def bell(*offsets_and_sigmas: tuple[np.ndarray, float]) -> np.ndarray:
     return np.exp(-0.5 * sum((offset / sigma) ** 2 for offset, sigma in offsets_and_sigmas))
 
 
-def linear(srgb) -> np.ndarray:
+def linear(srgb: np.ndarray | Sequence[float]) -> np.ndarray:
     """sRGB values in [0, 255] to linear light in [0, 1], float32 (all painting is done in it)."""
     x = np.asarray(srgb, np.float64) / 255
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)

@@ -191,8 +191,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 # [S * S, C] -> [R, R, C] sums over a pixel's samples
 def _blocks(samples: np.ndarray, size: int) -> np.ndarray:
     grid = samples.reshape(size, size, -1)
-    rows = sum(grid[i::SUPERSAMPLING] for i in range(SUPERSAMPLING))
-    return sum(rows[:, i::SUPERSAMPLING] for i in range(SUPERSAMPLING))
+    rows = functools.reduce(np.add, (grid[i::SUPERSAMPLING] for i in range(SUPERSAMPLING)))
+    columns = (rows[:, i::SUPERSAMPLING] for i in range(SUPERSAMPLING))
+    return functools.reduce(np.add, columns)
 
 
 def _illuminate(
@@ -221,9 +222,15 @@ def _illuminate(
     return total
 
 
-def _hair_light(albedo, normal, view, occlusion, light: Light) -> np.ndarray:
+def _hair_light(
+    albedo: np.ndarray,  # [P, 3]
+    normal: np.ndarray,  # [P, 3]
+    view: np.ndarray,  # [P, 3]
+    occlusion: np.ndarray,  # [P]
+    light: Light,
+) -> np.ndarray:
     """Hair: soft diffuse light and a highlight across the strands (Kajiya and Kay 1989)."""
-    down = np.float32([0.0, -1.0, 0.0])
+    down = np.array([0.0, -1.0, 0.0], np.float32)
     tangent = _unit(down + normal[:, 1:2] * normal + 1e-4)
     up = (normal[:, 1] * 0.5 + 0.5)[:, None]
     total = albedo * (light.ground + (light.sky - light.ground) * up) * occlusion[:, None]
@@ -329,7 +336,15 @@ def _seamless_normals(vertices: np.ndarray, shell: hair.Shell) -> np.ndarray:
 
 
 # [P, 3] linear
-def _shade_solid(person, expression, light, mesh: _Mesh, face, weights, eye) -> np.ndarray:
+def _shade_solid(
+    person: Person,
+    expression: dict[str, float],
+    light: Light,
+    mesh: _Mesh,
+    face: np.ndarray,  # [P] index of the face
+    weights: np.ndarray,  # [P, 3] of its corners
+    eye: np.ndarray,  # [3] where the camera is
+) -> np.ndarray:
     corners = mesh.faces[face]
     table = np.column_stack([mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion])
     values = _spread(table, corners, weights)
@@ -345,7 +360,7 @@ def _shade_solid(person, expression, light, mesh: _Mesh, face, weights, eye) -> 
     albedo = albedo + (person.hair * 0.75 - albedo) * hidden
     sky = occlusion[on] * (1 - hair.shadow(person, s, phi))
     gloss = gloss * (1 - hidden[:, 0])
-    soft = np.float32([0.42, 0.26, 0.22])
+    soft = np.array([0.42, 0.26, 0.22], np.float32)
     result[on] = _illuminate(albedo, normal[on], view[on], gloss, sky, light, soft)
 
     on = np.nonzero(material == CLOTH)[0]

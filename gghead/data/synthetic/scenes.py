@@ -62,10 +62,10 @@ def sample_label(random: np.random.RandomState, cameras: str) -> np.ndarray:  # 
     yaw = random.uniform(-np.pi, np.pi) if full else random.normal(0, YAW_STD)
     pitch = random.normal(0, FULL_PITCH_STD if full else PITCH_STD)
     roll = random.normal(0, ROLL_STD)
-    angles = (
+    yaw, pitch, roll = (
         torch.tensor(angle, dtype=torch.float64) for angle in (yaw, np.clip(pitch, -1.2, 1.2), roll)
     )
-    return Cameras.orbit(*angles).label().reshape(-1).numpy()
+    return Cameras.orbit(yaw, pitch, roll).label().reshape(-1).numpy()
 
 
 def draw(request: Request, index: int) -> Scene:
@@ -76,7 +76,7 @@ def draw(request: Request, index: int) -> Scene:
     person, light = sample_person(random), sample_light(random)
     expression = sample_expression(_random(request.seed, "expression", subject, expression_id))
     label = sample_label(_random(request.seed, "camera", index), request.cameras)
-    record = {"subject": subject, "expression_id": expression_id, "camera": view}
+    record: dict[str, Any] = {"subject": subject, "expression_id": expression_id, "camera": view}
     record["blendshapes"] = {
         name: round(value, 4) for name, value in expression.items() if value > 0
     }

@@ -1,7 +1,7 @@
 """A synthetic tracked sequence: expressions and a camera that move, drawn frame by frame."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -202,7 +202,12 @@ def landmark_vertices() -> np.ndarray:  # [68] int
 
 
 def write(
-    writer: ZipWriter, scenes: Scenes, fps: float, test: int, workers: int, say=lambda index: None
+    writer: ZipWriter,
+    scenes: Scenes,
+    fps: float,
+    test: int,
+    workers: int,
+    say: Callable[[int], object] = lambda index: None,
 ) -> None:
     """Write the frames in the project's own format, the last ``test`` as the split "test"."""
     count = len(scenes.weights)
@@ -244,5 +249,5 @@ def write(
     writer.add_file("geometry.npz", encode_npz(landmarks68=np.stack(landmarks).astype(np.float32)))
 
 
-def _plain(values: Sequence) -> list:
+def _plain(values: np.ndarray | Sequence[float]) -> list:
     return np.round(values, 7).tolist()

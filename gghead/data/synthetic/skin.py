@@ -17,7 +17,8 @@ BLACK, GLINT = np.full(3, 0.005, np.float32), np.full(3, 1.2, np.float32)
 IRIS_RADIUS, PUPIL_RADIUS = 0.0160, 0.0068
 SCLERA, MOUTH_INSIDE, TEETH = linear((232, 224, 218)), linear((70, 22, 22)), linear((206, 198, 186))
 
-_BLUSH, _FRECKLE = np.float32([0.05, -0.17, -0.15]), np.float32([0.55, 0.4, 0.3])
+_BLUSH = np.array([0.05, -0.17, -0.15], np.float32)
+_FRECKLE = np.array([0.55, 0.4, 0.3], np.float32)
 
 
 def _over(base: np.ndarray, color: np.ndarray, amount: np.ndarray) -> np.ndarray:
@@ -103,7 +104,10 @@ def paint(
     return color, gloss
 
 
-def _paint_lips(person: Person, face, x, y, mouth_open):
+# face: [P, 3], x and y: [P] -> [P, 3]
+def _paint_lips(
+    person: Person, face: np.ndarray, x: np.ndarray, y: np.ndarray, mouth_open: float
+) -> np.ndarray:
     s = x / MOUTH_HALF_WIDTH
     arch = np.clip(1 - s * s, 0, 1)
     height = y - mouth_line(x)
@@ -120,7 +124,10 @@ def _paint_lips(person: Person, face, x, y, mouth_open):
     return face
 
 
-def _paint_brows(person: Person, face, signed_x, y):
+# face: [P, 3], x and y: [P] -> [P, 3]
+def _paint_brows(
+    person: Person, face: np.ndarray, signed_x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
     x = np.abs(signed_x)
     t = np.clip((x - 0.030) / 0.115, 0, 1)  # 0 at the inner, 1 at the outer end
     middle = (
@@ -139,7 +146,10 @@ def _paint_brows(person: Person, face, signed_x, y):
     return _over(face, person.brows, 0.9 * brow)
 
 
-def _paint_eyes(person: Person, face, gloss, place, posed):
+# [P, 3], [P], [P, 3], [P, 3] -> [P, 3], [P]
+def _paint_eyes(
+    person: Person, face: np.ndarray, gloss: np.ndarray, place: np.ndarray, posed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.abs(place[:, 0]), place[:, 1]
     s, lower, upper = eye_lines(x)
     opening = step(np.minimum(y - lower, upper - y), -0.0006, 0.0008) * (np.abs(s) < 1)
