@@ -1,7 +1,8 @@
 # make venv   .venv with the pinned requirements and this project (done at once when nothing changed)
 # make test   venv, make lint, the whole test suite
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
-# make lint   ruff, clang-format, the C++ under strict warnings
+# make lint   ruff, pyright, clang-format, the C++ under strict warnings
+# make coverage   the suite once more, and which share of each package's lines it runs (a third slower)
 # make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (twenty minutes)
 # make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
 # make docs   the documentation as a site, in build/site; nothing in it is loaded from elsewhere
@@ -25,7 +26,7 @@ PYTEST ?=
 # Test files are shared among processes of one thread each; PARALLEL= runs them one after the other.
 PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: venv docs prep test test-portable test-asan demo lint
+.PHONY: venv docs prep test test-portable test-asan demo lint coverage
 .DELETE_ON_ERROR:
 
 venv: $(VENV)/stamp
@@ -83,11 +84,16 @@ $(VENV)/docs: requirements-docs.txt | $(VENV)/stamp
 lint: venv
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check --quiet .
+	@$(BIN)/python -m pyright --pythonpath $(BIN)/python
 	@$(BIN)/clang-format --dry-run -Werror gghead/rendering/csrc/*
 	@$(BIN)/python tests/helpers/strict_compile.py
 
 test: lint
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q $(PARALLEL) $(PYTEST)
+
+coverage: venv
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q $(PARALLEL) --cov --cov-report= $(PYTEST)
+	@$(BIN)/python tests/helpers/coverage_table.py
 
 test-portable: venv
 	@.ci/portable

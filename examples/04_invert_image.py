@@ -14,6 +14,7 @@ import gghead
 from gghead.data.synthetic.scenes import Request, draw
 from gghead.figures import beside, to_uint8, write_png
 from gghead.inversion import InversionConfig
+from gghead.inversion.cameras import cameras_of
 
 
 def main(out: Path = Path("out/examples"), size: int = 192, steps: int = 40) -> None:
@@ -28,8 +29,9 @@ def main(out: Path = Path("out/examples"), size: int = 192, steps: int = 40) -> 
         on_stage=lambda result: print(f"{result.stage}: {result.metrics[0]['psnr']:.1f} dB"),
     )
     gghead.latent.save(out / "04_invert_image.safetensors", latent, model)
-    found = gghead.Cameras.from_label(latent.camera)
-    cameras = gghead.Cameras.cat([found, gghead.Cameras.orbit(torch.tensor([0.5, -0.5]))])
+    cameras = gghead.Cameras.cat(
+        [cameras_of(latent), gghead.Cameras.orbit(torch.tensor([0.5, -0.5]))]
+    )
     with torch.no_grad():
         color = model.render(latent.gaussians(model), cameras, size).color[0]
     # the image over white, as large as the heads

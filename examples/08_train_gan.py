@@ -36,7 +36,8 @@ def main(out: Path = Path("out/examples"), size: int = 128, images: int = 32) ->
     )
     folder = train_gan(config, out / "08_runs", init="demo")
     camera, rows = gghead.Cameras.orbit(0.2), []
-    for model in (gghead.load("demo"), gghead.load(folder)):
+    assert folder is not None  # None is for further processes of a run
+    for model in (gghead.load("demo"), gghead.load(folder, kind="generator")):
         heads = model.sample(range(5), psi=0.7)
         rows.append(beside(to_uint8(model.render(heads, camera, size).color[:, 0])))
     write_png(out / "08_train_gan.png", np.concatenate(rows))

@@ -33,8 +33,9 @@ def main(
         PRESETS["tiny"], data=str(data), resolution=(size, size), iterations=iterations
     )
     folder = train_avatar(config, out / "09_runs")
-    avatar = gghead.load(folder)
+    avatar = gghead.load(folder, kind="avatar")
     drive = read_drive(str(data), avatar.config, split="test")
+    assert drive.frames is not None  # a table of weights has none
     film = []
     for index, drawn in enumerate(pictures(avatar, drive.expression, drive.frames.cameras)):
         film.append(beside([to_uint8(drive.frames.over(index)), to_uint8(drawn)]))

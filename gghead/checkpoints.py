@@ -209,6 +209,8 @@ Model = Generator | Reconstructor | ExpressionModel | Prior | AvatarModel
 
 
 @overload
+def load(path: Literal["demo"], device: torch.device | str = "cpu") -> Generator: ...
+@overload
 def load(
     path: str | os.PathLike, device: torch.device | str = "cpu", *, kind: Literal["generator"]
 ) -> Generator: ...
