@@ -72,7 +72,7 @@ def test_wheel_puts_nothing_at_the_top_level_but_gghead(wheel):
 
 def test_wheel_holds_every_source_file(wheel):
     wanted = [p.relative_to(ROOT) for package in PACKAGES for p in (ROOT / package).rglob("*.py")]
-    for pattern in ("gghead/rendering/csrc/*", "gghead/weights/*"):
+    for pattern in ("gghead/rendering/csrc/*", "gghead/weights/*", "gghead/py.typed"):
         wanted += [p.relative_to(ROOT) for p in ROOT.glob(pattern)]
     installed = {str(path if path.parts[0] == "gghead" else "gghead" / path) for path in wanted}
     assert installed <= set(wheel.namelist())
