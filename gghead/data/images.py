@@ -319,7 +319,7 @@ def estimate_foreground(
         side = 2 * max(int(reach * rgb.shape[1]), 1) + 1
 
         def mean(values: np.ndarray, side: int = side) -> np.ndarray:
-            # SciPy also takes a size per axis; what is read from its source is that of its default
+            # SciPy takes a size per axis, too, which its signature does not say
             return uniform_filter(values, (side, side, 1))  # pyright: ignore[reportArgumentType]
 
         front_mean = mean(front * weight) / (mean(weight) + 1e-5)

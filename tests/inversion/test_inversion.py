@@ -13,7 +13,7 @@ from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.inversion import Inversion, InversionConfig, Latent, Target
 from gghead.inversion import stages as stages_module
-from gghead.inversion.cameras import CameraRefinement, moved, turned
+from gghead.inversion.cameras import CameraRefinement, cameras_of, moved, turned
 from gghead.inversion.objective import Objective, ObjectiveConfig, draw, image_loss
 from gghead.latent import fingerprints, load, save, stack
 from gghead.reconstruction.inputs import InputViews
@@ -86,6 +86,13 @@ def test_objective_puts_the_picture_over_white_and_compares_alpha(model):
 
 
 # ------------------------------------------------------------------------------------------ cameras
+def test_a_head_that_was_not_found_in_a_picture_has_no_camera():
+    with pytest.raises(ValueError, match="has no camera"):
+        cameras_of(Latent(torch.zeros(1, 2, 3)))
+    label = Cameras.orbit(0.3).label()
+    assert torch.equal(cameras_of(Latent(torch.zeros(1, 2, 3), camera=label)).label(), label)
+
+
 def test_cameras_move_within_bounds_and_start_where_the_label_is():
     labels = Cameras.orbit(torch.tensor([0.2, -0.4]), 0.1).label()
     refinement = CameraRefinement(labels, math.radians(8), 0.1)
