@@ -94,11 +94,11 @@ class Player:
     def blend(self, expression: Tensor, clamp: bool = True) -> Tensor:
         """The part of a frame that mixes bases or movements by ``expression`` [1, B], and moves
         Gaussians."""
-        seen = self.avatar.checked(expression, clamp)
+        seen = self.avatar.check(expression, clamp)
         if self._moves:
             moving = self.avatar.moving(expression, clamp)
             self._means, self._quats = (
-                part[0] for part in self.avatar.placed(moving, self._motion_basis)
+                part[0] for part in self.avatar.place(moving, self._motion_basis)
             )
             self._seen = None
         return self.avatar.mixture(seen)

@@ -9,7 +9,7 @@ from gghead.cameras import Cameras
 from gghead.data.backdrop import own_colors
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import psnr
-from gghead.inversion.cameras import turned
+from gghead.inversion.cameras import turn_cameras
 from gghead.inversion.objective import draw
 from gghead.inversion.targets import Target
 from gghead.latent import Latent
@@ -81,7 +81,9 @@ class OwnHeads:
         dB; the picture said nothing about that. Each is seen from its own camera, turned."""
         index = [self.name(index) for index in range(len(self))].index(target.name)
         (heads, ws), model = self.head(index), self.model
-        truth = draw(model, heads, ws, turned(self.camera(index), list(_ASIDE))).color
+        truth = draw(model, heads, ws, turn_cameras(self.camera(index), list(_ASIDE))).color
         found = Cameras.from_label(latent.camera)
-        shown = draw(model, latent.gaussians(model), latent.ws, turned(found, list(_ASIDE))).color
+        shown = draw(
+            model, latent.gaussians(model), latent.ws, turn_cameras(found, list(_ASIDE))
+        ).color
         return {"psnr_aside": round(float(psnr(shown, truth).mean()), 5)}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gghead.cameras import Cameras
 from gghead.figures import beside, to_uint8, with_labels, write_png
-from gghead.inversion.cameras import turned
+from gghead.inversion.cameras import turn_cameras
 from gghead.inversion.objective import draw
 from gghead.inversion.stages import StageResult
 from gghead.latent import STAGES
@@ -29,7 +29,7 @@ METRICS = "metrics.json"
 @torch.no_grad()
 def novel_views(model: Generator, result: StageResult) -> np.ndarray:  # uint8 [B, V, H, W, 3]
     """Draw the heads from around their pictures' cameras, at ``NOVEL_YAWS``."""
-    cameras = turned(Cameras.from_label(result.latent.camera), list(NOVEL_YAWS))
+    cameras = turn_cameras(Cameras.from_label(result.latent.camera), list(NOVEL_YAWS))
     size = max(model.config.image_size, _DRAWN)
     return to_uint8(
         draw(model, result.latent.gaussians(model), result.latent.ws, cameras, size).color

@@ -137,7 +137,7 @@ def test_more_or_fewer_gaussians_look_about_the_same():
 
 def test_the_benchmark_times_all_forms(tmp_path):
     path, avatar = tmp_path / "avatar.json", tmp_path / "avatar-000001.safetensors"
-    checkpoints.save_avatar(dense(count=100), avatar)
+    checkpoints.save(dense(count=100), avatar)
     data = write_sequence(tmp_path / "person")
     options = [
         f"--avatar={avatar}",
@@ -160,9 +160,9 @@ def test_the_benchmark_times_all_forms(tmp_path):
         for row in rows
     )
     small = tmp_path / "small.safetensors"
-    checkpoints.save_avatar(factorise(dense(), None, CompressionPlan(4, 2)).quantised(8), small)
+    checkpoints.save(factorise(dense(), None, CompressionPlan(4, 2)).quantised(8), small)
     moving = tmp_path / "moving.safetensors"
-    checkpoints.save_avatar(dense(changes="everything"), moving)
+    checkpoints.save(dense(changes="everything"), moving)
     for changed, sentence in (
         (f"--avatar={small}", "is compressed"),
         (f"--avatar={moving}", "move, so that"),
