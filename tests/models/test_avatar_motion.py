@@ -161,7 +161,7 @@ def test_what_one_side_learns_the_other_knows():
     )
     with pytest.raises(UserError, match="a left and a right side in their names"):
         exchanged(("jawOpen", "expr1"))
-    with pytest.raises(UserError, match="--ablation=no-blending"):
+    with pytest.raises(UserError, match="ablation='no-blending'"):
         Avatar(
             AvatarConfig(
                 width=2, coefficient_names=("jawLeft", "jawRight"), blend=False, mirrored_grid=4
