@@ -52,10 +52,6 @@ __all__ = [
     "load_with_encoder",
     "read_info",
     "save",
-    "save_avatar",
-    "save_expression",
-    "save_prior",
-    "save_reconstructor",
     "snapshot_file",
 ]
 
@@ -74,126 +70,76 @@ class SnapshotInfo:
     """Data set, command, versions and hashes, as the training run recorded them."""
 
 
+Model = Generator | Reconstructor | ExpressionModel | Prior | AvatarModel
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How one of ``KINDS`` is kept."""
+
+    classes: tuple[type[torch.nn.Module], ...]
+    counter: str
+    """What ``done`` counts, and its name in the header."""
+    template: bool = False
+    """Whether the geometry of the head template is kept, too."""
+
+
+_KINDS = {
+    "generator": _Kind((Generator,), "kimg", template=True),
+    "reconstructor": _Kind((Reconstructor,), "step", template=True),
+    "expression": _Kind((ExpressionModel,), "step"),
+    "prior": _Kind((Prior,), "step"),
+    "avatar": _Kind((Avatar, CompressedAvatar), "iteration"),
+}
+"""One row per kind; ``snapshot_files`` has their names in words and in files."""
+
+
 def save(
-    model: Generator,
+    model: Model,
     path: str | os.PathLike,
     *,
-    kimg: float = 0.0,
+    done: float = 0,
     provenance: dict | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write ``model`` to ``path`` (safetensors, format ``gghead/1``) through a temporary file
-    beside it.
+    """Write a model of any kind to ``path`` (safetensors, format ``gghead/1``) through a temporary
+    file beside it.
 
-    ``dtype`` float16 halves the file. Raises ``UserError`` if the disk is full or the folder cannot
-    be written; a file that was there before is then still whole.
+    ``done`` is how far its training is: kimg of a generator, iterations of an avatar, steps of the
+    others. ``dtype`` float16 halves the file of a generator or a reconstructor.
+
+    Raises ``UserError`` if the disk is full or the folder cannot be written (a file that was there
+    before is then still whole), and ``TypeError`` for what is no model, or for another dtype of the
+    other kinds.
     """
-    _save_with_template(
-        model, model.template, path, "generator", {"kimg": repr(float(kimg))}, provenance, dtype
-    )
-
-
-def save_reconstructor(
-    model: Reconstructor,
-    path: str | os.PathLike,
-    *,
-    step: int = 0,
-    provenance: dict | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> None:
-    """Write a reconstructor with its generator to ``path``; the same file format, promises and
-    errors as ``save``."""
-    more = {"step": str(int(step)), "kimg": "0.0"}
-    _save_with_template(
-        model, model.generator.template, path, "reconstructor", more, provenance, dtype
-    )
-
-
-def _save_with_template(
-    model: torch.nn.Module,
-    template: Template,
-    path: str | os.PathLike,
-    kind: str,
-    more: dict[str, str],
-    provenance: dict | None,
-    dtype: torch.dtype,
-) -> None:
     from safetensors.torch import save as to_bytes
 
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    tensors = {
-        name: value.to(dtype) if value.is_floating_point() else value
-        for name, value in tensors.items()
-    }
-    for name in _GEOMETRY:
-        array = getattr(template, name)
-        number = np.int32 if array.dtype.kind == "i" else np.float64
-        tensors[f"template.{name}"] = torch.from_numpy(np.ascontiguousarray(array, dtype=number))
+    name = next((name for name, kind in _KINDS.items() if isinstance(model, kind.classes)), None)
+    if name is None:
+        raise TypeError(f"{type(model).__name__} is none of the models that are kept as snapshots.")
+    kind = _KINDS[name]
+    if dtype != torch.float32 and not kind.template:
+        raise TypeError(f"{KINDS[name].capitalize()} is kept as it is, not as {dtype}.")
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    number = repr(float(done)) if kind.counter == "kimg" else str(int(done))
     metadata = {
         "format": FORMAT,
-        "kind": kind,
+        "kind": name,
         "config": json.dumps(config_json.to_dict(model.config)),
-        **more,
-        "template_sha256": template.sha256,
-        "provenance": json.dumps(provenance or {}),
-        **SEAL,
+        kind.counter: number,
     }
-    write_safetensors(path, to_bytes(tensors, metadata))
-
-
-def save_expression(
-    model: ExpressionModel,
-    path: str | os.PathLike,
-    *,
-    step: int = 0,
-    provenance: dict | None = None,
-) -> None:
-    """Write an expression transformer to ``path``; the same file format, promises and errors as
-    ``save``."""
-    _save_plain(model, path, "expression", {"step": str(int(step))}, provenance)
-
-
-def save_avatar(
-    avatar: AvatarModel,
-    path: str | os.PathLike,
-    *,
-    iteration: int = 0,
-    provenance: dict | None = None,
-) -> None:
-    """Write an avatar, compressed or not, to ``path``; the same file format, promises and errors as
-    ``save``."""
-    _save_plain(avatar, path, "avatar", {"iteration": str(int(iteration))}, provenance)
-
-
-def save_prior(
-    prior: Prior, path: str | os.PathLike, *, step: int = 0, provenance: dict | None = None
-) -> None:
-    """Write a prior to ``path``; the same file format, promises and errors as ``save``."""
-    _save_plain(prior, path, "prior", {"step": str(int(step))}, provenance)
-
-
-def _save_plain(
-    model: torch.nn.Module,
-    path: str | os.PathLike,
-    kind: str,
-    more: dict[str, str],
-    provenance: dict | None,
-) -> None:
-    from safetensors.torch import save as to_bytes
-
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    metadata = {
-        "format": FORMAT,
-        "kind": kind,
-        "config": json.dumps(config_json.to_dict(model.config)),
-        **more,
-        "provenance": json.dumps(provenance or {}),
-        **SEAL,
-    }
+    if isinstance(model, Generator | Reconstructor):
+        tensors = {
+            key: value.to(dtype) if value.is_floating_point() else value
+            for key, value in tensors.items()
+        }
+        template = (model.generator if isinstance(model, Reconstructor) else model).template
+        for key in _GEOMETRY:
+            array = getattr(template, key)
+            exact = np.int32 if array.dtype.kind == "i" else np.float64
+            tensors[f"template.{key}"] = torch.from_numpy(np.ascontiguousarray(array, dtype=exact))
+        metadata = {"kimg": "0.0", **metadata, "template_sha256": template.sha256}
+    metadata |= {"provenance": json.dumps(provenance or {}), **SEAL}
     write_safetensors(path, to_bytes(tensors, metadata))
 
 
@@ -203,9 +149,6 @@ def read_info(path: str | os.PathLike) -> SnapshotInfo:
     path, metadata, _ = _read(path, tensors=False)
     expect_kind(path, metadata, "generator")
     return _info(path, metadata)
-
-
-Model = Generator | Reconstructor | ExpressionModel | Prior | AvatarModel
 
 
 @overload

@@ -17,7 +17,7 @@ from results import read_rows, write_rows
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.show import pictures
-from gghead.checkpoints import save_avatar
+from gghead.checkpoints import save
 from gghead.models.avatar import Avatar
 from gghead.perceptual import Distance
 from gghead.torch_utils import config as config_json
@@ -180,10 +180,10 @@ def _train(
             f"  iteration {stop}: {mean_score(rows[-1:], 'psnr'):.2f} dB, {trainer.avatar.num}"
             f" Gaussians, {seconds:.0f} s"
         )
-    save_avatar(
+    save(
         trainer.avatar.eval(),
         path,
-        iteration=trainer.iteration,
+        done=trainer.iteration,
         provenance=provenance(config.preset, config.data),
     )
     return rows

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 import gghead
 from gghead import checkpoints
 from gghead.cameras import Cameras
+from gghead.models.avatar import Avatar
+from gghead.models.avatar_config import AvatarConfig
 from gghead.models.config import AttributeConfig, BackgroundConfig, GeneratorConfig
 from gghead.models.generator import Generator
 from gghead.template import load_template, save_obj
@@ -50,7 +52,7 @@ def picture(model):
 
 def test_round_trip_gives_the_same_image(model, tmp_path):
     path = tmp_path / "network-snapshot-000012.safetensors"
-    checkpoints.save(model, path, kimg=12.5, provenance={"dataset": "x.zip"})
+    checkpoints.save(model, path, done=12.5, provenance={"dataset": "x.zip"})
     info = checkpoints.read_info(path)
     assert (info.config, info.kimg, info.provenance) == (CONFIG, 12.5, {"dataset": "x.zip"})
     loaded = gghead.load(tmp_path)  # the run folder: its newest snapshot
@@ -60,7 +62,7 @@ def test_round_trip_gives_the_same_image(model, tmp_path):
 
 def test_a_header_is_read_without_the_tensors(model, tmp_path, monkeypatch):
     path = tmp_path / "network-snapshot-000012.safetensors"
-    checkpoints.save(model, path, kimg=12.5)
+    checkpoints.save(model, path, done=12.5)
 
     class HeaderOnly:
         def __init__(self, *args, **options):
@@ -118,7 +120,7 @@ def test_own_template_travels_in_the_file(tmp_path):
 
 def test_newest_snapshot_is_taken(model, tmp_path):
     for kimg in (2, 10):
-        checkpoints.save(model, tmp_path / f"network-snapshot-{kimg:06d}.safetensors", kimg=kimg)
+        checkpoints.save(model, tmp_path / f"network-snapshot-{kimg:06d}.safetensors", done=kimg)
     assert checkpoints.latest_snapshot(tmp_path).name.endswith("000010.safetensors")
 
 
@@ -152,7 +154,7 @@ def test_a_snapshot_that_reads_back_as_something_else_is_not_kept(model, tmp_pat
     with pytest.raises(
         UserError, match="was not written as it should be: reading it back gave something else"
     ):
-        checkpoints.save(model, path, kimg=1)
+        checkpoints.save(model, path, done=1)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -192,14 +194,14 @@ def test_faults_are_one_sentence(model, tmp_path):
 
 def test_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
-    checkpoints.save(model, path, kimg=1)
+    checkpoints.save(model, path, done=1)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gghead.torch_utils.files.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
-        checkpoints.save(model, path, kimg=2)
+        checkpoints.save(model, path, done=2)
     assert checkpoints.read_info(path).kimg == 1
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -238,3 +240,14 @@ def test_a_network_is_not_named_by_a_number():
         TypeError, match="named by its file, its run folder or its name .'demo'., not by 3"
     ):
         gghead.load(3)
+
+
+def test_what_is_no_model_and_what_is_kept_exactly_are_type_errors(model, tmp_path):
+    with pytest.raises(TypeError, match="Identity is none of the models"):
+        checkpoints.save(torch.nn.Identity(), tmp_path / "x.safetensors")
+    avatar = Avatar(AvatarConfig(width=2), count=3)
+    with pytest.raises(
+        TypeError, match="(?i)avatar of one person is kept as it is, not as torch.float16"
+    ):
+        checkpoints.save(avatar, tmp_path / "x.safetensors", dtype=torch.float16)
+    assert not list(tmp_path.iterdir())

@@ -62,10 +62,10 @@ def animate(
     table, left_out = sliders(model, motion).table(weights, names)
     if left_out:
         warnings.warn(f"No shape for {', '.join(left_out)}: left out.", stacklevel=2)
-    return moved(head, table, model, motion)
+    return animate_gaussians(head, table, model, motion)
 
 
-def moved(
+def animate_gaussians(
     head: Gaussians | Latent, table: Tensor, model: Generator | None, motion: Motion
 ) -> Gaussians:
     """As :func:`animate`, for a table [T, K] in the order of :func:`sliders`."""

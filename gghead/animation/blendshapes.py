@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gghead.animation.mouth import opened, parted
+from gghead.animation.mouth import open_mouth, parted_share
 from gghead.animation.surface import MovingSurface, Places, moving_surface
 from gghead.gaussians import Gaussians
 from gghead.models.motion import MOTION, as_motion
@@ -30,7 +30,7 @@ _WEIGHT = 0.5
 _AT_ONCE = 2048  # points
 
 
-def unmoved(template: Template, names: Sequence[str]) -> tuple[str, ...]:
+def names_without_shapes(template: Template, names: Sequence[str]) -> tuple[str, ...]:
     """The coefficients that the template has no shape for. Raises ``UserError`` where it has none
     for any."""
     table = _table(template, names)
@@ -59,8 +59,8 @@ def template_motion(template: Template, names: Sequence[str], points: Tensor) ->
 
 def _motions(surface: MovingSurface, table: Tensor, points: Tensor) -> Tensor:
     places = _places(surface, points)
-    shift = surface.moved(places, table).offset
-    turn = surface.moved(places, _WEIGHT * table).rotation()
+    shift = surface.motion_of(places, table).offset
+    turn = surface.motion_of(places, _WEIGHT * table).rotation()
     motion = as_motion(shift, turn)
     motion[..., 3:] /= _WEIGHT
     return motion
@@ -114,12 +114,12 @@ def pose(
 
     Raises ``UserError`` for Gaussians without UV places and for batches that do not fit.
     """
-    posed, left, inside = carried(head, weights, surface)
+    posed, left, inside = carry_gaussians(head, weights, surface)
     posed = replace(posed, opacities=posed.opacities * left[..., 0])
     return posed if inside is None else Gaussians.merge([posed, inside])
 
 
-def carried(
+def carry_gaussians(
     head: Gaussians, weights: Tensor, surface: MovingSurface
 ) -> tuple[Gaussians, Tensor, Gaussians | None]:
     """The parts of :func:`pose`: the head's own Gaussians [T, N] moved, what parting lips leave of
@@ -137,7 +137,7 @@ def carried(
     places = surface.below(head.means, head.uv)
     if head.features is not None:
         places = replace(places, follows=places.follows * (head.features[..., :1] > 0.5))
-    motion = surface.moved(places, weights)
+    motion = surface.motion_of(places, weights)
     squeezed = (motion.area / _SQUEEZED).clamp(0, 1)
     posed = motion.carry(head, most=_STRETCHED)
     posed = replace(
@@ -145,4 +145,4 @@ def carried(
         means=posed.means - _BEHIND * (1 - squeezed) * motion.normal,
         opacities=posed.opacities * squeezed[..., 0],
     )
-    return posed, parted(places, motion, surface), opened(head, places, surface, weights)
+    return posed, parted_share(places, motion, surface), open_mouth(head, places, surface, weights)

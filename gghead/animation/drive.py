@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gghead.animation.frames import Frames, read_sequence, split_or_all, taken
+from gghead.animation.frames import Frames, read_sequence, select_coefficients, split_or_all
 from gghead.data.captures import TrackedSequence
 from gghead.models.avatar_config import AvatarConfig
 from gghead.template.sliders import Sliders, is_known
@@ -96,7 +96,9 @@ def read_drive(
 def as_trained(sequence: TrackedSequence, config: AvatarConfig) -> TrackedSequence:
     """With the coefficients that the avatar took of its training sequence; all, where there are no
     more than these."""
-    return taken(sequence, config.first if config.first < sequence.width else 0, config.extras)
+    return select_coefficients(
+        sequence, config.first if config.first < sequence.width else 0, config.extras
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,14 +32,16 @@ def read_sequence(
             " first (docs/formats.md lists the trackers' formats that are read)."
         )
     sequence = data if isinstance(data, TrackedSequence) else TrackedSequence.of(data)
-    sequence = taken(sequence, first, extras)
+    sequence = select_coefficients(sequence, first, extras)
     if resolution is None:
         return sequence
     width, height = resolution
     return sequence.resized((width, height))
 
 
-def taken(sequence: TrackedSequence, first: int, extras: tuple[str, ...]) -> TrackedSequence:
+def select_coefficients(
+    sequence: TrackedSequence, first: int, extras: tuple[str, ...]
+) -> TrackedSequence:
     """What an avatar takes of a sequence: the first coefficients (0 = all), then tracked parameters
     such as the jaw."""
     return (sequence.with_first(first) if first else sequence).with_extras(*extras)

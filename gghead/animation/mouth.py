@@ -46,7 +46,7 @@ def cavity_of(surface: MovingSurface) -> Cavity | None:
     )
     weights = new(len(surface.names)) * 0
     weights[surface.names.index(_OPENING)] = 1.0
-    slit = surface.moved(centres, weights).stretch()[:, 0] > _SLIT
+    slit = surface.motion_of(centres, weights).stretch()[:, 0] > _SLIT
     if not bool(slit.any()):
         return None
     wide = slit
@@ -75,7 +75,7 @@ def cavity_of(surface: MovingSurface) -> Cavity | None:
 
 
 # [..., N, 1] in [0, 1]
-def parted(places: Places, motion: Motion, surface: MovingSurface) -> Tensor:
+def parted_share(places: Places, motion: Motion, surface: MovingSurface) -> Tensor:
     """What is left of splats: those between the lips fade when these part."""
     cavity, (begin, end) = cavity_of(surface), _PARTED
     left = ((end - motion.stretch()) / (end - begin)).clamp(0, 1)
@@ -86,7 +86,7 @@ def parted(places: Places, motion: Motion, surface: MovingSurface) -> Tensor:
     )
 
 
-def opened(
+def open_mouth(
     head: Gaussians, places: Places, surface: MovingSurface, weights: Tensor
 ) -> Gaussians | None:
     """The sheets [T, M] of ``head`` [1 or T, N] (at rest) for weights [T, K]; None where all mouths
@@ -98,7 +98,7 @@ def opened(
     cavity = cavity_of(surface)
     if cavity is None:
         return None
-    motion = surface.moved(cavity.places, weights)
+    motion = surface.motion_of(cavity.places, weights)
     low, high = _SHOWN
     stretch = torch.where(cavity.slit[cavity.places.face][:, None], motion.stretch(), 1.0).amax(
         (-2, -1)
@@ -112,7 +112,7 @@ def opened(
     colors = head.colors if head.sh_degree is None else sh.dc_to_rgb(head.colors[..., 0, :])
     color = (share * colors).sum(-2, keepdim=True)
     # How far forward the lips stand: their height over the surface, measured along z.
-    normal = surface.moved(places, torch.zeros_like(weights[:1])).normal
+    normal = surface.motion_of(places, torch.zeros_like(weights[:1])).normal
     height = ((head.means - surface.point(places)) * normal).sum(-1, keepdim=True) / normal[
         ..., 2:
     ].clamp_min(0.3)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gghead.animation.animate import BLENDSHAPES, Motion, moved
+from gghead.animation.animate import BLENDSHAPES, Motion, animate_gaussians
 from gghead.animation.player import Player
 from gghead.cameras import Cameras
 from gghead.latent import Latent
@@ -52,7 +52,7 @@ def head_pictures(
     head = latent.gaussians(model) if motion == BLENDSHAPES else latent
     background = model.background_image(latent.ws, size or model.config.image_size)
     for index in range(len(table)):
-        gaussians = moved(head, table[index : index + 1], model, motion)
+        gaussians = animate_gaussians(head, table[index : index + 1], model, motion)
         camera = cameras[index : index + 1].to(model.device, torch.float32)
         yield (
             model.render(gaussians, camera, size, background=background, depth=False)

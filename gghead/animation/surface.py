@@ -140,7 +140,7 @@ class MovingSurface:
 
     # --------------------------------------------------------------------- moving
     # [..., K]; the batches of both are broadcast
-    def moved(self, places: Places, weights: Tensor) -> "Motion":
+    def motion_of(self, places: Places, weights: Tensor) -> "Motion":
         """What the blendshapes mixed by ``weights`` do there."""
         offsets = torch.einsum("...k,kvc->...vc", weights, self.offsets)  # [..., V, 3]
         corners = self.faces[places.face]

@@ -51,6 +51,6 @@ def main(network: str, dest: Path, dtype: str, overwrite: bool) -> None:
     model = checkpoints.load(network, kind="generator")
     make_folder(dest.parent)
     checkpoints.save(
-        model, dest, kimg=info.kimg, provenance=info.provenance, dtype=getattr(torch, DTYPES[dtype])
+        model, dest, done=info.kimg, provenance=info.provenance, dtype=getattr(torch, DTYPES[dtype])
     )
     print(f"{dest}: {dest.stat().st_size / 2**20:.1f} MiB, {info.kimg:g} kimg, {dtype}")

@@ -43,7 +43,7 @@ class CameraRefinement:
 
     def cameras(self) -> Cameras:
         """Return the refined cameras, batch shape (B,); differentiable with respect to ``raw``."""
-        return moved(self.start, *self.increments())
+        return move_cameras(self.start, *self.increments())
 
 
 def cameras_of(latent: Latent) -> Cameras:
@@ -55,7 +55,7 @@ def cameras_of(latent: Latent) -> Cameras:
 
 
 # cameras (B,), [B, 3], [B, 3]
-def moved(cameras: Cameras, omega: Tensor, shift: Tensor) -> Cameras:
+def move_cameras(cameras: Cameras, omega: Tensor, shift: Tensor) -> Cameras:
     """Move cameras by exp([omega, shift]) about the world's origin."""
     x, y, z = omega.unbind(-1)
     zero = torch.zeros_like(x)
@@ -86,7 +86,7 @@ def moved(cameras: Cameras, omega: Tensor, shift: Tensor) -> Cameras:
     return Cameras(motion @ cameras.cam2world, cameras.intrinsics)
 
 
-def turned(cameras: Cameras, yaws: list[float]) -> Cameras:  # (B,), degrees -> (B, len(yaws))
+def turn_cameras(cameras: Cameras, yaws: list[float]) -> Cameras:  # (B,), degrees -> (B, len(yaws))
     """Turn every camera round the head's vertical axis by each of ``yaws``; > 0 goes to the
     subject's left."""
     pose = cameras.cam2world
@@ -97,7 +97,7 @@ def turned(cameras: Cameras, yaws: list[float]) -> Cameras:  # (B,), degrees -> 
         pose[:, None].expand(batch, count, 4, 4),
         cameras.intrinsics[:, None].expand(batch, count, 3, 3),
     )
-    return moved(
+    return move_cameras(
         spread,
         omega.expand(batch, count, 3),
         torch.zeros(batch, count, 3, dtype=pose.dtype, device=pose.device),

@@ -9,7 +9,7 @@ from gghead.cameras import Cameras
 from gghead.data.backdrop import own_colors
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import psnr
-from gghead.inversion.cameras import cameras_of, turned
+from gghead.inversion.cameras import cameras_of, turn_cameras
 from gghead.inversion.objective import draw
 from gghead.inversion.targets import Target
 from gghead.latent import Latent
@@ -81,7 +81,7 @@ class OwnHeads:
         dB; the picture said nothing about that. Each is seen from its own camera, turned."""
         index = [self.name(index) for index in range(len(self))].index(target.name)
         (heads, ws), model = self.head(index), self.model
-        truth = draw(model, heads, ws, turned(self.camera(index), list(_ASIDE))).color
-        found = turned(cameras_of(latent), list(_ASIDE))
+        truth = draw(model, heads, ws, turn_cameras(self.camera(index), list(_ASIDE))).color
+        found = turn_cameras(cameras_of(latent), list(_ASIDE))
         shown = draw(model, latent.gaussians(model), latent.ws, found).color
         return {"psnr_aside": round(float(psnr(shown, truth).mean()), 5)}

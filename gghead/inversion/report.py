@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gghead.figures import beside, to_uint8, with_labels, write_png
-from gghead.inversion.cameras import cameras_of, turned
+from gghead.inversion.cameras import cameras_of, turn_cameras
 from gghead.inversion.objective import draw
 from gghead.inversion.stages import StageResult
 from gghead.latent import STAGES
@@ -28,7 +28,7 @@ METRICS = "metrics.json"
 @torch.no_grad()
 def novel_views(model: Generator, result: StageResult) -> np.ndarray:  # uint8 [B, V, H, W, 3]
     """Draw the heads from around their pictures' cameras, at ``NOVEL_YAWS``."""
-    cameras = turned(cameras_of(result.latent), list(NOVEL_YAWS))
+    cameras = turn_cameras(cameras_of(result.latent), list(NOVEL_YAWS))
     size = max(model.config.image_size, _DRAWN)
     return to_uint8(
         draw(model, result.latent.gaussians(model), result.latent.ws, cameras, size).color

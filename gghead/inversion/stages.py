@@ -25,7 +25,7 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import image_loss, psnr, ssim
-from gghead.inversion.cameras import CameraRefinement, cameras_of, turned
+from gghead.inversion.cameras import CameraRefinement, cameras_of, turn_cameras
 from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfinite
 from gghead.inversion.targets import Target
 from gghead.latent import STAGES, Latent
@@ -392,7 +392,7 @@ class Inversion:
             return out.color[:, 0], self.objective(out.color[:, 0], out.alpha[:, 0]), 0.0
         yaws = [float(torch.rand(1, generator=side)) * 70 - 35 for side in sides]
         # (B, 1)
-        aside = Cameras.cat([turned(cameras[b : b + 1], [yaw]) for b, yaw in enumerate(yaws)])
+        aside = Cameras.cat([turn_cameras(cameras[b : b + 1], [yaw]) for b, yaw in enumerate(yaws)])
         both = Cameras(
             torch.cat([front.cam2world, aside.cam2world.detach()], 1),
             torch.cat([front.intrinsics, aside.intrinsics], 1),

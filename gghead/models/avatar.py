@@ -20,7 +20,7 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.mirrored_grid import MirroredGrid
-from gghead.models.motion import MOTION, displaced
+from gghead.models.motion import MOTION, displace
 from gghead.rotations import quat_multiply
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import generator
@@ -120,7 +120,7 @@ class AvatarModel(nn.Module, ABC):
             low.clamp(max=0), torch.maximum(high, (_FURTHER * high).clamp(max=1))
         )
 
-    def checked(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [T, B] -> [T, B]
+    def check(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [T, B] -> [T, B]
         """Coefficients ready for use. Raises ``UserError`` for another number of them or values
         that are not finite."""
         width = self.config.width
@@ -145,12 +145,12 @@ class AvatarModel(nn.Module, ABC):
 
         Raises ``UserError`` for another number of coefficients or values that are not finite.
         """
-        config, seen = self.config, self.checked(expression, clamp)
+        config, seen = self.config, self.check(expression, clamp)
         raw = self.outer(self.inner(seen))
         frames, appearance = len(expression), appearance_size(config)
         fixed = config.changes == "geometry"
         look = self.static.expand(frames, -1, -1) if fixed else raw[..., :appearance]
-        means, quats = self.placed(self.moving(expression, clamp))
+        means, quats = self.place(self.moving(expression, clamp))
         if config.changes != "appearance":
             moved = raw[..., -_GEOMETRY:]
             means = means + _GEOMETRY_GAIN * moved[..., :3]
@@ -169,7 +169,7 @@ class AvatarModel(nn.Module, ABC):
             sh_degree=degree,
         )
 
-    def placed(self, expression: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def place(self, expression: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Means [T, N, 3] and rotations [T, N, 4] where motions have brought them by ``expression``
         [T, B]; those at rest in an avatar without any. ``basis`` is what ``motion_basis`` returned
         before."""
@@ -177,7 +177,7 @@ class AvatarModel(nn.Module, ABC):
             return self.means.expand(len(expression), -1, -1), self.quats.expand(
                 len(expression), -1, -1
             )
-        return displaced(self.means, self.quats, self.motions(expression, basis))
+        return displace(self.means, self.quats, self.motions(expression, basis))
 
     @abstractmethod
     def motion_basis(self) -> Tensor | None:
@@ -274,8 +274,8 @@ class Avatar(AvatarModel):
         if config.mirrored_grid:
             if not config.blend:
                 raise UserError(
-                    "--mirrored-grid adds to the bases that expressions blend, and"
-                    " --ablation=no-blending has none; leave one of them out."
+                    "mirrored_grid= adds to the bases that expressions blend, and"
+                    " ablation='no-blending' has none; leave one of them out."
                 )
             # UV places where they were born
             self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)

@@ -29,7 +29,7 @@ suits both."""
 _STEEP = 0.5
 
 
-def displaced(means: Tensor, quats: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+def displace(means: Tensor, quats: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
     """Means [N, 3] and rotations [N, 4] after motions [T, N, 6] -> [T, N, 3], [T, N, 4]; zero
     motions change no bit."""
     turn = F.normalize(

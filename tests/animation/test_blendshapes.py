@@ -119,7 +119,7 @@ def test_gradient_rotation_stretch_and_area_are_those_of_the_faces():
             "browInnerUp": 1.0,
         },
     )
-    motion = surface(torch.float64).moved(places, row(weights, dtype=torch.float64)[0])
+    motion = surface(torch.float64).motion_of(places, row(weights, dtype=torch.float64)[0])
     # Differentiate the surface numerically: the mesh before and after, along two edges and across.
     corners = TEMPLATE.faces[places.face.numpy()]
 
@@ -143,7 +143,7 @@ def test_gradient_rotation_stretch_and_area_are_those_of_the_faces():
 def test_gaussians_turn_and_stretch_with_the_surface():
     head, weights = painted_head(48), row({"mouthSmileLeft": 1.0, "jawOpen": 0.2})
     own = surface()
-    motion = own.moved(own.below(head.means, head.uv), weights)
+    motion = own.motion_of(own.below(head.means, head.uv), weights)
     moved = pose(head, weights, own)
     before, after = (quat_to_rotmat(gaussians.quats[0, : head.num]) for gaussians in (head, moved))
     torch.testing.assert_close(

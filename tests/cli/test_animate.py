@@ -50,7 +50,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("avatar") / "avatar-000001.safetensors"
-    checkpoints.save_avatar(avatar(), path)
+    checkpoints.save(avatar(), path)
     return path
 
 

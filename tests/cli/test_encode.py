@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(small_reconstructor(generator={"image_size": 32}), path)
+    checkpoints.save(small_reconstructor(generator={"image_size": 32}), path)
     return path
 
 

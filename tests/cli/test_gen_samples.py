@@ -39,7 +39,7 @@ def model():
 def run(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("home") / "training-runs" / "00003-tiny-heads"
     folder.mkdir(parents=True)
-    checkpoints.save(model, folder / "network-snapshot-000001.safetensors", kimg=1)
+    checkpoints.save(model, folder / "network-snapshot-000001.safetensors", done=1)
     return folder
 
 

@@ -189,7 +189,7 @@ def test_seeds_of_the_network_are_targets(home, tmp_path):
 def test_a_network_with_an_encoder(home, tmp_path):
     model = small_reconstructor()
     model.generator.mapping.w_avg += 0.01
-    checkpoints.save_reconstructor(model, tmp_path / "with.safetensors")
+    checkpoints.save(model, tmp_path / "with.safetensors")
     arguments = [
         f"--network={tmp_path / 'with.safetensors'}",
         f"--target={home / 'heads.zip'}",

@@ -31,7 +31,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(small_reconstructor(), path)
+    checkpoints.save(small_reconstructor(), path)
     return path
 
 
@@ -195,7 +195,7 @@ def test_views_that_do_not_exist_are_refused(data, network):
 def test_networks_of_another_kind_are_refused(tmp_path, data):
     gan, avatar = tmp_path / "gan.safetensors", tmp_path / "avatar.safetensors"
     checkpoints.save(small_network(), gan)
-    checkpoints.save_avatar(
+    checkpoints.save(
         Avatar(AvatarConfig(width=2), torch.zeros(4, 3), spacing=torch.ones(4)), avatar
     )
     for path, what in ((gan, "is a generator of heads"), (avatar, "is an avatar of one person")):
@@ -227,7 +227,7 @@ def test_latents_of_another_network_are_refused(tmp_path, folder, data):
         ({"seed": 1}, "other weights"),
     ):
         path = tmp_path / "other.safetensors"
-        checkpoints.save_reconstructor(small_reconstructor(**changes), path)
+        checkpoints.save(small_reconstructor(**changes), path)
         assert what in sentence(
             f"--network={path}",
             f"--data={data}",

@@ -93,7 +93,7 @@ def test_options_of_a_foreign_run_start_nothing(here, command):
     further = ["--metrics=swd2k"] if command == "calc_metrics" else []
     run = here / "run"
     run.mkdir()
-    checkpoints.save(small_network(), run / "network-snapshot-000000.safetensors", kimg=0)
+    checkpoints.save(small_network(), run / "network-snapshot-000000.safetensors", done=0)
     run_folder.save_state(run, 0, {"trainer": {"step": 0}})
     for address in (*PIPES, *ADDRESSES):
         data = address if command == "train_avatar" else {"path": address}

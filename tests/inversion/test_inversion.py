@@ -13,7 +13,7 @@ from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.inversion import Inversion, InversionConfig, Latent, Target
 from gghead.inversion import stages as stages_module
-from gghead.inversion.cameras import CameraRefinement, cameras_of, moved, turned
+from gghead.inversion.cameras import CameraRefinement, cameras_of, move_cameras, turn_cameras
 from gghead.inversion.objective import Objective, ObjectiveConfig, draw, image_loss
 from gghead.latent import fingerprints, load, save, stack
 from gghead.reconstruction.inputs import InputViews
@@ -36,7 +36,9 @@ def pictured(model, seed, yaw=0.1, masked=True, psi=1.0, off=None, name=None):
     out = draw(model, model.gaussians(ws), ws, camera)
     rgb, mask = ((plane[0, 0].clamp(0, 1) * 255).round().byte() for plane in (out.color, out.alpha))
     label = (
-        camera if off is None else moved(camera, torch.tensor([off[:3]]), torch.tensor([off[3:]]))
+        camera
+        if off is None
+        else move_cameras(camera, torch.tensor([off[:3]]), torch.tensor([off[3:]]))
     )
     return Target(name or f"seed{seed}", rgb, mask if masked else None, label.label()[0])
 
@@ -129,7 +131,7 @@ def test_cameras_have_gradients_where_they_start():
 
 
 def test_turned_cameras_are_orbits():
-    views = turned(Cameras.orbit(torch.tensor([0.1, 0.3]), 0.2), [-25.0, 0.0, 25.0])
+    views = turn_cameras(Cameras.orbit(torch.tensor([0.1, 0.3]), 0.2), [-25.0, 0.0, 25.0])
     expected = Cameras.orbit(
         torch.tensor([[0.1], [0.3]]) + torch.deg2rad(torch.tensor([-25.0, 0.0, 25.0])), 0.2
     )
@@ -312,7 +314,7 @@ def test_novel_views_keep_the_sides(model):
             result.latent for result in Inversion(model, [pictured(model, 1)], config).run()
         )
         with torch.no_grad():
-            cameras = turned(Cameras.from_label(before.camera), [-30.0, 30.0])
+            cameras = turn_cameras(Cameras.from_label(before.camera), [-30.0, 30.0])
             shown = [
                 draw(model, latent.gaussians(model), latent.ws, cameras).color
                 for latent in (before, after)

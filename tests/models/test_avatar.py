@@ -177,7 +177,7 @@ def test_bands_left_out_are_the_first_bands():
 def test_file_round_trip(options, tmp_path):
     avatar = randomised(small(coefficient_names=("a", "b", "c"), **options))
     avatar.coefficient_max.fill_(0.5)
-    checkpoints.save_avatar(avatar, tmp_path / "avatar-000010.safetensors", iteration=10)
+    checkpoints.save(avatar, tmp_path / "avatar-000010.safetensors", done=10)
     again = gghead.load(tmp_path)
     assert again.config == avatar.config
     expression = torch.rand(2, 3)
@@ -192,7 +192,7 @@ def test_file_round_trip(options, tmp_path):
 
 def test_files_say_of_what_kind_they_are(tmp_path):
     path = tmp_path / "avatar-1.safetensors"
-    checkpoints.save_avatar(small(), path)
+    checkpoints.save(small(), path)
     with pytest.raises(
         UserError, match="is an avatar of one person, but a generator of heads is needed here"
     ):
@@ -209,7 +209,7 @@ def test_files_from_elsewhere_are_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
     path = tmp_path / "avatar.safetensors"
-    checkpoints.save_avatar(small(), path)
+    checkpoints.save(small(), path)
     tensors = load_file(path)
     config = {"width": 3, "feature_dim": 4, "hidden": 8, "sh_degree": 1}
 

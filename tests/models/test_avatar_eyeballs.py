@@ -12,7 +12,7 @@ from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.player import Player
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
-from gghead.models.motion import displaced
+from gghead.models.motion import displace
 from gghead.rendering import render
 from gghead.template import load_template
 from gghead.torch_utils import config as config_json
@@ -32,7 +32,7 @@ def apart(points):  # [N, 3] -> [N, N]
 
 def test_an_eye_turns_about_its_centre_by_its_own_gaze_alone():
     balls = eyeballs(TEMPLATE, NAMES, 60, seed=0)
-    places, _ = displaced(balls.points, torch.tensor([1.0, 0, 0, 0]).expand(60, 4), balls.motion)
+    places, _ = displace(balls.points, torch.tensor([1.0, 0, 0, 0]).expand(60, 4), balls.motion)
     points, at = balls.points, dict(zip(NAMES, places, strict=True))
     for part, side, name, inward in (
         (LEFT, "Left", "eyeLookIn_L", -1),

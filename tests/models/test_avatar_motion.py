@@ -11,14 +11,14 @@ from helpers.avatar_sequence import write_sequence
 from helpers.small_avatar import small_config
 
 import gghead
-from gghead.animation.blendshapes import template_motion, template_uv, unmoved
+from gghead.animation.blendshapes import names_without_shapes, template_motion, template_uv
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.animation.surface import moving_surface
 from gghead.models import compression
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.models.mirrored_grid import MirroredGrid, exchanged
-from gghead.models.motion import as_motion, displaced, split
+from gghead.models.motion import as_motion, displace, split
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
@@ -56,7 +56,7 @@ def test_motions_of_the_template_are_its_blendshapes():
     assert motion.shape == (5, 300, 6) and not motion[3:].any()
     weights = torch.tensor([0.7, 0.5, 1.0, 1.0, 1.0])
     quats = torch.tensor([1.0, 0, 0, 0]).expand(300, 4)
-    moved, _ = displaced(points, quats, torch.einsum("b,bnc->nc", weights, motion))
+    moved, _ = displace(points, quats, torch.einsum("b,bnc->nc", weights, motion))
     posed = TEMPLATE.posed({"jawOpen": 0.7, "mouthSmileLeft": 0.5, "mouthSmileRight": 1.0})[
         chosen.numpy()
     ]
@@ -72,11 +72,11 @@ def test_turns_of_the_template_are_those_of_its_surface():
     places = surface.below(points, template_uv(TEMPLATE, points))
     row = torch.zeros(len(surface.names))
     row[surface.names.index("jawOpen")], row[surface.names.index("mouthSmileLeft")] = 0.5, 0.3
-    expected = surface.moved(places, row).rotation()
+    expected = surface.motion_of(places, row).rotation()
     motion = torch.einsum(
         "b,bnc->nc", torch.tensor([0.5, 0.3]), template_motion(TEMPLATE, NAMES[:2], points)
     )
-    _, turned = displaced(points, torch.tensor([1.0, 0, 0, 0]).expand(400, 4), motion)
+    _, turned = displace(points, torch.tensor([1.0, 0, 0, 0]).expand(400, 4), motion)
     off = 2 * (expected * turned).sum(-1).abs().clamp(max=1).acos()
     whole = 2 * expected[:, 0].abs().clamp(max=1).acos()
     assert math.degrees(float(whole.quantile(0.99))) > 5
@@ -86,12 +86,12 @@ def test_turns_of_the_template_are_those_of_its_surface():
 def test_no_motion_changes_no_bit_and_a_motion_is_what_it_says():
     random = torch.Generator().manual_seed(0)
     means, quats = torch.randn(9, 3, generator=random), torch.randn(9, 4, generator=random)
-    still = displaced(means, quats, torch.zeros(2, 9, 6))
+    still = displace(means, quats, torch.zeros(2, 9, 6))
     assert all(torch.equal(a[1], b) for a, b in zip(still, (means, quats), strict=True))
     turn = torch.tensor([math.cos(0.3), 0.0, math.sin(0.3), 0.0]).expand(9, 4)
     for sign in (1, -1):  # two quaternions of one rotation
         motion = as_motion(torch.tensor([0.1, 0.0, -0.2]).expand(9, 3), sign * turn)
-        moved, turned = displaced(means, quats, motion[None])
+        moved, turned = displace(means, quats, motion[None])
         torch.testing.assert_close(moved[0], means + torch.tensor([0.1, 0.0, -0.2]))
         torch.testing.assert_close(
             quat_to_rotmat(turned[0]), quat_to_rotmat(turn) @ quat_to_rotmat(quats)
@@ -123,7 +123,7 @@ def test_what_the_template_leaves_still_stays_still():
 
 
 def test_coefficients_without_a_shape_are_named_and_foreign_ones_refused():
-    assert unmoved(TEMPLATE, NAMES) == ("eyeLookUp_L", "jaw0")
+    assert names_without_shapes(TEMPLATE, NAMES) == ("eyeLookUp_L", "jaw0")
     for names, said in (
         (("expr0", "expr1"), "has the coefficients expr0, expr1 …"),
         ((), "does not name its"),
@@ -161,7 +161,7 @@ def test_what_one_side_learns_the_other_knows():
     )
     with pytest.raises(UserError, match="a left and a right side in their names"):
         exchanged(("jawOpen", "expr1"))
-    with pytest.raises(UserError, match="--ablation=no-blending"):
+    with pytest.raises(UserError, match="ablation='no-blending'"):
         Avatar(
             AvatarConfig(
                 width=2, coefficient_names=("jawLeft", "jawRight"), blend=False, mirrored_grid=4

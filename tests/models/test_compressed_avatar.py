@@ -198,7 +198,7 @@ def test_quantised_values_are_within_half_a_step(bits):
 def test_file_round_trip(options, bits, tmp_path):
     small = factorise(dense(**options), expressions(), CompressionPlan(4, 2, 0.1))
     small = (small if bits == 32 else small.quantised(bits)).requires_grad_(False)
-    checkpoints.save_avatar(small, tmp_path / "small.safetensors")
+    checkpoints.save(small, tmp_path / "small.safetensors")
     again = gghead.load(tmp_path / "small.safetensors", kind="avatar")
     assert (
         isinstance(again, CompressedAvatar)
@@ -219,7 +219,7 @@ def test_broken_files_are_a_sentence(tmp_path):
     from safetensors.torch import load_file, save_file
 
     path = tmp_path / "small.safetensors"
-    checkpoints.save_avatar(
+    checkpoints.save(
         factorise(dense(), expressions(), CompressionPlan(4, 2, 0.1)).quantised(8), path
     )
     tensors = load_file(path)
@@ -264,7 +264,7 @@ def test_what_cannot_be_compressed_is_refused():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compress")
-    checkpoints.save_avatar(dense(count=300), folder / "avatar-000001.safetensors")
+    checkpoints.save(dense(count=300), folder / "avatar-000001.safetensors")
     return folder / "avatar-000001.safetensors", write_sequence(folder / "person")
 
 

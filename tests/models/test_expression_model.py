@@ -167,7 +167,7 @@ def test_files(generator, model, tmp_path):
     path = tmp_path / "run" / "expression-000010.safetensors"
     path.parent.mkdir()
     model.check(generator)  # what it has looked at does not become part of the file
-    checkpoints.save_expression(model, path, step=10, provenance={"data": "x"})
+    checkpoints.save(model, path, done=10, provenance={"data": "x"})
     loaded = gghead.load(path.parent, kind="expression")
     assert loaded.config == model.config and not any(p.requires_grad for p in loaded.parameters())
     assert {name for name, _ in loaded.named_parameters()} == {

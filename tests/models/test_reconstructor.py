@@ -264,7 +264,7 @@ def test_background_surrounds_the_rig_and_is_told_from_the_head():
 def test_snapshot_round_trip_and_the_generator_inside(tmp_path):
     model = small_reconstructor()
     path = tmp_path / "reconstructor-000010.safetensors"
-    checkpoints.save_reconstructor(model, path, step=10, provenance={"preset": "test"})
+    checkpoints.save(model, path, done=10, provenance={"preset": "test"})
     again = gghead.load(tmp_path)
     assert isinstance(again, Reconstructor) and again.config == model.config
     rgb, cameras = views()
@@ -278,7 +278,7 @@ def test_snapshot_round_trip_and_the_generator_inside(tmp_path):
     with pytest.raises(UserError, match="never trained on seeds"):
         generator.sample(seed=0)
     model.generator.mapping.w_avg += 0.1
-    checkpoints.save_reconstructor(model, path)
+    checkpoints.save(model, path)
     assert gghead.load(path, kind="generator").sample(seed=0).shape == (1,)
     with pytest.raises(UserError, match="of another architecture"):
         latents.load(tmp_path / "head.safetensors", small_network(latent_resolution=8))
@@ -290,7 +290,7 @@ def test_wrong_kinds_are_named(tmp_path):
         UserError, match="a generator of heads, but a reconstructor from views is needed"
     ):
         gghead.load(tmp_path / "gan.safetensors", kind="reconstructor")
-    checkpoints.save_reconstructor(small_reconstructor(), tmp_path / "rec.safetensors")
+    checkpoints.save(small_reconstructor(), tmp_path / "rec.safetensors")
     with pytest.raises(
         UserError, match="a reconstructor from views, but an avatar of one person is needed"
     ):

@@ -25,7 +25,7 @@ def scored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scored")
     data = write_captures(folder / "balls.zip", subjects=3, views=8)
     network = folder / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(small_reconstructor(), network)
+    checkpoints.save(small_reconstructor(), network)
     options = ["--subjects=1-2", "--expressions=0", "--views=1,3", "--targets=2"]
     result = run(
         score_encoder, f"--data={data}", f"--network={network}", "--resolution=24", *options
@@ -81,7 +81,7 @@ def test_heads_of_a_generator_are_fitted_as_well(tmp_path):
     model = small_reconstructor()
     model.generator.mapping.w_avg.fill_(0.1)
     network = tmp_path / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(model, network)
+    checkpoints.save(model, network)
     options = ["--data=gan:3", "--views=2", "--targets=1", "--resolution=24"]
     assert run(score_encoder, f"--network={network}", *options).exit_code == 0
     result = run(main, f"--scores={tmp_path / 'scores.json'}", "--steps=1")

@@ -18,7 +18,7 @@ from gghead.animation.surface import moving_surface
 from gghead.cameras import Cameras
 from gghead.editing import blend_latents, blend_planes, mix_layers
 from gghead.inversion import Latent
-from gghead.inversion.cameras import CameraRefinement, turned
+from gghead.inversion.cameras import CameraRefinement, turn_cameras
 from gghead.inversion.objective import Objective, ObjectiveConfig
 from gghead.models import reconstructor as reconstructor_module
 from gghead.models.avatar import Avatar
@@ -76,7 +76,7 @@ def without_values(monkeypatch):
     monkeypatch.setattr(reconstructor_module, "_check", lambda *_: None)
     monkeypatch.setattr(ExpressionModel, "check", lambda *_: None)
     monkeypatch.setattr(
-        Avatar, "checked", lambda self, expression, clamp=True: self.clamp(expression)
+        Avatar, "check", lambda self, expression, clamp=True: self.clamp(expression)
     )
 
 
@@ -119,7 +119,7 @@ def test_a_generator_and_what_edits_its_latents(background):
     backdrop = torch.rand(1, 3, 24, 24)  # on the CPU
     assert model.render(model.gaussians(ws), cameras, background=backdrop).color.device == GPU
     refined = CameraRefinement(cameras.to(GPU).label(), 0.1, 0.1).cameras()
-    assert turned(refined, [-25.0, 25.0]).device == GPU
+    assert turn_cameras(refined, [-25.0, 25.0]).device == GPU
 
 
 def test_encoders_and_expressions():
@@ -145,7 +145,7 @@ def test_encoders_and_expressions():
 def test_the_moving_surface():
     surface = moving_surface(load_template("head")).to(GPU)
     weights = torch.zeros(2, len(surface.names), device=GPU)
-    motion = surface.moved(surface.below(on_gpu(1, 5, 3), on_gpu(1, 5, 2)), weights)
+    motion = surface.motion_of(surface.below(on_gpu(1, 5, 3), on_gpu(1, 5, 2)), weights)
     assert motion.rotation().device == GPU and motion.stretch().device == GPU
 
 

@@ -99,7 +99,7 @@ def test_calm_frames_come_from_everywhere_and_are_calm(frames):
 
 def test_an_encoder_makes_the_head_of_training_frames(frames, tmp_path):
     model = small_reconstructor()
-    checkpoints.save_reconstructor(model, tmp_path / "encoder.safetensors")
+    checkpoints.save(model, tmp_path / "encoder.safetensors")
     head = initial_head(str(tmp_path / "encoder.safetensors"), frames, CPU)
     chosen = calm_frames(frames, 8)
     rgb = torch.stack([frames.over(index) for index in chosen])

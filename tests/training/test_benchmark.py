@@ -177,7 +177,7 @@ def test_sampling_is_timed_both_ways(tmp_path):
 def test_sampling_refuses_a_network_that_is_no_generator(tmp_path):
     path = tmp_path / "avatar.safetensors"
     config = AvatarConfig(width=3, feature_dim=4, hidden=8, sh_degree=1)
-    checkpoints.save_avatar(Avatar(config, count=2), path)
+    checkpoints.save(Avatar(config, count=2), path)
     result = CliRunner().invoke(main, ["sample", f"--network={path}"])
     assert result.exit_code == 1 and "avatar" in result.output and "needed" in result.output, (
         result.output
@@ -215,7 +215,7 @@ def test_reading_is_timed_by_format_and_workers(tmp_path):
 
 def test_encoding_is_timed_by_number_of_views(tmp_path):
     path, network = tmp_path / "encode.json", tmp_path / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(small_reconstructor(), network)
+    checkpoints.save(small_reconstructor(), network)
     options = ["encode", f"--network={network}", "--views=1,3", "--repeats=1", f"--json={path}"]
     result = CliRunner().invoke(main, [*options, "--memory"])
     assert result.exit_code == 0, result.output

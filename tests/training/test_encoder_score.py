@@ -42,7 +42,7 @@ def captures(data):
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(small_reconstructor(), path)
+    checkpoints.save(small_reconstructor(), path)
     return path
 
 
@@ -178,7 +178,7 @@ def test_gan_heads_are_what_the_generator_draws():
 
 def test_round_trip_through_the_command(tmp_path):
     path = tmp_path / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(trained_looking_reconstructor(), path)
+    checkpoints.save(trained_looking_reconstructor(), path)
     result = run("--data=gan:0-1", f"--network={path}", "--views=4", "--resolution=24")
     assert result.exit_code == 0, result.output
     assert "encoder        4     2" in result.output and (tmp_path / "sheet-0-0.png").is_file()

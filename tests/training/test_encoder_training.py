@@ -536,13 +536,11 @@ def test_refusals(data, tmp_path, tiny_preset):
 
 
 def test_corrections_are_added_but_not_taken_away(data, tmp_path, tiny_preset):
-    checkpoints.save_reconstructor(small_reconstructor(), tmp_path / "plain.safetensors")
+    checkpoints.save(small_reconstructor(), tmp_path / "plain.safetensors")
     common = [f"--data={data}", "--views=1", "--dry-run=1", "--precision=fp32"]
     more = invoke(*common, f"--init={tmp_path / 'plain.safetensors'}", "--corrections=1")
     assert json.loads(more.output)["model"]["corrections"] == 1
-    checkpoints.save_reconstructor(
-        small_reconstructor(corrections=1), tmp_path / "more.safetensors"
-    )
+    checkpoints.save(small_reconstructor(corrections=1), tmp_path / "more.safetensors")
     kept = invoke(*common, f"--init={tmp_path / 'more.safetensors'}")
     assert json.loads(kept.output)["model"]["corrections"] == 1
     result = invoke(*common, f"--init={tmp_path / 'more.safetensors'}", "--corrections=0")
@@ -551,7 +549,7 @@ def test_corrections_are_added_but_not_taken_away(data, tmp_path, tiny_preset):
 
 def test_set_does_not_change_the_model_that_is_continued(data, tmp_path, tiny_preset):
     path = tmp_path / "plain.safetensors"
-    checkpoints.save_reconstructor(small_reconstructor(), path)
+    checkpoints.save(small_reconstructor(), path)
     common = [f"--data={data}", f"--init={path}", "--views=1", "--dry-run", "--precision=fp32"]
     result = invoke(*common, "--set=model.width=40")
     assert result.exit_code == 1 and "--set changes the model of" in result.output, result.output

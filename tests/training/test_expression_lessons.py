@@ -136,7 +136,7 @@ def test_maps_say_how_places_move(lessons):
     surface = lessons.surface
     # column 8, row 3 of 16 x 16
     uv = (torch.stack([torch.tensor(8.5), torch.tensor(3.5)]) / 16) * 2 - 1
-    offset = surface.moved(surface.at(uv[None]), lessons.matrix[:1]).offset[0, 0]
+    offset = surface.motion_of(surface.at(uv[None]), lessons.matrix[:1]).offset[0, 0]
     # Cells hold 2 x 2 points: point (row 3, column 8) is the lower left one of cell (1, 4).
     found = torch.stack([maps[0, 4 * axis + 2, 1, 4] for axis in range(3)])
     torch.testing.assert_close(found, offset / 0.01)

@@ -60,7 +60,7 @@ def network():
 @pytest.fixture(scope="module")
 def network_file(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("network") / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(network, path)
+    checkpoints.save(network, path)
     return path
 
 
@@ -279,7 +279,7 @@ def test_scores_are_what_they_say(captures, tmp_path):
 def test_score_command_writes_a_report_and_a_sheet(data, tmp_path):
     network = small_reconstructor(generator={"template": "head"})
     file = tmp_path / "reconstructor-000001.safetensors"
-    checkpoints.save_reconstructor(network, file)
+    checkpoints.save(network, file)
     arguments = [
         f"--network={file}",
         f"--data={data}",
@@ -300,7 +300,7 @@ def test_score_command_writes_a_report_and_a_sheet(data, tmp_path):
 
 def test_latent_files_are_animated_by_a_transformer(network, network_file, captures, tmp_path):
     moving = expression(network.generator, coefficient_names=NAMES)
-    checkpoints.save_expression(moving, tmp_path / "expression-000001.safetensors")
+    checkpoints.save(moving, tmp_path / "expression-000001.safetensors")
     views = captures.resized(24).views("000", "0")
     latent = network.encode(views.rgb[None].float() / 255, views.cameras.reshape(1, -1))
     latents.save(tmp_path / "latent-encoder.safetensors", latent, network.generator)

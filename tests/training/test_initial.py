@@ -50,7 +50,7 @@ def trained(folder, config, steps=2, kimg=None):
     checkpoints.save(
         trainer.G_ema,
         run_folder.snapshot_path(folder, trainer.nimg / 1000),
-        kimg=trainer.nimg / 1000,
+        done=trainer.nimg / 1000,
     )
     return trainer
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gghead import checkpoints
-from gghead.animation.blendshapes import unmoved
+from gghead.animation.blendshapes import names_without_shapes
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
 from gghead.template import load_template
@@ -104,7 +104,9 @@ class _Run(StepRun[AvatarTrainConfig, AvatarTrainer]):
         avatar, config = self.trainer.avatar, self.trainer.avatar.config
         if config.motion == "features":
             return "none; colours and opacities follow the expression"
-        shapeless = unmoved(load_template(self.config.template), config.coefficient_names)
+        shapeless = names_without_shapes(
+            load_template(self.config.template), config.coefficient_names
+        )
         left = [
             name
             for name in shapeless
@@ -131,10 +133,10 @@ class _Run(StepRun[AvatarTrainConfig, AvatarTrainer]):
         )
 
     def write_snapshot(self, folder: Path) -> None:
-        checkpoints.save_avatar(
+        checkpoints.save(
             self.trainer.avatar,
             folder / f"avatar-{self.done:06d}.safetensors",
-            iteration=self.done,
+            done=self.done,
             provenance=provenance(self.config.preset, self.config.data),
         )
 

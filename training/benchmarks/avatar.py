@@ -49,27 +49,19 @@ def time_frames(
     split: str,
     size: int,
     repeats: int,
-    tolerance: float | None,
 ) -> dict[str, float]:
     """Median milliseconds of blend, network, raster and whole frames along the sequence, at its own
     cameras."""
     expression = source.coefficients(split).to(avatar.device)
     cameras = split_or_all(source.sequence, split).cameras.to(avatar.device)
-    player, apart = Player(avatar, tolerance=tolerance), Player(avatar, tolerance=tolerance)
-    extent, evaluated = (
-        (
-            size,
-            round(size * avatar.config.image_size[1] / avatar.config.image_size[0]),
-        ),
-        [],
-    )
+    player, apart = Player(avatar), Player(avatar)
+    extent = (size, round(size * avatar.config.image_size[1] / avatar.config.image_size[0]))
     turn = {"frame": 0, "stage": 0}
     mixture = apart.blend(expression[:1])
 
     def frame() -> None:
         index = turn["frame"] = (turn["frame"] + 1) % len(expression)
         player.draw(expression[index], cameras[index : index + 1], extent)
-        evaluated.append(player.evaluated / avatar.num)
 
     def blend() -> None:
         nonlocal mixture
@@ -86,7 +78,6 @@ def time_frames(
     return {
         **{f"{name}_ms": value for name, value in medians.items()},
         "fps": 1000 / medians["frame"],
-        "evaluated": sum(evaluated) / len(evaluated),
     }
 
 
@@ -97,7 +88,6 @@ def measure(
     gaussians: list[int],
     size: list[int],
     forms: list[str],
-    tolerance: float | None,
     device: str | torch.device,
     repeats: int,
     seed: int,
@@ -128,7 +118,7 @@ def measure(
     )
     click.echo(
         f"{'Gaussians':>9} {'form':>10} {'bytes/G':>8} {'size':>5} {'blend':>7} {'network':>8}"
-        f" {'raster':>7} {'frame':>7} {'fps':>7} {'evaluated':>10}"
+        f" {'raster':>7} {'frame':>7} {'fps':>7}"
     )
     rows = []
     for count in gaussians:
@@ -141,28 +131,28 @@ def measure(
                     "form": form,
                     "bytes_per_gaussian": avatar.nbytes / count,
                     "size": pixels,
-                    **time_frames(avatar, source, split, pixels, repeats, tolerance),
+                    **time_frames(avatar, source, split, pixels, repeats),
                 }
                 rows.append(row)
                 click.echo(
                     f"{count:9d} {form:>10} {row['bytes_per_gaussian']:8.0f} {pixels:5d}"
                     f" {row['blend_ms']:7.2f} {row['network_ms']:8.2f} {row['raster_ms']:7.2f}"
-                    f" {row['frame_ms']:7.2f} {row['fps']:7.1f} {row['evaluated']:10.2f}"
+                    f" {row['frame_ms']:7.2f} {row['fps']:7.1f}"
                 )
     report = {"machine": about, "rows": rows}
     if beside:
-        frame = _frames(avatar, source, split, size[-1], tolerance)
+        frame = _frames(avatar, source, split, size[-1])
         report["beside"] = compare_threads(frame, beside, repeats)
     return report
 
 
 def _frames(
-    avatar: AvatarModel, source: AvatarSource, split: str, size: int, tolerance: float | None
+    avatar: AvatarModel, source: AvatarSource, split: str, size: int
 ) -> Callable[[], object]:
     """Draws the next frame of the sequence with every call."""
     expression = source.coefficients(split).to(avatar.device)
     cameras = split_or_all(source.sequence, split).cameras.to(avatar.device)
-    player, numbers = Player(avatar, tolerance=tolerance), itertools.cycle(range(len(expression)))
+    player, numbers = Player(avatar), itertools.cycle(range(len(expression)))
     extent = (size, round(size * avatar.config.image_size[1] / avatar.config.image_size[0]))
 
     def draw() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from gghead.animation.frames import Frames, split_or_all
 from gghead.animation.show import pictures
-from gghead.checkpoints import save_avatar
+from gghead.checkpoints import save
 from gghead.models.avatar import AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.training.avatar.data import open_avatar
@@ -35,7 +35,7 @@ def file_bytes(avatar: AvatarModel) -> int:
     """Size of the avatar's file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "avatar.safetensors"
-        save_avatar(avatar, path)
+        save(avatar, path)
         return path.stat().st_size
 
 

@@ -362,11 +362,6 @@ def compression(bits: list[int], json_path: Path | None, **chosen) -> None:
 @click.option(
     "--forms", default=",".join(FORMS), show_default=True, help="As trained, compressed, or both"
 )
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0),
-    help="Leave Gaussians that change by less  [default: off]",
-)
 @_device
 @_repeats(30)
 @cli.seed("Of the copies")

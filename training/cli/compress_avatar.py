@@ -66,7 +66,7 @@ def main(
         )
     cli.check_writable(dest, "--dest")
     import gghead
-    from gghead.checkpoints import save_avatar, snapshot_file
+    from gghead.checkpoints import save, snapshot_file
     from gghead.cli.common import find_network, pick_device
     from gghead.models.compression import factorise
     from gghead.torch_utils.files import make_folder
@@ -94,7 +94,7 @@ def main(
         small = factorise(avatar, expression, plan)
         small = small if bits == "32" else small.quantised(int(bits))
     make_folder(dest.parent)
-    save_avatar(small, dest, provenance={"compressed_from": path.name})
+    save(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors
     assert groups is not None  # factorise says what it made
     print(

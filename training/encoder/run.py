@@ -186,10 +186,10 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
 
     def write_snapshot(self, folder: Path) -> None:
         step, said = self.done, provenance(self.config.preset, self.config.data.path)
-        checkpoints.save_reconstructor(
+        checkpoints.save(
             self.trainer.ema,
             folder / f"reconstructor-{step:06d}.safetensors",
-            step=step,
+            done=step,
             provenance=said,
         )
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.animation.animate import sliders
-from gghead.animation.blendshapes import carried
+from gghead.animation.blendshapes import carry_gaussians
 from gghead.animation.surface import moving_surface
 from gghead.cameras import Cameras
 from gghead.data.backdrop import foreground
@@ -69,7 +69,7 @@ class Lessons:
     def move(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
         """Move the heads' own Gaussians. Those between parting lips do not fade but take the color
         of the dark."""
-        moved, left, inside = carried(heads, table @ self.matrix, self.surface)
+        moved, left, inside = carry_gaussians(heads, table @ self.matrix, self.surface)
         if inside is None:
             return moved
         inside = inside if moved.sh_degree is None else inside.with_sh(moved.sh_degree)
@@ -118,7 +118,7 @@ class Lessons:
         fine, surface = side * points, self.surface.to("cpu")
         centre = (torch.arange(fine, dtype=torch.float32) + 0.5) * (2 / fine) - 1
         uv = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)
-        offset = surface.moved(surface.at(uv), self.matrix.cpu()).offset  # [K, fine * fine, 3]
+        offset = surface.motion_of(surface.at(uv), self.matrix.cpu()).offset  # [K, fine * fine, 3]
         return F.pixel_unshuffle(offset.transpose(1, 2).unflatten(2, (fine, fine)) / _UNIT, points)
 
 

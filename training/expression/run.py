@@ -126,10 +126,10 @@ class _Run(StepRun[ExpressionTrainConfig, ExpressionTrainer]):
         )
 
     def write_snapshot(self, folder: Path) -> None:
-        checkpoints.save_expression(
+        checkpoints.save(
             self.trainer.ema,
             folder / f"expression-{self.done:06d}.safetensors",
-            step=self.done,
+            done=self.done,
             provenance=provenance(self.config.preset, self.config.data.path),
         )
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gghead.animation.animate import BLENDSHAPES, Motion, moved, sliders
+from gghead.animation.animate import BLENDSHAPES, Motion, animate_gaussians, sliders
 from gghead.cameras import Cameras
 from gghead.data.captures import Captures, Views
 from gghead.figures import with_labels
@@ -99,7 +99,7 @@ def _trial(
                 pair.table[None],
                 str(captures.pictures.source.path),
             )
-            heads[name] = moved(latent, table, model.generator, way)
+            heads[name] = animate_gaussians(latent, table, model.generator, way)
     heads["encoded"] = encoded.gaussians(model.generator)
     wanted, mask, regions = (
         over_white(truth),

@@ -355,7 +355,7 @@ class _Run:
             checkpoints.save(
                 self.trainer.G_ema,
                 run_folder.snapshot_path(folder, kimg),
-                kimg=kimg,
+                done=kimg,
                 provenance=run_folder.provenance(self.config.preset, self.config.data.path),
             )
 

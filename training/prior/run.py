@@ -181,10 +181,10 @@ class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
     def write_snapshot(self, folder: Path) -> None:
         data = self.config.latents or f"{self.config.samples} samples"
         prior, step = self.trainer.result
-        checkpoints.save_prior(
+        checkpoints.save(
             prior,
             folder / f"prior-{step:06d}.safetensors",
-            step=step,
+            done=step,
             provenance=provenance(self.config.preset, data),
         )
 
