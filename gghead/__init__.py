@@ -3,7 +3,7 @@ little.
 
 >>> model = gghead.load("demo")
 >>> head = model.sample(seed=3, psi=0.7)
->>> image = gghead.render(head, gghead.Cameras.orbit(yaw=0.4), size=256).color
+>>> image = model.render(head, gghead.Cameras.orbit(yaw=0.4), 256).color
 """
 
 import importlib

@@ -3,7 +3,7 @@ head.
 
 The constants describe FLAME's mean head (the template of FLAME 2020 as MICA ships it): centres of
 the eyeballs (±0.0316, 0.0214, 0.0239) m, tip of the nose (0, -0.0084, 0.0761), y up, face along +z.
-GGHead aligns the same head with EG3D's at a scale of 2.683 (gghead issue 18).
+GGHead's authors align the same head with EG3D's at a scale of 2.683.
 """
 
 from pathlib import Path

@@ -1,13 +1,13 @@
 """VHAP exports as GaussianAvatars reads them: ``transforms*.json``, ``images``, ``fg_masks``,
 ``flame_param``.
 
-Source: ShenhanQian/VHAP, vhap/export_as_nerf_dataset.py and vhap/model/flame.py; GaussianAvatars
-issue 16. Poses are camera-to-world with OpenGL axes; every time step has FLAME's parameters in
-metres: ``translation``, ``rotation``, ``neck_pose``, ``jaw_pose``, ``eyes_pose`` (axis times
-angle), ``shape``, ``expr``. The motion of the head (root rotation and translation, and the neck's,
-since the head hangs on the neck joint) is moved into the camera. Splits are the files
-``transforms_train.json``, ``_val`` (held-out camera) and ``_test`` (held-out time steps). Files of
-unions of sequences point to folders beside their own by ``../``.
+Source: ShenhanQian/VHAP, vhap/export_as_nerf_dataset.py and vhap/model/flame.py. Poses are camera-
+to-world with OpenGL axes; every time step has FLAME's parameters in metres: ``translation``,
+``rotation``, ``neck_pose``, ``jaw_pose``, ``eyes_pose`` (axis times angle), ``shape``, ``expr``.
+The motion of the head (root rotation and translation, and the neck's, since the head hangs on the
+neck joint) is moved into the camera. Splits are the files ``transforms_train.json``, ``_val``
+(held-out camera) and ``_test`` (held-out time steps). Files of unions of sequences point to folders
+beside their own by ``../``.
 """
 
 import numpy as np
