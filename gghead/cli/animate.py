@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,30 +187,34 @@ def main(
     check_outputs([output], overwrite, "--output")
     click.echo(f"Driving {found} by {drive or options['weights']} into {output}")
     if avatar is not None:
-        _animate_avatar(found, **options)
+        _animate_avatar(found, _Options(**options))
     else:
-        _animate_heads(found, seeds, latents, **options)
+        _animate_heads(found, seeds, latents, _Options(**options))
     click.echo(output)
 
 
-def _animate_avatar(
-    network: str,
-    drive: str,
-    weights: str | None,
-    motion: str,
-    output: Path,
-    split: str | None,
-    frames: list[int] | None,
-    camera: str | None,
-    pitch: float,
-    shown: bool | None,
-    clamp: bool,
-    mapping: str | None,
-    size: int | None,
-    fps: float | None,
-    device: str,
-    trunc: float,
-) -> None:
+@dataclass(frozen=True)
+class _Options:
+    """What avatars and heads are animated by, as the options say."""
+
+    drive: str | None
+    weights: str | None
+    motion: str
+    output: Path
+    split: str | None
+    frames: list[int] | None
+    camera: str | None
+    pitch: float
+    shown: bool | None
+    clamp: bool
+    mapping: str | None
+    size: int | None
+    fps: float | None
+    device: str
+    trunc: float
+
+
+def _animate_avatar(network: str, options: _Options) -> None:
     import gghead
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
@@ -217,56 +222,44 @@ def _animate_avatar(
     from gghead.torch_utils.memory import keep_freed_memory
     from gghead.torch_utils.progress import progress, track
 
-    place = pick_device(device)
+    place = pick_device(options.device)
     if place.type == "cpu":
         keep_freed_memory()
     avatar = gghead.load(network, device=place, kind="avatar")
     width, height = avatar.config.image_size
-    extent = (width, height) if size is None else (size, max(round(size * height / width), 1))
-    with progress(f"Reading {drive}"):
-        source = read_drive(drive, avatar.config, split=split, mapping=mapping, size=extent)
+    extent = (
+        (width, height)
+        if options.size is None
+        else (options.size, max(round(options.size * height / width), 1))
+    )
+    assert options.drive is not None  # main asks for it
+    with progress(f"Reading {options.drive}"):
+        source = read_drive(
+            options.drive, avatar.config, split=options.split, mapping=options.mapping, size=extent
+        )
     if source.left_out:
         click.echo(f"The avatar has no {', '.join(source.left_out)}: left out")
     if source.at_rest:
-        click.echo(f"{drive} has no {', '.join(source.at_rest)}: at rest")
-    chosen, camera = _choose(output, drive, source, frames, camera, shown, "tracked")
+        click.echo(f"{options.drive} has no {', '.join(source.at_rest)}: at rest")
+    chosen, path = _choose(options, source, "tracked")
     cameras = (
         source.frames.cameras[chosen]
-        if source.frames is not None and camera == "tracked"
-        else camera_path(avatar, camera, len(chosen), pitch)
+        if source.frames is not None and path == "tracked"
+        else camera_path(avatar, path, len(chosen), options.pitch)
     )
-    played = pictures(avatar, source.expression[chosen], cameras, extent, clamp=clamp)
+    played = pictures(avatar, source.expression[chosen], cameras, extent, clamp=options.clamp)
     drawn = [
-        [*_filmed(source, index, shown), to_uint8(picture)]
+        [*_filmed(source, index, options.shown), to_uint8(picture)]
         for index, picture in zip(
             chosen, track(played, "Drawing", len(chosen), "frames"), strict=True
         )
     ]
     # In a still picture what was filmed stands above the avatar.
     rows = [list(row) for row in zip(*drawn, strict=True)]
-    _write(output, drawn, rows, fps or source.fps or 25.0)
+    _write(options.output, drawn, rows, options.fps or source.fps or 25.0)
 
 
-def _animate_heads(
-    network: str,
-    seeds: list[int],
-    latents: str | None,
-    drive: str | None,
-    weights: str | None,
-    motion: str,
-    output: Path,
-    split: str | None,
-    frames: list[int] | None,
-    camera: str | None,
-    pitch: float,
-    shown: bool | None,
-    clamp: bool,
-    mapping: str | None,
-    size: int | None,
-    fps: float | None,
-    device: str,
-    trunc: float,
-) -> None:
+def _animate_heads(network: str, seeds: list[int], latents: str | None, options: _Options) -> None:
     import torch
 
     import gghead
@@ -279,23 +272,26 @@ def _animate_heads(
     from gghead.sampling import seed_latents
     from gghead.torch_utils.progress import progress
 
-    model = gghead.load(network, device=pick_device(device), kind="generator")
+    model = gghead.load(network, device=pick_device(options.device), kind="generator")
     way = (
         BLENDSHAPES
-        if motion == BLENDSHAPES
-        else gghead.load(motion, device=model.device, kind="expression")
+        if options.motion == BLENDSHAPES
+        else gghead.load(options.motion, device=model.device, kind="expression")
     )
-    wanted, size, still = (
-        sliders(model, way),
-        default_size(model, size),
-        output.suffix.lower() == ".png",
-    )
-    if drive is not None:
-        with progress(f"Reading {drive}"):
-            source = read_drive(drive, wanted, split=split, mapping=mapping, size=(size, size))
+    wanted, pixels = sliders(model, way), default_size(model, options.size)
+    still = options.output.suffix.lower() == ".png"
+    if options.drive is not None:
+        with progress(f"Reading {options.drive}"):
+            source = read_drive(
+                options.drive,
+                wanted,
+                split=options.split,
+                mapping=options.mapping,
+                size=(pixels, pixels),
+            )
     else:
-        assert weights is not None  # main asks for one of the two
-        table, left_out = wanted.table(weights)
+        assert options.weights is not None  # main asks for one of the two
+        table, left_out = wanted.table(options.weights)
         ramp = (
             torch.ones(1)
             if still
@@ -304,12 +300,12 @@ def _animate_heads(
         source = Drive(ramp[:, None] * table, None, None, left_out)
     if source.left_out:
         click.echo(f"No shape for {', '.join(source.left_out)}: left out")
-    chosen, camera = _choose(output, drive or "--weights", source, frames, camera, shown, "still")
+    chosen, path = _choose(options, source, "still")
     table = source.expression[chosen]
     cameras = (
         source.frames.cameras[chosen]
-        if source.frames is not None and camera == "tracked"
-        else path_around(Cameras.orbit(0.0), camera, len(chosen), pitch)
+        if source.frames is not None and path == "tracked"
+        else path_around(Cameras.orbit(0.0), path, len(chosen), options.pitch)
     )
     if still:
         table = torch.cat([torch.zeros_like(table[:1]), table])
@@ -319,23 +315,23 @@ def _animate_heads(
         if latents is None
         else [latent_files.load(file, model) for file in latent_files.find(latents)]
     )
-    heads = [*seed_latents(model, seeds, trunc), *files]
+    heads = [*seed_latents(model, seeds, options.trunc), *files]
     rows = []
     with progress("Drawing", len(heads) * len(table), "pictures") as bar:
         for head in heads:
             rows.append([])
-            for picture in head_pictures(model, head, table, cameras, size, motion=way):
+            for picture in head_pictures(model, head, table, cameras, pixels, motion=way):
                 rows[-1].append(to_uint8(picture))
                 bar.advance()
     film = (
         []
         if still
         else [
-            [*_filmed(source, chosen[index], shown), *(row[index] for row in rows)]
+            [*_filmed(source, chosen[index], options.shown), *(row[index] for row in rows)]
             for index in range(len(chosen))
         ]
     )
-    _write(output, film, rows, fps or source.fps or 25.0)
+    _write(options.output, film, rows, options.fps or source.fps or 25.0)
 
 
 def _write(
@@ -356,32 +352,25 @@ def _write(
             save_video([beside(frame) for frame in film], output, fps)
 
 
-def _choose(
-    output: Path,
-    drive: str,
-    source: "Drive",
-    frames: list[int] | None,
-    camera: str | None,
-    shown: bool | None,
-    default: str,
-) -> tuple[list[int], str]:
+def _choose(options: _Options, source: "Drive", default: str) -> tuple[list[int], str]:
     """The frames that are drawn, and the cameras' name."""
-    chosen = list(range(len(source.expression))) if frames is None else frames
+    drive = options.drive or "--weights"
+    chosen = list(range(len(source.expression))) if options.frames is None else options.frames
     if max(chosen) >= len(source.expression):
         raise UserError(
             f"--only-frames asks for frame {max(chosen)}, but {drive} has {len(source.expression)}"
             " frames."
         )
-    camera = camera or ("still" if source.frames is None else default)
-    if source.frames is None and (camera == "tracked" or shown):
+    camera = options.camera or ("still" if source.frames is None else default)
+    if source.frames is None and (camera == "tracked" or options.shown):
         raise UserError(
             f"{drive} is a table and has neither cameras nor pictures; leave out --camera=tracked"
             " and --beside."
         )
-    if output.suffix.lower() == ".png" and len(chosen) > _PICTURES:
+    if options.output.suffix.lower() == ".png" and len(chosen) > _PICTURES:
         raise UserError(
-            f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them with"
-            " --only-frames."
+            f"{options.output} would show {len(chosen)} frames; choose up to {_PICTURES} of them"
+            " with --only-frames."
         )
     return chosen, camera
 
