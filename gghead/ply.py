@@ -174,7 +174,7 @@ def _parse_header(path: Path, data: bytes) -> tuple[np.dtype, int, int, str]:
     said = next((match[1].lower() for line in text if (match := _AXIS.fullmatch(line))), WRITTEN_UP)
     if said not in UP:
         raise UserError(
-            f"{path} says 'Vertical Axis: {said}'; name the direction with up=, one of"
+            f"{path} says 'Vertical Axis: {said}'; name the direction with `up`, one of"
             f" {', '.join(UP)}."
         )
     lines = [line.split() for line in text if line.strip()]

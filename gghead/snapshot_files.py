@@ -90,8 +90,8 @@ def latest_run(root: str | os.PathLike = RUNS) -> Path:
     numbered = [run for run in runs if run.name.partition("-")[0].isdecimal()]
     if not numbered:
         raise UserError(
-            f"There is no run with a network in {root} yet; name one with network=RUN, or take the"
-            " shipped one with network='demo'."
+            f"There is no run with a network in {root} yet; name one with `network=RUN`, or take"
+            " the shipped one with `network='demo'`."
         )
     return max(numbered, key=lambda run: int(run.name.partition("-")[0]))
 

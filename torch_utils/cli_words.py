@@ -5,15 +5,12 @@ import re
 import click
 
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
-# method='w+', psi=0.5 outside of backticks: what a programmer reads as it stands
-_BARE = re.compile(r"(?<![\w./-])([a-z]\w*)=(?:'([^']*)'|(?=[A-Z]+\b|\d+\b(?![.\w])|[ ,;.]))")
 _VALUES = {"True": "1", "False": "0", "None": "none"}
 
 
 def in_flags(text: str) -> str:
     """Return ``text`` with every argument in it that is an option of the running command spelled as
-    the user types it: "`skip_missing=True`" becomes "--skip-missing=1", and masks='none' becomes
-    --masks=none.
+    the user types it: "`skip_missing=True`" becomes "--skip-missing=1".
 
     Arguments that the command has no option for stay as they are, as all do outside a command.
     """
@@ -29,11 +26,4 @@ def in_flags(text: str) -> str:
             return flags[name]
         return f"{flags[name]}={_VALUES.get(value, value.strip(chr(39) + chr(34)))}"
 
-    def bare(found: re.Match) -> str:
-        if found[1] not in flags:
-            return found[0]
-        if found[2] is None and found.string[found.end() :][:1] in " ,;.":
-            return flags[found[1]]
-        return f"{flags[found[1]]}={found[2] or ''}"
-
-    return _BARE.sub(bare, _ARGUMENT.sub(flag, text))
+    return _ARGUMENT.sub(flag, text)

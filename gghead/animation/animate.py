@@ -80,7 +80,7 @@ def animate_gaussians(
     if isinstance(head, Gaussians):
         raise UserError(
             "An expression transformer changes latents, and these are Gaussians; give the latent of"
-            " the head, or use motion='blendshapes'."
+            " the head, or use `motion='blendshapes'`."
         )
     owner = _owner(model)
     return motion(head, table, owner).gaussians(owner)
@@ -96,7 +96,7 @@ def sliders(model: Generator | None = None, motion: Motion = BLENDSHAPES) -> Sli
 
 def _owner(model: Generator | None) -> "Generator":
     if model is None:
-        raise UserError("A latent needs its network to become a head; give model=…")
+        raise UserError("A latent needs its network to become a head; give `model`…")
     return model
 
 

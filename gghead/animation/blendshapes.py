@@ -89,8 +89,8 @@ def _table(template: Template, names: Sequence[str]) -> Tensor:
             else "does not name its coefficients"
         )
         raise UserError(
-            "motion='blendshapes' needs coefficients with names of ARKit or ICT-FaceKit (jawOpen, "
-            f"eyeBlink_L), but the sequence {said}; use motion='features'."
+            "`motion='blendshapes'` needs coefficients with names of ARKit or ICT-FaceKit (jawOpen,"
+            f" eyeBlink_L), but the sequence {said}; use `motion='features'`."
         )
     return table
 

@@ -263,8 +263,8 @@ def _matched(
         raise UserError(
             f"{what} has {values.shape[1]} coefficients{_said(names)}, but {taught}"
             f" {config.width}{_said(own)} of '{config.expression_model}': another expression model."
-            f" Give mapping=FILE, a matrix of {config.width} rows and {values.shape[1]} columns,"
-            f" or mapping='{BY_NAME}' where both have names of ARKit or ICT-FaceKit."
+            f" Give `mapping=FILE`, a matrix of {config.width} rows and {values.shape[1]} columns,"
+            f" or `mapping='{BY_NAME}'` where both have names of ARKit or ICT-FaceKit."
         )
     return values
 

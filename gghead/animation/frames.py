@@ -56,7 +56,7 @@ def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
             + (
                 f"its splits are {', '.join(sequence.splits)}."
                 if sequence.splits
-                else "it has no splits: convert it with test_frames=N."
+                else "it has no splits: convert it with `test_frames=N`."
             )
         )
     return sequence.take(part)

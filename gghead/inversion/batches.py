@@ -91,7 +91,7 @@ def invert_all(
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UserError(
             f"{outdir / others[0]}{more} holds the inversion of another picture, network or"
-            " options; write to another outdir=DIR, or replace it with overwrite=1."
+            " options; write to another `outdir=DIR`, or replace it with `overwrite=True`."
         )
     if len(pending) < len(keys):
         say(f"{len(keys) - len(pending)} of {len(names)} are done already")

@@ -127,7 +127,7 @@ def _target(
     if isinstance(image, (str, os.PathLike)):
         if mask is not None:
             raise TypeError(
-                "mask= goes with pixels; a file brings its mask as alpha channel or dataset.json."
+                "`mask` goes with pixels; a file brings its mask as alpha channel or dataset.json."
             )
         given = "frontal" if isinstance(camera, Cameras) else camera
         reader = open_targets(Path(image), size, given)

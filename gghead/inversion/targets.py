@@ -92,7 +92,7 @@ class TargetReader:
         except (KeyError, OSError) as error:
             raise UserError(
                 f"The mask {name} in {self.mask_source.path} is missing; copy it again, or use the"
-                " whole picture with masks='none'."
+                " whole picture with `masks='none'`."
             ) from error
 
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
@@ -109,7 +109,7 @@ class TargetReader:
         if width != height:
             raise UserError(
                 f"{name} in {self.source.path} is {width}x{height}, but pictures to invert must be"
-                " square; crop it, or let camera='auto' find the face."
+                " square; crop it, or let `camera='auto'` find the face."
             )
         mask_name = (self.masks or {}).get(name)
         if not self.use_masks or (mask_name is None and mode not in ("RGBA", "LA")):
@@ -133,7 +133,7 @@ class TargetReader:
         if not mask.any():
             raise UserError(
                 f"The mask of {name} in {self.source.path} is empty (all zero); mend it, or use the"
-                " whole picture with masks='none'."
+                " whole picture with `masks='none'`."
             )
         return self._target(index, rgb, mask)
 
@@ -159,8 +159,8 @@ class TargetReader:
         (found,) = self._preparation.run(self.source.read(name), name)
         if isinstance(found, Skip):
             raise UserError(
-                f"{name} cannot be used with camera='auto': {found.reason} ({found.detail}); crop"
-                " it yourself and give camera='frontal' or a file."
+                f"{name} cannot be used with `camera='auto'`: {found.reason} ({found.detail}); crop"
+                " it yourself and give `camera='frontal'` or a file."
             )
         rgb = np.asarray(decode_image(found.image, "RGB", name))
         mask = None if found.mask is None else np.asarray(decode_image(found.mask, "L", name))
@@ -300,8 +300,8 @@ def _labels(
         info, where = _camera_file(Path(camera), names), camera
     if info is None:
         raise UserError(
-            f"{path} has no camera labels (no dataset.json there); give camera='frontal' if the"
-            " face looks into the camera, camera='auto' to estimate it, or camera=FILE with 25"
+            f"{path} has no camera labels (no dataset.json there); give `camera='frontal'` if the"
+            " face looks into the camera, `camera='auto'` to estimate it, or `camera=FILE` with 25"
             " numbers."
         )
     rows = label_array(

@@ -274,8 +274,8 @@ class Avatar(AvatarModel):
         if config.mirrored_grid:
             if not config.blend:
                 raise UserError(
-                    "mirrored_grid= adds to the bases that expressions blend, and"
-                    " ablation='no-blending' has none; leave one of them out."
+                    "`mirrored_grid` adds to the bases that expressions blend, and"
+                    " `ablation='no-blending'` has none; leave one of them out."
                 )
             # UV places where they were born
             self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)

@@ -24,7 +24,7 @@ def exchanged(names: Sequence[str]) -> list[int]:
     order = [own.get(mirrored(canonical(name)), index) for index, name in enumerate(names)]
     if order == list(range(len(order))):
         raise UserError(
-            "mirrored_grid= needs coefficients with a left and a right side in their names"
+            "`mirrored_grid` needs coefficients with a left and a right side in their names"
             " (eyeBlinkLeft, mouthSmile_R), but this sequence names none; leave it out."
         )
     return order

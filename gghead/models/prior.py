@@ -71,7 +71,7 @@ class Prior(nn.Module):
         condition at all."""
         if not self.config.cond_dim:
             raise UserError(
-                "This prior was trained without conditions; leave out cond=, or train one with"
+                "This prior was trained without conditions; leave out `cond`, or train one with"
                 " conditions."
             )
         check_shape("the condition", cond, (self.config.cond_dim,))
@@ -101,7 +101,7 @@ class Prior(nn.Module):
         """Integrate the flow from noise to heads (Heun: two evaluations per step, second order)."""
         if cond is None and guidance != 1.0:
             raise UserError(
-                "guidance= strengthens a condition, but there is none; give cond=, too."
+                "`guidance` strengthens a condition, but there is none; give `cond`, too."
             )
         cond = None if cond is None else self.normalised(cond.to(noise)).expand(len(noise), -1)
         x = noise

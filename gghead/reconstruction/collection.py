@@ -47,7 +47,7 @@ def encoded_heads(
             front = (every.cameras.angles()[0].abs() < FRONT).nonzero()[:, 0].tolist()
             if len(front) < max(config.views):
                 raise UserError(
-                    f"views= asks for {max(config.views)}, but subject {subject} has {len(front)}"
+                    f"`views` asks for {max(config.views)}, but subject {subject} has {len(front)}"
                     " cameras in front; ask for fewer."
                 )
             for mirrored in (False, True)[: 1 + config.mirror]:

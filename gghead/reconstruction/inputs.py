@@ -116,7 +116,7 @@ def from_captures(
     """
     where = captures.pictures.source.path
     if views is not None and not views:
-        raise UserError("views= names no view; name at least one, or leave it out for all.")
+        raise UserError("`views` names no view; name at least one, or leave it out for all.")
     if captures.format == "eg3d" and subject is None:
         indices = _pictures(captures, views) if views else np.arange(len(captures))
         if not views and len(indices) > _MOST:
@@ -202,9 +202,9 @@ def read_inputs(
         return _evenly(_photos(path, size, views, camera, masks, landmarker, device), count)
     if masks is not None:
         raise UserError(
-            f"masks='{masks}' is for photos, but {path} is read as a data set, whose own masks are"
-            " taken; leave it out, or give camera=FILE (its dataset.json) to read its pictures"
-            " as photos."
+            f"`masks='{masks}'` is for photos, but {path} is read as a data set, whose own masks"
+            " are taken; leave it out, or give `camera=FILE` (its dataset.json) to read its"
+            " pictures as photos."
         )
     captures = formats.read(path)
     if not isinstance(captures, Captures):
@@ -246,7 +246,7 @@ def _photos(
     if alphas and len(alphas) < len(found):
         raise UserError(
             f"Some pictures of {path} have masks and others none; add those missing, or use"
-            " masks='none'."
+            " `masks='none'`."
         )
     rgb = torch.stack([target.rgb for target in found])
     alpha = torch.stack(alphas) if alphas else torch.full_like(rgb[:, :1], 255)

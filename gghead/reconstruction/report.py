@@ -51,7 +51,7 @@ def check_views(views: InputViews, where: str) -> list[str]:
         # one view may well be of the back of a head
         alone = found.code == "from-behind" and len(views) == 1
         if found.severity == ERROR and not alone:
-            raise UserError(f"{where}: {found.sentence()} check=0 goes on all the same.")
+            raise UserError(f"{where}: {found.sentence()} `check=0` goes on all the same.")
     return [found.sentence() for found in sort_findings(findings)]
 
 

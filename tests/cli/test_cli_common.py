@@ -180,10 +180,13 @@ def test_what_inversion_says_to_do_next_runs_as_it_stands(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("sentence", "named"),
     [
-        ("use masks='none'.", "use --masks=none."),
-        ("give max_images=FILE or camera='frontal'", "give --max-images=FILE or --camera=frontal"),
-        ("samples=20000 and up='z'", "samples=20000 and up='z'"),  # no options of this command
-        ("leave out masks=, or not", "leave out --masks, or not"),
+        ("use `masks='none'`.", "use --masks=none."),
+        (
+            "give `max_images=FILE` or `camera='frontal'`",
+            "give --max-images=FILE or --camera=frontal",
+        ),
+        ("`samples=20000` and `up='z'`", "`samples=20000` and `up='z'`"),  # no options here
+        ("leave out `masks`, or not", "leave out --masks, or not"),
         ("camera=2.png is no image", "camera=2.png is no image"),  # a file
         (
             "/data/masks=4 and x-camera=5 and --camera=6",

@@ -74,7 +74,7 @@ def test_a_repeated_command_goes_on(tmp_path, scored):
     assert records[: len(before)] == before, "nothing is fitted twice"
     assert {entry["subject"] for entry in records[len(before) :]} == {"002"}
     other = run(main, f"--scores={own}", "--steps=2", f"--outdir={tmp_path}")
-    assert other.exit_code == 1 and "has a fit with seconds=None, --steps=1" in other.output
+    assert other.exit_code == 1 and "has a fit with seconds=None, steps=1" in other.output
 
 
 def test_heads_of_a_generator_are_fitted_as_well(tmp_path):
