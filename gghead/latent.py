@@ -282,7 +282,7 @@ def find(paths: str, last_stage: str = "pti") -> list[Path]:
         if not path.is_dir():
             if not path.is_file():
                 raise MissingFile(
-                    f"latents='{part.strip()}' does not exist; name a file or folder that an"
+                    f"`latents='{part.strip()}'` does not exist; name a file or folder that an"
                     " inversion wrote."
                 )
             found.append(path)

@@ -103,7 +103,7 @@ def read(path: str | Path, up: str | None = None) -> tuple[dict[str, Tensor], in
     path = Path(path)
     if up not in (None, *UP):
         raise UserError(
-            f"up='{up}' is no direction that {path} can be turned by; use one of {', '.join(UP)}."
+            f"`up='{up}'` is no direction that {path} can be turned by; use one of {', '.join(UP)}."
         )
     try:
         data = path.read_bytes()

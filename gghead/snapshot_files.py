@@ -25,7 +25,7 @@ RUNS = Path("training-runs")
 _STEMS = ("network-snapshot", "reconstructor", "expression", "prior", "avatar")
 _TAKEN_BY = {
     "avatar": "; `gghead animate` takes it",
-    "prior": "; `gghead sample` takes it as prior=FILE, beside the network that it belongs to",
+    "prior": "; `gghead sample` takes it as `prior=FILE`, beside the network that it belongs to",
     "expression": "; `gghead animate` takes it as motion=FILE, beside its network",
 }
 _PICTURES, _VIDEOS = (
@@ -163,10 +163,13 @@ def expect_kind(path: Path, metadata: dict[str, str], kind: str | None) -> None:
 def _foreign(metadata: dict[str, str]) -> str:
     found = str(metadata.get("format"))
     if found.startswith("gghead-latent"):
-        return "holds a latent, not a network; give it as latents=FILE, its network as network=FILE"
+        return (
+            "holds a latent, not a network; give it as `latents=FILE`, its network as"
+            " `network=FILE`"
+        )
     if found.startswith("gghead-directions"):
         return (
-            "holds directions, not a network; give it as directions=FILE, its network as"
-            " network=FILE"
+            "holds directions, not a network; give it as `directions=FILE`, its network as"
+            " `network=FILE`"
         )
     return f"has format {metadata.get('format')!r}, but this version reads '{FORMAT}'"

@@ -113,7 +113,8 @@ def test_every_page_that_shows_python_has_some_that_runs():
 
 
 def sentences_of_the_code() -> str:
-    """All source text, with adjacent parts of a string put together."""
+    """All source text, with adjacent parts of a string put together, and arguments in it as the
+    commands print them (``cli_words``)."""
     sources = [
         ROOT / "Makefile",
         *(
@@ -122,9 +123,10 @@ def sentences_of_the_code() -> str:
             for path in ROOT.glob(f"{top}/**/*.py")
         ),
     ]
-    return "\n".join(
+    text = "\n".join(
         re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in sources
     )
+    return re.sub(r"`(\w+)=([^`\n]*)`", r"--\1=\2", text)
 
 
 def test_error_sentences_of_the_troubleshooting_page_are_those_of_the_code():

@@ -79,7 +79,10 @@ def test_what_is_no_network_is_said_to_be_what_it_is(tmp_path, name, sentence):
             "a prior over latents, but a generator of heads is needed here; ",
         ),
         ('{"format":"gghead/1","kind":"x"}', "a model of the unknown kind 'x'"),
-        ('{"format":"gghead-latent/1"}', "holds a latent, not a network; give it as latents=FILE"),
+        (
+            '{"format":"gghead-latent/1"}',
+            "holds a latent, not a network; give it as `latents=FILE`",
+        ),
         ('{"format":"gghead-directions/1"}', "holds directions, not a network"),
         ('{"format":"pt"}', "has format 'pt', but this version reads 'gghead/1'"),
         ("null", "has format None"),

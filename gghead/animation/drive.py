@@ -53,7 +53,7 @@ def read_drive(
     """
     if Path(path).suffix.lower() == ".csv":
         if split is not None:
-            raise UserError(f"split='{split}' has no meaning for the table {path}; leave it out.")
+            raise UserError(f"`split='{split}'` has no meaning for the table {path}; leave it out.")
         table = read_table(path)
         named = bool(table.names and config.coefficient_names)
         if mapping == BY_NAME or (mapping is None and named):
@@ -239,7 +239,7 @@ def _taken(
     if not names or not config.coefficient_names:
         who = config.owner if names else what
         raise UserError(
-            f"mapping='{BY_NAME}' needs names on both sides, but {who} has none; give a matrix."
+            f"`mapping='{BY_NAME}'` needs names on both sides, but {who} has none; give a matrix."
         )
     return config.take(names, values, what)
 
@@ -281,10 +281,10 @@ def _matrix(path: str, rows: int, columns: int) -> Tensor:
         try:
             matrix = torch.from_numpy(np.asarray(np.load(path, allow_pickle=False), np.float32))
         except (OSError, ValueError) as error:
-            raise UserError(f"mapping='{path}' is neither .npy nor .csv ({error}).") from error
+            raise UserError(f"`mapping='{path}'` is neither .npy nor .csv ({error}).") from error
     if tuple(matrix.shape) != (rows, columns) or not bool(matrix.isfinite().all()):
         raise UserError(
-            f"mapping='{path}' must be a matrix of {rows} rows (the coefficients that are driven)"
+            f"`mapping='{path}'` must be a matrix of {rows} rows (the coefficients that are driven)"
             f" and {columns} columns (the drive's) of finite numbers, but its shape is"
             f" {list(matrix.shape)}."
         )

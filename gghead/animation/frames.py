@@ -71,7 +71,7 @@ class Frames:
         if len(sizes) > 1:
             raise UserError(
                 f"The frames of {sequence.pictures.source.path} have different sizes; choose one"
-                " with resolution=N."
+                " with `resolution=N`."
             )
         self.sequence, self.size = sequence, sizes.pop()
         assert sequence.coefficients is not None

@@ -22,7 +22,7 @@ import click
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.cli_groups import python
-from gghead.torch_utils.cores import cores
+from gghead.torch_utils.cores import cores, processor_name
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir
 
@@ -163,15 +163,6 @@ def processor() -> Iterator[Finding]:
         )
     else:
         yield Finding(MISSING, "no NVIDIA GPU; everything is computed on the processor")
-
-
-def processor_name() -> str:
-    """The processor's name, as the system tells it."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        line = next(line for line in lines if line.startswith("model name"))
-        return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def compiler() -> Iterator[Finding]:

@@ -137,7 +137,7 @@ def _target(
         return replace(target, label=_label(camera)) if isinstance(camera, Cameras) else target
     if isinstance(camera, str) and camera != "frontal":
         raise ValueError(
-            f"camera='{camera}' is found from a file; for pixels give Cameras, or 'frontal'."
+            f"`camera='{camera}'` is found from a file; for pixels give Cameras, or 'frontal'."
         )
     pixels = to_pixels(image)
     height, width, channels = pixels.shape

@@ -248,9 +248,9 @@ def _check_finder(path: Path, landmarker: str, use_masks: bool) -> None:
     wanted = "the face" if not landmarker.endswith(".json") else "the mask" if use_masks else None
     if wanted is not None:
         instead = (
-            "camera='frontal' if the face looks into the camera, or camera=FILE with 25 numbers"
+            "`camera='frontal'` if the face looks into the camera, or `camera=FILE` with 25 numbers"
             if wanted == "the face"
-            else "masks=FILE or masks='none'"
+            else "`masks=FILE` or `masks='none'`"
         )
         raise UserError(
             f"{path} has no camera labels, and finding {wanted} needs mediapipe, which is not"
@@ -269,13 +269,13 @@ class _OneFile(FolderSource):
 def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
     if not path.exists():
         raise MissingFile(
-            f"masks='{path}' does not exist; name a mask file, a folder or zip of masks, or none."
+            f"`masks='{path}'` does not exist; name a mask file, a folder or zip of masks, or none."
         )
     if path.is_file() and is_image(path.name):
         if len(names) > 1:
             raise UserError(
-                f"masks='{path}' is one file, but there are {len(names)} pictures; name a folder of"
-                " masks."
+                f"`masks='{path}'` is one file, but there are {len(names)} pictures; name a folder"
+                " of masks."
             )
         return _OneFile(path), {names[0]: path.name}
     source = open_source(path)
@@ -285,7 +285,7 @@ def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
         mask = by_stem.get(str(Path(name).with_suffix("")))
         if mask is None:
             raise UserError(
-                f"masks='{path}' has no mask for {name}; masks must have the pictures' names."
+                f"`masks='{path}'` has no mask for {name}; masks must have the pictures' names."
             )
         found[name] = mask
     return source, found
@@ -315,7 +315,7 @@ def _camera_file(path: Path, names: list[str]) -> DatasetInfo:
     text)."""
     if not path.is_file():
         raise UserError(
-            f"camera='{path}' is neither label, auto, frontal nor a file; it must be one of these."
+            f"`camera='{path}'` is neither label, auto, frontal nor a file; use one of these."
         )
     data = path.read_bytes()
     try:

@@ -221,7 +221,7 @@ class Generator(nn.Module):
         if not self.samples_seeds:
             raise UserError(
                 "This network decodes what its encoder sees; it was never trained on seeds. Give it"
-                " latents (of a reconstruction or an inversion), or draw them from a prior=FILE."
+                " latents (of a reconstruction or an inversion), or draw them from a `prior=FILE`."
             )
         if not 0 <= seed < 2**32:
             raise UserError(f"Seeds lie between 0 and {2**32 - 1}, but {seed} is asked for.")

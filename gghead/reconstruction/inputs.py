@@ -122,7 +122,7 @@ def from_captures(
         if not views and len(indices) > _MOST:
             raise UserError(
                 f"{where} holds {len(indices)} pictures and does not say which show the same"
-                " person; name those of one person with views=LIST."
+                " person; name those of one person with `views=LIST`."
             )
         return _stacked(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
     if views and not any(_found(view, captures.camera_names) for view in views):
@@ -134,7 +134,7 @@ def from_captures(
         if len(people) > 1:
             raise UserError(
                 f"{where} shows {len(people)} people ({_some(captures, people)}); name one with"
-                " subject=NAME."
+                " `subject=NAME`."
             )
         subject = captures.subjects[int(people[0])]
     subject = _found(subject, captures.subjects) or subject
@@ -143,7 +143,7 @@ def from_captures(
     names = captures.cameras_of(subject, expression)
     chosen = [_found(view, captures.camera_names) or view for view in views] if views else names
     if len(set(chosen)) < len(chosen):
-        raise UserError(f"views='{','.join(views or ())}' names a view twice; name each once.")
+        raise UserError(f"`views='{','.join(views or ())}'` names a view twice; name each once.")
     taken = captures.views(subject, expression, list(chosen))
     return InputViews.of(
         taken.rgb, taken.alpha, taken.cameras, chosen, captures.has_masks, device, captures.backdrop
@@ -196,8 +196,8 @@ def read_inputs(
         for option, value in (("subject", subject), ("expression", expression)):
             if value is not None:
                 raise UserError(
-                    f"{option}='{value}' is for captures, which say who does what; {path} is read"
-                    " as photos, so leave it out."
+                    f"`{option}='{value}'` is for captures, which say who does what; {path} is"
+                    " read as photos, so leave it out."
                 )
         return _evenly(_photos(path, size, views, camera, masks, landmarker, device), count)
     if masks is not None:
@@ -268,7 +268,7 @@ def _all_labelled(captures: Captures) -> None:
     if others:
         raise UserError(
             f"{others[0]} in {source.path} has no camera; add its label to dataset.json, or name"
-            " the views to use with views=LIST."
+            " the views to use with `views=LIST`."
         )
 
 
@@ -307,7 +307,7 @@ def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
             )
         found.append(at[0])
     if len(set(found)) < len(found):
-        raise UserError(f"views='{','.join(views)}' names a picture twice; name each once.")
+        raise UserError(f"`views='{','.join(views)}'` names a picture twice; name each once.")
     return np.array(found)
 
 

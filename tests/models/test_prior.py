@@ -316,7 +316,7 @@ def test_conditions_and_guidance():
     assert side(cond=right, guidance=2.0) > 0.99
     with pytest.raises(UserError, match=r"the condition must have shape \[\.\.\., 2\]"):
         prior.draw(noise, cond=torch.zeros(1, 3))
-    with pytest.raises(UserError, match="guidance= strengthens a condition, but there is none"):
+    with pytest.raises(UserError, match="`guidance` strengthens a condition, but there is none"):
         prior.draw(noise, guidance=2.0)
     with pytest.raises(UserError, match="trained without conditions"):
         untrained(some_latents()).normalised(right)

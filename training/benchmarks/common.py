@@ -10,22 +10,14 @@ from pathlib import Path
 
 import torch
 
+from gghead.torch_utils.cores import processor_name
 from gghead.torch_utils.progress import track
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
     """What the figures were measured on."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [
-            line.split(":", 1)[1].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
-        processor = models[0] if models else processor
     about = {
-        "processor": processor,
+        "processor": processor_name(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "simd": torch.backends.cpu.get_cpu_capability(),
