@@ -10,6 +10,7 @@ _TRAINING = "gghead.training.cli"
 train = LazyGroup(
     {
         "gan": (f"{_TRAINING}.train_gan", "A generator, from images with cameras"),
+        "decoder": (f"{_TRAINING}.train_decoder", "A generator from captures, before any GAN"),
         "encoder": (f"{_TRAINING}.train_encoder", "An encoder from views to heads, from captures"),
         "avatar": (f"{_TRAINING}.train_avatar", "An avatar of one person, from a tracked video"),
         "prior": (f"{_TRAINING}.train_prior", "A prior over the heads of a network"),

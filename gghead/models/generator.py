@@ -19,9 +19,11 @@ from gghead.networks.synthesis import Decoder, Synthesis
 from gghead.rendering import RenderOutput, render
 from gghead.rendering.render import RenderOptions
 from gghead.template import Template, load_template
+from gghead.template.texels import texel_maps
 from gghead.torch_utils.errors import UserError
 
 LABEL_DIM = 25
+_FACE = ("eyes", "mouth", "lips")  # regions of the template
 _BF16 = 2.0**-8  # relative rounding of bfloat16
 # picture sides that a world unit covers at the usual distance and focal length
 _SIDES_PER_UNIT = 1.58
@@ -122,6 +124,13 @@ class Generator(nn.Module):
             torch.zeros_like(back.means[..., :1]),
         )
         return Gaussians.merge([head, back])
+
+    def features_of_face(self) -> Tensor:  # [N, 1]
+        """1 on the Gaussians of eyes, lips and mouth, which losses give more weight, else 0."""
+        texels = texel_maps(self.template, self.attributes.grid)
+        wanted = [texels.region_names.index(n) for n in _FACE if n in texels.region_names]
+        inside = torch.isin(texels.region.flatten(), torch.tensor(wanted))
+        return inside.to(self.device)[self.attributes.valid].float()[:, None]
 
     def background_image(self, ws: Tensor, size: int) -> Tensor | None:
         """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds

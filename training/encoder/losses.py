@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -47,35 +47,49 @@ def picture_terms(
     return parts
 
 
+class SurfaceWeights(Protocol):
+    """Weights of the terms that keep a surface together; terms without weight are not computed."""
+
+    @property
+    def position(self) -> float:
+        """Of the mean distance from the template."""
+        ...
+
+    @property
+    def tv(self) -> float:
+        """Of the total variation over the UV map."""
+        ...
+
+
 def surface_terms(
     attributes: GaussianAttributes,
     raw: dict[str, Tensor],
     heads: Gaussians,
-    offset: Tensor | None,
-    config: EncoderLossConfig,
+    weights: SurfaceWeights,
 ) -> dict[str, Tensor]:
-    """Distance from the template, total variation over the UV map, and the encoder's own idea of
-    the surface.
-
-    ``offset`` [B, T, 3] is compared with the mean offset of the Gaussians in each token's cell,
-    held fixed.
-    """
-    parts, moved = {}, heads.means - attributes.position
-    if config.position > 0:
+    """Mean distance from the template, and total variation of raw offsets and scales over the UV
+    map."""
+    parts = {}
+    if weights.position > 0:
+        moved = heads.means - attributes.position
         parts["position"] = (moved.square().sum(-1) + 1e-8).sqrt().mean()
-    if config.tv > 0:
+    if weights.tv > 0:
         maps = attributes.on_grid(torch.cat([raw["position"], raw["scale"]], -1))
         valid = attributes.valid.reshape(attributes.grid, attributes.grid).float()
         right, down = valid[:, 1:] * valid[:, :-1], valid[1:] * valid[:-1]
         parts["tv"] = ((maps[..., 1:] - maps[..., :-1]).abs() * right).mean() + (
             (maps[..., 1:, :] - maps[..., :-1, :]).abs() * down
         ).mean()
-    if config.place > 0 and offset is not None:
-        side = int(offset.shape[1] ** 0.5)
-        mean, share = attributes.offset_of_cells(heads, side)
-        off = (offset.transpose(1, 2).unflatten(2, (side, side)) - mean.detach()).abs()
-        parts["place"] = (off * (share > 0)).mean()
     return parts
+
+
+def place_term(attributes: GaussianAttributes, heads: Gaussians, offset: Tensor) -> Tensor:
+    """Distance of the encoder's own idea of the surface, ``offset`` [B, T, 3], from the mean offset
+    of the Gaussians in each token's cell, held fixed."""
+    side = int(offset.shape[1] ** 0.5)
+    mean, share = attributes.offset_of_cells(heads, side)
+    off = (offset.transpose(1, 2).unflatten(2, (side, side)) - mean.detach()).abs()
+    return (off * (share > 0)).mean()
 
 
 def total(parts: dict[str, Tensor], config: EncoderLossConfig) -> Tensor:

@@ -15,7 +15,6 @@ from gghead.models.reconstructor import Reconstructor, with_background
 from gghead.networks.discriminator import Discriminator
 from gghead.perceptual.distances import Distance
 from gghead.rendering import render
-from gghead.template.texels import texel_maps
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import derive_seed
 from gghead.training.encoder import losses
@@ -28,8 +27,6 @@ from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
 _R1_INTERVAL = 16
-# of the template, that ``EncoderStage.region`` gives more weight
-_REGIONS = ("eyes", "mouth", "lips")
 # not trained: the latent space stays that of the generator
 _GENERATOR_PARTS = ("mapping.", "synthesis.")
 
@@ -206,8 +203,10 @@ class EncoderTrainer:
         raw = generator.decode(z.to(generator.dtype), latent.ws)
         heads = generator.attributes.activate(raw)
         if region > 0:
-            heads.features = self._regions(generator).expand(len(heads.means), -1, -1)
-        surface = losses.surface_terms(generator.attributes, raw, heads, predicted.offset, config)
+            heads.features = generator.features_of_face().expand(len(heads.means), -1, -1)
+        surface = losses.surface_terms(generator.attributes, raw, heads, config)
+        if config.place > 0 and predicted.offset is not None:
+            surface["place"] = losses.place_term(generator.attributes, heads, predicted.offset)
         whole = with_background(heads, predicted.background)
         out = render(
             whole,
@@ -263,17 +262,6 @@ class EncoderTrainer:
         self.health.count("discriminator", bad)
         self.d_optimizer.step()
         self.stats.report("Loss/discriminator", value)
-
-    def _regions(self, generator: Generator) -> Tensor:  # [N, 1]
-        """1 on the Gaussians of eyes and mouth."""
-        texels = texel_maps(generator.template, generator.attributes.grid)
-        wanted = [
-            texels.region_names.index(name) for name in _REGIONS if name in texels.region_names
-        ]
-        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[
-            generator.attributes.valid.cpu()
-        ]
-        return chosen.float()[:, None].to(self.device)
 
     def _set_rates(self) -> None:
         rates, step = self.config.rates, self.step_index + 1

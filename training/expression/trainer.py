@@ -14,7 +14,6 @@ from gghead.latent import fingerprints
 from gghead.models.expression import ExpressionModel
 from gghead.models.reconstructor import Reconstructor
 from gghead.rendering import render
-from gghead.template.texels import texel_maps
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.errors import UserError
@@ -26,8 +25,6 @@ from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
-# of the template, that ``ExpressionLossConfig.region`` gives more weight
-_REGIONS = ("eyes", "mouth", "lips")
 # Of maps and basis, as shares of the rate: most numbers of the maps are known from the start.
 _PLACED_RATES = 0.1, 1.0
 _SCALE_BATCH = 16  # triplets that the unit of the latent loss is taken from
@@ -101,7 +98,7 @@ class ExpressionTrainer:
             for p, factor in zip(placed, _PLACED_RATES, strict=True)
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), fused=True)
-        self.region = self._region()
+        self.region = reconstructor.generator.features_of_face()
         self.lessons = None
         if config.loss.motion > 0 and Lessons.are_possible(reconstructor.generator):
             self.lessons = Lessons(reconstructor.generator, triplets.names, self.device)
@@ -227,18 +224,6 @@ class ExpressionTrainer:
         return image_loss(
             shown, wanted, ImageLossConfig(config.l1, config.l2, config.gradient)
         ).mean()
-
-    def _region(self) -> Tensor:  # [N, 1]
-        """1 on the Gaussians of eyes and mouth."""
-        generator = self.reconstructor.generator
-        texels = texel_maps(generator.template, generator.attributes.grid)
-        wanted = [
-            texels.region_names.index(name) for name in _REGIONS if name in texels.region_names
-        ]
-        chosen = torch.isin(texels.region.flatten(), torch.tensor(wanted))[
-            generator.attributes.valid.cpu()
-        ]
-        return chosen.float()[:, None].to(self.device)
 
     def _set_rates(self) -> None:
         config, step = self.config, self.step_index + 1

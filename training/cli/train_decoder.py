@@ -1,0 +1,54 @@
+"""``python scripts/train_decoder.py --data=captures.zip``."""
+
+import json
+from pathlib import Path
+
+from gghead.torch_utils import cli
+from gghead.torch_utils import config as config_json
+from gghead.torch_utils.config_options import ConfigOptions
+from gghead.training.decoder.config import PRESETS, DecoderTrainConfig, check
+from gghead.training.run.run_options import check_outdir, require_same_network, run_options
+
+OPTIONS = ConfigOptions(DecoderTrainConfig, PRESETS, "tiny")
+
+
+@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
+@OPTIONS
+@run_options
+def main(resume, outdir, device, dry_run, **options):
+    """Train a generator on captures of many people, one style for each: closed heads from all
+    sides before any GAN.
+
+    \b
+    python datasets/synthetic_heads.py --dest=captures.zip --num=2400 --views=12 --cameras=full
+    python scripts/train_decoder.py --data=captures.zip
+    python train.py --data=heads.zip --init=training-runs/00000-decoder-tiny-captures
+    """
+    if resume is not None:
+        OPTIONS.refuse_with_resume(options)
+    else:
+        config = OPTIONS.apply(OPTIONS.start(options), options)
+        check(config)
+    check_outdir(outdir, resume, dry_run)
+    from gghead.cli.common import pick_device
+    from gghead.training.decoder.run import run
+    from gghead.training.run.precision import check_device, choose, generator_layers
+    from gghead.training.run.run_folder import read_options
+
+    chosen = pick_device(device)
+    if resume is not None:
+        own = read_options(resume, DecoderTrainConfig)
+        require_same_network(own.loss.perceptual_net, options["perceptual_net"], resume)
+        config = OPTIONS.apply(own, options)
+        check(config)
+        print(f"  precision {config.precision}: as before")
+    else:
+        if not OPTIONS.is_given(options, "precision"):
+            precision, why = choose(chosen, generator_layers(config.generator, config.batch))
+            config = config_json.replace(config, {"precision": precision})
+            print(f"  precision {precision}: {why}")
+        check_device(config.precision, chosen)
+    if dry_run:
+        print(json.dumps(config_json.to_dict(config), indent=2))
+        return
+    run(config, outdir, chosen, resume=Path(resume) if resume else None)

@@ -1,0 +1,165 @@
+"""The run around a decoder's steps: ticks, status, previews, snapshots, resuming."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gghead import checkpoints
+from gghead.image_metrics import psnr
+from gghead.perceptual.distances import Distance
+from gghead.rendering import registry
+from gghead.torch_utils.cli import hint
+from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.progress import progress
+from gghead.training.decoder.config import DecoderTrainConfig, check
+from gghead.training.decoder.data import HeadViews
+from gghead.training.decoder.trainer import DecoderTrainer
+from gghead.training.encoder.data import read_captures
+from gghead.training.gan import images, previews
+from gghead.training.run import run_folder
+from gghead.training.run.precision import set_precision
+from gghead.training.run.run_folder import provenance
+from gghead.training.run.stats import StatsWriter, Summary
+from gghead.training.run.step_run import StepRun
+
+_PREVIEW_HEADS = 8
+_SCORED_HEADS = 32
+
+
+def run(
+    config: DecoderTrainConfig,
+    outdir: str | os.PathLike = "training-runs",
+    device: torch.device | str = "cpu",
+    *,
+    resume: Path | None = None,
+) -> Path:
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
+    run folder.
+
+    Raises ``UserError`` for data or files that do not fit.
+    """
+    device = torch.device(device)
+    check(config)
+    set_precision(config.precision, device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    state = run_folder.load_state(resume) if resume is not None else None
+    with progress(f"Reading {config.data.path}"):
+        captures = read_captures(config.data.path)
+        heads = HeadViews(captures, config.data, config.generator.image_size)
+    with progress("Building the networks"):
+        trainer = DecoderTrainer(config, heads, device, _perceptual(config, device))
+    if state is not None:
+        trainer.load_state_dict(state["trainer"])
+    folder = resume or run_folder.numbered_folder(
+        outdir, ["decoder", config.preset, Path(config.data.path).stem]
+    )
+    run_folder.write_options(folder, config)
+    with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
+        _Run(config, folder, trainer, writer, state["seconds"] if state else 0.0).train()
+    return folder
+
+
+def _perceptual(config: DecoderTrainConfig, device: torch.device) -> Distance | None:
+    if config.loss.perceptual_net is None:
+        return None
+    from gghead.perceptual.load import load_distance
+
+    distance = load_distance(config.loss.perceptual_net, "--perceptual-net", device)
+    size = config.generator.image_size
+    distance.check_size(size, size)
+    return distance
+
+
+class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
+    script = "train_decoder.py"
+    remedy = (
+        "When you continue, take a lower --lr, or look for broken images with"
+        " scripts/dataset_tool.py check; the same options end the same way."
+    )
+
+    def __init__(
+        self,
+        config: DecoderTrainConfig,
+        folder: Path,
+        trainer: DecoderTrainer,
+        writer: StatsWriter,
+        seconds: float,
+    ) -> None:
+        super().__init__(config, folder, trainer, writer, seconds, config.steps)
+
+    @property
+    def done(self) -> int:
+        return self.trainer.step_index
+
+    def print_start(self) -> None:
+        heads, trainer = self.trainer.heads, self.trainer
+        print(
+            f"Data: {self.config.data.path}: {heads.subjects} subjects, {len(heads.heads)} heads,"
+            f" {sum(map(len, heads.heads))} images; held out:"
+            f" {sum(map(len, heads.held_out))} images"
+        )
+        millions = sum(p.numel() for p in trainer.model.parameters()) / 1e6
+        print(
+            f"Generator {millions:.2f} M parameters, {trainer.model.attributes.num} Gaussians;"
+            f" rasteriser {registry.resolve('auto', trainer.device, torch.float32)}"
+        )
+
+    def describe_losses(self, summary: Summary) -> str:
+        return (
+            f"loss {summary['Loss/total']['mean']:.4f}  pixels {summary['Loss/pixels']['mean']:.4f}"
+        )
+
+    def write_snapshot(self, folder: Path) -> None:
+        checkpoints.save(
+            self.trainer.drawing_model(),
+            folder / f"network-snapshot-{self.done:06d}.safetensors",
+            done=self.done,
+            provenance=provenance(self.config.preset, self.config.data.path),
+        )
+
+    def describe_result(self) -> str:
+        heads = hint("gen_samples.py", f"--network={self.folder}", "--seeds=0-7")
+        train = hint("train.py", "--data=IMAGES", f"--init={self.folder}")
+        return f"Heads: {heads}\nA GAN that starts from it: {train}"
+
+    @torch.no_grad()
+    def save_preview(self, folder: Path, writer: StatsWriter) -> None:
+        """``preview<step>.png``: held-out views above what is made of them; ``fakes<step>.png``:
+        heads that are drawn."""
+        trainer, heads = self.trainer, self.trainer.heads
+        model = trainer.drawing_model()
+        values, rows = [], []
+        for head in range(min(_SCORED_HEADS, len(heads.heads))):
+            indices = heads.held_out[head]
+            if not len(indices):
+                continue
+            batch = heads.read(np.array([head]), indices[None], torch.ones(1, len(indices), 3)).to(
+                trainer.device
+            )
+            ws = trainer.styles(batch.head)[:, None].expand(-1, model.num_ws, -1)
+            gaussians = trainer.ema.gaussians(ws, "none")
+            size = batch.image.shape[-1]
+            out = trainer.ema.render(gaussians, batch.cameras, size, depth=False)
+            values.append(psnr(out.color, batch.image, batch.alpha).mean())
+            rows.append(torch.cat([batch.image[:, :1], out.color[:, :1].clamp(0, 1)], 1))
+        if values:
+            decibel = float(torch.stack(values).mean())
+            writer.write_values({"Preview/psnr_held_out": decibel}, self.done)
+            print(f"  views never trained on: {decibel:.2f} dB inside the masks")
+            shown = torch.cat(rows[:_PREVIEW_HEADS]).transpose(0, 1).flatten(0, 1)
+            sheet = images.save_image_grid(
+                shown * 2 - 1,
+                folder / f"preview{self.done:06d}.png",
+                (len(shown) // 2, 2),
+            )
+            writer.write_image("preview", sheet, self.done)
+        strip = previews.turn_strip(model, range(_PREVIEW_HEADS), model.config.image_size)
+        images.save_yaw_strip(
+            strip,
+            folder / f"fakes{self.done:06d}.png",
+            range(_PREVIEW_HEADS),
+            previews.STRIP_YAWS,
+        )
