@@ -40,6 +40,7 @@ SCRIPTS = {
     "scripts/score_prior.py": "score prior",
     "scripts/train_avatar.py": "train avatar",
     "scripts/train_encoder.py": "train encoder",
+    "scripts/train_decoder.py": "train decoder",
     "scripts/train_expression.py": "train expression",
     "scripts/train_prior.py": "train prior",
     "datasets/synthetic_heads.py": "data synthetic",

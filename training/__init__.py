@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gghead.training.avatar.config import AvatarTrainConfig
     from gghead.training.avatar.run import run as train_avatar
+    from gghead.training.decoder.config import DecoderTrainConfig
+    from gghead.training.decoder.run import run as train_decoder
     from gghead.training.encoder.config import EncoderTrainConfig
     from gghead.training.encoder.run import run as train_encoder
     from gghead.training.expression.config import ExpressionTrainConfig
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AvatarTrainConfig",
+    "DecoderTrainConfig",
     "EncoderTrainConfig",
     "ExpressionTrainConfig",
     "PriorTrainConfig",
     "TrainConfig",
     "train_avatar",
+    "train_decoder",
     "train_encoder",
     "train_expression",
     "train_gan",
@@ -39,6 +43,7 @@ __all__ = [
 
 _ROOMS = {
     "gan": "TrainConfig",
+    "decoder": "DecoderTrainConfig",
     "encoder": "EncoderTrainConfig",
     "prior": "PriorTrainConfig",
     "expression": "ExpressionTrainConfig",

@@ -14,13 +14,14 @@ from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range
 from gghead.torch_utils.config_options import ConfigOptions
 from gghead.training.cli import (
     train_avatar,
+    train_decoder,
     train_encoder,
     train_expression,
     train_gan,
     train_prior,
 )
 
-TRAININGS = (train_avatar, train_encoder, train_expression, train_gan, train_prior)
+TRAININGS = (train_avatar, train_decoder, train_encoder, train_expression, train_gan, train_prior)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 
 from gghead.torch_utils.errors import UserError
 from gghead.training.avatar.config import AvatarTrainConfig
+from gghead.training.decoder.config import DecoderTrainConfig
 from gghead.training.encoder.config import EncoderTrainConfig
 from gghead.training.expression.config import ExpressionTrainConfig
 from gghead.training.gan.config import TrainConfig
@@ -17,6 +18,7 @@ from gghead.training.run import run_folder
 KINDS = {
     "train.py": TrainConfig,
     "scripts/train_avatar.py": AvatarTrainConfig,
+    "scripts/train_decoder.py": DecoderTrainConfig,
     "scripts/train_encoder.py": EncoderTrainConfig,
     "scripts/train_prior.py": PriorTrainConfig,
     "scripts/train_expression.py": ExpressionTrainConfig,

@@ -22,14 +22,22 @@ if TYPE_CHECKING:  # torch takes seconds, which --help and wrong options must no
     import torch
 
     from gghead.data import ImageDataset
+    from gghead.training.gan.initial import Initial
 
 # images; below this a discriminator starts to learn the set by heart (ADA paper, figure 1)
 _SMALL_SET = 20000
 OPTIONS = ConfigOptions(TrainConfig, PRESETS, None)
 
 
-def resolve_preset(image_size: int, device: "torch.device") -> tuple[str, str]:
-    """The preset for images of this size on this device, and the reason."""
+def resolve_preset(
+    image_size: int, device: "torch.device", initial: "Initial | None" = None
+) -> tuple[str, str]:
+    """The preset for images of this size on this device, and the reason; the size of ``initial``
+    where there is one."""
+    if initial is not None:
+        for name in ("tiny", "small", "ffhq256", "ffhq512", "ffhq1024"):
+            if PRESETS[name].generator.image_size == initial.config.image_size:
+                return name, f"it has the {initial.config.image_size} pixels of --init"
     if device.type != "cuda":
         return "tiny", f"it trains on a {device.type.upper()}; other presets with --preset"
     fitting = [
@@ -46,7 +54,12 @@ def resolve_preset(image_size: int, device: "torch.device") -> tuple[str, str]:
 
 
 def resolve(
-    options: dict, image_size: int, num_images: int, has_masks: bool, device: "torch.device"
+    options: dict,
+    image_size: int,
+    num_images: int,
+    has_masks: bool,
+    device: "torch.device",
+    initial: "Initial | None" = None,
 ) -> tuple[TrainConfig, list[str]]:
     """Turn command-line options (None: not given) and the facts of the data into a config and
     printable reasons.
@@ -56,9 +69,14 @@ def resolve(
     reasons = []
     name = options["preset"]
     if name is None:
-        name, why = resolve_preset(image_size, device)
+        name, why = resolve_preset(image_size, device, initial)
         reasons.append(f"preset {name}: {why}")
-    config = OPTIONS.apply(PRESETS[name], options)
+    start = PRESETS[name]
+    if initial is not None:
+        from gghead.training.gan.initial import follow_network
+
+        start = follow_network(start, initial)
+    config = OPTIONS.apply(start, options)
     config = _follow_data(config, options, image_size, num_images, has_masks, reasons)
     _check_of_use(config, options)
     if not OPTIONS.is_given(options, "loss.r1_gamma") and not name.startswith(("ffhq", "afhq")):
@@ -161,20 +179,24 @@ def main(**options) -> None:
     _check_options(options)
     from gghead.cli.common import pick_device
     from gghead.torch_utils import distributed
+    from gghead.training.gan.initial import read_initial
     from gghead.training.gan.run import run
 
     device = pick_device(options["device"])
     found = "a GPU is here" if device.type == "cuda" else "no GPU is here"
     why = "--device was given" if options["device"] != "auto" else found
     processes, device = distributed.start(device)
-    folder = dataset = None
+    folder = dataset = initial = None
     try:
         if options["resume"]:
             folder, config, reasons = _resume(options)
         else:
             dataset = _open_data(options)
             facts = dataset.resolution, len(dataset), dataset.has_masks
-            config, reasons = resolve(options, *facts, device)
+            if options["init"]:
+                with progress(f"Reading {options['init']}"):
+                    initial = read_initial(options["init"])
+            config, reasons = resolve(options, *facts, device, initial)
         check(config, processes.world_size)
         if processes.is_first:
             for reason in [f"device {device.type}: {why}", *reasons]:
@@ -191,7 +213,7 @@ def main(**options) -> None:
             # what --set says of the data goes beyond what was opened
             dataset=None if any(pair.startswith("data.") for pair in options["set"]) else dataset,
             resume=folder,
-            init=options["init"],
+            init=initial,
             desc=options["desc"],
         )
     finally:

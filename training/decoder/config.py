@@ -55,6 +55,22 @@ class DecoderLossConfig:
 
 
 @dataclass(frozen=True)
+class DecoderRates:
+    """Adam's learning rates."""
+
+    generator: Annotated[float, Range(0, above=True), Option("--lr", resume=True)] = 4e-3
+    """Largest learning rate of the generator, whose layers are equalised."""
+    styles: Annotated[float, Range(0, above=True), Option("--style-lr", resume=True)] = 1e-2
+    """Largest learning rate of the styles."""
+    warmup: int = 100
+    """Steps of linear growth."""
+    last: float = 0.02
+    """Share of the rates that is left at the end, falling along a cosine."""
+    ema_steps: float = 300.0
+    """Half-life of the moving average in steps; at most a tenth of the steps so far."""
+
+
+@dataclass(frozen=True)
 class DecoderTrainConfig:
     """One run."""
 
@@ -69,16 +85,8 @@ class DecoderTrainConfig:
     style_noise: Annotated[float, Range(0)] = 0.1
     """Standard deviation of the noise on styles in training: neighbours in the latent space must
     look alike."""
-    lr: Annotated[float, Range(0, above=True), Option(resume=True)] = 4e-3
-    """Largest learning rate of the generator, whose layers are equalised."""
-    style_lr: Annotated[float, Range(0, above=True), Option(resume=True)] = 1e-2
-    """Largest learning rate of the styles."""
-    warmup: int = 100
-    """Steps of linear growth."""
-    last: float = 0.02
-    """Share of the rates that is left at the end, falling along a cosine."""
-    ema_steps: float = 300.0
-    """Half-life of the moving average in steps; at most a tenth of the steps so far."""
+    rates: DecoderRates = field(default_factory=DecoderRates)
+    """Optimisers."""
     batch: Annotated[int, Range(1), Option()] = 4
     """Heads per step."""
     views: Annotated[int, Range(1), Option()] = 4

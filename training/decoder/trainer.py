@@ -88,7 +88,7 @@ class DecoderTrainer:
         for name, part in parts.items():
             self.stats.report(f"Loss/{name}", part)
         self.stats.report("Loss/total", value)
-        half_life = min(config.ema_steps, max(self.step_index, 1) * 0.1)
+        half_life = min(config.rates.ema_steps, max(self.step_index, 1) * 0.1)
         move_average(self.ema, self.model, 1 - 0.5 ** (1 / max(half_life, 1e-8)))
         self.step_index += 1
 
@@ -129,12 +129,12 @@ class DecoderTrainer:
         return model
 
     def _set_rates(self) -> None:
-        config, step = self.config, self.step_index + 1
-        share = min(step / max(config.steps, 1), 1.0)
-        factor = min(step / max(config.warmup, 1), 1.0)
-        factor *= config.last + (1 - config.last) * 0.5 * (1 + math.cos(math.pi * share))
-        self.optimizer.param_groups[0]["lr"] = factor * config.lr
-        self.style_optimizer.param_groups[0]["lr"] = factor * config.style_lr
+        rates, step = self.config.rates, self.step_index + 1
+        share = min(step / max(self.config.steps, 1), 1.0)
+        factor = min(step / max(rates.warmup, 1), 1.0)
+        factor *= rates.last + (1 - rates.last) * 0.5 * (1 + math.cos(math.pi * share))
+        self.optimizer.param_groups[0]["lr"] = factor * rates.generator
+        self.style_optimizer.param_groups[0]["lr"] = factor * rates.styles
 
     def state_dict(self) -> dict:
         """Everything that a continuation needs, on CPUs bit for bit."""

@@ -143,6 +143,11 @@ class LossConfig:
     """Weight of the mean length of raw position offsets."""
     lambda_scale: float = 0.05
     """Weight of the mean length of raw scales."""
+    lambda_anchor: Annotated[float, Range(0), Option()] = 0.0
+    """Weight of the mean distance of raw positions and scales from those that the generator of
+    --init makes of the same styles: shapes stay while colors learn."""
+    anchor_fade_kimg: Annotated[float, Range(0), Option()] = 0.0
+    """That weight falls to nothing over so many thousand images, linearly; 0: it stays."""
     tv_alpha_floor: float = 0.5
     """Pixels below this alpha are silhouette and take no part in the UV total variation."""
     tv_depth_edge: float = 0.0
@@ -393,6 +398,13 @@ def blur_sigma(loss: LossConfig, nimg: int) -> float:
     if loss.blur_fade_kimg <= 0:
         return 0.0
     return max(1.0 - nimg / (loss.blur_fade_kimg * 1000), 0.0) * loss.blur_sigma
+
+
+def anchor_weight(loss: LossConfig, nimg: int) -> float:
+    """Weight of the distance from the generator that the run started from."""
+    if loss.anchor_fade_kimg <= 0:
+        return loss.lambda_anchor
+    return loss.lambda_anchor * max(1.0 - nimg / (loss.anchor_fade_kimg * 1000), 0.0)
 
 
 def swap_probability(loss: LossConfig, nimg: int) -> float:

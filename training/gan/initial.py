@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gghead import checkpoints
 from gghead.models.config import GeneratorConfig
+from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.gan.config import TrainConfig, stage_at
 from gghead.training.gan.trainer import Trainer
@@ -73,6 +74,21 @@ def read_initial(init: str | os.PathLike) -> Initial:
             )
     model = checkpoints.load(init, kind="generator")
     return Initial(str(init), model.config, model.state_dict(), model.state_dict())
+
+
+def follow_network(config: TrainConfig, initial: Initial) -> TrainConfig:
+    """The config with the generator of ``initial``: all of it but what stages and data decide.
+
+    A preset of more texels lets it grow. A background of its own stays, else the data decide.
+    """
+    own, taken = config.generator, config_json.to_dict(initial.config)
+    for name in _OF_STAGES:
+        del taken[name]
+    if own.plane_resolution > initial.config.plane_resolution:
+        del taken["plane_resolution"]
+    if initial.config.background.kind == "none":
+        del taken["background"]
+    return config_json.replace(config, {"generator": taken})
 
 
 def plan_start(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]:
@@ -136,6 +152,8 @@ def load_initial(trainer: Trainer, initial: Initial, step: int) -> str:
             + (f", new are {new}" if new else "")
         )
         said.append(f"blur, camera swaps and the average's ramp go on from {initial.kimg:g} kimg")
+    if trainer.config.loss.lambda_anchor > 0:
+        trainer.anchor_shapes()
     trainer.begin_at(step)
     said.append("optimisers and augmentation start anew")
     said.append(f"begins at {trainer.nimg / 1000:g} kimg with {trainer.stage.image_size} pixels")

@@ -21,7 +21,7 @@ from gghead.torch_utils.memory import keep_freed_memory
 from gghead.torch_utils.progress import Progress, progress
 from gghead.training.gan.config import TrainConfig, check, stage_at
 from gghead.training.gan.data import open_dataset, open_full
-from gghead.training.gan.initial import load_initial, plan_start, read_initial
+from gghead.training.gan.initial import Initial, load_initial, plan_start, read_initial
 from gghead.training.gan.previews import fixed_styles, save_fakes, save_reals
 from gghead.training.gan.trainer import Trainer
 from gghead.training.gan.watchdog import Watchdog
@@ -50,7 +50,7 @@ def run(
     *,
     dataset: ImageDataset | None = None,
     resume: Path | None = None,
-    init: str | None = None,
+    init: Initial | str | None = None,
     desc: str | None = None,
 ) -> Path | None:
     """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the
@@ -70,7 +70,7 @@ def run(
     state = run_folder.load_state(resume) if resume is not None else None
     initial, first = None, state["trainer"]["step"] if state else 0
     if state is None and init is not None:
-        initial = read_initial(init)
+        initial = init if isinstance(init, Initial) else read_initial(init)
         config, first = plan_start(config, initial)
     nimg = first * config.batch
     with progress(f"Reading {config.data.path}"):

@@ -72,6 +72,8 @@ class Trainer:
             betas=(optimizer.beta1**ratio, optimizer.beta2**ratio),
             fused=True,
         )
+        self.anchor: Generator | None = None
+        """The generator that the run started from, where shapes are held to its shapes."""
         self.augment = AugmentPipe(config.augment).to(self.device)
         self.ada = AdaController(config.augment)
         self.labels = labels.to(self.device, torch.float32)
@@ -92,6 +94,10 @@ class Trainer:
     def seen(self) -> int:
         """The same with those that the networks of ``--init`` had seen: what warm-ups count."""
         return self.nimg + round(self.config.init_kimg * 1000)
+
+    def anchor_shapes(self) -> None:
+        """Hold shapes to those of the generator as it is now, with the config's weight."""
+        self.anchor = copy.deepcopy(self.G).eval().requires_grad_(False)
 
     def begin_at(self, step: int) -> None:
         """Set the counter, for a run that does not begin with the first stage."""
@@ -178,6 +184,7 @@ class Trainer:
             "scale": loss.lambda_scale,
             "uv_tv": stage.lambda_tv,
             "beta": stage.lambda_beta,
+            "anchor": schedule.anchor_weight(loss, self.nimg),
         }
         for name, value in terms.items():
             self.stats.report(f"Loss/G/{name}", value)
@@ -282,6 +289,8 @@ class Trainer:
         if self.config.discriminator.alpha:
             image = torch.cat([image, out.alpha[:, 0] * 2.0 - 1.0], dim=1)
         terms = self._regularizers(raw, gaussians, out) if regularize else {}
+        if regularize and self.anchor is not None:
+            terms["anchor"] = self._distance_from_anchor(raw, ws)
         return image, c, terms
 
     def _regularizers(
@@ -308,6 +317,15 @@ class Trainer:
         if stage.lambda_beta > 0:
             terms["beta"] = regularizers.beta_prior(gaussians.opacities[:, : self.G.attributes.num])
         return terms
+
+    def _distance_from_anchor(self, raw: dict[str, Tensor], ws: Tensor) -> Tensor:
+        """Mean distance of raw positions and scales from the anchor's for the same styles."""
+        assert self.anchor is not None  # the caller's condition
+        with torch.no_grad():
+            first = self.anchor.raw_attributes(ws.detach(), "none")
+        return torch.stack(
+            [regularizers.mean_length(raw[name] - first[name]) for name in ("position", "scale")]
+        ).sum()
 
     def _logits(self, images: Tensor, c: Tensor, phase: str, part: slice) -> Tensor:
         images = losses.gaussian_blur(images, schedule.blur_sigma(self.config.loss, self.seen))
@@ -383,7 +401,9 @@ class Trainer:
 
     def _apply_stage(self) -> None:
         self.stage, self.fade = schedule.stage_at(self.config.stages, self.nimg)
-        for model in (self.G, self.G_ema):
+        if self.anchor is not None and schedule.anchor_weight(self.config.loss, self.nimg) == 0:
+            self.anchor = None
+        for model in (self.G, self.G_ema, *([] if self.anchor is None else [self.anchor])):
             model.set_grid(self.stage.grid)
             model.config = generator_at(self.config.generator, self.stage)
 
@@ -416,6 +436,7 @@ class Trainer:
             "augment_p": self.augment.p,
             "ada": self.ada.state_dict(),
             "sign_sum": sum_over_processes(self.sign_sum, self.processes).cpu(),
+            "anchor": None if self.anchor is None else self.anchor.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -432,6 +453,10 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = rate
         self.augment.p = float(state["augment_p"])
         self.ada.load_state_dict(state["ada"])
+        if state.get("anchor") is not None:
+            self.anchor_shapes()
+            assert self.anchor is not None
+            self.anchor.load_state_dict(state["anchor"])
         self.sign_sum.zero_()
         if self.processes.is_first:  # it is the sum over all processes
             self.sign_sum.copy_(state["sign_sum"])

@@ -30,6 +30,7 @@ _KEEP_STATES = 2
 _MARKS = {
     "optimizer": "train.py",
     "densify": "scripts/train_avatar.py",
+    "style_noise": "scripts/train_decoder.py",
     "init": "scripts/train_encoder.py",
     "latents": "scripts/train_prior.py",
     "ema_steps": "scripts/train_expression.py",
