@@ -99,6 +99,9 @@ class GeneratorConfig:
     """Channels at resolution r are min(cbase / r, cmax)."""
     cmax: Annotated[int, Range(1), Option()] = 512
     """Largest number of channels."""
+    uv_maps: bool = False
+    """Every block adds a learned map to its features, which the style then weighs: what is always
+    in the same place of the UV square, such as an eye, need not be made by convolutions."""
     grid: int = 256
     """Gaussians per side of the UV square: about grid^2 Gaussians, whatever the plane
     resolution."""

@@ -42,7 +42,7 @@ class Generator(nn.Module):
         _check(config)
         self.config, self.dtype = config, torch.float32
         self.template = load_template(config.template) if template is None else template
-        widths = {"cbase": config.cbase, "cmax": config.cmax}
+        widths = {"cbase": config.cbase, "cmax": config.cmax, "uv_maps": config.uv_maps}
         self.synthesis = Synthesis(config.w_dim, config.latent_resolution, **widths)
         self.decoder = Decoder(
             config.w_dim,

@@ -23,24 +23,43 @@ def resolutions(first: int, last: int) -> list[int]:
 
 
 class SynthesisBlock(nn.Module):
-    """Two modulated convolutions, the first of which doubles the resolution."""
+    """Two modulated convolutions, the first of which doubles the resolution.
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int) -> None:
+    With ``uv_map`` a learned map is added between them. Convolutions look the same everywhere, but
+    an eye is always in the same place of the UV square: the second one mixes maps of that place by
+    the style.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        uv_map: bool = False,
+    ) -> None:
         super().__init__()
         self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=True)
         self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution)
+        self.uv_map = (
+            nn.Parameter(torch.zeros(out_channels, resolution, resolution)) if uv_map else None
+        )
 
     def forward(
         self, x: Tensor, ws: Tensor, noise_mode: str, generator: torch.Generator | None
     ) -> Tensor:
         x = self.conv0(x, ws[:, 0], noise_mode, generator)
+        if self.uv_map is not None:
+            x = x + self.uv_map.to(x.dtype)
         return self.conv1(x, ws[:, 1], noise_mode, generator)
 
 
 class Synthesis(nn.Module):
     """Styles -> Z: blocks from 4x4 up to the latent resolution."""
 
-    def __init__(self, w_dim: int, resolution: int, cbase: int, cmax: int) -> None:
+    def __init__(
+        self, w_dim: int, resolution: int, cbase: int, cmax: int, uv_maps: bool = False
+    ) -> None:
         super().__init__()
         sizes = resolutions(4, resolution)
         self.out_channels = channels_at(resolution, cbase, cmax)
@@ -49,7 +68,9 @@ class Synthesis(nn.Module):
         self.const = nn.Parameter(torch.randn(first, 4, 4))
         self.conv = SynthesisLayer(first, first, w_dim, 4)
         self.blocks = nn.ModuleList(
-            SynthesisBlock(channels_at(r // 2, cbase, cmax), channels_at(r, cbase, cmax), w_dim, r)
+            SynthesisBlock(
+                channels_at(r // 2, cbase, cmax), channels_at(r, cbase, cmax), w_dim, r, uv_maps
+            )
             for r in sizes[1:]
         )
 
@@ -83,13 +104,15 @@ class Decoder(nn.Module):
         out_channels: int,
         cbase: int,
         cmax: int,
+        uv_maps: bool = False,
     ) -> None:
         super().__init__()
         sizes = resolutions(latent_resolution, plane_resolution)
         self.num_ws = 2 * (len(sizes) - 1) + 1
         widths = [channels_at(r, cbase, cmax) for r in sizes]
         self.blocks = nn.ModuleList(
-            SynthesisBlock(widths[i], widths[i + 1], w_dim, r) for i, r in enumerate(sizes[1:])
+            SynthesisBlock(widths[i], widths[i + 1], w_dim, r, uv_maps)
+            for i, r in enumerate(sizes[1:])
         )
         self.to_planes = nn.ModuleList(ToPlanes(width, out_channels, w_dim) for width in widths)
 

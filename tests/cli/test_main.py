@@ -17,7 +17,7 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.cli_groups import SCRIPTS, LazyGroup, find
 
 WORDS = {
-    "train": "gan encoder avatar prior expression",
+    "train": "gan decoder encoder avatar prior expression",
     "score": "gan encoder avatar prior expression",
     "data": "photos check convert shard synthetic sequence",
     "edit": "interpolate mix region pca move",

@@ -124,6 +124,7 @@ _TINY = DecoderTrainConfig(
         latent_resolution=16,
         cbase=2048,
         cmax=128,
+        uv_maps=True,
         grid=64,
         image_size=64,
         attributes=SURFACE,
