@@ -1,6 +1,7 @@
 """Pictures of synthetic people: geometry, visibility, paint and light, supersampled."""
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,10 @@ from gghead.data.synthetic.person import Light, Person
 from gghead.template import load_template, rasterize_triangles
 from gghead.template.head_shape import EYEBALL
 from gghead.template.mesh import Template
+from gghead.template.rasterize import rasterize_samples
 
 SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
+_PART = 1 << 13  # samples that are shaded together
 SKIN, CLOTH, METAL, BUN = range(4)
 _OCCLUSION_DIRECTIONS, _OCCLUSION_SIZE = 48, 160
 
@@ -158,6 +161,42 @@ def _solid(person: Person, expression: dict[str, float]) -> _Mesh:
     )
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A person with an expression, ready to be seen from any side."""
+
+    person: Person
+    expression: dict[str, float]
+    mesh: _Mesh
+    # [V, 12] of the mesh, float32: place, posed, normal, vertex, occlusion
+    table: np.ndarray
+    # [W, 8] of the hair, float32: s, phi, normal, vertex
+    hair_table: np.ndarray
+    hair_faces: np.ndarray | None  # [G, 3]; None for a bald head
+
+
+def pose(person: Person, expression: dict[str, float]) -> Figure:
+    """Give a person an expression (blendshape weights)."""
+    assets = _assets()
+    mesh = _solid(person, expression)
+    table = np.column_stack([mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion])
+    hair_table, hair_faces = np.zeros((0, 8)), None
+    if person.hair_style != "bald":
+        shell = assets.shell
+        vertices = hair.vertices(person, shell) + _morph(assets.shell_modes, person)
+        normals = _seamless_normals(vertices, shell)
+        hair_table = np.column_stack([shell.s, shell.phi, normals, vertices])
+        hair_faces = hair.visible_faces(person, shell)
+    return Figure(
+        person,
+        expression,
+        mesh,
+        table.astype(np.float32),
+        hair_table.astype(np.float32),
+        hair_faces,
+    )
+
+
 def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pixel coordinates [N, 2] and depth [N]."""
     pose, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
@@ -172,7 +211,7 @@ def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarr
 def _spread(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3],
     float32."""
-    values, weights = values.astype(np.float32), weights.astype(np.float32)
+    weights = weights.astype(np.float32)
     total = values[corners[:, 0]] * weights[:, :1]
     for i in (1, 2):
         total += values[corners[:, i]] * weights[:, i : i + 1]
@@ -251,81 +290,97 @@ def render(
     resolution: int,
 ) -> Picture:
     """Draw one person with one expression from one camera."""
+    return draw_figure(pose(person, expression), light, label, resolution)
+
+
+def draw_figure(figure: Figure, light: Light, label: np.ndarray, resolution: int) -> Picture:
+    """Draw a posed person from one camera; `label` is [25]."""
     size = resolution * SUPERSAMPLING
     label = np.asarray(label, np.float64)
-    mesh = _solid(person, expression)
+    mesh = figure.mesh
     xy, z = _project(mesh.vertices, label, size)
-    face, weights = rasterize_triangles(
+    pixels, face, weights = rasterize_samples(
         xy, z, mesh.faces, size, size, perspective=True, cull="back"
     )
-    face, weights = face.ravel(), weights.reshape(-1, 3)
-    hit = np.nonzero(face >= 0)[0]
+    corners = mesh.faces[face]
     depth = np.full(size * size, np.inf)
-    depth[hit] = _dot(z[mesh.faces[face[hit]]], weights[hit])
+    depth[pixels] = _dot(z[corners], weights)
     color = np.zeros((size * size, 3), np.float32)
-
-    layers = _hair_layers(person, label, size, depth) if person.hair_style != "bald" else []
-    for _, pixels, _ in layers:
-        face[pixels] = -1  # hidden by hair
-    hit = np.nonzero(face >= 0)[0]
     eye = label[[3, 7, 11]].astype(np.float32)
-    color[hit] = _shade_solid(person, expression, light, mesh, face[hit], weights[hit], eye)
-    for values, pixels, inner in layers:
-        color[pixels] = _shade_hair(person, light, values, inner, eye)
+    layers = _hair_layers(figure, label, size, depth)
+    if layers:
+        seen = np.ones(size * size, bool)
+        for _, hidden, _ in layers:
+            seen[hidden] = False
+        seen = seen[pixels]
+        pixels, face, corners, weights = pixels[seen], face[seen], corners[seen], weights[seen]
+    for part in _parts(len(pixels)):
+        light_there = _shade_solid(figure, light, face[part], corners[part], weights[part], eye)
+        color[pixels[part]] = display(light_there)
+    for values, hidden, inner in layers:
+        for part in _parts(len(hidden)):
+            light_there = _shade_hair(figure.person, light, values[part], inner, eye)
+            color[hidden[part]] = display(light_there)
 
     covered = np.isfinite(depth)
-    color[covered] = display(color[covered])
     alpha = _blocks(covered.astype(np.float32), size)[..., 0] / SUPERSAMPLING**2
     rgb = _blocks(color, size) / np.maximum(alpha * SUPERSAMPLING**2, 1e-9)[..., None]
     rgb = np.where(alpha[..., None] > 0, rgb, 1.0)
     middle = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
+    central = depth.reshape(size, size)[middle, middle]
     return Picture(
         rgb=np.rint(rgb * 255).astype(np.uint8),
         alpha=np.rint(alpha * 255).astype(np.uint8),
-        depth=np.where(covered, depth, 0).astype(np.float32).reshape(size, size)[middle, middle],
-        uv=_uv(
-            mesh,
-            face.reshape(size, size)[middle, middle],
-            weights.reshape(size, size, 3)[middle, middle],
-        ),
+        depth=np.where(np.isfinite(central), central, 0).astype(np.float32),
+        uv=_uv(mesh, pixels, face, weights, resolution),
     )
 
 
-def _uv(mesh: _Mesh, face: np.ndarray, weights: np.ndarray) -> np.ndarray:  # [R, R, 2]
+def _parts(count: int) -> Iterator[slice]:
+    """Runs of samples short enough that what is computed for them stays in the cache."""
+    return (slice(begin, begin + _PART) for begin in range(0, count, _PART))
+
+
+# [P], [P], [P, 3] of the samples -> [R, R, 2]
+def _uv(
+    mesh: _Mesh, pixels: np.ndarray, face: np.ndarray, weights: np.ndarray, resolution: int
+) -> np.ndarray:
     template = _assets().template
-    on_skin = (face >= 0) & (face < len(mesh.head_faces))
-    corners = template.uv_faces[mesh.head_faces[np.where(on_skin, face, 0)]]
-    uv = (template.uvs[corners] * weights[..., None]).sum(-2)
-    return np.where(on_skin[..., None], uv, -1).astype(np.float32)
+    skin_faces = face < len(mesh.head_faces)
+    pixels, face, weights = pixels[skin_faces], face[skin_faces], weights[skin_faces]
+    row, column = np.divmod(pixels, resolution * SUPERSAMPLING)
+    centre = (row % SUPERSAMPLING == SUPERSAMPLING // 2) & (
+        column % SUPERSAMPLING == SUPERSAMPLING // 2
+    )
+    corners = template.uv_faces[mesh.head_faces[face[centre]]]
+    uv = np.full((resolution, resolution, 2), -1, np.float32)
+    uv[row[centre] // SUPERSAMPLING, column[centre] // SUPERSAMPLING] = (
+        template.uvs[corners] * weights[centre][..., None]
+    ).sum(1)
+    return uv
 
 
-def _hair_layers(person: Person, label: np.ndarray, size: int, depth: np.ndarray):
+def _hair_layers(figure: Figure, label: np.ndarray, size: int, depth: np.ndarray):
     """Outer and inner side of the shell: (interpolated values, pixels, is inner); ``depth`` is
     brought up to date.
 
     The inner side is drawn where the outer one is cut away, so no pixel is in both.
     """
-    assets = _assets()
-    shell = assets.shell
-    vertices = hair.vertices(person, shell) + _morph(assets.shell_modes, person)
-    normals = _seamless_normals(vertices, shell)
-    values = np.column_stack([shell.s, shell.phi, normals, vertices])
-    xy, z = _project(vertices, label, size)
-    faces = hair.visible_faces(person, shell)
+    if figure.hair_faces is None:
+        return []
+    person, faces = figure.person, figure.hair_faces
+    xy, z = _project(figure.hair_table[:, 5:8], label, size)
     found = []
     for inner, cull in ((False, "back"), (True, "front")):
-        face, weights = rasterize_triangles(xy, z, faces, size, size, perspective=True, cull=cull)
-        face, weights = face.ravel(), weights.reshape(-1, 3)
-        pixels = np.nonzero(face >= 0)[0]
-        corners = faces[face[pixels]]
-        near = _dot(z[corners], weights[pixels])
-        front = near < depth[pixels]
-        pixels, corners, near = pixels[front], corners[front], near[front]
-        samples = _spread(values, corners, weights[pixels])
-        kept = hair.covers(person, samples[:, 0], samples[:, 1])
-        pixels, samples = pixels[kept], samples[kept]
-        depth[pixels] = near[kept]
-        found.append((samples, pixels, inner))
+        pixels, face, weights = rasterize_samples(
+            xy, z, faces, size, size, perspective=True, cull=cull, limit=depth
+        )
+        corners = faces[face]
+        samples = _spread(figure.hair_table, corners, weights)
+        kept = np.nonzero(hair.covers(person, samples[:, 0], samples[:, 1]))[0]
+        pixels = pixels[kept]
+        depth[pixels] = _dot(z[corners[kept]], weights[kept])
+        found.append((samples[kept], pixels, inner))
     return found
 
 
@@ -337,17 +392,15 @@ def _seamless_normals(vertices: np.ndarray, shell: hair.Shell) -> np.ndarray:
 
 # [P, 3] linear
 def _shade_solid(
-    person: Person,
-    expression: dict[str, float],
+    figure: Figure,
     light: Light,
-    mesh: _Mesh,
     face: np.ndarray,  # [P] index of the face
+    corners: np.ndarray,  # [P, 3] its vertices
     weights: np.ndarray,  # [P, 3] of its corners
     eye: np.ndarray,  # [3] where the camera is
 ) -> np.ndarray:
-    corners = mesh.faces[face]
-    table = np.column_stack([mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion])
-    values = _spread(table, corners, weights)
+    person, expression, mesh = figure.person, figure.expression, figure.mesh
+    values = _spread(figure.table, corners, weights)
     place, posed, normal, world, occlusion = np.split(values, [3, 5, 8, 11], axis=1)
     normal, view, occlusion = _unit(normal), _unit(eye - world), occlusion[:, 0]
     material = mesh.material[face]
