@@ -9,6 +9,7 @@ not depend on the order of the work.
 import numpy as np
 
 SUBPIXEL_BITS = 16
+_PART = 1 << 13  # pixels whose weights are computed together, so that they stay in the cache
 
 
 def rasterize_triangles(
@@ -75,11 +76,12 @@ def rasterize_samples(
         raise ValueError(f"limit must have the shape [{height * width}], got {list(limit.shape)}.")
     if cull not in (None, "back", "front"):
         raise ValueError(f"cull must be None, 'back' or 'front', got {cull!r}.")
-    x, y = (np.ascontiguousarray(column)[faces.T] for column in xy.T)  # [3, F] each
+    corners = np.ascontiguousarray(faces.T)
+    x, y = (np.ascontiguousarray(column).take(corners) for column in xy.T)  # [3, F] each
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("xy has non-finite coordinates.")
 
-    z = None if depth is None else depth[faces.T]
+    z = None if depth is None else depth.take(corners)
     kept, snapped, bits = _set_up(x, y, z if perspective else None, width, height, cull)
     x, y, z = x[:, kept], y[:, kept], None if z is None else z[:, kept]
     line, start, length = _spans(*snapped, bits, width, height)
@@ -101,11 +103,18 @@ def rasterize_samples(
     chosen[pixel[::-1]] = triangle[::-1]
     pixel = np.nonzero(chosen >= 0)[0]
     triangle = chosen[pixel]
-    weights = _weights(x[:, triangle], y[:, triangle], pixel % width + 0.5, pixel // width + 0.5)
-    if perspective and z is not None:
-        weights /= z[:, triangle]
-        weights *= 1.0 / (weights[0] + weights[1] + weights[2])
-    return pixel, kept[triangle], np.ascontiguousarray(weights.T)
+    weights = np.empty((len(pixel), 3))
+    for begin in range(0, len(pixel), _PART):
+        part = slice(begin, begin + _PART)
+        there = triangle[part]
+        row = pixel[part] // width
+        column = pixel[part] - row * width
+        share = _weights(x[:, there], y[:, there], column + 0.5, row + 0.5)
+        if perspective and z is not None:
+            share /= z[:, there]
+            share *= 1.0 / (share[0] + share[1] + share[2])
+        weights[part] = share.T
+    return pixel, kept[triangle], weights
 
 
 def _set_up(

@@ -8,7 +8,7 @@ import numpy as np
 
 from gghead.data.synthetic import accessories, hair, skin
 from gghead.data.synthetic.identity import basis
-from gghead.data.synthetic.noise import display, noise, step
+from gghead.data.synthetic.noise import display, noise, power, step
 from gghead.data.synthetic.person import Light, Person
 from gghead.template import load_template, rasterize_triangles
 from gghead.template.head_shape import EYEBALL
@@ -100,7 +100,7 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:  # [V, 3] u
     sums = [
         np.bincount(corners, np.tile(component, 3), minlength=len(vertices)) for component in cross
     ]
-    return _unit(np.stack(sums, -1))
+    return _unit(np.stack(sums)).T
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _solid(person: Person, expression: dict[str, float]) -> _Mesh:
     head_faces = np.nonzero(~buried[assets.template.faces].all(1))[0]
     moved = assets.template.posed(expression)
     vertices = moved + _morph(assets.modes, person)
-    beard = skin.beard_mask(person, neutral)
+    beard = skin.beard_mask(person, neutral.T)
     if beard.any() and person.beard != "stubble":
         lumps = 1 + 0.15 * noise(neutral[:, 0] * 60 + person.seed, neutral[:, 1] * 60)
         depth = 0.020 if person.beard == "full" else 0.010
@@ -208,23 +208,23 @@ def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarr
     )
 
 
-def _spread(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3],
-    float32."""
+def _spread(table: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3]:
+    [A, P] float32."""
     weights = weights.astype(np.float32)
-    total = values[corners[:, 0]] * weights[:, :1]
+    total = table[corners[:, 0]] * weights[:, :1]
     for i in (1, 2):
-        total += values[corners[:, i]] * weights[:, i : i + 1]
-    return total
+        total += table[corners[:, i]] * weights[:, i : i + 1]
+    return np.ascontiguousarray(total.T)
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # [P, 3], [P, 3] or [3] -> [P]
-    """Row-wise product; several times faster than a sum over an axis of three."""
-    return a[:, 0] * b[..., 0] + a[:, 1] * b[..., 1] + a[:, 2] * b[..., 2]
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # [3, P], [3, P] or [3] -> [P]
+    """Product along the first axis; several times faster than a sum over it."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.sqrt(_dot(vectors, vectors) + 1e-20)[:, None]
+def _unit(vectors: np.ndarray) -> np.ndarray:  # [3, P]
+    return vectors / np.sqrt(_dot(vectors, vectors) + 1e-20)
 
 
 # [S * S, C] -> [R, R, C] sums over a pixel's samples
@@ -235,10 +235,14 @@ def _blocks(samples: np.ndarray, size: int) -> np.ndarray:
     return functools.reduce(np.add, columns)
 
 
+def _dome(normal: np.ndarray, light: Light) -> np.ndarray:  # [3, P] -> [3, P]
+    return light.ground[:, None] + (light.sky - light.ground)[:, None] * (normal[1] * 0.5 + 0.5)
+
+
 def _illuminate(
-    albedo: np.ndarray,  # [P, 3]
-    normal: np.ndarray,  # [P, 3]
-    view: np.ndarray,  # [P, 3] unit, towards the camera
+    albedo: np.ndarray,  # [3, P]
+    normal: np.ndarray,  # [3, P]
+    view: np.ndarray,  # [3, P] unit, towards the camera
     gloss: np.ndarray,  # [P]
     occlusion: np.ndarray,  # [P]
     light: Light,
@@ -246,39 +250,35 @@ def _illuminate(
     wrap: np.ndarray,
 ) -> np.ndarray:
     """Ambient dome with occlusion, two wrapped Lambert lights and their highlights."""
-    up = (normal[:, 1] * 0.5 + 0.5)[:, None]
-    open_sky = occlusion[:, None]
-    total = albedo * (light.ground + (light.sky - light.ground) * up) * open_sky
+    total = albedo * _dome(normal, light) * occlusion
+    wrap = wrap[:, None]
     for direction, color in ((light.key, light.key_color), (light.fill, light.fill_color)):
-        cosine = _dot(normal, direction)[:, None]
-        lit = (
-            np.maximum((cosine + wrap) / (1 + wrap), 0.0) ** 1.3
-            * (0.35 + 0.65 * occlusion)[:, None]
-        )
-        half = _unit(view + direction)
-        sharp = np.maximum(_dot(normal, half), 0.0) ** 26
-        total += (albedo * lit + (0.10 * gloss * sharp * occlusion)[:, None]) * color * 1.15
+        lit = np.maximum((_dot(normal, direction) + wrap) / (1 + wrap), 0.0)
+        lit *= np.sqrt(np.sqrt(lit)) * (0.35 + 0.65 * occlusion)
+        half = _unit(view + direction[:, None])
+        sharp = power(np.maximum(_dot(normal, half), 0.0), 26)
+        total += (albedo * lit + 0.10 * gloss * sharp * occlusion) * (color * 1.15)[:, None]
     return total
 
 
 def _hair_light(
-    albedo: np.ndarray,  # [P, 3]
-    normal: np.ndarray,  # [P, 3]
-    view: np.ndarray,  # [P, 3]
+    albedo: np.ndarray,  # [3, P]
+    normal: np.ndarray,  # [3, P]
+    view: np.ndarray,  # [3, P]
     occlusion: np.ndarray,  # [P]
     light: Light,
 ) -> np.ndarray:
     """Hair: soft diffuse light and a highlight across the strands (Kajiya and Kay 1989)."""
-    down = np.array([0.0, -1.0, 0.0], np.float32)
-    tangent = _unit(down + normal[:, 1:2] * normal + 1e-4)
-    up = (normal[:, 1] * 0.5 + 0.5)[:, None]
-    total = albedo * (light.ground + (light.sky - light.ground) * up) * occlusion[:, None]
+    down = np.array([0.0, -1.0, 0.0], np.float32)[:, None]
+    tangent = _unit(down + normal[1] * normal + 1e-4)
+    total = albedo * _dome(normal, light) * occlusion
     for direction, color in ((light.key, light.key_color), (light.fill, light.fill_color)):
-        lit = np.maximum((_dot(normal, direction) + 0.4) / 1.4, 0.0)[:, None]
-        along = _dot(tangent, _unit(view + direction))
-        sharp = np.maximum(1 - along * along, 0.0) ** 14
-        shine = (0.35 * albedo + 0.03) * (sharp * _dot(normal, direction).clip(0.0))[:, None]
-        total += (albedo * lit * 1.1 + shine) * occlusion[:, None] * color
+        cosine = _dot(normal, direction)
+        lit = np.maximum((cosine + 0.4) / 1.4, 0.0)
+        along = _dot(tangent, _unit(view + direction[:, None]))
+        sharp = power(np.maximum(1 - along * along, 0.0), 14)
+        shine = (0.35 * albedo + 0.03) * (sharp * cosine.clip(0.0))
+        total += (albedo * lit * 1.1 + shine) * occlusion * color[:, None]
     return total
 
 
@@ -304,7 +304,7 @@ def draw_figure(figure: Figure, light: Light, label: np.ndarray, resolution: int
     )
     corners = mesh.faces[face]
     depth = np.full(size * size, np.inf)
-    depth[pixels] = _dot(z[corners], weights)
+    depth[pixels] = _dot(z[corners.T], weights.T)
     color = np.zeros((size * size, 3), np.float32)
     eye = label[[3, 7, 11]].astype(np.float32)
     layers = _hair_layers(figure, label, size, depth)
@@ -314,13 +314,11 @@ def draw_figure(figure: Figure, light: Light, label: np.ndarray, resolution: int
             seen[hidden] = False
         seen = seen[pixels]
         pixels, face, corners, weights = pixels[seen], face[seen], corners[seen], weights[seen]
-    for part in _parts(len(pixels)):
-        light_there = _shade_solid(figure, light, face[part], corners[part], weights[part], eye)
-        color[pixels[part]] = display(light_there)
+    color[pixels] = _shade_solid(figure, light, face, corners, weights, eye)
     for values, hidden, inner in layers:
         for part in _parts(len(hidden)):
-            light_there = _shade_hair(figure.person, light, values[part], inner, eye)
-            color[hidden[part]] = display(light_there)
+            light_there = _shade_hair(figure.person, light, values[:, part], inner, eye)
+            color[hidden[part]] = display(light_there).T
 
     covered = np.isfinite(depth)
     alpha = _blocks(covered.astype(np.float32), size)[..., 0] / SUPERSAMPLING**2
@@ -348,15 +346,13 @@ def _uv(
     template = _assets().template
     skin_faces = face < len(mesh.head_faces)
     pixels, face, weights = pixels[skin_faces], face[skin_faces], weights[skin_faces]
-    row, column = np.divmod(pixels, resolution * SUPERSAMPLING)
-    centre = (row % SUPERSAMPLING == SUPERSAMPLING // 2) & (
-        column % SUPERSAMPLING == SUPERSAMPLING // 2
-    )
-    corners = template.uv_faces[mesh.head_faces[face[centre]]]
+    grid = np.full((resolution * SUPERSAMPLING,) * 2, -1)
+    grid.reshape(-1)[pixels] = np.arange(len(pixels))
+    middle = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
+    chosen = grid[middle, middle]
     uv = np.full((resolution, resolution, 2), -1, np.float32)
-    uv[row[centre] // SUPERSAMPLING, column[centre] // SUPERSAMPLING] = (
-        template.uvs[corners] * weights[centre][..., None]
-    ).sum(1)
+    corners = template.uv_faces[mesh.head_faces[face[chosen[chosen >= 0]]]]
+    uv[chosen >= 0] = _spread(template.uvs, corners, weights[chosen[chosen >= 0]]).T
     return uv
 
 
@@ -375,22 +371,37 @@ def _hair_layers(figure: Figure, label: np.ndarray, size: int, depth: np.ndarray
         pixels, face, weights = rasterize_samples(
             xy, z, faces, size, size, perspective=True, cull=cull, limit=depth
         )
-        corners = faces[face]
-        samples = _spread(figure.hair_table, corners, weights)
-        kept = np.nonzero(hair.covers(person, samples[:, 0], samples[:, 1]))[0]
-        pixels = pixels[kept]
-        depth[pixels] = _dot(z[corners[kept]], weights[kept])
-        found.append((samples[kept], pixels, inner))
+        values, shown = [], []
+        for part in _parts(len(pixels)):
+            corners = faces[face[part]]
+            samples = _spread(figure.hair_table, corners, weights[part])
+            kept = np.nonzero(hair.covers(person, samples[0], samples[1]))[0]
+            values.append(samples[:, kept])
+            shown.append(pixels[part][kept])
+            depth[shown[-1]] = _dot(z[corners[kept].T], weights[part][kept].T)
+        if values:
+            found.append((np.concatenate(values, 1), np.concatenate(shown), inner))
     return found
 
 
 def _seamless_normals(vertices: np.ndarray, shell: hair.Shell) -> np.ndarray:
     normals = _normals(vertices, shell.faces).reshape(-1, hair.COLUMNS + 1, 3)
     normals[:, 0] = normals[:, -1] = normals[:, 0] + normals[:, -1]
-    return _unit(normals.reshape(-1, 3))
+    return _unit(normals.reshape(-1, 3).T).T
 
 
-# [P, 3] linear
+@dataclass(frozen=True)
+class _Surface:
+    """What is seen at P samples, float32."""
+
+    place: np.ndarray  # [3, P]
+    posed: np.ndarray  # [2, P]
+    normal: np.ndarray  # [3, P]
+    view: np.ndarray  # [3, P] unit, towards the camera
+    occlusion: np.ndarray  # [P]
+
+
+# [P, 3] as displayed
 def _shade_solid(
     figure: Figure,
     light: Light,
@@ -399,66 +410,74 @@ def _shade_solid(
     weights: np.ndarray,  # [P, 3] of its corners
     eye: np.ndarray,  # [3] where the camera is
 ) -> np.ndarray:
-    person, expression, mesh = figure.person, figure.expression, figure.mesh
-    values = _spread(figure.table, corners, weights)
-    place, posed, normal, world, occlusion = np.split(values, [3, 5, 8, 11], axis=1)
-    normal, view, occlusion = _unit(normal), _unit(eye - world), occlusion[:, 0]
-    material = mesh.material[face]
     result = np.zeros((len(face), 3), np.float32)
-
-    on = np.nonzero(material == SKIN)[0]
-    albedo, gloss = skin.paint(person, place[on], posed[on], expression.get("jawOpen", 0.0))
-    s, phi = hair.coordinates(place[on])
-    hidden = 0.9 * hair.roots(person, s, phi)[:, None]
-    albedo = albedo + (person.hair * 0.75 - albedo) * hidden
-    sky = occlusion[on] * (1 - hair.shadow(person, s, phi))
-    gloss = gloss * (1 - hidden[:, 0])
-    soft = np.array([0.42, 0.26, 0.22], np.float32)
-    result[on] = _illuminate(albedo, normal[on], view[on], gloss, sky, light, soft)
-
-    on = np.nonzero(material == CLOTH)[0]
-    trim = step(
-        place[on, 1] - person.collar + person.neckline * step(place[on, 2], -0.1, 0.1),
-        -0.030,
-        -0.024,
-    )
-    weave = 1 + 0.10 * noise(place[on, 0] * 70 + person.seed, place[on, 1] * 160)
-    cloth = (person.clothes + (person.trim - person.clothes) * trim[:, None]) * weave[:, None]
-    result[on] = _illuminate(
-        cloth,
-        normal[on],
-        view[on],
-        np.zeros(len(on), np.float32),
-        occlusion[on],
-        light,
-        np.full(3, 0.15, np.float32),
-    )
-
-    on = np.nonzero(material == METAL)[0]
-    frame = np.broadcast_to(person.frame, (len(on), 3))
-    result[on] = _illuminate(
-        frame,
-        normal[on],
-        view[on],
-        np.full(len(on), 3.0, np.float32),
-        occlusion[on],
-        light,
-        np.full(3, 0.1, np.float32),
-    )
-
-    on = np.nonzero(material == BUN)[0]
-    if len(on):
-        around = np.arctan2(place[on, 0], place[on, 2] + 0.19)
-        strands = hair.paint(person, place[on, 1] * 9 + 0.3 * around, around * 0.5)
-        result[on] = _hair_light(strands, normal[on], view[on], occlusion[on], light)
+    material = figure.mesh.material[face]
+    for kind, shade in _SHADERS.items():
+        samples = np.nonzero(material == kind)[0]
+        for part in _parts(len(samples)):
+            on = samples[part]
+            values = _spread(figure.table, corners[on], weights[on])
+            normal, view = _unit(values[5:8]), _unit(eye[:, None] - values[8:11])
+            surface = _Surface(values[:3], values[3:5], normal, view, values[11])
+            result[on] = display(shade(figure, light, surface)).T
     return result
+
+
+def _shade_skin(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
+    person, jaw = figure.person, figure.expression.get("jawOpen", 0.0)
+    albedo, gloss = skin.paint(person, surface.place, surface.posed, jaw)
+    s, phi = hair.coordinates(surface.place.T)
+    hidden = 0.9 * hair.roots(person, s, phi)
+    albedo = albedo + (person.hair[:, None] * 0.75 - albedo) * hidden
+    sky = surface.occlusion * (1 - hair.shadow(person, s, phi))
+    gloss = gloss * (1 - hidden)
+    soft = np.array([0.42, 0.26, 0.22], np.float32)
+    return _illuminate(albedo, surface.normal, surface.view, gloss, sky, light, soft)
+
+
+def _shade_cloth(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
+    person, (x, y, z) = figure.person, surface.place
+    trim = step(y - person.collar + person.neckline * step(z, -0.1, 0.1), -0.030, -0.024)
+    weave = 1 + 0.10 * noise(x * 70 + person.seed, y * 160)
+    clothes = person.clothes[:, None]
+    cloth = (clothes + (person.trim[:, None] - clothes) * trim) * weave
+    return _dull(cloth, 0.0, 0.15, light, surface)
+
+
+def _shade_metal(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
+    frame = np.broadcast_to(figure.person.frame[:, None], surface.normal.shape)
+    return _dull(frame, 3.0, 0.1, light, surface)
+
+
+def _dull(
+    albedo: np.ndarray, gloss: float, wrap: float, light: Light, surface: _Surface
+) -> np.ndarray:
+    return _illuminate(
+        albedo,
+        surface.normal,
+        surface.view,
+        np.full(albedo.shape[1], gloss, np.float32),
+        surface.occlusion,
+        light,
+        np.full(3, wrap, np.float32),
+    )
+
+
+def _shade_bun(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
+    x, y, z = surface.place
+    around = np.arctan2(x, z + 0.19)
+    strands = hair.paint(figure.person, y * 9 + 0.3 * around, around * 0.5)
+    return _hair_light(strands, surface.normal, surface.view, surface.occlusion, light)
+
+
+_SHADERS = {SKIN: _shade_skin, CLOTH: _shade_cloth, METAL: _shade_metal, BUN: _shade_bun}
 
 
 def _shade_hair(
     person: Person, light: Light, values: np.ndarray, inner: bool, eye: np.ndarray
 ) -> np.ndarray:
-    s, phi = values[:, 0], values[:, 1]
-    normal, view = _unit(values[:, 2:5]), _unit(eye - values[:, 5:8])
+    s, phi = values[:2]
+    normal, view = _unit(values[2:5]), _unit(eye[:, None] - values[5:8])
     albedo = hair.paint(person, s, phi)
     if inner:
         return _hair_light(albedo, -normal, view, np.full(len(s), 0.28, np.float32), light)
