@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from gghead.cameras import Cameras
+from gghead.data.synthetic.figure import Figure, pose
 from gghead.data.synthetic.person import Light, sample_expression, sample_light, sample_person
-from gghead.data.synthetic.render import Figure, Picture, draw_figure, pose
+from gghead.data.synthetic.render import Picture, draw_figure
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
 
