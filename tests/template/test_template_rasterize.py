@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gghead.template.rasterize import rasterize_triangles
+from gghead.template.rasterize import rasterize_samples, rasterize_triangles
 
 
 def brute_force(xy, depth, faces, width, height, perspective):
@@ -98,6 +98,23 @@ def test_back_faces_can_be_left_out():
         for cull in ("back", "front", None)
     ]
     assert counts[0] == counts[2] > 0 and counts[1] == 0
+
+
+def test_only_what_lies_in_front_of_the_limit_is_returned():
+    xy = np.array([[-10.0, -10.0], [40.0, -10.0], [-10.0, 40.0]])
+    depth, faces = np.array([1.0, 3.0, 2.0]), np.array([[0, 1, 2]])
+    for perspective in (False, True):
+        everything = rasterize_samples(xy, depth, faces, 8, 8, perspective=perspective)
+        assert np.array_equal(everything[0], np.arange(64))
+        there = (everything[2] * depth).sum(1)
+        limit = np.where(np.arange(64) % 2, np.median(there), np.inf)
+        found = rasterize_samples(xy, depth, faces, 8, 8, perspective=perspective, limit=limit)
+        kept = there < limit
+        assert 0 < kept.sum() < 64
+        np.testing.assert_array_equal(found[0], everything[0][kept])
+        np.testing.assert_array_equal(found[2], everything[2][kept])
+    with pytest.raises(ValueError, match="limit must have the shape"):
+        rasterize_samples(xy, depth, faces, 8, 8, limit=np.zeros(3))
 
 
 def test_far_coordinates_behind_camera_and_empty_input():

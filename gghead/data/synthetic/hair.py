@@ -239,7 +239,7 @@ def shadow(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N]
     return shade
 
 
-def paint(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N, 3] linear RGB
+def paint(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [3, N] linear RGB
     """Return the hair's own color: light and dark strands, darker roots."""
     seed, curl = person.seed, person.hair_curl
     along = s * (1.2 + 9 * curl)
@@ -248,4 +248,4 @@ def paint(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N, 
     if person.hair_style in ("afro", "curly"):
         strands = 0.6 * strands + 0.6 * noise(phi * 14 + seed, s * 15 + seed)
     light = np.exp(0.32 * strands) * (0.80 + 0.20 * step(s, 0.2, 1.2))
-    return person.hair * light[:, None]
+    return person.hair[:, None] * light

@@ -4,6 +4,7 @@ Every mode is a displacement field, so the same coefficients move skin, hair, gl
 together. Lengths are world units (0.01 = 3.7 mm).
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,14 +93,25 @@ MODES = (
 # [N, 3] neutral positions -> [K, N, 3] offsets per unit coefficient
 def basis(points: np.ndarray) -> np.ndarray:
     """Return the displacement of every point by every mode."""
-    offsets = np.zeros((len(MODES), *points.shape))
-    for offset, mode in zip(offsets, MODES, strict=True):
-        for side in (1.0, -1.0) if mode.centre[0] else (1.0,):
-            flip = np.array([side, 1.0, 1.0])
-            away = points - flip * mode.centre
-            weight = np.exp(-0.5 * ((away / mode.sigma) ** 2).sum(1, keepdims=True))
-            offset += mode.std * weight * (flip * mode.direction + mode.scale * away)
+    centre, sigma, direction, scale, std = _bumps()
+    offsets = np.zeros((len(MODES), len(points), 3))
+    for flip, used in ((1.0, slice(None)), (-1.0, centre[:, 0] != 0)):
+        mirror = np.array([flip, 1.0, 1.0])
+        away = points - mirror * centre[used, None]  # [K', N, 3]
+        square = away / sigma[used, None]
+        square *= square
+        weight = std[used, None] * np.exp(-0.5 * (square[..., 0] + square[..., 1] + square[..., 2]))
+        away *= scale[used, None]
+        away += mirror * direction[used, None]
+        offsets[used] += weight[..., None] * away
     return offsets
+
+
+@functools.lru_cache(maxsize=1)
+def _bumps() -> tuple[np.ndarray, ...]:
+    """Centre, sigma, direction and scale [K, 3] and standard deviation [K] of all modes."""
+    names = ("centre", "sigma", "direction", "scale", "std")
+    return tuple(np.array([getattr(mode, name) for mode in MODES], float) for name in names)
 
 
 def sample_coefficients(random: np.random.RandomState, masculinity: float) -> np.ndarray:  # [K]

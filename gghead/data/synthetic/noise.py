@@ -41,7 +41,32 @@ def linear(srgb: np.ndarray | Sequence[float]) -> np.ndarray:
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
+_STEPS = 4096  # of the table below per unit of the square root of light
+
+
+@functools.lru_cache(maxsize=1)
+def _display_table() -> np.ndarray:
+    x = (np.arange(2 * _STEPS + 1) / _STEPS) ** 2
+    x = np.where(x > 0.8, 0.8 + 0.2 * np.tanh((x - 0.8) / 0.2), x)
+    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
 def display(light: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB in [0, 1], highlights rolled off above 0.8 instead of clipped."""
-    x = np.where(light > 0.8, 0.8 + 0.2 * np.tanh((light - 0.8) / 0.2), np.maximum(light, 0.0))
-    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
+    """Linear light to sRGB in [0, 1], highlights rolled off above 0.8 instead of clipped.
+
+    Read from a table that is finer than a sixteenth of a step of an 8-bit image.
+    """
+    place = np.sqrt(np.clip(light, 0.0, 4.0)) * _STEPS
+    return _display_table().take((place + 0.5).astype(np.int32))
+
+
+def power(x: np.ndarray, exponent: int) -> np.ndarray:
+    """Whole powers by multiplication: several times faster than the general power."""
+    result = None
+    while True:
+        if exponent & 1:
+            result = x if result is None else result * x
+        exponent >>= 1
+        if not exponent:
+            return np.ones_like(x) if result is None else result
+        x = x * x

@@ -10,8 +10,9 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.data.photos.landmarks import landmark_model
+from gghead.data.synthetic.figure import head_vertices
 from gghead.data.synthetic.person import sample_light, sample_person
-from gghead.data.synthetic.render import head_vertices, render
+from gghead.data.synthetic.render import render
 from gghead.data.synthetic.scenes import in_processes
 from gghead.data.zip_writer import ZipWriter, encode_npz, encode_png
 from gghead.template import load_template

@@ -9,7 +9,13 @@ import numpy as np
 
 from gghead.data.synthetic.noise import bell, linear, noise, step
 from gghead.data.synthetic.person import Person
-from gghead.template.head_shape import EYEBALL, MOUTH_HALF_WIDTH, eye_lines, mouth_line
+from gghead.template.head_shape import (
+    EYEBALL,
+    MOUTH_HALF_WIDTH,
+    MOUTH_HEIGHT,
+    eye_lines,
+    mouth_line,
+)
 
 # plain floats keep the painting in single precision
 EYE_X, EYE_Y = float(EYEBALL[0]), float(EYEBALL[1])
@@ -21,17 +27,18 @@ _BLUSH = np.array([0.05, -0.17, -0.15], np.float32)
 _FRECKLE = np.array([0.55, 0.4, 0.3], np.float32)
 
 
+# [3, N], [3] or [3, N], [N] -> [3, N]
 def _over(base: np.ndarray, color: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    return base + (color - base) * amount[:, None]
+    return base + (color.reshape(3, -1) - base) * amount
 
 
-# [N, 3] neutral places -> [N] in [0, 1]
+# [3, N] neutral places -> [N] in [0, 1]
 def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:
     """Where the beard grows, lips and eyes left out."""
     if person.beard == "none":
-        return np.zeros(len(points))
-    x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
-    ragged = 0.006 * noise(points[:, 0] * 90 + person.seed, y * 90 + person.seed)
+        return np.zeros(points.shape[1])
+    x, y, z = np.abs(points[0]), points[1], points[2]
+    ragged = 0.006 * noise(points[0] * 90 + person.seed, y * 90 + person.seed)
     # The upper edge: from the sideburn in front of the ear down to the corner of the mouth.
     edge = np.interp(
         x, [0.0, 0.060, 0.085, 0.150, 0.200], [-0.125, -0.112, -0.092, -0.040, 0.060]
@@ -54,57 +61,57 @@ def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:
 
 def paint(
     person: Person,
-    place: np.ndarray,  # [N, 3] on the neutral template
-    posed: np.ndarray,  # [N, 2] the same (x, y) after the expression
+    place: np.ndarray,  # [3, N] on the neutral template
+    posed: np.ndarray,  # [2, N] the same (x, y) after the expression
     mouth_open: float,  # 0..1, shows the teeth
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return linear RGB [N, 3] and gloss [N] (strength of the highlight)."""
-    x, y, z = np.abs(place[:, 0]), place[:, 1], place[:, 2]
+    """Return linear RGB [3, N] and gloss [N] (strength of the highlight)."""
+    x, y, z = np.abs(place[0]), place[1], place[2]
     seed = person.seed
     front = step(z, 0.08, 0.15)
-    mottle = 0.5 * noise(place[:, 0] * 22 + seed, y * 22 + z * 9) + 0.3 * noise(
-        place[:, 0] * 60 + seed, y * 60
+    mottle = 0.5 * noise(place[0] * 22 + seed, y * 22 + z * 9) + 0.3 * noise(
+        place[0] * 60 + seed, y * 60
     )
-    color = person.skin * np.exp(0.05 * mottle)[:, None]
+    color = person.skin[:, None] * np.exp(0.05 * mottle)
 
     red = 0.9 * bell((x - 0.105, 0.042), (y + 0.015, 0.040)) + 0.8 * bell(
         (x, 0.030), (y + 0.008, 0.022)
     )
     red = red + 0.3 * bell((x, 0.05), (y + 0.18, 0.03))
     red = person.redness * (red * front + 0.6 * step(x, 0.195, 0.215))
-    color = color * (1 + red[:, None] * _BLUSH)
+    color = color * (1 + red * _BLUSH[:, None])
     socket = bell((x - 0.072, 0.034), (y - 0.056, 0.010)) + 0.7 * bell(
         (x - 0.046, 0.016), (y - 0.080, 0.016)
     )
-    color = color * (1 - 0.15 * (socket * front))[:, None]
+    color = color * (1 - 0.15 * (socket * front))
     if person.freckles:
-        spots = step(noise(place[:, 0] * 130 + seed, y * 130), 0.35, 0.7) * bell(
+        spots = step(noise(place[0] * 130 + seed, y * 130), 0.35, 0.7) * bell(
             (x - 0.06, 0.07), (y - 0.02, 0.04)
         )
         color = _over(color, person.skin * _FRECKLE, person.freckles * 0.7 * spots * front)
     gloss = 0.6 + 0.5 * bell((x, 0.05), (y - 0.01, 0.09)) * front
 
-    near = np.nonzero(front > 0)[0]  # everything else is painted on the face alone
-    fx, fy = x[near], y[near]
-    face, shine = color[near], gloss[near]
-    face = _paint_lips(person, face, fx, fy, mouth_open)
-    lips = np.abs(fy - mouth_line(fx)) < 0.02
-    shine = np.where(lips & (fx < MOUTH_HALF_WIDTH), 1.0, shine)
-    face = _paint_brows(person, face, place[near, 0], fy)
-    color[near] = face
+    # Everything else is painted where it can be alone.
+    mouth = np.nonzero((front > 0) & (np.abs(y - MOUTH_HEIGHT) < 0.04) & (x < 0.08))[0]
+    color[:, mouth] = _paint_lips(person, color[:, mouth], x[mouth], y[mouth], mouth_open)
+    lips = (np.abs(y[mouth] - mouth_line(x[mouth])) < 0.02) & (x[mouth] < MOUTH_HALF_WIDTH)
+    gloss[mouth] = np.where(lips, 1.0, gloss[mouth])
+    brows = np.nonzero((front > 0) & (np.abs(y - 0.125) < 0.05) & (x < 0.155))[0]
+    color[:, brows] = _paint_brows(person, color[:, brows], place[0, brows], y[brows])
     beard = beard_mask(person, place)
     if beard.any():
-        strands = noise(place[:, 0] * 200 + seed, y * 60) * 0.25
+        strands = noise(place[0] * 200 + seed, y * 60) * 0.25
         solid = {"stubble": 0.45}.get(person.beard, 1.0) * (0.55 + 0.45 * person.beard_density)
-        color = _over(color, person.hair * np.exp(strands)[:, None] * 0.85, beard * solid)
+        color = _over(color, person.hair[:, None] * np.exp(strands) * 0.85, beard * solid)
         gloss = gloss * (1 - 0.8 * beard)
-        shine = gloss[near]
-        face = color[near]
-    color[near], gloss[near] = _paint_eyes(person, face, shine, place[near], posed[near])
+    eyes = np.nonzero((front > 0) & (np.abs(y - EYE_Y) < 0.045) & (np.abs(x - EYE_X) < 0.055))[0]
+    color[:, eyes], gloss[eyes] = _paint_eyes(
+        person, color[:, eyes], gloss[eyes], place[:, eyes], posed[:, eyes]
+    )
     return color, gloss
 
 
-# face: [P, 3], x and y: [P] -> [P, 3]
+# face: [3, P], x and y: [P] -> [3, P]
 def _paint_lips(
     person: Person, face: np.ndarray, x: np.ndarray, y: np.ndarray, mouth_open: float
 ) -> np.ndarray:
@@ -115,7 +122,7 @@ def _paint_lips(
     upper, lower = 0.0185 * arch**0.7 * bow, 0.0235 * arch**0.6
     border = np.where(height > 0, upper, lower)
     lips = step(np.abs(height), border + 0.002, border - 0.003) * step(s, 1.0, 0.93)
-    face = _over(face, person.lips * np.where(height > 0, 0.88, 1.0)[:, None], 0.85 * lips)
+    face = _over(face, person.lips[:, None] * np.where(height > 0, 0.88, 1.0), 0.85 * lips)
     gap = step(np.abs(height), 0.0034, 0.0020) * step(s, 1.05, 0.90)
     face = _over(face, MOUTH_INSIDE * np.minimum(person.skin * 3, 1), 0.85 * gap)
     if mouth_open > 0.08:
@@ -124,7 +131,7 @@ def _paint_lips(
     return face
 
 
-# face: [P, 3], x and y: [P] -> [P, 3]
+# face: [3, P], x and y: [P] -> [3, P]
 def _paint_brows(
     person: Person, face: np.ndarray, signed_x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
@@ -146,40 +153,33 @@ def _paint_brows(
     return _over(face, person.brows, 0.9 * brow)
 
 
-# [P, 3], [P], [P, 3], [P, 3] -> [P, 3], [P]
+# [3, P], [P], [3, P], [2, P] -> [3, P], [P]
 def _paint_eyes(
     person: Person, face: np.ndarray, gloss: np.ndarray, place: np.ndarray, posed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.abs(place[:, 0]), place[:, 1]
+    x, y = np.abs(place[0]), place[1]
     s, lower, upper = eye_lines(x)
     opening = step(np.minimum(y - lower, upper - y), -0.0006, 0.0008) * (np.abs(s) < 1)
-    white = (
-        SCLERA
-        * (1 - 0.35 * step(np.abs(s), 0.5, 1.0) - 0.40 * step(upper - y, 0.006, 0.0))[:, None]
+    white = SCLERA[:, None] * (
+        1 - 0.35 * step(np.abs(s), 0.5, 1.0) - 0.40 * step(upper - y, 0.006, 0.0)
     )
     # The iris sits on the ball, not on the lids: the expression's motion of the lids does not carry
     # it along.
-    away = np.hypot(np.abs(posed[:, 0]) - EYE_X, posed[:, 1] - EYE_Y - 0.002)
+    away = np.hypot(np.abs(posed[0]) - EYE_X, posed[1] - EYE_Y - 0.002)
     spokes = 1 + 0.25 * noise(
-        np.arctan2(posed[:, 1] - EYE_Y, np.abs(posed[:, 0]) - EYE_X) * 5, away * 200
+        np.arctan2(posed[1] - EYE_Y, np.abs(posed[0]) - EYE_X) * 5, away * 200
     )
-    iris = person.iris[None] * (spokes * (0.65 + 0.8 * step(away, PUPIL_RADIUS, 0.013)))[:, None]
-    iris = (
-        iris
-        * ((1 - 0.55 * step(away, 0.0125, IRIS_RADIUS)) * (1 - 0.3 * step(upper - y, 0.008, 0.0)))[
-            :, None
-        ]
-    )
+    iris = person.iris[:, None] * (spokes * (0.65 + 0.8 * step(away, PUPIL_RADIUS, 0.013)))
+    iris = iris * (1 - 0.55 * step(away, 0.0125, IRIS_RADIUS))
+    iris = iris * (1 - 0.3 * step(upper - y, 0.008, 0.0))
     eye = _over(white, iris, step(away, IRIS_RADIUS + 0.0012, IRIS_RADIUS - 0.0012))
     eye = _over(eye, BLACK, step(away, PUPIL_RADIUS + 0.001, PUPIL_RADIUS - 0.001))
-    glint = np.hypot(
-        posed[:, 0] - np.sign(posed[:, 0]) * EYE_X - 0.005, posed[:, 1] - EYE_Y - 0.0085
-    )
+    glint = np.hypot(posed[0] - np.sign(posed[0]) * EYE_X - 0.005, posed[1] - EYE_Y - 0.0085)
     eye = _over(eye, GLINT, step(glint, 0.0038, 0.0022))
     face = _over(face, eye, opening)
     inside = step(np.abs(s), 1.08, 0.95)
     crease = bell((y - upper - 0.0125, 0.0022)) * inside * step(np.abs(s), 1.0, 0.7)
-    face = face * (1 - 0.35 * crease)[:, None]
+    face = face * (1 - 0.35 * crease)
     lash = (
         bell((y - upper - 0.0008, 0.0024))
         * step(np.abs(s), 1.12, 1.0)
