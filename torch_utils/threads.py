@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from gghead.torch_utils.cores import processors
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.machine import processors
 
 Item = TypeVar("Item")
 ENVIRONMENT_VARIABLE = "GGHEAD_THREADS"

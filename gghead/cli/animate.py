@@ -219,7 +219,7 @@ def _animate_avatar(network: str, options: _Options) -> None:
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
     from gghead.figures import to_uint8
-    from gghead.torch_utils.memory import keep_freed_memory
+    from gghead.torch_utils.machine import keep_freed_memory
     from gghead.torch_utils.progress import progress, track
 
     place = pick_device(options.device)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gghead.data.dataset import ImageDataset
 from gghead.data.sampler import EpochSampler, ShardSampler
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.machine import cores
 
 Result = TypeVar("Result")
 _MOST_THREADS = 16  # beyond that the interpreter's lock, and not decoding, is what threads wait for

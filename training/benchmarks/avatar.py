@@ -16,7 +16,7 @@ from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import registry
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.avatar.data import AvatarSource, open_avatar
 from gghead.training.benchmarks.beside import compare_threads

@@ -10,7 +10,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.cli.common import pick_device
 from gghead.rendering import native_backend, rasterization, registry
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.common import describe_machine, interleaved_medians, resident_growth
 

@@ -17,7 +17,7 @@ from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import Progress, progress
 from gghead.training.gan.config import TrainConfig, check, stage_at
 from gghead.training.gan.data import open_dataset, open_full

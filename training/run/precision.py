@@ -10,13 +10,11 @@ and rendering are float32 in all.
 import hashlib
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +30,7 @@ from gghead.networks.view_encoder import ResidualBlock
 from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir, write_atomically
+from gghead.torch_utils.machine import processor_features
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 _TIED = 0.95  # bf16 must take less than this share of fp32's time
@@ -196,7 +195,7 @@ def figures_of(layers: Layers) -> Figures:
 
 def _digest(layers: Layers) -> str:
     facts = [
-        _processor(),
+        processor_features(),
         torch.backends.cpu.get_cpu_capability(),
         torch.__version__,
         str(torch.get_num_threads()),
@@ -206,18 +205,6 @@ def _digest(layers: Layers) -> str:
         layers.name,
     ]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:20]
-
-
-def _processor() -> str:
-    """The processor's name with its instructions."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(
-            dict.fromkeys(
-                line for line in lines if line.startswith(("model name", "flags", "Features"))
-            )
-        )
-    return f"{platform.processor()} {platform.machine()}"
 
 
 # --------------------------------------------------------------------------- layers of our networks
