@@ -52,7 +52,7 @@ def command(
         )
 
         @functools.wraps(function)
-        def guarded(*args, **kwargs):
+        def wrapper(*args, **kwargs):
             try:
                 with Progress(text, at_once=True) if moving else contextlib.nullcontext():
                     return function(*args, **kwargs)
@@ -63,7 +63,7 @@ def command(
                 raise SystemExit(STOPPED) from None
 
         return click.command(cls=Command, renamed=renamed, context_settings=CONTEXT, **settings)(
-            guarded
+            wrapper
         )
 
     return decorate

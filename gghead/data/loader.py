@@ -129,12 +129,12 @@ class StepReader(Generic[Result]):
         found = None if self._ahead is None else next(self._ahead, None)
         if found is None or found[0] != step:
             self.close()
-            jobs = (partial(self._numbered, later) for later in self._steps(step))
+            jobs = (partial(self._read_with_step, later) for later in self._steps(step))
             self._ahead = ReadAhead(jobs, processes=self._processes, size=self._size)
             found = next(self._ahead)
         return found[1]
 
-    def _numbered(self, step: int) -> tuple[int, Result]:
+    def _read_with_step(self, step: int) -> tuple[int, Result]:
         return step, self._read(step)
 
     def close(self) -> None:

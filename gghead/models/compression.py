@@ -42,7 +42,7 @@ def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor
 def factorise(
     avatar: AvatarModel, expression: Tensor | None, plan: CompressionPlan
 ) -> CompressedAvatar:
-    """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantised``).
+    """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantize``).
 
     ``expression`` [T, B] are the training frames' coefficients; without them the box that the
     avatar was trained in stands for them. Raises ``UserError`` for an avatar that is compressed

@@ -60,7 +60,7 @@ def rasterize_triangles(
         xy, depth if perspective else None, faces, width, height, cull
     )
     if len(kept):
-        pixel, face, weights = _covered(kept, corners, snapped, bits, width, height)
+        pixel, face, weights = _coverage(kept, corners, snapped, bits, width, height)
         if depth is not None:
             z = depth[faces[face]]  # [P, 3]
             if perspective:
@@ -119,7 +119,7 @@ def _set_up(
     return kept, corners[kept], (snapped[kept], flip), bits
 
 
-def _covered(
+def _coverage(
     kept: np.ndarray,  # [T]
     corners: np.ndarray,  # [T, 3, 2]
     snapped_and_flip: tuple[np.ndarray, np.ndarray],  # [T, 3, 2], [T]

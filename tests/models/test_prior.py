@@ -154,12 +154,12 @@ def test_components_of_whole_heads_are_white_and_the_best_that_so_few_numbers_ca
     back = found.decode(x)
     torch.testing.assert_close(back.ws, ws, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(back.residual, z, atol=0.1, rtol=1e-3)
-    assert found.explained(latent) == pytest.approx(1, abs=1e-4)
+    assert found.explained_share(latent) == pytest.approx(1, abs=1e-4)
     points = found.spread(x)
     apart = (points[:, None] - points).square().sum(2).sum() / (90 * 89)
     assert float(apart) == pytest.approx(2, rel=0.02), "unrelated heads are a root of two apart"
     one = fit_components([latent], 1)
-    assert 1 / 3 < one.explained(latent) < 0.99 and one.shape.components == 1
+    assert 1 / 3 < one.explained_share(latent) < 0.99 and one.shape.components == 1
     assert float(one.spread(one.encode(latent)).var()) == pytest.approx(1, rel=0.02)
     parts = one.weight[0] * ws.flatten(1).std(0).norm(), one.weight[1] * z.flatten(1).std(0).norm()
     assert float(parts[0]) == pytest.approx(float(parts[1]), rel=1e-3), (
@@ -319,7 +319,7 @@ def test_conditions_and_guidance():
     with pytest.raises(UserError, match="`guidance` strengthens a condition, but there is none"):
         prior.draw(noise, guidance=2.0)
     with pytest.raises(UserError, match="trained without conditions"):
-        untrained(some_latents()).normalised(right)
+        untrained(some_latents()).normalize(right)
 
 
 def test_a_seeds_head_does_not_depend_on_the_others():

@@ -542,11 +542,11 @@ def test_who_waits_for_a_lock_says_whom_for(tmp_path):
     """The holder keeps the lock until it has seen the other's sentence."""
     code = (
         "import sys; from pathlib import Path; from gghead.torch_utils.ops import"
-        " native_build\nwith native_build.locked(Path(sys.argv[1]), 'builds something'): print('got"
-        " it', flush=True)"
+        " native_build\nwith native_build.hold_lock(Path(sys.argv[1]), 'builds something'):"
+        " print('got it', flush=True)"
     )
     path = tmp_path / "a.lock"
-    with native_build.locked(path, "builds something"):
+    with native_build.hold_lock(path, "builds something"):
         other = subprocess.Popen(
             [sys.executable, "-c", code, str(path)],
             stdout=subprocess.PIPE,

@@ -38,15 +38,15 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
         * torch.tensor([1.0, 1.0, 0.5])
     )
 
-    def placed(values: torch.Tensor) -> torch.Tensor:
+    def place(values: torch.Tensor) -> torch.Tensor:
         return values.to(device).requires_grad_()
 
     return (
-        placed(points),
-        placed(torch.randn(images, count, 4, generator=rng)),
-        placed(scales),
-        placed(0.3 + 0.65 * torch.rand(images, count, generator=rng)),
-        placed(torch.rand(images, count, channels, generator=rng)),
+        place(points),
+        place(torch.randn(images, count, 4, generator=rng)),
+        place(scales),
+        place(0.3 + 0.65 * torch.rand(images, count, generator=rng)),
+        place(torch.rand(images, count, channels, generator=rng)),
     )
 
 

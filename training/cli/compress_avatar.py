@@ -87,7 +87,7 @@ def main(
     plan = OPTIONS.apply(CompressionPlan(), options)
     with progress("Finding shared movements"):
         small = factorise(avatar, expression, plan)
-        small = small if bits == "32" else small.quantised(int(bits))
+        small = small if bits == "32" else small.quantize(int(bits))
     make_folder(dest.parent)
     save(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors

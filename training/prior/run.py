@@ -130,7 +130,7 @@ class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
         same = "" if shape.rows > 1 else ", the same for all layers"
         if isinstance(prior.tokens, HeadComponents):
             shares = [
-                f"{prior.tokens.explained(part.latent):.0%} of the variance of {name} heads"
+                f"{prior.tokens.explained_share(part.latent):.0%} of the variance of {name} heads"
                 for name, part in (("training", self.heads), ("held-out", held_out))
                 if len(part)
             ]

@@ -106,7 +106,7 @@ def choose(device: torch.device, layers: Layers) -> tuple[str, str]:
     return "bf16" if found.bf16 < _TIED * found.fp32 else "fp32", str(found)
 
 
-def agreed(precision: str) -> str:
+def agree(precision: str) -> str:
     """The first process's precision, where several chose before they joined."""
     chosen = [precision]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -146,7 +146,7 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
     """Time forward and backward passes in both precisions, in about 2 seconds."""
     begin = clock()
 
-    def timed(run: Run) -> float:
+    def time_run(run: Run) -> float:
         start = clock()
         run()
         return 1000 * (clock() - start)
@@ -155,8 +155,8 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
         return {name: layers.make(images, side, PRECISIONS[name]) for name in ("fp32", "bf16")}
 
     def roughly(run: Run) -> float:
-        first = timed(run)  # oneDNN writes its code in it
-        return first if first > _LARGEST else min(timed(run) for _ in range(2))
+        first = time_run(run)  # oneDNN writes its code in it
+        return first if first > _LARGEST else min(time_run(run) for _ in range(2))
 
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         small = {name: roughly(run) for name, run in pair(1, _SIDES[0]).items()}
@@ -173,7 +173,7 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
             run()
         while True:
             for name, run in runs.items():
-                times[name].append(timed(run))
+                times[name].append(time_run(run))
             round_ = (times["fp32"][-1] + times["bf16"][-1]) / 1000
             if len(times["fp32"]) == _ROUNDS or clock() - begin + round_ > _BUDGET:
                 return Figures(

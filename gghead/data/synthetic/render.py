@@ -84,7 +84,7 @@ def _morph(modes: np.ndarray, person: Person) -> np.ndarray:
 
 def head_vertices(person: Person, expression: dict[str, float]) -> np.ndarray:  # [V, 3] world
     """Where the template's vertices are on this person (a beard aside)."""
-    return _assets().template.posed(expression) + _morph(_assets().modes, person)
+    return _assets().template.pose(expression) + _morph(_assets().modes, person)
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:  # [V, 3] unit
@@ -116,9 +116,9 @@ def _solid(person: Person, expression: dict[str, float]) -> _Mesh:
     """Head, garment, glasses and bun as one mesh."""
     assets = _assets()
     neutral = assets.template.vertices
-    buried = hair.buried(person, *assets.scalp)
+    buried = hair.is_buried(person, *assets.scalp)
     head_faces = np.nonzero(~buried[assets.template.faces].all(1))[0]
-    moved = assets.template.posed(expression)
+    moved = assets.template.pose(expression)
     vertices = moved + _morph(assets.modes, person)
     beard = skin.beard_mask(person, neutral)
     if beard.any() and person.beard != "stubble":
@@ -169,7 +169,7 @@ def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarr
     )
 
 
-def _spread(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _interpolate(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3],
     float32."""
     values, weights = values.astype(np.float32), weights.astype(np.float32)
@@ -321,7 +321,7 @@ def _hair_layers(person: Person, label: np.ndarray, size: int, depth: np.ndarray
         near = _dot(z[corners], weights[pixels])
         front = near < depth[pixels]
         pixels, corners, near = pixels[front], corners[front], near[front]
-        samples = _spread(values, corners, weights[pixels])
+        samples = _interpolate(values, corners, weights[pixels])
         kept = hair.covers(person, samples[:, 0], samples[:, 1])
         pixels, samples = pixels[kept], samples[kept]
         depth[pixels] = near[kept]
@@ -347,7 +347,7 @@ def _shade_solid(
 ) -> np.ndarray:
     corners = mesh.faces[face]
     table = np.column_stack([mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion])
-    values = _spread(table, corners, weights)
+    values = _interpolate(table, corners, weights)
     place, posed, normal, world, occlusion = np.split(values, [3, 5, 8, 11], axis=1)
     normal, view, occlusion = _unit(normal), _unit(eye - world), occlusion[:, 0]
     material = mesh.material[face]
