@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
-from test_compressed_avatar import VARIANTS, dense, expressions
+from helpers.small_avatar import VARIANTS, dense, expressions
 
 from gghead import checkpoints, sh
 from gghead.animation import player as player_module

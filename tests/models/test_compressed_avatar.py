@@ -6,12 +6,11 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers.avatar_sequence import NAMES, write_sequence
+from helpers.avatar_sequence import write_sequence
+from helpers.small_avatar import VARIANTS, dense, expressions
 
 import gghead
 from gghead import checkpoints
-from gghead.models.avatar import Avatar
-from gghead.models.avatar_config import AvatarConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.compression import CompressionPlan, factorise, second_moment
 from gghead.models.quantized_tensor import QuantizedTensor
@@ -20,48 +19,8 @@ from gghead.training.cli.benchmark import main as benchmark
 from gghead.training.cli.compress_avatar import main
 from gghead.training.cli.score_avatar import main as score_main
 
-VARIANTS = [
-    {},
-    {"blend": False},
-    {"mlp": False},
-    {"changes": "geometry"},
-    {"changes": "everything"},
-    {"motion": "blendshapes"},
-    {"motion": "blendshapes", "mlp": False},
-]
 FIELDS = ("means", "quats", "scales", "opacities", "colors")
 ALL = CompressionPlan(rank=1000, combinations=1000, prune=0.0)
-
-
-def dense(count=60, seed=0, still=0, **options):
-    """An avatar whose every parameter is random; the first ``still`` Gaussians follow no
-    expression."""
-    random = torch.Generator().manual_seed(seed)
-    config = AvatarConfig(
-        **{
-            "width": 3,
-            "coefficient_names": NAMES,
-            "expression_model": "avatar",
-            "feature_dim": 4,
-            "hidden": 8,
-            "sh_degree": 1,
-            "image_size": (24, 24),
-            **options,
-        }
-    )
-    avatar = Avatar(config, torch.randn(count, 3, generator=random) * 0.2, spacing=0.08, seed=seed)
-    with torch.no_grad():
-        for name, parameter in avatar.named_parameters():
-            if name not in ("means", "log_scales"):
-                parameter += 0.4 * torch.randn(parameter.shape, generator=random)
-        avatar.basis[:, :still] = 0
-        avatar.coefficient_min.fill_(0)
-        avatar.coefficient_max.fill_(1)
-    return avatar.eval().requires_grad_(False)
-
-
-def expressions(count=20, seed=1):
-    return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed))
 
 
 def by_place(gaussians):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.prior_latents import write_latents
+from helpers.prior_latents import some_latents, write_latents
 from helpers.small_network import small_network
 from helpers.spoiled import check_one_bad_update
 
@@ -38,18 +38,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def model():
     return small_network(image_size=32)
-
-
-def some_latents(count=400, rows=4, residual=True, seed=0):
-    random = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(8, 8, generator=random)
-    ws = torch.randn(count, rows, 8, generator=random) @ mixing + 0.5
-    z = (
-        torch.randn(count, 6, 4, 4, generator=random)
-        * torch.tensor([3.0, 2, 1, 0.5, 0.1, 0])[:, None, None]
-        + 1
-    )
-    return Latent(ws, z if residual else None)
 
 
 def small_config(**changes):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.capture_zip import NAMES, write_captures
+from helpers.small_expression import expression
 from helpers.small_reconstructor import small_reconstructor
 from helpers.spoiled import check_one_bad_update
 from PIL import Image
-from test_expression_model import expression
 
 import gghead
 from gghead import checkpoints
