@@ -23,7 +23,7 @@ def main(out: Path = Path("out/examples"), size: int = 192, steps: int = 6) -> N
     shares = np.linspace(0, 1, steps)
     rows = [
         [between(first, second, float(share)) for share in shares],
-        [first.truncated(model, float(share)) for share in shares],
+        [first.truncate(model, float(share)) for share in shares],
     ]
     camera = gghead.Cameras.orbit(0.3)
 

@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from gghead.torch_utils.uncompiled import uncompiled
+from gghead.torch_utils.skip_compile import skip_compile
 
 
-@uncompiled
+@skip_compile
 @torch.no_grad()
 # [..., any] each, with ... that can be broadcast
 def find_nonfinite(*values: Tensor) -> Tensor | None:

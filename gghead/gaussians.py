@@ -156,7 +156,7 @@ class Gaussians:
             raise UserError(
                 f"Gaussians to be put together must have the same batch shape, but have {shapes}."
             )
-        return cls(**_joined(parts, len(parts[0].shape)), sh_degree=parts[0].sh_degree)
+        return cls(**_join(parts, len(parts[0].shape)), sh_degree=parts[0].sh_degree)
 
     @classmethod
     def stack(cls, heads: Sequence["Gaussians"]) -> "Gaussians":
@@ -181,7 +181,7 @@ class Gaussians:
             raise UserError(
                 f"Heads to be stacked have batch shape [] or [B], but these have {shapes}."
             )
-        return cls(**_joined(heads, 0), sh_degree=heads[0].sh_degree)
+        return cls(**_join(heads, 0), sh_degree=heads[0].sh_degree)
 
     def with_sh(self, degree: int) -> "Gaussians":
         """The same colours as spherical harmonics of ``degree``, which must not be lower than the
@@ -276,7 +276,7 @@ def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
     )
 
 
-def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
+def _join(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
     """What all parts have, put together along a dimension."""
     shared = [
         name

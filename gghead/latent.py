@@ -65,7 +65,7 @@ class Latent:
             camera=None if self.camera is None else function(self.camera),
         )
 
-    def stored(self) -> "Latent":
+    def to_file_precision(self) -> "Latent":
         """As it will be read from a file: residual and delta in half precision."""
 
         def half(tensor: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Latent:
             self, residual=residual, delta={name: half(value) for name, value in self.delta.items()}
         )
 
-    def truncated(self, model: Generator, psi: float, cutoff: int | None = None) -> "Latent":
+    def truncate(self, model: Generator, psi: float, cutoff: int | None = None) -> "Latent":
         """Move towards the average head: psi 1 changes nothing, 0 is the average head.
 
         With ``cutoff`` only that many leading styles move; otherwise residual and delta shrink with

@@ -261,7 +261,7 @@ def generate_frames(
     cells = columns * rows
     heads = [
         *seed_latents(model, seeds, truncation_psi, truncation_cutoff),
-        *(latent.truncated(model, truncation_psi, truncation_cutoff) for latent in latents),
+        *(latent.truncate(model, truncation_psi, truncation_cutoff) for latent in latents),
     ]
     if not heads or len(heads) % cells:
         raise UserError(

@@ -166,7 +166,7 @@ def main(
 
     from gghead.cli.common import pick_device
     from gghead.perceptual import load_distance
-    from gghead.torch_utils.memory import keep_freed_memory
+    from gghead.torch_utils.machine import keep_freed_memory
 
     device = pick_device(device)
     if device.type == "cpu":

@@ -322,14 +322,14 @@ def _fill(color: Tensor, known: Tensor) -> Tensor:  # [1, 3, R, R], [1, 1, R, R]
 def fit_method(config: BaselineConfig) -> Method:
     """Fit every head anew."""
 
-    def fitted(views: InputViews) -> tuple[Gaussians, dict]:
+    def fit_head(views: InputViews) -> tuple[Gaussians, dict]:
         found = fit(views.rgb, views.alpha, views.cameras, config)
         return found.head, {
             "steps": found.steps,
             "processor_seconds": round(found.processor_seconds, 2),
         }
 
-    return fitted
+    return fit_head
 
 
 def template_method(views: InputViews) -> tuple[Gaussians, dict]:

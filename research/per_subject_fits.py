@@ -61,7 +61,7 @@ def main(source, kind, seconds, steps, subjects, outdir, sheets, device):
 
     from head_fit import BASELINES, fit_method, gain_lines, read_scores, template_method
 
-    from gghead.cli.common import listed, pick_device
+    from gghead.cli.common import parse_names, pick_device
     from gghead.torch_utils.files import make_folder
     from gghead.training.encoder import score as scoring
     from gghead.training.encoder.data import read_captures
@@ -71,8 +71,8 @@ def main(source, kind, seconds, steps, subjects, outdir, sheets, device):
     data, counts, targets = header["data"], header["views"], header["targets"]
     scored = tuple(dict.fromkeys(record["subject"] for record in scores.records))
     moments = list(dict.fromkeys(record["expression"] for record in scores.records))
-    people = listed(subjects, scored, "--subjects") if subjects else scored
-    drawn = listed(sheets, people, "--sheets") if sheets else people[:1]
+    people = parse_names(subjects, scored, "--subjects") if subjects else scored
+    drawn = parse_names(sheets, people, "--sheets") if sheets else people[:1]
     config = replace(BASELINES[kind], seconds=seconds, max_steps=steps)
     earlier = header.get("fits", {}).get(kind)
     settings = {"seconds": None if steps else seconds, "steps": steps}
@@ -88,13 +88,13 @@ def main(source, kind, seconds, steps, subjects, outdir, sheets, device):
         heads = scoring.gan_heads(model.generator, list(map(int, people)), header["resolution"])
     else:
         with progress(f"Reading {data}"):
-            captures = read_captures(data).resized(header["resolution"])
+            captures = read_captures(data).resize(header["resolution"])
         geometry = Path(header["geometry"]) if header["geometry"] else None
         heads = scoring.capture_heads(captures, people, moments, geometry, device)
     make_folder(outdir)
     pages = [scoring.ScoreSheet(person, moment) for person in drawn for moment in moments]
 
-    def seen(record, head, every, choice):
+    def record_head(record, head, every, choice):
         bar.advance()
         for sheet in pages if record["method"] != "template" else ():
             sheet.add(record, head, every, choice)
@@ -109,7 +109,7 @@ def main(source, kind, seconds, steps, subjects, outdir, sheets, device):
         for moment in moments
     )
     with progress("Fitting", total, "heads made") as bar:
-        scoring.score(methods, heads, counts, targets=targets, scores=scores, seen=seen)
+        scoring.score(methods, heads, counts, targets=targets, scores=scores, seen=record_head)
     for sheet in pages:
         sheet.write(outdir / file_part(f"sheet-{sheet.subject}-{sheet.expression}.png"))
     print(scoring.table(scores))

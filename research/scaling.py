@@ -153,11 +153,11 @@ def measure(
             continue
         say("training with " + ", ".join(f"{axis}={value}" for axis, value in at.items()))
         folder = run(
-            changed, outdir / "runs", device, resume=_interrupted(outdir / "runs", changed)
+            changed, outdir / "runs", device, resume=_find_interrupted(outdir / "runs", changed)
         )
         assert folder is not None  # a single process is the first one
         _, model = load_encoder(folder, device)
-        resized = captures.resized(base.stages[-1].image_size)
+        resized = captures.resize(base.stages[-1].image_size)
         point = {"at": at, "run": folder.name}
         for people in PEOPLE:
             heads = capture_heads(resized, getattr(plan, people), device=device)
@@ -173,7 +173,7 @@ def measure(
     return points
 
 
-def _interrupted(runs: Path, config: EncoderTrainConfig) -> Path | None:
+def _find_interrupted(runs: Path, config: EncoderTrainConfig) -> Path | None:
     """The run of this very config that has saved a state but was not scored."""
     for folder in sorted(runs.glob("*-*"), reverse=True):
         if (

@@ -122,7 +122,7 @@ def main(
     check_chart(plot, "--plot")
     from scaling import BASES, ScalingPlan, config_at, draw, measure, table
 
-    from gghead.cli.common import listed, pick_device
+    from gghead.cli.common import parse_names, pick_device
     from gghead.torch_utils import config as config_json
     from gghead.training.encoder.data import read_captures
     from gghead.training.run.precision import check_device, choose, encoder_layers
@@ -130,7 +130,7 @@ def main(
     device = pick_device(device)
     with progress(f"Reading {data}"):
         names = read_captures(data).subjects
-    held_out = listed(holdout, names, "--holdout")
+    held_out = parse_names(holdout, names, "--holdout")
     trained = tuple(name for name in names if name not in held_out)
     base = BASES[preset]
     stages = [
@@ -168,7 +168,7 @@ def main(
         # says which axes there are
         config_at(config, axis, values[axis][0] if axis in values else 1)
     least = trained[: min(identities)] if "identities" in wanted else trained
-    chosen = listed(seen, least, "--seen") if seen else least[:12]
+    chosen = parse_names(seen, least, "--seen") if seen else least[:12]
     plan = ScalingPlan({axis: values[axis] for axis in wanted}, held_out, chosen, tuple(counts))
     points = measure(config, plan, outdir, device)
     draw(points, plot)

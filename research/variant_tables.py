@@ -63,11 +63,11 @@ def table(rows: Sequence[dict], variants: Sequence[str]) -> str:
             cells.append(f"{mean_score(own, key) * factor:.{digits}f}")
             if name != variants[0] and matched:
                 mean, error = block_error(
-                    factor * np.mean([paired(*pair, key) for pair in matched], 0)
+                    factor * np.mean([pair_differences(*pair, key) for pair in matched], 0)
                 )
                 cells[-1] += f" ({mean:+.{digits}f} ± {error:.{digits}f})"
         by_seed = (
-            ", ".join(f"{paired(*pair).mean():+.2f}" for pair in matched)
+            ", ".join(f"{pair_differences(*pair).mean():+.2f}" for pair in matched)
             if name != variants[0]
             else ""
         )
@@ -85,7 +85,7 @@ def table(rows: Sequence[dict], variants: Sequence[str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def paired(row: dict, other: dict, key: str = "psnr") -> np.ndarray:  # [frames]
+def pair_differences(row: dict, other: dict, key: str = "psnr") -> np.ndarray:  # [frames]
     """Differences, frame by frame, of two rows over the same frames."""
     return np.array(
         [a[key] - b[key] for a, b in zip(row["frames"], other["frames"], strict=True) if key in a]

@@ -18,8 +18,8 @@ from gghead.torch_utils import threads
 from gghead.torch_utils.cli_groups import CONTEXT, as_typed
 from gghead.torch_utils.cli_groups import hint as hint  # commands say cli.hint
 from gghead.torch_utils.cli_words import in_flags
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.machine import cores
 from gghead.torch_utils.progress import Progress
 
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
@@ -52,7 +52,7 @@ def command(
         )
 
         @functools.wraps(function)
-        def guarded(*args, **kwargs):
+        def wrapper(*args, **kwargs):
             try:
                 with Progress(text, at_once=True) if moving else contextlib.nullcontext():
                     return function(*args, **kwargs)
@@ -63,7 +63,7 @@ def command(
                 raise SystemExit(STOPPED) from None
 
         return click.command(cls=Command, renamed=renamed, context_settings=CONTEXT, **settings)(
-            guarded
+            wrapper
         )
 
     return decorate

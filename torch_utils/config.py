@@ -34,9 +34,9 @@ class ConfigError(UserError):
 
     def __init__(self, sentence: str) -> None:
         self.sentence = sentence
-        super().__init__(self.spelled({}))
+        super().__init__(self.spell({}))
 
-    def spelled(self, names: dict[str, str]) -> str:
+    def spell(self, names: dict[str, str]) -> str:
         """The sentence with ``names`` (key -> name); other keys are named as they are."""
         return _NAME.sub(lambda found: names.get(found[1], found[1]), self.sentence)
 
@@ -243,7 +243,7 @@ def _are_dicts(items: list) -> bool:
     return all(isinstance(item, dict) for item in items)
 
 
-def nested(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def nest(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """``[("loss.l1", 2.0)]`` -> ``{"loss": {"l1": 2.0}}``, for ``replace``."""
     values: dict[str, Any] = {}
     for key, value in pairs:

@@ -63,15 +63,15 @@ class ConfigOptions(Generic[Config]):
         """Decorate a command."""
 
         @functools.wraps(function)
-        def named(*args: Any, **kwargs: Any) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             try:
                 return function(*args, **kwargs)
             except ConfigError as error:
-                raise UserError(error.spelled(self.flags)) from error
+                raise UserError(error.spell(self.flags)) from error
 
         for fields in reversed(self.fields.values()):
-            named = self._option(fields)(named)
-        return named
+            wrapper = self._option(fields)(wrapper)
+        return wrapper
 
     def start(self, options: dict) -> Config:
         """The preset that the options name."""
@@ -82,7 +82,7 @@ class ConfigOptions(Generic[Config]):
 
     def changes(self, options: dict) -> dict[str, Any]:
         """The options that are given -> nested values for ``config.replace``."""
-        return config_json.nested(
+        return config_json.nest(
             (field.key, options[_name(flag)])
             for flag, fields in self.fields.items()
             for field in fields
@@ -146,7 +146,7 @@ class ConfigOptions(Generic[Config]):
         """What the presets say, each value with the presets that have it."""
         groups: dict[str, list[str]] = {}
         for name, config in self.presets.items():
-            groups.setdefault(_shown(config, key.split("."), between), []).append(name)
+            groups.setdefault(_show(config, key.split("."), between), []).append(name)
         if len(groups) == 1:
             return next(iter(groups))
         if len(groups) > _MOST_GROUPS:
@@ -171,7 +171,7 @@ def assign(config: Config, pairs: Iterable[str]) -> Config:
             value = json.loads(text)
         except ValueError:
             value = text
-        config = config_json.replace(config, config_json.nested([(key, value)]), "--set")
+        config = config_json.replace(config, config_json.nest([(key, value)]), "--set")
     return config
 
 
@@ -206,16 +206,16 @@ def _name(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
-def _shown(config: Any, parts: list[str], between: str) -> str:
+def _show(config: Any, parts: list[str], between: str) -> str:
     """The value at a key, as it would be typed, with ``between`` between items; "" for none."""
     if isinstance(config, tuple) and parts:
-        return ", then ".join(dict.fromkeys(_shown(item, parts, between) for item in config))
+        return ", then ".join(dict.fromkeys(_show(item, parts, between) for item in config))
     if parts:
-        return _shown(getattr(config, parts[0]), parts[1:], between)
+        return _show(getattr(config, parts[0]), parts[1:], between)
     if isinstance(config, bool):
         return str(int(config))
     if isinstance(config, tuple):
-        return between.join(_shown(item, [], between) for item in config)
+        return between.join(_show(item, [], between) for item in config)
     if isinstance(config, float):
         return f"{config:g}"
     return "" if config is None else str(config)

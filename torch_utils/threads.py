@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from gghead.torch_utils.cores import processors
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.machine import processors
 
 Item = TypeVar("Item")
 ENVIRONMENT_VARIABLE = "GGHEAD_THREADS"
@@ -377,7 +377,7 @@ def share_machine() -> None:
 def settle() -> None:
     """Choose the number of threads to begin with, before something is timed."""
     if threading.current_thread() is threading.main_thread():
-        _started()
+        _start_governor()
 
 
 def step(work: str, device: object = "cpu") -> contextlib.AbstractContextManager:
@@ -390,7 +390,7 @@ def step(work: str, device: object = "cpu") -> contextlib.AbstractContextManager
         return contextlib.nullcontext()
     if threading.current_thread() is not threading.main_thread():
         return contextlib.nullcontext()
-    governor = _started()
+    governor = _start_governor()
     return contextlib.nullcontext() if governor is None else governor.step(work)
 
 
@@ -405,12 +405,12 @@ def tick(work: str, count: float = 1.0) -> None:
     """Say that ``count`` more pieces of ``work`` are done: for loops whose progress is shown
     anyway."""
     if _setting == "auto" and threading.current_thread() is threading.main_thread():
-        governor = _started()
+        governor = _start_governor()
         if governor is not None:
             governor.tick(work, count)
 
 
-def _started() -> Governor | None:
+def _start_governor() -> Governor | None:
     global _governor
     share_machine()
     if _governor is None and _setting == "auto":

@@ -57,7 +57,7 @@ def read_drive(
         table = read_table(path)
         named = bool(table.names and config.coefficient_names)
         if mapping == BY_NAME or (mapping is None and named):
-            taken, left_out = _taken(config, table.names, table.values, f"The table {path}")
+            taken, left_out = _match_columns(config, table.names, table.values, f"The table {path}")
             return Drive(
                 taken,
                 None,
@@ -65,7 +65,7 @@ def read_drive(
                 (*left_out, *table.left_out),
                 _at_rest(config, table.names or ()),
             )
-        matched = _matched(table.values, table.names, f"the table {path}", config, mapping)
+        matched = _match(table.values, table.names, f"the table {path}", config, mapping)
         return Drive(matched, None, table.fps, table.left_out)
     whole = sequence = read_sequence(path, size)
     if isinstance(config, AvatarConfig) and mapping is None:
@@ -81,9 +81,9 @@ def read_drive(
     what, values = f"{path} ({sequence.format})", sequence.coefficients.float()
     names = sequence.coefficient_names
     if by_name:
-        expression, left_out = _taken(config, names, values, what)
+        expression, left_out = _match_columns(config, names, values, what)
     else:
-        expression, left_out = _matched(values, names, what, config, mapping), ()
+        expression, left_out = _match(values, names, what, config, mapping), ()
     return Drive(
         expression,
         Frames(sequence),
@@ -231,7 +231,7 @@ def _at_rest(config: AvatarConfig | Sliders, names: tuple[str, ...]) -> tuple[st
     )
 
 
-def _taken(
+def _match_columns(
     config: AvatarConfig | Sliders, names: tuple[str, ...] | None, values: Tensor, what: str
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Columns matched by name, and the names that had to be left out."""
@@ -244,7 +244,7 @@ def _taken(
     return config.take(names, values, what)
 
 
-def _matched(
+def _match(
     values: Tensor,
     names: tuple[str, ...] | None,
     what: str,
@@ -261,15 +261,16 @@ def _matched(
             f"{config.owner} has" if isinstance(config, Sliders) else "the avatar was trained with"
         )
         raise UserError(
-            f"{what} has {values.shape[1]} coefficients{_said(names)}, but {taught}"
-            f" {config.width}{_said(own)} of '{config.expression_model}': another expression model."
-            f" Give `mapping=FILE`, a matrix of {config.width} rows and {values.shape[1]} columns,"
-            f" or `mapping='{BY_NAME}'` where both have names of ARKit or ICT-FaceKit."
+            f"{what} has {values.shape[1]} coefficients{_name_list(names)}, but {taught}"
+            f" {config.width}{_name_list(own)} of '{config.expression_model}': another"
+            f" expression model. Give `mapping=FILE`, a matrix of {config.width} rows and"
+            f" {values.shape[1]} columns, or `mapping='{BY_NAME}'` where both have names of ARKit"
+            " or ICT-FaceKit."
         )
     return values
 
 
-def _said(names: tuple[str, ...] | None) -> str:
+def _name_list(names: tuple[str, ...] | None) -> str:
     return f" ({', '.join(names[:3])} …)" if names else ""
 
 

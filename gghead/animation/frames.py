@@ -36,7 +36,7 @@ def read_sequence(
     if resolution is None:
         return sequence
     width, height = resolution
-    return sequence.resized((width, height))
+    return sequence.resize((width, height))
 
 
 def select_coefficients(

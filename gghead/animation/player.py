@@ -30,7 +30,7 @@ class Player:
         with torch.no_grad():
             self._moves = avatar.config.motion != "features"
             self._motion_basis = avatar.motion_basis() if self._moves else None
-            self._prepared = avatar.prepared()
+            self._prepared = avatar.prepare()
             self._means, self._quats = avatar.means.detach(), avatar.quats.detach()
             self._scales = avatar.log_scales.detach().exp()
             self._blocks = avatar.blocks(_BLOCK if avatar.device.type == "cpu" else avatar.num)
@@ -74,7 +74,7 @@ class Player:
         Gaussians."""
         seen = self.avatar.check(expression, clamp)
         if self._moves:
-            moving = self.avatar.moving(expression, clamp)
+            moving = self.avatar.clamp_motion(expression, clamp)
             self._means, self._quats = (
                 part[0] for part in self.avatar.place(moving, self._motion_basis)
             )

@@ -219,7 +219,7 @@ def _animate_avatar(network: str, options: _Options) -> None:
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
     from gghead.figures import to_uint8
-    from gghead.torch_utils.memory import keep_freed_memory
+    from gghead.torch_utils.machine import keep_freed_memory
     from gghead.torch_utils.progress import progress, track
 
     place = pick_device(options.device)
@@ -249,7 +249,7 @@ def _animate_avatar(network: str, options: _Options) -> None:
     )
     played = pictures(avatar, source.expression[chosen], cameras, extent, clamp=options.clamp)
     drawn = [
-        [*_filmed(source, index, options.shown), to_uint8(picture)]
+        [*_filmed_images(source, index, options.shown), to_uint8(picture)]
         for index, picture in zip(
             chosen, track(played, "Drawing", len(chosen), "frames"), strict=True
         )
@@ -327,7 +327,7 @@ def _animate_heads(network: str, seeds: list[int], latents: str | None, options:
         []
         if still
         else [
-            [*_filmed(source, chosen[index], options.shown), *(row[index] for row in rows)]
+            [*_filmed_images(source, chosen[index], options.shown), *(row[index] for row in rows)]
             for index in range(len(chosen))
         ]
     )
@@ -375,7 +375,7 @@ def _choose(options: _Options, source: "Drive", default: str) -> tuple[list[int]
     return chosen, camera
 
 
-def _filmed(source: "Drive", index: int, shown: bool | None) -> "list[np.ndarray]":
+def _filmed_images(source: "Drive", index: int, shown: bool | None) -> "list[np.ndarray]":
     """What was filmed, where it is to be shown."""
     from gghead.figures import to_uint8
 

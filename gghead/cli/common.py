@@ -93,7 +93,7 @@ def default_size(model: "Generator", size: int | None) -> int:
     return size or max(model.config.image_size, VIEW_SIZE)
 
 
-def listed(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
+def parse_names(text: str, names: tuple[str, ...], option: str) -> tuple[str, ...]:
     """Names of a list such as ``108-119,7``; raises ``UserError`` for one that does not exist."""
     found = expand(text, names)
     if not found:

@@ -22,9 +22,9 @@ import click
 
 from gghead.torch_utils import cli
 from gghead.torch_utils.cli_groups import python
-from gghead.torch_utils.cores import cores, processor_name
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir
+from gghead.torch_utils.machine import cores, processor_name
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import find_network, listed, pick_device
+from gghead.cli.common import find_network, parse_names, pick_device
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -88,19 +88,21 @@ def main(
     from gghead import latent as latent_files
     from gghead.data import formats
     from gghead.data.captures import Captures
-    from gghead.reconstruction.collection import CollectionConfig, encoded_heads
+    from gghead.reconstruction.collection import CollectionConfig, encode_heads
     from gghead.torch_utils.progress import progress
 
     model = gghead.load(network, device=pick_device(device), kind="reconstructor")
     with progress(f"Opening {data}"):
         found = formats.read(data)
         captures = found if isinstance(found, Captures) else found.as_captures()
-        captures = captures.resized(resolution or model.generator.config.image_size)
-    people = listed(subjects, captures.subjects, "--subjects") if subjects else captures.subjects
+        captures = captures.resize(resolution or model.generator.config.image_size)
+    people = (
+        parse_names(subjects, captures.subjects, "--subjects") if subjects else captures.subjects
+    )
     count, own = 0, latent_files.fingerprints(model.generator)
     total = sum(len(captures.expressions_of(subject)) for subject in people) * draws * (1 + mirror)
     with progress("Encoding", total, "heads") as bar:
-        for latent in encoded_heads(
+        for latent in encode_heads(
             model, captures, people, CollectionConfig(tuple(views), draws, mirror, seed)
         ):
             latent_files.save(outdir / latent.info["target"] / _FILE, latent, model.generator, own)

@@ -209,9 +209,7 @@ def main(
 
     model = gghead.load(network, device=pick_device(device), kind="generator")
     files = [] if latents is None else latent_files.find(latents)
-    loaded = [
-        latent_files.load(file, model).truncated(model, trunc, trunc_cutoff) for file in files
-    ]
+    loaded = [latent_files.load(file, model).truncate(model, trunc, trunc_cutoff) for file in files]
     names = [latent.name for latent in loaded]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -236,7 +234,7 @@ def main(
         prior = gghead.load(prior_file, device=model.device, kind="prior")
         prior.check_owner(model, prior_file)
         drawn = (
-            latent.truncated(model, trunc, trunc_cutoff)
+            latent.truncate(model, trunc, trunc_cutoff)
             for latent in prior_latents(prior, seeds, **flow)
         )
     heads = itertools.chain(

@@ -74,9 +74,7 @@ class Captures(FrameSet):
                 f"Subject {subject} has no expression {expression}; see expressions_of()."
             )
         if len({self.size(int(index)) for index in indices}) > 1:
-            raise UserError(
-                f"The views of subject {subject} differ in size; call resized(...) first."
-            )
+            raise UserError(f"The views of subject {subject} differ in size; call `resize` first.")
         frames = [self.get(int(index)) for index in indices]
         poses = self.cameras[torch.from_numpy(indices)].to(torch.float32)
         rgb, alpha = (

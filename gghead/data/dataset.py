@@ -118,7 +118,7 @@ class ImageDataset:
         if not self.has_masks or self._shards[0].embedded:
             return None
         chosen = np.unique(self.preview(min(LOOKED_AT, self.num_files), seed=0) % self.num_files)
-        return find_backdrop(self._stored(chosen))
+        return find_backdrop(self._read_stored(chosen))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -177,7 +177,7 @@ class ImageDataset:
         item = torch.from_numpy(item.copy())  # a copy: callers may write into what they get
         return item[:3], item[3:], self.labels[index].clone()
 
-    def resized(self, resolution: int) -> "ImageDataset":
+    def resize(self, resolution: int) -> "ImageDataset":
         """The same items at another resolution. The files stay open for both, and ``close`` of one
         closes them for both.
 
@@ -237,17 +237,17 @@ class ImageDataset:
         shard = bisect.bisect_right(self._starts, file) - 1
         return shard, file - self._starts[shard]
 
-    def _decoded(self, file: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def _decode(self, file: int) -> tuple[np.ndarray, np.ndarray | None]:
         number, at = self._place(file)
         shard = self._shards[number]
         return shard.rgb(at), shard.mask(at)
 
-    def _stored(self, files: Iterable[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read_stored(self, files: Iterable[int]) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and masks at the size of the files; those that are broken speak up when they are
         asked for."""
         for file in files:
             try:
-                rgb, mask = self._decoded(int(file))
+                rgb, mask = self._decode(int(file))
             except UserError:
                 continue
             assert mask is not None
@@ -257,7 +257,7 @@ class ImageDataset:
         item = self._cache.get(file)
         if item is not None:
             return item
-        rgb, mask = self._decoded(file)
+        rgb, mask = self._decode(file)
         if mask is not None:
             if self.backdrop is not None:
                 rgb = own_colors(*_tensors(rgb, mask), self.backdrop).movedim(0, -1).numpy()

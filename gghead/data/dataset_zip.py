@@ -33,7 +33,7 @@ import numpy as np
 from gghead.data.camera_labels import LABEL_REMEDY, LABEL_SIZE, check_labels
 from gghead.data.files import Source, is_image
 from gghead.data.json_values import number, text, texts
-from gghead.data.local_files import unlabelled
+from gghead.data.local_files import no_labels_message
 from gghead.data.zip_writer import ZipWriter, encode_png
 from gghead.torch_utils.errors import UserError
 
@@ -216,7 +216,7 @@ class DatasetInfo:
             **self.tables,
             "frames": self.entries,
         }
-        content = {"labels": [[name, rounded(label)] for name, label in self.labels.items()]}
+        content = {"labels": [[name, round_label(label)] for name, label in self.labels.items()]}
         content |= {"masks": self.masks} if self.masks else {}
         content |= {key: value for key, value in head.items() if value not in (None, "", (), [])}
         return json.dumps(content, separators=(",", ":")).encode()
@@ -233,7 +233,9 @@ def read_info(source: Source) -> DatasetInfo:
     try:
         data = source.read(DATASET_JSON)
     except (KeyError, FileNotFoundError) as error:
-        raise UserError(unlabelled(source.path, sum(map(is_image, source.names())))) from error
+        raise UserError(
+            no_labels_message(source.path, sum(map(is_image, source.names())))
+        ) from error
     return DatasetInfo.parse(data, source.path)
 
 
@@ -244,7 +246,7 @@ def read_info_in(folder: Path) -> DatasetInfo | None:
     return DatasetInfo.parse(file.read_bytes(), folder) if file.is_file() else None
 
 
-def rounded(label: Sequence[float]) -> list[float]:
+def round_label(label: Sequence[float]) -> list[float]:
     """Return a label as dataset.json holds it."""
     return [round(float(value), 7) for value in label]
 

@@ -198,10 +198,10 @@ class Pictures:
         resize = resize_straight_alpha if self.backdrop is None else resize_composite
         return resize(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
 
-    def encoded(self, index: int) -> tuple[bytes, str] | None:
+    def encoded_image(self, index: int) -> tuple[bytes, str] | None:
         """The picture's file and its suffix where the file itself is what ``read`` shows, or
         None."""
-        if not self._unchanged(index):
+        if not self._is_unchanged(index):
             return None
         data = self.source.read(self.name(index))
         return _copyable(
@@ -213,7 +213,7 @@ class Pictures:
         """The mask's PNG where the file itself is what ``read`` shows, or None."""
         if (
             self.mask_kind != "file"
-            or not self._unchanged(index)
+            or not self._is_unchanged(index)
             or is_video_frame(self._mask_name(index))
         ):
             return None
@@ -222,7 +222,7 @@ class Pictures:
         fits = header is not None and header.size == tuple(self.sizes[index])
         return data if kept and kept[1] == ".png" and fits else None
 
-    def _unchanged(self, index: int) -> bool:
+    def _is_unchanged(self, index: int) -> bool:
         """Whether ``read`` neither resamples the picture nor takes it from a video."""
         if is_video_frame(self.name(index)) or (self.lens is not None and self.lens[index] >= 0):
             return False

@@ -204,7 +204,7 @@ class FrameSet:
         ):
             if wanted is not None:
                 chosen &= np.isin(
-                    codes, [self._code(name, names, what) for name in _listed(wanted)]
+                    codes, [self._code(name, names, what) for name in _as_list(wanted)]
                 )
         return np.flatnonzero(chosen)
 
@@ -215,7 +215,7 @@ class FrameSet:
         raise UserError(f"{self.pictures.source.path} has no {what} '{name}'; it has {shown}.")
 
     # ---------------------------------------------------------------- changing
-    def resized(self, resolution: int | tuple[int, int] | None) -> Self:
+    def resize(self, resolution: int | tuple[int, int] | None) -> Self:
         """The same frames shown at ``resolution`` (width, height; one number = a square).
 
         Pictures of another aspect lose their margins (the largest centred part is shown) and the
@@ -343,7 +343,7 @@ class _Names(Sequence[str]):
         return len(self.pictures)
 
 
-def _listed(wanted: Iterable[str | int] | str | int) -> list[str | int]:
+def _as_list(wanted: Iterable[str | int] | str | int) -> list[str | int]:
     return [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted)
 
 

@@ -51,7 +51,7 @@ class ConversionReport:
 
 
 @dataclass
-class _Encoded:
+class _EncodedFrame:
     name: str
     image: bytes
     mask: bytes | None
@@ -109,14 +109,14 @@ def write_archive(
     return report
 
 
-def _encode(frames: FrameSet, index: int, jpeg_quality: int | None) -> _Encoded | str:
+def _encode(frames: FrameSet, index: int, jpeg_quality: int | None) -> _EncodedFrame | str:
     """The files of one frame, or what is wrong with it."""
     pictures = frames.pictures
     stem = _stem(frames, index)
     try:
         # also where the file is copied: a broken one must not pass
         rgb, alpha = pictures.read(index)
-        original = pictures.encoded(index)
+        original = pictures.encoded_image(index)
         if original is not None:
             image, suffix = original
         elif pictures.mask_kind == "embedded":
@@ -130,7 +130,7 @@ def _encode(frames: FrameSet, index: int, jpeg_quality: int | None) -> _Encoded 
             mask = pictures.encoded_mask(index) or encode_png(alpha)
     except UserError as error:
         return str(error)
-    return _Encoded(f"images/{stem}{suffix}", image, mask, original is not None)
+    return _EncodedFrame(f"images/{stem}{suffix}", image, mask, original is not None)
 
 
 def _encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
@@ -148,7 +148,7 @@ def _stem(frames: FrameSet, index: int) -> str:
     return f"{subject:05d}/{moment:05d}_c{camera:03d}"
 
 
-def _record(frames: FrameSet, index: int, done: _Encoded) -> FrameRecord:
+def _record(frames: FrameSet, index: int, done: _EncodedFrame) -> FrameRecord:
     return FrameRecord(
         done.name,
         source=frames.name(index),

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gghead.data.dataset import ImageDataset
 from gghead.data.sampler import EpochSampler, ShardSampler
-from gghead.torch_utils.cores import cores
 from gghead.torch_utils.errors import UserError
+from gghead.torch_utils.machine import cores
 
 Result = TypeVar("Result")
 _MOST_THREADS = 16  # beyond that the interpreter's lock, and not decoding, is what threads wait for
@@ -129,12 +129,12 @@ class StepReader(Generic[Result]):
         found = None if self._ahead is None else next(self._ahead, None)
         if found is None or found[0] != step:
             self.close()
-            jobs = (partial(self._numbered, later) for later in self._steps(step))
+            jobs = (partial(self._read_with_step, later) for later in self._steps(step))
             self._ahead = ReadAhead(jobs, processes=self._processes, size=self._size)
             found = next(self._ahead)
         return found[1]
 
-    def _numbered(self, step: int) -> tuple[int, Result]:
+    def _read_with_step(self, step: int) -> tuple[int, Result]:
         return step, self._read(step)
 
     def close(self) -> None:

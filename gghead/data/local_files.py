@@ -174,7 +174,7 @@ def _kind(path: Path, start: bytes) -> str | None:
     return next((kind for mark, kind in _BEGINNINGS if start.startswith(mark)), named)
 
 
-def unlabelled(path: Path, images: int) -> str:
+def no_labels_message(path: Path, images: int) -> str:
     """Return a sentence for a zip or folder without dataset.json in which ``images`` pictures
     lie."""
     count = {0: "no pictures", 1: "one picture"}.get(images, f"{images} pictures")

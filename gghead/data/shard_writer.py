@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gghead.data.dataset_zip import DATASET_JSON, DatasetInfo, DatasetWriter, rounded
+from gghead.data.dataset_zip import DATASET_JSON, DatasetInfo, DatasetWriter, round_label
 from gghead.data.image_files import ImageFiles
 from gghead.data.images import decode_image
 from gghead.data.shards import tar_member
@@ -126,7 +126,7 @@ def _write_tar(
             for i in members:
                 name = files.names[i]
                 key, suffix = f"{i:08d}", os.path.splitext(name)[1].lower()
-                label = rounded(files.labels[i].astype(np.float64))
+                label = round_label(files.labels[i].astype(np.float64))
                 # names of files are other ones here
                 record = dataclasses.replace(files.record(i), mask=None).content()
                 about = {"label": label, **record, "name": name}

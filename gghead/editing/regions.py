@@ -162,7 +162,7 @@ def membrane(model: Generator, difference: Tensor, weight: Tensor, rounds: int =
     if not bool(known.any()):
         # all of the head is masked: there is nothing to agree with
         return torch.zeros_like(difference)
-    filled = _pushed(values * known, known.to(values))
+    filled = _fill_from_blocks(values * known, known.to(values))
     kernel = values.new_tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
     neighbours = F.conv2d(surface, kernel, padding=1).clamp_min(1.0)
     for _ in range(rounds):
@@ -173,12 +173,12 @@ def membrane(model: Generator, difference: Tensor, weight: Tensor, rounds: int =
     return filled.flatten(2)[..., valid].transpose(1, 2)
 
 
-def _pushed(values: Tensor, weight: Tensor) -> Tensor:
+def _fill_from_blocks(values: Tensor, weight: Tensor) -> Tensor:
     """Fill what has no weight from averages over ever larger blocks: a start for the relaxation."""
     if values.shape[-1] == 1 or values.shape[-1] % 2:
         return values / weight.clamp_min(1e-6)
     halves, share = F.avg_pool2d(values, 2), F.avg_pool2d(weight, 2)
     seen = share.clamp(0, 1e-9) * 1e9
-    coarse = _pushed(halves / share.clamp_min(1e-9) * seen, seen)
+    coarse = _fill_from_blocks(halves / share.clamp_min(1e-9) * seen, seen)
     coarse = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
     return torch.where(weight > 0, values, coarse)

@@ -80,12 +80,12 @@ def invert_all(
     pending = [
         index
         for index, name in enumerate(names)
-        if name in keys and not _done(outdir / name, keys[name])
+        if name in keys and not _is_done(outdir / name, keys[name])
     ]
     others = [
         name
         for index, name in enumerate(names)
-        if index in set(pending) and _finished(outdir / name)
+        if index in set(pending) and _is_finished(outdir / name)
     ]
     if others and not overwrite:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
@@ -251,11 +251,11 @@ def _key(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _finished(folder: Path) -> bool:
+def _is_finished(folder: Path) -> bool:
     metrics = read_metrics(folder)
     return metrics is not None and metrics.get("key") != _STOPPED
 
 
-def _done(folder: Path, key: str) -> bool:
+def _is_done(folder: Path, key: str) -> bool:
     metrics = read_metrics(folder)
     return metrics is not None and metrics.get("key") == key

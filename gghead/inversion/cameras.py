@@ -37,8 +37,8 @@ class CameraRefinement:
     def increments(self) -> tuple[Tensor, Tensor]:
         """Return omega [B, 3] in radians and v [B, 3] in world units, both within their bounds."""
         return (
-            _bounded(self.raw[:, :3] * _ROTATION_UNIT, self.max_rotation),
-            _bounded(self.raw[:, 3:] * _SHIFT_UNIT, self.max_shift),
+            _bound(self.raw[:, :3] * _ROTATION_UNIT, self.max_rotation),
+            _bound(self.raw[:, 3:] * _SHIFT_UNIT, self.max_shift),
         )
 
     def cameras(self) -> Cameras:
@@ -105,7 +105,7 @@ def turn_cameras(cameras: Cameras, yaws: list[float]) -> Cameras:  # (B,), degre
 
 
 # [B, 3] -> [B, 3] of length < limit; the identity near zero
-def _bounded(vectors: Tensor, limit: float) -> Tensor:
+def _bound(vectors: Tensor, limit: float) -> Tensor:
     if limit <= 0:
         return torch.zeros_like(vectors)
     return vectors / (1 + vectors.square().sum(-1, keepdim=True) / limit**2).sqrt()

@@ -53,7 +53,7 @@ def save_pictures(
     for result in results:
         write_png(folder / f"{result.stage}.png", to_uint8(result.color[index]))
     side = views[0].shape[2]
-    large = _enlarged(wanted, side)
+    large = _enlarge(wanted, side)
     rows = [beside([large, *stage[index]]) for stage in views]
     columns = ["target", *(f"{yaw:+.0f}°" if yaw else "0°" for yaw in NOVEL_YAWS)]
     write_png(
@@ -75,7 +75,7 @@ def save_pictures(
     if video:
         frames = np.concatenate([result.frames[:, index] for result in results])
         save_video(
-            [beside([large, _enlarged(frame, side)]) for frame in frames],
+            [beside([large, _enlarge(frame, side)]) for frame in frames],
             folder / f"optimisation.{video}",
             12,
         )
@@ -161,5 +161,5 @@ def _table(means: dict[str, dict[str, float]]) -> str:
 
 
 # uint8 [S, S, 3] -> [side, side, 3], pixels stay squares
-def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:
+def _enlarge(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST))

@@ -218,7 +218,7 @@ class Inversion:
         for stage in self.config.stages:
             if stage == "encoder":
                 with torch.no_grad():
-                    latent = self._encoded()
+                    latent = self._encode()
                     self._reference = latent, self._heads(latent)
                     result = self._judge(stage, latent, np.zeros(0, np.uint8))
                 yield replace(result, frames=_bytes(result.color)[None])
@@ -231,7 +231,7 @@ class Inversion:
                     parameters, build, steps, self.config.lr[number], stage, bar.update
                 )
             with torch.no_grad():
-                latent = build(1.0)[0].map(Tensor.detach).stored()
+                latent = build(1.0)[0].map(Tensor.detach).to_file_precision()
                 latent = replace(latent, camera=self.refinement.cameras().label().detach())
                 result = self._judge(stage, latent, frames)
                 if stage == "w+":
@@ -239,12 +239,12 @@ class Inversion:
             yield result
 
     # ------------------------------------------------------------------ stages
-    def _encoded(self) -> Latent:
+    def _encode(self) -> Latent:
         assert self.encoder is not None
         cameras = self.refinement.cameras()
         latent = self.encoder.encode(
             self.objective.target[:, None], cameras.reshape(len(self.targets), 1)
-        ).stored()
+        ).to_file_precision()
         return replace(latent, camera=cameras.label())
 
     def _stage_w(self, _: None) -> _Stage:
@@ -348,7 +348,7 @@ class Inversion:
             for group in adam.param_groups:
                 group["lr"] = group["base"] * ramp(step / steps)
             latent, prior = build(step / steps)
-            cameras = self.refinement.cameras() if moving else self._fixed()
+            cameras = self.refinement.cameras() if moving else self._fixed_cameras()
             color, own, aside = self._losses(latent, cameras, sides if guarded else None)
             adam.zero_grad(set_to_none=True)
             # nothing of it is added to the model's gradients
@@ -412,7 +412,7 @@ class Inversion:
     def _heads(self, latent: Latent) -> Gaussians:
         return latent.gaussians(self.model)
 
-    def _fixed(self) -> Cameras:
+    def _fixed_cameras(self) -> Cameras:
         with torch.no_grad():
             return self.refinement.cameras()
 
@@ -431,7 +431,7 @@ class Inversion:
             # half the usual distance from the average
             reach = 0.5 * self.w_std * math.sqrt(step.shape[-1])
             near = Latent(latent.ws + reach * step / step.norm(dim=2, keepdim=True).clamp_min(1e-6))
-            cameras = self._fixed().reshape(len(z), 1)
+            cameras = self._fixed_cameras().reshape(len(z), 1)
             wanted = draw(self.model, self._heads(near), near.ws, cameras).color[:, 0]
         shown = draw(
             self.model, self._heads(replace(near, delta=latent.delta)), near.ws, cameras
@@ -465,7 +465,7 @@ class Inversion:
         candidates = (
             torch.cat([self.w_avg[None], candidates]) if len(candidates) else self.w_avg[None]
         )
-        cameras, losses = self._fixed(), []
+        cameras, losses = self._fixed_cameras(), []
         for w in candidates:
             ws = w.expand(1, self.model.num_ws, -1)
             # one head before all cameras

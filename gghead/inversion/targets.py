@@ -104,7 +104,7 @@ class TargetReader:
         """Return one picture."""
         name = self.names[index]
         if self.camera == "auto":
-            return self._prepared(index)
+            return self._prepare(index)
         (width, height), mode = image_header(self.source, name)
         if width != height:
             raise UserError(
@@ -150,7 +150,7 @@ class TargetReader:
             label,
         )
 
-    def _prepared(self, index: int) -> Target:
+    def _prepare(self, index: int) -> Target:
         """Face, crop, mask and camera by the preparation of photos that the training data went
         through."""
         from gghead.data.photos.photo import Skip

@@ -109,7 +109,8 @@ class AvatarModel(nn.Module, ABC):
         invents."""
         return expression.clamp(self.coefficient_min, self.coefficient_max)
 
-    def moving(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [..., B] -> [..., B]
+    # [..., B] -> [..., B]
+    def clamp_motion(self, expression: Tensor, clamp: bool = True) -> Tensor:
         """The same for motions. Where a jaw or an eye goes on to is known better than what it then
         looks like, so they may be as far again as training had them, within the [0, 1] of
         blendshapes."""
@@ -150,7 +151,7 @@ class AvatarModel(nn.Module, ABC):
         frames, appearance = len(expression), appearance_size(config)
         fixed = config.changes == "geometry"
         look = self.static.expand(frames, -1, -1) if fixed else raw[..., :appearance]
-        means, quats = self.place(self.moving(expression, clamp))
+        means, quats = self.place(self.clamp_motion(expression, clamp))
         if config.changes != "appearance":
             moved = raw[..., -_GEOMETRY:]
             means = means + _GEOMETRY_GAIN * moved[..., :3]
@@ -205,7 +206,7 @@ class AvatarModel(nn.Module, ABC):
         return [(first, min(first + size, self.num)) for first in range(0, self.num, size)]
 
     @abstractmethod
-    def prepared(self) -> Tensor | None:
+    def prepare(self) -> Tensor | None:
         """What ``rows`` needs and no expression changes, to be computed once."""
 
     @abstractmethod
@@ -341,7 +342,7 @@ class Avatar(AvatarModel):
         )
 
     @torch.no_grad()
-    def prepared(self) -> Tensor:  # [N, I]: without the coefficients
+    def prepare(self) -> Tensor:  # [N, I]: without the coefficients
         return self.inner(self.means.new_zeros(1, self.config.width))[0]
 
     def mixture(self, expression: Tensor) -> Tensor:  # [N, F], or [I] without a basis

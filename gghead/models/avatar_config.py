@@ -6,16 +6,19 @@ from typing import Annotated, Literal
 
 from gghead.torch_utils.config import Option, Range
 
+# Shared movements of a compressed avatar; motions are movements, too.
+_RANKS = {"features": 128, "blendshapes": 256}
+
 
 @dataclass(frozen=True)
 class CompressionPlan:
     """How much of an avatar is kept when it is compressed (``compression.factorise``)."""
 
     rank: Annotated[
-        int,
+        int | None,
         Range(1),
-        Option(default="128; 256 where Gaussians move, as motions are movements, too"),
-    ] = 128
+        Option(default=f"{_RANKS['features']}; {_RANKS['blendshapes']} where Gaussians move"),
+    ] = None
     """Shared movements; a Gaussian uses all, a half, a quarter, an eighth of them or none.
 
     A quarter of it does for whole images; mouth and eyes take more."""
@@ -24,6 +27,10 @@ class CompressionPlan:
     prune: Annotated[float, Range(0), Option()] = 0.1
     """A Gaussian may leave out movements that change its activations by less than this share of
     what the average Gaussian's change by, root mean square over the frames."""
+
+    def movements(self, motion: str) -> int:
+        """``rank``, or what stands for it with an avatar's ``motion``."""
+        return _RANKS[motion] if self.rank is None else self.rank
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from gghead.models.avatar import AvatarModel, appearance_size, output_size
 from gghead.models.avatar_config import AvatarConfig, FactorConfig
 from gghead.models.motion import MOTION
-from gghead.models.quantized import Quantized
+from gghead.models.quantized_tensor import QuantizedTensor
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 
@@ -40,34 +40,35 @@ class CompressedAvatar(AvatarModel):
     def __init__(self, config: AvatarConfig) -> None:
         """Raises ``UserError`` for a config whose factors contradict themselves."""
         super().__init__(config)
-        self.factors = factors = _checked(config.factors)
+        self.factors = factors = _check(config.factors)
         bits, count = factors.bits, sum(factors.counts)
         inner = config.hidden if config.mlp else output_size(config)
-        self.places = Quantized((count, 3), _FINE[bits], 0)
-        self.sizes = Quantized((count, 3), _FINE[bits], 0)  # logarithms of the standard deviations
-        self.turns = Quantized((count, 4), _FINE[bits], 0)
+        self.places = QuantizedTensor((count, 3), _FINE[bits], 0)
+        # logarithms of the standard deviations
+        self.sizes = QuantizedTensor((count, 3), _FINE[bits], 0)
+        self.turns = QuantizedTensor((count, 4), _FINE[bits], 0)
         if config.changes == "geometry":
-            self.look = Quantized((count, appearance_size(config)), _FINE[bits], 0)
-        self.fixed = Quantized((count, inner), bits, 0)
+            self.look = QuantizedTensor((count, appearance_size(config)), _FINE[bits], 0)
+        self.fixed = QuantizedTensor((count, inner), bits, 0)
         self.weights = nn.ModuleList(
-            Quantized((size, rank), bits, 0)
+            QuantizedTensor((size, rank), bits, 0)
             for size, rank in zip(factors.counts, factors.ranks, strict=True)
         )
-        self.tables = Quantized(
+        self.tables = QuantizedTensor(
             (factors.combinations, max(factors.ranks, default=0), inner), bits, -1
         )
         if config.motion != "features":  # the same movements carry the Gaussians, too
-            self.rest = Quantized((count, MOTION), _FINE[bits], 0)
-            self.carried = Quantized((*self.tables.codes.shape[:2], MOTION), bits, -1)
+            self.rest = QuantizedTensor((count, MOTION), _FINE[bits], 0)
+            self.carried = QuantizedTensor((*self.tables.codes.shape[:2], MOTION), bits, -1)
         self.register_buffer("center", torch.zeros(config.width))
         self.register_buffer("mixing", torch.zeros(config.width, factors.combinations))
         if config.mlp:
             self.output = nn.Linear(config.hidden, output_size(config))
 
     @property
-    def group_weights(self) -> list[Quantized]:
+    def group_weights(self) -> list[QuantizedTensor]:
         """The weights [N_g, K_g] of each group of Gaussians, in order."""
-        return cast(list[Quantized], list(self.weights))
+        return cast(list[QuantizedTensor], list(self.weights))
 
     @property
     def num(self) -> int:
@@ -91,25 +92,25 @@ class CompressedAvatar(AvatarModel):
 
     def movements(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, K, I]
         """The shared movements at an expression; no coefficient off its mean, no movement."""
-        return self._mixed(expression, self.tables())
+        return self._mix(expression, self.tables())
 
     # [T, B], [R, K, I] -> [T, K, I]
-    def _mixed(self, expression: Tensor, tables: Tensor) -> Tensor:
+    def _mix(self, expression: Tensor, tables: Tensor) -> Tensor:
         return torch.einsum("tr,rki->tki", (expression - self.center) @ self.mixing, tables)
 
-    def _weighted(self, movements: Tensor) -> Tensor:  # [T, K, I] -> [T, N, I]
+    def _weigh(self, movements: Tensor) -> Tensor:  # [T, K, I] -> [T, N, I]
         return torch.cat(
             [weight() @ movements[:, : weight.codes.shape[1]] for weight in self.group_weights], 1
         )
 
     def inner(self, expression: Tensor) -> Tensor:
-        return self.fixed() + self._weighted(self.movements(expression))
+        return self.fixed() + self._weigh(self.movements(expression))
 
     def motion_basis(self) -> None:
-        """Nothing, as for ``prepared``."""
+        """Nothing, as for ``prepare``."""
 
     def motions(self, expression: Tensor, basis: None = None) -> Tensor:
-        return self.rest() + self._weighted(self._mixed(expression, self.carried()))
+        return self.rest() + self._weigh(self._mix(expression, self.carried()))
 
     def blocks(self, size: int) -> list[tuple[int, int]]:
         runs, begin = [], 0
@@ -121,7 +122,7 @@ class CompressedAvatar(AvatarModel):
             begin += count
         return runs
 
-    def prepared(self) -> None:
+    def prepare(self) -> None:
         """Nothing: what could be kept expanded would take the memory that compression saves."""
 
     def mixture(self, expression: Tensor) -> Tensor:  # [1, B] -> [K, I]
@@ -145,7 +146,7 @@ class CompressedAvatar(AvatarModel):
         return torch.addmm(fixed, weight.codes[first - begin : last - begin].float(), movements)
 
     @torch.no_grad()
-    def quantised(self, bits: int) -> "CompressedAvatar":
+    def quantize(self, bits: int) -> "CompressedAvatar":
         """The same avatar with ``bits`` per number. Raises ``UserError`` unless this one has 32."""
         if self.factors.bits != 32:
             raise UserError(
@@ -158,8 +159,10 @@ class CompressedAvatar(AvatarModel):
         own = dict(self.named_modules())
         for name, part in made.named_modules():
             full = own[name]
-            if isinstance(part, Quantized) and isinstance(full, Quantized):
-                part.load_state_dict(Quantized.of(full.codes, part.bits, part.dim).state_dict())
+            if isinstance(part, QuantizedTensor) and isinstance(full, QuantizedTensor):
+                part.load_state_dict(
+                    QuantizedTensor.of(full.codes, part.bits, part.dim).state_dict()
+                )
         for name in ("center", "mixing", "coefficient_min", "coefficient_max"):
             getattr(made, name).copy_(getattr(self, name))
         if self.config.mlp:
@@ -167,7 +170,7 @@ class CompressedAvatar(AvatarModel):
         return made.train(self.training)
 
 
-def _checked(factors: FactorConfig | None) -> FactorConfig:
+def _check(factors: FactorConfig | None) -> FactorConfig:
     if factors is None:
         raise UserError(
             "This avatar's config says nothing about factors; it is not a compressed one."

@@ -42,7 +42,7 @@ def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor
 def factorise(
     avatar: AvatarModel, expression: Tensor | None, plan: CompressionPlan
 ) -> CompressedAvatar:
-    """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantised``).
+    """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantize``).
 
     ``expression`` [T, B] are the training frames' coefficients; without them the box that the
     avatar was trained in stands for them. Raises ``UserError`` for an avatar that is compressed
@@ -73,7 +73,9 @@ def factorise(
     stacked = (
         torch.stack(changes, 1).flatten(1) if changes else fixed.new_zeros(len(fixed), 0).cpu()
     )
-    basis = _principal(stacked, min(plan.rank, *stacked.shape))  # [R I, K]
+    basis = _principal(
+        stacked, min(plan.movements(avatar.config.motion), *stacked.shape)
+    )  # [R I, K]
     weights = torch.cat([part @ basis for part in stacked.split(_AT_ONCE)])
     ranks, order, counts = _groups(weights, plan)
     config = replace(avatar.config, factors=FactorConfig(32, used, ranks, counts))

@@ -58,7 +58,7 @@ class HeadComponents(nn.Module):
             ws, (residual / self.weight[1]).unflatten(1, (shape.channels, shape.side, shape.side))
         )
 
-    def explained(self, latent: Latent) -> float:
+    def explained_share(self, latent: Latent) -> float:
         """Share of the heads' variance about the mean that the components hold."""
         away = _flat(latent, self.shape, self.weight) - self.mean
         return float((away @ self.head_basis.T).square().sum() / away.square().sum())

@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gghead.template.sliders import canonical, mirrored
+from gghead.template.sliders import canonical, mirror_name
 from gghead.torch_utils.errors import UserError
 
 
-def exchanged(names: Sequence[str]) -> list[int]:
+def mirror_order(names: Sequence[str]) -> list[int]:
     """For each coefficient the index of the same thing on the other side. Raises ``UserError``
     without any pair."""
     own = {canonical(name): index for index, name in enumerate(names)}
-    order = [own.get(mirrored(canonical(name)), index) for index, name in enumerate(names)]
+    order = [own.get(mirror_name(canonical(name)), index) for index, name in enumerate(names)]
     if order == list(range(len(order))):
         raise UserError(
             "`mirrored_grid` needs coefficients with a left and a right side in their names"
@@ -38,7 +38,7 @@ class MirroredGrid(nn.Module):
     def __init__(self, names: Sequence[str], features: int, side: int) -> None:
         super().__init__()
         self.values = nn.Parameter(torch.zeros(len(names), features, side, side))
-        self.register_buffer("order", torch.tensor(exchanged(names)), persistent=False)
+        self.register_buffer("order", torch.tensor(mirror_order(names)), persistent=False)
 
     # [T, B], [N, 2] in [-1, 1] -> [T, N, F]
     def forward(self, expression: Tensor, anchors: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Prior(nn.Module):
                 " one, or train a prior for this one."
             )
 
-    def normalised(self, cond: Tensor) -> Tensor:  # [B, cond_dim]
+    def normalize(self, cond: Tensor) -> Tensor:  # [B, cond_dim]
         """Conditions as the network sees them. Raises ``UserError`` for another length, or for no
         condition at all."""
         if not self.config.cond_dim:
@@ -103,7 +103,7 @@ class Prior(nn.Module):
             raise UserError(
                 "`guidance` strengthens a condition, but there is none; give `cond`, too."
             )
-        cond = None if cond is None else self.normalised(cond.to(noise)).expand(len(noise), -1)
+        cond = None if cond is None else self.normalize(cond.to(noise)).expand(len(noise), -1)
         x = noise
         times = torch.linspace(0, 1, steps + 1, device=noise.device)
         for now, after in zip(times[:-1], times[1:], strict=True):

@@ -19,7 +19,7 @@ from gghead.models.generator import Generator, bearable
 from gghead.models.reconstructor_config import ReconstructorConfig
 from gghead.networks.background import RigBackground
 from gghead.networks.correction import Correction
-from gghead.networks.uv_transformer import Lookup, UVTransformer, zeroed
+from gghead.networks.uv_transformer import Lookup, UVTransformer, zero_layer
 from gghead.networks.view_encoder import ViewEncoder, ViewLookup
 from gghead.rendering import render
 from gghead.template import Template
@@ -74,8 +74,8 @@ class Reconstructor(nn.Module):
         self.to_residual = nn.Linear(config.width, self.generator.synthesis.out_channels)
         self.to_styles = nn.Linear(config.width, self.generator.num_ws * config.generator.w_dim)
         # so an untrained encoder gives the average head
-        zeroed(self.to_residual)
-        zeroed(self.to_styles)
+        zero_layer(self.to_residual)
+        zero_layer(self.to_styles)
         self.correction = None
         if config.corrections > 0:
             self.correction = Correction(

@@ -10,7 +10,7 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.networks.layers import LRELU_SLOPE, ToPlanes
 from gghead.networks.synthesis import Synthesis
-from gghead.networks.uv_transformer import zeroed
+from gghead.networks.uv_transformer import zero_layer
 from gghead.networks.view_encoder import ViewEncoder
 from gghead.torch_utils.checks import at_least_float32
 
@@ -57,7 +57,7 @@ class RigBackground(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(self.width, self.width, 3, padding=1) for _ in range(ups)
         )
-        self.out = zeroed(nn.Conv2d(self.width, _OUT, 3, padding=1))
+        self.out = zero_layer(nn.Conv2d(self.width, _OUT, 3, padding=1))
         latitude = (torch.arange(resolution) + 0.5) / resolution * math.pi - math.pi / 2
         longitude = (torch.arange(2 * resolution) + 0.5) / resolution * math.pi
         up, round_ = torch.meshgrid(latitude, longitude, indexing="ij")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gghead.cameras import Cameras
 from gghead.networks.layers import LRELU_SLOPE
-from gghead.networks.uv_transformer import GuidedAttention, zeroed
+from gghead.networks.uv_transformer import GuidedAttention, zero_layer
 from gghead.networks.view_encoder import ResidualBlock, ViewLookup
 from gghead.template import Template
 
@@ -72,8 +72,8 @@ class Correction(nn.Module):
         self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.to_residual = zeroed(nn.Linear(width, residual))
-        self.to_styles = zeroed(nn.Linear(width, styles))
+        self.to_residual = zero_layer(nn.Linear(width, residual))
+        self.to_styles = zero_layer(nn.Linear(width, styles))
 
     def forward(
         self,

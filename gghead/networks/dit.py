@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gghead.networks.uv_transformer import zeroed
+from gghead.networks.uv_transformer import zero_layer
 from gghead.torch_utils.checks import at_least_float32
 
 _FREQUENCIES = 256
@@ -124,7 +124,7 @@ class DiT(nn.Module):
         for layer in enter:
             _widen(layer)
         for layer in leave:
-            zeroed(layer)
+            zero_layer(layer)
 
     def forward(
         self,

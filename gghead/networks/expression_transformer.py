@@ -11,7 +11,7 @@ difference, F(Z, b) - F(Z, 0), so that no expression changes nothing, trained or
 import torch
 from torch import Tensor, nn
 
-from gghead.networks.uv_transformer import Block, zeroed
+from gghead.networks.uv_transformer import Block, zero_layer
 
 
 class ExpressionTransformer(nn.Module):
@@ -44,7 +44,7 @@ class ExpressionTransformer(nn.Module):
         self.basis = nn.Parameter(torch.zeros(maps, channels, side, side))
         self.embed_maps = nn.Linear(maps, width, bias=False)
         self.film = nn.ModuleList(
-            zeroed(nn.Linear(maps, 2 * width, bias=False)) for _ in range(layers)
+            zero_layer(nn.Linear(maps, 2 * width, bias=False)) for _ in range(layers)
         )
         self.kinds = nn.Parameter(0.5 * torch.randn(tokens, width))
         self.linear = nn.Linear(coefficients, tokens * width, bias=False)
@@ -57,7 +57,7 @@ class ExpressionTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width, bias=False)  # a bias would cancel in the difference
         self.to_change, self.to_styles = (
-            zeroed(nn.Linear(width, size, bias=False)) for size in (channels, styles)
+            zero_layer(nn.Linear(width, size, bias=False)) for size in (channels, styles)
         )
 
     def forward(self, z: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:

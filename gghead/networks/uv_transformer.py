@@ -34,7 +34,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(source or width, 2 * width)
-        self.out = zeroed(nn.Linear(width, width))
+        self.out = zero_layer(nn.Linear(width, width))
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
         def split(y: Tensor) -> Tensor:  # [B, L, D] -> [B, heads, L, D / heads]
@@ -95,17 +95,17 @@ class Block(nn.Module):
                 nn.LayerNorm(width),
                 GuidedAttention(width, heads, samples),
             )
-            self.offset = zeroed(nn.Linear(width, 3))
+            self.offset = zero_layer(nn.Linear(width, 3))
         self.norm_cross, self.cross = nn.LayerNorm(width), Attention(width, heads, source)
         self.norm_mix = nn.LayerNorm(width)
         self.mix = (
             Attention(width, heads)
             if mixing == "attention"
-            else zeroed(nn.Conv2d(width, width, 3, padding=1))
+            else zero_layer(nn.Conv2d(width, width, 3, padding=1))
         )
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(), zeroed(nn.Linear(hidden, width))
+            nn.Linear(width, hidden), nn.GELU(), zero_layer(nn.Linear(hidden, width))
         )
 
     def forward(
@@ -181,7 +181,7 @@ def fourier(points: Tensor, octaves: int = 6) -> Tensor:
     return torch.cat([points, angles.sin(), angles.cos()], 1)
 
 
-def zeroed(layer: _Layer) -> _Layer:
+def zero_layer(layer: _Layer) -> _Layer:
     """The layer with all its numbers zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -19,7 +19,7 @@ from gghead.perceptual.load import (
     load_metric,
     save_lpips,
 )
-from gghead.perceptual.scripted import IdentitySimilarity, load_identity
+from gghead.perceptual.torchscript import IdentitySimilarity, load_identity
 
 __all__ = [
     "LPIPS",

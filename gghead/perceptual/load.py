@@ -41,7 +41,7 @@ from gghead.perceptual.efficientnet_lite import (
     EfficientNetLite,
     LiteArchitecture,
 )
-from gghead.perceptual.scripted import load_script
+from gghead.perceptual.torchscript import load_script
 from gghead.perceptual.weights import PublicFile, WeightFile, locate, read_tensors
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically

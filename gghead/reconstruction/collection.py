@@ -31,7 +31,7 @@ class CollectionConfig:
 
 
 @torch.no_grad()
-def encoded_heads(
+def encode_heads(
     model: Reconstructor, captures: Captures, subjects: Sequence[str], config: CollectionConfig
 ) -> Iterator[Latent]:
     """Yield latents [1] whose ``info`` has a ``target`` of its own
@@ -63,7 +63,7 @@ def encoded_heads(
                             for i in sorted(draw.permutation(len(front))[:count])
                         ]
                     )
-                    views = views.mirrored() if mirrored else views
+                    views = views.mirror() if mirrored else views
                     latent = model.encode(views.rgb[None], views.cameras.reshape(1, count))
                     yield Latent(
                         latent.ws,

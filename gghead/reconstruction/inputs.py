@@ -94,7 +94,7 @@ class InputViews:
         at = [self.names.index(name) for name in names]
         return InputViews(self.rgb[at], self.alpha[at], self.cameras[at], tuple(names), self.masked)
 
-    def mirrored(self) -> "InputViews":
+    def mirror(self) -> "InputViews":
         """Left and right swapped, pictures and cameras: views of the mirrored head."""
         return InputViews(
             self.rgb.flip(-1), self.alpha.flip(-1), self.cameras.mirror(), self.names, self.masked
@@ -124,11 +124,11 @@ def from_captures(
                 f"{where} holds {len(indices)} pictures and does not say which show the same"
                 " person; name those of one person with `views=LIST`."
             )
-        return _stacked(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
-    if views and not any(_found(view, captures.camera_names) for view in views):
+        return _stack(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
+    if views and not any(_find(view, captures.camera_names) for view in views):
         indices = _pictures(captures, views)
         _one_instant(captures, indices)
-        return _stacked(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
+        return _stack(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
     if subject is None:
         people = np.unique(captures.subject)
         if len(people) > 1:
@@ -137,11 +137,11 @@ def from_captures(
                 " `subject=NAME`."
             )
         subject = captures.subjects[int(people[0])]
-    subject = _found(subject, captures.subjects) or subject
+    subject = _find(subject, captures.subjects) or subject
     expression = expression if expression is not None else captures.expressions_of(subject)[0]
-    expression = _found(expression, captures.moments) or expression
+    expression = _find(expression, captures.moments) or expression
     names = captures.cameras_of(subject, expression)
-    chosen = [_found(view, captures.camera_names) or view for view in views] if views else names
+    chosen = [_find(view, captures.camera_names) or view for view in views] if views else names
     if len(set(chosen)) < len(chosen):
         raise UserError(f"`views='{','.join(views or ())}'` names a view twice; name each once.")
     taken = captures.views(subject, expression, list(chosen))
@@ -213,8 +213,8 @@ def read_inputs(
             " instant; name multi-view captures or a folder of pictures with dataset.json."
         )
     if captures.format == "eg3d" and not views:
-        _all_labelled(captures)
-    return _evenly(from_captures(captures.resized(size), subject, expression, views, device), count)
+        _require_labels(captures)
+    return _evenly(from_captures(captures.resize(size), subject, expression, views, device), count)
 
 
 def _evenly(views: InputViews, count: int | None) -> InputViews:
@@ -255,7 +255,7 @@ def _photos(
     return InputViews.of(rgb, alpha, cameras, names, bool(alphas), device)
 
 
-def _all_labelled(captures: Captures) -> None:
+def _require_labels(captures: Captures) -> None:
     """A folder of views must not hold pictures without a camera: which they are would go
     unnoticed."""
     source = captures.pictures.source
@@ -272,7 +272,7 @@ def _all_labelled(captures: Captures) -> None:
         )
 
 
-def _stacked(
+def _stack(
     captures: Captures, indices: np.ndarray, names: Sequence[str], device: torch.device | str
 ) -> InputViews:
     sizes = {captures.size(int(index)) for index in indices}
@@ -327,7 +327,7 @@ def _one_instant(captures: Captures, indices: np.ndarray) -> None:
             )
 
 
-def _found(wanted: str, names: Sequence[str]) -> str | None:
+def _find(wanted: str, names: Sequence[str]) -> str | None:
     """The name itself, or the one that is the same number ("003" for "3"); None if there is
     none."""
     wanted = str(wanted)

@@ -65,7 +65,7 @@ def refine(
         betas=(0.9, 0.99),
     )
 
-    def moved() -> Latent:
+    def move() -> Latent:
         return replace(latent, ws=latent.ws + unit_ws * raw[0], residual=residual + unit_z * raw[1])
 
     best, lowest = latent, float("inf")
@@ -73,7 +73,7 @@ def refine(
     for step in threads.steps(range(config.steps + 1), "refine", model.device):
         for group in adam.param_groups:
             group["lr"] = group["base"] * ramp(step / max(config.steps, 1))
-        now = moved()
+        now = move()
         loss = _loss(model, now, views.cameras, objective)
         value = float(loss.detach())
         if value != value or value == float("inf"):
@@ -89,7 +89,7 @@ def refine(
         adam.zero_grad(set_to_none=True)
         (loss + prior).backward(inputs=raw)
         adam.step()
-    return best.stored()
+    return best.to_file_precision()
 
 
 def _loss(model: Generator, latent: Latent, cameras: Cameras, objective: Objective) -> Tensor:

@@ -113,7 +113,7 @@ def write_results(
     write_png(outdir / "views.png", views_sheet(views, color, values["psnr_mask"].tolist()))
     around = orbit_like(views)
     yaws = torch.deg2rad(torch.tensor(NOVEL_YAWS, dtype=torch.float32))
-    pictures = _drawn(model, latent, head, Cameras.orbit(yaws, **around), size)
+    pictures = _draw(model, latent, head, Cameras.orbit(yaws, **around), size)
     write_png(
         outdir / "novel.png",
         with_labels(beside(pictures), [f"{yaw:+d}°" if yaw else "0°" for yaw in NOVEL_YAWS], None),
@@ -125,7 +125,7 @@ def write_results(
             if name == "turntable"
             else Cameras.sweep(frames, yaw_range=reach, **around)
         )
-        save_video(_drawn(model, latent, head, path, size), outdir / f"{name}.webp", _FPS)
+        save_video(_draw(model, latent, head, path, size), outdir / f"{name}.webp", _FPS)
     per_view = {
         name: {key: round(float(value[index]), 4) for key, value in values.items()}
         for index, name in enumerate(views.names)
@@ -180,7 +180,7 @@ def views_sheet(views: InputViews, color: torch.Tensor, psnr: list[float]) -> np
     return with_labels(np.concatenate(rows), names[:count], ["input", "head", "error"])
 
 
-def _drawn(
+def _draw(
     model: Generator, latent: Latent, head: Gaussians, cameras: Cameras, size: int
 ) -> list[np.ndarray]:
     return [

@@ -39,7 +39,7 @@ def _load() -> str:
     # and folder.
     folder = cache_dir("torch_extensions")
     folder.mkdir(parents=True, exist_ok=True)
-    with native_build.locked(folder / "gsplat.lock", "builds gsplat's CUDA part"):
+    with native_build.hold_lock(folder / "gsplat.lock", "builds gsplat's CUDA part"):
         try:
             gsplat = importlib.import_module("gsplat")
             compiled = importlib.import_module("gsplat.cuda._backend")._C

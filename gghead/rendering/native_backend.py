@@ -16,7 +16,7 @@ from gghead.rendering import projection
 from gghead.rendering.projection import Projection
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops import native_build
-from gghead.torch_utils.uncompiled import uncompiled
+from gghead.torch_utils.skip_compile import skip_compile
 
 _FOLDER = Path(__file__).parent / "csrc"
 LIBRARY = native_build.Library(
@@ -153,7 +153,7 @@ _failure: list[str] = []
 """Why the library could not be built in this process; empty as long as nothing has failed."""
 
 
-@uncompiled
+@skip_compile
 @functools.cache
 def _load() -> bool:
     """Build or load the operators, once per process; whether that worked."""

@@ -12,7 +12,7 @@ from gghead.finite import find_nonfinite
 from gghead.rendering import registry
 from gghead.rendering.projection import RasterizeMode, RenderMode, project
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.uncompiled import uncompiled
+from gghead.torch_utils.skip_compile import skip_compile
 
 RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
 RASTERIZE_MODES = ("classic", "antialiased")
@@ -246,7 +246,7 @@ def _hide_nonfinite(
     return (means, quats, scales, opacities, colors, viewmats, Ks), bad
 
 
-@uncompiled
+@skip_compile
 @torch.no_grad()
 def _raise_nonfinite(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor
@@ -278,7 +278,7 @@ def _check_planes(near_plane: float, far_plane: float, eps2d: float) -> None:
         )
 
 
-@uncompiled
+@skip_compile
 def _check_memory(images: int, width: int, height: int, planes: int, example: Tensor) -> None:
     """``UserError`` for pictures that cannot be held by all the memory of the device, of the
     example's type."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gghead.rendering.projection import Projection, RasterizeMode, RenderMode
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.uncompiled import uncompiled
+from gghead.torch_utils.skip_compile import skip_compile
 
 ENVIRONMENT_VARIABLE = "GGHEAD_RASTERIZER"
 
@@ -145,7 +145,7 @@ def available_names(
     )
 
 
-@uncompiled
+@skip_compile
 def resolve(
     name: str = "auto", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Choice:

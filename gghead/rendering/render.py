@@ -63,13 +63,13 @@ def render(
     if not isinstance(gaussians, Gaussians):
         raise TypeError(
             "render draws Gaussians, such as those of model.sample(seed=0), not"
-            f" {_called(gaussians)}."
+            f" {_describe(gaussians)}."
         )
     cameras = Cameras.orbit(0.0) if cameras is None else cameras
     if not isinstance(cameras, Cameras):
         raise TypeError(
             "The second argument of render is Cameras, such as Cameras.orbit(yaw=0.4), not "
-            f"{_called(cameras)}."
+            f"{_describe(cameras)}."
         )
     width, height = _pixels(size)
     gaussians = gaussians if gaussians.shape else gaussians[None]
@@ -128,7 +128,7 @@ def render(
     )
 
 
-def _called(value: object) -> str:
+def _describe(value: object) -> str:
     return (
         f"{value!r}"
         if isinstance(value, (int, float, str))
@@ -143,7 +143,7 @@ def _pixels(size: int | tuple[int, int]) -> tuple[int, int]:
         width, height = (operator.index(value) for value in pair)
     except (TypeError, ValueError):
         raise TypeError(
-            f"size is a number of pixels, or (width, height), not {_called(size)}."
+            f"size is a number of pixels, or (width, height), not {_describe(size)}."
         ) from None
     if min(width, height) < 1:
         raise UserError(

@@ -246,7 +246,7 @@ def _trace(rows: np.ndarray, steps: int = 30) -> np.ndarray:  # [R, COLUMNS // 2
     return (origins + radius[:, None] * directions).reshape(*rows.shape, 3)
 
 
-def _relaxed(points: np.ndarray, weight: np.ndarray, rounds: int) -> np.ndarray:
+def _relax(points: np.ndarray, weight: np.ndarray, rounds: int) -> np.ndarray:
     """Move grid points towards the mean of their four neighbours, by `weight` [ROWS + 1, COLUMNS //
     2 + 1]."""
     weight = weight[..., None].copy()
@@ -267,7 +267,7 @@ def _with_relief(points: np.ndarray) -> np.ndarray:
     wing = np.exp(
         -(((x - 0.042) / 0.012) ** 2) - ((y + 0.015) / 0.028) ** 2 - ((z - 0.24) / 0.03) ** 2
     )
-    points = _relaxed(points, 0.7 * wing, 3)
+    points = _relax(points, 0.7 * wing, 3)
     flat = points.reshape(-1, 3)
     _, back, radius = ear_plane(flat)
     shell = (
@@ -275,6 +275,4 @@ def _with_relief(points: np.ndarray) -> np.ndarray:
         * smoothstep(back, -0.1, 0.4)
         * smoothstep(flat[:, 0], 0.12, 0.15)
     )
-    return _relaxed(
-        (flat + ear_offset(flat)).reshape(points.shape), 0.8 * shell.reshape(x.shape), 4
-    )
+    return _relax((flat + ear_offset(flat)).reshape(points.shape), 0.8 * shell.reshape(x.shape), 4)

@@ -81,7 +81,7 @@ class Template:
         weight."""
         return vertex_normals(self.vertices, self.faces)
 
-    def posed(self, coefficients: dict[str, float]) -> np.ndarray:  # [V, 3]
+    def pose(self, coefficients: dict[str, float]) -> np.ndarray:  # [V, 3]
         """Vertices with blendshapes added: `vertices + sum_k coefficient_k * blendshapes[k]`.
 
         Raises:

@@ -51,7 +51,7 @@ def head_colors(points: np.ndarray) -> np.ndarray:  # [..., 3] neutral positions
     return colors
 
 
-def shaded(
+def shade(
     template: Template,
     vertices: np.ndarray,  # [V, 3]
     yaw: float = 0.0,
@@ -92,8 +92,8 @@ def shaded(
 
 def sheet(template: Template, size: int = 256) -> np.ndarray:  # [2 * size, 5 * size, 3] uint8
     """Five views of the neutral head above five expressions."""
-    views = [shaded(template, template.vertices, yaw, pitch, size) for yaw, pitch in VIEWS]
-    faces = [shaded(template, template.posed(e), 0.25, 0.0, size, focal=4.6) for e in EXPRESSIONS]
+    views = [shade(template, template.vertices, yaw, pitch, size) for yaw, pitch in VIEWS]
+    faces = [shade(template, template.pose(e), 0.25, 0.0, size, focal=4.6) for e in EXPRESSIONS]
     return np.concatenate([np.concatenate(views, 1), np.concatenate(faces, 1)], 0)
 
 

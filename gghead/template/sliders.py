@@ -72,7 +72,7 @@ def is_known(name: str) -> bool:
     return canonical(name) in _KNOWN
 
 
-def mirrored(name: str) -> str:
+def mirror_name(name: str) -> str:
     """The name of the same thing on the other side of the face: ``jawLeft`` -> ``jawRight``; else
     the name itself."""
     for left, right in (("Left", "Right"), ("_L", "_R")):

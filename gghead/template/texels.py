@@ -138,29 +138,29 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
     uv_corner = template.uv_faces[face]
 
     # [V, C] -> [C, R, R]
-    def spread(values: np.ndarray, corners: np.ndarray = corner) -> np.ndarray:
+    def interpolate(values: np.ndarray, corners: np.ndarray = corner) -> np.ndarray:
         mixed = np.zeros((*mask.shape, values.shape[1]))
         for i in range(3):
             mixed += bary[..., i, None] * values[corners[..., i]]
         return np.moveaxis(np.where(mask[..., None], mixed, 0.0), -1, 0)
 
-    position = spread(template.vertices)
-    normal = _unit(spread(template.vertex_normals), (0.0, 0.0, 1.0))
+    position = interpolate(template.vertices)
+    normal = _unit(interpolate(template.vertex_normals), (0.0, 0.0, 1.0))
     along_u, along_v = _uv_derivatives(template)
-    tangent = spread(along_u, uv_corner)
+    tangent = interpolate(along_u, uv_corner)
     frame = _frame(tangent, normal)
     local = np.stack(
-        [np.linalg.norm(tangent, axis=0), np.linalg.norm(spread(along_v, uv_corner), axis=0)]
+        [np.linalg.norm(tangent, axis=0), np.linalg.norm(interpolate(along_v, uv_corner), axis=0)]
     )
     island = np.where(mask, _islands(template.uv_faces, len(template.uvs))[uv_corner[..., 0]], -1)
     spacing = _spacing(position, island, local / resolution)
-    shapes = [spread(offsets) for offsets in template.blendshapes.values()]
+    shapes = [interpolate(offsets) for offsets in template.blendshapes.values()]
     return {
         "position": position.astype(np.float32),
         "normal": normal.astype(np.float32),
         "frame": frame.astype(np.float32),
         "spacing": np.where(mask, spacing, 0.0).astype(np.float32),
-        "region": _region_labels(template, spread) * mask,
+        "region": _region_labels(template, interpolate) * mask,
         "mask": mask,
         "face_index": face,
         "bary": np.ascontiguousarray(np.moveaxis(bary, -1, 0), dtype=np.float32),
@@ -171,12 +171,14 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
 
 
 # [R, R] int64
-def _region_labels(template: Template, spread: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _region_labels(
+    template: Template, interpolate: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """The first region (in the template's order, small ones first) with half the weight, else the
     heaviest."""
-    weights = [spread(weight[:, None])[0] for weight in template.regions.values()]
+    weights = [interpolate(weight[:, None])[0] for weight in template.regions.values()]
     if not weights:
-        return np.zeros(spread(np.ones((len(template.vertices), 1))).shape[1:], dtype=np.int64)
+        return np.zeros(interpolate(np.ones((len(template.vertices), 1))).shape[1:], dtype=np.int64)
     stack = np.stack(weights)
     clear = stack >= 0.5
     label = np.where(clear.any(0), clear.argmax(0), stack.argmax(0)) + 1

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers.avatar_sequence import SIZE, write_sequence
+from helpers.video_frames import frames_of
 from PIL import Image
-from test_animate import frames_of
 
 import gghead
 from gghead import latent as latents

@@ -102,7 +102,7 @@ def test_gaussians_on_the_template_go_where_the_posed_mesh_goes(weights):
     face, bary = rasterize_triangles(
         TEMPLATE.uvs * resolution, None, TEMPLATE.uv_faces, resolution, resolution
     )
-    posed = (bary[..., None] * TEMPLATE.posed(weights)[TEMPLATE.faces[face]]).sum(2).reshape(-1, 3)
+    posed = (bary[..., None] * TEMPLATE.pose(weights)[TEMPLATE.faces[face]]).sum(2).reshape(-1, 3)
     head = painted_head(resolution)
     moved = pose(head, row(weights), surface())
     error = (moved.means[0, : head.num] - torch.from_numpy(posed)).norm(dim=1)
@@ -128,7 +128,7 @@ def test_gradient_rotation_stretch_and_area_are_those_of_the_faces():
         normal = np.cross(b - a, c - a)
         return np.stack([b - a, c - a, normal / np.linalg.norm(normal, axis=1, keepdims=True)], -1)
 
-    expected = axes(TEMPLATE.posed(weights)) @ np.linalg.inv(axes(TEMPLATE.vertices))
+    expected = axes(TEMPLATE.pose(weights)) @ np.linalg.inv(axes(TEMPLATE.vertices))
     np.testing.assert_allclose(motion.gradient.numpy(), expected, atol=2e-4)
     u, s, vt = np.linalg.svd(expected)
     np.testing.assert_allclose(quat_to_rotmat(motion.rotation()).numpy(), u @ vt, atol=2e-4)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from test_animate import frames_of
+from helpers.video_frames import frames_of
 
 from gghead.animation.animate import sliders
 from gghead.animation.drive import read_drive, read_table

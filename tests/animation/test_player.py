@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import write_sequence
-from test_compressed_avatar import VARIANTS, dense, expressions
+from helpers.small_avatar import VARIANTS, dense, expressions
 
 from gghead import checkpoints, sh
 from gghead.animation import player as player_module
@@ -35,7 +35,7 @@ def forms(**options):
     avatar = dense(still=20, **options)
     return {
         "dense": avatar,
-        "compressed": factorise(avatar, expressions(), CompressionPlan(4, 3, 0.2)).quantised(8),
+        "compressed": factorise(avatar, expressions(), CompressionPlan(4, 3, 0.2)).quantize(8),
     }
 
 
@@ -106,7 +106,7 @@ def test_the_benchmark_times_all_forms(tmp_path):
         for row in rows
     )
     small = tmp_path / "small.safetensors"
-    checkpoints.save(factorise(dense(), None, CompressionPlan(4, 2)).quantised(8), small)
+    checkpoints.save(factorise(dense(), None, CompressionPlan(4, 2)).quantize(8), small)
     moving = tmp_path / "moving.safetensors"
     checkpoints.save(dense(changes="everything"), moving)
     for changed, sentence in (

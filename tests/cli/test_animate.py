@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.avatar_sequence import NAMES, SIZE, write_sequence
+from helpers.video_frames import frames_of
 from PIL import Image
 
 from gghead import checkpoints
@@ -56,16 +57,6 @@ def file(tmp_path_factory):
 
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def frames_of(path):
-    with Image.open(path) as video:
-        count = getattr(video, "n_frames", 1)
-        shown = []
-        for index in range(count):
-            video.seek(index)
-            shown.append(np.asarray(video.convert("RGB")))
-    return np.stack(shown)
 
 
 # ------------------------------------------------------------------------- drives

@@ -130,7 +130,7 @@ def test_resized_pictures_and_square_zips_for_image_datasets(tmp_path):
         read(tmp_path / "insta", options=ReadOptions(test_frames=2))
         .as_captures()
         .take(range(4))
-        .resized(32)
+        .resize(32)
     )
     after = read(tmp_path / "out.zip")
     torch.testing.assert_close(after.cameras.label(), before.cameras.label(), atol=1e-7, rtol=0)

@@ -13,7 +13,7 @@ from helpers.small_reconstructor import small_reconstructor
 from gghead import checkpoints
 from gghead import latent as latent_files
 from gghead.cli.encode import main as encode
-from gghead.reconstruction.collection import CollectionConfig, encoded_heads
+from gghead.reconstruction.collection import CollectionConfig, encode_heads
 from gghead.reconstruction.inputs import from_captures
 from gghead.training.cli.score_prior import main as score_prior
 from gghead.training.cli.train_prior import main as train_prior
@@ -39,11 +39,11 @@ def call(command, *options, fails=False):
 
 
 def test_latents_are_those_of_the_views_they_name(data):
-    model, captures = small_reconstructor(), read_captures(str(data)).resized(SIZE)
+    model, captures = small_reconstructor(), read_captures(str(data)).resize(SIZE)
     config = CollectionConfig(views=(2, 3), draws=3, seed=1)
     found = {
         latent.info["target"]: latent
-        for latent in encoded_heads(model, captures, ["001", "002"], config)
+        for latent in encode_heads(model, captures, ["001", "002"], config)
     }
     assert len(found) == 2 * 2 * 2 * 3 and {"001-0-0", "002-1-2m"} <= set(found)
     assert len({tuple(latent.info["views"]) for latent in found.values()}) > 5, (
@@ -52,13 +52,13 @@ def test_latents_are_those_of_the_views_they_name(data):
     assert {len(latent.info["views"]) for latent in found.values()} == {2, 3}
     for name, subject, expression in (("001-1-0", "001", "1"), ("002-0-1m", "002", "0")):
         views = from_captures(captures, subject, expression, found[name].info["views"])
-        views = views.mirrored() if name.endswith("m") else views
+        views = views.mirror() if name.endswith("m") else views
         wanted = model.encode(views.rgb[None], views.cameras.reshape(1, len(views)))
         assert torch.equal(found[name].ws, wanted.ws) and torch.equal(
             found[name].residual, wanted.residual
         )
     alone = {
-        latent.info["target"]: latent for latent in encoded_heads(model, captures, ["002"], config)
+        latent.info["target"]: latent for latent in encode_heads(model, captures, ["002"], config)
     }
     assert torch.equal(alone["002-0-1"].residual, found["002-0-1"].residual)
 
@@ -87,13 +87,13 @@ def test_names_of_subjects_lead_out_of_no_folder(network, tmp_path):
 
 def test_mirrored_views_show_the_mirrored_head(data):
     views = from_captures(read_captures(str(data)), "000", "0")
-    mirrored = views.mirrored()
+    mirrored = views.mirror()
     assert torch.equal(mirrored.rgb[1], views.rgb[1].flip(-1)) and torch.equal(
         mirrored.alpha.flip(-1), views.alpha
     )
     yaw, other = views.cameras.angles()[0], mirrored.cameras.angles()[0]
     torch.testing.assert_close(other, -yaw, atol=1e-5, rtol=0)
-    torch.testing.assert_close(mirrored.mirrored().cameras.cam2world, views.cameras.cam2world)
+    torch.testing.assert_close(mirrored.mirror().cameras.cam2world, views.cameras.cam2world)
 
 
 def test_from_captures_to_a_prior(data, network, tmp_path):

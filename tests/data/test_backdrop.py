@@ -126,7 +126,7 @@ def test_smaller_mixtures_are_what_a_smaller_camera_would_see():
 
 def test_resized_captures_over_white_stay_over_white(tmp_path):
     captures = formats.read(write_captures(tmp_path / "white.zip", subjects=1, views=2))
-    whole, half = captures.get(0), captures.resized(captures.size(0)[0] // 2).get(0)
+    whole, half = captures.get(0), captures.resize(captures.size(0)[0] // 2).get(0)
     expected = resize_image(whole.rgb.permute(1, 2, 0).numpy(), captures.size(0)[0] // 2)
     np.testing.assert_array_equal(half.rgb.permute(1, 2, 0).numpy(), expected)
 
@@ -209,7 +209,7 @@ def test_broken_pictures_do_not_hide_the_backdrop(tmp_path):
     assert dataset.backdrop is not None
     with pytest.raises(UserError, match=first):
         dataset.get(0)
-    captures = formats.read(tmp_path / "broken.zip").resized(16)  # which asks for the backdrop
+    captures = formats.read(tmp_path / "broken.zip").resize(16)  # which asks for the backdrop
     assert torch.equal(captures.backdrop, dataset.backdrop) and captures.get(1).rgb.shape == (
         3,
         16,

@@ -186,7 +186,7 @@ def test_extras_become_named_columns(tmp_path):
 @pytest.mark.parametrize("resolution", [(48, 64), (40, 40), (30, 64), 25])
 def test_what_is_seen_stays_where_the_camera_says(rig, resolution):
     points = (captures_of.POINTS / 0.373) + [0, 0.027, 0.111]
-    small = rig.resized(resolution)
+    small = rig.resize(resolution)
     for index in (0, 5):
         frame = small.get(index)
         width, height = small.size(index)
@@ -205,24 +205,24 @@ def test_what_is_seen_stays_where_the_camera_says(rig, resolution):
             now, (original - (48, 64)) * factor + (width / 2, height / 2), atol=1e-9
         )
     with pytest.raises(UserError, match="already resized"):
-        small.resized(8)
+        small.resize(8)
     with pytest.raises(UserError, match="at least 1x1"):
-        rig.resized((0, 5))
+        rig.resize((0, 5))
 
 
 def test_resized_pictures_show_the_crop(rig):
-    whole, square = rig.get(0), rig.resized(96).get(0)
+    whole, square = rig.get(0), rig.resize(96).get(0)
     assert torch.equal(square.rgb, whole.rgb[:, 16:112]) and torch.equal(
         square.alpha, whole.alpha[:, 16:112]
     )
 
 
 def test_pickled_and_read_by_many_threads(rig):
-    copy = pickle.loads(pickle.dumps(rig.resized((48, 64))))
+    copy = pickle.loads(pickle.dumps(rig.resize((48, 64))))
     assert copy.subjects == rig.subjects and torch.equal(
         copy.cameras.cam2world, rig.cameras.cam2world
     )
-    wanted = [rig.resized((48, 64)).get(index).rgb for index in range(len(rig))]
+    wanted = [rig.resize((48, 64)).get(index).rgb for index in range(len(rig))]
     wrong = []
 
     def work(seed):

@@ -230,14 +230,14 @@ def test_a_resized_set_is_what_opening_it_at_that_size_gives(tmp_path):
     path = write(tmp_path / "a.zip", size=16)
     whole = ImageDataset(path, mirror=True)
     whole.get(0)
-    small, opened = whole.resized(4), ImageDataset(path, mirror=True, resolution=4)
+    small, opened = whole.resize(4), ImageDataset(path, mirror=True, resolution=4)
     assert small.resolution == 4 and whole.resolution == 16 and len(small) == len(whole) == 6
     for index in range(6):
         for ours, theirs in zip(small.get(index), opened.get(index), strict=True):
             assert torch.equal(ours, theirs)
     assert whole.get(1)[0].shape == (3, 16, 16)
     with pytest.raises(UserError, match="at least 1"):
-        whole.resized(0)
+        whole.resize(0)
 
 
 def test_resizing_keeps_the_old_background_out():

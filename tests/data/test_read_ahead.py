@@ -9,7 +9,7 @@ import pytest
 
 from gghead.data import loader as read_ahead
 from gghead.data.loader import ReadAhead, StepReader, most_threads
-from gghead.torch_utils.cores import cores
+from gghead.torch_utils.machine import cores
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_landmarks_follow_the_jaw(person):
     moved = np.linalg.norm(open_ - shut, axis=1)
     assert moved[8] > 0.03 and moved[57] > 0.02  # chin and lower lip
     assert moved[27:31].max() < 0.002 and moved[36:48].max() < 0.002  # nose and eyes
-    frames = Frames(split_or_all(read_sequence(str(person)).resized((64, 64)), "test"))
+    frames = Frames(split_or_all(read_sequence(str(person)).resize((64, 64)), "test"))
     assert set(region_masks(frames, 0)) == {"mouth", "eyes"}
 
 

@@ -402,7 +402,9 @@ def test_inversion_starts_from_the_encoder():
         for name in ("rgb", "mask")
     )
     cameras = Cameras.from_label(torch.stack([target.label for target in targets]))
-    wanted = encoder.encode((rgb * masks + 1 - masks)[:, None], cameras.reshape(2, 1)).stored()
+    wanted = encoder.encode(
+        (rgb * masks + 1 - masks)[:, None], cameras.reshape(2, 1)
+    ).to_file_precision()
     torch.testing.assert_close(alone.latent.residual, wanted.residual)
     torch.testing.assert_close(alone.latent.ws, wanted.ws)
     assert alone.frames.shape == (1, 2, 24, 24, 3) and alone.stage == "encoder"
@@ -461,11 +463,13 @@ def test_a_latent_survives_its_file(model, tmp_path):
     latent = some_latent(model)
     save(tmp_path / "new" / "latent-pti.safetensors", latent, model)
     read = load(tmp_path / "new" / "latent-pti.safetensors", model)
-    assert torch.equal(read.ws, latent.ws) and torch.equal(read.residual, latent.stored().residual)
+    assert torch.equal(read.ws, latent.ws) and torch.equal(
+        read.residual, latent.to_file_precision().residual
+    )
     assert read.name == "me-pti" and torch.equal(read.camera, latent.camera)
     head = load(tmp_path / "new" / "latent-pti.safetensors", model).gaussians(model)
     with torch.no_grad():
-        expected = latent.stored().gaussians(model)
+        expected = latent.to_file_precision().gaussians(model)
         plain = model.gaussians(latent.ws)
     assert torch.equal(head.means, expected.means) and torch.equal(head.colors, expected.colors)
     assert not torch.allclose(head.means, plain.means), "residual and delta count"
@@ -489,13 +493,13 @@ def test_truncation_ends_at_the_average_head(model):
     with torch.no_grad():
         average = model.gaussians(model.mapping(model.seed_to_z(0), truncation_psi=0.0))
         assert torch.allclose(
-            some_latent(model).truncated(model, 0.0).gaussians(model).means,
+            some_latent(model).truncate(model, 0.0).gaussians(model).means,
             average.means,
             atol=1e-5,
         )
     latent = some_latent(model)
-    assert latent.truncated(model, 1.0) is latent
-    cut = latent.truncated(model, 0.0, cutoff=1)
+    assert latent.truncate(model, 1.0) is latent
+    cut = latent.truncate(model, 0.0, cutoff=1)
     assert torch.equal(cut.ws[:, 1:], latent.ws[:, 1:]) and not torch.equal(
         cut.ws[:, 0], latent.ws[:, 0]
     )

@@ -115,8 +115,8 @@ def test_motions_go_on_where_looks_stay():
     avatar.coefficient_max.copy_(torch.tensor([0.3, 0.8, 1.5]))
     wild = torch.tensor([[0.5, 0.9, 1.4], [9.0, 9.0, 9.0], [-9.0, -9.0, -9.0]])
     expected = torch.tensor([[0.5, 0.9, 1.4], [0.6, 1.0, 1.5], [0.0, 0.0, -0.5]])
-    assert torch.equal(avatar.moving(wild), expected) and torch.equal(
-        avatar.moving(wild, clamp=False), wild
+    assert torch.equal(avatar.clamp_motion(wild), expected) and torch.equal(
+        avatar.clamp_motion(wild, clamp=False), wild
     )
     with torch.no_grad():
         gaussians, seen = avatar(wild), avatar(avatar.clamp(wild))

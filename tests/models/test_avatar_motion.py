@@ -17,7 +17,7 @@ from gghead.animation.surface import moving_surface
 from gghead.models import compression
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
-from gghead.models.mirrored_grid import MirroredGrid, exchanged
+from gghead.models.mirrored_grid import MirroredGrid, mirror_order
 from gghead.models.motion import as_motion, displace, split
 from gghead.rendering.projection import quat_to_rotmat
 from gghead.template import load_template
@@ -57,7 +57,7 @@ def test_motions_of_the_template_are_its_blendshapes():
     weights = torch.tensor([0.7, 0.5, 1.0, 1.0, 1.0])
     quats = torch.tensor([1.0, 0, 0, 0]).expand(300, 4)
     moved, _ = displace(points, quats, torch.einsum("b,bnc->nc", weights, motion))
-    posed = TEMPLATE.posed({"jawOpen": 0.7, "mouthSmileLeft": 0.5, "mouthSmileRight": 1.0})[
+    posed = TEMPLATE.pose({"jawOpen": 0.7, "mouthSmileLeft": 0.5, "mouthSmileRight": 1.0})[
         chosen.numpy()
     ]
     error = (moved - torch.from_numpy(posed)).norm(dim=1)
@@ -150,7 +150,7 @@ def test_what_one_side_learns_the_other_knows():
     grid = MirroredGrid(names, 3, 8).requires_grad_(False)
     grid.values.normal_(generator=torch.Generator().manual_seed(0))
     swapped = [2, 1, 0, 4, 3, 6, 5]
-    assert exchanged(names) == swapped
+    assert mirror_order(names) == swapped
     e, places = torch.rand(4, 7), 2 * torch.rand(50, 2) - 1
     here, there = grid(e, places), grid(e[:, swapped], places * torch.tensor([-1.0, 1.0]))
     torch.testing.assert_close(here, there)
@@ -160,7 +160,7 @@ def test_what_one_side_learns_the_other_knows():
         grid(e[:1] + e[1:2], places), grid(e, places)[:1] + grid(e, places)[1:2]
     )
     with pytest.raises(UserError, match="a left and a right side in their names"):
-        exchanged(("jawOpen", "expr1"))
+        mirror_order(("jawOpen", "expr1"))
     with pytest.raises(UserError, match="ablation='no-blending'"):
         Avatar(
             AvatarConfig(
@@ -356,10 +356,13 @@ def test_compressing_keeps_more_movements_where_gaussians_move(
         f"--motion={motion}",
     )
     assert result.exit_code == 0, result.output
-    folder, plans, made = next(tmp_path.glob("0*")), [], compression.factorise
-    monkeypatch.setattr(
-        compression, "factorise", lambda *given: plans.append(given[2]) or made(*given)
-    )
+    folder, ranks, made = next(tmp_path.glob("0*")), [], compression.factorise
+
+    def factorise(avatar, expression, plan):
+        ranks.append(plan.movements(avatar.config.motion))
+        return made(avatar, expression, plan)
+
+    monkeypatch.setattr(compression, "factorise", factorise)
     for option in ([], ["--rank=5"]):
         result = run(
             compress_main,
@@ -369,7 +372,7 @@ def test_compressing_keeps_more_movements_where_gaussians_move(
             *option,
         )
         assert result.exit_code == 0, result.output
-    assert [plan.rank for plan in plans] == [rank, 5]
+    assert ranks == [rank, 5]
 
 
 def test_demo_is_the_shipped_network_and_no_avatar_whatever_folder_is_here(tmp_path, monkeypatch):

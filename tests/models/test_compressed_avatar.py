@@ -6,62 +6,21 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers.avatar_sequence import NAMES, write_sequence
+from helpers.avatar_sequence import write_sequence
+from helpers.small_avatar import VARIANTS, dense, expressions
 
 import gghead
 from gghead import checkpoints
-from gghead.models.avatar import Avatar
-from gghead.models.avatar_config import AvatarConfig
 from gghead.models.compressed_avatar import CompressedAvatar
 from gghead.models.compression import CompressionPlan, factorise, second_moment
-from gghead.models.quantized import Quantized
+from gghead.models.quantized_tensor import QuantizedTensor
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.benchmark import main as benchmark
 from gghead.training.cli.compress_avatar import main
 from gghead.training.cli.score_avatar import main as score_main
 
-VARIANTS = [
-    {},
-    {"blend": False},
-    {"mlp": False},
-    {"changes": "geometry"},
-    {"changes": "everything"},
-    {"motion": "blendshapes"},
-    {"motion": "blendshapes", "mlp": False},
-]
 FIELDS = ("means", "quats", "scales", "opacities", "colors")
 ALL = CompressionPlan(rank=1000, combinations=1000, prune=0.0)
-
-
-def dense(count=60, seed=0, still=0, **options):
-    """An avatar whose every parameter is random; the first ``still`` Gaussians follow no
-    expression."""
-    random = torch.Generator().manual_seed(seed)
-    config = AvatarConfig(
-        **{
-            "width": 3,
-            "coefficient_names": NAMES,
-            "expression_model": "avatar",
-            "feature_dim": 4,
-            "hidden": 8,
-            "sh_degree": 1,
-            "image_size": (24, 24),
-            **options,
-        }
-    )
-    avatar = Avatar(config, torch.randn(count, 3, generator=random) * 0.2, spacing=0.08, seed=seed)
-    with torch.no_grad():
-        for name, parameter in avatar.named_parameters():
-            if name not in ("means", "log_scales"):
-                parameter += 0.4 * torch.randn(parameter.shape, generator=random)
-        avatar.basis[:, :still] = 0
-        avatar.coefficient_min.fill_(0)
-        avatar.coefficient_max.fill_(1)
-    return avatar.eval().requires_grad_(False)
-
-
-def expressions(count=20, seed=1):
-    return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed))
 
 
 def by_place(gaussians):
@@ -95,7 +54,7 @@ def test_the_forward_pass_is_the_dense_reconstruction_of_its_factors(bits):
     """Each activation written out as a sum of products, in double precision, by loops over
     Gaussians and movements."""
     small = factorise(dense(still=9), expressions(), CompressionPlan(4, 2, 0.3))
-    small = small if bits == 32 else small.quantised(bits)
+    small = small if bits == 32 else small.quantize(bits)
     factors, e = small.config.factors, expressions(2, 5)
     assert len(factors.ranks) > 1 and 0 in factors.ranks
     tables, mixed = small.tables().double(), (e - small.center).double() @ small.mixing.double()
@@ -169,7 +128,7 @@ def test_gaussians_that_never_move_keep_no_movement():
 @pytest.mark.parametrize("bits, worst", [(8, 0.03), (16, 2e-4)])
 def test_quantising_changes_little_and_shrinks(bits, worst):
     whole = factorise(dense(count=400), expressions(), CompressionPlan(6, 3, 0.0))
-    small = whole.quantised(bits)
+    small = whole.quantize(bits)
     a, b = whole(expressions(3, 9)), small(expressions(3, 9))
     assert 0 < (a.opacities - b.opacities).abs().max() < worst
     assert (a.means - b.means).abs().max() < 1e-4
@@ -179,7 +138,7 @@ def test_quantising_changes_little_and_shrinks(bits, worst):
     floats = 4 * (4 * 3 + 3 * small.config.factors.combinations - 3 + 8 * 13 + 13)
     assert small.nbytes == expected + scales + floats
     with pytest.raises(UserError, match=f"has {bits} bits per number already"):
-        small.quantised(8)
+        small.quantize(8)
 
 
 @pytest.mark.parametrize("bits", [8, 16, 32])
@@ -187,7 +146,7 @@ def test_quantised_values_are_within_half_a_step(bits):
     value = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [1.0, 1e-3, 100.0, 0.0]
     )
-    made = Quantized.of(value, bits, 0)
+    made = QuantizedTensor.of(value, bits, 0)
     steps = (value.amax(0) - value.amin(0)) / (2**bits - 2)
     assert ((made() - value).abs() <= 0.5001 * steps + 1e-6 * value.abs().amax(0)).all()
     assert made.codes.dtype == {8: torch.int8, 16: torch.int16, 32: torch.float32}[bits]
@@ -197,7 +156,7 @@ def test_quantised_values_are_within_half_a_step(bits):
 @pytest.mark.parametrize("options", VARIANTS)
 def test_file_round_trip(options, bits, tmp_path):
     small = factorise(dense(**options), expressions(), CompressionPlan(4, 2, 0.1))
-    small = (small if bits == 32 else small.quantised(bits)).requires_grad_(False)
+    small = (small if bits == 32 else small.quantize(bits)).requires_grad_(False)
     checkpoints.save(small, tmp_path / "small.safetensors")
     again = gghead.load(tmp_path / "small.safetensors", kind="avatar")
     assert (
@@ -220,7 +179,7 @@ def test_broken_files_are_a_sentence(tmp_path):
 
     path = tmp_path / "small.safetensors"
     checkpoints.save(
-        factorise(dense(), expressions(), CompressionPlan(4, 2, 0.1)).quantised(8), path
+        factorise(dense(), expressions(), CompressionPlan(4, 2, 0.1)).quantize(8), path
     )
     tensors = load_file(path)
     with safe_open(path, "pt") as file:

@@ -3,48 +3,17 @@ of moving."""
 
 import pytest
 import torch
+from helpers.small_expression import expression
 from helpers.small_network import small_network
 from helpers.small_reconstructor import small_reconstructor
 
 import gghead
 from gghead import checkpoints
 from gghead.inversion import Latent
-from gghead.latent import fingerprints
 from gghead.models.expression import ExpressionModel
 from gghead.models.expression_config import ExpressionConfig
 from gghead.networks.expression_transformer import ExpressionTransformer
 from gghead.torch_utils.errors import UserError
-
-NAMES = ("jawOpen", "eyeBlink_L", "eyeBlink_R")
-
-
-def expression(generator, seed=0, **changes):
-    """Every number that starts at zero is given one, so that something moves."""
-    torch.manual_seed(seed)
-    config = ExpressionConfig(
-        **{
-            **dict(
-                coefficient_names=NAMES,
-                network=fingerprints(generator)["network"],
-                channels=generator.synthesis.out_channels,
-                side=generator.config.latent_resolution,
-                num_ws=generator.num_ws,
-                w_dim=generator.config.w_dim,
-                width=16,
-                layers=2,
-                heads=2,
-                mlp_ratio=1.0,
-                tokens=3,
-            ),
-            **changes,
-        }
-    )
-    model = ExpressionModel(config).eval().requires_grad_(False)
-    for value in model.network.parameters():
-        if not bool(value.any()):
-            value.copy_(torch.randn(value.shape) * 0.2)
-    model.coefficient_max.fill_(1.0)
-    return model
 
 
 @pytest.fixture(scope="module")

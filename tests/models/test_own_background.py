@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 from helpers.dense_reference import dense_rasterization
+from helpers.small_gan import SIZE, batch_at, labels, tiny_config
 from helpers.small_network import small_network
-from test_trainer import SIZE, batch_at, labels, tiny_config
 
 from gghead.cameras import Cameras
 from gghead.models.config import BackgroundConfig

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.prior_latents import write_latents
+from helpers.prior_latents import some_latents, write_latents
 from helpers.small_network import small_network
 from helpers.spoiled import check_one_bad_update
 
@@ -38,18 +38,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def model():
     return small_network(image_size=32)
-
-
-def some_latents(count=400, rows=4, residual=True, seed=0):
-    random = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(8, 8, generator=random)
-    ws = torch.randn(count, rows, 8, generator=random) @ mixing + 0.5
-    z = (
-        torch.randn(count, 6, 4, 4, generator=random)
-        * torch.tensor([3.0, 2, 1, 0.5, 0.1, 0])[:, None, None]
-        + 1
-    )
-    return Latent(ws, z if residual else None)
 
 
 def small_config(**changes):
@@ -154,12 +142,12 @@ def test_components_of_whole_heads_are_white_and_the_best_that_so_few_numbers_ca
     back = found.decode(x)
     torch.testing.assert_close(back.ws, ws, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(back.residual, z, atol=0.1, rtol=1e-3)
-    assert found.explained(latent) == pytest.approx(1, abs=1e-4)
+    assert found.explained_share(latent) == pytest.approx(1, abs=1e-4)
     points = found.spread(x)
     apart = (points[:, None] - points).square().sum(2).sum() / (90 * 89)
     assert float(apart) == pytest.approx(2, rel=0.02), "unrelated heads are a root of two apart"
     one = fit_components([latent], 1)
-    assert 1 / 3 < one.explained(latent) < 0.99 and one.shape.components == 1
+    assert 1 / 3 < one.explained_share(latent) < 0.99 and one.shape.components == 1
     assert float(one.spread(one.encode(latent)).var()) == pytest.approx(1, rel=0.02)
     parts = one.weight[0] * ws.flatten(1).std(0).norm(), one.weight[1] * z.flatten(1).std(0).norm()
     assert float(parts[0]) == pytest.approx(float(parts[1]), rel=1e-3), (
@@ -319,7 +307,7 @@ def test_conditions_and_guidance():
     with pytest.raises(UserError, match="`guidance` strengthens a condition, but there is none"):
         prior.draw(noise, guidance=2.0)
     with pytest.raises(UserError, match="trained without conditions"):
-        untrained(some_latents()).normalised(right)
+        untrained(some_latents()).normalize(right)
 
 
 def test_a_seeds_head_does_not_depend_on_the_others():

@@ -25,7 +25,7 @@ from gghead.perceptual import (
     load_metric,
 )
 from gghead.perceptual.distances import FeatureDistance
-from gghead.perceptual.scripted import ScriptDistance
+from gghead.perceptual.torchscript import ScriptDistance
 from gghead.torch_utils.errors import UserError
 
 OPTION = "--perceptual-net"

@@ -76,7 +76,7 @@ def test_broken_views_are_refused():
 def test_names_may_be_numbers_and_a_folder_with_one_zip_is_that_zip(tmp_path):
     write_captures(tmp_path / "balls.zip", subjects=1)
     (tmp_path / "README.md").write_text("what it is")
-    captures = formats.read(tmp_path).resized(24)
+    captures = formats.read(tmp_path).resize(24)
     views = from_captures(captures, "0", "0", ["2", "04"])
     assert (
         views.names == ("02", "04") and len(views) == 2 and views.size == (24, 24) and views.masked

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from helpers.composite_inputs import scene
 from helpers.places import ROOT
 from torch import Tensor, library
 
@@ -68,35 +69,6 @@ def dense_reference(
         (1 - final).reshape(*shape, 1),
         ~near.any(dim=1).reshape(*shape, 1),
     )
-
-
-def scene(
-    images: int,
-    count: int,
-    channels: int,
-    width: int,
-    height: int,
-    seed: int = 0,
-    spread: float = 2.0,
-) -> list[Tensor]:
-    """Random float32 inputs of ``composite`` up to the radii: some opaque, some tied in depth, some
-    culled."""
-    g = torch.Generator().manual_seed(seed)
-    size = torch.tensor([width, height], dtype=torch.float32)
-    means = (torch.rand(images, count, 2, generator=g) * 1.4 - 0.2) * size
-    sigma = torch.exp(torch.rand(images, count, 2, generator=g) * spread - 0.7)
-    angle = torch.rand(images, count, generator=g) * torch.pi
-    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).reshape(
-        images, count, 2, 2
-    )
-    conic = rotation @ torch.diag_embed(sigma**-2) @ rotation.mT
-    conics = torch.stack([conic[..., 0, 0], conic[..., 0, 1], conic[..., 1, 1]], -1)
-    opacities = torch.rand(images, count, generator=g)
-    opacities = torch.where(torch.rand(images, count, generator=g) < 0.1, torch.ones(()), opacities)
-    colors = torch.rand(images, count, channels, generator=g)
-    depths = (torch.rand(images, count, generator=g) * 40).floor() / 16 + 0.5
-    radii = torch.where(torch.rand(images, count, 1, generator=g) < 0.05, 0, 300).expand(-1, -1, 2)
-    return [means, conics, opacities, colors, depths, radii.to(torch.int32).contiguous()]
 
 
 def run(
@@ -542,11 +514,11 @@ def test_who_waits_for_a_lock_says_whom_for(tmp_path):
     """The holder keeps the lock until it has seen the other's sentence."""
     code = (
         "import sys; from pathlib import Path; from gghead.torch_utils.ops import"
-        " native_build\nwith native_build.locked(Path(sys.argv[1]), 'builds something'): print('got"
-        " it', flush=True)"
+        " native_build\nwith native_build.hold_lock(Path(sys.argv[1]), 'builds something'):"
+        " print('got it', flush=True)"
     )
     path = tmp_path / "a.lock"
-    with native_build.locked(path, "builds something"):
+    with native_build.hold_lock(path, "builds something"):
         other = subprocess.Popen(
             [sys.executable, "-c", code, str(path)],
             stdout=subprocess.PIPE,
@@ -571,7 +543,7 @@ def test_every_call_takes_the_number_of_threads_that_torch_has_then():
     code = """
 import os, sys, time, torch
 sys.path[:0] = sys.argv[1:]
-from test_native_backend import scene
+from helpers.composite_inputs import scene
 from gghead.rendering import native_backend
 inputs = scene(2, 3000, 3, 128, 256)
 inputs[0].requires_grad_()
@@ -603,7 +575,7 @@ print(grown, others < 0.2 * (time.thread_time() - before[1]))
         "OMP_NUM_THREADS": "1"
     }
     done = subprocess.run(
-        [sys.executable, "-c", code, os.path.dirname(__file__), str(ROOT / "tests")],
+        [sys.executable, "-c", code, str(ROOT / "tests")],
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,7 +11,7 @@ from compare_avatars import main
 from helpers.avatar_sequence import write_sequence
 from helpers.weight_files import trusted, write_lite
 from PIL import Image
-from variant_tables import block_error, paired, table
+from variant_tables import block_error, pair_differences, table
 from variants import variant_config
 
 import gghead
@@ -78,7 +78,7 @@ def test_a_variant_changes_one_thing():
 
 def test_differences_are_paired_and_their_error_is_over_blocks():
     first, second = rows_of([30.0, 31.0]), rows_of([30.5, 30.0])
-    np.testing.assert_allclose(paired(second, first), [0.5, -1.0])
+    np.testing.assert_allclose(pair_differences(second, first), [0.5, -1.0])
     random = np.random.RandomState(0)
     white = random.normal(size=1000)
     assert block_error(white)[1] == pytest.approx(1000**-0.5, rel=0.6)

@@ -156,7 +156,7 @@ def test_blink_closes_the_eye(head):
     left = opening & (head.vertices[:, 0] > 0)
     column = left & (np.abs(s) < 0.25)
     before = np.ptp(head.vertices[column, 1])
-    after = np.ptp(head.posed({"eyeBlinkLeft": 1.0})[column, 1])
+    after = np.ptp(head.pose({"eyeBlinkLeft": 1.0})[column, 1])
     assert after < 0.35 * before
     assert not head.blendshapes["eyeBlinkLeft"][opening & (head.vertices[:, 0] < 0)].any()
 
@@ -174,7 +174,7 @@ def test_lip_plane_follows_the_lips(head):
 
 def test_posed_refuses_unknown_names(head):
     with pytest.raises(UserError, match="no blendshape 'smile'"):
-        head.posed({"smile": 1.0})
+        head.pose({"smile": 1.0})
 
 
 def test_content_hash_ignores_the_name_and_sees_a_vertex():

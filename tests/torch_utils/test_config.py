@@ -108,7 +108,7 @@ def test_a_range_says_what_it_takes(limits, good, bad, words):
 def test_a_faulty_config_names_its_keys_and_a_command_its_options():
     error = config_json.ConfigError("{data.gan_share}=0.5 needs {init}.")
     assert str(error) == "data.gan_share=0.5 needs init."
-    assert error.spelled({"init": "--init"}) == "data.gan_share=0.5 needs --init."
+    assert error.spell({"init": "--init"}) == "data.gan_share=0.5 needs --init."
 
 
 @pytest.mark.parametrize(

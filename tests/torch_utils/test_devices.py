@@ -110,7 +110,7 @@ def test_a_generator_and_what_edits_its_latents(background):
         mix_layers(model, plain, full, [0, 1], 0.5),
         blend_latents(model, plain, full, torch.ones(1, 4, 4)),
         blend_planes(model, plain, full, torch.ones(1, 8, 8), fit=False),
-        full.truncated(model, 0.7),
+        full.truncate(model, 0.7),
     )
     for head in heads:
         assert model.render(head.gaussians(model), cameras).color.device == GPU

@@ -13,7 +13,7 @@ from helpers.small_reconstructor import small_reconstructor
 from PIL import Image
 
 from gghead import checkpoints
-from gghead.cli.common import listed
+from gghead.cli.common import parse_names
 from gghead.reconstruction.report import compare
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.score_encoder import main
@@ -112,12 +112,12 @@ def test_montage_holds_all_pictures():
 
 def test_lists_of_subjects():
     names = ("000", "001", "012", "anna", "b-c")
-    assert listed("0-1,12,anna", names, "--subjects") == ("000", "001", "012", "anna")
-    assert listed("b-c", names, "--subjects") == ("b-c",)
+    assert parse_names("0-1,12,anna", names, "--subjects") == ("000", "001", "012", "anna")
+    assert parse_names("b-c", names, "--subjects") == ("b-c",)
     with pytest.raises(
         UserError, match="--subjects=0-3: there is no subject 2; there are 000, 001"
     ):
-        listed("0-3", names, "--subjects")
+        parse_names("0-3", names, "--subjects")
 
 
 # -------------------------------------------------------------------------------------- the command

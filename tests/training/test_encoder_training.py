@@ -226,7 +226,7 @@ def test_it_learns_a_head_from_views_and_shows_it_from_another(captures):
             jitter=0.0,
         ),
     )
-    views = captures.select(subjects=["000"]).resized(24).views("000", "0")
+    views = captures.select(subjects=["000"]).resize(24).views("000", "0")
     rgb, cameras = views.rgb[None].float() / 255, Cameras.from_label(views.cameras.label()[None])
 
     def error():

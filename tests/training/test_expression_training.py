@@ -8,16 +8,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.capture_zip import NAMES, write_captures
+from helpers.small_expression import expression
 from helpers.small_reconstructor import small_reconstructor
 from helpers.spoiled import check_one_bad_update
 from PIL import Image
-from test_expression_model import expression
 
 import gghead
 from gghead import checkpoints
 from gghead import latent as latents
 from gghead.cli.animate import main as animate_main
-from gghead.template.sliders import mirrored
+from gghead.template.sliders import mirror_name
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils import progress
 from gghead.torch_utils.errors import UserError
@@ -104,7 +104,7 @@ def test_latents_are_those_of_the_reconstructor(captures, network):
             captures.camera_names[captures.camera[frame]] for frame in source.inputs(frames, 1)
         ]
         chosen.append(names)
-        views = captures.resized(24).views(
+        views = captures.resize(24).views(
             "002", captures.moments[captures.moment[frames[0]]], names
         )
         latent = network.encode(views.over_white()[None], views.cameras.reshape(1, -1))
@@ -114,7 +114,9 @@ def test_latents_are_those_of_the_reconstructor(captures, network):
 
 
 def test_mirrored_triplets_exchange_left_and_right(captures, network):
-    assert [mirrored(name) for name in ("eyeBlink_L", "eyeBlinkRight", "jawOpen", "jawLeft")] == [
+    assert [
+        mirror_name(name) for name in ("eyeBlink_L", "eyeBlinkRight", "jawOpen", "jawLeft")
+    ] == [
         "eyeBlink_R",
         "eyeBlinkLeft",
         "jawOpen",
@@ -256,7 +258,7 @@ def test_scores_are_what_they_say(captures, tmp_path):
             np.mean([trial.record[method]["psnr"] for trial in trials])
         )
     # The neutral head, by hand.
-    small = captures.resized(24)
+    small = captures.resize(24)
     views = small.views("000", "0", record["inputs"])
     head = network.encode(views.over_white()[None], views.cameras.reshape(1, -1)).gaussians(
         network.generator
@@ -301,7 +303,7 @@ def test_score_command_writes_a_report_and_a_sheet(data, tmp_path):
 def test_latent_files_are_animated_by_a_transformer(network, network_file, captures, tmp_path):
     moving = expression(network.generator, coefficient_names=NAMES)
     checkpoints.save(moving, tmp_path / "expression-000001.safetensors")
-    views = captures.resized(24).views("000", "0")
+    views = captures.resize(24).views("000", "0")
     latent = network.encode(views.rgb[None].float() / 255, views.cameras.reshape(1, -1))
     latents.save(tmp_path / "latent-encoder.safetensors", latent, network.generator)
     out = tmp_path / "p.png"

@@ -7,8 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
-from test_train import SMALL, write_dataset
-from test_trainer import BATCH, SIZE, batch_at, labels, tiny_config
+from helpers.small_gan import BATCH, SIZE, SMALL, batch_at, labels, tiny_config, write_dataset
 
 from gghead import checkpoints
 from gghead.cameras import Cameras

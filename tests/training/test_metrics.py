@@ -16,7 +16,7 @@ from gghead.cameras import Cameras
 from gghead.torch_utils import distributed
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
-from gghead.training.metrics import MetricSet, parse_metric, shared, swd, write_metric
+from gghead.training.metrics import MetricSet, parse_metric, swd, work_shards, write_metric
 from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance, frechet_distance
 from gghead.training.metrics.sampler import Draw, ModelSampler
@@ -529,7 +529,7 @@ def test_parts_of_a_set_are_the_set():
 def measured(cache, feature_net, processes, breaks=()):
     """Results of all kinds of metrics on a small network, how often pictures were read, and a
     second set's reads."""
-    shared.SHARD, swd.PatchSet.__init__.__defaults__ = 7, (0, 512)
+    work_shards.SHARD, swd.PatchSet.__init__.__defaults__ = 7, (0, 512)
     dataset = Faces(faces(30, 0))
     sample = ModelSampler(
         small_network(image_size=32), Cameras.orbit(torch.linspace(-0.5, 0.5, 5)).label()
@@ -581,7 +581,7 @@ def free_port():
 def test_two_and_three_processes_share_the_work_and_have_the_results_of_one(
     tmp_path, feature_net, monkeypatch
 ):
-    monkeypatch.setattr(shared, "SHARD", 7)
+    monkeypatch.setattr(work_shards, "SHARD", 7)
     monkeypatch.setattr(swd.PatchSet.__init__, "__defaults__", (0, 512))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

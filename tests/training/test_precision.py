@@ -98,7 +98,7 @@ def test_figures_are_kept_by_processor_threads_environment_and_network(monkeypat
     choose(CPU, layers)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     choose(CPU, layers)
-    monkeypatch.setattr(precision, "_processor", lambda: "another one")
+    monkeypatch.setattr(precision, "processor_features", lambda: "another one")
     choose(CPU, layers)
     assert len(measured) == 6
     for file in tmp_path.rglob("precision_*.json"):

@@ -11,10 +11,10 @@ import pytest
 import torch
 from helpers.avatar_sequence import write_sequence
 from helpers.capture_zip import write_captures
+from helpers.prior_latents import some_latents
+from helpers.small_gan import batch_at, labels
 from helpers.small_network import small_network
 from helpers.small_reconstructor import TINY, small_reconstructor
-from test_prior import some_latents
-from test_trainer import batch_at, labels
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.models.reconstructor import Reconstructor

@@ -17,10 +17,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.places import ROOT
+from helpers.small_gan import SMALL, write_dataset
 from PIL import Image
 
 import gghead
-from gghead.cameras import Cameras
 from gghead.data import BatchLoader
 from gghead.data import dataset as dataset_module
 from gghead.torch_utils.errors import UserError
@@ -28,40 +28,6 @@ from gghead.training.cli.train_gan import main, resolve
 from gghead.training.gan.config import PRESETS, Stage
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run.run_folder import load_state, provenance, read_options
-
-SMALL = [
-    "--set=generator.plane_resolution=16",
-    "--set=generator.latent_resolution=8",
-    "--set=generator.template=sphere",
-    "--set=stages.image_size=32",
-    "--set=stages.grid=16",
-    "--cbase=128",
-    "--cmax=8",
-    "--batch=4",
-    "--tick=0.008",
-    "--snap=1",
-    "--device=cpu",
-    "--fp32=1",
-]
-
-
-def write_dataset(folder, count=6, size=32, masks=True):
-    random = np.random.RandomState(0)
-    labels = Cameras.orbit(torch.linspace(-0.4, 0.4, count)).label().tolist()
-    names = [f"img{i}.png" for i in range(count)]
-    folder.mkdir()
-    for name in names:
-        Image.fromarray(random.randint(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name)
-    content = {"labels": [list(pair) for pair in zip(names, labels, strict=True)]}
-    if masks:
-        (folder / "masks").mkdir()
-        content["masks"] = {name: f"masks/{name}" for name in names}
-        for name in names:
-            Image.fromarray(random.randint(100, 256, (size, size), dtype=np.uint8)).save(
-                folder / "masks" / name
-            )
-    (folder / "dataset.json").write_text(json.dumps(content))
-    return folder
 
 
 @pytest.fixture(scope="module")

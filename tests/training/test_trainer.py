@@ -7,55 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.multiprocessing as mp
+from helpers.small_gan import BATCH, SIZE, batch_at, labels, tiny_config
 from helpers.spoiled import check_one_bad_update
 
 from gghead.cameras import Cameras
-from gghead.models.config import BackgroundConfig, DiscriminatorConfig, GeneratorConfig
+from gghead.models.config import BackgroundConfig, DiscriminatorConfig
 from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.training.gan.augment import AugmentConfig
-from gghead.training.gan.config import DataConfig, LossConfig, OptimizerConfig, Stage, TrainConfig
+from gghead.training.gan.config import DataConfig, LossConfig, Stage
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run.health import broken_tensors
-
-SIZE, BATCH = 16, 8
-
-
-def tiny_config(**changes):
-    config = TrainConfig(
-        data=DataConfig(background="random"),
-        generator=GeneratorConfig(
-            z_dim=8,
-            w_dim=8,
-            template="sphere",
-            plane_resolution=16,
-            latent_resolution=8,
-            cbase=128,
-            cmax=8,
-            grid=16,
-            image_size=SIZE,
-        ),
-        discriminator=DiscriminatorConfig(cbase=128, cmax=8, map_depth=1),
-        loss=LossConfig(r1_interval=2, blur_sigma=1.5, blur_fade_kimg=0.05),
-        optimizer=OptimizerConfig(ema_kimg=0.05),
-        augment=AugmentConfig(mode="ada", initial_p=0.3, interval=2, kimg=0.1),
-        stages=(Stage(image_size=SIZE, grid=16, lambda_tv=1.0, lambda_beta=0.1),),
-        batch=BATCH,
-        kimg=1,
-    )
-    return replace(config, **changes)
-
-
-def labels(count=5):
-    return Cameras.orbit(torch.linspace(-0.5, 0.5, count)).label()
-
-
-def batch_at(step, size=SIZE, count=BATCH):
-    source = torch.Generator().manual_seed(step)
-    return {
-        "image": torch.randint(0, 256, (count, 3, size, size), generator=source, dtype=torch.uint8),
-        "alpha": torch.randint(0, 256, (count, 1, size, size), generator=source, dtype=torch.uint8),
-        "label": labels(count),
-    }
 
 
 def tensors(state, path=""):

@@ -177,7 +177,7 @@ def _intact(target: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path, work: str) -> Iterator[None]:
+def hold_lock(path: Path, work: str) -> Iterator[None]:
     """Hold an exclusive lock between processes; the system lets go of it when a process dies.
 
     Who has to wait says so now and then, with the number of the process that is at ``work``
@@ -306,7 +306,7 @@ def load(library: Library, seconds: int = 30) -> None:
         target = cached_path(library)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not _intact(target):
-            with locked(target.with_suffix(".lock"), f"builds {library.name}"):
+            with hold_lock(target.with_suffix(".lock"), f"builds {library.name}"):
                 if not _intact(target):
                     if target.exists():
                         print(

@@ -14,7 +14,7 @@ from gghead.rendering import registry, render
 from gghead.template import load_template
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import progress
 from gghead.training.avatar.config import AvatarTrainConfig
 from gghead.training.avatar.trainer import AvatarTrainer

@@ -16,7 +16,7 @@ from gghead.models.avatar import Avatar, AvatarModel
 from gghead.models.compression import CompressionPlan, factorise
 from gghead.rendering import registry
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.avatar.data import AvatarSource, open_avatar
 from gghead.training.benchmarks.beside import compare_threads
@@ -124,7 +124,7 @@ def measure(
     for count in gaussians:
         dense = with_count(source.avatar, count, seed)
         for form in forms:
-            avatar = dense if form == "dense" else _compressed(dense, source)
+            avatar = dense if form == "dense" else _compress(dense, source)
             for pixels in size:
                 row = {
                     "gaussians": count,
@@ -162,6 +162,6 @@ def _frames(
     return draw
 
 
-def _compressed(avatar: Avatar, source: AvatarSource) -> AvatarModel:
+def _compress(avatar: Avatar, source: AvatarSource) -> AvatarModel:
     expression = source.coefficients("train")
-    return factorise(avatar, expression, CompressionPlan()).quantised(8).requires_grad_(False)
+    return factorise(avatar, expression, CompressionPlan()).quantize(8).requires_grad_(False)

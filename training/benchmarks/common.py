@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from gghead.torch_utils.cores import processor_name
+from gghead.torch_utils.machine import processor_name
 from gghead.torch_utils.progress import track
 
 

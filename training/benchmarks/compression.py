@@ -69,7 +69,7 @@ def measure(
         for share in prune:
             whole = factorise(avatar, expression, CompressionPlan(count, combinations, share))
             for width in bits:
-                small = (whole if width == 32 else whole.quantised(width)).requires_grad_(False)
+                small = (whole if width == 32 else whole.quantize(width)).requires_grad_(False)
                 rows.append(_row(small, frames, rank=count, prune=share, bits=width))
                 click.echo(_line(rows[-1], rows[0]))
     return {"gaussians": avatar.num, "rows": rows}

@@ -9,7 +9,7 @@ from gghead.cameras import Cameras
 from gghead.checkpoints import load
 from gghead.cli.common import pick_device
 from gghead.models.reconstructor import Reconstructor
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.training.benchmarks.common import describe_machine, interleaved_medians, resident_growth
 from gghead.training.encoder.config import PRESETS
 from gghead.training.run.precision import choose, encoder_layers

@@ -10,7 +10,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.cli.common import pick_device
 from gghead.rendering import native_backend, rasterization, registry
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.common import describe_machine, interleaved_medians, resident_growth
 
@@ -38,15 +38,15 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
         * torch.tensor([1.0, 1.0, 0.5])
     )
 
-    def placed(values: torch.Tensor) -> torch.Tensor:
+    def place(values: torch.Tensor) -> torch.Tensor:
         return values.to(device).requires_grad_()
 
     return (
-        placed(points),
-        placed(torch.randn(images, count, 4, generator=rng)),
-        placed(scales),
-        placed(0.3 + 0.65 * torch.rand(images, count, generator=rng)),
-        placed(torch.rand(images, count, channels, generator=rng)),
+        place(points),
+        place(torch.randn(images, count, 4, generator=rng)),
+        place(scales),
+        place(0.3 + 0.65 * torch.rand(images, count, generator=rng)),
+        place(torch.rand(images, count, channels, generator=rng)),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from gghead.cameras import Cameras
 from gghead.cli.common import pick_device
 from gghead.rendering import registry
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import track
 from gghead.torch_utils.rng import generator
 from gghead.training.benchmarks.beside import compare_threads

@@ -1,6 +1,5 @@
 """``python scripts/compress_avatar.py --avatar=RUN --dest=FILE``."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,7 +11,6 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
 OPTIONS = ConfigOptions(CompressionPlan)
-_MOVING_RANK = 256
 
 
 @cli.command()
@@ -86,13 +84,10 @@ def main(
         source = open_avatar(network, data, chosen)
         path, avatar = source.path, source.avatar
         expression = source.coefficients("train")
-    plan = CompressionPlan()
-    if avatar.config.motion != "features":
-        plan = replace(plan, rank=_MOVING_RANK)
-    plan = OPTIONS.apply(plan, options)
+    plan = OPTIONS.apply(CompressionPlan(), options)
     with progress("Finding shared movements"):
         small = factorise(avatar, expression, plan)
-        small = small if bits == "32" else small.quantised(int(bits))
+        small = small if bits == "32" else small.quantize(int(bits))
     make_folder(dest.parent)
     save(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors

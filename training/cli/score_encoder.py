@@ -96,7 +96,7 @@ def main(
     """
     if outdir is not None:
         cli.check_writable(outdir, "--outdir", folder=True)
-    from gghead.cli.common import find_network, listed, pick_device
+    from gghead.cli.common import find_network, parse_names, pick_device
     from gghead.torch_utils.files import make_folder
     from gghead.training.encoder import score as scoring
     from gghead.training.encoder.data import read_captures
@@ -116,8 +116,8 @@ def main(
         heads = scoring.gan_heads(model.generator, numbers, resolution)
     else:
         with progress(f"Reading {data}"):
-            captures = read_captures(data).resized(resolution)
-        people = listed(subjects, captures.subjects, "--subjects")
+            captures = read_captures(data).resize(resolution)
+        people = parse_names(subjects, captures.subjects, "--subjects")
         moments = moments or captures.expressions_of(people[0])
         surfaces = geometry_file(geometry, captures)
         heads = scoring.capture_heads(captures, people, moments, surfaces, chosen)
@@ -132,10 +132,10 @@ def main(
         "background": "white",
         "refine": refine,
     }
-    drawn = listed(sheets, people, "--sheets") if sheets else people[:1]
+    drawn = parse_names(sheets, people, "--sheets") if sheets else people[:1]
     pictures = [scoring.ScoreSheet(person, moment) for person in drawn for moment in moments]
 
-    def seen(record, head, every, choice):
+    def record_head(record, head, every, choice):
         bar.advance()
         for sheet in pictures:
             sheet.add(record, head, every, choice)
@@ -144,7 +144,7 @@ def main(
 
     total = len(methods) * len(people) * len(moments) * len(counts)
     with progress("Scoring", total, "heads made") as bar:
-        scoring.score(methods, heads, counts, targets=targets, scores=scores, seen=seen)
+        scoring.score(methods, heads, counts, targets=targets, scores=scores, seen=record_head)
     for sheet in pictures:
         sheet.write(outdir / file_part(f"sheet-{sheet.subject}-{sheet.expression}.png"))
     print(

@@ -41,24 +41,24 @@ def main(resume, outdir, device, dry_run, **options):
         if options["data"] is None and options["init"] is None and options["gan_share"] is None:
             raise ConfigError(NO_DATA)
         preset = OPTIONS.start(options)
-        _applied(preset, options)  # says which values cannot be
+        _apply(preset, options)  # says which values cannot be
     check_outdir(outdir, resume, dry_run)
     from gghead.cli.common import pick_device
     from gghead.torch_utils import distributed
     from gghead.training.encoder.run import run
-    from gghead.training.run.precision import agreed, check_device, choose, encoder_layers
+    from gghead.training.run.precision import agree, check_device, choose, encoder_layers
     from gghead.training.run.run_folder import read_options
 
     chosen = pick_device(device)
     if resume is not None:
         own = read_options(resume, EncoderTrainConfig)
         require_same_network(own.loss.perceptual_net, options["perceptual_net"], resume)
-        config = _applied(own, options)
+        config = _apply(own, options)
         print(f"  precision {config.precision}: as before")
     else:
-        config = _applied(preset, options)
+        config = _apply(preset, options)
         if options["init"] is not None:
-            config = _continued(config, options)
+            config = _continue(config, options)
         if not OPTIONS.is_given(options, "precision"):
             stage = config.stages[0]
             precision, why = choose(
@@ -73,13 +73,13 @@ def main(resume, outdir, device, dry_run, **options):
         return
     processes, chosen = distributed.start(chosen)
     try:
-        config = config_json.replace(config, {"precision": agreed(config.precision)})
+        config = config_json.replace(config, {"precision": agree(config.precision)})
         run(config, outdir, chosen, processes, resume=Path(resume) if resume else None)
     finally:
         distributed.stop()
 
 
-def _continued(config: EncoderTrainConfig, options: dict) -> EncoderTrainConfig:
+def _continue(config: EncoderTrainConfig, options: dict) -> EncoderTrainConfig:
     """The config with the model of --init, which the run continues; corrections may be added."""
     from gghead import checkpoints
     from gghead.models.generator import Generator
@@ -116,7 +116,7 @@ def _continued(config: EncoderTrainConfig, options: dict) -> EncoderTrainConfig:
     return config
 
 
-def _applied(start: EncoderTrainConfig, options: dict) -> EncoderTrainConfig:
+def _apply(start: EncoderTrainConfig, options: dict) -> EncoderTrainConfig:
     """The config with the options, and with what follows from them."""
     follows: list = []
     if options["init"] is not None and options["data"] is None:
@@ -130,4 +130,4 @@ def _applied(start: EncoderTrainConfig, options: dict) -> EncoderTrainConfig:
         follows.append(("rates.decoder", 0.0))
     if options["perceptual_net"] is not None and start.loss.perceptual == 0:
         follows.append(("loss.perceptual", 0.5))
-    return OPTIONS.apply(config_json.replace(start, config_json.nested(follows)), options)
+    return OPTIONS.apply(config_json.replace(start, config_json.nest(follows)), options)

@@ -39,7 +39,7 @@ class HeadViews:
         subjects = captures.subjects
         if config.identities is not None:
             subjects = subjects[: config.identities]
-        captures = captures.select(subjects=subjects).resized(size)
+        captures = captures.select(subjects=subjects).resize(size)
         codes = captures.subject.astype(np.int64) * len(captures.moments) + captures.moment
         order = np.argsort(codes, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)

@@ -57,7 +57,7 @@ class CaptureHeads:
             raise UserError(
                 f"{captures.pictures.source.path} has no subject left to train on; hold out fewer."
             )
-        captures = captures.select(subjects=kept).resized(size)
+        captures = captures.select(subjects=kept).resize(size)
         codes = captures.subject.astype(np.int64) * len(captures.moments) + captures.moment
         order = np.argsort(codes, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)

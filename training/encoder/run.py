@@ -18,7 +18,7 @@ from gghead.torch_utils import config as config_json
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import progress
 from gghead.training.encoder.config import EncoderTrainConfig, check, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, read_captures

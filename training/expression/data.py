@@ -23,7 +23,7 @@ from gghead.data.frames import FrameCache
 from gghead.gaussians import Gaussians
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
-from gghead.template.sliders import mirrored
+from gghead.template.sliders import mirror_name
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
 from gghead.training.expression.config import ExpressionDataConfig
@@ -220,14 +220,14 @@ class Triplets:
             raise UserError(
                 f"{captures.pictures.source.path} has no subject left to train on; hold out fewer."
             )
-        captures = captures.select(subjects=kept).resized(size)
+        captures = captures.select(subjects=kept).resize(size)
         self.config, self.model, self.seed, self.wanted = config, model, seed, wanted
         self.pairs, self.captures = pairs_of(captures), captures
         names = captures.coefficient_names or tuple(
             f"exp_{index}" for index in range(captures.width)
         )
         self.names = names
-        others = [mirrored(name) for name in names]
+        others = [mirror_name(name) for name in names]
         self.swap = [names.index(name) for name in others] if set(others) == set(names) else None
         self._frames, self._cameras = (
             FrameCache(captures, config.cache_mb),

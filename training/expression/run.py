@@ -11,7 +11,7 @@ from gghead.models.reconstructor import Reconstructor
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import progress
 from gghead.training.encoder.data import read_captures
 from gghead.training.expression.config import ExpressionTrainConfig, check

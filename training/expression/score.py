@@ -60,7 +60,7 @@ def score(
     size = size or model.generator.config.image_size
     if motion is not None:
         motion.check(model.generator)
-    captures = captures.resized(size)
+    captures = captures.resize(size)
     pairs, trials = pairs_of(captures), []
     with progress("Scoring", len(pairs), "expressions") as bar:
         for pair in pairs:

@@ -73,7 +73,7 @@ class _Draws:
     def normal(self, *shape: int) -> Tensor:  # [batch, *shape]
         return torch.randn(self.batch, *shape, generator=self.generator, device=self.device)
 
-    def chosen(self, values: Tensor, otherwise: float) -> Tensor:
+    def choose(self, values: Tensor, otherwise: float) -> Tensor:
         """Return ``values`` for the images the operation is applied to and ``otherwise`` for the
         rest."""
         gate = (self.uniform() < self.p).reshape(-1, *(1,) * (values.ndim - 1))
@@ -92,9 +92,9 @@ def random_warps(config: AugmentConfig, draw: _Draws, height: int, width: int) -
     """
     shift = (draw.uniform(2) * 2 - 1) * config.translation
     size = shift.new_tensor([width, height])
-    shift = draw.chosen((shift * size).round(), 0.0)  # whole pixels: a shift alone does not blur
-    zoom = draw.chosen((1 + config.scale) ** (draw.uniform() * 2 - 1), 1.0)
-    angle = draw.chosen((draw.uniform() * 2 - 1) * math.radians(config.rotation), 0.0)
+    shift = draw.choose((shift * size).round(), 0.0)  # whole pixels: a shift alone does not blur
+    zoom = draw.choose((1 + config.scale) ** (draw.uniform() * 2 - 1), 1.0)
+    angle = draw.choose((draw.uniform() * 2 - 1) * math.radians(config.rotation), 0.0)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     linear = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)  # [B, 2, 2]
     return torch.cat([linear, -(linear @ shift[:, :, None])], 2)
@@ -198,12 +198,12 @@ def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
     # cross product with the grey axis: the generator of hue rotations
     turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=draw.device) / math.sqrt(3)
 
-    brightness = draw.chosen(draw.normal() * config.brightness, 0.0)
-    contrast = draw.chosen(torch.exp2(draw.normal() * config.contrast), 1.0)
-    angle = draw.chosen((draw.uniform() * 2 - 1) * math.radians(config.hue), 0.0)
-    saturation = draw.chosen(torch.exp2(draw.normal() * config.saturation), 1.0)
+    brightness = draw.choose(draw.normal() * config.brightness, 0.0)
+    contrast = draw.choose(torch.exp2(draw.normal() * config.contrast), 1.0)
+    angle = draw.choose((draw.uniform() * 2 - 1) * math.radians(config.hue), 0.0)
+    saturation = draw.choose(torch.exp2(draw.normal() * config.saturation), 1.0)
     flip = (
-        draw.chosen(torch.where(draw.uniform() < 0.5, -1.0, 1.0), 1.0) if config.luma_flip else 1.0
+        draw.choose(torch.where(draw.uniform() < 0.5, -1.0, 1.0), 1.0) if config.luma_flip else 1.0
     )
 
     # On grey every step is a factor; on the plane across it hue rotates and saturation scales.
@@ -238,14 +238,14 @@ def recolor(
 
 def random_noise(config: AugmentConfig, draw: _Draws, shape: torch.Size) -> Tensor:
     """Draw white noise [B, C, H, W] whose strength differs per image (half-normal)."""
-    strength = draw.chosen(draw.normal().abs() * config.noise, 0.0)
+    strength = draw.choose(draw.normal().abs() * config.noise, 0.0)
     return draw.normal(*shape[1:]) * strength[:, None, None, None]
 
 
 def random_cutout(config: AugmentConfig, draw: _Draws, height: int, width: int) -> Tensor:
     """Draw a rectangle per image; returns [B, 1, H, W], zero (mid-grey, half-transparent) inside
     and one elsewhere."""
-    size = draw.chosen(torch.full((draw.batch,), config.cutout, device=draw.device), 0.0)[:, None]
+    size = draw.choose(torch.full((draw.batch,), config.cutout, device=draw.device), 0.0)[:, None]
     centre = draw.uniform(2)
     x = (torch.arange(width, device=draw.device) + 0.5) / width
     y = (torch.arange(height, device=draw.device) + 0.5) / height

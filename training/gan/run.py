@@ -17,7 +17,7 @@ from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import Progress, progress
 from gghead.training.gan.config import TrainConfig, check, stage_at
 from gghead.training.gan.data import open_dataset, open_full
@@ -76,7 +76,7 @@ def run(
     with progress(f"Reading {config.data.path}"):
         dataset = open_dataset(config.data) if dataset is None else dataset
     with contextlib.closing(dataset):
-        dataset = dataset.resized(stage_at(config.stages, nimg)[0].image_size)
+        dataset = dataset.resize(stage_at(config.stages, nimg)[0].image_size)
         with progress(f"Checking the cameras of {config.data.path}"):
             warnings = check_at_start(dataset) if config.data.check else []
         trainer = Trainer(config, dataset.labels, device, processes)
@@ -204,7 +204,7 @@ class _Run:
         prepared."""
         if self.dataset.resolution != size:
             self.close()
-            self.dataset = self.dataset.resized(size)
+            self.dataset = self.dataset.resize(size)
         if self.loader is None:
             processes, share = self.processes, self.config.batch // self.processes.world_size
             self.loader = BatchLoader(

@@ -57,10 +57,10 @@ def head_mask(alpha: Tensor) -> Tensor:  # [N, 1, H, W] in [0, 1] -> bool [N, 1,
     reach = max(min(alpha.shape[2:]) // 16, 1)
     closed = _erode(_dilate(solid, reach), reach) > 0
     between = (
-        _seen_before(closed, 3)
-        & _seen_after(closed, 3)
-        & _seen_before(closed, 2)
-        & _seen_after(closed, 2)
+        _any_before(closed, 3)
+        & _any_after(closed, 3)
+        & _any_before(closed, 2)
+        & _any_after(closed, 2)
     )
     return _erode((closed | between).float(), reach) > 0
 
@@ -73,11 +73,11 @@ def _erode(mask: Tensor, reach: int) -> Tensor:
     return -F.max_pool2d(-mask, 2 * reach + 1, stride=1, padding=reach)  # pads with "inside"
 
 
-def _seen_before(mask: Tensor, dim: int) -> Tensor:
+def _any_before(mask: Tensor, dim: int) -> Tensor:
     return mask.cummax(dim).values
 
 
-def _seen_after(mask: Tensor, dim: int) -> Tensor:
+def _any_after(mask: Tensor, dim: int) -> Tensor:
     return mask.flip(dim).cummax(dim).values.flip(dim)
 
 

@@ -36,7 +36,7 @@ from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance
 from gghead.training.metrics.names import SWD_IMAGES, Metric, check_feature_net, parse_metrics
 from gghead.training.metrics.sampler import Draw, Sampler
-from gghead.training.metrics.shared import exchange, in_shards
+from gghead.training.metrics.work_shards import exchange, in_shards
 
 MAX_REALS = 50_000
 

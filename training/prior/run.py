@@ -11,7 +11,7 @@ from gghead.models.head_components import HeadComponents
 from gghead.models.prior import Prior
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import progress
 from gghead.training.prior.config import PriorTrainConfig
 from gghead.training.prior.data import Heads, conditions, open_heads, split
@@ -130,7 +130,7 @@ class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
         same = "" if shape.rows > 1 else ", the same for all layers"
         if isinstance(prior.tokens, HeadComponents):
             shares = [
-                f"{prior.tokens.explained(part.latent):.0%} of the variance of {name} heads"
+                f"{prior.tokens.explained_share(part.latent):.0%} of the variance of {name} heads"
                 for name, part in (("training", self.heads), ("held-out", held_out))
                 if len(part)
             ]

@@ -89,7 +89,7 @@ class PriorTrainer:
                 for latent in heads.batches()
             ]
         )
-        return x, None if cond is None else self.prior.normalised(cond.to(self.device))
+        return x, None if cond is None else self.prior.normalize(cond.to(self.device))
 
     # ------------------------------------------------------------------ stepping
     def step(self) -> None:

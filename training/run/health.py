@@ -101,7 +101,7 @@ def broken_tensors(state: object, name: str = "") -> list[str]:
     """Names of the tensors in nested dicts, lists and tuples that hold numbers which are not
     finite."""
     found = dict(_tensors(state, name))
-    flags = [_broken(key, value) for key, value in found.items()]
+    flags = [_is_broken(key, value) for key, value in found.items()]
     if not flags:
         return []
     on_gpu = [flag for flag in flags if flag.device.type != "cpu"]  # one wait for all of them
@@ -110,7 +110,7 @@ def broken_tensors(state: object, name: str = "") -> list[str]:
     return [key for key, wrong in zip(found, told, strict=True) if wrong]
 
 
-def _broken(name: str, value: Tensor) -> Tensor:
+def _is_broken(name: str, value: Tensor) -> Tensor:
     if name.endswith(_UNBOUNDED):
         return value.isnan().any()
     return ~torch.isfinite(value).all()

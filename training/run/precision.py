@@ -10,13 +10,11 @@ and rendering are float32 in all.
 import hashlib
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +30,7 @@ from gghead.networks.view_encoder import ResidualBlock
 from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir, write_atomically
+from gghead.torch_utils.machine import processor_features
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 _TIED = 0.95  # bf16 must take less than this share of fp32's time
@@ -107,7 +106,7 @@ def choose(device: torch.device, layers: Layers) -> tuple[str, str]:
     return "bf16" if found.bf16 < _TIED * found.fp32 else "fp32", str(found)
 
 
-def agreed(precision: str) -> str:
+def agree(precision: str) -> str:
     """The first process's precision, where several chose before they joined."""
     chosen = [precision]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -147,7 +146,7 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
     """Time forward and backward passes in both precisions, in about 2 seconds."""
     begin = clock()
 
-    def timed(run: Run) -> float:
+    def time_run(run: Run) -> float:
         start = clock()
         run()
         return 1000 * (clock() - start)
@@ -156,8 +155,8 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
         return {name: layers.make(images, side, PRECISIONS[name]) for name in ("fp32", "bf16")}
 
     def roughly(run: Run) -> float:
-        first = timed(run)  # oneDNN writes its code in it
-        return first if first > _LARGEST else min(timed(run) for _ in range(2))
+        first = time_run(run)  # oneDNN writes its code in it
+        return first if first > _LARGEST else min(time_run(run) for _ in range(2))
 
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         small = {name: roughly(run) for name, run in pair(1, _SIDES[0]).items()}
@@ -174,7 +173,7 @@ def measure(layers: Layers, clock: Callable[[], float] = time.perf_counter) -> F
             run()
         while True:
             for name, run in runs.items():
-                times[name].append(timed(run))
+                times[name].append(time_run(run))
             round_ = (times["fp32"][-1] + times["bf16"][-1]) / 1000
             if len(times["fp32"]) == _ROUNDS or clock() - begin + round_ > _BUDGET:
                 return Figures(
@@ -196,7 +195,7 @@ def figures_of(layers: Layers) -> Figures:
 
 def _digest(layers: Layers) -> str:
     facts = [
-        _processor(),
+        processor_features(),
         torch.backends.cpu.get_cpu_capability(),
         torch.__version__,
         str(torch.get_num_threads()),
@@ -206,18 +205,6 @@ def _digest(layers: Layers) -> str:
         layers.name,
     ]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:20]
-
-
-def _processor() -> str:
-    """The processor's name with its instructions."""
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return "\n".join(
-            dict.fromkeys(
-                line for line in lines if line.startswith(("model name", "flags", "Features"))
-            )
-        )
-    return f"{platform.processor()} {platform.machine()}"
 
 
 # --------------------------------------------------------------------------- layers of our networks

@@ -174,7 +174,7 @@ def main(
     begin = time.perf_counter()
     with progress(f"Reading {source}"):
         frames = as_kind(read(source, format, options), kind).first(max_images)
-        frames = frames.with_extras(*(names(extras) or ())).resized(resolution)
+        frames = frames.with_extras(*(names(extras) or ())).resize(resolution)
     for line in frames.describe():
         click.echo(in_flags(line))
     click.echo(f"read in {time.perf_counter() - begin:.1f} s")

@@ -111,7 +111,7 @@ def check_pictures(
     square = [i for i in fine if looks[i].size[0] == looks[i].size[1]]
     common = Counter(looks[i].size for i in square).most_common(1)
     other = [i for i in square if looks[i].size != common[0][0]]
-    findings += _sized("not-square", oblong, names, looks) + _sized(
+    findings += _size_finding("not-square", oblong, names, looks) + _size_finding(
         "mixed-size", other, names, looks
     )
     masked = {i: size for i in fine if (size := looks[i].mask_size) is not None}
@@ -133,7 +133,9 @@ def check_pictures(
     return [found for found in findings if found.count]
 
 
-def _sized(code: str, which: list[int], names: list[str], looks: list[Look]) -> list[Finding]:
+def _size_finding(
+    code: str, which: list[int], names: list[str], looks: list[Look]
+) -> list[Finding]:
     detail = "{}x{}".format(*looks[which[0]].size) if which else ""
     return [Finding(code, [names[i] for i in which], detail=detail)]
 

@@ -134,10 +134,10 @@ def check_dataset(
         report.inventories.append(inventory)
         prefix = f"{shard.stem}/" if len(inputs) > 1 else ""
         report.names += [prefix + name for name in inventory.names]
-        findings += [_prefixed(found, prefix) for found in inventory.findings]
+        findings += [_add_prefix(found, prefix) for found in inventory.findings]
     findings += [] if masks is None else _without_masks(report, len(inputs) > 1)
     if not report.names:
-        report.findings = sort_findings(_merged(findings))
+        report.findings = sort_findings(_merge(findings))
         return report
     report.labels = np.concatenate([inventory.labels for inventory in report.inventories])
     found, report.usable = check_cameras(report.labels, report.names)
@@ -154,13 +154,13 @@ def check_dataset(
             report.not_checked.append("whether cameras fit the heads: their distances are wrong")
         else:
             findings += _silhouettes(report, progress)
-    report.findings = sort_findings(_merged(findings))
+    report.findings = sort_findings(_merge(findings))
     return report
 
 
 def _without_masks(report: CheckReport, prefixed: bool) -> list[Finding]:
     """Images of shards that have no masks at all, where other shards have some."""
-    masked = [bool(part.mask_names) or _embedded(part) for part in report.inventories]
+    masked = [bool(part.mask_names) or _has_alpha(part) for part in report.inventories]
     names = [
         f"{part.source.path.stem}/{name}"
         for part, has in zip(report.inventories, masked, strict=True)
@@ -170,7 +170,7 @@ def _without_masks(report: CheckReport, prefixed: bool) -> list[Finding]:
     return [Finding("mask-missing", names)] if prefixed and any(masked) and names else []
 
 
-def _embedded(part: Inventory) -> bool:
+def _has_alpha(part: Inventory) -> bool:
     """Whether the first image that can be read has an alpha channel."""
     for name in part.names:
         try:
@@ -180,12 +180,12 @@ def _embedded(part: Inventory) -> bool:
     return False
 
 
-def _prefixed(found: Finding, prefix: str) -> Finding:
+def _add_prefix(found: Finding, prefix: str) -> Finding:
     found.files = [prefix + name for name in found.files]
     return found
 
 
-def _merged(findings: list[Finding]) -> list[Finding]:
+def _merge(findings: list[Finding]) -> list[Finding]:
     """Join findings of the same fault from several shards."""
     by_code: dict[str, Finding] = {}
     for found in findings:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gghead.data.files import Source, is_image, open_source
 from gghead.data.formats.parsing import ReadOptions
-from gghead.data.local_files import refuse_address, unlabelled
+from gghead.data.local_files import no_labels_message, refuse_address
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:  # a command's help lists the formats, and needs no torch for that
@@ -92,7 +92,7 @@ def detect(source: Source) -> Format:
         if format.module.looks_like(names, content):
             return format
     if names and all(map(is_image, names)):
-        raise UserError(unlabelled(source.path, len(names)))
+        raise UserError(no_labels_message(source.path, len(names)))
     raise UserError(
         f"{source.path} is of no known format; give the folder that holds its JSON files, or name"
         f" one with `format`: {', '.join(FORMATS)}."

@@ -94,7 +94,7 @@ def assemble(
     """
     where = str(source.path)
     notes = list(notes)
-    rows = _selected(rows, options, where)
+    rows = _select(rows, options, where)
     rows, mask_kind = _present(rows, source, mask_source or source, mask_kind, options, notes)
     if mask_kind == "embedded" and not _has_alpha(source, rows):
         notes.append("The pictures have no alpha channel: alpha is 255 everywhere.")
@@ -102,7 +102,7 @@ def assemble(
     is_sequence = kind is TrackedSequence
     if is_sequence:
         _check_numbers(rows, where, options, notes)
-    rows = _ordered(rows, by_time=is_sequence)
+    rows = _sort(rows, by_time=is_sequence)
     names = [row.picture for row in rows]
     videos = VideoFrames(source) if any(map(is_video_frame, names)) else None
     groups = [(row.subject, row.camera, row.size) for row in rows]
@@ -161,7 +161,7 @@ def assemble(
     )
 
 
-def _selected(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
+def _select(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
     for wanted, of, what in (
         (options.subjects, lambda row: {row.subject}, "subject"),
         (options.moments, lambda row: {row.moment, row.clip}, "expression or clip"),
@@ -180,7 +180,7 @@ def _selected(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
     return rows
 
 
-def _ordered(rows: list[Row], by_time: bool) -> list[Row]:
+def _sort(rows: list[Row], by_time: bool) -> list[Row]:
     """By subject, moment and camera, or by clip, number and camera; numbers in names count as
     numbers."""
     camera = codes(row.camera for row in rows)[0]

@@ -75,8 +75,8 @@ def cut(pixels: np.ndarray, crop: Crop, resolution: int) -> tuple[np.ndarray, fl
     margin = 4 * max(step, 1) + 2  # room for the resampling filter
     low = np.floor(corners.min(0) - margin).astype(int)
     high = np.ceil(corners.max(0) + margin).astype(int)
-    columns = _reflected(np.arange(low[0], high[0]), pixels.shape[1])
-    rows = _reflected(np.arange(low[1], high[1]), pixels.shape[0])
+    columns = _reflect(np.arange(low[0], high[0]), pixels.shape[1])
+    rows = _reflect(np.arange(low[1], high[1]), pixels.shape[0])
     window = Image.fromarray(np.ascontiguousarray(pixels[rows][:, columns]))
     # PIL's transform does not filter when shrinking: turn at the photo's scale first
     if abs(crop.angle) > 1e-9:
@@ -98,7 +98,7 @@ def cut(pixels: np.ndarray, crop: Crop, resolution: int) -> tuple[np.ndarray, fl
     return _blurred_fill(result, outside / crop.size, resolution), float((outside > 0).mean())
 
 
-def _reflected(index: np.ndarray, length: int) -> np.ndarray:
+def _reflect(index: np.ndarray, length: int) -> np.ndarray:
     """Indices mirrored at both ends as often as needed (the outermost pixel is not repeated)."""
     if length == 1:
         return np.zeros_like(index)

@@ -35,18 +35,18 @@ def fast_guided_filter(
     height, width = values.shape
     small = (max(width // shrink, 1), max(height // shrink, 1))
 
-    def resized(plane: np.ndarray, size: tuple[int, int], kind: Image.Resampling) -> np.ndarray:
+    def resize(plane: np.ndarray, size: tuple[int, int], kind: Image.Resampling) -> np.ndarray:
         return np.asarray(
             Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(size, kind)
         )
 
-    less = np.stack([resized(guide[..., c], small, Image.Resampling.BOX) for c in range(3)], -1)
+    less = np.stack([resize(guide[..., c], small, Image.Resampling.BOX) for c in range(3)], -1)
     slope, offset = _affine(
-        less, resized(values, small, Image.Resampling.BOX), max(radius // shrink, 1), epsilon
+        less, resize(values, small, Image.Resampling.BOX), max(radius // shrink, 1), epsilon
     )
-    result = resized(offset, (width, height), Image.Resampling.BILINEAR).copy()
+    result = resize(offset, (width, height), Image.Resampling.BILINEAR).copy()
     for c in range(3):
-        result += resized(slope[..., c], (width, height), Image.Resampling.BILINEAR) * guide[..., c]
+        result += resize(slope[..., c], (width, height), Image.Resampling.BILINEAR) * guide[..., c]
     return result
 
 

@@ -74,7 +74,7 @@ def prepare(
     try:
         names = _photo_names(files)[:max_images]
         labels = read_cameras(cameras, names, files) if cameras is not None else None
-        others = [name for name in files.names() if not is_image(name) and not _hidden(name)]
+        others = [name for name in files.names() if not is_image(name) and not _is_hidden(name)]
         report = PhotoReport(len(names), others)
         with (
             DatasetWriter(dest) as writer,
@@ -98,7 +98,7 @@ def prepare(
                 {**to_dict(options), "cameras": cameras and str(cameras), "mirror": mirror},
             )
             if not report.items:
-                raise UserError(_nothing_left(source, report, report_file))
+                raise UserError(_nothing_left_message(source, report, report_file))
     finally:
         files.close()
     shutil.rmtree(work_folder(dest), ignore_errors=True)
@@ -136,12 +136,12 @@ def read_cameras(
     }
 
 
-def _hidden(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
 def _photo_names(files: Source) -> list[str]:
-    names = [name for name in files.names() if is_image(name) and not _hidden(name)]
+    names = [name for name in files.names() if is_image(name) and not _is_hidden(name)]
     if not names:
         raise UserError(
             f"There are no photos in {files.path} (png, jpg, jpeg, webp or bmp, also in"
@@ -184,7 +184,7 @@ def _flip(png: bytes) -> bytes:
         return encode_png(np.ascontiguousarray(np.asarray(image)[:, ::-1]))
 
 
-def _nothing_left(source: str | os.PathLike, report: PhotoReport, report_file: Path) -> str:
+def _nothing_left_message(source: str | os.PathLike, report: PhotoReport, report_file: Path) -> str:
     if set(report.reasons) == {"no face"}:
         return (
             f"No face was found in any of the {report.photos} photos of {source}; are they photos"
@@ -219,10 +219,10 @@ def _results(
                 labelled = labels is None or name in labels
                 waiting.append((name, submit(name) if labelled and work(name) else None))
             if waiting and (len(waiting) >= ahead or name is None):
-                yield _finished(cache, labels, *waiting.popleft())
+                yield _finish(cache, labels, *waiting.popleft())
 
 
-def _finished(
+def _finish(
     cache: PhotoCache, labels: dict | None, name: str, future: Future | None
 ) -> tuple[str, list[Item | Skip]]:
     if labels is not None and name not in labels:

@@ -72,7 +72,7 @@ def morph(modes: np.ndarray, person: Person) -> np.ndarray:
 
 def head_vertices(person: Person, expression: dict[str, float]) -> np.ndarray:  # [V, 3] world
     """Where the template's vertices are on this person (a beard aside)."""
-    return load_assets().template.posed(expression) + morph(load_assets().modes, person)
+    return load_assets().template.pose(expression) + morph(load_assets().modes, person)
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:  # [V, 3] unit
@@ -104,9 +104,9 @@ def _solid(person: Person, expression: dict[str, float]) -> Mesh:
     """Head, garment, glasses and bun as one mesh."""
     assets = load_assets()
     neutral = assets.template.vertices
-    buried = hair.buried(person, *assets.scalp)
+    buried = hair.is_buried(person, *assets.scalp)
     head_faces = np.nonzero(~buried[assets.template.faces].all(1))[0]
-    moved = assets.template.posed(expression)
+    moved = assets.template.pose(expression)
     vertices = moved + morph(assets.modes, person)
     beard = skin.beard_mask(person, neutral.T)
     if beard.any() and person.beard != "stubble":

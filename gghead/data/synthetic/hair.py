@@ -189,7 +189,7 @@ def visible_faces(person: Person, shell: Shell) -> np.ndarray:  # [F', 3]
     return shell.faces[kept[shell.faces].any(1)]
 
 
-def buried(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
+def is_buried(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
     """Whether a place on the scalp lies so deep under the hair that no camera sees it."""
     if person.hair_style in ("bald", "horseshoe"):
         return np.zeros(s.shape, bool)

@@ -99,7 +99,7 @@ def _uv(
     chosen = grid[middle, middle]
     uv = np.full((resolution, resolution, 2), -1, np.float32)
     corners = template.uv_faces[mesh.head_faces[face[chosen[chosen >= 0]]]]
-    uv[chosen >= 0] = _spread(template.uvs, corners, weights[chosen[chosen >= 0]]).T
+    uv[chosen >= 0] = _interpolate(template.uvs, corners, weights[chosen[chosen >= 0]]).T
     return uv
 
 
@@ -121,7 +121,7 @@ def _hair_layers(figure: Figure, label: np.ndarray, size: int, depth: np.ndarray
         values, shown = [], []
         for part in _parts(len(pixels)):
             corners = faces[face[part]]
-            samples = _spread(figure.hair_table, corners, weights[part])
+            samples = _interpolate(figure.hair_table, corners, weights[part])
             kept = np.nonzero(hair.covers(person, samples[0], samples[1]))[0]
             values.append(samples[:, kept])
             shown.append(pixels[part][kept])
@@ -142,7 +142,7 @@ def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarr
     )
 
 
-def _spread(table: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _interpolate(table: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3]:
     [A, P] float32."""
     weights = weights.astype(np.float32)
@@ -186,7 +186,7 @@ def _shade_solid(
         samples = np.nonzero(material == kind)[0]
         for part in _parts(len(samples)):
             on = samples[part]
-            values = _spread(figure.table, corners[on], weights[on])
+            values = _interpolate(figure.table, corners[on], weights[on])
             normal, view = unit(values[5:8]), unit(eye[:, None] - values[8:11])
             surface = _Surface(values[:3], values[3:5], normal, view, values[11])
             result[on] = display(shade(figure, light, surface)).T

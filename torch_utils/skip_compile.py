@@ -8,7 +8,7 @@ import torch
 Function = TypeVar("Function", bound=Callable)
 
 
-def uncompiled(function: Function) -> Function:
+def skip_compile(function: Function) -> Function:
     """Keep ``torch.compile`` away from a function; to a type checker the function stays itself.
 
     The return type of ``torch.compiler.disable`` is not declared, and what type checkers conclude

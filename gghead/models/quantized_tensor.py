@@ -8,7 +8,7 @@ CODES = {8: torch.int8, 16: torch.int16, 32: torch.float32}
 """Bits -> type of a code; with 32 the codes are the values themselves, which can be trained."""
 
 
-class Quantized(nn.Module):
+class QuantizedTensor(nn.Module):
     """A tensor of ``shape`` whose groups are the slices along ``dim``, the dimension that is one
     for the scales."""
 
@@ -27,7 +27,7 @@ class Quantized(nn.Module):
 
     @classmethod
     @torch.no_grad()
-    def of(cls, value: Tensor, bits: int, dim: int) -> "Quantized":
+    def of(cls, value: Tensor, bits: int, dim: int) -> "QuantizedTensor":
         """The nearest values with ``bits``, between the least and the largest of each group."""
         made = cls(tuple(value.shape), bits, dim).to(value.device)
         if bits == 32:
