@@ -4,6 +4,7 @@ encoder."""
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,8 +16,12 @@ from gghead.cli.common import (
     free_path,
     pick_device,
 )
+from gghead.reconstruction.config import NO_REFINEMENT, RefineConfig
 from gghead.torch_utils import cli
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
+
+OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
 
 
 @cli.command(renamed={"--count": "--max-views"})
@@ -70,13 +75,7 @@ from gghead.torch_utils.errors import UserError
     metavar="FILE",
     help="Start from this latent instead of encoding the views",
 )
-@click.option(
-    "--refine",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Steps of optimising the latent on the views afterwards",
-)
+@OPTIONS
 @click.option(
     "--resolution",
     type=cli.Resolution(square=True, smallest=16),
@@ -128,7 +127,6 @@ def main(
     masks: str | None,
     landmarker: str,
     latent_file: str | None,
-    refine: int,
     resolution: int | None,
     size: int | None,
     turn: str,
@@ -138,6 +136,7 @@ def main(
     outdir: Path | None,
     overwrite: bool,
     device: str,
+    **options: Any,
 ) -> None:
     """Reconstruct a head from one or more views.
 
@@ -148,6 +147,7 @@ def main(
     python scripts/reconstruct.py --network=training-runs/00000-encoder --data=CAPTURES \\
         --subject=108 --views=01,05,09
     """
+    refinement = OPTIONS.apply(NO_REFINEMENT, options)
     network = find_network(network, "reconstructor")
     if not Path(data).exists():
         raise UserError(
@@ -163,8 +163,7 @@ def main(
     import gghead
     from gghead import latent as latent_files
     from gghead.reconstruction.inputs import read_inputs
-    from gghead.reconstruction.refine import RefineConfig
-    from gghead.reconstruction.refine import refine as refined
+    from gghead.reconstruction.refine import refine
     from gghead.reconstruction.report import check_views, write_results
     from gghead.torch_utils.progress import progress
 
@@ -208,13 +207,13 @@ def main(
         with torch.no_grad(), progress("Encoding"):
             latent = model.encode(given.rgb[None], given.cameras.reshape(1, len(given)))
     clock("encode")
-    if refine:
-        with progress("Refining", refine, "steps") as bar:
-            latent = refined(
+    if refinement.steps:
+        with progress("Refining", refinement.steps, "steps") as bar:
+            latent = refine(
                 generator,
                 latent,
                 given,
-                RefineConfig(steps=refine),
+                refinement,
                 lambda step, loss: bar.update(step, f"loss {loss:.4f}"),
             )
         clock("refine")
@@ -224,7 +223,7 @@ def main(
         camera=given.cameras.label()[frontal : frontal + 1],
         info={
             "target": Path(data).stem if subject is None else subject,
-            "stage": "refined" if refine else "encoder",
+            "stage": "refined" if refinement.steps else "encoder",
             "views": list(given.names),
         },
     )
@@ -237,7 +236,7 @@ def main(
         "subject": subject,
         "expression": expression,
         "masked": given.masked,
-        "refine": refine,
+        "refine": refinement.steps,
         "seconds": seconds,
         "warnings": warnings,
     }
