@@ -16,7 +16,12 @@ def in_flags(text: str) -> str:
     """
     context = click.get_current_context(silent=True)
     params = [] if context is None else context.command.params
-    flags = {param.name: max(param.opts, key=len) for param in params if param.opts}
+    flags = {
+        name: max(param.opts, key=len)
+        for param in params
+        if param.opts
+        for name in (param.name, *getattr(param, "arguments", ()))
+    }
 
     def flag(found: re.Match) -> str:
         name, value = found.groups()

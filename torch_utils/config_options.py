@@ -125,11 +125,15 @@ class ConfigOptions(Generic[Config]):
         kind: Any = _param_type(field, option)
         if field.key == _PRESET:
             kind = click.Choice(list(self.presets))
-        sentence = functools.partial(self._help, fields)
+        settings: dict[str, Any] = {
+            "sentence": functools.partial(self._help, fields),
+            "arguments": tuple({each.name: None for each in fields}),
+        }
         if kind is click.BOOL:
-            return cli.switch(*names, cls=_FieldSwitch, sentence=sentence)
-        metavar = {} if option.metavar is None else {"metavar": option.metavar}
-        return click.option(*names, cls=FieldOption, type=kind, sentence=sentence, **metavar)
+            return cli.switch(*names, cls=_FieldSwitch, **settings)
+        if option.metavar is not None:
+            settings["metavar"] = option.metavar
+        return click.option(*names, cls=FieldOption, type=kind, **settings)
 
     def _help(self, fields: list[Field]) -> str:
         field = fields[0]
@@ -230,8 +234,10 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
         args = [*typing.get_args(kind)]
     limits = field.note(Range)
     if option.form == "resolution":
-        smallest = 1 if limits is None or limits.min is None else int(limits.min)
-        return cli.Resolution(square=kind is int, smallest=smallest)
+        low, high = (None, None) if limits is None else (limits.min, limits.max)
+        return cli.Resolution(kind is int, int(low or 1), None if high is None else int(high))
+    if option.form == "matrix":
+        return cli.Matrix()
     if typing.get_origin(kind) is typing.Literal:
         return click.Choice(args)
     if typing.get_origin(kind) is tuple:
@@ -243,6 +249,8 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
         return click.INT if limits is None else IntRange(limits)
     if kind is float:
         return click.FLOAT if limits is None else FloatRange(limits)
+    if kind is Path:
+        return click.Path(path_type=Path)
     if kind in (bool, str):
         return click.BOOL if kind is bool else click.STRING
     raise TypeError(f"{field.key} is of type {kind}, which no option can give.")
@@ -251,8 +259,11 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
 class FieldOption(click.Option):
     """An option whose help is read when it is asked for."""
 
-    def __init__(self, *args: Any, sentence: Callable[[], str], **settings: Any) -> None:
-        self._sentence = sentence
+    def __init__(
+        self, *args: Any, sentence: Callable[[], str], arguments: tuple[str, ...], **settings: Any
+    ) -> None:
+        """``arguments``: the fields that it sets, as the library's sentences name them."""
+        self._sentence, self.arguments = sentence, arguments
         super().__init__(*args, **settings)
 
     @property

@@ -281,6 +281,7 @@ def test_no_command_has_a_name_for_something_else_that_another_has():
     for name, option in options():
         if not name.startswith(("benchmark ", "train ")):
             kind = type(option.type).__name__.removesuffix("Range").replace("Integer", "Int")
+            kind = {"_Names": "StringParamType"}.get(kind, kind)  # names with commas are text, too
             for spelled in option.opts:
                 kinds.setdefault(spelled, {}).setdefault(kind, []).append(name)
     several = {spelled: found for spelled, found in kinds.items() if len(found) > 1}
