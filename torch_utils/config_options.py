@@ -236,6 +236,8 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
     if option.form == "resolution":
         low, high = (None, None) if limits is None else (limits.min, limits.max)
         return cli.Resolution(kind is int, int(low or 1), None if high is None else int(high))
+    if option.form == "degrees":
+        return cli.Degrees()
     if option.form == "matrix":
         return cli.Matrix()
     if typing.get_origin(kind) is typing.Literal:

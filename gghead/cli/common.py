@@ -56,6 +56,17 @@ def network_option(default: str | None = "demo", text: str = "Whose heads") -> C
     )
 
 
+def trunc_option(text: str = "Truncation psi of seeds") -> Callable:
+    """``--trunc``: how far a seed's head is from the average one."""
+    return click.option(
+        "--trunc",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help=f"{text}: 1 = off, 0 = average head",
+    )
+
+
 def find_network(name: str, kind: str, option: str = "--network") -> str:
     """Return what ``gghead.load`` is to be given for ``name``, after a look at the file's header
     alone.
