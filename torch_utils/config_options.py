@@ -39,6 +39,7 @@ class ConfigOptions(Generic[Config]):
         presets: dict[str, Config] | None = None,
         preset: str | None = None,
         names: dict[str, str] | None = None,
+        only: Iterable[str] | None = None,
     ) -> None:
         """Collect the fields.
 
@@ -47,17 +48,22 @@ class ConfigOptions(Generic[Config]):
             presets: Name -> config.
             preset: The one that is taken without ``--preset``; None: the command chooses.
             names: What a ``ConfigError`` calls keys that have no option.
+            only: The keys of the fields that are taken, for a command that needs few of them;
+                None: all that have an option.
+
+        Raises ``ValueError`` for a key of ``only`` that has none.
         """
         self.presets, self.preset = presets or {"": cls()}, preset
         self.fields: dict[str, list[Field]] = {}
         for field in config_json.walk(cls):
-            option = field.note(Option)
-            if option is not None:
+            if field.note(Option) is not None and (only is None or field.key in only):
                 self.fields.setdefault(_flag(field), []).append(field)
         self.flags = (names or {}) | {
             field.key: flag for flag, fields in self.fields.items() for field in fields
         }
         """Key -> spelling of its option, such as ``loss.r1_gamma`` -> ``--gamma``."""
+        if without := set(only or ()) - self.flags.keys():
+            raise ValueError(f"{cls.__name__} has no option for {', '.join(sorted(without))}.")
 
     def __call__(self, function: Callable) -> Callable:
         """Decorate a command."""
@@ -127,7 +133,7 @@ class ConfigOptions(Generic[Config]):
             kind = click.Choice(list(self.presets))
         settings: dict[str, Any] = {
             "sentence": functools.partial(self._help, fields),
-            "arguments": tuple({each.name: None for each in fields}),
+            "arguments": tuple(each.key for each in fields if "." not in each.key),
         }
         if kind is click.BOOL:
             return cli.switch(*names, cls=_FieldSwitch, **settings)
@@ -142,8 +148,10 @@ class ConfigOptions(Generic[Config]):
             text += f"; sets {' and '.join(each.key for each in fields)}"
         option = field.note(Option)
         default, between = option.default, "x" if option.form == "resolution" else ","
-        if default is None:
-            default = self.preset if field.key == _PRESET else self._defaults(field.key, between)
+        if field.key == _PRESET:
+            default = self.preset or default
+        elif default is None:
+            default = self._defaults(field.key, between)
         return f"{text}  [default: {default}]" if default else text
 
     def _defaults(self, key: str, between: str) -> str:
@@ -264,7 +272,8 @@ class FieldOption(click.Option):
     def __init__(
         self, *args: Any, sentence: Callable[[], str], arguments: tuple[str, ...], **settings: Any
     ) -> None:
-        """``arguments``: the fields that it sets, as the library's sentences name them."""
+        """``arguments``: the config's own fields that it sets, as the library's sentences name
+        them."""
         self._sentence, self.arguments = sentence, arguments
         super().__init__(*args, **settings)
 

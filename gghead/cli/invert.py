@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from gghead.cli.common import find_network, network_option, pick_device
+from gghead.cli.common import (
+    find_network,
+    lpips_option,
+    network_option,
+    pick_device,
+    view_options,
+)
 from gghead.inversion.config import InversionConfig
 from gghead.torch_utils import cli
 from gghead.torch_utils.config_options import ConfigOptions
@@ -31,25 +37,7 @@ OPTIONS = ConfigOptions(InversionConfig)
     ),
 )
 @OPTIONS
-@click.option(
-    "--camera",
-    metavar="label|auto|frontal|FILE",
-    help=(
-        "From dataset.json, estimated from the face (finds, crops and cuts it out), frontal, or a"
-        " file  [default: label where there are labels, else auto]"
-    ),
-)
-@click.option(
-    "--landmarker",
-    default="mediapipe",
-    show_default=True,
-    help="Of --camera=auto: as in dataset_tool.py photos",
-)
-@click.option(
-    "--masks",
-    metavar="FILE|DIR|ZIP|none",
-    help="Masks  [default: dataset.json's, else alpha channels]",
-)
+@view_options()
 @click.option(
     "--subset",
     type=click.IntRange(min=1),
@@ -64,14 +52,7 @@ OPTIONS = ConfigOptions(InversionConfig)
         " docs/perceptual.md  [default: no such term]"
     ),
 )
-@click.option(
-    "--lpips-net",
-    metavar="SPEC",
-    help=(
-        "Report LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a "
-        "TorchScript file  [default: no LPIPS]"
-    ),
-)
+@lpips_option()
 @click.option(
     "--identity-net",
     metavar="FILE|URL",

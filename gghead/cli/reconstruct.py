@@ -15,6 +15,7 @@ from gghead.cli.common import (
     find_network,
     free_path,
     pick_device,
+    view_options,
 )
 from gghead.reconstruction.config import NO_REFINEMENT, RefineConfig
 from gghead.torch_utils import cli
@@ -50,25 +51,7 @@ OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
     type=click.IntRange(min=1),
     help="Take only so many of them, evenly spread over the front",
 )
-@click.option(
-    "--camera",
-    metavar="label|auto|frontal|FILE",
-    help=(
-        "Of photos: from dataset.json, estimated from the face (finds, crops, cuts out), frontal, a"
-        " file  [default: label where there are labels, else auto]"
-    ),
-)
-@click.option(
-    "--masks",
-    metavar="FILE|DIR|ZIP|none",
-    help="Of photos  [default: dataset.json's, else alpha channels]",
-)
-@click.option(
-    "--landmarker",
-    default="mediapipe",
-    show_default=True,
-    help="Of --camera=auto: as in dataset_tool.py photos",
-)
+@view_options(" of photos")
 @click.option(
     "--latent",
     "latent_file",

@@ -184,6 +184,24 @@ def test_help_is_the_docstring_with_what_the_presets_say():
     assert "Much more" not in text and "--depth" not in text
 
 
+def test_a_command_may_take_few_of_a_configs_options():
+    options = ConfigOptions(Train, PRESETS, "b", only=("preset", "net.width"))
+
+    @cli.command(moving=False)
+    @options
+    def main(preset, width):
+        """Do it."""
+        start = options.start({"preset": preset})
+        click.echo(options.apply(start, {"width": width}).net.width)
+
+    assert CliRunner().invoke(main, []).output.splitlines() == ["16"]
+    assert CliRunner().invoke(main, ["--cfg=a", "--width=9"]).output.splitlines() == ["9"]
+    text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    assert "Where to start [default: b]" in text and "--lr" not in text and "critic" not in text
+    with pytest.raises(ValueError, match="Train has no option for net.depth"):
+        ConfigOptions(Train, PRESETS, "b", only=("net.depth",))
+
+
 def test_an_option_needs_a_type_that_can_be_typed():
     @dataclass(frozen=True)
     class Odd:
