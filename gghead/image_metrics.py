@@ -4,12 +4,11 @@ Needs no download, so it is what is used where nobody names a perceptual network
 number per picture.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gghead.image_loss_config import ImageLossConfig
 from gghead.torch_utils.errors import UserError
 
 _WINDOW, _SIGMA = 11, 1.5  # of Wang et al. 2004
@@ -105,19 +104,6 @@ def _check(first: Tensor, second: Tensor, mask: Tensor | None) -> None:
 
 
 _SMALLEST = 8  # pixels a side of the coarsest level
-
-
-@dataclass(frozen=True)
-class ImageLossConfig:
-    """Weights of the parts, for pictures in [0, 1]."""
-
-    l1: float = 1.0
-    """Mean absolute difference, averaged over the levels of the pyramid."""
-    l2: float = 2.0
-    """Mean squared difference, likewise: large errors weigh more, which helps at the start."""
-    gradient: float = 2.0
-    """Mean absolute difference of the horizontal and vertical differences of neighbours,
-    likewise."""
 
 
 # [B, 3, H, W] twice -> [B]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gghead.gaussians import Gaussians
+from gghead.latent_stages import STAGES
 from gghead.models.generator import Generator
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.checks import check_shape
@@ -301,11 +302,6 @@ def find(paths: str, last_stage: str = "pti") -> list[Path]:
             )
         found += [file for _, file in last.values()]
     return found
-
-
-STAGES = ("encoder", "w", "w+", "z", "pti")
-"""The stages of inversion in their order; each starts from the one before it. A network with an
-encoder begins with it, one without with w."""
 
 
 def _check_owner(

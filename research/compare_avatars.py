@@ -50,7 +50,8 @@ _PAPER = "full,no-blending,geometry,everything,no-mlp"
 )
 @click.option("--resolution", type=cli.Resolution(), help="Of the images  [default: the preset's]")
 @click.option(
-    "--iterations",
+    "--steps",
+    "iterations",
     type=click.IntRange(min=1),
     default=3000,
     show_default=True,

@@ -354,6 +354,27 @@ class FloatList(click.ParamType):
             self.fail(f"'{value}' is not a comma-separated list of numbers")
 
 
+class Matrix(click.ParamType):
+    """Sixteen numbers with commas, row by row, or a text file that holds them -> 4 rows of 4."""
+
+    name = "FILE|16 NUMBERS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What is no string is returned as it is."""
+        if not isinstance(value, str):
+            return value
+        # os.path's isfile and not Path's, which fails on a name as long as sixteen numbers in full
+        # precision are.
+        words = Path(value).read_text().split() if os.path.isfile(value) else value.split(",")
+        try:
+            values = [float(word.strip(",[]")) for word in words if word.strip(",[]")]
+        except ValueError:
+            self.fail(f"'{value}' is neither a file nor sixteen numbers with commas")
+        if len(values) != 16:
+            self.fail(f"'{value}' has {len(values)} numbers, but a 4x4 matrix has 16")
+        return [values[row : row + 4] for row in range(0, 16, 4)]
+
+
 def expand(text: str, names: tuple[str, ...] = ()) -> list[str]:
     """``anna,108-110`` -> names; a range of numbers keeps their leading zeros. What is in ``names``
     is no range."""

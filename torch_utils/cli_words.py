@@ -16,7 +16,13 @@ def in_flags(text: str) -> str:
     """
     context = click.get_current_context(silent=True)
     params = [] if context is None else context.command.params
-    flags = {param.name: max(param.opts, key=len) for param in params if param.opts}
+    flags = {}
+    for param in params:
+        if param.opts:
+            flag = max(param.opts, key=len)
+            flags[param.name] = flag
+            for name in getattr(param, "arguments", ()):
+                flags.setdefault(name, flag)
 
     def flag(found: re.Match) -> str:
         name, value = found.groups()

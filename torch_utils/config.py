@@ -80,7 +80,7 @@ class Option:
         metavar: str | None = None,
         default: str | None = None,
         resume: bool = False,
-        form: typing.Literal["resolution", "names and ranges"] | None = None,
+        form: typing.Literal["resolution", "names and ranges", "degrees", "matrix"] | None = None,
     ) -> None:
         """Describe an option.
 
@@ -90,7 +90,8 @@ class Option:
             default: What help says holds without the option, in place of the presets' values.
             resume: Whether a resumed run takes it.
             form: How the value is typed where the type does not say it: a resolution is ``64`` or
-                ``320x240``; of names, ranges of numbers such as ``108-119`` may stand among them.
+                ``320x240``; of names, ranges of numbers such as ``108-119`` may stand among them;
+                an angle in radians is typed in degrees; a matrix is 16 numbers or a file of them.
         """
         self.names, self.metavar, self.default = names, metavar, default
         self.resume, self.form = resume, form

@@ -39,6 +39,7 @@ class ConfigOptions(Generic[Config]):
         presets: dict[str, Config] | None = None,
         preset: str | None = None,
         names: dict[str, str] | None = None,
+        only: Iterable[str] | None = None,
     ) -> None:
         """Collect the fields.
 
@@ -47,17 +48,22 @@ class ConfigOptions(Generic[Config]):
             presets: Name -> config.
             preset: The one that is taken without ``--preset``; None: the command chooses.
             names: What a ``ConfigError`` calls keys that have no option.
+            only: The keys of the fields that are taken, for a command that needs few of them;
+                None: all that have an option.
+
+        Raises ``ValueError`` for a key of ``only`` that has none.
         """
         self.presets, self.preset = presets or {"": cls()}, preset
         self.fields: dict[str, list[Field]] = {}
         for field in config_json.walk(cls):
-            option = field.note(Option)
-            if option is not None:
+            if field.note(Option) is not None and (only is None or field.key in only):
                 self.fields.setdefault(_flag(field), []).append(field)
         self.flags = (names or {}) | {
             field.key: flag for flag, fields in self.fields.items() for field in fields
         }
         """Key -> spelling of its option, such as ``loss.r1_gamma`` -> ``--gamma``."""
+        if without := set(only or ()) - self.flags.keys():
+            raise ValueError(f"{cls.__name__} has no option for {', '.join(sorted(without))}.")
 
     def __call__(self, function: Callable) -> Callable:
         """Decorate a command."""
@@ -125,11 +131,15 @@ class ConfigOptions(Generic[Config]):
         kind: Any = _param_type(field, option)
         if field.key == _PRESET:
             kind = click.Choice(list(self.presets))
-        sentence = functools.partial(self._help, fields)
+        settings: dict[str, Any] = {
+            "sentence": functools.partial(self._help, fields),
+            "arguments": tuple(each.key for each in fields if "." not in each.key),
+        }
         if kind is click.BOOL:
-            return cli.switch(*names, cls=_FieldSwitch, sentence=sentence)
-        metavar = {} if option.metavar is None else {"metavar": option.metavar}
-        return click.option(*names, cls=FieldOption, type=kind, sentence=sentence, **metavar)
+            return cli.switch(*names, cls=_FieldSwitch, **settings)
+        if option.metavar is not None:
+            settings["metavar"] = option.metavar
+        return click.option(*names, cls=FieldOption, type=kind, **settings)
 
     def _help(self, fields: list[Field]) -> str:
         field = fields[0]
@@ -138,8 +148,10 @@ class ConfigOptions(Generic[Config]):
             text += f"; sets {' and '.join(each.key for each in fields)}"
         option = field.note(Option)
         default, between = option.default, "x" if option.form == "resolution" else ","
-        if default is None:
-            default = self.preset if field.key == _PRESET else self._defaults(field.key, between)
+        if field.key == _PRESET:
+            default = self.preset or default
+        elif default is None:
+            default = self._defaults(field.key, between)
         return f"{text}  [default: {default}]" if default else text
 
     def _defaults(self, key: str, between: str) -> str:
@@ -230,8 +242,12 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
         args = [*typing.get_args(kind)]
     limits = field.note(Range)
     if option.form == "resolution":
-        smallest = 1 if limits is None or limits.min is None else int(limits.min)
-        return cli.Resolution(square=kind is int, smallest=smallest)
+        low, high = (None, None) if limits is None else (limits.min, limits.max)
+        return cli.Resolution(kind is int, int(low or 1), None if high is None else int(high))
+    if option.form == "degrees":
+        return cli.Degrees()
+    if option.form == "matrix":
+        return cli.Matrix()
     if typing.get_origin(kind) is typing.Literal:
         return click.Choice(args)
     if typing.get_origin(kind) is tuple:
@@ -243,6 +259,8 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
         return click.INT if limits is None else IntRange(limits)
     if kind is float:
         return click.FLOAT if limits is None else FloatRange(limits)
+    if kind is Path:
+        return click.Path(path_type=Path)
     if kind in (bool, str):
         return click.BOOL if kind is bool else click.STRING
     raise TypeError(f"{field.key} is of type {kind}, which no option can give.")
@@ -251,8 +269,12 @@ def _param_type(field: Field, option: Option) -> click.ParamType:
 class FieldOption(click.Option):
     """An option whose help is read when it is asked for."""
 
-    def __init__(self, *args: Any, sentence: Callable[[], str], **settings: Any) -> None:
-        self._sentence = sentence
+    def __init__(
+        self, *args: Any, sentence: Callable[[], str], arguments: tuple[str, ...], **settings: Any
+    ) -> None:
+        """``arguments``: the config's own fields that it sets, as the library's sentences name
+        them."""
+        self._sentence, self.arguments = sentence, arguments
         super().__init__(*args, **settings)
 
     @property

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
 
@@ -16,8 +16,11 @@ from gghead.cli.common import (
     network_option,
     pick_device,
     short_name,
+    trunc_option,
 )
 from gghead.torch_utils import cli
+from gghead.torch_utils.config import Option, Range
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +28,55 @@ if TYPE_CHECKING:
 
     from gghead.animation.drive import Drive
 
-CAMERAS = ("tracked", "still", "turntable", "sweep", "spiral")
 _RAMP = 50  # frames of a video of single weights: from neutral to them and back
 _PICTURES = 12  # most frames of a .png
+
+
+@dataclass(frozen=True)
+class AnimateOptions:
+    """What avatars and heads are animated by, and what is drawn of it."""
+
+    motion: Annotated[str, Option(metavar="blendshapes|FILE|RUN")] = "blendshapes"
+    """How heads move: the template's blendshapes, or a run of scripts/train_expression.py."""
+    drive: Annotated[str | None, Option(metavar="DIR|ZIP|CSV")] = None
+    """Tracked sequence of anyone, or a table: a row per frame, a column per coefficient; ARKit's
+    names in any spelling, recordings of Live Link Face as they are."""
+    weights: Annotated[str | None, Option(metavar="NAME=X,…")] = None
+    """Instead of --drive: jawOpen=1,eyeBlinkLeft=0.5."""
+    split: Annotated[str | None, Option(metavar="NAME", default="all")] = None
+    """Frames of the sequence to use, such as test."""
+    frames: Annotated[
+        tuple[int, ...] | None, Range(0), Option("--only-frames", metavar="LIST", default="all")
+    ] = None
+    """Only these frames, such as 0-99."""
+    camera: Annotated[
+        Literal["tracked", "still", "turntable", "sweep", "spiral"] | None,
+        Option(default="tracked, still for tables and heads"),
+    ] = None
+    """The sequence's own, the middle one, or a path."""
+    pitch: Annotated[float, Option(form="degrees", default="0")] = 0.0
+    """Pitch of turntable and sweep, > 0: seen from above."""
+    shown: Annotated[bool | None, Option("--beside", default="1")] = None
+    """Show the sequence's images at the left."""
+    clamp: Annotated[bool, Option()] = True
+    """Keep an avatar's coefficients in the range seen in training (what moves may go twice as
+    far)."""
+    mapping: Annotated[str | None, Option(metavar="NPY|CSV|names")] = None
+    """Matrix from the drive's coefficients to those that are driven; names: by their names in ARKit
+    or ICT-FaceKit, which is done anyway where both have such."""
+    size: Annotated[
+        int | None, Range(8), Option(default="that of training, for heads at least 256")
+    ] = None
+    """Width in pixels."""
+    fps: Annotated[
+        float | None,
+        Range(0, above=True),
+        Option(default="those of the sequence or of Live Link Face, else 25"),
+    ] = None
+    """Frames per second."""
+
+
+OPTIONS = ConfigOptions(AnimateOptions)
 
 
 @cli.command(renamed={"--frames": "--only-frames"})
@@ -44,27 +93,8 @@ _PICTURES = 12  # most frames of a .png
     metavar="FILE[,FILE…]|DIR",
     help="Heads of latent files, as scripts/invert.py writes them",
 )
-@click.option(
-    "--trunc", type=float, default=0.7, show_default=True, help="Truncation psi of the seeds"
-)
-@click.option(
-    "--motion",
-    default="blendshapes",
-    show_default=True,
-    metavar="blendshapes|FILE|RUN",
-    help="How heads move: the template's blendshapes, or a run of scripts/train_expression.py",
-)
-@click.option(
-    "--drive",
-    metavar="DIR|ZIP|CSV",
-    help=(
-        "Tracked sequence of anyone, or a table: a row per frame, a column per coefficient; ARKit's"
-        " names in any spelling, recordings of Live Link Face as they are"
-    ),
-)
-@click.option(
-    "--weights", metavar="NAME=X,…", help="Instead of --drive: jawOpen=1,eyeBlinkLeft=0.5"
-)
+@trunc_option()
+@OPTIONS
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -73,55 +103,6 @@ _PICTURES = 12  # most frames of a .png
         " [default: out/WHO-WHAT.webp, with a number behind if that is there]"
     ),
 )
-@click.option(
-    "--split", metavar="NAME", help="Frames of the sequence to use, such as test  [default: all]"
-)
-@click.option(
-    "--only-frames",
-    "frames",
-    type=cli.IntRangeList(),
-    metavar="LIST",
-    help="Only these frames, such as 0-99  [default: all]",
-)
-@click.option(
-    "--camera",
-    type=click.Choice(CAMERAS),
-    help=(
-        "The sequence's own, the middle one, or a path  [default: tracked, still for tables and"
-        " heads]"
-    ),
-)
-@click.option(
-    "--pitch",
-    type=cli.Degrees(),
-    default="0",
-    show_default=True,
-    help="Pitch of turntable and sweep, > 0: seen from above",
-)
-@cli.switch("--beside", "shown", help="Show the sequence's pictures at the left  [default: 1]")
-@cli.switch(
-    "--clamp",
-    default=True,
-    show_default=True,
-    help=(
-        "Keep an avatar's coefficients in the range seen in training (what moves may go twice as"
-        " far)"
-    ),
-)
-@click.option(
-    "--mapping",
-    metavar="NPY|CSV|names",
-    help=(
-        "Matrix from the drive's coefficients to those that are driven; names: by their names in"
-        " ARKit or ICT-FaceKit, which is done anyway where both have such"
-    ),
-)
-@click.option(
-    "--size",
-    type=click.IntRange(min=8),
-    help="Width in pixels  [default: that of training, for heads at least 256]",
-)
-@cli.fps("Frames per second  [default: those of the sequence or of Live Link Face, else 25]")
 @cli.overwrite("a file")
 @cli.device()
 def main(
@@ -129,8 +110,11 @@ def main(
     network: str | None,
     seeds: list[int],
     latents: str | None,
+    trunc: float,
+    output: Path | None,
     overwrite: bool,
-    **options: Any,
+    device: str,
+    **given: Any,
 ) -> None:
     """Let an avatar or heads do what a sequence, a table or single weights say.
 
@@ -139,6 +123,7 @@ def main(
     python scripts/animate.py --network=demo --seeds=0-3 --weights=jawOpen=1,eyeBlinkLeft=1 \\
         --output=out/wink.webp
     """
+    options = OPTIONS.apply(AnimateOptions(), given)
     heads = [
         name
         for name, value in (("network", network), ("seeds", seeds), ("latents", latents))
@@ -152,23 +137,23 @@ def main(
         raise UserError(
             "Nobody to animate: give --avatar=RUN, or heads by --seeds=0-3 or --latents=FILE."
         )
-    if (options["drive"] is None) == (options["weights"] is None):
+    if (options.drive is None) == (options.weights is None):
         raise UserError(
             "Give either --drive=SEQUENCE|TABLE.csv or --weights=jawOpen=1,eyeBlinkLeft=0.5."
         )
     for name in ("split", "mapping"):
-        if options["weights"] is not None and options[name] is not None:
+        if options.weights is not None and getattr(options, name) is not None:
             raise UserError(
                 f"--{name} belongs to what drives the heads; leave it out with --weights."
             )
-    if avatar is not None and options["weights"] is not None:
+    if avatar is not None and options.weights is not None:
         raise UserError(
             "--weights are for heads; drive an avatar by --drive with a table of its own"
             " coefficients."
         )
-    if avatar is not None and options["motion"] != "blendshapes":
+    if avatar is not None and options.motion != "blendshapes":
         raise UserError("--motion is for heads; an avatar moves as it has learnt to.")
-    output, drive = options["output"], options["drive"]
+    drive = options.drive
     if output is not None and output.suffix.lower() != ".png":
         from gghead.video import check_writable
 
@@ -181,40 +166,19 @@ def main(
         else find_network(network or "demo", "generator")
     )
     if output is None:
-        names = re.findall(r"(\w+)\s*=", options["weights"] or "")
+        names = re.findall(r"(\w+)\s*=", options.weights or "")
         what = Path(drive).stem if drive is not None else "+".join(names)[:60] or "weights"
-        output = options["output"] = free_path(f"{short_name(found)}-{what}", ".webp")
+        output = free_path(f"{short_name(found)}-{what}", ".webp")
     check_outputs([output], overwrite, "--output")
-    click.echo(f"Driving {found} by {drive or options['weights']} into {output}")
+    click.echo(f"Driving {found} by {drive or options.weights} into {output}")
     if avatar is not None:
-        _animate_avatar(found, _Options(**options))
+        _animate_avatar(found, options, output, device)
     else:
-        _animate_heads(found, seeds, latents, _Options(**options))
+        _animate_heads(found, seeds, latents, trunc, options, output, device)
     click.echo(output)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What avatars and heads are animated by, as the options say."""
-
-    drive: str | None
-    weights: str | None
-    motion: str
-    output: Path
-    split: str | None
-    frames: list[int] | None
-    camera: str | None
-    pitch: float
-    shown: bool | None
-    clamp: bool
-    mapping: str | None
-    size: int | None
-    fps: float | None
-    device: str
-    trunc: float
-
-
-def _animate_avatar(network: str, options: _Options) -> None:
+def _animate_avatar(network: str, options: AnimateOptions, output: Path, device: str) -> None:
     import gghead
     from gghead.animation.drive import read_drive
     from gghead.animation.show import camera_path, pictures
@@ -222,7 +186,7 @@ def _animate_avatar(network: str, options: _Options) -> None:
     from gghead.torch_utils.machine import keep_freed_memory
     from gghead.torch_utils.progress import progress, track
 
-    place = pick_device(options.device)
+    place = pick_device(device)
     if place.type == "cpu":
         keep_freed_memory()
     avatar = gghead.load(network, device=place, kind="avatar")
@@ -241,7 +205,7 @@ def _animate_avatar(network: str, options: _Options) -> None:
         click.echo(f"The avatar has no {', '.join(source.left_out)}: left out")
     if source.at_rest:
         click.echo(f"{options.drive} has no {', '.join(source.at_rest)}: at rest")
-    chosen, path = _choose(options, source, "tracked")
+    chosen, path = _choose(options, output, source, "tracked")
     cameras = (
         source.frames.cameras[chosen]
         if source.frames is not None and path == "tracked"
@@ -256,10 +220,18 @@ def _animate_avatar(network: str, options: _Options) -> None:
     ]
     # In a still picture what was filmed stands above the avatar.
     rows = [list(row) for row in zip(*drawn, strict=True)]
-    _write(options.output, drawn, rows, options.fps or source.fps or 25.0)
+    _write(output, drawn, rows, options.fps or source.fps or 25.0)
 
 
-def _animate_heads(network: str, seeds: list[int], latents: str | None, options: _Options) -> None:
+def _animate_heads(
+    network: str,
+    seeds: list[int],
+    latents: str | None,
+    trunc: float,
+    options: AnimateOptions,
+    output: Path,
+    device: str,
+) -> None:
     import torch
 
     import gghead
@@ -272,14 +244,14 @@ def _animate_heads(network: str, seeds: list[int], latents: str | None, options:
     from gghead.sampling import seed_latents
     from gghead.torch_utils.progress import progress
 
-    model = gghead.load(network, device=pick_device(options.device), kind="generator")
+    model = gghead.load(network, device=pick_device(device), kind="generator")
     way = (
         BLENDSHAPES
         if options.motion == BLENDSHAPES
         else gghead.load(options.motion, device=model.device, kind="expression")
     )
     wanted, pixels = sliders(model, way), default_size(model, options.size)
-    still = options.output.suffix.lower() == ".png"
+    still = output.suffix.lower() == ".png"
     if options.drive is not None:
         with progress(f"Reading {options.drive}"):
             source = read_drive(
@@ -300,7 +272,7 @@ def _animate_heads(network: str, seeds: list[int], latents: str | None, options:
         source = Drive(ramp[:, None] * table, None, None, left_out)
     if source.left_out:
         click.echo(f"No shape for {', '.join(source.left_out)}: left out")
-    chosen, path = _choose(options, source, "still")
+    chosen, path = _choose(options, output, source, "still")
     table = source.expression[chosen]
     cameras = (
         source.frames.cameras[chosen]
@@ -315,7 +287,7 @@ def _animate_heads(network: str, seeds: list[int], latents: str | None, options:
         if latents is None
         else [latent_files.load(file, model) for file in latent_files.find(latents)]
     )
-    heads = [*seed_latents(model, seeds, options.trunc), *files]
+    heads = [*seed_latents(model, seeds, trunc), *files]
     rows = []
     with progress("Drawing", len(heads) * len(table), "pictures") as bar:
         for head in heads:
@@ -331,7 +303,7 @@ def _animate_heads(network: str, seeds: list[int], latents: str | None, options:
             for index in range(len(chosen))
         ]
     )
-    _write(options.output, film, rows, options.fps or source.fps or 25.0)
+    _write(output, film, rows, options.fps or source.fps or 25.0)
 
 
 def _write(
@@ -352,10 +324,12 @@ def _write(
             save_video([beside(frame) for frame in film], output, fps)
 
 
-def _choose(options: _Options, source: "Drive", default: str) -> tuple[list[int], str]:
+def _choose(
+    options: AnimateOptions, output: Path, source: "Drive", default: str
+) -> tuple[list[int], str]:
     """The frames that are drawn, and the cameras' name."""
     drive = options.drive or "--weights"
-    chosen = list(range(len(source.expression))) if options.frames is None else options.frames
+    chosen = list(range(len(source.expression))) if options.frames is None else list(options.frames)
     if max(chosen) >= len(source.expression):
         raise UserError(
             f"--only-frames asks for frame {max(chosen)}, but {drive} has {len(source.expression)}"
@@ -367,9 +341,9 @@ def _choose(options: _Options, source: "Drive", default: str) -> tuple[list[int]
             f"{drive} is a table and has neither cameras nor pictures; leave out --camera=tracked"
             " and --beside."
         )
-    if options.output.suffix.lower() == ".png" and len(chosen) > _PICTURES:
+    if output.suffix.lower() == ".png" and len(chosen) > _PICTURES:
         raise UserError(
-            f"{options.output} would show {len(chosen)} frames; choose up to {_PICTURES} of them"
+            f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them"
             " with --only-frames."
         )
     return chosen, camera

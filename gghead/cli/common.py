@@ -56,6 +56,73 @@ def network_option(default: str | None = "demo", text: str = "Whose heads") -> C
     )
 
 
+def avatar_option() -> Callable:
+    """``--avatar``: an avatar to measure or change; the function gets it as ``network``."""
+    return click.option(
+        "--avatar",
+        "network",
+        required=True,
+        metavar="FILE|RUN",
+        help="Avatar, or run folder (its newest)",
+    )
+
+
+def lpips_option(text: str = "Report LPIPS by") -> Callable:
+    """``--lpips-net``: what ``gghead.perceptual.load_metric`` takes."""
+    return click.option(
+        "--lpips-net",
+        metavar="SPEC",
+        help=(
+            f"{text} lpips-alex[:FILES], lpips-vgg[:FILES] or a TorchScript file; see"
+            " docs/perceptual.md  [default: no LPIPS]"
+        ),
+    )
+
+
+def view_options(of: str = "") -> Callable:
+    """``--camera``, ``--masks`` and ``--landmarker``: how images with one head each are read
+    (``gghead.inversion.targets``)."""
+    options = [
+        click.option(
+            "--camera",
+            metavar="label|auto|frontal|FILE",
+            help=(
+                f"Cameras{of}: from dataset.json, estimated from the face (finds, crops and cuts it"
+                " out), frontal, or a file  [default: label where there are labels, else auto]"
+            ),
+        ),
+        click.option(
+            "--masks",
+            metavar="FILE|DIR|ZIP|none",
+            help=f"Masks{of}  [default: dataset.json's, else alpha channels]",
+        ),
+        click.option(
+            "--landmarker",
+            default="mediapipe",
+            show_default=True,
+            help="Of --camera=auto: as in dataset_tool.py photos",
+        ),
+    ]
+
+    def add(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def trunc_option(text: str = "Truncation psi of seeds") -> Callable:
+    """``--trunc``: how far a seed's head is from the average one."""
+    return click.option(
+        "--trunc",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help=f"{text}: 1 = off, 0 = average head",
+    )
+
+
 def find_network(name: str, kind: str, option: str = "--network") -> str:
     """Return what ``gghead.load`` is to be given for ``name``, after a look at the file's header
     alone.

@@ -2,13 +2,17 @@
 learns from."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gghead.cli.common import find_network, parse_names, pick_device
+from gghead.reconstruction.config import CollectionConfig
 from gghead.torch_utils import cli
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 
+OPTIONS = ConfigOptions(CollectionConfig)
 _FILE = "latent-encoder.safetensors"
 
 
@@ -23,30 +27,12 @@ _FILE = "latent-encoder.safetensors"
 @click.option(
     "--subjects", metavar="LIST", help="Whom to encode: 0-107 or anna,ben  [default: all]"
 )
-@click.option(
-    "--views",
-    type=cli.IntRangeList(),
-    default="6,8,12",
-    show_default=True,
-    help=(
-        "Numbers of input views; each head is encoded from one of them, drawn from the cameras in"
-        " front"
-    ),
-)
-@click.option(
-    "--draws",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    help="Times that each head is encoded, from other cameras",
-)
-@cli.switch("--mirror", default=True, show_default=True, help="Also encode every head mirrored")
+@OPTIONS
 @click.option(
     "--resolution",
     type=cli.Resolution(square=True, smallest=16),
     help="Of the views  [default: the network's]",
 )
-@cli.seed("Of the choice of views")
 @cli.outdir(
     "Where OUTDIR/<subject>-<expression>-<draw>/latent-encoder.safetensors go", default="latents"
 )
@@ -56,14 +42,11 @@ def main(
     network: str,
     data: str,
     subjects: str | None,
-    views: list[int],
-    draws: int,
-    mirror: bool,
     resolution: int | None,
-    seed: int,
     outdir: Path,
     overwrite: bool,
     device: str,
+    **options: Any,
 ) -> None:
     """Encode every head of captures, several times from different cameras.
 
@@ -73,6 +56,7 @@ def main(
     python scripts/train_prior.py --network=training-runs/00000-encoder --latents=latents \\
         --preset=few
     """
+    config = OPTIONS.apply(CollectionConfig(), options)
     network = find_network(network, "reconstructor")
     if not Path(data).exists():
         raise UserError(f"--data={data} does not exist; name multi-view captures.")
@@ -88,7 +72,7 @@ def main(
     from gghead import latent as latent_files
     from gghead.data import formats
     from gghead.data.captures import Captures
-    from gghead.reconstruction.collection import CollectionConfig, encode_heads
+    from gghead.reconstruction.collection import encode_heads
     from gghead.torch_utils.progress import progress
 
     model = gghead.load(network, device=pick_device(device), kind="reconstructor")
@@ -100,11 +84,10 @@ def main(
         parse_names(subjects, captures.subjects, "--subjects") if subjects else captures.subjects
     )
     count, own = 0, latent_files.fingerprints(model.generator)
-    total = sum(len(captures.expressions_of(subject)) for subject in people) * draws * (1 + mirror)
+    total = sum(len(captures.expressions_of(subject)) for subject in people)
+    total *= config.draws * (1 + config.mirror)
     with progress("Encoding", total, "heads") as bar:
-        for latent in encode_heads(
-            model, captures, people, CollectionConfig(tuple(views), draws, mirror, seed)
-        ):
+        for latent in encode_heads(model, captures, people, config):
             latent_files.save(outdir / latent.info["target"] / _FILE, latent, model.generator, own)
             count += 1
             bar.advance()

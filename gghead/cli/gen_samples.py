@@ -14,6 +14,7 @@ from gghead.cli.common import (
     network_option,
     pick_device,
     short_name,
+    trunc_option,
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
@@ -63,13 +64,7 @@ _SEEDS = tuple(range(8))
     show_default=True,
     help="Write latent files of the seeds as well: OUTDIR/seed0000/latent-sample.safetensors",
 )
-@click.option(
-    "--trunc",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Truncation psi: 1 = off, 0 = average head",
-)
+@trunc_option()
 @click.option(
     "--trunc-cutoff",
     type=click.IntRange(min=0),

@@ -14,6 +14,7 @@ from gghead.cli.common import (
     network_option,
     pick_device,
     short_name,
+    trunc_option,
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
@@ -52,13 +53,7 @@ def parse_grid(text: str) -> tuple[int, int]:
         " behind if that is there]"
     ),
 )
-@click.option(
-    "--trunc",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Truncation psi: 1 = off, 0 = average head",
-)
+@trunc_option()
 @click.option(
     "--trunc-cutoff",
     type=click.IntRange(min=0),

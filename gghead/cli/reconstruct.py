@@ -4,6 +4,7 @@ encoder."""
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,9 +15,14 @@ from gghead.cli.common import (
     find_network,
     free_path,
     pick_device,
+    view_options,
 )
+from gghead.reconstruction.config import NO_REFINEMENT, RefineConfig
 from gghead.torch_utils import cli
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
+
+OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
 
 
 @cli.command(renamed={"--count": "--max-views"})
@@ -45,38 +51,14 @@ from gghead.torch_utils.errors import UserError
     type=click.IntRange(min=1),
     help="Take only so many of them, evenly spread over the front",
 )
-@click.option(
-    "--camera",
-    metavar="label|auto|frontal|FILE",
-    help=(
-        "Of photos: from dataset.json, estimated from the face (finds, crops, cuts out), frontal, a"
-        " file  [default: label where there are labels, else auto]"
-    ),
-)
-@click.option(
-    "--masks",
-    metavar="FILE|DIR|ZIP|none",
-    help="Of photos  [default: dataset.json's, else alpha channels]",
-)
-@click.option(
-    "--landmarker",
-    default="mediapipe",
-    show_default=True,
-    help="Of --camera=auto: as in dataset_tool.py photos",
-)
+@view_options(" of photos")
 @click.option(
     "--latent",
     "latent_file",
     metavar="FILE",
     help="Start from this latent instead of encoding the views",
 )
-@click.option(
-    "--refine",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Steps of optimising the latent on the views afterwards",
-)
+@OPTIONS
 @click.option(
     "--resolution",
     type=cli.Resolution(square=True, smallest=16),
@@ -128,7 +110,6 @@ def main(
     masks: str | None,
     landmarker: str,
     latent_file: str | None,
-    refine: int,
     resolution: int | None,
     size: int | None,
     turn: str,
@@ -138,6 +119,7 @@ def main(
     outdir: Path | None,
     overwrite: bool,
     device: str,
+    **options: Any,
 ) -> None:
     """Reconstruct a head from one or more views.
 
@@ -148,6 +130,7 @@ def main(
     python scripts/reconstruct.py --network=training-runs/00000-encoder --data=CAPTURES \\
         --subject=108 --views=01,05,09
     """
+    refinement = OPTIONS.apply(NO_REFINEMENT, options)
     network = find_network(network, "reconstructor")
     if not Path(data).exists():
         raise UserError(
@@ -163,8 +146,7 @@ def main(
     import gghead
     from gghead import latent as latent_files
     from gghead.reconstruction.inputs import read_inputs
-    from gghead.reconstruction.refine import RefineConfig
-    from gghead.reconstruction.refine import refine as refined
+    from gghead.reconstruction.refine import refine
     from gghead.reconstruction.report import check_views, write_results
     from gghead.torch_utils.progress import progress
 
@@ -208,13 +190,13 @@ def main(
         with torch.no_grad(), progress("Encoding"):
             latent = model.encode(given.rgb[None], given.cameras.reshape(1, len(given)))
     clock("encode")
-    if refine:
-        with progress("Refining", refine, "steps") as bar:
-            latent = refined(
+    if refinement.steps:
+        with progress("Refining", refinement.steps, "steps") as bar:
+            latent = refine(
                 generator,
                 latent,
                 given,
-                RefineConfig(steps=refine),
+                refinement,
                 lambda step, loss: bar.update(step, f"loss {loss:.4f}"),
             )
         clock("refine")
@@ -224,7 +206,7 @@ def main(
         camera=given.cameras.label()[frontal : frontal + 1],
         info={
             "target": Path(data).stem if subject is None else subject,
-            "stage": "refined" if refine else "encoder",
+            "stage": "refined" if refinement.steps else "encoder",
             "views": list(given.names),
         },
     )
@@ -237,7 +219,7 @@ def main(
         "subject": subject,
         "expression": expression,
         "masked": given.masked,
-        "refine": refine,
+        "refine": refinement.steps,
         "seconds": seconds,
         "warnings": warnings,
     }

@@ -2,43 +2,21 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gghead.data.synthetic.config import Request
 from gghead.torch_utils import cli
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.progress import progress
+
+OPTIONS = ConfigOptions(Request)
 
 
 @cli.command(stopped="Nothing was written; the same command starts again.")
 @cli.dest("The zip to write")
-@click.option(
-    "--num", type=click.IntRange(min=1), default=2000, show_default=True, help="Number of images"
-)
-@click.option(
-    "--resolution",
-    type=cli.Resolution(square=True, smallest=8, largest=1024),
-    default="64",
-    show_default=True,
-    help="Of the images",
-)
-@cli.seed("Another seed, other people")
-@click.option(
-    "--cameras",
-    type=click.Choice(["ffhq", "full"]),
-    default="ffhq",
-    show_default=True,
-    help="Poses",
-)
-@click.option(
-    "--views",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Cameras per expression",
-)
-@click.option(
-    "--expressions", type=click.IntRange(min=1), default=1, show_default=True, help="Per subject"
-)
+@OPTIONS
 @cli.switch(
     "--uv", default=False, show_default=True, help="Also template coordinates per pixel (npy)"
 )
@@ -49,16 +27,11 @@ from gghead.torch_utils.progress import progress
 @cli.overwrite("a zip")
 def main(
     dest: Path,
-    num: int,
-    resolution: int,
-    seed: int,
-    cameras: str,
-    views: int,
-    expressions: int,
     uv: bool,
     depth: bool,
     workers: int,
     overwrite: bool,
+    **options: Any,
 ) -> None:
     """Make pictures of synthetic heads with masks and cameras, an EG3D zip.
 
@@ -69,14 +42,14 @@ def main(
 
     The pictures depend on the options and the seed alone, not on the number of workers.
     """
+    request = OPTIONS.apply(Request(), options)
     cli.check_new(dest, overwrite)
     from gghead.data.dataset_zip import DatasetWriter, FrameRecord, image_name
-    from gghead.data.synthetic.scenes import Request, scenes
+    from gghead.data.synthetic.scenes import scenes
     from gghead.data.zip_writer import encode_npy, encode_png
 
     begin = time.perf_counter()
-    request = Request(num, resolution, seed, cameras, views, expressions)
-    with DatasetWriter(dest) as writer, progress("Drawing", num, "heads") as bar:
+    with DatasetWriter(dest) as writer, progress("Drawing", request.num, "heads") as bar:
         maps = {"uv": {}, "depth": {}}
         for index, (picture, label, record) in enumerate(scenes(request, workers)):
             name = image_name(index)
@@ -91,5 +64,6 @@ def main(
             if names:
                 writer.add_table(kind, names)
     click.echo(
-        f"{num} heads at {resolution}x{resolution} in {time.perf_counter() - begin:.0f} s: {dest}"
+        f"{request.num} heads at {request.resolution}x{request.resolution} in"
+        f" {time.perf_counter() - begin:.0f} s: {dest}"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from gghead import latent as latents
+from gghead.inversion.config import InversionConfig
 from gghead.inversion.own_heads import OwnHeads
 from gghead.inversion.report import (
     METRICS,
@@ -19,8 +20,9 @@ from gghead.inversion.report import (
     summarise,
     write_json,
 )
-from gghead.inversion.stages import Inversion, InversionConfig
+from gghead.inversion.stages import Inversion
 from gghead.inversion.targets import Target, TargetReader
+from gghead.latent_stages import STAGES
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
 from gghead.perceptual import Distance
@@ -214,7 +216,7 @@ def _clear(folder: Path) -> None:
     """Remove what an inversion of another picture, by another network or with other options left: a
     later stage of it would be taken for the result of this one."""
     (folder / METRICS).unlink(missing_ok=True)
-    for stage in latents.STAGES:
+    for stage in STAGES:
         (folder / f"latent-{stage}.safetensors").unlink(missing_ok=True)
         (folder / f"{stage}.png").unlink(missing_ok=True)
 

@@ -5,27 +5,16 @@ Needs no download; a perceptual distance is added where the user names one. Ever
 per picture, so that pictures in one batch do not influence each other.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
-from gghead.image_metrics import ImageLossConfig, image_loss
+from gghead.image_metrics import image_loss
+from gghead.inversion.config import ObjectiveConfig
 from gghead.models.generator import Generator
 from gghead.perceptual import Distance
 from gghead.rendering import RenderOutput
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig(ImageLossConfig):
-    """Weights of the parts."""
-
-    alpha: float = 1.0
-    """Mean absolute difference of alpha and mask, where there is a mask."""
-    perceptual: float = 0.5
-    """Perceptual distance, where the user names one."""
 
 
 class Objective:

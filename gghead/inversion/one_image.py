@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gghead.cameras import Cameras
 from gghead.data.images import resize_image, resize_straight_alpha
-from gghead.inversion.stages import Inversion, InversionConfig, StageResult
+from gghead.inversion.config import InversionConfig
+from gghead.inversion.stages import Inversion, StageResult
 from gghead.inversion.targets import Target, open_targets
 from gghead.latent import Latent
 from gghead.models.generator import Generator

@@ -13,7 +13,7 @@ from gghead.figures import beside, to_uint8, with_labels, write_png
 from gghead.inversion.cameras import cameras_of, turn_cameras
 from gghead.inversion.objective import draw
 from gghead.inversion.stages import StageResult
-from gghead.latent import STAGES
+from gghead.latent_stages import STAGES
 from gghead.models.generator import Generator
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically

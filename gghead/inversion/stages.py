@@ -16,7 +16,7 @@ w is left out.
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,9 +26,11 @@ from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.image_metrics import image_loss, psnr, ssim
 from gghead.inversion.cameras import CameraRefinement, cameras_of, turn_cameras
-from gghead.inversion.objective import Objective, ObjectiveConfig, draw, nonfinite
+from gghead.inversion.config import InversionConfig
+from gghead.inversion.objective import Objective, draw, nonfinite
 from gghead.inversion.targets import Target
-from gghead.latent import STAGES, Latent
+from gghead.latent import Latent
+from gghead.latent_stages import OPTIMISED
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
 from gghead.perceptual import Distance
@@ -36,7 +38,6 @@ from gghead.torch_utils import rng, threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
-OPTIMISED = STAGES[1:]  # the stages that take steps
 _FRAMES = 15  # pictures of each stage in the video
 # StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
 _NOISE, _NOISE_ENDS = 0.05, 0.75
@@ -44,86 +45,6 @@ _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate
 
 # what is optimised, and what it stands for at a share of the steps: latents [B], their prior [B]
 _Stage = tuple[list[Tensor], Callable[[float], tuple[Latent, Tensor]]]
-
-
-@dataclass(frozen=True)
-class InversionConfig:
-    """How a picture is inverted."""
-
-    method: str = "w+"
-    """Last stage: encoder, w, w+, z or pti; the stages before it are run as well."""
-    steps: tuple[int, ...] = (200, 150, 100, 100)
-    """Steps of the stages w, w+, z, pti."""
-    seed: int = 0
-    """Of the random heads to start from, the noise on w and the cameras of the novel views."""
-    candidates: int = 64
-    """Random heads among which, and the average head, the start is chosen."""
-    max_rotation: float = 8.0
-    """Degrees that a camera may turn away from its label; 0 keeps the direction."""
-    max_shift: float = 0.1
-    """World units that it may move besides (1 unit is about 0.37 m of head); 0 keeps the place."""
-    lr: tuple[float, ...] = (0.1, 0.05, 0.05, 0.001)
-    """Learning rates of the stages, in deviations of w, of w and of Z's channels, and in
-    weights."""
-    lr_camera: float = 0.02
-    """Learning rate of the camera, in units of 0.2 radians and 0.1 world units."""
-    prior_w: float = 0.002
-    """Weight of the squared distance from w_avg (stages w and w+), in deviations of w."""
-    prior_wplus: float = 0.01
-    """Weight of the squared distance between w+ and the w found, likewise."""
-    prior_z: float = 0.01
-    """Weight of the squared residual on Z (its distance from the encoder's), in deviations of its
-    channels."""
-    prior_pti: float = 0.1
-    """Weight of the mean squared change of the decoder's weights."""
-    novel_views: float = 0.2
-    """Weight, in stages z and pti, of staying like the head of stage w+ when seen from up to 35
-    degrees aside: a single picture says little about the sides, and free features would paint noise
-    there. On a network's own heads, where the truth is known, 0.2 gives 1.6 to 2 dB more at 25
-    degrees than 0 and costs 0.3 dB in front."""
-    locality: float = 0.0
-    """Weight, in stage pti, of leaving heads near the pivot as they are (Roich et al., section
-    3.2); 0 = off."""
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """Weights of the losses."""
-    encoder: bool = False
-    """Start from the network's encoder: its latent stands for w and w+, unless w+ is the last
-    stage."""
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """The stages to run. Raises ``UserError`` for an unknown method."""
-        if self.method not in STAGES:
-            raise UserError(
-                f"There is no inversion method '{self.method}'; choose from {', '.join(STAGES)}."
-            )
-        if not self.encoder:
-            if self.method == "encoder":
-                raise UserError(
-                    "The method encoder needs a network with an encoder (scripts/train_encoder.py);"
-                    " this one has none."
-                )
-            return OPTIMISED[: OPTIMISED.index(self.method) + 1]
-        if self.method == "w":
-            raise UserError(
-                "The encoder gives more than one style, so there is no stage w after it; choose the"
-                " method encoder, w+, z or pti, or leave the encoder out."
-            )
-        return {
-            "encoder": STAGES[:1],
-            "w+": ("encoder", "w+"),
-            "z": ("encoder", "z"),
-            "pti": ("encoder", "z", "pti"),
-        }[self.method]
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "lr"):
-            values = getattr(self, name)
-            if len(values) != len(OPTIMISED) or min(values) <= 0:
-                raise UserError(
-                    f"{name} must be {len(OPTIMISED)} positive numbers, for the stages "
-                    f"{', '.join(OPTIMISED)}, but it is {values}."
-                )
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,8 @@ class TargetReader:
 
     @cached_property
     def _preparation(self) -> "PhotoWorker":
-        from gghead.data.photos.photo import PhotoOptions, PhotoWorker
+        from gghead.data.photos.config import PhotoOptions
+        from gghead.data.photos.photo import PhotoWorker
 
         matte = "selfie" if self.use_masks else "none"
         return PhotoWorker(

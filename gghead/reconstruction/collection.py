@@ -2,7 +2,6 @@
 heads learns from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,24 +9,11 @@ import torch
 from gghead.data.captures import FRONT, Captures
 from gghead.latent import Latent
 from gghead.models.reconstructor import Reconstructor
+from gghead.reconstruction.config import CollectionConfig
 from gghead.reconstruction.inputs import from_captures
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import file_part
 from gghead.torch_utils.rng import derive_seed
-
-
-@dataclass(frozen=True)
-class CollectionConfig:
-    """How often, and from what, each head is encoded."""
-
-    views: tuple[int, ...] = (6, 8, 12)
-    """Numbers of views; one is drawn each time, and then so many cameras in front."""
-    draws: int = 3
-    """Times that each head is encoded, from other cameras."""
-    mirror: bool = True
-    """Encode mirrored pictures (with mirrored cameras), too: as many heads again."""
-    seed: int = 0
-    """Of all draws; what is drawn for a head does not depend on the other heads."""
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ from gghead.cameras import Cameras
 from gghead.inversion.one_image import Pixels, to_pixels
 from gghead.latent import Latent
 from gghead.models.reconstructor import Reconstructor
+from gghead.reconstruction.config import RefineConfig
 from gghead.reconstruction.inputs import InputViews
-from gghead.reconstruction.refine import RefineConfig, refine
+from gghead.reconstruction.refine import refine
 
 
 def reconstruct(

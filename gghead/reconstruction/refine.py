@@ -2,36 +2,20 @@
 cameras."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gghead.cameras import Cameras
-from gghead.inversion.objective import Objective, ObjectiveConfig, draw
+from gghead.inversion.objective import Objective, draw
 from gghead.inversion.stages import ramp
 from gghead.latent import Latent
 from gghead.models.generator import Generator
+from gghead.reconstruction.config import RefineConfig
 from gghead.reconstruction.inputs import InputViews
 from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
-
-
-@dataclass(frozen=True)
-class RefineConfig:
-    """How a latent is refined."""
-
-    steps: int = 100
-    """Steps of Adam; each renders all views. 0 changes nothing."""
-    rate_ws: float = 0.02
-    """Learning rate of the styles, in deviations of the encoded ones."""
-    rate_z: float = 0.02
-    """Learning rate of the residual, in deviations of Z."""
-    prior: float = 0.01
-    """Weight of the squared distance from the encoded latent, in the same units: what no view shows
-    stays."""
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    """Weights of the losses."""
 
 
 def refine(

@@ -281,6 +281,7 @@ def test_no_command_has_a_name_for_something_else_that_another_has():
     for name, option in options():
         if not name.startswith(("benchmark ", "train ")):
             kind = type(option.type).__name__.removesuffix("Range").replace("Integer", "Int")
+            kind = {"_Names": "StringParamType"}.get(kind, kind)  # names with commas are text, too
             for spelled in option.opts:
                 kinds.setdefault(spelled, {}).setdefault(kind, []).append(name)
     several = {spelled: found for spelled, found in kinds.items() if len(found) > 1}
@@ -301,6 +302,14 @@ def test_no_command_has_a_name_for_something_else_that_another_has():
         ("animate --frames=0", "--only-frames"),
         ("sample --grid=0", "--overview"),
         ("invert --video=none", "--video-format"),
+        ("invert --max-images=4", "--subset"),
+        ("train gan --max-images=4", "--subset"),
+        ("train avatar --iterations=4", "--steps"),
+        ("train avatar --motion-rate=1", "--motion-lr"),
+        ("train expression --rate=1", "--lr"),
+        ("train prior --holdout=0.1", "--holdout-share"),
+        ("train encoder --cameras=4", "--max-cameras"),
+        ("train encoder --identities=4", "--max-subjects"),
         ("reconstruct --count=3", "--max-views"),
         ("score prior --count=3", "--samples"),
         ("score expression --size=64", "--resolution"),

@@ -18,8 +18,8 @@ from helpers.places import SHARED
 from PIL import Image
 
 from gghead.cameras import Cameras
+from gghead.cli.dataset_tool import convert as convert_command
 from gghead.cli.dataset_tool import main
-from gghead.cli.dataset_tool.convert import names
 from gghead.data.dataset import ImageDataset
 from gghead.data.dataset_zip import DatasetWriter
 from gghead.data.formats import FORMATS, read
@@ -244,8 +244,6 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
     [
         (["--from=insta2"], "no format 'insta2'"),
         (["--offset=1,2"], "three numbers"),
-        (["--world=1,2,3"], "has 3 numbers"),
-        (["--world=a"], "neither a file nor"),
         (["--scale=-1"], "positive number"),
         (["--world=" + ",".join(map(str, np.diag([1, 2, 3, 1.0]).ravel()))], "one positive scale"),
         # longer than a file's name may be
@@ -273,6 +271,22 @@ def test_wrong_options_are_one_sentence(options, sentence, tmp_path):
     assert result.exit_code == 1 and result.output.count("\n") == 1, result.output
     assert re.search(sentence, result.output), result.output
     assert not (tmp_path / "out.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--world=1,2,3", "has 3 numbers, but a 4x4 matrix has 16"),
+        ("--world=a", "'a' is neither a file nor sixteen numbers"),
+        ("--fps=0", "--fps must be above 0, but it is 0.0."),
+        ("--test-frames=-1", "--test-frames must not be negative, but it is -1."),
+        ("--lens=wide", "'wide' is not one of 'undistort', 'refuse', 'ignore'"),
+    ],
+)
+def test_values_of_no_option_are_usage_errors(option, sentence, tmp_path):
+    (tmp_path / "data").mkdir()
+    result = convert(tmp_path / "data", tmp_path / "out.zip", option)
+    assert result.exit_code == 2 and sentence in result.output, result.output
 
 
 def test_broken_zips_of_ours_are_refused(tmp_path):
@@ -342,8 +356,25 @@ def test_zip_traps_are_refused(tmp_path, monkeypatch):
 
 
 def test_names_are_lists_and_ranges():
-    assert names("3,7-9") == ("3", "7", "8", "9") and names("000-002") == ("000", "001", "002")
-    assert names("EMO-1,a") == ("EMO-1", "a") and names(None) is None
+    given = {"subjects": "3,7-9", "expressions": "EMO-1,a", "cameras": "000-002"}
+    arguments = [f"--{name}={text}" for name, text in given.items()]
+    context = convert_command.main.make_context(
+        "convert", ["--source=x", "--dest=x.zip", *arguments]
+    )
+    options = convert_command.OPTIONS.apply(ReadOptions(), context.params)
+    assert options == ReadOptions(("3", "7", "8", "9"), ("EMO-1", "a"), ("000", "001", "002"))
+
+
+def test_a_matrix_is_numbers_or_a_file_of_them(tmp_path):
+    rows = np.arange(16.0).reshape(4, 4).tolist()
+    (tmp_path / "world.txt").write_text(str(rows))
+    for text in (tmp_path / "world.txt", ",".join(map(str, range(16)))):
+        context = convert_command.main.make_context(
+            "convert", ["--source=x", "--dest=x.zip", f"--world={text}"]
+        )
+        assert convert_command.OPTIONS.apply(ReadOptions(), context.params).world == tuple(
+            map(tuple, rows)
+        )
 
 
 def test_the_command_names_every_format(tmp_path):

@@ -124,7 +124,7 @@ def test_from_captures_to_a_prior(data, network, tmp_path):
         f"--latents={tmp_path / 'latents'}",
         "--preset=few",
         "--components=5",
-        "--holdout=0.25",
+        "--holdout-share=0.25",
         "--steps=40",
         "--tick=4",
         "--snap=1",

@@ -304,7 +304,7 @@ def test_masks_that_lie_among_the_pictures_are_no_pictures(home, tmp_path, masks
 
 def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
     out, drawn = tmp_path / "out", tmp_path / "drawn"
-    call(home, home / "photos", out, "--method=pti", *FEW, "--max-images=2")
+    call(home, home / "photos", out, "--method=pti", *FEW, "--subset=2")
     first, second = sorted(path.name for path in out.iterdir() if path.is_dir())
     output = call(
         home,
@@ -465,8 +465,8 @@ def test_broken_input_is_a_sentence(home, tmp_path):
         ("seeds:4-1", [], "runs backwards"),
         (
             "seeds:4",
-            ["--max-images=1"],
-            "--max-images says how pictures are read, but --target=seeds:4 draws them",
+            ["--subset=1"],
+            "--subset says how pictures are read, but --target=seeds:4 draws them",
         ),
         ("seeds:4", ["--camera=frontal"], "--camera says how pictures are read"),
         (photos / "img0.png", ["--method=encoder"], "needs a network with an encoder"),

@@ -18,8 +18,8 @@ from gghead.data.dataset import ImageDataset
 from gghead.data.files import open_source
 from gghead.data.photos import prepare as prepare_module
 from gghead.data.photos.cache import PhotoCache
+from gghead.data.photos.config import PhotoOptions
 from gghead.data.photos.landmarks import landmark_model
-from gghead.data.photos.photo import PhotoOptions
 from gghead.data.photos.pose import project
 from gghead.data.photos.prepare import prepare, work_folder
 from gghead.torch_utils.errors import UserError

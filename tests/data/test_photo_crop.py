@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from gghead.cameras import Cameras
+from gghead.data.photos.config import Limits
 from gghead.data.photos.crop import Crop, cut
 from gghead.data.photos.mattes import (
     FolderMatte,
@@ -15,7 +16,7 @@ from gghead.data.photos.mattes import (
     refine,
 )
 from gghead.data.photos.pose import project
-from gghead.data.photos.report import Limits, Measures, fault, score, sharpness
+from gghead.data.photos.report import Measures, fault, score, sharpness
 from gghead.torch_utils.errors import UserError
 
 GOOD = {

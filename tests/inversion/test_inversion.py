@@ -380,8 +380,13 @@ def test_wrong_batches_and_methods_are_sentences(model):
         UserError, match="no inversion method 'p2p'; choose from encoder, w, w\\+, z, pti"
     ):
         list(Inversion(model, [pictured(model, 0)], InversionConfig("p2p")).run())
-    with pytest.raises(UserError, match="steps must be 4 positive numbers"):
-        InversionConfig(steps=(10,))
+    with pytest.raises(UserError, match="steps=10,20 must be one positive number or four"):
+        InversionConfig(steps=(10, 20))
+    with pytest.raises(UserError, match=r"steps\[2\] must be at least 1, but it is 0"):
+        InversionConfig(steps=(1, 1, 0, 1))
+    with pytest.raises(UserError, match="lr has 1 numbers, but it needs four"):
+        InversionConfig(lr=(0.1,))
+    assert InversionConfig(steps=(10,)).steps == (10, 10, 10, 10)
 
 
 # ------------------------------------------------------------------------------------------ latents

@@ -141,7 +141,7 @@ def test_the_command_says_what_eyeballs_do_and_refuses_what_does_not_go_together
     small = [
         "--resolution=24",
         "--points=100",
-        "--iterations=2",
+        "--steps=2",
         "--device=cpu",
         f"--outdir={tmp_path / 'runs'}",
     ]

@@ -315,11 +315,11 @@ def test_commands_take_them_like_any_avatar(options, data, tmp_path):
         f"--outdir={tmp_path}",
         f"--data={data}",
     ]
-    result = run(main, *small, "--iterations=6", "--motion=blendshapes", *options)
+    result = run(main, *small, "--steps=6", "--motion=blendshapes", *options)
     assert result.exit_code == 0, result.output
     assert "blendshapes for 3 of 3 coefficients" in result.output
     folder = next(tmp_path.glob("0*"))
-    again = run(main, f"--resume={folder}", "--iterations=8", "--device=cpu")
+    again = run(main, f"--resume={folder}", "--steps=8", "--device=cpu")
     assert again.exit_code == 0, again.output
     avatar = gghead.load(folder, kind="avatar")
     moved = avatar(torch.tensor([[0.0, 0, 0], [1, 0, 0]]), clamp=False).means
@@ -351,7 +351,7 @@ def test_compressing_keeps_more_movements_where_gaussians_move(
         "--resolution=24",
         "--points=40",
         "--feature-dim=4",
-        "--iterations=1",
+        "--steps=1",
         "--device=cpu",
         f"--motion={motion}",
     )
@@ -405,12 +405,12 @@ def test_sequences_that_do_not_fit_are_a_sentence(tmp_path):
 def test_a_rate_for_motions_that_there_are_not_is_refused(data, tmp_path):
     for options in (["--preset=headgas"], ["--preset=tiny", "--motion=features"]):
         result = run(
-            main, f"--data={data}", f"--outdir={tmp_path / 'runs'}", "--motion-rate=0.01", *options
+            main, f"--data={data}", f"--outdir={tmp_path / 'runs'}", "--motion-lr=0.01", *options
         )
         assert result.exit_code == 1 and "--motion=features has none" in result.output
     assert not (tmp_path / "runs").exists()
     assert (
-        run(main, f"--data={data}", "--preset=tiny", "--motion-rate=0.01", "--dry-run=1").exit_code
+        run(main, f"--data={data}", "--preset=tiny", "--motion-lr=0.01", "--dry-run=1").exit_code
         == 0
     )
 

@@ -429,7 +429,7 @@ def test_avatars_are_trained_and_scored_with_it(tmp_path):
         "--feature-dim=4",
         "--tick=2",
         "--snap=1",
-        "--iterations=2",
+        "--steps=2",
         f"--data={data}",
         f"--outdir={tmp_path / 'runs'}",
     )

@@ -32,7 +32,7 @@ def compare(data, outdir, *arguments):
         f"--data={data}",
         f"--outdir={outdir}",
         "--resolution=24",
-        "--iterations=3",
+        "--steps=3",
         "--device=cpu",
     ]
     return CliRunner().invoke(main, [*options, *map(str, arguments)])

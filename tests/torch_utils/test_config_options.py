@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import click
@@ -12,6 +13,7 @@ from gghead.torch_utils import cli, config_options
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range
 from gghead.torch_utils.config_options import ConfigOptions
+from gghead.torch_utils.errors import UserError
 from gghead.training.cli import (
     train_avatar,
     train_decoder,
@@ -71,8 +73,12 @@ class Train:
     """Gains."""
     size: Annotated[tuple[int, ...] | None, Range(1), Option(form="resolution")] = (4, 4)
     """Size."""
-    side: Annotated[int, Range(16), Option(form="resolution")] = 16
+    side: Annotated[int, Range(16, 64), Option(form="resolution")] = 16
     """Side."""
+    world: Annotated[tuple[tuple[float, ...], ...] | None, Option(form="matrix")] = None
+    """World."""
+    file: Annotated[Path | None, Option("--from")] = None
+    """File."""
 
 
 PRESETS = {"a": Train(), "b": Train(preset="b", rate=0.5, net=Net(16), critic=Net(16))}
@@ -91,6 +97,8 @@ def run(*arguments, preset="a"):
         if resume:
             options.refuse_with_resume(given, hint=", or start anew")
         seen.append((given, options.apply(options.start(given), given)))
+        if given["from"]:
+            raise UserError(f"There is no `file='{given['from']}'`; see --deep.")
         if given["kind"] == "y":
             raise ConfigError("{kind}=y needs {rate} and {net.depth}, not {hidden.depth}.")
 
@@ -134,7 +142,10 @@ def test_nothing_given_is_the_preset():
         (["--views=2,0"], 2, "--views must be at least 1, but it is 0."),
         (["--size=7x"], 2, "neither a number nor WIDTHxHEIGHT"),
         (["--size=0x3"], 2, "0x3: sides have 1 pixels at least"),
-        (["--side=8"], 2, "sides have 16 pixels at least"),
+        (["--side=8"], 2, "sides have 16 pixels at least and 64 at most"),
+        (["--side=65"], 2, "sides have 16 pixels at least and 64 at most"),
+        (["--world=1,2"], 2, "'1,2' has 2 numbers, but a 4x4 matrix has 16"),
+        (["--from=lost"], 1, "Error: There is no --from=lost; see --deep."),
         (["--set=lr"], 1, "--set=lr must have the form key=value"),
         (["--set=net.widht=9"], 1, "--set.net has no key 'widht'; did you mean 'width'?"),
         (["--set=net.width=7"], 1, "--set.net.width must be at least 8, but it is 7."),
@@ -172,6 +183,24 @@ def test_help_is_the_docstring_with_what_the_presets_say():
     ):
         assert words in text, text
     assert "Much more" not in text and "--depth" not in text
+
+
+def test_a_command_may_take_few_of_a_configs_options():
+    options = ConfigOptions(Train, PRESETS, "b", only=("preset", "net.width"))
+
+    @cli.command(moving=False)
+    @options
+    def main(preset, width):
+        """Do it."""
+        start = options.start({"preset": preset})
+        click.echo(options.apply(start, {"width": width}).net.width)
+
+    assert CliRunner().invoke(main, []).output.splitlines() == ["16"]
+    assert CliRunner().invoke(main, ["--cfg=a", "--width=9"]).output.splitlines() == ["9"]
+    text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    assert "Where to start [default: b]" in text and "--lr" not in text and "critic" not in text
+    with pytest.raises(ValueError, match="Train has no option for net.depth"):
+        ConfigOptions(Train, PRESETS, "b", only=("net.depth",))
 
 
 def test_an_option_needs_a_type_that_can_be_typed():

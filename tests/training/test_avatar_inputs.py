@@ -27,7 +27,7 @@ SMALL = [
     "--tick=4",
     "--snap=1",
     "--device=cpu",
-    "--iterations=2",
+    "--steps=2",
 ]
 
 

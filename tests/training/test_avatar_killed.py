@@ -27,7 +27,7 @@ OPTIONS = [
     "--feature-dim=4",
     "--tick=4",
     "--snap=2",
-    "--iterations=24",
+    "--steps=24",
     "--device=cpu",
 ]
 DEATHS = {

@@ -125,14 +125,14 @@ def test_training_goes_on_from_it_and_resumes_without_the_file(ply, data, tmp_pa
         "--tick=4",
         "--snap=1",
         "--device=cpu",
-        "--iterations=8",
+        "--steps=8",
     ]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     assert "60 Gaussians to start with" in result.output
     folder = next((tmp_path / "runs").iterdir())
     copy.unlink()
-    more = CliRunner().invoke(main, [f"--resume={folder}", "--iterations=12"])
+    more = CliRunner().invoke(main, [f"--resume={folder}", "--steps=12"])
     assert more.exit_code == 0, more.output
 
 

@@ -372,7 +372,7 @@ def test_an_avatar_of_nans_ends_the_run_and_keeps_the_good_one(data, tmp_path, m
                 parameter.data.fill_(math.nan)
 
     monkeypatch.setattr(AvatarTrainer, "step", spoil)
-    options = [f"--data={data}", f"--outdir={tmp_path}", "--iterations=12", *SMALL]
+    options = [f"--data={data}", f"--outdir={tmp_path}", "--steps=12", *SMALL]
     result = CliRunner().invoke(main, options)
     assert (
         result.exit_code == 1
@@ -455,7 +455,7 @@ def train(*arguments):
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     outdir = tmp_path_factory.mktemp("runs")
-    result = train(f"--data={data}", f"--outdir={outdir}", "--iterations=12", *SMALL)
+    result = train(f"--data={data}", f"--outdir={outdir}", "--steps=12", *SMALL)
     assert result.exit_code == 0, result.output
     return next(outdir.iterdir())
 
@@ -479,7 +479,7 @@ def test_command_writes_a_run(finished):
 
 def test_resumed_command_equals_one_run(finished, data, tmp_path):
     outdir = tmp_path / "runs"
-    train(f"--data={data}", f"--outdir={outdir}", "--iterations=12", *SMALL)
+    train(f"--data={data}", f"--outdir={outdir}", "--steps=12", *SMALL)
     folder = next(outdir.iterdir())
     for leftover in (*folder.glob("*000012*"),):
         leftover.unlink()
@@ -506,7 +506,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, tmp_path):
 
     threading.Thread(target=interrupt, daemon=True).start()
     result = train(
-        f"--data={data}", f"--outdir={tmp_path}", "--iterations=100000", *SMALL, "--snap=100000"
+        f"--data={data}", f"--outdir={tmp_path}", "--steps=100000", *SMALL, "--snap=100000"
     )
     assert result.exit_code == 130, result.output
     folder = next(tmp_path.iterdir())
@@ -530,7 +530,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data, tmp_path):
 )
 def test_broken_sequences_are_a_sentence(change, sentence, tmp_path):
     folder = write_sequence(tmp_path / "broken", change=change)
-    result = train(f"--data={folder}", f"--outdir={tmp_path / 'runs'}", "--iterations=1", *SMALL)
+    result = train(f"--data={folder}", f"--outdir={tmp_path / 'runs'}", "--steps=1", *SMALL)
     assert result.exit_code == 1 and result.output.startswith("Error:")
     assert re.search(sentence, result.output), result.output
     assert not (tmp_path / "runs").exists()
@@ -539,9 +539,7 @@ def test_broken_sequences_are_a_sentence(change, sentence, tmp_path):
 def test_odd_but_valid_sequences_train(tmp_path):
     for name, options in (("one", {"count": 1, "test": 0}), ("bare", {"count": 3, "masks": False})):
         folder = write_sequence(tmp_path / name, **options)
-        result = train(
-            f"--data={folder}", f"--outdir={tmp_path / 'runs'}", "--iterations=2", *SMALL
-        )
+        result = train(f"--data={folder}", f"--outdir={tmp_path / 'runs'}", "--steps=2", *SMALL)
         assert result.exit_code == 0, result.output
         assert ("no masks" in result.output) == (name == "bare")
 
@@ -559,7 +557,7 @@ def test_wrong_options_are_a_sentence(finished, data, tmp_path):
     assert result.exit_code == 2 and "sides have 1 pixels at least" in result.output
     wider = write_sequence(tmp_path / "wider", names=("a", "b", "c", "d"))
     copy = shutil.copytree(finished, tmp_path / "copy")
-    result = train(f"--resume={copy}", f"--data={wider}", "--iterations=20")
+    result = train(f"--resume={copy}", f"--data={wider}", "--steps=20")
     assert "has 4 expression coefficients" in result.output and "trained with 3" in result.output
 
 

@@ -387,7 +387,7 @@ def test_every_command_takes_tick_snap_and_seed(kind, needed):
             "--lr",
             lambda config: (config["rates"]["encoder"], config["rates"]["decoder"]),
         ),
-        ("expression", "--rate", lambda config: (config["rate"],)),
+        ("expression", "--lr", lambda config: (config["rate"],)),
         ("prior", "--lr", lambda config: (config["lr"],)),
     ],
 )

@@ -77,7 +77,7 @@ class RateConfig:
     """Of the rotations."""
     features: float = 2.5e-3
     """Of basis and bias (and of stored colours and opacities)."""
-    motion: Annotated[float, Range(0), Option("--motion-rate")] = 5e-3
+    motion: Annotated[float, Range(0), Option("--motion-lr")] = 5e-3
     """Learning rate of what corrects blendshapes' motion, in multiples of what the template does,
     at the start; it falls to a hundredth as that of the means does. 0 leaves motions as they
     are."""
@@ -127,8 +127,8 @@ class AvatarTrainConfig:
     init_head: Annotated[str | None, Option(metavar="PLY|ENCODER")] = None
     """Head to start from instead of points on the template, with its colors: a .ply, or an encoder
     (scripts/train_encoder.py), which makes one of the calmest training frames."""
-    iterations: Annotated[int, Range(1), Option(resume=True)] = 50_000
-    """Iterations in all, one frame each."""
+    iterations: Annotated[int, Range(1), Option("--steps", resume=True)] = 50_000
+    """Steps in all, one frame each."""
     extent: float = 1.0
     """Size of the scene in world units, which 3DGS's rates and limits refer to; a head is about
     that large."""

@@ -1,28 +1,101 @@
 """``gghead benchmark``: the options of every benchmark. Each prints a table; ``--json`` writes its
 figures. What they measure: ``gghead.training.benchmarks``."""
 
+import functools
+import importlib
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gghead.cli.common import avatar_option
 from gghead.models.avatar_config import CompressionPlan
 from gghead.torch_utils import cli
 from gghead.torch_utils.cli import FloatList, IntRangeList
 from gghead.torch_utils.cli_groups import LazyGroup
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 from gghead.training.benchmarks.formats import FORMATS
 from gghead.training.encoder.config import PRESETS as ENCODER_PRESETS
+from gghead.training.encoder.config import EncoderTrainConfig
 from gghead.training.gan.config import PRESETS as GAN_PRESETS
+from gghead.training.gan.config import TrainConfig
 
 FORMS = ("dense", "compressed")
+GAN_OPTIONS = ConfigOptions(TrainConfig, GAN_PRESETS, "tiny", only=("preset", "batch", "precision"))
+ENCODER_OPTIONS = ConfigOptions(EncoderTrainConfig, ENCODER_PRESETS, "tiny", only=("preset",))
+PLAN_OPTIONS = ConfigOptions(CompressionPlan, only=("combinations",))
 
-_json = click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the figures to this file",
-)
+
+def _benchmark(**settings: Any) -> Callable[[Callable[..., dict]], click.Command]:
+    """A command with ``--json``. The function turns the options into what ``measure`` of the module
+    of its name in ``gghead.training.benchmarks`` takes, or says what is wrong with them."""
+
+    def decorate(function: Callable[..., dict]) -> click.Command:
+        @cli.command(**settings)
+        @functools.wraps(function)
+        def run(json_path: Path | None, **options: Any) -> None:
+            if json_path is not None:
+                cli.check_writable(json_path, "--json")
+            arguments = function(**options)
+            home = f"gghead.training.benchmarks.{function.__name__}"
+            report = importlib.import_module(home).measure(**arguments)
+            if json_path is not None:
+                json_path.write_text(json.dumps(report, indent=2) + "\n")
+                click.echo(f"wrote {json_path}")
+
+        run.params.append(
+            click.Option(
+                ["--json", "json_path"],
+                type=click.Path(dir_okay=False, path_type=Path),
+                help="Write the figures to this file",
+            )
+        )
+        return run
+
+    return decorate
+
+
+def _count(name: str, default: int | None, text: str, smallest: int = 1, **more: Any) -> Callable:
+    """An option that is a whole number."""
+    return click.option(
+        name,
+        type=click.IntRange(smallest),
+        default=default,
+        show_default=default is not None,
+        help=text,
+        **more,
+    )
+
+
+def _list(name: str, default: str, text: str, kind: click.ParamType | None = None) -> Callable:
+    """An option that is a list of numbers, each of which is timed."""
+    return click.option(
+        name, type=kind or IntRangeList(), default=default, show_default=True, help=f"{text} (list)"
+    )
+
+
+def _repeats(count: int = 9) -> Callable:
+    return _count("--repeats", count, "Timed rounds; the median counts")
+
+
+def _words(name: str, default: str, text: str) -> Callable:
+    """An option that is a list of names."""
+    return click.option(name, default=default, show_default=True, help=text)
+
+
+def _chosen(option: str, text: str, known: Iterable[str]) -> list[str]:
+    """The names of a list; raises ``UserError`` for one that is not ``known``."""
+    known = list(known)
+    names = known if text == "all" else text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{option}: there is no '{unknown[0]}'; choose from {', '.join(known)}.")
+    return names
+
+
+_device = cli.device(threads="fixed")
 _busy = click.option(
     "--busy",
     "beside",
@@ -31,78 +104,20 @@ _busy = click.option(
     metavar="N",
     help="Also time it beside N busy processes, with one, all and chosen threads",
 )
-_device = cli.device(threads="fixed")
+_split = click.option("--split", default="test", show_default=True, help="Its frames to take")
 _BESIDE = {"--beside": "--busy"}
 
 
-def _repeats(count: int = 9):
-    return click.option(
-        "--repeats",
-        type=click.IntRange(1),
-        default=count,
-        show_default=True,
-        help="Timed rounds; the median counts",
-    )
+def _data(text: str) -> Callable:
+    return click.option("--data", metavar="DIR|ZIP", help=f"{text}  [default: the run's]")
 
 
-def _avatar(data: str):
-    """``--avatar``, ``--data`` and ``--split``."""
-    options = [
-        click.option(
-            "--avatar",
-            "network",
-            required=True,
-            metavar="FILE|RUN",
-            help="Avatar, or run folder (its newest)",
-        ),
-        click.option("--data", metavar="DIR|ZIP", help=f"{data}  [default: the run's]"),
-        click.option("--split", default="test", show_default=True, help="Its frames to take"),
-    ]
-
-    def add(function):
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return add
-
-
-def _check_json(path: Path | None) -> None:
-    if path is not None:
-        cli.check_writable(path, "--json")
-
-
-def _write(path: Path | None, report: dict) -> None:
-    """Write ``report`` to ``--json``, where it was given, and say so."""
-    if path is not None:
-        path.write_text(json.dumps(report, indent=2) + "\n")
-        click.echo(f"wrote {path}")
-
-
-@cli.command()
-@click.option(
-    "--gaussians",
-    type=IntRangeList(),
-    default="16384,65536",
-    show_default=True,
-    help="Gaussians per image (list)",
-)
-@click.option(
-    "--size", type=IntRangeList(), default="128,256", show_default=True, help="Image sizes (list)"
-)
-@click.option(
-    "--images", type=click.IntRange(1), default=1, show_default=True, help="Images per call"
-)
-@click.option(
-    "--channels",
-    type=IntRangeList(),
-    default="3,6",
-    show_default=True,
-    help="Color channels (list)",
-)
-@click.option(
-    "--backends", default="all", show_default=True, help="Comma list, or all that work here"
-)
+@_benchmark()
+@_list("--gaussians", "16384,65536", "Gaussians per image")
+@_list("--size", "128,256", "Image sizes")
+@_count("--images", 1, "Images per call")
+@_list("--channels", "3,6", "Color channels")
+@_words("--backends", "all", "Comma list, or all that work here")
 @_device
 @_repeats()
 @cli.seed("Of the scene")
@@ -111,84 +126,42 @@ def _write(path: Path | None, report: dict) -> None:
     default=False,
     help="Also the peak memory of forward + backward, each in a process of its own",
 )
-@_json
-def raster(json_path: Path | None, **chosen) -> None:
+def raster(**options: Any) -> dict:
     """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
 
     For the native backend also its stages, and how far it stands above the floor: the vector
     instructions that the blocks with something to show need at least, at the measured rate of
     multiply-adds, plus the memory traffic.
     """
-    _check_json(json_path)
-    from gghead.training.benchmarks.raster import measure
-
-    _write(json_path, measure(**chosen))
+    return options
 
 
-@cli.command(renamed=_BESIDE)
-@click.option(
-    "--preset",
-    type=click.Choice(list(GAN_PRESETS)),
-    default="tiny",
-    show_default=True,
-    help="What to train",
-)
-@click.option("--batch", type=click.IntRange(1), help="Images per step  [default: the preset's]")
-@click.option(
-    "--steps",
-    type=click.IntRange(1),
-    default=16,
-    show_default=True,
-    help="Timed steps after two of warm-up",
-)
-@click.option(
-    "--warmup",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="Steps before the timed ones",
-)
-@click.option(
-    "--stage",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Stage of the schedule to time",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["bf16", "tf32", "fp32"]),
-    help="Of convolutions  [default: as train.py chooses]",
-)
+@_benchmark(renamed=_BESIDE)
+@GAN_OPTIONS
+@_count("--steps", 16, "Timed steps after those of the warm-up")
+@_count("--warmup", 2, "Steps before the timed ones", 0)
+@_count("--stage", 0, "Stage of the schedule to time", 0)
 @_device
-@click.option(
-    "--profile",
-    type=click.IntRange(0),
-    default=12,
-    show_default=True,
-    help="Rows of the operator table",
-)
+@_count("--profile", 12, "Rows of the operator table", 0)
 @cli.switch(
     "--compare", default=False, help="Also time a plain step: fp32, torch rasteriser, fresh fakes"
 )
 @_busy
-@_json
-def train(preset: str, stage: int, json_path: Path | None, **chosen) -> None:
+def train(stage: int, preset: str | None, **options: Any) -> dict:
     """Time training steps on random images: seconds per kimg, peak memory, and where the time goes.
 
     Every 16th step also computes the gradient penalty; time a multiple of 16 steps for figures that
     contain it once in 16. ``--stage`` makes that stage the only one of the run.
     """
-    _check_json(json_path)
-    last = len(GAN_PRESETS[preset].stages) - 1
-    if stage > last:
-        raise UserError(f"--stage={stage}: {preset} has the stages 0 to {last}.")
-    from gghead.training.benchmarks.train import measure
+    config = GAN_OPTIONS.start({"preset": preset})
+    if stage >= len(config.stages):
+        raise UserError(
+            f"--stage={stage}: {config.preset} has the stages 0 to {len(config.stages) - 1}."
+        )
+    return {"preset": config.preset, "stage": stage, **options}
 
-    _write(json_path, measure(preset=preset, stage=stage, **chosen))
 
-
-@cli.command()
+@_benchmark()
 @click.option(
     "--network",
     default="demo",
@@ -196,28 +169,16 @@ def train(preset: str, stage: int, json_path: Path | None, **chosen) -> None:
     metavar="FILE|RUN|demo",
     help="What to sample from",
 )
-@click.option(
-    "--batch",
-    type=IntRangeList(),
-    default="1,16",
-    show_default=True,
-    help="Heads or views at once (list)",
-)
-@click.option(
-    "--size", type=click.IntRange(1), help="Pixels per side  [default: the training size]"
-)
+@_list("--batch", "1,16", "Heads or views at once")
+@_count("--size", None, "Pixels per side  [default: the training size]")
 @_device
 @_repeats(15)
-@_json
-def sample(json_path: Path | None, **chosen) -> None:
+def sample(**options: Any) -> dict:
     """Time sampling: latent to image, and new cameras for a head that is already there."""
-    _check_json(json_path)
-    from gghead.training.benchmarks.sample import measure
-
-    _write(json_path, measure(**chosen))
+    return options
 
 
-@cli.command(renamed={"--size": "--source-resolution"})
+@_benchmark(renamed={"--size": "--source-resolution"})
 @click.option(
     "--source-resolution",
     "size",
@@ -233,60 +194,27 @@ def sample(json_path: Path | None, **chosen) -> None:
     show_default=True,
     help="Of the images that the loader gives",
 )
-@click.option(
-    "--workers", type=IntRangeList(), default="1,2", show_default=True, help="Loader threads (list)"
-)
-@click.option(
-    "--images",
-    type=click.IntRange(16),
-    default=256,
-    show_default=True,
-    help="Images per loader figure",
-)
-@click.option(
-    "--formats", default="all", show_default=True, help="Comma list, e.g. 'png level 1,jpeg q95'"
-)
-@click.option(
-    "--step-ms", type=click.IntRange(1), help="Also the time that steps so long wait for 16 images"
-)
+@_list("--workers", "1,2", "Loader threads")
+@_count("--images", 256, "Images per loader figure", 16)
+@_words("--formats", "all", "Comma list, e.g. 'png level 1,jpeg q95'")
+@_count("--step-ms", None, "Also the time that steps so long wait for 16 images")
 @_repeats()
-@_json
-def data(formats: str, json_path: Path | None, **chosen) -> None:
+def data(formats: str, **options: Any) -> dict:
     """Time decoding (one thread, ms per image) and the whole loader (images per second, nothing
     cached, with masks).
 
     The images are noise with the spectrum of photos. Compare the loader with the images/s of
     ``train``; "auto" takes as many threads as are needed so that nobody waits.
     """
-    _check_json(json_path)
-    names = list(FORMATS) if formats == "all" else formats.split(",")
-    if unknown := set(names) - set(FORMATS):
-        raise UserError(
-            f"--formats: there is no '{unknown.pop()}'; choose from {', '.join(FORMATS)}."
-        )
-    from gghead.training.benchmarks.data import measure
-
-    _write(json_path, measure(formats=names, **chosen))
+    return {"formats": _chosen("--formats", formats, FORMATS), **options}
 
 
-@cli.command(renamed={"--size": "--resolution"})
+@_benchmark(renamed={"--size": "--resolution"})
 @click.option(
     "--network", metavar="FILE|RUN", help="A reconstructor  [default: an untrained one of --preset]"
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(ENCODER_PRESETS)),
-    default="tiny",
-    show_default=True,
-    help="Without --network",
-)
-@click.option(
-    "--views",
-    type=IntRangeList(),
-    default="1,2,4,8,16",
-    show_default=True,
-    help="Input views (list)",
-)
+@ENCODER_OPTIONS
+@_list("--views", "1,2,4,8,16", "Input views")
 @click.option(
     "--resolution",
     "size",
@@ -296,87 +224,45 @@ def data(formats: str, json_path: Path | None, **chosen) -> None:
 @_device
 @_repeats()
 @cli.switch("--memory", default=False, help="Also measure peak memory, in a fresh process per row")
-@_json
-def encode(json_path: Path | None, **chosen) -> None:
+def encode(preset: str | None, **options: Any) -> dict:
     """Time encoding (views to latent) and decoding (latent to Gaussians), and the peak memory of
     both together."""
-    _check_json(json_path)
-    from gghead.training.benchmarks.encode import measure
-
-    _write(json_path, measure(**chosen))
+    return {"preset": ENCODER_OPTIONS.start({"preset": preset}).preset, **options}
 
 
-@cli.command()
-@_avatar("Sequence with the splits train and test")
-@click.option(
-    "--rank",
-    type=IntRangeList(),
-    default="16,32,64,128,256",
-    show_default=True,
-    help="Movements (list)",
-)
-@click.option(
-    "--bits",
-    type=IntRangeList(),
-    default="8,16",
-    show_default=True,
-    help="Bits per number (list of 8, 16, 32)",
-)
-@click.option(
-    "--prune", type=FloatList(), default="0.1", show_default=True, help="Share left out (list)"
-)
-@click.option(
-    "--combinations",
-    type=click.IntRange(1),
-    default=CompressionPlan().combinations,
-    show_default=True,
-    help="Combinations of the coefficients",
-)
-@click.option(
-    "--every", type=click.IntRange(1), default=1, show_default=True, help="Score each n-th frame"
-)
-@_json
-def compression(bits: list[int], json_path: Path | None, **chosen) -> None:
+@_benchmark()
+@avatar_option()
+@_data("Sequence with the splits train and test")
+@_split
+@_list("--rank", "16,32,64,128,256", "Movements")
+@_list("--bits", "8,16", "Bits per number, 8, 16 or 32")
+@_list("--prune", "0.1", "Share left out", FloatList())
+@PLAN_OPTIONS
+@_count("--every", 1, "Score each n-th frame")
+def compression(bits: list[int], combinations: int | None, **options: Any) -> dict:
     """Compress an avatar in all ways asked for; print sizes and what is lost on frames it was not
     trained on."""
-    _check_json(json_path)
     if unknown := set(bits) - {8, 16, 32}:
         raise UserError(f"--bits: a number has 8, 16 or 32 bits, not {unknown.pop()}.")
-    from gghead.training.benchmarks.compression import measure
+    plan = PLAN_OPTIONS.apply(CompressionPlan(), {"combinations": combinations})
+    return {"bits": bits, "combinations": plan.combinations, **options}
 
-    _write(json_path, measure(bits=bits, **chosen))
 
-
-@cli.command(renamed=_BESIDE)
-@_avatar("Sequence that drives it")
-@click.option(
-    "--gaussians",
-    type=IntRangeList(),
-    default="10000,25000,50000",
-    show_default=True,
-    help="How many to bring the avatar to (list)",
-)
-@click.option(
-    "--size", type=IntRangeList(), default="256,512", show_default=True, help="Image sizes (list)"
-)
-@click.option(
-    "--forms", default=",".join(FORMS), show_default=True, help="As trained, compressed, or both"
-)
+@_benchmark(renamed=_BESIDE)
+@avatar_option()
+@_data("Sequence that drives it")
+@_split
+@_list("--gaussians", "10000,25000,50000", "How many to bring the avatar to")
+@_list("--size", "256,512", "Image sizes")
+@_words("--forms", ",".join(FORMS), "As trained, compressed, or both")
 @_device
 @_repeats(30)
 @cli.seed("Of the copies")
 @_busy
-@_json
-def avatar(forms: str, json_path: Path | None, **chosen) -> None:
+def avatar(forms: str, **options: Any) -> dict:
     """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart,
     taking turns."""
-    _check_json(json_path)
-    names = forms.split(",")
-    if unknown := set(names) - set(FORMS):
-        raise UserError(f"--forms knows {' and '.join(FORMS)}, but not '{unknown.pop()}'.")
-    from gghead.training.benchmarks.avatar import measure
-
-    _write(json_path, measure(forms=names, **chosen))
+    return {"forms": _chosen("--forms", forms, FORMS), **options}
 
 
 _HOME = "gghead.training.cli.benchmark"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from gghead.cli.common import avatar_option
 from gghead.models.avatar_config import CompressionPlan
 from gghead.torch_utils import cli
 from gghead.torch_utils.config_options import ConfigOptions
@@ -14,13 +15,7 @@ OPTIONS = ConfigOptions(CompressionPlan)
 
 
 @cli.command()
-@click.option(
-    "--avatar",
-    "network",
-    required=True,
-    metavar="FILE|RUN",
-    help="Avatar, or run folder (its newest)",
-)
+@avatar_option()
 @cli.dest("The small avatar")
 @click.option(
     "--data",

@@ -4,17 +4,12 @@ from pathlib import Path
 
 import click
 
+from gghead.cli.common import avatar_option, lpips_option
 from gghead.torch_utils import cli
 
 
 @cli.command()
-@click.option(
-    "--avatar",
-    "network",
-    required=True,
-    metavar="FILE|RUN",
-    help="Avatar, or run folder (its newest)",
-)
+@avatar_option()
 @click.option(
     "--data",
     metavar="DIR|ZIP",
@@ -22,14 +17,7 @@ from gghead.torch_utils import cli
 )
 @click.option("--split", default="test", show_default=True, help="Frames to score")
 @cli.outdir("Where scores.json and worst.png go  [default: beside the avatar]")
-@click.option(
-    "--lpips-net",
-    metavar="SPEC",
-    help=(
-        "LPIPS by lpips-alex[:FILES], lpips-vgg[:FILES] or a TorchScript "
-        "file; see docs/perceptual.md  [default: no LPIPS]"
-    ),
-)
+@lpips_option("Column 'lpips' by")
 @click.option(
     "--score-net",
     metavar="SPEC",

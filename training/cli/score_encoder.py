@@ -1,17 +1,21 @@
 """``python scripts/score_encoder.py --network=RUN --data=CAPTURES``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from gghead.reconstruction.config import NO_REFINEMENT, RefineConfig
 from gghead.torch_utils import cli
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import file_part
 from gghead.torch_utils.progress import progress
 
 if TYPE_CHECKING:  # torch takes seconds, which --help must not cost
     from gghead.data.captures import Captures
+
+OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
 
 
 @cli.command(stopped="scores.json holds what was scored so far.")
@@ -62,13 +66,7 @@ if TYPE_CHECKING:  # torch takes seconds, which --help must not cost
 @click.option(
     "--geometry", metavar="FILE|none", help="True meshes  [default: geometry.npz beside the data]"
 )
-@click.option(
-    "--refine",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Also score the encoder followed by so many steps on the latent",
-)
+@OPTIONS
 @cli.outdir("Where scores.json and sheet-*.png go  [default: beside the network]")
 @click.option("--sheets", metavar="LIST", help="Subjects to draw a sheet of  [default: the first]")
 @cli.device()
@@ -81,10 +79,10 @@ def main(
     targets: int,
     resolution: int,
     geometry: str | None,
-    refine: int,
     outdir: Path | None,
     sheets: str | None,
     device: str,
+    **options: Any,
 ) -> None:
     """Score a multi-view encoder on people it has not seen.
 
@@ -94,6 +92,7 @@ def main(
     The views that judge are the same for every number of inputs. Prints a table, writes scores.json
     (every head) and sheets of images.
     """
+    refinement = OPTIONS.apply(NO_REFINEMENT, options)
     if outdir is not None:
         cli.check_writable(outdir, "--outdir", folder=True)
     from gghead.cli.common import find_network, parse_names, pick_device
@@ -105,8 +104,8 @@ def main(
     path, model = scoring.load_encoder(find_network(network, "reconstructor"), chosen)
     methods: dict[str, scoring.Method] = {"encoder": scoring.encoder_method(model)}
     scores, surfaces = scoring.Scores(), None
-    if refine:
-        methods["refined"] = scoring.encoder_method(model, refine)
+    if refinement.steps:
+        methods["refined"] = scoring.encoder_method(model, refinement)
     moments = expressions.split(",") if expressions else None
     if scoring.are_gan_heads(data):
         numbers = cli.IntRangeList().convert(
@@ -130,7 +129,7 @@ def main(
         "views": counts,
         "targets": targets,
         "background": "white",
-        "refine": refine,
+        "refine": refinement.steps,
     }
     drawn = parse_names(sheets, people, "--sheets") if sheets else people[:1]
     pictures = [scoring.ScoreSheet(person, moment) for person in drawn for moment in moments]

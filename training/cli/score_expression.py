@@ -57,7 +57,7 @@ def main(
     """
     cli.check_writable(outdir, "--outdir", folder=True)
     import gghead
-    from gghead.cli.common import expand, find_network, pick_device
+    from gghead.cli.common import find_network, parse_names, pick_device
     from gghead.torch_utils.files import make_folder
     from gghead.training.encoder.data import read_captures
     from gghead.training.expression.score import means, score, table, write_report
@@ -68,7 +68,8 @@ def main(
     with progress(f"Reading {data}"):
         captures = read_captures(data)
     if subjects is not None:
-        captures = captures.select(subjects=expand(subjects))
+        people = parse_names(subjects, captures.subjects, "--subjects")
+        captures = captures.select(subjects=people)
     make_folder(outdir)
     trials = score(captures, model, way, views, resolution)
     write_report(

@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from gghead.cli.common import trunc_option
 from gghead.torch_utils import cli
 from gghead.training.metrics.names import check_feature_net, parse_metrics
 
@@ -38,7 +39,7 @@ from gghead.training.metrics.names import check_feature_net, parse_metrics
         " masks]"
     ),
 )
-@click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi")
+@trunc_option("Truncation psi")
 @cli.seed("Seed of latents, cameras and patches")
 @click.option(
     "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per pass"

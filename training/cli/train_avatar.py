@@ -15,7 +15,10 @@ from gghead.training.run.run_options import check_outdir, require_same_network, 
 OPTIONS = ConfigOptions(AvatarTrainConfig, PRESETS, "tiny")
 
 
-@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
+@cli.command(
+    renamed={"--iterations": "--steps", "--motion-rate": "--motion-lr"},
+    stopped="Nothing was trained yet, so nothing is lost; the same command starts again.",
+)
 @OPTIONS
 @click.option(
     "--ablation", type=click.Choice(list(ABLATIONS)), help="One of the paper's five ablations"
@@ -57,9 +60,9 @@ def _new(options: dict) -> AvatarTrainConfig:
         changes = {"motion": "features", **ABLATIONS[options["ablation"]]}
         config = config_json.replace(config, changes)
     config = OPTIONS.apply(config, options)
-    if options["motion_rate"] is not None and config.motion == "features":
+    if options["motion_lr"] is not None and config.motion == "features":
         raise UserError(
-            "--motion-rate corrects the motion of blendshapes, and --motion=features has none;"
+            "--motion-lr corrects the motion of blendshapes, and --motion=features has none;"
             " leave one of them out."
         )
     if options["eyeballs"] and (config.motion == "features" or config.init_head):

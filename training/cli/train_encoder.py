@@ -19,7 +19,10 @@ OPTIONS = ConfigOptions(
 )
 
 
-@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
+@cli.command(
+    renamed={"--cameras": "--max-cameras", "--identities": "--max-subjects"},
+    stopped="Nothing was trained yet, so nothing is lost; the same command starts again.",
+)
 @OPTIONS
 @click.option(
     "--decoder",

@@ -12,7 +12,10 @@ from gghead.training.run.run_options import check_outdir, run_options
 OPTIONS = ConfigOptions(ExpressionTrainConfig, PRESETS, "tiny")
 
 
-@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
+@cli.command(
+    renamed={"--rate": "--lr"},
+    stopped="Nothing was trained yet, so nothing is lost; the same command starts again.",
+)
 @OPTIONS
 @run_options
 def main(resume, outdir, device, dry_run, **options):

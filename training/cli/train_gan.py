@@ -158,7 +158,10 @@ def _check_of_use(config: TrainConfig, options: dict) -> None:
             )
 
 
-@cli.command(stopped="Nothing was trained yet, so nothing is lost; the same command starts again.")
+@cli.command(
+    renamed={"--max-images": "--subset"},
+    stopped="Nothing was trained yet, so nothing is lost; the same command starts again.",
+)
 @OPTIONS
 @cli.switch("--fp32", help="Same as --precision=fp32")
 @click.option(
@@ -248,13 +251,9 @@ def _check_options(options: dict) -> None:
 def _open_data(options: dict) -> "ImageDataset":
     from gghead.training.gan.data import open_dataset
 
-    given = {
-        name: options[name]
-        for name in ("masks", "mirror", "max_images", "background")
-        if options[name] is not None
-    }
+    data = OPTIONS.changes(options)["data"]
     with progress(f"Reading {options['data']}"):
-        return open_dataset(DataConfig(path=options["data"], **given))
+        return open_dataset(config_json.from_dict(DataConfig, data, "the options"))
 
 
 def _resume(options: dict) -> tuple[Path, TrainConfig, list[str]]:

@@ -22,9 +22,9 @@ class EncoderDataConfig:
     """Multi-view captures with masks (docs/formats.md); empty: the GAN's samples alone."""
     holdout: Annotated[tuple[str, ...], Option(form="names and ranges")] = ()
     """Subjects that are not trained on, such as 108-119 or anna,ben."""
-    identities: Annotated[int | None, Range(1), Option()] = None
+    identities: Annotated[int | None, Range(1), Option("--max-subjects")] = None
     """Use only the first so many of the other subjects."""
-    cameras: Annotated[int | None, Range(2), Option()] = None
+    cameras: Annotated[int | None, Range(2), Option("--max-cameras")] = None
     """Use only so many cameras of each head, spread evenly over its list."""
     gan_share: Annotated[float, Range(0, 1), Option(default="0, or 1 without --data")] = 0.0
     """Share of steps that see samples of the generator given by --init (exact, endless)."""

@@ -25,8 +25,9 @@ from gghead.figures import beside, to_uint8, with_labels, write_png
 from gghead.gaussians import Gaussians
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
+from gghead.reconstruction.config import NO_REFINEMENT, RefineConfig
 from gghead.reconstruction.inputs import InputViews, from_captures
-from gghead.reconstruction.refine import RefineConfig, refine
+from gghead.reconstruction.refine import refine
 from gghead.reconstruction.report import compare
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
@@ -165,13 +166,13 @@ def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Recon
     return path, checkpoints.load(path, device=device, kind="reconstructor")
 
 
-def encoder_method(model: Reconstructor, refine_steps: int = 0) -> Method:
-    """One pass of the encoder, and so many steps of optimising its latent on the views."""
+def encoder_method(model: Reconstructor, refinement: RefineConfig = NO_REFINEMENT) -> Method:
+    """One pass of the encoder, then the steps of ``refinement`` on the views."""
 
     def encode(views: InputViews) -> tuple[Gaussians, dict]:
         latent = model.encode(views.rgb[None], views.cameras.reshape(1, len(views)))
-        if refine_steps:
-            latent = refine(model.generator, latent, views, RefineConfig(steps=refine_steps))
+        if refinement.steps:
+            latent = refine(model.generator, latent, views, refinement)
         with torch.no_grad():
             return latent.gaussians(model.generator), {}
 

@@ -73,7 +73,7 @@ class ExpressionTrainConfig:
     """The transformer; what depends on data and network is filled in."""
     loss: ExpressionLossConfig = field(default_factory=ExpressionLossConfig)
     """Weights."""
-    rate: Annotated[float, Range(0, above=True), Option(resume=True)] = 2e-3
+    rate: Annotated[float, Range(0, above=True), Option("--lr", resume=True)] = 2e-3
     """Peak learning rate of AdamW."""
     decay: float = 0.05
     """Weight decay."""

@@ -84,8 +84,8 @@ class DataConfig:
     """auto: masks in the zip or GGHead's zip beside it; a path; none: ignore masks."""
     mirror: Annotated[bool, Option()] = False
     """Add every image flipped, with its camera flipped too."""
-    max_images: Annotated[int | None, Range(1), Option("--max-images", "--subset")] = None
-    """Use only the first so many images."""
+    max_images: Annotated[int | None, Range(1), Option("--subset")] = None
+    """Use only a fixed random subset of so many images."""
     check: bool = True
     """Refuse to train on cameras that cannot be those of heads (see dataset_tool.py check)."""
     shards_at_once: int | None = None

@@ -41,7 +41,7 @@ class PriorTrainConfig:
     """.npz or .csv with a condition vector per head's name; none: unconditional."""
     cond_drop: float = 0.1
     """Share of heads whose condition is hidden, for classifier-free guidance."""
-    holdout: Annotated[float, Range(0, 0.9), Option()] = 0.1
+    holdout: Annotated[float, Range(0, 0.9), Option("--holdout-share")] = 0.1
     """Share of the people that is kept aside, to see when a prior starts to learn its heads by
     heart."""
     tokens: TokenConfig = field(default_factory=TokenConfig)

@@ -1,13 +1,19 @@
 """``dataset_tool.py photos``: a folder of photos to a training zip with cameras and masks."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gghead.data.photos.config import PhotoOptions
 from gghead.torch_utils import cli
+from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
+
+OPTIONS = ConfigOptions(PhotoOptions)
 
 
 @cli.command()
@@ -15,98 +21,27 @@ from gghead.torch_utils.progress import progress
     "--source", type=click.Path(path_type=Path), required=True, help="Folder (or zip) of photos"
 )
 @cli.dest("The zip to write")
-@click.option(
-    "--resolution",
-    type=cli.Resolution(square=True, smallest=8),
-    default="512",
-    show_default=True,
-    help="Of the images",
-)
+@OPTIONS
 @cli.switch("--mirror", default=False, help="Add mirrored copies, as EG3D's FFHQ has them")
 @cli.workers("Processes; 0 uses none", smallest=0)
-@click.option(
-    "--faces",
-    type=click.Choice(["largest", "all"]),
-    default="largest",
-    show_default=True,
-    help="Which faces of a photo",
-)
-@click.option(
-    "--align",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Turn crops upright: auto does so where the face leans by more than 10 degrees",
-)
-@click.option(
-    "--landmarker",
-    default="mediapipe",
-    show_default=True,
-    help="mediapipe, FILE.json of landmarks, or a face_landmarker.task file",
-)
 @click.option(
     "--cameras",
     type=click.Path(path_type=Path),
     help="JSON of ready cameras as EG3D's dataset.json: square photos are not cropped",
 )
-@click.option(
-    "--matte",
-    default="selfie",
-    show_default=True,
-    help="selfie, onnx:PATH (a matting network) or none",
-)
-@click.option(
-    "--masks",
-    type=click.Path(path_type=Path),
-    help="Folder with masks of the photos, instead of --matte",
-)
 @cli.switch("--masks-zip", default=False, help="Also write GGHead's separate zip of masks")
-@cli.switch(
-    "--foreground",
-    default=True,
-    show_default=True,
-    help="Remove the background's colour where masks are partial; 0: leave photos as they are",
-)
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many photos")
-@click.option(
-    "--min-scale",
-    type=click.FloatRange(min=0),
-    help="Skip crops smaller than this share of --resolution",
-)
-@click.option(
-    "--min-sharpness", type=click.FloatRange(min=0), help="Skip faces less sharp than this"
-)
-@click.option(
-    "--max-filled",
-    type=click.FloatRange(0, 1),
-    help="Skip crops with more than this share made up",
-)
-@click.option(
-    "--max-yaw", type=click.FloatRange(min=0), help="Skip faces turned further to a side (degrees)"
-)
-@click.option(
-    "--max-pitch",
-    type=click.FloatRange(min=0),
-    help="Skip faces turned further up or down (degrees)",
-)
 @cli.overwrite("a finished zip")
 def main(
     source: Path,
     dest: Path,
-    resolution: int,
     mirror: bool,
     workers: int,
-    faces: str,
-    align: str,
-    landmarker: str,
     cameras: Path | None,
-    matte: str,
-    masks: Path | None,
     masks_zip: bool,
-    foreground: bool,
     max_images: int | None,
     overwrite: bool,
-    **limits: float | None,
+    **given: Any,
 ) -> None:
     """Find the faces in photos, estimate their cameras, crop and cut them out as EG3D's FFHQ is.
 
@@ -115,22 +50,14 @@ def main(
     """
     if not source.exists():
         raise UserError(f"--source={source} does not exist; name a folder or zip of photos.")
-    for path in _results(dest, "folder" if masks else matte.split(":")[0], masks_zip):
+    options = OPTIONS.apply(PhotoOptions(), given)
+    if options.masks:
+        options = replace(options, matte="none")
+    matte = "folder" if options.masks else options.matte.partition(":")[0]
+    for path in _results(dest, matte, masks_zip):
         cli.check_new(path, overwrite)
-    from gghead.data.photos.photo import PhotoOptions
     from gghead.data.photos.prepare import prepare, work_folder
-    from gghead.data.photos.report import Limits
 
-    options = PhotoOptions(
-        resolution=resolution,
-        faces=faces,
-        align=align,
-        landmarker=landmarker,
-        matte="none" if masks else matte,
-        masks=str(masks) if masks else None,
-        foreground=foreground,
-        limits=Limits(**{key: value for key, value in limits.items() if value is not None}),
-    )
     begin = time.perf_counter()
     with progress("Photos", unit="photos") as bar:
 

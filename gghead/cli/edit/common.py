@@ -16,6 +16,7 @@ from gghead.cli.common import (
     free_path,
     network_option,
     pick_device,
+    trunc_option,
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
@@ -50,13 +51,7 @@ def edit_options(function: Callable) -> Callable:
             "Where the files go: sheet.png, and a folder with a latent file per edited head "
             " [default: out/EDIT, with a number behind if that is there]"
         ),
-        click.option(
-            "--trunc",
-            type=float,
-            default=1.0,
-            show_default=True,
-            help="Truncation psi of the seeds",
-        ),
+        trunc_option(),
         click.option(
             "--yaw",
             type=cli.Degrees(many=True),

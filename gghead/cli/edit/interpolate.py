@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 @click.option(
     "--frames",
     type=click.IntRange(min=2),
-    default=24,
+    default=36,
     show_default=True,
     help="Frames of the film from one head to the next",
 )
-@cli.fps(default=20.0)
+@cli.fps(default=30.0)
 @edit_options
 def main(
     heads: str,

@@ -7,45 +7,63 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from gghead.data.files import Files
 from gghead.data.json_values import array
+from gghead.torch_utils.config import ConfigError, Option, Range
 from gghead.torch_utils.errors import UserError
+
+_NAMES = Option(metavar="NAMES", form="names and ranges")
 
 
 @dataclass(frozen=True)
 class ReadOptions:
     """Options of the readers; ``formats.read`` refuses those that a format has no use for."""
 
-    subjects: tuple[str, ...] | None = None
-    """Names of the people to read."""
-    moments: tuple[str, ...] | None = None
-    """Names of the expressions, sequences or clips to read."""
-    cameras: tuple[str, ...] | None = None
-    """Names of the cameras to read."""
-    scale: float | None = None
-    """World units per unit of the data; 2.681 (one unit is 0.373 m) for metres."""
-    offset: tuple[float, float, float] | None = None
-    """Where the data's origin lies in our world."""
-    world: tuple[tuple[float, ...], ...] | None = None
-    """4x4 similarity from the data's frame to our world; replaces scale and offset."""
-    test_frames: int | None = None
-    """Last so many time steps are for testing; None = what the format's authors do."""
-    test_clips: tuple[str, ...] | None = None
-    """Clips for testing, where a format has clips."""
-    skip_missing: bool = False
-    """Go on without frames whose pictures are absent or whose numbers leave gaps; otherwise they
-    are an error."""
-    flame: Path | None = None
-    """The user's FLAME model file, from which the joints of the neck are taken."""
-    lens: Literal["undistort", "refuse", "ignore"] | None = None
-    """What to do with pictures of a lens with distortion; None = undistort, but refuse where its
-    convention is unknown."""
-    fps: float | None = None
+    subjects: Annotated[tuple[str, ...] | None, _NAMES] = None
+    """Only these people: 3,7-9."""
+    moments: Annotated[
+        tuple[str, ...] | None,
+        Option("--expressions", metavar="NAMES", form="names and ranges"),
+    ] = None
+    """Only these expressions, sequences or clips."""
+    cameras: Annotated[tuple[str, ...] | None, _NAMES] = None
+    """Only these cameras."""
+    scale: Annotated[float | None, Option(default="the format's")] = None
+    """World units per unit of the data; 2.681 (one unit is 0.373 m) for meters."""
+    offset: Annotated[tuple[float, ...] | None, Option(metavar="X,Y,Z")] = None
+    """Where the data's origin lies in our world, three numbers."""
+    world: Annotated[
+        tuple[tuple[float, ...], ...] | None, Option(metavar="FILE|16 NUMBERS", form="matrix")
+    ] = None
+    """4x4 similarity from the data's frame to our world, instead of scale and offset."""
+    test_frames: Annotated[int | None, Range(0), Option(default="as the format's authors do")] = (
+        None
+    )
+    """The last so many time steps are for testing."""
+    test_clips: Annotated[tuple[str, ...] | None, _NAMES] = None
+    """Clips for testing, where a format has clips (IMavatar)."""
+    skip_missing: Annotated[bool, Option()] = False
+    """Go on without frames whose images are absent or whose numbers leave gaps; otherwise they are
+    an error."""
+    flame: Annotated[Path | None, Option()] = None
+    """Your FLAME model file, for the exact joints of the neck."""
+    lens: Annotated[
+        Literal["undistort", "refuse", "ignore"] | None,
+        Option(default="undistort; refuse for Ava-256"),
+    ] = None
+    """What to do with images of a lens with distortion.
+
+    None: undistort, but refuse where the format's convention is unknown."""
+    fps: Annotated[float | None, Range(0, above=True), Option()] = None
     """Frames per second, where the data do not say."""
+
+    def __post_init__(self) -> None:
+        if self.offset is not None and len(self.offset) != 3:
+            raise ConfigError(f"{{offset}} must be three numbers, but it has {len(self.offset)}.")
 
 
 # a frame's parameters are kilobytes; a file that unpacks to more is a trap

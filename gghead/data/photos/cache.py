@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 from gghead.data.files import FolderSource, Source, open_source
+from gghead.data.photos.config import PhotoOptions
 from gghead.data.photos.landmarks import MODEL_FILE
 from gghead.data.photos.mattes import mask_files
-from gghead.data.photos.photo import Item, PhotoOptions, Skip
+from gghead.data.photos.photo import Item, Skip
 from gghead.data.zip_writer import ZipWriter
 from gghead.torch_utils.config import to_dict
 from gghead.torch_utils.errors import UserError

@@ -2,7 +2,7 @@
 worker process does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gghead.data.images import (
     resize_image,
     resize_straight_alpha,
 )
+from gghead.data.photos.config import AUTO_ALIGN_DEGREES, PhotoOptions
 from gghead.data.photos.crop import Crop, cut
 from gghead.data.photos.landmarks import (
     Face,
@@ -23,35 +24,9 @@ from gghead.data.photos.landmarks import (
 )
 from gghead.data.photos.mattes import Matte, make_matte
 from gghead.data.photos.pose import fit_pose
-from gghead.data.photos.report import Limits, Measures, fault, score, sharpness
+from gghead.data.photos.report import Measures, fault, score, sharpness
 from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
-
-AUTO_ALIGN_DEGREES = 10.0  # photos that were aligned before rarely lean more
-
-
-@dataclass(frozen=True)
-class PhotoOptions:
-    """What decides the result for one photo (and therefore names it in the cache)."""
-
-    resolution: int = 512
-    """side of the pictures, pixels"""
-    faces: str = "largest"
-    """largest or all"""
-    align: str = "auto"
-    """turn the crop so that the face stands upright: always, never, or (auto) where it leans by
-    more than 10 degrees"""
-    landmarker: str = "mediapipe"
-    """mediapipe, a .json file of landmarks, or a face_landmarker.task file"""
-    matte: str = "selfie"
-    """selfie, onnx:PATH or none"""
-    masks: str | None = None
-    """folder of masks, instead of a matte"""
-    foreground: bool = True
-    """store the foreground's own colors where the mask is partial, not their mixture with the
-    background"""
-    limits: Limits = field(default_factory=Limits)
-    """what is skipped"""
 
 
 @dataclass(frozen=True, eq=False)

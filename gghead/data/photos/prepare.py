@@ -22,7 +22,8 @@ from gghead.data.camera_labels import label_array
 from gghead.data.dataset_zip import DatasetInfo, DatasetWriter, FrameRecord, image_name
 from gghead.data.files import Source, is_image, open_source
 from gghead.data.photos.cache import PhotoCache
-from gghead.data.photos.photo import Item, PhotoOptions, PhotoWorker, Skip
+from gghead.data.photos.config import PhotoOptions
+from gghead.data.photos.photo import Item, PhotoWorker, Skip
 from gghead.data.photos.report import PhotoReport
 from gghead.data.zip_writer import ZipWriter, encode_png
 from gghead.torch_utils.config import to_dict

@@ -8,32 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gghead.data.photos.config import Limits
 from gghead.torch_utils.files import write_atomically
 
 _SIDE = 128  # the face is measured at this size
 _GOOD_SHARPNESS = 0.10  # what most photos reach
 _GOOD_RESIDUAL = 0.003  # what nearly all photos stay below
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is skipped; a limit that a photo just meets is met."""
-
-    min_scale: float = 0.5
-    """crop side in the photo / resolution: below, the picture would be enlarged more than by the
-    inverse"""
-    min_sharpness: float = 0.02
-    """see ``sharpness``; sharp photos have 0.06 to 0.3, blurred with four pixels (of 512) 0.02"""
-    max_filled: float = 0.25
-    """share of the crop outside the photo"""
-    max_cut: float = 0.02
-    """share of the face's points outside the photo"""
-    max_yaw: float = 50.0
-    """degrees to either side; beyond, the estimate falls short (7 degrees at 60)"""
-    max_pitch: float = 40.0
-    """degrees up or down"""
-    max_residual: float = 0.012
-    """RMS distance of the landmarks to the fitted model, share of the crop's side"""
 
 
 @dataclass(frozen=True)

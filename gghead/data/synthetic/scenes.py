@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,10 +13,10 @@ import numpy as np
 import torch
 
 from gghead.cameras import Cameras
+from gghead.data.synthetic.config import Request
 from gghead.data.synthetic.figure import Figure, pose
 from gghead.data.synthetic.person import Light, sample_expression, sample_light, sample_person
 from gghead.data.synthetic.render import Picture, draw_figure
-from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
 
 YAW_STD, PITCH_STD, ROLL_STD = 0.30, 0.15, 0.04  # radians, about as in FFHQ
@@ -26,31 +25,6 @@ _CHUNK = 8  # pictures per message between processes
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Scene = tuple[Picture, np.ndarray, dict]  # picture, label [25], record for dataset.json
-
-
-@dataclass(frozen=True)
-class Request:
-    """A synthetic data set; picture i shows camera ``i % views`` of expression ``i // views %
-    expressions`` of subject ``i // (views * expressions)``."""
-
-    num: int
-    """Number of pictures."""
-    resolution: int
-    """Side in pixels."""
-    seed: int = 0
-    """Everything random derives from it."""
-    cameras: str = "ffhq"
-    """"ffhq": in front of the face, as in portrait photos; "full": all the way round."""
-    views: int = 1
-    """Cameras per expression."""
-    expressions: int = 1
-    """Expressions per subject."""
-
-    def __post_init__(self):
-        if self.cameras not in ("ffhq", "full"):
-            raise UserError(f"cameras must be 'ffhq' or 'full', but it is '{self.cameras}'.")
-        if min(self.num, self.resolution, self.views, self.expressions) < 1:
-            raise UserError("num, resolution, views and expressions must be at least 1.")
 
 
 def _random(seed: int, *stream: int | str) -> np.random.RandomState:
