@@ -19,10 +19,10 @@ def in_flags(text: str) -> str:
     flags = {}
     for param in params:
         if param.opts:
-            flag = max(param.opts, key=len)
-            flags[param.name] = flag
+            longest = max(param.opts, key=len)
+            flags[param.name] = longest
             for name in getattr(param, "arguments", ()):
-                flags.setdefault(name, flag)
+                flags.setdefault(name, longest)
 
     def flag(found: re.Match) -> str:
         name, value = found.groups()

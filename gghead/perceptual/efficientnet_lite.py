@@ -45,6 +45,8 @@ class LiteArchitecture:
     """Factor of the channels, which are then rounded to eights."""
     depth: float
     """Factor of the number of blocks, which is then rounded up."""
+    trained_at: int
+    """Pixels a side of the pictures that it was trained on."""
     smallest: int = 32
     """Pixels a side that a picture must have: the last features are then one place."""
 
@@ -63,9 +65,9 @@ class LiteArchitecture:
         ]
 
 
-LITE0 = LiteArchitecture("EfficientNet-Lite0", 1.0, 1.0)
-LITE1 = LiteArchitecture("EfficientNet-Lite1", 1.0, 1.1)
-LITE2 = LiteArchitecture("EfficientNet-Lite2", 1.1, 1.2)
+LITE0 = LiteArchitecture("EfficientNet-Lite0", 1.0, 1.0, 224)
+LITE1 = LiteArchitecture("EfficientNet-Lite1", 1.0, 1.1, 240)
+LITE2 = LiteArchitecture("EfficientNet-Lite2", 1.1, 1.2, 260)
 
 
 def _eights(channels: float) -> int:

@@ -3,7 +3,7 @@
 import json
 import socket
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy
 import pytest
@@ -11,13 +11,17 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from helpers.small_network import small_network
+from helpers.weight_files import trusted, write_lite
 
 from gghead.cameras import Cameras
+from gghead.perceptual import load as load_module
+from gghead.perceptual import weights
+from gghead.perceptual.efficientnet_lite import LITE0
 from gghead.torch_utils import distributed
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
 from gghead.training.metrics import MetricSet, parse_metric, swd, work_shards, write_metric
-from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
+from gghead.training.metrics.features import InceptionFeatures, LiteFeatures, RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance, frechet_distance
 from gghead.training.metrics.sampler import Draw, ModelSampler
 
@@ -358,6 +362,7 @@ def test_background_goes_behind_the_mask(tmp_path):
         ("fid50k", "fid", 50000),
         ("fid50k_full", "fid_full", 50000),
         ("fid64_full", "fid_full", 64),
+        ("fd2k", "fd", 2000),
     ],
 )
 def test_names(name, kind, count):
@@ -379,6 +384,8 @@ def test_names(name, kind, count):
         "swd_full",
         "fid_full",
         "fid50k_whole",
+        "fd",
+        "fd2k_full",
     ],
 )
 def test_unknown_names_are_refused(name):
@@ -402,6 +409,58 @@ def test_faults_are_named(tmp_path):
         MetricSet(Faces(faces(4, 0)), "frd20", cache_dir=tmp_path).evaluate(
             lambda draw: [faces(1, 0)]
         )
+
+
+@pytest.mark.parametrize(
+    ("names", "network", "sentence"),
+    [
+        ("fd20", None, "fd20 needs --feature-net=efficientnet-lite2"),
+        ("fd20", "inception.pt", "fd20 needs --feature-net=efficientnet-lite2"),
+        ("fid20", "efficientnet-lite2:weights.whl", "a TorchScript Inception"),
+        ("fid20,fd8", "inception.pt", "fd8 and fid20 compare features of two networks"),
+    ],
+)
+def test_every_distance_asks_for_its_own_network(names, network, sentence):
+    with pytest.raises(UserError, match=sentence):
+        MetricSet(Faces(faces(4, 0)), names, feature_net=network)
+
+
+@pytest.fixture
+def lite(tmp_path, monkeypatch):
+    """EfficientNet-Lite0 with random weights, trained on small pictures, as an option names it."""
+    small = load_module._lite(replace(LITE0, trained_at=32), weights.LITE0)
+    monkeypatch.setitem(load_module._KINDS, "efficientnet-lite0", small)
+    return f"efficientnet-lite0:{trusted(write_lite(tmp_path)[0])}"
+
+
+def test_lite_features_are_the_means_of_the_last_bottleneck(lite):
+    network, images = LiteFeatures(lite), faces(20, 0)
+    assert network.name.startswith("fd_v1 of EfficientNet-Lite0 features (lite0.pth ")
+    found = network(images)
+    last = network.backbone(images.float() / 127.5 - 1)[-1]
+    torch.testing.assert_close(found, last.detach().mean((2, 3)))
+    torch.testing.assert_close(network(images.float() / 127.5 - 1 + 1e-4), found)  # as bytes
+    # whatever its size, a smooth picture is seen as the same one
+    coarse = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 255
+    small, large = (
+        network(F.interpolate(coarse, (side, side), mode="bicubic").round().clamp(0, 255).byte())
+        for side in (32, 128)
+    )
+    assert float((small - large).square().mean()) < 0.02 * float(small.var(0).mean())
+    with pytest.raises(UserError, match="at least 16 pixels"):
+        network(images[:, :, :8, :8])
+
+
+def test_fd_is_none_to_the_set_itself_small_to_its_like_and_large_to_noise(tmp_path, lite):
+    reals = faces(40, 0)
+    metrics = MetricSet(Faces(reals), "fd40", feature_net=lite, cache_dir=tmp_path)
+    dark = torch.from_numpy(numpy.random.RandomState(0).randint(0, 30, reals.shape)).byte()
+    found = [metrics.evaluate(sampler(images))[0] for images in (reals, faces(40, 1), dark)]
+    fd = [record["results"]["fd40"] for record in found]
+    assert abs(fd[0]) < 1e-3 and 0 < fd[1] < 0.5 * fd[2]
+    floor = found[0]["results"]["fd40_floor"]
+    assert 0 < floor < 0.5 * fd[2] and floor == metrics.floors()["fd40"]
+    assert found[0]["feature_net"].startswith("fd_v1 of EfficientNet-Lite0")
 
 
 class Mean(torch.nn.Module):

@@ -28,9 +28,13 @@ from gghead.training.metrics.names import check_feature_net, parse_metrics
     default="frd2k,swd",
     show_default=True,
     metavar="LIST",
-    help="frd2k, frd10k, swd, fid50k_full …",
+    help="frd2k, frd10k, swd, fd2k, fid50k_full …",
 )
-@click.option("--feature-net", metavar="FILE", help="TorchScript Inception, needed for fid metrics")
+@click.option(
+    "--feature-net",
+    metavar="efficientnet-lite2[:FILE]|FILE",
+    help="Network of fd metrics; TorchScript Inception, needed for fid metrics",
+)
 @click.option(
     "--background",
     type=click.Choice(["white", "image"]),
@@ -60,6 +64,7 @@ def main(
 
     \b
     python scripts/calc_metrics.py --network=training-runs/00000-tiny-heads --metrics=frd2k,swd
+    python scripts/calc_metrics.py --network=RUN --metrics=fd2k --feature-net=efficientnet-lite2
     torchrun --nproc-per-node=4 scripts/calc_metrics.py --network=RUN --metrics=fid50k_full \\
         --feature-net=inception.pt
 

@@ -11,7 +11,7 @@ from gghead.image_metrics import psnr
 from gghead.perceptual.distances import Distance
 from gghead.rendering import registry
 from gghead.torch_utils.cli import hint
-from gghead.torch_utils.memory import keep_freed_memory
+from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import progress
 from gghead.training.decoder.config import DecoderTrainConfig, check
 from gghead.training.decoder.data import HeadViews

@@ -44,6 +44,7 @@ def set_distribution(model: Generator, styles: Tensor) -> None:
     begin = torch.eye(width, seen, device=styles.device)
     shifted = torch.full_like(mean, _SHIFT)
     for index, layer in enumerate(layers):
+        assert isinstance(layer, Linear)
         last = index == len(layers) - 1
         matrix = directions if last else torch.eye(width, device=styles.device)
         offset = shift if last else shifted

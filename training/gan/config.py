@@ -221,8 +221,11 @@ class TrainConfig:
     """Ticks between snapshots."""
     metrics: Annotated[tuple[str, ...], Option(metavar="LIST|none", resume=True)] = ()
     """Distances computed at every snapshot, such as frd2k,swd2k."""
-    feature_net: Annotated[str | None, Option(metavar="FILE", resume=True)] = None
-    """TorchScript network that fid metrics compare features of, such as StyleGAN's Inception."""
+    feature_net: Annotated[
+        str | None, Option(metavar="efficientnet-lite2[:FILE]|FILE", resume=True)
+    ] = None
+    """Network whose features fd metrics compare; for fid metrics TorchScript, such as StyleGAN's
+    Inception."""
     seed: Annotated[int, Range(0), Option()] = 0
     """Every random choice of the run derives from it."""
     precision: Annotated[

@@ -1,10 +1,12 @@
-"""Named metrics of a data set and a sampler: ``frd2k``, ``frd10k``, ``swd``, and ``fid…`` with the
-user's own network.
+"""Named metrics of a data set and a sampler: ``frd2k``, ``frd10k``, ``swd``, ``fd2k`` with an
+EfficientNet-Lite, and ``fid…`` with the user's own network.
 
 ``frd2k`` is a Fréchet distance on fixed random-convolution features between 2,000 generated
 pictures and the data set (up to 50,000 of it). Next to each distance stands its floor: one random
 half of the data set against the other. A floor is measured on half as many pictures, and Fréchet
 distances grow as pictures get fewer, so a model can end below it.
+
+``fd2k`` is the same on features of EfficientNet-Lite with ImageNet weights.
 
 ``fid50k_full`` is StyleGAN's (``metric_main.py`` of its repository): 50,000 generated pictures with
 fresh noise inputs against all files of the data set, unmirrored, and covariances divided by the
@@ -32,7 +34,7 @@ from gghead.torch_utils.files import cache_dir as default_folder
 from gghead.torch_utils.progress import format_time
 from gghead.training.metrics import swd
 from gghead.training.metrics.cache import dataset_key, load_fits, save_fits
-from gghead.training.metrics.features import InceptionFeatures, RandomFeatures
+from gghead.training.metrics.features import InceptionFeatures, LiteFeatures, RandomFeatures
 from gghead.training.metrics.frechet import GaussianFit, distance
 from gghead.training.metrics.names import SWD_IMAGES, Metric, check_feature_net, parse_metrics
 from gghead.training.metrics.sampler import Draw, Sampler
@@ -58,7 +60,8 @@ class MetricSet:
         full: ImageDataset | None = None,
         # RGB in [0, 1] put behind the mask; None = pictures as they are
         background: Sequence[float] | None = None,
-        feature_net: str | Path | None = None,  # TorchScript network for fid
+        # TorchScript network for fid, efficientnet-lite2[:FILE] for fd
+        feature_net: str | Path | None = None,
         cache_dir: str | Path | None = None,  # None = the user's cache folder
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -128,10 +131,14 @@ class MetricSet:
             labels = self.full.labels if kind == "fid_full" else None
             values |= self._measure(metrics, sample, "random" if kind else "const", labels)
         seconds = time.time() - start
-        return [
+        records = [
             metric_record(m.name, values[m.name], seconds, snapshot, self.processes.world_size)
             for m in self.metrics
         ]
+        for metric, record in zip(self.metrics, records, strict=True):
+            if metric.needs_network:
+                record["feature_net"] = self._network(metric.kind).name
+        return records
 
     def _measure(
         self, metrics: list[Metric], sample: Sampler, noise_mode: str, labels: Tensor | None
@@ -211,7 +218,8 @@ class MetricSet:
                 network = RandomFeatures()
             else:
                 assert self.feature_net is not None  # check_feature_net saw to it
-                network = InceptionFeatures(self.feature_net)
+                features = LiteFeatures if kind == "fd" else InceptionFeatures
+                network = features(self.feature_net)
             self._networks[kind] = network.to(self.device)
         return self._networks[kind]
 

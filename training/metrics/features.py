@@ -1,5 +1,5 @@
-"""Picture features for the Fréchet distance that need no download: a small network of fixed random
-convolutions.
+"""Picture features for the Fréchet distance: a small network of fixed random convolutions that
+needs no download, EfficientNet-Lite, and networks of the user's.
 
 Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem
 et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialised network for
@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gghead.perceptual import FeatureDistance, load_distance
+from gghead.perceptual.efficientnet_lite import EfficientNetLite
 from gghead.torch_utils.errors import UserError
 
 FRD_VERSION = "frd_v1"
@@ -104,6 +106,43 @@ class RandomFeatures(nn.Module):
         spread = torch.sqrt(hidden.var((2, 3), correction=0) + 1e-6)
         layout = F.adaptive_avg_pool2d(hidden, 4).flatten(1) @ self.get_buffer(f"layout{level}")
         return torch.cat([strength, hidden.mean((2, 3)), spread, layout], 1)
+
+
+class LiteFeatures(nn.Module):
+    """The last bottleneck of EfficientNet-Lite with ImageNet weights, averaged over places: 320 or
+    352 numbers per picture.
+
+    Pictures are resized to the size that the network was trained at, as FID does with Inception's
+    (Heusel et al. 2017): its features know objects of that size. A network that has learnt to tell
+    a thousand things apart sees eyes where random features see texture. It is not Inception, so the
+    distance is called ``fd``, never FID, and only compares with ``fd`` of the same network.
+    """
+
+    VERSION = "fd_v1"  # another resizing or layer needs a new one
+    MIN_SIZE = 16
+    CHUNK = 16  # pictures that pass at once: the early layers are large
+
+    def __init__(self, spec: str | Path) -> None:
+        """``spec``: ``efficientnet-lite2[:FILE]``. Raises ``UserError`` as ``load_distance``."""
+        super().__init__()
+        distance = load_distance(str(spec), "--feature-net")
+        assert isinstance(distance, FeatureDistance)  # check_feature_net saw to it
+        assert isinstance(distance.backbone, EfficientNetLite)
+        self.backbone = distance.backbone
+        self.name = f"{self.VERSION} of {distance.name}"
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:  # [N, 3, H, W] uint8 or float [-1, 1] -> [N, D]
+        """Return the features."""
+        images = _check(images, self.MIN_SIZE)
+        side = self.backbone.architecture.trained_at
+        found = []
+        for chunk in images.split(self.CHUNK):
+            chunk = F.interpolate(
+                chunk, (side, side), mode="bilinear", align_corners=False, antialias=True
+            )
+            found.append(self.backbone(chunk)[-1].mean((2, 3)))
+        return torch.cat(found)
 
 
 class InceptionFeatures(nn.Module):
