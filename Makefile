@@ -2,7 +2,7 @@
 # make test   venv, make lint, the whole test suite
 # make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
 # make lint   ruff, pyright, clang-format, the C++ under strict warnings
-# make coverage   the suite once more, and which share of each package's lines it runs (a third slower)
+# make coverage   the suite once more, and which share of each module's lines it runs (a third slower)
 # make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (twenty minutes)
 # make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
 # make docs   the documentation as a site, in build/site; nothing in it is loaded from elsewhere

@@ -41,8 +41,8 @@ class _Decoder:
     """
 
     def __init__(self, file: BinaryIO, where: str):
-        av = _library()
         self.file, self.where = file, where
+        av = _library()
         kind = "matroska" if file.read(4) == _EBML else "mov"
         file.seek(0)
         try:
@@ -102,6 +102,7 @@ class VideoFrames:
         stated = decoder.stream.frames
         if stated:
             return stated
+        decoder._rewind()
         counted = sum(packet.size > 0 for packet in decoder.container.demux(decoder.stream))
         decoder._rewind()
         return counted

@@ -2,6 +2,7 @@
 pixels."""
 
 import json
+import shutil
 
 import helpers.foreign_captures as captures_of
 import helpers.foreign_sequences as sequences_of
@@ -187,6 +188,16 @@ def test_masks_of_every_kind(tmp_path):
         .mean()
     )
     np.testing.assert_allclose(share, 40 * 40 / (80 * 64), atol=1e-6)
+
+
+def test_one_person_of_the_published_tree_is_named(tmp_path):
+    sequences_of.flashavatar(tmp_path)
+    for folder in ("dataset", "metrical-tracker/output"):
+        shutil.copytree(tmp_path / folder / "ana", tmp_path / folder / "ben")
+    with pytest.raises(UserError, match="2 folders imgs and 2 .* name one person with `subjects`"):
+        read(tmp_path, options=ReadOptions(test_frames=1))
+    frames = read(tmp_path, options=ReadOptions(test_frames=1, subjects=("ben",)))
+    assert len(frames) == 6 and all("/ben/" in frames.name(i) for i in range(6))
 
 
 def test_splits_are_those_of_the_authors(tmp_path):

@@ -1,5 +1,8 @@
 """gghead.data.photos: crops, fill, guided filter, mattes, quality."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -168,8 +171,6 @@ def test_a_matting_network_needs_onnxruntime_or_a_network(tmp_path):
 
 def test_a_matting_network_is_asked_as_modnet_is(tmp_path, monkeypatch):
     """A stand-in for onnxruntime whose network returns the red channel."""
-    import sys
-    import types
 
     class Session:
         def __init__(self, path, options, providers):
@@ -189,6 +190,39 @@ def test_a_matting_network_is_asked_as_modnet_is(tmp_path, monkeypatch):
     picture[:, 64:, 0] = 255
     alpha = make_matte(f"onnx:{tmp_path / 'net.onnx'}", None).alpha(picture, "x", None, (128, 128))
     assert alpha.shape == (128, 128) and alpha[:, :60].max() == 0 and alpha[:, 68:].min() == 255
+
+
+@pytest.mark.parametrize("side", [128, 1024])
+def test_selfie_segmentation_sees_a_small_picture_and_follows_its_edges(side, monkeypatch):
+    """A stand-in for mediapipe's network, which sees little of what is large."""
+    shown = []
+
+    def process(picture):
+        shown.append(picture.shape)
+        return types.SimpleNamespace(segmentation_mask=(picture[::2, ::2, 0] > 128) * 1.0)
+
+    package = types.ModuleType("mediapipe")
+    package.solutions = types.SimpleNamespace(
+        selfie_segmentation=types.SimpleNamespace(
+            SelfieSegmentation=lambda model_selection: types.SimpleNamespace(process=process)
+        )
+    )
+    monkeypatch.setitem(sys.modules, "mediapipe", package)
+    matte = make_matte("selfie", None)
+    picture = np.zeros((side, side, 3), np.uint8)
+    picture[:, side // 2 :] = 255
+    alpha = matte.alpha(picture, "x", None, (side, side))
+    assert shown[-1] == (min(side, 512), min(side, 512), 3)
+    margin = side // 32
+    assert alpha.shape == (side, side) and alpha.dtype == np.uint8
+    assert alpha[:, : side // 2 - margin].max() == 0
+    assert alpha[:, side // 2 + margin :].min() == 255
+
+
+def test_a_mediapipe_without_segmentation_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", types.ModuleType("mediapipe"))
+    with pytest.raises(UserError, match="has no selfie segmentation; give `masks=DIR`"):
+        make_matte("selfie", None)
 
 
 def test_sharpness_falls_with_blur_and_not_with_brightness():

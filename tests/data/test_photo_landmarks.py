@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.places import SHARED
 from PIL import Image
+from scipy import ndimage
 
 from gghead.data.photos import pose
 from gghead.data.photos.landmarks import Face, JsonLandmarks, landmark_model, largest_first
@@ -19,8 +20,10 @@ from gghead.data.photos.mediapipe_faces import (
     MediapipeLandmarks,
     TaskLandmarks,
     _Box,
+    _Finder,
     _tiles,
     _upright,
+    measure,
     without_notes,
 )
 from gghead.data.photos.photo import make_landmarker
@@ -182,24 +185,39 @@ def test_upright_crops_know_their_place(side):
     np.testing.assert_allclose(found, target, atol=0.01 * side)
 
 
-def fake_tasks(monkeypatch, usable=True):
-    """A stand-in for newer mediapipe: its landmarker sees a frontal face in every bright patch."""
+def frontal_face():  # [478, 2], fills the unit square
     model = landmark_model("mediapipe478")
     face = np.zeros((478, 2))
     face[model.index] = pose.project(np.diag([1.0, -1.0, -1.0]), model.mean)
     corner = face[model.index].min(0)
     face[[i for i in range(478) if i not in set(model.index.tolist())]] = face[model.index].mean(0)
-    face = (face - corner) / (face - corner).max(0)  # fills the unit square
+    return (face - corner) / (face - corner).max(0)
+
+
+def bright_patches(picture):
+    """Corners and sizes of the bright patches, divided by the picture's size: [(low, size)]."""
+    shape = np.array(picture.shape[1::-1])
+    return [
+        (
+            np.array([columns.start, rows.start]) / shape,
+            np.array([columns.stop - columns.start, rows.stop - rows.start]) / shape,
+        )
+        for rows, columns in ndimage.find_objects(ndimage.label(picture[..., 0] > 128)[0])
+    ]
+
+
+def as_mesh(points):
+    return [types.SimpleNamespace(x=x, y=y) for x, y in points]
+
+
+def fake_tasks(monkeypatch, usable=True):
+    """A stand-in for newer mediapipe: its landmarker sees a frontal face in every bright patch."""
+    face = frontal_face()
 
     def detect(image):
-        rows, columns = np.nonzero(image.data[..., 0] > 128)
-        if not len(rows):
-            return types.SimpleNamespace(face_landmarks=[])
-        low = np.array([columns.min(), rows.min()])
-        size = np.array([columns.max(), rows.max()]) + 1 - low
-        mesh = (low + face * size) / image.data.shape[1::-1]
+        found = bright_patches(image.data)
         return types.SimpleNamespace(
-            face_landmarks=[[types.SimpleNamespace(x=x, y=y) for x, y in mesh]]
+            face_landmarks=[as_mesh(low + face * size) for low, size in found]
         )
 
     def create(options):
@@ -224,6 +242,84 @@ def fake_tasks(monkeypatch, usable=True):
     ):
         monkeypatch.setitem(sys.modules, name, module)
     return face
+
+
+def fake_solutions(monkeypatch):
+    """A stand-in for mediapipe 0.10.14. Like the real networks, its detectors miss faces that are
+    small beside the picture and those that reach to its border."""
+    face = frontal_face()
+
+    def detect(picture):
+        detections = []
+        for low, size in bright_patches(picture):
+            if size.max() > 1 / 8 and low.min() > 0.04 and (low + size).max() < 0.96:
+                eyes = low + size * [[0.3, 0.4], [0.7, 0.4]]
+                place = types.SimpleNamespace(
+                    relative_bounding_box=types.SimpleNamespace(
+                        xmin=low[0], ymin=low[1], width=size[0], height=size[1]
+                    ),
+                    relative_keypoints=as_mesh(eyes),
+                )
+                detections.append(types.SimpleNamespace(location_data=place, score=[0.9]))
+        return types.SimpleNamespace(detections=detections or None)
+
+    def mesh(picture):
+        found = [as_mesh(low + face * size) for low, size in bright_patches(picture)]
+        return types.SimpleNamespace(
+            multi_face_landmarks=[types.SimpleNamespace(landmark=points) for points in found]
+        )
+
+    package = types.ModuleType("mediapipe")
+    package.solutions = types.SimpleNamespace(
+        face_detection=types.SimpleNamespace(
+            FaceDetection=lambda **options: types.SimpleNamespace(process=detect)
+        ),
+        face_mesh=types.SimpleNamespace(
+            FaceMesh=lambda **options: types.SimpleNamespace(process=mesh)
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "mediapipe", package)
+    return face
+
+
+@pytest.mark.parametrize(
+    ("photo_size", "corner", "size"),
+    [
+        ((700, 1100), (600, 300), (200, 240)),
+        ((700, 1100), (950, 580), (50, 40)),  # a twentieth of the width: seen in a tile
+        ((200, 200), (4, 4), (192, 192)),  # it fills the picture: seen in a frame
+    ],
+)
+def test_a_face_is_found_and_measured_wherever_it_stands(photo_size, corner, size, monkeypatch):
+    face = fake_solutions(monkeypatch)
+    photo = np.zeros((*photo_size, 3), np.uint8)
+    photo[corner[1] : corner[1] + size[1], corner[0] : corner[0] + size[0]] = 255
+    rounds = _Finder(sys.modules["mediapipe"].solutions).rounds(photo)
+    (box,) = next(boxes for boxes in rounds if boxes)
+    np.testing.assert_allclose([box.left, box.top, box.width, box.height], [*corner, *size], atol=2)
+    assert abs(box.angle) < 0.01
+    (found,) = MediapipeLandmarks().faces(photo, "x", False)
+    np.testing.assert_allclose(found.points, corner + face * size, atol=0.02 * max(size))
+    assert (found.scheme, found.score) == ("mediapipe478", 0.9)
+
+
+def test_every_face_is_found_once_the_largest_first(monkeypatch):
+    fake_solutions(monkeypatch)
+    photo = np.zeros((700, 1100, 3), np.uint8)
+    assert MediapipeLandmarks().faces(photo, "x", True) == []
+    photo[60:210, 90:240] = photo[300:500, 500:700] = 255
+    found = MediapipeLandmarks().faces(photo, "x", True)
+    assert [round(face.box[0], -1) for face in found] == [500, 90]
+    (largest,) = MediapipeLandmarks().faces(photo, "x", False)
+    np.testing.assert_allclose(largest.points, found[0].points, atol=2)
+
+
+@pytest.mark.parametrize("meshes_of_mirror_image", [[], [frontal_face() * [1, 0.5] + [0, 0.25]]])
+def test_what_crop_and_mirror_image_do_not_both_show_is_no_face(meshes_of_mirror_image):
+    box, photo = _Box(20, 20, 60, 60, 0.0, 1.0), np.zeros((100, 100, 3), np.uint8)
+    assert measure(photo, box, lambda crop: [frontal_face()]) is not None
+    answers = iter([[frontal_face()], meshes_of_mirror_image])
+    assert measure(photo, box, lambda crop: next(answers)) is None
 
 
 def test_a_task_file_works_through_the_tasks_api(tmp_path, monkeypatch):

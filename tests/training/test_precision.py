@@ -114,6 +114,7 @@ def test_a_cache_that_cannot_be_written_is_no_fault(monkeypatch, tmp_path):
     assert choose(CPU, Clock(1, 1).layers)[0] == "fp32"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize(
     "layers",
     [
@@ -125,9 +126,15 @@ def test_a_cache_that_cannot_be_written_is_no_fault(monkeypatch, tmp_path):
     ],
     ids=["gan", "large gan", "encoder", "expression", "generator"],
 )
-def test_our_layers_run_forward_and_backward_in_both_precisions(layers):
-    for dtype in (torch.float32, torch.bfloat16):
+def test_our_layers_run_forward_and_backward_in_both_precisions(layers, dtype):
+    kept, used = set(), set()  # by the forward pass, in the backward pass
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.add(tensor.dtype) or tensor,
+        lambda tensor: used.add(tensor.dtype) or tensor,
+    ):
         layers.make(2, 16, dtype)()
+    assert used and used <= kept
+    assert (torch.bfloat16 in used) == (dtype == torch.bfloat16)
 
 
 def test_measuring_leaves_random_numbers_and_gradient_mode_alone():
