@@ -77,6 +77,14 @@ def resolve(
 
         start = follow_network(start, initial)
     config = OPTIONS.apply(start, options)
+    if initial is not None:
+        reasons.append(f"generator: as in --init={initial.name}")
+        if initial.from_captures:
+            reasons.append(
+                f"glr {config.optimizer.g_lr:g}, lambda-anchor {config.loss.lambda_anchor:g},"
+                f" blur-fade-kimg {config.loss.blur_fade_kimg:g}: it has learnt shapes from"
+                " captures"
+            )
     config = _follow_data(config, options, image_size, num_images, has_masks, reasons)
     _check_of_use(config, options)
     if not OPTIONS.is_given(options, "loss.r1_gamma") and not name.startswith(("ffhq", "afhq")):

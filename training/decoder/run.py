@@ -20,7 +20,7 @@ from gghead.training.encoder.data import read_captures
 from gghead.training.gan import images, previews
 from gghead.training.run import run_folder
 from gghead.training.run.precision import set_precision
-from gghead.training.run.run_folder import provenance
+from gghead.training.run.run_folder import FROM_CAPTURES, provenance
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 
@@ -117,7 +117,7 @@ class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
             self.trainer.drawing_model(),
             folder / f"network-snapshot-{self.done:06d}.safetensors",
             done=self.done,
-            provenance=provenance(self.config.preset, self.config.data.path),
+            provenance=provenance(self.config.preset, self.config.data.path) | FROM_CAPTURES,
         )
 
     def describe_result(self) -> str:

@@ -22,6 +22,12 @@ from gghead.training.gan.config import TrainConfig, stage_at
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run import run_folder
 
+# Heads from captures have their shapes; only colors are left to learn, and nothing of a head is
+# found at a rate that suits noise.
+_AFTER_CAPTURES = {
+    "loss": {"lambda_anchor": 1.0, "blur_fade_kimg": 4.0},
+    "optimizer": {"g_lr": 0.001},
+}
 _OF_STAGES = ("grid", "image_size")  # of a generator's config; they change no tensor
 
 
@@ -43,6 +49,8 @@ class Initial:
     """Thousands of images that both have seen; 0 without a discriminator."""
     image_size: int = 0
     """Side of the images that the discriminator saw last."""
+    from_captures: bool = False
+    """Whether the generator has learnt from captures and met no discriminator yet."""
 
 
 def read_initial(init: str | os.PathLike) -> Initial:
@@ -73,7 +81,14 @@ def read_initial(init: str | os.PathLike) -> Initial:
                 stage_at(config.stages, seen)[0].image_size,
             )
     model = checkpoints.load(init, kind="generator")
-    return Initial(str(init), model.config, model.state_dict(), model.state_dict())
+    stage = checkpoints.read_info(init).provenance.items()
+    return Initial(
+        str(init),
+        model.config,
+        model.state_dict(),
+        model.state_dict(),
+        from_captures=run_folder.FROM_CAPTURES.items() <= stage,
+    )
 
 
 def follow_network(config: TrainConfig, initial: Initial) -> TrainConfig:
@@ -88,7 +103,8 @@ def follow_network(config: TrainConfig, initial: Initial) -> TrainConfig:
         del taken["plane_resolution"]
     if initial.config.background.kind == "none":
         del taken["background"]
-    return config_json.replace(config, {"generator": taken})
+    config = config_json.replace(config, {"generator": taken})
+    return config_json.replace(config, _AFTER_CAPTURES) if initial.from_captures else config
 
 
 def plan_start(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 OPTIONS = "training_options.json"
+FROM_CAPTURES = {"stage": "decoder"}
+"""What the snapshot of a generator says that has learnt from captures and met no GAN yet."""
 _KEEP_STATES = 2
 _MARKS = {
     "optimizer": "train.py",
