@@ -48,6 +48,19 @@ def heads(data):
     return HeadViews(read_captures(str(data)), DecoderDataConfig(), 24)
 
 
+@pytest.fixture(scope="module")
+def heads_32(data):
+    return HeadViews(read_captures(str(data)), DecoderDataConfig(), 32)
+
+
+def judged():
+    return config(
+        generator={"image_size": 32},
+        discriminator={"cbase": 64, "cmax": 8, "map_depth": 1},
+        loss={"adversarial": 0.1, "adversarial_from": 1},
+    )
+
+
 def config(data="captures.zip", **changes):
     small = config_json.replace(PRESETS["tiny"], SMALL)
     return config_json.replace(config_json.replace(small, {"data": {"path": str(data)}}), changes)
@@ -81,7 +94,7 @@ def test_it_learns_heads_apart(heads):
 
     def loss(styles):
         with torch.no_grad():
-            return float(trainer.terms(trainer.model, batch, styles)["pixels"])
+            return float(trainer.terms(trainer.model, batch, styles)[0]["pixels"])
 
     before = loss(trainer.styles(batch.head))
     for _ in range(60):
@@ -92,13 +105,14 @@ def test_it_learns_heads_apart(heads):
     assert "Loss/pixels" in trainer.stats.state_dict()
 
 
-def test_a_resumed_run_is_the_same_run(heads):
-    whole, first = (DecoderTrainer(config(), heads) for _ in range(2))
+def test_a_resumed_run_is_the_same_run(heads_32):
+    heads, options = heads_32, judged()
+    whole, first = (DecoderTrainer(options, heads) for _ in range(2))
     for _ in range(4):
         whole.step()
     for _ in range(2):
         first.step()
-    second = DecoderTrainer(config(), heads)
+    second = DecoderTrainer(options, heads)
     second.load_state_dict(first.state_dict())
     for _ in range(2):
         second.step()
@@ -107,6 +121,22 @@ def test_a_resumed_run_is_the_same_run(heads):
         for key, value in second.state_dict()[name].items():
             assert torch.equal(value, wanted[name][key]), key
     assert torch.equal(second.state_dict()["styles"], wanted["styles"])
+    for key, value in second.judge.network.state_dict().items():
+        assert torch.equal(value, wanted["judge"]["network"][key]), key
+
+
+def test_the_discriminator_waits_for_its_step_and_then_moves(heads_32):
+    trainer = DecoderTrainer(judged(), heads_32)
+    start = {name: value.clone() for name, value in trainer.judge.network.state_dict().items()}
+
+    def has_moved():
+        now = trainer.judge.network.state_dict()
+        return any(not torch.equal(now[name], value) for name, value in start.items())
+
+    trainer.step()
+    assert not has_moved()
+    trainer.step()
+    assert has_moved() and "Loss/adversarial" in trainer.stats.state_dict()
 
 
 def test_one_bad_update_is_counted_and_spoils_nothing(heads):
@@ -165,5 +195,7 @@ def test_the_command_trains_resumes_and_its_network_draws_seeds(data, tmp_path):
 def test_missing_data_and_camera_conditioning_are_refused():
     with pytest.raises(UserError, match="is missing: name captures"):
         check(config(""))
+    with pytest.raises(UserError, match="images of a power of two, but they have 24"):
+        check(config(loss={"adversarial": 0.1}))
     with pytest.raises(UserError, match="one style for all its cameras"):
         check(config(generator={"pose_cond": True}))

@@ -249,10 +249,9 @@ def test_a_bad_update_is_counted_and_made_harmless(captures, network):
         heads(captures, 32),
     )
     trainer.step()
+    module = trainer.judge.network if network == "discriminator" else trainer.model
     check_one_bad_update(
-        trainer,
-        next(p for p in getattr(trainer, network).parameters() if p.requires_grad),
-        updates=2,
+        trainer, next(p for p in module.parameters() if p.requires_grad), updates=2
     )
 
 
@@ -268,8 +267,8 @@ def test_a_resumed_run_is_the_same_run(captures):
         second.step()
     for name, value in straight.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
-    for name, value in straight.discriminator.state_dict().items():
-        assert torch.equal(value, second.discriminator.state_dict()[name]), name
+    for name, value in straight.judge.network.state_dict().items():
+        assert torch.equal(value, second.judge.network.state_dict()[name]), name
 
 
 def test_reading_ahead_changes_nothing_and_happens_elsewhere(captures, monkeypatch):
@@ -351,12 +350,12 @@ def test_latent_space_stays_and_a_frozen_decoder_too(captures):
 def test_discriminator_waits_for_its_step(captures):
     options = config(loss={"adversarial": 0.1, "adversarial_from": 2}, stages=[LARGER])
     trainer = EncoderTrainer(options, heads(captures, 32))
-    start = {name: value.clone() for name, value in trainer.discriminator.state_dict().items()}
+    start = {name: value.clone() for name, value in trainer.judge.network.state_dict().items()}
 
     def moved():
         return any(
             not torch.equal(value, start[name])
-            for name, value in trainer.discriminator.state_dict().items()
+            for name, value in trainer.judge.network.state_dict().items()
         )
 
     trainer.step()

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from gghead.models.config import AttributeConfig, GeneratorConfig
-from gghead.torch_utils.config import ConfigError, Option, Range, check_ranges
+from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
+from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range, check_ranges
 
 NO_DATA = (
     "{data.path} is missing: name captures of many people, each seen by several cameras at once."
@@ -52,6 +52,13 @@ class DecoderLossConfig:
     """Additional weight of pixels that show eyes and mouth."""
     style: float = 1e-4
     """Mean square of the styles: keeps them near each other."""
+    adversarial: Annotated[float, Range(0), Option()] = 0.0
+    """Weight of a discriminator's loss. It sees captured heads and as many heads of drawn styles:
+    both get sharper."""
+    adversarial_from: Annotated[int, Range(0), Option()] = 0
+    """First step with it; blurred heads teach a discriminator nothing."""
+    r1_gamma: Annotated[float, Range(0)] = 0.4
+    """Its gradient penalty, every 16 steps."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ class DecoderTrainConfig:
     """Where heads come from."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     """The generator."""
+    discriminator: Annotated[DiscriminatorConfig, NO_OPTIONS] = field(
+        default_factory=lambda: DiscriminatorConfig(cbase=2048, cmax=128, map_depth=2)
+    )
+    """What judges images where the loss has an adversarial term."""
     loss: DecoderLossConfig = field(default_factory=DecoderLossConfig)
     """Weights."""
     style_noise: Annotated[float, Range(0)] = 0.1
@@ -141,6 +152,7 @@ _SMALL = replace(
         grid=128,
         image_size=128,
     ),
+    discriminator=DiscriminatorConfig(cbase=4096, cmax=128, map_depth=2),
 )
 
 PRESETS = {config.preset: config for config in (_TINY, _SMALL)}
@@ -151,6 +163,11 @@ def check(config: DecoderTrainConfig) -> None:
     check_ranges(config)
     if not config.data.path:
         raise ConfigError(NO_DATA)
+    size = config.generator.image_size
+    if config.loss.adversarial > 0 and (size < 8 or size & (size - 1)):
+        raise ConfigError(
+            f"{{loss.adversarial}} needs images of a power of two, but they have {size} pixels."
+        )
     if config.generator.pose_cond:
         raise ConfigError(
             "generator.pose_cond must be false: a captured head has one style for all its cameras."

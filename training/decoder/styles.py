@@ -13,6 +13,15 @@ from gghead.networks.layers import LRELU_GAIN, Linear
 _SHIFT = 4.0
 
 
+def principal_directions(styles: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [w_dim] and directions [w_dim, K] of styles [H, w_dim]: mean + directions @ z has their
+    mean and covariance where z is normal; K is the lesser of w_dim and H."""
+    mean = styles.mean(dim=0)
+    scale = math.sqrt(max(len(styles) - 1, 1))
+    _, spread, rows = torch.linalg.svd((styles - mean) / scale, full_matrices=False)
+    return mean, (spread[:, None] * rows).T
+
+
 @torch.no_grad()
 def set_distribution(model: Generator, styles: Tensor) -> None:
     """Make ``model.mapping`` draw from the normal distribution of ``styles`` [H, w_dim], in place.
@@ -22,17 +31,12 @@ def set_distribution(model: Generator, styles: Tensor) -> None:
     shifted back: the same head comes out. Every layer before the last one passes z on, shifted
     likewise. Training may bend the straight map later.
     """
-    styles = styles.to(model.device)
-    mean = styles.mean(dim=0)
+    mean, found = principal_directions(styles.to(model.device))
     layers = model.mapping.layers
     width, seen = model.mapping.w_dim, model.z_dim
-    directions = torch.zeros(width, width, device=styles.device)
-    if len(styles) > 1:
-        _, spread, rows = torch.linalg.svd(
-            (styles - mean) / math.sqrt(len(styles) - 1), full_matrices=False
-        )
-        kept = min(seen, len(spread))
-        directions[:, :kept] = (spread[:kept, None] * rows[:kept]).T
+    directions = torch.zeros(width, width, device=mean.device)
+    kept = min(seen, found.shape[1])
+    directions[:, :kept] = found[:, :kept]
     shift = _SHIFT * directions.square().sum(dim=1).sqrt().clamp_min(1e-3)
     for part in (model.synthesis, model.decoder):
         for module in part.modules():
@@ -41,12 +45,12 @@ def set_distribution(model: Generator, styles: Tensor) -> None:
                 back = affine.weight @ (mean - shift) * affine.weight_gain
                 affine.bias.add_(back / affine.bias_gain)
     # z arrives unshifted at the first layer and shifted at all others.
-    begin = torch.eye(width, seen, device=styles.device)
+    begin = torch.eye(width, seen, device=mean.device)
     shifted = torch.full_like(mean, _SHIFT)
     for index, layer in enumerate(layers):
         assert isinstance(layer, Linear)
         last = index == len(layers) - 1
-        matrix = directions if last else torch.eye(width, device=styles.device)
+        matrix = directions if last else torch.eye(width, device=mean.device)
         offset = shift if last else shifted
         if index == 0:
             matrix = matrix @ begin

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gghead.cameras import Cameras
+from gghead.gaussians import Gaussians
 from gghead.image_metrics import ImageLossConfig, image_loss
 from gghead.models.generator import Generator, bearable
 from gghead.perceptual.distances import Distance
@@ -18,8 +20,9 @@ from gghead.torch_utils.distributed import Processes, average_gradients
 from gghead.torch_utils.rng import derive_seed, generator
 from gghead.training.decoder.config import DecoderTrainConfig
 from gghead.training.decoder.data import HeadViews, ViewBatch
-from gghead.training.decoder.styles import set_distribution
+from gghead.training.decoder.styles import principal_directions, set_distribution
 from gghead.training.encoder.losses import surface_terms
+from gghead.training.gan.judge import Judge
 from gghead.training.run.health import Health
 from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
@@ -47,10 +50,15 @@ class DecoderTrainer:
             self.model = Generator(config.generator)
             self.styles = nn.Embedding(len(heads.heads), config.generator.w_dim, sparse=True)
             nn.init.normal_(self.styles.weight, std=_FIRST_STYLES)
+            self.judge = None
+            if config.loss.adversarial > 0:
+                size = config.generator.image_size
+                self.judge = Judge(config.discriminator, (size,), config.loss.r1_gamma, self.device)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: undeclared
         self.model.to(self.device).train()
         self.styles.to(self.device)
-        self.model.dtype = bearable(config.generator, PRECISIONS[config.precision])
+        self.dtype = PRECISIONS[config.precision]  # the discriminator's
+        self.model.dtype = bearable(config.generator, self.dtype)
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False)
         for parameter in self.model.mapping.parameters():  # it is computed from the styles
             parameter.requires_grad_(False)
@@ -65,16 +73,24 @@ class DecoderTrainer:
         self.health = Health(self.stats)
 
     def step(self) -> None:
-        """One update of the generator and of the styles of the heads that are seen."""
+        """One update of the generator and of the styles of the heads that are seen; one of the
+        discriminator once its time has come."""
         config = self.config
         batch = self.heads.batch(config.batch, config.views, config.seed, self.step_index)
         batch = batch.to(self.device)
         styles = self.styles(batch.head)
-        noise = torch.randn(
-            styles.shape, generator=generator(config.seed, "style", self.step_index)
-        )
-        parts = self.terms(self.model, batch, styles + config.style_noise * noise.to(self.device))
+        noise = self._normal("style", styles.shape)
+        parts, shown = self.terms(self.model, batch, styles + config.style_noise * noise)
         parts["style"] = styles.square().mean()
+        judge = self.judge if self.step_index >= config.loss.adversarial_from else None
+        labels = batch.cameras.label()
+        fakes, fake_labels = shown[:, 0], labels[:, 0]
+        if judge is not None:
+            view = min(1, config.views - 1)
+            drawn = self._draw(batch, view)
+            fakes = torch.cat([fakes, drawn])
+            fake_labels = torch.cat([fake_labels, labels[:, view]])
+            parts["adversarial"] = judge.loss(fakes, fake_labels, self.dtype)
         weights = {"pixels": 1.0, **vars(config.loss)}
         value = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
         self._set_rates()
@@ -88,12 +104,49 @@ class DecoderTrainer:
         for name, part in parts.items():
             self.stats.report(f"Loss/{name}", part)
         self.stats.report("Loss/total", value)
+        if judge is not None:
+            # the same cameras as the fakes', so that only looks tell them apart
+            reals = torch.cat([batch.image[:, 0], batch.image[:, min(1, config.views - 1)]])
+            judge.step(
+                fakes,
+                reals,
+                fake_labels,
+                fake_labels,
+                self.dtype,
+                self.step_index,
+                self.stats,
+                self.health,
+            )
         half_life = min(config.rates.ema_steps, max(self.step_index, 1) * 0.1)
         move_average(self.ema, self.model, 1 - 0.5 ** (1 / max(half_life, 1e-8)))
         self.step_index += 1
 
-    def terms(self, model: Generator, batch: ViewBatch, styles: Tensor) -> dict[str, Tensor]:
-        """All parts of the loss of heads with these styles [B, w_dim]."""
+    def _normal(self, purpose: str, shape: torch.Size) -> Tensor:
+        source = generator(self.config.seed, purpose, self.step_index)
+        return torch.randn(shape, generator=source).to(self.device)
+
+    def _draw(self, batch: ViewBatch, view: int) -> Tensor:  # [B, 3, S, S]
+        """Heads of styles from the normal distribution of all styles, seen as in a view of the
+        batch."""
+        with torch.no_grad():
+            mean, directions = principal_directions(self.styles.weight)
+            z = self._normal("draw", torch.Size((len(batch.head), directions.shape[1])))
+            styles = mean + z @ directions.T
+        model = self.model
+        heads = model.gaussians(styles[:, None].expand(-1, model.num_ws, -1), "none")
+        return self._over(heads, batch.cameras[:, view : view + 1], batch.background[:, view])
+
+    def _over(self, heads: Gaussians, cameras: Cameras, background: Tensor) -> Tensor:
+        size = self.heads.size
+        return self.model.render(heads, cameras, size, background=background, depth=False).color[
+            :, 0
+        ]
+
+    def terms(
+        self, model: Generator, batch: ViewBatch, styles: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """All parts of the loss of heads with these styles [B, w_dim], and what they look like [B,
+        V, 3, S, S]."""
         loss = self.config.loss
         ws = styles[:, None].expand(-1, model.num_ws, -1)
         raw = model.raw_attributes(ws, "none")
@@ -109,8 +162,8 @@ class DecoderTrainer:
             depth=False,
             features=loss.region > 0,
         )
-        shown = out.color + (1 - out.alpha) * batch.background[..., None, None]
-        shown, wanted = shown.flatten(0, 1), batch.image.flatten(0, 1)
+        color = out.color + (1 - out.alpha) * batch.background[..., None, None]
+        shown, wanted = color.flatten(0, 1), batch.image.flatten(0, 1)
         compared = shown
         if out.features is not None:
             weight = 1 + loss.region * out.features[:, :, -1:].flatten(0, 1).detach()
@@ -120,7 +173,7 @@ class DecoderTrainer:
         parts["silhouette"] = (out.alpha - batch.alpha).abs().mean()
         if self.perceptual is not None and loss.perceptual > 0:
             parts["perceptual"] = self.perceptual(shown * 2 - 1, wanted * 2 - 1).mean()
-        return parts
+        return parts, color
 
     def drawing_model(self) -> Generator:
         """The average, with a mapping network that draws styles like those that were learnt."""
@@ -146,6 +199,7 @@ class DecoderTrainer:
             "optimizer": self.optimizer.state_dict(),
             "style_optimizer": self.style_optimizer.state_dict(),
             "stats": self.stats.state_dict(),
+            "judge": None if self.judge is None else self.judge.state_dict(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -157,3 +211,5 @@ class DecoderTrainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.style_optimizer.load_state_dict(state["style_optimizer"])
         self.stats.load_state_dict(state["stats"])
+        if self.judge is not None and state.get("judge") is not None:
+            self.judge.load_state_dict(state["judge"])

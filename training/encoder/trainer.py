@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gghead.data.loader import StepReader
-from gghead.models.generator import LABEL_DIM, Generator
+from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor, with_background
-from gghead.networks.discriminator import Discriminator
 from gghead.perceptual.distances import Distance
 from gghead.rendering import render
 from gghead.torch_utils.distributed import Processes, average_gradients
@@ -20,13 +19,12 @@ from gghead.torch_utils.rng import derive_seed
 from gghead.training.encoder import losses
 from gghead.training.encoder.config import EncoderTrainConfig, stage_at
 from gghead.training.encoder.data import CaptureHeads, HeadBatch, SampledHeads, draws_from_gan
-from gghead.training.gan import losses as adversarial
+from gghead.training.gan.judge import Judge
 from gghead.training.run.health import Health
 from gghead.training.run.moving_average import move_average
 from gghead.training.run.precision import PRECISIONS
 from gghead.training.run.stats import Stats
 
-_R1_INTERVAL = 16
 # not trained: the latent space stays that of the generator
 _GENERATOR_PARTS = ("mapping.", "synthesis.")
 
@@ -51,17 +49,15 @@ class EncoderTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(config.seed, "init"))
             self.model = Reconstructor(config.model)
-            sizes = sorted({stage.image_size for stage in config.stages})
-            options = config.discriminator
-            self.discriminator = None
+            self.judge = None
             if config.loss.adversarial > 0:
-                self.discriminator = Discriminator(
-                    tuple(sizes),
-                    cbase=options.cbase,
-                    cmax=options.cmax,
-                    c_dim=LABEL_DIM if options.cond else 0,
-                    map_depth=options.map_depth,
-                    mbstd_group=options.mbstd_group,
+                sizes = tuple(sorted({stage.image_size for stage in config.stages}))
+                self.judge = Judge(
+                    config.discriminator,
+                    sizes,
+                    config.loss.r1_gamma,
+                    self.device,
+                    self.processes,
                 )
         self._init_from(init)
         self.model.to(self.device).train()
@@ -86,12 +82,6 @@ class EncoderTrainer:
         self.optimizer = torch.optim.Adam(
             groups, lr=0.0, betas=(rates.beta1, rates.beta2), fused=True
         )
-        self.d_optimizer = None
-        if self.discriminator is not None:
-            self.discriminator.to(self.device).train()
-            self.d_optimizer = torch.optim.Adam(
-                self.discriminator.parameters(), lr=2e-3, betas=(0.0, 0.99), fused=True
-            )
         self._reader: StepReader[HeadBatch] | None = None
         self.stats = Stats()
         self.health = Health(self.stats)
@@ -166,7 +156,7 @@ class EncoderTrainer:
         else:
             assert source is not None  # config.check asks for data or for samples
             batch = self._read(source, self.step_index)
-        judge = self.discriminator if self.step_index >= config.loss.adversarial_from else None
+        judge = self.judge if self.step_index >= config.loss.adversarial_from else None
         parts, shown, wanted = self.terms(self.model, batch, stage.region, judge)
         value = losses.total(parts, config.loss)
         self.optimizer.zero_grad(set_to_none=True)
@@ -181,8 +171,16 @@ class EncoderTrainer:
         self.stats.report("Loss/total", value)
         self.stats.report("Progress/gradient_norm", norm)
         if judge is not None:
-            self._discriminator_step(
-                judge, shown.detach(), wanted, batch.target_cameras.label().flatten(0, 1)
+            labels = batch.target_cameras.label().flatten(0, 1).to(self.device)
+            judge.step(
+                shown,
+                wanted.to(self.device),
+                labels,
+                labels,
+                self.model.dtype,
+                self.step_index,
+                self.stats,
+                self.health,
             )
         self._update_ema()
         self.step_index += 1
@@ -192,7 +190,7 @@ class EncoderTrainer:
         model: Reconstructor,
         batch: HeadBatch,
         region: float = 0.0,
-        judge: Discriminator | None = None,
+        judge: Judge | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """All parts of the loss, and pictures shown and wanted [B * T, 3, S, S]."""
         config, generator = self.config.loss, model.generator
@@ -236,32 +234,9 @@ class EncoderTrainer:
                 latent.ws - batch.ws
             ).square().mean()
         if judge is not None:
-            judge.requires_grad_(False)
-            logits = judge(
-                shown * 2 - 1, batch.target_cameras.label().flatten(0, 1), 1.0, model.dtype
-            )
-            parts["adversarial"] = adversarial.generator_loss(logits).mean()
-            judge.requires_grad_(True)
+            labels = batch.target_cameras.label().flatten(0, 1)
+            parts["adversarial"] = judge.loss(shown, labels, model.dtype)
         return parts, shown, wanted
-
-    def _discriminator_step(
-        self, judge: Discriminator, shown: Tensor, wanted: Tensor, labels: Tensor
-    ) -> None:
-        assert self.d_optimizer is not None  # made with the discriminator
-        wanted, labels = wanted.to(self.device), labels.to(self.device)
-        fake, true = (judge(x * 2 - 1, labels, 1.0, self.model.dtype) for x in (shown, wanted))
-        value = adversarial.discriminator_loss(fake, true).mean()
-        if self.step_index % _R1_INTERVAL == 0:
-            real = (wanted * 2 - 1).requires_grad_(True)
-            penalty = adversarial.gradient_penalty(judge(real, labels, 1.0, self.model.dtype), real)
-            value = value + penalty.mean() * (self.config.loss.r1_gamma / 2 * _R1_INTERVAL)
-            self.stats.report("Loss/r1_penalty", penalty)
-        self.d_optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        bad = average_gradients(judge.parameters(), self.processes, value)
-        self.health.count("discriminator", bad)
-        self.d_optimizer.step()
-        self.stats.report("Loss/discriminator", value)
 
     def _set_rates(self) -> None:
         rates, step = self.config.rates, self.step_index + 1
@@ -289,11 +264,8 @@ class EncoderTrainer:
             "optimizer": self.optimizer.state_dict(),
             "stats": self.stats.state_dict(),
         }
-        if self.discriminator is not None and self.d_optimizer is not None:
-            state |= {
-                "discriminator": self.discriminator.state_dict(),
-                "d_optimizer": self.d_optimizer.state_dict(),
-            }
+        if self.judge is not None:
+            state["judge"] = self.judge.state_dict()
         return state
 
     def load_state_dict(self, state: dict) -> None:
@@ -303,6 +275,5 @@ class EncoderTrainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.stats.load_state_dict(state["stats"] if self.processes.is_first else {})
-        if self.discriminator is not None and self.d_optimizer is not None:
-            self.discriminator.load_state_dict(state["discriminator"])
-            self.d_optimizer.load_state_dict(state["d_optimizer"])
+        if self.judge is not None:
+            self.judge.load_state_dict(state["judge"])
