@@ -6,11 +6,14 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 import pytest
 from click.testing import CliRunner
+from helpers.declared_twice import declared_twice
 from helpers.places import ROOT
 
 from gghead.cli.main import main
@@ -322,6 +325,35 @@ def test_no_command_has_a_name_for_something_else_that_another_has():
 def test_options_that_were_spelled_otherwise_are_refused_with_their_name(words, new):
     result = CliRunner().invoke(main, words.split())
     assert result.exit_code == 2 and f"is called {new} here." in result.output
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A config that a command sets by hand."""
+
+    size: int = 8
+    kind: Literal["a", "b"] = "a"
+    sizes: tuple[int, ...] = ()
+
+
+@cli.command()
+@click.option("--size", type=int, default=8)
+@click.option("--kind", type=click.Choice(["a", "b"]), default="a")
+@click.option("--sizes", type=cli.IntRangeList(), default="8")
+@click.option("--other", type=int, default=8)
+def set_by_hand(size, kind, sizes, other):
+    """Set things."""
+    click.echo((Settings(size, kind, sizes), other))
+
+
+def test_an_option_with_a_field_is_declared_by_the_field_alone():
+    found = [f"{name} {twice}" for name, command in commands() for twice in declared_twice(command)]
+    assert not found, "give the field an Option, and the command its ConfigOptions"
+    assert declared_twice(set_by_hand) == [
+        "--size (Settings.size)",
+        "--kind (Settings.kind)",
+        "--sizes (Settings.sizes)",
+    ]
 
 
 def test_help_of_an_option_is_a_phrase_without_a_full_stop():
