@@ -19,10 +19,10 @@ def in_flags(text: str) -> str:
     flags = {}
     for param in params:
         if param.opts:
-            flag = max(param.opts, key=len)
-            flags[param.name] = flag
-            for name in getattr(param, "arguments", ()):
-                flags.setdefault(name, flag)
+            spelling = max(param.opts, key=len)
+            flags[param.name] = spelling
+            for name in getattr(param, "arguments", ()):  # a field's name may be another
+                flags.setdefault(name, spelling)
 
     def flag(found: re.Match) -> str:
         name, value = found.groups()
