@@ -20,6 +20,7 @@ from gghead.cli.main import main
 from gghead.torch_utils import cli, cli_groups
 from gghead.torch_utils.cli_groups import SCRIPTS, find
 
+UNSET = click.Option(["--x"]).default
 HEAVY = ("torch", "numpy", "scipy", "PIL")
 RUN_OPTIONS = {
     "train avatar": ["--data=x"],
@@ -266,6 +267,31 @@ def test_the_same_option_is_the_same_in_every_command(shared):
             key = (tuple(sorted(option.opts)), kind, getattr(option.type, "min", None), metavar)
             found.setdefault(key, []).append(name)
     assert len(found) == 1, found
+
+
+@pytest.mark.parametrize(
+    ("shared", "says"),
+    [
+        ("--trunc", "1 = off, 0 = average head"),
+        ("--trunc-cutoff", "[default: all]"),
+        ("--subset", "a fixed random subset of so many images"),
+        ("--max-images", "nly the first so many"),
+        ("--subjects", "nly these people|[default: all]"),
+        ("--prior-steps", "20|Steps from noise to a latent  [default: 20]"),
+        ("--lr", "learning rate"),
+        ("--motion-lr", "learning rate"),
+        ("--refine", "of optimising the encoder's latent on the views"),
+        ("--landmarker", "photos|mediapipe"),
+    ],
+)
+def test_the_same_option_says_the_same_and_defaults_to_the_same(shared, says):
+    found = [(name, option) for name, option in options() if shared in option.opts]
+    assert found
+    for name, option in found:
+        text = f"{option.help} {option.default}".lower()
+        assert any(part.lower() in text for part in says.split("|")), (name, text)
+    defaults = {option.default for _, option in found if option.default not in (None, UNSET)}
+    assert len(defaults) <= 1
 
 
 def test_size_is_pixels_drawn_and_resolution_pixels_of_data():
