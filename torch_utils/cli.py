@@ -365,11 +365,11 @@ class Matrix(click.ParamType):
             return value
         # os.path's isfile and not Path's, which fails on a name as long as sixteen numbers in full
         # precision are.
-        words = Path(value).read_text().split() if os.path.isfile(value) else value.split(",")
         try:
+            words = Path(value).read_text().split() if os.path.isfile(value) else value.split(",")
             values = [float(word.strip(",[]")) for word in words if word.strip(",[]")]
         except ValueError:
-            self.fail(f"'{value}' is neither a file nor sixteen numbers with commas")
+            self.fail(f"'{value}' is neither a text file nor sixteen numbers with commas")
         if len(values) != 16:
             self.fail(f"'{value}' has {len(values)} numbers, but a 4x4 matrix has 16")
         return [values[row : row + 4] for row in range(0, 16, 4)]

@@ -19,10 +19,10 @@ def in_flags(text: str) -> str:
     flags = {}
     for param in params:
         if param.opts:
-            longest = max(param.opts, key=len)
-            flags[param.name] = longest
-            for name in getattr(param, "arguments", ()):
-                flags.setdefault(name, longest)
+            spelling = max(param.opts, key=len)
+            flags[param.name] = spelling
+            for name in getattr(param, "arguments", ()):  # a field may have another name
+                flags.setdefault(name, spelling)
 
     def flag(found: re.Match) -> str:
         name, value = found.groups()

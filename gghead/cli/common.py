@@ -56,6 +56,41 @@ def network_option(default: str | None = "demo", text: str = "Whose heads") -> C
     )
 
 
+def reconstructor_option() -> Callable:
+    """``--network`` of commands that need an encoder."""
+    return click.option(
+        "--network",
+        required=True,
+        metavar="FILE|RUN",
+        help="Reconstructor (scripts/train_encoder.py), or run folder (its newest)",
+    )
+
+
+def subjects_option(text: str) -> Callable:
+    """``--subjects``: names for ``listed``."""
+    return click.option(
+        "--subjects", metavar="LIST", help=f"{text}, such as 108-119 or anna,ben  [default: all]"
+    )
+
+
+def view_resolution_option() -> Callable:
+    """``--resolution`` of the views that an encoder is given."""
+    return click.option(
+        "--resolution",
+        type=cli.Resolution(square=True, smallest=16),
+        help="Of the views  [default: the network's]",
+    )
+
+
+def size_option(text: str = "Pixels per view", smallest: int = 1) -> Callable:
+    """``--size``: what ``default_size`` takes."""
+    return click.option(
+        "--size",
+        type=click.IntRange(min=smallest),
+        help=f"{text}  [default: {VIEW_SIZE}, or the training size if larger]",
+    )
+
+
 def avatar_option() -> Callable:
     """``--avatar``: an avatar to measure or change; the function gets it as ``network``."""
     return click.option(
@@ -120,6 +155,15 @@ def trunc_option(text: str = "Truncation psi of seeds") -> Callable:
         default=1.0,
         show_default=True,
         help=f"{text}: 1 = off, 0 = average head",
+    )
+
+
+def trunc_cutoff_option() -> Callable:
+    """``--trunc-cutoff``: the layers that ``--trunc`` holds for."""
+    return click.option(
+        "--trunc-cutoff",
+        type=click.IntRange(min=0),
+        help="Truncate this many first layers only  [default: all]",
     )
 
 

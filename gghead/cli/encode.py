@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from gghead.cli.common import find_network, parse_names, pick_device
+from gghead.cli.common import (
+    find_network,
+    parse_names,
+    pick_device,
+    reconstructor_option,
+    subjects_option,
+    view_resolution_option,
+)
 from gghead.reconstruction.config import CollectionConfig
 from gghead.torch_utils import cli
 from gghead.torch_utils.config_options import ConfigOptions
@@ -17,22 +24,11 @@ _FILE = "latent-encoder.safetensors"
 
 
 @cli.command()
-@click.option(
-    "--network",
-    required=True,
-    metavar="FILE|RUN",
-    help="A reconstructor (scripts/train_encoder.py)",
-)
+@reconstructor_option()
 @click.option("--data", required=True, metavar="DIR|ZIP", help="Multi-view captures")
-@click.option(
-    "--subjects", metavar="LIST", help="Whom to encode: 0-107 or anna,ben  [default: all]"
-)
+@subjects_option("Whom to encode")
 @OPTIONS
-@click.option(
-    "--resolution",
-    type=cli.Resolution(square=True, smallest=16),
-    help="Of the views  [default: the network's]",
-)
+@view_resolution_option()
 @cli.outdir(
     "Where OUTDIR/<subject>-<expression>-<draw>/latent-encoder.safetensors go", default="latents"
 )

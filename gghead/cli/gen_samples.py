@@ -14,6 +14,8 @@ from gghead.cli.common import (
     network_option,
     pick_device,
     short_name,
+    size_option,
+    trunc_cutoff_option,
     trunc_option,
 )
 from gghead.torch_utils import cli
@@ -65,11 +67,7 @@ _SEEDS = tuple(range(8))
     help="Write latent files of the seeds as well: OUTDIR/seed0000/latent-sample.safetensors",
 )
 @trunc_option()
-@click.option(
-    "--trunc-cutoff",
-    type=click.IntRange(min=0),
-    help="Truncate this many first layers only  [default: all]",
-)
+@trunc_cutoff_option()
 @cli.outdir(
     "Where the files go  [default: out/NETWORK-psiPSI, with a number behind if that is there]"
 )
@@ -91,11 +89,7 @@ _SEEDS = tuple(range(8))
     show_default=True,
     help="Pitch, > 0: seen from above",
 )
-@click.option(
-    "--size",
-    type=click.IntRange(min=1),
-    help="Pixels per view  [default: 256, or the training size if larger]",
-)
+@size_option()
 @cli.switch("--shapes", default=False, show_default=True, help="Write seed0000.ply splats as well")
 @cli.switch(
     "--overview",

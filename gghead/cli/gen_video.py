@@ -14,6 +14,8 @@ from gghead.cli.common import (
     network_option,
     pick_device,
     short_name,
+    size_option,
+    trunc_cutoff_option,
     trunc_option,
 )
 from gghead.torch_utils import cli
@@ -54,11 +56,7 @@ def parse_grid(text: str) -> tuple[int, int]:
     ),
 )
 @trunc_option()
-@click.option(
-    "--trunc-cutoff",
-    type=click.IntRange(min=0),
-    help="Truncate this many first layers only  [default: all]",
-)
+@trunc_cutoff_option()
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
@@ -95,11 +93,7 @@ def parse_grid(text: str) -> tuple[int, int]:
     show_default=True,
     help="Pitch of turntable and sweep, > 0: seen from above",
 )
-@click.option(
-    "--size",
-    type=click.IntRange(min=1),
-    help="Pixels per cell  [default: 256, or the training size if larger]",
-)
+@size_option("Pixels per cell")
 @cli.overwrite("a video")
 @cli.device()
 def main(

@@ -9,13 +9,15 @@ from typing import Any
 import click
 
 from gghead.cli.common import (
-    VIEW_SIZE,
     check_outputs,
     default_size,
     find_network,
     free_path,
     pick_device,
+    reconstructor_option,
+    size_option,
     view_options,
+    view_resolution_option,
 )
 from gghead.reconstruction.config import NO_REFINEMENT, RefineConfig
 from gghead.torch_utils import cli
@@ -26,12 +28,7 @@ OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
 
 
 @cli.command(renamed={"--count": "--max-views"})
-@click.option(
-    "--network",
-    required=True,
-    metavar="FILE|RUN",
-    help="A reconstructor (scripts/train_encoder.py)",
-)
+@reconstructor_option()
 @click.option(
     "--data",
     required=True,
@@ -59,16 +56,8 @@ OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
     help="Start from this latent instead of encoding the views",
 )
 @OPTIONS
-@click.option(
-    "--resolution",
-    type=cli.Resolution(square=True, smallest=16),
-    help="Of the views  [default: the network's]",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(min=16),
-    help=f"Pixels of novel views and film  [default: {VIEW_SIZE}, or the training size if larger]",
-)
+@view_resolution_option()
+@size_option("Pixels of novel views and film", 16)
 @click.option(
     "--turn",
     type=click.Choice(["auto", "turntable", "sweep"]),

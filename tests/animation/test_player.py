@@ -112,7 +112,7 @@ def test_the_benchmark_times_all_forms(tmp_path):
     for changed, sentence in (
         (f"--avatar={small}", "is compressed"),
         (f"--avatar={moving}", "move, so that"),
-        ("--forms=sparse", "not 'sparse'"),
+        ("--forms=sparse", "there is no 'sparse'; choose from dense, compressed"),
     ):
         wrong = CliRunner().invoke(main, ["avatar", *options, changed])
         assert wrong.exit_code == 1 and sentence in wrong.output

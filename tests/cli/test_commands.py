@@ -6,17 +6,21 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 import pytest
 from click.testing import CliRunner
+from helpers.declared_twice import declared_twice
 from helpers.places import ROOT
 
 from gghead.cli.main import main
 from gghead.torch_utils import cli, cli_groups
 from gghead.torch_utils.cli_groups import SCRIPTS, find
 
+UNSET = click.Option(["--x"]).default
 HEAVY = ("torch", "numpy", "scipy", "PIL")
 RUN_OPTIONS = {
     "train avatar": ["--data=x"],
@@ -265,6 +269,31 @@ def test_the_same_option_is_the_same_in_every_command(shared):
     assert len(found) == 1, found
 
 
+@pytest.mark.parametrize(
+    ("shared", "says"),
+    [
+        ("--trunc", "1 = off, 0 = average head"),
+        ("--trunc-cutoff", "[default: all]"),
+        ("--subset", "a fixed random subset of so many images"),
+        ("--max-images", "nly the first so many"),
+        ("--subjects", "nly these people|[default: all]"),
+        ("--prior-steps", "20|Steps from noise to a latent  [default: 20]"),
+        ("--lr", "learning rate"),
+        ("--motion-lr", "learning rate"),
+        ("--refine", "of optimising the encoder's latent on the views"),
+        ("--landmarker", "photos|mediapipe"),
+    ],
+)
+def test_the_same_option_says_the_same_and_defaults_to_the_same(shared, says):
+    found = [(name, option) for name, option in options() if shared in option.opts]
+    assert found
+    for name, option in found:
+        text = f"{option.help} {option.default}".lower()
+        assert any(part.lower() in text for part in says.split("|")), (name, text)
+    defaults = {option.default for _, option in found if option.default not in (None, UNSET)}
+    assert len(defaults) <= 1
+
+
 def test_size_is_pixels_drawn_and_resolution_pixels_of_data():
     """--size is a number (benchmarks take lists of it); --resolution N or WxH."""
     for name, option in options():
@@ -322,6 +351,35 @@ def test_no_command_has_a_name_for_something_else_that_another_has():
 def test_options_that_were_spelled_otherwise_are_refused_with_their_name(words, new):
     result = CliRunner().invoke(main, words.split())
     assert result.exit_code == 2 and f"is called {new} here." in result.output
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A config that a command sets by hand."""
+
+    size: int = 8
+    kind: Literal["a", "b"] = "a"
+    sizes: tuple[int, ...] = ()
+
+
+@cli.command()
+@click.option("--size", type=int, default=8)
+@click.option("--kind", type=click.Choice(["a", "b"]), default="a")
+@click.option("--sizes", type=cli.IntRangeList(), default="8")
+@click.option("--other", type=int, default=8)
+def set_by_hand(size, kind, sizes, other):
+    """Set things."""
+    click.echo((Settings(size, kind, sizes), other))
+
+
+def test_an_option_with_a_field_is_declared_by_the_field_alone():
+    found = [f"{name} {twice}" for name, command in commands() for twice in declared_twice(command)]
+    assert not found, "give the field an Option, and the command its ConfigOptions"
+    assert declared_twice(set_by_hand) == [
+        "--size (Settings.size)",
+        "--kind (Settings.kind)",
+        "--sizes (Settings.sizes)",
+    ]
 
 
 def test_help_of_an_option_is_a_phrase_without_a_full_stop():

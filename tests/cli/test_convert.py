@@ -277,14 +277,17 @@ def test_wrong_options_are_one_sentence(options, sentence, tmp_path):
     ("option", "sentence"),
     [
         ("--world=1,2,3", "has 3 numbers, but a 4x4 matrix has 16"),
-        ("--world=a", "'a' is neither a file nor sixteen numbers"),
+        ("--world=world.png", "'world.png' is neither a text file nor sixteen numbers"),
+        ("--world=a", "'a' is neither a text file nor sixteen numbers"),
         ("--fps=0", "--fps must be above 0, but it is 0.0."),
         ("--test-frames=-1", "--test-frames must not be negative, but it is -1."),
         ("--lens=wide", "'wide' is not one of 'undistort', 'refuse', 'ignore'"),
     ],
 )
-def test_values_of_no_option_are_usage_errors(option, sentence, tmp_path):
+def test_values_of_no_option_are_usage_errors(option, sentence, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "world.png").write_bytes(b"\x89PNG\xff")
     result = convert(tmp_path / "data", tmp_path / "out.zip", option)
     assert result.exit_code == 2 and sentence in result.output, result.output
 

@@ -9,12 +9,15 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from gghead.cli import animate, encode, invert, reconstruct, synthetic_heads
+from gghead.cli.dataset_tool import convert, photos
 from gghead.torch_utils import cli, config_options
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range
 from gghead.torch_utils.config_options import ConfigOptions
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli import (
+    score_encoder,
     train_avatar,
     train_decoder,
     train_encoder,
@@ -23,6 +26,7 @@ from gghead.training.cli import (
     train_prior,
 )
 
+OTHERS = (animate, convert, encode, invert, photos, reconstruct, score_encoder, synthetic_heads)
 TRAININGS = (train_avatar, train_decoder, train_encoder, train_expression, train_gan, train_prior)
 
 
@@ -233,9 +237,17 @@ def test_presets_of_trainings_lie_in_their_ranges(module):
         assert module.OPTIONS.apply(config, {}) == config and config.preset == name
 
 
-def test_docstrings_are_read_from_the_source_of_every_field():
-    for module in TRAININGS:
-        for fields in module.OPTIONS.fields.values():
+def test_every_option_of_a_field_has_a_sentence_of_help():
+    for command in (*OTHERS, *TRAININGS):
+        for fields in command.OPTIONS.fields.values():
             for each in fields:
                 assert each.name in {f.name for f in dataclasses.fields(each.owner)}
                 assert each.name in config_options.docstrings(each.owner), each.key
+
+
+@pytest.mark.parametrize("module", OTHERS, ids=lambda module: module.__name__[-8:])
+def test_what_help_calls_the_default_is_what_a_command_takes(module):
+    """Of all other commands: nothing given is the config that help shows."""
+    (config,) = module.OPTIONS.presets.values()
+    config_json.check_ranges(config)
+    assert module.OPTIONS.apply(config, {}) == config

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gghead.cli.common import reconstructor_option, subjects_option, view_resolution_option
 from gghead.reconstruction.config import NO_REFINEMENT, RefineConfig
 from gghead.torch_utils import cli
 from gghead.torch_utils.config_options import ConfigOptions
@@ -19,25 +20,14 @@ OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
 
 
 @cli.command(stopped="scores.json holds what was scored so far.")
-@click.option(
-    "--network",
-    metavar="FILE|RUN",
-    required=True,
-    help="A reconstructor, or run folder (its newest)",
-)
+@reconstructor_option()
 @click.option(
     "--data",
     metavar="DIR|ZIP|gan[:SEEDS]",
     required=True,
     help="Multi-view captures; gan or gan:0-15: heads of the network's own generator",
 )
-@click.option(
-    "--subjects",
-    metavar="LIST",
-    default="108-119",
-    show_default=True,
-    help="People that it was not shown",
-)
+@subjects_option("Who is judged: those held out in training")
 @click.option(
     "--expressions", metavar="LIST", help="Names of expressions  [default: all of each subject]"
 )
@@ -56,13 +46,7 @@ OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
     show_default=True,
     help="Views in front that are held out of every number of inputs",
 )
-@click.option(
-    "--resolution",
-    type=cli.Resolution(square=True, smallest=16),
-    default="128",
-    show_default=True,
-    help="Of the views",
-)
+@view_resolution_option()
 @click.option(
     "--geometry", metavar="FILE|none", help="True meshes  [default: geometry.npz beside the data]"
 )
@@ -73,11 +57,11 @@ OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
 def main(
     network: str,
     data: str,
-    subjects: str,
+    subjects: str | None,
     expressions: str | None,
     counts: list[int],
     targets: int,
-    resolution: int,
+    resolution: int | None,
     geometry: str | None,
     outdir: Path | None,
     sheets: str | None,
@@ -87,7 +71,8 @@ def main(
     """Score a multi-view encoder on people it has not seen.
 
     \b
-    python scripts/score_encoder.py --network=training-runs/00000-encoder --data=CAPTURES
+    python scripts/score_encoder.py --network=training-runs/00000-encoder --data=CAPTURES \\
+        --subjects=108-119
 
     The views that judge are the same for every number of inputs. Prints a table, writes scores.json
     (every head) and sheets of images.
@@ -102,6 +87,7 @@ def main(
 
     chosen = pick_device(device)
     path, model = scoring.load_encoder(find_network(network, "reconstructor"), chosen)
+    side = resolution or model.generator.config.image_size
     methods: dict[str, scoring.Method] = {"encoder": scoring.encoder_method(model)}
     scores, surfaces = scoring.Scores(), None
     if refinement.steps:
@@ -112,11 +98,13 @@ def main(
             data.removeprefix("gan").removeprefix(":") or "0-15", None, None
         )
         people, moments = tuple(map(str, numbers)), ["0"]
-        heads = scoring.gan_heads(model.generator, numbers, resolution)
+        heads = scoring.gan_heads(model.generator, numbers, side)
     else:
         with progress(f"Reading {data}"):
-            captures = read_captures(data).resize(resolution)
-        people = parse_names(subjects, captures.subjects, "--subjects")
+            captures = read_captures(data).resize(side)
+        people = captures.subjects
+        if subjects is not None:
+            people = parse_names(subjects, people, "--subjects")
         moments = moments or captures.expressions_of(people[0])
         surfaces = geometry_file(geometry, captures)
         heads = scoring.capture_heads(captures, people, moments, surfaces, chosen)
@@ -125,7 +113,7 @@ def main(
         "network": str(path),
         "data": str(data),
         "geometry": str(surfaces) if surfaces else None,
-        "resolution": resolution,
+        "resolution": side,
         "views": counts,
         "targets": targets,
         "background": "white",

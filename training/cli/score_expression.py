@@ -4,25 +4,20 @@ from pathlib import Path
 
 import click
 
+from gghead.cli.common import reconstructor_option, subjects_option, view_resolution_option
 from gghead.torch_utils import cli
 from gghead.torch_utils.progress import progress
 
 
 @cli.command(renamed={"--size": "--resolution"})
-@click.option(
-    "--network", required=True, metavar="FILE|RUN", help="Reconstructor, or run folder (its newest)"
-)
+@reconstructor_option()
 @click.option(
     "--data",
     required=True,
     metavar="DIR|ZIP",
     help="Multi-view captures with expression coefficients",
 )
-@click.option(
-    "--subjects",
-    metavar="LIST",
-    help="Subjects that are judged, such as 108-119: those held out in training  [default: all]",
-)
+@subjects_option("Who is judged: those held out in training")
 @click.option("--motion", metavar="FILE|RUN", help="Expression transformer that is compared too")
 @click.option(
     "--views",
@@ -31,11 +26,7 @@ from gghead.torch_utils.progress import progress
     show_default=True,
     help="Cameras that the neutral head is encoded from; the others are compared with",
 )
-@click.option(
-    "--resolution",
-    type=cli.Resolution(square=True, smallest=16),
-    help="Of the views and images  [default: the network's]",
-)
+@view_resolution_option()
 @cli.outdir("Where scores.json and sheet.png go", default="out/expression")
 @cli.device()
 def main(

@@ -16,6 +16,7 @@ from gghead.cli.common import (
     free_path,
     network_option,
     pick_device,
+    size_option,
     trunc_option,
 )
 from gghead.torch_utils import cli
@@ -60,11 +61,7 @@ def edit_options(function: Callable) -> Callable:
             metavar="LIST",
             help="Views on the sheet, in degrees",
         ),
-        click.option(
-            "--size",
-            type=click.IntRange(min=1),
-            help="Pixels per view  [default: 256, or the training size if larger]",
-        ),
+        size_option(),
         cli.switch("--shapes", default=False, show_default=True, help="Write .ply splats as well"),
         cli.overwrite("an edit"),
         cli.device(),
