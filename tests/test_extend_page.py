@@ -79,7 +79,7 @@ def test_a_preset_is_offered_and_can_train(load):
 
 
 def test_a_reader_finds_its_format_and_the_points_of_a_head(load, tmp_path, monkeypatch):
-    reader, line = blocks("A reader for a capture format")
+    reader, entry = blocks("A reader for a capture format")
     folder = tmp_path / "rig"
     example = foreign_sequences.insta(folder)
     theirs = json.loads((folder / "transforms.json").read_text())
@@ -95,7 +95,7 @@ def test_a_reader_finds_its_format_and_the_points_of_a_head(load, tmp_path, monk
     mine = {"w": theirs["w"], "h": theirs["h"], "K": k, "frames": frames}
     (folder / "mine.json").write_text(json.dumps(mine))
     load("gghead.data.formats.mine", reader)
-    table = {"mine": eval(line.strip().rstrip(","), vars(formats)), **formats.FORMATS}
+    table = {"mine": eval(entry, vars(formats)), **formats.FORMATS}
     monkeypatch.setattr(formats, "FORMATS", table)
     found = formats.read(folder)
     assert (found.format, found.kind) == ("mine", "captures")
