@@ -17,7 +17,6 @@ from gghead.torch_utils.distributed import Processes, average_gradients, sum_ove
 from gghead.torch_utils.rng import derive_seed, generator
 from gghead.training.gan import config as schedule
 from gghead.training.gan import losses
-from gghead.training.gan import losses as regularizers
 from gghead.training.gan.augment import AdaController, AugmentPipe
 from gghead.training.gan.config import Stage, TrainConfig
 from gghead.training.run.health import Health
@@ -164,7 +163,7 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
 
     def _generator_pass(self, part: slice, reals: Tensor, real_c: Tensor) -> Tensor:
-        loss, stage = self.config.loss, self.stage
+        loss = self.config.loss
         reuse = loss.reuse_fakes
         fakes, c, terms = self._fakes("G", part, regularize=True, update_w_avg=reuse)
         if reuse:
@@ -179,16 +178,9 @@ class Trainer:
         self.stats.report("Loss/signs/fake", logits.sign())
         self.stats.report("Loss/G/loss", adversarial)
         total = adversarial
-        weights = {
-            "position": loss.lambda_position,
-            "scale": loss.lambda_scale,
-            "uv_tv": stage.lambda_tv,
-            "beta": stage.lambda_beta,
-            "anchor": schedule.anchor_weight(loss, self.nimg),
-        }
-        for name, value in terms.items():
+        for name, (weight, value) in terms.items():
             self.stats.report(f"Loss/G/{name}", value)
-            total = total + weights[name] * value
+            total = total + weight * value
         return total
 
     def _discriminator_pass(self, part: slice, reals: Tensor, real_c: Tensor) -> Tensor:
@@ -246,9 +238,8 @@ class Trainer:
 
     def _fakes(
         self, phase: str, part: slice, *, regularize: bool = False, update_w_avg: bool = False
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Images [b, C, S, S] in [-1, 1], their camera labels, and the raw values of the
-        regularisers."""
+    ) -> tuple[Tensor, Tensor, dict[str, tuple[float, Tensor]]]:
+        """Images [b, C, S, S] in [-1, 1], their camera labels, and the regularizers."""
         stage = self.stage
         z = self._draw(f"{phase}/z", self.config.generator.z_dim)[part]
         c, c_mapping = (x[part] for x in self._cameras(phase))
@@ -290,32 +281,37 @@ class Trainer:
             image = torch.cat([image, out.alpha[:, 0] * 2.0 - 1.0], dim=1)
         terms = self._regularizers(raw, gaussians, out) if regularize else {}
         if regularize and self.anchor is not None:
-            terms["anchor"] = self._distance_from_anchor(raw, ws)
+            weight = schedule.anchor_weight(self.config.loss, self.nimg)
+            terms["anchor"] = weight, self._distance_from_anchor(raw, ws)
         return image, c, terms
 
     def _regularizers(
         self, raw: dict[str, Tensor], gaussians: Gaussians, out: RenderOutput
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Name -> weight and value, a scalar, of every regularizer that has a weight."""
         loss, stage = self.config.loss, self.stage
+        # the head's; those of a background come after it
+        opacities = gaussians.opacities[:, : self.G.attributes.num]
         terms = {}
         if loss.lambda_position > 0:
-            terms["position"] = regularizers.mean_length(raw["position"])
+            terms["position"] = loss.lambda_position, losses.mean_length(raw["position"])
         if loss.lambda_scale > 0:
-            terms["scale"] = regularizers.mean_length(raw["scale"])
+            terms["scale"] = loss.lambda_scale, losses.mean_length(raw["scale"])
         if stage.lambda_tv > 0:
             assert out.uv is not None  # rendered where it has a weight
             alpha, depth = out.alpha[:, 0], None if out.depth is None else out.depth[:, 0]
             if depth is not None and out.features is not None:
                 depth = out.features[:, 0, 1:] / alpha.clamp_min(loss.tv_alpha_floor)
-            terms["uv_tv"] = regularizers.uv_total_variation(
+            variation = losses.uv_total_variation(
                 out.uv[:, 0],
                 alpha,
                 depth,
                 alpha_floor=loss.tv_alpha_floor,
                 depth_edge=loss.tv_depth_edge,
             )
+            terms["uv_tv"] = stage.lambda_tv, variation
         if stage.lambda_beta > 0:
-            terms["beta"] = regularizers.beta_prior(gaussians.opacities[:, : self.G.attributes.num])
+            terms["beta"] = stage.lambda_beta, losses.beta_prior(opacities)
         return terms
 
     def _distance_from_anchor(self, raw: dict[str, Tensor], ws: Tensor) -> Tensor:
@@ -324,7 +320,7 @@ class Trainer:
         with torch.no_grad():
             first = self.anchor.raw_attributes(ws.detach(), "none")
         return torch.stack(
-            [regularizers.mean_length(raw[name] - first[name]) for name in ("position", "scale")]
+            [losses.mean_length(raw[name] - first[name]) for name in ("position", "scale")]
         ).sum()
 
     def _logits(self, images: Tensor, c: Tensor, phase: str, part: slice) -> Tensor:
