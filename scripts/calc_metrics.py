@@ -1,4 +1,4 @@
-"""``python scripts/calc_metrics.py [gan|avatar|encoder|expression|prior]``:
+"""``python scripts/calc_metrics.py [gan|heads|avatar|encoder|expression|prior]``:
 the same as ``gghead score``."""
 
 from _checkout import run

@@ -22,6 +22,7 @@ train = LazyGroup(
 score = LazyGroup(
     {
         "gan": (f"{_TRAINING}.score_gan", "Distances from a generator's images to a data set"),
+        "heads": (f"{_TRAINING}.score_heads", "Eyes, holes and backs of a generator's heads"),
         "encoder": (f"{_TRAINING}.score_encoder", "Reconstructions of people it has never seen"),
         "avatar": (f"{_TRAINING}.score_avatar", "An avatar on frames it was not trained on"),
         "prior": (f"{_TRAINING}.score_prior", "Whether a prior's heads are good, and new"),

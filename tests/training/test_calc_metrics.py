@@ -91,7 +91,9 @@ def test_a_network_outside_a_run_needs_data(run, tmp_path):
 
 def test_avatars_are_measured_here_too(run):
     listed = CliRunner().invoke(command, ["--help"]).output
-    assert all(task in listed for task in ("gan", "avatar", "encoder", "expression", "prior"))
+    assert all(
+        task in listed for task in ("gan", "heads", "avatar", "encoder", "expression", "prior")
+    )
     assert "--split" in CliRunner().invoke(command, ["avatar", "--help"]).output
     result = CliRunner().invoke(command, ["avatar", f"--avatar={run}", "--device=cpu"])
     assert result.exit_code == 1 and "avatar" in result.output and "Traceback" not in result.output
