@@ -9,7 +9,8 @@ Mesh = tuple[np.ndarray, np.ndarray]
 
 
 # [rows, columns, 3]; rows x columns directions span the outward normal
-def _grid(points: np.ndarray) -> Mesh:
+def grid_mesh(points: np.ndarray) -> Mesh:
+    """Return the mesh of a grid of points."""
     index = np.arange(points.shape[0] * points.shape[1]).reshape(points.shape[:2])
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
     faces = np.concatenate(
@@ -32,7 +33,7 @@ def garment(person: Person) -> Mesh:
     y = top * (1 - fall) + (-0.56 + 0.04 * front) * fall - 0.035 * t
     z = -0.085 + 0.035 * np.clip(front, 0, 1) * (1 - fall) + deep * np.cos(phi)
     rim = np.where(t == 0, -0.010, 0.0)  # the edge turns inwards, so that it has a thickness
-    return _grid(
+    return grid_mesh(
         np.stack(
             [np.broadcast_to((wide + rim) * np.sin(phi), y.shape), y, z + rim * np.cos(phi)], -1
         )
@@ -54,7 +55,7 @@ def _tube(path: np.ndarray, radius: float, closed: bool) -> Mesh:  # [N, 3]
     points = path[None] + radius * (np.cos(turn) * side[None] + np.sin(turn) * up[None])
     if closed:
         points = np.concatenate([points, points[:, :1]], 1)
-    return _grid(points)
+    return grid_mesh(points)
 
 
 def merge(meshes: list[Mesh]) -> Mesh:
@@ -91,4 +92,4 @@ def bun() -> Mesh:
     polar = np.linspace(0.02, np.pi - 0.02, 11)[:, None]
     phi = np.linspace(-np.pi, np.pi, 21)[None, :]
     ball = [np.sin(polar) * np.sin(phi), np.cos(polar) + 0 * phi, np.sin(polar) * np.cos(phi)]
-    return _grid(np.array([0.0, 0.385, -0.190]) + 0.085 * np.stack(ball, -1))
+    return grid_mesh(np.array([0.0, 0.385, -0.190]) + 0.085 * np.stack(ball, -1))

@@ -70,6 +70,7 @@ class Person:
     skin: np.ndarray
     redness: float  # of cheeks, nose and ears, 0..1
     freckles: float  # 0..1
+    age: float  # 0 young … 1 old: wrinkles, bags under the eyes
     lips: np.ndarray
     iris: np.ndarray
     brows: np.ndarray
@@ -187,6 +188,7 @@ def sample_person(random: np.random.RandomState) -> Person:
         skin=skin,
         redness=random.uniform(0.15, 1.0),
         freckles=random.uniform(0.4, 1.0) if fair and random.uniform() < 0.15 else 0.0,
+        age=age,
         lips=lips,
         iris=iris,
         brows=np.minimum(hair, linear((112, 92, 76))) * random.uniform(0.5, 0.9),
@@ -268,3 +270,12 @@ def sample_expression(random: np.random.RandomState) -> dict[str, float]:
     elif kind != "wink":
         weights["eyeBlinkLeft"] = weights["eyeBlinkRight"] = max(0.0, random.normal(0.05, 0.1))
     return {name: float(np.clip(value, 0, 1)) for name, value in weights.items()}
+
+
+def sample_gaze(random: np.random.RandomState) -> tuple[float, float]:
+    """Draw where the eyes look, radians to the subject's left and upwards: a third straight
+    ahead."""
+    yaw, pitch = random.normal(0, 0.20), random.normal(0.0, 0.07)
+    if random.uniform() < 0.35:
+        return 0.0, 0.0
+    return float(np.clip(yaw, -0.45, 0.45)), float(np.clip(pitch, -0.18, 0.15))

@@ -15,7 +15,12 @@ import torch
 
 from gghead.cameras import Cameras
 from gghead.data.synthetic.figure import Figure, pose
-from gghead.data.synthetic.person import Light, sample_expression, sample_light, sample_person
+from gghead.data.synthetic.person import (
+    sample_expression,
+    sample_gaze,
+    sample_light,
+    sample_person,
+)
 from gghead.data.synthetic.render import Picture, draw_figure
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
@@ -73,22 +78,24 @@ def draw(request: Request, index: int) -> Scene:
     """Draw picture ``index`` of the data set: a pure function of its arguments."""
     view, expression_id = index % request.views, index // request.views % request.expressions
     subject = index // (request.views * request.expressions)
-    figure, light = _figure(request.seed, subject, expression_id)
+    figure, gaze = _figure(request.seed, subject, expression_id)
     label = sample_label(_random(request.seed, "camera", index), request.cameras)
     record: dict[str, Any] = {"subject": subject, "expression_id": expression_id, "camera": view}
     record["blendshapes"] = {
         name: round(value, 4) for name, value in figure.expression.items() if value > 0
     }
-    return draw_figure(figure, light, label, request.resolution), label, record
+    record["extras"] = {"gaze": [round(angle, 4) for angle in gaze]}
+    return draw_figure(figure, label, request.resolution), label, record
 
 
 @lru_cache(maxsize=1)
-def _figure(seed: int, subject: int, expression_id: int) -> tuple[Figure, Light]:
-    """What all views of an expression share."""
+def _figure(seed: int, subject: int, expression_id: int) -> tuple[Figure, tuple[float, float]]:
+    """What all views of an expression share, and the gaze."""
     random = _random(seed, "subject", subject)
     person, light = sample_person(random), sample_light(random)
     expression = sample_expression(_random(seed, "expression", subject, expression_id))
-    return pose(person, expression), light
+    gaze = sample_gaze(_random(seed, "gaze", subject, expression_id))
+    return pose(person, expression, light, gaze), gaze
 
 
 def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
