@@ -16,7 +16,7 @@ from gghead.template import load_template
 from gghead.template.head_shape import EYEBALL
 from gghead.template.mesh import Template
 
-SKIN, CLOTH, METAL, BUN = range(4)
+SKIN, CLOTH, METAL, TIED = range(4)
 _EYEBALLS = np.stack([EYEBALL, EYEBALL * [-1, 1, 1]])
 
 
@@ -106,20 +106,21 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
     beard = skin.beard_mask(person, neutral.T)
     if beard.any() and person.beard != "stubble":
         lumps = 1 + 0.15 * noise(neutral[:, 0] * 60 + person.seed, neutral[:, 1] * 60)
+        beard = beard * beard  # the edge rises inside what is painted
         depth = 0.020 if person.beard == "full" else 0.010
         vertices = vertices + (beard * lumps * depth)[:, None] * assets.template.vertex_normals
     extras = [(accessories.garment(person), CLOTH)]
     if person.glasses != "none":
         extras.append((accessories.glasses(person, EYEBALL), METAL))
-    if person.hair_style == "bun":
-        extras.append((accessories.bun(), BUN))
+    if person.hair_style in hair.TIED:
+        extras.append((accessories.tied_hair(person), TIED))
     places, faces = accessories.merge(
         [(neutral, assets.template.faces[head_faces]), *(mesh for mesh, _ in extras)]
     )
     added = places[len(neutral) :]
     sizes = [len(head_faces), *(len(mesh[1]) for mesh, _ in extras)]
     shade = np.where(
-        added[:, 1] < -0.2,
+        (added[:, 1] < -0.2) & (np.arange(len(added)) < len(extras[0][0][0])),
         0.55 + 0.45 * step(np.hypot(added[:, 0], added[:, 2] + 0.08), 0.16, 0.26),
         1.0,
     )
@@ -182,7 +183,7 @@ def pose(
         normals = _normals(vertices, inside.faces)
         mouth_table = np.column_stack([inside.place, normals, vertices]).astype(np.float32)
     hair_table, hair_faces = None, np.zeros((0, 3), int)
-    if person.hair_style != "bald":
+    if person.hair_style not in hair.SHAVED:
         shell = assets.shell
         vertices = hair.vertices(person, shell) + morph(assets.shell_modes, person)
         normals = _seamless_normals(vertices, shell)

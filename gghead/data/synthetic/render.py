@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gghead.data.synthetic import eyes, hair, mouth, skin
-from gghead.data.synthetic.figure import BUN, CLOTH, METAL, SKIN, Figure, Mesh, load_assets, pose
+from gghead.data.synthetic import accessories, eyes, hair, mouth, skin
+from gghead.data.synthetic.figure import CLOTH, METAL, SKIN, TIED, Figure, Mesh, load_assets, pose
 from gghead.data.synthetic.light import dot, hair_light, illuminate, unit
 from gghead.data.synthetic.noise import display, noise, step
 from gghead.data.synthetic.person import Light, Person
@@ -234,7 +234,7 @@ def _shade_solid(
 
 def _shade_skin(figure: Figure, surface: _Surface) -> np.ndarray:
     person, place = figure.person, surface.place
-    albedo, gloss = skin.paint(person, place, figure.mesh.gap.opening)
+    albedo, gloss = skin.paint(person, place, figure.mesh.gap.opening, figure.expression)
     s, phi = hair.coordinates(place.T)
     hidden = 0.9 * hair.roots(person, s, phi)
     albedo = albedo + (person.hair[:, None] * 0.75 - albedo) * hidden
@@ -291,14 +291,13 @@ def _dull(
     )
 
 
-def _shade_bun(figure: Figure, surface: _Surface) -> np.ndarray:
-    x, y, z = surface.place
-    around = np.arctan2(x, z + 0.19)
-    strands = hair.paint(figure.person, y * 9 + 0.3 * around, around * 0.5)
+def _shade_tied(figure: Figure, surface: _Surface) -> np.ndarray:
+    around = accessories.around_tie(figure.person, surface.place)
+    strands = hair.paint(figure.person, surface.place[1] * 9 + 0.3 * around, around * 0.5)
     return hair_light(strands, surface.normal, surface.view, surface.occlusion, figure.light)
 
 
-_SHADERS = {SKIN: _shade_skin, CLOTH: _shade_cloth, METAL: _shade_metal, BUN: _shade_bun}
+_SHADERS = {SKIN: _shade_skin, CLOTH: _shade_cloth, METAL: _shade_metal, TIED: _shade_tied}
 
 
 def _shade_hair(figure: Figure, values: np.ndarray, eye: np.ndarray) -> np.ndarray:

@@ -7,13 +7,14 @@ and lips carry their paint along when they move.
 
 import numpy as np
 
-from gghead.data.synthetic.noise import bell, linear, noise, step
+from gghead.data.synthetic.noise import bell, linear, noise, power, step
 from gghead.data.synthetic.person import Person
 from gghead.template.head_shape import MOUTH_HALF_WIDTH, MOUTH_HEIGHT, mouth_line
 
 MOUTH_INSIDE = linear((70, 22, 22))
 
 _BLUSH = np.array([0.05, -0.17, -0.15], np.float32)
+_SHADE = np.array([0.20, 0.12, 0.10], np.float32)
 _FRECKLE = np.array([0.55, 0.4, 0.3], np.float32)
 
 
@@ -37,7 +38,7 @@ def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:
     lip_top = mouth_line(x) + 0.019
     moustache = (
         step(y, lip_top - 0.006, lip_top + 0.002)
-        * step(y, -0.038, -0.050)
+        * step(y + 0.35 * x + 5 * x * x - ragged, -0.034, -0.046)
         * step(x + ragged, 0.085, 0.070)
     )
     around_mouth = step(x + ragged, 0.088, 0.075)
@@ -53,6 +54,7 @@ def paint(
     person: Person,
     place: np.ndarray,  # [3, N] on the neutral template
     opening: float,  # of the lips, world units
+    expression: dict[str, float],  # deepens wrinkles
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return linear RGB [3, N] and gloss [N] (strength of the highlight)."""
     x, y, z = np.abs(place[0]), place[1], place[2]
@@ -74,10 +76,14 @@ def paint(
     )
     color = color * (1 - 0.15 * (socket * front))
     if person.freckles:
-        spots = step(noise(place[0] * 130 + seed, y * 130), 0.35, 0.7) * bell(
+        spots = step(noise(place[0] * 210 + seed, y * 210), 0.40, 0.75) * bell(
             (x - 0.06, 0.07), (y - 0.02, 0.04)
         )
         color = _over(color, person.skin * _FRECKLE, person.freckles * 0.7 * spots * front)
+    color = color * (1 - _wrinkles(person, expression, place) * front)
+    # the nostrils
+    hole = bell((x - 0.0195, 0.0070), (y + 0.0385, 0.0048)) * step(z, 0.20, 0.23)
+    color = _over(color, person.skin * _SHADE, 0.85 * hole)
     gloss = 0.6 + 0.5 * bell((x, 0.05), (y - 0.01, 0.09)) * front
 
     # Everything else is painted where it can be alone.
@@ -90,10 +96,46 @@ def paint(
     beard = beard_mask(person, place)
     if beard.any():
         strands = noise(place[0] * 200 + seed, y * 60) * 0.25
+        if person.beard == "stubble":
+            beard = beard * (0.75 + 0.45 * noise(place[0] * 420 + seed, y * 420))
         solid = {"stubble": 0.45}.get(person.beard, 1.0) * (0.55 + 0.45 * person.beard_density)
         color = _over(color, person.hair[:, None] * np.exp(strands) * 0.85, beard * solid)
         gloss = gloss * (1 - 0.8 * beard)
     return color, gloss
+
+
+# [N] in [0, 1): how much darker
+def _wrinkles(person: Person, expression: dict[str, float], place: np.ndarray) -> np.ndarray:
+    """Lines of age and of the expression: forehead, between the brows, outer corners of the eyes,
+    from nose to mouth and below its corners."""
+    x, y = np.abs(place[0]), place[1]
+
+    def strength(own: float, *names: str) -> float:
+        return own + max(max(expression.get(name, 0.0) for name in names), 0.0)
+
+    smile = strength(0.0, "mouthSmileLeft", "mouthSmileRight", "noseSneerLeft")
+    age = person.age * person.age
+    wobble = noise(place[0] * 14 + person.seed, y * 8)
+    total = np.zeros_like(x)
+    raised = 0.7 * strength(0.0, "browInnerUp", "browOuterUpLeft", "browOuterUpRight")
+    # four lines across the forehead, bent and broken
+    rows = np.cos((y + 0.006 * wobble + 0.10 * x * x) * (2 * np.pi / 0.024))
+    area = bell((x, 0.085), (y - 0.210, 0.034))
+    total += (0.16 * age + 0.18 * raised) * power(np.maximum(rows, 0), 4) * area
+    frown = 0.35 * age + strength(0.0, "browDownLeft", "browDownRight")
+    total += 0.22 * frown * bell((x - 0.0115 - 0.05 * (y - 0.135), 0.0028), (y - 0.138, 0.013))
+    # rays from the outer corner of the eye
+    across, up = x - 0.118, y - 0.0845
+    rays = np.cos(np.arctan2(up, np.maximum(across, 1e-4)) * 9.0)
+    fan = bell((across - 0.024, 0.009), (up, 0.018)) * step(across, 0.008, 0.016)
+    total += (0.24 * age + 0.10 * smile) * power(np.maximum(rays, 0), 4) * fan
+    # from the wing of the nose past the corner of the mouth, then down
+    t = np.clip((-0.018 - y) / 0.085, 0, 1)
+    fold = x - (0.050 + 0.040 * t**1.3)
+    ends = step(y, -0.108, -0.085) * step(y, -0.010, -0.026)
+    total += (0.05 + 0.20 * age + 0.20 * smile) * bell((fold, 0.0045)) * ends
+    corner = bell((x - 0.080 - 0.1 * (y + 0.12), 0.0035), (y + 0.128, 0.014))
+    return total + 0.20 * age * corner
 
 
 # face: [3, P], x and y: [P] -> [3, P]
