@@ -8,10 +8,10 @@ import numpy as np
 
 from gghead.data.synthetic import accessories, eyes, hair, mouth, skin
 from gghead.data.synthetic.figure import CLOTH, METAL, SKIN, TIED, Figure, Mesh, load_assets, pose
-from gghead.data.synthetic.light import dot, hair_light, illuminate, unit
+from gghead.data.synthetic.light import hair_light, illuminate, unit
 from gghead.data.synthetic.noise import display, noise, step
 from gghead.data.synthetic.person import Light, Person
-from gghead.template.rasterize import rasterize_samples
+from gghead.template.rasterize import Samples, rasterize_samples
 
 SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
 _PART = 1 << 13  # samples that are shaded together
@@ -46,25 +46,21 @@ def draw_figure(figure: Figure, label: np.ndarray, resolution: int) -> Picture:
     label = np.asarray(label, np.float64)
     mesh = figure.mesh
     xy, z = _project(mesh.vertices, label, size)
-    pixels, face, weights = rasterize_samples(
-        xy, z, mesh.faces, size, size, perspective=True, cull="back"
-    )
-    corners = mesh.faces[face]
+    solid = rasterize_samples(xy, z, mesh.faces, size, size, perspective=True, cull="back")
     depth = np.full(size * size, np.inf)
-    depth[pixels] = dot(z[corners.T], weights.T)
+    depth[solid.pixel] = solid.depth
     color = np.zeros((size * size, 3), np.float32)
     eye = label[[3, 7, 11]].astype(np.float32)
     layers = [
-        *_mouth_layer(figure, label, size, depth, pixels, corners, weights),
+        *_mouth_layer(figure, label, size, depth, solid),
         *_hair_layers(figure, label, size, depth),
     ]
-    if layers:
-        seen = np.ones(size * size, bool)
-        for _, hidden, _ in layers:
-            seen[hidden] = False
-        seen = seen[pixels]
-        pixels, face, corners, weights = pixels[seen], face[seen], corners[seen], weights[seen]
-    color[pixels] = _shade_solid(figure, face, corners, weights, eye)
+    seen = np.ones(size * size, bool)
+    for _, hidden, _ in layers:
+        seen[hidden] = False
+    shown = np.nonzero(seen[solid.pixel])[0]
+    pixels, face, weights = solid.pixel[shown], solid.face[shown], solid.weights[shown]
+    color[pixels] = _shade_solid(figure, face, weights, eye)
     for values, hidden, shade in layers:
         for part in _parts(len(hidden)):
             color[hidden[part]] = display(shade(figure, values[:, part], eye)).T
@@ -114,29 +110,25 @@ def _mouth_layer(
     label: np.ndarray,
     size: int,
     depth: np.ndarray,  # [S * S], brought up to date
-    pixels: np.ndarray,  # [P] where a solid is seen
-    corners: np.ndarray,  # [P, 3]
-    weights: np.ndarray,  # [P, 3]
+    solid: Samples,
 ) -> list[_Layer]:
     """Teeth and tongue where the lips part."""
     table, mesh = figure.mouth_table, figure.mesh
     if table is None:
         return []
-    near = np.nonzero(mesh.mouth[corners[:, 0]])[0]
-    posed = _spread(mesh.posed, corners[near], weights[near])
-    window = pixels[near[mesh.gap.shows(posed)]]
+    near = np.nonzero(mesh.mouth[mesh.faces[:, 0]][solid.face])[0]
+    posed = _spread(mesh.posed, mesh.faces[solid.face[near]], solid.weights[near])
+    window = solid.pixel[near[mesh.gap.shows(posed)]]
     limit = np.full(size * size, 1e-9)
     limit[window] = np.inf
     xy, z = _project(table[:, 6:9], label, size)
     faces = mouth.interior().faces
-    shown, face, weights = rasterize_samples(
-        xy, z, faces, size, size, perspective=True, cull="back", limit=limit
-    )
-    inside = faces[face]
-    depth[shown] = dot(z[inside.T], weights.T)
-    empty = np.setdiff1d(window, shown, assume_unique=True)
+    inside = rasterize_samples(xy, z, faces, size, size, perspective=True, cull="back", limit=limit)
+    depth[inside.pixel] = inside.depth
+    empty = np.setdiff1d(window, inside.pixel, assume_unique=True)
+    values = _spread(table, faces[inside.face], inside.weights)
     return [
-        (_spread(table, inside, weights), shown, _shade_mouth),
+        (values, inside.pixel, _shade_mouth),
         (np.zeros((1, len(empty)), np.float32), empty, _shade_throat),
     ]
 
@@ -153,17 +145,14 @@ def _hair_layers(figure: Figure, label: np.ndarray, size: int, depth: np.ndarray
     xy, z = _project(table[:, 5:8], label, size)
     found = []
     for shade, cull in ((_shade_hair, "back"), (_shade_hair_inside, "front")):
-        pixels, face, weights = rasterize_samples(
-            xy, z, faces, size, size, perspective=True, cull=cull, limit=depth
-        )
+        side = rasterize_samples(xy, z, faces, size, size, perspective=True, cull=cull, limit=depth)
         values, shown = [], []
-        for part in _parts(len(pixels)):
-            corners = faces[face[part]]
-            samples = _spread(table, corners, weights[part])
+        for part in _parts(len(side.pixel)):
+            samples = _spread(table, faces[side.face[part]], side.weights[part])
             kept = np.nonzero(hair.covers(person, samples[0], samples[1]))[0]
             values.append(samples[:, kept])
-            shown.append(pixels[part][kept])
-            depth[shown[-1]] = dot(z[corners[kept].T], weights[part][kept].T)
+            shown.append(side.pixel[part][kept])
+            depth[shown[-1]] = side.depth[part][kept]
         if values:
             found.append((np.concatenate(values, 1), np.concatenate(shown), shade))
     return found
@@ -214,7 +203,6 @@ class _Surface:
 def _shade_solid(
     figure: Figure,
     face: np.ndarray,  # [P] index of the face
-    corners: np.ndarray,  # [P, 3] its vertices
     weights: np.ndarray,  # [P, 3] of its corners
     eye: np.ndarray,  # [3] where the camera is
 ) -> np.ndarray:
@@ -224,7 +212,7 @@ def _shade_solid(
         samples = np.nonzero(material == kind)[0]
         for part in _parts(len(samples)):
             on = samples[part]
-            values = _spread(figure.table, corners[on], weights[on])
+            values = _spread(figure.table, figure.mesh.faces[face[on]], weights[on])
             normal, world = unit(values[5:8]), values[8:11]
             view = unit(eye[:, None] - world)
             surface = _Surface(values[:3], world, normal, view, values[11], values[12])

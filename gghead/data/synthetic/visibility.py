@@ -50,9 +50,9 @@ def see(template: Template) -> Visibility:
         plane = np.stack([(template.vertices * axis).sum(1) for axis in (right, down)], -1)
         plane = (plane + 0.75) / 1.5 * _SIZE
         depth = 2 - (template.vertices * towards).sum(1)
-        pixel, face, weights = rasterize_samples(plane, depth, template.faces, _SIZE, _SIZE)
+        front = rasterize_samples(plane, depth, template.faces, _SIZE, _SIZE)
         nearest = np.full(_SIZE * _SIZE, np.inf)
-        nearest[pixel] = (depth[template.faces[face]] * weights).sum(-1)
+        nearest[front.pixel] = front.depth
         column, row = np.clip(plane.astype(int), 0, _SIZE - 1).T
         seen[number] = facing[number] * (depth < nearest[row * _SIZE + column] + 0.02)
     return Visibility(directions, facing, seen)
