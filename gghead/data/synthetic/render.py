@@ -14,7 +14,7 @@ from gghead.data.synthetic.person import Light, Person
 from gghead.template.rasterize import Samples, rasterize_samples
 
 SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
-_PART = 1 << 13  # samples that are shaded together
+_PART = 1 << 14  # samples that are shaded together
 
 
 @dataclass(frozen=True)
