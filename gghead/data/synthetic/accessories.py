@@ -110,8 +110,8 @@ def tied_hair(person: Person) -> Mesh:
     end = np.clip(person.hair_length, -0.36, -0.10)
     width = 0.010 + 0.046 * np.sqrt(np.sin(np.pi * (0.06 + 0.94 * along) ** 0.6).clip(0))
     if person.hair_style == "ponytail":
-        y = np.interp(along, [0, 0.15, 0.3, 1], [0.265, 0.290, 0.220, end])
-        z = np.interp(along, [0, 0.15, 0.3, 0.6, 1], [-0.265, -0.325, -0.365, -0.345, -0.330])
+        y = np.interp(along, [0, 0.15, 0.3, 1], [0.250, 0.285, 0.210, end])
+        z = np.interp(along, [0, 0.15, 0.3, 0.6, 1], [-0.235, -0.290, -0.330, -0.310, -0.290])
         return _tube(np.stack([0 * y, y, z], -1), width, closed=False, sides=14)
     tails = []
     for side in (-1.0, 1.0):
@@ -127,5 +127,5 @@ def around_tie(person: Person, place: np.ndarray) -> np.ndarray:  # [3, P] -> [P
     x, _, z = place
     if person.hair_style == "pigtails":
         return np.arctan2(np.abs(x) - 0.265, z + 0.08)
-    middle = -0.345 if person.hair_style == "ponytail" else _BUNS[person.hair_style][1]
+    middle = -0.310 if person.hair_style == "ponytail" else _BUNS[person.hair_style][1]
     return np.arctan2(x, z - middle)

@@ -16,6 +16,8 @@ import torch
 from gghead.cameras import Cameras
 from gghead.data.synthetic.figure import Figure, pose
 from gghead.data.synthetic.person import (
+    Light,
+    Person,
     sample_expression,
     sample_gaze,
     sample_light,
@@ -88,14 +90,31 @@ def draw(request: Request, index: int) -> Scene:
     return draw_figure(figure, label, request.resolution), label, record
 
 
-@lru_cache(maxsize=1)
-def _figure(seed: int, subject: int, expression_id: int) -> tuple[Figure, tuple[float, float]]:
-    """What all views of an expression share, and the gaze."""
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Who is seen, doing what."""
+
+    person: Person
+    light: Light
+    expression: dict[str, float]
+    """Blendshape weights."""
+    gaze: tuple[float, float]
+    """Radians to the subject's left and upwards."""
+
+
+def sample_appearance(seed: int, subject: int, expression_id: int) -> Appearance:
+    """Draw an expression of a subject: what all its views share."""
     random = _random(seed, "subject", subject)
     person, light = sample_person(random), sample_light(random)
     expression = sample_expression(_random(seed, "expression", subject, expression_id))
     gaze = sample_gaze(_random(seed, "gaze", subject, expression_id))
-    return pose(person, expression, light, gaze), gaze
+    return Appearance(person, light, expression, gaze)
+
+
+@lru_cache(maxsize=1)
+def _figure(seed: int, subject: int, expression_id: int) -> tuple[Figure, tuple[float, float]]:
+    scene = sample_appearance(seed, subject, expression_id)
+    return pose(scene.person, scene.expression, scene.light, scene.gaze), scene.gaze
 
 
 def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
