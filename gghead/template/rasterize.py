@@ -6,6 +6,8 @@ Depth is resolved per pixel by the smallest value, ties by the smallest face ind
 not depend on the order of the work.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 SUBPIXEL_BITS = 16
@@ -24,14 +26,21 @@ def rasterize_triangles(
 ) -> tuple[np.ndarray, np.ndarray]:  # face_index [H, W] int32 (-1: none), bary [H, W, 3] float64
     """Return which triangle covers each pixel centre, and the barycentric weights of its three
     corners there, as images; the arguments are those of `rasterize_samples`."""
-    pixel, face, weights = rasterize_samples(
-        xy, depth, faces, width, height, perspective=perspective, cull=cull
-    )
+    samples = rasterize_samples(xy, depth, faces, width, height, perspective=perspective, cull=cull)
     face_index = np.full(height * width, -1, dtype=np.int32)
     bary = np.zeros((height * width, 3))
-    face_index[pixel] = face
-    bary[pixel] = weights
+    face_index[samples.pixel] = samples.face
+    bary[samples.pixel] = samples.weights
     return face_index.reshape(height, width), bary.reshape(height, width, 3)
+
+
+class Samples(NamedTuple):
+    """The P covered pixels."""
+
+    pixel: np.ndarray  # [P] int64, row * width + column, ascending
+    face: np.ndarray  # [P] int64, the triangle that is seen
+    weights: np.ndarray  # [P, 3] float64, barycentric
+    depth: np.ndarray  # [P] float64; zero where no depth was given
 
 
 def rasterize_samples(
@@ -46,9 +55,9 @@ def rasterize_samples(
     perspective: bool = False,
     cull: str | None = None,
     limit: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # pixel [P] int64, face [P] int64, bary [P, 3]
-    """Return the covered pixels in ascending order (row * width + column), the triangle that is
-    seen there, and the barycentric weights of its three corners.
+) -> Samples:
+    """Return the covered pixels, the triangle that is seen there, its depth, and the barycentric
+    weights of its three corners.
 
     Args:
         perspective: `depth` is camera depth (> 0) and the weights are corrected for perspective, so
@@ -88,6 +97,7 @@ def rasterize_samples(
     total = np.cumsum(length)
     pixel = np.arange(total[-1] if len(total) else 0) + np.repeat(start - (total - length), length)
     triangle = np.repeat(line, length)
+    nearest = None
     if z is not None:
         near = _nearness(x, y, 1.0 / z if perspective else -z, line, start, length, width)
         nearest = np.full(height * width, -np.inf)
@@ -114,7 +124,10 @@ def rasterize_samples(
             share /= z[:, there]
             share *= 1.0 / (share[0] + share[1] + share[2])
         weights[part] = share.T
-    return pixel, kept[triangle], weights
+    there = np.zeros(len(pixel))
+    if nearest is not None:
+        there = 1.0 / nearest[pixel] if perspective else -nearest[pixel]
+    return Samples(pixel, kept[triangle], weights, there)
 
 
 def _set_up(

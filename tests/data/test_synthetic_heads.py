@@ -14,10 +14,13 @@ from helpers.places import ROOT
 from gghead.cameras import Cameras
 from gghead.cli.dataset_tool import main as dataset_tool
 from gghead.data.dataset import ImageDataset
-from gghead.data.synthetic import hair
+from gghead.data.synthetic import hair, statistics
+from gghead.data.synthetic.eyes import IRIS_RADIUS, RADIUS, look
+from gghead.data.synthetic.figure import load_assets, pose
 from gghead.data.synthetic.identity import MODES, basis, sample_coefficients
+from gghead.data.synthetic.noise import display, power, ring
 from gghead.data.synthetic.person import HAIR_STYLES, sample_expression, sample_light, sample_person
-from gghead.data.synthetic.render import render
+from gghead.data.synthetic.render import draw_figure, render
 from gghead.data.synthetic.scenes import Request, draw, sample_label, scenes
 from gghead.template import load_template
 from gghead.template.texels import texel_maps
@@ -165,6 +168,115 @@ def test_expression_moves_the_mouth_only_in_the_mouths_half():
     )
     changed = np.abs(calm - talking).max(-1) > 15
     assert changed[26:].sum() > 40 and changed[:18].sum() == 0
+
+
+def zoomed(point, yaw=0.0, scale=6.0):
+    """A camera whose picture's middle is a point of space."""
+    label = front(yaw)
+    pose, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
+    x, y, z = (np.asarray(point) - pose[:3, 3]) @ pose[:3, :3]
+    k[0, 0] *= scale
+    k[1, 1] *= scale
+    k[:2, 2] = 0.5 - k[0, 0] * x / z, 0.5 - k[1, 1] * y / z
+    return label
+
+
+@pytest.mark.parametrize("gaze", [(0.0, 0.0), (0.35, 0.0), (-0.35, 0.1)])
+def test_irises_are_round_and_darker_than_the_white_wherever_they_look(gaze):
+    someone = person(
+        2,
+        hair_style="bald",
+        beard="none",
+        glasses="none",
+        iris=np.full(3, 0.03, np.float32),
+        skin=np.full(3, 0.5, np.float32),
+    )
+    figure = pose(someone, {"eyeWideLeft": 1.0, "eyeWideRight": 1.0}, light(1), gaze)
+    middle = figure.eyes.centres[0] + RADIUS * look(*gaze)
+    picture = draw_figure(figure, zoomed(middle, scale=10.0), 96)
+    gray = picture.rgb.astype(float).mean(-1)
+    k = zoomed(middle, scale=10.0)[16:].reshape(3, 3)
+    radius = IRIS_RADIUS * k[0, 0] * 96 / 2.5  # pixels
+    row, column = np.mgrid[:96, :96] - 47.5
+    away = np.hypot(row, column)
+    level = np.abs(row) < 0.45 * radius  # the lids hide top and bottom
+    inside = gray[level & (away < 0.8 * radius) & (away > 0.5 * radius)]
+    outside = gray[level & (away > 1.25 * radius) & (away < 1.5 * radius)]
+    assert np.median(outside) - np.median(inside) > 60
+    assert np.quantile(inside, 0.9) < np.quantile(outside, 0.3)
+    pupil = gray[(away < 0.25 * radius)]
+    assert np.median(pupil) < np.median(inside)
+
+
+def test_an_open_mouth_shows_teeth_with_depth_and_a_shut_one_none():
+    someone = person(1, hair_style="bald", beard="none", skin=np.full(3, 0.05, np.float32))
+    spot = load_assets().template.landmarks["mouthCentre"]
+    views = {}
+    for name, weights in (("shut", {}), ("open", {"jawOpen": 0.6})):
+        picture = draw_figure(pose(someone, weights, light(1)), zoomed(spot, scale=5.0), 64)
+        ivory = (picture.rgb.min(-1) > 110) & (picture.rgb.max(-1) - picture.rgb.min(-1) < 70)
+        views[name] = (picture, ivory)
+    assert not views["shut"][1].any() and (views["shut"][0].uv >= 0).all()
+    picture, ivory = views["open"]
+    assert ivory.sum() > 40 and (picture.uv[ivory][:, 0] == -1).mean() > 0.8
+    lips = views["shut"][0].depth[ivory]
+    assert np.median(picture.depth[ivory] - lips) > 0.004  # behind the lips
+    dark = (picture.rgb.max(-1) < 60) & (picture.alpha == 255)
+    assert dark.sum() > 20  # and the throat
+
+
+def test_the_chin_throws_a_soft_shadow_on_the_neck():
+    assets = load_assets()
+    neck = np.square(assets.template.vertices - [0.0, -0.28, 0.03]).sum(1).argmin()
+    cheek = np.square(assets.template.vertices - assets.template.landmarks["cheekLeft"]).sum(1)
+    above, ahead = (
+        assets.visibility.soft_light(np.array(d)) for d in ([0.0, 0.8, 0.6], [0.0, 0.0, 1.0])
+    )
+    assert above[neck] < 0.5 < ahead[neck]
+    assert above[cheek.argmin()] > 0.8
+    assert min(above.min(), ahead.min()) > 0 and max(above.max(), ahead.max()) <= 1 + 1e-6
+    socket = np.square(assets.template.vertices - [0.046, 0.0775, 0.2]).sum(1).argmin()
+    assert 0.1 < assets.occlusion[socket] < 0.7 < assets.occlusion[cheek.argmin()]
+
+
+def test_hair_has_no_seam_at_the_back():
+    shell = load_assets().shell
+    for style in HAIR_STYLES:
+        points = hair.vertices(person(3, hair_style=style), shell).reshape(-1, hair.COLUMNS + 1, 3)
+        np.testing.assert_allclose(points[:, 0], points[:, -1], atol=1e-9)
+    s = np.linspace(0, 3, 50)
+    left, right = (ring(np.full(50, phi), s, 38, 7.5) for phi in (-np.pi, np.pi))
+    np.testing.assert_allclose(left, right, atol=1e-6)
+    assert ring(np.linspace(-3, 3, 50), s, 38, 7.5).std() > 0.2
+
+
+def test_age_and_frowns_draw_lines_and_strong_faces_draw_stronger_ones():
+    base = {"hair_style": "bald", "beard": "none", "glasses": "none", "freckles": 0.0}
+    spot = load_assets().template.landmarks["forehead"]
+
+    def relief(age, **expression):
+        figure = pose(person(2, age=age, **base), expression, light(1))
+        gray = draw_figure(figure, zoomed(spot, scale=5.0), 64).rgb.astype(float).mean(-1)
+        return np.abs(np.diff(gray, 2, axis=0))[:, 16:48].mean()
+
+    young, old = relief(0.0), relief(1.0)
+    assert old > 2 * young
+    assert relief(0.0, browInnerUp=1.0) > 1.5 * young
+
+
+def test_display_values_come_close_to_srgb_and_powers_are_powers():
+    light_ = np.linspace(0, 0.8, 1001, dtype=np.float32)
+    exact = np.where(light_ <= 0.0031308, 12.92 * light_, 1.055 * light_ ** (1 / 2.4) - 0.055)
+    assert np.abs(display(light_) - exact).max() < 1 / (16 * 255)
+    bright = display(np.array([0.8, 1.0, 4.0, 100.0]))
+    assert (np.diff(bright[:3]) > 0).all() and bright[3] == bright[2] <= 1.0
+    x = light_[200:]
+    np.testing.assert_allclose(power(x, 26), x.astype(float) ** 26, rtol=1e-5)
+
+
+def test_the_documentation_says_how_often_what_occurs():
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert statistics.describe() in text, "run python -m gghead.data.synthetic.statistics"
 
 
 def test_people_differ():

@@ -105,14 +105,15 @@ def test_only_what_lies_in_front_of_the_limit_is_returned():
     depth, faces = np.array([1.0, 3.0, 2.0]), np.array([[0, 1, 2]])
     for perspective in (False, True):
         everything = rasterize_samples(xy, depth, faces, 8, 8, perspective=perspective)
-        assert np.array_equal(everything[0], np.arange(64))
-        there = (everything[2] * depth).sum(1)
+        assert np.array_equal(everything.pixel, np.arange(64))
+        there = (everything.weights * depth).sum(1)
         limit = np.where(np.arange(64) % 2, np.median(there), np.inf)
         found = rasterize_samples(xy, depth, faces, 8, 8, perspective=perspective, limit=limit)
         kept = there < limit
         assert 0 < kept.sum() < 64
-        np.testing.assert_array_equal(found[0], everything[0][kept])
-        np.testing.assert_array_equal(found[2], everything[2][kept])
+        np.testing.assert_array_equal(found.pixel, everything.pixel[kept])
+        np.testing.assert_array_equal(found.weights, everything.weights[kept])
+        np.testing.assert_allclose(found.depth, there[kept], rtol=1e-12)
     with pytest.raises(ValueError, match="limit must have the shape"):
         rasterize_samples(xy, depth, faces, 8, 8, limit=np.zeros(3))
 

@@ -9,7 +9,8 @@ Mesh = tuple[np.ndarray, np.ndarray]
 
 
 # [rows, columns, 3]; rows x columns directions span the outward normal
-def _grid(points: np.ndarray) -> Mesh:
+def grid_mesh(points: np.ndarray) -> Mesh:
+    """Return the mesh of a grid of points."""
     index = np.arange(points.shape[0] * points.shape[1]).reshape(points.shape[:2])
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
     faces = np.concatenate(
@@ -32,14 +33,19 @@ def garment(person: Person) -> Mesh:
     y = top * (1 - fall) + (-0.56 + 0.04 * front) * fall - 0.035 * t
     z = -0.085 + 0.035 * np.clip(front, 0, 1) * (1 - fall) + deep * np.cos(phi)
     rim = np.where(t == 0, -0.010, 0.0)  # the edge turns inwards, so that it has a thickness
-    return _grid(
+    return grid_mesh(
         np.stack(
             [np.broadcast_to((wide + rim) * np.sin(phi), y.shape), y, z + rim * np.cos(phi)], -1
         )
     )
 
 
-def _tube(path: np.ndarray, radius: float, closed: bool) -> Mesh:  # [N, 3]
+def _tube(
+    path: np.ndarray,  # [N, 3]
+    radius: float | np.ndarray,  # one, or one for each point
+    closed: bool,
+    sides: int = 5,
+) -> Mesh:
     """A round wire along a path."""
     ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0)
     if not closed:
@@ -50,11 +56,13 @@ def _tube(path: np.ndarray, radius: float, closed: bool) -> Mesh:  # [N, 3]
     )
     side /= np.sqrt((side**2).sum(1, keepdims=True))
     up = np.cross(side, ahead)
-    turn = np.linspace(2 * np.pi, 0, 6)[:, None, None]
-    points = path[None] + radius * (np.cos(turn) * side[None] + np.sin(turn) * up[None])
+    turn = np.linspace(2 * np.pi, 0, sides + 1)[:, None, None]
+    points = path[None] + np.reshape(radius, (-1, 1)) * (
+        np.cos(turn) * side[None] + np.sin(turn) * up[None]
+    )
     if closed:
         points = np.concatenate([points, points[:, :1]], 1)
-    return _grid(points)
+    return grid_mesh(points)
 
 
 def merge(meshes: list[Mesh]) -> Mesh:
@@ -86,9 +94,38 @@ def glasses(person: Person, eye: np.ndarray) -> Mesh:  # [3] centre of the left 
     return merge([*parts, _tube(bridge, 0.0042, closed=False)])
 
 
-def bun() -> Mesh:
-    """A ball of hair high on the back of the head."""
-    polar = np.linspace(0.02, np.pi - 0.02, 11)[:, None]
-    phi = np.linspace(-np.pi, np.pi, 21)[None, :]
-    ball = [np.sin(polar) * np.sin(phi), np.cos(polar) + 0 * phi, np.sin(polar) * np.cos(phi)]
-    return _grid(np.array([0.0, 0.385, -0.190]) + 0.085 * np.stack(ball, -1))
+# middle and radius
+_BUNS = {"bun": (0.385, -0.190, 0.085), "topknot": (0.470, -0.060, 0.062)}
+
+
+def tied_hair(person: Person) -> Mesh:
+    """What is tied of somebody's hair: a ball of it high on the head, or tails."""
+    if person.hair_style in _BUNS:
+        y, z, radius = _BUNS[person.hair_style]
+        polar = np.linspace(0.02, np.pi - 0.02, 11)[:, None]
+        phi = np.linspace(-np.pi, np.pi, 21)[None, :]
+        ball = [np.sin(polar) * np.sin(phi), np.cos(polar) + 0 * phi, np.sin(polar) * np.cos(phi)]
+        return grid_mesh(np.array([0.0, y, z]) + radius * np.stack(ball, -1))
+    along = np.linspace(0, 1, 15)
+    end = np.clip(person.hair_length, -0.36, -0.10)
+    width = 0.010 + 0.046 * np.sqrt(np.sin(np.pi * (0.06 + 0.94 * along) ** 0.6).clip(0))
+    if person.hair_style == "ponytail":
+        y = np.interp(along, [0, 0.15, 0.3, 1], [0.250, 0.285, 0.210, end])
+        z = np.interp(along, [0, 0.15, 0.3, 0.6, 1], [-0.235, -0.290, -0.330, -0.310, -0.290])
+        return _tube(np.stack([0 * y, y, z], -1), width, closed=False, sides=14)
+    tails = []
+    for side in (-1.0, 1.0):
+        y = np.interp(along, [0, 0.2, 1], [0.130, 0.110, end])
+        x = side * np.interp(along, [0, 0.2, 0.6, 1], [0.190, 0.265, 0.285, 0.250])
+        z = np.interp(along, [0, 1], [-0.110, -0.050])
+        tails.append(_tube(np.stack([x, y, z], -1), 0.9 * width, closed=False, sides=14))
+    return merge(tails)
+
+
+def around_tie(person: Person, place: np.ndarray) -> np.ndarray:  # [3, P] -> [P] radians
+    """Direction of places on tied hair round its own axis."""
+    x, _, z = place
+    if person.hair_style == "pigtails":
+        return np.arctan2(np.abs(x) - 0.265, z + 0.08)
+    middle = -0.310 if person.hair_style == "ponytail" else _BUNS[person.hair_style][1]
+    return np.arctan2(x, z - middle)

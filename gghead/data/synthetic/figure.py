@@ -5,24 +5,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gghead.data.synthetic import accessories, hair, skin
+from gghead.data.synthetic import accessories, hair, mouth, skin
+from gghead.data.synthetic.eyes import Eyes, look
 from gghead.data.synthetic.identity import basis
 from gghead.data.synthetic.light import unit
 from gghead.data.synthetic.noise import noise, step
-from gghead.data.synthetic.person import Person
-from gghead.template import load_template, rasterize_triangles
+from gghead.data.synthetic.person import Light, Person
+from gghead.data.synthetic.visibility import Visibility, see
+from gghead.template import load_template
 from gghead.template.head_shape import EYEBALL
 from gghead.template.mesh import Template
 
-SKIN, CLOTH, METAL, BUN = range(4)
-_OCCLUSION_DIRECTIONS, _OCCLUSION_SIZE = 48, 160
+SKIN, CLOTH, METAL, TIED = range(4)
+_EYEBALLS = np.stack([EYEBALL, EYEBALL * [-1, 1, 1]])
 
 
 @dataclass(frozen=True)
 class Assets:
     template: Template
     modes: np.ndarray  # [K, V, 3]
+    visibility: Visibility
     occlusion: np.ndarray  # [V] share of the sky that is seen
+    eye_modes: np.ndarray  # [K, 2, 3] of the eyeballs' middles
+    lips: mouth.Lips
+    around_mouth: np.ndarray  # [V] bool
     shell: hair.Shell
     shell_modes: np.ndarray  # [K, W, 3]
     # shell coordinates (s, phi) of the head's vertices, [V] each
@@ -35,33 +41,19 @@ def load_assets() -> Assets:
     shell = hair.build_shell(template.vertices)
     scalp = shell.origins + shell.hanging[:, None] * shell.directions
     coordinates = hair.coordinates(template.vertices)
+    visibility = see(template)
     return Assets(
-        template, basis(template.vertices), _occlusion(template), shell, basis(scalp), coordinates
+        template=template,
+        modes=basis(template.vertices),
+        visibility=visibility,
+        occlusion=visibility.sky(),
+        eye_modes=basis(_EYEBALLS),
+        lips=mouth.find_lips(template),
+        around_mouth=mouth.near_lips(template.vertices),
+        shell=shell,
+        shell_modes=basis(scalp),
+        scalp=coordinates,
     )
-
-
-def _occlusion(template: Template) -> np.ndarray:  # [V]
-    """Share of the sky, weighted by the cosine, that every vertex of the neutral head sees."""
-    index = np.arange(_OCCLUSION_DIRECTIONS) + 0.5
-    height, turn = 1 - 2 * index / _OCCLUSION_DIRECTIONS, index * np.pi * (1 + 5**0.5)
-    flat = np.sqrt(1 - height**2)
-    seen = total = np.zeros(len(template.vertices))
-    for towards in np.stack([flat * np.cos(turn), height, flat * np.sin(turn)], -1):
-        cosine = np.maximum((template.vertex_normals * towards).sum(1), 0)
-        right = np.cross(towards, (0.3, 0.9, 0.3))
-        right /= np.sqrt((right**2).sum())
-        down = np.cross(towards, right)
-        plane = np.stack([template.vertices @ right, template.vertices @ down], -1)
-        plane = (plane + 0.75) / 1.5 * _OCCLUSION_SIZE
-        depth = 2 - template.vertices @ towards
-        face, weights = rasterize_triangles(
-            plane, depth, template.faces, _OCCLUSION_SIZE, _OCCLUSION_SIZE
-        )
-        nearest = np.where(face >= 0, (depth[template.faces[face]] * weights).sum(-1), np.inf)
-        column, row = np.clip(plane.astype(int), 0, _OCCLUSION_SIZE - 1).T
-        seen = seen + cosine * (depth < nearest[row, column] + 0.02)
-        total = total + cosine
-    return seen / np.maximum(total, 1e-6)
 
 
 def morph(modes: np.ndarray, person: Person) -> np.ndarray:
@@ -97,10 +89,13 @@ class Mesh:
     material: np.ndarray  # [F]
     place: np.ndarray  # [V, 3] on the neutral head
     posed: np.ndarray  # [V, 2] (x, y) there with the expression
-    occlusion: np.ndarray  # [V]
+    occlusion: np.ndarray  # [V] share of the sky
+    lit: np.ndarray  # [V] share of the key light
+    mouth: np.ndarray  # [V] bool, round the lips
+    gap: mouth.Gap
 
 
-def _solid(person: Person, expression: dict[str, float]) -> Mesh:
+def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
     """Head, garment, glasses and bun as one mesh."""
     assets = load_assets()
     neutral = assets.template.vertices
@@ -111,20 +106,21 @@ def _solid(person: Person, expression: dict[str, float]) -> Mesh:
     beard = skin.beard_mask(person, neutral.T)
     if beard.any() and person.beard != "stubble":
         lumps = 1 + 0.15 * noise(neutral[:, 0] * 60 + person.seed, neutral[:, 1] * 60)
+        beard = beard * beard  # the edge rises inside what is painted
         depth = 0.020 if person.beard == "full" else 0.010
         vertices = vertices + (beard * lumps * depth)[:, None] * assets.template.vertex_normals
     extras = [(accessories.garment(person), CLOTH)]
     if person.glasses != "none":
         extras.append((accessories.glasses(person, EYEBALL), METAL))
-    if person.hair_style == "bun":
-        extras.append((accessories.bun(), BUN))
+    if person.hair_style in hair.TIED:
+        extras.append((accessories.tied_hair(person), TIED))
     places, faces = accessories.merge(
         [(neutral, assets.template.faces[head_faces]), *(mesh for mesh, _ in extras)]
     )
     added = places[len(neutral) :]
     sizes = [len(head_faces), *(len(mesh[1]) for mesh, _ in extras)]
     shade = np.where(
-        added[:, 1] < -0.2,
+        (added[:, 1] < -0.2) & (np.arange(len(added)) < len(extras[0][0][0])),
         0.55 + 0.45 * step(np.hypot(added[:, 0], added[:, 2] + 0.08), 0.16, 0.26),
         1.0,
     )
@@ -143,6 +139,9 @@ def _solid(person: Person, expression: dict[str, float]) -> Mesh:
         place=places,
         posed=np.concatenate([moved[:, :2], added[:, :2]]),
         occlusion=np.concatenate([assets.occlusion, shade]),
+        lit=np.concatenate([assets.visibility.soft_light(light.key), np.ones(len(added))]),
+        mouth=np.concatenate([assets.around_mouth, np.zeros(len(added), bool)]),
+        gap=mouth.find_gap(assets.lips, moved),
     )
 
 
@@ -152,33 +151,54 @@ class Figure:
 
     person: Person
     expression: dict[str, float]
+    light: Light
     mesh: Mesh
-    # [V, 12] of the mesh, float32: place, posed, normal, vertex, occlusion
+    eyes: Eyes
+    # [V, 13] of the mesh, float32: place, posed, normal, vertex, occlusion, lit
     table: np.ndarray
-    # [W, 8] of the hair, float32: s, phi, normal, vertex
-    hair_table: np.ndarray
-    hair_faces: np.ndarray | None  # [G, 3]; None for a bald head
+    # [W, 9] of the mouth's inside, float32: place, normal, vertex; None while it is shut
+    mouth_table: np.ndarray | None
+    # [W, 8] of the hair, float32: s, phi, normal, vertex; None for a bald head
+    hair_table: np.ndarray | None
+    hair_faces: np.ndarray  # [G, 3]
 
 
-def pose(person: Person, expression: dict[str, float]) -> Figure:
-    """Give a person an expression (blendshape weights)."""
+def pose(
+    person: Person,
+    expression: dict[str, float],  # blendshape weights
+    light: Light,
+    gaze: tuple[float, float] = (0.0, 0.0),  # radians to the subject's left, upwards
+) -> Figure:
+    """Give a person an expression, a gaze and a light."""
     assets = load_assets()
-    mesh = _solid(person, expression)
-    table = np.column_stack([mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion])
-    hair_table, hair_faces = np.zeros((0, 8)), None
-    if person.hair_style != "bald":
+    mesh = _solid(person, expression, light)
+    table = np.column_stack(
+        [mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion, mesh.lit]
+    )
+    centres = _EYEBALLS + morph(assets.eye_modes, person)
+    mouth_table = None
+    if mesh.gap.opening > 0.0024:
+        inside = mouth.interior()
+        vertices = mouth.posed_interior(expression) + morph(inside.modes, person)
+        normals = _normals(vertices, inside.faces)
+        mouth_table = np.column_stack([inside.place, normals, vertices]).astype(np.float32)
+    hair_table, hair_faces = None, np.zeros((0, 3), int)
+    if person.hair_style not in hair.SHAVED:
         shell = assets.shell
         vertices = hair.vertices(person, shell) + morph(assets.shell_modes, person)
         normals = _seamless_normals(vertices, shell)
-        hair_table = np.column_stack([shell.s, shell.phi, normals, vertices])
+        hair_table = np.column_stack([shell.s, shell.phi, normals, vertices]).astype(np.float32)
         hair_faces = hair.visible_faces(person, shell)
     return Figure(
-        person,
-        expression,
-        mesh,
-        table.astype(np.float32),
-        hair_table.astype(np.float32),
-        hair_faces,
+        person=person,
+        expression=expression,
+        light=light,
+        mesh=mesh,
+        eyes=Eyes(centres.astype(np.float32), look(*gaze)),
+        table=table.astype(np.float32),
+        mouth_table=mouth_table,
+        hair_table=hair_table,
+        hair_faces=hair_faces,
     )
 
 

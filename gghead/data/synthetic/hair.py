@@ -11,8 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gghead.data.synthetic.noise import bell, noise, step
+from gghead.data.synthetic.noise import bell, ring, step
 from gghead.data.synthetic.person import Person
+
+# worn down over the ears; a shell that follows curls; without hair on the shell at all
+LONG = ("long", "wavy", "bob", "parted")
+CURLY = ("afro", "curly")
+SHAVED = ("bald", "buzz")
+TIED = ("bun", "topknot", "ponytail", "pigtails")
 
 CENTRE = np.array([0.0, 0.10, -0.03])
 DROP = 0.25
@@ -96,7 +102,7 @@ def _knots(person: Person) -> tuple[list[float], list[float]]:
     tips = EQUATOR + (CENTRE[1] - person.hair_length) / DROP
     over_ear, sideburn, nape = EQUATOR - 0.03, EQUATOR + 0.34, EQUATOR + 0.85
     style = person.hair_style
-    if style in ("long", "bob"):
+    if style in ("long", "wavy", "bob"):
         return [0, 0.45, 0.80, 0.95, 1.10, np.pi], [
             front - 0.02,
             front,
@@ -115,11 +121,12 @@ def _knots(person: Person) -> tuple[list[float], list[float]]:
             tips,
         ]
     short_sides = [0.62, 0.92, 1.10, 1.27, 1.42, 1.72, 2.00, np.pi]
-    temple = front - (0.14 if style in ("crop", "quiff", "horseshoe") else 0.05)
+    receding = style in ("buzz", "crop", "quiff", "swept", "mohawk", "horseshoe")
+    temple = front - (0.14 if receding else 0.05)
     sides = [temple, 1.30, sideburn, sideburn, over_ear, over_ear, nape - 0.1, nape]
     if style == "fringe":
         return [0, 0.40, *short_sides], [1.36, 1.36, 1.34, 1.42, *sides[2:]]
-    if style in ("afro", "curly"):
+    if style in CURLY:
         sides[4:6] = [EQUATOR + 0.12] * 2
     return [0, 0.30, *short_sides], [front, front, *sides]
 
@@ -139,7 +146,8 @@ def thickness(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
         "crop": 0.010,
         "afro": 0.085,
         "curly": 0.050,
-        "bun": 0.010,
+        "mohawk": 0.0,
+        **dict.fromkeys(TIED, 0.010),
     }
     height = np.full_like(s, volume.get(style, person.hair_volume))
     if style == "afro":
@@ -150,7 +158,13 @@ def thickness(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
         height = height * (0.55 + 0.8 * top)
     if style == "quiff":
         height = height + 0.050 * bell((s - 0.62, 0.25), (phi, 0.7))
-    if style in ("long", "bob", "parted"):
+    if style == "swept":
+        height = height * (0.5 + 0.5 * step(np.cos(phi), -1.0, 0.4)) + 0.030 * bell(
+            (s - 0.72, 0.30)
+        )
+    if style == "mohawk":
+        height = height + 0.095 * _crest(s, phi)
+    if style in LONG:
         drop = np.maximum(s - EQUATOR, 0.0)
         height = (
             height
@@ -165,20 +179,27 @@ def thickness(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
         height = height - 0.010 * bell((phi - person.part, 0.10)) * step(s, 1.2, 0.4) * (
             style != "bob" or 1
         )
+    if style == "wavy":
+        turn = 9.0 * s + 2.5 * ring(phi, s * 0.6, 9, seed)
+        height = height + 0.011 * np.sin(turn) * step(s, 0.9, 1.5)
     curl = person.hair_curl
-    lumps = noise(phi * 2.6 + seed, s * 2.4 + seed) + 0.5 * noise(
-        phi * 6 + 2 * seed, s * 5.5 + seed
-    )
+    lumps = ring(phi, s * 2.4 + seed, 16, seed) + 0.5 * ring(phi, s * 5.5 + seed, 38, 2 * seed)
     height = height * (1 + (0.15 + 0.35 * curl) * lumps * step(s, 0.0, 0.5))
     slope = (line(person, phi + 0.03) - line(person, phi - 0.03)) / 0.06
     inside = (line(person, phi) - s) / np.sqrt(1 + (slope / np.sin(np.clip(s, 0.3, EQUATOR))) ** 2)
-    edge = np.clip(inside / (0.25 if style not in ("afro", "curly") else 0.45), 0.0, 1.0)
+    edge = np.clip(inside / (0.25 if style not in CURLY else 0.45), 0.0, 1.0)
     return height * np.sqrt(edge) + 0.004
+
+
+def _crest(s: np.ndarray, phi: np.ndarray) -> np.ndarray:
+    """One along the middle of the skull, nothing at its sides."""
+    aside = np.sin(np.minimum(s, EQUATOR)) * np.sin(phi)
+    return step(np.abs(aside), 0.30, 0.12)
 
 
 def vertices(person: Person, shell: Shell) -> np.ndarray:  # [V, 3]
     """Return the shell with the haircut's volume, on the neutral head."""
-    scalp = shell.hanging if person.hair_style in ("long", "bob", "parted") else shell.fitting
+    scalp = shell.hanging if person.hair_style in LONG else shell.fitting
     reach = scalp + thickness(person, shell.s, shell.phi)
     return shell.origins + reach[:, None] * shell.directions
 
@@ -191,7 +212,7 @@ def visible_faces(person: Person, shell: Shell) -> np.ndarray:  # [F', 3]
 
 def is_buried(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
     """Whether a place on the scalp lies so deep under the hair that no camera sees it."""
-    if person.hair_style in ("bald", "horseshoe"):
+    if person.hair_style in (*SHAVED, "horseshoe", "mohawk"):
         return np.zeros(s.shape, bool)
     lowest = np.minimum.reduce([line(person, phi + shift) for shift in (-0.25, 0.0, 0.25)])
     return (lowest - s > 0.25) & (s < EQUATOR + 0.2)
@@ -200,19 +221,21 @@ def is_buried(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # 
 def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
     """Whether there is hair at the shell coordinates: above the line, with strands of uneven
     length."""
-    if person.hair_style == "bald":
+    if person.hair_style in SHAVED:
         return np.zeros(s.shape, bool)
     seed = person.seed
     curl = 0.3 + person.hair_curl
-    wobble = 0.035 * noise(s * 5 + seed, phi * 2 + seed) * curl
+    wobble = 0.035 * ring(phi, s * 5 + seed, 12, seed) * curl
     limit = line(person, phi + wobble)
-    tips = (limit > EQUATOR + 0.9) & (person.hair_style not in ("afro", "curly"))
-    ragged = noise(phi * 26 + seed, s * 0.7) + 0.6 * noise(phi * 60 + seed, s * 0.7)
+    tips = (limit > EQUATOR + 0.9) & (person.hair_style not in CURLY)
+    ragged = ring(phi, s * 0.7, 163, seed) + 0.6 * ring(phi, s * 0.7, 377, seed)
     inside = s < limit + ragged * np.where(tips, 0.06, 0.035)
     if person.hair_style == "horseshoe":
-        inside &= (
-            s > 1.20 + 0.05 * noise(phi * 9 + seed, s) - 0.2 * step(np.abs(phi), 2.2, 3.0)
-        ) & (np.abs(phi) > 1.0)
+        inside &= (s > 1.20 + 0.05 * ring(phi, s, 56, seed) - 0.2 * step(np.abs(phi), 2.2, 3.0)) & (
+            np.abs(phi) > 1.0
+        )
+    if person.hair_style == "mohawk":
+        inside &= _crest(s, phi) + 0.2 * ragged > 0.35
     return inside
 
 
@@ -223,18 +246,21 @@ def roots(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N] 
         return np.zeros_like(s)
     if person.hair_style == "horseshoe":
         return step(s, 1.1, 1.25) * step(line(person, phi) - s, -0.06, 0.05)
+    if person.hair_style in ("buzz", "mohawk"):
+        short = 0.80 + 0.14 * ring(phi, s * 60, 377, person.seed)
+        return short * step(line(person, phi) - s, -0.05, 0.05)
     return step(line(person, phi) - s, -0.06, 0.05)
 
 
 def shadow(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N] in [0, 1]
     """Ambient light that the hair takes from the skin near and behind its edge."""
-    if person.hair_style in ("bald", "horseshoe", "crop"):
+    if person.hair_style in (*SHAVED, "horseshoe", "crop", "mohawk"):
         return np.zeros_like(s)
     below = s - line(person, phi)
     depth = {"fringe": 0.5, "afro": 0.45, "curly": 0.45}.get(person.hair_style, 0.35)
     shade = depth * step(below, 0.30, -0.02)
     # cheeks and neck beside and behind a curtain
-    if person.hair_style in ("long", "bob", "parted"):
+    if person.hair_style in LONG:
         shade = np.maximum(shade, 0.45 * step(np.abs(phi), 0.75, 1.15) * step(s, 1.2, 1.6))
     return shade
 
@@ -243,9 +269,9 @@ def paint(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [3, 
     """Return the hair's own color: light and dark strands, darker roots."""
     seed, curl = person.seed, person.hair_curl
     along = s * (1.2 + 9 * curl)
-    bend = phi + curl * 0.06 * noise(s * 6 + seed, phi * 3)
-    strands = 0.55 * noise(bend * 11 + seed, along * 0.5) + 0.45 * noise(bend * 30 + seed, along)
-    if person.hair_style in ("afro", "curly"):
-        strands = 0.6 * strands + 0.6 * noise(phi * 14 + seed, s * 15 + seed)
+    bend = phi + curl * 0.06 * ring(phi, s * 6 + seed, 19, seed)
+    strands = 0.55 * ring(bend, along * 0.5, 69, seed) + 0.45 * ring(bend, along, 188, seed)
+    if person.hair_style in CURLY:
+        strands = 0.6 * strands + 0.6 * ring(phi, s * 15 + seed, 88, seed)
     light = np.exp(0.32 * strands) * (0.80 + 0.20 * step(s, 0.2, 1.2))
     return person.hair[:, None] * light

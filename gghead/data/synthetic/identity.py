@@ -95,15 +95,20 @@ def basis(points: np.ndarray) -> np.ndarray:
     """Return the displacement of every point by every mode."""
     centre, sigma, direction, scale, std = _bumps()
     offsets = np.zeros((len(MODES), len(points), 3))
-    for flip, used in ((1.0, slice(None)), (-1.0, centre[:, 0] != 0)):
-        mirror = np.array([flip, 1.0, 1.0])
-        away = points - mirror * centre[used, None]  # [K', N, 3]
-        square = away / sigma[used, None]
-        square *= square
-        weight = std[used, None] * np.exp(-0.5 * (square[..., 0] + square[..., 1] + square[..., 2]))
-        away *= scale[used, None]
-        away += mirror * direction[used, None]
-        offsets[used] += weight[..., None] * away
+    for flip in (1.0, -1.0):
+        away = [
+            points[:, axis] - (flip if axis == 0 else 1.0) * centre[:, axis, None]
+            for axis in range(3)
+        ]
+        square = sum((away[axis] / sigma[:, axis, None]) ** 2 for axis in range(3))
+        weight = std[:, None] * np.exp(-0.5 * np.asarray(square))
+        # too far away to matter, or the same on both sides
+        used = np.nonzero((weight.max(1) > 1e-9) & ((centre[:, 0] != 0) | (flip > 0)))[0]
+        for axis in range(3):
+            push = (flip if axis == 0 else 1.0) * direction[used, axis, None]
+            offsets[used, :, axis] += weight[used] * (
+                push + scale[used, axis, None] * away[axis][used]
+            )
     return offsets
 
 

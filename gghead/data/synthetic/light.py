@@ -24,20 +24,29 @@ def illuminate(
     normal: np.ndarray,  # [3, P]
     view: np.ndarray,  # [3, P] unit, towards the camera
     gloss: np.ndarray,  # [P]
-    occlusion: np.ndarray,  # [P]
+    occlusion: np.ndarray,  # [P] share of the sky that is seen
+    lit: np.ndarray,  # [P] share of the key light that is seen
     light: Light,
     # [3] how far each color of light creeps round the terminator: red farthest under skin
     wrap: np.ndarray,
 ) -> np.ndarray:
-    """Ambient dome with occlusion, two wrapped Lambert lights and their highlights."""
+    """Ambient dome with occlusion, a soft-shadowed key and a fill light, both wrapped round the
+    form, and their highlights."""
     total = albedo * _dome(normal, light) * occlusion
+    # Light that skin sends to skin keeps deep places warm, not black (Jimenez et al. 2016).
+    total *= 1 + 0.55 * albedo * (1 - occlusion)
     wrap = wrap[:, None]
-    for direction, color in ((light.key, light.key_color), (light.fill, light.fill_color)):
-        lit = np.maximum((dot(normal, direction) + wrap) / (1 + wrap), 0.0)
-        lit *= np.sqrt(np.sqrt(lit)) * (0.35 + 0.65 * occlusion)
+    for direction, color, share in (
+        (light.key, light.key_color, 0.15 + 0.85 * lit),
+        (light.fill, light.fill_color, 0.25 + 0.75 * occlusion),
+    ):
+        diffuse = np.maximum((dot(normal, direction) + wrap) / (1 + wrap), 0.0)
+        diffuse *= np.sqrt(np.sqrt(diffuse))
         half = unit(view + direction[:, None])
-        sharp = power(np.maximum(dot(normal, half), 0.0), 26)
-        total += (albedo * lit + 0.10 * gloss * sharp * occlusion) * (color * 1.15)[:, None]
+        cosine = np.maximum(dot(normal, half), 0.0)
+        broad = power(cosine, 8)
+        shine = 0.05 * gloss * (broad * 0.6 + power(broad, 4) * 1.1)
+        total += (albedo * diffuse + shine) * share * (color * 1.2)[:, None]
     return total
 
 

@@ -13,11 +13,26 @@ def _tile() -> np.ndarray:  # [256, 256] in [-1, 1], periodic
 
 def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Value noise in [-1, 1] with features of size one; ``u``, ``v`` of any equal shape."""
-    iu, iv = np.floor(u), np.floor(v)
-    fu, fv = u - iu, v - iv
+    iu = np.floor(u)
+    whole = iu.astype(np.int32)
+    return _between(whole & 255, (whole + 1) & 255, u - iu, v)
+
+
+def ring(phi: np.ndarray, v: np.ndarray, count: int, seed: float) -> np.ndarray:
+    """Value noise with ``count`` features round the head, without a seam at ``phi`` = ±pi."""
+    u = phi * (count / (2 * np.pi))
+    iu = np.floor(u)
+    whole, shift = iu.astype(np.int32) % count, int(seed)
+    following = np.where(whole + 1 == count, 0, whole + 1)
+    return _between((whole + shift) & 255, (following + shift) & 255, u - iu, v)
+
+
+def _between(iu: np.ndarray, ju: np.ndarray, fu: np.ndarray, v: np.ndarray) -> np.ndarray:
+    iv = np.floor(v)
+    fv = v - iv
     fu, fv = fu * fu * (3 - 2 * fu), fv * fv * (3 - 2 * fv)
-    iu, iv = iu.astype(np.int32) & 255, iv.astype(np.int32) & 255
-    ju, iv, jv = (iu + 1) & 255, iv << 8, ((iv + 1) & 255) << 8
+    iv = iv.astype(np.int32) & 255
+    iv, jv = iv << 8, ((iv + 1) & 255) << 8
     tile = _tile()
     a, b, c, d = tile.take(iv | iu), tile.take(iv | ju), tile.take(jv | iu), tile.take(jv | ju)
     low = a + (b - a) * fu

@@ -46,20 +46,39 @@ CLOTHES = [
     (190, 160, 120),
 ]
 CLOTHES += [(70, 44, 78), (208, 178, 62), (66, 120, 140), (196, 120, 128), (24, 70, 60)]
-HAIR_STYLES = (
-    "bald",
-    "horseshoe",
-    "crop",
-    "short",
-    "quiff",
-    "fringe",
-    "afro",
-    "curly",
-    "bob",
-    "long",
-    "parted",
-    "bun",
-)
+# relative frequency of haircuts
+MEN = {
+    "buzz": 0.07,
+    "crop": 0.13,
+    "short": 0.16,
+    "quiff": 0.11,
+    "swept": 0.10,
+    "fringe": 0.08,
+    "curly": 0.08,
+    "bald": 0.08,
+    "horseshoe": 0.05,
+    "afro": 0.03,
+    "long": 0.03,
+    "wavy": 0.03,
+    "topknot": 0.03,
+    "mohawk": 0.02,
+}
+WOMEN = {
+    "long": 0.19,
+    "wavy": 0.13,
+    "parted": 0.14,
+    "bob": 0.15,
+    "bun": 0.07,
+    "topknot": 0.03,
+    "ponytail": 0.10,
+    "pigtails": 0.04,
+    "fringe": 0.05,
+    "curly": 0.07,
+    "short": 0.05,
+    "afro": 0.02,
+    "buzz": 0.01,
+}
+HAIR_STYLES = tuple(dict.fromkeys((*MEN, *WOMEN)))
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,7 @@ class Person:
     skin: np.ndarray
     redness: float  # of cheeks, nose and ears, 0..1
     freckles: float  # 0..1
+    age: float  # 0 young … 1 old: wrinkles, bags under the eyes
     lips: np.ndarray
     iris: np.ndarray
     brows: np.ndarray
@@ -135,33 +155,7 @@ def sample_person(random: np.random.RandomState) -> Person:
         _along(IRIS, random.uniform(0, len(IRIS) - 1) if fair else random.uniform(0, 1.4))
     )
 
-    styles = (
-        {
-            "crop": 0.16,
-            "short": 0.20,
-            "quiff": 0.15,
-            "fringe": 0.10,
-            "curly": 0.10,
-            "bald": 0.09,
-            "horseshoe": 0.06,
-            "afro": 0.04,
-            "long": 0.06,
-            "bob": 0.02,
-            "parted": 0.02,
-        }
-        if man
-        else {
-            "long": 0.26,
-            "parted": 0.20,
-            "bob": 0.18,
-            "bun": 0.12,
-            "fringe": 0.05,
-            "curly": 0.09,
-            "short": 0.06,
-            "crop": 0.02,
-            "afro": 0.02,
-        }
-    )
+    styles = dict(MEN if man else WOMEN)
     if not fair:
         styles["afro"] = styles["afro"] + 0.14
     weights = np.array(list(styles.values()))
@@ -187,6 +181,7 @@ def sample_person(random: np.random.RandomState) -> Person:
         skin=skin,
         redness=random.uniform(0.15, 1.0),
         freckles=random.uniform(0.4, 1.0) if fair and random.uniform() < 0.15 else 0.0,
+        age=age,
         lips=lips,
         iris=iris,
         brows=np.minimum(hair, linear((112, 92, 76))) * random.uniform(0.5, 0.9),
@@ -236,35 +231,79 @@ def sample_light(random: np.random.RandomState) -> Light:
     return Light(**{name: value.astype(np.float32) for name, value in parts.items()})
 
 
+# kinds of expression: how often, and the blendshapes at full strength, both sides alike
+EXPRESSIONS: dict[str, tuple[float, dict[str, float]]] = {
+    "calm": (0.20, {"mouthSmile": 0.25}),
+    "smile": (0.18, {"mouthSmile": 0.8, "cheekSquint": 0.4, "eyeSquint": 0.25}),
+    "grin": (
+        0.10,
+        {"mouthSmile": 0.8, "mouthUpperUp": 0.55, "cheekSquint": 0.5, "mouthLowerDown": 0.35},
+    ),
+    "laugh": (0.11, {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.5, "jawOpen": 0.60}),
+    "talk": (0.13, {"jawOpen": 0.45, "mouthLowerDown": 0.3}),
+    "rounded": (0.06, {"jawOpen": 0.40, "mouthFunnel": 0.7}),
+    "surprise": (
+        0.05,
+        {"browOuterUp": 0.9, "eyeWide": 0.8, "jawOpen": 0.50, "browInnerUp": 0.9},
+    ),
+    "sad": (0.04, {"browInnerUp": 0.8, "mouthFrown": 0.8}),
+    "angry": (0.04, {"browDown": 1.0, "eyeSquint": 0.5, "mouthFrown": 0.4}),
+    "shout": (0.02, {"browDown": 0.7, "jawOpen": 0.95, "mouthUpperUp": 0.5, "noseSneer": 0.5}),
+    "disgust": (0.02, {"noseSneer": 0.9, "mouthUpperUp": 0.5, "browDown": 0.4}),
+    "pout": (0.03, {"mouthPucker": 0.9}),
+    "wink": (0.02, {"eyeBlinkLeft": 1.0, "mouthSmile": 0.5}),
+}
+_WHOLE = ("jawOpen", "browInnerUp", "mouthPucker", "mouthFunnel", "eyeBlinkLeft")
+
+
 def sample_expression(random: np.random.RandomState) -> dict[str, float]:
-    """Draw blendshape weights: mostly calm or smiling faces, some talking, surprised, sad, angry,
-    pouting, winking."""
-    kind = random.choice(
-        ["calm", "smile", "laugh", "talk", "surprise", "sad", "angry", "pout", "wink"],
-        p=[0.30, 0.28, 0.10, 0.12, 0.04, 0.05, 0.04, 0.04, 0.03],
+    """Draw blendshape weights: one of `EXPRESSIONS` at a random strength, and often brows, lids or
+    a jaw that do something of their own."""
+    shares = np.array([share for share, _ in EXPRESSIONS.values()])
+    kind = str(random.choice(list(EXPRESSIONS), p=shares / shares.sum()))
+    amount = random.uniform(0.35, 1.0)
+    weights: dict[str, float] = {}
+
+    def add(name: str, value: float) -> None:
+        if name in _WHOLE:
+            weights[name] = weights.get(name, 0.0) + value
+            return
+        lean = random.normal(0, 0.08)
+        for side, share in (("Left", 1 + lean), ("Right", 1 - lean)):
+            weights[name + side] = weights.get(name + side, 0.0) + value * share
+
+    for name, value in EXPRESSIONS[kind][1].items():
+        add(name, value * amount * random.uniform(0.8, 1.2))
+    brows = str(
+        random.choice(["none", "up", "inner", "down", "one"], p=[0.5, 0.2, 0.1, 0.12, 0.08])
     )
-    amount = random.uniform(0.4, 1.0)
-    both = {
-        "calm": {"mouthSmile": 0.25},
-        "smile": {"mouthSmile": 0.8, "cheekSquint": 0.4, "eyeSquint": 0.25},
-        "laugh": {"mouthSmile": 0.9, "cheekSquint": 0.7, "eyeSquint": 0.5, "jawOpen": 0.35},
-        "talk": {"jawOpen": 0.4},
-        "surprise": {"browOuterUp": 0.9, "eyeWide": 0.8, "jawOpen": 0.35, "browInnerUp": 0.9},
-        "sad": {"browInnerUp": 0.8, "mouthFrown": 0.8},
-        "angry": {"browDown": 1.0, "eyeSquint": 0.5, "mouthFrown": 0.4},
-        "pout": {"mouthPucker": 0.9},
-        "wink": {"eyeBlinkLeft": 1.0, "mouthSmile": 0.5},
-    }[str(kind)]
-    weights = {}
-    for name, value in both.items():
-        value = value * amount * random.uniform(0.8, 1.2)
-        if name in ("jawOpen", "browInnerUp", "mouthPucker", "eyeBlinkLeft"):
-            weights[name] = value
-        else:
-            lean = random.normal(0, 0.08)
-            weights[f"{name}Left"], weights[f"{name}Right"] = value * (1 + lean), value * (1 - lean)
-    if random.uniform() < 0.05 and kind != "wink":
-        weights["eyeBlinkLeft"] = weights["eyeBlinkRight"] = 1.0
-    elif kind != "wink":
-        weights["eyeBlinkLeft"] = weights["eyeBlinkRight"] = max(0.0, random.normal(0.05, 0.1))
+    strength = random.uniform(0.2, 0.8)
+    if brows == "up":
+        add("browOuterUp", strength)
+        add("browInnerUp", strength)
+    elif brows == "inner":
+        add("browInnerUp", strength)
+    elif brows == "down":
+        add("browDown", strength)
+    elif brows == "one":
+        side = str(random.choice(["Left", "Right"]))
+        weights[f"browOuterUp{side}"] = weights.get(f"browOuterUp{side}", 0.0) + strength
+    if random.uniform() < 0.12:
+        aside = str(random.choice(["jawLeft", "jawRight", "mouthLeft", "mouthRight"]))
+        weights[aside] = random.uniform(0.1, 0.5)
+    if random.uniform() < 0.15:
+        add("eyeWide", random.uniform(0.1, 0.6))
+    closed = random.uniform() < 0.05
+    lids = 1.0 if closed else max(0.0, random.normal(0.05, 0.1))
+    if kind != "wink":
+        weights["eyeBlinkLeft"] = weights["eyeBlinkRight"] = lids
     return {name: float(np.clip(value, 0, 1)) for name, value in weights.items()}
+
+
+def sample_gaze(random: np.random.RandomState) -> tuple[float, float]:
+    """Draw where the eyes look, radians to the subject's left and upwards: a third straight
+    ahead."""
+    yaw, pitch = random.normal(0, 0.20), random.normal(0.0, 0.07)
+    if random.uniform() < 0.35:
+        return 0.0, 0.0
+    return float(np.clip(yaw, -0.45, 0.45)), float(np.clip(pitch, -0.18, 0.15))

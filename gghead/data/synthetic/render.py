@@ -1,20 +1,20 @@
 """Pictures of synthetic people: visibility, paint and light, supersampled."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from gghead.data.synthetic import hair, skin
-from gghead.data.synthetic.figure import BUN, CLOTH, METAL, SKIN, Figure, Mesh, load_assets, pose
-from gghead.data.synthetic.light import dot, hair_light, illuminate, unit
+from gghead.data.synthetic import accessories, eyes, hair, mouth, skin
+from gghead.data.synthetic.figure import CLOTH, METAL, SKIN, TIED, Figure, Mesh, load_assets, pose
+from gghead.data.synthetic.light import hair_light, illuminate, unit
 from gghead.data.synthetic.noise import display, noise, step
 from gghead.data.synthetic.person import Light, Person
-from gghead.template.rasterize import rasterize_samples
+from gghead.template.rasterize import Samples, rasterize_samples
 
 SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
-_PART = 1 << 13  # samples that are shaded together
+_PART = 1 << 14  # samples that are shaded together
 
 
 @dataclass(frozen=True)
@@ -37,35 +37,33 @@ def render(
     resolution: int,
 ) -> Picture:
     """Draw one person with one expression from one camera."""
-    return draw_figure(pose(person, expression), light, label, resolution)
+    return draw_figure(pose(person, expression, light), label, resolution)
 
 
-def draw_figure(figure: Figure, light: Light, label: np.ndarray, resolution: int) -> Picture:
+def draw_figure(figure: Figure, label: np.ndarray, resolution: int) -> Picture:
     """Draw a posed person from one camera; `label` is [25]."""
     size = resolution * SUPERSAMPLING
     label = np.asarray(label, np.float64)
     mesh = figure.mesh
     xy, z = _project(mesh.vertices, label, size)
-    pixels, face, weights = rasterize_samples(
-        xy, z, mesh.faces, size, size, perspective=True, cull="back"
-    )
-    corners = mesh.faces[face]
+    solid = rasterize_samples(xy, z, mesh.faces, size, size, perspective=True, cull="back")
     depth = np.full(size * size, np.inf)
-    depth[pixels] = dot(z[corners.T], weights.T)
+    depth[solid.pixel] = solid.depth
     color = np.zeros((size * size, 3), np.float32)
     eye = label[[3, 7, 11]].astype(np.float32)
-    layers = _hair_layers(figure, label, size, depth)
-    if layers:
-        seen = np.ones(size * size, bool)
-        for _, hidden, _ in layers:
-            seen[hidden] = False
-        seen = seen[pixels]
-        pixels, face, corners, weights = pixels[seen], face[seen], corners[seen], weights[seen]
-    color[pixels] = _shade_solid(figure, light, face, corners, weights, eye)
-    for values, hidden, inner in layers:
+    layers = [
+        *_mouth_layer(figure, label, size, depth, solid),
+        *_hair_layers(figure, label, size, depth),
+    ]
+    seen = np.ones(size * size, bool)
+    for _, hidden, _ in layers:
+        seen[hidden] = False
+    shown = np.nonzero(seen[solid.pixel])[0]
+    pixels, face, weights = solid.pixel[shown], solid.face[shown], solid.weights[shown]
+    color[pixels] = _shade_solid(figure, face, weights, eye)
+    for values, hidden, shade in layers:
         for part in _parts(len(hidden)):
-            light_there = _shade_hair(figure.person, light, values[:, part], inner, eye)
-            color[hidden[part]] = display(light_there).T
+            color[hidden[part]] = display(shade(figure, values[:, part], eye)).T
 
     covered = np.isfinite(depth)
     alpha = _blocks(covered.astype(np.float32), size)[..., 0] / SUPERSAMPLING**2
@@ -103,31 +101,60 @@ def _uv(
     return uv
 
 
-def _hair_layers(figure: Figure, label: np.ndarray, size: int, depth: np.ndarray):
-    """Outer and inner side of the shell: (interpolated values, pixels, is inner); ``depth`` is
-    brought up to date.
+# interpolated values [A, P], pixels [P], and the function that gives their light
+_Layer = tuple[np.ndarray, np.ndarray, Callable[[Figure, np.ndarray, np.ndarray], np.ndarray]]
+
+
+def _mouth_layer(
+    figure: Figure,
+    label: np.ndarray,
+    size: int,
+    depth: np.ndarray,  # [S * S], brought up to date
+    solid: Samples,
+) -> list[_Layer]:
+    """Teeth and tongue where the lips part."""
+    table, mesh = figure.mouth_table, figure.mesh
+    if table is None:
+        return []
+    near = np.nonzero(mesh.mouth[mesh.faces[:, 0]][solid.face])[0]
+    posed = _interpolate(mesh.posed, mesh.faces[solid.face[near]], solid.weights[near])
+    window = solid.pixel[near[mesh.gap.shows(posed)]]
+    limit = np.full(size * size, 1e-9)
+    limit[window] = np.inf
+    xy, z = _project(table[:, 6:9], label, size)
+    faces = mouth.interior().faces
+    inside = rasterize_samples(xy, z, faces, size, size, perspective=True, cull="back", limit=limit)
+    depth[inside.pixel] = inside.depth
+    empty = np.setdiff1d(window, inside.pixel, assume_unique=True)
+    values = _interpolate(table, faces[inside.face], inside.weights)
+    return [
+        (values, inside.pixel, _shade_mouth),
+        (np.zeros((1, len(empty)), np.float32), empty, _shade_throat),
+    ]
+
+
+def _hair_layers(figure: Figure, label: np.ndarray, size: int, depth: np.ndarray) -> list[_Layer]:
+    """Outer and inner side of the shell; ``depth`` is brought up to date.
 
     The inner side is drawn where the outer one is cut away, so no pixel is in both.
     """
-    if figure.hair_faces is None:
+    table = figure.hair_table
+    if table is None:
         return []
     person, faces = figure.person, figure.hair_faces
-    xy, z = _project(figure.hair_table[:, 5:8], label, size)
+    xy, z = _project(table[:, 5:8], label, size)
     found = []
-    for inner, cull in ((False, "back"), (True, "front")):
-        pixels, face, weights = rasterize_samples(
-            xy, z, faces, size, size, perspective=True, cull=cull, limit=depth
-        )
+    for shade, cull in ((_shade_hair, "back"), (_shade_hair_inside, "front")):
+        side = rasterize_samples(xy, z, faces, size, size, perspective=True, cull=cull, limit=depth)
         values, shown = [], []
-        for part in _parts(len(pixels)):
-            corners = faces[face[part]]
-            samples = _interpolate(figure.hair_table, corners, weights[part])
+        for part in _parts(len(side.pixel)):
+            samples = _interpolate(table, faces[side.face[part]], side.weights[part])
             kept = np.nonzero(hair.covers(person, samples[0], samples[1]))[0]
             values.append(samples[:, kept])
-            shown.append(pixels[part][kept])
-            depth[shown[-1]] = dot(z[corners[kept].T], weights[part][kept].T)
+            shown.append(side.pixel[part][kept])
+            depth[shown[-1]] = side.depth[part][kept]
         if values:
-            found.append((np.concatenate(values, 1), np.concatenate(shown), inner))
+            found.append((np.concatenate(values, 1), np.concatenate(shown), shade))
     return found
 
 
@@ -165,18 +192,17 @@ class _Surface:
     """What is seen at P samples, float32."""
 
     place: np.ndarray  # [3, P]
-    posed: np.ndarray  # [2, P]
+    world: np.ndarray  # [3, P]
     normal: np.ndarray  # [3, P]
     view: np.ndarray  # [3, P] unit, towards the camera
-    occlusion: np.ndarray  # [P]
+    occlusion: np.ndarray  # [P] share of the sky that is seen
+    lit: np.ndarray  # [P] share of the key light
 
 
 # [P, 3] as displayed
 def _shade_solid(
     figure: Figure,
-    light: Light,
     face: np.ndarray,  # [P] index of the face
-    corners: np.ndarray,  # [P, 3] its vertices
     weights: np.ndarray,  # [P, 3] of its corners
     eye: np.ndarray,  # [3] where the camera is
 ) -> np.ndarray:
@@ -186,41 +212,60 @@ def _shade_solid(
         samples = np.nonzero(material == kind)[0]
         for part in _parts(len(samples)):
             on = samples[part]
-            values = _interpolate(figure.table, corners[on], weights[on])
-            normal, view = unit(values[5:8]), unit(eye[:, None] - values[8:11])
-            surface = _Surface(values[:3], values[3:5], normal, view, values[11])
-            result[on] = display(shade(figure, light, surface)).T
+            values = _interpolate(figure.table, figure.mesh.faces[face[on]], weights[on])
+            normal, world = unit(values[5:8]), values[8:11]
+            view = unit(eye[:, None] - world)
+            surface = _Surface(values[:3], world, normal, view, values[11], values[12])
+            result[on] = display(shade(figure, surface)).T
     return result
 
 
-def _shade_skin(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
-    person, jaw = figure.person, figure.expression.get("jawOpen", 0.0)
-    albedo, gloss = skin.paint(person, surface.place, surface.posed, jaw)
-    s, phi = hair.coordinates(surface.place.T)
+def _shade_skin(figure: Figure, surface: _Surface) -> np.ndarray:
+    person, place = figure.person, surface.place
+    albedo, gloss = skin.paint(person, place, figure.mesh.gap.opening, figure.expression)
+    s, phi = hair.coordinates(place.T)
     hidden = 0.9 * hair.roots(person, s, phi)
     albedo = albedo + (person.hair[:, None] * 0.75 - albedo) * hidden
     sky = surface.occlusion * (1 - hair.shadow(person, s, phi))
     gloss = gloss * (1 - hidden)
+    normal, lit = surface.normal, surface.lit
+    near = eyes.around(place)
+    if len(near):
+        there = place[:, near]
+        ball = eyes.directions(figure.eyes, there, surface.world[:, near])
+        shows = eyes.opening(there)
+        painted = eyes.paint_lids(person, albedo[:, near], there)
+        ball_paint = eyes.paint_ball(person, figure.eyes, there, ball)
+        albedo[:, near] = painted + (ball_paint - painted) * shows
+        # A wet ball scatters light inside: it is brighter than its place in the socket.
+        normal = normal.copy()
+        facing = unit(0.45 * ball + 0.55 * figure.eyes.gaze[:, None] * [[0.0], [0.0], [1.0]])
+        normal[:, near] = normal[:, near] + (facing - normal[:, near]) * shows
+        sky, lit = sky.copy(), lit.copy()
+        bright = np.maximum(shows, 0.8 * eyes.lid_rim(there))
+        sky[near] += (0.80 - sky[near]) * bright
+        lit[near] += (np.maximum(lit[near], 0.75) - lit[near]) * bright
+        gloss[near] *= 1 - 0.8 * shows
     soft = np.array([0.42, 0.26, 0.22], np.float32)
-    return illuminate(albedo, surface.normal, surface.view, gloss, sky, light, soft)
+    return illuminate(albedo, normal, surface.view, gloss, sky, lit, figure.light, soft)
 
 
-def _shade_cloth(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
+def _shade_cloth(figure: Figure, surface: _Surface) -> np.ndarray:
     person, (x, y, z) = figure.person, surface.place
     trim = step(y - person.collar + person.neckline * step(z, -0.1, 0.1), -0.030, -0.024)
     weave = 1 + 0.10 * noise(x * 70 + person.seed, y * 160)
     clothes = person.clothes[:, None]
     cloth = (clothes + (person.trim[:, None] - clothes) * trim) * weave
-    return _dull(cloth, 0.0, 0.15, light, surface)
+    return _dull(figure, cloth, 0.0, 0.15, surface)
 
 
-def _shade_metal(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
+def _shade_metal(figure: Figure, surface: _Surface) -> np.ndarray:
     frame = np.broadcast_to(figure.person.frame[:, None], surface.normal.shape)
-    return _dull(frame, 3.0, 0.1, light, surface)
+    return _dull(figure, frame, 3.0, 0.1, surface)
 
 
 def _dull(
-    albedo: np.ndarray, gloss: float, wrap: float, light: Light, surface: _Surface
+    figure: Figure, albedo: np.ndarray, gloss: float, wrap: float, surface: _Surface
 ) -> np.ndarray:
     return illuminate(
         albedo,
@@ -228,29 +273,54 @@ def _dull(
         surface.view,
         np.full(albedo.shape[1], gloss, np.float32),
         surface.occlusion,
-        light,
+        surface.lit,
+        figure.light,
         np.full(3, wrap, np.float32),
     )
 
 
-def _shade_bun(figure: Figure, light: Light, surface: _Surface) -> np.ndarray:
-    x, y, z = surface.place
-    around = np.arctan2(x, z + 0.19)
-    strands = hair.paint(figure.person, y * 9 + 0.3 * around, around * 0.5)
-    return hair_light(strands, surface.normal, surface.view, surface.occlusion, light)
+def _shade_tied(figure: Figure, surface: _Surface) -> np.ndarray:
+    around = accessories.around_tie(figure.person, surface.place)
+    strands = hair.paint(figure.person, surface.place[1] * 9 + 0.3 * around, around * 0.5)
+    return hair_light(strands, surface.normal, surface.view, surface.occlusion, figure.light)
 
 
-_SHADERS = {SKIN: _shade_skin, CLOTH: _shade_cloth, METAL: _shade_metal, BUN: _shade_bun}
+_SHADERS = {SKIN: _shade_skin, CLOTH: _shade_cloth, METAL: _shade_metal, TIED: _shade_tied}
 
 
-def _shade_hair(
-    person: Person, light: Light, values: np.ndarray, inner: bool, eye: np.ndarray
-) -> np.ndarray:
-    s, phi = values[:2]
-    normal, view = unit(values[2:5]), unit(eye[:, None] - values[5:8])
-    albedo = hair.paint(person, s, phi)
-    if inner:
-        return hair_light(albedo, -normal, view, np.full(len(s), 0.28, np.float32), light)
+def _shade_hair(figure: Figure, values: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    person, (s, phi) = figure.person, values[:2]
     edge = step(hair.line(person, phi) - s, 0.0, 0.12)
     occlusion = (0.72 + 0.28 * edge) * (1 - 0.35 * step(s, hair.EQUATOR, hair.EQUATOR + 1.4))
-    return hair_light(albedo, normal, view, occlusion, light)
+    return _light_on_hair(figure, values, values[2:5], occlusion, eye)
+
+
+def _shade_hair_inside(figure: Figure, values: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    occlusion = np.full(values.shape[1], 0.28, np.float32)
+    return _light_on_hair(figure, values, -values[2:5], occlusion, eye)
+
+
+def _light_on_hair(
+    figure: Figure,
+    values: np.ndarray,
+    normal: np.ndarray,
+    occlusion: np.ndarray,
+    eye: np.ndarray,
+) -> np.ndarray:
+    albedo = hair.paint(figure.person, values[0], values[1])
+    view = unit(eye[:, None] - values[5:8])
+    return hair_light(albedo, unit(normal), view, occlusion, figure.light)
+
+
+def _shade_mouth(figure: Figure, values: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    albedo, gloss, open_share = mouth.paint(values[:3])
+    normal, view = unit(values[3:6]), unit(eye[:, None] - values[6:9])
+    wrap = np.full(3, 0.4, np.float32)
+    return illuminate(
+        albedo, normal, view, gloss * open_share, open_share, open_share, figure.light, wrap
+    )
+
+
+def _shade_throat(figure: Figure, values: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    dark = mouth.INSIDE * (0.25 * (figure.light.sky + figure.light.key_color))
+    return np.repeat(dark[:, None], values.shape[1], 1)

@@ -15,7 +15,14 @@ import torch
 from gghead.cameras import Cameras
 from gghead.data.synthetic.config import Request
 from gghead.data.synthetic.figure import Figure, pose
-from gghead.data.synthetic.person import Light, sample_expression, sample_light, sample_person
+from gghead.data.synthetic.person import (
+    Light,
+    Person,
+    sample_expression,
+    sample_gaze,
+    sample_light,
+    sample_person,
+)
 from gghead.data.synthetic.render import Picture, draw_figure
 from gghead.torch_utils.rng import derive_seed
 
@@ -47,22 +54,41 @@ def draw(request: Request, index: int) -> Scene:
     """Draw picture ``index`` of the data set: a pure function of its arguments."""
     view, expression_id = index % request.views, index // request.views % request.expressions
     subject = index // (request.views * request.expressions)
-    figure, light = _figure(request.seed, subject, expression_id)
+    figure, gaze = _figure(request.seed, subject, expression_id)
     label = sample_label(_random(request.seed, "camera", index), request.cameras)
     record: dict[str, Any] = {"subject": subject, "expression_id": expression_id, "camera": view}
     record["blendshapes"] = {
         name: round(value, 4) for name, value in figure.expression.items() if value > 0
     }
-    return draw_figure(figure, light, label, request.resolution), label, record
+    record["extras"] = {"gaze": [round(angle, 4) for angle in gaze]}
+    return draw_figure(figure, label, request.resolution), label, record
 
 
-@lru_cache(maxsize=1)
-def _figure(seed: int, subject: int, expression_id: int) -> tuple[Figure, Light]:
-    """What all views of an expression share."""
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Who is seen, doing what."""
+
+    person: Person
+    light: Light
+    expression: dict[str, float]
+    """Blendshape weights."""
+    gaze: tuple[float, float]
+    """Radians to the subject's left and upwards."""
+
+
+def sample_appearance(seed: int, subject: int, expression_id: int) -> Appearance:
+    """Draw an expression of a subject: what all its views share."""
     random = _random(seed, "subject", subject)
     person, light = sample_person(random), sample_light(random)
     expression = sample_expression(_random(seed, "expression", subject, expression_id))
-    return pose(person, expression), light
+    gaze = sample_gaze(_random(seed, "gaze", subject, expression_id))
+    return Appearance(person, light, expression, gaze)
+
+
+@lru_cache(maxsize=1)
+def _figure(seed: int, subject: int, expression_id: int) -> tuple[Figure, tuple[float, float]]:
+    scene = sample_appearance(seed, subject, expression_id)
+    return pose(scene.person, scene.expression, scene.light, scene.gaze), scene.gaze
 
 
 def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:

@@ -1,4 +1,4 @@
-"""Paint of the skin, eyes, lips, brows and beard, as a function of the place on the neutral
+"""Paint of the skin, lips, brows and beard, as a function of the place on the neutral
 template.
 
 Painting by place instead of by texture makes every line as sharp as the picture allows, and lids
@@ -7,23 +7,14 @@ and lips carry their paint along when they move.
 
 import numpy as np
 
-from gghead.data.synthetic.noise import bell, linear, noise, step
+from gghead.data.synthetic.noise import bell, linear, noise, power, step
 from gghead.data.synthetic.person import Person
-from gghead.template.head_shape import (
-    EYEBALL,
-    MOUTH_HALF_WIDTH,
-    MOUTH_HEIGHT,
-    eye_lines,
-    mouth_line,
-)
+from gghead.template.head_shape import MOUTH_HALF_WIDTH, MOUTH_HEIGHT, mouth_line
 
-# plain floats keep the painting in single precision
-EYE_X, EYE_Y = float(EYEBALL[0]), float(EYEBALL[1])
-BLACK, GLINT = np.full(3, 0.005, np.float32), np.full(3, 1.2, np.float32)
-IRIS_RADIUS, PUPIL_RADIUS = 0.0160, 0.0068
-SCLERA, MOUTH_INSIDE, TEETH = linear((232, 224, 218)), linear((70, 22, 22)), linear((206, 198, 186))
+MOUTH_INSIDE = linear((70, 22, 22))
 
 _BLUSH = np.array([0.05, -0.17, -0.15], np.float32)
+_SHADE = np.array([0.20, 0.12, 0.10], np.float32)
 _FRECKLE = np.array([0.55, 0.4, 0.3], np.float32)
 
 
@@ -47,7 +38,7 @@ def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:
     lip_top = mouth_line(x) + 0.019
     moustache = (
         step(y, lip_top - 0.006, lip_top + 0.002)
-        * step(y, -0.038, -0.050)
+        * step(y + 0.35 * x + 5 * x * x - ragged, -0.034, -0.046)
         * step(x + ragged, 0.085, 0.070)
     )
     around_mouth = step(x + ragged, 0.088, 0.075)
@@ -62,8 +53,8 @@ def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:
 def paint(
     person: Person,
     place: np.ndarray,  # [3, N] on the neutral template
-    posed: np.ndarray,  # [2, N] the same (x, y) after the expression
-    mouth_open: float,  # 0..1, shows the teeth
+    opening: float,  # of the lips, world units
+    expression: dict[str, float],  # deepens wrinkles
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return linear RGB [3, N] and gloss [N] (strength of the highlight)."""
     x, y, z = np.abs(place[0]), place[1], place[2]
@@ -85,15 +76,19 @@ def paint(
     )
     color = color * (1 - 0.15 * (socket * front))
     if person.freckles:
-        spots = step(noise(place[0] * 130 + seed, y * 130), 0.35, 0.7) * bell(
+        spots = step(noise(place[0] * 210 + seed, y * 210), 0.40, 0.75) * bell(
             (x - 0.06, 0.07), (y - 0.02, 0.04)
         )
         color = _over(color, person.skin * _FRECKLE, person.freckles * 0.7 * spots * front)
+    color = color * (1 - _wrinkles(person, expression, place) * front)
+    # the nostrils
+    hole = bell((x - 0.0195, 0.0070), (y + 0.0385, 0.0048)) * step(z, 0.20, 0.23)
+    color = _over(color, person.skin * _SHADE, 0.85 * hole)
     gloss = 0.6 + 0.5 * bell((x, 0.05), (y - 0.01, 0.09)) * front
 
     # Everything else is painted where it can be alone.
     mouth = np.nonzero((front > 0) & (np.abs(y - MOUTH_HEIGHT) < 0.04) & (x < 0.08))[0]
-    color[:, mouth] = _paint_lips(person, color[:, mouth], x[mouth], y[mouth], mouth_open)
+    color[:, mouth] = _paint_lips(person, color[:, mouth], x[mouth], y[mouth], opening)
     lips = (np.abs(y[mouth] - mouth_line(x[mouth])) < 0.02) & (x[mouth] < MOUTH_HALF_WIDTH)
     gloss[mouth] = np.where(lips, 1.0, gloss[mouth])
     brows = np.nonzero((front > 0) & (np.abs(y - 0.125) < 0.05) & (x < 0.155))[0]
@@ -101,19 +96,51 @@ def paint(
     beard = beard_mask(person, place)
     if beard.any():
         strands = noise(place[0] * 200 + seed, y * 60) * 0.25
+        if person.beard == "stubble":
+            beard = beard * (0.75 + 0.45 * noise(place[0] * 420 + seed, y * 420))
         solid = {"stubble": 0.45}.get(person.beard, 1.0) * (0.55 + 0.45 * person.beard_density)
         color = _over(color, person.hair[:, None] * np.exp(strands) * 0.85, beard * solid)
         gloss = gloss * (1 - 0.8 * beard)
-    eyes = np.nonzero((front > 0) & (np.abs(y - EYE_Y) < 0.045) & (np.abs(x - EYE_X) < 0.055))[0]
-    color[:, eyes], gloss[eyes] = _paint_eyes(
-        person, color[:, eyes], gloss[eyes], place[:, eyes], posed[:, eyes]
-    )
     return color, gloss
+
+
+# [N] in [0, 1): how much darker
+def _wrinkles(person: Person, expression: dict[str, float], place: np.ndarray) -> np.ndarray:
+    """Lines of age and of the expression: forehead, between the brows, outer corners of the eyes,
+    from nose to mouth and below its corners."""
+    x, y = np.abs(place[0]), place[1]
+
+    def strength(own: float, *names: str) -> float:
+        return own + max(max(expression.get(name, 0.0) for name in names), 0.0)
+
+    smile = strength(0.0, "mouthSmileLeft", "mouthSmileRight", "noseSneerLeft")
+    age = person.age * person.age
+    wobble = noise(place[0] * 14 + person.seed, y * 8)
+    total = np.zeros_like(x)
+    raised = 0.7 * strength(0.0, "browInnerUp", "browOuterUpLeft", "browOuterUpRight")
+    # four lines across the forehead, bent and broken
+    rows = np.cos((y + 0.006 * wobble + 0.10 * x * x) * (2 * np.pi / 0.024))
+    area = bell((x, 0.085), (y - 0.210, 0.034))
+    total += (0.16 * age + 0.18 * raised) * power(np.maximum(rows, 0), 4) * area
+    frown = 0.35 * age + strength(0.0, "browDownLeft", "browDownRight")
+    total += 0.22 * frown * bell((x - 0.0115 - 0.05 * (y - 0.135), 0.0028), (y - 0.138, 0.013))
+    # rays from the outer corner of the eye
+    across, up = x - 0.118, y - 0.0845
+    rays = np.cos(np.arctan2(up, np.maximum(across, 1e-4)) * 9.0)
+    fan = bell((across - 0.024, 0.009), (up, 0.018)) * step(across, 0.008, 0.016)
+    total += (0.24 * age + 0.10 * smile) * power(np.maximum(rays, 0), 4) * fan
+    # from the wing of the nose past the corner of the mouth, then down
+    t = np.clip((-0.018 - y) / 0.085, 0, 1)
+    fold = x - (0.050 + 0.040 * t**1.3)
+    ends = step(y, -0.108, -0.085) * step(y, -0.010, -0.026)
+    total += (0.05 + 0.20 * age + 0.20 * smile) * bell((fold, 0.0045)) * ends
+    corner = bell((x - 0.080 - 0.1 * (y + 0.12), 0.0035), (y + 0.128, 0.014))
+    return total + 0.20 * age * corner
 
 
 # face: [3, P], x and y: [P] -> [3, P]
 def _paint_lips(
-    person: Person, face: np.ndarray, x: np.ndarray, y: np.ndarray, mouth_open: float
+    person: Person, face: np.ndarray, x: np.ndarray, y: np.ndarray, opening: float
 ) -> np.ndarray:
     s = x / MOUTH_HALF_WIDTH
     arch = np.clip(1 - s * s, 0, 1)
@@ -123,11 +150,9 @@ def _paint_lips(
     border = np.where(height > 0, upper, lower)
     lips = step(np.abs(height), border + 0.002, border - 0.003) * step(s, 1.0, 0.93)
     face = _over(face, person.lips[:, None] * np.where(height > 0, 0.88, 1.0), 0.85 * lips)
-    gap = step(np.abs(height), 0.0034, 0.0020) * step(s, 1.05, 0.90)
+    shut = step(np.float32(opening), 0.010, 0.002)
+    gap = step(np.abs(height), 0.0034, 0.0020) * step(s, 1.05, 0.90) * shut
     face = _over(face, MOUTH_INSIDE * np.minimum(person.skin * 3, 1), 0.85 * gap)
-    if mouth_open > 0.08:
-        teeth = step(height, 0.0002, 0.0010) * step(height, 0.0034, 0.0022) * step(s, 0.85, 0.45)
-        face = _over(face, TEETH, teeth * min(0.9, 3 * (mouth_open - 0.08)))
     return face
 
 
@@ -151,40 +176,3 @@ def _paint_brows(
         * step(x, 0.150, 0.140)
     )
     return _over(face, person.brows, 0.9 * brow)
-
-
-# [3, P], [P], [3, P], [2, P] -> [3, P], [P]
-def _paint_eyes(
-    person: Person, face: np.ndarray, gloss: np.ndarray, place: np.ndarray, posed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    x, y = np.abs(place[0]), place[1]
-    s, lower, upper = eye_lines(x)
-    opening = step(np.minimum(y - lower, upper - y), -0.0006, 0.0008) * (np.abs(s) < 1)
-    white = SCLERA[:, None] * (
-        1 - 0.35 * step(np.abs(s), 0.5, 1.0) - 0.40 * step(upper - y, 0.006, 0.0)
-    )
-    # The iris sits on the ball, not on the lids: the expression's motion of the lids does not carry
-    # it along.
-    away = np.hypot(np.abs(posed[0]) - EYE_X, posed[1] - EYE_Y - 0.002)
-    spokes = 1 + 0.25 * noise(
-        np.arctan2(posed[1] - EYE_Y, np.abs(posed[0]) - EYE_X) * 5, away * 200
-    )
-    iris = person.iris[:, None] * (spokes * (0.65 + 0.8 * step(away, PUPIL_RADIUS, 0.013)))
-    iris = iris * (1 - 0.55 * step(away, 0.0125, IRIS_RADIUS))
-    iris = iris * (1 - 0.3 * step(upper - y, 0.008, 0.0))
-    eye = _over(white, iris, step(away, IRIS_RADIUS + 0.0012, IRIS_RADIUS - 0.0012))
-    eye = _over(eye, BLACK, step(away, PUPIL_RADIUS + 0.001, PUPIL_RADIUS - 0.001))
-    glint = np.hypot(posed[0] - np.sign(posed[0]) * EYE_X - 0.005, posed[1] - EYE_Y - 0.0085)
-    eye = _over(eye, GLINT, step(glint, 0.0038, 0.0022))
-    face = _over(face, eye, opening)
-    inside = step(np.abs(s), 1.08, 0.95)
-    crease = bell((y - upper - 0.0125, 0.0022)) * inside * step(np.abs(s), 1.0, 0.7)
-    face = face * (1 - 0.35 * crease)
-    lash = (
-        bell((y - upper - 0.0008, 0.0024))
-        * step(np.abs(s), 1.12, 1.0)
-        * (0.7 + 0.3 * step(s, -0.8, 0.6))
-    )
-    lash = np.maximum(lash, 0.45 * bell((y - lower + 0.0008, 0.0016)) * inside)
-    face = _over(face, np.minimum(person.brows, 0.03), np.minimum(person.lashes * lash, 1.0))
-    return face, np.where(opening > 0.5, 0.3, gloss)
