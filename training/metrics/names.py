@@ -38,7 +38,7 @@ def parse_metric(name: str) -> Metric:
     ):
         raise UserError(
             f"There is no metric '{name}'; choose from frd2k, frd10k, swd, or fid50k_full with "
-            "--feature-net."
+            "`feature_net`."
         )
     count = int(number) * (1000 if thousands else 1) if number else SWD_IMAGES
     if count < 2:
@@ -56,6 +56,6 @@ def check_feature_net(metrics: Sequence[Metric], feature_net: str | Path | None)
     """Raise ``UserError`` for a FID without a network to measure it with."""
     if feature_net is None and any(metric.is_fid for metric in metrics):
         raise UserError(
-            "A fid metric needs --feature-net=FILE (a TorchScript Inception, such as StyleGAN's "
+            "A fid metric needs `feature_net=FILE` (a TorchScript Inception, such as StyleGAN's "
             "inception-2015-12-05.pt); frd2k needs no download."
         )
