@@ -44,7 +44,7 @@ def focal_from_fov_deg(fov: float) -> float:
     """Return the focal length / picture width for a horizontal field of view in degrees (0 < fov <
     180)."""
     if not 0 < fov < 180:
-        raise UserError(f"A field of view must lie between 0 and 180 degrees, but it is {fov}.")
+        raise ValueError(f"A field of view must lie between 0 and 180 degrees, but it is {fov}.")
     return 0.5 / math.tan(math.radians(fov) / 2)
 
 
@@ -52,7 +52,7 @@ def focal_from_fov_deg(fov: float) -> float:
 class Cameras:
     """Pinhole cameras with any batch shape.
 
-    Raises ``UserError`` where the shapes do not fit; the values are checked by :meth:`validate`
+    Raises ``ValueError`` where the shapes do not fit; the values are checked by :meth:`validate`
     only.
     """
 
@@ -64,7 +64,7 @@ class Cameras:
         check_shape("cam2world", self.cam2world, (4, 4))
         check_shape("intrinsics", self.intrinsics, (3, 3))
         if self.cam2world.shape[:-2] != self.intrinsics.shape[:-2]:
-            raise UserError(
+            raise ValueError(
                 "cam2world and intrinsics must have the same batch shape, but they have "
                 f"{list(self.cam2world.shape[:-2])} and {list(self.intrinsics.shape[:-2])}."
             )
@@ -95,11 +95,11 @@ class Cameras:
         give one camera.
 
         The position is ``target + radius * (sin yaw cos pitch, sin pitch, cos yaw cos pitch)``.
-        Raises ``UserError`` for plain numbers beyond a full turn, which are degrees as a rule.
+        Raises ``ValueError`` for plain numbers beyond a full turn, which are degrees as a rule.
         """
         for name, value in (("yaw", yaw), ("pitch", pitch), ("roll", roll)):
             if isinstance(value, (int, float)) and not abs(value) <= _FULL_TURN:
-                raise UserError(
+                raise ValueError(
                     f"{name}={value:g} is more than a full turn: angles are in radians here; for "
                     f"{value:g} degrees write math.radians({value:g})."
                 )
@@ -309,5 +309,5 @@ class Cameras:
 
 def _phases(frames: int) -> Tensor:
     if frames < 1:
-        raise UserError(f"A camera path needs at least one frame, but {frames} were asked for.")
+        raise ValueError(f"A camera path needs at least one frame, but {frames} were asked for.")
     return torch.arange(frames) * (2 * math.pi / frames)

@@ -19,7 +19,7 @@ from gghead.torch_utils.errors import UserError
 
 @dataclass
 class Gaussians:
-    """``N`` Gaussians per batch element. Raises ``UserError`` where the shapes do not fit
+    """``N`` Gaussians per batch element. Raises ``ValueError`` where the shapes do not fit
     together."""
 
     means: Tensor  # [..., N, 3] world units
@@ -45,7 +45,7 @@ class Gaussians:
             }
             check_shape(name, tensor, (self.num, *tail.get(name, (3,))))
             if self._batch_of(name, tensor) != self.shape:
-                raise UserError(
+                raise ValueError(
                     f"{name} must have the batch shape {list(self.shape)} of means; it is"
                     f" {list(tensor.shape)}."
                 )
@@ -149,11 +149,11 @@ class Gaussians:
         drawn side by side, or each on its own, are a batch: see :meth:`stack`.
         """
         if not parts:
-            raise UserError("There are no Gaussians to put together.")
+            raise ValueError("There are no Gaussians to put together.")
         parts = _of_one_degree(parts)
         if len({part.shape for part in parts}) > 1:
             shapes = ", ".join(str(list(part.shape)) for part in parts)
-            raise UserError(
+            raise ValueError(
                 f"Gaussians to be put together must have the same batch shape, but have {shapes}."
             )
         return cls(**_join(parts, len(parts[0].shape)), sh_degree=parts[0].sh_degree)
@@ -163,22 +163,22 @@ class Gaussians:
         """Make one batch [B, N] of heads, each of batch shape () or (B,): what ``render`` draws in
         one call.
 
-        ``uv`` and ``features`` are kept where all heads have them. Raises ``UserError`` for heads
+        ``uv`` and ``features`` are kept where all heads have them. Raises ``ValueError`` for heads
         that differ in their number of Gaussians or have more than one batch dimension.
         """
         if not heads:
-            raise UserError("There are no heads to stack.")
+            raise ValueError("There are no heads to stack.")
         heads = _of_one_degree([head if head.shape else head[None] for head in heads])
         counts = sorted({head.num for head in heads})
         if len(counts) > 1:
-            raise UserError(
+            raise ValueError(
                 "Heads of one batch must have the same number of Gaussians, but these have"
                 f" {counts}; render them one by one, or put them into one scene with"
                 " Gaussians.merge."
             )
         if any(len(head.shape) > 1 for head in heads):
             shapes = ", ".join(str(list(head.shape)) for head in heads)
-            raise UserError(
+            raise ValueError(
                 f"Heads to be stacked have batch shape [] or [B], but these have {shapes}."
             )
         return cls(**_join(heads, 0), sh_degree=heads[0].sh_degree)
@@ -190,7 +190,7 @@ class Gaussians:
         colors = sh.rgb_to_dc(self.colors)[..., None, :] if self.sh_degree is None else self.colors
         missing = sh.num_bases(degree) - colors.shape[-2]
         if missing < 0:
-            raise UserError(
+            raise ValueError(
                 f"Harmonics of degree {self.sh_degree} do not fit into degree {degree}; choose a"
                 " higher one."
             )
@@ -201,7 +201,7 @@ class Gaussians:
     def transform(self, matrix: Tensor) -> "Gaussians":
         """Move by ``matrix [..., 4, 4]``: a rotation, an equal scale in all directions and a shift.
 
-        Quaternions and harmonics turn with it. Raises ``UserError`` for other matrices (shear,
+        Quaternions and harmonics turn with it. Raises ``ValueError`` for other matrices (shear,
         mirror).
         """
         check_shape("matrix", matrix, (4, 4))
@@ -209,7 +209,7 @@ class Gaussians:
         linear = matrix[..., :3, :3]
         det = torch.linalg.det(linear)
         if (det <= 0).any():
-            raise UserError(
+            raise ValueError(
                 "This matrix mirrors or flattens; move Gaussians by rotation, positive scale and"
                 " shift only."
             )
@@ -217,7 +217,7 @@ class Gaussians:
         rotation = linear / factor[..., None, None]
         eye = torch.eye(3, dtype=self.dtype, device=self.device)
         if (rotation @ rotation.mT - eye).abs().max() > 1e-3:
-            raise UserError(
+            raise ValueError(
                 "This matrix shears or stretches; move Gaussians by rotation, equal scale and shift"
                 " only."
             )
@@ -242,12 +242,12 @@ class Gaussians:
         """Write one head as a .ply in the layout of 3DGS (``gghead.ply``): -y up, SH coefficients,
         atomically.
 
-        Raises ``UserError`` for a batch of several heads, for impossible values and where the file
-        cannot be written.
+        Raises ``ValueError`` for a batch of several heads, ``UserError`` for impossible values and
+        where the file cannot be written.
         """
         path = Path(path)
         if math.prod(self.shape) != 1:
-            raise UserError(
+            raise ValueError(
                 "A .ply file holds one head, but these Gaussians have batch shape"
                 f" {list(self.shape)}."
             )

@@ -23,8 +23,8 @@ def psnr(
     """Peak signal-to-noise ratio for a peak of 1; values are clamped to [0, 1] first, equal
     pictures give 100 dB.
 
-    With ``mask`` the squared error is the weighted mean over it. Raises ``UserError`` for unequal
-    shapes or an empty mask.
+    With ``mask`` the squared error is the weighted mean over it. Raises ``ValueError`` for unequal
+    shapes, ``UserError`` for an empty mask.
     """
     _check(first, second, mask)
     error = (first.clamp(0, 1) - second.clamp(0, 1)).square().mean(-3, keepdim=True)
@@ -40,8 +40,8 @@ def ssim(
     channels.
 
     Windows lie wholly inside the picture, so the outer 5 pixels have none; with ``mask`` the map is
-    averaged with the mask's weights at the windows' centres. Raises ``UserError`` as ``psnr``, and
-    for pictures smaller than the window.
+    averaged with the mask's weights at the windows' centres. Raises what ``psnr`` raises, and
+    ``UserError`` for pictures smaller than the window.
     """
     _check(first, second, mask)
     height, width = first.shape[-2:]
@@ -92,12 +92,12 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:  # [..., 1, H, W] -
 
 def _check(first: Tensor, second: Tensor, mask: Tensor | None) -> None:
     if first.shape != second.shape or first.ndim < 3:
-        raise UserError(
+        raise ValueError(
             "Pictures to compare must have one shape [..., C, H, W], but these have"
             f" {list(first.shape)} and {list(second.shape)}."
         )
     if mask is not None and mask.shape != (*first.shape[:-3], 1, *first.shape[-2:]):
-        raise UserError(
+        raise ValueError(
             f"The mask must have the shape {[*first.shape[:-3], 1, *first.shape[-2:]]}, but it has "
             f"{list(mask.shape)}."
         )

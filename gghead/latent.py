@@ -21,7 +21,7 @@ from gghead.gaussians import Gaussians
 from gghead.latent_stages import STAGES
 from gghead.models.generator import Generator
 from gghead.torch_utils import config as config_json
-from gghead.torch_utils.checks import check_shape
+from gghead.torch_utils.checks import shape_fault
 from gghead.torch_utils.errors import MissingFile, UserError
 from gghead.torch_utils.files import file_part, make_folder, write_atomically
 
@@ -179,8 +179,8 @@ def fingerprint(module: nn.Module, start: "hashlib._Hash | None" = None) -> str:
 def save(
     path: str | os.PathLike, latent: Latent, model: Generator, own: dict[str, str] | None = None
 ) -> None:
-    """Write one head's latent (batch size 1), whole or not at all. Raises ``UserError`` if the disk
-    refuses.
+    """Write one head's latent (batch size 1), whole or not at all. Raises ``ValueError`` for a
+    larger batch, ``UserError`` if the disk refuses.
 
     ``own`` are the model's ``fingerprints``, for whoever writes many files: hashing a network takes
     its time.
@@ -188,7 +188,7 @@ def save(
     from safetensors.torch import save as to_bytes
 
     if len(latent) != 1:
-        raise UserError(
+        raise ValueError(
             f"A latent file holds one head, but this batch has {len(latent)}; save them one by one."
         )
     tensors = {"ws": latent.ws[0]}
@@ -248,7 +248,7 @@ def load(
         ("camera", (1, 25)),
     ):
         if name in tensors:
-            check_shape(f"{name} in {path}", tensors[name], shape)
+            _check_stored(path, name, tensors[name], shape)
     delta = {
         name.removeprefix(_DELTA): value
         for name, value in tensors.items()
@@ -317,11 +317,11 @@ def _check_owner(
             f"{path} was made with another network (same architecture, other weights); take that"
             " network, or invert the picture again with this one."
         )
-    check_shape(f"ws in {path}", latent.ws, (1, model.num_ws, model.config.w_dim))
+    _check_stored(path, "ws", latent.ws, (1, model.num_ws, model.config.w_dim))
     if latent.residual is not None:
         side = model.config.latent_resolution
-        check_shape(
-            f"residual in {path}", latent.residual, (1, model.synthesis.out_channels, side, side)
+        _check_stored(
+            path, "residual", latent.residual, (1, model.synthesis.out_channels, side, side)
         )
     parameters = dict(model.decoder.named_parameters())
     for name, value in latent.delta.items():
@@ -329,4 +329,10 @@ def _check_owner(
             raise UserError(
                 f"{path} changes the decoder's '{name}', which this network does not have."
             )
-        check_shape(f"{name} in {path}", value, (1, *parameters[name].shape))
+        _check_stored(path, name, value, (1, *parameters[name].shape))
+
+
+def _check_stored(path: Path, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
+    fault = shape_fault(f"{name} in {path}", value, shape)
+    if fault is not None:
+        raise UserError(fault)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from gghead.finite import find_nonfinite
-from gghead.torch_utils.errors import UserError
 
 C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant colour c is stored as (c - 0.5) / C0
 C1 = 0.4886025119029199  # sqrt(3 / (4 pi))
@@ -41,7 +40,7 @@ def basis(
     """Values [..., (degree + 1)^2] of the basis functions; ``dim`` is where x, y, z and the
     functions stand."""
     if not 0 <= degree <= MAX_DEGREE:
-        raise UserError(f"sh_degree must be between 0 and {MAX_DEGREE}, but it is {degree}.")
+        raise ValueError(f"sh_degree must be between 0 and {MAX_DEGREE}, but it is {degree}.")
     x, y, z = directions.unbind(dim)
     values = [torch.full_like(x, C0)]
     if degree >= 1:
@@ -99,7 +98,7 @@ def evaluate(
     """
     used = num_bases(degree)
     if used > coefficients.shape[-2]:
-        raise UserError(
+        raise ValueError(
             f"sh_degree {degree} needs {used} coefficients, but there are {coefficients.shape[-2]}."
         )
     coefficients = coefficients[..., :used, :]

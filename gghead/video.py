@@ -32,8 +32,8 @@ def save_video(
 
     .mp4 needs PyAV (``pip install av``) or an ``ffmpeg`` program; odd sizes get one more row or
     column there, because H.264's usual pixel format halves the colour resolution. .gif rounds frame
-    times to 1/100 s, .webp to 1/1000 s. Raises ``UserError`` for an unknown ending, frames of a
-    wrong shape or type, no way to write .mp4, a failing disk.
+    times to 1/100 s, .webp to 1/1000 s. Raises ``ValueError`` for frames of a wrong shape or
+    type, ``UserError`` for an unknown ending, no way to write .mp4, a failing disk.
     """
     path = Path(path)
     check_ending(path)
@@ -43,7 +43,7 @@ def save_video(
     )
     frames = _check_frames(frames)
     if not fps > 0:
-        raise UserError(f"fps must be greater than 0, but it is {fps}.")
+        raise ValueError(f"fps must be greater than 0, but it is {fps}.")
     part = path.with_name(f".{path.stem}.part{suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,12 +81,12 @@ def check_writable(path: str | Path) -> None:
 def _check_frames(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     shapes = sorted({np.shape(frame) for frame in frames})
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
-        raise UserError(
+        raise ValueError(
             f"A video needs frames of one shape [H, W, 3], but these have the shapes {shapes}."
         )
     frames = np.asarray(frames)
     if frames.dtype != np.uint8:
-        raise UserError(f"A video needs uint8 frames, but these are {frames.dtype}.")
+        raise ValueError(f"A video needs uint8 frames, but these are {frames.dtype}.")
     return frames
 
 

@@ -320,7 +320,7 @@ def test_gaussians_that_all_cover_everything_are_listed_in_parts():
     ],
 )
 def test_pictures_and_planes_that_cannot_be_are_refused_in_a_sentence(backend, change, sentence):
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         rasterization(**{**good_scene(), "width": 8, "height": 8, "backend": backend, **change})
 
 

@@ -74,9 +74,9 @@ def test_masks_hide_what_is_outside():
 
 def test_wrong_input_is_a_sentence():
     first, second = pictures()
-    with pytest.raises(UserError, match="one shape"):
+    with pytest.raises(ValueError, match="one shape"):
         psnr(first, second[:1])
-    with pytest.raises(UserError, match="mask must have the shape"):
+    with pytest.raises(ValueError, match="mask must have the shape"):
         psnr(first, second, torch.ones(2, 20, 20))
     with pytest.raises(UserError, match="mask is empty"):
         ssim(first, second, torch.zeros(2, 1, 20, 20))

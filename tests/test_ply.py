@@ -104,7 +104,7 @@ def test_a_batch_of_one_is_saved_and_several_are_refused(tmp_path):
             for x in (one.means, one.quats, one.scales, one.opacities, one.colors)
         )
     )
-    with pytest.raises(UserError, match="one head"):
+    with pytest.raises(ValueError, match="one head"):
         pair.save_ply(tmp_path / "c.ply")
     assert not (tmp_path / "c.ply").exists()
 

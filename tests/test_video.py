@@ -113,7 +113,7 @@ def test_mp4_through_pyav(tmp_path, frames):
     ],
 )
 def test_wrong_input_is_one_sentence(tmp_path, broken, name, fps, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ValueError, match=message):
         save_video(broken, tmp_path / name, fps)
     assert not list(tmp_path.iterdir())
 

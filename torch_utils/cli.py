@@ -153,7 +153,7 @@ def _choose_threads(ctx: click.Context, param: click.Parameter, value: str) -> N
     try:
         threads.configure(value)
     except UserError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(in_flags(str(error))) from error
 
 
 def threads_option(default: str = "auto") -> Callable:

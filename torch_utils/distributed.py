@@ -165,7 +165,7 @@ def waiting(what: str, processes: Processes) -> Iterator[None]:
         raise UserError(
             f"Process {processes.rank} of {processes.world_size} waited for {what}, but another"
             f" process is gone or does not answer ({said}); its own message says why. Continue with"
-            " --resume."
+            " `resume`."
         ) from error
     finally:
         watch.end()

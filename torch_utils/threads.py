@@ -313,10 +313,12 @@ class Governor:
         hint = (
             ""
             if self._explained
-            else " (--threads=N fixes it; results repeat bit for bit for one number only)"
+            else " (`threads=N` fixes it; results repeat bit for bit for one number only)"
         )
         self._explained = True
-        self._say(f"  {sentence}{hint}")
+        from gghead.torch_utils.cli_words import in_flags
+
+        self._say(in_flags(f"  {sentence}{hint}"))
 
 
 # --------------------------------------------------------------------------------- for the commands
@@ -332,7 +334,7 @@ def parse(text: str | int) -> str | int:
     if text in ("auto", "fixed"):
         return text
     if not str(text).isdecimal() or int(text) < 1:
-        raise UserError(f"--threads={text} is neither a number of at least 1, nor auto, nor fixed.")
+        raise UserError(f"`threads={text}` is neither a number of at least 1, nor auto, nor fixed.")
     return int(text)
 
 

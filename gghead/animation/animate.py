@@ -55,8 +55,8 @@ def animate(
     Weights that the way of moving has no shape for (gaze, tongue) are left out with a warning.
     ``model`` may be a reconstructor, too. Zero weights change nothing.
 
-    Raises ``UserError`` for unknown names (naming the nearest), batches that do not fit, heads
-    without UV places, and a transformer of another network.
+    Raises ``UserError`` for unknown names (naming the nearest), heads without UV places, and a
+    transformer of another network; ``ValueError`` for batches that do not fit.
     """
     model = getattr(model, "generator", model)
     table, left_out = sliders(model, motion).table(weights, names)
@@ -96,7 +96,7 @@ def sliders(model: Generator | None = None, motion: Motion = BLENDSHAPES) -> Sli
 
 def _owner(model: Generator | None) -> "Generator":
     if model is None:
-        raise UserError("A latent needs its network to become a head; give `model`…")
+        raise ValueError("A latent needs its network to become a head; give `model`…")
     return model
 
 

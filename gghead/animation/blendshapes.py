@@ -112,7 +112,8 @@ def pose(
     (1) from background (0), the background stays. Differentiable in the weights and in everything
     of the head.
 
-    Raises ``UserError`` for Gaussians without UV places and for batches that do not fit.
+    Raises ``UserError`` for Gaussians without UV places, ``ValueError`` for batches that do not
+    fit.
     """
     posed, left, inside = carry_gaussians(head, weights, surface)
     posed = replace(posed, opacities=posed.opacities * left[..., 0])
@@ -130,7 +131,7 @@ def carry_gaussians(
             " generator, an inversion or a reconstructor have them, splats from a .ply do not."
         )
     if len(head.shape) != 1 or head.shape[0] not in (1, len(weights)):
-        raise UserError(
+        raise ValueError(
             f"Weights of {len(weights)} frames move one head or as many heads, but the batch shape"
             f" of these Gaussians is {list(head.shape)}."
         )

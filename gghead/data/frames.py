@@ -227,7 +227,7 @@ class FrameSet:
         if width < 1 or height < 1:
             raise UserError(f"A resolution must be at least 1x1, but it is {width}x{height}.")
         if self.pictures.resolution is not None:
-            raise UserError("These pictures are already resized; start from those that were read.")
+            raise ValueError("These pictures are already resized; start from those that were read.")
         pictures = dataclasses.replace(
             self.pictures, resolution=(width, height), backdrop=self.backdrop
         )

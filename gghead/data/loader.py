@@ -13,7 +13,6 @@ from torch import Tensor
 
 from gghead.data.dataset import ImageDataset
 from gghead.data.sampler import EpochSampler, ShardSampler
-from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.machine import cores
 
 Result = TypeVar("Result")
@@ -182,7 +181,7 @@ class BatchLoader(Iterator[Batch]):
         sampler: EpochSampler | ShardSampler | None = None,
     ):
         if batch < 1 or not 0 <= rank < world or start < 0 or (workers is not None and workers < 1):
-            raise UserError(
+            raise ValueError(
                 f"Impossible loader: batch {batch}, rank {rank} of {world}, start {start},"
                 f" {workers=}."
             )

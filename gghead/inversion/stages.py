@@ -107,14 +107,14 @@ class Inversion:
         device, size = model.device, model.config.image_size
         for target in targets:
             if target.rgb.shape != (3, size, size):
-                raise UserError(
+                raise ValueError(
                     f"{target.name} is {list(target.rgb.shape)}, but this network needs "
                     f"[3, {size}, {size}]."
                 )
         rgb = torch.stack([target.rgb for target in targets]).to(device).float() / 255
         masks = [target.mask for target in targets if target.mask is not None]
         if masks and len(masks) < len(targets):
-            raise UserError(
+            raise ValueError(
                 "Pictures with and without masks must be inverted in different batches."
             )
         self.mask = torch.stack(masks).to(device).float() / 255 if masks else None

@@ -122,16 +122,16 @@ class AvatarModel(nn.Module, ABC):
         )
 
     def check(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [T, B] -> [T, B]
-        """Coefficients ready for use. Raises ``UserError`` for another number of them or values
-        that are not finite."""
+        """Coefficients ready for use. Raises ``ValueError`` for another number of them,
+        ``UserError`` for values that are not finite."""
         width = self.config.width
         if expression.shape[-1:] != (width,):
-            raise UserError(
+            raise ValueError(
                 f"This avatar takes {width} expression coefficients, but was given "
                 f"{list(expression.shape)}; drive it with the expression model it was trained with."
             )
         if expression.ndim != 2:
-            raise UserError(
+            raise ValueError(
                 f"expression must be [frames, {width}], but it is {list(expression.shape)}."
             )
         if not bool(expression.isfinite().all()):
@@ -144,7 +144,8 @@ class AvatarModel(nn.Module, ABC):
         """Gaussians of batch shape [T] for ``expression`` [T, B]; ``sh_degree`` leaves out higher
         bands.
 
-        Raises ``UserError`` for another number of coefficients or values that are not finite.
+        Raises ``ValueError`` for another number of coefficients, ``UserError`` for values that are
+        not finite.
         """
         config, seen = self.config, self.check(expression, clamp)
         raw = self.outer(self.inner(seen))

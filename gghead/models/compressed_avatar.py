@@ -147,9 +147,9 @@ class CompressedAvatar(AvatarModel):
 
     @torch.no_grad()
     def quantize(self, bits: int) -> "CompressedAvatar":
-        """The same avatar with ``bits`` per number. Raises ``UserError`` unless this one has 32."""
+        """The same avatar with ``bits`` per number; ``ValueError`` unless this one has 32."""
         if self.factors.bits != 32:
-            raise UserError(
+            raise ValueError(
                 f"This avatar has {self.factors.bits} bits per number already; quantise the"
                 " one it was made from."
             )

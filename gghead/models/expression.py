@@ -67,16 +67,17 @@ class ExpressionModel(nn.Module):
         Coefficients outside the range of the training data are brought back to it unless ``clamp``
         is off. A zero row gives its latent back.
 
-        Raises ``UserError`` for latents of another network, and batches that do not fit.
+        Raises ``UserError`` for latents of another network, ``ValueError`` for batches that do not
+        fit.
         """
         self.check(model)
         count = len(table)
         if len(latent) not in (1, count):
-            raise UserError(
+            raise ValueError(
                 f"Weights of {count} frames move one latent or {count} latents, not {len(latent)}."
             )
         if table.shape[1] != len(self.config.coefficient_names):
-            raise UserError(
+            raise ValueError(
                 f"This expression transformer takes {len(self.config.coefficient_names)}"
                 f" coefficients, but the table has {table.shape[1]}."
             )

@@ -18,7 +18,7 @@ from gghead.models.latent_tokens import LatentTokens
 from gghead.models.prior_config import PriorConfig
 from gghead.networks.dit import DiT
 from gghead.torch_utils import rng
-from gghead.torch_utils.checks import check_shape
+from gghead.torch_utils.checks import shape_fault
 from gghead.torch_utils.errors import UserError
 
 
@@ -74,7 +74,9 @@ class Prior(nn.Module):
                 "This prior was trained without conditions; leave out `cond`, or train one with"
                 " conditions."
             )
-        check_shape("the condition", cond, (self.config.cond_dim,))
+        fault = shape_fault("The condition", cond, (self.config.cond_dim,))
+        if fault is not None:
+            raise UserError(fault)
         return (cond - self.cond_mean) / self.cond_std
 
     def noise(self, seed: int) -> Tensor:  # [1, D]

@@ -113,8 +113,8 @@ class Reconstructor(nn.Module):
         """Pictures [B, V, 3, H, W] in [0, 1] of B heads from cameras [B, V], any V, H and W -> what
         is in them.
 
-        Raises ``UserError`` for shapes that do not fit, no view at all, cameras that are impossible
-        and pictures with numbers that are not finite.
+        Raises ``ValueError`` for shapes that do not fit and no view at all, ``UserError`` for
+        cameras that are impossible and pictures with numbers that are not finite.
         """
         _check(rgb, cameras)
         batch, views = rgb.shape[:2]
@@ -219,14 +219,14 @@ def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
 
 def _check(rgb: Tensor, cameras: Cameras) -> None:
     if rgb.ndim != 5 or rgb.shape[2] != 3:
-        raise UserError(
+        raise ValueError(
             "Pictures must have the shape [heads, views, 3, height, width], but these have "
             f"{list(rgb.shape)}."
         )
     if rgb.shape[1] == 0:
-        raise UserError("A reconstruction needs at least one view, but none was given.")
+        raise ValueError("A reconstruction needs at least one view, but none was given.")
     if tuple(cameras.shape) != tuple(rgb.shape[:2]):
-        raise UserError(
+        raise ValueError(
             f"Every view needs a camera: the pictures are {list(rgb.shape[:2])} (heads, views), but"
             f" the cameras have the batch shape {list(cameras.shape)}."
         )

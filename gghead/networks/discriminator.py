@@ -120,7 +120,7 @@ class Discriminator(nn.Module):
         alpha: float = 1.0,  # fade-in of the block at S
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:  # [B] logits, float32 or float64
-        """Raises ``UserError`` for an image size that the network was not built for."""
+        """Raises ``ValueError`` for an image size that the network was not built for."""
         x = self.features(images, alpha, dtype)[-1]
         x = self.conv(minibatch_std(at_least_float32(x), self.mbstd_group))
         x = self.out(self.fc(x.flatten(1)))
@@ -137,7 +137,7 @@ class Discriminator(nn.Module):
         ``forward``'s."""
         size = images.shape[-1]
         if size not in self.image_sizes:
-            raise UserError(
+            raise ValueError(
                 f"The discriminator takes images of {self.image_sizes} pixels, but they have"
                 f" {size}."
             )

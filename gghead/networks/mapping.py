@@ -48,7 +48,7 @@ class MappingNetwork(nn.Module):
         truncation_cutoff: int | None = None,  # truncate only the first so many w
         update_w_avg: bool = False,
     ) -> Tensor:  # [B, num_ws, w_dim]
-        """Map latents to styles. Raises ``UserError`` for wrong shapes."""
+        """Map latents to styles. Raises ``ValueError`` for wrong shapes."""
         check_shape("z", z, (self.z_dim,))
         x = normalize_second_moment(at_least_float32(z))
         if self.embed is not None:

@@ -37,14 +37,14 @@ class Distance(nn.Module, ABC):
 
     # [B, 3, H, W] in [-1, 1] twice -> [B]
     def forward(self, picture: Tensor, truth: Tensor) -> Tensor:
-        """Raises ``UserError`` for other shapes and for pictures that are too small."""
+        """Raises ``ValueError`` for other shapes, ``UserError`` for pictures that are too small."""
         if picture.shape != truth.shape or picture.ndim != 4 or picture.shape[1] != 3:
-            raise UserError(
+            raise ValueError(
                 f"{self.name} compares two batches [B, 3, H, W], but these have the shapes "
                 f"{list(picture.shape)} and {list(truth.shape)}."
             )
         if not (picture.is_floating_point() and truth.is_floating_point()):
-            raise UserError(
+            raise ValueError(
                 f"{self.name} compares pictures in [-1, 1], but these are {picture.dtype} and "
                 f"{truth.dtype}."
             )

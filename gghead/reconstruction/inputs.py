@@ -21,9 +21,11 @@ _MOST = 64  # pictures without records that are still taken for views of one per
 
 @dataclass(frozen=True, eq=False)
 class InputViews:
-    """V pictures of one head. Raises ``UserError`` without a view, for shapes that do not fit
-    together, for a picture or camera with numbers that are not finite, and for a camera that is
-    none."""
+    """V pictures of one head.
+
+    Raises ``ValueError`` for shapes that do not fit together, ``UserError`` without a view, for a
+    picture or camera with numbers that are not finite, and for a camera that is none.
+    """
 
     rgb: Tensor  # float32 [V, 3, H, W] in [0, 1], over white where there are masks
     alpha: Tensor  # float32 [V, 1, H, W] in [0, 1]; 1 everywhere without masks
@@ -43,12 +45,12 @@ class InputViews:
             height,
             width,
         ):
-            raise UserError(
+            raise ValueError(
                 "Views must be pictures [V, 3, H, W] with alpha [V, 1, H, W], but they have the"
                 f" shapes {list(self.rgb.shape)} and {list(self.alpha.shape)}."
             )
         if tuple(self.cameras.shape) != (count,) or len(self.names) != count:
-            raise UserError(
+            raise ValueError(
                 f"There are {count} views, but cameras of the shape {list(self.cameras.shape)} and "
                 f"{len(self.names)} names: every view needs its camera."
             )

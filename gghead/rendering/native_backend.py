@@ -119,11 +119,11 @@ def composite(
     ``registry.py``.
 
     Float32 tensors on the CPU. Gaussians with a non-finite attribute or a conic that is not
-    positive definite are skipped. Raises ``UserError`` for another type or device and
-    ``ValueError`` for shapes that do not fit together.
+    positive definite are skipped. Raises ``ValueError`` for another type or device and for shapes
+    that do not fit together, ``UserError`` for more Gaussians or pixels than it draws.
     """
     if means2d.dtype != torch.float32 or means2d.device.type != "cpu":
-        raise UserError(
+        raise ValueError(
             f"The native rasteriser works on float32 tensors on the CPU, not {means2d.dtype} on"
             f" {means2d.device}; convert them or choose the torch rasteriser."
         )
@@ -283,7 +283,7 @@ def _backward(
 
 
 def _double_backward(ctx: _Context, *gradients: Tensor | None) -> NoReturn:
-    raise UserError(
+    raise NotImplementedError(
         "The native rasteriser has no second derivative; use the torch rasteriser for it."
     )
 

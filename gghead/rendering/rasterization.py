@@ -63,9 +63,9 @@ def rasterization(
     scene). A camera with NaN or infinity sees nothing. With the environment variable
     ``GGHEAD_CHECK_FINITE=1`` numbers that are not finite are an error.
 
-    Raises ``UserError`` for shapes, planes or modes that do not fit, for a backend that cannot be
-    used, for pictures larger than the memory, and for values that are not finite where they are
-    checked.
+    Raises ``ValueError`` for shapes, devices, planes or modes that do not fit; ``UserError`` for a
+    backend that cannot be used, for pictures larger than the memory, and for values that are not
+    finite where they are checked.
     """
     scene = (means, quats, scales, opacities, colors, viewmats, Ks)
     batch, n, c = _check(*scene, backgrounds, width, height, sh_degree, render_mode, rasterize_mode)
@@ -269,11 +269,11 @@ def _raise_nonfinite(
 
 def _check_planes(near_plane: float, far_plane: float, eps2d: float) -> None:
     if math.isnan(near_plane) or math.isnan(far_plane):
-        raise UserError(
+        raise ValueError(
             f"near_plane and far_plane must be numbers, but they are {near_plane} and {far_plane}."
         )
     if not 0 <= eps2d < math.inf:
-        raise UserError(
+        raise ValueError(
             f"eps2d must be a finite number of square pixels from 0 on, but it is {eps2d}."
         )
 
@@ -312,24 +312,23 @@ def _check(
     render_mode: str,
     rasterize_mode: str,
 ) -> tuple[torch.Size, int, int]:
-    """Batch shape, number of Gaussians and of cameras; ``UserError`` for anything that does not fit
-    together."""
+    """Batch shape, number of Gaussians and of cameras; ``ValueError`` for what does not fit."""
     if render_mode not in RENDER_MODES:
-        raise UserError(
+        raise ValueError(
             f"render_mode must be one of {', '.join(RENDER_MODES)}, but it is '{render_mode}'."
         )
     if rasterize_mode not in RASTERIZE_MODES:
-        raise UserError(
+        raise ValueError(
             f"rasterize_mode must be one of {', '.join(RASTERIZE_MODES)}, but it is"
             f" '{rasterize_mode}'."
         )
     if width < 1 or height < 1:
-        raise UserError(
+        raise ValueError(
             f"A picture must have at least one pixel, but width and height are {width} and"
             f" {height}."
         )
     if means.ndim < 2 or viewmats.ndim < 3:
-        raise UserError(
+        raise ValueError(
             "means must be [..., N, 3] and viewmats [..., C, 4, 4], but they are"
             f" {list(means.shape)} and {list(viewmats.shape)}."
         )
@@ -344,12 +343,12 @@ def _check(
     }
     for name, (tensor, shape) in wanted.items():
         if list(tensor.shape) != shape:
-            raise UserError(
+            raise ValueError(
                 f"{name} must have the shape {shape} to fit the others, but it is"
                 f" {list(tensor.shape)}."
             )
         if tensor.device != means.device:
-            raise UserError(
+            raise ValueError(
                 f"{name} is on {tensor.device} but means on {means.device}; move them to the same"
                 " device."
             )
@@ -359,19 +358,19 @@ def _check(
         sh_degree is None or colors.shape[-1] == 3
     )
     if not fits:
-        raise UserError(
+        raise ValueError(
             f"colors must have the shape {kind} with N = {n} and C = {c}, but it is"
             f" {list(colors.shape)}."
         )
     if sh_degree is not None and not 0 <= sh_degree <= sh.MAX_DEGREE:
-        raise UserError(f"sh_degree must be between 0 and {sh.MAX_DEGREE}, but it is {sh_degree}.")
+        raise ValueError(f"sh_degree must be between 0 and {sh.MAX_DEGREE}, but it is {sh_degree}.")
     if sh_degree is not None and sh.num_bases(sh_degree) > colors.shape[-2]:
-        raise UserError(
+        raise ValueError(
             f"sh_degree {sh_degree} needs {sh.num_bases(sh_degree)} coefficients, but colors has"
             f" {colors.shape[-2]}."
         )
     if backgrounds is not None and list(backgrounds.shape) != [*batch, c, colors.shape[-1]]:
-        raise UserError(
+        raise ValueError(
             f"backgrounds must have the shape {[*batch, c, colors.shape[-1]]}, but it is"
             f" {list(backgrounds.shape)}."
         )

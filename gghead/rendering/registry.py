@@ -125,7 +125,7 @@ def register(backend: Backend) -> None:
     """Make ``backend`` known; the automatic choice tries backends in the order of their
     registration."""
     if (backend.composite is None) == (backend.rasterize is None):
-        raise UserError(f"The rasteriser '{backend.name}' must set either composite or rasterize.")
+        raise ValueError(f"The rasteriser '{backend.name}' must set either composite or rasterize.")
     _backends[backend.name] = backend
 
 

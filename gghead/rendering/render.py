@@ -12,7 +12,6 @@ from gghead import sh
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering.rasterization import RasterizeMode, rasterization
-from gghead.torch_utils.errors import UserError
 
 
 @dataclass
@@ -56,9 +55,10 @@ def render(
 ) -> RenderOutput:
     """Render; differentiable with respect to the Gaussians, the cameras' poses and the background.
 
-    Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError``
-    where the batch shapes do not fit or where uv or features are asked for and the Gaussians have
-    none, ``TypeError`` for arguments of other types.
+    Colour, uv, features and depth ride along as channels of one rasterisation.
+
+    Raises ``ValueError`` where the batch shapes do not fit or where uv or features are asked for
+    and the Gaussians have none, ``TypeError`` for arguments of other types.
     """
     if not isinstance(gaussians, Gaussians):
         raise TypeError(
@@ -81,7 +81,7 @@ def render(
         if value is not None:
             extras.append(value)
         elif wanted:
-            raise UserError(
+            raise ValueError(
                 f"These Gaussians have no {name} to render; call render with {name}=False."
             )
 
@@ -146,7 +146,7 @@ def _pixels(size: int | tuple[int, int]) -> tuple[int, int]:
             f"size is a number of pixels, or (width, height), not {_describe(size)}."
         ) from None
     if min(width, height) < 1:
-        raise UserError(
+        raise ValueError(
             f"A picture of {width}x{height} pixels cannot be drawn; both must be 1 or more."
         )
     return width, height
@@ -163,7 +163,7 @@ def _match(cameras: Cameras, gaussians: Gaussians) -> Cameras:
             cameras.cam2world.expand(*shape, 4, 4), cameras.intrinsics.expand(*shape, 3, 3)
         )
     if cameras.shape[:-1] != batch:
-        raise UserError(
+        raise ValueError(
             f"Gaussians of batch shape {list(batch)} need cameras of batch shape [C] or"
             f" {[*batch, 'C']}, but the cameras have {list(cameras.shape)}."
         )

@@ -265,12 +265,12 @@ def save_obj(template: Template, path: str | Path, vertices: np.ndarray | None =
     heads.
 
     Nine significant digits: a float32 mesh survives the round trip exactly. The file appears whole
-    or not at all; raises ``UserError`` for vertices of another shape and where it cannot be
-    written.
+    or not at all. Raises ``ValueError`` for vertices of another shape, ``UserError`` where it
+    cannot be written.
     """
     points = template.vertices if vertices is None else np.asarray(vertices)
     if points.shape != template.vertices.shape:
-        raise UserError(
+        raise ValueError(
             f"Vertices to save must be {list(template.vertices.shape)}, got {list(points.shape)}."
         )
     lines = [f"# template {template.name}: {len(points)} vertices, {len(template.faces)} triangles"]

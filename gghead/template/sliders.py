@@ -175,8 +175,8 @@ class Sliders:
         A text ``jawOpen=1,eyeBlinkLeft=0.5``; a mapping from names to a number, or to T numbers; or
         a tensor [T, len(names)], ``names`` being those of this head by default.
 
-        Raises ``UserError`` for names that nobody knows and numbers that do not fit or are not
-        finite.
+        Raises ``UserError`` for names that nobody knows and numbers that are not finite,
+        ``ValueError`` for numbers that do not fit.
         """
         if isinstance(weights, str):
             weights = parse_weights(weights)
@@ -192,7 +192,7 @@ class Sliders:
             ]
             lengths = {len(column) for column in columns} - {1}
             if len(lengths) > 1 or 0 in lengths:
-                raise UserError(
+                raise ValueError(
                     "Weights must have one number or one per frame, but there are"
                     f" {sorted(lengths)}."
                 )
@@ -207,7 +207,7 @@ class Sliders:
             if names is None:
                 names = self.coefficient_names
             if values.ndim != 2 or values.shape[1] != len(names):
-                raise UserError(
+                raise ValueError(
                     f"Weights of {len(names)} names must have the shape [T, {len(names)}], but it"
                     f" is {list(values.shape)}; give their names."
                 )

@@ -291,13 +291,13 @@ def test_wrong_heads_are_a_sentence():
     head = painted_head(16)
     with pytest.raises(UserError, match="have no UV places"):
         gghead.animate(replace(head, uv=None), {"jawOpen": 1.0})
-    with pytest.raises(UserError, match=r"Weights of 2 frames move one head .* is \[3\]"):
+    with pytest.raises(ValueError, match=r"Weights of 2 frames move one head .* is \[3\]"):
         gghead.animate(head[[0, 0, 0]], {"jawOpen": [0.0, 1.0]})
-    with pytest.raises(UserError, match=r"batch shape of these Gaussians is \[\]"):
+    with pytest.raises(ValueError, match=r"batch shape of these Gaussians is \[\]"):
         gghead.animate(head[0], {"jawOpen": 1.0})
     with pytest.raises(UserError, match="template 'sphere' has no blendshapes"):
         gghead.animate(head, {"jawOpen": 1.0}, model=small_network())
-    with pytest.raises(UserError, match="A latent needs its network"):
+    with pytest.raises(ValueError, match="A latent needs its network"):
         gghead.animate(Latent(torch.zeros(1, 2, 4)), {"jawOpen": 1.0})
 
 

@@ -204,7 +204,7 @@ def test_what_is_seen_stays_where_the_camera_says(rig, resolution):
         np.testing.assert_allclose(
             now, (original - (48, 64)) * factor + (width / 2, height / 2), atol=1e-9
         )
-    with pytest.raises(UserError, match="already resized"):
+    with pytest.raises(ValueError, match="already resized"):
         small.resize(8)
     with pytest.raises(UserError, match="at least 1x1"):
         rig.resize((0, 5))

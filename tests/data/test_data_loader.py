@@ -86,5 +86,5 @@ def test_errors_arrive_and_threads_end():
     with pytest.raises(RuntimeError, match="closed"):
         next(loader)
     assert threading.active_count() == before
-    with pytest.raises(UserError, match="Impossible loader"):
+    with pytest.raises(ValueError, match="Impossible loader"):
         BatchLoader(Numbers(4), batch=0, seed=0)

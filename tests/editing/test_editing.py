@@ -217,7 +217,7 @@ def test_z_is_the_donors_inside_the_mask_and_the_result_is_a_latent(face, tmp_pa
     same_head(
         face, latent_files.load(tmp_path / "latent-region.safetensors", face), blended, atol=2e-3
     )
-    with pytest.raises(UserError, match=r"mask must have shape \[\.\.\., 1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"mask must have shape \[\.\.\., 1, 8, 8\]"):
         blend_latents(face, base, donor, mask[:, :4])
 
 

@@ -369,12 +369,12 @@ def test_pictures_without_masks_and_networks_with_backgrounds():
 
 
 def test_wrong_batches_and_methods_are_sentences(model):
-    with pytest.raises(UserError, match="different batches"):
+    with pytest.raises(ValueError, match="different batches"):
         Inversion(model, [pictured(model, 0), pictured(model, 1, masked=False)], InversionConfig())
     wrong = Target(
         "big", torch.zeros(3, 32, 32, dtype=torch.uint8), None, Cameras.orbit(0.0).label()[0]
     )
-    with pytest.raises(UserError, match=r"big is \[3, 32, 32\]"):
+    with pytest.raises(ValueError, match=r"big is \[3, 32, 32\]"):
         Inversion(model, [wrong], InversionConfig())
     with pytest.raises(
         UserError, match="no inversion method 'p2p'; choose from encoder, w, w\\+, z, pti"
@@ -519,7 +519,7 @@ def test_latents_of_other_networks_and_broken_files_are_sentences(model, tmp_pat
         load(path, small_network(seed=1))
     with pytest.raises(UserError, match="does not exist"):
         load(tmp_path / "nothing")
-    with pytest.raises(UserError, match="holds one head"):
+    with pytest.raises(ValueError, match="holds one head"):
         save(path, stack([some_latent(model), some_latent(model)]), model)
     checkpoints.save(model, tmp_path / "network.safetensors")
     with pytest.raises(UserError, match="has format 'gghead/1'"):

@@ -243,5 +243,5 @@ def test_files_from_elsewhere_are_refused(tmp_path):
     ],
 )
 def test_wrong_expressions_are_a_sentence(expression, sentence):
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         small()(expression)

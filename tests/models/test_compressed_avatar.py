@@ -137,7 +137,7 @@ def test_quantising_changes_little_and_shrinks(bits, worst):
     scales = 8 * (3 + 3 + 4 + 8 + 6 + small.config.factors.combinations * 6)
     floats = 4 * (4 * 3 + 3 * small.config.factors.combinations - 3 + 8 * 13 + 13)
     assert small.nbytes == expected + scales + floats
-    with pytest.raises(UserError, match=f"has {bits} bits per number already"):
+    with pytest.raises(ValueError, match=f"has {bits} bits per number already"):
         small.quantize(8)
 
 

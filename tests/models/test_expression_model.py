@@ -124,9 +124,9 @@ def test_a_reconstructor_gives_heads_that_move():
 def test_wrong_latents_are_a_sentence(generator, model):
     with pytest.raises(UserError, match="was trained for another network"):
         model(latent(generator), torch.zeros(1, 3), small_network(seed=1))
-    with pytest.raises(UserError, match="Weights of 3 frames move one latent or 3 latents, not 2"):
+    with pytest.raises(ValueError, match="Weights of 3 frames move one latent or 3 latents, not 2"):
         model(latent(generator, 2), torch.zeros(3, 3), generator)
-    with pytest.raises(UserError, match="takes 3 coefficients, but the table has 2"):
+    with pytest.raises(ValueError, match="takes 3 coefficients, but the table has 2"):
         model(latent(generator), torch.zeros(1, 2), generator)
     with pytest.raises(UserError, match="needs the names of its coefficients"):
         ExpressionModel(ExpressionConfig())

@@ -302,7 +302,7 @@ def test_conditions_and_guidance():
     none = prior.draw(noise, steps=10, cond=right, guidance=0.0)
     torch.testing.assert_close(none.ws, prior.draw(noise, steps=10).ws, atol=1e-4, rtol=1e-4)
     assert side(cond=right, guidance=2.0) > 0.99
-    with pytest.raises(UserError, match=r"the condition must have shape \[\.\.\., 2\]"):
+    with pytest.raises(UserError, match=r"The condition must have shape \[\.\.\., 2\]"):
         prior.draw(noise, cond=torch.zeros(1, 3))
     with pytest.raises(UserError, match="`guidance` strengthens a condition, but there is none"):
         prior.draw(noise, guidance=2.0)

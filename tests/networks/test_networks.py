@@ -13,7 +13,6 @@ from gghead.networks.layers import Conv2d, SynthesisLayer, ToPlanes
 from gghead.networks.mapping import MappingNetwork
 from gghead.networks.synthesis import Decoder, Synthesis
 from gghead.networks.uv_transformer import GuidedAttention
-from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops.convolution import add_noise_and_bias, demodulation, modulated_conv2d
 from gghead.torch_utils.ops.resample import blur, conv2d_down, downsample2x, fir_kernel, upsample2x
 
@@ -193,7 +192,7 @@ def test_mapping_truncates_towards_the_mean():
     torch.testing.assert_close(cut[:, :2], half[:, :2])
     torch.testing.assert_close(cut[:, 2:], full[:, 2:])
     torch.testing.assert_close(mapping(z, truncation_psi=0.0), mapping.w_avg.expand(3, 6, -1))
-    with pytest.raises(UserError, match="z must have shape"):
+    with pytest.raises(ValueError, match="z must have shape"):
         mapping(torch.randn(3, 5))
 
 
@@ -229,7 +228,7 @@ def test_discriminator_depends_on_image_and_camera():
     with pytest.raises(ValueError, match="needs camera labels"):
         make_discriminator((16,), c_dim=3)(images, None)
     assert make_discriminator((16,), channels=4)(torch.randn(4, 4, 16, 16), c).shape == (4,)
-    with pytest.raises(UserError, match="takes images of"):
+    with pytest.raises(ValueError, match="takes images of"):
         D(torch.randn(4, 3, 8, 8), c)
 
 

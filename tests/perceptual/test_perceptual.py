@@ -324,11 +324,11 @@ def test_autocast_and_half_precision_pictures_give_nearly_the_same(distances):
     ],
 )
 def test_wrong_pictures_are_a_sentence(distances, kind, wrong, sentence):
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         distances[kind](torch.zeros(wrong), torch.zeros(wrong))
-    with pytest.raises(UserError, match="have the shapes"):
+    with pytest.raises(ValueError, match="have the shapes"):
         distances[kind](torch.zeros(2, 3, 32, 32), torch.zeros(1, 3, 32, 32))
-    with pytest.raises(UserError, match=r"in \[-1, 1\], but these are torch.uint8"):
+    with pytest.raises(ValueError, match=r"in \[-1, 1\], but these are torch.uint8"):
         distances[kind](*torch.zeros(2, 1, 3, 32, 32, dtype=torch.uint8))
 
 

@@ -58,10 +58,10 @@ def test_broken_views_are_refused():
     with pytest.raises(UserError, match="no views to reconstruct a head from"):
         seen(**empty)
     with pytest.raises(
-        UserError, match="3 views, but cameras of the shape \\[2\\].*every view needs its camera"
+        ValueError, match="3 views, but cameras of the shape \\[2\\].*every view needs its camera"
     ):
         seen(cameras=given.cameras[:2])
-    with pytest.raises(UserError, match="Views must be pictures"):
+    with pytest.raises(ValueError, match="Views must be pictures"):
         seen(alpha=given.alpha[..., :-1])
     rgb = given.rgb.clone()
     rgb[1, 0, 3, 3] = float("nan")

@@ -545,7 +545,7 @@ def test_gradients_of_the_projected_means_can_be_kept():
 )
 def test_wrong_inputs_are_refused_in_a_sentence(change, sentence):
     arguments = {**scene(n=20), "width": 8, "height": 8, **change}
-    with pytest.raises(UserError, match=sentence.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
         rasterization(**arguments)
 
 

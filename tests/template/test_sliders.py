@@ -6,7 +6,6 @@ import torch
 
 from gghead.animation.animate import sliders
 from gghead.template.sliders import ARKIT, Sliders, canonical, parse_weights
-from gghead.torch_utils.errors import UserError
 
 OWN = Sliders(("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "cheekPuff"))
 
@@ -73,7 +72,7 @@ def test_tables_of_every_form():
     ],
 )
 def test_mistakes_are_a_sentence(weights, sentence):
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(ValueError, match=sentence):
         OWN.table(weights)
 
 

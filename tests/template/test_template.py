@@ -194,7 +194,7 @@ def test_obj_round_trip(head, tmp_path):
     np.testing.assert_array_equal(copy.faces, head.faces)
     np.testing.assert_array_equal(copy.uv_faces, head.uv_faces)
     assert copy.name == "copy" and not copy.regions and not copy.blendshapes
-    with pytest.raises(UserError, match="must be"):
+    with pytest.raises(ValueError, match="must be"):
         save_obj(head, tmp_path / "bad.obj", vertices=np.zeros((3, 3)))
     with pytest.raises(UserError, match="could not be written"):
         save_obj(head, tmp_path / "nowhere" / "copy.obj")

@@ -83,7 +83,7 @@ def test_a_busy_program_costs_one_processor_and_gets_it_within_seconds():
     assert (
         len(machine.said) == 1
         and "threads 1 instead of 2" in machine.said[0]
-        and "--threads=N" in machine.said[0]
+        and "`threads=N`" in machine.said[0]
     )
     machine.others = 0.0
     machine.run(6)

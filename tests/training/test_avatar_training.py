@@ -299,7 +299,7 @@ def test_loss_is_the_papers_sum(tmp_path):
     assert float(late["total"] - early["total"]) == pytest.approx(0.1 * float(inside), rel=1e-5)
     assert AvatarLoss(AvatarLossConfig(), CPU)(picture, truth, mask, 10_000).keys() == early.keys()
     (tmp_path / "bad.pt").write_bytes(b"no network")
-    with pytest.raises(UserError, match="--perceptual-net=.*bad.pt is no TorchScript file"):
+    with pytest.raises(UserError, match="`perceptual_net`=.*bad.pt is no TorchScript file"):
         AvatarLoss(AvatarLossConfig(perceptual_net=str(tmp_path / "bad.pt")), CPU)
 
 

@@ -352,7 +352,7 @@ def test_broken_input_is_a_sentence(captures, network, data, network_file, tmp_p
     mute = read_captures(str(write_captures(tmp_path / "mute.zip", subjects=1, change=without)))
     with pytest.raises(UserError, match="has no expression coefficients"):
         pairs_of(mute)
-    with pytest.raises(UserError, match="was seen by 5 cameras, so --views=5 leaves none"):
+    with pytest.raises(UserError, match="was seen by 5 cameras, so `views=5` leaves none"):
         split_cameras(list("abcde"), 5, "000")
     wrong = CliRunner().invoke(
         main, ["--network=demo", f"--data={data}", "--device=cpu", f"--outdir={tmp_path}"]

@@ -190,7 +190,7 @@ def test_presets_begin_where_the_run_before_ended(source, preset, kimg):
 def test_an_end_before_the_beginning_is_one_sentence(tmp_path):
     trained(tmp_path / "run", warm_config(), kimg=2)
     with pytest.raises(
-        UserError, match="--kimg=1 ends before the stage .* at 3 kimg .*; raise --kimg"
+        UserError, match="`kimg=1` ends before the stage .* at 3 kimg .*; raise `kimg`"
     ):
         plan_start(replace(warm_config(stages=LARGER), kimg=1), read_initial(tmp_path / "run"))
 
@@ -212,7 +212,7 @@ def test_broken_states_and_other_networks_are_one_sentence(tmp_path):
     for state in (tmp_path / "run").glob("training-state-*.pt"):
         state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(
-        UserError, match="No state in --init=.* can be read; name one of its snapshots"
+        UserError, match="No state in `init=.*` can be read; name one of its snapshots"
     ):
         read_initial(tmp_path / "run")
 

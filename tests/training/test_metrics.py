@@ -399,7 +399,7 @@ def test_none_needs_nothing():
 
 
 def test_faults_are_named(tmp_path):
-    with pytest.raises(UserError, match="--feature-net=FILE"):
+    with pytest.raises(UserError, match="`feature_net=FILE`"):
         MetricSet(Faces(faces(4, 0)), "fid20")
     with pytest.raises(UserError, match="at least 4"):
         MetricSet(Faces(faces(3, 0)), "frd20")

@@ -203,7 +203,7 @@ def test_tf32_is_for_convolutions_that_may_and_never_for_geometry(name, convolut
 
 
 def test_tf32_on_a_cpu_is_a_sentence():
-    with pytest.raises(UserError, match="--precision=tf32 is a mode of NVIDIA GPUs"):
+    with pytest.raises(UserError, match="`precision='tf32'` is a mode of NVIDIA GPUs"):
         precision.check_device("tf32", CPU)
     precision.check_device("tf32", torch.device("cuda"))
     precision.check_device(None, CPU)

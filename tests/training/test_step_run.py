@@ -406,7 +406,8 @@ def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message
     (tmp_path / run_folder.OPTIONS).write_text(json.dumps(before))
     after = dry(f"--resume={tmp_path}", f"{option}={rate(before)[0] / 2}")
     assert rate(after) == pytest.approx([value / 2 for value in rate(before)])
-    assert option in importlib.import_module(f"gghead.training.{kind}.run")._Run.remedy
+    remedy = importlib.import_module(f"gghead.training.{kind}.run")._Run.remedy
+    assert f"`{option.lstrip(chr(45))}`" in remedy
 
 
 def test_run_folders_of_runs_started_together_differ(tmp_path, monkeypatch):
@@ -421,6 +422,6 @@ def test_run_folders_of_runs_started_together_differ(tmp_path, monkeypatch):
     assert run_folder.numbered_folder(tmp_path, ["tiny"]).name == "00001-tiny"
     (tmp_path / "file").touch()
     with pytest.raises(
-        UserError, match="No run folder can be made in .*file.*; choose another --outdir"
+        UserError, match="No run folder can be made in .*file.*; choose another `outdir`"
     ):
         run_folder.numbered_folder(tmp_path / "file", ["tiny"])

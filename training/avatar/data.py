@@ -51,7 +51,7 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
         if run is None:
             raise UserError(
                 f"{network} lies in no run folder that names its sequence; name one with"
-                " --data=DIR."
+                " `data=DIR`."
             )
         data = run.data
     config = avatar.config
@@ -62,6 +62,6 @@ def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarS
         read_drive(data, config)
         raise UserError(
             f"{data} has {sequence.width} coefficients, but the avatar was trained with"
-            f" {config.width}: name a sequence of the same expression model with --data."
+            f" {config.width}: name a sequence of the same expression model with `data`."
         )
     return AvatarSource(path, avatar, data, sequence)

@@ -18,7 +18,7 @@ class AvatarLoss:
         read or needs larger ones."""
         self.config, self.network = config, None
         if config.perceptual_net is not None:
-            self.network = load_distance(config.perceptual_net, "--perceptual-net", device)
+            self.network = load_distance(config.perceptual_net, "`perceptual_net`", device)
             if size is not None:
                 self.network.check_size(*size)
 
@@ -27,7 +27,7 @@ class AvatarLoss:
         """The line that says which perceptual term there is and why."""
         config = self.config
         if self.network is None:
-            return "no perceptual term, because --perceptual-net names no network"
+            return "no perceptual term, because `perceptual_net` names no network"
         if config.perceptual <= 0:
             return f"no perceptual term, because its weight is {config.perceptual:g}"
         where = ", in the head's box" if self.network.any_size else ""

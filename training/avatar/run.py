@@ -13,6 +13,7 @@ from gghead.animation.frames import Frames, read_sequence, split_or_all
 from gghead.rendering import registry, render
 from gghead.template import load_template
 from gghead.torch_utils.cli import hint
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import progress
@@ -75,7 +76,7 @@ class _Run(StepRun[AvatarTrainConfig, AvatarTrainer]):
     unit, script = "iteration", "train_avatar.py"
     remedy = (
         "Look for broken frames with scripts/dataset_tool.py check, or start anew with another"
-        " --seed."
+        " `seed`."
     )
 
     @property
@@ -93,7 +94,7 @@ class _Run(StepRun[AvatarTrainConfig, AvatarTrainer]):
             print("  data: no masks, so the avatar learns whatever stands behind the head too")
         for note in frames.sequence.notes:
             print(f"  data: {note}")
-        print(f"  loss: {self.trainer.loss.description}")
+        print(f"  loss: {in_flags(self.trainer.loss.description)}")
         print(f"  motion: {self._motion()}")
         print(
             f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "

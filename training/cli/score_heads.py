@@ -83,7 +83,7 @@ def main(
     if data is not None:
         with progress(f"Reading {data}"):
             dataset = ImageDataset(data, max_images=max_images)
-        dataset = dataset.resized(min(dataset.image_size, side))
+        dataset = dataset.resize(min(dataset.image_size, side))
     name = short_name(network)
     records = {name: heads.score_seeds(model, seeds, psi=trunc, size=side, views=views)}
     shown = f"{len(seeds)} heads of {name} at {side} pixels, psi {trunc:g}"

@@ -123,7 +123,7 @@ def read_surface(path: Path, subject: str) -> TrueSurface:
             row = np.flatnonzero(file["subject"].astype(str) == str(subject))
             if not len(row):
                 raise UserError(
-                    f"{path} has no subject {subject}; score others, or leave --geometry out."
+                    f"{path} has no subject {subject}; score others, or leave `geometry` out."
                 )
             vertices, landmarks = (
                 file[name][int(row[0])].astype(np.float64) for name in ("vertices", "landmarks68")
@@ -133,7 +133,7 @@ def read_surface(path: Path, subject: str) -> TrueSurface:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{path} is no geometry file of mvheads ({error}); name another by --geometry."
+            f"{path} is no geometry file of mvheads ({error}); name another by `geometry`."
         ) from error
     return TrueSurface(vertices, triangles, head_width(vertices, landmarks[0]))
 

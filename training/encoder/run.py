@@ -16,6 +16,7 @@ from gghead.perceptual.distances import Distance
 from gghead.rendering import registry, render
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.cli import hint
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.distributed import Processes
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.machine import keep_freed_memory
@@ -96,7 +97,7 @@ def _load_init(path: str) -> Reconstructor | Generator:
     model = checkpoints.load(path)
     if not isinstance(model, (Reconstructor, Generator)):
         raise UserError(
-            f"--init={path} is neither a generator nor a reconstructor; name a snapshot of"
+            f"`init='{path}'` is neither a generator nor a reconstructor; name a snapshot of"
             " train.py or of scripts/train_encoder.py."
         )
     return model
@@ -108,7 +109,7 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device) -> Dis
         return None
     from gghead.perceptual.load import load_distance
 
-    distance = load_distance(config.loss.perceptual_net, "--perceptual-net", device)
+    distance = load_distance(config.loss.perceptual_net, "`perceptual_net`", device)
     for stage in config.stages:
         distance.check_size(stage.image_size, stage.image_size)
     return distance
@@ -117,7 +118,7 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device) -> Dis
 class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
     script = "train_encoder.py"
     remedy = (
-        "When you continue, take a lower --lr, or look for broken pictures with"
+        "When you continue, take a lower `lr`, or look for broken pictures with"
         " scripts/dataset_tool.py check; the same options end the same way."
     )
 
@@ -166,8 +167,9 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
             print(f"  loss: {trainer.perceptual.name} with weight {config.loss.perceptual:g}")
         elif config.loss.perceptual > 0:
             print(
-                "  loss: no perceptual network is given (--perceptual-net), so pixels and gradients"
-                " at several scales stand for it"
+                "  loss: no perceptual network is given"
+                f" ({in_flags('`perceptual_net`')}), so pixels and gradients at several scales"
+                " stand for it"
             )
         millions = [
             sum(p.numel() for p in group) / 1e6

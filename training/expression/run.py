@@ -54,7 +54,7 @@ def run(
         if state["trainer"]["network"] != trainer.model.config.network:
             raise UserError(
                 f"{resume} was trained with another snapshot of {config.network}; "
-                "name that file itself with --network."
+                "name that file itself with `network`."
             )
         trainer.load_state_dict(state["trainer"])
     held_out = None
@@ -80,7 +80,7 @@ def run(
 class _Run(StepRun[ExpressionTrainConfig, ExpressionTrainer]):
     script = "train_expression.py"
     remedy = (
-        "When you continue, take a lower --lr, or look for broken pictures with"
+        "When you continue, take a lower `rate`, or look for broken images with"
         " scripts/dataset_tool.py check; the same options end the same way."
     )
 

@@ -149,7 +149,7 @@ def split_cameras(names: list[str], views: int, subject: str) -> tuple[list[str]
     would be left."""
     if views >= len(names):
         raise UserError(
-            f"Subject {subject} was seen by {len(names)} cameras, so --views={views} leaves none to"
+            f"Subject {subject} was seen by {len(names)} cameras, so `views={views}` leaves none to"
             " compare with; choose fewer."
         )
     chosen = np.unique(np.linspace(0, len(names) - 1, views).round().astype(int))

@@ -65,7 +65,7 @@ def read_initial(init: str | os.PathLike) -> Initial:
             state = run_folder.load_state(folder)["trainer"]
         except UserError as error:
             raise UserError(
-                f"No state in --init={init} can be read; name one of its snapshots, "
+                f"No state in `init='{init}'` can be read; name one of its snapshots, "
                 "network-snapshot-*.safetensors, to take the generator alone."
             ) from error
         if {"G", "D", "G_ema"} <= state.keys():
@@ -131,9 +131,9 @@ def plan_start(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]
         )
     if kimg >= config.kimg:
         raise UserError(
-            f"--kimg={config.kimg:g} ends before the stage that --init={initial.name} begins with,"
-            f" at {kimg:g} kimg of --preset={config.preset}; raise --kimg, which counts from the"
-            " first stage."
+            f"`kimg={config.kimg:g}` ends before the stage that `init='{initial.name}'` begins"
+            f" with, at {kimg:g} kimg of `preset='{config.preset}'`; raise `kimg`, which counts"
+            " from the first stage."
         )
     return config, math.ceil(kimg * 1000 / config.batch)
 
@@ -187,8 +187,8 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], initial: Initial) -> str
             and getattr(initial.config, field.name) != getattr(model.config, field.name)
         ]
         raise UserError(
-            f"--init={initial.name} is another architecture (it differs in {', '.join(differing)});"
-            " use its preset and options."
+            f"`init='{initial.name}'` is another architecture (it differs in"
+            f" {', '.join(differing)}); use its preset and options."
         )
     model.load_state_dict(own | tensors)
     return _parts(own.keys() - tensors.keys())

@@ -15,6 +15,7 @@ from gghead.data.check.report import check_at_start
 from gghead.rendering import registry
 from gghead.torch_utils import threads
 from gghead.torch_utils.cli import hint
+from gghead.torch_utils.cli_words import in_flags
 from gghead.torch_utils.distributed import Processes, barrier
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.machine import keep_freed_memory
@@ -36,8 +37,8 @@ from gghead.training.run.saving import Saver
 from gghead.training.run.stats import StatsWriter, Summary
 
 _REMEDY = (
-    "When you continue, lower --set=optimizer.g_lr and --set=optimizer.d_lr, or raise"
-    " --set=loss.r1_gamma; the same options end the same way."
+    "When you continue, lower `set=optimizer.g_lr` and `set=optimizer.d_lr`, or raise"
+    " `set=loss.r1_gamma`; the same options end the same way."
 )
 _MUCH_WAITING = 0.1  # share of a tick spent waiting for images that is worth a word
 
@@ -90,7 +91,7 @@ def run(
             run_folder.write_options(folder, config)
             with StatsWriter(folder, done=nimg if state else None) as writer:
                 for warning in warnings:
-                    print(f"  {warning}")
+                    print(in_flags(f"  {warning}"))
                 _Run(config, folder, trainer, dataset, writer, state).train()
         else:
             _Run(config, None, trainer, dataset, None, state).train()
@@ -284,7 +285,7 @@ class _Run:
             )
         )
         for warning in warnings:
-            print(f"  watchdog: {warning}")
+            print(in_flags(f"  watchdog: {warning}"))
         if (line := describe_bad_updates(summary)) is not None:
             print(f"  {line}")
         for name in [name for name in list(self.dataset.broken) if name not in self.told]:
@@ -292,7 +293,7 @@ class _Run:
             print(f"  data: left out, {self.dataset.broken[name]}")
         if share > _MUCH_WAITING:
             more = (
-                "raise --workers"
+                in_flags("raise `workers`")
                 if self.config.workers is not None
                 else "use a machine with more cores"
             )

@@ -49,14 +49,14 @@ def score(
         if not in_run:
             raise UserError(
                 f"{network} lies in no run folder that names its data set; name one with"
-                " --data=FILE."
+                " `data=FILE`."
             )
         config = run_folder.read_options(snapshot.parent).data
     model = checkpoints.load(snapshot, device=device, kind="generator")
     if background is not None:
         config = dataclasses.replace(config, background=background)
     if in_run:
-        check_writable(snapshot.parent, "--network", folder=True)
+        check_writable(snapshot.parent, "`network`", folder=True)
     with progress(f"Reading {config.path}"):
         dataset = open_dataset(config, model.config.image_size)
         full = open_full(config, dataset, metrics)

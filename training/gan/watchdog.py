@@ -250,7 +250,7 @@ class Watchdog:
         if self.sign_ticks >= config.sign_ticks:
             warnings.append(
                 f"The discriminator has recognised nearly all real images for {self.sign_ticks}"
-                " ticks: it is winning; raise --gamma or use --aug=ada."
+                " ticks: it is winning; raise `gamma` or use `aug='ada'`."
             )
         floor = config.min_diversity * self.best_diversity
         check(

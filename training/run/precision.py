@@ -125,8 +125,8 @@ def check_device(precision: str | None, device: torch.device) -> None:
     """Raise ``UserError`` where a precision that was asked for does not exist on the device."""
     if precision == "tf32" and device.type != "cuda":
         raise UserError(
-            f"--precision=tf32 is a mode of NVIDIA GPUs, but the run computes on {device.type}; use"
-            " fp32."
+            f"`precision='tf32'` is a mode of NVIDIA GPUs, but the run computes on {device.type};"
+            " use fp32."
         )
 
 

@@ -75,7 +75,7 @@ def numbered_folder(outdir: str | os.PathLike, parts: Sequence[str]) -> Path:
     except OSError as error:
         raise UserError(
             f"No run folder can be made in {outdir} ({error.strerror or error}); choose another "
-            "--outdir."
+            "`outdir`."
         ) from error
 
 

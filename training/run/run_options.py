@@ -35,9 +35,9 @@ def run_options(function: Callable) -> Callable:
 def check_outdir(outdir: Path, resume: str | None, dry_run: bool) -> None:
     """Raise ``UserError`` where the run cannot be written, before anything is loaded."""
     if resume is not None:
-        cli.check_writable(resume, "--resume", folder=True)
+        cli.check_writable(resume, "`resume`", folder=True)
     elif not dry_run:
-        cli.check_writable(outdir, "--outdir", folder=True)
+        cli.check_writable(outdir, "`outdir`", folder=True)
 
 
 def require_same_network(own: str | None, given: str | None, resume: str) -> None:
@@ -52,12 +52,12 @@ def require_same_network(own: str | None, given: str | None, resume: str) -> Non
 
     if given is not None and given != own:
         raise UserError(
-            f"{resume} was trained with --perceptual-net={own or 'nothing'}, not {given}; leave the"
+            f"{resume} was trained with `perceptual_net={own or 'nothing'}`, not {given}; leave the"
             " option out, or start a new run."
         )
     if own is not None and given is None and (is_program(own) or "://" in own):
         what = "TorchScript, which is a program" if is_program(own) else "which would be downloaded"
         raise UserError(
             f"The options of {resume} name the perceptual network {own}, {what}; if you trust it,"
-            f" resume with --perceptual-net={own} too."
+            f" resume with `perceptual_net={own}` too."
         )

@@ -116,7 +116,7 @@ def _mouth_layer(
     table, mesh = figure.mouth_table, figure.mesh
     if table is None:
         return []
-    near = np.nonzero(mesh.mouth[mesh.faces[:, 0]][solid.face])[0]
+    near = np.nonzero(mesh.around_mouth[mesh.faces[:, 0]][solid.face])[0]
     posed = _interpolate(mesh.posed, mesh.faces[solid.face[near]], solid.weights[near])
     window = solid.pixel[near[mesh.gap.shows(posed)]]
     limit = np.full(size * size, 1e-9)

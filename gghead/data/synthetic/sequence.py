@@ -146,7 +146,7 @@ class Scenes:
 
     def __post_init__(self):
         if not len(self.weights) or len(self.weights) != len(self.labels):
-            raise UserError(
+            raise ValueError(
                 "A sequence needs a camera for every frame and at least one frame, but there are "
                 f"{len(self.weights)} frames and {len(self.labels)} cameras."
             )
@@ -234,7 +234,7 @@ def write(
         say(index)
     side, k = scenes.resolution, scenes.labels[0, 16:].reshape(3, 3)
     if not np.allclose(scenes.labels[:, 16:], scenes.labels[0, 16:]):
-        raise UserError("The frames of a sequence need one lens, but these cameras have several.")
+        raise ValueError("The frames of a sequence need one lens, but these cameras have several.")
     content = {
         "w": side,
         "h": side,
