@@ -1,4 +1,4 @@
-"""What the commands share: which network, which device, which people, and where they write. Light:
+"""What the commands share: options, which network, device and people, and where they write. Light:
 torch is imported when it is needed."""
 
 import os
