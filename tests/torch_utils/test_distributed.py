@@ -1,14 +1,16 @@
 """Which device a process takes, what it says while it waits, and gradients that are no numbers."""
 
 import io
+import json
 import math
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
+from helpers.ranks import two_ranks
 
 from gghead.torch_utils import distributed
 from gghead.torch_utils.distributed import Processes, any_process, average_gradients, barrier
@@ -66,63 +68,64 @@ def test_bad_updates_are_told(values, loss, bad):
     )
 
 
-def _join(rank: int, folder: str) -> Processes:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
-    return Processes(rank, 2)
-
-
-def _one_is_bad(rank: int, folder: str) -> None:
-    processes = _join(rank, folder)
-    for values, loss, bad in (
-        ((1.0, 2.0, 3.0), 1.0, False),
-        ((1.0, math.nan if rank else 2.0, 3.0), 1.0, True),
-        ((1.0, 2.0, 3.0), math.nan if rank else 1.0, True),
+def bad_updates(rank: int, folder: Path) -> None:
+    processes, told = Processes(rank, 2), []
+    for values, loss in (
+        ((1.0, 2.0, 3.0), 1.0),
+        ((1.0, math.nan if rank else 2.0, 3.0), 1.0),
+        ((1.0, 2.0, 3.0), math.nan if rank else 1.0),
     ):
         parameters = gradients(*values)
-        assert bool(average_gradients(parameters, processes, torch.tensor(loss))) == bad, rank
+        told.append(bool(average_gradients(parameters, processes, torch.tensor(loss))))
         assert torch.isfinite(parameters[0].grad).all() and parameters[1].grad == 3.0
     assert any_process(rank == 1, processes) and not any_process(False, processes)
-    torch.distributed.destroy_process_group()
+    (folder / f"{rank}.json").write_text(json.dumps(told))
 
 
-def test_an_update_that_is_bad_in_one_process_is_bad_in_all(tmp_path):
-    torch.multiprocessing.spawn(_one_is_bad, (str(tmp_path),), nprocs=2)
-
-
-def _late(rank: int, folder: str) -> None:
-    processes, distributed.SAY_EVERY = _join(rank, folder), 0.2
+def late(rank: int, folder: Path) -> None:
+    processes, kept, distributed.SAY_EVERY = Processes(rank, 2), sys.stderr, 0.2
     sys.stderr = said = io.StringIO()
     barrier(processes, "the start")
     said.truncate(said.seek(0))
     if rank == 1:
         time.sleep(1.5)
     barrier(processes, "the metrics")
-    lines = said.getvalue().splitlines()
-    if rank == 0:
-        assert len(lines) >= 2 and all(
-            line.startswith("Process 0 of 2 has waited ") for line in lines
-        ), lines
-        assert all(line.endswith(" s for the metrics.") for line in lines)
-    torch.distributed.destroy_process_group()
+    sys.stderr = kept
+    (folder / f"{rank}.txt").write_text(said.getvalue())
 
 
-def test_a_process_that_waits_says_for_what(tmp_path):
-    torch.multiprocessing.spawn(_late, (str(tmp_path),), nprocs=2)
-
-
-def _one_dies(rank: int, folder: str) -> None:
-    processes = _join(rank, folder)
+def dying(rank: int, folder: Path) -> None:
+    processes = Processes(rank, 2)
     barrier(processes)
     if rank == 1:
         os._exit(0)
-    with pytest.raises(
-        UserError, match="waited for the gradients of a step, but another process is gone"
-    ):
+    with pytest.raises(UserError) as end:
         average_gradients(gradients(1.0, 2.0, 3.0), processes)
+    (folder / "0.txt").write_text(str(end.value))
     os._exit(0)  # a group without its other half cannot be left
 
 
-def test_a_process_that_dies_is_noticed(tmp_path):
-    torch.multiprocessing.spawn(_one_dies, (str(tmp_path),), nprocs=2)
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    two_ranks(folder, bad_updates, late, dying)
+    return folder
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_update_that_is_bad_in_one_process_is_bad_in_all(of_two_processes, rank):
+    told = json.loads((of_two_processes / "bad_updates" / f"{rank}.json").read_text())
+    assert told == [False, True, True]
+
+
+def test_a_process_that_waits_says_for_what(of_two_processes):
+    lines = (of_two_processes / "late" / "0.txt").read_text().splitlines()
+    assert len(lines) >= 2
+    for line in lines:
+        assert line.startswith("Process 0 of 2 has waited "), lines
+        assert line.endswith(" s for the metrics."), lines
+
+
+def test_a_process_that_dies_is_noticed(of_two_processes):
+    said = (of_two_processes / "dying" / "0.txt").read_text()
+    assert "waited for the gradients of a step, but another process is gone" in said

@@ -5,11 +5,12 @@ import json
 import math
 import os
 import sys
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
-import torch.multiprocessing
+from helpers.ranks import two_ranks
 
 from gghead.torch_utils import progress
 from gghead.training.run import console
@@ -78,23 +79,20 @@ def test_state_survives():
     assert other.collect() == stats.collect()
 
 
-def _rank(rank: int, rendezvous: str, outputs: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
-    )
+def report_both(rank: int, folder: Path) -> None:
     stats = Stats()
     stats.report("both", [1.0, 2.0] if rank else [3.0])
     if rank:
         stats.report("only second", 5.0)
     summary = stats.collect()
-    with open(f"{outputs}{rank}", "w") as file:
-        json.dump([summary, stats.collect()], file)
-    torch.distributed.destroy_process_group()
+    (folder / f"{rank}.json").write_text(json.dumps([summary, stats.collect()]))
 
 
 def test_ranks_are_summed_even_where_names_differ(tmp_path):
-    torch.multiprocessing.spawn(_rank, (str(tmp_path / "meet"), str(tmp_path / "out")), nprocs=2)
-    first, second = (json.loads((tmp_path / f"out{rank}").read_text()) for rank in range(2))
+    two_ranks(tmp_path, report_both)
+    first, second = (
+        json.loads((tmp_path / "report_both" / f"{rank}.json").read_text()) for rank in range(2)
+    )
     assert first == second
     assert first[0]["both"]["num"] == 3 and first[0]["both"]["mean"] == 2.0
     assert first[0]["only second"] == {"num": 1, "mean": 5.0, "std": 0.0}

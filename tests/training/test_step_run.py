@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from click.testing import CliRunner
+from helpers.ranks import two_ranks
 
 from gghead.checkpoints import latest_snapshot
 from gghead.torch_utils.cli import hint
@@ -287,77 +287,52 @@ class Slow(Run):
         super().write_snapshot(folder)
 
 
-def _stopped_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
+def stopped(rank: int, folder: Path) -> None:
     trainer = Counting({3: lambda: os.kill(os.getpid(), signal.SIGTERM) if rank else None})
-    run = Path(folder) / "run"
-    with StatsWriter(run, tensorboard=False) if rank == 0 else contextlib.nullcontext() as writer:
-        with pytest.raises(SystemExit):
-            Slow(Config(), run, trainer, writer, 0.0, 10, Processes(rank, 2)).train()
-    assert files(run, "training-state-*") == ["training-state-000003.pt"], rank
-    torch.distributed.destroy_process_group()
+    with writer_of(rank, folder) as writer, pytest.raises(SystemExit):
+        Slow(Config(), folder, trainer, writer, 0.0, 10, Processes(rank, 2)).train()
+    assert files(folder, "training-state-*") == ["training-state-000003.pt"], rank
 
 
-def test_no_process_leaves_before_the_state_is_saved(tmp_path):
-    """Else torchrun, which sees one of its processes fail, ends the first one while it writes."""
-    torch.multiprocessing.spawn(_stopped_rank, (str(tmp_path),), nprocs=2)
-
-
-def _diverging_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
+def diverging(rank: int, folder: Path) -> None:
     trainer = Counting()
     if rank:
         trainer.at[9] = lambda: spoil(trainer)
-    with (
-        StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext()
-    ) as writer:
-        with pytest.raises((UserError, SystemExit)) as end:
-            Run(
-                Config(),
-                Path(folder) if rank == 0 else None,
-                trainer,
-                writer,
-                0.0,
-                20,
-                Processes(rank, 2),
-            ).train()
+    run = folder if rank == 0 else None
+    with writer_of(rank, folder) as writer, pytest.raises((UserError, SystemExit)) as end:
+        Run(Config(), run, trainer, writer, 0.0, 20, Processes(rank, 2)).train()
     assert end.value.code == 1 if rank else "a tensor of another process" in str(end.value)
-    torch.distributed.destroy_process_group()
 
 
-def test_all_processes_leave_when_one_of_them_has_a_bad_weight(tmp_path):
-    torch.multiprocessing.spawn(_diverging_rank, (str(tmp_path),), nprocs=2)
-    assert files(tmp_path, "training-state-*") == ["training-state-000008.pt"]
-
-
-def _full_rank(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
-    with (
-        StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext()
-    ) as writer:
-        run = Full(
-            Config(),
-            Path(folder) if rank == 0 else None,
-            Counting(),
-            writer,
-            0.0,
-            8,
-            Processes(rank, 2),
-        )
-        with pytest.raises((UserError, SystemExit)) as end:
-            run.train()
+def unsaved(rank: int, folder: Path) -> None:
+    run = folder if rank == 0 else None
+    with writer_of(rank, folder) as writer, pytest.raises((UserError, SystemExit)) as end:
+        Full(Config(), run, Counting(), writer, 0.0, 8, Processes(rank, 2)).train()
     assert end.value.code == 1 if rank else "No space left on device" in str(end.value)
-    torch.distributed.destroy_process_group()
 
 
-def test_all_processes_leave_with_an_error_when_the_first_cannot_save(tmp_path):
-    torch.multiprocessing.spawn(_full_rank, (str(tmp_path),), nprocs=2)
+def writer_of(rank: int, folder: Path):
+    return StatsWriter(folder, tensorboard=False) if rank == 0 else contextlib.nullcontext()
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    two_ranks(folder, stopped, diverging, unsaved)
+    return folder
+
+
+def test_no_process_leaves_before_the_state_is_saved(of_two_processes):
+    """Else torchrun, which sees one of its processes fail, ends the first one while it writes."""
+    assert files(of_two_processes / "stopped", "training-state-*") == ["training-state-000003.pt"]
+
+
+def test_all_processes_leave_when_one_of_them_has_a_bad_weight(of_two_processes):
+    assert files(of_two_processes / "diverging", "training-state-*") == ["training-state-000008.pt"]
+
+
+def test_all_processes_leave_with_an_error_when_the_first_cannot_save(of_two_processes):
+    assert files(of_two_processes / "unsaved", "training-state-*") == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from helpers.ranks import two_ranks
 from helpers.small_gan import BATCH, SIZE, batch_at, labels, tiny_config
 from helpers.spoiled import check_one_bad_update
 
@@ -123,46 +123,24 @@ def gradients_of(trainer, batch):
     return found
 
 
-def _worker(rank, world, port, config, queue):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
-    )
-    share = BATCH // world
+def first_gradients(rank, folder):
+    share = BATCH // 2
     batch = {key: value[rank * share : (rank + 1) * share] for key, value in batch_at(0).items()}
-    found = gradients_of(Trainer(config, labels(), processes=Processes(rank, world)), batch)
-    if rank == 0:
-        queue.put({key: value.numpy() for key, value in found.items()})
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    config = tiny_config(augment=AugmentConfig(mode="noaug"))
+    found = gradients_of(Trainer(config, labels(), processes=Processes(rank, 2)), batch)
+    torch.save(found, folder / f"{rank}.pt")
 
 
-def test_two_processes_have_the_gradients_of_one():
+def test_two_processes_have_the_gradients_of_one(of_two_processes):
     """Random backgrounds, cameras and latents are drawn for the whole batch, so only sums are
     reordered."""
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     config = tiny_config(augment=AugmentConfig(mode="noaug"))
     expected = gradients_of(Trainer(config, labels()), batch_at(0))
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    processes = [
-        context.Process(target=_worker, args=(rank, 2, port, config, queue)) for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    found = queue.get(timeout=120)
-    for process in processes:
-        process.join(timeout=60)
-        assert process.exitcode == 0
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        torch.testing.assert_close(
-            torch.from_numpy(found[key]), value, rtol=1e-3, atol=1e-5, msg=key
-        )
+    for rank in range(2):
+        found = torch.load(of_two_processes / "first_gradients" / f"{rank}.pt")
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-5, msg=key)
 
 
 def test_stages_change_size_gaussians_and_fade():
@@ -287,11 +265,7 @@ def test_a_nan_weight_ends_the_run_after_ten_updates():
     assert any(name.startswith("G.") for name in broken_tensors(trainer.state_dict()))
 
 
-def _resuming_rank(rank, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
+def resumed_run(rank, folder):
     config = tiny_config(augment=AugmentConfig(mode="ada", initial_p=0.3, interval=4, kimg=0.1))
     share = BATCH // 2
     signs = []
@@ -321,23 +295,30 @@ def _resuming_rank(rank, folder):
     resumed = made()
     resumed.load_state_dict(torch.load(f"{folder}/state.pt", weights_only=True))
     go_on(resumed, 6)
-    first, second = whole.state_dict(), resumed.state_dict()
-    if rank == 0:
-        assert_same(first, second)
-    else:  # the mean of w is the first one's, and no step depends on it
-        assert_same(
-            *(
-                {key: value for key, value in tensors(state).items() if "w_avg" not in key}
-                for state in (first, second)
-            )
-        )
-    assert len(signs) == 2 and signs[0] == signs[1]
-    torch.distributed.destroy_process_group()
+    torch.save((whole.state_dict(), resumed.state_dict(), signs), folder / f"{rank}.pt")
 
 
-def test_two_processes_resume_bit_for_bit_in_the_middle_of_an_ada_interval(tmp_path):
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    two_ranks(folder, first_gradients, resumed_run)
+    return folder
+
+
+def test_two_processes_resume_bit_for_bit_in_the_middle_of_an_ada_interval(of_two_processes):
     """Only the first process's signs were saved, and every process went on from them."""
-    mp.spawn(_resuming_rank, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        whole, resumed, signs = torch.load(of_two_processes / "resumed_run" / f"{rank}.pt")
+        if rank == 0:
+            assert_same(whole, resumed)
+        else:  # the mean of w is the first one's, and no step depends on it
+            assert_same(
+                *(
+                    {key: value for key, value in tensors(state).items() if "w_avg" not in key}
+                    for state in (whole, resumed)
+                )
+            )
+        assert len(signs) == 2 and signs[0] == signs[1]
 
 
 def test_generator_fits_a_colour():
