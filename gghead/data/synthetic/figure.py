@@ -107,7 +107,7 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
     if beard.any() and person.beard != "stubble":
         lumps = 1 + 0.15 * noise(neutral[:, 0] * 60 + person.seed, neutral[:, 1] * 60)
         beard = beard * beard  # the edge rises inside what is painted
-        depth = 0.020 if person.beard == "full" else 0.010
+        depth = 0.013 if person.beard == "full" else 0.008
         vertices = vertices + (beard * lumps * depth)[:, None] * assets.template.vertex_normals
     extras = [(accessories.garment(person), CLOTH)]
     if person.glasses != "none":

@@ -38,10 +38,10 @@ def beard_mask(person: Person, points: np.ndarray) -> np.ndarray:
     lip_top = mouth_line(x) + 0.019
     moustache = (
         step(y, lip_top - 0.006, lip_top + 0.002)
-        * step(y + 0.35 * x + 5 * x * x - ragged, -0.034, -0.046)
+        * step(y + 0.12 * x + 2.5 * x * x - ragged, -0.036, -0.048)
         * step(x + ragged, 0.085, 0.070)
     )
-    around_mouth = step(x + ragged, 0.088, 0.075)
+    around_mouth = step(x + ragged, 0.085 + 0.15 * np.minimum(y + 0.13, 0), 0.070)
     return {
         "moustache": moustache,
         "goatee": np.maximum(moustache, beard * around_mouth),
