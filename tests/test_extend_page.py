@@ -20,6 +20,8 @@ from helpers.places import ROOT
 from gghead.cameras import Cameras
 from gghead.data import formats
 from gghead.data.formats.geometry import METRES_PER_UNIT
+from gghead.training.cli import train_gan
+from gghead.training.gan import config, losses, trainer
 
 SMALL = {
     "z_dim": 8,
@@ -57,8 +59,12 @@ def load(tmp_path, monkeypatch):
     return load
 
 
-def source_of(name: str) -> str:
-    return Path(importlib.import_module(name).__file__).read_text(encoding="utf-8")
+# Read and imported before anything is changed: what a changed config came into would keep it.
+SOURCES = {
+    module.__name__: Path(module.__file__).read_text(encoding="utf-8")
+    for module in (config, losses, trainer, train_gan)
+}
+COMMAND, TRAINER = train_gan.__name__, trainer.__name__
 
 
 def put_before(place: str, text: str, source: str) -> str:
@@ -68,13 +74,11 @@ def put_before(place: str, text: str, source: str) -> str:
 
 def test_a_preset_is_offered_and_can_train(load):
     (wide,) = blocks("A preset")
-    source = put_before("\nPRESETS = {", wide, source_of("gghead.training.gan.config"))
-    config = load("gghead.training.gan.config", put_before(" _SMALL, ", " _WIDE,", source))
-    config.check(config.PRESETS["wide"])
-    assert config.PRESETS["wide"].generator.cmax == 2 * config.PRESETS["tiny"].generator.cmax
-    name = "gghead.training.cli.train_gan"
-    command = load(name, source_of(name)).main
-    shown = CliRunner().invoke(command, ["--help"], catch_exceptions=False).output
+    source = put_before("\nPRESETS = {", wide, SOURCES[config.__name__])
+    changed = load(config.__name__, put_before(" _SMALL, ", " _WIDE,", source))
+    changed.check(changed.PRESETS["wide"])
+    assert changed.PRESETS["wide"].generator.cmax == 2 * changed.PRESETS["tiny"].generator.cmax
+    shown = CliRunner().invoke(load(COMMAND, SOURCES[COMMAND]).main, ["--help"]).output
     assert "[tiny|wide|small|" in shown
 
 
@@ -108,22 +112,19 @@ def test_a_reader_finds_its_format_and_the_points_of_a_head(load, tmp_path, monk
 
 def test_a_loss_has_an_option_acts_on_opacities_and_is_logged(load):
     function, field, term = blocks("A training loss")
-    losses = source_of("gghead.training.gan.losses")
-    load("gghead.training.gan.losses", f"{losses}\n\n{function}")
+    load(losses.__name__, f"{SOURCES[losses.__name__]}\n\n{function}")
     place = "\n\n@dataclass(frozen=True)\nclass OptimizerConfig"
-    source = put_before(place, field, source_of("gghead.training.gan.config"))
-    config = load("gghead.training.gan.config", source)
-    name = "gghead.training.cli.train_gan"
-    shown = CliRunner().invoke(load(name, source_of(name)).main, ["--help"]).output
+    changed = load(config.__name__, put_before(place, field, SOURCES[config.__name__]))
+    shown = CliRunner().invoke(load(COMMAND, SOURCES[COMMAND]).main, ["--help"]).output
     assert "--lambda-entropy" in shown and "Weight of the entropy of opacities" in shown
-    name = "gghead.training.gan.trainer"
-    changed = load(name, put_before("        return terms\n", term, source_of(name)))
-    tiny = config.PRESETS["tiny"]
+    source = put_before("        return terms\n", term, SOURCES[TRAINER])
+    make_trainer = load(TRAINER, source).Trainer
+    tiny = changed.PRESETS["tiny"]
     small = replace(
         tiny,
         generator=replace(tiny.generator, **SMALL, template="sphere", grid=16, image_size=16),
         discriminator=replace(tiny.discriminator, cbase=128, cmax=8),
-        stages=(config.Stage(image_size=16, grid=16),),
+        stages=(changed.Stage(image_size=16, grid=16),),
         batch=2,
     )
     label = Cameras.orbit(torch.zeros(2)).label()
@@ -132,7 +133,7 @@ def test_a_loss_has_an_option_acts_on_opacities_and_is_logged(load):
     trainers = []
     for weight in (0.0, 10.0):
         loss = replace(tiny.loss, lambda_entropy=weight)
-        trainers.append(changed.Trainer(replace(small, loss=loss), label))
+        trainers.append(make_trainer(replace(small, loss=loss), label))
         trainers[-1].step(batch)
     without, with_entropy = trainers
     assert "Loss/G/entropy" not in without.stats.collect()
