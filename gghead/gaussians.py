@@ -32,8 +32,13 @@ class Gaussians:
     # [..., N, 2] place on the template's UV square, in [-1, 1] as grid_sample takes it
     uv: Tensor | None = None
     features: Tensor | None = None  # [..., N, F] anything else with one value per Gaussian
+    # pixels a side of the images that a network was trained with, None where that is not known:
+    # ``render`` grows its low-pass filter above it
+    training_size: int | None = None
 
     def __post_init__(self) -> None:
+        if self.training_size is not None and self.training_size < 1:
+            raise UserError(f"training_size must be 1 or more, but it is {self.training_size}.")
         check_shape("means", self.means, (None, 3))
         for name, tensor in self._tensors().items():
             tail = {
@@ -156,7 +161,7 @@ class Gaussians:
             raise UserError(
                 f"Gaussians to be put together must have the same batch shape, but have {shapes}."
             )
-        return cls(**_joined(parts, len(parts[0].shape)), sh_degree=parts[0].sh_degree)
+        return _joined(parts, len(parts[0].shape))
 
     @classmethod
     def stack(cls, heads: Sequence["Gaussians"]) -> "Gaussians":
@@ -181,7 +186,7 @@ class Gaussians:
             raise UserError(
                 f"Heads to be stacked have batch shape [] or [B], but these have {shapes}."
             )
-        return cls(**_joined(heads, 0), sh_degree=heads[0].sh_degree)
+        return _joined(heads, 0)
 
     def with_sh(self, degree: int) -> "Gaussians":
         """The same colours as spherical harmonics of ``degree``, which must not be lower than the
@@ -276,14 +281,18 @@ def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
     )
 
 
-def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
-    """What all parts have, put together along a dimension."""
+def _joined(parts: Sequence[Gaussians], dim: int) -> Gaussians:
+    """What all parts have, put together along a dimension; of training sizes the largest."""
     shared = [
         name
         for name in parts[0]._tensors()
         if all(getattr(part, name) is not None for part in parts)
     ]
-    return {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
+    tensors = {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
+    sizes = [part.training_size for part in parts if part.training_size is not None]
+    return Gaussians(
+        **tensors, sh_degree=parts[0].sh_degree, training_size=max(sizes, default=None)
+    )
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class Generator(nn.Module):
 
     def assemble(self, raw: dict[str, Tensor], ws: Tensor) -> Gaussians:
         """Raw attributes -> Gaussians, with the background plane appended if there is one."""
-        head = self.attributes.activate(raw)
+        head = replace(self.attributes.activate(raw), training_size=self.config.image_size)
         network, attributes = self.background_network, self.background_attributes
         if network is None or attributes is None:
             return head
@@ -147,16 +147,11 @@ class Generator(nn.Module):
         Where Gaussians of a background plane are among them, ``alpha`` and ``uv`` are those of the
         head alone.
 
-        Above the training size the low-pass filter of the rasteriser grows with the picture: the
-        network has only ever been judged through it, and what it covered (dots between splats)
-        would come to light (the observation of Yu et al. 2024, "Mip-Splatting").
+        Above this network's image size the low-pass filter grows, whatever ``training_size`` the
+        Gaussians have.
         """
         size = size or self.config.image_size
-        larger = (
-            max(max(size) if isinstance(size, tuple) else size, self.config.image_size)
-            / self.config.image_size
-        )
-        options.setdefault("eps2d", 0.3 * larger**2)
+        gaussians = replace(gaussians, training_size=self.config.image_size)
         parts = gaussians.features if self.background_attributes is not None else None
         if parts is not None:
             options["features"] = True

@@ -14,6 +14,9 @@ from gghead.gaussians import Gaussians
 from gghead.rendering.rasterization import RasterizeMode, rasterization
 from gghead.torch_utils.errors import UserError
 
+LOW_PASS = 0.3
+"""Variance in square pixels of the rasterizer's low-pass filter (3DGS, gsplat)."""
+
 
 @dataclass
 class RenderOutput:
@@ -34,7 +37,7 @@ class RenderOptions(TypedDict, total=False):
     uv: bool
     features: bool
     depth: bool
-    eps2d: float
+    eps2d: float | None
     backend: str
     rasterize_mode: RasterizeMode
 
@@ -50,13 +53,19 @@ def render(
     uv: bool = False,
     features: bool = False,
     depth: bool = True,
-    eps2d: float = 0.3,  # variance in square pixels added to every projected Gaussian
+    # variance in square pixels added to every projected Gaussian; None: see below
+    eps2d: float | None = None,
     backend: str = "auto",
     rasterize_mode: RasterizeMode = "classic",
 ) -> RenderOutput:
     """Render; differentiable with respect to the Gaussians, the cameras' poses and the background.
 
-    Colour, uv, features and depth ride along as channels of one rasterisation. Raises ``UserError``
+    ``eps2d`` is the low-pass filter, 0.3 as in gsplat. Gaussians that know their ``training_size``
+    get a wider one in larger images, as wide relative to the head as in training: the network was
+    only ever judged through it, and dots between the splats would come to light without it (Yu et
+    al. 2024, "Mip-Splatting"). ``eps2d=0.3`` turns that off.
+
+    Color, uv, features and depth ride along as channels of one rasterization. Raises ``UserError``
     where the batch shapes do not fit or where uv or features are asked for and the Gaussians have
     none, ``TypeError`` for arguments of other types.
     """
@@ -110,7 +119,7 @@ def render(
         width,
         height,
         backgrounds=backgrounds,
-        eps2d=eps2d,
+        eps2d=low_pass(gaussians, max(width, height)) if eps2d is None else eps2d,
         render_mode="RGB+ED" if depth else "RGB",
         rasterize_mode=rasterize_mode,
         backend=backend,
@@ -126,6 +135,14 @@ def render(
         features=parts[2] if features else None,
         backend=meta["backend"],
     )
+
+
+def low_pass(gaussians: Gaussians, side: int) -> float:
+    """The variance in square pixels that ``render`` adds in an image whose longer side is ``side``.
+
+    It is 0.3 up to the Gaussians' training size, and grows with the area of a pixel above it.
+    """
+    return LOW_PASS * max(1.0, side / (gaussians.training_size or side)) ** 2
 
 
 def _called(value: object) -> str:

@@ -14,6 +14,7 @@ from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
 from gghead.perceptual.distances import Distance
 from gghead.rendering import registry, render
+from gghead.rendering.render import LOW_PASS
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.distributed import Processes
@@ -224,6 +225,7 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
                 batch.target.shape[-1],
                 background=1.0,
                 depth=False,
+                eps2d=LOW_PASS,  # as in training, also in a stage of larger images
             )
             .color.cpu()
             .clamp(0, 1)
