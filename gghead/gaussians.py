@@ -1,5 +1,7 @@
-"""The container for 3D Gaussians: what every model makes and everything else renders, moves, saves
-or edits."""
+"""The container for 3D Gaussians.
+
+What every model makes and everything else renders, moves, saves or edits.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,8 +21,10 @@ from gghead.torch_utils.errors import UserError
 
 @dataclass
 class Gaussians:
-    """``N`` Gaussians per batch element. Raises ``UserError`` where the shapes do not fit
-    together."""
+    """``N`` Gaussians per batch element.
+
+    Raises ``UserError`` where the shapes do not fit together.
+    """
 
     means: Tensor  # [..., N, 3] world units
     quats: Tensor  # [..., N, 4] w, x, y, z
@@ -108,7 +112,7 @@ class Gaussians:
         return self.means.dtype
 
     def __getitem__(self, index: BatchIndex | tuple[BatchIndex, ...]) -> "Gaussians":
-        """Index the batch dimensions (use :meth:`select` for the Gaussians)."""
+        """Index the batch dimensions (use ``select`` for the Gaussians)."""
         index = index if isinstance(index, tuple) else (index,)
         if any(isinstance(i, type(Ellipsis)) for i in index):
             raise IndexError("Gaussians are indexed by batch dimension only, without '...'")
@@ -120,8 +124,10 @@ class Gaussians:
         return self.map(lambda tensor: tensor[index])
 
     def validate(self, name: str = "Gaussians") -> "Gaussians":
-        """Return ``self``; raise ``UserError`` for values not finite, scales <= 0 or opacities out
-        of [0, 1]."""
+        """Return ``self``.
+
+        Raise ``UserError`` for values not finite, scales <= 0 or opacities out of [0, 1].
+        """
         for field, tensor in self._tensors().items():
             if not tensor.isfinite().all():
                 raise UserError(f"{name}: {field} contains numbers that are not finite.")
@@ -138,8 +144,10 @@ class Gaussians:
 
     # ---------------------------------------------------------------- changing
     def select(self, which: Tensor | slice | Sequence[int]) -> "Gaussians":
-        """The Gaussians at an index list, mask or slice [M or N] over N, the same for every batch
-        element."""
+        """Select Gaussians by an index list, mask or slice [M or N] over N.
+
+        It is the same for every batch element.
+        """
         if not isinstance(which, (Tensor, slice)):
             which = torch.as_tensor(which, device=self.device) if len(which) else slice(0)
         batch = (slice(None),) * len(self.shape)
@@ -147,11 +155,12 @@ class Gaussians:
 
     @classmethod
     def merge(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
-        """Put Gaussians of one batch shape into one scene; RGB is lifted to harmonics where the
-        parts differ in degree.
+        """Put Gaussians of one batch shape into one scene.
+
+        RGB is lifted to harmonics where the parts differ in degree.
 
         ``uv`` and ``features`` are kept where all parts have them. Several heads that are to be
-        drawn side by side, or each on its own, are a batch: see :meth:`stack`.
+        drawn side by side, or each on its own, are a batch: see ``stack``.
         """
         if not parts:
             raise UserError("There are no Gaussians to put together.")
@@ -165,8 +174,7 @@ class Gaussians:
 
     @classmethod
     def stack(cls, heads: Sequence["Gaussians"]) -> "Gaussians":
-        """Make one batch [B, N] of heads, each of batch shape () or (B,): what ``render`` draws in
-        one call.
+        """Make one batch [B, N] of heads, each of batch shape () or (B,), for ``render``.
 
         ``uv`` and ``features`` are kept where all heads have them. Raises ``UserError`` for heads
         that differ in their number of Gaussians or have more than one batch dimension.
@@ -189,8 +197,7 @@ class Gaussians:
         return _joined(heads, 0)
 
     def with_sh(self, degree: int) -> "Gaussians":
-        """The same colours as spherical harmonics of ``degree``, which must not be lower than the
-        present one."""
+        """The same colors as spherical harmonics of ``degree``, no lower than the present one."""
 
         colors = sh.rgb_to_dc(self.colors)[..., None, :] if self.sh_degree is None else self.colors
         missing = sh.num_bases(degree) - colors.shape[-2]
@@ -244,8 +251,9 @@ class Gaussians:
 
     # ------------------------------------------------------------------- files
     def save_ply(self, path: str | Path) -> None:
-        """Write one head as a .ply in the layout of 3DGS (``gghead.ply``): -y up, SH coefficients,
-        atomically.
+        """Write one head as a .ply in the layout of 3DGS (``gghead.ply``), atomically.
+
+        The file has -y up and SH coefficients.
 
         Raises ``UserError`` for a batch of several heads, for impossible values and where the file
         cannot be written.
@@ -264,8 +272,10 @@ class Gaussians:
 
     @classmethod
     def load_ply(cls, path: str | Path, up: str | None = None) -> "Gaussians":
-        """Read a .ply in the layout of 3DGS as Gaussians [N, ...] in float32, turned upright; plain
-        RGB where the file has no ``f_rest`` properties. ``up`` and errors as ``gghead.ply.read``.
+        """Read a .ply in the layout of 3DGS as Gaussians [N, ...] in float32, turned upright.
+
+        Plain RGB where the file has no ``f_rest`` properties. ``up`` and errors as
+        ``gghead.ply.read``.
         """
         values, sh_degree, up = ply.read(path, up)
         gaussians = cls(**values, sh_degree=sh_degree)
@@ -296,8 +306,10 @@ def _joined(parts: Sequence[Gaussians], dim: int) -> Gaussians:
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
-    """Turn harmonics with the Gaussians: the coefficients [..., N, K, 3] of f(R^-1 d) for those of
-    f(d)."""
+    """Turn harmonics with the Gaussians.
+
+    Returns the coefficients [..., N, K, 3] of f(R^-1 d) for those of f(d).
+    """
 
     return (
         colors if not degree else sh.rotation(degree, rotation)[..., None, :, :].to(colors) @ colors

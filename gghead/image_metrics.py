@@ -21,8 +21,9 @@ def psnr(
     second: Tensor,  # same
     mask: Tensor | None = None,  # [..., 1, H, W] weights in [0, 1]
 ) -> Tensor:  # [...] dB
-    """Peak signal-to-noise ratio for a peak of 1; values are clamped to [0, 1] first, equal
-    pictures give 100 dB.
+    """Peak signal-to-noise ratio for a peak of 1.
+
+    Values are clamped to [0, 1] first, equal pictures give 100 dB.
 
     With ``mask`` the squared error is the weighted mean over it. Raises ``UserError`` for unequal
     shapes or an empty mask.
@@ -37,11 +38,12 @@ def ssim(
     second: Tensor,  # same
     mask: Tensor | None = None,  # [..., 1, H, W] weights in [0, 1]
 ) -> Tensor:  # [...]
-    """Structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5), mean over
-    channels.
+    """Structural similarity (Wang et al. 2004), mean over channels.
+
+    The window is a Gaussian of 11 pixels, sigma 1.5.
 
     Windows lie wholly inside the picture, so the outer 5 pixels have none; with ``mask`` the map is
-    averaged with the mask's weights at the windows' centres. Raises ``UserError`` as ``psnr``, and
+    averaged with the mask's weights at the windows' centers. Raises ``UserError`` as ``psnr``, and
     for pictures smaller than the window.
     """
     _check(first, second, mask)

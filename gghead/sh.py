@@ -1,5 +1,6 @@
-"""Real spherical harmonics for view-dependent colour, with the basis order and signs of 3D Gaussian
-Splatting.
+"""Real spherical harmonics for view-dependent color.
+
+The basis order and the signs are those of 3D Gaussian Splatting.
 
 The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as polynomials of the unit
 direction; degree 1 in the order (y, z, x) with signs (-, +, -).
@@ -29,7 +30,7 @@ def rgb_to_dc(rgb: Tensor) -> Tensor:
 
 
 def dc_to_rgb(dc: Tensor) -> Tensor:
-    """The inverse of :func:`rgb_to_dc`: the colour from all sides together."""
+    """The inverse of ``rgb_to_dc``: the color from all sides together."""
     return dc * C0 + 0.5
 
 
@@ -38,8 +39,10 @@ def basis(
     directions: Tensor,  # [..., 3] unit vectors
     dim: int = -1,
 ) -> Tensor:
-    """Values [..., (degree + 1)^2] of the basis functions; ``dim`` is where x, y, z and the
-    functions stand."""
+    """Values [..., (degree + 1)^2] of the basis functions.
+
+    ``dim`` is where x, y, z and the functions stand.
+    """
     if not 0 <= degree <= MAX_DEGREE:
         raise UserError(f"sh_degree must be between 0 and {MAX_DEGREE}, but it is {degree}.")
     x, y, z = directions.unbind(dim)
@@ -72,8 +75,9 @@ def rotation(
     degree: int,
     matrix: Tensor,  # [..., 3, 3] rotations
 ) -> Tensor:
-    """Matrices [..., K, K] in float64 that turn coefficients [K, D] of f(d) into those of f(R^-1
-    d).
+    """Matrices [..., K, K] in float64 that turn coefficients [K, D].
+
+    They are of f(d) before and of f(R^-1 d) afterwards.
 
     Each degree spans a space that rotations leave whole (Ramamoorthi and Hanrahan 2001), so values
     at more directions than there are functions determine the matrix, exactly but for rounding.
@@ -117,8 +121,10 @@ def directions(
     means: Tensor,  # [..., N, 3] world units
     viewmats: Tensor,  # [..., C, 4, 4] world to camera
 ) -> Tensor:
-    """Vectors [..., C, N, 3] from the camera centres to the Gaussians; not finite where the matrix
-    has no inverse."""
+    """Vectors [..., C, N, 3] from the camera centers to the Gaussians.
+
+    Not finite where the matrix has no inverse.
+    """
     bad = find_nonfinite(viewmats.flatten(-2))
     # one camera's numbers must not reach the Gaussians' gradients, to which all cameras add
     if bad is not None:

@@ -1,5 +1,7 @@
-"""Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow
-everywhere."""
+"""Frames to a file.
+
+.mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere.
+"""
 
 import importlib.util
 import shutil
@@ -27,11 +29,12 @@ def save_video(
     path: str | Path,
     fps: float = 30.0,
 ) -> None:
-    """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending; the file appears whole
-    or not at all.
+    """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending.
+
+    The file appears whole or not at all.
 
     .mp4 needs PyAV (``pip install av``) or an ``ffmpeg`` program; odd sizes get one more row or
-    column there, because H.264's usual pixel format halves the colour resolution. .gif rounds frame
+    column there, because H.264's usual pixel format halves the color resolution. .gif rounds frame
     times to 1/100 s, .webp to 1/1000 s. Raises ``UserError`` for an unknown ending, frames of a
     wrong shape or type, no way to write .mp4, a failing disk.
     """
@@ -91,8 +94,10 @@ def _check_frames(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 
 
 def _times(count: int, fps: float, ticks: int) -> list[int]:
-    """Return whole frame durations in 1/ticks seconds whose sums stay within half a tick of the
-    exact times."""
+    """Return whole frame durations in 1/ticks seconds.
+
+    Their sums stay within half a tick of the exact times.
+    """
     ends = [round(i * ticks / fps) for i in range(count + 1)]
     return [max(1, after - before) for before, after in zip(ends[:-1], ends[1:], strict=True)]
 
@@ -128,8 +133,10 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
 
 
 def _plain_name(path: Path) -> str:
-    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option; a path from the root
-    is neither."""
+    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option.
+
+    A path from the root is neither.
+    """
     return str(path.absolute())
 
 

@@ -8,8 +8,9 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed instead of handing it back to the system; return whether it
-    was told.
+    """Tell glibc to keep what is freed instead of handing it back to the system.
+
+    Return whether it was told.
 
     By default every tensor above some megabytes is fresh memory whose pages the kernel has to map
     and clear anew, in each step: about a fifth of a training step on CPUs. The price is that the

@@ -1,5 +1,7 @@
-"""Random generators derived from names, so that every random choice can be repeated from (seed,
-stream) alone."""
+"""Random generators derived from names.
+
+So every random choice can be repeated from (seed, stream) alone.
+"""
 
 import hashlib
 
@@ -17,6 +19,5 @@ def derive_seed(seed: int, *stream: int | str) -> int:
 
 
 def generator(seed: int, *stream: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a ``torch.Generator`` for the stream, e.g. ``generator(seed, "noise", rank,
-    step)``."""
+    """Return the stream's ``torch.Generator``, as ``generator(seed, "noise", rank, step)``."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *stream))

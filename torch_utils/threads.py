@@ -45,8 +45,9 @@ _SHARE = 0.03  # of the time may be lost with trials in vain
 
 # ---------------------------------------------------------------------------------- what others use
 def busy_seconds(text: str, which: tuple[int, ...], with_nice: bool = False) -> float:
-    """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat`` (man 5
-    proc_stat).
+    """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat``.
+
+    See man 5 proc_stat.
 
     Programs of low priority (nice) give way, and count only ``with_nice``. Time taken by other
     virtual machines counts. Raises ``ValueError`` for a text without these processors.
@@ -72,8 +73,7 @@ class Load:
         clock: Callable[[], float] = time.monotonic,
         span: float = 1.0,
     ) -> None:
-        """``busy`` gives the seconds that all processors have worked, ``own`` those of this
-        process."""
+        """``busy`` gives the seconds that all processors have worked, ``own`` this process's."""
         self._busy, self._own, self._clock, self._span = busy or _machine_busy, own, clock, span
         self._marks: deque[tuple[float, float, float]] = deque()
         self._last: float | None = None
@@ -115,8 +115,10 @@ def _machine_busy() -> float:
 
 
 def allowed_processors() -> float:
-    """The processors that the system grants this process: a container may get the time of fewer
-    than it sees."""
+    """The processors that the system grants this process.
+
+    A container may get the time of fewer than it sees.
+    """
     count = float(len(processors()))
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -258,8 +260,9 @@ class Governor:
             self._take(wanted)
 
     def _fewer(self, others: float) -> int:
-        """The threads that find a processor each beside what others use; the present number if that
-        nearly fits.
+        """The threads that find a processor each beside what others use.
+
+        The present number if that nearly fits.
 
         A program that has to share its processor with one of our threads gets half of it and could
         use twice as much.
@@ -355,8 +358,9 @@ def configure(setting: str | int | None = None) -> None:
 
 
 def share_machine() -> None:
-    """Under torchrun: give every process its share of this machine's processors, unless their
-    number is fixed.
+    """Under torchrun: give every process its share of this machine's processors.
+
+    Not where their number is fixed.
 
     torchrun itself sets ``OMP_NUM_THREADS=1`` where the user sets nothing. Several processes wait
     for each other in every step, so none of them can tell by its own steps what is faster: their
@@ -402,8 +406,10 @@ def steps(items: Iterable[Item], work: str, device: object = "cpu") -> Iterator[
 
 
 def tick(work: str, count: float = 1.0) -> None:
-    """Say that ``count`` more pieces of ``work`` are done: for loops whose progress is shown
-    anyway."""
+    """Say that ``count`` more pieces of ``work`` are done.
+
+    It is for loops whose progress is shown anyway.
+    """
     if _setting == "auto" and threading.current_thread() is threading.main_thread():
         governor = _started()
         if governor is not None:

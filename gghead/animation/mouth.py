@@ -1,5 +1,7 @@
-"""What shows between parting lips: a dark sheet behind them, on the faces of the template that an
-open jaw tears."""
+"""What shows between parting lips.
+
+A dark sheet behind them, on the faces of the template that an open jaw tears.
+"""
 
 import functools
 import math
@@ -36,8 +38,10 @@ class Cavity:
 
 @functools.lru_cache(maxsize=4)
 def cavity_of(surface: MovingSurface) -> Cavity | None:
-    """The sheet of a template; None where nothing tears (no such blendshape, or lips that are no
-    slit)."""
+    """The sheet of a template.
+
+    None where nothing tears (no such blendshape, or lips that are no slit).
+    """
     if _OPENING not in surface.names:
         return None
     new, count = surface.positions.new_ones, len(surface.faces)
@@ -89,10 +93,11 @@ def parted_share(places: Places, motion: Motion, surface: MovingSurface) -> Tens
 def open_mouth(
     head: Gaussians, places: Places, surface: MovingSurface, weights: Tensor
 ) -> Gaussians | None:
-    """The sheets [T, M] of ``head`` [1 or T, N] (at rest) for weights [T, K]; None where all mouths
-    are shut.
+    """The sheets [T, M] of ``head`` [1 or T, N] (at rest) for weights [T, K].
 
-    It lies behind the head's own lips, wherever they stand off the template, and has their colour,
+    None where all mouths are shut.
+
+    It lies behind the head's own lips, wherever they stand off the template, and has their color,
     darkened.
     """
     cavity = cavity_of(surface)

@@ -51,8 +51,10 @@ class Sample:
 
 
 def read_samples(path: str) -> Iterator[Sample]:
-    """Yield the pictures of a tar file in their order; raises ``UserError`` naming a broken file or
-    member."""
+    """Yield the pictures of a tar file in their order.
+
+    Raises ``UserError`` naming a broken file or member.
+    """
     for key, members in itertools.groupby(_members(path), key=lambda member: member[0]):
         fields: dict[str, bytes] = {}
         for _, field, data in members:
@@ -66,8 +68,10 @@ def read_samples(path: str) -> Iterator[Sample]:
 
 
 def _members(path: str) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (key, field, content) of the files in a tar; links, devices and sparse files are none
-    of ours."""
+    """Yield (key, field, content) of the files in a tar.
+
+    Links, devices and sparse files are none of ours.
+    """
     try:
         with open_local(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             length = os.fstat(file.fileno()).st_size
@@ -126,8 +130,10 @@ class ShardMemory:
         self._shards: collections.OrderedDict[str, list[Sample]] = collections.OrderedDict()
 
     def get(self, path: str) -> list[Sample]:
-        """Return the pictures of a tar file, reading it if it is not here. Safe to call from
-        several threads."""
+        """Return the pictures of a tar file, reading it if it is not here.
+
+        Safe to call from several threads.
+        """
         with self._lock:
             if path not in self._shards:
                 # first, so that never more than these are held
@@ -171,8 +177,10 @@ class TarShard:
         return len(self.names)
 
     def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
-        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the
-        first."""
+        """Return a decoded image.
+
+        Raises ``UserError`` if it is damaged or of another size than the first.
+        """
         sample = self._sample(index)
         rgb = np.asarray(decode_image(sample.image, "RGB", f"{sample.name} in {self.path}"))
         if rgb.shape[:2] != (self.size, self.size):
@@ -184,8 +192,10 @@ class TarShard:
         return rgb
 
     def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
-        """Return a decoded mask; None where masks are not used. Raises ``UserError`` for a missing
-        or empty one."""
+        """Return a decoded mask; None where masks are not used.
+
+        Raises ``UserError`` for a missing or empty one.
+        """
         if not self.has_masks:
             return None
         sample = self._sample(index)
@@ -224,8 +234,9 @@ class TarShard:
 
 
 def open_tars(paths: list[str], masks: bool, labels: Labels | None) -> list[TarShard]:
-    """Open tar files; ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside spare
-    a pass over all.
+    """Open tar files.
+
+    ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside spare a pass over all.
 
     Without them every file is read once from end to end for its labels.
 
@@ -272,8 +283,10 @@ def open_tars(paths: list[str], masks: bool, labels: Labels | None) -> list[TarS
 
 
 def tar_member(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
-    """Return a tar entry with fixed owner and time, so that the same content gives the same
-    bytes."""
+    """Return a tar entry with fixed owner and time.
+
+    So the same content gives the same bytes.
+    """
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
     return info, io.BytesIO(data)
@@ -287,8 +300,7 @@ _MOST_SHARDS = 1_000_000  # a list of names longer than that is a slip of the pe
 def open_shards(
     path: str | os.PathLike, masks: str | os.PathLike | None
 ) -> tuple[list[ImageFiles] | list[TarShard], bool]:
-    """Return the parts of a data set in their fixed order, and whether they can be read in order
-    only.
+    """Return the parts of a data set in order, and whether they are read in order only.
 
     A single zip or folder of images is one part. A folder that holds zips and no images is a set of
     shards: each has its own dataset.json, or one dataset.json beside them labels ``shard.zip/name``
@@ -314,8 +326,9 @@ def open_shards(
 def shard_inputs(
     path: Path, masks: str | os.PathLike | None
 ) -> list[tuple[Path, str | os.PathLike | None, Labels | None]]:
-    """Return (file, its masks, its labels if they stand elsewhere) for the zips of a folder, or for
-    ``path`` itself.
+    """Return (file, its masks, its labels) for the zips of a folder, or for ``path`` itself.
+
+    The labels are given if they stand elsewhere.
 
     Raises:
         UserError: labels of images that no shard holds, or no masks for a shard.
@@ -350,8 +363,9 @@ def _has_images(folder: Path) -> bool:
 
 
 def tar_paths(text: str) -> list[str]:
-    """Return the tar files that ``text`` names: a folder of them (and no images), one, or a brace
-    list of several.
+    """Return the tar files that ``text`` names.
+
+    It is a folder of them (and no images), one, or a brace list of several.
 
     ``shard-{000..012}.tar`` and ``{a,b}.tar`` are brace lists; what a file's own name holds is
     never read as one. Raises ``UserError`` for a brace list that cannot be read.
@@ -389,8 +403,10 @@ def _expand_braces(text: str) -> list[str]:
 
 
 def _beside(folder: Path) -> Labels | None:
-    """The labels of the one dataset.json beside the shards (of a brace list: in the folder before
-    its last part)."""
+    """The labels of the one dataset.json beside the shards.
+
+    Of a brace list it is in the folder before its last part.
+    """
     info = read_info_in(folder if folder.is_dir() else folder.parent)
     return None if info is None else info.labels
 

@@ -19,11 +19,12 @@ APPEARANCE = ("color", "opacity")
 
 @torch.no_grad()
 def blend_latents(model: Generator, base: Latent, donor: Latent, mask: Tensor) -> Latent:
-    """Return ``base`` with ``donor``'s Z inside ``mask`` [1, R, R] (R: the network's latent
-    resolution).
+    """Return ``base`` with ``donor``'s Z inside ``mask`` [1, R, R].
+
+    R is the network's latent resolution.
 
     The result is a latent like any other: the styles of ``base`` and a residual. Its decoder's
-    styles, which are global, stay those of ``base``, so that the part takes on the colours of its
+    styles, which are global, stay those of ``base``, so that the part takes on the colors of its
     new head.
     """
     side = model.config.latent_resolution
@@ -39,8 +40,10 @@ def blend_latents(model: Generator, base: Latent, donor: Latent, mask: Tensor) -
 
 @dataclass(frozen=True, eq=False)
 class PlaneBlend:
-    """Two heads decoded and their raw attributes blended: no latent, but it is drawn and saved as
-    one."""
+    """Two heads decoded and their raw attributes blended.
+
+    It is no latent, but it is drawn and saved as one.
+    """
 
     base: Latent
     """The head."""
@@ -126,8 +129,10 @@ def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:
 
 
 def _skin(model: Generator, weight: Tensor) -> Tensor:  # [N] bool
-    """Gaussians of the face outside the mask, without brows, eyes and lips; none if the template
-    has no regions."""
+    """Gaussians of the face outside the mask, without brows, eyes and lips.
+
+    None if the template has no regions.
+    """
     maps = texel_maps(model.template, model.attributes.grid)
     face = maps.region_names.index("face") if "face" in maps.region_names else -1
     labels = maps.region.flatten().to(weight.device)[model.attributes.valid]
@@ -144,8 +149,9 @@ def at_gaussians(model: Generator, mask: Tensor) -> Tensor:  # [C, P, P] -> [C, 
 
 
 def membrane(model: Generator, difference: Tensor, weight: Tensor, rounds: int = 400) -> Tensor:
-    """Continue ``difference`` [B, N, C] from where ``weight`` [N] is zero into where it is not, as
-    smooth as can be.
+    """Continue ``difference`` [B, N, C] smoothly to where ``weight`` [N] is not zero.
+
+    It is known where the weight is zero.
 
     Solves the Laplace equation on the grid of Gaussians by relaxation, coarse to fine; texels off
     the surface take no part.

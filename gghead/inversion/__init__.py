@@ -1,5 +1,7 @@
-"""From pictures back to latents: ``scripts/invert.py`` from Python, and the latent files that all
-commands accept."""
+"""From pictures back to latents.
+
+``scripts/invert.py`` from Python, and the latent files that all commands accept.
+"""
 
 from gghead.inversion.stages import Inversion, InversionConfig, StageResult
 from gghead.inversion.targets import Target, open_targets

@@ -1,5 +1,7 @@
-"""What an avatar of one person is made of, as a frozen dataclass that survives JSON
-(``torch_utils.config``)."""
+"""What an avatar of one person is made of.
+
+It is a frozen dataclass that survives JSON (``torch_utils.config``).
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

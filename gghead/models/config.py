@@ -78,8 +78,7 @@ class BackgroundConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The generator: mapping, synthesis to the latent, decoder to UV planes, Gaussians on a
-    template."""
+    """The generator: mapping, synthesis, decoder to UV planes, Gaussians on a template."""
 
     z_dim: int = 512
     """Size of the input noise."""

@@ -29,8 +29,11 @@ _HARMLESS = 0.05  # pixels
 
 
 class Generator(nn.Module):
-    """A GGHead generator. ``dtype`` is the precision of the convolutions (see ``bearable``);
-    geometry and rendering stay float32."""
+    """A GGHead generator.
+
+    ``dtype`` is the precision of the convolutions (see ``bearable``); geometry and rendering stay
+    float32.
+    """
 
     samples_seeds = True
     """Whether seeds give heads; not so behind an encoder that was trained without a GAN."""
@@ -102,8 +105,7 @@ class Generator(nn.Module):
     def gaussians(
         self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Gaussians:
-        """Styles [B, num_ws, w_dim] -> Gaussians [B, N] of the heads, and of the background plane
-        if there is one.
+        """Styles [B, num_ws, w_dim] -> Gaussians [B, N] of heads and of any background plane.
 
         With a background plane ``features[..., 0]`` is 1 for the head and 0 for the background.
         """
@@ -124,8 +126,10 @@ class Generator(nn.Module):
         return Gaussians.merge([head, back])
 
     def background_image(self, ws: Tensor, size: int) -> Tensor | None:
-        """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds
-        of background."""
+        """The background network's image [B, 3, size, size] in [0, 1].
+
+        ``None`` for other kinds of background.
+        """
         network = self.background_network
         if network is None or self.background_attributes is not None:
             return None
@@ -141,8 +145,9 @@ class Generator(nn.Module):
         background: Tensor | None = None,
         **options: Unpack[RenderOptions],  # of ``gghead.render``
     ) -> RenderOutput:
-        """Render over a background: the given one, else white. See ``gghead.render`` for the
-        shapes.
+        """Render over a background: the given one, else white.
+
+        See ``gghead.render`` for the shapes.
 
         Where Gaussians of a background plane are among them, ``alpha`` and ``uv`` are those of the
         head alone.
@@ -179,8 +184,7 @@ class Generator(nn.Module):
         noise_mode: str = "const",
         generator: torch.Generator | None = None,
     ) -> RenderOutput:
-        """Styles and cameras -> rendered heads over the model's own background (or
-        ``background``)."""
+        """Styles and cameras -> heads over the model's own background (or ``background``)."""
         size = size or self.config.image_size
         own = self.background_image(ws, size)
         return self.render(
@@ -198,9 +202,10 @@ class Generator(nn.Module):
         cutoff: int | None = None,
         noise_mode: str = "const",
     ) -> Gaussians:
-        """One head [1, N] for one seed, a batch [B, N] for several; z is
-        ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools. Each seed runs alone, so that
-        its head does not depend on the others.
+        """Draw one head [1, N] for one seed, a batch [B, N] for several.
+
+        z is ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools. Each seed runs alone, so
+        that its head does not depend on the others.
         """
         if isinstance(seed, Iterable):
             return Gaussians.stack([self.sample(one, psi, cutoff, noise_mode) for one in seed])

@@ -1,5 +1,6 @@
-"""What mirrored regions of a face share: a coarse UV grid of feature bases, added to the Gaussians'
-own.
+"""What mirrored regions of a face share.
+
+A coarse UV grid of feature bases, added to the Gaussians' own.
 
 A Gaussian takes what the grid says at its place (u, v) of the template for the coefficients e, and
 what it says at (1 - u, v) for the mirrored coefficients, in which left and right are exchanged. The
@@ -18,8 +19,10 @@ from gghead.torch_utils.errors import UserError
 
 
 def exchanged(names: Sequence[str]) -> list[int]:
-    """For each coefficient the index of the same thing on the other side. Raises ``UserError``
-    without any pair."""
+    """For each coefficient the index of the same thing on the other side.
+
+    Raises ``UserError`` without any pair.
+    """
     own = {canonical(name): index for index, name in enumerate(names)}
     order = [own.get(mirrored(canonical(name)), index) for index, name in enumerate(names)]
     if order == list(range(len(order))):

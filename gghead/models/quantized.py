@@ -1,5 +1,7 @@
-"""Numbers kept in 8 or 16 bits: value = offset + scale * code, with a scale and an offset for each
-group of them."""
+"""Numbers kept in 8 or 16 bits.
+
+Value = offset + scale * code, with a scale and an offset for each group of them.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,10 @@ CODES = {8: torch.int8, 16: torch.int16, 32: torch.float32}
 
 
 class Quantized(nn.Module):
-    """A tensor of ``shape`` whose groups are the slices along ``dim``, the dimension that is one
-    for the scales."""
+    """A tensor of ``shape`` in groups: the slices along ``dim``.
+
+    The scales have the size one there.
+    """
 
     # broadcast against the codes; not there with 32 bits
     scale: Tensor

@@ -1,5 +1,7 @@
-"""What a multi-view reconstructor is made of, as frozen dataclasses that survive JSON
-(``torch_utils.config``)."""
+"""What a multi-view reconstructor is made of.
+
+It is frozen dataclasses that survive JSON (``torch_utils.config``).
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -10,8 +12,10 @@ from gghead.torch_utils.config import NO_OPTIONS, Option, Range
 
 @dataclass(frozen=True)
 class RigBackgroundConfig:
-    """What stands around the head: Gaussians on a sphere that holds the cameras (HeadsUp's
-    background branch)."""
+    """What stands around the head: Gaussians on a sphere that holds the cameras.
+
+    HeadsUp calls it the background branch.
+    """
 
     kind: Literal["none", "sphere"] = "none"
     """none: pictures have a plain background; sphere: a code of all views becomes Gaussians on a

@@ -1,5 +1,7 @@
-"""Layers with an equalised learning rate (Karras et al. 2018, "Progressive growing of GANs",
-section 4.1)."""
+"""Layers with an equalized learning rate.
+
+Karras et al. 2018, "Progressive growing of GANs", section 4.1.
+"""
 
 import math
 

@@ -1,5 +1,7 @@
-"""The views of one head that a reconstruction is made of, from captures, a folder with labels, or
-photos."""
+"""The views of one head that a reconstruction is made of.
+
+They come from captures, a folder with labels, or photos.
+"""
 
 import os
 from collections.abc import Sequence
@@ -21,9 +23,11 @@ _MOST = 64  # pictures without records that are still taken for views of one per
 
 @dataclass(frozen=True, eq=False)
 class InputViews:
-    """V pictures of one head. Raises ``UserError`` without a view, for shapes that do not fit
-    together, for a picture or camera with numbers that are not finite, and for a camera that is
-    none."""
+    """V pictures of one head.
+
+    Raises ``UserError`` without a view, for shapes that do not fit together, for a picture or
+    camera with numbers that are not finite, and for a camera that is none.
+    """
 
     rgb: Tensor  # float32 [V, 3, H, W] in [0, 1], over white where there are masks
     alpha: Tensor  # float32 [V, 1, H, W] in [0, 1]; 1 everywhere without masks
@@ -70,8 +74,10 @@ class InputViews:
         device: torch.device | str = "cpu",
         backdrop: Tensor | None = None,
     ) -> "InputViews":
-        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W]; ``backdrop`` as
-        in FrameSet."""
+        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W].
+
+        ``backdrop`` as in FrameSet.
+        """
         rgb, alpha = (value.to(device).float() / 255 for value in (rgb, alpha))
         return cls(
             foreground(rgb, alpha, backdrop) + (1 - alpha),
@@ -256,8 +262,10 @@ def _photos(
 
 
 def _all_labelled(captures: Captures) -> None:
-    """A folder of views must not hold pictures without a camera: which they are would go
-    unnoticed."""
+    """Refuse a folder of views with images that have no camera.
+
+    Which they are would go unnoticed.
+    """
     source = captures.pictures.source
     known = {captures.name(index) for index in range(len(captures))}
     others = [
@@ -328,8 +336,10 @@ def _one_instant(captures: Captures, indices: np.ndarray) -> None:
 
 
 def _found(wanted: str, names: Sequence[str]) -> str | None:
-    """The name itself, or the one that is the same number ("003" for "3"); None if there is
-    none."""
+    """The name itself, or the one that is the same number ("003" for "3").
+
+    None if there is none.
+    """
     wanted = str(wanted)
     if wanted in names:
         return wanted

@@ -45,8 +45,9 @@ def rasterization(
     rasterize_mode: RasterizeMode = "classic",
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Render 3D Gaussians; names, shapes, numbers and results are those of ``gsplat.rasterization``
-    1.5.
+    """Render 3D Gaussians.
+
+    Names, shapes, numbers and results are those of ``gsplat.rasterization`` 1.5.
 
     ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [...,
     C, height, width, X], the opacities [..., C, height, width, 1] and a dictionary with
@@ -54,7 +55,7 @@ def rasterization(
     ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs also ``n_nonfinite``,
     a tensor: how many Gaussians hold NaN or infinity. X is D, or 1 for "D" (accumulated
     camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
-    colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered
+    color what is left of the transmittance; the depth has none. Half-precision inputs are rendered
     in float32, also under autocast.
 
     Any numbers are safe. A Gaussian with NaN or infinity is skipped: it draws nothing, gets
@@ -151,8 +152,10 @@ def _project_and_composite(
     rasterize_mode: str,
     backend: registry.Backend,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """The part that all compositing backends share: projection, harmonics, depth channel, batch
-    dimensions."""
+    """Project, evaluate harmonics and composite, for all backends that only composite.
+
+    The depth channel and the batch dimensions belong to it.
+    """
     b, c, n = math.prod(batch), viewmats.shape[-3], means.shape[-2]
     images = b * c
     assert backend.composite is not None, f"{backend.name} does not composite"
@@ -224,9 +227,11 @@ def _hide_nonfinite(
     Ks: Tensor,
     sh_degree: int | None,
 ) -> tuple[_Scene, Tensor | None]:
-    """The inputs with Gaussians and cameras that draw nothing in place of those with NaN or
-    infinity, and where [..., N] the former are (None on CPUs: nowhere). Colours per camera are left
-    to those who blend them."""
+    """The inputs without NaN and infinity, and where [..., N] Gaussians had them.
+
+    What had them draws nothing. The second is None on CPUs: nowhere. Colors per camera are left to
+    those who blend them.
+    """
     values = [means, quats, scales, opacities[..., None]]
     per_gaussian = colors.ndim == means.ndim + (sh_degree is not None)
     if per_gaussian:
@@ -280,8 +285,10 @@ def _check_planes(near_plane: float, far_plane: float, eps2d: float) -> None:
 
 @uncompiled
 def _check_memory(images: int, width: int, height: int, planes: int, example: Tensor) -> None:
-    """``UserError`` for pictures that cannot be held by all the memory of the device, of the
-    example's type."""
+    """Raise ``UserError`` for images that all the memory of the device cannot hold.
+
+    They are of the example's type.
+    """
     if example.device.type == "cuda":
         memory = torch.cuda.get_device_properties(example.device).total_memory
     elif hasattr(os, "sysconf"):
@@ -312,8 +319,10 @@ def _check(
     render_mode: str,
     rasterize_mode: str,
 ) -> tuple[torch.Size, int, int]:
-    """Batch shape, number of Gaussians and of cameras; ``UserError`` for anything that does not fit
-    together."""
+    """Batch shape, number of Gaussians and of cameras.
+
+    ``UserError`` for anything that does not fit together.
+    """
     if render_mode not in RENDER_MODES:
         raise UserError(
             f"render_mode must be one of {', '.join(RENDER_MODES)}, but it is '{render_mode}'."

@@ -122,8 +122,10 @@ _backends: dict[str, Backend] = {}
 
 
 def register(backend: Backend) -> None:
-    """Make ``backend`` known; the automatic choice tries backends in the order of their
-    registration."""
+    """Make ``backend`` known.
+
+    The automatic choice tries backends in the order of their registration.
+    """
     if (backend.composite is None) == (backend.rasterize is None):
         raise UserError(f"The rasteriser '{backend.name}' must set either composite or rasterize.")
     _backends[backend.name] = backend

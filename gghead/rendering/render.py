@@ -1,5 +1,7 @@
-"""``render``: Gaussians and cameras in, pictures out, for a whole batch of heads and cameras in one
-rasteriser call."""
+"""``render``: Gaussians and cameras in, images out.
+
+A whole batch of heads and cameras goes through one call of the rasterizer.
+"""
 
 import operator
 from dataclasses import dataclass

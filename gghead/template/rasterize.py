@@ -26,8 +26,7 @@ def rasterize_triangles(
     perspective: bool = False,
     cull: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # face_index [H, W] int32 (-1: none), bary [H, W, 3] float64
-    """Which triangle covers each pixel centre, and the barycentric weights of its three corners
-    there.
+    """Which triangle covers each pixel center, and the barycentric weights there.
 
     Args:
         perspective: `depth` is camera depth (> 0) and the weights are corrected for perspective, so
@@ -90,8 +89,10 @@ def _set_up(
     height: int,
     cull: str | None,
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], int]:
-    """Drop what cannot cover a pixel, snap the rest; all kept triangles are turned to positive
-    area."""
+    """Drop what cannot cover a pixel, snap the rest.
+
+    All kept triangles are turned to positive area.
+    """
     reach = max(
         float(width), float(height), float(np.abs(xy[faces]).max()) if len(faces) else 1.0, 1.0
     )
@@ -127,8 +128,10 @@ def _covered(
     width: int,
     height: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All (pixel, face, screen-space weights) with the pixel centre inside the triangle, [P], [P],
-    [P, 3]."""
+    """All (pixel, face, weights) with the pixel center inside the triangle.
+
+    [P], [P] and [P, 3]; the weights are those on the screen.
+    """
     snapped, flip = snapped_and_flip
     one = 2.0**bits
     low, high = snapped.min(1), snapped.max(1)
@@ -194,8 +197,10 @@ def _chunks(counts: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _weights(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Barycentric weights from the unsnapped corners [P, 3, 2], clipped to the triangle (snapping
-    moves edges)."""
+    """Barycentric weights from the unsnapped corners [P, 3, 2], clipped to the triangle.
+
+    Snapping moves edges.
+    """
     a = corners - np.stack([x, y], axis=-1)[:, None]
     w0 = a[:, 1, 0] * a[:, 2, 1] - a[:, 1, 1] * a[:, 2, 0]
     w1 = a[:, 2, 0] * a[:, 0, 1] - a[:, 2, 1] * a[:, 0, 0]

@@ -1,5 +1,6 @@
-"""What the head knows about itself: landmarks, soft regions, and expression blendshapes in ARKit's
-names.
+"""What the head knows about itself.
+
+Landmarks, soft regions, and expression blendshapes in ARKit's names.
 
 Everything is a smooth function of the neutral vertices, written once for the half x >= 0 (the
 subject's left) and mirrored, so Left and Right are mirror images exactly.
@@ -43,8 +44,11 @@ def eye_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def lip_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] neutral positions
-    """(s, t): s is 0 in the middle and +-1 at the corners of the mouth; t is 1 on the upper lip's
-    upper border, 0 on the line between the lips and -1 on the lower lip's lower border."""
+    """(s, t): s is 0 in the middle and +-1 at the corners of the mouth.
+
+    t is 1 on the upper lip's upper border, 0 on the line between the lips and -1 on the lower lip's
+    lower border.
+    """
     points = np.asarray(points)
     x = np.abs(points[..., 0])
     s = x / MOUTH_HALF_WIDTH
@@ -56,8 +60,10 @@ def lip_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] 
 
 
 def brow_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] neutral positions
-    """(s, t): s is 0 at the inner and 1 at the outer end of the nearer brow, t is +-1 on its upper
-    and lower border."""
+    """(s, t) of the nearer brow.
+
+    s is 0 at its inner and 1 at its outer end, t is +-1 on its upper and lower border.
+    """
     points = np.asarray(points)
     s = (np.abs(points[..., 0]) - 0.034) / 0.108
     along = np.clip(s, 0.0, 1.0)
@@ -70,8 +76,9 @@ def _front(points: np.ndarray, low: float = 0.08, high: float = 0.13) -> np.ndar
 
 
 def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 1]
-    """Soft weights; small regions come first. scalp, face, neck, ears sum to one; the others lie
-    inside the face.
+    """Soft weights of the regions, small ones first.
+
+    scalp, face, neck and ears sum to one. The others lie inside the face.
 
     "scalp" is the cap that hair covers, "mouth" the inside edge of the lips that an open jaw bares.
     """
@@ -130,8 +137,10 @@ def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 
 
 
 def landmarks(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [3]
-    """Named places: on the surface at given frontal positions, eyeball centres inside; Left is
-    +x."""
+    """Named places: on the surface at given frontal positions, eyeball centers inside.
+
+    Left is +x.
+    """
     s, lower, upper = eye_lines(np.array([EYEBALL[0]]))
     chosen = {
         "NoseTip": (0.0, 0.000),
@@ -181,8 +190,10 @@ def landmarks(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [3]
 
 # ARKit name -> [V, 3]
 def blendshapes(points: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarray]:
-    """Offsets at coefficient one. Left shapes are computed, Right shapes are their mirror
-    images."""
+    """Offsets at coefficient one.
+
+    Left shapes are computed, Right shapes are their mirror images.
+    """
     flip = np.array([-1.0, 1.0, 1.0])
     result = {}
     for name, offsets in {
@@ -302,8 +313,10 @@ def _brow_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _corner(points: np.ndarray, width: float = 1.0) -> np.ndarray:
-    """Weight of the left mouth corner: one there, fading over the lips towards the middle and into
-    the cheek."""
+    """Weight of the left mouth corner.
+
+    It is one there and fades over the lips towards the middle, and into the cheek.
+    """
     centre = (MOUTH_HALF_WIDTH, MOUTH_HEIGHT, 0.21)
     return _blob(points, centre, (0.034 * width, 0.030 * width, 0.060))
 
@@ -350,8 +363,10 @@ def _mouth_side_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _jaw(points: np.ndarray) -> np.ndarray:  # [V]
-    """How much a vertex follows the lower jaw: all of the lower lip and chin, none of the upper
-    lip, cheeks between."""
+    """How much a vertex follows the lower jaw.
+
+    All of the lower lip and chin, none of the upper lip, cheeks between.
+    """
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     s = np.minimum(x / MOUTH_HALF_WIDTH, 1.0)
     # Towards the corners of the mouth the two lips follow the jaw alike, so the opening is an oval.

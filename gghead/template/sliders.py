@@ -1,5 +1,8 @@
-"""Names of expression coefficients: ARKit's, those of ICT-FaceKit (``eyeBlink_L``) and of Live Link
-Face (``EyeBlinkLeft``), and what a head has of them."""
+"""Names of expression coefficients.
+
+ARKit's, those of ICT-FaceKit (``eyeBlink_L``) and of Live Link Face (``EyeBlinkLeft``), and what a
+head has of them.
+"""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -61,8 +64,10 @@ _SPELLINGS = {name.lower(): name for name in (*_KNOWN, *_PAIRS)}
 
 
 def canonical(name: str) -> str:
-    """ARKit's spelling of the names of ICT-FaceKit and Live Link Face: ``eyeBlink_L``,
-    ``EyeBlinkLeft`` -> ``eyeBlinkLeft``. Other names stay as they are."""
+    """ARKit's spelling of the names of ICT-FaceKit and Live Link Face.
+
+    ``eyeBlink_L``, ``EyeBlinkLeft`` -> ``eyeBlinkLeft``. Other names stay as they are.
+    """
     plain = name[:-2] + _SIDES[name[-2:]] if name[-2:] in _SIDES else name
     return _SPELLINGS.get(plain.lower(), plain)
 
@@ -73,8 +78,10 @@ def is_known(name: str) -> bool:
 
 
 def mirrored(name: str) -> str:
-    """The name of the same thing on the other side of the face: ``jawLeft`` -> ``jawRight``; else
-    the name itself."""
+    """The name of the same thing on the other side of the face: ``jawLeft`` -> ``jawRight``.
+
+    Else the name itself.
+    """
     for left, right in (("Left", "Right"), ("_L", "_R")):
         for one, other in ((left, right), (right, left)):
             if name.endswith(one):
@@ -97,8 +104,7 @@ class Sliders:
         return len(self.coefficient_names)
 
     def knows(self, name: str) -> bool:
-        """Whether it is a name of ARKit or ICT-FaceKit, or one of these sliders, or of both halves
-        of one."""
+        """Whether it is a name of ARKit or ICT-FaceKit, or of these sliders or both halves."""
         plain, known = canonical(name), {*_KNOWN, *map(canonical, self.coefficient_names)}
         return plain in known or (plain + "Left" in known and plain + "Right" in known)
 
@@ -154,8 +160,10 @@ class Sliders:
         return result, tuple(left_out)
 
     def matrix(self, names: Sequence[str]) -> Tensor:  # [len(names), width]
-        """How far each coefficient moves each slider; rows of zeros for names without a meaning
-        here."""
+        """How far each coefficient moves each slider.
+
+        Rows of zeros for names without a meaning here.
+        """
         known = [index for index, name in enumerate(names) if self.knows(name)]
         rows = torch.zeros(len(names), self.width)
         if known:
@@ -170,7 +178,7 @@ class Sliders:
         # [T, width], left out
         names: Sequence[str] | None = None,
     ) -> tuple[Tensor, tuple[str, ...]]:
-        """Weights of any form as a table, and the names that had to be left out (see :meth:`take`).
+        """Weights of any form as a table, and the names that had to be left out (see ``take``).
 
         A text ``jawOpen=1,eyeBlinkLeft=0.5``; a mapping from names to a number, or to T numbers; or
         a tensor [T, len(names)], ``names`` being those of this head by default.

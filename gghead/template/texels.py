@@ -1,5 +1,7 @@
-"""Texel maps: what lies at the centre of every texel of a template's UV layout, baked exactly and
-cached."""
+"""Texel maps.
+
+What lies at the center of every texel of a template's UV layout, baked exactly and cached.
+"""
 
 import functools
 import warnings
@@ -34,8 +36,9 @@ _ARRAYS = (
 
 @dataclass(frozen=True, eq=False)
 class TexelMaps:
-    """Maps over an R x R texel grid; texel (row i, column j) is the UV point ((j + 0.5) / R, (i +
-    0.5) / R).
+    """Maps over an R x R texel grid.
+
+    Texel (row i, column j) is the UV point ((j + 0.5) / R, (i + 0.5) / R).
 
     Texels outside every triangle have mask False, position 0, the identity as frame and region 0.
     Tensors are shared by a cache: do not write into them.
@@ -67,8 +70,9 @@ class TexelMaps:
 
 
 def texel_maps(template: Template, resolution: int) -> TexelMaps:
-    """Texel maps of `template` at `resolution`, from memory, else from the disk cache, else baked
-    (and stored).
+    """Texel maps of `template` at `resolution`.
+
+    They come from memory, else from the disk cache, else they are baked (and stored).
 
     The disk cache is `$XDG_CACHE_HOME/gghead/texels` (default `~/.cache/gghead/texels`), keyed by
     content hash, resolution and format version. A damaged file is rebuilt with one warning.
@@ -172,8 +176,10 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
 
 # [R, R] int64
 def _region_labels(template: Template, spread: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The first region (in the template's order, small ones first) with half the weight, else the
-    heaviest."""
+    """The first region with half the weight, else the heaviest.
+
+    Regions are in the template's order, small ones first.
+    """
     weights = [spread(weight[:, None])[0] for weight in template.regions.values()]
     if not weights:
         return np.zeros(spread(np.ones((len(template.vertices), 1))).shape[1:], dtype=np.int64)
@@ -184,8 +190,10 @@ def _region_labels(template: Template, spread: Callable[[np.ndarray], np.ndarray
 
 
 def _uv_derivatives(template: Template) -> tuple[np.ndarray, np.ndarray]:  # [T, 3], [T, 3]
-    """dP/du and dP/dv at every UV vertex: the faces' derivatives averaged with their UV angle as
-    weight."""
+    """dP/du and dP/dv at every UV vertex.
+
+    The faces' derivatives are averaged with their UV angle as weight.
+    """
     uv, points = template.uvs[template.uv_faces], template.vertices[template.faces]
     (du1, dv1), (du2, dv2) = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
     e1, e2 = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
@@ -212,8 +220,10 @@ def _uv_derivatives(template: Template) -> tuple[np.ndarray, np.ndarray]:  # [T,
 
 
 def _frame(tangent: np.ndarray, normal: np.ndarray) -> np.ndarray:  # [3, 3, R, R]
-    """Gram-Schmidt of the u direction against the normal; right-handed axes tangent, bitangent,
-    normal."""
+    """Gram-Schmidt of the u direction against the normal.
+
+    Right-handed axes tangent, bitangent, normal.
+    """
     tangent = tangent - normal * (tangent * normal).sum(0)
     # Where u has no direction (a pole) any tangent will do: take the world axis that the normal is
     # least along.
@@ -234,11 +244,12 @@ def _unit(vectors: np.ndarray, default: tuple[float, float, float]) -> np.ndarra
 
 # [2, R, R]
 def _spacing(position: np.ndarray, island: np.ndarray, local: np.ndarray) -> np.ndarray:
-    """Distance to the neighbours along u and v, averaged over the (one or two) neighbours of the
-    same UV island.
+    """Distance to the neighbors along u and v.
+
+    It is averaged over the (one or two) neighbors of the same UV island.
 
     `local` [2, R, R] is the surface derivative times the texel size; it stands in where a texel has
-    no neighbour. A floor of a tenth of the median keeps poles, where all texels of a row meet, from
+    no neighbor. A floor of a tenth of the median keeps poles, where all texels of a row meet, from
     having no size.
     """
     result = np.empty_like(local)

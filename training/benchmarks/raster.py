@@ -18,8 +18,9 @@ Scene = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tens
 
 
 def head_scene(images: int, count: int, channels: int, seed: int, device: torch.device) -> Scene:
-    """Means, quats, scales, opacities and colours of Gaussians on an ellipsoid of about a head's
-    size, in random order.
+    """Gaussians on an ellipsoid of about a head's size, in random order.
+
+    Returns means, quats, scales, opacities and colors.
 
     The standard deviations are 0.6 to 1.4 of the spacing (half of that along the third axis), so
     that at a picture size of sqrt(count) pixels a splat is about as large as a pixel, as in
@@ -61,8 +62,10 @@ def measure(
     seed: int,
     memory: bool,
 ) -> dict:
-    """Time the backends, print a row for each, and return the report; the arguments are the
-    command's options."""
+    """Time the backends, print a row for each, and return the report.
+
+    The arguments are the command's options.
+    """
     device = pick_device(str(device))
     names = registry.available_names(device) if backends == "all" else tuple(backends.split(","))
     for name in names:
@@ -97,8 +100,10 @@ def measure(
 
 
 def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int) -> float:
-    """MiB by which the process's resident memory rises at most in one forward and backward pass
-    (Linux)."""
+    """MiB by which the process's resident memory rises in one forward and backward pass.
+
+    The most of it, on Linux.
+    """
     cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images)[:, None])
 
     def step(inputs: Scene, size: int) -> None:

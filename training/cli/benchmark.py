@@ -1,5 +1,8 @@
-"""``gghead benchmark``: the options of every benchmark. Each prints a table; ``--json`` writes its
-figures. What they measure: ``gghead.training.benchmarks``."""
+"""``gghead benchmark``: the options of every benchmark.
+
+Each prints a table; ``--json`` writes its figures. What they measure:
+``gghead.training.benchmarks``.
+"""
 
 import json
 from pathlib import Path
@@ -252,8 +255,9 @@ def sample(json_path: Path | None, **chosen) -> None:
 @_repeats()
 @_json
 def data(formats: str, json_path: Path | None, **chosen) -> None:
-    """Time decoding (one thread, ms per image) and the whole loader (images per second, nothing
-    cached, with masks).
+    """Time decoding (one thread, ms per image) and the whole loader (images per second).
+
+    Nothing is cached, and masks are read.
 
     The images are noise with the spectrum of photos. Compare the loader with the images/s of
     ``train``; "auto" takes as many threads as are needed so that nobody waits.
@@ -298,8 +302,10 @@ def data(formats: str, json_path: Path | None, **chosen) -> None:
 @cli.switch("--memory", default=False, help="Also measure peak memory, in a fresh process per row")
 @_json
 def encode(json_path: Path | None, **chosen) -> None:
-    """Time encoding (views to latent) and decoding (latent to Gaussians), and the peak memory of
-    both together."""
+    """Time encoding (views to latent) and decoding (latent to Gaussians).
+
+    The peak memory of both together is measured too.
+    """
     _check_json(json_path)
     from gghead.training.benchmarks.encode import measure
 
@@ -337,8 +343,10 @@ def encode(json_path: Path | None, **chosen) -> None:
 )
 @_json
 def compression(bits: list[int], json_path: Path | None, **chosen) -> None:
-    """Compress an avatar in all ways asked for; print sizes and what is lost on frames it was not
-    trained on."""
+    """Compress an avatar in all ways asked for.
+
+    Print sizes and what is lost on frames it was not trained on.
+    """
     _check_json(json_path)
     if unknown := set(bits) - {8, 16, 32}:
         raise UserError(f"--bits: a number has 8, 16 or 32 bits, not {unknown.pop()}.")
@@ -368,8 +376,10 @@ def compression(bits: list[int], json_path: Path | None, **chosen) -> None:
 @_busy
 @_json
 def avatar(forms: str, json_path: Path | None, **chosen) -> None:
-    """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart,
-    taking turns."""
+    """Time an avatar that a sequence drives.
+
+    Whole frames, and blend, network and rasterizer apart, taking turns.
+    """
     _check_json(json_path)
     names = forms.split(",")
     if unknown := set(names) - set(FORMS):

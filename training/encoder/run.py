@@ -42,8 +42,9 @@ def run(
     *,
     resume: Path | None = None,
 ) -> Path | None:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder, which a new run has in its first process alone.
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from.
+
+    Return the run folder, which a new run has in its first process alone.
 
     Raises ``UserError`` for data or files that do not fit.
     """
@@ -212,8 +213,10 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
 
     @torch.no_grad()
     def save_preview(self, folder: Path, writer: StatsWriter) -> None:
-        """``preview<step>.png``: per head the inputs, views that were no input, and what is made of
-        them; held-out subjects where there are any."""
+        """Write ``preview<step>.png``: per head the inputs, other views, and what is made of them.
+
+        The heads are those of held-out subjects where there are any.
+        """
         batch, where = self._preview_batch()
         # samples of the GAN are made on its device
         batch, model = batch.to("cpu"), self.trainer.ema

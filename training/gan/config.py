@@ -100,8 +100,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """From ``start_kimg`` on: image size, number of Gaussians and the weights that change between
-    GGHead's stages."""
+    """From ``start_kimg`` on: image size, number of Gaussians and weights.
+
+    The weights are those that change between GGHead's stages.
+    """
 
     start_kimg: float = 0.0
     """First thousand images of the stage."""
@@ -373,8 +375,10 @@ PRESETS = {
 
 
 def default_gamma(image_size: int, batch: int) -> float:
-    """R1 weight by resolution and batch, gamma = 0.0002 * pixels / batch (Karras et al. 2020,
-    "ADA", appendix C)."""
+    """R1 weight by resolution and batch: gamma = 0.0002 * pixels / batch.
+
+    Karras et al. 2020, "ADA", appendix C.
+    """
     return 0.0002 * image_size**2 / batch
 
 
@@ -402,8 +406,10 @@ def swap_probability(loss: LossConfig, nimg: int) -> float:
 
 
 def ema_beta(optimizer: OptimizerConfig, nimg: int, batch: int) -> float:
-    """Decay per step of the moving average: a half-life in images that ramps up with the images
-    seen."""
+    """Decay per step of the moving average.
+
+    It is a half-life in images that ramps up with the images seen.
+    """
     half_life = optimizer.ema_kimg * 1000
     if optimizer.ema_rampup is not None:
         half_life = min(half_life, nimg * optimizer.ema_rampup)

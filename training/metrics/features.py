@@ -1,8 +1,9 @@
-"""Picture features for the Fréchet distance that need no download: a small network of fixed random
-convolutions.
+"""Picture features for the Fréchet distance that need no download.
+
+A small network of fixed random convolutions.
 
 Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem
-et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialised network for
+et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialized network for
 this). What they measure is not what Inception measures, so the result is called ``frd``, never FID,
 and only compares with other ``frd`` of the same version, resolution and data.
 """
@@ -107,8 +108,9 @@ class RandomFeatures(nn.Module):
 
 
 class InceptionFeatures(nn.Module):
-    """A network of the user's, as TorchScript: called with uint8 pictures it returns one feature
-    vector each.
+    """A network of the user's, as TorchScript.
+
+    It takes uint8 images and returns one feature vector each.
 
     StyleGAN's ``inception-2015-12-05.pt`` works as it is; only with such a network do metrics carry
     the name FID.

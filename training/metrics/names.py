@@ -27,8 +27,10 @@ class Metric:
 
 
 def parse_metric(name: str) -> Metric:
-    """Parse ``frd2k``, ``frd500``, ``swd``, ``fid50k_full``… ; raises ``UserError`` for anything
-    else."""
+    """Parse ``frd2k``, ``frd500``, ``swd``, ``fid50k_full``… .
+
+    Raises ``UserError`` for anything else.
+    """
     match = re.fullmatch(r"(frd|fid|swd)(\d+)?(k)?(_full)?", name)
     kind, number, thousands, full = match.groups() if match else (None,) * 4
     if (

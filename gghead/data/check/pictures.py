@@ -1,5 +1,7 @@
-"""What shows only in the pixels: damage, sizes, repetitions, mirrored copies, empty and full
-masks."""
+"""What shows only in the pixels.
+
+Damage, sizes, repetitions, mirrored copies, empty and full masks.
+"""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -43,8 +45,10 @@ def inspect_images(
     workers: int,
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[Look]:
-    """Decode every image and mask of a set in threads; only those in ``keep`` leave a small mask
-    behind."""
+    """Decode every image and mask of a set in threads.
+
+    Only those in ``keep`` leave a small mask behind.
+    """
     looks = []
     with ThreadPoolExecutor(workers, thread_name_prefix="gghead-check") as pool:
         for look in pool.map(lambda i: _look(inventory, i, i in keep), range(len(inventory.names))):

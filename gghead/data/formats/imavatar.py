@@ -1,5 +1,6 @@
-"""IMavatar (Zheng et al. 2022) and PointAvatar (2023): ``<clip>/flame_params.json``,
-``<clip>/image``, ``<clip>/mask``.
+"""IMavatar (Zheng et al. 2022) and PointAvatar (2023).
+
+``<clip>/flame_params.json``, ``<clip>/image``, ``<clip>/mask``.
 
 Source: zhengyuf/PointAvatar, code/datasets/real_dataset.py and code/flame/FLAME.py. FLAME is scaled
 by 4 and stands in a world that ``world_mat`` (rotation the identity) takes to a camera with x

@@ -1,5 +1,6 @@
-"""NeRFBlendShape (Gao et al. 2022): ``transforms.json``, ``head_imgs/<id>.jpg``,
-``parsing/<id>.png``.
+"""NeRFBlendShape (Gao et al. 2022).
+
+``transforms.json``, ``head_imgs/<id>.jpg``, ``parsing/<id>.png``.
 
 Source: USTC3DV/NeRFBlendShape-code, nerf/provider.py. Poses are camera-to-world with NeRF's
 (OpenGL) axes, relative to the head: y up, face along +z. Its loader's axis permutation and factor

@@ -1,5 +1,6 @@
-"""NeRSemble v2 and its benchmark (Kirschstein et al. 2023): calibration, videos or extracted
-pictures, tracking.
+"""NeRSemble v2 and its benchmark (Kirschstein et al. 2023).
+
+Calibration, videos or extracted pictures, tracking.
 
 Sources: tobias-kirschstein/nersemble-data and nersemble-benchmark (models/flame.py),
 ShenhanQian/VHAP (data/nersemble_v2_dataset.py). ``<person>/calibration/camera_params.json``:
@@ -48,8 +49,10 @@ def looks_like(names: set[str], content: dict | None) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Captures:
-    """Read all persons below the folder; raises ``UserError`` as ``assemble``, and without PyAV for
-    videos."""
+    """Read all persons below the folder.
+
+    Raises ``UserError`` as ``assemble``, and without PyAV for videos.
+    """
     rows: list[Row] = []
     notes: list[str] = []
     people = [

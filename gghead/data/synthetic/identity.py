@@ -11,10 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mode:
-    """A field ``std * weight(p) * direction``, or with ``scale`` ``std * weight(p) * scale * (p -
-    centre)``.
+    """A field ``std * weight(p) * direction``.
 
-    ``weight`` is a Gaussian bump at the centre, and at its mirror image if the centre lies off the
+    With ``scale`` it is ``std * weight(p) * scale * (p - centre)``.
+
+    ``weight`` is a Gaussian bump at the center, and at its mirror image if the center lies off the
     midline.
     """
 
@@ -103,7 +104,9 @@ def basis(points: np.ndarray) -> np.ndarray:
 
 
 def sample_coefficients(random: np.random.RandomState, masculinity: float) -> np.ndarray:  # [K]
-    """Draw an identity; coefficients are cut at 2.3 standard deviations, where faces stay
-    plausible."""
+    """Draw an identity.
+
+    Coefficients are cut at 2.3 standard deviations, where faces stay plausible.
+    """
     means = np.array([mode.mean + mode.man * masculinity for mode in MODES])
     return means + np.clip(random.standard_normal(len(MODES)), -2.3, 2.3)

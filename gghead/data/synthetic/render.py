@@ -77,8 +77,10 @@ def _occlusion(template: Template) -> np.ndarray:  # [V]
 
 
 def _morph(modes: np.ndarray, person: Person) -> np.ndarray:
-    """The identity's offsets; a fixed order of additions, so that the result does not depend on a
-    BLAS."""
+    """The identity's offsets.
+
+    A fixed order of additions, so that the result does not depend on a BLAS.
+    """
     return np.einsum("k,kvc->vc", person.shape, modes)
 
 
@@ -88,8 +90,10 @@ def head_vertices(person: Person, expression: dict[str, float]) -> np.ndarray:  
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:  # [V, 3] unit
-    """Area-weighted vertex normals, component by component: several times faster than the
-    template's own, which are better on coarse grids."""
+    """Area-weighted vertex normals, component by component.
+
+    They are several times faster than the template's own, which are better on coarse grids.
+    """
     x, y, z = (np.ascontiguousarray(column)[faces.T] for column in vertices.T)  # each [3, F]
     ux, uy, uz, vx, vy, vz = (w[i] - w[0] for i in (1, 2) for w in (x, y, z))
     cross = (uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx)
@@ -170,8 +174,10 @@ def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarr
 
 
 def _spread(values: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3],
-    float32."""
+    """Interpolate vertex values [V, A] at samples.
+
+    Their corner indices are [P, 3], their weights [P, 3], float32.
+    """
     values, weights = values.astype(np.float32), weights.astype(np.float32)
     total = values[corners[:, 0]] * weights[:, :1]
     for i in (1, 2):
@@ -300,8 +306,9 @@ def _uv(mesh: _Mesh, face: np.ndarray, weights: np.ndarray) -> np.ndarray:  # [R
 
 
 def _hair_layers(person: Person, label: np.ndarray, size: int, depth: np.ndarray):
-    """Outer and inner side of the shell: (interpolated values, pixels, is inner); ``depth`` is
-    brought up to date.
+    """Outer and inner side of the shell: (interpolated values, pixels, is inner).
+
+    ``depth`` is brought up to date.
 
     The inner side is drawn where the outer one is cut away, so no pixel is in both.
     """
