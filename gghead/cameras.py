@@ -199,7 +199,7 @@ class Cameras:
 
     @property
     def position(self) -> Tensor:
-        """Camera centres [..., 3] in world units."""
+        """Camera centers [..., 3] in world units."""
         return self.cam2world[..., :3, 3]
 
     @property

@@ -163,7 +163,7 @@ def generate_samples(
 
     Random noise comes from a generator derived from the seed. Every seed runs through the network
     alone: convolution libraries choose other summation orders for other batch sizes, and a seed's
-    picture shall not depend on its neighbours.
+    picture shall not depend on its neighbors.
     """
     for seed in seeds:
         (latent,) = seed_latents(model, [seed], truncation_psi, truncation_cutoff)

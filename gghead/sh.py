@@ -14,7 +14,7 @@ from torch import Tensor
 from gghead.finite import find_nonfinite
 from gghead.torch_utils.errors import UserError
 
-C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant colour c is stored as (c - 0.5) / C0
+C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant color c is stored as (c - 0.5) / C0
 C1 = 0.4886025119029199  # sqrt(3 / (4 pi))
 MAX_DEGREE = 3
 
@@ -25,7 +25,7 @@ def num_bases(degree: int) -> int:
 
 
 def rgb_to_dc(rgb: Tensor) -> Tensor:
-    """Degree-0 coefficient of a colour in [0, 1]."""
+    """Degree-0 coefficient of a color in [0, 1]."""
     return (rgb - 0.5) / C0
 
 
@@ -93,13 +93,13 @@ def rotation(
 
 def evaluate(
     degree: int,
-    directions: Tensor,  # [..., 3] from the camera centre to the Gaussian; need not be normalised
+    directions: Tensor,  # [..., 3] from the camera center to the Gaussian; need not be normalized
     coefficients: Tensor,  # [..., K, D], K >= (degree + 1)^2; further bands are ignored
 ) -> Tensor:
-    """Colours [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS.
+    """Colors [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS.
 
-    The colour is NaN, and its gradient zero, where the direction or a coefficient is not finite: no
-    rasteriser draws it.
+    The color is NaN, and its gradient zero, where the direction or a coefficient is not finite: no
+    rasterizer draws it.
     """
     used = num_bases(degree)
     if used > coefficients.shape[-2]:

@@ -11,7 +11,7 @@ import torch
 def derive_seed(seed: int, *stream: int | str) -> int:
     """Return a 63-bit seed that depends on ``seed`` and on every part of ``stream``.
 
-    Streams are hashed, so neighbouring seeds or steps give unrelated numbers (a plain sum would
+    Streams are hashed, so neighboring seeds or steps give unrelated numbers (a plain sum would
     not).
     """
     text = "/".join([str(int(seed)), *(str(part) for part in stream)])

@@ -99,7 +99,7 @@ def _table(template: Template, names: Sequence[str]) -> Tensor:
 
 # Chosen by looking at heads of 64 x 64 to 192 x 192 Gaussians.
 _SQUEEZED = 0.3  # share of its area at which a patch of surface begins to fade
-_BEHIND = 0.015  # world units that it moves in below its neighbours meanwhile
+_BEHIND = 0.015  # world units that it moves in below its neighbors meanwhile
 _STRETCHED = 2.5  # most that scales grow
 
 

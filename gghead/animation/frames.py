@@ -103,7 +103,7 @@ class Frames:
         return other
 
     def cut(self, index: int) -> tuple[Tensor, Tensor]:
-        """Colour times alpha [3, H, W] and alpha [1, H, W], both in [0, 1]."""
+        """Color times alpha [3, H, W] and alpha [1, H, W], both in [0, 1]."""
         rgba = self._kept.rgba(index).float() / 255
         return foreground(rgba[:3], rgba[3:], self.sequence.backdrop), rgba[3:]
 

@@ -19,7 +19,7 @@ _OPENING = "jawOpen"  # the blendshape whose torn faces are the inside of the mo
 _SLIT = 2.0  # stretch at weight one from which a face lies between the lips
 _SHOWN = (1.05, 1.4)  # stretch at which the sheet begins to show, and at which it is opaque
 _DEPTH = 0.03  # world units that it lies behind the lips
-# its colour at the upper and at the lower lip, as a share of the lips' mean colour
+# its color at the upper and at the lower lip, as a share of the lips' mean color
 _SHADES = (0.3, 0.65)
 _RINGS = 2  # rings of faces around the slit that it reaches under: a head's lips may meet elsewhere
 _OVERLAP = 2.5  # of its splats
@@ -33,7 +33,7 @@ class Cavity:
 
     slit: Tensor  # [F] bool: faces between the lips
     places: Places  # [M]
-    sheet: Gaussians  # [M], colours are shares of the lips' colour
+    sheet: Gaussians  # [M], colors are shares of the lips' color
 
 
 @functools.lru_cache(maxsize=4)

@@ -84,7 +84,7 @@ class Player:
 
     @torch.no_grad()
     def shade(self, mixture: Tensor, camera: Cameras) -> None:
-        """The network's part: colours towards the camera, opacities."""
+        """The network's part: colors towards the camera, opacities."""
         values = self._harmonics(camera)
         for first, last in self._blocks:
             hidden = self.avatar.rows(first, last, mixture, self._prepared)

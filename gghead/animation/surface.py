@@ -290,7 +290,7 @@ def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:  # directions [..., 3], len
 
 # [R, R], -1 = none -> the same, islands grown
 def _grown(face: np.ndarray, rounds: int) -> np.ndarray:
-    """Give empty texels the face of a neighbour, round by round; what is left gets face 0."""
+    """Give empty texels the face of a neighbor, round by round; what is left gets face 0."""
     for _ in range(rounds):
         padded = np.pad(face, 1, constant_values=-1)
         near = np.stack([padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]])

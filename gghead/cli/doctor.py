@@ -50,7 +50,7 @@ _PREP = (
     "Faces and masks in photos are not found without it; landmarks and masks of yours do as well."
 )
 _LITTLE = 2 * 2**30  # bytes of a disk that is nearly full
-_TOLERANCE = 2e-3  # of a color in [0, 1], between rasterisers
+_TOLERANCE = 2e-3  # of a color in [0, 1], between rasterizers
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Finding:
 def main() -> None:
     """Look at what gghead needs on this machine, and say what to do about what is missing.
 
-    Versions, processor, compiler, the rasterisers (each renders ten Gaussians), MediaPipe, PyAV,
+    Versions, processor, compiler, the rasterizers (each renders ten Gaussians), MediaPipe, PyAV,
     the disk cache and free disk. "ok" works, "--" is optional and not there, "!!" is at fault. The
     status is 1 only if nothing can render.
     """
@@ -168,7 +168,7 @@ def processor() -> Iterator[Finding]:
 
 
 def compiler() -> Iterator[Finding]:
-    """The C++ compiler and ninja, which build the native rasteriser."""
+    """The C++ compiler and ninja, which build the native rasterizer."""
     build, fault = try_import("gghead.torch_utils.ops.native_build")
     if build is None:
         yield Finding(BROKEN, f"not looked for: {fault}")
@@ -194,7 +194,7 @@ def compiler() -> Iterator[Finding]:
 
 
 def native_is_built(build) -> bool:
-    """Whether the native rasteriser came with the installation."""
+    """Whether the native rasterizer came with the installation."""
     from gghead.rendering.native_backend import LIBRARY
 
     return build.prebuilt_path(LIBRARY).is_file()
@@ -223,7 +223,7 @@ def install_compiler() -> str:
     return next((way for tool, way in ways.items() if shutil.which(tool)), ways["apt-get"])
 
 
-# -------------------------------------------------------------------------------------- rasterisers
+# -------------------------------------------------------------------------------------- rasterizers
 def rasterisers() -> Iterator[Finding]:
     """Every backend on every device: it renders ten Gaussians, and torch's image is the truth."""
     torch, fault = try_import("torch")
@@ -256,7 +256,7 @@ def rasterisers() -> Iterator[Finding]:
 
 
 def choice() -> Iterator[Finding]:
-    """The rasteriser that commands take on this machine, and why."""
+    """The rasterizer that commands take on this machine, and why."""
     rendering, fault = try_import("gghead.rendering.registry")
     if rendering is None:
         yield Finding(BROKEN, f"none: {fault}")

@@ -60,7 +60,7 @@ class ImageDataset:
     decoded.
 
     Raises:
-        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+        UserError: missing or broken files, unlabeled images, wrong labels, mixed sizes, empty
             masks.
     """
 

@@ -125,7 +125,7 @@ class Pictures:
     names: np.ndarray  # [N] bytes; "video.mp4#17" is frame 17 of a video
     sizes: np.ndarray  # [N, 2] int32, width and height of the stored picture
     mask_kind: MaskKind = "none"
-    """Where masks come from: the pictures' own alpha, grey files, or one color of label files."""
+    """Where masks come from: the pictures' own alpha, gray files, or one color of label files."""
     masks: np.ndarray | None = None  # [N] bytes, for "file" and "color"
     mask_color: tuple[int, int, int] = (255, 255, 255)
     mask_source: Files | None = None
@@ -251,7 +251,7 @@ class Pictures:
         if is_video_frame(name):
             assert self.videos is not None
             frame = self.videos.read(name)
-            return frame if mode == "RGB" else frame[..., 0]  # alpha videos are grey
+            return frame if mode == "RGB" else frame[..., 0]  # alpha videos are gray
         try:
             data = (source or self.source).read(name)
         except (KeyError, FileNotFoundError) as error:

@@ -227,7 +227,7 @@ class FrameSet:
     def resized(self, resolution: int | tuple[int, int] | None) -> Self:
         """The same frames shown at ``resolution`` (width, height; one number = a square).
 
-        Pictures of another aspect lose their margins (the largest centred part is shown) and the
+        Pictures of another aspect lose their margins (the largest centered part is shown) and the
         cameras' intrinsics follow exactly, so that what is seen stays where the camera says.
         """
         if resolution is None:

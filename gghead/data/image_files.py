@@ -36,7 +36,7 @@ class ImageFiles:
             dataset.json.
 
     Raises:
-        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+        UserError: missing or broken files, unlabeled images, wrong labels, mixed sizes, empty
             masks.
     """
 

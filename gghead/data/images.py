@@ -138,7 +138,7 @@ def open_image(data: bytes, where: str) -> Image.Image:
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey: PIL would clip at 255
+    if image.mode.startswith("I"):  # 16-bit gray: PIL would clip at 255
         image = Image.fromarray(
             np.rint(np.asarray(image, np.float64).clip(0, 65535) / 257).astype(np.uint8)
         )

@@ -145,7 +145,7 @@ _BEGINNINGS = (
 def wrong_file(path: Path) -> str | None:
     """Say what a file is and what to do with it, or return None where it may be a zip.
 
-    A zip is recognised by its beginning; where nothing is recognised, the reader of zips has the
+    A zip is recognized by its beginning; where nothing is recognized, the reader of zips has the
     word.
     """
     with open_local(path) as file:

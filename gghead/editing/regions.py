@@ -88,11 +88,11 @@ def blend_planes(
 ) -> PlaneBlend:
     """Return ``base`` with the attributes of ``donor`` inside ``mask`` [1, P, P].
 
-    ``take`` limits it to the shape (position, scale, rotation) or to colour and opacity. ``fit``
+    ``take`` limits it to the shape (position, scale, rotation) or to color and opacity. ``fit``
     makes the part belong: its shape is shifted by the smoothest field that lets both heads agree
-    around the mask (the membrane of Perez et al. 2003, "Poisson image editing"), its colours go
-    through the tone curve that takes its old face's median colour to its new one's. A membrane for
-    colours too would spread whatever touches the mask, such as a beard, over the whole part.
+    around the mask (the membrane of Perez et al. 2003, "Poisson image editing"), its colors go
+    through the tone curve that takes its old face's median color to its new one's. A membrane for
+    colors too would spread whatever touches the mask, such as a beard, over the whole part.
     """
     kinds = {"all": (*GEOMETRY, *APPEARANCE), "shape": GEOMETRY, "colour": APPEARANCE}[take]
     weight = at_gaussians(model, mask)[0]
@@ -112,10 +112,10 @@ def blend_planes(
 
 # [B, N, C] each, bool [N] -> as raw
 def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:
-    """What to add to ``other``'s raw colours so that its skin has the colour of ``raw``'s."""
+    """What to add to ``other``'s raw colors so that its skin has the color of ``raw``'s."""
     if not bool(skin.any()):
         return torch.zeros_like(other)
-    if model.config.attributes.sh_degree:  # coefficients, not colours: their mean is shifted
+    if model.config.attributes.sh_degree:  # coefficients, not colors: their mean is shifted
         return (raw - other)[:, skin].median(dim=1, keepdim=True).values.expand_as(other)
     new, old = (
         value[:, skin].sigmoid().median(dim=1, keepdim=True).values.clamp(0.01, 0.99)

@@ -12,7 +12,7 @@ from gghead.cameras import Cameras
 from gghead.latent import Latent
 from gghead.torch_utils.checks import check_shape
 
-# radians and world units that one unit of the optimised vector stands for
+# radians and world units that one unit of the optimized vector stands for
 _ROTATION_UNIT, _SHIFT_UNIT = 0.2, 0.1
 
 

@@ -43,7 +43,7 @@ _FRAMES = 15  # pictures of each stage in the video
 _NOISE, _NOISE_ENDS = 0.05, 0.75
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
 
-# what is optimised, and what it stands for at a share of the steps: latents [B], their prior [B]
+# what is optimized, and what it stands for at a share of the steps: latents [B], their prior [B]
 _Stage = tuple[list[Tensor], Callable[[float], tuple[Latent, Tensor]]]
 
 
@@ -142,7 +142,7 @@ class StageResult:
     """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; what else is
     reported (lpips)."""
     frames: np.ndarray
-    """uint8 [T, B, S, S, 3], the optimisation."""
+    """uint8 [T, B, S, S, 3], the optimization."""
     stopped: dict[int, str]
     """Picture -> stage and step at which its loss was no longer finite; its latent is that of the
     step before."""
@@ -316,7 +316,7 @@ class Inversion:
         """One for each picture, by its name, so that a result does not depend on the batch."""
         return [rng.generator(self.config.seed, stream, target.name) for target in self.targets]
 
-    # -------------------------------------------------------------- optimising
+    # -------------------------------------------------------------- optimizing
     def _optimise(
         self,
         parameters: list[Tensor],

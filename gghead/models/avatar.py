@@ -306,7 +306,7 @@ class Avatar(AvatarModel):
             # UV places where they were born
             self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)
             self.grid = MirroredGrid(config.coefficient_names, features, config.mirrored_grid)
-        if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
+        if config.changes == "geometry":  # colors and opacities are stored, as in 3DGS
             self.static = nn.Parameter(torch.zeros(n, appearance))
         if config.mlp:
             inputs = features + 3 + 6 * config.frequencies + (0 if config.blend else config.width)
@@ -315,7 +315,7 @@ class Avatar(AvatarModel):
         with torch.no_grad():
             place = math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
             if config.mlp and config.changes != "geometry":
-                # Bands whose turn in training has not come yet must not colour anything.
+                # Bands whose turn in training has not come yet must not color anything.
                 self.output.weight[3 : appearance - 1] = 0
                 self.output.bias[3 : appearance - 1] = 0
             if config.changes == "geometry":

@@ -99,7 +99,7 @@ class Generator(nn.Module):
     def raw_attributes(
         self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Styles -> raw attributes, the input of the regularisers and of ``assemble``."""
+        """Styles -> raw attributes, the input of the regularizers and of ``assemble``."""
         return self.decode(self.latent(ws, noise_mode, generator), ws, noise_mode, generator)
 
     def gaussians(
@@ -141,7 +141,7 @@ class Generator(nn.Module):
         gaussians: Gaussians,
         cameras: Cameras,
         size: int | tuple[int, int] | None = None,
-        # colour [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
+        # color [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
         background: Tensor | None = None,
         **options: Unpack[RenderOptions],  # of ``gghead.render``
     ) -> RenderOutput:

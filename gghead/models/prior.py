@@ -122,7 +122,7 @@ class Prior(nn.Module):
         return self.tokens.decode(x)
 
     def velocity(self, x: Tensor, t: Tensor, cond: Tensor | None, guidance: float = 1.0) -> Tensor:
-        """Velocity with classifier-free guidance (Ho and Salimans 2022); ``cond`` normalised."""
+        """Velocity with classifier-free guidance (Ho and Salimans 2022); ``cond`` normalized."""
         t = t.expand(len(x))
         if cond is None or guidance == 1.0:
             return self.predict(x, t, cond)

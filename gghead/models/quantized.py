@@ -1,6 +1,6 @@
 """Numbers kept in 8 or 16 bits.
 
-Value = offset + scale * code, with a scale and an offset for each group of them.
+value = offset + scale * code, with a scale and an offset for each group of them.
 """
 
 import torch

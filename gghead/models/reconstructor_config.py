@@ -51,7 +51,7 @@ class ReconstructorConfig:
     mlp_ratio: float = 4.0
     """Hidden width of the blocks' multilayer perceptron, as a multiple of the width."""
     mixing: Literal["attention", "convolution"] = "attention"
-    """How UV tokens see each other: all of them (self-attention), or neighbours (a 3x3 convolution,
+    """How UV tokens see each other: all of them (self-attention), or neighbors (a 3x3 convolution,
     far cheaper)."""
     guided: Annotated[bool, Option()] = True
     """Every block also looks at what each view shows where a token's texels project to; 0:
@@ -59,7 +59,7 @@ class ReconstructorConfig:
     detail: int = 4
     """Texels per side of a token's cell that are looked up in the pictures (guided)."""
     fine_level: int = 1
-    """Level of the image encoder whose features are looked up beside the colours (guided); 0 has
+    """Level of the image encoder whose features are looked up beside the colors (guided); 0 has
     half the pixels."""
     corrections: Annotated[int, Range(0), Option(default="those of --init, or the preset's")] = 0
     """Passes that render the guess in the given views, compare, and correct it."""

@@ -39,7 +39,7 @@ class BackgroundNetwork(nn.Module):
         return self.to_planes(self.synthesis(ws, noise_mode, generator, dtype), w)
 
 
-_OUT = 5  # colour (3), log-scale, radius
+_OUT = 5  # color (3), log-scale, radius
 
 
 class RigBackground(nn.Module):

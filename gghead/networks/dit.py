@@ -37,7 +37,7 @@ def time_features(t: Tensor) -> Tensor:  # [B] in [0, 1] -> [B, 256]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:  # [B, T, W], [B, W], [B, W]
-    """Scale and shift normalised tokens."""
+    """Scale and shift normalized tokens."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 

@@ -145,7 +145,7 @@ def layer_noise(
 
 
 class ToPlanes(nn.Module):
-    """Modulated 1x1 convolution without demodulation to the raw attribute planes, zero-initialised.
+    """Modulated 1x1 convolution without demodulation to the raw attribute planes, zero-initialized.
 
     With all weights and biases zero the planes are zero, so the attribute activations alone decide
     what step 0 shows.

@@ -51,7 +51,7 @@ class Attention(nn.Module):
 class GuidedAttention(nn.Module):
     """Every token attends to V samples of its own, one per view: softmax over views per head.
 
-    The values are linear in the samples, so colours that views agree on pass unchanged.
+    The values are linear in the samples, so colors that views agree on pass unchanged.
     """
 
     def __init__(self, width: int, heads: int, source: int) -> None:

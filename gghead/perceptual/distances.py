@@ -142,7 +142,7 @@ class DiscriminatorDistance(Distance):
     def __init__(
         self, discriminator: Discriminator, name: str = "features of a discriminator"
     ) -> None:
-        """Raises ``UserError`` for a discriminator that wants alpha besides the colours."""
+        """Raises ``UserError`` for a discriminator that wants alpha besides the colors."""
         super().__init__()
         if discriminator.channels != 3:
             raise UserError(

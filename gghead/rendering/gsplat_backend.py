@@ -67,7 +67,7 @@ def _load() -> str:
 
 
 def available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
-    """Whether gsplat can rasterise tensors of ``dtype`` on ``device``, and why."""
+    """Whether gsplat can rasterize tensors of ``dtype`` on ``device``, and why."""
     if device.type != "cuda":
         return False, "tensors are not on a CUDA device"
     if not torch.cuda.is_available():

@@ -27,7 +27,7 @@ _Scene = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 def rasterization(
     means: Tensor,  # [..., N, 3] world units
-    quats: Tensor,  # [..., N, 4] w, x, y, z; normalised inside
+    quats: Tensor,  # [..., N, 4] w, x, y, z; normalized inside
     scales: Tensor,  # [..., N, 3] standard deviations, world units
     opacities: Tensor,  # [..., N] in [0, 1]
     colors: Tensor,  # [..., (C,) N, D], or spherical harmonics [..., (C,) N, K, 3] with sh_degree

@@ -114,10 +114,10 @@ def _blend(
     ids: Tensor,  # [P] flat index of the Gaussian
     pixels: Tensor,  # [P] pixel in the band, ascending; depth ascending within a pixel
     centres: tuple[Tensor, Tensor],  # x and y of every pixel of the band
-    planes: Tensor,  # [D, I * N] colours
+    planes: Tensor,  # [D, I * N] colors
     *splats: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Colours [pixels, D] without background and remaining transmittance [pixels] of a band."""
+    """Colors [pixels, D] without background and remaining transmittance [pixels] of a band."""
     num_pixels = len(centres[0])
     _, alpha = _alphas(ids, pixels, centres, *splats)
     log_t = torch.nn.functional.pad(torch.log1p(-alpha.double()).cumsum(0), (1, 0))
@@ -277,7 +277,7 @@ def _contributing(
 def _pixel_centres(
     first_row: int, rows: int, width: int, height: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """x and y [rows * width] of the pixel centres of a band."""
+    """x and y [rows * width] of the pixel centers of a band."""
     x = torch.arange(width, dtype=dtype, device=device) + 0.5
     y = (torch.arange(first_row, first_row + rows, device=device) % height).to(dtype) + 0.5
     return x.repeat(rows), y.repeat_interleave(width)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-EYEBALL = np.array([0.0840, 0.0815, 0.1690])  # centre
+EYEBALL = np.array([0.0840, 0.0815, 0.1690])  # center
 EYEBALL_RADIUS = 0.0350
 LID_THICKNESS = 0.0062
 EYE_INNER, EYE_OUTER = np.array([0.0460, 0.0775]), np.array([0.1215, 0.0835])  # corners, (x, y)

@@ -34,7 +34,7 @@ def eye_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     s is -1 at the inner and 1 at the outer corner; t is -1 on the lower and 1 on the upper lid's
     edge (|s|, |t| < 1 is the opening; t > 1 or t < -1 lies on a lid, clipped to +-20); r is the
-    distance in the frontal plane from the pupil's centre (iris about 0.0155, pupil about 0.007).
+    distance in the frontal plane from the pupil's center (iris about 0.0155, pupil about 0.007).
     """
     points = np.asarray(points)
     x = np.abs(points[..., 0])

@@ -48,7 +48,7 @@ class TexelMaps:
     normal: Tensor  # [3, R, R] unit outward normal (interpolated vertex normals)
     # [3, 3, R, R]; frame[:, k] is the k-th axis: tangent along u, bitangent n x t, normal
     frame: Tensor
-    spacing: Tensor  # [2, R, R] world distance between neighbouring texels along u and along v, > 0
+    spacing: Tensor  # [2, R, R] world distance between neighboring texels along u and along v, > 0
     region: Tensor  # [R, R] int64 index into region_names
     mask: Tensor  # [R, R] bool, the texel lies on the surface
     face_index: Tensor  # [R, R] int32 into template.faces, -1 outside
@@ -133,7 +133,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
-    """Rasterise the UV layout at texel centres and interpolate everything there in float64."""
+    """Rasterize the UV layout at texel centers and interpolate everything there in float64."""
     face, bary = rasterize_triangles(
         template.uvs * resolution, None, template.uv_faces, resolution, resolution
     )

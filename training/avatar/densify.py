@@ -174,7 +174,7 @@ def replace_parameters(
     for name, dim, old in list(_all(avatar)):
         new = nn.Parameter(values[name].contiguous(), requires_grad=old.requires_grad)
         setattr(avatar, name, new)
-        if name not in groups:  # an empty basis is not optimised, nor are anchors
+        if name not in groups:  # an empty basis is not optimized, nor are anchors
             continue
         groups[name]["params"] = [new]
         state = optimizer.state.pop(old, None)

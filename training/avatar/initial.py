@@ -1,7 +1,7 @@
 """Where an avatar starts: points on the template, or a head that a reconstructor made.
 
-The avatar's first picture, for the expression zero, is then that head instead of a grey template.
-The network is given two hidden units for each colour channel and for the opacity, which carry a
+The avatar's first picture, for the expression zero, is then that head instead of a gray template.
+The network is given two hidden units for each color channel and for the opacity, which carry a
 feature through unchanged (x = relu(x) - relu(-x)), and the bias features hold what the head looks
 like; all else is learnt as ever.
 """
@@ -76,7 +76,7 @@ _SEEN = 0.05  # opacity above which a Gaussian belongs to the head
 # opacities that are started with: others would hardly learn to come and go
 _FAINTEST, _DENSEST = 0.05, 0.95
 _CARRIED = 4  # red, green, blue, opacity
-_OVERLAP = 0.4  # least standard deviation along the surface, in distances to the neighbours
+_OVERLAP = 0.4  # least standard deviation along the surface, in distances to the neighbors
 _GAIN = 1.0  # what a unit of a carried feature changes
 
 

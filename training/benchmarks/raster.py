@@ -1,4 +1,4 @@
-"""``gghead benchmark raster``: the rasterisers, and the native one against its physical floor."""
+"""``gghead benchmark raster``: the rasterizers, and the native one against its physical floor."""
 
 import math
 import multiprocessing
@@ -191,7 +191,7 @@ def _native_figures(
     """The native operators by themselves, without torch's share, and the floor of the same scene.
 
     Vector instructions of sixteen lanes per pair of Gaussian and 4x4 block, at the measured rate of
-    multiply-adds: 25 + C forward (quadratic form, exp2, blend, C colours), 77 + 2C backward.
+    multiply-adds: 25 + C forward (quadratic form, exp2, blend, C colors), 77 + 2C backward.
     Traffic: what has to be read and written once per Gaussian (attributes, a record of 64 bytes per
     16 floats, gradients) and 16 bytes per pair, at 55 GB/s while it fits into 32 MB and at 27 GB/s
     beyond.

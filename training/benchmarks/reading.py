@@ -31,7 +31,7 @@ def photo_like(size: int, seed: int) -> Image.Image:
         spectrum[0, 0] = 0
         plane = np.fft.irfft2(spectrum, (size, size))
         planes.append(plane / plane.std())
-    grey, red, blue = planes  # colours of photos vary less than their brightness
+    grey, red, blue = planes  # colors of photos vary less than their brightness
     colors = 128 + 50 * np.stack([grey + 0.3 * red, grey, grey + 0.3 * blue], -1)
     return Image.fromarray(
         np.clip(colors + random.normal(0, 1.5, colors.shape), 0, 255).astype(np.uint8)

@@ -116,7 +116,7 @@ def _write(path: Path | None, report: dict) -> None:
 )
 @_json
 def raster(json_path: Path | None, **chosen) -> None:
-    """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
+    """Time the rasterizer backends on a head-like scene, forward and with gradients, taking turns.
 
     For the native backend also its stages, and how far it stands above the floor: the vector
     instructions that the blocks with something to show need at least, at the measured rate of
@@ -172,7 +172,7 @@ def raster(json_path: Path | None, **chosen) -> None:
     help="Rows of the operator table",
 )
 @cli.switch(
-    "--compare", default=False, help="Also time a plain step: fp32, torch rasteriser, fresh fakes"
+    "--compare", default=False, help="Also time a plain step: fp32, torch rasterizer, fresh fakes"
 )
 @_busy
 @_json

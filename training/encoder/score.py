@@ -168,7 +168,7 @@ def load_encoder(network: str | Path, device: torch.device) -> tuple[Path, Recon
 
 
 def encoder_method(model: Reconstructor, refine_steps: int = 0) -> Method:
-    """One pass of the encoder, and so many steps of optimising its latent on the views."""
+    """One pass of the encoder, and so many steps of optimizing its latent on the views."""
 
     def encode(views: InputViews) -> tuple[Gaussians, dict]:
         latent = model.encode(views.rgb[None], views.cameras.reshape(1, len(views)))

@@ -35,7 +35,7 @@ _GENERATOR_PARTS = ("mapping.", "synthesis.")
 
 
 class EncoderTrainer:
-    """Encoder, decoder, late discriminator, optimisers and moving average of one run."""
+    """Encoder, decoder, late discriminator, optimizers and moving average of one run."""
 
     def __init__(
         self,

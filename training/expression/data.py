@@ -30,7 +30,7 @@ from gghead.training.expression.config import ExpressionDataConfig
 
 _SINGLE = 0.25  # share of the drawn expressions that have one coefficient only
 _UNIT = 0.01  # world units of the maps' numbers
-_COLOR = 0.03  # difference of colours that counts as much as one of e in scale
+_COLOR = 0.03  # difference of colors that counts as much as one of e in scale
 
 
 class Lessons:

@@ -93,7 +93,7 @@ class _Draws:
 def random_warps(config: AugmentConfig, draw: _Draws, height: int, width: int) -> Tensor:
     """Draw a shift, a change of size and a rotation per image.
 
-    Returns [B, 2, 3]: for a target pixel at (x, y), counted from the image centre in pixels, where
+    Returns [B, 2, 3]: for a target pixel at (x, y), counted from the image center in pixels, where
     in the source it comes from.
     """
     shift = (draw.uniform(2) * 2 - 1) * config.translation
@@ -108,7 +108,7 @@ def random_warps(config: AugmentConfig, draw: _Draws, height: int, width: int) -
 
 def warp(
     images: Tensor,  # [B, C, H, W]
-    matrices: Tensor,  # [B, 2, 3] target pixel -> source pixel, from the image centre
+    matrices: Tensor,  # [B, 2, 3] target pixel -> source pixel, from the image center
 ) -> Tensor:  # [B, C, H, W]
     """Resample bilinearly; beyond the border the image is reflected.
 
@@ -193,7 +193,7 @@ def sampler(device_type: str) -> tuple[Literal["grid_sample", "gather"], str]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Colour
+# Color
 
 
 def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
@@ -205,8 +205,8 @@ def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
     1)/sqrt(3).
     """
     identity = torch.eye(3, device=draw.device)
-    grey = torch.full((3, 3), 1 / 3, device=draw.device)  # projection on the grey axis
-    # cross product with the grey axis: the generator of hue rotations
+    grey = torch.full((3, 3), 1 / 3, device=draw.device)  # projection on the gray axis
+    # cross product with the gray axis: the generator of hue rotations
     turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=draw.device) / math.sqrt(3)
 
     brightness = draw.chosen(draw.normal() * config.brightness, 0.0)
@@ -217,7 +217,7 @@ def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
         draw.chosen(torch.where(draw.uniform() < 0.5, -1.0, 1.0), 1.0) if config.luma_flip else 1.0
     )
 
-    # On grey every step is a factor; on the plane across it hue rotates and saturation scales.
+    # On gray every step is a factor; on the plane across it hue rotates and saturation scales.
     # Contrast scales both.
     across = saturation * contrast
     linear = (

@@ -1,4 +1,4 @@
-"""Pictures of a training run: grids of samples, strips of one head turning, labelled rows."""
+"""Pictures of a training run: grids of samples, strips of one head turning, labeled rows."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""The adversarial losses and the generator's regularisers."""
+"""The adversarial losses and the generator's regularizers."""
 
 import math
 

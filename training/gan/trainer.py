@@ -27,7 +27,7 @@ from gghead.training.run.stats import Stats
 
 
 class Trainer:
-    """Networks, optimisers, moving average and augmentation of one run.
+    """Networks, optimizers, moving average and augmentation of one run.
 
     Every random number of a step derives from (seed, purpose, step), so the state holds no
     generators. A resumed run continues bit for bit on CPUs, with as many threads and processes as
@@ -67,7 +67,7 @@ class Trainer:
             betas=(optimizer.beta1, optimizer.beta2),
             fused=True,
         )
-        # Lazy regularisation adds one update in r1_interval + 1 (StyleGAN2, appendix B).
+        # Lazy regularization adds one update in r1_interval + 1 (StyleGAN2, appendix B).
         self.d_optimizer = torch.optim.Adam(
             self.D.parameters(),
             lr=optimizer.d_lr * ratio,

@@ -119,7 +119,7 @@ def stripes(
 
 def relative_extent(
     scales: Tensor,  # [..., N, 3] standard deviations, world units
-    spacing: Tensor,  # [..., N] or [N] or scalar: distance between neighbouring texels, world units
+    spacing: Tensor,  # [..., N] or [N] or scalar: distance between neighboring texels, world units
 ) -> Tensor:  # [..., N]
     """Return the second largest scale over the texel spacing.
 

@@ -28,8 +28,8 @@ class RandomFeatures(nn.Module):
     pixels. Each band passes two random convolutions with leaky ReLUs. Kept are the log variance of
     the first one's response (how much fine structure of which kind: sees blur and noise), mean and
     standard deviation of the second, and a random projection of the second pooled to 4x4 (where it
-    is: sees misplaced and deformed features). The remainder is projected to 48 numbers (colour and
-    light). There is no normalisation over the batch: a picture's features depend on it alone.
+    is: sees misplaced and deformed features). The remainder is projected to 48 numbers (color and
+    light). There is no normalization over the batch: a picture's features depend on it alone.
 
     Weights come from ``numpy.random.RandomState``, whose stream numpy has frozen: they are the same
     on every machine. Changing any number here needs a new version name.

@@ -4,7 +4,7 @@
   (``average_gradients``) and the update is counted: ``Progress/bad_updates`` is the share of them
   in a tick.
 * ``MOST_IN_A_ROW`` bad updates of one network in a row end the run.
-* A tensor of the state (weights, moving averages, the optimisers' averages) that is not finite ends
+* A tensor of the state (weights, moving averages, the optimizers' averages) that is not finite ends
   the run. It is looked for at every tick and before a state or a snapshot is written, so that files
   on the disk are always sound.
 * So does a mean loss that is not finite in a tick without a bad update: then a part of it, or a

@@ -30,7 +30,7 @@ class Look:
     digest: bytes = b""
     """Of the pixels."""
     thumb: np.ndarray | None = None
-    """[THUMB, THUMB] uint8 grey."""
+    """[THUMB, THUMB] uint8 gray."""
     mask_error: str = ""
     mask_size: tuple[int, int] | None = None
     mask_range: tuple[int, int] = (0, 255)
@@ -162,7 +162,7 @@ def find_repeated(groups: list[list[int]], names: list[str], labels: np.ndarray)
 def find_mirrored_pairs(looks: list[Look], window: int = 24) -> list[tuple[int, int]]:
     """Pairs of images of which one is the other flipped, found by thumbnails.
 
-    A flipped picture has the same mean, so only neighbours in the order of the mean are compared.
+    A flipped picture has the same mean, so only neighbors in the order of the mean are compared.
     """
     have = np.array([i for i, look in enumerate(looks) if look.thumb is not None], int)
     if len(have) < 2:

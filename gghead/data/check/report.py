@@ -25,7 +25,7 @@ from gghead.data.shards import shard_inputs, tar_paths
 from gghead.torch_utils.errors import UserError
 
 _FITTED = 512  # images whose masks are compared with the template; about 7 ms each
-_BLOCK = 8  # they are taken in runs of neighbours, so that slipped labels show
+_BLOCK = 8  # they are taken in runs of neighbors, so that slipped labels show
 _HEADERS = 2048
 
 

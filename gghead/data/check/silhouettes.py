@@ -1,7 +1,4 @@
-"""Whether masks lie where the cameras put the template, and left where left is.
-
-And left where left is?
-"""
+"""Whether masks lie where the cameras put the template, and left where left is."""
 
 from dataclasses import dataclass
 
@@ -19,7 +16,7 @@ _FAR = 0.45  # median below which a set as a whole does not fit; healthy ones ha
 _HAIR = 1.06  # usual width of a head with hair in units of the template's
 _WIDTHS = (0.8, 1.33)  # medians beyond which the heads have another size than the cameras say
 _TURNED = 5.0  # degrees of yaw from which a head's outline tells left from right
-_ENOUGH = 24  # neighbours of different poses that tell whether labels slipped
+_ENOUGH = 24  # neighbors of different poses that tell whether labels slipped
 _EVIDENCE = -4.0  # standard errors by which flipped masks, or other cameras, must fit better
 
 

@@ -37,7 +37,7 @@ def flame_placement(options: ReadOptions) -> Placement:
 
 # shape [S] -> [2, 3], exact?
 def neck_joints(options: ReadOptions, shape: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Root and neck joint of the head with shape coefficients ``shape``, in FLAME's frame (metres).
+    """Root and neck joint of the head with shape coefficients ``shape``, in FLAME's frame (meters).
 
     From the user's model file: J_regressor (v_template + shapedirs shape). Raises ``UserError`` if
     it is no such file.

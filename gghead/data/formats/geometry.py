@@ -136,7 +136,7 @@ class Placement:
         scale = self.scale if options.scale is None else options.scale
         if not (math.isfinite(scale) and scale > 0):
             raise UserError(f"`scale` must be a positive number, but it is {scale}.")
-        # Around a guessed centre the offset follows the scale, so that the centre stays where it
+        # Around a guessed center the offset follows the scale, so that the center stays where it
         # is.
         offset = self.offset * (scale / self.scale) if self.follows_scale else self.offset
         return Placement(

@@ -4,7 +4,7 @@
 
 Source: Zielon/metrical-tracker, tracker.py. A ``.frame`` is what torch.save writes, a pickle, so it
 is rebuilt without running it (``safe_pickle``). ``opencv`` holds R, t, K: world-to-camera with
-OpenCV axes in FLAME's frame (metres), pixels; PyTorch3D makes them, so (0, 0) is the outer corner
+OpenCV axes in FLAME's frame (meters), pixels; PyTorch3D makes them, so (0, 0) is the outer corner
 of the first pixel. The head's motion is in them. Jaw and eyes are rotations by six numbers; here
 they are axis times angle. GaussianBlendshapes and RGBAvatar use this layout (test frames: the last
 350) and FlashAvatar a variant of it (``flashavatar``).

@@ -4,7 +4,7 @@ Calibration, videos or extracted pictures, tracking.
 
 Sources: tobias-kirschstein/nersemble-data and nersemble-benchmark (models/flame.py),
 ShenhanQian/VHAP (data/nersemble_v2_dataset.py). ``<person>/calibration/camera_params.json``:
-``world_2_cam`` per serial (4x4, OpenCV, metres) and ``intrinsics``, one 3x3 for pictures of
+``world_2_cam`` per serial (4x4, OpenCV, meters) and ``intrinsics``, one 3x3 for pictures of
 2200x3208, or one per serial for the benchmark's own size;
 ``<person>/sequences/<SEQ>/images/cam_<serial>.mp4`` (or ``cam_<serial>_<t>.jpg``) and
 ``alpha_maps`` likewise.

@@ -3,7 +3,7 @@
 ``transforms*.json``, ``images``, ``fg_masks``, ``flame_param``.
 
 Source: ShenhanQian/VHAP, vhap/export_as_nerf_dataset.py and vhap/model/flame.py. Poses are camera-
-to-world with OpenGL axes; every time step has FLAME's parameters in metres: ``translation``,
+to-world with OpenGL axes; every time step has FLAME's parameters in meters: ``translation``,
 ``rotation``, ``neck_pose``, ``jaw_pose``, ``eyes_pose`` (axis times angle), ``shape``, ``expr``.
 The motion of the head (root rotation and translation, and the neck's, since the head hangs on the
 neck joint) is moved into the camera. Splits are the files ``transforms_train.json``, ``_val``

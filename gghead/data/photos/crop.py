@@ -111,7 +111,7 @@ def _reflected(index: np.ndarray, length: int) -> np.ndarray:
 
 # [R, R] pixels of the photo
 def _distance_outside(crop: Crop, resolution: int, width: int, height: int) -> np.ndarray:
-    """How far outside the photo each pixel of the crop has its centre; 0 inside."""
+    """How far outside the photo each pixel of the crop has its center; 0 inside."""
     share = (np.arange(resolution) + 0.5) / resolution
     # [2, R] each
     columns, rows = crop.matrix[:, :1] * (share - 0.5), crop.matrix[:, 1:] * (share - 0.5)

@@ -2,10 +2,10 @@
 
 A crop of side ``size`` around ``centre`` is taken to be the picture of a camera with focal length
 4.2647 sides and its principal point in the middle, which stands 2.7 units from the world origin and
-looks at EG3D's face origin. That leaves six unknowns, the rotation, the centre and the side, and
+looks at EG3D's face origin. That leaves six unknowns, the rotation, the center and the side, and
 the landmarks determine them:
 
-    minimise  sum_i rho(|(u_i - centre) / size - p_i(R) - sum_k a_k m_ik|^2 / sd_i^2) + sum_k a_k^2
+    minimise  sum_i rho(|(u_i - center) / size - p_i(R) - sum_k a_k m_ik|^2 / sd_i^2) + sum_k a_k^2
 
 with the projections ``p`` of the model's mean points. What people and expressions change is in the
 modes ``m`` of picture displacements with their priors, so that it is neither noise nor free to

@@ -28,7 +28,7 @@ class Shell:
 
     s: np.ndarray  # [V]
     phi: np.ndarray  # [V] from -pi to pi; the two columns at the back share their place
-    # [V, 3] outwards from the centre (dome) or from the vertical axis (curtain)
+    # [V, 3] outwards from the center (dome) or from the vertical axis (curtain)
     directions: np.ndarray
     origins: np.ndarray  # [V, 3]
     # [V] distance of the scalp along the direction; the curtain keeps that of the rim

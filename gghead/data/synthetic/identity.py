@@ -25,7 +25,7 @@ class Mode:
     std: float
     # unit vector on the subject's left, mirrored on the right
     direction: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    # relative stretch about the centre, per axis
+    # relative stretch about the center, per axis
     scale: tuple[float, float, float] = (0.0, 0.0, 0.0)
     mean: float = 0.0  # of the coefficient
     # further shift for masculinity +1, in standard deviations (and minus that for -1)
