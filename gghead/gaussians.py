@@ -170,7 +170,7 @@ class Gaussians:
             raise UserError(
                 f"Gaussians to be put together must have the same batch shape, but have {shapes}."
             )
-        return _joined(parts, len(parts[0].shape))
+        return cls(**_joined(parts, len(parts[0].shape)), sh_degree=parts[0].sh_degree)
 
     @classmethod
     def stack(cls, heads: Sequence["Gaussians"]) -> "Gaussians":
@@ -194,7 +194,7 @@ class Gaussians:
             raise UserError(
                 f"Heads to be stacked have batch shape [] or [B], but these have {shapes}."
             )
-        return _joined(heads, 0)
+        return cls(**_joined(heads, 0), sh_degree=heads[0].sh_degree)
 
     def with_sh(self, degree: int) -> "Gaussians":
         """The same colors as spherical harmonics of ``degree``, no lower than the present one."""
@@ -291,18 +291,18 @@ def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
     )
 
 
-def _joined(parts: Sequence[Gaussians], dim: int) -> Gaussians:
+def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
     """What all parts have, put together along a dimension; of training sizes the largest."""
     shared = [
         name
         for name in parts[0]._tensors()
         if all(getattr(part, name) is not None for part in parts)
     ]
-    tensors = {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
+    joined: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared
+    }
     sizes = [part.training_size for part in parts if part.training_size is not None]
-    return Gaussians(
-        **tensors, sh_degree=parts[0].sh_degree, training_size=max(sizes, default=None)
-    )
+    return joined | {"training_size": max(sizes, default=None)}
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:

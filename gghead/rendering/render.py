@@ -139,14 +139,6 @@ def render(
     )
 
 
-def low_pass(gaussians: Gaussians, side: int) -> float:
-    """The variance in square pixels that ``render`` adds in an image whose longer side is ``side``.
-
-    It is 0.3 up to the Gaussians' training size, and grows with the area of a pixel above it.
-    """
-    return LOW_PASS * max(1.0, side / (gaussians.training_size or side)) ** 2
-
-
 def _called(value: object) -> str:
     return (
         f"{value!r}"
@@ -187,3 +179,11 @@ def _match(cameras: Cameras, gaussians: Gaussians) -> Cameras:
             f" {[*batch, 'C']}, but the cameras have {list(cameras.shape)}."
         )
     return cameras
+
+
+def low_pass(gaussians: Gaussians, side: int) -> float:
+    """The variance in square pixels that ``render`` adds in an image whose longer side is ``side``.
+
+    It is 0.3 up to the Gaussians' training size, and grows with the area of a pixel above it.
+    """
+    return LOW_PASS * max(1.0, side / (gaussians.training_size or side)) ** 2
