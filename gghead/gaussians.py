@@ -278,7 +278,7 @@ class Gaussians:
         ``gghead.ply.read``.
         """
         values, sh_degree, up = ply.read(path, up)
-        gaussians = cls(**values, sh_degree=sh_degree)
+        gaussians = cls(**values, sh_degree=sh_degree, training_size=None)
         return gaussians.transform(ply.upright(up)).to(torch.float32).validate(str(path))
 
 
@@ -291,7 +291,7 @@ def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
     )
 
 
-def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
+def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Any]:
     """What all parts have, put together along a dimension; of training sizes the largest."""
     shared = [
         name
@@ -302,7 +302,8 @@ def _joined(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
         name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared
     }
     sizes = [part.training_size for part in parts if part.training_size is not None]
-    return joined | {"training_size": max(sizes, default=None)}
+    joined["training_size"] = max(sizes, default=None)
+    return joined
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
