@@ -4,7 +4,7 @@
 # make lint   ruff, pyright, clang-format, the C++ under strict warnings
 # make coverage   the suite once more, and which share of each module's lines it runs (a third slower)
 # make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (twenty minutes)
-# make test-asan   the C++ rasteriser with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
+# make test-asan   the C++ rasterizer with random bits under AddressSanitizer and UBSan (g++, x86-64: a few minutes)
 # make docs   the documentation as a site, in build/site; nothing in it is loaded from elsewhere
 # make prep   adds MediaPipe to .venv, which finds faces and masks in photos (300 MB; not needed for anything else)
 #
@@ -59,8 +59,8 @@ ifeq ($(TORCH),$(DEFAULT_TORCH))
 else
 	@$(BIN)/python -c 'import torch; print("Using torch", torch.__version__)'
 endif
-	@$(QUIETLY) "Building the C++ rasteriser for this processor" $(BIN)/python setup.py -q build_ext --native || \
-	    echo "Without it plain torch rasterises, several times slower; with a compiler it is built on first use."
+	@$(QUIETLY) "Building the C++ rasterizer for this processor" $(BIN)/python setup.py -q build_ext --native || \
+	    echo "Without it plain torch rasterizes, several times slower; with a compiler it is built on first use."
 	@echo '$(TORCH)' > $(VENV)/torch-requirement
 	@touch $@
 

@@ -1,6 +1,5 @@
 """MkDocs hooks: the pages that are made of the code, ``cli.md`` and ``api/*.md``."""
 
-import re
 from pathlib import Path
 
 import click
@@ -10,7 +9,6 @@ from gghead.cli.main import main
 from gghead.torch_utils.cli_groups import SCRIPTS
 
 ROOT = Path(__file__).resolve().parent.parent
-ROLE = re.compile(r":(?:meth|func|class|mod):(?=<code>)")
 API = {
     "core": (
         "Cameras, Gaussians, latents, files",
@@ -107,8 +105,3 @@ def on_files(files, config):
     for page, parts in pages.items():
         files.append(File.generated(config, page, content="\n\n".join(parts) + "\n"))
     return files
-
-
-def on_page_content(html, **_):
-    """Leave Sphinx's roles in docstrings (``:meth:``) out."""
-    return ROLE.sub("", html)

@@ -1,5 +1,6 @@
-"""3D Gaussian heads: generate, render, save. Attributes load on first use, so importing costs
-little.
+"""3D Gaussian heads: generate, render, save.
+
+Attributes load on first use, so importing costs little.
 
 >>> model = gghead.load("demo")
 >>> head = model.sample(seed=3, psi=0.7)

@@ -41,8 +41,10 @@ class OrbitOptions(TypedDict, total=False):
 
 
 def focal_from_fov_deg(fov: float) -> float:
-    """Return the focal length / picture width for a horizontal field of view in degrees (0 < fov <
-    180)."""
+    """Return the focal length / image width for a horizontal field of view in degrees.
+
+    The field of view lies between 0 and 180.
+    """
     if not 0 < fov < 180:
         raise ValueError(f"A field of view must lie between 0 and 180 degrees, but it is {fov}.")
     return 0.5 / math.tan(math.radians(fov) / 2)
@@ -142,8 +144,10 @@ class Cameras:
     def turntable(
         cls, frames: int, pitch: float = 0.0, **options: Unpack[OrbitOptions]
     ) -> "Cameras":
-        """``frames`` cameras once round the head at equal steps; ``options`` as in
-        :meth:`orbit`."""
+        """``frames`` cameras once round the head at equal steps.
+
+        ``options`` as in ``orbit``.
+        """
         return cls.orbit(_phases(frames), pitch, **options)
 
     @classmethod
@@ -154,8 +158,10 @@ class Cameras:
         pitch: float = 0.0,
         **options: Unpack[OrbitOptions],
     ) -> "Cameras":
-        """``frames`` cameras that swing between yaw ``-yaw_range`` and ``+yaw_range`` and back,
-        from the front."""
+        """``frames`` cameras that swing in front between yaw ``-yaw_range`` and ``+yaw_range``.
+
+        They come back to where they began.
+        """
         return cls.orbit(yaw_range * _phases(frames).sin(), pitch, **options)
 
     @classmethod
@@ -166,8 +172,10 @@ class Cameras:
         pitch_range: float = 0.25,
         **options: Unpack[OrbitOptions],
     ) -> "Cameras":
-        """``frames`` cameras on an ellipse in front of the face: yaw by the sine, pitch by the
-        cosine of the time."""
+        """``frames`` cameras on an ellipse in front of the face.
+
+        Yaw goes by the sine of the time, pitch by the cosine.
+        """
         phases = _phases(frames)
         return cls.orbit(yaw_range * phases.sin(), pitch_range * phases.cos(), **options)
 
@@ -190,7 +198,7 @@ class Cameras:
 
     @property
     def position(self) -> Tensor:
-        """Camera centres [..., 3] in world units."""
+        """Camera centers [..., 3] in world units."""
         return self.cam2world[..., :3, 3]
 
     @property
@@ -205,8 +213,7 @@ class Cameras:
         return self.intrinsics * self.intrinsics.new_tensor([width, height, 1.0])[:, None]
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """World points [..., N, 3] -> their places [..., N, 2] and depths [..., N] along the
-        viewing direction.
+        """World points [..., N, 3] -> places [..., N, 2] and depths [..., N] along the view.
 
         Places are divided by the picture's width and height, with (0, 0) at its top left corner.
         Those of points behind the camera (depth of zero and less) mean nothing.
@@ -217,12 +224,11 @@ class Cameras:
         return (plane @ self.intrinsics.mT)[..., :2], depth
 
     def label(self) -> Tensor:
-        """Labels [..., 25]; the inverse of :meth:`from_label`."""
+        """Labels [..., 25]; the inverse of ``from_label``."""
         return torch.cat([self.cam2world.flatten(-2), self.intrinsics.flatten(-2)], -1)
 
     def angles(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Yaw, pitch and roll [...] in radians of the viewing direction, with the signs of
-        :meth:`orbit`.
+        """Yaw, pitch and roll [...] in radians of the viewing direction, signed as in ``orbit``.
 
         They describe the rotation alone, so they are also right for cameras that do not look at the
         origin. At a pitch of 90 degrees yaw and roll are not unique.
@@ -271,8 +277,10 @@ class Cameras:
         return Cameras(self.cam2world.to(*args, **options), self.intrinsics.to(*args, **options))
 
     def validate(self, name: str = "camera") -> "Cameras":
-        """Return ``self``; raise ``UserError`` naming the first bad camera and its fault
-        otherwise."""
+        """Return ``self``.
+
+        Raise ``UserError`` naming the first bad camera and its fault otherwise.
+        """
         pose, k = self.cam2world.reshape(-1, 4, 4), self.intrinsics.reshape(-1, 3, 3)
         rotation = pose[:, :3, :3]
         eye = torch.eye(3, dtype=pose.dtype, device=pose.device)

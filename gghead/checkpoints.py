@@ -1,5 +1,6 @@
-"""Snapshots: weights in one safetensors file, with the config and provenance in its header; no code
-is executed.
+"""Snapshots: weights in one safetensors file, with the config and provenance in its header.
+
+No code is executed.
 
 Kept are generators (EMA weights of a GAN), reconstructors (a view encoder and the generator behind
 it), expression transformers for the latents of one of these, priors over the latents of a
@@ -102,8 +103,9 @@ def save(
     provenance: dict | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model of any kind to ``path`` (safetensors, format ``gghead/1``) through a temporary
-    file beside it.
+    """Write a model of any kind to ``path`` (safetensors, format ``gghead/1``).
+
+    It is written to a temporary file beside ``path`` first.
 
     ``done`` is how far its training is: kimg of a generator, iterations of an avatar, steps of the
     others. ``dtype`` float16 halves the file of a generator or a reconstructor.
@@ -144,8 +146,10 @@ def save(
 
 
 def read_info(path: str | os.PathLike) -> SnapshotInfo:
-    """Read the header of a generator's snapshot (or of the one in a reconstructor). Errors as
-    ``load``."""
+    """Read the header of a generator's snapshot (or of the one in a reconstructor).
+
+    Errors as ``load``.
+    """
     path, metadata, _ = _read(path, tensors=False)
     expect_kind(path, metadata, "generator")
     return _info(path, metadata)
@@ -180,8 +184,9 @@ def load(
 def load(
     path: str | os.PathLike, device: torch.device | str = "cpu", kind: str | None = None
 ) -> Model:
-    """Load a model from a snapshot file, the newest snapshot of a run folder, or by name ("demo"),
-    for evaluation.
+    """Load a model for evaluation: a snapshot file, a run folder or the name "demo".
+
+    Of a run folder it is the newest snapshot.
 
     A name wins over a folder that is called so; ``"./demo"`` is the folder. The file says what it
     is; ``kind`` insists on one of ``KINDS``. Where a generator is wanted a reconstructor gives its
@@ -212,8 +217,10 @@ def load(
 def load_with_encoder(
     path: str | os.PathLike, device: torch.device | str = "cpu"
 ) -> tuple[Generator, Reconstructor | None]:
-    """The generator of a snapshot and the reconstructor around it, if the snapshot is one; errors
-    as ``load``."""
+    """The generator of a snapshot and the reconstructor around it, if the snapshot is one.
+
+    Errors as ``load``.
+    """
     _, metadata, _ = _read(path, tensors=False)
     if metadata.get("kind") == "reconstructor":
         model = load(path, device, kind="reconstructor")
@@ -224,8 +231,7 @@ def load_with_encoder(
 def _read(
     path: str | os.PathLike, tensors: bool = True
 ) -> tuple[Path, dict[str, str], dict[str, Tensor]]:
-    """The file that ``path`` stands for, its header and, unless they are not wanted, its
-    tensors."""
+    """The file that ``path`` stands for, its header and, if wanted, its tensors."""
     from safetensors import SafetensorError, safe_open
 
     if not isinstance(path, (str, os.PathLike)):
@@ -297,8 +303,7 @@ def _avatar(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) ->
 
 
 def _template(name: str, tensors: dict[str, Tensor], sha256: str) -> Template:
-    """The built-in template if it is still the one the model was trained on, else the geometry in
-    the file."""
+    """The built-in template if it is what the model was trained on, else the file's geometry."""
     if name in BUILT_IN:
         built_in = load_template(name)
         if built_in.sha256 == sha256:

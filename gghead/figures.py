@@ -1,4 +1,4 @@
-"""From rendered colours to picture files: side by side, with labels at the border."""
+"""From rendered colors to picture files: side by side, with labels at the border."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ def grid(
 
 
 def to_uint8(color: Tensor) -> np.ndarray:
-    """Turn rendered colours [..., 3, H, W] in [0, 1] into uint8 pictures [..., H, W, 3]."""
+    """Turn rendered colors [..., 3, H, W] in [0, 1] into uint8 pictures [..., H, W, 3]."""
     return (color.detach().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 

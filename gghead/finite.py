@@ -1,5 +1,6 @@
-"""Gaussians and cameras with NaN or infinity: replaced by ones that draw nothing, before anything
-is computed.
+"""Gaussians and cameras with NaN or infinity.
+
+Replaced by ones that draw nothing, before anything is computed.
 
 A number that is not finite spoils all that it is multiplied with or added to, zeros and gradients
 too, so it has to go at the entrance: ``masked_fill`` gives a gradient of zero to what it replaces.
@@ -17,8 +18,9 @@ from gghead.torch_utils.skip_compile import skip_compile
 @torch.no_grad()
 # [..., any] each, with ... that can be broadcast
 def find_nonfinite(*values: Tensor) -> Tensor | None:
-    """Where [...] the last dimension of any of ``values`` holds NaN or infinity; on CPUs None if
-    nowhere.
+    """Where [...] the last dimension of any of ``values`` holds NaN or infinity.
+
+    On CPUs None if nowhere.
 
     There one sum over everything settles the usual case: a sum of finite terms is finite, but for
     overflow. On other devices the sum would have to be waited for, so they always get a mask.
@@ -55,8 +57,10 @@ def hide_cameras(
     viewmats: Tensor,  # [..., C, 4, 4]
     Ks: Tensor,  # [..., C, 3, 3]
 ) -> tuple[Tensor, Tensor]:
-    """Cameras in place of the bad ones that have everything behind them; their matrices can be
-    inverted."""
+    """Cameras in place of the bad ones that have everything behind them.
+
+    Their matrices can be inverted.
+    """
     # made without waiting for the device
     away = 1e-20 * torch.eye(4, dtype=viewmats.dtype, device=viewmats.device)
     away[2, 3], away[3, 3] = -1.0, 1.0

@@ -1,5 +1,7 @@
-"""The container for 3D Gaussians: what every model makes and everything else renders, moves, saves
-or edits."""
+"""The container for 3D Gaussians.
+
+What every model makes and everything else renders, moves, saves or edits.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,8 +34,13 @@ class Gaussians:
     # [..., N, 2] place on the template's UV square, in [-1, 1] as grid_sample takes it
     uv: Tensor | None = None
     features: Tensor | None = None  # [..., N, F] anything else with one value per Gaussian
+    # pixels a side of the images that a network was trained with, None where that is not known:
+    # ``render`` grows its low-pass filter above it
+    training_size: int | None = None
 
     def __post_init__(self) -> None:
+        if self.training_size is not None and self.training_size < 1:
+            raise UserError(f"training_size must be 1 or more, but it is {self.training_size}.")
         check_shape("means", self.means, (None, 3))
         for name, tensor in self._tensors().items():
             tail = {
@@ -103,7 +110,7 @@ class Gaussians:
         return self.means.dtype
 
     def __getitem__(self, index: BatchIndex | tuple[BatchIndex, ...]) -> "Gaussians":
-        """Index the batch dimensions (use :meth:`select` for the Gaussians)."""
+        """Index the batch dimensions (use ``select`` for the Gaussians)."""
         index = index if isinstance(index, tuple) else (index,)
         if any(isinstance(i, type(Ellipsis)) for i in index):
             raise IndexError("Gaussians are indexed by batch dimension only, without '...'")
@@ -115,8 +122,10 @@ class Gaussians:
         return self.map(lambda tensor: tensor[index])
 
     def validate(self, name: str = "Gaussians") -> "Gaussians":
-        """Return ``self``; raise ``UserError`` for values not finite, scales <= 0 or opacities out
-        of [0, 1]."""
+        """Return ``self``.
+
+        Raise ``UserError`` for values not finite, scales <= 0 or opacities out of [0, 1].
+        """
         for field, tensor in self._tensors().items():
             if not tensor.isfinite().all():
                 raise UserError(f"{name}: {field} contains numbers that are not finite.")
@@ -133,8 +142,10 @@ class Gaussians:
 
     # ---------------------------------------------------------------- changing
     def select(self, which: Tensor | slice | Sequence[int]) -> "Gaussians":
-        """The Gaussians at an index list, mask or slice [M or N] over N, the same for every batch
-        element."""
+        """Select Gaussians by an index list, mask or slice [M or N] over N.
+
+        It is the same for every batch element.
+        """
         if not isinstance(which, (Tensor, slice)):
             which = torch.as_tensor(which, device=self.device) if len(which) else slice(0)
         batch = (slice(None),) * len(self.shape)
@@ -142,11 +153,12 @@ class Gaussians:
 
     @classmethod
     def merge(cls, parts: Sequence["Gaussians"]) -> "Gaussians":
-        """Put Gaussians of one batch shape into one scene; RGB is lifted to harmonics where the
-        parts differ in degree.
+        """Put Gaussians of one batch shape into one scene.
+
+        RGB is lifted to harmonics where the parts differ in degree.
 
         ``uv`` and ``features`` are kept where all parts have them. Several heads that are to be
-        drawn side by side, or each on its own, are a batch: see :meth:`stack`.
+        drawn side by side, or each on its own, are a batch: see ``stack``.
         """
         if not parts:
             raise ValueError("There are no Gaussians to put together.")
@@ -184,8 +196,7 @@ class Gaussians:
         return cls(**_join(heads, 0), sh_degree=heads[0].sh_degree)
 
     def with_sh(self, degree: int) -> "Gaussians":
-        """The same colours as spherical harmonics of ``degree``, which must not be lower than the
-        present one."""
+        """The same colors as spherical harmonics of ``degree``, no lower than the present one."""
 
         colors = sh.rgb_to_dc(self.colors)[..., None, :] if self.sh_degree is None else self.colors
         missing = sh.num_bases(degree) - colors.shape[-2]
@@ -259,11 +270,13 @@ class Gaussians:
 
     @classmethod
     def load_ply(cls, path: str | Path, up: str | None = None) -> "Gaussians":
-        """Read a .ply in the layout of 3DGS as Gaussians [N, ...] in float32, turned upright; plain
-        RGB where the file has no ``f_rest`` properties. ``up`` and errors as ``gghead.ply.read``.
+        """Read a .ply in the layout of 3DGS as Gaussians [N, ...] in float32, turned upright.
+
+        Plain RGB where the file has no ``f_rest`` properties. ``up`` and errors as
+        ``gghead.ply.read``.
         """
         values, sh_degree, up = ply.read(path, up)
-        gaussians = cls(**values, sh_degree=sh_degree)
+        gaussians = cls(**values, sh_degree=sh_degree, training_size=None)
         return gaussians.transform(ply.upright(up)).to(torch.float32).validate(str(path))
 
 
@@ -276,19 +289,26 @@ def _of_one_degree(parts: Sequence[Gaussians]) -> Sequence[Gaussians]:
     )
 
 
-def _join(parts: Sequence[Gaussians], dim: int) -> dict[str, Tensor]:
-    """What all parts have, put together along a dimension."""
+def _join(parts: Sequence[Gaussians], dim: int) -> dict[str, Any]:
+    """What all parts have, put together along a dimension; of training sizes the largest."""
     shared = [
         name
         for name in parts[0]._tensors()
         if all(getattr(part, name) is not None for part in parts)
     ]
-    return {name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared}
+    joined: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parts], dim) for name in shared
+    }
+    sizes = [part.training_size for part in parts if part.training_size is not None]
+    joined["training_size"] = max(sizes, default=None)
+    return joined
 
 
 def _rotate_harmonics(colors: Tensor, degree: int | None, rotation: Tensor) -> Tensor:
-    """Turn harmonics with the Gaussians: the coefficients [..., N, K, 3] of f(R^-1 d) for those of
-    f(d)."""
+    """Turn harmonics with the Gaussians.
+
+    Returns the coefficients [..., N, K, 3] of f(R^-1 d) for those of f(d).
+    """
 
     return (
         colors if not degree else sh.rotation(degree, rotation)[..., None, :, :].to(colors) @ colors

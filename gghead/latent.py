@@ -1,5 +1,6 @@
-"""The latent of a head as a file: w+, a residual on Z, a change of the decoder; what inversion and
-encoders write.
+"""The latent of a head as a file: w+, a residual on Z, a change of the decoder.
+
+What inversion and encoders write.
 
 One safetensors file per head and stage. Everything that draws seeds accepts it, and from Python::
 
@@ -107,8 +108,7 @@ class Latent:
     def raw_attributes(
         self, model: Generator, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Return the raw attributes per Gaussian, each [B, N, C_k], the input of
-        ``model.assemble``."""
+        """Return the raw attributes [B, N, C_k] per Gaussian, the input of ``model.assemble``."""
         z = self.features(model, noise_mode, generator)
         if not self.delta:
             return model.decode(z, self.ws, noise_mode, generator)
@@ -127,14 +127,18 @@ class Latent:
     def gaussians(
         self, model: Generator, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Gaussians:
-        """Return the heads [B, N]. ``model`` itself is never changed: deltas live in this call
-        only."""
+        """Return the heads [B, N].
+
+        ``model`` itself is never changed: deltas live in this call only.
+        """
         return model.assemble(self.raw_attributes(model, noise_mode, generator), self.ws)
 
 
 def stack(latents: Sequence[Latent]) -> Latent:
-    """Put heads into one batch; what only some of them have is zero for the others. Cameras and
-    info are left out."""
+    """Put heads into one batch; what only some of them have is zero for the others.
+
+    Cameras and info are left out.
+    """
 
     def cat(values: list[Tensor | None]) -> Tensor:
         like = next(value for value in values if value is not None)
@@ -155,8 +159,7 @@ def stack(latents: Sequence[Latent]) -> Latent:
 
 
 def fingerprints(model: Generator) -> dict[str, str]:
-    """Return what tells networks apart: a hash of the architecture, and one of all numbers in the
-    network."""
+    """Return what tells networks apart: a hash of the architecture and one of all numbers."""
     architecture = hashlib.sha256(
         json.dumps(config_json.to_dict(model.config), sort_keys=True).encode()
     )
@@ -212,8 +215,9 @@ def save(
 def load(
     path: str | os.PathLike, model: Generator | None = None, own: dict[str, str] | None = None
 ) -> Latent:
-    """Read a latent file as a batch of one; with ``model`` it is checked against it and moved to
-    its device.
+    """Read a latent file as a batch of one.
+
+    With ``model`` it is checked against it and moved to its device.
 
     ``own`` as in ``save``.
 

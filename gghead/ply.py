@@ -1,8 +1,9 @@
-"""Gaussians in .ply files, in the layout of the original 3D Gaussian Splatting that all viewers
-read.
+"""Gaussians in .ply files.
+
+They have the layout of the original 3D Gaussian Splatting, which all viewers read.
 
 One ``vertex`` per Gaussian with float properties: position ``x y z``, unused normals ``nx ny nz``,
-colour as spherical harmonics ``f_dc_0..2`` and ``f_rest_*`` (all higher coefficients of red, then
+color as spherical harmonics ``f_dc_0..2`` and ``f_rest_*`` (all higher coefficients of red, then
 of green, then of blue), ``opacity`` as a logit, ``scale_0..2`` as logarithms, ``rot_0..3`` as
 quaternion w x y z.
 
@@ -92,9 +93,10 @@ def write(
 
 
 def read(path: str | Path, up: str | None = None) -> tuple[dict[str, Tensor], int | None, str]:
-    """Return what Gaussians are made of by the names of their fields (float64, as it stands in the
-    file), the SH degree (None: plain RGB, where the file has no ``f_rest`` properties), and the
-    direction that points up.
+    """Read what Gaussians are made of, the SH degree, and the direction that points up.
+
+    The first are by the names of their fields (float64, as they stand in the file). The degree is
+    None for plain RGB, where the file has no ``f_rest`` properties.
 
     ``up`` is that direction, one of ``UP``; None takes what the header says, and -y where it says
     nothing. The properties may stand in any order, and unknown ones are skipped. Raises
@@ -151,8 +153,10 @@ def read(path: str | Path, up: str | None = None) -> tuple[dict[str, Tensor], in
 
 
 def upright(up: str) -> Tensor:  # [4, 4] float64
-    """The rotation that turns a direction of a file to +y: around z from -y, around x from z and
-    -z."""
+    """The rotation that turns a direction of a file to +y.
+
+    It is around z from -y, around x from z and -z.
+    """
     y, z = {
         "y": ((0, 1, 0), (0, 0, 1)),
         "-y": ((0, -1, 0), (0, 0, 1)),

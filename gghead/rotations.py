@@ -69,8 +69,10 @@ def matrix_to_quat(matrix: Tensor) -> Tensor:  # [..., 3, 3] rotations -> [..., 
 
 
 def rotation_6d_to_matrix(raw: Tensor) -> Tensor:  # [..., 6] -> [..., 3, 3]
-    """Gram-Schmidt on two columns (Zhou et al. 2019, "On the continuity of rotation
-    representations")."""
+    """Gram-Schmidt on two columns.
+
+    Zhou et al. 2019, "On the continuity of rotation representations".
+    """
     first = F.normalize(raw[..., :3], dim=-1)
     second = raw[..., 3:] - (first * raw[..., 3:]).sum(-1, keepdim=True) * first
     second = F.normalize(second, dim=-1)
@@ -90,7 +92,7 @@ def axis_angle_to_matrix(vector: Tensor) -> Tensor:
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:  # [..., 3, 3] rotations -> [..., 3]
-    """The inverse of :func:`axis_angle_to_matrix` for angles from 0 to pi."""
+    """The inverse of ``axis_angle_to_matrix`` for angles from 0 to pi."""
     quat = matrix_to_quat(matrix)
     quat = torch.where(quat[..., :1] < 0, -quat, quat)
     sine = quat[..., 1:].norm(dim=-1, keepdim=True)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
-    """Vectors by name: the arrays of an .npz, or the rows of a .csv (name first; a header line may
-    stand above).
+    """Read vectors by name: the arrays of an .npz, or the rows of a .csv.
+
+    In a row the name comes first. A header line may stand above.
 
     Raises ``UserError`` for a broken file, vectors of different lengths, and numbers that are not
     finite.
@@ -118,8 +119,10 @@ def seed_latents(
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,  # number of leading layers that are truncated; None = all
 ) -> Iterator["Latent"]:
-    """Yield the styles of each seed; z is ``numpy.random.RandomState(seed).randn(1, z_dim)``, as
-    StyleGAN draws it."""
+    """Yield the styles of each seed.
+
+    z is ``numpy.random.RandomState(seed).randn(1, z_dim)``, as StyleGAN draws it.
+    """
     from gghead.latent import Latent
 
     for seed in seeds:
@@ -160,7 +163,7 @@ def generate_samples(
 
     Random noise comes from a generator derived from the seed. Every seed runs through the network
     alone: convolution libraries choose other summation orders for other batch sizes, and a seed's
-    picture shall not depend on its neighbours.
+    picture shall not depend on its neighbors.
     """
     for seed in seeds:
         (latent,) = seed_latents(model, [seed], truncation_psi, truncation_cutoff)
@@ -210,9 +213,11 @@ def camera_path(
     device: torch.device | str = "cpu",
     yaw_range: float | None = None,
 ) -> "Cameras":
-    """Return ``Cameras`` with batch shape (frames,): ``sweep`` to and fro in front, ``turntable``
-    all the way round, or ``spiral``, a loop in front. Angles in radians; ``yaw_range`` None is that
-    of ``Cameras.sweep`` or ``spiral``."""
+    """Return ``Cameras`` with batch shape (frames,) along a path.
+
+    ``sweep`` goes to and fro in front, ``turntable`` all the way round, ``spiral`` in a loop in
+    front. Angles in radians; ``yaw_range`` None is that of ``Cameras.sweep`` or ``spiral``.
+    """
     from gghead.cameras import Cameras
 
     options = {} if name == "spiral" else {"pitch": pitch}
@@ -226,8 +231,10 @@ def closed_path(
     frames: int,
     at: Sequence[int] | None = None,  # which frames; None = all
 ) -> Tensor:  # [frames, ...] or [len(at), ...]
-    """Interpolate ``keys`` by a periodic cubic spline: the first frame shows the first key, the
-    last flows into it."""
+    """Interpolate ``keys`` by a periodic cubic spline.
+
+    The first frame shows the first key, the last flows into it.
+    """
     at = range(frames) if at is None else at
     if len(keys) == 1:
         return keys.expand(len(at), *keys.shape[1:])
@@ -250,8 +257,9 @@ def generate_frames(
     truncation_cutoff: int | None = None,
     latents: Sequence["Latent"] = (),  # further heads, after the seeds
 ) -> Iterator[np.ndarray]:  # T times uint8 [rows * H, columns * H, 3]
-    """Yield one picture per camera. The heads are dealt to the cells; a cell with several
-    interpolates between them.
+    """Yield one picture per camera.
+
+    The heads are dealt to the cells; a cell with several interpolates between them.
 
     Raises ``UserError`` if they cannot be dealt evenly.
     """

@@ -1,5 +1,6 @@
-"""Real spherical harmonics for view-dependent colour, with the basis order and signs of 3D Gaussian
-Splatting.
+"""Real spherical harmonics for view-dependent color.
+
+The basis order and the signs are those of 3D Gaussian Splatting.
 
 The functions are the real harmonics of Kerbl et al. 2023 (3DGS), written as polynomials of the unit
 direction; degree 1 in the order (y, z, x) with signs (-, +, -).
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gghead.finite import find_nonfinite
 
-C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant colour c is stored as (c - 0.5) / C0
+C0 = 0.28209479177387814  # sqrt(1 / (4 pi)): a constant color c is stored as (c - 0.5) / C0
 C1 = 0.4886025119029199  # sqrt(3 / (4 pi))
 MAX_DEGREE = 3
 
@@ -23,12 +24,12 @@ def num_bases(degree: int) -> int:
 
 
 def rgb_to_dc(rgb: Tensor) -> Tensor:
-    """Degree-0 coefficient of a colour in [0, 1]."""
+    """Degree-0 coefficient of a color in [0, 1]."""
     return (rgb - 0.5) / C0
 
 
 def dc_to_rgb(dc: Tensor) -> Tensor:
-    """The inverse of :func:`rgb_to_dc`: the colour from all sides together."""
+    """The inverse of ``rgb_to_dc``: the color from all sides together."""
     return dc * C0 + 0.5
 
 
@@ -37,8 +38,10 @@ def basis(
     directions: Tensor,  # [..., 3] unit vectors
     dim: int = -1,
 ) -> Tensor:
-    """Values [..., (degree + 1)^2] of the basis functions; ``dim`` is where x, y, z and the
-    functions stand."""
+    """Values [..., (degree + 1)^2] of the basis functions.
+
+    ``dim`` is where x, y, z and the functions stand.
+    """
     if not 0 <= degree <= MAX_DEGREE:
         raise ValueError(f"sh_degree must be between 0 and {MAX_DEGREE}, but it is {degree}.")
     x, y, z = directions.unbind(dim)
@@ -71,8 +74,9 @@ def rotation(
     degree: int,
     matrix: Tensor,  # [..., 3, 3] rotations
 ) -> Tensor:
-    """Matrices [..., K, K] in float64 that turn coefficients [K, D] of f(d) into those of f(R^-1
-    d).
+    """Matrices [..., K, K] in float64 that turn coefficients [K, D].
+
+    They are of f(d) before and of f(R^-1 d) afterwards.
 
     Each degree spans a space that rotations leave whole (Ramamoorthi and Hanrahan 2001), so values
     at more directions than there are functions determine the matrix, exactly but for rounding.
@@ -88,13 +92,13 @@ def rotation(
 
 def evaluate(
     degree: int,
-    directions: Tensor,  # [..., 3] from the camera centre to the Gaussian; need not be normalised
+    directions: Tensor,  # [..., 3] from the camera center to the Gaussian; need not be normalized
     coefficients: Tensor,  # [..., K, D], K >= (degree + 1)^2; further bands are ignored
 ) -> Tensor:
-    """Colours [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS.
+    """Colors [..., D]: the harmonics plus 0.5, clamped at 0 from below as in 3DGS.
 
-    The colour is NaN, and its gradient zero, where the direction or a coefficient is not finite: no
-    rasteriser draws it.
+    The color is NaN, and its gradient zero, where the direction or a coefficient is not finite: no
+    rasterizer draws it.
     """
     used = num_bases(degree)
     if used > coefficients.shape[-2]:
@@ -116,8 +120,10 @@ def directions(
     means: Tensor,  # [..., N, 3] world units
     viewmats: Tensor,  # [..., C, 4, 4] world to camera
 ) -> Tensor:
-    """Vectors [..., C, N, 3] from the camera centres to the Gaussians; not finite where the matrix
-    has no inverse."""
+    """Vectors [..., C, N, 3] from the camera centers to the Gaussians.
+
+    Not finite where the matrix has no inverse.
+    """
     bad = find_nonfinite(viewmats.flatten(-2))
     # one camera's numbers must not reach the Gaussians' gradients, to which all cameras add
     if bad is not None:

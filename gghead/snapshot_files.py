@@ -1,5 +1,7 @@
-"""Which file a network's name stands for and what its header says, without torch: commands answer
-before it loads."""
+"""Which file a network's name stands for, and what its header says.
+
+It needs no torch, so that commands answer before torch loads.
+"""
 
 import json
 import os
@@ -44,8 +46,9 @@ _LONGEST_HEADER = 100_000_000  # bytes; what the safetensors library accepts
 
 
 def snapshot_file(name: str | os.PathLike) -> Path:
-    """Return the file that ``name`` stands for: a shipped network, a snapshot, or the newest one of
-    a run folder.
+    """Return the file that ``name`` stands for.
+
+    It is a shipped network, a snapshot, or the newest one of a run folder.
 
     A shipped name is that network, whatever lies in the present folder; ``./demo`` and
     ``Path("demo")`` are files. Raises ``UserError`` where there is none.
@@ -69,8 +72,10 @@ def snapshots(run: str | os.PathLike) -> list[Path]:
 
 
 def latest_snapshot(run: str | os.PathLike) -> Path:
-    """The newest snapshot in a run folder: most kimg, or most iterations. Raises ``UserError`` if
-    there is none."""
+    """The newest snapshot in a run folder: most kimg, or most iterations.
+
+    Raises ``UserError`` if there is none.
+    """
     found = snapshots(run)
     if found:
         return found[-1]
@@ -84,8 +89,10 @@ def latest_snapshot(run: str | os.PathLike) -> Path:
 
 
 def latest_run(root: str | os.PathLike = RUNS) -> Path:
-    """The run of train.py below ``root`` with the highest number that holds a snapshot;
-    ``UserError`` without one."""
+    """The run of train.py below ``root`` with the highest number that holds a snapshot.
+
+    ``UserError`` without one.
+    """
     runs = {path.parent for path in Path(root).glob("*/network-snapshot-*.safetensors")}
     numbered = [run for run in runs if run.name.partition("-")[0].isdecimal()]
     if not numbered:
@@ -97,8 +104,10 @@ def latest_run(root: str | os.PathLike = RUNS) -> Path:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file. Raises ``UserError`` for what is none, saying what it is
-    instead."""
+    """The metadata of a safetensors file.
+
+    Raises ``UserError`` for what is none, saying what it is instead.
+    """
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")

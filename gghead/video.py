@@ -1,5 +1,7 @@
-"""Frames to a file: .mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow
-everywhere."""
+"""Frames to a file.
+
+.mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere.
+"""
 
 import importlib.util
 import shutil
@@ -91,8 +93,10 @@ def _check_frames(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 
 
 def _times(count: int, fps: float, ticks: int) -> list[int]:
-    """Return whole frame durations in 1/ticks seconds whose sums stay within half a tick of the
-    exact times."""
+    """Return whole frame durations in 1/ticks seconds.
+
+    Their sums stay within half a tick of the exact times.
+    """
     ends = [round(i * ticks / fps) for i in range(count + 1)]
     return [max(1, after - before) for before, after in zip(ends[:-1], ends[1:], strict=True)]
 
@@ -128,8 +132,10 @@ def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
 
 
 def _plain_name(path: Path) -> str:
-    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option; a path from the root
-    is neither."""
+    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option.
+
+    A path from the root is neither.
+    """
     return str(path.absolute())
 
 

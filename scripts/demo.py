@@ -49,7 +49,7 @@ def call(script: str, *options: str) -> None:
 
 
 def affordable_kimg() -> float:
-    """A few minutes' training: how much that is depends on the rasteriser that works here."""
+    """A few minutes' training: how much that is depends on the rasterizer that works here."""
     import torch
 
     from gghead.rendering import registry

@@ -216,6 +216,7 @@ def test_larger_pictures_show_no_more_than_the_training_size(model):
         sharp = model.render(gaussians, Cameras.orbit(0.3), 64, eps2d=0.3).color[0]
     error = [(torch.nn.functional.avg_pool2d(x, 4) - small).abs().mean() for x in (large, sharp)]
     assert error[0] < error[1]
+    assert torch.equal(large, gghead.render(gaussians, Cameras.orbit(0.3), 64).color[0])
 
 
 def test_a_folder_named_like_the_shipped_network_does_not_hide_it(tmp_path, monkeypatch):

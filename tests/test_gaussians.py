@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -184,3 +185,15 @@ def test_shapes_that_do_not_fit_are_refused():
         Gaussians(good.means, good.quats, good.scales, good.opacities, good.colors, sh_degree=1)
     with pytest.raises(ValueError, match="batch shape"):
         Gaussians(good.means, good.quats, good.scales, good.opacities[None], good.colors)
+
+
+def test_the_training_size_stays_with_the_head():
+    head = replace(make((1,)), training_size=64)
+    other = make((1,))
+    for kept in (head[0], head.select([1, 2]), head.with_sh(1), head.transform(torch.eye(4))):
+        assert kept.training_size == 64
+    assert Gaussians.merge([other, head]).training_size == 64
+    assert Gaussians.stack([head, replace(other, training_size=128)]).training_size == 128
+    assert Gaussians.stack([other, other]).training_size is None
+    with pytest.raises(UserError, match="training_size must be 1 or more, but it is 0"):
+        replace(other, training_size=0)

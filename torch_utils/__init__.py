@@ -1,2 +1,4 @@
-"""Small helpers that know nothing of heads: operations, randomness, configuration, command lines,
-processes."""
+"""Small helpers that know nothing of heads.
+
+Operations, randomness, configuration, command lines, processes.
+"""

@@ -26,6 +26,8 @@ def shape_fault(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> str
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32, or in float64 if it is in float64: half precisions lose small terms of long
-    sums."""
+    """``x`` in float32, or in float64 if it is in float64.
+
+    Half precisions lose small terms of long sums.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,5 +1,7 @@
-"""Command lines the StyleGAN way: dashes or underscores, ``--flag=1``, comma lists and ranges,
-one-sentence errors."""
+"""Command lines the StyleGAN way.
+
+Dashes or underscores, ``--flag=1``, comma lists and ranges, one-sentence errors.
+"""
 
 import contextlib
 import functools
@@ -33,9 +35,10 @@ def command(
     moving: bool = True,
     **settings,
 ) -> Callable[[Callable], click.Command]:
-    """``click.command`` that accepts ``--trunc_cutoff`` for ``--trunc-cutoff``, says at once what
-    it does and keeps a line moving to its end, prints ``UserError`` as one line, and ends with
-    status 130 after Ctrl-C.
+    """``click.command`` as all commands here need it.
+
+    It accepts ``--trunc_cutoff`` for ``--trunc-cutoff``, says at once what it does and keeps a line
+    moving to its end, prints ``UserError`` as one line, and ends with status 130 after Ctrl-C.
 
     ``renamed`` maps options as they were once spelled to the spelling that is taken. ``stopped`` is
     said after Ctrl-C: what is kept, and how to go on. A KeyboardInterrupt with a text of its
@@ -77,8 +80,11 @@ _TRUTHS = frozenset("1 0 true false t f yes no y n on off".split())
 
 
 class Command(click.Command):
-    """A command whose bare switches do not swallow the argument behind them, whose help names
-    commands as they can be typed, and which refuses old spellings with the new one."""
+    """A command with bare switches and old spellings.
+
+    Bare switches do not swallow the argument behind them. The help names commands as they can be
+    typed. Old spellings are refused with the new one.
+    """
 
     def __init__(self, *args, renamed: Mapping[str, str] | None = None, **settings) -> None:
         """``renamed``: ``{"--old": "--new"}``."""
@@ -106,8 +112,10 @@ class Command(click.Command):
 
 
 def switch(*names: str, cls: type[click.Option] = _Switch, **settings) -> Callable:
-    """``click.option`` for a truth value: ``--mirror``, ``--mirror=1``, ``--mirror=0``,
-    ``--mirror=false``."""
+    """``click.option`` for a truth value.
+
+    It takes ``--mirror``, ``--mirror=1``, ``--mirror=0``, ``--mirror=false``.
+    """
     return click.option(
         *names,
         cls=cls,
@@ -221,8 +229,7 @@ def overwrite(what: str) -> Callable:
 def check_new(
     path: str | os.PathLike, overwrite: bool, option: str = "--dest", *, folder: bool = False
 ) -> None:
-    """Raise ``UserError`` if the result ``path`` is there already and shall not be replaced, or
-    cannot be written.
+    """Raise ``UserError`` if ``path`` cannot be written, or is there and is to stay.
 
     Nothing is left behind: a folder that is missing is made when there is something to put into it.
     """
@@ -235,8 +242,9 @@ def check_new(
 
 
 def check_writable(path: str | os.PathLike, option: str, *, folder: bool = False) -> None:
-    """Raise ``UserError`` if the file (or ``folder``) ``path`` cannot be written, before time is
-    spent on it.
+    """Raise ``UserError`` if ``path`` cannot be written, before time is spent on it.
+
+    It is a file, or with ``folder`` a folder.
 
     The nearest folder above it that exists decides.
     """
@@ -265,8 +273,10 @@ def check_writable(path: str | os.PathLike, option: str, *, folder: bool = False
 
 
 class Degrees(click.ParamType):
-    """Degrees on the command line, radians in Python: ``30`` -> 0.5236; with ``many`` a comma list
-    of them."""
+    """Degrees on the command line, radians in Python: ``30`` -> 0.5236.
+
+    With ``many`` a comma list of them.
+    """
 
     name = "degrees"
 
@@ -293,8 +303,10 @@ class Degrees(click.ParamType):
 
 
 class Resolution(click.ParamType):
-    """Pixels of images: ``320x240`` -> ``(320, 240)``, and ``64`` or ``64x64`` -> ``(64, 64)``; 64
-    with ``square``."""
+    """Pixels of images: ``320x240`` -> ``(320, 240)``, and ``64`` or ``64x64`` -> ``(64, 64)``.
+
+    64 with ``square``.
+    """
 
     name = "pixels"
 
@@ -376,8 +388,10 @@ class Matrix(click.ParamType):
 
 
 def expand(text: str, names: tuple[str, ...] = ()) -> list[str]:
-    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros. What is in ``names``
-    is no range."""
+    """``anna,108-110`` -> names; a range of numbers keeps their leading zeros.
+
+    What is in ``names`` is no range.
+    """
     found = []
     for part in (part.strip() for part in text.split(",")):
         first, dash, last = part.partition("-")

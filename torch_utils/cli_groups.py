@@ -1,5 +1,8 @@
-"""The one command ``gghead``: groups that import a command when it runs, and what commands are
-called where the user stands: ``python scripts/x.py`` in a checkout, ``gghead x`` elsewhere."""
+"""The one command ``gghead``.
+
+Groups that import a command when it runs, and what commands are called where the user stands:
+``python scripts/x.py`` in a checkout, ``gghead x`` elsewhere.
+"""
 
 import difflib
 import importlib
@@ -57,8 +60,10 @@ _MENTION = re.compile(
 
 # ----------------------------------------------------------------------------------- lazy groups
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they run; its help and the completion of their names
-    import none of them."""
+    """A group whose commands are imported when they run.
+
+    Its help and the completion of their names import none of them.
+    """
 
     def __init__(
         self,
@@ -126,8 +131,10 @@ class LazyGroup(click.Group):
 
 
 def find(group: click.Group, words: str) -> click.Command:
-    """The command ``"train avatar"`` of a group; imports it. Raises ``KeyError`` where there is
-    none."""
+    """The command ``"train avatar"`` of a group; imports it.
+
+    Raises ``KeyError`` where there is none.
+    """
     command: click.Command = group
     for word in words.split():
         found = None
@@ -165,8 +172,10 @@ def hint(script: str, *arguments: object) -> str:
 
 
 def as_typed(text: str) -> str:
-    """``text`` with every script that it names called as the user can call it: without a checkout
-    ``python scripts/edit.py mix`` becomes ``gghead edit mix``."""
+    """``text`` with every script in it called as the user can call it.
+
+    Without a checkout ``python scripts/edit.py mix`` becomes ``gghead edit mix``.
+    """
     if _in_checkout():
         return text
 

@@ -9,8 +9,10 @@ _VALUES = {"True": "1", "False": "0", "None": "none"}
 
 
 def in_flags(text: str) -> str:
-    """Return ``text`` with every argument in it that is an option of the running command spelled as
-    the user types it: "`skip_missing=True`" becomes "--skip-missing=1".
+    """Return ``text`` with arguments spelled as the user types them.
+
+    Those that are options of the running command are: "`skip_missing=True`" becomes
+    "--skip-missing=1".
 
     Arguments that the command has no option for stay as they are, as all do outside a command.
     """

@@ -53,8 +53,10 @@ class Range:
     """Whether ``min`` itself is left out."""
 
     def fault(self, value: float) -> str | None:
-        """What is wrong with ``value``, to be put behind its name, or None; NaN lies in no
-        range."""
+        """What is wrong with ``value``, to be put behind its name, or None.
+
+        NaN lies in no range.
+        """
         low = self.min is None or (value > self.min if self.above else value >= self.min)
         if low and (self.max is None or value <= self.max):
             return None
@@ -205,8 +207,10 @@ def from_dict(cls: type[Config], values: dict[str, Any], where: str = "config") 
 
 
 def check_ranges(config: Any, where: str = "") -> None:
-    """Raise ``UserError`` for the first number of a dataclass that is out of its ``Range``,
-    sections included."""
+    """Raise ``UserError`` for the first number of a dataclass that is out of its ``Range``.
+
+    Sections are included.
+    """
     for name, hint in _hints(type(config)).items():
         value = getattr(config, name)
         at = f"{where}.{name}" if where else name
@@ -221,8 +225,10 @@ def check_ranges(config: Any, where: str = "") -> None:
 
 
 def replace(config: Config, values: dict[str, Any], where: str = "config") -> Config:
-    """Return ``config`` with ``values`` (nested dicts allowed) put over it; the same errors as
-    ``from_dict``. A dict that meets a list of sections is put over each."""
+    """Return ``config`` with ``values`` (nested dicts allowed) put over it.
+
+    The same errors as ``from_dict``. A dict that meets a list of sections is put over each.
+    """
     merged = to_dict(config)
     _merge(merged, to_dict(values))
     return from_dict(type(config), merged, where)

@@ -110,8 +110,10 @@ class ConfigOptions(Generic[Config]):
         )
 
     def refuse_with_resume(self, options: dict, others: Iterable[str] = (), hint: str = "") -> None:
-        """Raise ``UserError`` for an option that a resumed run does not take: neither one whose
-        field says so, nor one of the ``others``. ``hint`` ends the sentence."""
+        """Raise ``UserError`` for an option that a resumed run does not take.
+
+        It is one whose field says so, or one of the ``others``. ``hint`` ends the sentence.
+        """
         allowed = {"set", *others} | {
             _name(flag)
             for flag, fields in self.fields.items()

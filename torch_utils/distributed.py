@@ -1,5 +1,7 @@
-"""Several processes, started by torchrun: who am I, sums and means over all of them, and who is
-waiting."""
+"""Several processes, started by torchrun.
+
+Who am I, sums and means over all of them, and who is waiting.
+"""
 
 import contextlib
 import functools
@@ -39,8 +41,9 @@ class Processes:
 
 
 def start(wanted: str | torch.device) -> tuple[Processes, torch.device]:
-    """Join the group that torchrun announces in the environment (gloo on CPUs, nccl on GPUs) and
-    pick the device.
+    """Join the group that torchrun announces in the environment, and pick the device.
+
+    The group uses gloo on CPUs, nccl on GPUs.
 
     Without torchrun this is a single process, on the GPU that ``wanted`` names; with it every
     process takes its own. A collective within a step fails after ``TIMEOUT``, a ``barrier`` after
@@ -104,8 +107,10 @@ def average_gradients(
 
 
 def sum_over_processes(values: Tensor, processes: Processes) -> Tensor:
-    """The sum of ``values`` over all processes, when it is there; ``values`` itself for a single
-    one."""
+    """The sum of ``values`` over all processes, when it is there.
+
+    ``values`` itself for a single one.
+    """
     if processes.world_size > 1:
         values = values.clone()
         with waiting("a sum over all processes", processes):
@@ -116,8 +121,10 @@ def sum_over_processes(values: Tensor, processes: Processes) -> Tensor:
 
 
 def any_process(flag: bool, processes: Processes, device: torch.device | str = "cpu") -> bool:
-    """Whether ``flag`` is set in any process; all get the same answer. nccl needs the process's own
-    ``device``."""
+    """Whether ``flag`` is set in any process.
+
+    All get the same answer. nccl needs the process's own ``device``.
+    """
     if processes.world_size == 1:
         return flag
     return bool(sum_over_processes(torch.tensor(float(flag), device=device), processes) > 0)
@@ -131,8 +138,10 @@ def barrier(processes: Processes, what: str = "the first process's work between 
 
 
 def fail_together(sentence: str, processes: Processes) -> None:
-    """End all processes with status 1 once each of them is here: the first raises ``UserError``,
-    the others exit."""
+    """End all processes with status 1 once each of them is here.
+
+    The first raises ``UserError``, the others exit.
+    """
     barrier(processes, "the end of the run")
     if processes.is_first:
         raise UserError(sentence)
@@ -141,8 +150,10 @@ def fail_together(sentence: str, processes: Processes) -> None:
 
 @functools.cache
 def _patient_group() -> torch.distributed.ProcessGroup:
-    """A group of all processes for long waits. It is gloo's, so that a GPU does not wait. All must
-    make it at once."""
+    """A group of all processes for long waits.
+
+    It is gloo's, so that a GPU does not wait. All must make it at once.
+    """
     group = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(group, torch.distributed.ProcessGroup)  # all processes are members
     return group

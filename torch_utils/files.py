@@ -12,22 +12,28 @@ from gghead.torch_utils.errors import UserError
 
 
 def cache_dir(name: str) -> Path:
-    """The user's cache folder for ``name``: ``$XDG_CACHE_HOME/gghead/name``, by default under
-    ``~/.cache``."""
+    """The user's cache folder for ``name``.
+
+    It is ``$XDG_CACHE_HOME/gghead/name``, by default under ``~/.cache``.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "gghead" / name
 
 
 def file_part(name: str) -> str:
-    """Return ``name``, which stands in somebody's file, as one part of a path that leaves no folder
-    and is visible."""
+    """Return ``name`` as one visible part of a path that leaves no folder.
+
+    The name stands in somebody's file.
+    """
     name = re.sub(r"[/\\\x00-\x1f\x7f]", "_", name)
     return f"_{name}" if name.startswith(".") else name
 
 
 def make_folder(path: str | os.PathLike) -> Path:
-    """Make a folder, and those above it, where they are missing. Raises ``UserError`` if the system
-    refuses."""
+    """Make a folder, and those above it, where they are missing.
+
+    Raises ``UserError`` if the system refuses.
+    """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -38,8 +44,10 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 
 def by_number(paths: Iterable[Path]) -> list[Path]:
-    """Files such as ``state-000100.pt`` in the order of their numbers; six digits are too few
-    beyond a million."""
+    """Files such as ``state-000100.pt`` in the order of their numbers.
+
+    Six digits are too few beyond a million.
+    """
 
     def key(path: Path) -> tuple[str, int]:
         name = re.sub(r"\d*\Z", "", path.stem, count=1)
@@ -53,8 +61,7 @@ def write_atomically(
     write: Callable[[BinaryIO], object],
     check: Callable[[Path], None] | None = None,
 ) -> None:
-    """Call ``write`` with a temporary file beside ``path`` and rename it when all of it is on the
-    disk.
+    """Call ``write`` with a file beside ``path``, and rename it when it is on the disk.
 
     ``check`` reads the temporary file back, from the disk where the system allows it, and raises
     ``UserError`` or ``OSError`` for a file that is not what was written. Raises ``UserError`` if
@@ -97,8 +104,9 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def remove_leftovers(folder: str | os.PathLike) -> list[str]:
-    """Remove what ``write_atomically`` began in ``folder`` in processes that were killed; return
-    the files' names.
+    """Remove what ``write_atomically`` began in ``folder`` in processes that were killed.
+
+    Return the files' names.
 
     A process that still runs on this machine keeps its file.
     """
@@ -142,8 +150,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
-    """The system's error behind ``error``: on a full disk torch.save ends in a RuntimeError of its
-    own archive."""
+    """The system's error behind ``error``.
+
+    On a full disk torch.save ends in a RuntimeError of its own archive.
+    """
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error

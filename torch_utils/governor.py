@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gghead.torch_utils.cores import processors
+from gghead.torch_utils.machine import processors
 
 _SAMPLE = 0.1  # seconds; shorter steps are timed together
 _SLOWER = 1.5  # a step this many times as long as before is looked into

@@ -1,5 +1,6 @@
-"""What a command shows while it works: a line in place on a terminal, a plain line every few
-seconds elsewhere.
+"""What a command shows while it works.
+
+A line in place on a terminal, a plain line every few seconds elsewhere.
 
 >>> with progress("Rendering", total=60, unit="frames") as bar:
 ...     for frame in frames:
@@ -82,9 +83,11 @@ class Progress:
         stream: IO[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``at_once``: the first plain line comes at the beginning, and none at the end, as for
-        whole commands. ``stream`` and ``clock`` are for tests; by default standard error and the
-        system's clock."""
+        """``at_once``: the first plain line comes at the beginning, and none at the end.
+
+        Whole commands have it so. ``stream`` and ``clock`` are for tests; by default standard error
+        and the system's clock.
+        """
         self.text, self.total, self.unit, self.done = text, total, unit, done
         self.note = ""
         """Shown behind the line, such as the present loss."""
@@ -134,8 +137,10 @@ class Progress:
             self._thread.join()
 
     def advance(self, count: float = 1.0, note: str | None = None) -> None:
-        """Say that ``count`` more are done; by how long they take the number of threads is
-        chosen."""
+        """Say that ``count`` more are done.
+
+        By how long they take the number of threads is chosen.
+        """
         threads.tick(self.text, count)
         self.update(self.done + count, note)
 
@@ -198,8 +203,9 @@ class Progress:
 
 
 def period() -> float | None:
-    """Return the seconds between plain lines, or None where ``GGHEAD_PROGRESS`` turns progress off
-    or another process of torchrun speaks.
+    """Return the seconds between plain lines, or None for no lines.
+
+    None is where ``GGHEAD_PROGRESS`` turns progress off or another process of torchrun speaks.
 
     Raises ``UserError`` where the variable is neither off nor a number.
     """

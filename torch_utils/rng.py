@@ -1,5 +1,7 @@
-"""Random generators derived from names, so that every random choice can be repeated from (seed,
-stream) alone."""
+"""Random generators derived from names.
+
+So every random choice can be repeated from (seed, stream) alone.
+"""
 
 import hashlib
 
@@ -9,7 +11,7 @@ import torch
 def derive_seed(seed: int, *stream: int | str) -> int:
     """Return a 63-bit seed that depends on ``seed`` and on every part of ``stream``.
 
-    Streams are hashed, so neighbouring seeds or steps give unrelated numbers (a plain sum would
+    Streams are hashed, so neighboring seeds or steps give unrelated numbers (a plain sum would
     not).
     """
     text = "/".join([str(int(seed)), *(str(part) for part in stream)])
@@ -17,6 +19,5 @@ def derive_seed(seed: int, *stream: int | str) -> int:
 
 
 def generator(seed: int, *stream: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a ``torch.Generator`` for the stream, e.g. ``generator(seed, "noise", rank,
-    step)``."""
+    """Return the stream's ``torch.Generator``, as ``generator(seed, "noise", rank, step)``."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *stream))

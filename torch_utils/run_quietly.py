@@ -12,8 +12,10 @@ from gghead.torch_utils.progress import progress
 
 
 def run_quietly(text: str, command: list[str]) -> int:
-    """Run ``command``, show ``text`` and the time meanwhile, and what it said if it failed; return
-    its status."""
+    """Run ``command``, show ``text`` and the time meanwhile, and what it said if it failed.
+
+    Return its status.
+    """
     with tempfile.TemporaryFile() as said:
         with progress(text):
             status = subprocess.run(command, stdout=said, stderr=subprocess.STDOUT).returncode

@@ -1,5 +1,6 @@
-"""A hash over a whole file, kept in the file itself, so that a flipped bit is noticed when it is
-read.
+"""A hash over a whole file, kept in the file itself.
+
+So a flipped bit is noticed when it is read.
 
 safetensors files hold it in their header's metadata, torch's zip archives in the archive's comment,
 at their end. Other readers do not mind it; files without one are read unchecked. (A zip's own
@@ -29,8 +30,9 @@ _CHUNK = 1 << 24  # bytes
 
 
 def write_safetensors(path: str | os.PathLike, data: bytes) -> None:
-    """Fill in the hash of a safetensors file with ``SEAL`` in its metadata, write it and read it
-    back.
+    """Fill in the hash of a safetensors file, write it and read it back.
+
+    Its metadata have ``SEAL``.
 
     Errors and promises as ``write_atomically``.
     """
@@ -72,8 +74,9 @@ def _place(header: bytes) -> int:
 
 
 def write_archive(path: str | os.PathLike, save: Callable[[IO[bytes]], object]) -> None:
-    """Have ``save`` write a zip archive without a comment, such as ``torch.save``'s, put its hash
-    in, read it back.
+    """Let ``save`` write a zip archive, put its hash in, and read it back.
+
+    It must be without a comment, as ``torch.save``'s is.
 
     ``save`` gets something with ``write`` and ``flush``. Errors and promises as
     ``write_atomically``.

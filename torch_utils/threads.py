@@ -35,8 +35,10 @@ ENVIRONMENT_VARIABLE = "GGHEAD_THREADS"
 
 
 def allowed_processors() -> float:
-    """The processors that the system grants this process: a container may get the time of fewer
-    than it sees."""
+    """The processors that the system grants this process.
+
+    A container may get the time of fewer than it sees.
+    """
     count = float(len(processors()))
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -80,8 +82,9 @@ def configure(setting: str | int | None = None) -> None:
 
 
 def share_machine() -> None:
-    """Under torchrun: give every process its share of this machine's processors, unless their
-    number is fixed.
+    """Under torchrun: give every process its share of this machine's processors.
+
+    Not where their number is fixed.
 
     torchrun itself sets ``OMP_NUM_THREADS=1`` where the user sets nothing. Several processes wait
     for each other in every step, so none of them can tell by its own steps what is faster: their
@@ -127,8 +130,10 @@ def steps(items: Iterable[Item], work: str, device: object = "cpu") -> Iterator[
 
 
 def tick(work: str, count: float = 1.0) -> None:
-    """Say that ``count`` more pieces of ``work`` are done: for loops whose progress is shown
-    anyway."""
+    """Say that ``count`` more pieces of ``work`` are done.
+
+    It is for loops whose progress is shown anyway.
+    """
     if _setting == "auto" and threading.current_thread() is threading.main_thread():
         governor = _start_governor()
         if governor is not None:

@@ -1,2 +1,4 @@
-"""Moving heads and avatars: by blendshapes or a transformer, by tracked sequences and tables, along
-camera paths."""
+"""Moving heads and avatars.
+
+By blendshapes or a transformer, by tracked sequences and tables, along camera paths.
+"""

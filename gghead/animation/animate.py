@@ -68,7 +68,7 @@ def animate(
 def animate_gaussians(
     head: Gaussians | Latent, table: Tensor, model: Generator | None, motion: Motion
 ) -> Gaussians:
-    """As :func:`animate`, for a table [T, K] in the order of :func:`sliders`."""
+    """As ``animate``, for a table [T, K] in the order of ``sliders``."""
     table = table.to(head.device if isinstance(head, Gaussians) else head.ws.device)
     if motion == BLENDSHAPES:
         gaussians = head.gaussians(_owner(model)) if isinstance(head, Latent) else head
@@ -87,8 +87,10 @@ def animate_gaussians(
 
 
 def sliders(model: Generator | None = None, motion: Motion = BLENDSHAPES) -> Sliders:
-    """What heads of ``model`` can be driven by. Raises ``UserError`` for a template without
-    blendshapes."""
+    """What heads of ``model`` can be driven by.
+
+    Raises ``UserError`` for a template without blendshapes.
+    """
     if motion == BLENDSHAPES:
         return Sliders(moving_surface(_template(model)).names, owner="the head template")
     return motion.sliders

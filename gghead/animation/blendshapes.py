@@ -31,8 +31,10 @@ _AT_ONCE = 2048  # points
 
 
 def names_without_shapes(template: Template, names: Sequence[str]) -> tuple[str, ...]:
-    """The coefficients that the template has no shape for. Raises ``UserError`` where it has none
-    for any."""
+    """The coefficients that the template has no shape for.
+
+    Raises ``UserError`` where it has none for any.
+    """
     table = _table(template, names)
     return tuple(name for name, row in zip(names, table, strict=True) if not bool(row.any()))
 
@@ -97,7 +99,7 @@ def _table(template: Template, names: Sequence[str]) -> Tensor:
 
 # Chosen by looking at heads of 64 x 64 to 192 x 192 Gaussians.
 _SQUEEZED = 0.3  # share of its area at which a patch of surface begins to fade
-_BEHIND = 0.015  # world units that it moves in below its neighbours meanwhile
+_BEHIND = 0.015  # world units that it moves in below its neighbors meanwhile
 _STRETCHED = 2.5  # most that scales grow
 
 
@@ -123,8 +125,10 @@ def pose(
 def carry_gaussians(
     head: Gaussians, weights: Tensor, surface: MovingSurface
 ) -> tuple[Gaussians, Tensor, Gaussians | None]:
-    """The parts of :func:`pose`: the head's own Gaussians [T, N] moved, what parting lips leave of
-    each [T, N, 1], and the mouth's inside if there is any. Raises as it does."""
+    """Move the head's own Gaussians [T, N], and fade what parting lips leave [T, N, 1].
+
+    Returns both and the mouth's inside, if there is any. Raises as ``pose`` does.
+    """
     if head.uv is None:
         raise UserError(
             "These Gaussians have no UV places, so blendshapes cannot move them; heads of a"

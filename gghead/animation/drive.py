@@ -1,5 +1,7 @@
-"""What moves an avatar or a head: the coefficients of a tracked sequence or of a CSV table, brought
-to its own."""
+"""What moves an avatar or a head.
+
+The coefficients of a tracked sequence or of a CSV table, brought to its own.
+"""
 
 import csv
 import math
@@ -41,8 +43,7 @@ def read_drive(
     mapping: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> Drive:
-    """Read a sequence (folder, zip) or a .csv for an avatar of ``config``, or for a head with these
-    sliders.
+    """Read a sequence (folder, zip) or a .csv for an avatar of ``config`` or for these sliders.
 
     Avatars take of a sequence what they took in training: its first coefficients, or also jaw,
     eyes, eyelids. Coefficients whose names are ARKit's, ICT-FaceKit's or Live Link Face's on both
@@ -94,8 +95,10 @@ def read_drive(
 
 
 def as_trained(sequence: TrackedSequence, config: AvatarConfig) -> TrackedSequence:
-    """With the coefficients that the avatar took of its training sequence; all, where there are no
-    more than these."""
+    """With the coefficients that the avatar took of its training sequence.
+
+    All, where there are no more than these.
+    """
     return select_coefficients(
         sequence, config.first if config.first < sequence.width else 0, config.extras
     )
@@ -115,8 +118,9 @@ class Table:
 
 
 def read_table(path: str) -> Table:
-    """Read a CSV file of numbers, with names above the columns or without, or a recording of Live
-    Link Face.
+    """Read a CSV file of numbers, or a recording of Live Link Face.
+
+    The names stand above the columns or are missing.
 
     Live Link Face (Epic Games) writes Timecode (HH:MM:SS:FF.fff), BlendShapeCount, ARKit's 52 names
     beginning with a capital, and nine angles of head and eyes. The gaze is in eyeLook… already, and
@@ -186,8 +190,10 @@ _ANGLES = {
 
 
 def _rate(timecodes: list[str]) -> float | None:
-    """Rows per second between the first and the last change of the second; None for less than one
-    second between."""
+    """Rows per second between the first and the last change of the second.
+
+    None for less than one second between.
+    """
     changes, before = [], None
     for index, code in enumerate(timecodes):
         second = code.split(":")[:3]
@@ -221,8 +227,10 @@ def _sliders(config: AvatarConfig | Sliders) -> Sliders:
 
 
 def _at_rest(config: AvatarConfig | Sliders, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Own coefficients that none of ``names`` moves; of heads, whose every table leaves some out,
-    none are listed."""
+    """Own coefficients that none of ``names`` moves.
+
+    Of heads, whose every table leaves some out, none are listed.
+    """
     if isinstance(config, Sliders):
         return ()
     reached = _sliders(config).matrix(names).any(0).tolist()

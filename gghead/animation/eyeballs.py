@@ -1,5 +1,6 @@
-"""Eyeballs behind the lids of the template: balls that turn about their centres by the coefficients
-of the gaze.
+"""Eyeballs behind the lids of the template.
+
+Balls that turn about their centers by the coefficients of the gaze.
 
 The template is one sheet. Its blink drags the surface of the open eye along with the lid, and
 nothing turns with the gaze: ARKit's eight coefficients of it have no shape, because an eye is not
@@ -51,8 +52,10 @@ def has_eyeballs(template: Template, names: Sequence[str]) -> bool:
 
 @torch.no_grad()
 def eyeballs(template: Template, names: Sequence[str], count: int, seed: int) -> Eyeballs:
-    """``count`` points, drawn evenly from the fronts of both, and what the coefficients ``names``
-    do to them."""
+    """Draw ``count`` points evenly from the fronts of both eyeballs.
+
+    Returns them and what the coefficients ``names`` do to them.
+    """
     random = np.random.RandomState(derive_seed(seed, "eyeballs") % 2**32)
     counts = {"Left": count - count // 2, "Right": count // 2}
     parts = [_eyeball(template, names, side, number, random) for side, number in counts.items()]
@@ -91,8 +94,10 @@ def _eyeball(
 
 
 def _turn(name: str, side: str) -> tuple[float, float] | None:
-    """The axis (x and y, that of the left eye) that a coefficient turns the eye of this side about,
-    if it does."""
+    """The axis that a coefficient turns the eye of this side about, if it does.
+
+    Its x and y, those of the left eye.
+    """
     plain = canonical(name)
     return _TURNS.get(plain.removesuffix(side)) if plain.endswith(side) else None
 

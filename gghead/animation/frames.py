@@ -20,8 +20,9 @@ def read_sequence(
     extras: tuple[str, ...] = (),
     first: int = 0,
 ) -> TrackedSequence:
-    """Read a tracked sequence at ``resolution`` (width, height): its ``first`` coefficients (0 =
-    all), then ``extras``.
+    """Read a tracked sequence at ``resolution`` (width, height).
+
+    Its coefficients are the ``first`` ones (0 = all), then ``extras``.
 
     Raises ``UserError`` for data that are no sequence of one person with expression coefficients.
     """
@@ -42,8 +43,10 @@ def read_sequence(
 def select_coefficients(
     sequence: TrackedSequence, first: int, extras: tuple[str, ...]
 ) -> TrackedSequence:
-    """What an avatar takes of a sequence: the first coefficients (0 = all), then tracked parameters
-    such as the jaw."""
+    """Select the first coefficients (0 = all), then tracked parameters such as the jaw.
+
+    This is what an avatar takes of a sequence.
+    """
     return (sequence.with_first(first) if first else sequence).with_extras(*extras)
 
 
@@ -63,8 +66,10 @@ def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
 
 
 class Frames:
-    """Pictures, masks, cameras and coefficients by index; decoded once and kept where they fit into
-    memory."""
+    """Pictures, masks, cameras and coefficients by index.
+
+    Decoded once and kept where they fit into memory.
+    """
 
     def __init__(self, sequence: TrackedSequence, cache_mb: int = 2048) -> None:
         sizes = {sequence.size(index) for index in range(len(sequence))}
@@ -88,21 +93,25 @@ class Frames:
         return self._kept.all_fit
 
     def with_first(self, count: int) -> "Frames":
-        """The same frames, decoded pictures included, with only the first coefficients. Raises as
-        the sequence's."""
+        """The same frames, decoded pictures included, with only the first coefficients.
+
+        Raises as the sequence's.
+        """
         other = copy.copy(self)
         other.sequence = self.sequence.with_first(count)
         other.expression = self.expression[:, :count]
         return other
 
     def cut(self, index: int) -> tuple[Tensor, Tensor]:
-        """Colour times alpha [3, H, W] and alpha [1, H, W], both in [0, 1]."""
+        """Color times alpha [3, H, W] and alpha [1, H, W], both in [0, 1]."""
         rgba = self._kept.rgba(index).float() / 255
         return foreground(rgba[:3], rgba[3:], self.sequence.backdrop), rgba[3:]
 
     def over(self, index: int, background: Tensor | float = 1.0) -> Tensor:  # [3, H, W]
-        """The picture put over a colour [3] by its mask; white by default, as everything is
-        judged."""
+        """The picture put over a color [3] by its mask.
+
+        White by default, as everything is judged.
+        """
         head, alpha = self.cut(index)
         background = torch.as_tensor(background, dtype=head.dtype).expand(3)[:, None, None]
         return head + background * (1 - alpha)

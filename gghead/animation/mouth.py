@@ -1,5 +1,7 @@
-"""What shows between parting lips: a dark sheet behind them, on the faces of the template that an
-open jaw tears."""
+"""What shows between parting lips.
+
+A dark sheet behind them, on the faces of the template that an open jaw tears.
+"""
 
 import functools
 import math
@@ -17,7 +19,7 @@ _OPENING = "jawOpen"  # the blendshape whose torn faces are the inside of the mo
 _SLIT = 2.0  # stretch at weight one from which a face lies between the lips
 _SHOWN = (1.05, 1.4)  # stretch at which the sheet begins to show, and at which it is opaque
 _DEPTH = 0.03  # world units that it lies behind the lips
-# its colour at the upper and at the lower lip, as a share of the lips' mean colour
+# its color at the upper and at the lower lip, as a share of the lips' mean color
 _SHADES = (0.3, 0.65)
 _RINGS = 2  # rings of faces around the slit that it reaches under: a head's lips may meet elsewhere
 _OVERLAP = 2.5  # of its splats
@@ -31,13 +33,15 @@ class Cavity:
 
     slit: Tensor  # [F] bool: faces between the lips
     places: Places  # [M]
-    sheet: Gaussians  # [M], colours are shares of the lips' colour
+    sheet: Gaussians  # [M], colors are shares of the lips' color
 
 
 @functools.lru_cache(maxsize=4)
 def cavity_of(surface: MovingSurface) -> Cavity | None:
-    """The sheet of a template; None where nothing tears (no such blendshape, or lips that are no
-    slit)."""
+    """The sheet of a template.
+
+    None where nothing tears (no such blendshape, or lips that are no slit).
+    """
     if _OPENING not in surface.names:
         return None
     new, count = surface.positions.new_ones, len(surface.faces)
@@ -89,10 +93,11 @@ def parted_share(places: Places, motion: Motion, surface: MovingSurface) -> Tens
 def open_mouth(
     head: Gaussians, places: Places, surface: MovingSurface, weights: Tensor
 ) -> Gaussians | None:
-    """The sheets [T, M] of ``head`` [1 or T, N] (at rest) for weights [T, K]; None where all mouths
-    are shut.
+    """The sheets [T, M] of ``head`` [1 or T, N] (at rest) for weights [T, K].
 
-    It lies behind the head's own lips, wherever they stand off the template, and has their colour,
+    None where all mouths are shut.
+
+    It lies behind the head's own lips, wherever they stand off the template, and has their color,
     darkened.
     """
     cavity = cavity_of(surface)

@@ -1,8 +1,9 @@
-"""Drawing one avatar frame after frame as fast as a CPU can: what no expression changes is computed
-once.
+"""Drawing one avatar frame after frame as fast as a CPU can.
+
+What no expression changes is computed once.
 
 The rest goes through the network in blocks of Gaussians that stay in the processor's cache,
-straight to one colour and one opacity per Gaussian: the harmonics of a frame are never written out.
+straight to one color and one opacity per Gaussian: the harmonics of a frame are never written out.
 """
 
 import torch
@@ -18,8 +19,7 @@ _TINY = 1e-24  # squared length of a direction that counts as none
 
 
 class Player:
-    """``draw(expression, camera, size)`` for one avatar, whose parameters must not change
-    meanwhile."""
+    """``draw(expression, camera, size)`` for one avatar whose parameters stay as they are."""
 
     def __init__(self, avatar: AvatarModel) -> None:
         self.avatar = avatar
@@ -51,8 +51,10 @@ class Player:
         background: float = 1.0,
         clamp: bool = True,
     ) -> Tensor:  # [3, H, W] in [0, 1]
-        """One picture of ``expression`` [B] from ``camera`` (batch shape (1,)). Raises
-        ``UserError`` as the avatar."""
+        """One picture of ``expression`` [B] from ``camera`` (batch shape (1,)).
+
+        Raises ``UserError`` as the avatar.
+        """
         avatar = self.avatar
         expression, camera = (
             expression[None].to(avatar.device),
@@ -70,8 +72,7 @@ class Player:
 
     @torch.no_grad()
     def blend(self, expression: Tensor, clamp: bool = True) -> Tensor:
-        """The part of a frame that mixes bases or movements by ``expression`` [1, B], and moves
-        Gaussians."""
+        """Mix bases or movements by ``expression`` [1, B], and move the Gaussians."""
         seen = self.avatar.check(expression, clamp)
         if self._moves:
             moving = self.avatar.clamp_motion(expression, clamp)
@@ -83,7 +84,7 @@ class Player:
 
     @torch.no_grad()
     def shade(self, mixture: Tensor, camera: Cameras) -> None:
-        """The network's part: colours towards the camera, opacities."""
+        """The network's part: colors towards the camera, opacities."""
         values = self._harmonics(camera)
         for first, last in self._blocks:
             hidden = self.avatar.rows(first, last, mixture, self._prepared)

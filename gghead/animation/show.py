@@ -23,8 +23,7 @@ def pictures(
     background: float = 1.0,
     clamp: bool = True,
 ) -> Iterator[Tensor]:
-    """One picture per row of ``expression`` [T, B] and camera (batch shape (T,)), one after the
-    other."""
+    """One image per row of ``expression`` [T, B] and camera (batch shape (T,))."""
     width, height = size or avatar.config.image_size
     player = Player(avatar)
     for index in range(len(expression)):
@@ -47,8 +46,10 @@ def head_pictures(
     *,
     motion: Motion = BLENDSHAPES,
 ) -> Iterator[Tensor]:  # T times [3, H, W] in [0, 1]
-    """One picture of a head per row of ``table`` [T, K] (in the order of ``sliders(model,
-    motion)``) and camera."""
+    """One image of a head per row of ``table`` [T, K] and camera.
+
+    The columns are in the order of ``sliders(model, motion)``.
+    """
     head = latent.gaussians(model) if motion == BLENDSHAPES else latent
     background = model.background_image(latent.ws, size or model.config.image_size)
     for index in range(len(table)):

@@ -1,5 +1,6 @@
-"""The template's surface in motion: where it goes, how it turns and stretches when blendshapes are
-mixed in.
+"""The template's surface in motion.
+
+Where it goes, how it turns and stretches when blendshapes are mixed in.
 
 Networks slide Gaussians along the template: what an eye looks like is often drawn by Gaussians of
 texels beside the eye's. So a Gaussian is looked up not at its own texel but at the place of the
@@ -42,7 +43,7 @@ class Places:
 
 
 class MovingSurface:
-    """A template with its blendshapes; :func:`moving_surface` keeps one per template.
+    """A template with its blendshapes; ``moving_surface`` keeps one per template.
 
     Raises ``UserError`` for a template without blendshapes.
     """
@@ -95,8 +96,10 @@ class MovingSurface:
         return Places(face, bary, torch.ones_like(uv[..., :1]))
 
     def _near(self, uv: Tensor, shift: tuple[float, float] = (0.0, 0.0)) -> tuple[Tensor, Tensor]:
-        """Faces [..., N] in the map, at most a texel away, and the weights [..., N, 3] of their
-        corners."""
+        """Faces [..., N] in the map, at most a texel away, and their corners' weights.
+
+        The weights are [..., N, 3].
+        """
         places = (uv + 1) / 2
         texel = (places * _MAP + uv.new_tensor(shift)).long().clamp(0, _MAP - 1)
         face = self.face_map[texel[..., 1], texel[..., 0]]
@@ -186,8 +189,7 @@ class Motion:
     area: Tensor  # [..., N, 1] factor by which the surface's area grows
 
     def stretch(self) -> Tensor:  # [..., N, 1]
-        """The larger one of the two factors (singular values) by which the surface is stretched
-        along itself."""
+        """The larger factor (singular value) by which the surface is stretched along itself."""
         # sum of the two factors' squares
         square = self.gradient.square().sum((-2, -1))[..., None] - 1
         return (
@@ -263,8 +265,7 @@ def _moving_surface(template: Template, device: str, dtype: torch.dtype) -> Movi
 
 
 def with_halves(template: Template) -> dict[str, np.ndarray]:  # name -> [V, 3]
-    """The blendshapes, and left and right halves of those that ARKit does not divide but
-    ICT-FaceKit does."""
+    """The blendshapes, and halves of those that only ICT-FaceKit divides into left and right."""
     shapes = dict(template.blendshapes)
     left = 0.5 + 0.5 * np.tanh(template.vertices[:, :1] / _SEAM)
     for name in _DIVIDED:
@@ -289,7 +290,7 @@ def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:  # directions [..., 3], len
 
 # [R, R], -1 = none -> the same, islands grown
 def _grown(face: np.ndarray, rounds: int) -> np.ndarray:
-    """Give empty texels the face of a neighbour, round by round; what is left gets face 0."""
+    """Give empty texels the face of a neighbor, round by round; what is left gets face 0."""
     for _ in range(rounds):
         padded = np.pad(face, 1, constant_values=-1)
         near = np.stack([padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1]])

@@ -309,8 +309,7 @@ def _animate_heads(
 def _write(
     output: Path, film: "list[list[np.ndarray]]", rows: "list[list[np.ndarray]]", fps: float
 ) -> None:
-    """A .png of ``rows`` of pictures, or a video whose frames are the pictures of ``film`` side by
-    side."""
+    """A .png of ``rows`` of images, or a video of the images of ``film`` side by side."""
     import numpy as np
 
     from gghead.figures import beside, write_png

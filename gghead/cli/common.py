@@ -168,8 +168,7 @@ def trunc_cutoff_option() -> Callable:
 
 
 def find_network(name: str, kind: str, option: str = "--network") -> str:
-    """Return what ``gghead.load`` is to be given for ``name``, after a look at the file's header
-    alone.
+    """Return what ``gghead.load`` is to be given for ``name``, by the file's header alone.
 
     ``latest`` is the newest run in training-runs. A file or folder that is called like a shipped
     network, or latest, is not meant; a line says so. Raises ``UserError`` as ``gghead.load`` for
@@ -190,8 +189,10 @@ def find_network(name: str, kind: str, option: str = "--network") -> str:
 
 
 def short_name(network: str) -> str:
-    """What files made with a network are called after: ``demo``, or the name of its run folder or
-    file."""
+    """What files made with a network are called after.
+
+    ``demo``, or the name of its run folder or file.
+    """
     path = Path(network).resolve()
     if network in SHIPPED or path.is_dir():
         return path.name
@@ -199,8 +200,10 @@ def short_name(network: str) -> str:
 
 
 def default_size(model: "Generator", size: int | None) -> int:
-    """Pixels of a view: ``size``, else 256 or the training size where that is larger; splats render
-    at any."""
+    """Pixels of a view: ``size``, else 256 or the training size where that is larger.
+
+    Splats render at any.
+    """
     return size or max(model.config.image_size, VIEW_SIZE)
 
 
@@ -227,8 +230,10 @@ def parse_names(text: str, names: tuple[str, ...], option: str) -> tuple[str, ..
 
 # --------------------------------------------------------------------------------------- outputs
 def free_path(stem: str, ending: str = "") -> Path:
-    """``out/STEM`` with ``ending``, or the first of ``out/STEM-2``, ``out/STEM-3``, … that does not
-    exist yet."""
+    """Return ``out/STEM`` with ``ending``, or the first name of its kind that is free.
+
+    The others are ``out/STEM-2``, ``out/STEM-3``, …
+    """
     path, number = OUT / f"{stem}{ending}", 1
     while os.path.lexists(path):
         number += 1
@@ -237,8 +242,10 @@ def free_path(stem: str, ending: str = "") -> Path:
 
 
 def check_outputs(paths: Iterable[Path], overwrite: bool, option: str = "--outdir") -> None:
-    """Raise ``UserError`` where a file of ``paths`` cannot be written, or is there already without
-    ``overwrite``."""
+    """Raise ``UserError`` where a file of ``paths`` cannot be written.
+
+    It also stands where a file is there already, without ``overwrite``.
+    """
     paths = list(paths)
     for path in paths:
         cli.check_writable(path, option)

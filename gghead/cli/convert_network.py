@@ -1,5 +1,7 @@
-"""``convert_network``: rewrite a snapshot, usually in half precision: a small file to ship or to
-share."""
+"""Rewrite a snapshot, usually in half precision.
+
+It makes a small file to ship or to share.
+"""
 
 from pathlib import Path
 

@@ -1,5 +1,7 @@
-"""``gghead doctor``: what works on this machine, what is missing, what that means and what mends
-it."""
+"""What works on this machine, what is missing, what that means and what mends it.
+
+This is ``gghead doctor``.
+"""
 
 import contextlib
 import importlib
@@ -54,7 +56,7 @@ _LITTLE = 2 * 2**30  # bytes of a disk that is nearly full
 def main() -> None:
     """Look at what gghead needs on this machine, and say what to do about what is missing.
 
-    Versions, processor, compiler, the rasterisers (each renders ten Gaussians), MediaPipe, PyAV,
+    Versions, processor, compiler, the rasterizers (each renders ten Gaussians), MediaPipe, PyAV,
     the disk cache and free disk. "ok" works, "--" is optional and not there, "!!" is at fault. The
     status is 1 only if nothing can render.
     """
@@ -142,7 +144,7 @@ def processor() -> Iterator[Finding]:
 
 
 def compiler() -> Iterator[Finding]:
-    """The C++ compiler and ninja, which build the native rasteriser."""
+    """The C++ compiler and ninja, which build the native rasterizer."""
     build, fault = try_import("gghead.torch_utils.ops.native_build")
     if build is None:
         yield Finding(BROKEN, f"not looked for: {fault}")
@@ -168,7 +170,7 @@ def compiler() -> Iterator[Finding]:
 
 
 def native_is_built(build) -> bool:
-    """Whether the native rasteriser came with the installation."""
+    """Whether the native rasterizer came with the installation."""
     from gghead.rendering.native_backend import LIBRARY
 
     return build.prebuilt_path(LIBRARY).is_file()

@@ -1,5 +1,7 @@
-"""All heads of captures to latent files, one pass of a multi-view encoder each: what train_prior.py
-learns from."""
+"""All heads of captures to latent files, one pass of a multi-view encoder each.
+
+What train_prior.py learns from.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
-"""Pictures and splats of seeds or latent files: ``seed0003.png`` with three views, ``seed0003.ply``
-on request."""
+"""Pictures and splats of seeds or latent files.
+
+``seed0003.png`` with three views, ``seed0003.ply`` on request.
+"""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -1,5 +1,7 @@
-"""Videos of seeds and latents: the camera turns around each head, and several per cell flow into
-each other."""
+"""Videos of seeds and latents.
+
+The camera turns around each head, and several per cell flow into each other.
+"""
 
 import re
 from pathlib import Path
@@ -113,8 +115,9 @@ def main(
     overwrite: bool,
     device: str,
 ) -> None:
-    """Turn heads in a looping video, or let them flow into each other: those of --seeds and
-    --latents.
+    """Turn heads in a looping video, or let them flow into each other.
+
+    The heads are those of --seeds and --latents.
 
     \b
     python scripts/gen_video.py

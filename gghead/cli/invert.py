@@ -1,5 +1,7 @@
-"""Photos to latents: ``out/<photo>/latent-<stage>.safetensors`` with pictures, strips, videos and a
-table."""
+"""Photos to latents.
+
+``out/<photo>/latent-<stage>.safetensors`` with images, strips, videos and a table.
+"""
 
 from dataclasses import replace
 from pathlib import Path

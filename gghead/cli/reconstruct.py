@@ -1,5 +1,7 @@
-"""A few views of a head to its latent, Gaussians and pictures, in one pass of a multi-view
-encoder."""
+"""A few views of a head to its latent, Gaussians and images.
+
+It takes one pass of a multi-view encoder.
+"""
 
 import time
 from dataclasses import replace

@@ -1,5 +1,4 @@
-"""``synthetic_sequence``: a tracked sequence of one synthetic person, which an avatar is trained
-on."""
+"""A tracked sequence of one synthetic person, which an avatar is trained on."""
 
 import time
 from pathlib import Path
@@ -48,8 +47,9 @@ def main(
     workers: int,
     overwrite: bool,
 ) -> None:
-    """Make a tracked sequence of one synthetic person, who talks, smiles, blinks and turns: what
-    avatars are made of.
+    """Make a tracked sequence of one synthetic person, as avatars are made of.
+
+    The person talks, smiles, blinks and turns.
 
     \b
     python datasets/synthetic_sequence.py --dest=person.zip --frames=600 --resolution=128 --seed=3

@@ -22,8 +22,11 @@ _REACH = 2  # pixels from an outline to the solid head whose color it should hav
 
 # uint8 [3, H, W], [1, H, W] -> [3]
 def find_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
-    """The one color in [0, 1] that all outlines are mixed with; ``None`` where what is behind the
-    heads differs, and where outlines have the color of the head beside them."""
+    """The one color in [0, 1] that all outlines are mixed with.
+
+    ``None`` where what is behind the heads differs, and where outlines have the color of the head
+    beside them.
+    """
     behind, outlines = [], []
     for rgb, alpha in pictures:
         near = F.max_pool2d(alpha[None].float(), 2 * _FAR + 1, 1, _FAR)[0, 0]
@@ -49,8 +52,7 @@ def describe_backdrop(backdrop: Tensor) -> str:
 
 
 def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3, n], [1, n], [3, n]
-    """Color and alpha of the pixels that are partly covered, and the mean color of the solid head
-    beside them."""
+    """Color and alpha of partly covered pixels, and the mean color of the solid head beside."""
     solid = (alpha >= _SOLID).float()
     pooled = nn.AvgPool2d(2 * _REACH + 1, stride=1, padding=_REACH)
     share = pooled(solid)
@@ -61,8 +63,10 @@ def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3
 
 # [..., 3, H, W], [..., 1, H, W]
 def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:
-    """Colors times coverage, in [0, 1]: what is left over black. Add ``(1 - alpha) * color`` to
-    put it over one."""
+    """Colors times coverage, in [0, 1]: what is left over black.
+
+    Add ``(1 - alpha) * color`` to put it over one.
+    """
     if backdrop is None:
         return rgb * alpha
     return (rgb - (1 - alpha) * backdrop[:, None, None].to(rgb)).clamp_min(0)
@@ -70,8 +74,9 @@ def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:
 
 # uint8 [3, H, W], [1, H, W] -> [3, H, W]
 def own_colors(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:
-    """The head's own colors, not mixed with the backdrop; where alpha is zero the picture stays as
-    it is.
+    """The head's own colors, not mixed with the backdrop.
+
+    Where alpha is zero the picture stays as it is.
 
     Eight bits suffice: put over any color, the error is that of rounding the mixture.
     """

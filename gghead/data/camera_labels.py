@@ -21,8 +21,10 @@ _ROTATION_TOLERANCE = 1e-3  # labels are often rounded to 4-7 digits
 
 
 def label_array(labels: Labels, names: Sequence[str], where: str | os.PathLike) -> np.ndarray:
-    """Return the labels of ``names`` as float32 [N, 25], checked; raises ``UserError`` naming the
-    first bad file."""
+    """Return the labels of ``names`` as float32 [N, 25], checked.
+
+    Raises ``UserError`` naming the first bad file.
+    """
     try:
         rows = np.array([labels[name] for name in names], np.float64)
     except (KeyError, TypeError, ValueError):
@@ -52,8 +54,10 @@ def label_fault(label: object) -> str | None:
 
 # [N, 25] -> name: ([N] bool, sentence)
 def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
-    """Return the faults that make a label no camera at all, and which labels have them; each label
-    has one at most."""
+    """Return the faults that make a label no camera at all, and which labels have them.
+
+    Each label has one at most.
+    """
     rotation = labels[:, :16].reshape(-1, 4, 4)[:, :3, :3]
     last_rows = np.concatenate(
         [labels[:, 12:16] - [0, 0, 0, 1], labels[:, 22:25] - [0, 0, 1]], axis=1
@@ -101,8 +105,10 @@ def rigid_faults(labels: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
 
 # labels: [N, 25]
 def check_labels(labels: np.ndarray, names: Sequence[str], where: str | os.PathLike) -> None:
-    """Raise ``UserError`` naming the first image whose camera is not finite, rigid, right-handed or
-    has no focal."""
+    """Raise ``UserError`` naming the first image whose camera is impossible.
+
+    That is one not finite, rigid or right-handed, or without a focal length.
+    """
     for wrong, sentence in rigid_faults(labels).values():
         if wrong.any():
             raise UserError(f"The label of {names[int(np.argmax(wrong))]} in {where} {sentence}.")

@@ -35,8 +35,7 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class Captures(FrameSet):
-    """Pictures of several people, of each doing several things, each seen by several cameras at
-    once."""
+    """Images of several subjects, each doing several things, each seen by several cameras."""
 
     kind = "captures"
 
@@ -54,8 +53,9 @@ class Captures(FrameSet):
     def views(
         self, subject: str | int, expression: str | int, cameras: Sequence[str | int] | None = None
     ) -> Views:
-        """Decode the pictures of one instant; ``cameras`` names those wanted, in that order (None =
-        all).
+        """Decode the pictures of one instant.
+
+        ``cameras`` names those wanted, in that order (None = all).
 
         Raises ``UserError`` for names that do not exist together, or pictures of different sizes
         (give a resolution).
@@ -122,8 +122,9 @@ class TrackedSequence(FrameSet):
         return self.take(np.flatnonzero((self.moment >= first) & (self.moment < last)))
 
     def coefficient_range(self, split: str | None = "train") -> tuple[Tensor, Tensor]:
-        """Smallest and largest value of every coefficient, each [K]; of all frames if ``split`` is
-        None.
+        """Smallest and largest value of every coefficient, each [K].
+
+        Of all frames if ``split`` is None.
 
         Avatars extrapolate badly, so coefficients to animate with are clamped to what was seen in
         training.
@@ -145,14 +146,18 @@ class TrackedSequence(FrameSet):
         return cls(**{f.name: getattr(captures, f.name) for f in dataclasses.fields(captures)})
 
     def as_captures(self) -> Captures:
-        """The same frames as captures of one subject, a time step being what captures call an
-        expression."""
+        """The same frames as captures of one subject.
+
+        A time step becomes what captures call an expression.
+        """
         return Captures(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
 
 def as_kind(frames: FrameSet, kind: str | None) -> FrameSet:
-    """``frames`` as "captures" or "sequence"; as they are for None. Raises ``UserError`` where that
-    cannot be."""
+    """``frames`` as "captures" or "sequence"; as they are for None.
+
+    Raises ``UserError`` where that cannot be.
+    """
     if kind is None or frames.kind == kind:
         return frames
     if isinstance(frames, TrackedSequence):
@@ -162,8 +167,9 @@ def as_kind(frames: FrameSet, kind: str | None) -> FrameSet:
 
 
 def last_frames(moment: np.ndarray, test: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Split by time: the last ``test`` time steps are "test", the others "train". Returns (split
-    [N], splits).
+    """Split by time: the last ``test`` time steps are "test", the others "train".
+
+    Returns (split [N], splits).
 
     Raises ``UserError`` where nothing would be left to train on.
     """
@@ -193,16 +199,19 @@ class ViewChoice:
 
 
 def spread(items: Sequence, count: int) -> list:
-    """Return ``count`` items at even distances: the middles of ``count`` equal parts of the
-    list."""
+    """Return ``count`` items at even distances.
+
+    They are the middles of ``count`` equal parts of the list.
+    """
     return [items[int((i + 0.5) * len(items) / count)] for i in range(count)]
 
 
 def choose_views(
     names: Sequence[str], cameras: Cameras, counts: Sequence[int], targets: int = 4
 ) -> ViewChoice:
-    """Hold out ``targets`` evenly spread cameras in front, and spread inputs of each number over
-    the others there.
+    """Hold out ``targets`` evenly spread cameras in front, and choose inputs of each number.
+
+    The inputs are spread over the other cameras there.
 
     More inputs than there are in front take those at the sides and the back as well, nearest the
     front first. All is decided by the cameras' yaw. Raises ``UserError`` where there are too few

@@ -1,5 +1,7 @@
-"""Training items: images, alpha masks and cameras of a zip, a folder or many shards, at one
-resolution."""
+"""Training items.
+
+Images, alpha masks and cameras of a zip, a folder or many shards, at one resolution.
+"""
 
 import bisect
 import copy
@@ -58,7 +60,7 @@ class ImageDataset:
     decoded.
 
     Raises:
-        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+        UserError: missing or broken files, unlabeled images, wrong labels, mixed sizes, empty
             masks.
     """
 
@@ -113,8 +115,10 @@ class ImageDataset:
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
-        """The color that is taken off the outlines, or ``None``; a few images are decoded when it
-        is first needed."""
+        """The color that is taken off the outlines, or ``None``.
+
+        A few images are decoded when it is first needed.
+        """
         if not self.has_masks or self._shards[0].embedded:
             return None
         chosen = np.unique(self.preview(min(LOOKED_AT, self.num_files), seed=0) % self.num_files)
@@ -124,21 +128,25 @@ class ImageDataset:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """Return the file name of an item (mirrored items share it with their original); in a set
-        of several shards with the shard's name before it."""
+        """Return the file name of an item; mirrored items share it with their original.
+
+        In a set of several shards the shard's name stands before it.
+        """
         shard, file = self._place(self._check_index(index) % self.num_files)
         name = self._shards[shard].names[file]
         return name if len(self._shards) == 1 else f"{self._shards[shard].path.stem}/{name}"
 
     def record(self, file: int) -> FrameRecord:
-        """Return what is known of a file beside its camera: subject, expression, camera …"""
+        """Return what is known of a file beside its camera: subject, expression and more."""
         shard, at = self._place(file)
         return self._shards[shard].record(at)
 
     def preview(self, wanted: int, seed: int) -> np.ndarray:
-        """Return ``wanted`` random items to show, without repeats as long as there are enough; of
-        shards that are read in order only from the first ones, so that looking at some pictures
-        does not read everything."""
+        """Return ``wanted`` random items to show, without repeats where there are enough.
+
+        Of shards that are read in order they are from the first ones, so that looking at some
+        images does not read everything.
+        """
         near = len(self)
         if self.shards_at_once is not None and self._chosen is None:
             near = min(self.num_files, self._starts[min(self.shards_at_once, len(self._shards))])
@@ -146,8 +154,10 @@ class ImageDataset:
         return np.sort(np.resize(items, wanted)) if near < len(self) else np.resize(items, wanted)
 
     def sampler(self, seed: int) -> EpochSampler | ShardSampler:
-        """Return the order of training: a global one, or with ``shards_at_once`` one that stays
-        within few shards."""
+        """Return the order of training.
+
+        A global one, or with ``shards_at_once`` one that stays within few shards.
+        """
         if self.shards_at_once is None:
             return EpochSampler(len(self), seed)
         files = np.arange(self.num_files) if self._chosen is None else self._chosen

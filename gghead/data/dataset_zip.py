@@ -67,8 +67,10 @@ class FrameRecord:
 
     @classmethod
     def parse(cls, content: object, where: str) -> Self:
-        """Return the record of one entry of ``frames``; raises ``UserError`` naming what is
-        wrong."""
+        """Return the record of one entry of ``frames``.
+
+        Raises ``UserError`` naming what is wrong.
+        """
         if not isinstance(content, dict):
             raise UserError(f"'frames' of {where} is not a list of frames.")
         given = {key: value for key, value in content.items() if value is not None}
@@ -228,8 +230,11 @@ def has_info(source: Source) -> bool:
 
 
 def read_info(source: Source) -> DatasetInfo:
-    """Return the dataset.json of a zip or folder; raises ``UserError`` as ``DatasetInfo.parse``, or
-    saying what the source holds where it has none."""
+    """Return the dataset.json of a zip or folder.
+
+    Raises ``UserError`` as ``DatasetInfo.parse``, or saying what the source holds where it has
+    none.
+    """
     try:
         data = source.read(DATASET_JSON)
     except (KeyError, FileNotFoundError) as error:
@@ -240,8 +245,10 @@ def read_info(source: Source) -> DatasetInfo:
 
 
 def read_info_in(folder: Path) -> DatasetInfo | None:
-    """Return the dataset.json of a folder, which lies beside shards or a single image; ``None``
-    where there is none."""
+    """Return the dataset.json of a folder, which lies beside shards or a single image.
+
+    ``None`` where there is none.
+    """
     file = folder / DATASET_JSON
     return DatasetInfo.parse(file.read_bytes(), folder) if file.is_file() else None
 
@@ -253,8 +260,10 @@ def round_label(label: Sequence[float]) -> list[float]:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Python's collector looks at 140,000 new lists again and again while they are made: half of
-    the time."""
+    """Keep Python's garbage collector out while 140,000 lists are made.
+
+    It would look at all of them again and again, for half of the time.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -270,8 +279,9 @@ def image_name(index: int) -> str:
 
 
 def mask_name(name: str) -> str:
-    """Return the name of an image's mask in the same zip: ``masks/<name>.mask``, a PNG by its
-    content.
+    """Return the name of an image's mask in the same zip, ``masks/<name>.mask``.
+
+    The mask is a PNG by its content.
 
     Loaders of StyleGAN's kind (EG3D's, GGHead's) take every member with a picture's ending for an
     image, and stop where it has no label; so a mask has none of these endings.
@@ -280,8 +290,7 @@ def mask_name(name: str) -> str:
 
 
 class DatasetWriter(ZipWriter):
-    """Write images, masks, labels and records to a zip that ``ImageDataset`` and EG3D's readers
-    understand.
+    """Write images, masks, labels and records to a zip for ``ImageDataset`` and EG3D's readers.
 
     A ``ZipWriter`` that adds ``dataset.json`` on a clean exit; it raises the same errors.
     """
@@ -302,8 +311,11 @@ class DatasetWriter(ZipWriter):
         mask: np.ndarray | bytes | None = None,  # [H, W] uint8 or an encoded file
         record: FrameRecord | None = None,
     ) -> None:
-        """Add an image with its camera label and, if given, its mask under ``mask_name(name)`` and
-        what is known of it. The record's names of file and mask become those in this zip."""
+        """Add an image with its camera label and, if given, its mask and record.
+
+        The mask is called ``mask_name(name)``. The record's names of file and mask become those in
+        this zip.
+        """
         row = np.asarray(label, np.float64).reshape(1, -1)
         if row.shape[1] != LABEL_SIZE:
             raise UserError(
@@ -323,8 +335,10 @@ class DatasetWriter(ZipWriter):
         self._tables[key] = names
 
     def describe(self, **head: Any) -> None:
-        """Set ``kind``, ``format``, ``splits``, ``expression_names``, ``fps`` and ``notes``, fields
-        of ``DatasetInfo``."""
+        """Set fields of ``DatasetInfo``.
+
+        They are ``kind``, ``format``, ``splits``, ``expression_names``, ``fps`` and ``notes``.
+        """
         self._head |= head
 
     def _complete(self) -> None:

@@ -48,8 +48,10 @@ class ZipSource:
         return self._index.rows["packed"][self._index.find(names)]
 
     def checksum(self, name: str) -> int | None:
-        """Return a number that equal files share, without reading the file; None where there is
-        none."""
+        """Return a number that equal files share, without reading the file.
+
+        None where there is none.
+        """
         row = self._index.row(name)
         return int(row["crc"]) << 32 | int(row["size"]) & 0xFFFFFFFF
 
@@ -231,8 +233,7 @@ def is_image(name: str) -> bool:
 
 
 def image_header(source: Files, name: str) -> tuple[tuple[int, int], str]:
-    """Return ((width, height), PIL mode) of an image as ``read_image`` returns it, without decoding
-    it.
+    """Return ((width, height), PIL mode) of an image as ``read_image`` would, undecoded.
 
     A few bytes are read; the whole file only where they do not tell.
     """

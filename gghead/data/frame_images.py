@@ -26,8 +26,7 @@ _LARGEST = 0.25
 
 @dataclass(frozen=True)
 class Lens:
-    """One camera's distortion: where a point of the ideal pinhole picture lies in the picture that
-    was taken.
+    """One camera's distortion: where a point of the pinhole image lies in the one taken.
 
     With x, y the pinhole coordinates (X/Z, Y/Z) and r² = x² + y² (OpenCV, "Camera calibration and
     3D reconstruction"): x' = x (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 x y + p2 (r² + 2 x²), y' = y (1 +
@@ -63,8 +62,10 @@ class Lens:
         return float(np.abs(self.distort(points) - points).max())
 
     def check(self, where: str) -> "Lens":
-        """Return ``self``; raises ``UserError`` where the numbers cannot be a distortion in this
-        convention."""
+        """Return ``self``.
+
+        Raises ``UserError`` where the numbers cannot be a distortion in this convention.
+        """
         shift = self.largest_shift()
         if not shift < _LARGEST:
             raise UserError(
@@ -75,8 +76,10 @@ class Lens:
         return self
 
     def undistort(self, pixels: np.ndarray) -> np.ndarray:  # [H, W, C] uint8 -> [H, W, C] uint8
-        """The picture that a pinhole with the same intrinsics would have taken; outside, the rim is
-        repeated."""
+        """The picture that a pinhole with the same intrinsics would have taken.
+
+        Outside, the rim is repeated.
+        """
         import torch
         import torch.nn.functional as F
 
@@ -100,8 +103,10 @@ _COPIED = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 
 def pack_names(names: Sequence[str]) -> np.ndarray:
-    """Names as one array of bytes: a tenth of the memory of Python strings, and nothing for workers
-    to copy."""
+    """Names as one array of bytes.
+
+    It takes a tenth of the memory of Python strings, and workers need not copy it.
+    """
     return (
         np.char.encode(np.asarray(list(names), dtype=np.str_), "utf-8")
         if len(names)
@@ -120,7 +125,7 @@ class Pictures:
     names: np.ndarray  # [N] bytes; "video.mp4#17" is frame 17 of a video
     sizes: np.ndarray  # [N, 2] int32, width and height of the stored picture
     mask_kind: MaskKind = "none"
-    """Where masks come from: the pictures' own alpha, grey files, or one color of label files."""
+    """Where masks come from: the pictures' own alpha, gray files, or one color of label files."""
     masks: np.ndarray | None = None  # [N] bytes, for "file" and "color"
     mask_color: tuple[int, int, int] = (255, 255, 255)
     mask_source: Files | None = None
@@ -154,8 +159,7 @@ class Pictures:
         )
 
     def box(self, index: int) -> Box | None:
-        """The part of the stored picture that ``resolution`` shows: the largest centred one of that
-        aspect."""
+        """The part of the stored image that ``resolution`` shows: the largest centered one."""
         if self.resolution is None:
             return None
         width, height = (int(side) for side in self.sizes[index])
@@ -167,8 +171,10 @@ class Pictures:
         return (left, top, left + shown_width, top + shown_height)
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:  # -> [H, W, 3] uint8, [H, W] uint8
-        """Return color (not multiplied by alpha) and alpha; alpha is 255 everywhere where there
-        are no masks."""
+        """Return color (not multiplied by alpha) and alpha.
+
+        Alpha is 255 everywhere where there are no masks.
+        """
         where = f"{self.name(index)} in {self.source.path}"
         if self.mask_kind == "embedded":
             rgba = self._decode(self.name(index), "RGBA", where)
@@ -246,7 +252,7 @@ class Pictures:
         if is_video_frame(name):
             assert self.videos is not None
             frame = self.videos.read(name)
-            return frame if mode == "RGB" else frame[..., 0]  # alpha videos are grey
+            return frame if mode == "RGB" else frame[..., 0]  # alpha videos are gray
         try:
             data = (source or self.source).read(name)
         except (KeyError, FileNotFoundError) as error:

@@ -102,8 +102,9 @@ class FrameSet:
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
-        """The one color behind all heads, or ``None``; a few frames are decoded when it is first
-        asked for.
+        """The one color behind all heads, or ``None``.
+
+        A few frames are decoded when it is first asked for.
 
         Resized pictures keep what was found before: small ones may have no pixel left that is far
         from the head, and what was read as mixtures must be taken apart as mixtures.
@@ -131,8 +132,10 @@ class FrameSet:
         return width, height
 
     def get(self, index: int) -> Frame:
-        """Decode a frame. Safe to call from several threads; raises ``UserError`` for a broken
-        picture."""
+        """Decode a frame.
+
+        Safe to call from several threads; raises ``UserError`` for a broken picture.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
         rgb, alpha = self.pictures.read(index)
@@ -150,8 +153,10 @@ class FrameSet:
 
     # --------------------------------------------------------------- selecting
     def take(self, indices: Sequence[int] | np.ndarray) -> Self:
-        """The frames at ``indices``, in that order; names of subjects, moments and cameras stay as
-        they are."""
+        """The frames at ``indices``, in that order.
+
+        Names of subjects, moments and cameras stay as they are.
+        """
         indices = np.asarray(indices, np.int64)
         at = torch.from_numpy(indices)
 
@@ -181,8 +186,10 @@ class FrameSet:
         return self if count is None else self.take(np.arange(min(count, len(self))))
 
     def split(self, name: str) -> Self:
-        """The frames of a split, such as "train"; raises ``UserError`` if there is none of that
-        name."""
+        """The frames of a split, such as "train".
+
+        Raises ``UserError`` if there is none of that name.
+        """
         if self.split_codes is None or name not in self.splits:
             have = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no splits"
             raise UserError(f"{self.pictures.source.path} has no split '{name}'; {have}.")
@@ -194,8 +201,10 @@ class FrameSet:
         moments: Iterable[str | int] | str | int | None = None,
         cameras: Iterable[str | int] | str | int | None = None,
     ) -> np.ndarray:
-        """Indices of the frames with these names (None = all); raises ``UserError`` for a name that
-        does not exist."""
+        """Indices of the frames with these names (None = all).
+
+        Raises ``UserError`` for a name that does not exist.
+        """
         chosen = np.ones(len(self), bool)
         for wanted, codes, names, what in (
             (subjects, self.subject, self.subjects, "subject"),
@@ -218,7 +227,7 @@ class FrameSet:
     def resize(self, resolution: int | tuple[int, int] | None) -> Self:
         """The same frames shown at ``resolution`` (width, height; one number = a square).
 
-        Pictures of another aspect lose their margins (the largest centred part is shown) and the
+        Pictures of another aspect lose their margins (the largest centered part is shown) and the
         cameras' intrinsics follow exactly, so that what is seen stays where the camera says.
         """
         if resolution is None:
@@ -252,8 +261,10 @@ class FrameSet:
         )
 
     def with_first(self, count: int) -> Self:
-        """Only the first ``count`` coefficients (papers take 52 of FLAME's). Raises ``UserError``
-        if they are fewer."""
+        """Only the first ``count`` coefficients (papers take 52 of FLAME's).
+
+        Raises ``UserError`` if they are fewer.
+        """
         if not 0 < count <= self.width:
             raise UserError(
                 f"{self.pictures.source.path} has {self.width} expression coefficients, so its"
@@ -266,8 +277,10 @@ class FrameSet:
         )
 
     def with_extras(self, *names: str) -> Self:
-        """Append tracked parameters such as "jaw" or "eyelids" to the coefficients, as columns
-        jaw_0, jaw_1 …"""
+        """Append tracked parameters such as "jaw" or "eyelids" to the coefficients.
+
+        They become columns jaw_0, jaw_1 …
+        """
         columns = [] if self.coefficients is None else [self.coefficients]
         labels = list(self.coefficient_names or (f"exp_{i}" for i in range(self.width)))
         for name in names:
@@ -358,8 +371,10 @@ def _readable(frames: FrameSet, indices: list[int]) -> Iterator[tuple[Tensor, Te
 
 
 class FrameCache:
-    """Color and alpha of the frames of a set, decoded once if all of them fit into ``cache_mb``,
-    else every time."""
+    """Color and alpha of the frames of a set.
+
+    They are decoded once if all of them fit into ``cache_mb``, else every time.
+    """
 
     def __init__(self, frames: FrameSet, cache_mb: int) -> None:
         self.frames = frames
@@ -374,8 +389,10 @@ class FrameCache:
         return self._kept is not None
 
     def rgba(self, index: int) -> Tensor:
-        """uint8 [4, H, W]; colors are not multiplied by alpha. Do not write into it. Any thread
-        may call this."""
+        """uint8 [4, H, W]; colors are not multiplied by alpha.
+
+        Do not write into it. Any thread may call this.
+        """
         rgba = None if self._kept is None else self._kept.get(index)
         if rgba is None:
             frame = self.frames.get(index)

@@ -140,8 +140,10 @@ def _encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
 
 
 def _stem(frames: FrameSet, index: int) -> str:
-    """``<subject>/<moment>_<camera>`` by number, so that names sort as frames do and clash
-    never."""
+    """``<subject>/<moment>_<camera>`` by number.
+
+    So names sort as frames do, and never clash.
+    """
     subject, moment, camera = (
         int(array[index]) for array in (frames.subject, frames.moment, frames.camera)
     )
@@ -243,8 +245,10 @@ def _need_all(rows: list[Row], source: Source, options: ReadOptions) -> None:
 
 
 def _camera_of(name: str) -> str:
-    """``images/003/e0_c07.jpg`` -> 07, as mvheads names its pictures; otherwise the picture's own
-    name."""
+    """``images/003/e0_c07.jpg`` -> 07, as mvheads names its pictures.
+
+    Otherwise the picture's own name.
+    """
     stem = name.rpartition("/")[2].partition(".")[0]
     return stem.rpartition("_c")[2] if "_c" in stem else stem
 
@@ -265,8 +269,10 @@ def _names_beside(source: Source) -> tuple[str, ...] | None:
 def _with_landmarks(
     frames: Captures | TrackedSequence, source: Source, names: list[str], options: ReadOptions
 ) -> Captures | TrackedSequence:
-    """Add landmarks: ``landmarks.npy`` of the zip (in the order of ``labels``), or mvheads'
-    geometry."""
+    """Add landmarks: ``landmarks.npy`` of the zip, or mvheads' geometry.
+
+    The file is in the order of ``labels``.
+    """
     points = None
     if "landmarks.npy" in source.names():
         try:

@@ -1,5 +1,7 @@
-"""The images, masks and labels of one zip or folder, at the size and with the bytes that stand
-there."""
+"""The images, masks and labels of one zip or folder.
+
+They have the size and the bytes that stand there.
+"""
 
 import dataclasses
 import glob
@@ -23,8 +25,9 @@ _PROBED_HEADERS = 2048
 
 
 class ImageFiles:
-    """An EG3D zip or folder with its masks; ``ImageDataset`` makes training items of one or several
-    of these.
+    """An EG3D zip or folder with its masks.
+
+    ``ImageDataset`` makes training items of one or several of these.
 
     Args:
         path: Zip or folder with ``dataset.json``.
@@ -33,7 +36,7 @@ class ImageFiles:
             dataset.json.
 
     Raises:
-        UserError: missing or broken files, unlabelled images, wrong labels, mixed sizes, empty
+        UserError: missing or broken files, unlabeled images, wrong labels, mixed sizes, empty
             masks.
     """
 
@@ -72,8 +75,10 @@ class ImageFiles:
         return self.embedded or self.mask_source is not None
 
     def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
-        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the
-        first."""
+        """Return a decoded image.
+
+        Raises ``UserError`` if it is damaged or of another size than the first.
+        """
         name = self.names[index]
         rgb = np.asarray(read_image(self.source, name, "RGB"))
         if rgb.shape[:2] != (self.size, self.size):
@@ -81,8 +86,10 @@ class ImageFiles:
         return rgb
 
     def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
-        """Return a decoded mask; None where the files have none. Raises ``UserError`` for an empty
-        or oblong one."""
+        """Return a decoded mask; None where the files have none.
+
+        Raises ``UserError`` for an empty or oblong one.
+        """
         if not self.has_masks:
             return None
         name = self.names[index]
@@ -169,8 +176,7 @@ def _has_alpha(mode: str) -> bool:
 
 
 def image_names(source: Source, inner: Mapping[str, str]) -> list[str]:
-    """Return the images of a source in their fixed order, without the masks ``inner`` that lie
-    among them."""
+    """Return the images of a source in order, without masks ``inner`` that lie among them."""
     not_images = set(inner.values())
     return [name for name in source.names() if is_image(name) and name not in not_images]
 
@@ -178,8 +184,7 @@ def image_names(source: Source, inner: Mapping[str, str]) -> list[str]:
 def pair_masks(
     images: Source, inner: Mapping[str, str], names: list[str], masks: str | os.PathLike | None
 ) -> tuple[Source | None, list[str | None]]:
-    """Return the source of separate masks and, for every image, its mask's name there, None where
-    it is missing.
+    """Return the source of separate masks, and every image's mask there or None.
 
     The source is None if there are no masks but perhaps the images' own alpha channels. The files
     of a masks' zip are paired by their names without suffix, or by order where their number agrees

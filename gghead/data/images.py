@@ -62,8 +62,10 @@ class Header:
 
 
 def parse_header(data: bytes) -> Header | None:
-    """Return the header of an image file, or None where ``data`` (a file or its first part) does
-    not tell."""
+    """Return an image file's header, or None where ``data`` does not tell.
+
+    ``data`` is a file or its first part.
+    """
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             width, height, _, color = struct.unpack(">IIBB", data[16:26])
@@ -114,8 +116,10 @@ def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
 
 
 def open_image(data: bytes, where: str) -> Image.Image:
-    """Open an encoded image with PIL (decoding happens later); raises ``BrokenImage`` if it is not
-    one or too large."""
+    """Open an encoded image with PIL (decoding happens later).
+
+    Raises ``BrokenImage`` if it is not one or too large.
+    """
     header = parse_header(data)
     if header is not None:
         if header.width * header.height > MAX_PIXELS:
@@ -134,7 +138,7 @@ def open_image(data: bytes, where: str) -> Image.Image:
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey: PIL would clip at 255
+    if image.mode.startswith("I"):  # 16-bit gray: PIL would clip at 255
         image = Image.fromarray(
             np.rint(np.asarray(image, np.float64).clip(0, 65535) / 257).astype(np.uint8)
         )
@@ -249,8 +253,9 @@ def resize_straight_alpha(
     size: int | tuple[int, int],  # side of a square, or (width, height)
     box: Box | None = None,  # the part to show; None = everything
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rgb [height, width, 3], alpha [height, width]) uint8, resized with alpha-weighted
-    colors.
+    """Resize with alpha-weighted colors.
+
+    Returns (rgb [height, width, 3], alpha [height, width]) uint8.
 
     Compositing the result over any background equals, up to rounding, resizing the composite, which
     is what an antialiased camera would see. Where alpha vanishes the plainly resized color is
@@ -281,8 +286,9 @@ def resize_composite(
     size: int | tuple[int, int],  # side of a square, or (width, height)
     box: Box | None = None,  # the part to show; None = everything
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rgb [height, width, 3], alpha [height, width]) uint8: the mixtures of a smaller
-    picture.
+    """Resize and keep the mixtures of the smaller image.
+
+    Returns (rgb [height, width, 3], alpha [height, width]) uint8.
 
     Weighting mixtures by alpha would take backdrop away from the outline, and what is left would
     show dark rims.
@@ -303,9 +309,10 @@ def estimate_foreground(
     alpha: np.ndarray,  # [H, W] uint8
     radius: float = 0.09,
 ) -> np.ndarray:  # [H, W, 3] uint8
-    """Return the foreground's own color at every pixel (blur fusion, Forte 2021, "Approximate Fast
-    Foreground Color Estimation"): alpha-weighted local means of both layers, then the closest
-    foreground that explains the photo.
+    """Return the foreground's own color at every pixel by blur fusion.
+
+    Alpha-weighted local means of both layers come first, then the closest foreground that explains
+    the photo (Forte 2021, "Approximate Fast Foreground Color Estimation").
 
     ``radius`` is the half width of the first of two passes as a share of the image width; the
     second is a tenth.

@@ -16,8 +16,10 @@ def entry(content: Any, key: str, where: str) -> Any:
 
 
 def frame_list(content: Any, where: str) -> list[dict]:
-    """Return ``content["frames"]``; raises ``UserError`` unless it is a list of mappings with
-    something in it."""
+    """Return ``content["frames"]``.
+
+    Raises ``UserError`` unless it is a list of mappings with something in it.
+    """
     frames = entry(content, "frames", where)
     if (
         not isinstance(frames, list)

@@ -22,8 +22,9 @@ _FIRST = 2  # results prepared at a time before anybody had to wait
 
 
 def most_threads(processes: int = 1) -> int:
-    """Return how many threads of this process may read: its share of the cores but one, from 2 to
-    16.
+    """Return how many threads of this process may read.
+
+    Its share of the cores but one, from 2 to 16.
 
     ``processes`` work at the same run; torchrun says how many of them are on this machine.
     """
@@ -32,8 +33,9 @@ def most_threads(processes: int = 1) -> int:
 
 
 class ReadAhead(Iterator[Result], Generic[Result]):
-    """The results of ``jobs`` in their order, computed by threads (PIL and zlib work without the
-    interpreter's lock).
+    """The results of ``jobs`` in their order, computed by threads.
+
+    PIL and zlib work without the interpreter's lock.
 
     Two are prepared at a time; each time the one that is wanted is not ready, one more, up to
     ``most_threads`` or as many as half a gigabyte holds. So slow decoding gets many threads, and
@@ -105,8 +107,9 @@ class ReadAhead(Iterator[Result], Generic[Result]):
 
 
 class StepReader(Generic[Result]):
-    """``read(step)`` for one step after another, read in the background while the step before is
-    computed.
+    """``read(step)`` for one step after another.
+
+    It reads in the background while the step before is computed.
 
     ``steps`` returns the steps that follow a first one, with it. A step that is not the next one
     begins anew, so any step may be asked for at any time; what is returned depends on the step
@@ -147,8 +150,9 @@ Batch = dict[str, Tensor]
 
 
 class BatchLoader(Iterator[Batch]):
-    """Endless iterator over dict(image uint8 [B, 3, H, W], alpha uint8 [B, 1, H, W], label float32
-    [B, 25]).
+    """Endless iterator over dictionaries of ``image``, ``alpha`` and ``label``.
+
+    image is uint8 [B, 3, H, W], alpha uint8 [B, 1, H, W], label float32 [B, 25].
 
     Args:
         dataset: Where the items come from.

@@ -74,8 +74,10 @@ def open_below(folder: Path, name: str) -> BinaryIO:
 
 
 def refuse_address(text: str) -> None:
-    """Raise ``UserError`` where ``text`` does not exist and reads as an address: ``http://…``,
-    ``pipe:…``."""
+    """Raise ``UserError`` where ``text`` does not exist and reads as an address.
+
+    Addresses are such as ``http://…`` and ``pipe:…``.
+    """
     found = _ADDRESS.match(text)
     if found and not os.path.exists(text):
         raise UserError(
@@ -141,10 +143,9 @@ _BEGINNINGS = (
 
 
 def wrong_file(path: Path) -> str | None:
-    """Return a sentence that says what a file is and what to do with it, or None where it may be a
-    zip.
+    """Say what a file is and what to do with it, or return None where it may be a zip.
 
-    A zip is recognised by its beginning; where nothing is recognised, the reader of zips has the
+    A zip is recognized by its beginning; where nothing is recognized, the reader of zips has the
     word.
     """
     with open_local(path) as file:

@@ -12,8 +12,7 @@ from gghead.torch_utils.rng import generator
 
 
 class EpochSampler:
-    """Index of the image at any position of an endless sequence of epochs, each its own
-    permutation.
+    """Index of the image at any position of an endless sequence of permuted epochs.
 
     The sequence depends on ``seed`` alone, not on batch size or number of processes; so a run that
     stopped at a position continues there exactly, also on another number of processes. The
@@ -40,8 +39,9 @@ class EpochSampler:
 
 
 class ShardSampler:
-    """The same for data that are read in order, shard by shard: a process has few shards open at a
-    time.
+    """The same for data that are read in order, shard by shard.
+
+    A process has few shards open at a time.
 
     In every epoch the shards are shuffled and dealt out to the processes, so that each is read by
     one of them only; a process goes through its shards in groups of ``at_once`` and shuffles the
@@ -69,8 +69,7 @@ class ShardSampler:
         self._order = functools.lru_cache(maxsize=4)(self._make_order)
 
     def indices(self, start: int, count: int, rank: int = 0, world: int = 1) -> list[int]:
-        """Return ``count`` images of a process after all of them together have consumed
-        ``start``."""
+        """Return ``count`` images of a process after all of them have consumed ``start``."""
         if world > len(self.shards):
             raise UserError(
                 f"{len(self.shards)} shards cannot be shared by {world} processes; make more of"

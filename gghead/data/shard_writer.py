@@ -1,5 +1,7 @@
 """Splitting a data set into shards: zips like the one it came from, or WebDataset-style tar files.
-No image is encoded anew."""
+
+No image is encoded anew.
+"""
 
 import dataclasses
 import json
@@ -34,8 +36,9 @@ def write_shards(
     progress: Callable[[int, int], object] = lambda done, total: None,
     overwrite: bool = False,
 ) -> int:
-    """Write ``dest/shard-000000.zip`` (or .tar) … with ``per_shard`` images each; return the number
-    of shards.
+    """Write ``dest/shard-000000.zip`` (or .tar) … with ``per_shard`` images each.
+
+    Return the number of shards.
 
     Zips are data sets of their own. Beside tar files stands one dataset.json with all labels, which
     spares readers a pass over all of them. Labels, masks and ``frames`` travel along, other tables

@@ -48,8 +48,9 @@ def open_shards(
 def shard_inputs(
     path: Path, masks: str | os.PathLike | None
 ) -> list[tuple[Path, str | os.PathLike | None, Labels | None]]:
-    """Return (file, its masks, its labels if they stand elsewhere) for the zips of a folder, or for
-    ``path`` itself.
+    """Return (file, its masks, its labels) for the zips of a folder, or for ``path`` itself.
+
+    The labels are given if they stand elsewhere.
 
     Raises:
         UserError: labels of images that no shard holds, or no masks for a shard.
@@ -84,8 +85,9 @@ def _has_images(folder: Path) -> bool:
 
 
 def tar_paths(text: str) -> list[str]:
-    """Return the tar files that ``text`` names: a folder of them (and no images), one, or a brace
-    list of several.
+    """Return the tar files that ``text`` names.
+
+    It is a folder of them (and no images), one, or a brace list of several.
 
     ``shard-{000..012}.tar`` and ``{a,b}.tar`` are brace lists; what a file's own name holds is
     never read as one. Raises ``UserError`` for a brace list that cannot be read.
@@ -123,8 +125,10 @@ def _expand_braces(text: str) -> list[str]:
 
 
 def _beside(folder: Path) -> Labels | None:
-    """The labels of the one dataset.json beside the shards (of a brace list: in the folder before
-    its last part)."""
+    """The labels of the one dataset.json beside the shards.
+
+    Of a brace list it is in the folder before its last part.
+    """
     info = read_info_in(folder if folder.is_dir() else folder.parent)
     return None if info is None else info.labels
 

@@ -91,8 +91,10 @@ class VideoFrames:
         self._local = threading.local()
 
     def read(self, name: str) -> np.ndarray:  # "video.mp4#17" -> [H, W, 3] uint8
-        """Decode one frame; raises ``UserError`` without PyAV or for a damaged or too short
-        video."""
+        """Decode one frame.
+
+        Raises ``UserError`` without PyAV or for a damaged or too short video.
+        """
         video, _, index = name.rpartition("#")
         return self._decoder(video).frame(int(index))
 

@@ -1,5 +1,6 @@
-"""The table of contents of a large zip in little memory and time: one string per member and five
-numpy columns.
+"""The table of contents of a large zip in little memory and time.
+
+One string per member and five numpy columns.
 
 ``zipfile`` makes an object of 600 bytes per member, which for the 140,000 images of a mirrored FFHQ
 is a second and 80 MB in every process. Fields after PKWARE's APPNOTE 4.3.12 - 4.3.16 (central
@@ -60,8 +61,10 @@ _BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 200
 
 @dataclass(frozen=True, eq=False)
 class ZipIndex:
-    """Members of a zip sorted by name; folders are left out, and of equal names the last one
-    counts, as in zipfile."""
+    """Members of a zip sorted by name.
+
+    Folders are left out, and of equal names the last one counts, as in zipfile.
+    """
 
     names: list[str]
     # [N] offset of the local header, packed and real size, crc, compression kind, flags
@@ -191,8 +194,10 @@ def _entries(data: bytes, count: int) -> tuple[list[str], np.ndarray]:
 
 
 def _zip64_sizes(extra: bytes, *values: int) -> list[int]:
-    """Replace the values that did not fit 32 bits by those in the zip64 extra field, which holds
-    them in this order."""
+    """Replace the values that did not fit 32 bits.
+
+    The zip64 extra field holds them in this order.
+    """
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)

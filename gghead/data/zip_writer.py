@@ -77,8 +77,10 @@ class ZipWriter:
 
 
 def encode_png(pixels: np.ndarray, level: int = 1) -> bytes:  # [H, W], [H, W, 3] or [H, W, 4] uint8
-    """Return the array as a PNG; level 1 packs four times faster than the default and hardly
-    larger."""
+    """Return the array as a PNG.
+
+    Level 1 packs four times faster than the default and hardly larger.
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png", compress_level=level)
     return buffer.getvalue()

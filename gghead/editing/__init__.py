@@ -1,5 +1,7 @@
-"""Edits that all heads share, whether they come from seeds, photos or an encoder: see
-``docs/latents.md``."""
+"""Edits that all heads share, whether they come from seeds, photos or an encoder.
+
+See ``docs/latents.md``.
+"""
 
 from gghead.editing.directions import Directions, find_directions
 from gghead.editing.mixing import between, between_seeds, mix_layers

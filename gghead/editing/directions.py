@@ -1,5 +1,6 @@
-"""Principal directions of w: GANSpace (Härkönen et al. 2020, section 2.1): one eigenvalue problem,
-no training.
+"""Principal directions of w.
+
+GANSpace (Härkönen et al. 2020, section 2.1): one eigenvalue problem, no training.
 
 A head moves along component i by k standard deviations, on all layers or some. The same seed and
 sample count give the same directions on every machine but for rounding.
@@ -42,8 +43,9 @@ class Directions:
     def move(
         self, latent: Latent, component: int, sigmas: float, layers: Sequence[int] | None = None
     ) -> Latent:
-        """Return ``latent`` moved by ``sigmas`` standard deviations along a component, on some
-        layers (None: all).
+        """Return ``latent`` moved by ``sigmas`` along a component, on some layers (None: all).
+
+        ``sigmas`` counts standard deviations.
 
         Raises ``UserError`` for a component that was not computed.
         """
@@ -107,8 +109,10 @@ def find_directions(
 
 
 def parse_moves(model: Generator, text: str) -> list[tuple[int, float, list[int] | None]]:
-    """``0:2,3:-1.5@0-4`` -> component 0 by 2 sigma on all layers, component 3 by -1.5 sigma on
-    layers 0 to 4."""
+    """Parse moves such as ``0:2,3:-1.5@0-4``.
+
+    This is component 0 by 2 sigma on all layers, component 3 by -1.5 sigma on layers 0 to 4.
+    """
     moves = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+):([+-]?\d*\.?\d+)(?:@(\d+)(?:-(\d+))?)?", part.strip())
@@ -137,8 +141,10 @@ def save(path: str | os.PathLike, directions: Directions, model: Generator) -> N
 
 
 def load(path: str | os.PathLike, model: Generator) -> Directions:
-    """Read directions. Raises ``UserError`` for a broken or foreign file and for one of another
-    network."""
+    """Read directions.
+
+    Raises ``UserError`` for a broken or foreign file and for one of another network.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():

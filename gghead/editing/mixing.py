@@ -1,6 +1,9 @@
-"""One head out of two: on the way from one to the other (straight through w for latents of any
-origin, along the sphere of z for seeds), or some layers' styles from one and the others from the
-other (style mixing: Karras et al. 2019, section 3.1)."""
+"""One head out of two.
+
+On the way from one to the other (straight through w for latents of any origin, along the sphere of
+z for seeds), or some layers' styles from one and the others from the other (style mixing: Karras et
+al. 2019, section 3.1).
+"""
 
 from collections.abc import Sequence
 
@@ -13,8 +16,9 @@ from gghead.torch_utils.errors import UserError
 
 
 def between(first: Latent, second: Latent, share: float) -> Latent:
-    """Return the head a ``share`` of the way from ``first`` to ``second``: styles, residuals and
-    deltas alike.
+    """Return the head a ``share`` of the way from ``first`` to ``second``.
+
+    Styles, residuals and deltas go alike.
 
     0 and 1 give the two heads exactly, values outside continue the line. A batch of one meets any
     batch.
@@ -29,8 +33,9 @@ def between(first: Latent, second: Latent, share: float) -> Latent:
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:  # [..., D], [..., D] -> [..., D]
-    """Interpolate along the great circle (White 2016, "Sampling generative networks"), and the
-    lengths linearly.
+    """Interpolate along the great circle, and the lengths linearly.
+
+    White 2016, "Sampling generative networks".
 
     A straight line between two samples of a wide Gaussian passes through lengths that no sample
     has.
@@ -57,8 +62,9 @@ def between_seeds(
 def mix_layers(
     model: Generator, base: Latent, donor: Latent, layers: Sequence[int], strength: float = 1.0
 ) -> Latent:
-    """Return ``base`` with the ``layers`` of ``donor``; ``strength`` below one goes only part of
-    the way.
+    """Return ``base`` with the ``layers`` of ``donor``.
+
+    ``strength`` below one goes only part of the way.
 
     Everything that belongs to a layer goes with it: the residual on Z with the layer that Z comes
     out of, changes of decoder weights with the layer that they are in. All layers of ``donor``
@@ -82,8 +88,7 @@ def mix_layers(
 
 
 def layer_of(model: Generator, parameter: str) -> int:
-    """Which style a decoder's parameter is used with, as an index into all of the network's
-    styles."""
+    """Index among all of the network's styles of the one that a decoder's parameter takes."""
     group, index, *rest = parameter.split(".")
     if group == "to_planes":
         return model.synthesis.num_ws + 2 * int(index)
@@ -91,8 +96,10 @@ def layer_of(model: Generator, parameter: str) -> int:
 
 
 def check_layers(model: Generator, layers: Sequence[int]) -> list[int]:
-    """Return ``layers`` sorted and unique. Raises ``UserError`` for one that the network does not
-    have."""
+    """Return ``layers`` sorted and unique.
+
+    Raises ``UserError`` for one that the network does not have.
+    """
     wrong = [layer for layer in layers if not 0 <= layer < model.num_ws]
     if wrong:
         raise UserError(

@@ -1,5 +1,6 @@
-"""Named parts of the template as soft masks in UV: "nose", "mouth", "left eye", … at any
-resolution.
+"""Named parts of the template as soft masks in UV.
+
+"nose", "mouth", "left eye", … at any resolution.
 
 Small parts are ellipsoids around the template's landmarks, large ones its own soft regions. Left
 and right are the subject's.

@@ -19,11 +19,12 @@ APPEARANCE = ("color", "opacity")
 
 @torch.no_grad()
 def blend_latents(model: Generator, base: Latent, donor: Latent, mask: Tensor) -> Latent:
-    """Return ``base`` with ``donor``'s Z inside ``mask`` [1, R, R] (R: the network's latent
-    resolution).
+    """Return ``base`` with ``donor``'s Z inside ``mask`` [1, R, R].
+
+    R is the network's latent resolution.
 
     The result is a latent like any other: the styles of ``base`` and a residual. Its decoder's
-    styles, which are global, stay those of ``base``, so that the part takes on the colours of its
+    styles, which are global, stay those of ``base``, so that the part takes on the colors of its
     new head.
     """
     side = model.config.latent_resolution
@@ -39,8 +40,10 @@ def blend_latents(model: Generator, base: Latent, donor: Latent, mask: Tensor) -
 
 @dataclass(frozen=True, eq=False)
 class PlaneBlend:
-    """Two heads decoded and their raw attributes blended: no latent, but it is drawn and saved as
-    one."""
+    """Two heads decoded and their raw attributes blended.
+
+    It is no latent, but it is drawn and saved as one.
+    """
 
     base: Latent
     """The head."""
@@ -85,11 +88,11 @@ def blend_planes(
 ) -> PlaneBlend:
     """Return ``base`` with the attributes of ``donor`` inside ``mask`` [1, P, P].
 
-    ``take`` limits it to the shape (position, scale, rotation) or to colour and opacity. ``fit``
+    ``take`` limits it to the shape (position, scale, rotation) or to color and opacity. ``fit``
     makes the part belong: its shape is shifted by the smoothest field that lets both heads agree
-    around the mask (the membrane of Perez et al. 2003, "Poisson image editing"), its colours go
-    through the tone curve that takes its old face's median colour to its new one's. A membrane for
-    colours too would spread whatever touches the mask, such as a beard, over the whole part.
+    around the mask (the membrane of Perez et al. 2003, "Poisson image editing"), its colors go
+    through the tone curve that takes its old face's median color to its new one's. A membrane for
+    colors too would spread whatever touches the mask, such as a beard, over the whole part.
     """
     kinds = {"all": (*GEOMETRY, *APPEARANCE), "shape": GEOMETRY, "colour": APPEARANCE}[take]
     weight = at_gaussians(model, mask)[0]
@@ -109,10 +112,10 @@ def blend_planes(
 
 # [B, N, C] each, bool [N] -> as raw
 def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:
-    """What to add to ``other``'s raw colours so that its skin has the colour of ``raw``'s."""
+    """What to add to ``other``'s raw colors so that its skin has the color of ``raw``'s."""
     if not bool(skin.any()):
         return torch.zeros_like(other)
-    if model.config.attributes.sh_degree:  # coefficients, not colours: their mean is shifted
+    if model.config.attributes.sh_degree:  # coefficients, not colors: their mean is shifted
         return (raw - other)[:, skin].median(dim=1, keepdim=True).values.expand_as(other)
     new, old = (
         value[:, skin].sigmoid().median(dim=1, keepdim=True).values.clamp(0.01, 0.99)
@@ -126,8 +129,10 @@ def _tone(model: Generator, raw: Tensor, other: Tensor, skin: Tensor) -> Tensor:
 
 
 def _skin(model: Generator, weight: Tensor) -> Tensor:  # [N] bool
-    """Gaussians of the face outside the mask, without brows, eyes and lips; none if the template
-    has no regions."""
+    """Gaussians of the face outside the mask, without brows, eyes and lips.
+
+    None if the template has no regions.
+    """
     maps = texel_maps(model.template, model.attributes.grid)
     face = maps.region_names.index("face") if "face" in maps.region_names else -1
     labels = maps.region.flatten().to(weight.device)[model.attributes.valid]
@@ -144,8 +149,9 @@ def at_gaussians(model: Generator, mask: Tensor) -> Tensor:  # [C, P, P] -> [C, 
 
 
 def membrane(model: Generator, difference: Tensor, weight: Tensor, rounds: int = 400) -> Tensor:
-    """Continue ``difference`` [B, N, C] from where ``weight`` [N] is zero into where it is not, as
-    smooth as can be.
+    """Continue ``difference`` [B, N, C] smoothly to where ``weight`` [N] is not zero.
+
+    It is known where the weight is zero.
 
     Solves the Laplace equation on the grid of Gaussians by relaxation, coarse to fine; texels off
     the surface take no part.

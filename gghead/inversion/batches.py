@@ -213,8 +213,11 @@ def _invert(
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an inversion of another picture, by another network or with other options left: a
-    later stage of it would be taken for the result of this one."""
+    """Remove what another inversion left in the folder.
+
+    One of another image, by another network or with other options: a later stage of it would be
+    taken for the result of this one.
+    """
     (folder / METRICS).unlink(missing_ok=True)
     for stage in STAGES:
         (folder / f"latent-{stage}.safetensors").unlink(missing_ok=True)
@@ -228,8 +231,10 @@ def _one(latent: latents.Latent, index: int) -> latents.Latent:
 def _batches(
     reader: TargetReader | OwnHeads, pending: list[int], batch: int, broken: dict[str, str]
 ) -> Iterator[list[Target]]:
-    """Read targets and group those with and those without a mask; pictures that cannot be read go
-    to ``broken``."""
+    """Read targets and group those with and those without a mask.
+
+    Pictures that cannot be read go to ``broken``.
+    """
     waiting: dict[bool, list[Target]] = {True: [], False: []}
     for index in pending:
         try:

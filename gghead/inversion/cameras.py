@@ -1,5 +1,7 @@
-"""Cameras of pictures to invert: refined inside a bound around their labels, and turned for novel
-views."""
+"""Cameras of pictures to invert.
+
+Refined inside a bound around their labels, and turned for novel views.
+"""
 
 import math
 
@@ -10,16 +12,17 @@ from gghead.cameras import Cameras
 from gghead.latent import Latent
 from gghead.torch_utils.checks import check_shape
 
-# radians and world units that one unit of the optimised vector stands for
+# radians and world units that one unit of the optimized vector stands for
 _ROTATION_UNIT, _SHIFT_UNIT = 0.2, 0.1
 
 
 class CameraRefinement:
-    """One increment in se(3) per camera, ``exp([omega, v])``, that moves it about the head; focal
-    lengths stay.
+    """One increment in se(3) per camera, ``exp([omega, v])``, that moves it about the head.
 
-    The camera moves about the world's origin (the head), not about its own centre: turning and
-    shifting the picture are then nearly independent, which a first-order optimiser needs.
+    Focal lengths stay.
+
+    The camera moves about the world's origin (the head), not about its own center: turning and
+    shifting the picture are then nearly independent, which a first-order optimizer needs.
 
     Args:
         labels: [B, 25], where the refinement starts.
@@ -47,8 +50,10 @@ class CameraRefinement:
 
 
 def cameras_of(latent: Latent) -> Cameras:
-    """The cameras (B,) with which the heads of a latent were found. Raises ``ValueError`` for one
-    without."""
+    """The cameras (B,) with which the heads of a latent were found.
+
+    Raises ``ValueError`` for one without.
+    """
     if latent.camera is None:
         raise ValueError("this latent has no camera: its head was not found in a picture")
     return Cameras.from_label(latent.camera)
@@ -87,8 +92,10 @@ def move_cameras(cameras: Cameras, omega: Tensor, shift: Tensor) -> Cameras:
 
 
 def turn_cameras(cameras: Cameras, yaws: list[float]) -> Cameras:  # (B,), degrees -> (B, len(yaws))
-    """Turn every camera round the head's vertical axis by each of ``yaws``; > 0 goes to the
-    subject's left."""
+    """Turn every camera round the head's vertical axis by each of ``yaws``.
+
+    > 0 goes to the subject's left.
+    """
     pose = cameras.cam2world
     angles = pose.new_tensor([math.radians(yaw) for yaw in yaws])
     omega = torch.stack([torch.zeros_like(angles), angles, torch.zeros_like(angles)], -1)

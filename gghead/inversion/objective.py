@@ -1,5 +1,6 @@
-"""What a reconstruction is judged by while it is optimised: pixels and their gradients at several
-scales, and alpha.
+"""What a reconstruction is judged by while it is optimized.
+
+Pixels and their gradients at several scales, and alpha.
 
 Needs no download; a perceptual distance is added where the user names one. Every loss is one number
 per picture, so that pictures in one batch do not influence each other.
@@ -56,8 +57,10 @@ def draw(
     cameras: Cameras,
     size: int | None = None,
 ) -> RenderOutput:
-    """Render heads over the network's own background if it draws one, else over white; as
-    ``model.images`` does."""
+    """Render heads over the network's own background if it draws one, else over white.
+
+    As ``model.images`` does.
+    """
     size = size or model.config.image_size
     return model.render(
         gaussians, cameras, size, background=model.background_image(ws, size), depth=False

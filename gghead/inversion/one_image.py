@@ -34,8 +34,7 @@ def invert(
     perceptual: Distance | None = None,
     on_stage: Callable[[StageResult], None] | None = None,
 ) -> Latent:
-    """Find the latent (batch size 1) of the head in an image: what ``model`` must be given to draw
-    it.
+    """Find the latent (batch size 1) that lets ``model`` draw the head in an image.
 
     >>> latent = gghead.invert("photo.png", gghead.load("demo"))
     >>> gghead.latent.save("latent.safetensors", latent, model)
@@ -85,8 +84,10 @@ def invert(
 
 
 def to_pixels(image: Pixels) -> np.ndarray:
-    """Return an image as uint8 [H, W, C]. Raises ``TypeError`` or ``ValueError`` for what is
-    none."""
+    """Return an image as uint8 [H, W, C].
+
+    Raises ``TypeError`` or ``ValueError`` for what is none.
+    """
     if isinstance(image, Image.Image):
         return np.asarray(image if image.mode in ("RGB", "RGBA", "L") else image.convert("RGB"))
     if isinstance(image, Tensor):

@@ -56,8 +56,10 @@ class OwnHeads:
 
     @torch.no_grad()
     def read(self, index: int) -> Target:
-        """Draw one target in 8 bits, as a file would hold it; where the network draws backgrounds
-        there is no mask."""
+        """Draw one target in 8 bits, as a file would hold it.
+
+        Where the network draws backgrounds there is no mask.
+        """
         heads, ws = self.head(index)
         out = draw(self.model, heads, ws, self.camera(index))
         rgb, mask = (
@@ -77,8 +79,10 @@ class OwnHeads:
 
     @torch.no_grad()
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
-        """How well a head found for ``target`` looks like the true one from 25 degrees aside, in
-        dB; the picture said nothing about that. Each is seen from its own camera, turned."""
+        """How well a head looks like the true one of ``target`` from 25 degrees aside, in dB.
+
+        The image said nothing about that view. Each head is seen from its own camera, turned.
+        """
         index = [self.name(index) for index in range(len(self))].index(target.name)
         (heads, ws), model = self.head(index), self.model
         truth = draw(model, heads, ws, turn_cameras(self.camera(index), list(_ASIDE))).color

@@ -1,5 +1,7 @@
-"""What inversion leaves behind for people: pictures, strips, videos and metrics of every target,
-and a table of all."""
+"""What inversion leaves behind for people.
+
+Pictures, strips, videos and metrics of every target, and a table of all.
+"""
 
 import json
 from collections.abc import Sequence
@@ -42,11 +44,12 @@ def save_pictures(
     index: int,
     video: str | None,
 ) -> None:
-    """Write the pictures of target ``index`` of a batch; ``views`` are those of ``novel_views``,
-    stage by stage.
+    """Write the pictures of target ``index`` of a batch.
+
+    ``views`` are those of ``novel_views``, stage by stage.
 
     target.png, <stage>.png, strip.png (a row per stage, from -25 to +25 degrees), row.png (this
-    target's row of the contact sheet) and optimisation.webp or .mp4.
+    target's row of the contact sheet) and optimization.webp or .mp4.
     """
     wanted = to_uint8(results[0].wanted[index])
     write_png(folder / "target.png", wanted)
@@ -88,8 +91,10 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_metrics(folder: Path) -> dict | None:
-    """What an earlier run wrote for a target, or ``None``. Raises ``UserError`` if the file is
-    broken."""
+    """What an earlier run wrote for a target, or ``None``.
+
+    Raises ``UserError`` if the file is broken.
+    """
     path = folder / METRICS
     if not path.is_file():
         return None
@@ -102,8 +107,10 @@ def read_metrics(folder: Path) -> dict | None:
 
 
 def summarise(outdir: Path, names: Sequence[str]) -> str:
-    """Write metrics.json and contact.png of all finished targets among ``names``; return the table
-    of means."""
+    """Write metrics.json and contact.png of all finished targets among ``names``.
+
+    Return the table of means.
+    """
     found = {
         name: metrics for name in names if (metrics := read_metrics(outdir / name)) is not None
     }

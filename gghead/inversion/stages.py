@@ -1,5 +1,6 @@
-"""Inversion in stages: w, then w+, then a residual on Z, then pivotal tuning of the decoder;
-cameras along the way.
+"""Inversion in stages: w, then w+, then a residual on Z, then pivotal tuning of the decoder.
+
+Cameras along the way.
 
 w: one style for all layers, projected as Karras et al. 2020 ("Analyzing and improving the image
 quality of StyleGAN", appendix D) do, with fading noise on w; the start is the best of some random
@@ -43,7 +44,7 @@ _FRAMES = 15  # pictures of each stage in the video
 _NOISE, _NOISE_ENDS = 0.05, 0.75
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
 
-# what is optimised, and what it stands for at a share of the steps: latents [B], their prior [B]
+# what is optimized, and what it stands for at a share of the steps: latents [B], their prior [B]
 _Stage = tuple[list[Tensor], Callable[[float], tuple[Latent, Tensor]]]
 
 
@@ -62,15 +63,16 @@ class StageResult:
     """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; what else is
     reported (lpips)."""
     frames: np.ndarray
-    """uint8 [T, B, S, S, 3], the optimisation."""
+    """uint8 [T, B, S, S, 3], the optimization."""
     stopped: dict[int, str]
     """Picture -> stage and step at which its loss was no longer finite; its latent is that of the
     step before."""
 
 
 class Inversion:
-    """Inverts a batch of pictures at once; each result depends on its own picture only, up to
-    rounding.
+    """Inverts a batch of pictures at once.
+
+    Each result depends on its own picture only, up to rounding.
 
     Args:
         model: The generator; it is not changed.
@@ -133,8 +135,10 @@ class Inversion:
         self._reference: tuple[Latent, Gaussians] | None = None
 
     def run(self) -> Iterator[StageResult]:
-        """Yield the result of every stage, in order. A picture whose loss is no longer finite stays
-        where it was."""
+        """Yield the result of every stage, in order.
+
+        A picture whose loss is no longer finite stays where it was.
+        """
         latent = None
         for stage in self.config.stages:
             if stage == "encoder":
@@ -233,7 +237,7 @@ class Inversion:
         """One for each picture, by its name, so that a result does not depend on the batch."""
         return [rng.generator(self.config.seed, stream, target.name) for target in self.targets]
 
-    # -------------------------------------------------------------- optimising
+    # -------------------------------------------------------------- optimizing
     def _optimise(
         self,
         parameters: list[Tensor],
@@ -244,8 +248,9 @@ class Inversion:
         stage: str,
         say: Callable[[int], None],
     ) -> np.ndarray:
-        """Adam on the sum of the pictures' losses; Adam works on every number alone, so pictures
-        stay independent.
+        """Adam on the sum of the pictures' losses.
+
+        Adam works on every number alone, so pictures stay independent.
 
         The parameters end at the best state that was met, picture by picture: of the last quarter,
         in which the noise on w is gone, or the start, so that a stage never ends worse than the one
@@ -304,8 +309,10 @@ class Inversion:
     def _losses(
         self, latent: Latent, cameras: Cameras, sides: list[torch.Generator] | None
     ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Return the rendered pictures, their losses and, with ``sides``, those against the
-        reference from aside."""
+        """Return the rendered images and their losses.
+
+        With ``sides`` also those against the reference from aside.
+        """
         heads, count = self._heads(latent), len(self.targets)
         front = cameras.reshape(count, 1)
         if sides is None:
@@ -338,8 +345,10 @@ class Inversion:
             return self.refinement.cameras()
 
     def _unlike_nearby(self, latent: Latent, nearby: list[torch.Generator]) -> Tensor:  # [B]
-        """How the tuned decoder draws a head near the pivot, against the untuned one (Roich et al.,
-        equation 4)."""
+        """How the tuned decoder draws a head near the pivot, against the untuned one.
+
+        Roich et al., equation 4.
+        """
         z = torch.cat(
             [torch.randn(1, self.model.z_dim, generator=generator) for generator in nearby]
         )
@@ -380,8 +389,10 @@ class Inversion:
 
     @torch.no_grad()
     def _start(self) -> Tensor:  # [B, w_dim] in deviations from w_avg
-        """For every picture the best of the average head and ``candidates`` random ones, truncated
-        to 0.7."""
+        """Choose the best start of every image.
+
+        The average head and ``candidates`` random ones, truncated to 0.7, compete.
+        """
         candidates = self.w_avg.lerp(self._random_w(self.config.candidates, "candidates"), 0.7)
         candidates = (
             torch.cat([self.w_avg[None], candidates]) if len(candidates) else self.w_avg[None]

@@ -1,5 +1,7 @@
-"""Pictures to invert: one file, a folder or a data set zip, with masks and cameras from wherever
-they are."""
+"""Pictures to invert.
+
+One file, a folder or a data set zip, with masks and cameras from wherever they are.
+"""
 
 import hashlib
 import importlib.util
@@ -96,8 +98,10 @@ class TargetReader:
             ) from error
 
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
-        """Further metrics where the truth is known (``OwnHeads.judge``); of a picture nothing more
-        is known."""
+        """Further metrics where the truth is known (``OwnHeads.judge``).
+
+        Of a picture nothing more is known.
+        """
         return {}
 
     def read(self, index: int) -> Target:
@@ -312,8 +316,10 @@ def _labels(
 
 
 def _camera_file(path: Path, names: list[str]) -> DatasetInfo:
-    """A JSON of labels as EG3D's dataset.json, or 25 numbers for every picture (JSON list or plain
-    text)."""
+    """Read a JSON of labels as EG3D's dataset.json, or 25 numbers for every image.
+
+    The numbers are a JSON list or plain text.
+    """
     if not path.is_file():
         raise UserError(
             f"`camera='{path}'` is neither label, auto, frontal nor a file; use one of these."

@@ -1,8 +1,9 @@
-"""From raw UV planes to Gaussian attributes: ranges and activations of GGHead, with biases that
-start at the template.
+"""From raw UV planes to Gaussian attributes.
+
+Ranges and activations of GGHead, with biases that start at the template.
 
 Raw zero means: the Gaussian sits on the template, is about as wide as its texel, lies in the
-tangent plane, is mid-grey and nearly opaque. Therefore an untrained network with zero-initialised
+tangent plane, is mid-gray and nearly opaque. Therefore an untrained network with zero-initialized
 outputs renders the plain template.
 """
 
@@ -22,8 +23,7 @@ from gghead.torch_utils.errors import UserError
 
 
 class GaussianAttributes(nn.Module):
-    """The template sampled at a grid of texels, and the activations that turn raw planes into
-    Gaussians there."""
+    """The template sampled at a grid of texels, and the activations of raw planes there."""
 
     valid: Tensor  # [grid * grid], bool
     uv: Tensor  # [N, 2]
@@ -77,8 +77,10 @@ class GaussianAttributes(nn.Module):
 
     # [B, C, P, P] -> raw attributes [B, N, C_k]
     def sample(self, planes: Tensor) -> dict[str, Tensor]:
-        """Sample the raw planes at the grid's texels (bilinear; exact where grid and plane agree)
-        and split them."""
+        """Sample the raw planes at the grid's texels, and split them.
+
+        Sampling is bilinear, and exact where grid and plane agree.
+        """
         planes = self._smooth_geometry(planes)
         if planes.shape[-1] != self.grid:
             grid = self.uv if self.all_valid else None
@@ -124,8 +126,7 @@ class GaussianAttributes(nn.Module):
 
     @property
     def spacing(self) -> Tensor:  # [N]
-        """Distance between neighbouring Gaussians along the surface on the template, world
-        units."""
+        """Distance of neighboring Gaussians along the template's surface, world units."""
         return self.log_spacing[:, :2].mean(dim=1).exp()
 
     def on_grid(self, values: Tensor) -> Tensor:  # [B, N, C] -> [B, C, grid, grid]
@@ -137,8 +138,9 @@ class GaussianAttributes(nn.Module):
         return values.transpose(1, 2).unflatten(2, (self.grid, self.grid))
 
     def offset_of_cells(self, gaussians: Gaussians, side: int) -> tuple[Tensor, Tensor]:
-        """Mean offset from the template of the Gaussians in each cell of a coarser grid, and the
-        cells' filled shares.
+        """Mean offset from the template of the Gaussians in each cell of a coarser grid.
+
+        The cells' filled shares come with it.
 
         Returns [B, 3, side, side] world units, zero where there are no Gaussians, and [1, 1, side,
         side].
@@ -150,8 +152,11 @@ class GaussianAttributes(nn.Module):
         return moved / share.clamp_min(1e-6), share
 
     def _smooth_geometry(self, planes: Tensor) -> Tensor:  # [B, C, P, P] -> same
-        """Average the geometry channels over blocks and interpolate between these: a surface
-        instead of single splats that trade places in depth, which shows as dots."""
+        """Average the geometry channels over blocks and interpolate between these.
+
+        So the head has a surface instead of single splats that trade places in depth, which shows
+        as dots.
+        """
         factor, channels = self.config.geometry_smoothing, self.config.channels
         if factor == 1:
             return planes

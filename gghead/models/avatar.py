@@ -1,5 +1,6 @@
-"""The avatar of one person: static Gaussians whose colours and opacities follow expression
-coefficients.
+"""The avatar of one person.
+
+Static Gaussians whose colors and opacities follow expression coefficients.
 
 After Dhamo et al., "HeadGaS: Real-Time Animatable Head Avatars via 3D Gaussian Splatting" (ECCV
 2024), section 3. What the paper leaves open is decided here: the bias feature is one per Gaussian
@@ -56,8 +57,10 @@ def blend(basis: Tensor, bias: Tensor, expression: Tensor) -> Tensor:
 
 # [N, 3] -> [N, 3 + 6 * frequencies]
 def positional_encoding(x: Tensor, frequencies: int) -> Tensor:
-    """The coordinates themselves, then sine and cosine of 2^k pi x (Mildenhall et al. 2020, "NeRF",
-    equation 4)."""
+    """The coordinates themselves, then sine and cosine of 2^k pi x.
+
+    Mildenhall et al. 2020, "NeRF", equation 4.
+    """
     angles = (
         x[:, None]
         * (math.pi * 2.0 ** torch.arange(frequencies, dtype=x.dtype, device=x.device))[:, None]
@@ -66,8 +69,9 @@ def positional_encoding(x: Tensor, frequencies: int) -> Tensor:
 
 
 class AvatarModel(nn.Module, ABC):
-    """What all avatars share: from expression coefficients to Gaussians. Subclasses store the
-    Gaussians.
+    """What all avatars share: from expression coefficients to Gaussians.
+
+    Subclasses store the Gaussians.
 
     ``means``, ``log_scales``, ``quats`` (and ``static`` where only the geometry changes) are floats
     per Gaussian; ``inner`` is an affine function of the coefficients, and ``outer`` what comes
@@ -105,8 +109,10 @@ class AvatarModel(nn.Module, ABC):
         return sum(value.numel() * value.element_size() for value in self.state_dict().values())
 
     def clamp(self, expression: Tensor) -> Tensor:  # [..., B] -> [..., B]
-        """Bring coefficients into the range that was seen in training: beyond it the network
-        invents."""
+        """Bring coefficients into the range of training.
+
+        Beyond it the network invents.
+        """
         return expression.clamp(self.coefficient_min, self.coefficient_max)
 
     # [..., B] -> [..., B]
@@ -172,9 +178,11 @@ class AvatarModel(nn.Module, ABC):
         )
 
     def place(self, expression: Tensor, basis: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Means [T, N, 3] and rotations [T, N, 4] where motions have brought them by ``expression``
-        [T, B]; those at rest in an avatar without any. ``basis`` is what ``motion_basis`` returned
-        before."""
+        """Means [T, N, 3] and rotations [T, N, 4] moved by ``expression`` [T, B].
+
+        They are those at rest in an avatar without motions. ``basis`` is what ``motion_basis``
+        returned before.
+        """
         if self.config.motion == "features":
             return self.means.expand(len(expression), -1, -1), self.quats.expand(
                 len(expression), -1, -1
@@ -188,22 +196,27 @@ class AvatarModel(nn.Module, ABC):
     @abstractmethod
     # [T, B] -> [T, N, 6]
     def motions(self, expression: Tensor, basis: Tensor | None = None) -> Tensor:
-        """The motion of every Gaussian, an affine function of the coefficients; only where the
-        config has one."""
+        """The motion of every Gaussian, an affine function of the coefficients.
+
+        Only where the config has one.
+        """
 
     @abstractmethod
     def inner(self, expression: Tensor) -> Tensor:  # [T, B] -> [T, N, I]
-        """What the network's hidden layer adds up for each Gaussian (without a network: its
-        outputs)."""
+        """What the network's hidden layer adds up for each Gaussian.
+
+        Without a network these are its outputs.
+        """
 
     def outer(self, inner: Tensor) -> Tensor:  # [..., I] -> [..., O]
-        """Harmonics, the opacity's logit, offset of the mean and rotation, as far as the model has
-        them."""
+        """Harmonics, the opacity's logit, offset of the mean and rotation.
+
+        There is as much of it as the model has.
+        """
         return self.output(F.relu(inner)) if self.config.mlp else inner
 
     def blocks(self, size: int) -> list[tuple[int, int]]:
-        """First and last + 1 of runs of at most ``size`` Gaussians that ``rows`` can take at
-        once."""
+        """First and last + 1 of runs of at most ``size`` Gaussians that ``rows`` takes at once."""
         return [(first, min(first + size, self.num)) for first in range(0, self.num, size)]
 
     @abstractmethod
@@ -217,8 +230,10 @@ class AvatarModel(nn.Module, ABC):
     @abstractmethod
     # [last - first, I]
     def rows(self, first: int, last: int, mixture: Tensor, prepared: Tensor | None) -> Tensor:
-        """``inner`` of one expression for some of the Gaussians; without gradients, for drawing
-        frame after frame."""
+        """``inner`` of one expression for some of the Gaussians.
+
+        Without gradients, for drawing frame after frame.
+        """
 
     def camera(self) -> Cameras:
         """The middle training camera, batch shape (1,)."""
@@ -233,8 +248,10 @@ def appearance_size(config: AvatarConfig) -> int:
 
 
 def output_size(config: AvatarConfig) -> int:
-    """Numbers per Gaussian that depend on the expression: harmonics and opacity, then offset and
-    rotation."""
+    """Numbers per Gaussian that depend on the expression.
+
+    Harmonics and opacity come first, then offset and rotation.
+    """
     appearance = appearance_size(config)
     return {"appearance": appearance, "geometry": _GEOMETRY, "everything": appearance + _GEOMETRY}[
         config.changes
@@ -242,8 +259,11 @@ def output_size(config: AvatarConfig) -> int:
 
 
 class Avatar(AvatarModel):
-    """``avatar(expression) -> Gaussians``. Coefficients are clamped to what was seen in training
-    (less tightly for motions) unless told not to."""
+    """``avatar(expression) -> Gaussians``.
+
+    Coefficients are clamped to what was seen in training (less tightly for motions) unless told not
+    to.
+    """
 
     def __init__(
         self,
@@ -254,8 +274,9 @@ class Avatar(AvatarModel):
         spacing: float | Tensor = 0.02,
         seed: int = 0,
     ) -> None:
-        """Start from ``points`` [N, 3] with ``spacing`` (world units, one or [N]) as their standard
-        deviation.
+        """Start from ``points`` [N, 3] with the standard deviation ``spacing``.
+
+        It is in world units, one number or [N].
 
         With ``count`` in place of points everything is zero, to be filled from a file.
         """
@@ -282,7 +303,7 @@ class Avatar(AvatarModel):
             # UV places where they were born
             self.anchors = nn.Parameter(torch.zeros(n, 2), requires_grad=False)
             self.grid = MirroredGrid(config.coefficient_names, features, config.mirrored_grid)
-        if config.changes == "geometry":  # colours and opacities are stored, as in 3DGS
+        if config.changes == "geometry":  # colors and opacities are stored, as in 3DGS
             self.static = nn.Parameter(torch.zeros(n, appearance))
         if config.mlp:
             inputs = features + 3 + 6 * config.frequencies + (0 if config.blend else config.width)
@@ -291,7 +312,7 @@ class Avatar(AvatarModel):
         with torch.no_grad():
             place = math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))
             if config.mlp and config.changes != "geometry":
-                # Bands whose turn in training has not come yet must not colour anything.
+                # Bands whose turn in training has not come yet must not color anything.
                 self.output.weight[3 : appearance - 1] = 0
                 self.output.bias[3 : appearance - 1] = 0
             if config.changes == "geometry":
@@ -332,8 +353,10 @@ class Avatar(AvatarModel):
         return inner if config.blend else inner + F.linear(expression, of_expression)[:, None]
 
     def _parts(self) -> tuple[Tensor, ...]:
-        """The hidden layer's weight for features, encoded mean and expression (no columns where
-        that is blended)."""
+        """The hidden layer's weight for features, encoded mean and expression.
+
+        The last has no columns where the expression is blended.
+        """
         features, place = self.bias.shape[-1], 3 + 6 * self.config.frequencies
         weight = self.hidden.weight
         return (
@@ -367,8 +390,10 @@ class Avatar(AvatarModel):
 
 
 def _linear(inputs: int, outputs: int, seed: int, name: str) -> nn.Linear:
-    """A layer with torch's own initialisation, uniform in +-1/sqrt(inputs), from an explicit
-    seed."""
+    """A layer with torch's own initialization from an explicit seed.
+
+    It is uniform in +-1/sqrt(inputs).
+    """
     layer = nn.Linear(inputs, outputs)
     random, bound = generator(seed, "avatar", name), 1 / math.sqrt(inputs)
     with torch.no_grad():

@@ -1,5 +1,7 @@
-"""What an avatar of one person is made of, as a frozen dataclass that survives JSON
-(``torch_utils.config``)."""
+"""What an avatar of one person is made of.
+
+It is a frozen dataclass that survives JSON (``torch_utils.config``).
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -38,7 +40,7 @@ class FactorConfig:
     """How a compressed avatar keeps what its Gaussians do: as mixtures of shared movements."""
 
     bits: Literal[8, 16, 32]
-    """Bits per number; 32 = not quantised, which alone can be trained. Geometry has 16 where this
+    """Bits per number; 32 = not quantized, which alone can be trained. Geometry has 16 where this
     is 8."""
     combinations: int
     """Combinations of the expression coefficients that the shared movements depend on."""
@@ -82,9 +84,9 @@ class AvatarConfig:
     blend: bool = True
     """Off: the expression is only one more input of the network (the paper's "w/o blending")."""
     mlp: bool = True
-    """Off: the basis blends colours and opacities themselves (the paper's "w/o MLP")."""
+    """Off: the basis blends colors and opacities themselves (the paper's "w/o MLP")."""
     changes: Literal["appearance", "geometry", "everything"] = "appearance"
-    """What the expression changes: colour and opacity; offsets of mean and rotation; or all of
+    """What the expression changes: color and opacity; offsets of mean and rotation; or all of
     these."""
     motion: Literal["features", "blendshapes"] = "features"
     """What opens mouths and closes lids: appearance alone, as in the paper, or also Gaussians that

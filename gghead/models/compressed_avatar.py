@@ -1,5 +1,6 @@
-"""An avatar in a small form that is also the form it runs in: shared movements in place of a basis
-per Gaussian.
+"""An avatar in a small form that is also the form it runs in.
+
+Shared movements in place of a basis per Gaussian.
 
 HeadGaS keeps B x F numbers per Gaussian and leaves their compression to others (Dhamo et al., ECCV
 2024, limitations). What the network's hidden layer adds up is affine in the coefficients, for each
@@ -31,8 +32,10 @@ _FINE = {8: 16, 16: 16, 32: 32}
 
 
 class CompressedAvatar(AvatarModel):
-    """``avatar(expression) -> Gaussians`` as ``Avatar``; everything is zero, to be filled from a
-    file or by factors."""
+    """``avatar(expression) -> Gaussians`` as ``Avatar``.
+
+    Everything is zero, to be filled from a file or by factors.
+    """
 
     center: Tensor  # [B]
     mixing: Tensor  # [B, combinations]
@@ -129,8 +132,10 @@ class CompressedAvatar(AvatarModel):
         return self.movements(expression)[0]
 
     def rows(self, first: int, last: int, mixture: Tensor, prepared: None) -> Tensor:
-        """``inner`` of Gaussians of one group. The scales go into the movements, so that codes are
-        only converted."""
+        """``inner`` of Gaussians of one group.
+
+        The scales go into the movements, so that codes are only converted.
+        """
         begin = 0
         for weight in self.group_weights:
             count, rank = weight.codes.shape

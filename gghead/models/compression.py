@@ -1,5 +1,6 @@
-"""Finding the parts of a compressed avatar: a singular value decomposition of what expressions
-change.
+"""Finding the parts of a compressed avatar.
+
+A singular value decomposition of what expressions change.
 
 The inner activations of N Gaussians (and their motions, where they move) are an affine function of
 the coefficients, N x I numbers for each of B. They are written in the few combinations of
@@ -29,9 +30,11 @@ _AT_ONCE = 4096  # Gaussians
 
 # [T, B], [B], [B]
 def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [B] and covariance [B, B] of the frames, with a part of the whole box from ``low`` to
-    ``high``: other people's expressions, and single coefficients moved by hand, are to look right
-    too."""
+    """Mean [B] and covariance [B, B] of the frames, widened by a part of a box.
+
+    The box goes from ``low`` to ``high``: other people's expressions, and single coefficients moved
+    by hand, are to look right too.
+    """
     expression, span = expression.double(), (high - low).double()
     center = expression.mean(0)
     moved = expression - center
@@ -114,8 +117,10 @@ def _affine(avatar: Avatar, expression: Tensor) -> Tensor:
 
 
 def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]
-    """The right singular vectors with the largest singular values, from the smaller of the two Gram
-    matrices."""
+    """The right singular vectors with the largest singular values.
+
+    They come from the smaller of the two Gram matrices.
+    """
     if matrix.shape[0] < matrix.shape[1]:
         gram = matrix.new_zeros(len(matrix), len(matrix), dtype=torch.double)
         for part in matrix.split(_AT_ONCE, 1):
@@ -132,8 +137,10 @@ def _principal(matrix: Tensor, count: int) -> Tensor:  # [N, M] -> [M, count]
 def _groups(
     weights: Tensor, plan: CompressionPlan
 ) -> tuple[tuple[int, ...], Tensor, tuple[int, ...]]:
-    """Ranks, the Gaussians' order, and counts: each Gaussian gets the least of the ranks that its
-    movements allow."""
+    """Ranks, the Gaussians' order, and counts.
+
+    Each Gaussian gets the least of the ranks that its movements allow.
+    """
     count, rank = weights.shape
     squares = weights.double().square()
     allowed = plan.prune**2 * squares.sum(1).mean()

@@ -13,13 +13,13 @@ class AttributeConfig:
     position_range: float = 0.25
     """Largest offset from the template along each world axis, world units."""
     position_gain: float = 1.0
-    """Factor of the network's output for offsets; GGHead has 1, less lets colours learn before
+    """Factor of the network's output for offsets; GGHead has 1, less lets colors learn before
     shapes fold."""
     geometry_smoothing: int = 1
-    """Positions, scales, rotations are averaged over so many plane pixels a side: neighbours move
+    """Positions, scales, rotations are averaged over so many plane pixels a side: neighbors move
     together."""
     scale_mode: Literal["texel", "absolute"] = "texel"
-    """texel: multiples of the distance between neighbouring Gaussians on the template; absolute:
+    """texel: multiples of the distance between neighboring Gaussians on the template; absolute:
     GGHead's log-scale."""
     scale_init: float = 0.85
     """Standard deviation at raw value zero, as a multiple of the texel spacing (mode texel)."""
@@ -41,7 +41,7 @@ class AttributeConfig:
     """0: plain RGB; 1: first-degree spherical harmonics (side views suffer: the authors' own
     remark)."""
     color_overshoot: float = 0.001
-    """Colours reach this far beyond [0, 1], so that black and white are attainable (EG3D)."""
+    """Colors reach this far beyond [0, 1], so that black and white are attainable (EG3D)."""
     opacity_init: float = 0.9
     """Opacity at raw value zero."""
 
@@ -62,7 +62,7 @@ class BackgroundConfig:
     """What stands behind the head."""
 
     kind: Literal["none", "gaussians", "cnn"] = "none"
-    """none: a plain colour given at render time; gaussians: a plane of them; cnn: an image from a
+    """none: a plain color given at render time; gaussians: a plane of them; cnn: an image from a
     small network."""
     resolution: int = 64
     """Gaussians per side of the plane, or pixels of the network's image before resizing."""
@@ -78,8 +78,7 @@ class BackgroundConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """The generator: mapping, synthesis to the latent, decoder to UV planes, Gaussians on a
-    template."""
+    """The generator: mapping, synthesis, decoder to UV planes, Gaussians on a template."""
 
     z_dim: int = 512
     """Size of the input noise."""

@@ -1,5 +1,7 @@
-"""The learnt way of changing expressions: a neutral head's latent and coefficients in, the
-expression's latent out."""
+"""The learnt way of changing expressions.
+
+A neutral head's latent and coefficients in, the expression's latent out.
+"""
 
 from dataclasses import replace
 
@@ -15,8 +17,10 @@ from gghead.torch_utils.errors import UserError
 
 
 class ExpressionModel(nn.Module):
-    """``dtype`` is the precision of attention. The generator is not part of it; calls are given it
-    and check it."""
+    """``dtype`` is the precision of attention.
+
+    The generator is not part of it; calls are given it and check it.
+    """
 
     coefficient_min: Tensor  # [K]
     coefficient_max: Tensor
@@ -61,8 +65,9 @@ class ExpressionModel(nn.Module):
     def forward(
         self, latent: Latent, table: Tensor, model: Generator, clamp: bool = True
     ) -> Latent:
-        """``latent`` [1 or T] of ``model``, ``table`` [T, K] in the order of ``sliders`` -> latents
-        [T].
+        """``latent`` [1 or T] of ``model`` and ``table`` [T, K] -> latents [T].
+
+        The table is in the order of ``sliders``.
 
         Coefficients outside the range of the training data are brought back to it unless ``clamp``
         is off. A zero row gives its latent back.
@@ -92,8 +97,10 @@ class ExpressionModel(nn.Module):
         )
 
     def changes(self, z: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Z [B, C, R, R] and coefficients [B, K] -> what is added to Z and to all styles [B, S], in
-        float32."""
+        """Z [B, C, R, R] and coefficients [B, K] -> what is added to Z and to all styles [B, S].
+
+        Both are float32.
+        """
         with torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         ):

@@ -1,5 +1,7 @@
-"""What an expression transformer is made of, as a frozen dataclass that survives JSON
-(``torch_utils.config``)."""
+"""What an expression transformer is made of.
+
+It is a frozen dataclass that survives JSON (``torch_utils.config``).
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -36,7 +38,7 @@ class ExpressionConfig:
     tokens: int = 8
     """Tokens made of the coefficients."""
     mixing: Annotated[Literal["attention", "convolution"], Option()] = "attention"
-    """How UV tokens see each other: all of them, or neighbours (a 3x3 convolution, cheaper)."""
+    """How UV tokens see each other: all of them, or neighbors (a 3x3 convolution, cheaper)."""
     maps: int = 16
     """Numbers that say what a coefficient does at a place of UV; the first 12 start as what the
     template's blendshapes do there."""

@@ -31,8 +31,11 @@ _HARMLESS = 0.05  # pixels
 
 
 class Generator(nn.Module):
-    """A GGHead generator. ``dtype`` is the precision of the convolutions (see ``bearable``);
-    geometry and rendering stay float32."""
+    """A GGHead generator.
+
+    ``dtype`` is the precision of the convolutions (see ``bearable``); geometry and rendering stay
+    float32.
+    """
 
     samples_seeds = True
     """Whether seeds give heads; not so behind an encoder that was trained without a GAN."""
@@ -98,14 +101,13 @@ class Generator(nn.Module):
     def raw_attributes(
         self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Styles -> raw attributes, the input of the regularisers and of ``assemble``."""
+        """Styles -> raw attributes, the input of the regularizers and of ``assemble``."""
         return self.decode(self.latent(ws, noise_mode, generator), ws, noise_mode, generator)
 
     def gaussians(
         self, ws: Tensor, noise_mode: str = "const", generator: torch.Generator | None = None
     ) -> Gaussians:
-        """Styles [B, num_ws, w_dim] -> Gaussians [B, N] of the heads, and of the background plane
-        if there is one.
+        """Styles [B, num_ws, w_dim] -> Gaussians [B, N] of heads and of any background plane.
 
         With a background plane ``features[..., 0]`` is 1 for the head and 0 for the background.
         """
@@ -113,7 +115,7 @@ class Generator(nn.Module):
 
     def assemble(self, raw: dict[str, Tensor], ws: Tensor) -> Gaussians:
         """Raw attributes -> Gaussians, with the background plane appended if there is one."""
-        head = self.attributes.activate(raw)
+        head = replace(self.attributes.activate(raw), training_size=self.config.image_size)
         network, attributes = self.background_network, self.background_attributes
         if network is None or attributes is None:
             return head
@@ -133,8 +135,10 @@ class Generator(nn.Module):
         return inside.to(self.device)[self.attributes.valid].float()[:, None]
 
     def background_image(self, ws: Tensor, size: int) -> Tensor | None:
-        """The background network's image [B, 3, size, size] in [0, 1], or ``None`` for other kinds
-        of background."""
+        """The background network's image [B, 3, size, size] in [0, 1].
+
+        ``None`` for other kinds of background.
+        """
         network = self.background_network
         if network is None or self.background_attributes is not None:
             return None
@@ -146,26 +150,22 @@ class Generator(nn.Module):
         gaussians: Gaussians,
         cameras: Cameras,
         size: int | tuple[int, int] | None = None,
-        # colour [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
+        # color [B, 3] or image [B, 3, size, size] in [0, 1]; None: white
         background: Tensor | None = None,
         **options: Unpack[RenderOptions],  # of ``gghead.render``
     ) -> RenderOutput:
-        """Render over a background: the given one, else white. See ``gghead.render`` for the
-        shapes.
+        """Render over a background: the given one, else white.
+
+        See ``gghead.render`` for the shapes.
 
         Where Gaussians of a background plane are among them, ``alpha`` and ``uv`` are those of the
         head alone.
 
-        Above the training size the low-pass filter of the rasteriser grows with the picture: the
-        network has only ever been judged through it, and what it covered (dots between splats)
-        would come to light (the observation of Yu et al. 2024, "Mip-Splatting").
+        Above this network's image size the low-pass filter grows, whatever ``training_size`` the
+        Gaussians have.
         """
         size = size or self.config.image_size
-        larger = (
-            max(max(size) if isinstance(size, tuple) else size, self.config.image_size)
-            / self.config.image_size
-        )
-        options.setdefault("eps2d", 0.3 * larger**2)
+        gaussians = replace(gaussians, training_size=self.config.image_size)
         parts = gaussians.features if self.background_attributes is not None else None
         if parts is not None:
             options["features"] = True
@@ -193,8 +193,7 @@ class Generator(nn.Module):
         noise_mode: str = "const",
         generator: torch.Generator | None = None,
     ) -> RenderOutput:
-        """Styles and cameras -> rendered heads over the model's own background (or
-        ``background``)."""
+        """Styles and cameras -> heads over the model's own background (or ``background``)."""
         size = size or self.config.image_size
         own = self.background_image(ws, size)
         return self.render(
@@ -212,9 +211,10 @@ class Generator(nn.Module):
         cutoff: int | None = None,
         noise_mode: str = "const",
     ) -> Gaussians:
-        """One head [1, N] for one seed, a batch [B, N] for several; z is
-        ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools. Each seed runs alone, so that
-        its head does not depend on the others.
+        """Draw one head [1, N] for one seed, a batch [B, N] for several.
+
+        z is ``RandomState(seed).randn(1, z_dim)``, as in StyleGAN's tools. Each seed runs alone, so
+        that its head does not depend on the others.
         """
         if isinstance(seed, Iterable):
             return Gaussians.stack([self.sample(one, psi, cutoff, noise_mode) for one in seed])

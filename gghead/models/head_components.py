@@ -17,8 +17,10 @@ from gghead.torch_utils.errors import UserError
 
 
 class HeadComponents(nn.Module):
-    """Turns latents into vectors [B, D] of mean zero and variance one, and back; as
-    ``LatentTokens`` does."""
+    """Turns latents into vectors [B, D] of mean zero and variance one, and back.
+
+    As ``LatentTokens`` does.
+    """
 
     mean: Tensor  # [numbers]
     head_basis: Tensor  # [components, numbers]
@@ -41,8 +43,10 @@ class HeadComponents(nn.Module):
         return [(1, self.shape.components)]
 
     def encode(self, latent: Latent) -> Tensor:  # [B, D]
-        """Return whitened components; no residual is a residual of zero. Deltas and cameras are
-        left out."""
+        """Return whitened components; no residual is a residual of zero.
+
+        Deltas and cameras are left out.
+        """
         return (_flat(latent, self.shape, self.weight) - self.mean) @ self.head_basis.T / self.scale
 
     def decode(self, x: Tensor) -> Latent:  # [B, D]
@@ -72,8 +76,9 @@ class HeadComponents(nn.Module):
 
 
 def fit_components(latents: Iterable[Latent], count: int) -> HeadComponents:
-    """Measure the mean and the first ``count`` principal components of all heads (fewer, if the
-    heads span fewer).
+    """Measure the mean and the first ``count`` principal components of all heads.
+
+    There are fewer if the heads span fewer.
 
     Raises ``UserError`` for fewer than two heads, or heads that are all the same.
     """

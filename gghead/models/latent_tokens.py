@@ -1,5 +1,6 @@
-"""A latent as whitened tokens: styles by their principal components, the residual on Z by patches
-of its own.
+"""A latent as whitened tokens.
+
+Styles by their principal components, the residual on Z by patches of its own.
 
 Flows start at independent normal noise, so what they end at should be as near to it as can be.
 Styles come out of a leaky rectifier, whose kink makes them anything but normal; undoing it leaves
@@ -62,8 +63,10 @@ class LatentTokens(nn.Module):
         )
 
     def encode(self, latent: Latent) -> Tensor:  # [B, D]
-        """Return whitened tokens; no residual is a residual of zero. Deltas and cameras are left
-        out."""
+        """Return whitened tokens; no residual is a residual of zero.
+
+        Deltas and cameras are left out.
+        """
         shape = self.shape
         w = (
             (before_rectifier(latent.ws[:, : shape.rows]) - self.w_mean)
@@ -122,8 +125,9 @@ def before_rectifier(ws: Tensor) -> Tensor:
 def fit_tokens(
     latents: Iterable[Latent], patch: int, w_share: float, z_share: float, z_limit: int
 ) -> LatentTokens:
-    """Measure means and principal components over ``latents`` (any batches; read twice, so no
-    iterator).
+    """Measure means and principal components over ``latents``.
+
+    Batches may be of any size. They are read twice, so it must be no iterator.
 
     Components are kept until they explain ``w_share`` of the styles' variance and ``z_share`` of
     the residual's (at most ``z_limit`` of these). Raises ``UserError`` for fewer than two heads, or
@@ -181,8 +185,7 @@ def fit_tokens(
 def _components(
     covariance: Tensor, share: float, limit: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Principal components [K, D] and standard deviations [K] that explain ``share`` of the
-    variance."""
+    """Principal components [K, D] and deviations [K] that explain ``share`` of the variance."""
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1).T
     explained = values.cumsum(0) / values.sum().clamp_min(1e-30)

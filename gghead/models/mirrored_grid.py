@@ -1,5 +1,6 @@
-"""What mirrored regions of a face share: a coarse UV grid of feature bases, added to the Gaussians'
-own.
+"""What mirrored regions of a face share.
+
+A coarse UV grid of feature bases, added to the Gaussians' own.
 
 A Gaussian takes what the grid says at its place (u, v) of the template for the coefficients e, and
 what it says at (1 - u, v) for the mirrored coefficients, in which left and right are exchanged. The

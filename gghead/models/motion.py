@@ -30,8 +30,10 @@ _STEEP = 0.5
 
 
 def displace(means: Tensor, quats: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-    """Means [N, 3] and rotations [N, 4] after motions [T, N, 6] -> [T, N, 3], [T, N, 4]; zero
-    motions change no bit."""
+    """Means [N, 3] and rotations [N, 4] after motions [T, N, 6] -> [T, N, 3], [T, N, 4].
+
+    Zero motions change no bit.
+    """
     turn = F.normalize(
         torch.cat([torch.ones_like(motion[..., :1]), TURN * motion[..., 3:]], -1), dim=-1
     )

@@ -1,5 +1,6 @@
-"""A prior over the latents of one generator: noise -> latents, by a rectified flow (Liu et al.
-2023).
+"""A prior over the latents of one generator.
+
+Noise -> latents, by a rectified flow (Liu et al. 2023).
 
 The flow matches the velocity of straight lines from noise to data (Lipman et al. 2023, equation
 23): x_t = (1 - t) x_0 + t x_1, dx_t / dt = x_1 - x_0, so that t = 0 is noise and t = 1 a head. The
@@ -86,8 +87,10 @@ class Prior(nn.Module):
 
     @torch.no_grad()
     def sample(self, seed: int, **options: Unpack[DrawOptions]) -> Latent:
-        """Draw one head; options as ``draw``. A seed's head does not depend on what else is
-        drawn."""
+        """Draw one head; options as ``draw``.
+
+        A seed's head does not depend on what else is drawn.
+        """
         return self.draw(self.noise(seed), **options)
 
     @torch.no_grad()
@@ -119,7 +122,7 @@ class Prior(nn.Module):
         return self.tokens.decode(x)
 
     def velocity(self, x: Tensor, t: Tensor, cond: Tensor | None, guidance: float = 1.0) -> Tensor:
-        """Velocity with classifier-free guidance (Ho and Salimans 2022); ``cond`` normalised."""
+        """Velocity with classifier-free guidance (Ho and Salimans 2022); ``cond`` normalized."""
         t = t.expand(len(x))
         if cond is None or guidance == 1.0:
             return self.predict(x, t, cond)
@@ -129,8 +132,9 @@ class Prior(nn.Module):
     def predict(
         self, x: Tensor, t: Tensor, cond: Tensor | None, keep: Tensor | None = None
     ) -> Tensor:
-        """The network's velocity, on top of the one that is right for normal data; arguments as
-        ``DiT``.
+        """The network's velocity, on top of the one that is right for normal data.
+
+        Arguments as ``DiT``.
 
         Tokens are whitened, so that without the network E[x_1 - x_0 | x_t] would be (2t - 1) / (t^2
         + (1 - t)^2) x_t: an untrained prior draws from the normal distribution with the training

@@ -53,8 +53,10 @@ class TokenShape:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Numbers in a head's style tokens and in its residual tokens (whole heads: all in the
-        first)."""
+        """Numbers in a head's style tokens and in its residual tokens.
+
+        Of whole heads all are in the first.
+        """
         if self.components:
             return self.components, 0
         return self.rows * self.w_components, (

@@ -1,5 +1,7 @@
-"""Numbers kept in 8 or 16 bits: value = offset + scale * code, with a scale and an offset for each
-group of them."""
+"""Numbers kept in 8 or 16 bits.
+
+value = offset + scale * code, with a scale and an offset for each group of them.
+"""
 
 import torch
 from torch import Tensor, nn

@@ -1,5 +1,6 @@
-"""Views of one head -> its latent, in one pass: HeadsUp's encoder in front of the generator's own
-decoder.
+"""Views of one head -> its latent, in one pass.
+
+HeadsUp's encoder in front of the generator's own decoder.
 
 The latent is the one that inversion finds and seeds give: styles w+ and what is added to Z. So
 everything that takes a latent takes a reconstruction, and the decoder cannot tell where its input
@@ -41,9 +42,11 @@ class Prediction:
 
 
 class Reconstructor(nn.Module):
-    """``dtype`` is the precision of convolutions and attention; geometry and rendering stay
-    float32, and so does a decoder whose Gaussians bear nothing less
-    (``gghead.models.generator.bearable``)."""
+    """The reconstructor: views of a head -> its latent.
+
+    ``dtype`` is the precision of convolutions and attention. Geometry and rendering stay float32,
+    and so does a decoder whose Gaussians bear nothing less (``gghead.models.generator.bearable``).
+    """
 
     def __init__(self, config: ReconstructorConfig, template: Template | None = None) -> None:
         super().__init__()
@@ -110,8 +113,9 @@ class Reconstructor(nn.Module):
         self.generator.dtype = bearable(self.config.generator, value)
 
     def predict(self, rgb: Tensor, cameras: Cameras) -> Prediction:
-        """Pictures [B, V, 3, H, W] in [0, 1] of B heads from cameras [B, V], any V, H and W -> what
-        is in them.
+        """Predict what is in images [B, V, 3, H, W] in [0, 1] of B heads from cameras [B, V].
+
+        V, H and W may be any.
 
         Raises ``ValueError`` for shapes that do not fit and no view at all, ``UserError`` for
         cameras that are impossible and pictures with numbers that are not finite.
@@ -174,8 +178,10 @@ class Reconstructor(nn.Module):
     def _look(
         self, latent: Latent, background: Gaussians | None, rgb: Tensor, cameras: Cameras
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What a guess looks like in the views [B, V, 3 and 1, H, W], and its tokens' offsets [B,
-        T, 3]."""
+        """What a guess looks like in the views, and its tokens' offsets [B, T, 3].
+
+        The views are [B, V, 3 and 1, H, W].
+        """
         attributes, side = self.generator.attributes, self.config.generator.latent_resolution
         raw = self.generator.decode(
             latent.features(self.generator).to(self.generator.dtype), latent.ws
@@ -191,8 +197,10 @@ class Reconstructor(nn.Module):
 
     @torch.no_grad()
     def encode(self, rgb: Tensor, cameras: Cameras) -> Latent:
-        """The latents [B] of heads seen in ``rgb`` [B, V, 3, H, W] from ``cameras`` [B, V]; errors
-        as ``predict``."""
+        """The latents [B] of heads seen in ``rgb`` [B, V, 3, H, W] from ``cameras`` [B, V].
+
+        Errors as ``predict``.
+        """
         return self.predict(rgb, cameras).latent
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -202,8 +210,9 @@ class Reconstructor(nn.Module):
 
 
 def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
-    """Head [B, N] and rig [B, M] as one set; ``features[..., 0]`` is 1 on the head, before what the
-    head had.
+    """Head [B, N] and rig [B, M] as one set.
+
+    ``features[..., 0]`` is 1 on the head, before what the head had.
 
     The head alone, as it is, without a rig.
     """

@@ -1,5 +1,7 @@
-"""What a multi-view reconstructor is made of, as frozen dataclasses that survive JSON
-(``torch_utils.config``)."""
+"""What a multi-view reconstructor is made of.
+
+It is frozen dataclasses that survive JSON (``torch_utils.config``).
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -10,8 +12,10 @@ from gghead.torch_utils.config import NO_OPTIONS, Option, Range
 
 @dataclass(frozen=True)
 class RigBackgroundConfig:
-    """What stands around the head: Gaussians on a sphere that holds the cameras (HeadsUp's
-    background branch)."""
+    """What stands around the head: Gaussians on a sphere that holds the cameras.
+
+    HeadsUp calls it the background branch.
+    """
 
     kind: Literal["none", "sphere"] = "none"
     """none: pictures have a plain background; sphere: a code of all views becomes Gaussians on a
@@ -47,7 +51,7 @@ class ReconstructorConfig:
     mlp_ratio: float = 4.0
     """Hidden width of the blocks' multilayer perceptron, as a multiple of the width."""
     mixing: Literal["attention", "convolution"] = "attention"
-    """How UV tokens see each other: all of them (self-attention), or neighbours (a 3x3 convolution,
+    """How UV tokens see each other: all of them (self-attention), or neighbors (a 3x3 convolution,
     far cheaper)."""
     guided: Annotated[bool, Option()] = True
     """Every block also looks at what each view shows where a token's texels project to; 0:
@@ -55,7 +59,7 @@ class ReconstructorConfig:
     detail: int = 4
     """Texels per side of a token's cell that are looked up in the pictures (guided)."""
     fine_level: int = 1
-    """Level of the image encoder whose features are looked up beside the colours (guided); 0 has
+    """Level of the image encoder whose features are looked up beside the colors (guided); 0 has
     half the pixels."""
     corrections: Annotated[int, Range(0), Option(default="those of --init, or the preset's")] = 0
     """Passes that render the guess in the given views, compare, and correct it."""

@@ -16,8 +16,10 @@ from gghead.torch_utils.checks import at_least_float32
 
 
 class BackgroundNetwork(nn.Module):
-    """The head's last style -> a map of ``out_channels`` at ``resolution``; zero at
-    initialisation."""
+    """The head's last style -> a map of ``out_channels`` at ``resolution``.
+
+    Zero at initialization.
+    """
 
     def __init__(
         self, w_dim: int, resolution: int, out_channels: int, cbase: int, cmax: int
@@ -37,7 +39,7 @@ class BackgroundNetwork(nn.Module):
         return self.to_planes(self.synthesis(ws, noise_mode, generator, dtype), w)
 
 
-_OUT = 5  # colour (3), log-scale, radius
+_OUT = 5  # color (3), log-scale, radius
 
 
 class RigBackground(nn.Module):
@@ -69,8 +71,7 @@ class RigBackground(nn.Module):
         return self.to_code(features.unflatten(0, rgb.shape[:2]).mean(1))
 
     def forward(self, code: Tensor, cameras: Cameras) -> Gaussians:
-        """The rig's Gaussians [B, 2 R^2] for a code [B, code] and the cameras [B, V] that saw
-        it."""
+        """The rig's Gaussians [B, 2 R^2] for a code [B, code] and cameras [B, V] that saw it."""
         x = self.start(code).unflatten(1, (self.width, 4, 8))
         for convolution in self.convolutions:
             x = convolution(

@@ -1,5 +1,6 @@
-"""A second look: how the views differ from what the first guess renders to, brought back to the UV
-tokens.
+"""A second look.
+
+How the views differ from what the first guess renders to, brought back to the UV tokens.
 
 The rendering error says directly what is still wrong and where, which the views alone do not; a few
 learnt steps on it stand for many of gradient descent (Xu et al. 2025, "ReSplat: learning recurrent
@@ -39,8 +40,7 @@ class ErrorEncoder(nn.Module):
 
 
 class Correction(nn.Module):
-    """Tokens, views and renderings of the guess -> changed tokens, and the changes of residual and
-    styles.
+    """Tokens, views and renderings of the guess -> changes of tokens, residual and styles.
 
     The same weights serve every pass. The outputs start at zero, so that a network without this is
     the starting point.
@@ -58,8 +58,10 @@ class Correction(nn.Module):
         residual: int,
         styles: int,
     ) -> None:
-        """``side`` tokens and ``detail`` texels per token's side; ``residual`` and ``styles``
-        numbers are changed."""
+        """``side`` tokens and ``detail`` texels per token's side.
+
+        ``residual`` and ``styles`` numbers are changed.
+        """
         super().__init__()
         self.side = side
         self.encoder = ErrorEncoder(features)

@@ -1,5 +1,7 @@
-"""StyleGAN2 residual discriminator, conditioned on the camera by projection, growing in resolution
-with a fade-in."""
+"""StyleGAN2 residual discriminator, conditioned on the camera by projection.
+
+It grows in resolution with a fade-in.
+"""
 
 import math
 import re
@@ -36,8 +38,9 @@ class DiscriminatorBlock(nn.Module):
 
 
 def minibatch_std(x: Tensor, group_size: int) -> Tensor:  # [B, C, H, W] -> [B, C + 1, H, W]
-    """Append the mean standard deviation over groups of consecutive samples (Karras et al. 2018,
-    section 3).
+    """Append the mean standard deviation over groups of consecutive samples.
+
+    Karras et al. 2018, section 3.
 
     Groups are consecutive so that a batch split over processes gives the same groups as the whole
     batch.
@@ -52,8 +55,10 @@ def minibatch_std(x: Tensor, group_size: int) -> Tensor:  # [B, C, H, W] -> [B, 
 
 
 class CameraEmbedding(nn.Module):
-    """Camera label -> vector for the projection (Miyato and Koyama 2018), through a mapping network
-    without z."""
+    """Camera label -> vector for the projection, through a mapping network without z.
+
+    Miyato and Koyama 2018.
+    """
 
     def __init__(
         self, c_dim: int, out_features: int, depth: int, lr_multiplier: float = 0.01
@@ -133,8 +138,10 @@ class Discriminator(nn.Module):
     def features(
         self, images: Tensor, alpha: float = 1.0, dtype: torch.dtype = torch.float32
     ) -> list[Tensor]:
-        """The activations after every block, from the finest to 4x4; arguments and errors as
-        ``forward``'s."""
+        """The activations after every block, from the finest to 4x4.
+
+        Arguments and errors as ``forward``'s.
+        """
         size = images.shape[-1]
         if size not in self.image_sizes:
             raise ValueError(
@@ -153,9 +160,11 @@ class Discriminator(nn.Module):
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> "Discriminator":
-        """Build the network that ``state`` is of, in evaluation; the group size of the minibatch
-        statistics, which is not in it, is the default. Raises ``UserError`` if ``state`` is of no
-        discriminator."""
+        """Build the network that ``state`` is of, in evaluation.
+
+        The group size of the minibatch statistics is not in the state: it is the default. Raises
+        ``UserError`` if ``state`` is of no discriminator.
+        """
         try:
             sizes = tuple(
                 int(key.split(".")[1])

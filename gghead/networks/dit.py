@@ -1,5 +1,6 @@
-"""Diffusion transformer with adaptive layer norm (Peebles and Xie 2023, section 3.2), over tokens
-of several kinds.
+"""Diffusion transformer with adaptive layer norm, over tokens of several kinds.
+
+Peebles and Xie 2023, section 3.2.
 
 Their adaLN-zero closes every block's gate at the start. Here only the way out starts at zero and
 the gates are ajar: what the network is asked for has no linear part (``gghead.models.prior``), and
@@ -22,8 +23,10 @@ _BEND = 3.0
 
 
 def time_features(t: Tensor) -> Tensor:  # [B] in [0, 1] -> [B, 256]
-    """Sines and cosines of t at geometrically spaced frequencies, with t in thousandths as in
-    diffusion models."""
+    """Sines and cosines of t at geometrically spaced frequencies.
+
+    t is in thousandths, as in diffusion models.
+    """
     half = _FREQUENCIES // 2
     t = at_least_float32(t)
     frequencies = torch.exp(
@@ -34,13 +37,15 @@ def time_features(t: Tensor) -> Tensor:  # [B] in [0, 1] -> [B, 256]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:  # [B, T, W], [B, W], [B, W]
-    """Scale and shift normalised tokens."""
+    """Scale and shift normalized tokens."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
 def _start_modulation(layer: nn.Linear, values: tuple[float, ...]) -> None:
-    """Start at ``values``, one for each of the layer's outputs of a token's width, with small
-    changes over time."""
+    """Start at ``values``, with small changes over time.
+
+    There is one for each of the layer's outputs of a token's width.
+    """
     nn.init.normal_(layer.weight, std=0.02)
     with torch.no_grad():
         layer.bias.copy_(torch.tensor(values).repeat_interleave(len(layer.bias) // len(values)))
@@ -52,8 +57,7 @@ def _widen(layer: nn.Linear) -> None:
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each scaled, shifted and gated by the embedding of time and
-    condition."""
+    """Attention and a perceptron, each scaled, shifted and gated by time and condition."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, gate: float) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
-"""Expression coefficients -> the change of a latent: UV tokens of Z that look at tokens made of the
-coefficients.
+"""Expression coefficients -> the change of a latent.
+
+UV tokens of Z that look at tokens made of the coefficients.
 
 HeadsUp's F(Z_neutral, b) = Z_b; the paper states neither size nor loss, so those are ours. What an
 expression does depends on the place before all else: every coefficient has a map over UV, and the
@@ -15,8 +16,10 @@ from gghead.networks.uv_transformer import Block, zero_layer
 
 
 class ExpressionTransformer(nn.Module):
-    """Tokens of Z plus learnt places, through blocks of cross-attention (expression), mixing (UV)
-    and perceptron."""
+    """Tokens of Z plus learnt places, through blocks.
+
+    A block has cross-attention (expression), mixing (UV) and a perceptron.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,11 @@ class ExpressionTransformer(nn.Module):
         dropout: float,
         maps: int,
     ) -> None:
-        """``channels`` and ``side`` are those of Z, ``styles`` counts the numbers in all styles
-        together, ``maps`` those of a coefficient at a place."""
+        """``channels`` and ``side`` are those of Z.
+
+        ``styles`` counts the numbers in all styles together, ``maps`` those of a coefficient at a
+        place.
+        """
         super().__init__()
         self.side, self.count = side, tokens
         self.embed = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, width))
@@ -61,8 +67,9 @@ class ExpressionTransformer(nn.Module):
         )
 
     def forward(self, z: Tensor, expression: Tensor) -> tuple[Tensor, Tensor]:
-        """``z`` [B, C, R, R], ``expression`` [B, K] -> change of Z [B, C, R, R] and of all styles
-        [B, S].
+        """``z`` [B, C, R, R], ``expression`` [B, K] -> changes of Z and of all styles [B, S].
+
+        The change of Z is [B, C, R, R].
 
         Both are zero, to the last bit, where the expression is.
         """

@@ -1,5 +1,7 @@
-"""Layers with an equalised learning rate (Karras et al. 2018, "Progressive growing of GANs",
-section 4.1)."""
+"""Layers with an equalized learning rate.
+
+Karras et al. 2018, "Progressive growing of GANs", section 4.1.
+"""
 
 import math
 
@@ -143,7 +145,7 @@ def layer_noise(
 
 
 class ToPlanes(nn.Module):
-    """Modulated 1x1 convolution without demodulation to the raw attribute planes, zero-initialised.
+    """Modulated 1x1 convolution without demodulation to the raw attribute planes, zero-initialized.
 
     With all weights and biases zero the planes are zero, so the attribute activations alone decide
     what step 0 shows.

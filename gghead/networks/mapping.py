@@ -8,8 +8,10 @@ from gghead.torch_utils.checks import at_least_float32, check_shape
 
 
 class MappingNetwork(nn.Module):
-    """StyleGAN2 mapping network; with ``c_dim > 0`` the camera label is embedded and concatenated
-    to z (EG3D)."""
+    """StyleGAN2 mapping network.
+
+    With ``c_dim > 0`` the camera label is embedded and concatenated to z (EG3D).
+    """
 
     w_avg: Tensor
 

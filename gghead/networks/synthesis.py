@@ -93,8 +93,10 @@ class Synthesis(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(Z, styles) -> raw attribute planes: blocks above the latent resolution with summed plane
-    outputs."""
+    """(Z, styles) -> raw attribute planes: blocks whose plane outputs are summed.
+
+    They begin above the latent resolution.
+    """
 
     def __init__(
         self,

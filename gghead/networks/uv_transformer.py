@@ -1,5 +1,6 @@
-"""UV tokens that look at all views: cross-attention (HeadsUp) and, guided by the template, at where
-they project to.
+"""UV tokens that look at all views.
+
+Cross-attention (HeadsUp) and, guided by the template, at where they project to.
 
 Both are sums over views weighted by a softmax, so the order of the views does not matter, any
 number will do, and the cost is linear in the number of image tokens.
@@ -27,8 +28,10 @@ _Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries [B, T, D] to keys and values from [B, S, D'] (Vaswani et al.
-    2017)."""
+    """Multi-head attention of queries [B, T, D] to keys and values from [B, S, D'].
+
+    Vaswani et al. 2017.
+    """
 
     def __init__(self, width: int, heads: int, source: int | None = None) -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class Attention(nn.Module):
 class GuidedAttention(nn.Module):
     """Every token attends to V samples of its own, one per view: softmax over views per head.
 
-    The values are linear in the samples, so colours that views agree on pass unchanged.
+    The values are linear in the samples, so colors that views agree on pass unchanged.
     """
 
     def __init__(self, width: int, heads: int, source: int) -> None:
@@ -61,8 +64,10 @@ class GuidedAttention(nn.Module):
         self.unseen = nn.Parameter(torch.zeros(heads))
 
     def forward(self, x: Tensor, samples: Tensor, inside: Tensor) -> Tensor:
-        """``x`` [B, T, D], ``samples`` [B, V, T, S], ``inside`` [B, V, T] in [0, 1] -> [B, T,
-        D]."""
+        """Attend to ``samples`` [B, V, T, S] with ``x`` [B, T, D] -> [B, T, D].
+
+        ``inside`` [B, V, T] lies in [0, 1].
+        """
         embedded = self.embed(samples)
         key = self.key(embedded).unflatten(-1, (self.heads, -1))  # [B, V, T, h, d]
         query = self.query(x).unflatten(-1, (self.heads, -1))  # [B, T, h, d]
@@ -75,8 +80,10 @@ class GuidedAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Guided attention, cross-attention to all image tokens, mixing among UV tokens, perceptron
-    (all pre-norm)."""
+    """Guided attention, cross-attention, mixing among UV tokens, perceptron (all pre-norm).
+
+    The cross-attention is to all image tokens.
+    """
 
     def __init__(
         self,
@@ -111,8 +118,10 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, source: Tensor, lookup: Lookup | None, offset: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """``x`` [B, T, D] with T a square, ``source`` [B, S, D']; lookup and ``offset`` [B, T, 3]
-        where guided."""
+        """``x`` [B, T, D] with T a square, ``source`` [B, S, D'].
+
+        Lookup and ``offset`` [B, T, 3] where guided.
+        """
         if self.guided is not None:
             assert lookup is not None and offset is not None
             x = x + self.guided(self.norm_guided(x), *lookup(offset))
@@ -132,8 +141,10 @@ class Block(nn.Module):
 
 
 class UVTransformer(nn.Module):
-    """Learnt tokens on the UV grid, each with the template's place of its cell, through the
-    blocks."""
+    """Learnt tokens on the UV grid, through the blocks.
+
+    Each has the template's place of its cell.
+    """
 
     place: Tensor  # [T, numbers of ``fourier``]
 
@@ -148,8 +159,10 @@ class UVTransformer(nn.Module):
         samples: int | None,
         mixing: str,
     ) -> None:
-        """``position`` [3, R, R]: the template at the cells' centres; ``samples``: numbers per
-        view, None: unguided."""
+        """``position`` [3, R, R]: the template at the cells' centers.
+
+        ``samples``: numbers per view, None: unguided.
+        """
         super().__init__()
         place = fourier(position.flatten(1).T)
         self.register_buffer("place", place, persistent=False)
@@ -160,8 +173,10 @@ class UVTransformer(nn.Module):
         )
 
     def forward(self, source: Tensor, lookup: Lookup | None) -> tuple[Tensor, Tensor | None]:
-        """``source`` [B, S, D'] -> tokens [B, R * R, D] and their places' offsets [B, R * R, 3]
-        (None if unguided)."""
+        """``source`` [B, S, D'] -> tokens [B, R * R, D] and their places' offsets.
+
+        The offsets are [B, R * R, 3], or None if unguided.
+        """
         x = (self.tokens + self.embed_place(self.place)).expand(len(source), -1, -1)
         offset = (
             at_least_float32(x.new_zeros(*x.shape[:2], 3))
@@ -175,8 +190,10 @@ class UVTransformer(nn.Module):
 
 # [N, 3] world units -> [N, 3 + 6 * octaves]
 def fourier(points: Tensor, octaves: int = 6) -> Tensor:
-    """The points with sines and cosines of ``octaves`` octaves (Mildenhall et al. 2020, "NeRF",
-    equation 4)."""
+    """The points with sines and cosines of ``octaves`` octaves.
+
+    Mildenhall et al. 2020, "NeRF", equation 4.
+    """
     angles = (points[:, :, None] * (math.pi * 2.0 ** torch.arange(octaves))).flatten(1)
     return torch.cat([points, angles.sin(), angles.cos()], 1)
 

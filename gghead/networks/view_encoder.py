@@ -14,8 +14,9 @@ RAY_CHANNELS = 6
 
 # cameras [M] -> [M, 6, H, W]
 def plucker_rays(cameras: Cameras, height: int, width: int) -> Tensor:
-    """Pluecker coordinates of the rays through the pixels' centres: unit direction d, moment o x d
-    (world units).
+    """Pluecker coordinates of the rays through the pixels' centers.
+
+    Unit direction d, and moment o x d in world units.
 
     They do not change when a ray's origin moves along it, so they say which line a pixel sees, not
     how a camera is called (Sitzmann et al. 2021, "Light field networks", section 3.1).
@@ -33,8 +34,10 @@ def plucker_rays(cameras: Cameras, height: int, width: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; starts as the identity, so that depth does not hurt
-    the first steps."""
+    """Two 3x3 convolutions around a shortcut.
+
+    Starts as the identity, so that depth does not hurt the first steps.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,8 +51,9 @@ class ResidualBlock(nn.Module):
 
 
 class ViewEncoder(nn.Module):
-    """[M, 3, H, W] pictures and [M] cameras -> features of every level; level i has 1 / 2^(i + 1)
-    of the pixels a side.
+    """[M, 3, H, W] pictures and [M] cameras -> features of every level.
+
+    Level i has 1 / 2^(i + 1) of the pixels a side.
 
     Any size: pictures are padded at the right and bottom by repetition to a multiple of the
     coarsest cell, and ``extent`` says which part of the features is picture.
@@ -107,8 +111,10 @@ class ViewLookup(nn.Module):
     frame: Tensor  # [T, 3 axes, 3] of the tokens
 
     def __init__(self, template: Template, tokens: int, detail: int, features: int) -> None:
-        """``tokens`` per side of the UV grid, ``detail`` texels per side of a token, ``features``
-        per image cell."""
+        """``tokens`` per side of the UV grid.
+
+        ``detail`` counts texels per side of a token, ``features`` numbers per image cell.
+        """
         super().__init__()
         self.side, self.detail = tokens, detail
         self.channels = 3 * detail**2 + features + _GEOMETRY
@@ -188,8 +194,9 @@ class ViewLookup(nn.Module):
         return samples.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
 
     def _nearest(self, place: Tensor, depth: Tensor, centre: Tensor) -> Tensor:
-        """Depth of the nearest texel in the pixel, of a coarse picture, that every token falls
-        into: [B * V, R, R].
+        """Depth [B * V, R, R] of the nearest texel in the pixel that every token falls into.
+
+        The pixels are those of a coarse image.
 
         A depth buffer of points. Its pixels are two texels of the average head wide, so that it has
         no holes.

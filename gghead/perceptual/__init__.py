@@ -1,5 +1,6 @@
-"""Perceptual distances between pictures: LPIPS, VGG16 features, a discriminator's, and one that
-needs no download.
+"""Perceptual distances between pictures.
+
+LPIPS, VGG16 features, a discriminator's, and one that needs no download.
 
 >>> distance = gghead.perceptual.load_distance("lpips-vgg", device=device)
 >>> distance(picture, truth)  # [B, 3, H, W] in [-1, 1] twice -> [B]

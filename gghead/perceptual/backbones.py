@@ -1,5 +1,6 @@
-"""The two image classifiers whose features compare pictures: VGG16 and AlexNet, their convolutions
-only.
+"""The two image classifiers whose features compare pictures.
+
+VGG16 and AlexNet, their convolutions only.
 
 VGG16: Simonyan and Zisserman 2015, "Very deep convolutional networks for large-scale image
 recognition", table 1, column D. AlexNet: Krizhevsky 2014, "One weird trick for parallelizing
@@ -68,8 +69,10 @@ ALEXNET = Architecture(
 
 
 class Backbone(nn.Module):
-    """Pictures in [-1, 1] to five feature maps; normalises with ImageNet's mean and deviation
-    itself."""
+    """Pictures in [-1, 1] to five feature maps.
+
+    Normalizes with ImageNet's mean and deviation itself.
+    """
 
     shift: Tensor  # [3, 1, 1]
     scale: Tensor

@@ -1,5 +1,7 @@
-"""How different two pictures look: every distance is called as ``distance(picture, truth)`` and
-gives [B] numbers."""
+"""How different two pictures look.
+
+Every distance is called as ``distance(picture, truth)`` and gives [B] numbers.
+"""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -65,7 +67,9 @@ class Distance(nn.Module, ABC):
 
 
 class LPIPS(Distance):
-    """Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric",
+    """LPIPS: the distance of deep features.
+
+    Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric",
     equation 1.
 
     Feature vectors are scaled to length 1 at every place; squared differences are weighted by
@@ -125,8 +129,7 @@ class GradientDistance(Distance):
 
 
 class DiscriminatorDistance(Distance):
-    """Mean absolute difference of the discriminator's activations after each of its blocks,
-    averaged over the blocks.
+    """Mean absolute difference of a discriminator's activations, averaged over its blocks.
 
     Feature matching (Salimans et al. 2016, "Improved techniques for training GANs"), as pix2pixHD
     (Wang et al. 2018) compares a picture with its truth. Pictures are halved until the
@@ -139,7 +142,7 @@ class DiscriminatorDistance(Distance):
     def __init__(
         self, discriminator: Discriminator, name: str = "features of a discriminator"
     ) -> None:
-        """Raises ``UserError`` for a discriminator that wants alpha besides the colours."""
+        """Raises ``UserError`` for a discriminator that wants alpha besides the colors."""
         super().__init__()
         if discriminator.channels != 3:
             raise UserError(
@@ -171,8 +174,10 @@ class DiscriminatorDistance(Distance):
 
 
 def _unit(features: Tensor) -> Tensor:  # [B, C, h, w]
-    """Length 1 over channels. Where all are zero the root has no gradient; they stay zero and get
-    none."""
+    """Length 1 over channels.
+
+    Where all are zero the root has no gradient; they stay zero and get none.
+    """
     features = at_least_float32(features)
     return features / (features.square().sum(1, keepdim=True).clamp_min(_EPS**2).sqrt() + _EPS)
 

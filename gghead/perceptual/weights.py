@@ -1,5 +1,6 @@
-"""Weight files of other people: found or downloaded, checked by SHA-256, read without running
-anything.
+"""Weight files of other people.
+
+Found or downloaded, checked by SHA-256, read without running anything.
 
 A file is named by path or URL, with ``#sha256=HEX`` after it where its hash is not in the table
 below.
@@ -148,8 +149,9 @@ def locate(
 
 
 def read_tensors(file: WeightFile, option: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a state dict saved by torch, which may stand alone in
-    a wheel; pickled code is refused, not run.
+    """The tensors of a safetensors file or of a state dict saved by torch.
+
+    The latter may stand alone in a wheel. Pickled code is refused, not run.
 
     Raises ``UserError`` for a file that holds anything else.
     """
@@ -228,8 +230,10 @@ def _sha256(path: Path, option: str) -> str:
 
 
 def _download(url: str, sha256: str, option: str) -> WeightFile:
-    """Take the file from the cache, or download it there; it has its final name once its hash is
-    right."""
+    """Take the file from the cache, or download it there.
+
+    It has its final name once its hash is right.
+    """
     name = url.partition("?")[0].rsplit("/", 1)[-1] or "weights"
     path = cache_dir("perceptual") / sha256[:8] / name
     if path.is_file() and _sha256(path, option) == sha256:

@@ -1,5 +1,7 @@
-"""Views in, head out: reading and checking views, judging heads by them, refining latents, writing
-results."""
+"""Views in, head out.
+
+It reads and checks views, judges heads by them, refines latents and writes results.
+"""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -1,5 +1,7 @@
-"""Every head of a capture set as latents, several times from different views: what a prior over
-heads learns from."""
+"""Every head of a capture set as latents, several times from different views.
+
+What a prior over heads learns from.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,9 +22,9 @@ from gghead.torch_utils.rng import derive_seed
 def encode_heads(
     model: Reconstructor, captures: Captures, subjects: Sequence[str], config: CollectionConfig
 ) -> Iterator[Latent]:
-    """Yield latents [1] whose ``info`` has a ``target`` of its own
-    (``<subject>-<expression>-<draw>``, with an m where mirrored), the ``subject``, and the names of
-    the views.
+    """Yield latents [1] with ``target``, ``subject`` and the views' names in ``info``.
+
+    The target is unique: ``<subject>-<expression>-<draw>``, with an m where mirrored.
 
     ``captures`` have the size that the network works at. Raises ``UserError`` for a head with fewer
     cameras in front (yaw below 80 degrees) than the largest number of views.

@@ -1,5 +1,7 @@
-"""The views of one head that a reconstruction is made of, from captures, a folder with labels, or
-photos."""
+"""The views of one head that a reconstruction is made of.
+
+They come from captures, a folder with labels, or photos.
+"""
 
 import os
 from collections.abc import Sequence
@@ -72,8 +74,10 @@ class InputViews:
         device: torch.device | str = "cpu",
         backdrop: Tensor | None = None,
     ) -> "InputViews":
-        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W]; ``backdrop`` as
-        in FrameSet."""
+        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W].
+
+        ``backdrop`` as in FrameSet.
+        """
         rgb, alpha = (value.to(device).float() / 255 for value in (rgb, alpha))
         return cls(
             foreground(rgb, alpha, backdrop) + (1 - alpha),

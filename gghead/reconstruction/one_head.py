@@ -38,7 +38,7 @@ def reconstruct(
             None then).
         cameras: Batch shape (V,).
         model: The encoder with its generator.
-        refine_steps: Steps of optimising the latent on the views afterwards; they must be square.
+        refine_steps: Steps of optimizing the latent on the views afterwards; they must be square.
         refinement: Rates and weights of that; ``refine_steps`` replaces its steps.
         on_step: Is given step and loss of the refinement.
 

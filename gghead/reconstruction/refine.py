@@ -1,5 +1,7 @@
-"""Optimising an encoded latent on the views it came from: styles and the residual on Z, with known
-cameras."""
+"""Optimizing an encoded latent on the views it came from.
+
+Styles and the residual on Z, with known cameras.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,8 +27,9 @@ def refine(
     config: RefineConfig,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Latent:
-    """Return the best latent (batch size 1) that was met; one that is never worse on the views than
-    the given one.
+    """Return the best latent (batch size 1) that was met.
+
+    On the views it is never worse than the given one.
 
     ``views`` must be square. Raises ``UserError`` for others, and where the loss is not finite.
     """

@@ -1,5 +1,7 @@
-"""What a reconstruction is worth: checks, distances in given and held-out views, the written
-report."""
+"""What a reconstruction is worth.
+
+Checks, distances in given and held-out views, the written report.
+"""
 
 import io
 import json
@@ -31,8 +33,9 @@ from gghead.video import save_video
 
 
 def check_views(views: InputViews, where: str) -> list[str]:
-    """Return warnings; compare cameras with the head's place, and masks with the projected
-    template.
+    """Return warnings about the views.
+
+    Cameras are compared with the head's place, and masks with the projected template.
 
     Raises ``UserError`` where cameras cannot be those of the pictures (axes, units, crop, left and
     right), with the likely cause and the remedy.
@@ -57,8 +60,11 @@ def check_views(views: InputViews, where: str) -> list[str]:
 
 @torch.no_grad()
 def compare(head: Gaussians, truth: InputViews) -> tuple[dict[str, Tensor], Tensor]:
-    """Return psnr_mask (inside the mask), psnr, ssim and iou (of the masks at 0.5), each [V], and
-    the head (batch shape (1,)) as the views' cameras see it over white, [V, 3, H, W]."""
+    """Compare a head (batch shape (1,)) with the views: four figures, and its images.
+
+    The figures are psnr_mask (inside the mask), psnr, ssim and iou (of the masks at 0.5), each [V].
+    The images over white are [V, 3, H, W].
+    """
     out = render(head, truth.cameras, truth.size, background=1.0, depth=False)
     color, shown, mask = out.color[0], out.alpha[0] > 0.5, truth.alpha > 0.5
     union = (shown | mask).flatten(1).sum(1).clamp_min(1)
@@ -79,8 +85,10 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def orbit_like(views: InputViews) -> OrbitOptions:
-    """Radius and focal length of the views (medians), for novel views framed alike; options of
-    ``Cameras.orbit``."""
+    """Radius and focal length of the views (medians), for novel views framed alike.
+
+    Options of ``Cameras.orbit``.
+    """
     distance = views.cameras.position.norm(dim=-1).median()
     return {"radius": float(distance), "focal": float(views.cameras.intrinsics[:, 0, 0].median())}
 
@@ -143,8 +151,9 @@ def write_results(
 
 
 def turn_for(views: InputViews, turn: str = "auto") -> tuple[str, float]:
-    """``turntable`` where the views see the head from all sides, else ``sweep``; and how far the
-    sweep turns (radians).
+    """``turntable`` where the views see the head from all sides, else ``sweep``.
+
+    And how far the sweep turns (radians).
 
     All sides: no direction on the level is more than 60 degrees from a view. A sweep goes 15
     degrees beyond the views and at least 35 degrees to each side.
@@ -157,8 +166,10 @@ def turn_for(views: InputViews, turn: str = "auto") -> tuple[str, float]:
 
 
 def odd_views(per_view: dict[str, dict[str, float]]) -> list[str]:
-    """Views that the head shows far worse than the others: of someone else, or with a wrong
-    camera."""
+    """Views that the head shows far worse than the others.
+
+    They are of someone else, or have a wrong camera.
+    """
     below, least = _ODD
     values = {name: figures["psnr_mask"] for name, figures in per_view.items()}
     median = float(np.median(list(values.values())))
@@ -168,8 +179,10 @@ def odd_views(per_view: dict[str, dict[str, float]]) -> list[str]:
 
 
 def views_sheet(views: InputViews, color: torch.Tensor, psnr: list[float]) -> np.ndarray:
-    """Rows: what was given, what the head looks like from there, three times the difference (dark
-    on white)."""
+    """Draw what was given, what the head looks like from there, and the difference.
+
+    Each is a row. The difference is times three, dark on white.
+    """
     count = min(len(views), _SHOWN)
     error = 1 - (3 * (color - views.rgb).abs()).clamp(0, 1)
     rows = [beside(list(to_uint8(part[:count]))) for part in (views.rgb, color, error)]

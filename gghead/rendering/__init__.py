@@ -1,5 +1,6 @@
-"""Rendering of Gaussians: ``render`` for heads and cameras, ``rasterization`` with gsplat's
-signature, backends.
+"""Rendering of Gaussians.
+
+``render`` for heads and cameras, ``rasterization`` with gsplat's signature, backends.
 
 The way of ``means`` from a head to C++:
 

@@ -1,5 +1,6 @@
-"""gsplat 1.5's CUDA rasteriser behind our signature. gsplat is imported only where a CUDA device is
-there.
+"""gsplat 1.5's CUDA rasterizer behind our signature.
+
+gsplat is imported only where a CUDA device is there.
 
 (Where a CUDA compiler but no device exists, using gsplat starts a build that fails.)
 """
@@ -23,8 +24,10 @@ MAX_WIDTH = 1e9
 
 @functools.cache
 def _import_fault() -> str:
-    """Why gsplat cannot be used, or nothing. Builds its compiled part, or waits for the process
-    that does."""
+    """Why gsplat cannot be used, or nothing.
+
+    Builds its compiled part, or waits for the process that does.
+    """
     fault = _load()
     if fault:
         warnings.warn(
@@ -64,7 +67,7 @@ def _load() -> str:
 
 
 def available(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
-    """Whether gsplat can rasterise tensors of ``dtype`` on ``device``, and why."""
+    """Whether gsplat can rasterize tensors of ``dtype`` on ``device``, and why."""
     if device.type != "cuda":
         return False, "tensors are not on a CUDA device"
     if not torch.cuda.is_available():
@@ -94,8 +97,10 @@ def rasterize(
     render_mode: RenderMode,
     rasterize_mode: RasterizeMode,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """``gsplat.rasterization`` with the arguments that ours has; without the Gaussians that its
-    numbers cannot hold."""
+    """``gsplat.rasterization`` with the arguments that ours has.
+
+    Without the Gaussians that its numbers cannot hold.
+    """
     import gsplat
 
     per_camera = colors.ndim == means.ndim + 1 + (sh_degree is not None)
@@ -144,9 +149,11 @@ def _unusable(
     near_plane: float,
     far_plane: float,
 ) -> tuple[Tensor, Tensor]:
-    """Where [..., N] a Gaussian cannot be drawn by some camera of its scene, whose ``colors`` may
-    be its own; and where its quaternion has a length that can be divided by. gsplat would blend NaN
-    as if it were opaque."""
+    """Where [..., N] some camera of the scene cannot draw a Gaussian.
+
+    ``colors`` may be each camera's own. Also returns where its quaternion has a length that can be
+    divided by. gsplat would blend NaN as if it were opaque.
+    """
     forward, shift = viewmats[..., 2, :3], viewmats[..., 2, 3]
     # [..., C, N]
     depths = (means[..., None, :, :] * forward[..., None, :]).sum(-1) + shift[..., None]

@@ -40,8 +40,9 @@ MAX_GAUSSIANS = 2**24  # positions in a list are kept as floats
 
 
 def available() -> tuple[bool, str]:
-    """Whether the backend can work here, and the reason in a few words; looks for the tools only,
-    builds nothing.
+    """Whether the backend can work here, and the reason in a few words.
+
+    Looks for the tools only, builds nothing.
 
     After a build that failed it answers False with the failure.
     """
@@ -115,8 +116,9 @@ def composite(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    """Blend projected Gaussians to colours [I, H, W, D] and alphas [I, H, W, 1]; see the seam in
-    ``registry.py``.
+    """Blend projected Gaussians to colors [I, H, W, D] and alphas [I, H, W, 1].
+
+    See the seam in ``registry.py``.
 
     Float32 tensors on the CPU. Gaussians with a non-finite attribute or a conic that is not
     positive definite are skipped. Raises ``ValueError`` for another type or device and for shapes

@@ -1,5 +1,6 @@
-"""Projection of 3D Gaussians to 2D ones: EWA splatting (Zwicker et al. 2001) with the numbers of
-gsplat 1.5.3.
+"""Projection of 3D Gaussians to 2D ones.
+
+EWA splatting (Zwicker et al. 2001) with the numbers of gsplat 1.5.3.
 
 Everything is plain torch, differentiable with respect to the Gaussians and the view matrices. The
 tensors are kept component-major ([..., component, N]) so that each step is one vectorised operation
@@ -109,8 +110,10 @@ def _project(
     antialiased: bool,
     usable: Tensor | None,
 ) -> Projection:
-    """``project`` for finite inputs; harmless numbers stand in wherever ``usable`` [B, C, N] is
-    False."""
+    """``project`` for finite inputs.
+
+    Harmless numbers stand in wherever ``usable`` [B, C, N] is False.
+    """
     b, n = opacities.shape
     c = viewmats.shape[1]
     rotations = viewmats[..., :3, :3].reshape(b, c * 3, 3)
@@ -175,8 +178,10 @@ def _scaled_axes(
     quats: Tensor,  # [B, N, 4]
     scales: Tensor,  # [B, N, 3]
 ) -> Tensor:
-    """``R(q) S`` as [B, 3, 3, N]: column k is the k-th own axis of the Gaussian, as long as its
-    standard deviation."""
+    """``R(q) S`` as [B, 3, 3, N]: column k is the k-th own axis of the Gaussian.
+
+    It is as long as the standard deviation.
+    """
     rotations = torch.stack(_rotation_entries(quats.mT.contiguous(), dim=1), 1).unflatten(1, (3, 3))
     return rotations * scales.mT.contiguous()[:, None]
 
@@ -237,8 +242,9 @@ def _radii(
     valid: Tensor,  # [B, C, N] bool
     size: Tensor,  # [2, 1] width, height
 ) -> Tensor:
-    """Half-widths [B, C, N, 2] of the region where alpha can reach 1/255; 0 where nothing of it is
-    seen.
+    """Half-widths [B, C, N, 2] of the region where alpha can reach 1/255.
+
+    0 where nothing of it is seen.
 
     The opacity-aware extent is that of Radl et al. 2024 (StopThePop), appendix B.2.
     """

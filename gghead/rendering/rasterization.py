@@ -27,7 +27,7 @@ _Scene = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 def rasterization(
     means: Tensor,  # [..., N, 3] world units
-    quats: Tensor,  # [..., N, 4] w, x, y, z; normalised inside
+    quats: Tensor,  # [..., N, 4] w, x, y, z; normalized inside
     scales: Tensor,  # [..., N, 3] standard deviations, world units
     opacities: Tensor,  # [..., N] in [0, 1]
     colors: Tensor,  # [..., (C,) N, D], or spherical harmonics [..., (C,) N, K, 3] with sh_degree
@@ -151,8 +151,10 @@ def _project_and_composite(
     rasterize_mode: str,
     backend: registry.Backend,
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """The part that all compositing backends share: projection, harmonics, depth channel, batch
-    dimensions."""
+    """Project, evaluate harmonics and composite, for all backends that only composite.
+
+    The depth channel and the batch dimensions belong to it.
+    """
     b, c, n = math.prod(batch), viewmats.shape[-3], means.shape[-2]
     images = b * c
     assert backend.composite is not None, f"{backend.name} does not composite"
@@ -224,9 +226,11 @@ def _hide_nonfinite(
     Ks: Tensor,
     sh_degree: int | None,
 ) -> tuple[_Scene, Tensor | None]:
-    """The inputs with Gaussians and cameras that draw nothing in place of those with NaN or
-    infinity, and where [..., N] the former are (None on CPUs: nowhere). Colours per camera are left
-    to those who blend them."""
+    """The inputs without NaN and infinity, and where [..., N] Gaussians had them.
+
+    What had them draws nothing. The second is None on CPUs: nowhere. Colors per camera are left to
+    those who blend them.
+    """
     values = [means, quats, scales, opacities[..., None]]
     per_gaussian = colors.ndim == means.ndim + (sh_degree is not None)
     if per_gaussian:
@@ -280,8 +284,10 @@ def _check_planes(near_plane: float, far_plane: float, eps2d: float) -> None:
 
 @skip_compile
 def _check_memory(images: int, width: int, height: int, planes: int, example: Tensor) -> None:
-    """``UserError`` for pictures that cannot be held by all the memory of the device, of the
-    example's type."""
+    """Raise ``UserError`` for images that all the memory of the device cannot hold.
+
+    They are of the example's type.
+    """
     if example.device.type == "cuda":
         memory = torch.cuda.get_device_properties(example.device).total_memory
     elif hasattr(os, "sysconf"):

@@ -1,7 +1,7 @@
-"""Which code rasterises: the backends by name, and the choice among them with its reason.
+"""Which code rasterizes: the backends by name, and the choice among them with its reason.
 
 A backend either *composites* (it blends what the shared torch code, or a function of its own, has
-projected) or *replaces* the whole rasterisation. The seams are the functions of the types
+projected) or *replaces* the whole rasterization. The seams are the functions of the types
 ``Composite``, ``Project`` and ``Rasterize``.
 """
 
@@ -31,7 +31,7 @@ class Composite(Protocol):
 
     def __call__(
         self,
-        means2d: Tensor,  # [I, N, 2] pixels; pixel centres are at +0.5
+        means2d: Tensor,  # [I, N, 2] pixels; pixel centers are at +0.5
         conics: Tensor,  # [I, N, 3] inverse 2D covariance: xx, xy, yy
         opacities: Tensor,  # [I, N] in [0, 1], antialiasing already applied
         colors: Tensor,  # [I, N, D] any number of channels D >= 1
@@ -95,7 +95,7 @@ class Rasterize(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """A rasteriser; exactly one of ``composite`` and ``rasterize`` is set."""
+    """A rasterizer; exactly one of ``composite`` and ``rasterize`` is set."""
 
     name: str
     available: Callable[[torch.device, torch.dtype], tuple[bool, str]]
@@ -122,8 +122,10 @@ _backends: dict[str, Backend] = {}
 
 
 def register(backend: Backend) -> None:
-    """Make ``backend`` known; the automatic choice tries backends in the order of their
-    registration."""
+    """Make ``backend`` known.
+
+    The automatic choice tries backends in the order of their registration.
+    """
     if (backend.composite is None) == (backend.rasterize is None):
         raise ValueError(f"The rasteriser '{backend.name}' must set either composite or rasterize.")
     _backends[backend.name] = backend

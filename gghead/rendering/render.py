@@ -1,5 +1,7 @@
-"""``render``: Gaussians and cameras in, pictures out, for a whole batch of heads and cameras in one
-rasteriser call."""
+"""``render``: Gaussians and cameras in, images out.
+
+A whole batch of heads and cameras goes through one call of the rasterizer.
+"""
 
 import operator
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ from gghead import sh
 from gghead.cameras import Cameras
 from gghead.gaussians import Gaussians
 from gghead.rendering.rasterization import RasterizeMode, rasterization
+
+LOW_PASS = 0.3
+"""Variance in square pixels of the rasterizer's low-pass filter (3DGS, gsplat)."""
 
 
 @dataclass
@@ -33,7 +38,7 @@ class RenderOptions(TypedDict, total=False):
     uv: bool
     features: bool
     depth: bool
-    eps2d: float
+    eps2d: float | None
     backend: str
     rasterize_mode: RasterizeMode
 
@@ -49,7 +54,8 @@ def render(
     uv: bool = False,
     features: bool = False,
     depth: bool = True,
-    eps2d: float = 0.3,  # variance in square pixels added to every projected Gaussian
+    # variance in square pixels added to every projected Gaussian; None: see below
+    eps2d: float | None = None,
     backend: str = "auto",
     rasterize_mode: RasterizeMode = "classic",
 ) -> RenderOutput:
@@ -110,7 +116,7 @@ def render(
         width,
         height,
         backgrounds=backgrounds,
-        eps2d=eps2d,
+        eps2d=low_pass(gaussians, max(width, height)) if eps2d is None else eps2d,
         render_mode="RGB+ED" if depth else "RGB",
         rasterize_mode=rasterize_mode,
         backend=backend,
@@ -168,3 +174,11 @@ def _match(cameras: Cameras, gaussians: Gaussians) -> Cameras:
             f" {[*batch, 'C']}, but the cameras have {list(cameras.shape)}."
         )
     return cameras
+
+
+def low_pass(gaussians: Gaussians, side: int) -> float:
+    """The variance in square pixels that ``render`` adds in an image whose longer side is ``side``.
+
+    It is 0.3 up to the Gaussians' training size, and grows with the area of a pixel above it.
+    """
+    return LOW_PASS * max(1.0, side / (gaussians.training_size or side)) ** 2

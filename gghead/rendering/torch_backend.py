@@ -1,9 +1,10 @@
-"""Front-to-back compositing in plain torch: the readable specification that every other backend is
-compared with.
+"""Front-to-back compositing in plain torch.
+
+The readable specification that every other backend is compared with.
 
 The rules are those of 3D Gaussian Splatting (Kerbl et al. 2023) with the constants of gsplat 1.5.3.
 For the Gaussians of a picture in the order of their depth (ties in the order of their index), at a
-pixel centre with offset d from the mean::
+pixel center with offset d from the mean::
 
     sigma = d^T conic d / 2        alpha = min(0.999, opacity * exp(-sigma))
     skip the pair where sigma < 0 or alpha < 1/255
@@ -50,8 +51,10 @@ def composite(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    """Blend projected Gaussians to colours [I, H, W, D] and alphas [I, H, W, 1]; see the seam in
-    ``registry.py``."""
+    """Blend projected Gaussians to colors [I, H, W, D] and alphas [I, H, W, 1].
+
+    See the seam in ``registry.py``.
+    """
     images, count, channels = colors.shape
     # One contiguous list per parameter over all Gaussians of all images, so that gathering pairs is
     # sequential work.
@@ -111,10 +114,10 @@ def _blend(
     ids: Tensor,  # [P] flat index of the Gaussian
     pixels: Tensor,  # [P] pixel in the band, ascending; depth ascending within a pixel
     centres: tuple[Tensor, Tensor],  # x and y of every pixel of the band
-    planes: Tensor,  # [D, I * N] colours
+    planes: Tensor,  # [D, I * N] colors
     *splats: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Colours [pixels, D] without background and remaining transmittance [pixels] of a band."""
+    """Colors [pixels, D] without background and remaining transmittance [pixels] of a band."""
     num_pixels = len(centres[0])
     _, alpha = _alphas(ids, pixels, centres, *splats)
     log_t = torch.nn.functional.pad(torch.log1p(-alpha.double()).cumsum(0), (1, 0))
@@ -140,8 +143,7 @@ def _usable(
     depths: Tensor,
     radii: Tensor,
 ) -> Tensor:
-    """Where [I, N] a Gaussian is not culled, holds finite numbers only and has a conic that float
-    can work with."""
+    """Where [I, N] a Gaussian is not culled, is finite and has a conic that float can use."""
     xx, xy, yy = conics.double().unbind(-1)
     usable = (radii > 0).all(-1) & (opacities >= MIN_ALPHA)
     usable &= (xx >= MIN_CURVATURE) & (yy >= MIN_CURVATURE) & (xx * yy > xy.square())
@@ -172,8 +174,7 @@ def _bands(
     width: int,
     height: int,
 ) -> Iterator[tuple[Tensor, Tensor, int, int]]:
-    """Yield (ids, pixels, first row, rows) for bands that together cover all rows of the pictures,
-    stacked."""
+    """Yield (ids, pixels, first row, rows) for bands that together cover all stacked rows."""
     mean_y, half_width, half_height = (
         splats[1][order].double(),
         *radii.reshape(-1, 2)[order].double().unbind(1),
@@ -219,8 +220,10 @@ def _candidates(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor]:
-    """Pairs (Gaussian, pixel of the band) in the order of ``ids``: row by row the pixels with alpha
-    >= 1/255."""
+    """Pairs (Gaussian, pixel of the band) with alpha >= 1/255, in the order of ``ids``.
+
+    Pixels of a Gaussian go row by row.
+    """
     span, local_row = _enumerate(starts, stops)
     ids = ids[span]
     # Where sigma <= limit along a row is the interval between the roots of a quadratic in dx. It is
@@ -243,8 +246,7 @@ def _candidates(
 
 
 def _enumerate(starts: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
-    """For ranges [starts, stops): the index of the range and the number, for every number of every
-    range."""
+    """The index of the range and the number, for every number of ranges [starts, stops)."""
     lengths = (stops - starts).clamp_min(0)
     index = torch.repeat_interleave(lengths)
     shift = starts - (lengths.cumsum(0) - lengths)
@@ -254,8 +256,7 @@ def _enumerate(starts: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
 def _contributing(
     ids: Tensor, pixels: Tensor, centres: tuple[Tensor, Tensor], splats: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Sort candidate pairs by pixel and drop those that are too faint or lie behind the pixel's
-    stop."""
+    """Sort candidate pairs by pixel and drop those too faint or behind the pixel's stop."""
     sigma, alpha = _alphas(ids, pixels, centres, *splats)
     kept = ((sigma >= 0) & (alpha >= MIN_ALPHA)).nonzero()[:, 0]
     pixels, by_pixel = torch.sort(pixels.index_select(0, kept).int(), stable=True)
@@ -276,7 +277,7 @@ def _contributing(
 def _pixel_centres(
     first_row: int, rows: int, width: int, height: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """x and y [rows * width] of the pixel centres of a band."""
+    """x and y [rows * width] of the pixel centers of a band."""
     x = torch.arange(width, dtype=dtype, device=device) + 0.5
     y = (torch.arange(first_row, first_row + rows, device=device) % height).to(dtype) + 0.5
     return x.repeat(rows), y.repeat_interleave(width)

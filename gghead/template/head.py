@@ -1,5 +1,6 @@
-"""The procedural human head: a swept grid of rays onto the implicit surface, one rectangular UV
-chart.
+"""The procedural human head.
+
+A swept grid of rays onto the implicit surface, one rectangular UV chart.
 
 The chart's columns are azimuths (u = 0.5 in front, the seam u = 0 = 1 down the back), its rows are
 loops that start at a slit along the midline from the crown to the back of the head (v = 0; u and 1
@@ -79,8 +80,9 @@ def head() -> Template:
 
 
 def _chart_faces() -> np.ndarray:
-    """The grid's triangles, with the two cells at the slit's front end split along their other
-    diagonal.
+    """The grid's triangles.
+
+    The two cells at the slit's front end are split along their other diagonal.
 
     There three corners of the mirrored split would all lie on the midline, a triangle without a
     front.
@@ -96,8 +98,10 @@ def _chart_faces() -> np.ndarray:
 
 
 def _shared_indices() -> tuple[np.ndarray, int]:  # [ROWS + 1, COLUMNS + 1], number of vertices
-    """Vertex of every grid point: the seam's two columns are one, and the slit's two halves are
-    one."""
+    """Vertex of every grid point.
+
+    The seam's two columns are one, and the slit's two halves are one.
+    """
     index = np.zeros((ROWS + 1, COLUMNS + 1), dtype=np.int64)
     middle = COLUMNS // 2
     index[0, middle:] = np.arange(middle + 1)
@@ -120,8 +124,10 @@ def _azimuths() -> np.ndarray:  # [COLUMNS // 2 + 1] radians from 0 (front) to p
 
 
 def _rays(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Origins and directions [ROWS + 1, COLUMNS // 2 + 1, 3] of the rays at loop positions `rows`
-    of the same shape."""
+    """Origins and directions [ROWS + 1, COLUMNS // 2 + 1, 3] of the rays.
+
+    Their loop positions `rows` have the same shape.
+    """
     knots = _loop_knots()
     front, back, height, depth = (_monotone(rows, knots[:, 0], knots[:, k]) for k in range(1, 5))
     cone, tilt = np.radians(front + back) / 2, np.radians(front - back) / 2
@@ -147,8 +153,10 @@ def _rays(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _loop_knots() -> np.ndarray:  # [K, 5]
-    """LOOPS on a fine scale, with the elevation of the ray behind instead of the height where it
-    meets the back."""
+    """LOOPS on a fine scale.
+
+    Where they meet the back they have the elevation of the ray behind instead of the height.
+    """
     rows = np.linspace(LOOPS[0, 0], 1.0, 40)
     front, target, height, depth = (_monotone(rows, LOOPS[:, 0], LOOPS[:, k]) for k in range(1, 5))
     far, near = np.full(len(rows), -0.5), np.full(len(rows), -0.12)
@@ -187,8 +195,10 @@ def _half_vertices() -> np.ndarray:
 
 
 def _bent_rows() -> np.ndarray:  # [ROWS + 1, COLUMNS // 2 + 1]
-    """Loop positions v' of every grid point: straight rows, but some bent along the lid edges and
-    the lips."""
+    """Loop positions v' of every grid point.
+
+    Rows are straight, but some bend along the lid edges and the lips.
+    """
     columns = COLUMNS // 2 + 1
     nominal = np.array([UPPER_LID, LOWER_LID, UPPER_LIP, LOWER_LIP])[:, None]
     low, width, parts = np.repeat(nominal - 0.1, columns, 1), 0.2, 9
@@ -213,8 +223,7 @@ def _bent_rows() -> np.ndarray:  # [ROWS + 1, COLUMNS // 2 + 1]
 
 # [S, 4, columns, 3] -> two [S, 4, columns]
 def _row_lines(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Heights that the four bent rows aim at where their points have the given x, and how much they
-    bend there."""
+    """Heights that the four bent rows aim at for the given x, and how much they bend there."""
     x = points[..., 0]
     front = smoothstep(points[..., 2], 0.02, 0.10)
     s, lower, upper = eye_lines(x)
@@ -232,8 +241,10 @@ def _row_lines(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _trace(rows: np.ndarray, steps: int = 30) -> np.ndarray:  # [R, COLUMNS // 2 + 1] -> [..., 3]
-    """Surface point along each ray: the outermost on the head, the innermost on neck and
-    shoulders."""
+    """Surface point along each ray.
+
+    It is the outermost on the head, the innermost on neck and shoulders.
+    """
     origins, directions = (a.reshape(-1, 3) for a in _rays(rows))
     outwards = rows.ravel() > INSIDE_OUT
     radius = np.where(outwards, 0.03, 0.6)
@@ -262,8 +273,10 @@ def _relax(points: np.ndarray, weight: np.ndarray, rounds: int) -> np.ndarray:
 
 
 def _with_relief(points: np.ndarray) -> np.ndarray:
-    """Draw out the ears, and even out the grid where the surface is steep: beside the nose and
-    behind the ears."""
+    """Draw out the ears, and even out the grid where the surface is steep.
+
+    That is beside the nose and behind the ears.
+    """
     x, y, z = np.moveaxis(points, -1, 0)
     wing = np.exp(
         -(((x - 0.042) / 0.012) ** 2) - ((y + 0.015) / 0.028) ** 2 - ((z - 0.24) / 0.03) ** 2

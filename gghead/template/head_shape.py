@@ -1,5 +1,6 @@
-"""The head's surface as an implicit function: smooth unions of ellipsoids and capsules, sculpted
-with bumps.
+"""The head's surface as an implicit function.
+
+Smooth unions of ellipsoids and capsules, sculpted with bumps.
 
 All positions are world units (1 unit = 0.37 m). The measures (eyes, nose tip, mouth corners, widths
 and depths) follow average anthropometry and the place of these points under the label cameras of
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-EYEBALL = np.array([0.0840, 0.0815, 0.1690])  # centre
+EYEBALL = np.array([0.0840, 0.0815, 0.1690])  # center
 EYEBALL_RADIUS = 0.0350
 LID_THICKNESS = 0.0062
 EYE_INNER, EYE_OUTER = np.array([0.0460, 0.0775]), np.array([0.1215, 0.0835])  # corners, (x, y)
@@ -62,8 +63,9 @@ def smoothstep(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray)
 
 # [N] of |x| -> [N], [N], [N]
 def eye_lines(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Position s along the eye (-1 inner, 1 outer corner) and heights of the lower and the upper
-    lid's edge there.
+    """Position s along the eye, and heights of the lower and the upper lid's edge there.
+
+    s is -1 at the inner and 1 at the outer corner.
 
     Beyond the corners s leaves [-1, 1] and both heights go on along the line through the corners.
     """
@@ -189,8 +191,10 @@ EAR_HALF_HEIGHT, EAR_HALF_BREADTH = 0.088, 0.048
 
 
 def ear_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates of points [N, 3] (x >= 0) in the ear's oval: upwards, backwards (both 1 at its
-    rim), and radius."""
+    """Coordinates of points [N, 3] (x >= 0) in the ear's oval: up, back and radius.
+
+    The first two are 1 at its rim.
+    """
     lean = 0.16  # radians that the ear's axis leans backwards
     y, z = points[:, 1] - EAR_CENTRE[1], points[:, 2] - EAR_CENTRE[2]
     up = (y * np.cos(lean) - z * np.sin(lean)) / EAR_HALF_HEIGHT

@@ -13,8 +13,9 @@ from gghead.torch_utils.files import write_atomically
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """A triangle mesh with one UV layout. Arrays are numpy and must not be written to (they are
-    shared).
+    """A triangle mesh with one UV layout.
+
+    Arrays are numpy and must not be written to (they are shared).
 
     UV convention: (u, v) in [0, 1], u to the right and v down the texture, so that texel (row i,
     column j) of an R x R map lies at ((j + 0.5) / R, (i + 0.5) / R). Faces wind counter-clockwise
@@ -77,8 +78,7 @@ class Template:
 
     @functools.cached_property
     def vertex_normals(self) -> np.ndarray:  # [V, 3]
-        """Unit outward normals, averaged over the faces around a vertex with their angle as
-        weight."""
+        """Unit outward normals, averaged over a vertex's faces with their angle as weight."""
         return vertex_normals(self.vertices, self.faces)
 
     def pose(self, coefficients: dict[str, float]) -> np.ndarray:  # [V, 3]
@@ -119,8 +119,10 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def corner_angles(corners: np.ndarray) -> np.ndarray:  # [F, 3, D] -> [F, 3]
-    """Interior angle of every triangle at each of its corners, radians; 0 where an edge has no
-    length."""
+    """Interior angle of every triangle at each of its corners, radians.
+
+    0 where an edge has no length.
+    """
     edges = np.roll(corners, -1, axis=1) - corners
     edges = edges / np.maximum(np.linalg.norm(edges, axis=2, keepdims=True), 1e-30)
     cosine = -(edges * np.roll(edges, 1, axis=1)).sum(2)
@@ -159,8 +161,9 @@ def plane(half_width: float = 0.35, cells: int = 16) -> Template:
 
 
 def sphere(radius: float = 0.3, columns: int = 64, rows: int = 48) -> Template:
-    """A sphere around the origin: u is the azimuth with 0.5 at +z and the seam at -z, v runs from
-    the top pole down.
+    """Make a sphere around the origin.
+
+    u is the azimuth with 0.5 at +z and the seam at -z, v runs from the top pole down.
 
     Each pole is one vertex; the grid's triangles that would be degenerate there stay in the UV
     layout, so the unit square is covered without holes.
@@ -242,8 +245,10 @@ def load_obj(path: str | Path) -> Template:
 
 
 def _corner(word: str, vertex_count: int, uv_count: int) -> tuple[int, int]:
-    """`v/vt` or `v/vt/vn` with 1-based or negative (relative to the end) indices, as 0-based
-    (vertex, uv)."""
+    """`v/vt` or `v/vt/vn` as 0-based (vertex, uv).
+
+    Indices are 1-based, or negative: relative to the end.
+    """
     parts = word.split("/")
     if len(parts) < 2 or not parts[1]:
         raise ValueError("faces without texture coordinates (vt), export the mesh with UVs")
@@ -261,8 +266,9 @@ def _index(text: str, count: int, what: str) -> int:
 
 
 def save_obj(template: Template, path: str | Path, vertices: np.ndarray | None = None) -> None:
-    """Write the mesh with its UVs; `vertices` [V, 3] replaces the template's, for posed or fitted
-    heads.
+    """Write the mesh with its UVs.
+
+    `vertices` [V, 3] replaces the template's, for posed or fitted heads.
 
     Nine significant digits: a float32 mesh survives the round trip exactly. The file appears whole
     or not at all. Raises ``ValueError`` for vertices of another shape, ``UserError`` where it

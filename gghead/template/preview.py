@@ -60,8 +60,10 @@ def shade(
     focal: float = 3.4,
     painted: bool = True,
 ) -> np.ndarray:  # [size, size, 3] uint8
-    """The mesh under two lights on white, 2 x 2 supersampled; camera at radius 2.7, angles in
-    radians."""
+    """The mesh under two lights on white, 2 x 2 supersampled.
+
+    Camera at radius 2.7, angles in radians.
+    """
     position = 2.7 * np.array(
         [np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)]
     )

@@ -26,7 +26,7 @@ def eye_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     s is -1 at the inner and 1 at the outer corner; t is -1 on the lower and 1 on the upper lid's
     edge (|s|, |t| < 1 is the opening; t > 1 or t < -1 lies on a lid, clipped to +-20); r is the
-    distance in the frontal plane from the pupil's centre (iris about 0.0155, pupil about 0.007).
+    distance in the frontal plane from the pupil's center (iris about 0.0155, pupil about 0.007).
     """
     points = np.asarray(points)
     x = np.abs(points[..., 0])
@@ -36,8 +36,11 @@ def eye_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def lip_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] neutral positions
-    """(s, t): s is 0 in the middle and +-1 at the corners of the mouth; t is 1 on the upper lip's
-    upper border, 0 on the line between the lips and -1 on the lower lip's lower border."""
+    """(s, t): s is 0 in the middle and +-1 at the corners of the mouth.
+
+    t is 1 on the upper lip's upper border, 0 on the line between the lips and -1 on the lower lip's
+    lower border.
+    """
     points = np.asarray(points)
     x = np.abs(points[..., 0])
     s = x / MOUTH_HALF_WIDTH
@@ -49,8 +52,10 @@ def lip_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] 
 
 
 def brow_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [..., 3] neutral positions
-    """(s, t): s is 0 at the inner and 1 at the outer end of the nearer brow, t is +-1 on its upper
-    and lower border."""
+    """(s, t) of the nearer brow.
+
+    s is 0 at its inner and 1 at its outer end, t is +-1 on its upper and lower border.
+    """
     points = np.asarray(points)
     s = (np.abs(points[..., 0]) - 0.034) / 0.108
     along = np.clip(s, 0.0, 1.0)
@@ -64,8 +69,9 @@ def frontal(points: np.ndarray, low: float = 0.08, high: float = 0.13) -> np.nda
 
 
 def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 1]
-    """Soft weights; small regions come first. scalp, face, neck, ears sum to one; the others lie
-    inside the face.
+    """Soft weights of the regions, small ones first.
+
+    scalp, face, neck and ears sum to one. The others lie inside the face.
 
     "scalp" is the cap that hair covers, "mouth" the inside edge of the lips that an open jaw bares.
     """
@@ -126,8 +132,10 @@ def regions(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [V] in [0, 
 
 
 def landmarks(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [3]
-    """Named places: on the surface at given frontal positions, eyeball centres inside; Left is
-    +x."""
+    """Named places: on the surface at given frontal positions, eyeball centers inside.
+
+    Left is +x.
+    """
     s, lower, upper = eye_lines(np.array([EYEBALL[0]]))
     chosen = {
         "NoseTip": (0.0, 0.000),

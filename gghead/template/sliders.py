@@ -1,5 +1,8 @@
-"""Names of expression coefficients: ARKit's, those of ICT-FaceKit (``eyeBlink_L``) and of Live Link
-Face (``EyeBlinkLeft``), and what a head has of them."""
+"""Names of expression coefficients.
+
+ARKit's, those of ICT-FaceKit (``eyeBlink_L``) and of Live Link Face (``EyeBlinkLeft``), and what a
+head has of them.
+"""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -61,8 +64,10 @@ _SPELLINGS = {name.lower(): name for name in (*_KNOWN, *_PAIRS)}
 
 
 def canonical(name: str) -> str:
-    """ARKit's spelling of the names of ICT-FaceKit and Live Link Face: ``eyeBlink_L``,
-    ``EyeBlinkLeft`` -> ``eyeBlinkLeft``. Other names stay as they are."""
+    """ARKit's spelling of the names of ICT-FaceKit and Live Link Face.
+
+    ``eyeBlink_L``, ``EyeBlinkLeft`` -> ``eyeBlinkLeft``. Other names stay as they are.
+    """
     plain = name[:-2] + _SIDES[name[-2:]] if name[-2:] in _SIDES else name
     return _SPELLINGS.get(plain.lower(), plain)
 
@@ -97,8 +102,7 @@ class Sliders:
         return len(self.coefficient_names)
 
     def knows(self, name: str) -> bool:
-        """Whether it is a name of ARKit or ICT-FaceKit, or one of these sliders, or of both halves
-        of one."""
+        """Whether it is a name of ARKit or ICT-FaceKit, or of these sliders or both halves."""
         plain, known = canonical(name), {*_KNOWN, *map(canonical, self.coefficient_names)}
         return plain in known or (plain + "Left" in known and plain + "Right" in known)
 
@@ -154,8 +158,10 @@ class Sliders:
         return result, tuple(left_out)
 
     def matrix(self, names: Sequence[str]) -> Tensor:  # [len(names), width]
-        """How far each coefficient moves each slider; rows of zeros for names without a meaning
-        here."""
+        """How far each coefficient moves each slider.
+
+        Rows of zeros for names without a meaning here.
+        """
         known = [index for index, name in enumerate(names) if self.knows(name)]
         rows = torch.zeros(len(names), self.width)
         if known:

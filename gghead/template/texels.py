@@ -1,5 +1,7 @@
-"""Texel maps: what lies at the centre of every texel of a template's UV layout, baked exactly and
-cached."""
+"""Texel maps.
+
+What lies at the center of every texel of a template's UV layout, baked exactly and cached.
+"""
 
 import functools
 import warnings
@@ -34,8 +36,9 @@ _ARRAYS = (
 
 @dataclass(frozen=True, eq=False)
 class TexelMaps:
-    """Maps over an R x R texel grid; texel (row i, column j) is the UV point ((j + 0.5) / R, (i +
-    0.5) / R).
+    """Maps over an R x R texel grid.
+
+    Texel (row i, column j) is the UV point ((j + 0.5) / R, (i + 0.5) / R).
 
     Texels outside every triangle have mask False, position 0, the identity as frame and region 0.
     Tensors are shared by a cache: do not write into them.
@@ -45,7 +48,7 @@ class TexelMaps:
     normal: Tensor  # [3, R, R] unit outward normal (interpolated vertex normals)
     # [3, 3, R, R]; frame[:, k] is the k-th axis: tangent along u, bitangent n x t, normal
     frame: Tensor
-    spacing: Tensor  # [2, R, R] world distance between neighbouring texels along u and along v, > 0
+    spacing: Tensor  # [2, R, R] world distance between neighboring texels along u and along v, > 0
     region: Tensor  # [R, R] int64 index into region_names
     mask: Tensor  # [R, R] bool, the texel lies on the surface
     face_index: Tensor  # [R, R] int32 into template.faces, -1 outside
@@ -67,8 +70,9 @@ class TexelMaps:
 
 
 def texel_maps(template: Template, resolution: int) -> TexelMaps:
-    """Texel maps of `template` at `resolution`, from memory, else from the disk cache, else baked
-    (and stored).
+    """Texel maps of `template` at `resolution`.
+
+    They come from memory, else from the disk cache, else they are baked (and stored).
 
     The disk cache is `$XDG_CACHE_HOME/gghead/texels` (default `~/.cache/gghead/texels`), keyed by
     content hash, resolution and format version. A damaged file is rebuilt with one warning.
@@ -129,7 +133,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
-    """Rasterise the UV layout at texel centres and interpolate everything there in float64."""
+    """Rasterize the UV layout at texel centers and interpolate everything there in float64."""
     face, bary = rasterize_triangles(
         template.uvs * resolution, None, template.uv_faces, resolution, resolution
     )
@@ -174,8 +178,10 @@ def bake(template: Template, resolution: int) -> dict[str, np.ndarray]:
 def _region_labels(
     template: Template, interpolate: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """The first region (in the template's order, small ones first) with half the weight, else the
-    heaviest."""
+    """The first region with half the weight, else the heaviest.
+
+    Regions are in the template's order, small ones first.
+    """
     weights = [interpolate(weight[:, None])[0] for weight in template.regions.values()]
     if not weights:
         return np.zeros(interpolate(np.ones((len(template.vertices), 1))).shape[1:], dtype=np.int64)
@@ -186,8 +192,10 @@ def _region_labels(
 
 
 def _uv_derivatives(template: Template) -> tuple[np.ndarray, np.ndarray]:  # [T, 3], [T, 3]
-    """dP/du and dP/dv at every UV vertex: the faces' derivatives averaged with their UV angle as
-    weight."""
+    """dP/du and dP/dv at every UV vertex.
+
+    The faces' derivatives are averaged with their UV angle as weight.
+    """
     uv, points = template.uvs[template.uv_faces], template.vertices[template.faces]
     (du1, dv1), (du2, dv2) = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
     e1, e2 = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
@@ -214,8 +222,10 @@ def _uv_derivatives(template: Template) -> tuple[np.ndarray, np.ndarray]:  # [T,
 
 
 def _frame(tangent: np.ndarray, normal: np.ndarray) -> np.ndarray:  # [3, 3, R, R]
-    """Gram-Schmidt of the u direction against the normal; right-handed axes tangent, bitangent,
-    normal."""
+    """Gram-Schmidt of the u direction against the normal.
+
+    Right-handed axes tangent, bitangent, normal.
+    """
     tangent = tangent - normal * (tangent * normal).sum(0)
     # Where u has no direction (a pole) any tangent will do: take the world axis that the normal is
     # least along.
@@ -236,11 +246,12 @@ def _unit(vectors: np.ndarray, default: tuple[float, float, float]) -> np.ndarra
 
 # [2, R, R]
 def _spacing(position: np.ndarray, island: np.ndarray, local: np.ndarray) -> np.ndarray:
-    """Distance to the neighbours along u and v, averaged over the (one or two) neighbours of the
-    same UV island.
+    """Distance to the neighbors along u and v.
+
+    It is averaged over the (one or two) neighbors of the same UV island.
 
     `local` [2, R, R] is the surface derivative times the texel size; it stands in where a texel has
-    no neighbour. A floor of a tenth of the median keeps poles, where all texels of a row meet, from
+    no neighbor. A floor of a tenth of the median keeps poles, where all texels of a row meet, from
     having no size.
     """
     result = np.empty_like(local)

@@ -1,4 +1,4 @@
-"""A small set of multi-view captures in mvheads' form: coloured balls, one per subject and moment,
+"""A small set of multi-view captures in mvheads' form: colored balls, one per subject and moment,
 on white."""
 
 import io
@@ -19,7 +19,7 @@ NAMES = ("jawOpen", "mouthSmile")
 
 
 def ball(subject: int, moment: int):
-    """Gaussians [1, N] of one colour per side."""
+    """Gaussians [1, N] of one color per side."""
     model = small_network()
     ws = model.mapping.w_avg.expand(1, model.num_ws, -1)
     head = model.gaussians(ws)
@@ -28,6 +28,7 @@ def ball(subject: int, moment: int):
     left = (head.means[..., :1] > 0).float()
     head.colors = left * colour[0] + (1 - left) * colour[1]
     head.opacities = torch.full_like(head.opacities, 0.95)
+    head.training_size = None  # a thing with sharp borders, at any size
     return head
 
 

@@ -218,7 +218,7 @@ def test_what_is_compared_is_the_guess_in_the_views():
         {name: value for name, value in model.state_dict().items() if "correction" not in name}
     )
     head = plain.encode(rgb, cameras).gaussians(plain.generator)
-    out = render(head, cameras, (28, 20), background=1.0, depth=False)
+    out = render(head, cameras, (28, 20), background=1.0, depth=False, eps2d=0.3)
     _, given, shown, alpha, offset, _ = compared[0]
     torch.testing.assert_close(shown, out.color, atol=1e-4, rtol=0)
     torch.testing.assert_close(alpha, out.alpha, atol=1e-4, rtol=0)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.example_gaussians import make
@@ -216,3 +218,14 @@ def test_arguments_of_other_types_are_named(arguments, sentence):
 def test_a_picture_without_pixels_is_refused():
     with pytest.raises(ValueError, match="0x0 pixels"):
         render(make(()), size=0)
+
+
+def test_above_the_training_size_the_low_pass_filter_grows_with_the_image():
+    gaussians, camera = make((2,)), Cameras.orbit(0.3)
+    trained = replace(gaussians, training_size=16)
+    for size, eps2d in ((12, 0.3), (16, 0.3), (32, 1.2), ((20, 64), 4.8)):
+        expected = render(gaussians, camera, size, eps2d=eps2d)
+        assert torch.allclose(render(trained, camera, size).color, expected.color, atol=1e-6)
+    sharp = render(trained, camera, 64, eps2d=0.3)
+    assert torch.equal(sharp.color, render(gaussians, camera, 64).color)
+    assert not torch.equal(sharp.color, render(trained, camera, 64).color)

@@ -20,8 +20,10 @@ from gghead.torch_utils.ops.resample import conv2d_up
 
 # [O, I, k, k], [B, I] -> [B, O]
 def demodulation(weight: Tensor, styles: Tensor, eps: float = 1e-8) -> Tensor:
-    """1 / sqrt(sum over inputs and taps of (style * weight)^2 + eps), equation 3, in float32 or
-    float64."""
+    """Compute 1 / sqrt(sum over inputs and taps of (style * weight)^2 + eps).
+
+    This is equation 3, in float32 or float64.
+    """
     energy = at_least_float32(weight).square().sum(dim=(2, 3))
     return (at_least_float32(styles).square() @ energy.t() + eps).rsqrt()
 
@@ -67,8 +69,10 @@ def add_noise_and_bias(
     noise: Tensor,  # [1 or B, 1, H, W]
     strength: Tensor,  # []
 ) -> Tensor:  # [B, C, H, W]
-    """Return ``y + bias + strength * noise`` in the type of ``y``; sums in float32 where ``y`` is
-    bf16."""
+    """Return ``y + bias + strength * noise`` in the type of ``y``.
+
+    Sums in float32 where ``y`` is bf16.
+    """
     batch, channels, height, width = y.shape
     rows = torch.stack([bias, strength.expand(channels)]).to(y.dtype)  # [2, C]
     columns = torch.cat([torch.ones_like(noise), noise], dim=1).to(y.dtype)  # [1 or B, 2, H, W]

@@ -1,5 +1,6 @@
-"""Builds C++ operator libraries, on first use or ahead of time (``python setup.py build_ext``), one
-per SIMD level.
+"""Builds C++ operator libraries, one per SIMD level.
+
+They are built on first use or ahead of time (``python setup.py build_ext``).
 
 Which level runs is decided when a library is loaded, by what torch says about the processor, so
 that code built on one machine runs on another. A library is named after everything that decides its
@@ -76,8 +77,10 @@ class Library:
 
 
 def levels() -> dict[str, tuple[str, ...]]:
-    """SIMD levels of this kind of processor, best first, with their compiler flags. ARM's 64-bit
-    processors always have NEON, so there is one level only."""
+    """SIMD levels of this kind of processor, best first, with their compiler flags.
+
+    ARM's 64-bit processors always have NEON, so there is one level only.
+    """
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
         return _X86_LEVELS
@@ -85,15 +88,19 @@ def levels() -> dict[str, tuple[str, ...]]:
 
 
 def level() -> str:
-    """The level to load: what torch found the processor to have, or was told by ATEN_CPU_CAPABILITY
-    to use."""
+    """The level to load.
+
+    It is what torch found the processor to have, or was told by ATEN_CPU_CAPABILITY to use.
+    """
     wanted = torch.backends.cpu.get_cpu_capability().lower()
     return wanted if wanted in levels() else list(levels())[-1]
 
 
 def _search_path() -> str:
-    """PATH with the interpreter's own folder, where pip puts ninja even if the environment is not
-    activated."""
+    """PATH with the interpreter's own folder.
+
+    pip puts ninja there even if the environment is not activated.
+    """
     return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
 
 
@@ -142,15 +149,19 @@ def _digest(library: Library, level_name: str, *more: str) -> str:
 
 
 def prebuilt_path(library: Library, level_name: str | None = None) -> Path:
-    """Where ``setup.py build_ext`` puts the library for this torch; the name changes with the
-    sources."""
+    """Where ``setup.py build_ext`` puts the library for this torch.
+
+    The name changes with the sources.
+    """
     level_name = level_name or level()
     return PREBUILT / f"{library.name}_{level_name}_{_digest(library, level_name)}.so"
 
 
 def cached_path(library: Library) -> Path:
-    """Where a library built on first use lives, for this compiler, torch and SIMD level, built or
-    not."""
+    """Where a library for this compiler, torch and SIMD level lives, built or not.
+
+    It is built on first use.
+    """
     compiler = find_compiler()
     if compiler is None:
         raise BuildError(_missing_tool())
@@ -227,8 +238,10 @@ def compile_flags(compiler: str, level_name: str) -> list[str]:
 
 
 def _ninja_file(library: Library, target: Path, compiler: str, level_name: str) -> str:
-    """The text of the build: one object per source, one shared library that takes torch from the
-    running process."""
+    """The text of the build: one object per source, one shared library.
+
+    The library takes torch from the running process.
+    """
     root = Path(torch.__file__).parent
     flags = [f'"{flag}"' for flag in compile_flags(compiler, level_name)]
     link = ["-shared", *LINK_FLAGS, f'-L"{root / "lib"}"', "-lc10", "-ltorch_cpu", "-ltorch"]
@@ -250,8 +263,10 @@ def _ninja_file(library: Library, target: Path, compiler: str, level_name: str) 
 
 
 def build(library: Library, target: Path, level_name: str) -> None:
-    """Compile ``library`` for one level into the file ``target``; nothing is left behind if that
-    fails."""
+    """Compile ``library`` for one level into the file ``target``.
+
+    Nothing is left behind if that fails.
+    """
     compiler, ninja = find_compiler(), find_ninja()
     if compiler is None or ninja is None:
         raise BuildError(_missing_tool())
@@ -273,8 +288,10 @@ def build(library: Library, target: Path, level_name: str) -> None:
 
 
 def build_ahead(library: Library, wanted: Sequence[str] | None = None) -> list[Path]:
-    """Build the wanted levels, or all of this kind of processor, into the package; return their
-    files."""
+    """Build the wanted levels, or all of this kind of processor, into the package.
+
+    Return their files.
+    """
     shutil.rmtree(PREBUILT, ignore_errors=True)
     targets = {name: prebuilt_path(library, name) for name in wanted or levels()}
     for name, target in targets.items():

@@ -13,8 +13,10 @@ FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
 
 
 def fir_kernel() -> Tensor:
-    """Return the normalised 4x4 outer product of [1, 3, 3, 1] (Karras et al. 2019, "StyleGAN2",
-    section 4)."""
+    """Return the normalized 4x4 outer product of [1, 3, 3, 1].
+
+    Karras et al. 2019, "StyleGAN2", section 4.
+    """
     taps = torch.tensor(FIR_TAPS)
     kernel = taps[:, None] * taps[None, :]
     return kernel / kernel.sum()
@@ -54,8 +56,10 @@ def conv2d_down(
 
 
 def upsample2x(x: Tensor) -> Tensor:  # [B, C, H, W] -> [B, C, 2H, 2W]
-    """Interpolate by two with the same [1, 3, 3, 1] taps (bilinear weights are exactly these),
-    edges held."""
+    """Interpolate by two with the same [1, 3, 3, 1] taps, edges held.
+
+    Bilinear weights are exactly these.
+    """
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

@@ -1,5 +1,7 @@
-"""What one training of an avatar is, and the presets: ``headgas`` has the paper's numbers, and a
-cap of Gaussians."""
+"""What one training of an avatar is, and the presets.
+
+``headgas`` has the paper's numbers, and a cap of Gaussians.
+"""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
@@ -10,8 +12,10 @@ from gghead.torch_utils.config import Option, Range
 
 @dataclass(frozen=True)
 class DensifyConfig:
-    """When Gaussians are cloned, split and pruned (3DGS, section 5; names and rules of gsplat's
-    DefaultStrategy)."""
+    """When Gaussians are cloned, split and pruned.
+
+    3DGS, section 5; names and rules of gsplat's DefaultStrategy.
+    """
 
     start: int = 500
     """First iteration after which Gaussians may be added."""
@@ -64,8 +68,10 @@ class AvatarLossConfig:
 
 @dataclass(frozen=True)
 class RateConfig:
-    """Adam's learning rates: those of 3DGS, and for what 3DGS does not have see methods of HeadGaS
-    in docs."""
+    """Adam's learning rates.
+
+    They are those of 3DGS. For what 3DGS does not have see docs/avatars.md.
+    """
 
     means: float = 1.6e-4
     """Of the means in extents, at the start."""

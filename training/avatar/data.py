@@ -38,8 +38,9 @@ class AvatarSource:
 
 
 def open_avatar(network: str, data: str | None, device: torch.device) -> AvatarSource:
-    """``network`` is a file or a run folder (its newest); the sequence is ``data``, or what the run
-    names.
+    """``network`` is a file or a run folder (its newest).
+
+    The sequence is ``data``, or what the run names.
 
     Raises ``UserError`` where no sequence is named, and for one of another expression model.
     """

@@ -54,8 +54,10 @@ class Densifier:
     def observe(
         self, means2d: Tensor, radii: Tensor, opacities: Tensor, size: tuple[int, int]
     ) -> None:
-        """``means2d`` [N, 2] is the gradient of the projected means in pixels, ``radii`` [N, 2],
-        ``opacities`` [N]."""
+        """Take the projected means' gradient ``means2d`` [N, 2] in pixels.
+
+        ``radii`` is [N, 2], ``opacities`` [N].
+        """
         scale = means2d.new_tensor([size[0] / 2, size[1] / 2])
         seen = (radii > 0).all(-1)
         self.gradient += torch.where(seen, (means2d * scale).norm(dim=-1), 0.0)
@@ -123,8 +125,10 @@ class Densifier:
         split: Tensor,
         random: torch.Generator,
     ) -> None:
-        """Append a copy of every clone; put two smaller ones, drawn from it, in place of every
-        split Gaussian."""
+        """Append a copy of every clone.
+
+        Put two smaller ones, drawn from it, in place of every split Gaussian.
+        """
         count = avatar.num
         kept = (
             torch.ones(count, dtype=torch.bool, device=avatar.device)
@@ -162,13 +166,15 @@ def replace_parameters(
     values: dict[str, Tensor],
     moments: Callable[[Tensor, int], Tensor],
 ) -> None:
-    """Give the avatar other per-Gaussian parameters; ``moments(value, dim)`` carries Adam's
-    averages over."""
+    """Give the avatar other per-Gaussian parameters.
+
+    ``moments(value, dim)`` carries Adam's averages over.
+    """
     groups = {group["name"]: group for group in optimizer.param_groups}
     for name, dim, old in list(_all(avatar)):
         new = nn.Parameter(values[name].contiguous(), requires_grad=old.requires_grad)
         setattr(avatar, name, new)
-        if name not in groups:  # an empty basis is not optimised, nor are anchors
+        if name not in groups:  # an empty basis is not optimized, nor are anchors
             continue
         groups[name]["params"] = [new]
         state = optimizer.state.pop(old, None)

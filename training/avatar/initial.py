@@ -1,7 +1,7 @@
 """Where an avatar starts: points on the template, or a head that a reconstructor made.
 
-The avatar's first picture, for the expression zero, is then that head instead of a grey template.
-The network is given two hidden units for each colour channel and for the opacity, which carry a
+The avatar's first picture, for the expression zero, is then that head instead of a gray template.
+The network is given two hidden units for each color channel and for the opacity, which carry a
 feature through unchanged (x = relu(x) - relu(-x)), and the bias features hold what the head looks
 like; all else is learnt as ever.
 """
@@ -42,8 +42,10 @@ def surface_points(template: Template, count: int, seed: int) -> Tensor:  # [cou
 
 
 def check_in_view(points: Tensor, camera: Cameras, template: str) -> None:
-    """Raises ``UserError`` unless half of the template's points [N, 3] lie in the picture of
-    ``camera`` (no batch)."""
+    """Raise ``UserError`` unless half of the template's points [N, 3] lie in the image.
+
+    ``camera`` has no batch.
+    """
     places, depth = camera.project(points)
     share = ((places > 0) & (places < 1)).all(-1).logical_and(depth > 0).float().mean()
     if share < _IN_VIEW:
@@ -56,8 +58,10 @@ def check_in_view(points: Tensor, camera: Cameras, template: str) -> None:
 
 
 def neighbour_distance(points: Tensor) -> Tensor:  # [N, 3] -> [N]
-    """Root mean square distance to the three nearest neighbours, 3DGS's first standard
-    deviation."""
+    """Root mean square distance to the three nearest neighbors.
+
+    This is 3DGS's first standard deviation.
+    """
     rows = [
         torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist").topk(
             4, largest=False
@@ -72,13 +76,14 @@ _SEEN = 0.05  # opacity above which a Gaussian belongs to the head
 # opacities that are started with: others would hardly learn to come and go
 _FAINTEST, _DENSEST = 0.05, 0.95
 _CARRIED = 4  # red, green, blue, opacity
-_OVERLAP = 0.4  # least standard deviation along the surface, in distances to the neighbours
+_OVERLAP = 0.4  # least standard deviation along the surface, in distances to the neighbors
 _GAIN = 1.0  # what a unit of a carried feature changes
 
 
 def initial_head(source: str, frames: Frames, device: torch.device) -> Gaussians:  # [N]
-    """The head in a .ply, or what an encoder (file or run folder) makes of the calmest training
-    frames.
+    """The head in a .ply, or what an encoder makes of the calmest training frames.
+
+    The encoder is a file or a run folder.
 
     Raises ``UserError`` for what is neither.
     """
@@ -98,8 +103,10 @@ def initial_head(source: str, frames: Frames, device: torch.device) -> Gaussians
 
 
 def calm_frames(frames: Frames, count: int) -> list[int]:
-    """Frames from ``count`` directions, in time order, each the one with the smallest coefficients
-    (as parts of their ranges)."""
+    """Frames from ``count`` directions, in time order, each the calmest one.
+
+    The calmest has the smallest coefficients, as parts of their ranges.
+    """
     extent = (frames.expression.amax(0) - frames.expression.amin(0)).clamp_min(1e-6)
     effort = (frames.expression / extent).square().sum(1)
     by_yaw = frames.cameras.angles()[0].argsort(stable=True)
@@ -108,8 +115,9 @@ def calm_frames(frames: Frames, count: int) -> list[int]:
 
 
 def thin_out(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count]
-    """Evenly spread Gaussians of the head, each grown over and coloured as the neighbours it stands
-    for.
+    """Evenly spread Gaussians of the head.
+
+    Each grows over the neighbors that it stands for, and takes their color.
 
     Points are chosen one after the other, each as far as possible from those before it. Raises
     ``UserError`` for a head with hardly any visible Gaussian.
@@ -153,10 +161,11 @@ def thin_out(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count
 
 @torch.no_grad()
 def copy_appearance(avatar: Avatar, head: Gaussians) -> None:
-    """Let the avatar, which has as many Gaussians, start as this head; harmonics above degree 0
-    start at zero.
+    """Let the avatar, which has as many Gaussians, start as this head.
 
-    Raises ``UserError`` for a network too narrow to carry colours and opacity.
+    Harmonics above degree 0 start at zero.
+
+    Raises ``UserError`` for a network too narrow to carry colors and opacity.
     """
     config, last = avatar.config, appearance_size(avatar.config) - 1
     avatar.means.copy_(head.means)
@@ -184,8 +193,10 @@ def copy_appearance(avatar: Avatar, head: Gaussians) -> None:
 
 
 def _carry(hidden: nn.Linear, output: nn.Linear, places: list[int]) -> None:
-    """Let the first features pass the network: feature k comes out at ``places[k]``, everything
-    else as zero."""
+    """Let the first features pass the network.
+
+    Feature k comes out at ``places[k]``, everything else as zero.
+    """
     output.weight.zero_()
     output.bias.zero_()
     units = len(places)

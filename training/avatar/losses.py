@@ -14,8 +14,10 @@ class AvatarLoss:
     def __init__(
         self, config: AvatarLossConfig, device: torch.device, size: tuple[int, int] | None = None
     ) -> None:
-        """``size``: width and height of the pictures. Raises ``UserError`` if the network cannot be
-        read or needs larger ones."""
+        """``size``: width and height of the pictures.
+
+        Raises ``UserError`` if the network cannot be read or needs larger ones.
+        """
         self.config, self.network = config, None
         if config.perceptual_net is not None:
             self.network = load_distance(config.perceptual_net, "`perceptual_net`", device)
@@ -39,8 +41,10 @@ class AvatarLoss:
     def __call__(
         self, picture: Tensor, truth: Tensor, mask: Tensor, iteration: int
     ) -> dict[str, Tensor]:
-        """``picture`` and ``truth`` [3, H, W] over the same background, ``mask`` [1, H, W]; all
-        parts and "total"."""
+        """``picture`` and ``truth`` [3, H, W] over the same background, ``mask`` [1, H, W].
+
+        All parts and "total".
+        """
         config = self.config
         parts = {"l1": (picture - truth).abs().mean(), "dssim": 1 - ssim(picture, truth)}
         total = config.l1 * parts["l1"] + config.dssim * parts["dssim"]
@@ -61,8 +65,9 @@ class AvatarLoss:
 
 # [1, H, W]
 def head_box(mask: Tensor, margin: float = 0.05, smallest: int = 1) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of what the mask shows, with a margin; the whole picture for an
-    empty mask.
+    """Top, bottom, left, right of what the mask shows, with a margin.
+
+    The whole picture for an empty mask.
 
     Boxes are widened to ``smallest`` pixels a side where the picture has them.
     """

@@ -35,8 +35,9 @@ def run(
     *,
     resume: Path | None = None,
 ) -> Path:
-    """Train until ``config.iterations``, or until Ctrl-C, which saves a state to resume from;
-    return the run folder.
+    """Train until ``config.iterations``, or until Ctrl-C, which saves a state to resume from.
+
+    Return the run folder.
 
     Raises ``UserError`` for data or files that do not fit.
     """

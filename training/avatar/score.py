@@ -77,8 +77,10 @@ def score(
 
 
 def side_frames(cameras: Cameras) -> set[int]:
-    """The quarter of the cameras (batch shape (T,)) whose directions from the head are farthest off
-    its middle."""
+    """The quarter of the cameras (batch shape (T,)) farthest off their middle.
+
+    What counts is the direction from the head.
+    """
     place = cameras.position
     aside = torch.atan2(place[:, 0], place[:, 2]).abs()
     return set(
@@ -94,8 +96,9 @@ def compare(
     *,
     aside: bool = False,
 ) -> dict:
-    """PSNR, SSIM and L2 of a picture [3, H, W], PSNR and SSIM in the boxes, and the distances of
-    ``networks``.
+    """PSNR, SSIM and L2 of an image [3, H, W], and more.
+
+    PSNR and SSIM in the boxes, and the distances of ``networks``.
 
     With ``aside`` (one of ``side_frames``) PSNR counts as that of frames from the side, too.
     """
@@ -120,8 +123,10 @@ def compare(
 
 
 def nearest_frames(test: Frames, train: Frames) -> list[int]:
-    """For every test frame the training frame with the least squared difference, at a size of at
-    most 64 pixels."""
+    """For every test frame the training frame with the least squared difference.
+
+    They are compared at a size of at most 64 pixels.
+    """
     a, b = (torch.stack(list(_small(frames))) for frames in (test, train))
     distances = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
     return distances.argmin(1).tolist()
@@ -135,8 +140,10 @@ def _small(frames: Frames) -> Iterator[Tensor]:
 
 
 def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
-    """Boxes [1, H, W] of ones around mouth and eyes; empty without 68 landmarks or where a region
-    is out of sight."""
+    """Boxes [1, H, W] of ones around mouth and eyes.
+
+    Empty without 68 landmarks or where a region is out of sight.
+    """
     landmarks = frames.sequence.landmarks
     if landmarks is None or landmarks.shape[1] != 68:
         return {}
@@ -144,8 +151,10 @@ def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
 
 
 def region_boxes(landmarks: Tensor, camera: Cameras, size: tuple[int, int]) -> dict[str, Tensor]:
-    """The same for landmarks [68, 3] in world units, a camera of batch shape (1,) and pictures of
-    (width, height)."""
+    """The same for landmarks [68, 3] in world units.
+
+    The camera has batch shape (1,), images are of (width, height).
+    """
     width, height = size
     pixels = camera[0].project(landmarks.float())[0] * torch.tensor([width, height])
     masks = {}
@@ -181,8 +190,10 @@ def write_report(outdir: Path, header: dict, means: dict, records: list[dict]) -
 def write_worst(
     path: Path, avatar: AvatarModel, test: Frames, records: list[dict], count: int = _WORST
 ) -> None:
-    """A sheet of the frames with the lowest PSNR: truth, avatar, absolute difference times 3 (dark
-    on white)."""
+    """Write a sheet of the frames with the lowest PSNR.
+
+    It shows truth, avatar and absolute difference times 3 (dark on white).
+    """
     order = sorted(range(len(records)), key=lambda index: records[index]["avatar"]["psnr"])[:count]
     truth = torch.stack([test.over(index) for index in order])
     shown = torch.stack(

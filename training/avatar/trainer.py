@@ -109,8 +109,10 @@ class AvatarTrainer:
         *,
         resumed: bool = False,
     ) -> None:
-        """``resumed``: a state is loaded next, so that the head to start from is not needed any
-        more."""
+        """``resumed`` says that a state is loaded next.
+
+        Then the head to start from is not needed any more.
+        """
         self.config, self.frames, self.device = config, frames, device
         self.iteration = 0
         self.stats = Stats()
@@ -134,8 +136,7 @@ class AvatarTrainer:
         return self.frames.cut(self._frame_at(iteration))
 
     def read_ahead(self) -> None:
-        """Decode the frames of later steps in the background from now on, unless all of them fit
-        into memory."""
+        """Decode the frames of later steps in the background, unless all fit into memory."""
         if not self.frames.in_memory:
             width, height = self.frames.size
             self._reader = StepReader(
@@ -151,8 +152,10 @@ class AvatarTrainer:
 
     # ------------------------------------------------------------------ stepping
     def step(self) -> None:
-        """Render a frame, compare, update; refine the set of Gaussians where the schedule says
-        so."""
+        """Render a frame, compare, update.
+
+        Refine the set of Gaussians where the schedule says so.
+        """
         config, index = self.config, self._frame_at(self.iteration)
         read = self._reader or self._read
         head, alpha = (value.to(self.device) for value in read(self.iteration))
@@ -234,8 +237,10 @@ class AvatarTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for
-        bit."""
+        """Plain values and tensors.
+
+        ``load_state_dict`` continues from them, on CPUs bit for bit.
+        """
         return {
             "iteration": self.iteration,
             "avatar": {
@@ -288,16 +293,17 @@ def make_optimizer(avatar: Avatar, config: AvatarTrainConfig) -> torch.optim.Ada
 
 
 def frame_at(iteration: int, count: int, seed: int) -> int:
-    """Which of ``count`` frames an iteration shows: every pass goes through all of them in another
-    order."""
+    """Which of ``count`` frames an iteration shows.
+
+    Every pass goes through all of them in another order.
+    """
     epoch, place = divmod(iteration, count)
     order = np.random.RandomState(derive_seed(seed, "order", epoch) % 2**32).permutation(count)
     return int(order[place])
 
 
 def middle_camera(cameras: Cameras) -> tuple[float, ...]:
-    """The label of the camera [25 numbers] that stands nearest the mean direction of all of
-    them."""
+    """The label [25 numbers] of the camera nearest to the mean direction of all of them."""
     forward = cameras.cam2world[:, :3, 2]
     mean = forward.mean(0)
     index = int((forward @ mean).argmax())

@@ -1,2 +1,4 @@
-"""Benchmarks: a module each with ``measure``, which prints a table and returns its figures; their
-options are those of ``gghead benchmark`` (``training/cli/benchmark.py``)."""
+"""Benchmarks: a module each with ``measure``, which prints a table and returns its figures.
+
+Their options are those of ``gghead benchmark`` (``training/cli/benchmark.py``).
+"""

@@ -1,5 +1,7 @@
-"""``gghead benchmark avatar``: frames per second of an avatar, and what blend, network and
-rasteriser take of a frame."""
+"""Frames per second of an avatar.
+
+``gghead benchmark avatar`` also says what blend, network and rasterizer take of a frame.
+"""
 
 import itertools
 import math
@@ -25,9 +27,11 @@ from gghead.training.benchmarks.common import describe_machine, interleaved_medi
 
 @torch.no_grad()
 def with_count(avatar: Avatar, count: int, seed: int) -> Avatar:
-    """An avatar of ``count`` Gaussians that looks about the same: copies stand beside their
-    originals by a random standard deviation, and all are so much smaller (or, for fewer, larger)
-    that the area covered is the same."""
+    """An avatar of ``count`` Gaussians that looks about the same.
+
+    Copies stand beside their originals by a random standard deviation. All are so much smaller (or,
+    for fewer, larger) that the area covered is the same.
+    """
     rng, number = generator(seed, "benchmark", count), avatar.num
     order = torch.cat(
         [torch.randperm(number, generator=rng) for _ in range(math.ceil(count / number))]
@@ -50,8 +54,10 @@ def time_frames(
     size: int,
     repeats: int,
 ) -> dict[str, float]:
-    """Median milliseconds of blend, network, raster and whole frames along the sequence, at its own
-    cameras."""
+    """Median milliseconds of blend, network, raster and whole frames along the sequence.
+
+    The cameras are its own.
+    """
     expression = source.coefficients(split).to(avatar.device)
     cameras = split_or_all(source.sequence, split).cameras.to(avatar.device)
     player, apart = Player(avatar), Player(avatar)
@@ -93,8 +99,10 @@ def measure(
     seed: int,
     beside: int,
 ) -> dict:
-    """Time the avatar, print a row per count, form and size, and return the report; the
-    arguments are the command's options."""
+    """Time the avatar, print a row per count, form and size, and return the report.
+
+    The arguments are the command's options.
+    """
     device = pick_device(str(device))
     if device.type == "cpu":
         keep_freed_memory()

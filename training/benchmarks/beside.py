@@ -1,5 +1,7 @@
-"""What other programs cost: the same work on a quiet machine and beside busy processes, with
-several thread counts."""
+"""What other programs cost.
+
+The same work on a quiet machine and beside busy processes, with several thread counts.
+"""
 
 import multiprocessing
 import statistics
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 import click
 import torch
 
-from gghead.torch_utils.cores import processors
+from gghead.torch_utils.machine import processors
 from gghead.torch_utils.governor import Governor, Load
 
 _SETTLE = 4.0  # seconds that the chooser has to see a change of the load
@@ -41,8 +43,10 @@ def busy_processes(count: int) -> Iterator[None]:
 def compare_threads(
     work: Callable[[], object], beside: int, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Median milliseconds of ``work`` as {"quiet", "beside"} -> {"one", "all", "chosen"}, which
-    take turns; printed with the ratios of "chosen" to the better of the others.
+    """Median milliseconds of ``work`` with other work beside it and without.
+
+    Returns {"quiet", "beside"} -> {"one", "all", "chosen"}, which take turns. They are printed with
+    the ratios of "chosen" to the better of the others.
 
     Of every turn's runs the first is not counted: it makes or ends threads.
     """

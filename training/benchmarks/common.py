@@ -33,8 +33,10 @@ def describe_machine(device: torch.device) -> dict[str, str | int]:
 def interleaved_medians(
     runs: dict[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, float]:
-    """Median milliseconds of every run. They take turns, so that other work on the machine hits all
-    of them alike."""
+    """Median milliseconds of every run.
+
+    They take turns, so that other work on the machine hits all of them alike.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in track(range(repeats + 1), "Timing", unit="rounds"):
         for name, run in runs.items():

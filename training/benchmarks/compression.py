@@ -1,5 +1,7 @@
-"""``gghead benchmark compression``: what compressing an avatar costs on held-out frames, setting by
-setting."""
+"""What compressing an avatar costs on held-out frames, setting by setting.
+
+This is ``gghead benchmark compression``.
+"""
 
 import statistics
 import tempfile
@@ -49,8 +51,10 @@ def measure(
     split: str,
     every: int,
 ) -> dict:
-    """Score every setting, print a row for each, and return the report; the arguments are the
-    command's options."""
+    """Score every setting, print a row for each, and return the report.
+
+    The arguments are the command's options.
+    """
     source = open_avatar(network, data, torch.device("cpu"))
     avatar, expression = source.avatar, source.coefficients("train")
     held_out = split_or_all(source.sequence, split)

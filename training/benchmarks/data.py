@@ -20,8 +20,10 @@ def measure(
     step_ms: int | None,
     repeats: int,
 ) -> dict:
-    """Time decoding and the loader, print a row per format, and return the report; the
-    arguments are the command's options."""
+    """Time decoding and the loader, print a row per format, and return the report.
+
+    The arguments are the command's options.
+    """
     about = describe_machine(torch.device("cpu"))
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     pictures = [reading.photo_like(size, seed) for seed in range(4)]

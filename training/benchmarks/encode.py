@@ -24,8 +24,10 @@ def measure(
     repeats: int,
     memory: bool,
 ) -> dict:
-    """Time reconstructions, print a row per number of views, and return the report; the
-    arguments are the command's options."""
+    """Time reconstructions, print a row per number of views, and return the report.
+
+    The arguments are the command's options.
+    """
     device = pick_device(str(device))
     if device.type == "cpu":
         keep_freed_memory()

@@ -1,4 +1,4 @@
-"""``gghead benchmark raster``: the rasterisers, and the native one against its physical floor."""
+"""``gghead benchmark raster``: the rasterizers, and the native one against its physical floor."""
 
 import math
 import multiprocessing
@@ -18,8 +18,9 @@ Scene = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tens
 
 
 def head_scene(images: int, count: int, channels: int, seed: int, device: torch.device) -> Scene:
-    """Means, quats, scales, opacities and colours of Gaussians on an ellipsoid of about a head's
-    size, in random order.
+    """Gaussians on an ellipsoid of about a head's size, in random order.
+
+    Returns means, quats, scales, opacities and colors.
 
     The standard deviations are 0.6 to 1.4 of the spacing (half of that along the third axis), so
     that at a picture size of sqrt(count) pixels a splat is about as large as a pixel, as in
@@ -61,8 +62,10 @@ def measure(
     seed: int,
     memory: bool,
 ) -> dict:
-    """Time the backends, print a row for each, and return the report; the arguments are the
-    command's options."""
+    """Time the backends, print a row for each, and return the report.
+
+    The arguments are the command's options.
+    """
     device = pick_device(str(device))
     names = registry.available_names(device) if backends == "all" else tuple(backends.split(","))
     for name in names:
@@ -97,8 +100,10 @@ def measure(
 
 
 def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int) -> float:
-    """MiB by which the process's resident memory rises at most in one forward and backward pass
-    (Linux)."""
+    """MiB by which the process's resident memory rises in one forward and backward pass.
+
+    The most of it, on Linux.
+    """
     cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images)[:, None])
 
     def step(inputs: Scene, size: int) -> None:
@@ -186,7 +191,7 @@ def _native_figures(
     """The native operators by themselves, without torch's share, and the floor of the same scene.
 
     Vector instructions of sixteen lanes per pair of Gaussian and 4x4 block, at the measured rate of
-    multiply-adds: 25 + C forward (quadratic form, exp2, blend, C colours), 77 + 2C backward.
+    multiply-adds: 25 + C forward (quadratic form, exp2, blend, C colors), 77 + 2C backward.
     Traffic: what has to be read and written once per Gaussian (attributes, a record of 64 bytes per
     16 floats, gradients) and 16 bytes per pair, at 55 GB/s while it fits into 32 MB and at 27 GB/s
     beyond.

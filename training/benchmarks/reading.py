@@ -1,5 +1,7 @@
-"""What reading costs: pictures with the statistics of photos, encoded in the formats that zips
-hold."""
+"""What reading costs.
+
+Pictures with the statistics of photos, encoded in the formats that zips hold.
+"""
 
 import contextlib
 import io
@@ -19,8 +21,7 @@ from gghead.training.benchmarks.formats import FORMATS
 
 
 def photo_like(size: int, seed: int) -> Image.Image:
-    """A picture whose spectrum falls as that of photos (amplitude 1/f), with a little sensor
-    noise."""
+    """An image with a spectrum as that of photos (amplitude 1/f), and a little sensor noise."""
     random = np.random.RandomState(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = 1
@@ -30,7 +31,7 @@ def photo_like(size: int, seed: int) -> Image.Image:
         spectrum[0, 0] = 0
         plane = np.fft.irfft2(spectrum, (size, size))
         planes.append(plane / plane.std())
-    grey, red, blue = planes  # colours of photos vary less than their brightness
+    grey, red, blue = planes  # colors of photos vary less than their brightness
     colors = 128 + 50 * np.stack([grey + 0.3 * red, grey, grey + 0.3 * blue], -1)
     return Image.fromarray(
         np.clip(colors + random.normal(0, 1.5, colors.shape), 0, 255).astype(np.uint8)
@@ -78,8 +79,9 @@ def loader_speed(path: Path, resolution: int, workers: int | None, images: int) 
 
 
 def waiting_share(path: Path, resolution: int, images: int, step: float, **options) -> float:
-    """Share of the time that steps of ``step`` seconds, which need no processor (a GPU's), wait for
-    their images.
+    """Share of the time that steps of ``step`` seconds wait for their images.
+
+    The steps need no processor (a GPU's).
 
     ``options`` of ``BatchLoader``; ``prefetch=0`` reads when a step begins.
     """

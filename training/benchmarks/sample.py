@@ -14,8 +14,10 @@ from gghead.training.run.precision import choose, generator_layers
 def measure(
     network: str, batch: list[int], size: int | None, device: str | torch.device, repeats: int
 ) -> dict:
-    """Time sampling, print a row per batch, and return the report; the arguments are the
-    command's options."""
+    """Time sampling, print a row per batch, and return the report.
+
+    The arguments are the command's options.
+    """
     device = pick_device(str(device))
     model = load(network, device, kind="generator")
     if choose(device, generator_layers(model.config, max(batch)))[0] == "bf16":

@@ -33,8 +33,10 @@ def measure(
     compare: bool,
     beside: int,
 ) -> dict:
-    """Time the steps, print the figures, and return the report; the arguments are the
-    command's options."""
+    """Time the steps, print the figures, and return the report.
+
+    The arguments are the command's options.
+    """
     device = pick_device(str(device))
     config = PRESETS[preset]
     only = replace(config.stages[stage], start_kimg=0.0, fade_kimg=0.0)

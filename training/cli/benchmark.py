@@ -1,5 +1,8 @@
-"""``gghead benchmark``: the options of every benchmark. Each prints a table; ``--json`` writes its
-figures. What they measure: ``gghead.training.benchmarks``."""
+"""``gghead benchmark``: the options of every benchmark.
+
+Each prints a table; ``--json`` writes its figures. What they measure:
+``gghead.training.benchmarks``.
+"""
 
 import functools
 import importlib
@@ -127,7 +130,7 @@ def _data(text: str) -> Callable:
     help="Also the peak memory of forward + backward, each in a process of its own",
 )
 def raster(**options: Any) -> dict:
-    """Time the rasteriser backends on a head-like scene, forward and with gradients, taking turns.
+    """Time the rasterizer backends on a head-like scene, forward and with gradients, taking turns.
 
     For the native backend also its stages, and how far it stands above the floor: the vector
     instructions that the blocks with something to show need at least, at the measured rate of
@@ -144,7 +147,7 @@ def raster(**options: Any) -> dict:
 @_device
 @_count("--profile", 12, "Rows of the operator table", 0)
 @cli.switch(
-    "--compare", default=False, help="Also time a plain step: fp32, torch rasteriser, fresh fakes"
+    "--compare", default=False, help="Also time a plain step: fp32, torch rasterizer, fresh fakes"
 )
 @_busy
 def train(stage: int, preset: str | None, **options: Any) -> dict:
@@ -200,8 +203,9 @@ def sample(**options: Any) -> dict:
 @_count("--step-ms", None, "Also the time that steps so long wait for 16 images")
 @_repeats()
 def data(formats: str, **options: Any) -> dict:
-    """Time decoding (one thread, ms per image) and the whole loader (images per second, nothing
-    cached, with masks).
+    """Time decoding (one thread, ms per image) and the whole loader (images per second).
+
+    Nothing is cached, and masks are read.
 
     The images are noise with the spectrum of photos. Compare the loader with the images/s of
     ``train``; "auto" takes as many threads as are needed so that nobody waits.
@@ -225,8 +229,10 @@ def data(formats: str, **options: Any) -> dict:
 @_repeats()
 @cli.switch("--memory", default=False, help="Also measure peak memory, in a fresh process per row")
 def encode(preset: str | None, **options: Any) -> dict:
-    """Time encoding (views to latent) and decoding (latent to Gaussians), and the peak memory of
-    both together."""
+    """Time encoding (views to latent) and decoding (latent to Gaussians).
+
+    The peak memory of both together is measured too.
+    """
     return {"preset": ENCODER_OPTIONS.start({"preset": preset}).preset, **options}
 
 
@@ -240,8 +246,10 @@ def encode(preset: str | None, **options: Any) -> dict:
 @PLAN_OPTIONS
 @_count("--every", 1, "Score each n-th frame")
 def compression(bits: list[int], combinations: int | None, **options: Any) -> dict:
-    """Compress an avatar in all ways asked for; print sizes and what is lost on frames it was not
-    trained on."""
+    """Compress an avatar in all ways asked for.
+
+    Print sizes and what is lost on frames it was not trained on.
+    """
     if unknown := set(bits) - {8, 16, 32}:
         raise UserError(f"--bits: a number has 8, 16 or 32 bits, not {unknown.pop()}.")
     plan = PLAN_OPTIONS.apply(CompressionPlan(), {"combinations": combinations})
@@ -260,8 +268,10 @@ def compression(bits: list[int], combinations: int | None, **options: Any) -> di
 @cli.seed("Of the copies")
 @_busy
 def avatar(forms: str, **options: Any) -> dict:
-    """Time an avatar that a sequence drives: whole frames, and blend, network and rasteriser apart,
-    taking turns."""
+    """Time an avatar that a sequence drives.
+
+    Whole frames, and blend, network and rasterizer apart, taking turns.
+    """
     return {"forms": _chosen("--forms", forms, FORMS), **options}
 
 

@@ -43,8 +43,9 @@ def main(
     video: Path | None,
     device: str,
 ) -> None:
-    """Score an avatar on held-out frames, beside the nearest training frame and the mean training
-    image.
+    """Score an avatar on held-out frames.
+
+    The nearest training frame and the mean training image stand beside it.
 
     \b
     python scripts/score_avatar.py --avatar=training-runs/00000-avatar-tiny-sequence-128x128

@@ -143,8 +143,10 @@ def main(
 
 
 def geometry_file(given: str | None, captures: "Captures") -> Path | None:
-    """The file of true meshes, if there is one. Raises ``UserError`` where a given one does not
-    exist."""
+    """The file of true meshes, if there is one.
+
+    Raises ``UserError`` where a given one does not exist.
+    """
     if given == "none":
         return None
     path = Path(given) if given else captures.pictures.source.path.parent / "geometry.npz"

@@ -39,8 +39,9 @@ def main(
     outdir: Path,
     device: str,
 ) -> None:
-    """Compare ways of animating with captured expressions: neutral as it is, blendshapes,
-    transformer.
+    """Compare ways of animating with captured expressions.
+
+    They are neutral as it is, blendshapes and transformer.
 
     \b
     python scripts/score_expression.py --network=RUN --data=CAPTURES --subjects=108-119 \\

@@ -1,5 +1,7 @@
-"""``python scripts/calc_metrics.py --network=RUN``: distances between a network's pictures and a
-data set."""
+"""Distances between a network's images and a data set.
+
+``python scripts/calc_metrics.py --network=RUN`` calls it.
+"""
 
 import json
 from typing import Literal

@@ -1,4 +1,7 @@
-"""``python scripts/score_prior.py --prior=RUN``: is a prior good, and are its heads new?"""
+"""Whether a prior is good, and its heads are new.
+
+``python scripts/score_prior.py --prior=RUN`` calls it.
+"""
 
 import json
 from pathlib import Path

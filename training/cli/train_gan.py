@@ -1,5 +1,7 @@
-"""``python train.py --data=X.zip``: options, and the choices made for the user with their
-reasons."""
+"""The options of a GAN's training, and the choices made for the user with their reasons.
+
+``python train.py --data=X.zip`` calls it.
+"""
 
 import json
 import os
@@ -61,8 +63,9 @@ def resolve(
     device: "torch.device",
     initial: "Initial | None" = None,
 ) -> tuple[TrainConfig, list[str]]:
-    """Turn command-line options (None: not given) and the facts of the data into a config and
-    printable reasons.
+    """Turn options (None: not given) and the facts of the data into a config and reasons.
+
+    The reasons can be printed.
 
     Raises ``UserError`` naming the option that does not fit.
     """
@@ -234,8 +237,7 @@ def main(**options) -> None:
 
 
 def _check_options(options: dict) -> None:
-    """Raise ``UserError`` for what is wrong with the options themselves, before anything is
-    loaded."""
+    """Raise ``UserError`` for wrong options, before anything is loaded."""
     if options["resume"]:
         OPTIONS.refuse_with_resume(
             options, {"resume", "device", "outdir", "dry_run"}, ", or start a new run with --init"

@@ -31,7 +31,7 @@ class EncoderDataConfig:
     mirror: Annotated[bool, Option()] = True
     """Half of the heads are seen mirrored, with mirrored cameras."""
     jitter: float = 0.15
-    """Colours of each head are multiplied by a random factor per channel, up to this far from
+    """Colors of each head are multiplied by a random factor per channel, up to this far from
     one."""
     background: Annotated[Literal["white", "image"], Option()] = "white"
     """white: everything is put over white by its mask; image: images as they are, and the model
@@ -71,7 +71,7 @@ class EncoderLossConfig:
     l2: float = 2.0
     """Mean squared difference, likewise."""
     gradient: float = 1.0
-    """Mean absolute difference of neighbouring pixels' differences, likewise."""
+    """Mean absolute difference of neighboring pixels' differences, likewise."""
     ssim: float = 0.0
     """1 - SSIM."""
     perceptual: float = 0.0
@@ -143,7 +143,7 @@ class EncoderTrainConfig:
     loss: EncoderLossConfig = field(default_factory=EncoderLossConfig)
     """Weights."""
     rates: EncoderRates = field(default_factory=EncoderRates)
-    """Optimiser."""
+    """Optimizer."""
     stages: tuple[EncoderStage, ...] = (EncoderStage(),)
     """The schedule."""
     steps: Annotated[int, Range(1), Option(resume=True)] = 20_000

@@ -1,5 +1,7 @@
-"""Batches of heads seen from several sides: drawn from captures, or rendered from the GAN's own
-samples."""
+"""Batches of heads seen from several sides.
+
+Drawn from captures, or rendered from the GAN's own samples.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -42,12 +44,16 @@ class HeadBatch:
 
 
 class CaptureHeads:
-    """Heads of a capture set; a head is one subject at one moment. What a step shows depends on
-    seed and step alone."""
+    """Heads of a capture set; a head is one subject at one moment.
+
+    What a step shows depends on seed and step alone.
+    """
 
     def __init__(self, captures: Captures, config: EncoderDataConfig, size: int) -> None:
-        """Raises ``UserError`` for hold-outs that do not exist, or if nothing with two views is
-        left."""
+        """Raise ``UserError`` for hold-outs that do not exist, or if too little is left.
+
+        At least one head with two views must be left.
+        """
         for name in config.holdout:
             captures.indices(name)
         kept = [name for name in captures.subjects if name not in config.holdout]

@@ -28,8 +28,9 @@ def picture_terms(
     weight: Tensor | None,
     config: EncoderLossConfig,
 ) -> dict[str, Tensor]:
-    """Pixels, structure and silhouette of pictures [M, 3, H, W] in [0, 1], alpha and mask [M, 1, H,
-    W].
+    """Pixels, structure and silhouette of images [M, 3, H, W] in [0, 1].
+
+    alpha and mask are [M, 1, H, W].
 
     ``weight`` [M, 1, H, W] adds weight to regions: differences there are multiplied by 1 + weight.
     """
@@ -116,8 +117,10 @@ class TrueSurface:
 
 
 def read_surface(path: Path, subject: str) -> TrueSurface:
-    """Read a head's neutral mesh from ``geometry.npz`` of mvheads. Raises ``UserError`` if it has
-    no such subject."""
+    """Read a head's neutral mesh from ``geometry.npz`` of mvheads.
+
+    Raises ``UserError`` if it has no such subject.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             row = np.flatnonzero(file["subject"].astype(str) == str(subject))
@@ -139,8 +142,7 @@ def read_surface(path: Path, subject: str) -> TrueSurface:
 
 
 def head_width(vertices: np.ndarray, landmarks: np.ndarray) -> float:  # [V, 3], [68, 3] iBUG
-    """Extent in x of the vertices no lower than the base of the nose (34) and no higher than the
-    brows (18 to 27)."""
+    """Extent in x of the vertices between the base of the nose (34) and the brows (18 to 27)."""
     low, high = landmarks[33, 1], landmarks[17:27, 1].mean()
     between = vertices[(vertices[:, 1] >= low) & (vertices[:, 1] <= high)]
     if not len(between):
@@ -153,8 +155,10 @@ def head_width(vertices: np.ndarray, landmarks: np.ndarray) -> float:  # [V, 3],
 @torch.no_grad()
 # -> float64 [P, 3]
 def depth_points(head: Gaussians, cameras: Cameras, size: tuple[int, int]) -> np.ndarray:
-    """Return the points that a head (batch shape (1,)) shows to cameras [C]: pixels of an opacity
-    above 0.5, at the expected depth."""
+    """Return the points that a head (batch shape (1,)) shows to cameras [C].
+
+    They are the pixels of an opacity above 0.5, at the expected depth.
+    """
     out = render(head, cameras, size, background=None)
     assert out.depth is not None
     width, height = size
@@ -176,8 +180,10 @@ def depth_points(head: Gaussians, cameras: Cameras, size: tuple[int, int]) -> np
 def mean_distance(
     head: Gaussians, cameras: Cameras, size: tuple[int, int], truth: TrueSurface, points: int = 4000
 ) -> float:
-    """Return the mean distance of the shown points (of ``points`` of them, evenly chosen) to the
-    true mesh, in % of the head's width. Raises ``UserError`` if the cameras see nothing."""
+    """Return the mean distance of shown points to the true mesh, in % of the head's width.
+
+    ``points`` of them are taken, evenly chosen. Raises ``UserError`` if the cameras see nothing.
+    """
     shown = depth_points(head, cameras, size)
     if not len(shown):
         raise UserError("The head is transparent everywhere, so that it has no surface to measure.")
@@ -212,8 +218,10 @@ def point_distances(points: np.ndarray, vertices: np.ndarray, triangles: np.ndar
 
 
 def divide_triangles(corners: np.ndarray, limit: float) -> np.ndarray:  # [T, 3, 3] -> [T', 3, 3]
-    """Quarter triangles by the middles of their edges until all corners lie within ``limit`` of the
-    centroid."""
+    """Quarter triangles until all corners lie within ``limit`` of the centroid.
+
+    They are cut at the middles of their edges.
+    """
     done = []
     while len(corners):
         large = _radii(corners) > max(limit, 1e-12)
@@ -251,8 +259,10 @@ def _nearest(points: np.ndarray, corners: np.ndarray, tree: "KDTree", reach: flo
 
 
 def to_triangles(points: np.ndarray, corners: np.ndarray) -> np.ndarray:  # [P, 3], [P, 3, 3] -> [P]
-    """Return the distance of every point to its triangle: to the plane where the foot lies inside,
-    else to an edge."""
+    """Return the distance of every point to its triangle.
+
+    It is to the plane where the foot lies inside, else to an edge.
+    """
     a, b, c = corners.transpose(1, 0, 2)
     normal = np.cross(b - a, c - a)
     length = np.linalg.norm(normal, axis=1)

@@ -14,6 +14,7 @@ from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
 from gghead.perceptual.distances import Distance
 from gghead.rendering import registry, render
+from gghead.rendering.render import LOW_PASS
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.cli_words import in_flags
@@ -42,8 +43,9 @@ def run(
     *,
     resume: Path | None = None,
 ) -> Path | None:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder, which a new run has in its first process alone.
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from.
+
+    Return the run folder, which a new run has in its first process alone.
 
     Raises ``UserError`` for data or files that do not fit.
     """
@@ -213,8 +215,10 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
 
     @torch.no_grad()
     def save_preview(self, folder: Path, writer: StatsWriter) -> None:
-        """``preview<step>.png``: per head the inputs, views that were no input, and what is made of
-        them; held-out subjects where there are any."""
+        """Write ``preview<step>.png``: per head the inputs, other views, and what is made of them.
+
+        The heads are those of held-out subjects where there are any.
+        """
         batch, where = self._preview_batch()
         # samples of the GAN are made on its device
         batch, model = batch.to("cpu"), self.trainer.ema
@@ -226,6 +230,7 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
                 batch.target.shape[-1],
                 background=1.0,
                 depth=False,
+                eps2d=LOW_PASS,  # as in training, also in a stage of larger images
             )
             .color.cpu()
             .clamp(0, 1)

@@ -1,5 +1,6 @@
-"""How well heads made of a few views show the views that were not given, and where their surfaces
-lie; what is scored (``Method``), on which heads, and how that looks.
+"""How well heads made of a few views show other views, and where their surfaces lie.
+
+What is scored (``Method``), on which heads, and how that looks.
 
 Images are put over white by the data's masks. The views that judge are the same for every number
 of inputs.
@@ -105,8 +106,9 @@ def capture_heads(
     geometry: Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[TestHead]:
-    """Read the heads of captures one by one; meshes are known of the first expression (the neutral
-    one) only.
+    """Read the heads of captures one by one.
+
+    Meshes are known of the first expression (the neutral one) only.
 
     Raises ``UserError`` for subjects and expressions that do not exist.
     """

@@ -30,7 +30,7 @@ _GENERATOR_PARTS = ("mapping.", "synthesis.")
 
 
 class EncoderTrainer:
-    """Encoder, decoder, late discriminator, optimisers and moving average of one run."""
+    """Encoder, decoder, late discriminator, optimizers and moving average of one run."""
 
     def __init__(
         self,
@@ -41,8 +41,10 @@ class EncoderTrainer:
         init: Reconstructor | Generator | None = None,
         perceptual: Distance | None = None,
     ) -> None:
-        """``init`` is the network that ``config.init`` names; ``perceptual`` maps pictures and
-        truths to [M]."""
+        """``init`` is the network that ``config.init`` names.
+
+        ``perceptual`` maps pictures and truths to [M].
+        """
         self.config, self.device = config, torch.device(device)
         self.processes = processes or Processes()
         self.captures, self.perceptual, self.step_index = captures, perceptual, 0
@@ -116,8 +118,10 @@ class EncoderTrainer:
         return source.batch(stage, self.config.seed, step, rows)
 
     def read_ahead(self) -> None:
-        """Read the captures of later steps in the background from now on, as long as pictures keep
-        their size."""
+        """Read the captures of later steps in the background from now on.
+
+        It does so as long as images keep their size.
+        """
         self.close()
         captures, stages = self.captures, self.config.stages
         if captures is None:
@@ -146,8 +150,7 @@ class EncoderTrainer:
 
     # ------------------------------------------------------------------ stepping
     def step(self) -> None:
-        """One update of the encoder (and decoder), one of the discriminator once its time has
-        come."""
+        """One update of the encoder (and decoder), and one of the discriminator in its time."""
         config, stage = self.config, stage_at(self.config.stages, self.step_index)
         sampled = self._shows_samples(self.step_index)
         source = self.samples if sampled else self.captures

@@ -37,7 +37,7 @@ class ExpressionLossConfig:
     """Heads moved by the template's blendshapes, half as many as triplets: squared distance of
     Gaussians as a share of their way. Not for templates without blendshapes."""
     looks: float = 0.3
-    """Their colours, sizes and rotations; not too much, or captures cannot teach wrinkles and
+    """Their colors, sizes and rotations; not too much, or captures cannot teach wrinkles and
     teeth."""
     latent: float = 0.0
     """Squared difference of Z, and of styles, from those of the expression, as shares of what it
@@ -52,7 +52,7 @@ class ExpressionLossConfig:
     l2: float = 2.0
     """Mean squared difference, likewise."""
     gradient: float = 1.0
-    """Mean absolute difference of neighbouring pixels' differences, likewise."""
+    """Mean absolute difference of neighboring pixels' differences, likewise."""
     pictures_from: Annotated[int, Range(0), Option()] = 0
     """First step with pictures; before it only latents are compared, at a fraction of the cost."""
     region: float = 2.0
@@ -103,7 +103,7 @@ class ExpressionTrainConfig:
 
 _TINY = ExpressionTrainConfig(
     preset="tiny",
-    # Hundreds of triplets, not millions: few layers, much dropout, neighbours only.
+    # Hundreds of triplets, not millions: few layers, much dropout, neighbors only.
     model=ExpressionConfig(
         width=96, layers=2, heads=4, mlp_ratio=2.0, tokens=8, mixing="convolution", dropout=0.1
     ),

@@ -30,12 +30,14 @@ from gghead.training.expression.config import ExpressionDataConfig
 
 _SINGLE = 0.25  # share of the drawn expressions that have one coefficient only
 _UNIT = 0.01  # world units of the maps' numbers
-_COLOR = 0.03  # difference of colours that counts as much as one of e in scale
+_COLOR = 0.03  # difference of colors that counts as much as one of e in scale
 
 
 class Lessons:
-    """Moves heads of ``generator`` by coefficients of the data. Only for templates with blendshapes
-    (``are_possible``)."""
+    """Moves heads of ``generator`` by coefficients of the data.
+
+    Only for templates with blendshapes (``are_possible``).
+    """
 
     def __init__(
         self, generator: Generator, names: tuple[str, ...], device: torch.device | str = "cpu"
@@ -52,8 +54,10 @@ class Lessons:
 
     # [N, K] -> [count, K]
     def draw(self, tables: Tensor, count: int, random: np.random.RandomState) -> Tensor:
-        """Expressions made of ``tables``: parts of one of them, some larger and some smaller; or
-        one coefficient."""
+        """Draw expressions made of ``tables``: parts of one of them, some larger, some smaller.
+
+        Some have one coefficient.
+        """
         chosen = tables[torch.from_numpy(random.randint(len(tables), size=count))].clone()
         share = torch.from_numpy(random.rand(count, 1))
         kept = torch.from_numpy(random.rand(*chosen.shape)) < share
@@ -67,8 +71,10 @@ class Lessons:
 
     @torch.no_grad()
     def move(self, heads: Gaussians, table: Tensor) -> Gaussians:  # [B, N], [B, K] -> [B, N]
-        """Move the heads' own Gaussians. Those between parting lips do not fade but take the color
-        of the dark."""
+        """Move the heads' own Gaussians.
+
+        Those between parting lips do not fade but take the color of the dark.
+        """
         moved, left, inside = carry_gaussians(heads, table @ self.matrix, self.surface)
         if inside is None:
             return moved
@@ -82,9 +88,10 @@ class Lessons:
     def terms(
         self, heads: Gaussians, now: Gaussians, wanted: Gaussians, weight: Tensor
     ) -> dict[str, Tensor]:
-        """How far ``now`` is from ``wanted``, which ``heads`` moved to. ``motion``: squared
-        distance of means as a share of the way they had to go; ``looks``: everything else, which
-        blendshapes leave or change a little.
+        """How far ``now`` is from ``wanted``, which ``heads`` moved to.
+
+        ``motion``: squared distance of means as a share of the way they had to go; ``looks``:
+        everything else, which blendshapes leave or change a little.
 
         ``weight`` [N, 1] of the Gaussians. Those that blendshapes fade (under lids) are left to the
         pictures.
@@ -109,8 +116,10 @@ class Lessons:
         return {"motion": motion, "looks": looks / weight.sum()}
 
     def maps(self, side: int, most: int) -> Tensor:  # [K, 3 * points, side, side]
-        """Where every coefficient moves the template at every place: 16, 4, 1 or 0 points a cell,
-        as many as fit into ``most`` numbers. Zero for coefficients that are not ``known``.
+        """Where every coefficient moves the template at every place.
+
+        A cell has 16, 4, 1 or 0 points, as many as fit into ``most`` numbers. Coefficients that are
+        not ``known`` have zeros.
         """
         points = max((size for size in (4, 2, 1) if 3 * size**2 <= most), default=0)
         if not points:
@@ -196,8 +205,10 @@ def pairs_of(captures: Captures) -> list[Pair]:
 
 
 class Triplets:
-    """Draws batches; what a step shows depends on seed and step alone. Latents are encoded when
-    first asked for."""
+    """Draws batches; what a step shows depends on seed and step alone.
+
+    Latents are encoded when first asked for.
+    """
 
     def __init__(
         self,
@@ -208,8 +219,9 @@ class Triplets:
         seed: int,
         wanted: bool = True,
     ) -> None:
-        """``wanted``: whether batches hold the expressions' own latents, which take as long to
-        encode as the others.
+        """``wanted``: whether batches hold the expressions' own latents.
+
+        They take as long to encode as the others.
 
         Raises ``UserError`` for hold-outs that do not exist, and if no triplet is left.
         """
@@ -244,8 +256,10 @@ class Triplets:
 
     @property
     def mirrors(self) -> bool:
-        """Whether triplets are also shown mirrored: asked for, and every coefficient's other side
-        is known."""
+        """Whether triplets are also shown mirrored.
+
+        It must be asked for, and every coefficient's other side be known.
+        """
         return self.config.mirror and self.swap is not None
 
     def batch(self, count: int, step: int) -> TripletBatch:
@@ -263,8 +277,10 @@ class Triplets:
         return self.assemble(chosen)
 
     def heads(self, count: int, step: int) -> tuple[Tensor, Tensor]:
-        """Styles [B, L, D] and Z [B, C, R, R] of ``count`` neutral heads of this step, for
-        lessons."""
+        """Styles [B, L, D] and Z [B, C, R, R] of ``count`` neutral heads of this step.
+
+        They are for lessons.
+        """
         draw = np.random.RandomState(derive_seed(self.seed, "heads", step) % 2**32)
         keys = [
             (
@@ -318,8 +334,9 @@ class Triplets:
         return foreground(rgb, alpha, self.captures.backdrop) + 1 - alpha, alpha, cameras.label()
 
     def inputs(self, frames: np.ndarray, subset: int) -> np.ndarray:
-        """The frames that a head's latent is encoded from: the same cameras for all moments of a
-        subject.
+        """The frames that a head's latent is encoded from.
+
+        They have the same cameras for all moments of a subject.
 
         Latents differ from one choice of cameras to the next; that difference is not to be learnt
         as an expression.
@@ -329,8 +346,10 @@ class Triplets:
         return frames[draw.permutation(len(frames))[: self.config.views]]
 
     def _encode(self, keys: list[tuple]) -> tuple[Tensor, Tensor]:
-        """(frames, mirrored, subset) -> styles [B, L, D] and Z [B, C, R, R] as stored (Z in half
-        precision)."""
+        """(frames, mirrored, subset) -> styles [B, L, D] and Z [B, C, R, R] as stored.
+
+        Z is in half precision.
+        """
         known = self._latents if self._latents is not None else {}
         for key in dict.fromkeys(keys):
             if key not in known:

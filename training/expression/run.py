@@ -1,5 +1,7 @@
-"""The run around the steps of an expression transformer: ticks, status, held-out scores, snapshots,
-resuming."""
+"""The run around the steps of an expression transformer.
+
+Ticks, status, held-out scores, snapshots, resuming.
+"""
 
 import os
 from pathlib import Path
@@ -33,8 +35,9 @@ def run(
     *,
     resume: Path | None = None,
 ) -> Path:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder.
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from.
+
+    Return the run folder.
 
     Raises ``UserError`` for data, networks or files that do not fit.
     """

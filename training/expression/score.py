@@ -1,5 +1,6 @@
-"""How well a head that was seen neutral shows an expression that was captured, at cameras that were
-no input.
+"""How well a head that was seen neutral shows a captured expression.
+
+The cameras were no input.
 
 Methods: ``neutral`` (as it is), ``blendshapes`` (no training), ``transformer`` (where one is
 given), and what the reconstructor could do at best: ``encoded``, the expression encoded from its
@@ -55,8 +56,10 @@ def score(
     views: int = 8,
     size: int | None = None,
 ) -> list[Trial]:
-    """One trial per pair of neutral moment and expression. Raises ``UserError`` for captures
-    without such pairs."""
+    """One trial per pair of neutral moment and expression.
+
+    Raises ``UserError`` for captures without such pairs.
+    """
     size = size or model.generator.config.image_size
     if motion is not None:
         motion.check(model.generator)
@@ -145,8 +148,10 @@ def _close(picture: Tensor, captures: Captures, views: Views, view: int) -> Tens
 
 
 def split_cameras(names: list[str], views: int, subject: str) -> tuple[list[str], list[str]]:
-    """``views`` cameras spread evenly over the list, and the others. Raises ``UserError`` if none
-    would be left."""
+    """``views`` cameras spread evenly over the list, and the others.
+
+    Raises ``UserError`` if none would be left.
+    """
     if views >= len(names):
         raise UserError(
             f"Subject {subject} was seen by {len(names)} cameras, so `views={views}` leaves none to"
@@ -176,8 +181,10 @@ def _facing(cameras: Cameras) -> Tensor:  # [V]
 def _regions(
     captures: Captures, views: Views, size: tuple[int, int]
 ) -> dict[str, dict[int, Tensor]]:
-    """{"mouth", "eyes"} -> {view: box [1, H, W]} for views that face the head; empty without
-    landmarks."""
+    """{"mouth", "eyes"} -> {view: box [1, H, W]} for views that face the head.
+
+    Empty without landmarks.
+    """
     found: dict[str, dict[int, Tensor]] = {}
     landmarks = captures.landmarks
     if landmarks is None or landmarks.shape[1] != 68:
@@ -192,8 +199,10 @@ def _regions(
 
 
 def means(trials: list[Trial]) -> dict[str, dict[str, float]]:
-    """{method: {metric: mean over trials}}, and how often a method beats the neutral head
-    (``better``)."""
+    """{method: {metric: mean over trials}}, and ``better``.
+
+    The latter says how often a method beats the neutral head.
+    """
     records = [trial.record for trial in trials]
     methods = [
         name for name in ("neutral", "blendshapes", "transformer", "encoded") if name in records[0]
@@ -226,8 +235,10 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 
 def write_report(outdir: Path, header: dict, trials: list[Trial]) -> None:
-    """``scores.json`` and ``sheet.png``: a row per trial, those first in which the expressions
-    change most."""
+    """Write ``scores.json`` and ``sheet.png``.
+
+    The sheet has a row per trial, those first in which the expressions change most.
+    """
     report = {**header, "results": means(trials), "trials": [trial.record for trial in trials]}
     write_atomically(
         outdir / "scores.json",

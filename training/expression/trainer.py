@@ -158,9 +158,11 @@ class ExpressionTrainer:
     def terms(
         self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True
     ) -> dict[str, Tensor]:
-        """``pixels``, if asked; and of triplets with the expressions' own latents ``z`` and
-        ``styles``: squared errors of the predicted change, 1 where nothing is predicted;
-        ``latent``: both."""
+        """The parts of the loss that are asked for: pixels, and the predicted change.
+
+        The latter is of triplets with the expressions' own latents ``z`` and ``styles``: squared
+        errors of the predicted change, 1 where nothing is predicted. ``latent`` is both.
+        """
         config, generator, parts = self.config.loss, self.reconstructor.generator, {}
         batch = batch.to(self.device)
         change, styles = model.changes(batch.z, batch.table)
@@ -183,8 +185,10 @@ class ExpressionTrainer:
         return {**parts, "pixels": self._image_loss(heads, batch.cameras, batch.target)}
 
     def lesson_terms(self, lessons: Lessons) -> dict[str, Tensor]:
-        """``motion`` and ``looks`` of heads that the template's blendshapes move
-        (``Lessons.terms``)."""
+        """``motion`` and ``looks`` of heads that the template's blendshapes move.
+
+        See ``Lessons.terms``.
+        """
         config, generator = self.config, self.reconstructor.generator
         ws, z = (
             part.to(self.device)
@@ -235,8 +239,10 @@ class ExpressionTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for
-        bit."""
+        """Plain values and tensors.
+
+        ``load_state_dict`` continues from them, on CPUs bit for bit.
+        """
         return {
             "step": self.step_index,
             "model": self.model.state_dict(),

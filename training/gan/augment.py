@@ -1,5 +1,6 @@
-"""Adaptive discriminator augmentation: random changes of what the discriminator sees, as often as
-it needs them.
+"""Adaptive discriminator augmentation.
+
+Random changes of what the discriminator sees, as often as it needs them.
 
 From the paper "Training Generative Adversarial Networks with Limited Data" (Karras et al. 2020):
 every operation is applied to every image independently with probability p, so that as long as p
@@ -9,7 +10,7 @@ real images that the discriminator calls real.
 Two things differ from the paper because the discriminator here is also told the camera. There is no
 mirroring and no large geometry, since both would make the camera label wrong. And the alpha
 channel, where there is one, takes part in everything that moves or hides pixels, but not in the
-colour changes.
+color changes.
 """
 
 import functools
@@ -25,8 +26,10 @@ from gghead.training.gan.config import AugmentConfig
 
 
 class AugmentPipe(nn.Module):
-    """Applies the operations of ``AugmentConfig`` with probability ``self.p``, differentiably
-    (twice, for R1)."""
+    """Applies the operations of ``AugmentConfig`` with probability ``self.p``.
+
+    It is differentiable, twice for R1.
+    """
 
     def __init__(self, config: AugmentConfig) -> None:
         super().__init__()
@@ -39,8 +42,10 @@ class AugmentPipe(nn.Module):
         images: Tensor,
         generator: torch.Generator,  # any device; numbers are drawn on its device
     ) -> Tensor:  # as images, not clamped
-        """Return the augmented images; at p = 0 the very tensor that came in, and the generator is
-        left untouched."""
+        """Return the augmented images.
+
+        At p = 0 the very tensor that came in, and the generator is left untouched.
+        """
         if images.ndim != 4 or images.shape[1] not in (3, 4):
             raise ValueError(
                 f"images must be [B, 3 or 4, H, W], but their shape is {tuple(images.shape)}"
@@ -61,8 +66,10 @@ class AugmentPipe(nn.Module):
 
 
 class _Draws:
-    """Random numbers of one batch; every draw says whether each image is changed at all
-    (probability p)."""
+    """Random numbers of one batch.
+
+    Every draw says whether each image is changed at all (probability p).
+    """
 
     def __init__(self, batch: int, p: float, generator: torch.Generator) -> None:
         self.batch, self.p, self.generator, self.device = batch, p, generator, generator.device
@@ -87,7 +94,7 @@ class _Draws:
 def random_warps(config: AugmentConfig, draw: _Draws, height: int, width: int) -> Tensor:
     """Draw a shift, a change of size and a rotation per image.
 
-    Returns [B, 2, 3]: for a target pixel at (x, y), counted from the image centre in pixels, where
+    Returns [B, 2, 3]: for a target pixel at (x, y), counted from the image center in pixels, where
     in the source it comes from.
     """
     shift = (draw.uniform(2) * 2 - 1) * config.translation
@@ -102,10 +109,12 @@ def random_warps(config: AugmentConfig, draw: _Draws, height: int, width: int) -
 
 def warp(
     images: Tensor,  # [B, C, H, W]
-    matrices: Tensor,  # [B, 2, 3] target pixel -> source pixel, from the image centre
+    matrices: Tensor,  # [B, 2, 3] target pixel -> source pixel, from the image center
 ) -> Tensor:  # [B, C, H, W]
-    """Resample bilinearly; beyond the border the image is reflected. Twice differentiable in
-    ``images``."""
+    """Resample bilinearly; beyond the border the image is reflected.
+
+    Twice differentiable in ``images``.
+    """
     height, width = images.shape[2:]
     precise = at_least_float32(images)
     x = torch.arange(width, dtype=precise.dtype, device=images.device) + 0.5 - width / 2
@@ -122,8 +131,10 @@ def warp(
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:
-    """Fold positions beyond the image back into it, mirrored at the outer edges of the border
-    pixels."""
+    """Fold positions beyond the image back into it.
+
+    They are mirrored at the outer edges of the border pixels.
+    """
     folded = torch.remainder(position + 0.5, 2 * size)
     return (torch.minimum(folded, 2 * size - folded) - 0.5).clamp(0, size - 1)
 
@@ -183,19 +194,20 @@ def sampler(device_type: str) -> tuple[Literal["grid_sample", "gather"], str]:
 
 
 # --------------------------------------------------------------------------------------------------
-# Colour
+# Color
 
 
 def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
-    """Draw one affine map of RGB per image, [B, 3, 4]: brightness, contrast, luma flip, hue and
-    saturation.
+    """Draw one affine map of RGB per image, [B, 3, 4].
 
-    They are composed in this order (paper, section 2 and appendix B). Luma is the grey axis (1, 1,
+    It has brightness, contrast, luma flip, hue and saturation.
+
+    They are composed in this order (paper, section 2 and appendix B). Luma is the gray axis (1, 1,
     1)/sqrt(3).
     """
     identity = torch.eye(3, device=draw.device)
-    grey = torch.full((3, 3), 1 / 3, device=draw.device)  # projection on the grey axis
-    # cross product with the grey axis: the generator of hue rotations
+    grey = torch.full((3, 3), 1 / 3, device=draw.device)  # projection on the gray axis
+    # cross product with the gray axis: the generator of hue rotations
     turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=draw.device) / math.sqrt(3)
 
     brightness = draw.choose(draw.normal() * config.brightness, 0.0)
@@ -206,7 +218,7 @@ def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
         draw.choose(torch.where(draw.uniform() < 0.5, -1.0, 1.0), 1.0) if config.luma_flip else 1.0
     )
 
-    # On grey every step is a factor; on the plane across it hue rotates and saturation scales.
+    # On gray every step is a factor; on the plane across it hue rotates and saturation scales.
     # Contrast scales both.
     across = saturation * contrast
     linear = (
@@ -243,8 +255,10 @@ def random_noise(config: AugmentConfig, draw: _Draws, shape: torch.Size) -> Tens
 
 
 def random_cutout(config: AugmentConfig, draw: _Draws, height: int, width: int) -> Tensor:
-    """Draw a rectangle per image; returns [B, 1, H, W], zero (mid-grey, half-transparent) inside
-    and one elsewhere."""
+    """Draw a rectangle per image.
+
+    Returns [B, 1, H, W], zero (mid-gray, half-transparent) inside and one elsewhere.
+    """
     size = draw.choose(torch.full((draw.batch,), config.cutout, device=draw.device), 0.0)[:, None]
     centre = draw.uniform(2)
     x = (torch.arange(width, device=draw.device) + 0.5) / width
@@ -259,8 +273,10 @@ def random_cutout(config: AugmentConfig, draw: _Draws, height: int, width: int) 
 
 
 class AdaController:
-    """Moves p so that the mean sign of the real scores stays near its target (paper, section 3,
-    heuristic r_t)."""
+    """Moves p so that the mean sign of the real scores stays near its target.
+
+    This is the paper's section 3, heuristic r_t.
+    """
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config

@@ -100,8 +100,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """From ``start_kimg`` on: image size, number of Gaussians and the weights that change between
-    GGHead's stages."""
+    """From ``start_kimg`` on: image size, number of Gaussians and weights.
+
+    The weights are those that change between GGHead's stages.
+    """
 
     start_kimg: float = 0.0
     """First thousand images of the stage."""
@@ -119,7 +121,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Adversarial loss and regularisers."""
+    """Adversarial loss and regularizers."""
 
     kind: Annotated[Literal["nonsaturating", "relativistic"], Option("--loss")] = "nonsaturating"
     """Adversarial loss: nonsaturating (StyleGAN2) with R1, or relativistic pairing with R1 + R2
@@ -130,7 +132,7 @@ class LossConfig:
     """Weight of the gradient penalty, (gamma / 2) |grad|^2."""
     r1_interval: int = 16
     """The penalty runs every so many steps, with its gain multiplied accordingly (lazy
-    regularisation)."""
+    regularization)."""
     reuse_fakes: bool = False
     """The discriminator learns from the generator phase's images instead of a fresh batch: one
     generator pass less."""
@@ -151,12 +153,12 @@ class LossConfig:
     tv_alpha_floor: float = 0.5
     """Pixels below this alpha are silhouette and take no part in the UV total variation."""
     tv_depth_edge: float = 0.0
-    """Neighbours whose depths differ by more (world units) are a true occlusion edge and are left
+    """Neighbors whose depths differ by more (world units) are a true occlusion edge and are left
     out; 0: keep all."""
     style_mixing: Annotated[float, Range(0, 1), Option("--style-mixing-prob")] = 0.0
     """Probability of mixing two styles at a random layer."""
     swap_start: float = 1.0
-    """Probability of conditioning on a neighbour's camera at the start (generator pose
+    """Probability of conditioning on a neighbor's camera at the start (generator pose
     conditioning)."""
     swap_end: Annotated[float, Range(0, 1), Option("--gpc-reg-prob")] = 0.5
     """Probability of conditioning on a neighbor's camera after the fade."""
@@ -171,7 +173,7 @@ class OptimizerConfig:
     g_lr: Annotated[float, Range(0), Option("--glr")] = 0.0025
     """Generator learning rate."""
     d_lr: Annotated[float, Range(0), Option("--dlr")] = 0.002
-    """Discriminator learning rate, before the correction for lazy regularisation."""
+    """Discriminator learning rate, before the correction for lazy regularization."""
     beta1: float = 0.0
     """First Adam beta."""
     beta2: float = 0.99
@@ -197,9 +199,9 @@ class TrainConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     """The discriminator."""
     loss: LossConfig = field(default_factory=LossConfig)
-    """Adversarial loss and regularisers."""
+    """Adversarial loss and regularizers."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Optimisers and moving average."""
+    """Optimizers and moving average."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Discriminator augmentation."""
     stages: tuple[Stage, ...] = (Stage(),)
@@ -272,7 +274,7 @@ def check(config: TrainConfig, world_size: int = 1) -> None:
         )
 
 
-# Offsets that act as strongly as GGHead's fold a small head before its colours have formed
+# Offsets that act as strongly as GGHead's fold a small head before its colors have formed
 # (research/NOTEBOOK.md).
 _SMOOTH = AttributeConfig(position_gain=0.02, geometry_smoothing=4)
 # A 2-core CPU trains tiny at tens of images per second; the cut stays at a quarter of the UV
@@ -381,8 +383,10 @@ PRESETS = {
 
 
 def default_gamma(image_size: int, batch: int) -> float:
-    """R1 weight by resolution and batch, gamma = 0.0002 * pixels / batch (Karras et al. 2020,
-    "ADA", appendix C)."""
+    """R1 weight by resolution and batch: gamma = 0.0002 * pixels / batch.
+
+    Karras et al. 2020, "ADA", appendix C.
+    """
     return 0.0002 * image_size**2 / batch
 
 
@@ -411,14 +415,16 @@ def anchor_weight(loss: LossConfig, nimg: int) -> float:
 
 
 def swap_probability(loss: LossConfig, nimg: int) -> float:
-    """Probability that the mapping network is shown a neighbour's camera (EG3D, section 4.3)."""
+    """Probability that the mapping network is shown a neighbor's camera (EG3D, section 4.3)."""
     share = min(nimg / (loss.swap_fade_kimg * 1000), 1.0) if loss.swap_fade_kimg > 0 else 1.0
     return loss.swap_start + (loss.swap_end - loss.swap_start) * share
 
 
 def ema_beta(optimizer: OptimizerConfig, nimg: int, batch: int) -> float:
-    """Decay per step of the moving average: a half-life in images that ramps up with the images
-    seen."""
+    """Decay per step of the moving average.
+
+    It is a half-life in images that ramps up with the images seen.
+    """
     half_life = optimizer.ema_kimg * 1000
     if optimizer.ema_rampup is not None:
         half_life = min(half_life, nimg * optimizer.ema_rampup)

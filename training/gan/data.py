@@ -28,8 +28,10 @@ def open_dataset(config: DataConfig, resolution: int | None = None) -> ImageData
 def open_full(
     config: DataConfig, dataset: ImageDataset, metrics: str | Sequence[str]
 ) -> ImageDataset:
-    """All files behind ``dataset`` without mirrored ones, if a metric compares with them; else
-    ``dataset`` itself."""
+    """All files behind ``dataset`` without mirrored ones, if a metric compares with them.
+
+    Else ``dataset`` itself.
+    """
     wanted = any(metric.kind == "fid_full" for metric in parse_metrics(metrics))
     if not wanted or not (config.mirror or config.max_images):
         return dataset

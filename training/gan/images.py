@@ -1,4 +1,4 @@
-"""Pictures of a training run: grids of samples, strips of one head turning, labelled rows."""
+"""Pictures of a training run: grids of samples, strips of one head turning, labeled rows."""
 
 import io
 import math
@@ -91,8 +91,10 @@ def make_yaw_strip(
     seeds: Sequence[int] | None = None,
     yaws: Sequence[float] | None = None,  # radians
 ) -> numpy.ndarray:  # uint8 [h, w, 3]
-    """Lay heads out as rows and cameras as columns; seeds and yaws are written at the border where
-    given."""
+    """Lay heads out as rows and cameras as columns.
+
+    Seeds and yaws are written at the border where given.
+    """
     rows, columns = images.shape[:2]
     if (seeds is not None and len(seeds) != rows) or (yaws is not None and len(yaws) != columns):
         raise ValueError(f"{rows} heads and {columns} cameras need as many seeds and yaws")

@@ -1,8 +1,7 @@
-"""What a run of ``train.py`` takes from networks that are there already (``--init``), and where it
-begins.
+"""What ``train.py`` takes from networks that are there (``--init``), and where it begins.
 
 GGHead goes through stages that way: a network of 512 pixels grows to 1024, or turns to other
-pictures (its README, stages 3a and 3b). Optimisers and augmentation start anew, as they do there.
+pictures (its README, stages 3a and 3b). Optimizers and augmentation start anew, as they do there.
 """
 
 import dataclasses
@@ -54,8 +53,9 @@ class Initial:
 
 
 def read_initial(init: str | os.PathLike) -> Initial:
-    """Read the newest state of a run folder (both networks), or else a snapshot (the generator's
-    average).
+    """Read the newest state of a run folder (both networks), or else a snapshot.
+
+    A snapshot holds the generator's average.
 
     Raises ``UserError`` for what is neither and for states that cannot be read.
     """
@@ -139,8 +139,9 @@ def plan_start(config: TrainConfig, initial: Initial) -> tuple[TrainConfig, int]
 
 
 def load_initial(trainer: Trainer, initial: Initial, step: int) -> str:
-    """Copy the weights, set the counter to ``step``, and return a sentence on what was taken and
-    what starts anew.
+    """Copy the weights, set the counter to ``step``, and say what was taken.
+
+    The sentence also says what starts anew.
 
     The generator must be the same one but for parts that only the new one has; of the discriminator
     everything is taken that has a name and shape of the new one. Raises ``UserError`` for another
@@ -195,8 +196,7 @@ def _load(model: nn.Module, tensors: dict[str, Tensor], initial: Initial) -> str
 
 
 def _parts(names: set[str]) -> str:
-    """Names of parameters -> of the parts that they belong to, such as ``blocks.1024``, each
-    once."""
+    """Names of parameters -> the parts they belong to, such as ``blocks.1024``, each once."""
     numbered = {name: re.match(r".*?\.\d+(?=\.)", name) for name in names}
     parts = {found[0] if found else name.partition(".")[0] for name, found in numbered.items()}
     return ", ".join(sorted(parts))

@@ -1,4 +1,4 @@
-"""The adversarial losses and the generator's regularisers."""
+"""The adversarial losses and the generator's regularizers."""
 
 import math
 
@@ -8,8 +8,10 @@ from torch import Tensor
 
 
 def generator_loss(fake: Tensor, real: Tensor | None = None) -> Tensor:  # logits [B] -> [B]
-    """Non-saturating loss; with ``real`` the relativistic pairing loss (Huang et al. 2024, "R3GAN",
-    equation 2)."""
+    """Non-saturating loss.
+
+    With ``real`` the relativistic pairing loss (Huang et al. 2024, "R3GAN", equation 2).
+    """
     return F.softplus(-fake) if real is None else F.softplus(-(fake - real))
 
 
@@ -20,15 +22,19 @@ def discriminator_loss(fake: Tensor, real: Tensor, relativistic: bool = False) -
 
 
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:  # [B], [B, C, H, W] -> [B]
-    """Squared norm of d logit / d image per sample (Mescheder et al. 2018): R1 on reals, R2 on
-    fakes."""
+    """Squared norm of d logit / d image per sample: R1 on reals, R2 on fakes.
+
+    Mescheder et al. 2018.
+    """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:  # [B, C, H, W] -> same
-    """Blur with f(x) = 2^(-(x / sigma)^2) of half-width floor(3 sigma), as EG3D's warm-up; nothing
-    below sigma 1/3."""
+    """Blur with f(x) = 2^(-(x / sigma)^2) of half-width floor(3 sigma), as EG3D's warm-up.
+
+    Nothing below sigma 1/3.
+    """
     radius = math.floor(sigma * 3)
     if radius == 0:
         return images
@@ -46,8 +52,10 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:  # [B, C, H, W] -> sa
 
 
 def composite(rgb: Tensor, alpha: Tensor, background: Tensor) -> Tensor:
-    """Put images [B, 3, H, W] with alpha [B, 1, H, W] over colours [B, 3]; any common range of
-    values."""
+    """Put images [B, 3, H, W] with alpha [B, 1, H, W] over colors [B, 3].
+
+    Any common range of values.
+    """
     return rgb * alpha + background[:, :, None, None] * (1.0 - alpha)
 
 
@@ -61,8 +69,10 @@ def mean_length(raw: Tensor) -> Tensor:  # [B, N, C] -> scalar
 
 
 def beta_prior(opacities: Tensor) -> Tensor:  # [B, N] in [0, 1] -> scalar
-    """Push opacities to 0 or 1: log(0.1 + o) + log(1.1 - o) + 2.20727 (Neural Volumes' prior;
-    GGHead's stage 2)."""
+    """Push opacities to 0 or 1: log(0.1 + o) + log(1.1 - o) + 2.20727.
+
+    The prior is Neural Volumes', used in GGHead's stage 2.
+    """
     return ((0.1 + opacities).log() + (1.1 - opacities).log() + 2.20727).mean()
 
 
@@ -74,13 +84,14 @@ def uv_total_variation(
     alpha_floor: float = 0.5,
     depth_edge: float = 0.0,
 ) -> Tensor:
-    """Mean absolute difference of neighbouring pixels' UV coordinates, vertical plus horizontal
-    (GGHead, equation 8).
+    """Mean absolute difference of neighboring pixels' UV, vertical plus horizontal.
 
-    Neighbours that show far-apart parts of the UV square mean that layers pierce each other. Pixels
+    GGHead, equation 8.
+
+    Neighbors that show far-apart parts of the UV square mean that layers pierce each other. Pixels
     whose alpha is below ``alpha_floor`` are silhouette and left out: dividing by a small alpha
     amplifies noise, and by zero gives NaN gradients even where the result is masked. With
-    ``depth_edge`` > 0 neighbours further apart in depth are left out too, since the nose in front
+    ``depth_edge`` > 0 neighbors further apart in depth are left out too, since the nose in front
     of the cheek is no fault. No valid pair gives 0.
     """
     inside = alpha > alpha_floor

@@ -31,8 +31,10 @@ def save_reals(dataset: ImageDataset, seed: int, path: Path, over_white: bool) -
 def save_fakes(
     model: Generator, labels: Tensor, seed: int, path: Path
 ) -> tuple[np.ndarray, np.ndarray]:  # uint8 [H, W, 3] each
-    """Write ``path``, the seeds 0, 1, … at cameras of ``labels`` [M, 25], and beside it
-    ``<stem>_turn.png``, a few of them turned by ±60°; return both images."""
+    """Draw the seeds 0, 1, … at cameras of ``labels`` [M, 25] into ``path``.
+
+    ``<stem>_turn.png`` beside it shows a few of them turned by ±60°. Returns both images.
+    """
     size = model.config.image_size
     width, height = images.grid_size(size)
     shown = labels[_spread(len(labels), width * height, seed)]

@@ -54,8 +54,9 @@ def run(
     init: Initial | str | None = None,
     desc: str | None = None,
 ) -> Path | None:
-    """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder, which a new run has in its first process alone.
+    """Train until ``config.kimg``, or until Ctrl-C, which saves a state to resume from.
+
+    Return the run folder, which a new run has in its first process alone.
 
     ``dataset`` is what ``config.data`` names where it is open already; it is closed at the end.
 
@@ -201,8 +202,10 @@ class _Run:
             self.metric_set = None
 
     def _loader_of(self, size: int) -> BatchLoader:
-        """The loader of pictures of a size; it goes on over ticks and snapshots with what it has
-        prepared."""
+        """The loader of pictures of a size.
+
+        It goes on over ticks and snapshots with what it has prepared.
+        """
         if self.dataset.resolution != size:
             self.close()
             self.dataset = self.dataset.resize(size)
@@ -305,8 +308,10 @@ class _Run:
 
     @torch.no_grad()
     def _check_health(self) -> list[str]:
-        """Report coverage, scale quantiles and score signs of a few fixed heads of the moving
-        average."""
+        """Report coverage, scale quantiles and score signs of a few heads.
+
+        The heads are fixed and those of the moving average.
+        """
         trainer, model = self.trainer, self.trainer.G_ema
         ws = torch.cat([fixed_styles(model, seed) for seed in range(8)])
         gaussians = model.gaussians(ws)
@@ -384,8 +389,10 @@ class _Run:
             )
 
     def _metric_set(self) -> MetricSet:
-        """The metrics against the data set at its present size; the reals are measured once per
-        size."""
+        """The metrics against the data set at its present size.
+
+        The reals are measured once per size.
+        """
         if self.metric_set is None:  # dropped where the size changes
             config = self.config
             white = None if config.data.background == "image" else (1.0, 1.0, 1.0)

@@ -31,8 +31,9 @@ def score(
     device: torch.device | str = "cpu",
     processes: Processes | None = None,
 ) -> list[dict]:
-    """Measure ``metrics`` ("frd2k,swd") of a snapshot or of a run's newest one; one record each, as
-    ``MetricSet.evaluate`` returns them. All processes must call it.
+    """Measure ``metrics`` ("frd2k,swd") of a snapshot or of a run's newest one.
+
+    One record each, as ``MetricSet.evaluate`` returns them. All processes must call it.
 
     ``data`` and ``background`` ("white", "image") are those of the run where they are ``None``.
     For a network inside a run folder the first process also appends the records to

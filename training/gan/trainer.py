@@ -26,7 +26,7 @@ from gghead.training.run.stats import Stats
 
 
 class Trainer:
-    """Networks, optimisers, moving average and augmentation of one run.
+    """Networks, optimizers, moving average and augmentation of one run.
 
     Every random number of a step derives from (seed, purpose, step), so the state holds no
     generators. A resumed run continues bit for bit on CPUs, with as many threads and processes as
@@ -42,8 +42,10 @@ class Trainer:
         device: torch.device | str = "cpu",
         processes: Processes | None = None,
     ) -> None:
-        """``labels`` [M, 25] are the cameras that fakes are drawn from, normally those of the data
-        set."""
+        """``labels`` [M, 25] are the cameras that fakes are drawn from.
+
+        Normally they are those of the data set.
+        """
         self.config, self.device = config, torch.device(device)
         self.processes = processes or Processes()
         self.step_index = 0
@@ -64,7 +66,7 @@ class Trainer:
             betas=(optimizer.beta1, optimizer.beta2),
             fused=True,
         )
-        # Lazy regularisation adds one update in r1_interval + 1 (StyleGAN2, appendix B).
+        # Lazy regularization adds one update in r1_interval + 1 (StyleGAN2, appendix B).
         self.d_optimizer = torch.optim.Adam(
             self.D.parameters(),
             lr=optimizer.d_lr * ratio,
@@ -104,8 +106,9 @@ class Trainer:
         self._apply_stage()
 
     def step(self, batch: dict[str, Tensor]) -> None:
-        """One generator update, one discriminator update, and every ``r1_interval`` steps a
-        gradient penalty.
+        """One generator update, one discriminator update, and now and then a penalty.
+
+        The gradient penalty comes every ``r1_interval`` steps.
 
         ``batch`` is this process's share: image uint8 [b, 3, S, S], alpha uint8 [b, 1, S, S], label
         float32 [b, 25].
@@ -148,8 +151,7 @@ class Trainer:
         loss_of: Callable[[slice], Tensor],
         share: int,
     ) -> None:
-        """Accumulate gradients over the parts of the process's share, average over processes, and
-        step."""
+        """Accumulate gradients over this process's share, average over processes, and step."""
         module, other = (self.G, self.D) if optimizer is self.g_optimizer else (self.D, self.G)
         other.requires_grad_(False)
         size, total = self.config.batch_gpu or share, torch.zeros((), device=self.device)
@@ -225,8 +227,10 @@ class Trainer:
     # ---------------------------------------------------------------------------------------- parts
 
     def _reals(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Images over the background in [-1, 1], with alpha as a fourth channel if the
-        discriminator wants it."""
+        """Images over the background in [-1, 1].
+
+        Alpha is a fourth channel if the discriminator wants it.
+        """
         image = batch["image"].to(self.device).float().div(127.5).sub(1.0)
         if self.config.data.background != "image":
             alpha = batch["alpha"].to(self.device).float().div(255.0)
@@ -339,8 +343,10 @@ class Trainer:
     def _both_logits(
         self, fakes: Tensor, c: Tensor, reals: Tensor, real_c: Tensor, part: slice
     ) -> tuple[Tensor, Tensor]:
-        """Scores of fakes and reals; in one pass, for larger convolutions, where no minibatch group
-        would mix them."""
+        """Scores of fakes and reals.
+
+        In one pass, for larger convolutions, where no minibatch group would mix them.
+        """
         if len(fakes) % self.config.discriminator.mbstd_group:
             return self._logits(fakes, c, "D/fake", part), self._logits(
                 reals, real_c, "D/real", part
@@ -350,8 +356,7 @@ class Trainer:
         return fake_logits, real_logits
 
     def _draw(self, purpose: str, *shape: int, uniform: bool = False) -> Tensor:
-        """This process's rows of a whole batch of random numbers [batch, *shape], drawn on the
-        CPU."""
+        """This process's rows of random numbers [batch, *shape], drawn on the CPU for all."""
         source = generator(self.config.seed, purpose, self.step_index)
         draw = torch.rand if uniform else torch.randn
         values = draw(self.config.batch, *shape, generator=source)
@@ -367,8 +372,10 @@ class Trainer:
         return torch.ones(self.config.batch // self.processes.world_size, 3, device=self.device)
 
     def _cameras(self, phase: str) -> tuple[Tensor, Tensor]:
-        """Labels to render with and, swapped with a neighbour at the scheduled rate, labels to
-        condition on."""
+        """Labels to render with and labels to condition on.
+
+        The latter are swapped with a neighbor at the scheduled rate.
+        """
         source = generator(self.config.seed, f"{phase}/cameras", self.step_index)
         index = torch.randint(len(self.labels), (self.config.batch,), generator=source)
         c = self.labels[index.to(self.device)]
@@ -377,8 +384,10 @@ class Trainer:
         return self._share(c), self._share(torch.where(swap, c.roll(1, 0), c))
 
     def _mix(self, ws: Tensor, phase: str, part: slice, c: Tensor) -> Tensor:
-        """Style mixing: later layers take a second latent (Karras et al. 2019, "StyleGAN", section
-        3.1)."""
+        """Mix styles: later layers take a second latent.
+
+        Karras et al. 2019, "StyleGAN", section 3.1.
+        """
         source = generator(self.config.seed, f"{phase}/mixing", self.step_index)
         other = torch.randn(self.config.batch, self.config.generator.z_dim, generator=source)
         cut = torch.randint(1, ws.shape[1], (self.config.batch, 1), generator=source)
@@ -417,8 +426,9 @@ class Trainer:
         )
 
     def state_dict(self) -> dict:
-        """Everything that a bit-exact continuation needs, as tensors and plain numbers; all
-        processes must call it.
+        """Everything that a bit-exact continuation needs, as tensors and plain numbers.
+
+        All processes must call it.
 
         Signs and statistics are those of all processes: networks and p are the same in all of them.
         """
@@ -460,8 +470,10 @@ class Trainer:
 
 
 def generator_at(config: GeneratorConfig, stage: Stage) -> GeneratorConfig:
-    """The generator's config with the stage's Gaussians and image size, as a snapshot of that stage
-    records it."""
+    """The generator's config with the stage's Gaussians and image size.
+
+    A snapshot of that stage records it.
+    """
     return replace(config, grid=stage.grid, image_size=stage.image_size)
 
 

@@ -1,5 +1,6 @@
-"""Notices when a run begins to fall apart: holes, stripes, vanishing Gaussians, a lost generator,
-equal samples.
+"""Notices when a run begins to fall apart.
+
+Holes, stripes, vanishing Gaussians, a lost generator, equal samples.
 
 What goes wrong with Gaussian heads shows in numbers before it shows in pictures: Gaussians shrink
 below the spacing of their texels, the background appears between them, and the discriminator wins.
@@ -46,8 +47,9 @@ class WatchdogConfig:
 
 
 def head_mask(alpha: Tensor) -> Tensor:  # [N, 1, H, W] in [0, 1] -> bool [N, 1, H, W]
-    """Return the pixels safely inside the head, holes and stripes included, its soft outline
-    excluded.
+    """Return the pixels safely inside the head.
+
+    Holes and stripes are included, its soft outline is not.
 
     Solid pixels (alpha above one half) are closed by a square of an eighth of the image, then
     everything that has solid pixels on all four sides is filled, then a rim of 1/16 of the image is
@@ -96,8 +98,9 @@ def stripes(
     alpha: Tensor,  # [N, 1, H, W] in [0, 1]
     mask: Tensor | None = None,  # bool [N, 1, H, W]; None: head_mask(alpha)
 ) -> float:
-    """Return the root mean square deviation of alpha from its local mean inside the head: 0 for a
-    solid one.
+    """Return the root mean square deviation of alpha from its local mean inside the head.
+
+    It is 0 for a solid one.
 
     The local mean is taken over 3x3 pixels at 64, and over head pixels only: as wide as stripes
     are, and so small that the soft outline of hair adds little (0.02 for solid heads at 64 pixels,
@@ -116,7 +119,7 @@ def stripes(
 
 def relative_extent(
     scales: Tensor,  # [..., N, 3] standard deviations, world units
-    spacing: Tensor,  # [..., N] or [N] or scalar: distance between neighbouring texels, world units
+    spacing: Tensor,  # [..., N] or [N] or scalar: distance between neighboring texels, world units
 ) -> Tensor:  # [..., N]
     """Return the second largest scale over the texel spacing.
 
@@ -127,8 +130,10 @@ def relative_extent(
 
 
 def quantiles(values: Tensor) -> dict[str, float]:  # any shape
-    """Return the 1, 10, 50, 90 and 99 % quantiles as {"q01": …, …}, from at most about a million
-    evenly picked."""
+    """Return the 1, 10, 50, 90 and 99 % quantiles as {"q01": …, …}.
+
+    They are of at most about a million evenly picked values.
+    """
     flat = values.detach().float().flatten()
     flat = flat[:: math.ceil(flat.numel() / _MAX_VALUES)]
     levels = torch.quantile(flat, torch.tensor(QUANTILES, device=flat.device)).tolist()
@@ -152,8 +157,10 @@ def diversity(images: Tensor) -> float:  # [N, C, H, W]
 
 
 class Watchdog:
-    """Measures once per tick and judges the course of the run. Its state is plain numbers, for an
-    exact resume."""
+    """Measures once per tick and judges the course of the run.
+
+    Its state is plain numbers, for an exact resume.
+    """
 
     def __init__(self, config: WatchdogConfig | None = None) -> None:
         self.config = config or WatchdogConfig()
@@ -175,8 +182,9 @@ class Watchdog:
         sign_real: float | None = None,  # mean sign of the real scores over the tick
         sign_fake: float | None = None,
     ) -> dict[str, float]:
-        """Take a tick's measurements from whatever is given; returns scalars named ``Watchdog/…``
-        for the statistics.
+        """Take a tick's measurements from whatever is given.
+
+        Returns scalars named ``Watchdog/…`` for the statistics.
 
         Call it once per tick.
         """
@@ -204,8 +212,10 @@ class Watchdog:
         return {f"Watchdog/{name}": value for name, value in values.items()}
 
     def verdict(self) -> list[str]:
-        """Return one sentence for everything that is wrong at the last observation; none means
-        sound."""
+        """Return one sentence for everything that is wrong at the last observation.
+
+        None means sound.
+        """
         config, warnings = self.config, []
 
         def check(name: str, wrong, sentence: str) -> None:

@@ -1,5 +1,7 @@
-"""What metrics keep on disk of the real pictures: Gaussian fits to the features of two halves of a
-data set."""
+"""What metrics keep on disk of the real pictures.
+
+Gaussian fits to the features of two halves of a data set.
+"""
 
 import hashlib
 import warnings

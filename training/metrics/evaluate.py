@@ -44,8 +44,9 @@ MAX_REALS = 50_000
 
 
 class MetricSet:
-    """Metrics against one data set; whatever concerns the real pictures is computed once and kept
-    on disk.
+    """Metrics against one data set.
+
+    Whatever concerns the real pictures is computed once and kept on disk.
 
     With several processes all of them must call the same methods at the same time: they share the
     work, and have the same results.
@@ -68,8 +69,7 @@ class MetricSet:
         batch: int = 64,
         processes: Processes | None = None,
     ) -> None:
-        """Raise ``UserError`` for unknown names, ``fid`` without a network and data sets too small
-        to compare."""
+        """Raise ``UserError`` for unknown names, ``fid`` without a network and sets too small."""
         self.metrics = parse_metrics(names)
         check_feature_net(self.metrics, feature_net)
         if len(dataset) < 4:
@@ -91,8 +91,10 @@ class MetricSet:
         self._patches: tuple[swd.PatchSet, dict[int, float]] | None = None
 
     def halves(self, kind: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """Two random halves of the real pictures of a kind of metric, as indices of
-        ``reals(kind)``."""
+        """Two random halves of the real images of a kind of metric.
+
+        They are indices of ``reals(kind)``.
+        """
         random, count = numpy.random.RandomState(self.seed), len(self.reals(kind))
         if kind == "fid":  # the first ones, as StyleGAN takes them
             order = random.permutation(min(count, MAX_REALS))
@@ -114,8 +116,9 @@ class MetricSet:
                 self._real_fits(kind)
 
     def evaluate(self, sample: Sampler, *, snapshot: str = "") -> list[dict[str, Any]]:
-        """Run all metrics on generated pictures; returns one dictionary per metric in StyleGAN's
-        form.
+        """Run all metrics on generated pictures.
+
+        Returns one dictionary per metric in StyleGAN's form.
 
         ``results`` holds the distance under the metric's name and its floor under ``<name>_floor``.
         """
@@ -188,8 +191,7 @@ class MetricSet:
         return results
 
     def floors(self) -> dict[str, float]:
-        """Return the distance of one half of the data set from the other under each metric's
-        name."""
+        """Return the distance of one half of the data set from the other, by metric."""
         self.prepare()
         return {
             m.name: (
@@ -309,8 +311,7 @@ class MetricSet:
     def real_batches(
         self, indices: Sequence[int] | numpy.ndarray, kind: str = "frd"
     ) -> Iterator[Tensor]:
-        """Yield the pictures of the data set as the metrics see them, uint8 [b, 3, H, W] on the
-        device."""
+        """Yield the data set's images as metrics see them, uint8 [b, 3, H, W] on the device."""
         dataset = self.reals(kind)
         jobs = (
             functools.partial(_read, dataset, indices[start : start + self.batch])

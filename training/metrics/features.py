@@ -29,8 +29,8 @@ class RandomFeatures(nn.Module):
     pixels. Each band passes two random convolutions with leaky ReLUs. Kept are the log variance of
     the first one's response (how much fine structure of which kind: sees blur and noise), mean and
     standard deviation of the second, and a random projection of the second pooled to 4x4 (where it
-    is: sees misplaced and deformed features). The remainder is projected to 48 numbers (colour and
-    light). There is no normalisation over the batch: a picture's features depend on it alone.
+    is: sees misplaced and deformed features). The remainder is projected to 48 numbers (color and
+    light). There is no normalization over the batch: a picture's features depend on it alone.
 
     Weights come from ``numpy.random.RandomState``, whose stream numpy has frozen: they are the same
     on every machine. Changing any number here needs a new version name.
@@ -146,8 +146,9 @@ class LiteFeatures(nn.Module):
 
 
 class InceptionFeatures(nn.Module):
-    """A network of the user's, as TorchScript: called with uint8 pictures it returns one feature
-    vector each.
+    """A network of the user's, as TorchScript.
+
+    It takes uint8 images and returns one feature vector each.
 
     StyleGAN's ``inception-2015-12-05.pt`` works as it is; only with such a network do metrics carry
     the name FID.

@@ -1,5 +1,7 @@
-"""Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, equation
-6)."""
+"""Fréchet distance between Gaussians fitted to two sets of features.
+
+Heusel et al. 2017, equation 6.
+"""
 
 from dataclasses import dataclass
 
@@ -56,8 +58,10 @@ class GaussianFit:
         return self.covariance * ((self.count - 1) / self.count)
 
     def parts(self) -> list[Tensor]:
-        """The sums as plain tensors; with the reference ``GaussianFit(int(count), total, outer,
-        reference)``."""
+        """The sums as plain tensors.
+
+        With the reference ``GaussianFit(int(count), total, outer, reference)``.
+        """
         return [torch.tensor(self.count), self.total, self.outer]
 
     def merge(self, other: "GaussianFit") -> "GaussianFit":
@@ -94,7 +98,9 @@ def frechet_distance(
 
 
 def distance(a: GaussianFit, b: GaussianFit, population: bool = False) -> float:
-    """Fréchet distance between two fits; ``population``: with covariances divided by the counts
-    themselves."""
+    """Fréchet distance between two fits.
+
+    ``population``: with covariances divided by the counts themselves.
+    """
     name = "population_covariance" if population else "covariance"
     return frechet_distance(a.mean, getattr(a, name), b.mean, getattr(b, name))

@@ -32,8 +32,9 @@ Sampler = Callable[[Draw], Iterable[Tensor]]
 
 
 class ModelSampler:
-    """``sampler(draw)`` yields float pictures [b, 3, S, S] in [-1, 1] over white (or the model's
-    own background).
+    """``sampler(draw)`` yields float images [b, 3, S, S] in [-1, 1].
+
+    They are over white, or the model's own background.
 
     Cameras come with replacement from ``labels`` [M, 25] and condition the mapping network too, if
     it is conditioned (the protocol of EG3D and GGHead). Latents and cameras depend on the seed, the

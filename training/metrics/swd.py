@@ -1,10 +1,11 @@
-"""Sliced Wasserstein distance between small patches at every scale (Karras et al. 2018,
-"Progressive Growing of GANs").
+"""Sliced Wasserstein distance between small patches at every scale.
+
+Karras et al. 2018, "Progressive Growing of GANs".
 
 Patches of 7x7 pixels are cut from each level of a Laplacian pyramid. Two sets of patches are
 compared along random directions, where the Wasserstein distance is the mean difference of the
-sorted values. Fine levels see texture and sharpness, coarse ones shape and colour. One change from
-the paper: both sets are normalised by the real patches' mean and standard deviation, so that a loss
+sorted values. Fine levels see texture and sharpness, coarse ones shape and color. One change from
+the paper: both sets are normalized by the real patches' mean and standard deviation, so that a loss
 of contrast is seen as well.
 """
 
@@ -24,8 +25,10 @@ DIRECTIONS = 128
 
 # [N, 3, H, W] -> finest first, the last is the low-pass rest
 def laplacian_pyramid(images: Tensor) -> list[Tensor]:
-    """Split into band-pass images by repeated binomial filtering (Burt and Adelson 1983), down to
-    16 pixels."""
+    """Split into band-pass images by repeated binomial filtering, down to 16 pixels.
+
+    Burt and Adelson 1983.
+    """
     levels = []
     while min(images.shape[2:]) >= 2 * SMALLEST_LEVEL and all(
         side % 2 == 0 for side in images.shape[2:]
@@ -61,8 +64,10 @@ class PatchSet:
 
     # [N, 3, H, W] uint8 or float [-1, 1]
     def add(self, images: Tensor, first: int | None = None) -> None:
-        """Cut patches from a batch that begins with picture number ``first`` of the set, by default
-        the next one."""
+        """Cut patches from a batch that begins with image number ``first`` of the set.
+
+        By default it is the next one.
+        """
         if min(images.shape[2:]) < SMALLEST_LEVEL:
             raise UserError(
                 f"swd needs pictures of at least {SMALLEST_LEVEL} pixels, not"
@@ -90,8 +95,10 @@ class PatchSet:
             self.levels.setdefault(height, []).append(windows[image, :, top, left].cpu())
 
     def parts(self) -> list[Tensor]:
-        """The patches as plain tensors, for ``extend``: the levels' sizes, then [n, 3, 7, 7] per
-        level."""
+        """The patches as plain tensors, for ``extend``.
+
+        First come the levels' sizes, then [n, 3, 7, 7] per level.
+        """
         sizes = sorted(self.levels)
         return [
             torch.tensor(sizes, dtype=torch.int64),
@@ -114,8 +121,7 @@ def sliced_wasserstein(
     directions: int = DIRECTIONS,
     seed: int = 0,
 ) -> float:
-    """Return the mean over random directions of the 1-D Wasserstein-1 distance between the
-    projected sets."""
+    """Return the mean 1-D Wasserstein-1 distance of the sets over random directions."""
     if real.shape != fake.shape:
         raise ValueError(
             f"both sets must have the same shape, not {tuple(real.shape)} and {tuple(fake.shape)}"
@@ -132,8 +138,10 @@ def sliced_wasserstein(
 
 
 def compare(real: PatchSet, fake: PatchSet, seed: int = 0) -> dict[int, float]:
-    """Return the distance per level (keyed by the level's size in pixels), times 1000 as in the
-    paper."""
+    """Return the distance per level, times 1000 as in the paper.
+
+    The key is the level's size in pixels.
+    """
     if set(real.levels) != set(fake.levels):
         raise ValueError(
             f"the sets differ in resolution: {max(real.levels)} and {max(fake.levels)} pixels"

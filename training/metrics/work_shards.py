@@ -1,5 +1,7 @@
-"""Work on many pictures, shared by processes, with results that do not depend on how many processes
-there are."""
+"""Work on many images, shared by processes.
+
+Results do not depend on how many processes there are.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +29,9 @@ done."""
 def in_shards(
     count: int, work: Work, processes: Processes, device: torch.device, text: str
 ) -> Iterator[list[Tensor]]:
-    """Yield what ``work`` returns for every shard of ``count`` pictures, in order and on every
-    process.
+    """Yield what ``work`` returns for every shard of ``count`` images.
+
+    It does so in order and on every process.
 
     Shards do not depend on the number of processes, so sums over them are the same bit for bit, if
     the processes run the same arithmetic. Results are exchanged after every round of shards: no
@@ -69,8 +72,9 @@ def exchange(
     device: torch.device,
     error: UserError | None = None,
 ) -> list[Tensor]:
-    """Return the ``tensors`` of the process ``owner`` on all of them; the others need not know
-    their shapes.
+    """Return the ``tensors`` of the process ``owner`` on all of them.
+
+    The others need not know their shapes.
 
     Where the owner has an ``error`` instead it raises that, and the others a ``UserError``.
     """

@@ -49,7 +49,7 @@ class PriorTrainConfig:
     dit: DiTConfig = field(default_factory=DiTConfig)
     """The network."""
     steps: Annotated[int, Range(1), Option(resume=True)] = 5000
-    """Optimiser steps in all."""
+    """Optimizer steps in all."""
     batch: Annotated[int, Range(1), Option()] = 64
     """Heads per step."""
     lr: Annotated[float, Range(0, above=True), Option(resume=True)] = 1e-3

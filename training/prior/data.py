@@ -1,5 +1,7 @@
-"""The heads a prior learns from: latent files, seeds of the generator, and their condition
-vectors."""
+"""The heads a prior learns from.
+
+Latent files, seeds of the generator, and their condition vectors.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -68,8 +70,10 @@ class Batches:
 
 @torch.no_grad()
 def sampled_heads(model: Generator, seeds: range) -> Heads:
-    """The generator's own heads, without truncation; the very styles that gen_samples.py draws for
-    these seeds."""
+    """The generator's own heads, without truncation.
+
+    The very styles that gen_samples.py draws for these seeds.
+    """
     label, styles = model.neutral_label(), []
     for start in track(range(0, len(seeds), _BATCH), "Drawing latents", unit="batches"):
         z = torch.cat([model.seed_to_z(seed) for seed in seeds[start : start + _BATCH]])
@@ -105,8 +109,10 @@ def file_heads(model: Generator, paths: str) -> Heads:
 
 
 def open_heads(model: Generator, paths: str | None, samples: int) -> Heads:
-    """Latent files, seeds 0 to ``samples`` - 1, or both. Raises ``UserError`` where there is
-    neither."""
+    """Latent files, seeds 0 to ``samples`` - 1, or both.
+
+    Raises ``UserError`` where there is neither.
+    """
     found = [file_heads(model, paths)] if paths else []
     found += [sampled_heads(model, range(samples))] if samples else []
     if not found:
@@ -131,8 +137,10 @@ def split(heads: Heads, holdout: float, seed: int) -> tuple[Heads, Heads]:
 
 
 def conditions(path: str | None, names: Sequence[str]) -> Tensor | None:  # [N, cond_dim]
-    """The vectors of the named heads. Raises ``UserError`` as ``read_vectors``, and for a head
-    without one."""
+    """The vectors of the named heads.
+
+    Raises ``UserError`` as ``read_vectors``, and for a head without one.
+    """
     if path is None:
         return None
     vectors = read_vectors(path)

@@ -37,8 +37,9 @@ def run(
     *,
     resume: Path | None = None,
 ) -> Path:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder.
+    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from.
+
+    Return the run folder.
 
     Raises ``UserError`` for latents or files that do not fit.
     """
@@ -71,8 +72,10 @@ def run(
 
 
 def _check_same(prior: Prior, state: dict[str, torch.Tensor], resume: Path) -> None:
-    """The data must be what it was: the statistics say so (bases may turn with the rounding of
-    another machine)."""
+    """Refuse data that are not what they were, by their statistics.
+
+    Bases may turn with the rounding of another machine.
+    """
     for name, value in prior.state_dict().items():
         if name.startswith(("tokens.", "cond_")):
             old, turns = state.get(name), name.endswith("_basis")

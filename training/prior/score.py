@@ -1,5 +1,6 @@
-"""Is a prior good, and are its heads new? Distances between sets of latents, and from each sample
-to its nearest head; what that looks like as a table and as sheets.
+"""Distances between sets of latents, and from each sample to its nearest head.
+
+They say whether a prior is good and its heads are new, as a table and as sheets.
 
 Distances are those of ``LatentTokens.spread``: every component counts by its variance, and two
 unrelated heads are about sqrt(2) apart.
@@ -66,8 +67,10 @@ def vectors(prior: Prior, latent: Latent) -> Tensor:  # [B, D]
 def nearest(
     points: Tensor, others: Tensor, people: tuple[Tensor, Tensor] | None = None
 ) -> Neighbours:
-    """Nearest of ``others`` [M, D] to each of ``points`` [N, D]; ``people`` [N], [M]: other
-    people's only."""
+    """Nearest of ``others`` [M, D] to each of ``points`` [N, D].
+
+    ``people`` [N], [M]: other people's only.
+    """
     distances, indices = [], []
     for start in range(0, len(points), _CHUNK):
         away = torch.cdist(
@@ -82,8 +85,10 @@ def nearest(
 
 
 def leave_one_out(points: Tensor, person: Tensor | None = None, limit: int = 2000) -> Neighbours:
-    """Nearest other person's head to each of (at most ``limit``, evenly chosen) heads of a set;
-    ``person`` [N]."""
+    """Nearest other person's head to each of (at most ``limit``, evenly chosen) heads of a set.
+
+    ``person`` [N].
+    """
     person = torch.arange(len(points)) if person is None else person
     person = person.to(points.device)
     chosen = (
@@ -95,14 +100,17 @@ def leave_one_out(points: Tensor, person: Tensor | None = None, limit: int = 200
 
 
 def closer_than_usual(samples: Neighbours, usual: Neighbours, share: float = 0.01) -> int:
-    """How many samples lie nearer to a training head than all but ``share`` of these lie to each
-    other."""
+    """How many samples lie nearer to a training head than all but ``share`` of these do.
+
+    The distance of these is to each other.
+    """
     return int((samples.distance < torch.quantile(usual.distance, share)).sum())
 
 
 def latent_frechet(a: Tensor, b: Tensor) -> float:  # [N, D], [M, D]
-    """Fréchet distance of two sets of ``vectors``, in thousandths of a set's variance (which is
-    about one).
+    """Fréchet distance of two sets of ``vectors``, in thousandths of a set's variance.
+
+    The variance is about one.
 
     Long vectors are first projected on the ``_WIDEST`` principal components of ``b``.
     """
@@ -118,8 +126,10 @@ def latent_frechet(a: Tensor, b: Tensor) -> float:  # [N, D], [M, D]
 
 
 def marginals(a: Tensor, b: Tensor) -> float:  # [N, D], [N, D]
-    """Mean Wasserstein-1 distance between the coordinates' distributions, in standard deviations of
-    ``b``."""
+    """Mean Wasserstein-1 distance between the coordinates' distributions.
+
+    It is in standard deviations of ``b``.
+    """
     count = min(len(a), len(b))
     gap = (a[:count].sort(dim=0).values - b[:count].sort(dim=0).values).abs().mean(0)
     return float((gap / b.std(0).clamp_min(1e-6)).mean())
@@ -127,8 +137,10 @@ def marginals(a: Tensor, b: Tensor) -> float:  # [N, D], [N, D]
 
 @torch.no_grad()
 def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
-    """Random features (``frd``) of pictures of the heads, one each, from the same cameras for every
-    set."""
+    """Random features (``frd``) of images of the heads, one each.
+
+    All sets are seen from the same cameras.
+    """
     fit: GaussianFit | None = None
     features = RandomFeatures().to(model.device)
     yaws = (torch.rand(len(latent), generator=generator(seed, "prior-cameras")) * 2 - 1) * _YAW
@@ -144,8 +156,10 @@ def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
 
 
 def normal_heads(prior: Prior, count: int, seed: int) -> Latent:
-    """Heads of the normal distribution with the training set's moments: what a prior has to
-    beat."""
+    """Heads of the normal distribution with the training set's moments.
+
+    A prior has to beat them.
+    """
     noise = torch.randn(count, prior.size, generator=generator(seed, "prior-normal"))
     return prior.tokens.decode(noise.to(prior.cond_mean.device))
 
@@ -153,8 +167,10 @@ def normal_heads(prior: Prior, count: int, seed: int) -> Latent:
 def compare(
     model: Generator, prior: Prior, sets: dict[str, Latent], truth: Latent
 ) -> dict[str, dict[str, float]]:
-    """Distances of every set to ``truth``: of latents, of styles coordinate by coordinate, of
-    pictures."""
+    """Distances of every set to ``truth``.
+
+    They are of latents, of styles coordinate by coordinate, and of images.
+    """
     reference, pictures = vectors(prior, truth), picture_fit(model, truth)
     return {
         name: {
@@ -169,8 +185,10 @@ def compare(
 def neighbour_table(
     prior: Prior, samples: Latent, train: Heads, held_out: Heads
 ) -> tuple[dict, Neighbours]:
-    """Percentiles of the distance to the nearest training head: of samples, of held-out heads, and
-    of training heads to those of other people."""
+    """Percentiles of the distance to the nearest training head.
+
+    They are of samples, of held-out heads, and of training heads to those of other people.
+    """
     heads = vectors(prior, train.latent)
     found, usual = nearest(vectors(prior, samples), heads), leave_one_out(heads, train.person)
     table = {

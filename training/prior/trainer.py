@@ -137,8 +137,10 @@ class PriorTrainer:
         t: Tensor,
         keep: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Mean square error of the velocity; styles and residual count the same however many tokens
-        they have."""
+        """Mean square error of the velocity.
+
+        Styles and residual count the same however many tokens they have.
+        """
         moved = torch.lerp(noise, x, t[:, None])
         error = (prior.predict(moved, t, cond, keep) - (x - noise)).square()
         parts = error.split([size for size in prior.config.tokens.sizes if size], dim=1)
@@ -146,15 +148,18 @@ class PriorTrainer:
         return {**losses, "total": sum(losses.values(), torch.zeros(())) / len(losses)}
 
     def _update_average(self) -> None:
-        """Move the average: decay min(ema, (1 + n) / (10 + n)), so that it soon forgets the
-        start."""
+        """Move the average with decay min(ema, (1 + n) / (10 + n)).
+
+        So it soon forgets the start.
+        """
         decay = min(self.config.ema, (1 + self.step_number) / (10 + self.step_number))
         move_average(self.average.flow, self.prior.flow, 1 - decay)
 
     @torch.no_grad()
     def check(self) -> dict[str, float]:
-        """Loss of the average on training and on held-out heads, with the same noise and times at
-        every tick.
+        """Loss of the average on training and on held-out heads.
+
+        Noise and times are the same at every tick.
 
         With patience the best average so far is kept.
         """
@@ -201,8 +206,10 @@ class PriorTrainer:
 
     # -------------------------------------------------------------------- states
     def state_dict(self) -> dict:
-        """Plain values and tensors; ``load_state_dict`` continues from them, on CPUs bit for
-        bit."""
+        """Plain values and tensors.
+
+        ``load_state_dict`` continues from them, on CPUs bit for bit.
+        """
         return {
             "step": self.step_number,
             "prior": self.prior.state_dict(),

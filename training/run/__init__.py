@@ -1,2 +1,4 @@
-"""What every training run does: the loop over steps, the run folder, statistics, health,
-precision."""
+"""What every training run does.
+
+The loop over steps, the run folder, statistics, health, precision.
+"""

@@ -1,5 +1,7 @@
-"""What a training run says: the status line per tick, the line that moves in between, and the copy
-in log.txt."""
+"""What a training run says.
+
+The status line per tick, the line that moves in between, and the copy in log.txt.
+"""
 
 import os
 import sys
@@ -44,8 +46,10 @@ def status_line(
 
 
 def memory_use(device: torch.device | str) -> dict[str, float]:
-    """Return GiB in use: ``cpumem`` (resident now), ``gpumem`` and ``reserved`` (peaks of the
-    device, 0 on CPUs)."""
+    """Return GiB in use: ``cpumem``, ``gpumem`` and ``reserved``.
+
+    The first is resident now. The others are peaks of the device, 0 on CPUs.
+    """
     device = torch.device(device)
     cuda = device.type == "cuda"
     return {
@@ -87,8 +91,10 @@ class Tee:
         return len(text)
 
     def _warn(self, error: OSError, text: str = "\n") -> None:
-        """Say once, at the end of a line, that the log lacks something; what it buffers it writes
-        when it can."""
+        """Say once, at the end of a line, that the log lacks something.
+
+        What it buffers it writes when it can.
+        """
         if not text.endswith("\n"):
             return
         if not self._told:

@@ -4,7 +4,7 @@
   (``average_gradients``) and the update is counted: ``Progress/bad_updates`` is the share of them
   in a tick.
 * ``MOST_IN_A_ROW`` bad updates of one network in a row end the run.
-* A tensor of the state (weights, moving averages, the optimisers' averages) that is not finite ends
+* A tensor of the state (weights, moving averages, the optimizers' averages) that is not finite ends
   the run. It is looked for at every tick and before a state or a snapshot is written, so that files
   on the disk are always sound.
 * So does a mean loss that is not finite in a tick without a bad update: then a part of it, or a
@@ -28,8 +28,10 @@ _UNBOUNDED = ("coefficient_min", "coefficient_max")  # of avatars: infinite wher
 
 
 class Health:
-    """Counts the bad updates of every network. The counts stay on the device; reading them on a GPU
-    waits for it."""
+    """Counts the bad updates of every network.
+
+    The counts stay on the device; reading them on a GPU waits for it.
+    """
 
     def __init__(self, stats: Stats) -> None:
         self.stats = stats
@@ -47,8 +49,10 @@ class Health:
         )
 
     def after_step(self) -> str | None:
-        """Call it after every step; returns why the run cannot go on, or ``None``. A GPU is asked
-        now and then."""
+        """Call it after every step; returns why the run cannot go on, or ``None``.
+
+        A GPU is asked now and then.
+        """
         self._steps += 1
         on_cpu = all(row.device.type == "cpu" for row in self._longest.values())
         return self.verdict() if on_cpu or self._steps % _READ_EVERY == 0 else None
@@ -98,8 +102,10 @@ def judge_losses(summary: Summary) -> str | None:
 
 @torch.no_grad()
 def broken_tensors(state: object, name: str = "") -> list[str]:
-    """Names of the tensors in nested dicts, lists and tuples that hold numbers which are not
-    finite."""
+    """Names of the tensors that hold numbers which are not finite.
+
+    They may lie in nested dicts, lists and tuples.
+    """
     found = dict(_tensors(state, name))
     flags = [_is_broken(key, value) for key, value in found.items()]
     if not flags:

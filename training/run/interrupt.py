@@ -12,8 +12,9 @@ from gghead.torch_utils.distributed import Processes, any_process
 
 
 class StopRequest:
-    """Within it, the first Ctrl-C or SIGTERM is a request that ``is_requested`` reports; a second
-    one interrupts at once.
+    """Within it, the first Ctrl-C or SIGTERM is a request that ``is_requested`` reports.
+
+    A second one interrupts at once.
 
     A state saved in the middle of a step would hold an updated generator and an old discriminator,
     and a run resumed from it would not be the run it continues.
@@ -37,8 +38,10 @@ class StopRequest:
             signal.signal(number, handler)
 
     def is_requested(self) -> bool:
-        """Whether any process has been asked; all processes get the same answer at the same
-        step."""
+        """Whether any process has been asked.
+
+        All processes get the same answer at the same step.
+        """
         return any_process(self.asked, self.processes, self.device)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

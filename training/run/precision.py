@@ -1,5 +1,6 @@
-"""The precision of a training's convolutions: chosen by timing the network's own layers, and kept
-by the run.
+"""The precision of a training's convolutions.
+
+Chosen by timing the network's own layers, and kept by the run.
 
 ``bf16``: discriminators and encoders in bfloat16, and the generator where its Gaussians bear it
 (``gghead.models.generator.bearable``), else in float32, on NVIDIA GPUs in TF32. ``tf32``: float32
@@ -211,8 +212,7 @@ def _digest(layers: Layers) -> str:
 def gan_layers(
     generator: GeneratorConfig, discriminator: DiscriminatorConfig, batch: int
 ) -> Layers:
-    """The three finest blocks of the discriminator, and the generator's finest where it may be in
-    bf16."""
+    """The discriminator's three finest blocks, and the generator's finest in bf16."""
 
     def make(images: int, side: int, dtype: torch.dtype) -> Run:
         parts, size, widths = [], generator.image_size, (discriminator.cbase, discriminator.cmax)
@@ -243,8 +243,10 @@ def generator_layers(generator: GeneratorConfig, batch: int) -> Layers:
 
 
 def encoder_layers(model: ReconstructorConfig, batch: int) -> Layers:
-    """A block of every level of the image encoder, one of the transformer, and the generator's
-    finest if in bf16."""
+    """A block of every level of the encoder, one of the transformer, and one more.
+
+    The last is the generator's finest if in bf16.
+    """
     generator = model.generator
 
     def make(images: int, side: int, dtype: torch.dtype) -> Run:

@@ -44,8 +44,10 @@ Config = TypeVar("Config", bound="DataclassInstance")
 def new_run_folder(
     outdir: str | os.PathLike, config: TrainConfig, world_size: int, desc: str | None = None
 ) -> Path:
-    """Make ``<outdir>/00003-<preset>-<dataset>-gpus1-batch16-gamma0.05[-desc]`` with the next free
-    number."""
+    """Make a folder named by run, preset, data and batch, with the next free number.
+
+    It is ``<outdir>/00003-<preset>-<dataset>-gpus1-batch16-gamma0.05[-desc]``.
+    """
     parts = [
         config.preset,
         Path(config.data.path).stem,
@@ -125,8 +127,10 @@ def provenance(preset: str, data: str) -> dict:
 
 
 def _check_kind(folder: str | os.PathLike, values: dict[str, Any], kind: type) -> None:
-    """Raise ``UserError`` for a run of another command, which an unknown option would say less
-    clearly."""
+    """Raise ``UserError`` for a run of another command.
+
+    An unknown option would say it less clearly.
+    """
     own = {field.name for field in dataclasses.fields(kind)}
     others = [script for key, script in _MARKS.items() if key in values and key not in own]
     if others:
@@ -138,8 +142,7 @@ def _check_kind(folder: str | os.PathLike, values: dict[str, Any], kind: type) -
 
 
 def save_state(folder: Path, kimg: float, state: dict) -> None:
-    """Write ``training-state-<kimg>.pt``, read it back, and drop states that are not needed any
-    more.
+    """Write ``training-state-<kimg>.pt``, read it back, and drop older states.
 
     Kept are the last two and one from longer ago, in case a run goes wrong slowly: the last one
     from before the greatest power of two that the second newest has reached.
@@ -159,8 +162,9 @@ def save_state(folder: Path, kimg: float, state: dict) -> None:
 
 
 def load_state(folder: str | os.PathLike) -> dict:
-    """Load the newest whole and sound training state; others are passed over with a printed
-    sentence.
+    """Load the newest whole and sound training state.
+
+    Others are passed over with a printed sentence.
 
     Raises ``UserError`` if there is none. Only tensors and plain values are ever unpickled
     (``weights_only``).

@@ -10,8 +10,10 @@ from gghead.torch_utils.errors import UserError
 
 
 def run_options(function: Callable) -> Callable:
-    """Decorate a command with --outdir, --resume, --set, --device, --threads and --dry-run; the
-    other options of a run are fields of its config (``gghead.torch_utils.config_options``)."""
+    """Decorate a command with --outdir, --resume, --set, --device, --threads and --dry-run.
+
+    The other options of a run are fields of its config (``gghead.torch_utils.config_options``).
+    """
     for option in (
         cli.dry_run(),
         cli.device(),
@@ -41,8 +43,9 @@ def check_outdir(outdir: Path, resume: str | None, dry_run: bool) -> None:
 
 
 def require_same_network(own: str | None, given: str | None, resume: str) -> None:
-    """Check the perceptual network of a run that is resumed: ``own`` of its options against
-    ``given`` by the user.
+    """Check the perceptual network of a run that is resumed.
+
+    ``own`` of its options must be ``given`` by the user.
 
     The options of a run may be a stranger's. TorchScript is a program and an address leads to
     somebody's server, so neither is used unless the user names it too. Raises ``UserError`` for

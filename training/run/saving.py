@@ -21,8 +21,10 @@ _NAMED = 3  # broken tensors that are spoken of
 
 
 class Saver:
-    """One process's part in saving. Only the first process writes; all come to the same
-    decisions."""
+    """One process's part in saving.
+
+    Only the first process writes; all come to the same decisions.
+    """
 
     def __init__(
         self,
@@ -32,8 +34,11 @@ class Saver:
         script: str,
         remedy: str,
     ) -> None:
-        """``folder`` is ``None`` but in the first process; ``script`` continues the run
-        (``cli.hint``), ``remedy`` what to change before a run that went wrong is continued."""
+        """``folder`` is ``None`` but in the first process.
+
+        ``script`` continues the run (``cli.hint``), ``remedy`` what to change before a run that
+        went wrong is continued.
+        """
         self.folder, self.processes, self.device = folder, processes, device
         self.script, self.remedy = script, remedy
         self.unsaved = False
@@ -41,16 +46,20 @@ class Saver:
         self._refusal = ""
 
     def fail(self, reason: str, counted: str) -> None:
-        """End all processes with ``reason``, up to ``counted`` ("step 40"), and name the last good
-        state."""
+        """End all processes with ``reason``, up to ``counted``, and name the last good state.
+
+        ``counted`` is such as "step 40".
+        """
         fail_together(
             f"{reason[:1].upper()}{reason[1:]} at {counted}. {self.remedy} {self._last_good()}",
             self.processes,
         )
 
     def check(self, state: dict, counted: str) -> None:
-        """End all processes if a tensor of ``state`` (``state_dict`` of the trainer) is not finite
-        in one of them."""
+        """End all processes if a tensor of ``state`` is not finite in one of them.
+
+        ``state`` is the trainer's ``state_dict``.
+        """
         broken = broken_tensors(state)
         if any_process(bool(broken), self.processes, self.device):
             more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
@@ -62,8 +71,10 @@ class Saver:
     def save(
         self, count: float, state: dict, write_snapshot: Callable[[Path], object], counted: str
     ) -> None:
-        """Check ``state["trainer"]``, then write the snapshot into the folder, and ``state``; all
-        processes call it with theirs."""
+        """Check ``state["trainer"]``, then write the snapshot into the folder, and ``state``.
+
+        All processes call it with theirs.
+        """
         self.check(state["trainer"], counted)
         self._refusal = ""
         if self.folder is not None:
@@ -77,8 +88,10 @@ class Saver:
         self.unsaved = any_process(bool(self._refusal), self.processes, self.device)
 
     def finish(self, counted: str) -> None:
-        """At the end of a run: end all processes with an error if the last state or snapshot could
-        not be written."""
+        """End all processes with an error if the last state or snapshot was not written.
+
+        It is called at the end of a run.
+        """
         if self.unsaved:
             fail_together(
                 f"The run ended at {counted}, but what it had learned could not be saved:"

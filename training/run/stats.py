@@ -1,5 +1,6 @@
-"""Numbers of a training run: collected between ticks, summed over ranks, written as stats.jsonl and
-tensorboard.
+"""Numbers of a training run.
+
+Collected between ticks, summed over ranks, written as stats.jsonl and tensorboard.
 
 ``Stats`` keeps count, sum and sum of squares per name, so a tick's mean and standard deviation are
 exact however often and in whatever batches a number was reported. ``StatsWriter`` is for the first
@@ -34,8 +35,10 @@ class Stats:
         self._moments: dict[str, Tensor] = {}  # name -> [3] float64: count, sum, sum of squares
 
     def report(self, name: str, values: Tensor | numpy.ndarray | float | int | list[float]) -> None:
-        """Add every element of ``values``. Values on a GPU stay there: reporting does not wait for
-        it."""
+        """Add every element of ``values``.
+
+        Values on a GPU stay there: reporting does not wait for it.
+        """
         if isinstance(values, (int, float)):
             moments = torch.tensor([1.0, values, values * values], dtype=torch.float64)
         else:
@@ -51,8 +54,10 @@ class Stats:
         self._moments[name] = moments if old is None else old.to(moments.device) + moments
 
     def collect(self) -> Summary:
-        """Return the summary over all ranks and start anew. Every rank must call it; names may
-        differ between ranks."""
+        """Return the summary over all ranks and start anew.
+
+        Every rank must call it; names may differ between ranks.
+        """
         moments, self._moments = self._moments, {}
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             moments = _all_reduce(moments)
@@ -71,8 +76,9 @@ class Stats:
         )
 
     def state_dict(self) -> dict[str, list[float]]:
-        """What has been collected over all ranks, as plain numbers, for a resume in the middle of a
-        tick.
+        """What has been collected over all ranks, as plain numbers.
+
+        It serves to resume in the middle of a tick.
 
         Every rank must call it; after a resume only the first one loads it.
         """
@@ -192,8 +198,10 @@ class StatsWriter:
             self._told.add(name)
 
     def write(self, summary: Summary, images: int) -> None:
-        """Append a tick's summary; ``images`` (seen since the run began) is tensorboard's step, as
-        kimg·1000."""
+        """Append a tick's summary.
+
+        ``images`` (seen since the run began) is tensorboard's step, as kimg·1000.
+        """
         now = time.time()
         line = {
             name: {key: _plain(value) for key, value in entry.items()}
@@ -228,8 +236,7 @@ class StatsWriter:
 
 
 def drop_beyond(path: Path, done: int) -> None:
-    """Drop the lines of a ``stats.jsonl`` that were written after ``done`` images or steps, and a
-    torn last line."""
+    """Drop lines of a ``stats.jsonl`` after ``done`` images or steps, and a torn last line."""
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
@@ -240,8 +247,10 @@ def drop_beyond(path: Path, done: int) -> None:
 
 
 def _count_of(line: bytes) -> float:
-    """Images or steps at a line of ``stats.jsonl``; infinity for half a line, 0 where it does not
-    say."""
+    """Images or steps at a line of ``stats.jsonl``.
+
+    Infinity for half a line, 0 where it does not say.
+    """
     try:
         values = json.loads(line)
     except ValueError:

@@ -1,5 +1,6 @@
-"""The loop around the steps of a run that counts steps: ticks, status lines, snapshots, states,
-Ctrl-C.
+"""The loop around the steps of a run that counts steps.
+
+Ticks, status lines, snapshots, states, Ctrl-C.
 
 Encoders, priors, expression transformers and avatars fill in what differs. (GANs count images:
 training/gan/run.py.)
@@ -132,8 +133,9 @@ class StepRun(ABC, Generic[Options, Trainer]):
 
     # -------------------------------------------------------------------- the loop
     def train(self) -> None:
-        """Steps until the end; a tick's work in between. Returning means that the last state is on
-        the disk.
+        """Steps until the end; a tick's work in between.
+
+        Returning means that the last state is on the disk.
 
         Raises ``UserError`` for a run that diverges or whose last state cannot be written.
         """

@@ -91,6 +91,8 @@ def main(
 
 
 def _results(dest: Path, matte: str, masks_zip: bool) -> list[Path]:
-    """The files that count as finished data; the report alone may be one of photos that could not
-    be used."""
+    """The files that count as finished data.
+
+    The report alone may be one of photos that could not be used.
+    """
     return [dest, *([dest.with_name(f"{dest.stem}_masks_{matte}.zip")] if masks_zip else [])]

@@ -1,5 +1,7 @@
-"""What the edits share: naming heads on the command line, writing them, and sheets of what came
-out."""
+"""What the edits share.
+
+Naming heads on the command line, writing them, and sheets of what came out.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -74,8 +76,9 @@ def edit_options(function: Callable) -> Callable:
 def start(
     edit: str, network: str, outdir: Path | None, overwrite: bool, files: Sequence[str] = ()
 ) -> tuple[str, Path]:
-    """Return the network and the folder of an edit, and say them, before anything heavy is
-    imported.
+    """Return the network and the folder of an edit, and say them.
+
+    Nothing heavy is imported before.
 
     Raises ``UserError`` as ``find_network``, and for a folder that cannot be written or holds the
     sheet of another edit, or one of ``files``.
@@ -95,8 +98,9 @@ def open_network(network: str, device: str) -> "Generator":
 
 
 def read_heads(text: str, model: "Generator", psi: float = 1.0) -> list[Head]:
-    """``0-2,out/me/latent-z.safetensors`` -> heads: numbers are seeds, the rest files or folders of
-    latents.
+    """``0-2,out/me/latent-z.safetensors`` -> heads.
+
+    Numbers are seeds, the rest files or folders of latents.
 
     Raises ``UserError`` for what is neither, and as ``gghead.inversion.load`` does.
     """
@@ -128,8 +132,10 @@ def draw_sheet(
     yaws: Sequence[float],
     size: int | None,
 ) -> "np.ndarray":  # uint8 [H, W, 3]
-    """Draw a grid of latents (or what is drawn as one) from ``yaws`` (radians); None leaves a cell
-    white."""
+    """Draw a grid of latents (or what is drawn as one) from ``yaws`` (radians).
+
+    None leaves a cell white.
+    """
     import numpy as np
 
     from gghead.figures import beside, with_labels
@@ -162,8 +168,10 @@ def write_head(
     shapes: bool,
     **info: Any,
 ) -> None:
-    """Write ``<outdir>/<name>/latent-<stage>.safetensors`` (what is no latent: its .ply in any
-    case) and say so."""
+    """Write ``<outdir>/<name>/latent-<stage>.safetensors`` and say so.
+
+    What is no latent is written as a .ply in any case.
+    """
     from gghead import latent as latents
 
     if isinstance(latent, latents.Latent):

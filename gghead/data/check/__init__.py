@@ -1,5 +1,7 @@
-"""Checking a data set before it is trained on: every fault by name, its likely cause and its
-remedy."""
+"""Checking a data set before it is trained on.
+
+Every fault by name, its likely cause and its remedy.
+"""
 
 from gghead.data.check.cameras import check_cameras
 from gghead.data.check.findings import FAULTS, Finding

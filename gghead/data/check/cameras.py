@@ -1,5 +1,6 @@
-"""Faults of camera labels that show in the numbers alone: layout, axes, units, field of view, and
-single odd ones.
+"""Faults of camera labels that show in the numbers alone.
+
+Layout, axes, units, field of view, and single odd ones.
 
 The head is taken to stand around the world's origin, upright along +y. A camera that misses it is
 tried under the mix-ups that occur in this field; the one under which it looks at the head is named.
@@ -28,8 +29,10 @@ _ABSURD = (0.15, 3.0)
 
 # [N, 25]
 def check_cameras(labels: np.ndarray, names: list[str]) -> tuple[list[Finding], np.ndarray]:
-    """Return the faults of the labels and which labels are usable cameras ([N] bool: rigid and
-    aimed at the head)."""
+    """Return the faults of the labels, and which labels are usable cameras.
+
+    The second is [N] bool: rigid and aimed at the head.
+    """
     labels = np.asarray(labels, np.float64)
     findings, usable = [], np.ones(len(labels), bool)
     for code, (wrong, _) in rigid_faults(labels).items():
@@ -67,8 +70,7 @@ def angles(labels: np.ndarray) -> np.ndarray:  # [N, 25] -> [N, 3] yaw, pitch, r
 
 
 def _aim(pose: np.ndarray, k: np.ndarray) -> np.ndarray:  # [N, 4, 4], [N, 3, 3] -> [N] degrees
-    """Angle between the ray through the middle of the picture and the direction to the world's
-    origin."""
+    """Angle between the ray through the image's middle and the direction to the origin."""
     ray = np.stack(
         [(0.5 - k[:, 0, 2]) / k[:, 0, 0], (0.5 - k[:, 1, 2]) / k[:, 1, 1], np.ones(len(k))], -1
     )
@@ -78,8 +80,10 @@ def _aim(pose: np.ndarray, k: np.ndarray) -> np.ndarray:  # [N, 4, 4], [N, 3, 3]
 
 
 def _badness(pose: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far cameras are from looking at an upright head ([N], degrees), and which do ([N]
-    bool)."""
+    """Return how far cameras are from looking at an upright head, and which do.
+
+    [N] in degrees and [N] bool.
+    """
     label = np.concatenate([pose.reshape(-1, 16), k.reshape(-1, 9)], 1)
     _, pitch, roll = angles(label).T
     aim = _aim(pose, k)
@@ -190,8 +194,10 @@ def _framing(labels: np.ndarray, usable: np.ndarray, names: list[str]) -> list[F
 
 
 def _unit(share: float, radius: float) -> tuple[str, float]:
-    """The unit in which heads would fill the picture and stand as far away as usual, and how many
-    of it are one unit of the world."""
+    """The unit in which heads fill the image and stand as far away as usual.
+
+    Returns it and how many of it are one unit of the world.
+    """
     for unit, per_metre in (("millimetres", 1000), ("centimetres", 100), ("metres", 1)):
         scale = UNIT_METRES * per_metre
         if 0.5 < share * scale < 1.6 and 1.2 < radius / scale < 5.5:

@@ -19,7 +19,7 @@ _HARMLESS = re.compile(r"(^|/)(README[^/]*|LICEN[CS]E[^/]*|[^/]*\.(md|txt))$", r
 
 @dataclass
 class Inventory:
-    """The labelled images of one zip or folder."""
+    """The labeled images of one zip or folder."""
 
     source: Source
     names: list[str]
@@ -70,7 +70,7 @@ def take_inventory(
         findings.append(
             Finding("mask-missing", [n for n, m in zip(good, mask_names, strict=True) if m is None])
         )
-        # A mask of an image that is only unlabelled is no fault of its own.
+        # A mask of an image that is only unlabeled is no fault of its own.
         pool = inner.values() if mask_source is source else filter(is_image, mask_source.names())
         used = set(filter(None, mask_names))
         if len(good) == len(images):

@@ -1,5 +1,7 @@
-"""What shows only in the pixels: damage, sizes, repetitions, mirrored copies, empty and full
-masks."""
+"""What shows only in the pixels.
+
+Damage, sizes, repetitions, mirrored copies, empty and full masks.
+"""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -28,7 +30,7 @@ class Look:
     digest: bytes = b""
     """Of the pixels."""
     thumb: np.ndarray | None = None
-    """[THUMB, THUMB] uint8 grey."""
+    """[THUMB, THUMB] uint8 gray."""
     mask_error: str = ""
     mask_size: tuple[int, int] | None = None
     mask_range: tuple[int, int] = (0, 255)
@@ -43,8 +45,10 @@ def inspect_images(
     workers: int,
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[Look]:
-    """Decode every image and mask of a set in threads; only those in ``keep`` leave a small mask
-    behind."""
+    """Decode every image and mask of a set in threads.
+
+    Only those in ``keep`` leave a small mask behind.
+    """
     looks = []
     with ThreadPoolExecutor(workers, thread_name_prefix="gghead-check") as pool:
         for look in pool.map(lambda i: _look(inventory, i, i in keep), range(len(inventory.names))):
@@ -160,7 +164,7 @@ def find_repeated(groups: list[list[int]], names: list[str], labels: np.ndarray)
 def find_mirrored_pairs(looks: list[Look], window: int = 24) -> list[tuple[int, int]]:
     """Pairs of images of which one is the other flipped, found by thumbnails.
 
-    A flipped picture has the same mean, so only neighbours in the order of the mean are compared.
+    A flipped picture has the same mean, so only neighbors in the order of the mean are compared.
     """
     have = np.array([i for i, look in enumerate(looks) if look.thumb is not None], int)
     if len(have) < 2:

@@ -25,7 +25,7 @@ from gghead.data.shards import shard_inputs, tar_paths
 from gghead.torch_utils.errors import UserError
 
 _FITTED = 512  # images whose masks are compared with the template; about 7 ms each
-_BLOCK = 8  # they are taken in runs of neighbours, so that slipped labels show
+_BLOCK = 8  # they are taken in runs of neighbors, so that slipped labels show
 _HEADERS = 2048
 
 
@@ -226,8 +226,10 @@ def _equal_files(report: CheckReport) -> list[Finding]:
 
 
 def _to_compare(usable: np.ndarray) -> set[int]:
-    """Which images' masks to compare with the template: all of a small set, runs of neighbours of a
-    large one."""
+    """Which images' masks to compare with the template.
+
+    All of a small set, runs of neighbors of a large one.
+    """
     chosen = np.flatnonzero(usable)
     if len(chosen) <= _FITTED:
         return set(chosen.tolist())
@@ -254,8 +256,10 @@ def _pictures(
 
 
 def _pairs(report: CheckReport) -> list[Finding]:
-    """Flipped copies whose cameras are not flipped. Copies of symmetric pictures or frontal cameras
-    tell nothing."""
+    """Flipped copies whose cameras are not flipped.
+
+    Copies of symmetric pictures or frontal cameras tell nothing.
+    """
     yaw = angles(np.where(report.usable[:, None], report.labels, 0.0))[:, 0]
     wrong = [
         (i, j)
@@ -302,8 +306,9 @@ def _silhouettes(report: CheckReport, progress: Callable[[int, int, str], object
 
 
 def check_at_start(dataset: ImageDataset) -> list[str]:
-    """Return a line per warning about the cameras of a data set; opening it has checked files,
-    labels and masks.
+    """Return a line per warning about the cameras of a data set.
+
+    Opening it has checked files, labels and masks.
 
     Raises:
         UserError: the cameras cannot be those of heads, with the likely cause and the remedy.

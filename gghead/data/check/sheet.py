@@ -1,5 +1,7 @@
-"""The contact sheet: photos, the same with the template drawn over them by their cameras, and
-histograms of poses."""
+"""The contact sheet.
+
+Photos, the same with the template drawn over them by their cameras, and histograms of poses.
+"""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -20,8 +22,10 @@ _STEP = 0.08  # world units between the lines drawn on the template
 
 # [S, S, 3] uint8, [25] -> [S, S, 3] uint8
 def overlay(picture: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Draw the template as its camera sees it: outline, eyes, brows and lips, and lines of equal
-    height and side."""
+    """Draw the template as its camera sees it.
+
+    The drawing has the outline, eyes, brows and lips, and lines of equal height and side.
+    """
     size = 2 * len(picture)  # supersampled, then the lines are averaged
     template = load_template("head")
     xy, depth = project(template.vertices, label)
@@ -54,8 +58,10 @@ def _edges(values: np.ndarray, inside: np.ndarray) -> np.ndarray:  # [S, S] -> [
 
 
 def choose(report: CheckReport, count: int = SAMPLES) -> list[tuple[int, str]]:
-    """Return (image, reason) to show: the worst suspects, at most half, and an even spread over
-    yaw."""
+    """Choose (image, reason) to show.
+
+    The worst suspects come first, at most half, and then an even spread over yaw.
+    """
     suspects: dict[int, str] = {}
     index = {name: i for i, name in enumerate(report.names)}
     for found in report.findings:

@@ -1,4 +1,4 @@
-"""Do masks lie where the template stands by the cameras? And left where left is?"""
+"""Whether masks lie where the cameras put the template, and left where left is."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _FAR = 0.45  # median below which a set as a whole does not fit; healthy ones ha
 _HAIR = 1.06  # usual width of a head with hair in units of the template's
 _WIDTHS = (0.8, 1.33)  # medians beyond which the heads have another size than the cameras say
 _TURNED = 5.0  # degrees of yaw from which a head's outline tells left from right
-_ENOUGH = 24  # neighbours of different poses that tell whether labels slipped
+_ENOUGH = 24  # neighbors of different poses that tell whether labels slipped
 _EVIDENCE = -4.0  # standard errors by which flipped masks, or other cameras, must fit better
 
 
@@ -47,8 +47,10 @@ def small_mask(mask: np.ndarray) -> np.ndarray:  # [H, W] uint8 -> [GRID, GRID] 
 
 
 def project(points: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World points [V, 3] as seen by a label [25]: ([V, 2] in picture widths, [V] depth),
-    float64."""
+    """World points [V, 3] as seen by a label [25], in float64.
+
+    Returns [V, 2] in image widths and [V] depth.
+    """
     camera = Cameras.from_label(torch.as_tensor(label, dtype=torch.float64))
     places, depth = camera.project(torch.from_numpy(points))
     return places.numpy(), depth.numpy()
@@ -83,8 +85,10 @@ def _overlap(outline: np.ndarray, mask: np.ndarray, below: int) -> float:
 
 
 def _width(x: np.ndarray, y: np.ndarray, inside: np.ndarray, top: int, bottom: int) -> float:
-    """Mean width of the mask in rows that it does not leave, over the width of the template between
-    the same rows."""
+    """Mean width of the mask over that of the template.
+
+    Rows count that the mask does not leave, the same for both.
+    """
     between = x[(y >= top) & (y < bottom)]
     rows = inside[top:bottom]
     rows = rows[~(rows[:, 0] | rows[:, -1]) & rows.any(1)]
@@ -93,8 +97,10 @@ def _width(x: np.ndarray, y: np.ndarray, inside: np.ndarray, top: int, bottom: i
 
 # yaw: [N] degrees
 def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> list[Finding]:
-    """Return what the overlaps of masks and template say about a set; a few dozen images say
-    enough."""
+    """Return what the overlaps of masks and template say about a set.
+
+    A few dozen images say enough.
+    """
     columns = ("iou", "flipped", "inverted", "width")
     iou, flipped, inverted, width = (
         np.array([getattr(fit, column) for fit in fits]) for column in columns
@@ -132,8 +138,10 @@ def check_silhouettes(fits: list[Fit], yaw: np.ndarray, names: list[str]) -> lis
 
 
 def _slip(fits: list[Fit], fair: np.ndarray, yaw: np.ndarray) -> int:
-    """By how many places the cameras of other images fit the masks clearly better than their own; 0
-    if none do."""
+    """By how many places the cameras of other images fit the masks clearly better than their own.
+
+    0 if none do.
+    """
     for offset in (1, -1, 2, -2):
         pairs = [(i, i + offset) for i in range(max(-offset, 0), len(fits) - max(offset, 0))]
         pairs = [

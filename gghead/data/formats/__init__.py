@@ -1,5 +1,6 @@
-"""Other people's data sets, read into ``Captures`` and ``TrackedSequence``. One module per format,
-one table.
+"""Other people's data sets, read into ``Captures`` and ``TrackedSequence``.
+
+One module per format, one table.
 
 A reader converts at its border: what it returns has our camera axes, world and unit. To add one,
 copy ``insta`` and give ``FORMATS`` a line.
@@ -25,8 +26,7 @@ if TYPE_CHECKING:  # a command's help lists the formats, and needs no torch for 
 
 @dataclass(frozen=True)
 class Format:
-    """A module of this package with ``looks_like(names, transforms)`` and ``read(source,
-    options)``."""
+    """A module here with ``looks_like(names, transforms)`` and ``read(source, options)``."""
 
     name: str
     text: str
@@ -102,8 +102,9 @@ def detect(source: Source) -> Format:
 def read(
     path: str | os.PathLike, format: str = "auto", options: ReadOptions | None = None
 ) -> Captures | TrackedSequence:
-    """Read a data set: a folder, a zip, the JSON file in its folder, or a folder with nothing but
-    one zip to read.
+    """Read a data set: a folder, a zip, or the JSON file in its folder.
+
+    A folder with nothing but one zip to read stands for the zip.
 
     Raises ``UserError`` for an unknown format, an option that the format has no use for, and
     whatever the reader finds wrong.
@@ -129,8 +130,10 @@ def read(
 
 
 def _only_zip(path: Path) -> Path | None:
-    """The zip of a folder that holds one and no data beside it but notes and arrays, as mvheads
-    comes."""
+    """The zip of a folder that holds one and no other data, as mvheads comes.
+
+    Notes and arrays may lie beside it.
+    """
     if not path.is_dir():
         return None
     zips = [file for file in path.iterdir() if file.suffix == ".zip"]
@@ -141,8 +144,10 @@ def _only_zip(path: Path) -> Path | None:
 
 
 def _transforms(source: Source, names: set[str]) -> dict | None:
-    """``transforms.json`` at the top, if it is one with frames; a broken one is the chosen reader's
-    to report."""
+    """``transforms.json`` at the top, if it is one with frames.
+
+    A broken one is the chosen reader's to report.
+    """
     for name in ("transforms.json", "transforms_train.json"):
         if name in names:
             try:

@@ -1,5 +1,7 @@
-"""Frames from what a reader has found: order, cameras, splits, and the checks that all formats
-share."""
+"""Frames from what a reader has found.
+
+Order, cameras, splits, and the checks that all formats share.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,8 +58,10 @@ def natural(text: str) -> list:
 
 
 def frame_number(picture: str, index: int) -> int:
-    """The number in a picture's name (``images/00012.png`` -> 12), or ``index`` where the name is
-    no number."""
+    """The number in an image's name, or ``index`` where it has none.
+
+    ``images/00012.png`` -> 12.
+    """
     stem = picture.rpartition("/")[2].partition(".")[0]
     return int(stem) if stem.isdecimal() else index
 
@@ -272,8 +276,10 @@ def _check_numbers(rows: list[Row], where: str, options: ReadOptions, notes: lis
 
 
 def _check_aspect(rows: list[Row], sizes: np.ndarray, where: str) -> None:
-    """Intrinsics divided by the picture size hold for scaled copies of the calibrated pictures, not
-    for crops."""
+    """Refuse images that are crops of the calibrated ones.
+
+    Intrinsics divided by the image size hold for scaled copies only.
+    """
     for row, (width, height) in zip(rows, sizes.tolist(), strict=True):
         if row.size is not None and abs(width * row.size[1] - height * row.size[0]) > max(
             *row.size, width, height
@@ -323,8 +329,10 @@ def _extras(rows: list[Row], names: list[str], where: str) -> dict[str, torch.Te
 
 
 def by_time(rows: list[Row], test_frames: int, options: ReadOptions) -> None:
-    """Mark the last frames as "test", the others as "train"; ``options.test_frames`` replaces the
-    format's number."""
+    """Mark the last frames as "test", the others as "train".
+
+    ``options.test_frames`` replaces the format's number.
+    """
     wanted = test_frames if options.test_frames is None else options.test_frames
     split, names = last_frames(np.array([row.number for row in rows]), wanted)
     for row, code in zip(rows, split, strict=True):
@@ -332,8 +340,9 @@ def by_time(rows: list[Row], test_frames: int, options: ReadOptions) -> None:
 
 
 def by_clip(rows: list[Row], known_test: tuple[str, ...], options: ReadOptions) -> str | None:
-    """Mark whole clips as "test": those that the user names, else those that the authors use, else
-    the last of several.
+    """Mark whole clips as "test".
+
+    They are those that the user names, else those that the authors use, else the last of several.
 
     Returns a note where the choice is a guess.
     """

@@ -1,10 +1,11 @@
-"""Ava-256 (Martinez et al. 2024): ``<capture>/decoder`` with ``camera_calibration.json``,
-``image``, ``head_pose``.
+"""Ava-256 (Martinez et al. 2024).
+
+``<capture>/decoder`` with ``camera_calibration.json``, ``image``, ``head_pose``.
 
 Source: facebookresearch/ava-256 (data/ava_dataset.py, data/structure.md). ``KRT`` lists per camera
 K (3x3, transposed), T (4x4 world-to-camera, transposed), ``distortion`` (4); OpenCV axes, pixels of
-2668x4096 pictures counted from pixel centres. Head poses (``head_pose.zip``: 000123.txt, 3x4) take
-the head to the rig, so cameras go to the head by its inverse. The unit is taken to be millimetres
+2668x4096 pictures counted from pixel centers. Head poses (``head_pose.zip``: 000123.txt, 3x4) take
+the head to the rig, so cameras go to the head by its inverse. The unit is taken to be millimeters
 (judging by magnitudes). How the head's own axes stand is not documented, so the head is placed by
 its cameras. The authors' loader ignores ``distortion``; here a distortion that matters is refused
 unless ``ReadOptions.lens`` says otherwise, because its convention is not documented either.

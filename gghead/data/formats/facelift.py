@@ -1,5 +1,6 @@
-"""FaceLift's GS-LRM input (Lyu et al. 2025): ``opencv_cameras.json`` beside the pictures of one
-head.
+"""FaceLift's GS-LRM input (Lyu et al. 2025).
+
+``opencv_cameras.json`` beside the pictures of one head.
 
 Source: weijielyu/FaceLift. ``frames``: ``w``, ``h``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels from
 the outer corner, ``w2c`` (4x4 world-to-camera, OpenCV axes), ``file_path``. The frame of its heads

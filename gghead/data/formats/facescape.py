@@ -3,7 +3,7 @@
 Source: zhuhao-nju/facescape, doc/doc_mview_model.md and toolkit/src/camera.py. Per view i: ``i_K``
 (its upper 3x3), ``i_Rt`` (3x4 world-to-camera, OpenCV axes), ``i_distortion`` (k1 k2 p1 p2 k3,
 OpenCV), ``i_width``, ``i_height``, ``i_valid``. Views whose ``i_valid`` is false are left out, as
-the authors ask. Pixels are counted from pixel centres (the toolkit's own camera of 200 pixels has
+the authors ask. Pixels are counted from pixel centers (the toolkit's own camera of 200 pixels has
 its principal point at 99.5). Every tuple was reconstructed on its own, in an arbitrary frame and
 unit, so each is placed by its cameras.
 """

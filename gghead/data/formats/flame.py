@@ -1,7 +1,8 @@
-"""FLAME in our world: where its head lies, where its neck turns, and how a tracked pose moves the
-head.
+"""FLAME in our world.
 
-The constants describe FLAME's mean head (the template of FLAME 2020 as MICA ships it): centres of
+Where its head lies, where its neck turns, and how a tracked pose moves the head.
+
+The constants describe FLAME's mean head (the template of FLAME 2020 as MICA ships it): centers of
 the eyeballs (±0.0316, 0.0214, 0.0239) m, tip of the nose (0, -0.0084, 0.0761), y up, face along +z.
 GGHead's authors align the same head with EG3D's at a scale of 2.683.
 """
@@ -36,7 +37,7 @@ def flame_placement(options: ReadOptions) -> Placement:
 
 # shape [S] -> [2, 3], exact?
 def neck_joints(options: ReadOptions, shape: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Root and neck joint of the head with shape coefficients ``shape``, in FLAME's frame (metres).
+    """Root and neck joint of the head with shape coefficients ``shape``, in FLAME's frame (meters).
 
     From the user's model file: J_regressor (v_template + shapedirs shape). Raises ``UserError`` if
     it is no such file.
@@ -75,8 +76,9 @@ def head_motion(
     neck: np.ndarray,  # [T, 3] axis times angle, of the head about the neck joint
     joints: np.ndarray,  # [2, 3] root and neck
 ) -> np.ndarray:  # [T, 4, 4]
-    """The rigid motion of FLAME's head: x -> R (N (x - n) + n - r) + r + t (linear blend skinning,
-    Loper et al. 2015).
+    """The rigid motion of FLAME's head: x -> R (N (x - n) + n - r) + r + t.
+
+    This is linear blend skinning (Loper et al. 2015).
 
     Neck and shoulders follow the root only, so that they move against the head at rest as they did
     in reality.

@@ -1,5 +1,6 @@
-"""FlashAvatar (Xiang et al. 2024): ``imgs/00001.jpg``, ``alpha/00001.jpg`` and metrical-tracker's
-``.frame`` files.
+"""FlashAvatar (Xiang et al. 2024).
+
+``imgs/00001.jpg``, ``alpha/00001.jpg`` and metrical-tracker's ``.frame`` files.
 
 Source: USTC3DV/FlashAvatar-code. Pictures count from 1 and the tracker's frames from 0: frame 00000
 belongs to picture
@@ -22,8 +23,7 @@ def looks_like(names: set[str], content: dict | None) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> TrackedSequence:
-    """Read one person: a folder that holds ``imgs`` and, somewhere below it, one ``checkpoint``
-    folder."""
+    """Read one person: a folder with ``imgs`` and, below it, one ``checkpoint`` folder."""
     names = source.names()
     folders = sorted({name[: name.rindex("imgs/")] for name in names if "imgs/" in name})
     checkpoints = sorted(

@@ -1,8 +1,9 @@
-"""From other people's axes, units and frames to ours: OpenCV camera axes, y up, face along +z, 1
-unit = 0.373 m.
+"""From other people's axes, units and frames to ours.
+
+OpenCV camera axes, y up, face along +z, 1 unit = 0.373 m.
 
 A picture's coordinates start at the outer corner of its first pixel, here as in PyTorch3D, COLMAP
-and gsplat; OpenCV's start at that pixel's centre, so half a pixel is added to the principal point
+and gsplat; OpenCV's start at that pixel's center, so half a pixel is added to the principal point
 of formats calibrated with OpenCV.
 """
 
@@ -28,8 +29,10 @@ def from_opengl(cam2world: np.ndarray) -> np.ndarray:
 
 
 def invert(pose: np.ndarray) -> np.ndarray:  # [..., 4, 4] -> [..., 4, 4]
-    """World-to-camera to camera-to-world, or back. Checked for being rigid only where frames are
-    put together."""
+    """World-to-camera to camera-to-world, or back.
+
+    Checked for being rigid only where frames are put together.
+    """
     try:
         return np.linalg.inv(pose)
     except np.linalg.LinAlgError as error:
@@ -47,8 +50,10 @@ def intrinsics(
     height: float,
     origin_at_centre: bool = False,
 ) -> np.ndarray:  # [3, 3] divided by the picture size
-    """Intrinsics in pixels to ours; ``origin_at_centre``: (0, 0) is the centre of the first pixel,
-    as in OpenCV."""
+    """Intrinsics in pixels to ours.
+
+    ``origin_at_centre``: (0, 0) is the center of the first pixel, as in OpenCV.
+    """
     half = 0.5 if origin_at_centre else 0.0
     return np.array(
         [[fx / width, 0, (cx + half) / width], [0, fy / height, (cy + half) / height], [0, 0, 1.0]]
@@ -58,8 +63,10 @@ def intrinsics(
 def matrix_intrinsics(
     k: np.ndarray, width: float, height: float, what: str, origin_at_centre: bool = False
 ) -> np.ndarray:  # 3x3 in pixels -> 3x3 divided by the picture size
-    """As ``intrinsics`` from a matrix; raises ``UserError`` for skewed pixels, which no picture of
-    ours has."""
+    """As ``intrinsics`` from a matrix.
+
+    Raises ``UserError`` for skewed pixels, which no picture of ours has.
+    """
     if abs(k[0, 1]) > 1e-3 * abs(k[0, 0]) or abs(k[1, 0]) > 1e-3 * abs(k[1, 1]):
         raise UserError(
             f"{what} has a skew of {k[0, 1]:g} pixels; resample the pictures to a camera without"
@@ -78,8 +85,9 @@ def make_cameras(cam2world: np.ndarray, matrices: np.ndarray) -> Cameras:
 
 # [N, 4, 4], [N, 4, 4] -> [N, 4, 4]
 def relative_to_head(cam2world: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """Cameras as the head at rest sees them; ``head`` takes points of the head at rest to where
-    they were filmed.
+    """Cameras as the head at rest sees them.
+
+    ``head`` takes points of the head at rest to where they were filmed.
 
     ``head`` may scale: sR in its upper left. The result is in units of the head at rest.
     """
@@ -128,7 +136,7 @@ class Placement:
         scale = self.scale if options.scale is None else options.scale
         if not (math.isfinite(scale) and scale > 0):
             raise UserError(f"`scale` must be a positive number, but it is {scale}.")
-        # Around a guessed centre the offset follows the scale, so that the centre stays where it
+        # Around a guessed center the offset follows the scale, so that the center stays where it
         # is.
         offset = self.offset * (scale / self.scale) if self.follows_scale else self.offset
         return Placement(

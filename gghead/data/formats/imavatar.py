@@ -1,5 +1,6 @@
-"""IMavatar (Zheng et al. 2022) and PointAvatar (2023): ``<clip>/flame_params.json``,
-``<clip>/image``, ``<clip>/mask``.
+"""IMavatar (Zheng et al. 2022) and PointAvatar (2023).
+
+``<clip>/flame_params.json``, ``<clip>/image``, ``<clip>/mask``.
 
 Source: zhengyuf/PointAvatar, code/datasets/real_dataset.py and code/flame/FLAME.py. FLAME is scaled
 by 4 and stands in a world that ``world_mat`` (rotation the identity) takes to a camera with x
@@ -82,7 +83,7 @@ def _clip(source: Source, file: str, options: ReadOptions, notes: list[str]) -> 
             for i, frame in enumerate(frames)
         ]
     )
-    still[:, :3, 3] /= FLAME_SCALE  # to metres; dividing the scene by 4 leaves the picture as it is
+    still[:, :3, 3] /= FLAME_SCALE  # to meters; dividing the scene by 4 leaves the picture as it is
     joints, exact = neck_joints(options, shape)
     motion = head_motion(pose[:, :3], np.zeros((len(pose), 3)), pose[:, 3:6], joints)
     if not exact:

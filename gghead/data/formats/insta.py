@@ -1,8 +1,9 @@
-"""INSTA (Zielon et al. 2023): ``transforms.json``, ``images/00000.png`` with alpha,
-``flame/exp/00000.txt``.
+"""INSTA (Zielon et al. 2023).
+
+``transforms.json``, ``images/00000.png`` with alpha, ``flame/exp/00000.txt``.
 
 Source: Zielon/INSTA, scripts/transforms.py. Poses are camera-to-world with OpenCV axes in FLAME's
-frame (metres), the inverse of metrical-tracker's ``opencv`` matrices; the head's motion is in them.
+frame (meters), the inverse of metrical-tracker's ``opencv`` matrices; the head's motion is in them.
 Test frames are the last 350.
 """
 

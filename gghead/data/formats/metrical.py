@@ -1,9 +1,10 @@
-"""metrical-tracker (Zielon et al. 2022): ``checkpoint/00000.frame`` beside ``images/`` or
-``input/``.
+"""metrical-tracker (Zielon et al. 2022).
+
+``checkpoint/00000.frame`` beside ``images/`` or ``input/``.
 
 Source: Zielon/metrical-tracker, tracker.py. A ``.frame`` is what torch.save writes, a pickle, so it
 is rebuilt without running it (``safe_pickle``). ``opencv`` holds R, t, K: world-to-camera with
-OpenCV axes in FLAME's frame (metres), pixels; PyTorch3D makes them, so (0, 0) is the outer corner
+OpenCV axes in FLAME's frame (meters), pixels; PyTorch3D makes them, so (0, 0) is the outer corner
 of the first pixel. The head's motion is in them. Jaw and eyes are rotations by six numbers; here
 they are axis times angle. GaussianBlendshapes and RGBAvatar use this layout (test frames: the last
 350) and FlashAvatar a variant of it (``flashavatar``).
@@ -34,8 +35,10 @@ def looks_like(names: set[str], content: dict | None) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> TrackedSequence:
-    """Read an actor's folder; raises ``UserError`` as ``assemble``, and for a ``.frame`` that is
-    not plain data."""
+    """Read an actor's folder.
+
+    Raises ``UserError`` as ``assemble``, and for a ``.frame`` that is not plain data.
+    """
     names = set(source.names())
     rows, has_masks = rows_of_frames(
         source,

@@ -1,9 +1,10 @@
-"""NeRFBlendShape (Gao et al. 2022): ``transforms.json``, ``head_imgs/<id>.jpg``,
-``parsing/<id>.png``.
+"""NeRFBlendShape (Gao et al. 2022).
+
+``transforms.json``, ``head_imgs/<id>.jpg``, ``parsing/<id>.png``.
 
 Source: USTC3DV/NeRFBlendShape-code, nerf/provider.py. Poses are camera-to-world with NeRF's
 (OpenGL) axes, relative to the head: y up, face along +z. Its loader's axis permutation and factor
-0.33 are instant-ngp's and are not part of the data. The unit is taken to be metres: the head lies
+0.33 are instant-ngp's and are not part of the data. The unit is taken to be meters: the head lies
 in a box of ±0.18. 46 FaceWarehouse coefficients; the head is the pure blue of ``parsing``. Test
 frames are the last 500.
 """
@@ -20,7 +21,7 @@ from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500
 _HEAD = (0, 0, 255)
-# The tracker's origin against ours is not documented; its box is centred, so the middle of the head
+# The tracker's origin against ours is not documented; its box is centered, so the head's middle
 # is assumed.
 _PLACEMENT = Placement(1 / METRES_PER_UNIT, np.eye(3), np.zeros(3))
 

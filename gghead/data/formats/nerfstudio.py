@@ -1,5 +1,6 @@
-"""nerfstudio's and instant-ngp's ``transforms.json``, as COLMAP scripts write it: one head, one
-instant, many cameras.
+"""nerfstudio's and instant-ngp's ``transforms.json``, as COLMAP scripts write it.
+
+One head, one instant, many cameras.
 
 Sources: nerfstudio's documentation of its data format, NVlabs/instant-ngp scripts/colmap2nerf.py,
 NeRF's synthetic scenes. Poses are camera-to-world with OpenGL axes in an arbitrary frame and unit

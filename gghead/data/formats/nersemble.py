@@ -1,9 +1,10 @@
-"""NeRSemble v2 and its benchmark (Kirschstein et al. 2023): calibration, videos or extracted
-pictures, tracking.
+"""NeRSemble v2 and its benchmark (Kirschstein et al. 2023).
+
+Calibration, videos or extracted pictures, tracking.
 
 Sources: tobias-kirschstein/nersemble-data and nersemble-benchmark (models/flame.py),
 ShenhanQian/VHAP (data/nersemble_v2_dataset.py). ``<person>/calibration/camera_params.json``:
-``world_2_cam`` per serial (4x4, OpenCV, metres) and ``intrinsics``, one 3x3 for pictures of
+``world_2_cam`` per serial (4x4, OpenCV, meters) and ``intrinsics``, one 3x3 for pictures of
 2200x3208, or one per serial for the benchmark's own size;
 ``<person>/sequences/<SEQ>/images/cam_<serial>.mp4`` (or ``cam_<serial>_<t>.jpg``) and
 ``alpha_maps`` likewise.
@@ -48,8 +49,10 @@ def looks_like(names: set[str], content: dict | None) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Captures:
-    """Read all persons below the folder; raises ``UserError`` as ``assemble``, and without PyAV for
-    videos."""
+    """Read all persons below the folder.
+
+    Raises ``UserError`` as ``assemble``, and without PyAV for videos.
+    """
     rows: list[Row] = []
     notes: list[str] = []
     people = [

@@ -121,8 +121,10 @@ def read_numbers(source: Files, name: str) -> np.ndarray:
 
 # -> float32 [N, K]
 def coefficients(vectors: Sequence[Any], names: Sequence[str], where: str) -> np.ndarray:
-    """Stack expression vectors; raises ``UserError`` naming the first whose length differs from the
-    first one's."""
+    """Stack expression vectors.
+
+    Raises ``UserError`` naming the first whose length differs from the first one's.
+    """
     rows = [
         array(vector, (None,), f"The expression of {name} in {where}")
         for vector, name in zip(vectors, names, strict=True)

@@ -1,5 +1,6 @@
-"""Reading of pickles without running anything: arrays, tensors and plain containers are rebuilt,
-the rest is refused.
+"""Reading of pickles without running anything.
+
+Arrays, tensors and plain containers are rebuilt, the rest is refused.
 
 A pickle names functions that the reader calls, so loading one means running it. Here every name is
 looked up in a closed table of functions of this module; numpy's and torch's own are never called.
@@ -58,8 +59,10 @@ class _Array:
 
 
 class _Record:
-    """Objects of a model file whose attributes are arrays (sparse matrices, chumpy arrays):
-    attributes, no methods."""
+    """Objects of a model file whose attributes are arrays: attributes, no methods.
+
+    Sparse and chumpy arrays are such objects.
+    """
 
     def __init__(self, *_: object) -> None:
         self.state: dict = {}
@@ -186,8 +189,10 @@ def load_torch_zip(data: bytes, where: str) -> Any:
 
 
 def load_model(data: bytes, where: str) -> dict[str, Any]:
-    """Return the arrays of a FLAME or SMPL model file (pickle of Python 2 or 3); sparse matrices
-    become dense."""
+    """Return the arrays of a FLAME or SMPL model file (pickle of Python 2 or 3).
+
+    Sparse matrices become dense.
+    """
     content = _load(_Unpickler(io.BytesIO(data), model=True), where)
     if not isinstance(content, dict):
         raise UserError(f"{where} is no model file; it holds a {type(content).__name__}.")

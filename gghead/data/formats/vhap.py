@@ -1,8 +1,9 @@
-"""VHAP exports as GaussianAvatars reads them: ``transforms*.json``, ``images``, ``fg_masks``,
-``flame_param``.
+"""VHAP exports as GaussianAvatars reads them.
+
+``transforms*.json``, ``images``, ``fg_masks``, ``flame_param``.
 
 Source: ShenhanQian/VHAP, vhap/export_as_nerf_dataset.py and vhap/model/flame.py. Poses are camera-
-to-world with OpenGL axes; every time step has FLAME's parameters in metres: ``translation``,
+to-world with OpenGL axes; every time step has FLAME's parameters in meters: ``translation``,
 ``rotation``, ``neck_pose``, ``jaw_pose``, ``eyes_pose`` (axis times angle), ``shape``, ``expr``.
 The motion of the head (root rotation and translation, and the neck's, since the head hangs on the
 neck joint) is moved into the camera. Splits are the files ``transforms_train.json``, ``_val``
@@ -31,8 +32,10 @@ def looks_like(names: set[str], content: dict | None) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> TrackedSequence:
-    """Read an exported sequence of one person, all cameras; see ``assemble`` for what is
-    refused."""
+    """Read an exported sequence of one person, all cameras.
+
+    See ``assemble`` for what is refused.
+    """
     names = set(source.names())
     files = [(f"transforms_{split}.json", split) for split in ("train", "val", "test")]
     files = [(name, split) for name, split in files if name in names] or [("transforms.json", None)]

@@ -1,5 +1,7 @@
-"""Finished photos on the disk, so that an interrupted run continues: one small zip each in a folder
-beside it."""
+"""Finished photos on the disk, so that an interrupted run continues.
+
+One small zip each in a folder beside it.
+"""
 
 import hashlib
 import json
@@ -19,8 +21,11 @@ _VERSION = 1  # raise it when the same photo and options give another result
 
 
 class PhotoCache:
-    """Results by photo. A key covers the photo's file and its mask's (size and time), the options,
-    its camera and the model."""
+    """Results by photo.
+
+    A key covers the photo's file and its mask's (size and time), the options, its camera and the
+    model.
+    """
 
     def __init__(
         self,

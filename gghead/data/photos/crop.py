@@ -1,5 +1,7 @@
-"""Square crops anywhere in a photo, turned if need be, filled where they leave it, and their
-cameras."""
+"""Square crops anywhere in a photo, and their cameras.
+
+They are turned if need be, and filled where they leave the photo.
+"""
 
 from dataclasses import dataclass
 
@@ -16,8 +18,9 @@ _FADE = 0.03  # how far into the fill the blur takes to set in, share of the cro
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A square of the photo: ``photo = centre + size * turn(angle) @ (share - 0.5)`` with shares
-    [0, 1] of the crop.
+    """A square of the photo: ``photo = centre + size * turn(angle) @ (share - 0.5)``.
+
+    Shares are those [0, 1] of the crop.
 
     Pixels of the photo count from the outer corner of the top left one. ``angle`` is in radians; a
     face whose x axis points at that angle in the photo (clockwise as seen) stands upright in the
@@ -42,8 +45,7 @@ class Crop:
 
     @property
     def box(self) -> list[float]:
-        """Left, top, right, bottom in the photo before the square is turned about its centre by
-        ``angle``."""
+        """Left, top, right and bottom in the photo of the square before ``angle`` turns it."""
         return [
             round(float(value), 2)
             for value in (*(self.centre - self.size / 2), *(self.centre + self.size / 2))
@@ -64,8 +66,9 @@ def ffhq_intrinsics() -> np.ndarray:  # [3, 3] divided by the picture's size
 
 
 def cut(pixels: np.ndarray, crop: Crop, resolution: int) -> tuple[np.ndarray, float]:
-    """Return (the crop of a photo [H, W] or [H, W, C] uint8 at ``resolution``, share of it that
-    lies outside).
+    """Cut the crop out of a photo [H, W] or [H, W, C] uint8.
+
+    Returns it at ``resolution``, and the share of it that lies outside.
 
     The photo is continued by reflection; what is made up is blurred more and more with the distance
     from the photo.
@@ -108,7 +111,7 @@ def _reflect(index: np.ndarray, length: int) -> np.ndarray:
 
 # [R, R] pixels of the photo
 def _distance_outside(crop: Crop, resolution: int, width: int, height: int) -> np.ndarray:
-    """How far outside the photo each pixel of the crop has its centre; 0 inside."""
+    """How far outside the photo each pixel of the crop has its center; 0 inside."""
     share = (np.arange(resolution) + 0.5) / resolution
     # [2, R] each
     columns, rows = crop.matrix[:, :1] * (share - 0.5), crop.matrix[:, 1:] * (share - 0.5)

@@ -70,8 +70,10 @@ def landmark_model(scheme: str) -> LandmarkModel:
 
 @functools.cache
 def mirror_index() -> np.ndarray:  # [478] int
-    """Return which MediaPipe point of a face is where in the mirror image: ``mirrored =
-    points[mirror_index()]``."""
+    """Return which MediaPipe point is where in the mirror image.
+
+    ``mirrored = points[mirror_index()]``.
+    """
     with np.load(MODEL_FILE, allow_pickle=False) as file:
         return file["mirror"].astype(np.int64)
 
@@ -94,9 +96,12 @@ def save_models(path: str | os.PathLike, models: list[LandmarkModel], mirror: np
 
 
 def level_angle(points: np.ndarray, scheme: str) -> float:  # [N, 2] pixels -> radians
-    """Return by how much FFHQ's alignment would turn the crop: the direction in the picture of the
-    face's own x axis, the mean of the line from eye to eye and of the normal of the line from the
-    eyes to the mouth (Karras et al. 2018, "Progressive Growing of GANs", appendix C)."""
+    """Return by how much FFHQ's alignment would turn the crop.
+
+    It is the direction in the image of the face's own x axis: the mean of the line from eye to eye
+    and of the normal of the line from the eyes to the mouth (Karras et al. 2018, "Progressive
+    Growing of GANs", appendix C).
+    """
     left, right, mouth = (points[index].mean(0) for index in _EYES_AND_MOUTH[scheme])
     across, down = right - left, mouth - (left + right) / 2
     x_axis = across + np.array([down[1], -down[0]])
@@ -128,12 +133,15 @@ class Face:
 
 
 class Landmarker(Protocol):
-    """What finds faces. It is made in the process that uses it and need not travel between
-    processes."""
+    """What finds faces.
+
+    It is made in the process that uses it and need not travel between processes.
+    """
 
     def faces(self, rgb: np.ndarray, name: str, every: bool) -> list[Face]:  # rgb: [H, W, 3] uint8
-        """Return the faces of a photo, the largest first; only the largest matters unless
-        ``every``.
+        """Return the faces of a photo, the largest first.
+
+        Only the largest matters unless ``every``.
 
         The answer must depend on the arguments alone (not on photos seen before), or results vary
         with the workers.
@@ -142,14 +150,14 @@ class Landmarker(Protocol):
 
 
 def largest_first(faces: Sequence[Face]) -> list[Face]:
-    """Return the faces sorted by size, ties by place, so that the order never depends on the
-    detector's."""
+    """Sort the faces by size, ties by place, whatever order the detector has."""
     return sorted(faces, key=lambda face: (-round(face.size, 3), *np.round(face.box, 3)))
 
 
 class JsonLandmarks:
-    """Landmarks from a JSON file: ``{"scheme": S, "files": {name: points or list of points or
-    []}}``.
+    """Landmarks from a JSON file.
+
+    The file is ``{"scheme": S, "files": {name: points or list of points or []}}``.
 
     ``points`` are ``[[x, y], ...]`` in pixels of the photo as it is seen (after its EXIF rotation),
     (0, 0) the outer corner of the top left pixel; S is "mediapipe478" (MediaPipe Face Mesh with

@@ -18,8 +18,10 @@ def guided_filter(
     radius: int,  # half width of the windows, pixels
     epsilon: float = 1e-4,  # variance of the guide below which a window counts as flat
 ) -> np.ndarray:  # [H, W] float32
-    """Return ``values`` as the best local affine function of the guide's colors (equations 14 to
-    16)."""
+    """Return ``values`` as the best local affine function of the guide's colors.
+
+    Equations 14 to 16 of the paper.
+    """
     slope, offset = _affine(guide.astype(np.float32), values.astype(np.float32), radius, epsilon)
     return (slope * guide).sum(-1, dtype=np.float32) + offset
 
@@ -27,8 +29,7 @@ def guided_filter(
 def fast_guided_filter(
     guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float = 1e-4, shrink: int = 2
 ) -> np.ndarray:
-    """The same with the affine functions worked out on a picture ``shrink`` times smaller (He and
-    Sun 2015).
+    """The same with affine functions of an image ``shrink`` times smaller (He and Sun 2015).
 
     ``radius`` still counts pixels of the large picture.
     """
@@ -98,9 +99,11 @@ class Matte(Protocol):
     def alpha(
         self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
     ) -> np.ndarray:
-        """Return alpha [R, R] uint8 of ``picture`` [R, R, 3] uint8, the ``crop`` of photo ``name``
-        of ``size`` (width, height); a crop of None means that the photo was taken as it is. Raises
-        ``UserError`` if there is none."""
+        """Return alpha [R, R] uint8 of ``picture`` [R, R, 3] uint8.
+
+        It is the ``crop`` of photo ``name`` of ``size`` (width, height). A crop of None means that
+        the photo was taken as it is. Raises ``UserError`` if there is none.
+        """
         ...
 
 
@@ -144,8 +147,9 @@ class SelfieMatte:
 
 
 class FolderMatte:
-    """Masks of the photos (255 = person) in a folder, each with its photo's relative path and stem,
-    any image type.
+    """Masks of the photos (255 = person) in a folder, each with its photo's path and stem.
+
+    Paths are relative, images of any type.
 
     Raises ``UserError`` if there is no such folder.
     """
@@ -179,8 +183,10 @@ def mask_files(folder: str | Path, name: str) -> list[Path]:
 
 
 class OnnxMatte:
-    """A matting network by path: one input [1, 3, H, W], RGB in [-1, 1], and a first output [1, 1,
-    H, W], alpha in [0, 1], as MODNet's export has them. Needs the package onnxruntime.
+    """A matting network by path, as MODNet's export.
+
+    The one input is [1, 3, H, W], RGB in [-1, 1]; the first output is [1, 1, H, W], alpha in [0,
+    1]. It needs the package onnxruntime.
 
     Raises ``UserError`` if the file or onnxruntime is missing or the network has another form.
     """
@@ -252,8 +258,9 @@ def refine(picture: np.ndarray, coarse: np.ndarray) -> np.ndarray:
 
 
 def make_matte(name: str, masks: str | Path | None) -> Matte | None:
-    """Return the matte called ``name`` (selfie, onnx:PATH or none), or that of ``masks``, a folder,
-    where it is given.
+    """Return the matte called ``name``, or that of the folder ``masks``.
+
+    Names are selfie, onnx:PATH and none.
 
     Raises ``UserError`` for another name, or as the mattes do.
     """

@@ -1,5 +1,6 @@
-"""Landmarks by MediaPipe: faces are first found in the whole picture, then each is measured on a
-crop of its own.
+"""Landmarks by MediaPipe.
+
+Faces are first found in the whole picture, then each is measured on a crop of its own.
 
 The mesh network looks at 192 pixels. On an upright crop in which every face has the same size its
 precision does not depend on how large the photo is or where in it the face stands. The crop and its
@@ -71,8 +72,10 @@ class _Network(Protocol):
 
 
 def import_mediapipe() -> ModuleType:
-    """Return the module ``mediapipe``; raises ``UserError`` with a remedy where it cannot be
-    imported."""
+    """Return the module ``mediapipe``.
+
+    Raises ``UserError`` with a remedy where it cannot be imported.
+    """
     os.environ.setdefault("GLOG_minloglevel", "2")  # its C++ parts write to stderr
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -89,8 +92,7 @@ def import_mediapipe() -> ModuleType:
 
 @contextlib.contextmanager
 def without_notes() -> Iterator[None]:
-    """Within it, the notes on their start that MediaPipe's C++ parts write to standard error are
-    left out.
+    """Within it, notes of MediaPipe's C++ parts on standard error are left out.
 
     No setting of theirs turns these off. Everything else that arrives there, such as errors,
     follows at the end.
@@ -113,16 +115,20 @@ def without_notes() -> Iterator[None]:
 
 
 def start_network(network: _Network) -> _Network:
-    """A solution of MediaPipe that has looked at a picture: its threads write their notes until
-    then."""
+    """Make a solution of MediaPipe that has looked at an image.
+
+    Its threads write their notes until then.
+    """
     network.process(np.zeros((64, 64, 3), np.uint8))
     return network
 
 
 # [H, W, 3] uint8
 def process(network: _Network, picture: np.ndarray) -> Any:
-    """Run one of MediaPipe's solutions without notes and the deprecation warnings of the protobuf
-    inside it."""
+    """Run one of MediaPipe's solutions without notes and warnings.
+
+    The warnings are of the protobuf inside it, on deprecation.
+    """
     with warnings.catch_warnings(), without_notes():
         warnings.simplefilter("ignore")
         return network.process(np.ascontiguousarray(picture))
@@ -143,8 +149,7 @@ class _Finder:
         ]
 
     def rounds(self, rgb: np.ndarray) -> Iterator[list[_Box]]:
-        """Yield the boxes in the whole picture, then those in ever smaller tiles, each round the
-        largest first.
+        """Yield boxes in the whole image, then in smaller tiles, each round the largest first.
 
         Faces down to about a hundredth of the width are found so.
         """
@@ -204,8 +209,10 @@ def separate_boxes(boxes: list[_Box]) -> list[_Box]:
 
 # left, top, width, height
 def _tiles(width: int, height: int, level: int) -> Iterator[tuple[int, int, int, int]]:
-    """Squares (or less, at narrow pictures) of a 2**level-th of the long side that overlap by
-    half."""
+    """Overlapping squares (or less, at narrow images) of a 2**level-th of the long side.
+
+    They overlap by half.
+    """
     side = int(np.ceil(max(width, height) / 2**level))
     steps = [max(int(np.ceil(2 * length / side)) - 1, 1) for length in (width, height)]
     for j in range(steps[1]):
@@ -269,8 +276,9 @@ class MediapipeLandmarks:
 
 
 class TaskLandmarks:
-    """The same through MediaPipe's tasks API, with a ``face_landmarker.task`` file that the user
-    has downloaded.
+    """The same through MediaPipe's tasks API.
+
+    It needs a ``face_landmarker.task`` file that the user has downloaded.
 
     Raises:
         UserError: mediapipe or the file is missing, or the file is no such model.
@@ -336,8 +344,9 @@ def measure(
     meshes: Callable[[np.ndarray], list[np.ndarray]],
     flips: tuple[bool, ...] = (False, True),
 ) -> np.ndarray | None:  # [478, 2] pixels of the photo
-    """Return the mesh of the face in ``box``, averaged over its upright crop and the crop's mirror
-    image.
+    """Return the mesh of the face in ``box``.
+
+    It is averaged over its upright crop and the crop's mirror image.
 
     ``meshes`` maps a picture to the meshes in it, [478, 2] divided by the picture's size. None if
     there is none, or if crop and mirror image show different things.
@@ -361,8 +370,10 @@ def measure(
 
 
 def _upright(rgb: np.ndarray, box: _Box) -> tuple[np.ndarray, np.ndarray]:
-    """Return the square crop around ``box`` with level eyes, and the 2x3 matrix from its pixels to
-    the photo's."""
+    """Return the square crop around ``box`` with level eyes, and its 2x3 matrix.
+
+    The matrix goes from its pixels to the photo's.
+    """
     side = _ROOM * box.side
     corner = box.centre - np.hypot(side, side) / 2
     reach = int(np.ceil(np.hypot(side, side)))

@@ -1,5 +1,7 @@
-"""One photo: find the face, fit the camera, cut the crop and the mask, judge; everything that a
-worker process does."""
+"""One photo: find the face, fit the camera, cut the crop and the mask, judge.
+
+Everything that a worker process does.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,8 +50,9 @@ class Skip:
 
 
 class PhotoWorker:
-    """Turns photos into items. Made once in each process, because networks cannot travel between
-    processes.
+    """Turns photos into items.
+
+    Made once in each process, because networks cannot travel between processes.
 
     ``labels`` are ready cameras by name; with them photos are taken whole and no detector is
     needed.
@@ -65,8 +68,10 @@ class PhotoWorker:
         self._matte: Matte | None = make_matte(options.matte, options.masks)
 
     def run(self, data: bytes, name: str) -> list[Item | Skip]:
-        """Return what becomes of a photo (its encoded bytes): an item or a reason for every face
-        considered."""
+        """Return what becomes of a photo (its encoded bytes).
+
+        It is an item or a reason for every face considered.
+        """
         try:
             rgb = np.asarray(decode_image(data, "RGB", name))
         except UserError as error:

@@ -2,10 +2,10 @@
 
 A crop of side ``size`` around ``centre`` is taken to be the picture of a camera with focal length
 4.2647 sides and its principal point in the middle, which stands 2.7 units from the world origin and
-looks at EG3D's face origin. That leaves six unknowns, the rotation, the centre and the side, and
+looks at EG3D's face origin. That leaves six unknowns, the rotation, the center and the side, and
 the landmarks determine them:
 
-    minimise  sum_i rho(|(u_i - centre) / size - p_i(R) - sum_k a_k m_ik|^2 / sd_i^2) + sum_k a_k^2
+    minimise  sum_i rho(|(u_i - center) / size - p_i(R) - sum_k a_k m_ik|^2 / sd_i^2) + sum_k a_k^2
 
 with the projections ``p`` of the model's mean points. What people and expressions change is in the
 modes ``m`` of picture displacements with their priors, so that it is neither noise nor free to
@@ -43,8 +43,10 @@ class PoseFit:
 
 
 def camera_position(rotation: np.ndarray) -> np.ndarray:  # [3, 3] -> [3]
-    """Return where a camera of this rotation stands: FFHQ_RADIUS from the world origin, looking at
-    FACE_ORIGIN."""
+    """Return where a camera of this rotation stands.
+
+    It is FFHQ_RADIUS from the world origin and looks at FACE_ORIGIN.
+    """
     forward = rotation[:, 2]
     return FACE_ORIGIN - _distance(rotation)[0] * forward
 
@@ -117,8 +119,10 @@ def _weights(error: np.ndarray, sd: np.ndarray, robust: bool) -> np.ndarray:  # 
 
 
 def _distance(rotation: np.ndarray) -> tuple[float, float]:
-    """Distance from the face origin to the camera, and its derivative by the origin's height along
-    the view axis."""
+    """Distance from the face origin to the camera, and its derivative.
+
+    The derivative is by the origin's height along the view axis.
+    """
     along = float(FACE_ORIGIN @ rotation[:, 2])
     root = np.sqrt(along**2 - FACE_ORIGIN @ FACE_ORIGIN + FFHQ_RADIUS**2)
     return float(along + root), float(1 + along / root)
@@ -142,8 +146,10 @@ def _project_with_slope(rotation: np.ndarray, points: np.ndarray) -> tuple[np.nd
 
 
 def _similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation [2, 2] and target centre of the similarity that best maps one point set onto
-    another."""
+    """The similarity that best maps a point set onto another.
+
+    Returns scale, rotation [2, 2] and target center.
+    """
     a = (source - source.mean(0)) @ [1, 1j]
     b = (target - target.mean(0)) @ [1, 1j]
     factor = np.vdot(a, b) / np.vdot(a, a).real

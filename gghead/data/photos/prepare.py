@@ -1,5 +1,7 @@
-"""A folder of photos to a data set zip: in parallel, resumable, and the same bytes however many
-processes do it."""
+"""A folder of photos to a data set zip.
+
+In parallel, resumable, and the same bytes however many processes do it.
+"""
 
 import io
 import os
@@ -45,8 +47,9 @@ def prepare(
     max_images: int | None = None,
     progress: Progress = lambda done, total, kept: None,
 ) -> PhotoReport:
-    """Write ``dest`` from the photos in ``source`` (a folder or zip), and ``<stem>_report.json``
-    beside it.
+    """Write ``dest`` from the photos in ``source`` (a folder or zip).
+
+    ``<stem>_report.json`` is written beside it.
 
     Finished photos are kept in the folder ``.<name of dest>.work`` until all is done: after an
     interruption the same call continues there.

@@ -86,8 +86,10 @@ class PhotoReport:
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Count of skipped photos (faces, where all faces were asked for) by reason, the most
-        frequent first."""
+        """Count skipped photos by reason, the most frequent first.
+
+        Where all faces were asked for it counts faces.
+        """
         counts = Counter(entry["reason"] for entry in self.skipped)
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
@@ -120,8 +122,10 @@ class PhotoReport:
         return lines
 
     def save(self, path: Path, options: dict) -> None:
-        """Write the JSON; it says nothing that changes from run to run (no times), so it can be
-        compared."""
+        """Write the JSON.
+
+        It says nothing that changes from run to run (no times), so it can be compared.
+        """
         content = {
             "photos": self.photos,
             "faces": len(self.items),

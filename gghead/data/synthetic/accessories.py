@@ -72,7 +72,7 @@ def merge(meshes: list[Mesh]) -> Mesh:
     return np.concatenate([mesh[0] for mesh in meshes]), np.concatenate(faces)
 
 
-def glasses(person: Person, eye: np.ndarray) -> Mesh:  # [3] centre of the left eyeball
+def glasses(person: Person, eye: np.ndarray) -> Mesh:  # [3] center of the left eyeball
     """Rims, bridge and temples."""
     turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     power = 1.0 if person.glasses == "round" else 0.55

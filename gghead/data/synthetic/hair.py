@@ -1,5 +1,6 @@
-"""Hair as a shell around the head whose edge (hairline, fringe, tips) is cut per pixel, strand by
-strand.
+"""Hair as a shell around the head.
+
+Its edge (hairline, fringe, tips) is cut per pixel, strand by strand.
 
 The shell has two coordinates. ``s`` runs down: it is the polar angle (radians from straight up,
 seen from ``CENTRE``) as far as the equator, and from there goes on vertically, ``DROP`` units per
@@ -33,7 +34,7 @@ class Shell:
 
     s: np.ndarray  # [V]
     phi: np.ndarray  # [V] from -pi to pi; the two columns at the back share their place
-    # [V, 3] outwards from the centre (dome) or from the vertical axis (curtain)
+    # [V, 3] outwards from the center (dome) or from the vertical axis (curtain)
     directions: np.ndarray
     origins: np.ndarray  # [V, 3]
     # [V] distance of the scalp along the direction; the curtain keeps that of the rim
@@ -53,8 +54,10 @@ def coordinates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [N, 3] 
 
 
 def build_shell(head: np.ndarray) -> Shell:  # [N, 3] neutral head vertices
-    """Return the shell that wraps the scalp (ears left out) and hangs straight down from its widest
-    rim."""
+    """Return the shell that wraps the scalp and hangs down from its widest rim.
+
+    The ears are left out.
+    """
     rows = np.concatenate(
         [np.linspace(0.02, EQUATOR, DOME_ROWS), np.linspace(EQUATOR, END, CURTAIN_ROWS + 1)[1:]]
     )
@@ -96,8 +99,10 @@ def build_shell(head: np.ndarray) -> Shell:  # [N, 3] neutral head vertices
 
 
 def _knots(person: Person) -> tuple[list[float], list[float]]:
-    """The haircut as knots (|phi|, s_line) and nothing else: what is smooth or ragged is added
-    elsewhere."""
+    """The haircut as knots (|phi|, s_line).
+
+    What is smooth or ragged is added elsewhere.
+    """
     front = 0.92 + person.hairline
     tips = EQUATOR + (CENTRE[1] - person.hair_length) / DROP
     over_ear, sideburn, nape = EQUATOR - 0.03, EQUATOR + 0.34, EQUATOR + 0.85
@@ -219,8 +224,10 @@ def is_buried(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # 
 
 
 def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # bool
-    """Whether there is hair at the shell coordinates: above the line, with strands of uneven
-    length."""
+    """Whether there is hair at the shell coordinates.
+
+    It is above the line, with strands of uneven length.
+    """
     if person.hair_style in SHAVED:
         return np.zeros(s.shape, bool)
     seed = person.seed
@@ -240,8 +247,10 @@ def covers(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # boo
 
 
 def roots(person: Person, s: np.ndarray, phi: np.ndarray) -> np.ndarray:  # [N] in [0, 1]
-    """How much of the scalp's skin is hidden by hair roots; also shades the skin just below the
-    line."""
+    """How much of the scalp's skin is hidden by hair roots.
+
+    Also shades the skin just below the line.
+    """
     if person.hair_style == "bald":
         return np.zeros_like(s)
     if person.hair_style == "horseshoe":

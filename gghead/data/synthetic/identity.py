@@ -12,10 +12,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mode:
-    """A field ``std * weight(p) * direction``, or with ``scale`` ``std * weight(p) * scale * (p -
-    centre)``.
+    """A field ``std * weight(p) * direction``.
 
-    ``weight`` is a Gaussian bump at the centre, and at its mirror image if the centre lies off the
+    With ``scale`` it is ``std * weight(p) * scale * (p - centre)``.
+
+    ``weight`` is a Gaussian bump at the center, and at its mirror image if the center lies off the
     midline.
     """
 
@@ -25,7 +26,7 @@ class Mode:
     std: float
     # unit vector on the subject's left, mirrored on the right
     direction: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    # relative stretch about the centre, per axis
+    # relative stretch about the center, per axis
     scale: tuple[float, float, float] = (0.0, 0.0, 0.0)
     mean: float = 0.0  # of the coefficient
     # further shift for masculinity +1, in standard deviations (and minus that for -1)
@@ -120,7 +121,9 @@ def _bumps() -> tuple[np.ndarray, ...]:
 
 
 def sample_coefficients(random: np.random.RandomState, masculinity: float) -> np.ndarray:  # [K]
-    """Draw an identity; coefficients are cut at 2.3 standard deviations, where faces stay
-    plausible."""
+    """Draw an identity.
+
+    Coefficients are cut at 2.3 standard deviations, where faces stay plausible.
+    """
     means = np.array([mode.mean + mode.man * masculinity for mode in MODES])
     return means + np.clip(random.standard_normal(len(MODES)), -2.3, 2.3)

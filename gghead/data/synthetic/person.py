@@ -116,8 +116,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Light:
-    """A key light, a fill light and an ambient dome that is brighter above; directions are unit,
-    world frame."""
+    """A key light, a fill light and an ambient dome that is brighter above.
+
+    Directions are unit, world frame.
+    """
 
     key: np.ndarray  # [3] direction towards the light
     key_color: np.ndarray  # [3]
@@ -214,8 +216,10 @@ def _direction(yaw: float, pitch: float) -> np.ndarray:
 
 
 def sample_light(random: np.random.RandomState) -> Light:
-    """Draw a light fixed to the head: a soft key from above, mostly in front, and a weaker fill
-    from the other side."""
+    """Draw a light fixed to the head.
+
+    A soft key comes from above, mostly in front, and a weaker fill from the other side.
+    """
     yaw = random.normal(0, 0.7)
     warm = np.exp(random.normal(0, 0.06) * np.array([1.0, 0.0, -1.0]))
     strength = random.uniform(0.45, 0.85)

@@ -1,5 +1,4 @@
-"""Who is seen in which picture of a synthetic data set, and the pool of processes that draws
-them."""
+"""Who is seen in which image of a synthetic data set, and the processes that draw them."""
 
 import multiprocessing
 import os
@@ -98,8 +97,10 @@ def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
 
 
 def in_processes(function: Callable[[int], Any], count: int, workers: int) -> Iterator[Any]:
-    """Yield ``function(0)`` … ``function(count - 1)``, computed by ``workers`` processes of one
-    thread each."""
+    """Yield ``function(0)`` … ``function(count - 1)``, computed by ``workers`` processes.
+
+    Each has one thread.
+    """
     workers = min(workers, -(-count // _CHUNK))
     if workers == 1:
         yield from map(function, range(count))

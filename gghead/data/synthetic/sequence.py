@@ -61,8 +61,7 @@ class Motion:
 def sample_motion(
     random: np.random.RandomState, names: tuple[str, ...], frames: int, fps: float
 ) -> Motion:
-    """Draw a motion: speech in phrases with pauses, smiles and brows that come and go, blinks, a
-    head that turns.
+    """Draw a motion: speech in phrases, smiles and brows, blinks, a head that turns.
 
     Left and right halves move together but for a slight lean.
     """
@@ -117,8 +116,7 @@ def _blinks(random: np.random.RandomState, frames: int, fps: float) -> np.ndarra
 
 
 def smooth(random: np.random.RandomState, frames: int, sigma: float) -> np.ndarray:  # [frames]
-    """Noise of unit variance, smooth over ``sigma`` frames (the standard deviation of a Gaussian
-    window)."""
+    """Noise of unit variance, smoothed by a Gaussian window of ``sigma`` frames."""
     reach = max(int(np.ceil(3 * sigma)), 1)
     window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
     noise = random.normal(size=frames + 2 * reach)
