@@ -16,5 +16,5 @@ class ImageLossConfig:
     l2: Annotated[float, Range(0)] = 2.0
     """Mean squared difference, likewise: large errors weigh more, which helps at the start."""
     gradient: Annotated[float, Range(0)] = 2.0
-    """Mean absolute difference of the horizontal and vertical differences of neighbours,
+    """Mean absolute difference of the horizontal and vertical differences of neighbors,
     likewise."""

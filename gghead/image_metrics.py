@@ -40,7 +40,7 @@ def ssim(
     channels.
 
     Windows lie wholly inside the picture, so the outer 5 pixels have none; with ``mask`` the map is
-    averaged with the mask's weights at the windows' centres. Raises what ``psnr`` raises, and
+    averaged with the mask's weights at the windows' centers. Raises what ``psnr`` raises, and
     ``UserError`` for pictures smaller than the window.
     """
     _check(first, second, mask)

@@ -33,7 +33,7 @@ def save_video(
     or not at all.
 
     .mp4 needs PyAV (``pip install av``) or an ``ffmpeg`` program; odd sizes get one more row or
-    column there, because H.264's usual pixel format halves the colour resolution. .gif rounds frame
+    column there, because H.264's usual pixel format halves the color resolution. .gif rounds frame
     times to 1/100 s, .webp to 1/1000 s. Raises ``ValueError`` for frames of a wrong shape or
     type, ``UserError`` for an unknown ending, no way to write .mp4, a failing disk.
     """

@@ -1,4 +1,4 @@
-"""The rasterisers in the eyes of ``gghead doctor``: each renders ten Gaussians."""
+"""The rasterizers in the eyes of ``gghead doctor``: each renders ten Gaussians."""
 
 import shlex
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from gghead.torch_utils.files import cache_dir
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TOLERANCE = 2e-3  # of a color in [0, 1], between rasterisers
+_TOLERANCE = 2e-3  # of a color in [0, 1], between rasterizers
 
 
 def rasterisers() -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def rasterisers() -> Iterator[Finding]:
 
 
 def choice() -> Iterator[Finding]:
-    """The rasteriser that commands take on this machine, and why."""
+    """The rasterizer that commands take on this machine, and why."""
     rendering, fault = try_import("gghead.rendering.registry")
     if rendering is None:
         yield Finding(BROKEN, f"none: {fault}")

@@ -68,7 +68,7 @@ OPTIONS = ConfigOptions(InversionConfig)
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Pictures optimised together",
+    help="Pictures optimized together",
 )
 @click.option(
     "--video-format",
@@ -76,7 +76,7 @@ OPTIONS = ConfigOptions(InversionConfig)
     type=click.Choice(["webp", "mp4", "none"]),
     default="webp",
     show_default=True,
-    help="Film of the optimisation",
+    help="Film of the optimization",
 )
 @cli.outdir("Where the files go, a folder per picture", default="inverted")
 @cli.overwrite("an inversion with other options")

@@ -13,7 +13,7 @@ class RefineConfig:
     """How a latent is refined."""
 
     steps: Annotated[int, Range(0), Option("--refine")] = 100
-    """Steps of optimising the encoder's latent on the views afterwards; 0 changes nothing.
+    """Steps of optimizing the encoder's latent on the views afterwards; 0 changes nothing.
 
     They are Adam's, and each renders all views."""
     rate_ws: Annotated[float, Range(0)] = 0.02

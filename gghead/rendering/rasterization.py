@@ -54,7 +54,7 @@ def rasterization(
     ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs also ``n_nonfinite``,
     a tensor: how many Gaussians hold NaN or infinity. X is D, or 1 for "D" (accumulated
     camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
-    colour what is left of the transmittance; the depth has none. Half-precision inputs are rendered
+    color what is left of the transmittance; the depth has none. Half-precision inputs are rendered
     in float32, also under autocast.
 
     Any numbers are safe. A Gaussian with NaN or infinity is skipped: it draws nothing, gets

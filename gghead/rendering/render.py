@@ -61,7 +61,7 @@ def render(
 ) -> RenderOutput:
     """Render; differentiable with respect to the Gaussians, the cameras' poses and the background.
 
-    Colour, uv, features and depth ride along as channels of one rasterisation.
+    Color, uv, features and depth ride along as channels of one rasterization.
 
     Raises ``ValueError`` where the batch shapes do not fit or where uv or features are asked for
     and the Gaussians have none, ``TypeError`` for arguments of other types.

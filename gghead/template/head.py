@@ -259,7 +259,7 @@ def _trace(rows: np.ndarray, steps: int = 30) -> np.ndarray:  # [R, COLUMNS // 2
 
 
 def _relax(points: np.ndarray, weight: np.ndarray, rounds: int) -> np.ndarray:
-    """Move grid points towards the mean of their four neighbours, by `weight` [ROWS + 1, COLUMNS //
+    """Move grid points towards the mean of their four neighbors, by `weight` [ROWS + 1, COLUMNS //
     2 + 1]."""
     weight = weight[..., None].copy()
     weight[:, [0, -1]] = weight[[0, -1]] = 0.0

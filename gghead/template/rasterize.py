@@ -1,4 +1,4 @@
-"""A numpy triangle rasteriser with exact coverage, for UV baking and for perspective pictures.
+"""A numpy triangle rasterizer with exact coverage, for UV baking and for perspective pictures.
 
 Coverage is decided in integers (coordinates snapped to at most 1/65536 pixel) with the top-left
 rule, so two triangles that share an edge never leave a pixel between them and never both claim one.
@@ -24,7 +24,7 @@ def rasterize_triangles(
     perspective: bool = False,
     cull: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # face_index [H, W] int32 (-1: none), bary [H, W, 3] float64
-    """Return which triangle covers each pixel centre, and the barycentric weights of its three
+    """Return which triangle covers each pixel center, and the barycentric weights of its three
     corners there, as images; the arguments are those of `rasterize_samples`."""
     samples = rasterize_samples(xy, depth, faces, width, height, perspective=perspective, cull=cull)
     face_index = np.full(height * width, -1, dtype=np.int32)
@@ -44,7 +44,7 @@ class Samples(NamedTuple):
 
 
 def rasterize_samples(
-    # [V, 2] pixel coordinates, pixel (row i, column j) has its centre at (j + 0.5, i + 0.5)
+    # [V, 2] pixel coordinates, pixel (row i, column j) has its center at (j + 0.5, i + 0.5)
     xy: np.ndarray,
     # [V] distance along the view axis, smaller is nearer; None: the lowest face wins
     depth: np.ndarray | None,
@@ -188,7 +188,7 @@ def _spans(
     line = np.repeat(np.arange(len(tall)), tall)
     down = np.arange(len(line)) - np.repeat(np.cumsum(tall) - tall, tall)
     first, last = np.zeros(len(line), np.int64), wide[line] - 1
-    # Each edge function is linear: its value at the box's first pixel centre and its steps per
+    # Each edge function is linear: its value at the box's first pixel center and its steps per
     # pixel and per line. It is positive inside.
     first_x, first_y = (np.rint((corner + 0.5) * one).astype(np.int64) for corner in (x0, y0))
     pixel = int(one) if bits >= 0 else one

@@ -82,7 +82,7 @@ class RateConfig:
     quats: float = 1e-3
     """Of the rotations."""
     features: float = 2.5e-3
-    """Of basis and bias (and of stored colours and opacities)."""
+    """Of basis and bias (and of stored colors and opacities)."""
     motion: Annotated[float, Range(0), Option("--motion-lr")] = 5e-3
     """Learning rate of what corrects blendshapes' motion, in multiples of what the template does,
     at the start; it falls to a hundredth as that of the means does. 0 leaves motions as they

@@ -34,7 +34,7 @@ class DecoderLossConfig:
     l2: float = 0.0
     """Mean squared difference, likewise."""
     gradient: float = 1.0
-    """Mean absolute difference of neighbouring pixels' differences, likewise."""
+    """Mean absolute difference of neighboring pixels' differences, likewise."""
     perceptual: Annotated[float, Range(0), Option()] = 0.0
     """Weight of the distance of ``perceptual_net``."""
     perceptual_net: Annotated[str | None, Option(metavar="SPEC", default="none", resume=True)] = (
@@ -94,10 +94,10 @@ class DecoderTrainConfig:
     loss: DecoderLossConfig = field(default_factory=DecoderLossConfig)
     """Weights."""
     style_noise: Annotated[float, Range(0)] = 0.1
-    """Standard deviation of the noise on styles in training: neighbours in the latent space must
+    """Standard deviation of the noise on styles in training: neighbors in the latent space must
     look alike."""
     rates: DecoderRates = field(default_factory=DecoderRates)
-    """Optimisers."""
+    """Optimizers."""
     batch: Annotated[int, Range(1), Option()] = 4
     """Heads per step."""
     views: Annotated[int, Range(1), Option()] = 4

@@ -33,7 +33,7 @@ _BETAS = 0.0, 0.99
 
 
 class DecoderTrainer:
-    """Generator, one style for each head, optimisers and moving average of one run."""
+    """Generator, one style for each head, optimizers and moving average of one run."""
 
     def __init__(
         self,

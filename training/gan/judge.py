@@ -16,7 +16,7 @@ _LR = 2e-3
 
 
 class Judge:
-    """Discriminator, its optimiser, and the non-saturating loss of what it judges.
+    """Discriminator, its optimizer, and the non-saturating loss of what it judges.
 
     Images are [M, 3, S, S] in [0, 1], labels [M, 25].
     """
@@ -82,7 +82,7 @@ class Judge:
         stats.report("Loss/discriminator", value)
 
     def state_dict(self) -> dict:
-        """Network and optimiser."""
+        """Network and optimizer."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:

@@ -2,7 +2,7 @@
 needs no download, EfficientNet-Lite, and networks of the user's.
 
 Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem
-et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialised network for
+et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialized network for
 this). What they measure is not what Inception measures, so the result is called ``frd``, never FID,
 and only compares with other ``frd`` of the same version, resolution and data.
 """

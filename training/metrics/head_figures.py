@@ -35,7 +35,7 @@ _WHITE_AT, _WHITE_RADII = 0.0235, (0.006, 0.007)  # ellipses at both sides of th
 
 @dataclass(frozen=True)
 class EyeFigures:
-    """What the eyes of ``N`` images look like, in levels of grey of 255."""
+    """What the eyes of ``N`` images look like, in levels of gray of 255."""
 
     iris: Tensor
     """[N] how much darker the iris is than the white at its darker side, mean of both eyes."""

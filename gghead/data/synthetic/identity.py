@@ -115,7 +115,7 @@ def basis(points: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _bumps() -> tuple[np.ndarray, ...]:
-    """Centre, sigma, direction and scale [K, 3] and standard deviation [K] of all modes."""
+    """Center, sigma, direction and scale [K, 3] and standard deviation [K] of all modes."""
     names = ("centre", "sigma", "direction", "scale", "std")
     return tuple(np.array([getattr(mode, name) for mode in MODES], float) for name in names)
 

@@ -13,7 +13,7 @@ from gghead.data.synthetic.noise import display, noise, step
 from gghead.data.synthetic.person import Light, Person
 from gghead.template.rasterize import Samples, rasterize_samples
 
-SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
+SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's center
 _PART = 1 << 14  # samples that are shaded together
 
 
@@ -23,9 +23,9 @@ class Picture:
 
     rgb: np.ndarray  # [R, R, 3] uint8
     alpha: np.ndarray  # [R, R] uint8
-    # [R, R] float32, distance along the view axis at the pixel's centre, 0 outside
+    # [R, R] float32, distance along the view axis at the pixel's center, 0 outside
     depth: np.ndarray
-    # [R, R, 2] float32 template coordinates at the pixel's centre, -1 where no skin is seen
+    # [R, R, 2] float32 template coordinates at the pixel's center, -1 where no skin is seen
     uv: np.ndarray
 
 
