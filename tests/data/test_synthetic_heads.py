@@ -160,6 +160,16 @@ def test_attributes_show(change):
     assert (np.abs(after.rgb.astype(int) - before.rgb).max(-1) > 15).mean() > 0.02
 
 
+def test_one_sees_the_lining_of_a_collar_and_not_through_it():
+    loose = person(4, hair_style="bald", beard="none", glasses="none", collar=-0.26, neckline=0.14)
+    for yaw in (0.3, 1.3, 2.8):
+        alpha = render(loose, {}, light(), front(yaw), 48).alpha
+        low = alpha[30:]  # from the mouth down
+        for row in low:
+            seen = np.nonzero(row)[0]
+            assert (row[seen[0] : seen[-1] + 1] > 0).all(), f"a hole at yaw {yaw}"
+
+
 def test_expression_moves_the_mouth_only_in_the_mouths_half():
     base = person(1, hair_style="bald", beard="none")
     calm, talking = (

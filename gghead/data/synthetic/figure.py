@@ -109,7 +109,8 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
         beard = beard * beard  # the edge rises inside what is painted
         depth = 0.013 if person.beard == "full" else 0.008
         vertices = vertices + (beard * lumps * depth)[:, None] * assets.template.vertex_normals
-    extras = [(accessories.garment(person), CLOTH)]
+    garment = accessories.garment(person)
+    extras = [(garment, CLOTH), (accessories.lining(garment), CLOTH)]
     if person.glasses != "none":
         extras.append((accessories.glasses(person, EYEBALL), METAL))
     if person.hair_style in hair.TIED:
@@ -119,11 +120,12 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
     )
     added = places[len(neutral) :]
     sizes = [len(head_faces), *(len(mesh[1]) for mesh, _ in extras)]
-    shade = np.where(
-        (added[:, 1] < -0.2) & (np.arange(len(added)) < len(extras[0][0][0])),
-        0.55 + 0.45 * step(np.hypot(added[:, 0], added[:, 2] + 0.08), 0.16, 0.26),
-        1.0,
-    )
+    counts = [len(mesh[0]) for mesh, _ in extras]
+    # cloth lies in the chin's shade, its lining in the dark
+    x, _, z = garment[0].T
+    shade = np.ones(len(added))
+    shade[: counts[0]] = 0.55 + 0.45 * step(np.hypot(x, z + 0.08), 0.16, 0.26)
+    shade[counts[0] : counts[0] + counts[1]] = 0.25
     placed = np.concatenate([vertices, added + morph(basis(added), person)])
     extra_faces = faces[len(head_faces) :]
     normals = _normals(vertices, assets.template.faces)
@@ -139,7 +141,7 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
         place=places,
         posed=np.concatenate([moved[:, :2], added[:, :2]]),
         occlusion=np.concatenate([assets.occlusion, shade]),
-        lit=np.concatenate([assets.visibility.soft_light(light.key), np.ones(len(added))]),
+        lit=np.concatenate([assets.visibility.soft_light(light.key), shade]),
         mouth=np.concatenate([assets.around_mouth, np.zeros(len(added), bool)]),
         gap=mouth.find_gap(assets.lips, moved),
     )
