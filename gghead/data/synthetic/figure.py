@@ -91,7 +91,7 @@ class Mesh:
     posed: np.ndarray  # [V, 2] (x, y) there with the expression
     occlusion: np.ndarray  # [V] share of the sky
     lit: np.ndarray  # [V] share of the key light
-    mouth: np.ndarray  # [V] bool, round the lips
+    around_mouth: np.ndarray  # [V] bool
     gap: mouth.Gap
 
 
@@ -142,7 +142,7 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
         posed=np.concatenate([moved[:, :2], added[:, :2]]),
         occlusion=np.concatenate([assets.occlusion, shade]),
         lit=np.concatenate([assets.visibility.soft_light(light.key), shade]),
-        mouth=np.concatenate([assets.around_mouth, np.zeros(len(added), bool)]),
+        around_mouth=np.concatenate([assets.around_mouth, np.zeros(len(added), bool)]),
         gap=mouth.find_gap(assets.lips, moved),
     )
 

@@ -14,6 +14,7 @@ from gghead.data.synthetic.person import Light, Person
 from gghead.template.rasterize import Samples, rasterize_samples
 
 SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
+_AHEAD = np.array([[0.0], [0.0], [0.55]], np.float32)
 _PART = 1 << 14  # samples that are shaded together
 
 
@@ -116,7 +117,7 @@ def _mouth_layer(
     table, mesh = figure.mouth_table, figure.mesh
     if table is None:
         return []
-    near = np.nonzero(mesh.mouth[mesh.faces[:, 0]][solid.face])[0]
+    near = np.nonzero(mesh.around_mouth[mesh.faces[:, 0]][solid.face])[0]
     posed = _spread(mesh.posed, mesh.faces[solid.face[near]], solid.weights[near])
     window = solid.pixel[near[mesh.gap.shows(posed)]]
     limit = np.full(size * size, 1e-9)
@@ -239,7 +240,7 @@ def _shade_skin(figure: Figure, surface: _Surface) -> np.ndarray:
         albedo[:, near] = painted + (ball_paint - painted) * shows
         # A wet ball scatters light inside: it is brighter than its place in the socket.
         normal = normal.copy()
-        facing = unit(0.45 * ball + 0.55 * figure.eyes.gaze[:, None] * [[0.0], [0.0], [1.0]])
+        facing = unit(0.45 * ball + _AHEAD)
         normal[:, near] = normal[:, near] + (facing - normal[:, near]) * shows
         sky, lit = sky.copy(), lit.copy()
         bright = np.maximum(shows, 0.8 * eyes.lid_rim(there))

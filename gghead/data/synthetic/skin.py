@@ -150,7 +150,7 @@ def _paint_lips(
     border = np.where(height > 0, upper, lower)
     lips = step(np.abs(height), border + 0.002, border - 0.003) * step(s, 1.0, 0.93)
     face = _over(face, person.lips[:, None] * np.where(height > 0, 0.88, 1.0), 0.85 * lips)
-    shut = step(np.float32(opening), 0.010, 0.002)
+    shut = float(np.interp(opening, [0.002, 0.010], [1.0, 0.0]))
     gap = step(np.abs(height), 0.0034, 0.0020) * step(s, 1.05, 0.90) * shut
     face = _over(face, MOUTH_INSIDE * np.minimum(person.skin * 3, 1), 0.85 * gap)
     return face

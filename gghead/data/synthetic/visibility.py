@@ -27,10 +27,11 @@ class Visibility:
         """Share of a broad light in a direction that is seen; one where the skin faces away."""
         weights = np.exp(_SOFTNESS * ((self.directions * towards).sum(1) - 1)).astype(np.float32)
         used = np.nonzero(weights > 0.02)[0]
-        seen = facing = np.float32(0.01)
+        seen = np.full(self.seen.shape[1], 0.01, np.float32)
+        facing = seen.copy()
         for index in used:
-            seen = seen + weights[index] * self.seen[index]
-            facing = facing + weights[index] * self.facing[index]
+            seen += weights[index] * self.seen[index]
+            facing += weights[index] * self.facing[index]
         return seen / facing
 
 
