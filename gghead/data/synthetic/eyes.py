@@ -25,13 +25,13 @@ class Eyes:
     gaze: np.ndarray  # [3] unit, float32
 
 
-def look(yaw: float, pitch: float) -> np.ndarray:  # [3]
+def gaze_direction(yaw: float, pitch: float) -> np.ndarray:  # [3]
     """Direction of a gaze: radians to the subject's left and upwards."""
     level = np.cos(pitch)
     return np.array([np.sin(yaw) * level, np.sin(pitch), np.cos(yaw) * level], np.float32)
 
 
-def around(place: np.ndarray) -> np.ndarray:  # [3, P] neutral -> [P'] indices
+def find_samples(place: np.ndarray) -> np.ndarray:  # [3, P] neutral -> [P'] indices
     """Return the samples near the eyes."""
     x = np.abs(place[0])
     return np.nonzero(
@@ -49,11 +49,15 @@ def _lines(place: np.ndarray) -> tuple[np.ndarray, ...]:  # [P] each, single pre
     return tuple(line.astype(np.float32) for line in eye_lines(np.abs(place[0])))
 
 
-def opening(place: np.ndarray) -> np.ndarray:  # [P] in [0, 1]
-    """Where the ball shows between the lids."""
+def opening(place: np.ndarray, blink: tuple[float, float]) -> np.ndarray:  # [P] in [0, 1]
+    """Where the ball shows between the lids; `blink` is that of the left and the right eye."""
     s, lower, upper = _lines(place)
     y = place[1]
-    return step(np.minimum(y - lower, upper - y), -0.0006, 0.0008) * (np.abs(s) < 1)
+    # The slit that lids leave when they meet belongs to the lashes.
+    left, right = (float(np.interp(weight, [0.75, 0.95], [1.0, 0.0])) for weight in blink)
+    parted = np.where(place[0] > 0, np.float32(left), np.float32(right))
+    edge = step(np.minimum(y - lower, upper - y), -0.0006, 0.0008)
+    return edge * (np.abs(s) < 1) * parted
 
 
 def lid_rim(place: np.ndarray) -> np.ndarray:  # [P] in [0, 1]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gghead.data.synthetic import accessories, hair, mouth, skin
-from gghead.data.synthetic.eyes import Eyes, look
+from gghead.data.synthetic.eyes import Eyes, gaze_direction
 from gghead.data.synthetic.identity import basis
 from gghead.data.synthetic.light import unit
 from gghead.data.synthetic.noise import noise, step
 from gghead.data.synthetic.person import Light, Person
-from gghead.data.synthetic.visibility import Visibility, see
+from gghead.data.synthetic.visibility import Visibility, compute_visibility
 from gghead.template import load_template
 from gghead.template.head_shape import EYEBALL
 from gghead.template.mesh import Template
@@ -41,7 +41,7 @@ def load_assets() -> Assets:
     shell = hair.build_shell(template.vertices)
     scalp = shell.origins + shell.hanging[:, None] * shell.directions
     coordinates = hair.coordinates(template.vertices)
-    visibility = see(template)
+    visibility = compute_visibility(template)
     return Assets(
         template=template,
         modes=basis(template.vertices),
@@ -196,7 +196,7 @@ def pose(
         expression=expression,
         light=light,
         mesh=mesh,
-        eyes=Eyes(centres.astype(np.float32), look(*gaze)),
+        eyes=Eyes(centres.astype(np.float32), gaze_direction(*gaze)),
         table=table.astype(np.float32),
         mouth_table=mouth_table,
         hair_table=hair_table,

@@ -35,7 +35,7 @@ class Visibility:
         return seen / facing
 
 
-def see(template: Template) -> Visibility:
+def compute_visibility(template: Template) -> Visibility:
     """Look at the head from all directions."""
     index = np.arange(_DIRECTIONS) + 0.5
     height, turn = 1 - 2 * index / _DIRECTIONS, index * np.pi * (1 + 5**0.5)
