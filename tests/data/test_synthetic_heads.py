@@ -15,7 +15,7 @@ from gghead.cameras import Cameras
 from gghead.cli.dataset_tool import main as dataset_tool
 from gghead.data.dataset import ImageDataset
 from gghead.data.synthetic import hair, statistics
-from gghead.data.synthetic.eyes import IRIS_RADIUS, RADIUS, look
+from gghead.data.synthetic.eyes import IRIS_RADIUS, RADIUS, gaze_direction
 from gghead.data.synthetic.figure import load_assets, pose
 from gghead.data.synthetic.identity import MODES, basis, sample_coefficients
 from gghead.data.synthetic.noise import display, power, ring
@@ -160,6 +160,16 @@ def test_attributes_show(change):
     assert (np.abs(after.rgb.astype(int) - before.rgb).max(-1) > 15).mean() > 0.02
 
 
+def test_one_sees_the_lining_of_a_collar_and_not_through_it():
+    loose = person(4, hair_style="bald", beard="none", glasses="none", collar=-0.26, neckline=0.14)
+    for yaw in (0.3, 1.3, 2.8):
+        alpha = render(loose, {}, light(), front(yaw), 48).alpha
+        low = alpha[30:]  # from the mouth down
+        for row in low:
+            seen = np.nonzero(row)[0]
+            assert (row[seen[0] : seen[-1] + 1] > 0).all(), f"a hole at yaw {yaw}"
+
+
 def test_expression_moves_the_mouth_only_in_the_mouths_half():
     base = person(1, hair_style="bald", beard="none")
     calm, talking = (
@@ -173,8 +183,8 @@ def test_expression_moves_the_mouth_only_in_the_mouths_half():
 def zoomed(point, yaw=0.0, scale=6.0):
     """A camera whose picture's middle is a point of space."""
     label = front(yaw)
-    pose, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
-    x, y, z = (np.asarray(point) - pose[:3, 3]) @ pose[:3, :3]
+    cam2world, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
+    x, y, z = (np.asarray(point) - cam2world[:3, 3]) @ cam2world[:3, :3]
     k[0, 0] *= scale
     k[1, 1] *= scale
     k[:2, 2] = 0.5 - k[0, 0] * x / z, 0.5 - k[1, 1] * y / z
@@ -192,7 +202,7 @@ def test_irises_are_round_and_darker_than_the_white_wherever_they_look(gaze):
         skin=np.full(3, 0.5, np.float32),
     )
     figure = pose(someone, {"eyeWideLeft": 1.0, "eyeWideRight": 1.0}, light(1), gaze)
-    middle = figure.eyes.centres[0] + RADIUS * look(*gaze)
+    middle = figure.eyes.centres[0] + RADIUS * gaze_direction(*gaze)
     picture = draw_figure(figure, zoomed(middle, scale=10.0), 96)
     gray = picture.rgb.astype(float).mean(-1)
     k = zoomed(middle, scale=10.0)[16:].reshape(3, 3)
@@ -206,6 +216,18 @@ def test_irises_are_round_and_darker_than_the_white_wherever_they_look(gaze):
     assert np.quantile(inside, 0.9) < np.quantile(outside, 0.3)
     pupil = gray[(away < 0.25 * radius)]
     assert np.median(pupil) < np.median(inside)
+
+
+def test_a_closed_eye_shows_neither_white_nor_iris():
+    green = {"iris": np.array([0.0, 0.5, 0.0], np.float32), "glasses": "none"}
+    someone = person(2, hair_style="bald", beard="none", **green)
+    middle = load_assets().template.landmarks["pupilLeft"]
+    seen = []
+    for weight in (0.0, 1.0):
+        figure = pose(someone, {"eyeBlinkLeft": weight}, light(1))
+        rgb = draw_figure(figure, zoomed(middle, scale=8.0), 64).rgb.astype(int)
+        seen.append((rgb[..., 1] > rgb[..., 0] + 20).sum())
+    assert seen[0] > 150 and seen[1] == 0
 
 
 def test_an_open_mouth_shows_teeth_with_depth_and_a_shut_one_none():

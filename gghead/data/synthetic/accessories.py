@@ -7,6 +7,8 @@ from gghead.data.synthetic.person import Person
 # vertices [V, 3], faces [F, 3] counter-clockwise seen from outside
 Mesh = tuple[np.ndarray, np.ndarray]
 
+_ROUND = 41  # points round a collar
+
 
 # [rows, columns, 3]; rows x columns directions span the outward normal
 def grid_mesh(points: np.ndarray) -> Mesh:
@@ -21,7 +23,7 @@ def grid_mesh(points: np.ndarray) -> Mesh:
 
 def garment(person: Person) -> Mesh:
     """A pullover, shirt or scarf from the collar down over the shoulders."""
-    phi = np.linspace(-np.pi, np.pi, 41)[None, :]
+    phi = np.linspace(-np.pi, np.pi, _ROUND)[None, :]
     t = np.linspace(0, 1, 10)[:, None]
     front = np.cos(phi)
     top = person.collar - person.neckline * np.clip(front, 0, 1) ** 2 * 1.2
@@ -38,6 +40,12 @@ def garment(person: Person) -> Mesh:
             [np.broadcast_to((wide + rim) * np.sin(phi), y.shape), y, z + rim * np.cos(phi)], -1
         )
     )
+
+
+def lining(outside: Mesh) -> Mesh:
+    """The inner side of a garment, as far down as one sees into its collar."""
+    vertices = outside[0][: 6 * _ROUND]
+    return vertices, outside[1][(outside[1] < len(vertices)).all(1)][:, ::-1]
 
 
 def _tube(

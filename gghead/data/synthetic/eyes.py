@@ -25,13 +25,13 @@ class Eyes:
     gaze: np.ndarray  # [3] unit, float32
 
 
-def look(yaw: float, pitch: float) -> np.ndarray:  # [3]
+def gaze_direction(yaw: float, pitch: float) -> np.ndarray:  # [3]
     """Direction of a gaze: radians to the subject's left and upwards."""
     level = np.cos(pitch)
     return np.array([np.sin(yaw) * level, np.sin(pitch), np.cos(yaw) * level], np.float32)
 
 
-def around(place: np.ndarray) -> np.ndarray:  # [3, P] neutral -> [P'] indices
+def find_samples(place: np.ndarray) -> np.ndarray:  # [3, P] neutral -> [P'] indices
     """Return the samples near the eyes."""
     x = np.abs(place[0])
     return np.nonzero(
@@ -45,23 +45,31 @@ def directions(eyes: Eyes, place: np.ndarray, world: np.ndarray) -> np.ndarray: 
     return away / np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2 + 1e-12)
 
 
-def opening(place: np.ndarray) -> np.ndarray:  # [P] in [0, 1]
-    """Where the ball shows between the lids."""
-    s, lower, upper = eye_lines(np.abs(place[0]))
+def _lines(place: np.ndarray) -> tuple[np.ndarray, ...]:  # [P] each, single precision
+    return tuple(line.astype(np.float32) for line in eye_lines(np.abs(place[0])))
+
+
+def opening(place: np.ndarray, blink: tuple[float, float]) -> np.ndarray:  # [P] in [0, 1]
+    """Where the ball shows between the lids; `blink` is that of the left and the right eye."""
+    s, lower, upper = _lines(place)
     y = place[1]
-    return step(np.minimum(y - lower, upper - y), -0.0006, 0.0008) * (np.abs(s) < 1)
+    # The slit that lids leave when they meet belongs to the lashes.
+    left, right = (float(np.interp(weight, [0.75, 0.95], [1.0, 0.0])) for weight in blink)
+    parted = np.where(place[0] > 0, np.float32(left), np.float32(right))
+    edge = step(np.minimum(y - lower, upper - y), -0.0006, 0.0008)
+    return edge * (np.abs(s) < 1) * parted
 
 
 def lid_rim(place: np.ndarray) -> np.ndarray:  # [P] in [0, 1]
     """The thin walls between ball and lids, widest at the inner corner."""
-    s, lower, upper = eye_lines(np.abs(place[0]))
+    s, lower, upper = _lines(place)
     y = place[1]
     return step(np.abs(s), 1.12, 1.0) * step(np.maximum(lower - y, y - upper), 0.004, 0.001)
 
 
 def paint_ball(person: Person, eyes: Eyes, place: np.ndarray, ball: np.ndarray) -> np.ndarray:
     """Return linear RGB [3, P] of the ball, from the places [3, P] and directions [3, P]."""
-    s, lower, upper = eye_lines(np.abs(place[0]))
+    s, lower, upper = _lines(place)
     y = place[1]
     inner = step(s, -0.70, -0.96)
     white = SCLERA[:, None] + (CORNER - SCLERA)[:, None] * (0.8 * inner)
@@ -93,8 +101,8 @@ def paint_ball(person: Person, eyes: Eyes, place: np.ndarray, ball: np.ndarray) 
 
 def paint_lids(person: Person, face: np.ndarray, place: np.ndarray) -> np.ndarray:  # [3, P]
     """Draw crease, lashes and the wet rim of the lids on the painted face [3, P]."""
-    x, y = np.abs(place[0]), place[1]
-    s, lower, upper = eye_lines(x)
+    y = place[1]
+    s, lower, upper = _lines(place)
     inside = step(np.abs(s), 1.08, 0.95)
     crease = bell((y - upper - 0.0125, 0.0022)) * inside * step(np.abs(s), 1.0, 0.7)
     face = face * (1 - 0.38 * crease)

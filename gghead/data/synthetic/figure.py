@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gghead.data.synthetic import accessories, hair, mouth, skin
-from gghead.data.synthetic.eyes import Eyes, look
+from gghead.data.synthetic.eyes import Eyes, gaze_direction
 from gghead.data.synthetic.identity import basis
 from gghead.data.synthetic.light import unit
 from gghead.data.synthetic.noise import noise, step
 from gghead.data.synthetic.person import Light, Person
-from gghead.data.synthetic.visibility import Visibility, see
+from gghead.data.synthetic.visibility import Visibility, compute_visibility
 from gghead.template import load_template
 from gghead.template.head_shape import EYEBALL
 from gghead.template.mesh import Template
@@ -41,7 +41,7 @@ def load_assets() -> Assets:
     shell = hair.build_shell(template.vertices)
     scalp = shell.origins + shell.hanging[:, None] * shell.directions
     coordinates = hair.coordinates(template.vertices)
-    visibility = see(template)
+    visibility = compute_visibility(template)
     return Assets(
         template=template,
         modes=basis(template.vertices),
@@ -91,7 +91,7 @@ class Mesh:
     posed: np.ndarray  # [V, 2] (x, y) there with the expression
     occlusion: np.ndarray  # [V] share of the sky
     lit: np.ndarray  # [V] share of the key light
-    around_mouth: np.ndarray  # [V] bool, round the lips
+    around_mouth: np.ndarray  # [V] bool
     gap: mouth.Gap
 
 
@@ -109,7 +109,8 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
         beard = beard * beard  # the edge rises inside what is painted
         depth = 0.013 if person.beard == "full" else 0.008
         vertices = vertices + (beard * lumps * depth)[:, None] * assets.template.vertex_normals
-    extras = [(accessories.garment(person), CLOTH)]
+    garment = accessories.garment(person)
+    extras = [(garment, CLOTH), (accessories.lining(garment), CLOTH)]
     if person.glasses != "none":
         extras.append((accessories.glasses(person, EYEBALL), METAL))
     if person.hair_style in hair.TIED:
@@ -119,11 +120,12 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
     )
     added = places[len(neutral) :]
     sizes = [len(head_faces), *(len(mesh[1]) for mesh, _ in extras)]
-    shade = np.where(
-        (added[:, 1] < -0.2) & (np.arange(len(added)) < len(extras[0][0][0])),
-        0.55 + 0.45 * step(np.hypot(added[:, 0], added[:, 2] + 0.08), 0.16, 0.26),
-        1.0,
-    )
+    counts = [len(mesh[0]) for mesh, _ in extras]
+    # cloth lies in the chin's shade, its lining in the dark
+    x, _, z = garment[0].T
+    shade = np.ones(len(added))
+    shade[: counts[0]] = 0.55 + 0.45 * step(np.hypot(x, z + 0.08), 0.16, 0.26)
+    shade[counts[0] : counts[0] + counts[1]] = 0.25
     placed = np.concatenate([vertices, added + morph(basis(added), person)])
     extra_faces = faces[len(head_faces) :]
     normals = _normals(vertices, assets.template.faces)
@@ -139,7 +141,7 @@ def _solid(person: Person, expression: dict[str, float], light: Light) -> Mesh:
         place=places,
         posed=np.concatenate([moved[:, :2], added[:, :2]]),
         occlusion=np.concatenate([assets.occlusion, shade]),
-        lit=np.concatenate([assets.visibility.soft_light(light.key), np.ones(len(added))]),
+        lit=np.concatenate([assets.visibility.soft_light(light.key), shade]),
         around_mouth=np.concatenate([assets.around_mouth, np.zeros(len(added), bool)]),
         gap=mouth.find_gap(assets.lips, moved),
     )
@@ -194,7 +196,7 @@ def pose(
         expression=expression,
         light=light,
         mesh=mesh,
-        eyes=Eyes(centres.astype(np.float32), look(*gaze)),
+        eyes=Eyes(centres.astype(np.float32), gaze_direction(*gaze)),
         table=table.astype(np.float32),
         mouth_table=mouth_table,
         hair_table=hair_table,

@@ -45,7 +45,7 @@ class Shell:
 
 def coordinates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [N, 3] -> s [N], phi [N]
     """Return the shell coordinates of neutral points."""
-    away = points - CENTRE
+    away = points - CENTRE.astype(points.dtype)  # painting stays in single precision
     flat = np.hypot(away[:, 0], away[:, 2])
     dome = np.arctan2(flat, away[:, 1])
     return np.where(away[:, 1] > 0, dome, EQUATOR - away[:, 1] / DROP), np.arctan2(

@@ -119,7 +119,7 @@ class Gap:
         x = np.linspace(-0.05, 0.05, 11)
         return float((np.interp(x, *self.upper) - np.interp(x, *self.lower)).max())
 
-    def shows(self, posed: np.ndarray) -> np.ndarray:  # [2, P] -> [P] bool
+    def contains(self, posed: np.ndarray) -> np.ndarray:  # [2, P] -> [P] bool
         """Whether the skin's sample lies between the edges of the lips."""
         x, y = posed
         low, high = np.interp(x, *self.lower), np.interp(x, *self.upper)

@@ -13,7 +13,8 @@ from gghead.data.synthetic.noise import display, noise, step
 from gghead.data.synthetic.person import Light, Person
 from gghead.template.rasterize import Samples, rasterize_samples
 
-SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's center
+SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
+_AHEAD = np.array([[0.0], [0.0], [0.55]], np.float32)
 _PART = 1 << 14  # samples that are shaded together
 
 
@@ -118,7 +119,7 @@ def _mouth_layer(
         return []
     near = np.nonzero(mesh.around_mouth[mesh.faces[:, 0]][solid.face])[0]
     posed = _interpolate(mesh.posed, mesh.faces[solid.face[near]], solid.weights[near])
-    window = solid.pixel[near[mesh.gap.shows(posed)]]
+    window = solid.pixel[near[mesh.gap.contains(posed)]]
     limit = np.full(size * size, 1e-9)
     limit[window] = np.inf
     xy, z = _project(table[:, 6:9], label, size)
@@ -160,8 +161,8 @@ def _hair_layers(figure: Figure, label: np.ndarray, size: int, depth: np.ndarray
 
 def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pixel coordinates [N, 2] and depth [N]."""
-    pose, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
-    camera = np.einsum("nk,kc->nc", points - pose[:3, 3], pose[:3, :3])
+    cam2world, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
+    camera = np.einsum("nk,kc->nc", points - cam2world[:3, 3], cam2world[:3, :3])
     x, y, z = camera.T
     return (
         np.stack([(k[0, 0] * x + k[0, 1] * y) / z + k[0, 2], k[1, 1] * y / z + k[1, 2]], -1) * size,
@@ -229,17 +230,18 @@ def _shade_skin(figure: Figure, surface: _Surface) -> np.ndarray:
     sky = surface.occlusion * (1 - hair.shadow(person, s, phi))
     gloss = gloss * (1 - hidden)
     normal, lit = surface.normal, surface.lit
-    near = eyes.around(place)
+    near = eyes.find_samples(place)
     if len(near):
         there = place[:, near]
         ball = eyes.directions(figure.eyes, there, surface.world[:, near])
-        shows = eyes.opening(there)
+        left, right = (figure.expression.get(f"eyeBlink{side}", 0.0) for side in ("Left", "Right"))
+        shows = eyes.opening(there, (left, right))
         painted = eyes.paint_lids(person, albedo[:, near], there)
         ball_paint = eyes.paint_ball(person, figure.eyes, there, ball)
         albedo[:, near] = painted + (ball_paint - painted) * shows
         # A wet ball scatters light inside: it is brighter than its place in the socket.
         normal = normal.copy()
-        facing = unit(0.45 * ball + 0.55 * figure.eyes.gaze[:, None] * [[0.0], [0.0], [1.0]])
+        facing = unit(0.45 * ball + _AHEAD)
         normal[:, near] = normal[:, near] + (facing - normal[:, near]) * shows
         sky, lit = sky.copy(), lit.copy()
         bright = np.maximum(shows, 0.8 * eyes.lid_rim(there))

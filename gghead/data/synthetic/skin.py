@@ -1,5 +1,4 @@
-"""Paint of the skin, lips, brows and beard, as a function of the place on the neutral
-template.
+"""Paint of the skin, lips, brows and beard, as a function of the place on the neutral template.
 
 Painting by place instead of by texture makes every line as sharp as the picture allows, and lids
 and lips carry their paint along when they move.
@@ -110,19 +109,19 @@ def _wrinkles(person: Person, expression: dict[str, float], place: np.ndarray) -
     from nose to mouth and below its corners."""
     x, y = np.abs(place[0]), place[1]
 
-    def strength(own: float, *names: str) -> float:
-        return own + max(max(expression.get(name, 0.0) for name in names), 0.0)
+    def strongest(*names: str) -> float:
+        return max(expression.get(name, 0.0) for name in names)
 
-    smile = strength(0.0, "mouthSmileLeft", "mouthSmileRight", "noseSneerLeft")
+    smile = strongest("mouthSmileLeft", "mouthSmileRight", "noseSneerLeft", "noseSneerRight")
     age = person.age * person.age
     wobble = noise(place[0] * 14 + person.seed, y * 8)
     total = np.zeros_like(x)
-    raised = 0.7 * strength(0.0, "browInnerUp", "browOuterUpLeft", "browOuterUpRight")
+    raised = 0.7 * strongest("browInnerUp", "browOuterUpLeft", "browOuterUpRight")
     # four lines across the forehead, bent and broken
     rows = np.cos((y + 0.006 * wobble + 0.10 * x * x) * (2 * np.pi / 0.024))
     area = bell((x, 0.085), (y - 0.210, 0.034))
     total += (0.16 * age + 0.18 * raised) * power(np.maximum(rows, 0), 4) * area
-    frown = 0.35 * age + strength(0.0, "browDownLeft", "browDownRight")
+    frown = 0.35 * age + strongest("browDownLeft", "browDownRight")
     total += 0.22 * frown * bell((x - 0.0115 - 0.05 * (y - 0.135), 0.0028), (y - 0.138, 0.013))
     # rays from the outer corner of the eye
     across, up = x - 0.118, y - 0.0845
@@ -150,7 +149,7 @@ def _paint_lips(
     border = np.where(height > 0, upper, lower)
     lips = step(np.abs(height), border + 0.002, border - 0.003) * step(s, 1.0, 0.93)
     face = _over(face, person.lips[:, None] * np.where(height > 0, 0.88, 1.0), 0.85 * lips)
-    shut = step(np.asarray(opening, np.float32), 0.010, 0.002)
+    shut = float(np.interp(opening, [0.002, 0.010], [1.0, 0.0]))
     gap = step(np.abs(height), 0.0034, 0.0020) * step(s, 1.05, 0.90) * shut
     face = _over(face, MOUTH_INSIDE * np.minimum(person.skin * 3, 1), 0.85 * gap)
     return face

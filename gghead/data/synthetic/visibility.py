@@ -27,14 +27,15 @@ class Visibility:
         """Share of a broad light in a direction that is seen; one where the skin faces away."""
         weights = np.exp(_SOFTNESS * ((self.directions * towards).sum(1) - 1)).astype(np.float32)
         used = np.nonzero(weights > 0.02)[0]
-        seen = facing = np.full(self.seen.shape[1], 0.01, np.float32)
+        seen = np.full(self.seen.shape[1], 0.01, np.float32)
+        facing = seen.copy()
         for index in used:
-            seen = seen + weights[index] * self.seen[index]
-            facing = facing + weights[index] * self.facing[index]
+            seen += weights[index] * self.seen[index]
+            facing += weights[index] * self.facing[index]
         return seen / facing
 
 
-def see(template: Template) -> Visibility:
+def compute_visibility(template: Template) -> Visibility:
     """Look at the head from all directions."""
     index = np.arange(_DIRECTIONS) + 0.5
     height, turn = 1 - 2 * index / _DIRECTIONS, index * np.pi * (1 + 5**0.5)
