@@ -47,7 +47,7 @@ class LiteArchitecture:
     depth: float
     """Factor of the number of blocks, which is then rounded up."""
     trained_at: int
-    """Pixels a side of the pictures that it was trained on."""
+    """Pixels a side of the images that it was trained on."""
     smallest: int = 32
     """Pixels a side that a picture must have: the last features are then one place."""
 

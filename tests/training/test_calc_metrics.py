@@ -74,6 +74,8 @@ def test_distances_are_printed_and_appended(run, monkeypatch, tmp_path):
     [
         (["--metrics=is50k"], "is50k"),
         (["--metrics=fid50k"], "--feature-net"),
+        (["--metrics=fd2k"], "--feature-net=efficientnet-lite2"),
+        (["--metrics=fd2k", "--feature-net=efficientnet-lite2:no.whl"], "no weight file no.whl"),
         (["--background=white"], "masks"),
     ],
 )

@@ -427,7 +427,7 @@ def test_every_distance_asks_for_its_own_network(names, network, sentence):
 
 @pytest.fixture
 def lite(tmp_path, monkeypatch):
-    """EfficientNet-Lite0 with random weights, trained on small pictures, as an option names it."""
+    """EfficientNet-Lite0 with random weights, trained on small images, as an option names it."""
     small = load_module._lite(replace(LITE0, trained_at=32), weights.LITE0)
     monkeypatch.setitem(load_module._KINDS, "efficientnet-lite0", small)
     return f"efficientnet-lite0:{trusted(write_lite(tmp_path)[0])}"
@@ -440,7 +440,7 @@ def test_lite_features_are_the_means_of_the_last_bottleneck(lite):
     last = network.backbone(images.float() / 127.5 - 1)[-1]
     torch.testing.assert_close(found, last.detach().mean((2, 3)))
     torch.testing.assert_close(network(images.float() / 127.5 - 1 + 1e-4), found)  # as bytes
-    # whatever its size, a smooth picture is seen as the same one
+    # whatever its size, a smooth image is seen as the same one
     coarse = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 255
     small, large = (
         network(F.interpolate(coarse, (side, side), mode="bicubic").round().clamp(0, 255).byte())

@@ -1,4 +1,4 @@
-"""Picture features for the Fréchet distance: a small network of fixed random convolutions that
+"""Image features for the Fréchet distance: a small network of fixed random convolutions that
 needs no download, EfficientNet-Lite, and networks of the user's.
 
 Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem
@@ -110,9 +110,9 @@ class RandomFeatures(nn.Module):
 
 class LiteFeatures(nn.Module):
     """The last bottleneck of EfficientNet-Lite with ImageNet weights, averaged over places: 320 or
-    352 numbers per picture.
+    352 numbers per image.
 
-    Pictures are resized to the size that the network was trained at, as FID does with Inception's
+    Images are resized to the size that the network was trained at, as FID does with Inception's
     (Heusel et al. 2017): its features know objects of that size. A network that has learnt to tell
     a thousand things apart sees eyes where random features see texture. It is not Inception, so the
     distance is called ``fd``, never FID, and only compares with ``fd`` of the same network.
@@ -120,7 +120,7 @@ class LiteFeatures(nn.Module):
 
     VERSION = "fd_v1"  # another resizing or layer needs a new one
     MIN_SIZE = 16
-    CHUNK = 16  # pictures that pass at once: the early layers are large
+    CHUNK = 16  # images that pass at once: the early layers are large
 
     def __init__(self, spec: str | Path) -> None:
         """``spec``: ``efficientnet-lite2[:FILE]``. Raises ``UserError`` as ``load_distance``."""

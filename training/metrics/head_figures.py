@@ -26,7 +26,7 @@ _OUTLINE = 32  # an image's side over the width of the outline that is left out
 # Around an eye, world units: patches are sampled so densely (a pixel of 256), the pair of eyes is
 # looked for so far from the template's, and an eye is so large.
 _STEP = 0.0025
-_REACH = (0.040, 0.035)  # outwards, upwards
+_REACH = (0.025, 0.020)  # outwards, upwards: short of the brows
 _HALF = (0.040, 0.015)
 _OPENING = (0.030, 0.0075)  # half of the box in which two eyes are compared
 _IRIS = 0.0115  # radius that is certainly iris; it has 0.0155
