@@ -16,7 +16,7 @@ import numpy as np
 from gghead.data.dataset_zip import DATASET_JSON, DatasetInfo, DatasetWriter, rounded
 from gghead.data.image_files import ImageFiles
 from gghead.data.images import decode_image
-from gghead.data.shards import tar_member
+from gghead.data.tar_shards import tar_member
 from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically

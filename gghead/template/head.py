@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from gghead.template import arkit_shapes
 from gghead.template import rig as head_rig
 from gghead.template.head_shape import (
     MOUTH_HALF_WIDTH,
@@ -71,7 +72,7 @@ def head() -> Template:
         uvs=grid_uvs(COLUMNS, ROWS),
         uv_faces=uv_faces,
         regions={name: np.round(weight, 6) for name, weight in head_rig.regions(vertices).items()},
-        blendshapes=head_rig.blendshapes(vertices, mirror),
+        blendshapes=arkit_shapes.blendshapes(vertices, mirror),
         landmarks=head_rig.landmarks(vertices),
         mirror_index=mirror,
     )

@@ -23,7 +23,7 @@ from gghead.data.dataset_zip import DatasetWriter, image_name
 from gghead.data.files import FolderSource, open_source
 from gghead.data.local_files import open_below, open_local, points_outside, refuse_address
 from gghead.data.shard_writer import write_shards
-from gghead.data.shards import read_samples, tar_member
+from gghead.data.tar_shards import read_samples, tar_member
 from gghead.data.video_frames import VideoFrames
 from gghead.data.zip_writer import encode_png
 from gghead.torch_utils import config

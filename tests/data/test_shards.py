@@ -230,16 +230,16 @@ def test_tar_shards_are_the_set_they_came_from(whole, tmp_path):
 
 
 def test_tars_are_read_once_per_epoch_and_few_are_held(whole, tmp_path, monkeypatch):
-    from gghead.data import shards as tar_files
+    from gghead.data import tar_shards
 
     write_shards(whole, tmp_path / "tars", "tar", 2)
     dataset = ImageDataset(tmp_path / "tars", cache_mb=0)
     assert isinstance(dataset.sampler(0), ShardSampler)
     assert dataset.backdrop is None  # own colors; looked for once, in the first files
     reads = []
-    original = tar_files.read_samples
+    original = tar_shards.read_samples
     monkeypatch.setattr(
-        tar_files, "read_samples", lambda url: (reads.append(url), original(url))[1]
+        tar_shards, "read_samples", lambda url: (reads.append(url), original(url))[1]
     )
     dataset.close()  # forgets what was read for that, and for the size
     for _ in range(2):  # two processes share the five files
@@ -247,7 +247,7 @@ def test_tars_are_read_once_per_epoch_and_few_are_held(whole, tmp_path, monkeypa
             share = dataset.sampler(0)._make_order(0, rank, 2)
             for i in share:
                 dataset.get(int(i))
-            assert len(dataset._shards[0]._memory._shards) <= tar_files._HELD
+            assert len(dataset._shards[0]._memory._shards) <= tar_shards._HELD
         assert len(reads) == len(set(reads)) == 5
         reads.clear()
         dataset.close()
@@ -299,7 +299,7 @@ def test_tar_files_written_by_others(tmp_path):
     folder.mkdir()
 
     def write(members, name="a.tar"):
-        from gghead.data.shards import tar_member
+        from gghead.data.tar_shards import tar_member
 
         with tarfile.open(folder / name, "w") as archive:
             for member, data in members.items():

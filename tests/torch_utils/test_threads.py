@@ -11,9 +11,9 @@ import torch
 from click.testing import CliRunner
 from helpers.places import ROOT
 
-from gghead.torch_utils import cli, threads
+from gghead.torch_utils import cli, governor, threads
 from gghead.torch_utils.errors import UserError
-from gghead.torch_utils.threads import Governor, Load, busy_seconds
+from gghead.torch_utils.governor import Governor, Load, busy_seconds
 
 STAT = """cpu  99 99 99 99 99 99 99 99 0 0
 cpu0 100 20 30 1000 500 4 6 10 0 0
@@ -212,7 +212,7 @@ def test_load_is_what_others_use_and_a_file_that_is_invented_counts_as_none():
 def test_this_machine_tells_its_load():
     if sys.platform != "linux":
         pytest.skip("only Linux has /proc/stat")
-    before = threads._machine_busy()
+    before = governor._machine_busy()
     assert before > 0 and threads.allowed_processors() >= 1 and len(threads.processors()) >= 1
 
 

@@ -19,7 +19,7 @@ from gghead import checkpoints
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
 from gghead.rendering import native_backend, registry
-from gghead.torch_utils import threads
+from gghead.torch_utils import governor
 from gghead.training.benchmarks import beside, reading
 from gghead.training.benchmarks.common import interleaved_medians
 from gghead.training.cli.benchmark import main
@@ -85,12 +85,12 @@ def test_work_is_timed_on_a_quiet_machine_and_beside_others_with_three_numbers_o
 
 
 def test_busy_processes_are_busy_and_end():
-    before = threads._machine_busy() if sys.platform == "linux" else None
+    before = governor._machine_busy() if sys.platform == "linux" else None
     with beside.busy_processes(1):
         children = multiprocessing.active_children()
         assert len(children) == 1 and children[0].is_alive()
     assert not children[0].is_alive()
-    assert before is None or threads._machine_busy() >= before
+    assert before is None or governor._machine_busy() >= before
 
 
 def test_runs_take_turns():

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import click
 import torch
 
-from gghead.torch_utils.threads import Governor, Load, processors
+from gghead.torch_utils.cores import processors
+from gghead.torch_utils.governor import Governor, Load
 
 _SETTLE = 4.0  # seconds that the chooser has to see a change of the load
 _GOALS = "goals: 1.05 on a quiet machine, 1.10 beside others"
