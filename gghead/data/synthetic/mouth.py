@@ -8,9 +8,9 @@ import numpy as np
 from gghead.data.synthetic.accessories import grid_mesh, merge
 from gghead.data.synthetic.identity import basis
 from gghead.data.synthetic.noise import bell, linear, step
+from gghead.template.arkit_shapes import JAW_HINGE
 from gghead.template.head_shape import MOUTH_HALF_WIDTH, mouth_line
 from gghead.template.mesh import Template
-from gghead.template.arkit_shapes import JAW_HINGE
 
 TEETH, TONGUE = linear((226, 218, 204)), linear((188, 92, 90))
 GUMS, INSIDE = linear((176, 96, 92)), linear((64, 20, 20))
