@@ -1,6 +1,6 @@
 # make venv   .venv with the pinned requirements and this project (done at once when nothing changed)
 # make test   venv, make lint, the whole test suite
-# make demo   venv, synthetic heads, a few minutes of training, pictures; repeat it to train on
+# make demo   venv, synthetic heads, a few minutes of training, images; repeat it to train on
 # make lint   ruff, pyright, clang-format, the C++ under strict warnings
 # make coverage   the suite once more, and which share of each module's lines it runs (a third slower)
 # make test-portable   the suite as other processors, numbers of threads and orders of hashing run it (twenty minutes)

@@ -1,5 +1,5 @@
 """Metadata stands in pyproject.toml; here is only ``python setup.py build_ext``, which builds the
-C++ rasteriser ahead of its first use: for every SIMD level of this kind of processor, or with
+C++ rasterizer ahead of its first use: for every SIMD level of this kind of processor, or with
 ``--native`` for the one at hand."""
 
 from setuptools import Command, setup

@@ -19,9 +19,9 @@ from gghead.inversion.cameras import cameras_of
 
 def main(out: Path = Path("out/examples"), size: int = 192, steps: int = 40) -> None:
     model = gghead.load("demo")
-    picture, label, _ = draw(Request(num=8, resolution=model.config.image_size, seed=5), 3)
+    image, label, _ = draw(Request(num=8, resolution=model.config.image_size, seed=5), 3)
     latent = gghead.invert(
-        np.dstack([picture.rgb, picture.alpha]),
+        np.dstack([image.rgb, image.alpha]),
         model,
         method="z",
         camera=gghead.Cameras.from_label(torch.tensor(label, dtype=torch.float32)),
@@ -35,7 +35,7 @@ def main(out: Path = Path("out/examples"), size: int = 192, steps: int = 40) -> 
     with torch.no_grad():
         color = model.render(latent.gaussians(model), cameras, size).color[0]
     # the image over white, as large as the heads
-    target = torch.tensor(np.dstack([picture.rgb, picture.alpha])).movedim(-1, 0).float() / 255
+    target = torch.tensor(np.dstack([image.rgb, image.alpha])).movedim(-1, 0).float() / 255
     target = (target[:3] * target[3:] + 1 - target[3:])[None]
     target = torch.nn.functional.interpolate(target, size=(size, size), mode="nearest")
     write_png(out / "04_invert_image.png", beside(to_uint8(torch.cat([target, color]))))

@@ -24,7 +24,7 @@ def main(out: Path = Path("out/examples"), size: int = 192, steps: int = 60) -> 
     model = model.eval().requires_grad_(False)
     request = Request(num=16, resolution=demo.config.image_size, seed=2, views=4)
     scenes = [draw(request, index) for index in range(4)]  # four views of the first person
-    views = [np.dstack([picture.rgb, picture.alpha]) for picture, _, _ in scenes]
+    views = [np.dstack([image.rgb, image.alpha]) for image, _, _ in scenes]
     labels = np.stack([label for _, label, _ in scenes])
     cameras = gghead.Cameras.from_label(torch.tensor(labels, dtype=torch.float32))
     latent = gghead.reconstruct(views, cameras, model, refine_steps=steps)

@@ -2,7 +2,7 @@
 
 What one sees in ``out/examples/08_train_gan.png``: heads of the shipped network above, the same
 seeds below after a few more steps on a few synthetic images. The discriminator is new, so the rate
-of the generator is low and little changes. The run folder that is printed holds pictures, numbers
+of the generator is low and little changes. The run folder that is printed holds images, numbers
 (``stats.jsonl``) and snapshots of the run.
 """
 
@@ -23,9 +23,9 @@ def main(out: Path = Path("out/examples"), size: int = 128, images: int = 32) ->
     data = out / "08_heads.zip"
     out.mkdir(parents=True, exist_ok=True)
     with DatasetWriter(data) as writer:
-        for index, (picture, label, _) in enumerate(scenes(Request(images, 64, seed=1))):
-            mask = encode_png(picture.alpha)
-            writer.add(image_name(index), encode_png(picture.rgb), label, mask)
+        for index, (image, label, _) in enumerate(scenes(Request(images, 64, seed=1))):
+            mask = encode_png(image.alpha)
+            writer.add(image_name(index), encode_png(image.rgb), label, mask)
     tiny = PRESETS["tiny"]
     config = replace(
         tiny,

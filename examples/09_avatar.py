@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gghead
 from gghead.animation.drive import read_drive
-from gghead.animation.show import pictures
+from gghead.animation.show import avatar_images
 from gghead.data.dataset_zip import ZipWriter
 from gghead.data.synthetic.sequence import sample_scenes, write
 from gghead.figures import beside, to_uint8
@@ -37,7 +37,7 @@ def main(
     drive = read_drive(str(data), avatar.config, split="test")
     assert drive.frames is not None  # a table of weights has none
     film = []
-    for index, drawn in enumerate(pictures(avatar, drive.expression, drive.frames.cameras)):
+    for index, drawn in enumerate(avatar_images(avatar, drive.expression, drive.frames.cameras)):
         film.append(beside([to_uint8(drive.frames.over(index)), to_uint8(drawn)]))
     save_video(film, out / "09_avatar.webp", fps=12)
     print(folder, out / "09_avatar.webp")

@@ -1,9 +1,9 @@
 """Cameras: one convention, 25-number labels, orbits and paths for videos.
 
 Camera axes are OpenCV's (x right, y down, z forward). World: y up, the face looks along +z, +x is
-the subject's left, which is the right of a frontal picture. A label is what EG3D's ``dataset.json``
+the subject's left, which is the right of a frontal image. A label is what EG3D's ``dataset.json``
 holds: the row-major 4x4 camera-to-world matrix, then the row-major 3x3 intrinsics divided by the
-picture size.
+image size.
 """
 
 import math
@@ -19,7 +19,7 @@ from gghead.torch_utils.checks import check_shape
 from gghead.torch_utils.errors import UserError
 
 FFHQ_RADIUS = 2.7  # world units between the camera and the world origin in EG3D's FFHQ labels
-# focal length / picture width in EG3D's FFHQ labels: a field of view of about 13.4 degrees
+# focal length / image width in EG3D's FFHQ labels: a field of view of about 13.4 degrees
 FFHQ_FOCAL = 4.2647
 
 _FULL_TURN = 2 * math.pi * (1 + 1e-6)  # radians, with room for rounding
@@ -59,7 +59,7 @@ class Cameras:
     """
 
     cam2world: Tensor  # [..., 4, 4] rigid, world units
-    # [..., 3, 3] divided by the picture size (row 0 by the width, row 1 by the height)
+    # [..., 3, 3] divided by the image size (row 0 by the width, row 1 by the height)
     intrinsics: Tensor
 
     def __post_init__(self) -> None:
@@ -84,10 +84,10 @@ class Cameras:
         cls,
         yaw: float | Tensor,  # [...] radians, > 0: the camera stands at the subject's left (+x)
         pitch: float | Tensor = 0.0,  # [...] radians, > 0: the camera stands above
-        # [...] radians, > 0: the top of the head leans to the right of the picture
+        # [...] radians, > 0: the top of the head leans to the right of the image
         roll: float | Tensor = 0.0,
         radius: float | Tensor = FFHQ_RADIUS,  # [...] world units
-        # [...] divided by the picture width (pixels are square)
+        # [...] divided by the image width (pixels are square)
         focal: float | Tensor = FFHQ_FOCAL,
         # [..., 3] the point that the cameras look at
         target: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
@@ -209,13 +209,13 @@ class Cameras:
         return torch.cat([top, self.cam2world[..., 3:, :]], -2)
 
     def Ks(self, width: int, height: int) -> Tensor:  # noqa: N802 (gsplat's name)
-        """Intrinsics [..., 3, 3] in pixels for a picture of ``width`` by ``height``."""
+        """Intrinsics [..., 3, 3] in pixels for an image of ``width`` by ``height``."""
         return self.intrinsics * self.intrinsics.new_tensor([width, height, 1.0])[:, None]
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """World points [..., N, 3] -> places [..., N, 2] and depths [..., N] along the view.
 
-        Places are divided by the picture's width and height, with (0, 0) at its top left corner.
+        Places are divided by the image's width and height, with (0, 0) at its top left corner.
         Those of points behind the camera (depth of zero and less) mean nothing.
         """
         local = (points - self.position[..., None, :]) @ self.cam2world[..., :3, :3]
@@ -236,7 +236,7 @@ class Cameras:
         rotation = self.cam2world[..., :3, :3]
         x, y, z = (-rotation[..., :, 2]).unbind(-1)
         yaw, pitch = torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))
-        # The world's up direction as it stands in the picture.
+        # The world's up direction as it stands in the image.
         return yaw, pitch, torch.atan2(rotation[..., 1, 0], -rotation[..., 1, 1])
 
     def __getitem__(self, index: BatchIndex | tuple[BatchIndex, ...]) -> "Cameras":
@@ -258,7 +258,7 @@ class Cameras:
 
     # ---------------------------------------------------------------- changing
     def mirror(self) -> "Cameras":
-        """The cameras of the mirrored pictures (left and right swapped) of the mirrored subject."""
+        """The cameras of the mirrored images (left and right swapped) of the mirrored subject."""
         # S * cam2world * S flips the world's x and the camera's x, so the result is a rotation
         # again.
         sign = self.cam2world.new_tensor([-1.0, 1.0, 1.0, 1.0])

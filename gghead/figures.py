@@ -1,4 +1,4 @@
-"""From rendered colors to picture files: side by side, with labels at the border."""
+"""From rendered colors to image files: side by side, with labels at the border."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,21 +13,21 @@ from gghead.torch_utils.files import make_folder, write_atomically
 
 
 def with_labels(
-    picture: np.ndarray,  # uint8 [H, W, 3]
+    image: np.ndarray,  # uint8 [H, W, 3]
     top: Sequence[str] | None,  # one per column, evenly spaced
     left: Sequence[str] | None,  # one per row
 ) -> np.ndarray:
-    """Return the picture with a white border that carries labels in Pillow's built-in font."""
+    """Return the image with a white border that carries labels in Pillow's built-in font."""
     top, left = top or (), left or ()
     if not top and not left:
-        return picture
-    height, width = picture.shape[:2]
+        return image
+    height, width = image.shape[:2]
     size = min(max(width // (8 * len(top)) if top else 12, 10), 24)
     font = ImageFont.load_default(size)
     above = size + 6 if top else 0
     beside = max(math.ceil(font.getlength(text)) for text in left) + 8 if left else 0
     sheet = Image.new("RGB", (width + beside, height + above), "white")
-    sheet.paste(Image.fromarray(picture), (beside, above))
+    sheet.paste(Image.fromarray(image), (beside, above))
     draw = ImageDraw.Draw(sheet)
     for index, text in enumerate(top):
         draw.text(
@@ -45,17 +45,17 @@ def with_labels(
 
 
 def grid(
-    pictures: Sequence[np.ndarray],  # uint8 [H, W, 3], of one size
-    names: Sequence[str],  # one per picture; written at the left of every row
+    images: Sequence[np.ndarray],  # uint8 [H, W, 3], of one size
+    names: Sequence[str],  # one per image; written at the left of every row
 ) -> np.ndarray:
-    """Return the pictures row by row in as many columns as make the sheet about as wide as high."""
-    height, width = pictures[0].shape[:2]
-    count = len(pictures)
+    """Return the images row by row in as many columns as make the sheet about as wide as high."""
+    height, width = images[0].shape[:2]
+    count = len(images)
     columns = min(
         range(1, count + 1),
         key=lambda n: (abs(math.log(n * width / (math.ceil(count / n) * height))), -n),
     )
-    cells = [*pictures, *[np.full_like(pictures[0], 255)] * (-count % columns)]
+    cells = [*images, *[np.full_like(images[0], 255)] * (-count % columns)]
     rows = [range(first, first + columns) for first in range(0, len(cells), columns)]
     sheet = np.concatenate([beside([cells[index] for index in row]) for row in rows])
     return with_labels(
@@ -64,19 +64,19 @@ def grid(
 
 
 def to_uint8(color: Tensor) -> np.ndarray:
-    """Turn rendered colors [..., 3, H, W] in [0, 1] into uint8 pictures [..., H, W, 3]."""
+    """Turn rendered colors [..., 3, H, W] in [0, 1] into uint8 images [..., H, W, 3]."""
     return (color.detach().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 
-def beside(pictures: Iterable[np.ndarray]) -> np.ndarray:
-    """Put pictures [H, W, 3] of one height side by side."""
-    return np.concatenate(list(pictures), axis=1)
+def beside(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Put images [H, W, 3] of one height side by side."""
+    return np.concatenate(list(images), axis=1)
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
+def write_png(path: Path, image: np.ndarray) -> None:
     """Write uint8 [H, W, 3] as PNG, making the folder; the file appears whole or not at all.
 
     Raises ``UserError`` if the system refuses.
     """
     make_folder(path.parent)
-    write_atomically(path, lambda file: Image.fromarray(picture).save(file, format="PNG"))
+    write_atomically(path, lambda file: Image.fromarray(image).save(file, format="PNG"))

@@ -9,7 +9,7 @@ from gghead.torch_utils.config import Range
 
 @dataclass(frozen=True)
 class ImageLossConfig:
-    """Weights of the parts, for pictures in [0, 1]."""
+    """Weights of the parts, for images in [0, 1]."""
 
     l1: Annotated[float, Range(0)] = 1.0
     """Mean absolute difference, averaged over the levels of the pyramid."""

@@ -1,7 +1,7 @@
 """Distances between images, as measured and as trained on: PSNR, SSIM, gradient pyramids.
 
 Needs no download, so it is what is used where nobody names a perceptual network. Every loss is one
-number per picture.
+number per image.
 """
 
 import torch
@@ -21,7 +21,7 @@ def psnr(
     mask: Tensor | None = None,  # [..., 1, H, W] weights in [0, 1]
 ) -> Tensor:  # [...] dB
     """Peak signal-to-noise ratio for a peak of 1; values are clamped to [0, 1] first, equal
-    pictures give 100 dB.
+    images give 100 dB.
 
     With ``mask`` the squared error is the weighted mean over it. Raises ``ValueError`` for unequal
     shapes, ``UserError`` for an empty mask.
@@ -39,15 +39,15 @@ def ssim(
     """Structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5), mean over
     channels.
 
-    Windows lie wholly inside the picture, so the outer 5 pixels have none; with ``mask`` the map is
+    Windows lie wholly inside the image, so the outer 5 pixels have none; with ``mask`` the map is
     averaged with the mask's weights at the windows' centers. Raises what ``psnr`` raises, and
-    ``UserError`` for pictures smaller than the window.
+    ``UserError`` for images smaller than the window.
     """
     _check(first, second, mask)
     height, width = first.shape[-2:]
     if min(height, width) < _WINDOW:
         raise UserError(
-            f"SSIM needs pictures of at least {_WINDOW}x{_WINDOW} pixels, but these are"
+            f"SSIM needs images of at least {_WINDOW}x{_WINDOW} pixels, but these are"
             f" {width}x{height}."
         )
     x, y = (
@@ -85,7 +85,7 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:  # [..., 1, H, W] -
     if (total <= 0).any():
         raise UserError(
             "A mask is empty, so nothing can be measured inside it; mend it or measure the whole"
-            " picture."
+            " image."
         )
     return (values * weights).sum((-3, -2, -1)) / total
 
@@ -93,7 +93,7 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:  # [..., 1, H, W] -
 def _check(first: Tensor, second: Tensor, mask: Tensor | None) -> None:
     if first.shape != second.shape or first.ndim < 3:
         raise ValueError(
-            "Pictures to compare must have one shape [..., C, H, W], but these have"
+            "Images to compare must have one shape [..., C, H, W], but these have"
             f" {list(first.shape)} and {list(second.shape)}."
         )
     if mask is not None and mask.shape != (*first.shape[:-3], 1, *first.shape[-2:]):
@@ -108,7 +108,7 @@ _SMALLEST = 8  # pixels a side of the coarsest level
 
 # [B, 3, H, W] twice -> [B]
 def image_loss(shown: Tensor, wanted: Tensor, config: ImageLossConfig) -> Tensor:
-    """Pixel and gradient differences over a pyramid of halved pictures."""
+    """Pixel and gradient differences over a pyramid of halved images."""
     difference, total, levels = shown - wanted, 0.0, 0
     while True:
         total = (

@@ -42,7 +42,7 @@ class Latent:
     """Decoder parameter -> [B, ...], added to it for this head only (pivotal tuning); empty:
     nothing."""
     camera: Tensor | None = None
-    """[B, 25] labels of the pictures' cameras."""
+    """[B, 25] labels of the images' cameras."""
     info: dict = field(default_factory=dict)
     """Where it comes from: target, stage, network, steps, metrics."""
 
@@ -314,12 +314,12 @@ def _check_owner(
     if metadata.get("architecture") != own["architecture"]:
         raise UserError(
             f"{path} was made with a network of another architecture; take that network, or invert"
-            " the picture again with this one."
+            " the image again with this one."
         )
     if metadata.get("network") != own["network"]:
         raise UserError(
             f"{path} was made with another network (same architecture, other weights); take that"
-            " network, or invert the picture again with this one."
+            " network, or invert the image again with this one."
         )
     _check_stored(path, "ws", latent.ws, (1, model.num_ws, model.config.w_dim))
     if latent.residual is not None:

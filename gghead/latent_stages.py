@@ -7,5 +7,5 @@ Stage = Literal["encoder", "w", "w+", "z", "pti"]
 STAGES: tuple[Stage, ...] = typing.get_args(Stage)
 """The stages in their order; each starts from the one before it. A network with an encoder begins
 with it, one without with w."""
-OPTIMISED = STAGES[1:]
+OPTIMIZED = STAGES[1:]
 """The stages that take steps."""

@@ -163,7 +163,7 @@ def generate_samples(
 
     Random noise comes from a generator derived from the seed. Every seed runs through the network
     alone: convolution libraries choose other summation orders for other batch sizes, and a seed's
-    picture shall not depend on its neighbors.
+    image shall not depend on its neighbors.
     """
     for seed in seeds:
         (latent,) = seed_latents(model, [seed], truncation_psi, truncation_cutoff)
@@ -257,7 +257,7 @@ def generate_frames(
     truncation_cutoff: int | None = None,
     latents: Sequence["Latent"] = (),  # further heads, after the seeds
 ) -> Iterator[np.ndarray]:  # T times uint8 [rows * H, columns * H, 3]
-    """Yield one picture per camera.
+    """Yield one image per camera.
 
     The heads are dealt to the cells; a cell with several interpolates between them.
 

@@ -129,5 +129,5 @@ def directions(
     if bad is not None:
         unit = torch.eye(4, dtype=viewmats.dtype, device=viewmats.device)
         viewmats = torch.where(bad[..., None, None], unit, viewmats)
-    centres = torch.linalg.inv_ex(viewmats).inverse[..., :3, 3]
-    return means[..., None, :, :] - centres[..., None, :]
+    centers = torch.linalg.inv_ex(viewmats).inverse[..., :3, 3]
+    return means[..., None, :, :] - centers[..., None, :]

@@ -30,7 +30,7 @@ _TAKEN_BY = {
     "prior": "; `gghead sample` takes it as `prior=FILE`, beside the network that it belongs to",
     "expression": "; `gghead animate` takes it as motion=FILE, beside its network",
 }
-_PICTURES, _VIDEOS = (
+_IMAGES, _VIDEOS = (
     (".png", ".jpg", ".jpeg", ".bmp"),
     (
         ".mp4",
@@ -128,10 +128,10 @@ def no_network(path: Path, why: str) -> str:
             f"{path} is a head of splats, not the network that makes heads; any splat viewer opens"
             " it, and gghead.Gaussians.load_ply reads it."
         )
-    if ending in _PICTURES:
+    if ending in _IMAGES:
         return (
-            f"{path} is a picture, not a network; {_WANTED}. `gghead invert` finds the"
-            " head in a picture."
+            f"{path} is an image, not a network; {_WANTED}. `gghead invert` finds the"
+            " head in an image."
         )
     if ending in _VIDEOS:
         return f"{path} is a video, not a network; {_WANTED}."

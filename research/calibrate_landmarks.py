@@ -165,7 +165,7 @@ def refine(
     for _ in range(2):
         model = LandmarkModel(model.scheme, model.index, shape[model.index], model.modes, model.sd)
         fits = [fit_pose(points, model) for points in photos]
-        crops = [(points - fit.centre) / fit.size for points, fit in zip(photos, fits, strict=True)]
+        crops = [(points - fit.center) / fit.size for points, fit in zip(photos, fits, strict=True)]
         views = Views(np.stack(crops), np.stack([fit.rotation for fit in fits]))
         shape = onto(symmetric(triangulate(views)[0], mirror), mean, model.index)
     return shape

@@ -5,7 +5,7 @@ What a user without an encoder would do, as 3D Gaussian splatting (Kerbl et al. 
 on means, scales, rotations, colors and opacities, L1 + 0.2 D-SSIM, a learning rate of the means
 that falls exponentially. It is given what helps with few views: the template as the start, colors
 projected from the views (mirrored where only the other half of the head was seen), masks, offsets
-that are the sum of coarse and fine grids, so that neighbours move together, and smoothness over the
+that are the sum of coarse and fine grids, so that neighbors move together, and smoothness over the
 template's texels. No learned prior.
 """
 
@@ -126,7 +126,7 @@ def fit(rgb: Tensor, alpha: Tensor, cameras: Cameras, config: BaselineConfig | N
     if not len(rgb):
         raise UserError("A head cannot be fitted to no view at all; name at least one.")
     config, begin = config or BaselineConfig(), (time.perf_counter(), time.process_time())
-    return _optimise(_start(rgb, alpha, cameras, config), rgb, alpha, cameras, config, begin)
+    return _optimize(_start(rgb, alpha, cameras, config), rgb, alpha, cameras, config, begin)
 
 
 @torch.no_grad()
@@ -193,7 +193,7 @@ class _Texels:
         )
 
 
-def _optimise(
+def _optimize(
     model: _Texels,
     rgb: Tensor,
     alpha: Tensor,
@@ -270,7 +270,7 @@ def project_colors(
 
     A texel counts as seen where it lies on the surface that the camera sees, with the cosine of the
     angle to its normal as weight. Unseen ones take the color of the mirrored texel (u and 1 - u
-    lie on opposite halves of the head), and what is left fills from its neighbours.
+    lie on opposite halves of the head), and what is left fills from its neighbors.
     """
     side = attributes.grid
     out = render(head, cameras, (rgb.shape[-1], rgb.shape[-2]), background=1.0)

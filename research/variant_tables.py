@@ -22,7 +22,7 @@ from gghead.training.avatar.score import region_masks
 from gghead.training.gan import images
 
 _SHOWN = 6  # frames of a sheet of closeups
-_BLOCKS = 10  # runs of neighbouring frames that the standard error is taken over
+_BLOCKS = 10  # runs of neighboring frames that the standard error is taken over
 _COLUMNS = {
     "psnr": ("PSNR", 2),
     "ssim": ("SSIM", 4),
@@ -93,7 +93,7 @@ def pair_differences(row: dict, other: dict, key: str = "psnr") -> np.ndarray:  
 
 
 def block_error(values: np.ndarray) -> tuple[float, float]:
-    """Mean of a series and its standard error over ten blocks of neighbours (fewer where it is
+    """Mean of a series and its standard error over ten blocks of neighbors (fewer where it is
     short)."""
     blocks = [block.mean() for block in np.array_split(values, min(_BLOCKS, len(values)))]
     error = np.std(blocks, ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else float("nan")

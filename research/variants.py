@@ -2,7 +2,7 @@
 held-out frames.
 
 The paper's ablations are variants, and so are other widths, numbers of points and starts. What is
-compared are paired differences, frame by frame; neighbouring frames err alike, so that their
+compared are paired differences, frame by frame; neighboring frames err alike, so that their
 standard error is taken over blocks of frames.
 """
 
@@ -16,7 +16,7 @@ import torch
 from results import read_rows, write_rows
 
 from gghead.animation.frames import Frames, read_sequence, split_or_all
-from gghead.animation.show import pictures
+from gghead.animation.show import avatar_images
 from gghead.checkpoints import save
 from gghead.models.avatar import Avatar
 from gghead.perceptual import Distance
@@ -195,7 +195,7 @@ def frame_scores(avatar: Avatar, frames: Frames, network: Distance | None = None
     networks = {"perceptual": network} if network is not None else {}
     avatar.eval()
     shown, side = (
-        pictures(avatar, frames.expression, frames.cameras, frames.size),
+        avatar_images(avatar, frames.expression, frames.cameras, frames.size),
         side_frames(frames.cameras),
     )
     scores = [

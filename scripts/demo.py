@@ -1,5 +1,5 @@
 """The first run: heads of the shipped network, then synthetic data, a few minutes of training,
-pictures, a splat file.
+images, a splat file.
 
 Everything is done by the commands that people type (each is printed). Started again, it trains the
 same run on.
@@ -120,20 +120,20 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
 )
 @cli.switch("--fresh", default=False, help="Start a new run instead of continuing the last one")
 def main(kimg: float | None, seeds: list[int], fresh: bool) -> None:
-    """Make synthetic heads, train the tiny preset on them, draw what it has learnt."""
+    """Make synthetic heads, train the tiny preset on them, draw what it has learned."""
     started = time.monotonic()
-    print(f"First run: heads, data, training and pictures go to {ROOT / DEMO}", flush=True)
+    print(f"First run: heads, data, training and images go to {ROOT / DEMO}", flush=True)
     make_folder(ROOT / DEMO)
     kimg = kimg or affordable_kimg()
     data, samples, strip = DEMO / "heads.zip", DEMO / "samples", DEMO / "strip.png"
     shipped = DEMO / "shipped.png"
-    picture = "grid.png" if len(seeds) > 1 else f"seed{seeds[0]:04d}.png"
+    image = "grid.png" if len(seeds) > 1 else f"seed{seeds[0]:04d}.png"
     turning, splat = DEMO / "turning.webp", samples / f"seed{seeds[0]:04d}.ply"
     drawing = ["--trunc=0.7", f"--seeds={','.join(map(str, seeds))}", "--size=128", "--overwrite"]
     if not (ROOT / shipped).exists():
         folder = DEMO / "shipped"
         call("gen_samples.py", "--network=demo", *drawing, f"--outdir={folder}")
-        shutil.copy(ROOT / folder / picture, ROOT / shipped)
+        shutil.copy(ROOT / folder / image, ROOT / shipped)
         print(f"{shipped} shows what the shipped network makes. Now a run of your own:")
     if not (ROOT / data).exists():
         call(
@@ -145,7 +145,7 @@ def main(kimg: float | None, seeds: list[int], fresh: bool) -> None:
         )
     run = train(data, kimg, fresh)
     call("gen_samples.py", f"--network={run}", *drawing, f"--outdir={samples}", "--shapes")
-    shutil.copy(ROOT / samples / picture, ROOT / strip)
+    shutil.copy(ROOT / samples / image, ROOT / strip)
     some = seeds[:4]
     call(
         "scripts/gen_video.py",

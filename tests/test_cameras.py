@@ -18,7 +18,7 @@ few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 def camera(yaw, pitch, roll, shift=0.0) -> Cameras:
-    """A camera with an off-centre principal point, a skew and unequal focals."""
+    """A camera with an off-center principal point, a skew and unequal focals."""
     yaw, pitch, roll = (torch.tensor([value], dtype=torch.float64) for value in (yaw, pitch, roll))
     cameras = Cameras.orbit(yaw, pitch, roll, target=(0.1, shift, -0.2))
     intrinsics = cameras.intrinsics.clone()
@@ -95,7 +95,7 @@ def test_labels_of_photos_have_the_angles_that_were_measured():
     ).validate()
     frames = reference["frames"]
     yaw, pitch, roll = (angle.rad2deg() for angle in cameras.angles())
-    # That file gives the head's yaw (nose to the right of the picture); ours is the camera's, which
+    # That file gives the head's yaw (nose to the right of the image); ours is the camera's, which
     # is opposite.
     for name, got in (("yaw", -yaw), ("pitch", pitch), ("roll", roll)):
         want = torch.tensor([frame[name] for frame in frames])

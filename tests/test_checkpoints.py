@@ -44,7 +44,7 @@ def model():
     return model
 
 
-def picture(model):
+def image(model):
     ws = model.mapping(model.seed_to_z(3), truncation_psi=0.7)
     with torch.no_grad():
         return model.images(ws, Cameras.orbit(0.3), 16).color
@@ -56,7 +56,7 @@ def test_round_trip_gives_the_same_image(model, tmp_path):
     info = checkpoints.read_info(path)
     assert (info.config, info.kimg, info.provenance) == (CONFIG, 12.5, {"dataset": "x.zip"})
     loaded = gghead.load(tmp_path)  # the run folder: its newest snapshot
-    assert torch.equal(picture(loaded), picture(model))
+    assert torch.equal(image(loaded), image(model))
     assert not any(p.requires_grad for p in loaded.parameters()) and not loaded.training
 
 
@@ -93,7 +93,7 @@ def test_half_precision_is_smaller_and_close(model, tmp_path):
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
     assert sizes[1] < sizes[0]
     torch.testing.assert_close(
-        picture(gghead.load(tmp_path / "half.safetensors")), picture(model), atol=0.02, rtol=0
+        image(gghead.load(tmp_path / "half.safetensors")), image(model), atol=0.02, rtol=0
     )
 
 
@@ -115,7 +115,7 @@ def test_own_template_travels_in_the_file(tmp_path):
     model = Generator(config).eval()
     checkpoints.save(model, tmp_path / "net.safetensors")
     obj.unlink()
-    assert torch.equal(picture(gghead.load(tmp_path / "net.safetensors")), picture(model))
+    assert torch.equal(image(gghead.load(tmp_path / "net.safetensors")), image(model))
 
 
 def test_newest_snapshot_is_taken(model, tmp_path):
@@ -206,9 +206,9 @@ def test_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_larger_pictures_show_no_more_than_the_training_size(model):
+def test_larger_images_show_no_more_than_the_training_size(model):
     """Four times the pixels, the same low-pass filter relative to the head: averaged down it is the
-    small picture."""
+    small image."""
     with torch.no_grad():
         gaussians = model.gaussians(model.mapping(model.seed_to_z(3)))
         small = model.render(gaussians, Cameras.orbit(0.3), 16).color[0]

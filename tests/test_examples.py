@@ -40,8 +40,8 @@ def test_an_example_runs_and_writes_what_it_promises(path, tmp_path, monkeypatch
     for name in promised:
         assert (tmp_path / name).stat().st_size > 0
     for name in promised & {file.name for file in tmp_path.glob("*.png")}:
-        picture = Image.open(tmp_path / name).convert("RGB")
-        assert all(low < high for low, high in picture.getextrema()), "something is drawn"
+        image = Image.open(tmp_path / name).convert("RGB")
+        assert all(low < high for low, high in image.getextrema()), "something is drawn"
 
 
 def test_examples_are_ten_short_files_in_order():

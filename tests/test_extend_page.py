@@ -19,7 +19,7 @@ from helpers.places import ROOT
 
 from gghead.cameras import Cameras
 from gghead.data import formats
-from gghead.data.formats.geometry import METRES_PER_UNIT
+from gghead.data.formats.geometry import METERS_PER_UNIT
 from gghead.training.cli import train_gan
 from gghead.training.gan import config, losses, trainer
 
@@ -103,7 +103,7 @@ def test_a_reader_finds_its_format_and_the_points_of_a_head(load, tmp_path, monk
     monkeypatch.setattr(formats, "FORMATS", table)
     found = formats.read(folder)
     assert (found.format, found.kind) == ("mine", "captures")
-    points = torch.from_numpy(example.points / METRES_PER_UNIT)
+    points = torch.from_numpy(example.points / METERS_PER_UNIT)
     for index in range(len(found)):
         seen, _ = found.cameras[index].project(points)
         wanted = example.pixels[example.names.index(found.name(index))]

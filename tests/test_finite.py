@@ -20,7 +20,7 @@ from gghead.torch_utils.ops import native_build
 
 BACKENDS = registry.available_names("cpu", torch.float32)
 needs_native = pytest.mark.skipif(
-    "native" not in BACKENDS, reason="the native rasteriser cannot be had here"
+    "native" not in BACKENDS, reason="the native rasterizer cannot be had here"
 )
 WIDTH, HEIGHT = 45, 37
 GOOD = 30
@@ -55,22 +55,20 @@ def with_wild_ones(scene: dict, seed: int, count: int = 60) -> dict:
 
 
 def outcome(scene: dict, backend: str, **options):
-    """Pictures, opacities, gradients of the Gaussians and of the cameras, and what else is
+    """Images, opacities, gradients of the Gaussians and of the cameras, and what else is
     known."""
     leaves = {k: v.clone().requires_grad_() for k, v in scene.items() if k != "Ks"}
-    pictures, alphas, meta = rasterization(
+    images, alphas, meta = rasterization(
         **leaves, Ks=scene["Ks"], width=WIDTH, height=HEIGHT, backend=backend, **options
     )
-    weights = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(1))
-    loss = (
-        torch.where(pictures.detach().abs() < 1e6, pictures, 0.0) * weights
-    ).sum() + alphas.sum()
+    weights = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    loss = (torch.where(images.detach().abs() < 1e6, images, 0.0) * weights).sum() + alphas.sum()
     gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     filled = [
         torch.zeros_like(v) if g is None else g
         for g, v in zip(gradients, leaves.values(), strict=True)
     ]
-    return pictures.detach(), alphas.detach(), dict(zip(leaves, filled, strict=True)), meta
+    return images.detach(), alphas.detach(), dict(zip(leaves, filled, strict=True)), meta
 
 
 def assert_same(got, wanted, exactly: bool) -> None:
@@ -82,13 +80,13 @@ def assert_same(got, wanted, exactly: bool) -> None:
 def assert_skipped_as_if_absent(wild: dict, backend: str, **options) -> torch.Tensor:
     """Everything but the skipped Gaussians is as without them, and their gradients are zero; where
     [N] they are."""
-    pictures, alphas, gradients, meta = outcome(wild, backend, **options)
+    images, alphas, gradients, meta = outcome(wild, backend, **options)
     colors_fine = wild["colors"].isfinite().flatten(1).all(1)
-    kept = ((meta["radii"] > 0).all(-1) & colors_fine).any(0)  # in some picture
+    kept = ((meta["radii"] > 0).all(-1) & colors_fine).any(0)  # in some image
     rest = {name: value[kept] if name in LEAVES else value for name, value in wild.items()}
-    want_pictures, want_alphas, want_gradients, _ = outcome(rest, backend, **options)
+    want_images, want_alphas, want_gradients, _ = outcome(rest, backend, **options)
     exactly = backend == "native"
-    assert_same(pictures, want_pictures, exactly)
+    assert_same(images, want_images, exactly)
     assert_same(alphas, want_alphas, exactly)
     for name in LEAVES:
         assert not gradients[name][~kept].any(), name
@@ -179,7 +177,7 @@ def test_scales_that_float_cannot_square_are_skipped(backend, scales):
         [1e-24, 1e6, 3e38],
     ],
 )
-def test_conics_beyond_float_touch_nothing_but_the_picture(conic):
+def test_conics_beyond_float_touch_nothing_but_the_image(conic):
     """The compositor alone, since a projection would not hand it most of these."""
     values = [
         torch.full((1, 3, 2), 8.0),
@@ -205,32 +203,32 @@ def test_a_camera_that_is_not_finite_sees_nothing_and_leaves_the_others_their_gr
     scene = good_scene((3,) if degree is None else (4, 3))
     spoilt = {**scene, name: scene[name].clone()}
     spoilt[name][1, 0, 0] = float("nan")
-    pictures, alphas, gradients, _ = outcome(spoilt, backend, sh_degree=degree)
-    assert not pictures[1].any() and not alphas[1].any() and not gradients["viewmats"][1].any()
+    images, alphas, gradients, _ = outcome(spoilt, backend, sh_degree=degree)
+    assert not images[1].any() and not alphas[1].any() and not gradients["viewmats"][1].any()
     single = {k: v[:1] if k in ("viewmats", "Ks") else v for k, v in scene.items()}
-    want_pictures, _, want, _ = outcome(single, backend, sh_degree=degree)
+    want_images, _, want, _ = outcome(single, backend, sh_degree=degree)
     # harmonics are summed in torch
-    assert_same(pictures[:1], want_pictures, backend == "native" and degree is None)
+    assert_same(images[:1], want_images, backend == "native" and degree is None)
     assert gradients["means"].any()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_colours_per_camera_are_skipped_in_that_picture_only(backend):
+def test_colors_per_camera_are_skipped_in_that_image_only(backend):
     scene = good_scene()
     scene["colors"] = torch.stack([scene["colors"], scene["colors"]])
     want = outcome(scene, backend)[0]
     scene["colors"][0, 4] = float("inf")
-    pictures, _, gradients, _ = outcome(scene, backend)
-    assert_same(pictures[1], want[1], backend == "native")
-    assert (pictures[0] - want[0]).abs().max() > 0.01
-    assert pictures.isfinite().all() and all(g.isfinite().all() for g in gradients.values())
+    images, _, gradients, _ = outcome(scene, backend)
+    assert_same(images[1], want[1], backend == "native")
+    assert (images[0] - want[0]).abs().max() > 0.01
+    assert images.isfinite().all() and all(g.isfinite().all() for g in gradients.values())
     assert not gradients["colors"][0, 4].any() and gradients["colors"][1, 4].any()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_ply_of_absurd_scales_loads_and_renders(tmp_path, backend):
     """Logarithms of 38 beside -12, as a foreign file may hold them: the file is right, and so is
-    the picture.
+    the image.
 
     Whether the Gaussian is drawn, as an endless line, depends on how the determinant of its conic,
     nearly zero, is rounded; so only what holds either way is asked for.
@@ -279,7 +277,7 @@ def test_harmonics_give_nan_and_no_gradient_where_something_is_not_finite():
 # ------------------------------------------------------------------------------------- large things
 @needs_native
 def test_gaussians_that_all_cover_everything_are_listed_in_parts():
-    """More pairs of Gaussian and block than are listed at a time: the same bits as from a picture
+    """More pairs of Gaussian and block than are listed at a time: the same bits as from an image
     of fewer blocks."""
     rng = torch.Generator().manual_seed(3)
     count, width, height = 6000, 512, 32
@@ -319,13 +317,13 @@ def test_gaussians_that_all_cover_everything_are_listed_in_parts():
         ({"near_plane": float("nan")}, "near_plane and far_plane must be numbers"),
     ],
 )
-def test_pictures_and_planes_that_cannot_be_are_refused_in_a_sentence(backend, change, sentence):
+def test_images_and_planes_that_cannot_be_are_refused_in_a_sentence(backend, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         rasterization(**{**good_scene(), "width": 8, "height": 8, "backend": backend, **change})
 
 
 @needs_native
-def test_a_side_too_long_for_the_native_rasteriser_is_refused_in_a_sentence():
+def test_a_side_too_long_for_the_native_rasterizer_is_refused_in_a_sentence():
     with pytest.raises(UserError, match="up to 32764 pixels a side"):
         rasterization(**good_scene(), width=40000, height=1, backend="native")
 
@@ -349,8 +347,8 @@ def gsplat_call(monkeypatch, scene: dict, **options):
     monkeypatch.setitem(sys.modules, "gsplat", types.SimpleNamespace(rasterization=stand_in))
     monkeypatch.setattr(gsplat_backend, "available", lambda device, dtype: (True, "pretended"))
     leaves = {k: v.clone().requires_grad_() for k, v in scene.items()}
-    pictures = rasterization(**leaves, width=4, height=5, backend="gsplat", **options)[0]
-    gradients = torch.autograd.grad(pictures.sum(), [leaves[name] for name in LEAVES])
+    images = rasterization(**leaves, width=4, height=5, backend="gsplat", **options)[0]
+    gradients = torch.autograd.grad(images.sum(), [leaves[name] for name in LEAVES])
     return calls[0], dict(zip(LEAVES, gradients, strict=True))
 
 

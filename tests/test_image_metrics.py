@@ -9,14 +9,14 @@ from gghead.image_metrics import psnr, ssim
 from gghead.torch_utils.errors import UserError
 
 
-def pictures(seed=0, size=20):
+def images(seed=0, size=20):
     generator = torch.Generator().manual_seed(seed)
     first = torch.rand(2, 3, size, size, generator=generator)
     return first, (first + 0.1 * torch.randn(2, 3, size, size, generator=generator)).clamp(0, 1)
 
 
 def test_psnr_is_the_formula():
-    first, second = pictures()
+    first, second = images()
     expected = [
         -10 * math.log10(float((a - b).square().mean())) for a, b in zip(first, second, strict=True)
     ]
@@ -29,7 +29,7 @@ def test_psnr_is_the_formula():
 
 def test_ssim_is_wangs():
     """Against the definition with scipy's Gaussian filter, cut to 11 taps."""
-    first, second = (x.double() for x in pictures())
+    first, second = (x.double() for x in images())
 
     def blur(x):
         return gaussian_filter(x, 1.5, truncate=5 / 1.5, mode="reflect")[5:-5, 5:-5]
@@ -52,7 +52,7 @@ def test_ssim_is_that_of_torchmetrics():
     same."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    first, second = (x[..., :17].double() for x in pictures())
+    first, second = (x[..., :17].double() for x in images())
     _, values = structural_similarity_index_measure(
         first, second, data_range=1.0, return_full_image=True
     )
@@ -61,7 +61,7 @@ def test_ssim_is_that_of_torchmetrics():
 
 
 def test_masks_hide_what_is_outside():
-    first, second = pictures()
+    first, second = images()
     mask = torch.zeros(2, 1, 20, 20)
     mask[..., 8:12, 8:12] = 1
     elsewhere = second.clone()
@@ -73,7 +73,7 @@ def test_masks_hide_what_is_outside():
 
 
 def test_wrong_input_is_a_sentence():
-    first, second = pictures()
+    first, second = images()
     with pytest.raises(ValueError, match="one shape"):
         psnr(first, second[:1])
     with pytest.raises(ValueError, match="mask must have the shape"):

@@ -106,7 +106,7 @@ def test_an_installed_gghead_and_a_stylegan_checkout_leave_each_other_alone(whee
     assert done.stdout.strip() == str(installed / "gghead" / "__init__.py")
 
 
-def test_wheel_carries_licence_and_commands(wheel):
+def test_wheel_carries_license_and_commands(wheel):
     info = f"gghead-{PROJECT['version']}.dist-info"
     metadata = wheel.read(f"{info}/METADATA").decode()
     assert "License-Expression: Apache-2.0" in metadata
@@ -259,7 +259,7 @@ def test_version_is_told_once():
     assert gghead.__version__ == PROJECT["version"]
 
 
-def test_licence_is_apache():
+def test_license_is_apache():
     text = (ROOT / "LICENSE").read_text()
     assert "Version 2.0, January 2004" in text and "Copyright 2026 The gghead authors" in text
     assert PROJECT["license"] == "Apache-2.0"

@@ -25,7 +25,7 @@ def head(n: int = 200, degree: int | None = None, seed: int = 0) -> Gaussians:
     )
 
 
-def picture(gaussians: Gaussians) -> torch.Tensor:
+def image(gaussians: Gaussians) -> torch.Tensor:
     out = render(gaussians, Cameras.orbit(torch.tensor([0.0, 1.0])), 32, background=1.0)
     return torch.cat([out.color, out.alpha, out.depth], -3)
 
@@ -36,7 +36,7 @@ def test_a_saved_head_renders_as_before(tmp_path, degree):
     before.save_ply(tmp_path / "new folder" / "head.ply")
     after = Gaussians.load_ply(tmp_path / "new folder" / "head.ply")
     assert after.sh_degree == (degree or None)
-    assert (picture(before) - picture(after)).abs().max() <= 1e-4
+    assert (image(before) - image(after)).abs().max() <= 1e-4
     assert torch.allclose(after.quats.norm(dim=-1), torch.ones(200))
 
 
@@ -121,9 +121,9 @@ def test_the_file_or_the_caller_says_which_direction_is_up(tmp_path, degree):
     nerfstudio's."""
     path, before = tmp_path / "a.ply", head(degree=degree)
     before.save_ply(path)
-    upright = picture(before)
+    upright = image(before)
     (tmp_path / "silent.ply").write_bytes(stated(path, None))
-    assert (picture(Gaussians.load_ply(tmp_path / "silent.ply")) - upright).abs().max() <= 1e-4
+    assert (image(Gaussians.load_ply(tmp_path / "silent.ply")) - upright).abs().max() <= 1e-4
     half_turn = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0]))
     (tmp_path / "y.ply").write_bytes(stated(path, "y"))
     for loaded in (
@@ -131,7 +131,7 @@ def test_the_file_or_the_caller_says_which_direction_is_up(tmp_path, degree):
         Gaussians.load_ply(tmp_path / "y.ply"),
         Gaussians.load_ply(tmp_path / "silent.ply", up="y"),
     ):
-        assert (picture(loaded.transform(half_turn)) - upright).abs().max() <= 1e-4
+        assert (image(loaded.transform(half_turn)) - upright).abs().max() <= 1e-4
     (tmp_path / "z.ply").write_bytes(stated(path, "z"))
     raw = Gaussians.load_ply(path, up="y").means
     assert torch.allclose(

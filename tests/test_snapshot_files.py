@@ -48,7 +48,7 @@ def test_newest_run_is_the_one_with_the_highest_number_and_a_snapshot(tmp_path):
         ("head.ply", "is a head of splats, not the network that makes heads"),
         (
             "me.jpg",
-            "is a picture, not a network; .*`gghead invert` finds the head",
+            "is an image, not a network; .*`gghead invert` finds the head",
         ),
         ("film.mp4", "is a video, not a network"),
         ("film.webp", "is a video, not a network"),

@@ -11,7 +11,7 @@ from gghead.video import check_writable, save_video
 
 @pytest.fixture
 def frames():
-    """Six frames, each of one colour, of an odd size."""
+    """Six frames, each of one color, of an odd size."""
     levels = np.array(
         [[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [0, 250, 250], [128, 128, 128]],
         np.uint8,
@@ -26,7 +26,7 @@ def no_encoder(monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
-def test_animation_keeps_frames_size_colours_and_timing(tmp_path, frames, suffix):
+def test_animation_keeps_frames_size_colors_and_timing(tmp_path, frames, suffix):
     path = tmp_path / "new" / f"turn{suffix}"
     save_video(frames, path, fps=12)
     with Image.open(path) as image:

@@ -76,11 +76,11 @@ def over_eyes(template: Template, points: Tensor) -> Tensor:  # [N, 3] -> [N] bo
 def _eyeball(
     template: Template, names: Sequence[str], side: str, count: int, random: np.random.RandomState
 ) -> Eyeballs:
-    centre, sign = template.landmarks["eyeCentre" + side], _SIDES[side]
+    center, sign = template.landmarks["eyeCentre" + side], _SIDES[side]
     own = template.vertices[
         (template.regions["eyes"] > _OPEN) & (sign * template.vertices[:, 0] > 0)
     ]
-    radius = np.median(np.linalg.norm(own - centre, axis=1))
+    radius = np.median(np.linalg.norm(own - center, axis=1))
     # even by area
     height, angle = random.uniform(math.cos(_CAP), 1, count), random.uniform(0, 2 * math.pi, count)
     ring = np.sqrt(1 - height**2)
@@ -90,7 +90,7 @@ def _eyeball(
         if (turn := _turn(name, side)) is not None:
             matrix = axis_angle_to_matrix(_GAZE * torch.tensor([turn[0], sign * turn[1], 0.0]))
             motion[row] = as_motion(arm @ matrix.T - arm, matrix_to_quat(matrix).expand(count, 4))
-    return Eyeballs(_float(centre) + arm, motion)
+    return Eyeballs(_float(center) + arm, motion)
 
 
 def _turn(name: str, side: str) -> tuple[float, float] | None:

@@ -55,7 +55,7 @@ def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
     part = np.flatnonzero([sequence.split_of(index) == name for index in range(len(sequence))])
     if not len(part):
         raise UserError(
-            f"{sequence.pictures.source.path} has no frames of the split '{name}'; "
+            f"{sequence.images.source.path} has no frames of the split '{name}'; "
             + (
                 f"its splits are {', '.join(sequence.splits)}."
                 if sequence.splits
@@ -66,7 +66,7 @@ def split_or_all(sequence: TrackedSequence, name: str) -> TrackedSequence:
 
 
 class Frames:
-    """Pictures, masks, cameras and coefficients by index.
+    """Images, masks, cameras and coefficients by index.
 
     Decoded once and kept where they fit into memory.
     """
@@ -75,7 +75,7 @@ class Frames:
         sizes = {sequence.size(index) for index in range(len(sequence))}
         if len(sizes) > 1:
             raise UserError(
-                f"The frames of {sequence.pictures.source.path} have different sizes; choose one"
+                f"The frames of {sequence.images.source.path} have different sizes; choose one"
                 " with `resolution=N`."
             )
         self.sequence, self.size = sequence, sizes.pop()
@@ -89,11 +89,11 @@ class Frames:
 
     @property
     def in_memory(self) -> bool:
-        """Whether all pictures fit into memory, so that each is decoded once."""
+        """Whether all images fit into memory, so that each is decoded once."""
         return self._kept.all_fit
 
     def with_first(self, count: int) -> "Frames":
-        """The same frames, decoded pictures included, with only the first coefficients.
+        """The same frames, decoded images included, with only the first coefficients.
 
         Raises as the sequence's.
         """
@@ -108,7 +108,7 @@ class Frames:
         return foreground(rgba[:3], rgba[3:], self.sequence.backdrop), rgba[3:]
 
     def over(self, index: int, background: Tensor | float = 1.0) -> Tensor:  # [3, H, W]
-        """The picture put over a color [3] by its mask.
+        """The image put over a color [3] by its mask.
 
         White by default, as everything is judged.
         """

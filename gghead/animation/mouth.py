@@ -45,12 +45,12 @@ def cavity_of(surface: MovingSurface) -> Cavity | None:
     if _OPENING not in surface.names:
         return None
     new, count = surface.positions.new_ones, len(surface.faces)
-    centres = Places(
+    centers = Places(
         torch.arange(count, device=surface.faces.device), new(count, 3) / 3, new(count, 1)
     )
     weights = new(len(surface.names)) * 0
     weights[surface.names.index(_OPENING)] = 1.0
-    slit = surface.motion_of(centres, weights).stretch()[:, 0] > _SLIT
+    slit = surface.motion_of(centers, weights).stretch()[:, 0] > _SLIT
     if not bool(slit.any()):
         return None
     wide = slit

@@ -51,7 +51,7 @@ class Player:
         background: float = 1.0,
         clamp: bool = True,
     ) -> Tensor:  # [3, H, W] in [0, 1]
-        """One picture of ``expression`` [B] from ``camera`` (batch shape (1,)).
+        """One image of ``expression`` [B] from ``camera`` (batch shape (1,)).
 
         Raises ``UserError`` as the avatar.
         """
@@ -99,9 +99,9 @@ class Player:
 
     @torch.no_grad()
     def raster(self, camera: Cameras, size: tuple[int, int], background: float = 1.0) -> Tensor:
-        """The picture of what was shaded last."""
+        """The image of what was shaded last."""
         backgrounds = self._colors.new_full((1, 1, 3), background)
-        picture, _, _ = rasterization(
+        image, _, _ = rasterization(
             self._means[None],
             self._quats[None],
             self._scales[None],
@@ -112,7 +112,7 @@ class Player:
             *size,
             backgrounds=backgrounds,
         )
-        return picture[0, 0].movedim(-1, 0).clamp(0, 1)
+        return image[0, 0].movedim(-1, 0).clamp(0, 1)
 
     def _harmonics(self, camera: Cameras) -> Tensor:  # [K, N]
         """The harmonics towards every Gaussian, which follow the camera only."""

@@ -1,4 +1,4 @@
-"""Pictures of avatars and heads that are driven: coefficients and cameras in, frames out."""
+"""Images of avatars and heads that are driven: coefficients and cameras in, frames out."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from gghead.models.avatar import AvatarModel
 from gghead.models.generator import Generator
 
 
-def pictures(
+def avatar_images(
     avatar: AvatarModel,
     expression: Tensor,
     cameras: Cameras,
@@ -37,7 +37,7 @@ def pictures(
 
 
 @torch.no_grad()
-def head_pictures(
+def head_images(
     model: Generator,
     latent: Latent,
     table: Tensor,

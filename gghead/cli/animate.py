@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gghead.animation.drive import Drive
 
 _RAMP = 50  # frames of a video of single weights: from neutral to them and back
-_PICTURES = 12  # most frames of a .png
+_IMAGES = 12  # most frames of a .png
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def main(
             " coefficients."
         )
     if avatar is not None and options.motion != "blendshapes":
-        raise UserError("--motion is for heads; an avatar moves as it has learnt to.")
+        raise UserError("--motion is for heads; an avatar moves as it has learned to.")
     drive = options.drive
     if output is not None and output.suffix.lower() != ".png":
         from gghead.video import check_writable
@@ -181,7 +181,7 @@ def main(
 def _animate_avatar(network: str, options: AnimateOptions, output: Path, device: str) -> None:
     import gghead
     from gghead.animation.drive import read_drive
-    from gghead.animation.show import camera_path, pictures
+    from gghead.animation.show import avatar_images, camera_path
     from gghead.figures import to_uint8
     from gghead.torch_utils.machine import keep_freed_memory
     from gghead.torch_utils.progress import progress, track
@@ -211,14 +211,14 @@ def _animate_avatar(network: str, options: AnimateOptions, output: Path, device:
         if source.frames is not None and path == "tracked"
         else camera_path(avatar, path, len(chosen), options.pitch)
     )
-    played = pictures(avatar, source.expression[chosen], cameras, extent, clamp=options.clamp)
+    played = avatar_images(avatar, source.expression[chosen], cameras, extent, clamp=options.clamp)
     drawn = [
-        [*_filmed_images(source, index, options.shown), to_uint8(picture)]
-        for index, picture in zip(
+        [*_filmed_images(source, index, options.shown), to_uint8(image)]
+        for index, image in zip(
             chosen, track(played, "Drawing", len(chosen), "frames"), strict=True
         )
     ]
-    # In a still picture what was filmed stands above the avatar.
+    # In a still image what was filmed stands above the avatar.
     rows = [list(row) for row in zip(*drawn, strict=True)]
     _write(output, drawn, rows, options.fps or source.fps or 25.0)
 
@@ -238,7 +238,7 @@ def _animate_heads(
     from gghead import latent as latent_files
     from gghead.animation.animate import BLENDSHAPES, sliders
     from gghead.animation.drive import Drive, read_drive
-    from gghead.animation.show import head_pictures, path_around
+    from gghead.animation.show import head_images, path_around
     from gghead.cameras import Cameras
     from gghead.figures import to_uint8
     from gghead.sampling import seed_latents
@@ -289,11 +289,11 @@ def _animate_heads(
     )
     heads = [*seed_latents(model, seeds, trunc), *files]
     rows = []
-    with progress("Drawing", len(heads) * len(table), "pictures") as bar:
+    with progress("Drawing", len(heads) * len(table), "images") as bar:
         for head in heads:
             rows.append([])
-            for picture in head_pictures(model, head, table, cameras, pixels, motion=way):
-                rows[-1].append(to_uint8(picture))
+            for image in head_images(model, head, table, cameras, pixels, motion=way):
+                rows[-1].append(to_uint8(image))
                 bar.advance()
     film = (
         []
@@ -337,12 +337,12 @@ def _choose(
     camera = options.camera or ("still" if source.frames is None else default)
     if source.frames is None and (camera == "tracked" or options.shown):
         raise UserError(
-            f"{drive} is a table and has neither cameras nor pictures; leave out --camera=tracked"
+            f"{drive} is a table and has neither cameras nor images; leave out --camera=tracked"
             " and --beside."
         )
-    if output.suffix.lower() == ".png" and len(chosen) > _PICTURES:
+    if output.suffix.lower() == ".png" and len(chosen) > _IMAGES:
         raise UserError(
-            f"{output} would show {len(chosen)} frames; choose up to {_PICTURES} of them"
+            f"{output} would show {len(chosen)} frames; choose up to {_IMAGES} of them"
             " with --only-frames."
         )
     return chosen, camera

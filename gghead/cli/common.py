@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LATEST = "latest"
 OUT = Path("out")
 """Where files go unless told otherwise."""
-VIEW_SIZE = 256  # pixels of a drawn view, unless the network was trained on larger pictures
+VIEW_SIZE = 256  # pixels of a drawn view, unless the network was trained on larger images
 
 
 def pick_device(name: str) -> "torch.device":

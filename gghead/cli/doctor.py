@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.doctor_rendering import choice, rasterisers
+from gghead.cli.doctor_rendering import choice, rasterizers
 from gghead.cli.findings import (
     BROKEN,
     MISSING,
@@ -41,8 +41,8 @@ PACKAGES = {
     "scipy": "Distances between sets of images and some readers need it.",
     "safetensors": "No network can be loaded or saved without it.",
     "tensorboard": "Trainings write their curves with it.",
-    "gsplat": "It rasterises on NVIDIA GPUs; without it torch does, many times slower.",
-    "ninja": "The C++ rasteriser is built with it; without it torch renders, several times slower.",
+    "gsplat": "It rasterizes on NVIDIA GPUs; without it torch does, many times slower.",
+    "ninja": "The C++ rasterizer is built with it; without it torch renders, several times slower.",
 }
 """What gghead needs, and what it means where it is missing."""
 _ROOT = Path(__file__).resolve().parents[2]
@@ -64,8 +64,8 @@ def main() -> None:
         "Versions": versions,
         "Processor": processor,
         "Compiler": compiler,
-        "Rasterisers, with ten Gaussians each": rasterisers,
-        "The rasteriser that is taken": choice,
+        "Rasterizers, with ten Gaussians each": rasterizers,
+        "The rasterizer that is taken": choice,
         "Photos and videos": extras,
         "Disk": disk,
     }
@@ -74,7 +74,7 @@ def main() -> None:
         click.echo(f"{title}")
         for finding in look():
             click.echo(finding)
-            renders = renders or look is rasterisers and finding.state == OK
+            renders = renders or look is rasterizers and finding.state == OK
     if not renders:
         raise UserError("Nothing can render here; the lines with !! above say why.")
     click.echo("Heads can be rendered here.")
@@ -151,7 +151,7 @@ def compiler() -> Iterator[Finding]:
         return
     needless = native_is_built(build)
     meaning = (
-        "It is not needed: the rasteriser was built with the installation."
+        "It is not needed: the rasterizer was built with the installation."
         if needless
         else "Heads on the processor are rendered by torch, several times slower."
     )
@@ -224,7 +224,7 @@ def disk() -> Iterator[Finding]:
         yield Finding(
             BROKEN,
             f"cache {cache}: {error}",
-            "The C++ rasteriser and downloaded weights cannot be kept.",
+            "The C++ rasterizer and downloaded weights cannot be kept.",
             "export XDG_CACHE_HOME=$HOME/gghead-cache",
         )
     for title, place in (("the cache's disk", cache), ("this folder's disk", Path.cwd())):

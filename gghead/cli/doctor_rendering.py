@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TOLERANCE = 2e-3  # of a color in [0, 1], between rasterizers
 
 
-def rasterisers() -> Iterator[Finding]:
+def rasterizers() -> Iterator[Finding]:
     """Every backend on every device: it renders ten Gaussians, and torch's image is the truth."""
     torch, fault = try_import("torch")
     rendering, other = try_import("gghead.rendering.registry") if torch else (None, fault)

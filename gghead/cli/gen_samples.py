@@ -1,4 +1,4 @@
-"""Pictures and splats of seeds or latent files.
+"""Images and splats of seeds or latent files.
 
 ``seed0003.png`` with three views, ``seed0003.ply`` on request.
 """
@@ -232,7 +232,7 @@ def main(
         zip(named, drawn, seeds, strict=True), zip(names, loaded, [0] * len(names), strict=True)
     )
     shown = max(_GRID_PIXELS // (len(yaws) * side**2), 2) if with_grid else 0
-    pictures = []
+    images = []
     with progress("Drawing", len(everyone), "heads") as bar:
         for name, latent, seed in heads:
             sample = draw_latent(
@@ -248,7 +248,7 @@ def main(
             )
             write_png(folder / f"{name}.png", sample.image)
             click.echo(folder / f"{name}.png")
-            pictures += [sample.image] * (len(pictures) < shown)
+            images += [sample.image] * (len(images) < shown)
             if shapes:
                 sample.gaussians[0].save_ply(folder / f"{name}.ply")
                 click.echo(folder / f"{name}.ply")
@@ -261,7 +261,7 @@ def main(
                 click.echo(latent_of[name])
             bar.advance()
     if with_grid:
-        short = [*map(str, seeds), *names][: len(pictures)]
-        write_png(folder / GRID, grid_sheet(pictures, short))
-        left = len(everyone) - len(pictures)
+        short = [*map(str, seeds), *names][: len(images)]
+        write_png(folder / GRID, grid_sheet(images, short))
+        left = len(everyone) - len(images)
         click.echo(f"{folder / GRID}" + (f" (without the last {left})" if left else ""))

@@ -70,7 +70,7 @@ def parse_grid(text: str) -> tuple[int, int]:
 @click.option(
     "--grid",
     metavar="COLUMNSxROWS",
-    help="Cells in the picture  [default: 1x1; 4x2 without heads given]",
+    help="Cells in the image  [default: 1x1; 4x2 without heads given]",
 )
 @click.option(
     "--camera",
@@ -153,7 +153,7 @@ def main(
         if latents is None
         else [latent_files.load(file, model) for file in latent_files.find(latents)]
     )
-    pictures = generate_frames(
+    images = generate_frames(
         model,
         seeds or (),
         cameras,
@@ -163,7 +163,7 @@ def main(
         truncation_cutoff=trunc_cutoff,
         latents=loaded,
     )
-    drawn = list(track(pictures, "Filming", frames, "frames"))
+    drawn = list(track(images, "Filming", frames, "frames"))
     with progress(f"Writing {output}"):
         save_video(drawn, output, fps)
     click.echo(output)

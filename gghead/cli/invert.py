@@ -26,7 +26,7 @@ OPTIONS = ConfigOptions(InversionConfig)
 
 @cli.command(
     renamed={"--video": "--video-format", "--max-images": "--subset"},
-    stopped="Finished pictures stay; the same command goes on with the others.",
+    stopped="Finished images stay; the same command goes on with the others.",
 )
 @network_option(text="Where the heads are looked for")
 @click.option(
@@ -34,7 +34,7 @@ OPTIONS = ConfigOptions(InversionConfig)
     required=True,
     metavar="FILE|DIR|ZIP|seeds:LIST",
     help=(
-        "A picture, a folder, a data set zip, or seeds of the network itself (what it can reach at"
+        "An image, a folder, a data set zip, or seeds of the network itself (what it can reach at"
         " best)"
     ),
 )
@@ -59,7 +59,7 @@ OPTIONS = ConfigOptions(InversionConfig)
     "--identity-net",
     metavar="FILE|URL",
     help=(
-        "Report how much result and picture show the same person, by "
+        "Report how much result and image show the same person, by "
         "a face recognition network in TorchScript: [B, 3, 112, 112] in [-1, 1] -> vectors"
     ),
 )
@@ -68,7 +68,7 @@ OPTIONS = ConfigOptions(InversionConfig)
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Pictures optimized together",
+    help="Images optimized together",
 )
 @click.option(
     "--video-format",
@@ -78,7 +78,7 @@ OPTIONS = ConfigOptions(InversionConfig)
     show_default=True,
     help="Film of the optimization",
 )
-@cli.outdir("Where the files go, a folder per picture", default="inverted")
+@cli.outdir("Where the files go, a folder per image", default="inverted")
 @cli.overwrite("an inversion with other options")
 @cli.device()
 def main(
@@ -100,7 +100,7 @@ def main(
 ) -> None:
     """Find the latents of photos: what --network must be given to draw them.
 
-    Finished pictures are skipped when the command is repeated; with other options they are only
+    Finished images are skipped when the command is repeated; with other options they are only
     replaced by --overwrite. The latents go to gen_samples.py and gen_video.py as --latents=FILE or
     --latents=OUTDIR.
 
@@ -112,7 +112,7 @@ def main(
     for option, value in (("camera", camera), ("masks", masks), ("subset", subset)):
         if value is not None and target.startswith("seeds:"):
             raise UserError(
-                f"--{option} says how pictures are read, but --target={target} draws them; leave it"
+                f"--{option} says how images are read, but --target={target} draws them; leave it"
                 " out."
             )
     config = OPTIONS.apply(InversionConfig(), options)
@@ -122,13 +122,13 @@ def main(
         )
     if not target.startswith("seeds:") and not Path(target).exists():
         raise UserError(
-            f"--target={target} does not exist; name a picture, a folder of pictures or a data set"
+            f"--target={target} does not exist; name an image, a folder of images or a data set"
             " zip."
         )
     if video != "none":
         from gghead.video import check_writable
 
-        check_writable(outdir / f"optimisation.{video}")
+        check_writable(outdir / f"optimization.{video}")
     cli.check_writable(outdir, "--outdir", folder=True)
     network = find_network(network, "generator")
     click.echo(f"Inverting {target} with {network}, method {config.method}, into {outdir}")
@@ -162,7 +162,7 @@ def main(
         reader = open_targets(target, model.config.image_size, camera, masks, landmarker, subset)
     count = len(reader)
     click.echo(
-        f"{count} picture{'s'[: count > 1]}"
+        f"{count} image{'s'[: count > 1]}"
         + (
             ", cameras estimated from the faces"
             if camera is None and reader.camera == "auto"
@@ -192,5 +192,5 @@ def main(
     click.echo(table)
     click.echo(f"Files are in {outdir}")
     drawn = [f"--network={network}", f"--latents={outdir}"]
-    click.echo("Pictures and splats: " + cli.hint("gen_samples.py", *drawn, "--shapes"))
+    click.echo("Images and splats: " + cli.hint("gen_samples.py", *drawn, "--shapes"))
     click.echo("Video: " + cli.hint("scripts/gen_video.py", *drawn))

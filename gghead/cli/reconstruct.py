@@ -35,15 +35,13 @@ OPTIONS = ConfigOptions(RefineConfig, {"": NO_REFINEMENT})
     "--data",
     required=True,
     metavar="DIR|ZIP|FILE",
-    help="Captures, a folder of pictures with dataset.json, or photos (then see --camera)",
+    help="Captures, a folder of images with dataset.json, or photos (then see --camera)",
 )
 @click.option("--subject", metavar="NAME", help="Whom to reconstruct  [default: the only one]")
 @click.option(
     "--expression", metavar="NAME", help="What the face does  [default: the subject's first]"
 )
-@click.option(
-    "--views", metavar="LIST", help="Cameras or pictures to take: 00,04,08  [default: all]"
-)
+@click.option("--views", metavar="LIST", help="Cameras or images to take: 00,04,08  [default: all]")
 @click.option(
     "--max-views",
     "count",
@@ -125,8 +123,8 @@ def main(
     network = find_network(network, "reconstructor")
     if not Path(data).exists():
         raise UserError(
-            f"--data={data} does not exist; name a data set, a folder of pictures with"
-            " dataset.json, or a picture."
+            f"--data={data} does not exist; name a data set, a folder of images with"
+            " dataset.json, or an image."
         )
     outdir = outdir or free_path(subject or Path(data).resolve().stem)
     check_outputs([outdir / "report.json", outdir / "latent.safetensors"], overwrite)
@@ -171,7 +169,7 @@ def main(
         click.echo(f"warning: {warning}")
     if not given.masked:
         click.echo(
-            "warning: the pictures have no masks, so that what stands behind the head is taken for"
+            "warning: the images have no masks, so that what stands behind the head is taken for"
             " a part of it"
         )
     clock("read")

@@ -1,4 +1,4 @@
-"""``synthetic_heads``: pictures, masks and cameras of synthetic heads as an EG3D zip."""
+"""``synthetic_heads``: images, masks and cameras of synthetic heads as an EG3D zip."""
 
 import time
 from pathlib import Path
@@ -33,14 +33,14 @@ def main(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Make pictures of synthetic heads with masks and cameras, an EG3D zip.
+    """Make images of synthetic heads with masks and cameras, an EG3D zip.
 
     \b
     python datasets/synthetic_heads.py --dest=heads.zip --num=2000 --resolution=64 --seed=0
     python datasets/synthetic_heads.py --dest=views.zip --num=4000 --views=8 --expressions=2 \\
         --cameras=full
 
-    The pictures depend on the options and the seed alone, not on the number of workers.
+    The images depend on the options and the seed alone, not on the number of workers.
     """
     request = OPTIONS.apply(Request(), options)
     cli.check_new(dest, overwrite)
@@ -51,11 +51,11 @@ def main(
     begin = time.perf_counter()
     with DatasetWriter(dest) as writer, progress("Drawing", request.num, "heads") as bar:
         maps = {"uv": {}, "depth": {}}
-        for index, (picture, label, record) in enumerate(scenes(request, workers)):
+        for index, (image, label, record) in enumerate(scenes(request, workers)):
             name = image_name(index)
             record = FrameRecord.parse({"file": name, **record}, name)
-            writer.add(name, encode_png(picture.rgb), label, encode_png(picture.alpha), record)
-            for kind, wanted, array in (("uv", uv, picture.uv), ("depth", depth, picture.depth)):
+            writer.add(name, encode_png(image.rgb), label, encode_png(image.alpha), record)
+            for kind, wanted, array in (("uv", uv, image.uv), ("depth", depth, image.depth)):
                 if wanted:
                     maps[kind][name] = f"{kind}/{Path(name).with_suffix('.npy').as_posix()}"
                     writer.add_file(maps[kind][name], encode_npy(array))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOOKED_AT = 16  # pictures
+LOOKED_AT = 16  # images
 _FAR = 4  # pixels from the mask, beyond which a JPEG's ringing has ended
 _SAME = 2.5  # of 255: how far the backdrop's pixels may lie from their median
 _PARTIAL, _SOLID = (0.05, 0.95), 0.95  # alpha of outlines, and of what is as good as opaque
@@ -21,14 +21,14 @@ _REACH = 2  # pixels from an outline to the solid head whose color it should hav
 
 
 # uint8 [3, H, W], [1, H, W] -> [3]
-def find_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
+def find_backdrop(images: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
     """The one color in [0, 1] that all outlines are mixed with.
 
     ``None`` where what is behind the heads differs, and where outlines have the color of the head
     beside them.
     """
     behind, outlines = [], []
-    for rgb, alpha in pictures:
+    for rgb, alpha in images:
         near = F.max_pool2d(alpha[None].float(), 2 * _FAR + 1, 1, _FAR)[0, 0]
         if bool((near == 0).any()):
             behind.append(rgb[:, near == 0].float())
@@ -48,7 +48,7 @@ def find_backdrop(pictures: Iterable[tuple[Tensor, Tensor]]) -> Tensor | None:
 def describe_backdrop(backdrop: Tensor) -> str:
     """What people are told of it."""
     shown = " ".join(f"{255 * float(value):.0f}" for value in backdrop)
-    return f"all pictures have the backdrop {shown}, which is taken off exactly"
+    return f"all images have the backdrop {shown}, which is taken off exactly"
 
 
 def _outline(rgb: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [3, n], [1, n], [3, n]
@@ -76,7 +76,7 @@ def foreground(rgb: Tensor, alpha: Tensor, backdrop: Tensor | None) -> Tensor:
 def own_colors(rgb: Tensor, alpha: Tensor, backdrop: Tensor) -> Tensor:
     """The head's own colors, not mixed with the backdrop.
 
-    Where alpha is zero the picture stays as it is.
+    Where alpha is zero the image stays as it is.
 
     Eight bits suffice: put over any color, the error is that of rounding the mixture.
     """

@@ -35,7 +35,7 @@ def label_array(labels: Labels, names: Sequence[str], where: str | os.PathLike) 
                 raise UserError(f"{name} in {where} has no camera label; {LABEL_REMEDY}.")
             if fault := label_fault(labels[name]):
                 raise UserError(f"The label of {name} in {where} {fault}; {LABEL_REMEDY}.")
-        raise UserError(f"{where} holds no labelled image; {LABEL_REMEDY}.")
+        raise UserError(f"{where} holds no labeled image; {LABEL_REMEDY}.")
     check_labels(rows, names, where)
     return rows.astype(np.float32)
 

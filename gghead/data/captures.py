@@ -28,7 +28,7 @@ class Views:
     backdrop: Tensor | None = None
 
     def over_white(self) -> Tensor:  # float32 [V, 3, H, W] in [0, 1]
-        """The pictures over white by their masks."""
+        """The images over white by their masks."""
         alpha = self.alpha.float() / 255
         return foreground(self.rgb.float() / 255, alpha, self.backdrop) + 1 - alpha
 
@@ -53,11 +53,11 @@ class Captures(FrameSet):
     def views(
         self, subject: str | int, expression: str | int, cameras: Sequence[str | int] | None = None
     ) -> Views:
-        """Decode the pictures of one instant.
+        """Decode the images of one instant.
 
         ``cameras`` names those wanted, in that order (None = all).
 
-        Raises ``UserError`` for names that do not exist together, or pictures of different sizes
+        Raises ``UserError`` for names that do not exist together, or images of different sizes
         (give a resolution).
         """
         indices = self.indices(subject, expression)
@@ -108,7 +108,7 @@ class TrackedSequence(FrameSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = self.pictures.source.path
+        where = self.images.source.path
         if self.coefficients is None:
             raise UserError(
                 f"{where} has no expression coefficients, so it is no tracked sequence; convert it"

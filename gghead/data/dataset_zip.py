@@ -159,8 +159,7 @@ class DatasetInfo:
         labels = content.pop("labels", None) if isinstance(content, dict) else None
         if not labels:
             raise UserError(
-                f"{where} is unlabelled: {LABEL_REMEDY}; scripts/dataset_tool.py photos writes"
-                " them."
+                f"{where} is unlabeled: {LABEL_REMEDY}; scripts/dataset_tool.py photos writes them."
             )
         pairs = labels.items() if isinstance(labels, dict) else labels
         try:
@@ -283,7 +282,7 @@ def mask_name(name: str) -> str:
 
     The mask is a PNG by its content.
 
-    Loaders of StyleGAN's kind (EG3D's, GGHead's) take every member with a picture's ending for an
+    Loaders of StyleGAN's kind (EG3D's, GGHead's) take every member with an image's ending for an
     image, and stop where it has no label; so a mask has none of these endings.
     """
     return f"masks/{name}.mask"

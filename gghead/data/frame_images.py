@@ -20,7 +20,7 @@ from gghead.data.images import (
 from gghead.data.video_frames import VideoFrames, is_video_frame
 from gghead.torch_utils.errors import UserError
 
-# of the picture's width: beyond it the polynomial folds over in real fits, so it is a wrong unit
+# of the image's width: beyond it the polynomial folds over in real fits, so it is a wrong unit
 _LARGEST = 0.25
 
 
@@ -41,9 +41,9 @@ class Lens:
     p2: float = 0.0
     k3: float = 0.0
 
-    # [..., 2] divided by the picture size -> [..., 2] likewise
+    # [..., 2] divided by the image size -> [..., 2] likewise
     def distort(self, points: np.ndarray) -> np.ndarray:
-        """Where points of the pinhole picture lie in the picture that was taken."""
+        """Where points of the pinhole image lie in the image that was taken."""
         fx, fy, cx, cy = self.intrinsics
         x, y = (points[..., 0] - cx) / fx, (points[..., 1] - cy) / fy
         r2 = x * x + y * y
@@ -53,7 +53,7 @@ class Lens:
         return np.stack([fx * distorted_x + cx, fy * distorted_y + cy], axis=-1)
 
     def largest_shift(self) -> float:
-        """The largest shift of a point on the picture's border, divided by the picture size."""
+        """The largest shift of a point on the image's border, divided by the image size."""
         edge = np.linspace(0, 1, 33)
         border = [(t, side) for t in edge for side in (0.0, 1.0)] + [
             (side, t) for t in edge for side in (0.0, 1.0)
@@ -69,14 +69,14 @@ class Lens:
         shift = self.largest_shift()
         if not shift < _LARGEST:
             raise UserError(
-                f"The lens distortion of {where} shifts the picture's border by {shift:.0%} of its"
-                " size, which is no distortion in OpenCV's convention; undistort the pictures"
+                f"The lens distortion of {where} shifts the image's border by {shift:.0%} of its"
+                " size, which is no distortion in OpenCV's convention; undistort the images"
                 " first."
             )
         return self
 
     def undistort(self, pixels: np.ndarray) -> np.ndarray:  # [H, W, C] uint8 -> [H, W, C] uint8
-        """The picture that a pinhole with the same intrinsics would have taken.
+        """The image that a pinhole with the same intrinsics would have taken.
 
         Outside, the rim is repeated.
         """
@@ -115,17 +115,17 @@ def pack_names(names: Sequence[str]) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """N pictures and their masks in a source.
+class Images:
+    """N images and their masks in a source.
 
-    Raises ``UserError`` on request of a picture that is missing, damaged or not of its stated size.
+    Raises ``UserError`` on request of an image that is missing, damaged or not of its stated size.
     """
 
     source: Files
     names: np.ndarray  # [N] bytes; "video.mp4#17" is frame 17 of a video
-    sizes: np.ndarray  # [N, 2] int32, width and height of the stored picture
+    sizes: np.ndarray  # [N, 2] int32, width and height of the stored image
     mask_kind: MaskKind = "none"
-    """Where masks come from: the pictures' own alpha, gray files, or one color of label files."""
+    """Where masks come from: the images' own alpha, gray files, or one color of label files."""
     masks: np.ndarray | None = None  # [N] bytes, for "file" and "color"
     mask_color: tuple[int, int, int] = (255, 255, 255)
     mask_source: Files | None = None
@@ -134,7 +134,7 @@ class Pictures:
     lens: np.ndarray | None = None  # [N] int32 index into lenses, -1 = a pinhole
     resolution: tuple[int, int] | None = None  # width, height to show; None = as stored
     backdrop: Tensor | None = None  # [3] in [0, 1]
-    """Of pictures that are resized: the color that outlines are mixtures with, as found at the
+    """Of images that are resized: the color that outlines are mixtures with, as found at the
     size of the files."""
     videos: VideoFrames | None = None
 
@@ -144,8 +144,8 @@ class Pictures:
     def name(self, index: int) -> str:
         return self.names[index].decode()
 
-    def select(self, indices: np.ndarray) -> "Pictures":
-        """The pictures at ``indices``, in that order."""
+    def select(self, indices: np.ndarray) -> "Images":
+        """The images at ``indices``, in that order."""
 
         def take(array: np.ndarray | None) -> np.ndarray | None:
             return None if array is None else array[indices]
@@ -184,7 +184,7 @@ class Pictures:
         width, height = (int(side) for side in self.sizes[index])
         if rgb.shape[:2] != (height, width):
             raise UserError(
-                f"{where} is {rgb.shape[1]}x{rgb.shape[0]}, but its camera belongs to pictures of "
+                f"{where} is {rgb.shape[1]}x{rgb.shape[0]}, but its camera belongs to images of "
                 f"{width}x{height}; replace it or leave it out."
             )
         if self.lens is not None and self.lens[index] >= 0:
@@ -199,13 +199,13 @@ class Pictures:
             return rgb, np.full(rgb.shape[:2], 255, np.uint8)
         if not alpha.any():
             raise UserError(
-                f"The mask of {where} is empty (all zero); mend it or leave the picture out."
+                f"The mask of {where} is empty (all zero); mend it or leave the image out."
             )
         resize = resize_straight_alpha if self.backdrop is None else resize_composite
         return resize(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
 
     def encoded_image(self, index: int) -> tuple[bytes, str] | None:
-        """The picture's file and its suffix where the file itself is what ``read`` shows, or
+        """The image's file and its suffix where the file itself is what ``read`` shows, or
         None."""
         if not self._is_unchanged(index):
             return None
@@ -229,7 +229,7 @@ class Pictures:
         return data if kept and kept[1] == ".png" and fits else None
 
     def _is_unchanged(self, index: int) -> bool:
-        """Whether ``read`` neither resamples the picture nor takes it from a video."""
+        """Whether ``read`` neither resamples the image nor takes it from a video."""
         if is_video_frame(self.name(index)) or (self.lens is not None and self.lens[index] >= 0):
             return False
         return self.resolution is None or tuple(self.sizes[index]) == self.resolution
@@ -265,13 +265,13 @@ def probe_sizes(
     names: Sequence[str],
     groups: Sequence,
     videos: VideoFrames | None = None,
-    # sizes for groups in which no picture can be read
+    # sizes for groups in which no image can be read
     stated: Sequence[tuple[int, int] | None] | None = None,
 ) -> np.ndarray:  # -> [N, 2] int32
-    """Sizes of pictures, looking into one of every group (camera) only; ``read`` checks the others.
+    """Sizes of images, looking into one of every group (camera) only; ``read`` checks the others.
 
-    A broken picture is passed over, since one among thousands is no reason to stop; reading it will
-    say so. Raises ``UserError`` if every picture is broken.
+    A broken image is passed over, since one among thousands is no reason to stop; reading it will
+    say so. Raises ``UserError`` if every image is broken.
     """
     sizes: dict = {}
     fault = None

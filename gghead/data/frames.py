@@ -18,13 +18,13 @@ from torch import Tensor
 from gghead.cameras import Cameras
 from gghead.data.backdrop import LOOKED_AT, find_backdrop
 from gghead.data.camera_labels import check_labels
-from gghead.data.frame_images import Pictures
+from gghead.data.frame_images import Images
 from gghead.torch_utils.errors import UserError
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded picture."""
+    """One decoded image."""
 
     rgb: Tensor  # uint8 [3, H, W], not multiplied by alpha
     alpha: Tensor  # uint8 [1, H, W], 255 everywhere where the data have no masks
@@ -34,12 +34,12 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class FrameSet:
-    """N pictures with what is known of them; the base of ``Captures`` and ``TrackedSequence``.
+    """N images with what is known of them; the base of ``Captures`` and ``TrackedSequence``.
 
     Raises ``UserError`` where lengths differ or a camera is impossible.
     """
 
-    pictures: Pictures
+    images: Images
     cameras: Cameras  # [N] float64; world = ours: y up, face along +z, 1 unit = 0.373 m of head
     subject: np.ndarray  # [N] int32 index into subjects
     moment: np.ndarray  # [N] int32 index into moments
@@ -63,9 +63,9 @@ class FrameSet:
     kind = "frames"
 
     def __post_init__(self) -> None:
-        count, where = len(self.pictures), self.pictures.source.path
+        count, where = len(self.images), self.images.source.path
         if not count:
-            raise UserError(f"{where} holds no picture that was asked for.")
+            raise UserError(f"{where} holds no image that was asked for.")
         lengths = {
             "cameras": len(self.cameras),
             "subject": len(self.subject),
@@ -78,8 +78,8 @@ class FrameSet:
         lengths |= {name: len(values) for name, values in self.extras.items()}
         for name, length in lengths.items():
             if length != count:
-                raise UserError(f"{where} has {count} pictures, but {length} entries of '{name}'.")
-        check_labels(self.cameras.label().double().numpy(), _Names(self.pictures), where)
+                raise UserError(f"{where} has {count} images, but {length} entries of '{name}'.")
+        check_labels(self.cameras.label().double().numpy(), _Names(self.images), where)
         if self.coefficients is not None and not bool(torch.isfinite(self.coefficients).all()):
             bad = int((~torch.isfinite(self.coefficients)).any(1).nonzero()[0])
             raise UserError(
@@ -94,11 +94,11 @@ class FrameSet:
 
     # ----------------------------------------------------------------- reading
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     @property
     def has_masks(self) -> bool:
-        return self.pictures.mask_kind != "none"
+        return self.images.mask_kind != "none"
 
     @functools.cached_property
     def backdrop(self) -> Tensor | None:  # [3] in [0, 1]
@@ -106,12 +106,12 @@ class FrameSet:
 
         A few frames are decoded when it is first asked for.
 
-        Resized pictures keep what was found before: small ones may have no pixel left that is far
+        Resized images keep what was found before: small ones may have no pixel left that is far
         from the head, and what was read as mixtures must be taken apart as mixtures.
         """
-        if self.pictures.resolution is not None:
-            return self.pictures.backdrop
-        if self.pictures.mask_kind in ("none", "embedded"):
+        if self.images.resolution is not None:
+            return self.images.backdrop
+        if self.images.mask_kind in ("none", "embedded"):
             return None  # colors beside an alpha channel of their own are not mixtures
         count = min(LOOKED_AT, len(self))
         chosen = torch.linspace(0, len(self) - 1, count).round().long().tolist()
@@ -123,22 +123,22 @@ class FrameSet:
         return 0 if self.coefficients is None else self.coefficients.shape[1]
 
     def name(self, index: int) -> str:
-        """The picture's name in its source."""
-        return self.pictures.name(index)
+        """The image's name in its source."""
+        return self.images.name(index)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height of the picture that ``get`` returns."""
-        width, height = self.pictures.resolution or self.pictures.sizes[index].tolist()
+        """Width and height of the image that ``get`` returns."""
+        width, height = self.images.resolution or self.images.sizes[index].tolist()
         return width, height
 
     def get(self, index: int) -> Frame:
         """Decode a frame.
 
-        Safe to call from several threads; raises ``UserError`` for a broken picture.
+        Safe to call from several threads; raises ``UserError`` for a broken image.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
-        rgb, alpha = self.pictures.read(index)
+        rgb, alpha = self.images.read(index)
         coefficients = None if self.coefficients is None else self.coefficients[index].clone()
         return Frame(
             torch.from_numpy(rgb.transpose(2, 0, 1).copy()),
@@ -165,7 +165,7 @@ class FrameSet:
 
         return dataclasses.replace(
             self,
-            pictures=self.pictures.select(indices),
+            images=self.images.select(indices),
             cameras=self.cameras[at],
             extras={name: values[at] for name, values in self.extras.items()},
             **{
@@ -192,7 +192,7 @@ class FrameSet:
         """
         if self.split_codes is None or name not in self.splits:
             have = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no splits"
-            raise UserError(f"{self.pictures.source.path} has no split '{name}'; {have}.")
+            raise UserError(f"{self.images.source.path} has no split '{name}'; {have}.")
         return self.take(np.flatnonzero(self.split_codes == self.splits.index(name)))
 
     def indices(
@@ -221,13 +221,13 @@ class FrameSet:
         if str(name) in names:
             return names.index(str(name))
         shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
-        raise UserError(f"{self.pictures.source.path} has no {what} '{name}'; it has {shown}.")
+        raise UserError(f"{self.images.source.path} has no {what} '{name}'; it has {shown}.")
 
     # ---------------------------------------------------------------- changing
     def resize(self, resolution: int | tuple[int, int] | None) -> Self:
         """The same frames shown at ``resolution`` (width, height; one number = a square).
 
-        Pictures of another aspect lose their margins (the largest centered part is shown) and the
+        Images of another aspect lose their margins (the largest centered part is shown) and the
         cameras' intrinsics follow exactly, so that what is seen stays where the camera says.
         """
         if resolution is None:
@@ -235,18 +235,18 @@ class FrameSet:
         width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
         if width < 1 or height < 1:
             raise UserError(f"A resolution must be at least 1x1, but it is {width}x{height}.")
-        if self.pictures.resolution is not None:
-            raise ValueError("These pictures are already resized; start from those that were read.")
-        pictures = dataclasses.replace(
-            self.pictures, resolution=(width, height), backdrop=self.backdrop
+        if self.images.resolution is not None:
+            raise ValueError("These images are already resized; start from those that were read.")
+        images = dataclasses.replace(
+            self.images, resolution=(width, height), backdrop=self.backdrop
         )
         intrinsics = self.cameras.intrinsics.clone()
-        sizes, first = np.unique(self.pictures.sizes, axis=0, return_index=True)
+        sizes, first = np.unique(self.images.sizes, axis=0, return_index=True)
         for size, index in zip(sizes, first, strict=True):
-            box = pictures.box(int(index))
+            box = images.box(int(index))
             if box is None:
                 continue
-            here = torch.from_numpy((self.pictures.sizes == size).all(1))
+            here = torch.from_numpy((self.images.sizes == size).all(1))
             scale = intrinsics.new_tensor(
                 [size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1]), 1]
             )
@@ -257,7 +257,7 @@ class FrameSet:
             changed[:, :, 2] += shift
             intrinsics[here] = changed
         return dataclasses.replace(
-            self, pictures=pictures, cameras=Cameras(self.cameras.cam2world, intrinsics)
+            self, images=images, cameras=Cameras(self.cameras.cam2world, intrinsics)
         )
 
     def with_first(self, count: int) -> Self:
@@ -267,7 +267,7 @@ class FrameSet:
         """
         if not 0 < count <= self.width:
             raise UserError(
-                f"{self.pictures.source.path} has {self.width} expression coefficients, so its"
+                f"{self.images.source.path} has {self.width} expression coefficients, so its"
                 f" first {count} cannot be taken; choose fewer."
             )
         assert self.coefficients is not None  # its width is not 0
@@ -286,7 +286,7 @@ class FrameSet:
         for name in names:
             if name not in self.extras:
                 raise UserError(
-                    f"{self.pictures.source.path} has no '{name}' to append to the expression; it"
+                    f"{self.images.source.path} has no '{name}' to append to the expression; it"
                     f" has {', '.join(self.extras) or 'none'}."
                 )
             columns.append(self.extras[name])
@@ -339,21 +339,21 @@ class FrameSet:
         return lines + list(self.notes)
 
     def close(self) -> None:
-        """Close the files; no picture can be read afterwards."""
-        self.pictures.source.close()
+        """Close the files; no image can be read afterwards."""
+        self.images.source.close()
 
 
 class _Names(Sequence[str]):
-    """The pictures' names, made when they are asked for."""
+    """The images' names, made when they are asked for."""
 
-    def __init__(self, pictures: Pictures):
-        self.pictures = pictures
+    def __init__(self, images: Images):
+        self.images = images
 
     def __getitem__(self, index: int) -> str:
-        return self.pictures.name(index)
+        return self.images.name(index)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
 
 def _as_list(wanted: Iterable[str | int] | str | int) -> list[str | int]:
@@ -385,7 +385,7 @@ class FrameCache:
 
     @property
     def all_fit(self) -> bool:
-        """Whether every picture is decoded only once."""
+        """Whether every image is decoded only once."""
         return self._kept is not None
 
     def rgba(self, index: int) -> Tensor:

@@ -36,7 +36,7 @@ from gghead.data.json_values import array
 from gghead.data.zip_writer import encode_npy, encode_png
 from gghead.torch_utils.errors import UserError
 
-_CHUNK = 32  # pictures decoded ahead; bounds the memory
+_CHUNK = 32  # images decoded ahead; bounds the memory
 
 
 @dataclass
@@ -45,9 +45,9 @@ class ConversionReport:
 
     written: int = 0
     copied: int = 0
-    """Pictures whose files were copied byte for byte."""
+    """Images whose files were copied byte for byte."""
     skipped: list[str] = field(default_factory=list)
-    """One sentence per picture that could not be read."""
+    """One sentence per image that could not be read."""
 
 
 @dataclass
@@ -62,16 +62,16 @@ def write_archive(
     frames: FrameSet,
     dest: str | os.PathLike,
     *,
-    jpeg_quality: int | None = None,  # 1-100 for pictures that are re-encoded; None = lossless PNG
+    jpeg_quality: int | None = None,  # 1-100 for images that are re-encoded; None = lossless PNG
     workers: int = 2,
     progress: Callable[[int], None] | None = None,  # called with the number of frames done
 ) -> ConversionReport:
     """Write captures or a sequence to ``dest``, a .zip that appears whole or not at all.
 
-    Encoded pictures and masks are copied where nothing changes; every picture is decoded once, and
+    Encoded images and masks are copied where nothing changes; every image is decoded once, and
     those that are broken are left out and reported.
 
-    Raises ``UserError`` if no picture can be read, or ``dest`` cannot be written.
+    Raises ``UserError`` if no image can be read, or ``dest`` cannot be written.
     """
     report = ConversionReport()
     kept: list[int] = []
@@ -93,7 +93,7 @@ def write_archive(
         report.written = len(kept)
         if not kept:
             raise UserError(
-                f"No picture of {frames.pictures.source.path} can be read; the first fault: "
+                f"No image of {frames.images.source.path} can be read; the first fault: "
                 f"{report.skipped[0]}"
             )
         if frames.landmarks is not None:
@@ -111,23 +111,23 @@ def write_archive(
 
 def _encode(frames: FrameSet, index: int, jpeg_quality: int | None) -> _EncodedFrame | str:
     """The files of one frame, or what is wrong with it."""
-    pictures = frames.pictures
+    images = frames.images
     stem = _stem(frames, index)
     try:
         # also where the file is copied: a broken one must not pass
-        rgb, alpha = pictures.read(index)
-        original = pictures.encoded_image(index)
+        rgb, alpha = images.read(index)
+        original = images.encoded_image(index)
         if original is not None:
             image, suffix = original
-        elif pictures.mask_kind == "embedded":
+        elif images.mask_kind == "embedded":
             image, suffix = encode_png(np.dstack([rgb, alpha])), ".png"
         elif jpeg_quality is not None:
             image, suffix = _encode_jpeg(rgb, jpeg_quality), ".jpg"
         else:
             image, suffix = encode_png(rgb), ".png"
         mask = None
-        if pictures.mask_kind in ("file", "color"):
-            mask = pictures.encoded_mask(index) or encode_png(alpha)
+        if images.mask_kind in ("file", "color"):
+            mask = images.encoded_mask(index) or encode_png(alpha)
     except UserError as error:
         return str(error)
     return _EncodedFrame(f"images/{stem}{suffix}", image, mask, original is not None)
@@ -187,7 +187,7 @@ def read(source: Source, options: ReadOptions) -> Captures | TrackedSequence:
     is_sequence = info.kind == "sequence"
     rows = [_row(name, index, info) for index, name in enumerate(names)]
     for row in rows:
-        row.mask = masks.get(row.picture)
+        row.mask = masks.get(row.image)
     poses = OUR_WORLD.with_options(options).cameras(np.stack([row.cam2world for row in rows]))
     for row, pose in zip(rows, poses, strict=True):
         row.cam2world = pose
@@ -234,9 +234,9 @@ def _row(name: str, index: int, info: DatasetInfo) -> Row:
 
 
 def _need_all(rows: list[Row], source: Source, options: ReadOptions) -> None:
-    """Pictures may not be missing, although gaps in time are what the converted data had."""
+    """Images may not be missing, although gaps in time are what the converted data had."""
     have = set(source.names())
-    missing = [row.picture for row in rows if row.picture not in have]
+    missing = [row.image for row in rows if row.image not in have]
     if missing and not options.skip_missing:
         raise UserError(
             f"dataset.json of {source.path} labels {missing[0]}, but there is no such image; copy"
@@ -245,9 +245,9 @@ def _need_all(rows: list[Row], source: Source, options: ReadOptions) -> None:
 
 
 def _camera_of(name: str) -> str:
-    """``images/003/e0_c07.jpg`` -> 07, as mvheads names its pictures.
+    """``images/003/e0_c07.jpg`` -> 07, as mvheads names its images.
 
-    Otherwise the picture's own name.
+    Otherwise the image's own name.
     """
     stem = name.rpartition("/")[2].partition(".")[0]
     return stem.rpartition("_c")[2] if "_c" in stem else stem

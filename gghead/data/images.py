@@ -42,12 +42,12 @@ class BrokenImage(UserError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before any pixel is decoded."""
+    """What a file says of its image before any pixel is decoded."""
 
     width: int
-    """Of the stored picture, before any turning."""
+    """Of the stored image, before any turning."""
     height: int
-    """Of the stored picture, before any turning."""
+    """Of the stored image, before any turning."""
     mode: str
     """PIL mode; 16-bit files have that of their 8-bit version."""
     orientation: int = 1
@@ -57,7 +57,7 @@ class Header:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the upright picture, as ``decode_image`` returns it."""
+        """(width, height) of the upright image, as ``decode_image`` returns it."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
@@ -88,7 +88,7 @@ def decode_image(data: bytes, mode: str, where: str) -> Image.Image:
     """Return the upright, decoded image in PIL mode ``mode`` (RGB, RGBA or L).
 
     EXIF orientation is applied; 16 bits are scaled to 8; CMYK becomes RGB (JPEGs as Adobe writes
-    them: inverted); of a phone's multi-picture JPEG the main picture counts.
+    them: inverted); of a phone's multi-image JPEG the main image counts.
 
     Raises:
         BrokenImage: naming ``where``, for a damaged, truncated, animated or absurdly large image.
@@ -297,7 +297,7 @@ def resize_composite(
 
 
 def fit_mask(alpha: np.ndarray, rgb: np.ndarray) -> np.ndarray:
-    """The mask at the picture's size."""
+    """The mask at the image's size."""
     if alpha.shape == rgb.shape[:2]:
         return alpha
     return np.asarray(Image.fromarray(alpha).resize(rgb.shape[1::-1], Image.Resampling.BILINEAR))

@@ -56,12 +56,12 @@ def number(content: Any, key: str, where: str) -> float:
     return float(array(entry(content, key, where), (), f"'{key}' of {where}"))
 
 
-def picture_size(content: Any, where: str, keys: tuple[str, str] = ("w", "h")) -> tuple[int, int]:
+def image_size(content: Any, where: str, keys: tuple[str, str] = ("w", "h")) -> tuple[int, int]:
     """Return the width and height under ``keys``, at least 1."""
     width, height = (number(content, key, where) for key in keys)
     if width < 1 or height < 1:
         raise UserError(
-            f"{where} has pictures of {width:g}x{height:g} pixels; its '{keys[0]}' or '{keys[1]}'"
+            f"{where} has images of {width:g}x{height:g} pixels; its '{keys[0]}' or '{keys[1]}'"
             " is wrong."
         )
     return int(width), int(height)

@@ -86,29 +86,29 @@ def refuse_address(text: str) -> None:
         )
 
 
-_EXPECTED = "a zip or a folder of pictures with dataset.json is expected here"
+_EXPECTED = "a zip or a folder of images with dataset.json is expected here"
 _PHOTOS = "scripts/dataset_tool.py photos --source={folder} --dest=heads.zip"
 _REMEDIES = {
-    "a picture": (
+    "an image": (
         "put photos into a folder and make a data set of them by"
         f" {_PHOTOS.format(folder='FOLDER')}, or find the head of this one by scripts/invert.py"
         " --target={path}"
     ),
     "a video": (
-        "extract its frames to a folder of pictures, and make a data set of them by "
+        "extract its frames to a folder of images, and make a data set of them by "
         + _PHOTOS.format(folder="FOLDER")
     ),
-    "a .ply file of Gaussians": "name the pictures; gghead.load in Python reads Gaussians",
+    "a .ply file of Gaussians": "name the images; gghead.load in Python reads Gaussians",
     "a network": "name the images; networks belong to `network`, avatars to `avatar`",
     "a saved state": "name the images; a run is continued with `resume=RUN`, its folder",
     "a packed archive": "unpack it and name the folder, or make it a zip",
     "a tar file": "unpack it and name the folder; tar files are read by train.py alone, as shards",
     "an empty file": "copy or make it again",
     "a JSON file": "name the folder or zip that it belongs to",
-    "an array file": "name the pictures",
+    "an array file": "name the images",
 }
 _SUFFIXES = {
-    "a picture": (
+    "an image": (
         ".jpg",
         ".jpeg",
         ".png",
@@ -165,9 +165,9 @@ def _kind(path: Path, start: bytes) -> str | None:
     if not start:
         return "an empty file"
     if parse_header(start) is not None:
-        return "a picture"
+        return "an image"
     if start[4:8] == b"ftyp":
-        return "a picture" if start[8:11] in (b"hei", b"avi", b"mif") else "a video"
+        return "an image" if start[8:11] in (b"hei", b"avi", b"mif") else "a video"
     if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < 1 << 27:
         return "a network"
     if start[257:262] == b"ustar":
@@ -176,9 +176,9 @@ def _kind(path: Path, start: bytes) -> str | None:
 
 
 def no_labels_message(path: Path, images: int) -> str:
-    """Return a sentence for a zip or folder without dataset.json in which ``images`` pictures
+    """Return a sentence for a zip or folder without dataset.json in which ``images`` images
     lie."""
-    count = {0: "no pictures", 1: "one picture"}.get(images, f"{images} pictures")
+    count = {0: "no images", 1: "one image"}.get(images, f"{images} images")
     text = f"{path} holds {count} and no dataset.json with camera labels;"
     zips = (
         sorted(file for file in path.glob("*.zip") if "_masks_" not in file.name)

@@ -36,7 +36,7 @@ _BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of a tar file, encoded."""
+    """One image of a tar file, encoded."""
 
     name: str
     """``KEY.jpg`` and the like."""
@@ -49,7 +49,7 @@ class Sample:
 
 
 def read_samples(path: str) -> Iterator[Sample]:
-    """Yield the pictures of a tar file in their order; raises ``UserError`` naming a broken file or
+    """Yield the images of a tar file in their order; raises ``UserError`` naming a broken file or
     member."""
     for key, members in itertools.groupby(_members(path), key=lambda member: member[0]):
         fields: dict[str, bytes] = {}
@@ -116,7 +116,7 @@ def _sample(path: str, key: str, fields: dict[str, bytes]) -> Sample | None:
 
 
 class ShardMemory:
-    """The encoded pictures of the tar files used last."""
+    """The encoded images of the tar files used last."""
 
     def __init__(self, capacity: int):
         self.capacity = capacity
@@ -124,7 +124,7 @@ class ShardMemory:
         self._shards: collections.OrderedDict[str, list[Sample]] = collections.OrderedDict()
 
     def get(self, path: str) -> list[Sample]:
-        """Return the pictures of a tar file, reading it if it is not here. Safe to call from
+        """Return the images of a tar file, reading it if it is not here. Safe to call from
         several threads."""
         with self._lock:
             if path not in self._shards:

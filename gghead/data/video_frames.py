@@ -27,7 +27,7 @@ def _library() -> ModuleType:
     except ImportError as error:
         raise UserError(
             "Reading videos needs PyAV: pip install av (the extra [video]), or extract the frames"
-            " to pictures first."
+            " to images first."
         ) from error
     return av
 
@@ -69,18 +69,18 @@ class _Decoder:
     def frame(self, index: int) -> np.ndarray:
         if index < self.next:
             self._rewind()
-        picture = None
+        image = None
         try:
             while self.next <= index:  # counting is exact, whatever the time stamps say
-                picture = next(self.frames)
+                image = next(self.frames)
                 self.next += 1
         except self.errors as error:
             raise UserError(
                 f"{self.where} ends or is damaged at frame {self.next}, but frame {index} is"
                 " needed; copy it again or leave the frames after it out."
             ) from error
-        assert picture is not None  # the loop ran: next was <= index
-        return picture.to_ndarray(format="rgb24")
+        assert image is not None  # the loop ran: next was <= index
+        return image.to_ndarray(format="rgb24")
 
 
 class VideoFrames:

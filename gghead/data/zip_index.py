@@ -55,7 +55,7 @@ _COLUMNS = np.dtype(
 _UNSAFE = re.compile(
     r"^(?:[/\\]|[A-Za-z]:).*$|^(?:.*[/\\])?\.\.(?:[/\\].*)?$|^.*\0.*$", re.MULTILINE
 )
-# both exceeded: nobody's pictures or labels pack like that
+# both exceeded: nobody's images or labels pack like that
 _BOMB_BYTES, _BOMB_RATIO = 64 * 2**20, 200
 
 

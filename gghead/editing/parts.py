@@ -107,9 +107,9 @@ def _weight(template: Template, maps: TexelMaps, part: str, softness: float) -> 
     marks, margin = _ELLIPSOIDS[part]
     points = np.stack([template.landmarks[mark] for mark in marks])
     low, high = points.min(0), points.max(0)
-    centre = torch.from_numpy((low + high) / 2).float()[:, None, None]
+    center = torch.from_numpy((low + high) / 2).float()[:, None, None]
     half = torch.from_numpy((high - low) / 2 + np.asarray(margin)).float()[:, None, None]
-    radius = ((maps.position - centre) / half).norm(dim=0)  # 1 on the ellipsoid
+    radius = ((maps.position - center) / half).norm(dim=0)  # 1 on the ellipsoid
     if softness <= 0:
         return (radius < 1).float()
     inner = ((1 + softness / 2 - radius) / softness).clamp(0, 1)

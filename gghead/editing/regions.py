@@ -83,7 +83,7 @@ def blend_planes(
     base: Latent,
     donor: Latent,
     mask: Tensor,
-    take: Literal["all", "shape", "colour"] = "all",
+    take: Literal["all", "shape", "color"] = "all",
     fit: bool = True,
 ) -> PlaneBlend:
     """Return ``base`` with the attributes of ``donor`` inside ``mask`` [1, P, P].
@@ -94,7 +94,7 @@ def blend_planes(
     through the tone curve that takes its old face's median color to its new one's. A membrane for
     colors too would spread whatever touches the mask, such as a beard, over the whole part.
     """
-    kinds = {"all": (*GEOMETRY, *APPEARANCE), "shape": GEOMETRY, "colour": APPEARANCE}[take]
+    kinds = {"all": (*GEOMETRY, *APPEARANCE), "shape": GEOMETRY, "color": APPEARANCE}[take]
     weight = at_gaussians(model, mask)[0]
     correction = None
     if fit:
@@ -170,12 +170,12 @@ def membrane(model: Generator, difference: Tensor, weight: Tensor, rounds: int =
         return torch.zeros_like(difference)
     filled = _fill_from_blocks(values * known, known.to(values))
     kernel = values.new_tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
-    neighbours = F.conv2d(surface, kernel, padding=1).clamp_min(1.0)
+    neighbors = F.conv2d(surface, kernel, padding=1).clamp_min(1.0)
     for _ in range(rounds):
         spread = F.conv2d((filled * surface).flatten(0, 1)[:, None], kernel, padding=1).reshape(
             values.shape
         )
-        filled = torch.where(known, values, spread / neighbours)
+        filled = torch.where(known, values, spread / neighbors)
     return filled.flatten(2)[..., valid].transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Many targets to files: in batches, resumable, one broken picture does not stop the others."""
+"""Many targets to files: in batches, resumable, one broken image does not stop the others."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from gghead.inversion.report import (
     METRICS,
     novel_views,
     read_metrics,
-    save_pictures,
-    summarise,
+    save_images,
+    summarize,
     write_json,
 )
 from gghead.inversion.stages import Inversion
@@ -31,7 +31,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
 Say = Callable[[str], None]
-_STOPPED = "stopped"  # instead of the key of a picture whose loss was no longer finite
+_STOPPED = "stopped"  # instead of the key of an image whose loss was no longer finite
 
 
 def invert_all(
@@ -49,15 +49,15 @@ def invert_all(
 ) -> str:
     """Invert every target into ``outdir/<name>/`` and return the table of means.
 
-    A target whose files are complete for the same picture, network and options is skipped, so the
+    A target whose files are complete for the same image, network and options is skipped, so the
     same command continues after an interruption; one that was interrupted starts again. A folder
-    holds one inversion: that of other options, or of another picture of the same name, is replaced
+    holds one inversion: that of other options, or of another image of the same name, is replaced
     with ``overwrite`` only. ``perceptual``, ``reported`` and ``encoder`` are as in ``Inversion``.
 
     Raises:
         UserError: before anything is computed, for finished results of other options without
-            ``overwrite``; at the end, naming the pictures that could not be read or whose loss was
-            no longer finite (their last good state is saved and marked so); a single picture's own
+            ``overwrite``; at the end, naming the images that could not be read or whose loss was
+            no longer finite (their last good state is saved and marked so); a single image's own
             sentence is raised as it is.
     """
     own = latents.fingerprints(model)
@@ -68,7 +68,7 @@ def invert_all(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(
-            f"Two pictures would both be written to {outdir / twice}; rename one of them."
+            f"Two images would both be written to {outdir / twice}; rename one of them."
         )
     encoded = {} if encoder is None else {"encoder": latents.fingerprint(encoder)}
     keys: dict[str, str] = {}
@@ -92,7 +92,7 @@ def invert_all(
     if others and not overwrite:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UserError(
-            f"{outdir / others[0]}{more} holds the inversion of another picture, network or"
+            f"{outdir / others[0]}{more} holds the inversion of another image, network or"
             " options; write to another `outdir=DIR`, or replace it with `overwrite=True`."
         )
     if len(pending) < len(keys):
@@ -101,7 +101,7 @@ def invert_all(
         if targets[0].mask is None and model.config.background.kind == "none":
             say(
                 f"{targets[0].name}{' and others have' if len(targets) > 1 else ' has'} no mask:"
-                " the whole picture is matched, background included, although this network draws"
+                " the whole image is matched, background included, although this network draws"
                 " heads only"
             )
         for name, step in _invert(
@@ -121,12 +121,12 @@ def invert_all(
             broken[name] = (
                 f"{name}: the loss was no longer finite at {step}; its last good state is saved"
             )
-    table = summarise(outdir, names)
+    table = summarize(outdir, names)
     if broken:
         if len(names) == 1:
             raise UserError(next(iter(broken.values())))
         raise UserError(
-            f"{len(broken)} of {len(names)} pictures failed, the others are in {outdir}. "
+            f"{len(broken)} of {len(names)} images failed, the others are in {outdir}. "
             + " ".join(broken.values())
         )
     return table
@@ -168,7 +168,7 @@ def _invert(
         )
         mean = sum(values["psnr"] for values in result.metrics) / len(targets)
         say(
-            f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} picture{'s'[: len(targets) > 1]},"
+            f"{result.stage:3s}  {mean:.2f} dB  {len(targets)} image{'s'[: len(targets) > 1]},"
             f" {seconds:.1f} s each"
         )
         for b, target in enumerate(targets):
@@ -190,7 +190,7 @@ def _invert(
     for b, target in enumerate(targets):
         folder = outdir / target.name
         with progress(f"Writing {folder}"):
-            save_pictures(folder, results, views, b, video)
+            save_images(folder, results, views, b, video)
         write_json(
             folder / METRICS,
             {
@@ -233,7 +233,7 @@ def _batches(
 ) -> Iterator[list[Target]]:
     """Read targets and group those with and those without a mask.
 
-    Pictures that cannot be read go to ``broken``.
+    Images that cannot be read go to ``broken``.
     """
     waiting: dict[bool, list[Target]] = {True: [], False: []}
     for index in pending:

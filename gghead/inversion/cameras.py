@@ -1,4 +1,4 @@
-"""Cameras of pictures to invert.
+"""Cameras of images to invert.
 
 Refined inside a bound around their labels, and turned for novel views.
 """
@@ -22,7 +22,7 @@ class CameraRefinement:
     Focal lengths stay.
 
     The camera moves about the world's origin (the head), not about its own center: turning and
-    shifting the picture are then nearly independent, which a first-order optimizer needs.
+    shifting the image are then nearly independent, which a first-order optimizer needs.
 
     Args:
         labels: [B, 25], where the refinement starts.
@@ -55,7 +55,7 @@ def cameras_of(latent: Latent) -> Cameras:
     Raises ``ValueError`` for one without.
     """
     if latent.camera is None:
-        raise ValueError("this latent has no camera: its head was not found in a picture")
+        raise ValueError("this latent has no camera: its head was not found in an image")
     return Cameras.from_label(latent.camera)
 
 

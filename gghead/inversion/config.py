@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from gghead.image_loss_config import ImageLossConfig
-from gghead.latent_stages import OPTIMISED, STAGES, Stage
+from gghead.latent_stages import OPTIMIZED, STAGES, Stage
 from gghead.torch_utils.config import ConfigError, Option, Range, check_ranges
 from gghead.torch_utils.errors import UserError
 
@@ -86,7 +86,7 @@ class InversionConfig:
                     "The method encoder needs a network with an encoder (scripts/train_encoder.py);"
                     " this one has none."
                 )
-            return OPTIMISED[: OPTIMISED.index(self.method) + 1]
+            return OPTIMIZED[: OPTIMIZED.index(self.method) + 1]
         if self.method == "w":
             raise UserError(
                 "The encoder gives more than one style, so there is no stage w after it; choose the"
@@ -102,15 +102,15 @@ class InversionConfig:
 
     def __post_init__(self) -> None:
         if len(self.steps) == 1:
-            object.__setattr__(self, "steps", tuple(self.steps) * len(OPTIMISED))
+            object.__setattr__(self, "steps", tuple(self.steps) * len(OPTIMIZED))
         check_ranges(self)
-        if len(self.steps) != len(OPTIMISED):
+        if len(self.steps) != len(OPTIMIZED):
             given = ",".join(map(str, self.steps))
             raise ConfigError(
                 "{steps}="
                 f"{given} must be one positive number or four, for the stages w, w+, z and pti."
             )
-        if len(self.lr) != len(OPTIMISED):
+        if len(self.lr) != len(OPTIMIZED):
             raise ConfigError(
                 f"{{lr}} has {len(self.lr)} numbers, but it needs four, for the stages w, w+, z and"
                 " pti."

@@ -3,7 +3,7 @@
 Pixels and their gradients at several scales, and alpha.
 
 Needs no download; a perceptual distance is added where the user names one. Every loss is one number
-per picture, so that pictures in one batch do not influence each other.
+per image, so that images in one batch do not influence each other.
 """
 
 import torch
@@ -19,11 +19,11 @@ from gghead.rendering import RenderOutput
 
 
 class Objective:
-    """The loss of a batch of pictures.
+    """The loss of a batch of images.
 
-    With a mask the picture is put over white by it, as the networks without a background of their
+    With a mask the image is put over white by it, as the networks without a background of their
     own were trained, and the rendered alpha shall equal the mask. Without one, or where the network
-    draws its own background, the whole picture is matched.
+    draws its own background, the whole image is matched.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ def _mean(values: Tensor) -> Tensor:  # [B, ...] -> [B]
 
 
 def nonfinite(loss: Tensor, gradients: list[Tensor]) -> Tensor:  # [B] -> bool [B]
-    """Which pictures' loss or gradients are not finite."""
+    """Which images' loss or gradients are not finite."""
     bad = ~torch.isfinite(loss)
     for gradient in gradients:
         bad = bad | ~torch.isfinite(gradient).reshape(len(gradient), -1).all(1)

@@ -65,15 +65,15 @@ class OwnHeads:
         rgb, mask = (
             (plane[0, 0].clamp(0, 1) * 255).round().byte().cpu() for plane in (out.color, out.alpha)
         )
-        colours = (
+        colors = (
             own_colors(rgb, mask, torch.ones(3))
             if self.model.config.background.kind == "none"
             else rgb
         )
         return Target(
             self.name(index),
-            colours,
-            mask if colours is not rgb else None,
+            colors,
+            mask if colors is not rgb else None,
             self.camera(index).label()[0].cpu(),
         )
 

@@ -1,6 +1,6 @@
 """What inversion leaves behind for people.
 
-Pictures, strips, videos and metrics of every target, and a table of all.
+Images, strips, videos and metrics of every target, and a table of all.
 """
 
 import json
@@ -21,7 +21,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import write_atomically
 from gghead.video import save_video
 
-NOVEL_YAWS = (-25.0, -12.0, 0.0, 12.0, 25.0)  # degrees from the picture's own camera
+NOVEL_YAWS = (-25.0, -12.0, 0.0, 12.0, 25.0)  # degrees from the image's own camera
 _DRAWN = 128  # pixels of a view in strips; larger where the network is
 _SHEET_ROWS = 40
 METRICS = "metrics.json"
@@ -29,7 +29,7 @@ METRICS = "metrics.json"
 
 @torch.no_grad()
 def novel_views(model: Generator, result: StageResult) -> np.ndarray:  # uint8 [B, V, H, W, 3]
-    """Draw the heads from around their pictures' cameras, at ``NOVEL_YAWS``."""
+    """Draw the heads from around their images' cameras, at ``NOVEL_YAWS``."""
     cameras = turn_cameras(cameras_of(result.latent), list(NOVEL_YAWS))
     size = max(model.config.image_size, _DRAWN)
     return to_uint8(
@@ -37,14 +37,14 @@ def novel_views(model: Generator, result: StageResult) -> np.ndarray:  # uint8 [
     )
 
 
-def save_pictures(
+def save_images(
     folder: Path,
     results: Sequence[StageResult],
     views: Sequence[np.ndarray],
     index: int,
     video: str | None,
 ) -> None:
-    """Write the pictures of target ``index`` of a batch.
+    """Write the images of target ``index`` of a batch.
 
     ``views`` are those of ``novel_views``, stage by stage.
 
@@ -79,7 +79,7 @@ def save_pictures(
         frames = np.concatenate([result.frames[:, index] for result in results])
         save_video(
             [beside([large, _enlarge(frame, side)]) for frame in frames],
-            folder / f"optimisation.{video}",
+            folder / f"optimization.{video}",
             12,
         )
 
@@ -102,11 +102,11 @@ def read_metrics(folder: Path) -> dict | None:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(
-            f"{path} is no valid JSON ({error}); remove it to invert this picture again."
+            f"{path} is no valid JSON ({error}); remove it to invert this image again."
         ) from error
 
 
-def summarise(outdir: Path, names: Sequence[str]) -> str:
+def summarize(outdir: Path, names: Sequence[str]) -> str:
     """Write metrics.json and contact.png of all finished targets among ``names``.
 
     Return the table of means.
@@ -168,5 +168,5 @@ def _table(means: dict[str, dict[str, float]]) -> str:
 
 
 # uint8 [S, S, 3] -> [side, side, 3], pixels stay squares
-def _enlarge(picture: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST))
+def _enlarge(image: np.ndarray, side: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST))

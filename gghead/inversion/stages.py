@@ -31,7 +31,7 @@ from gghead.inversion.config import InversionConfig
 from gghead.inversion.objective import Objective, draw, nonfinite
 from gghead.inversion.targets import Target
 from gghead.latent import Latent
-from gghead.latent_stages import OPTIMISED
+from gghead.latent_stages import OPTIMIZED
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
 from gghead.perceptual import Distance
@@ -39,7 +39,7 @@ from gghead.torch_utils import rng, threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
-_FRAMES = 15  # pictures of each stage in the video
+_FRAMES = 15  # images of each stage in the video
 # StyleGAN2's projector: noise on w, in its deviations, gone at 3/4 of the stage
 _NOISE, _NOISE_ENDS = 0.05, 0.75
 _RAMP_UP, _RAMP_DOWN = 0.05, 0.3  # shares of a stage in which the learning rate rises and falls
@@ -50,7 +50,7 @@ _Stage = tuple[list[Tensor], Callable[[float], tuple[Latent, Tensor]]]
 
 @dataclass(frozen=True, eq=False)
 class StageResult:
-    """A batch of B pictures after one stage."""
+    """A batch of B images after one stage."""
 
     stage: str
     latent: Latent
@@ -60,23 +60,23 @@ class StageResult:
     wanted: Tensor
     """[B, 3, S, S], what was to be matched."""
     metrics: list[dict[str, float]]
-    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every picture; what else is
+    """psnr, ssim, loss and, with a mask, psnr_mask and ssim_mask, of every image; what else is
     reported (lpips)."""
     frames: np.ndarray
     """uint8 [T, B, S, S, 3], the optimization."""
     stopped: dict[int, str]
-    """Picture -> stage and step at which its loss was no longer finite; its latent is that of the
+    """Image -> stage and step at which its loss was no longer finite; its latent is that of the
     step before."""
 
 
 class Inversion:
-    """Inverts a batch of pictures at once.
+    """Inverts a batch of images at once.
 
-    Each result depends on its own picture only, up to rounding.
+    Each result depends on its own image only, up to rounding.
 
     Args:
         model: The generator; it is not changed.
-        targets: Pictures at the size that the network was trained for, all with a mask or all
+        targets: Images at the size that the network was trained for, all with a mask or all
             without.
         config: See ``InversionConfig``.
         perceptual: A distance to add to the objective, with its weight; without one there is no
@@ -116,9 +116,7 @@ class Inversion:
         rgb = torch.stack([target.rgb for target in targets]).to(device).float() / 255
         masks = [target.mask for target in targets if target.mask is not None]
         if masks and len(masks) < len(targets):
-            raise ValueError(
-                "Pictures with and without masks must be inverted in different batches."
-            )
+            raise ValueError("Images with and without masks must be inverted in different batches.")
         self.mask = torch.stack(masks).to(device).float() / 255 if masks else None
         self.objective = Objective(model, rgb, self.mask, config.objective, perceptual)
         for distance in (perceptual, *self.reported.values()):
@@ -137,7 +135,7 @@ class Inversion:
     def run(self) -> Iterator[StageResult]:
         """Yield the result of every stage, in order.
 
-        A picture whose loss is no longer finite stays where it was.
+        An image whose loss is no longer finite stays where it was.
         """
         latent = None
         for stage in self.config.stages:
@@ -148,11 +146,11 @@ class Inversion:
                     result = self._judge(stage, latent, np.zeros(0, np.uint8))
                 yield replace(result, frames=_bytes(result.color)[None])
                 continue
-            number = OPTIMISED.index(stage)
+            number = OPTIMIZED.index(stage)
             steps = self.config.steps[number]
             with progress(f"Stage {stage}", steps, "steps") as bar:
                 parameters, build = getattr(self, f"_stage_{stage.replace('+', 'plus')}")(latent)
-                frames = self._optimise(
+                frames = self._optimize(
                     parameters, build, steps, self.config.lr[number], stage, bar.update
                 )
             with torch.no_grad():
@@ -234,11 +232,11 @@ class Inversion:
         return list(delta.values()), build
 
     def _generators(self, stream: str) -> list[torch.Generator]:
-        """One for each picture, by its name, so that a result does not depend on the batch."""
+        """One for each image, by its name, so that a result does not depend on the batch."""
         return [rng.generator(self.config.seed, stream, target.name) for target in self.targets]
 
     # -------------------------------------------------------------- optimizing
-    def _optimise(
+    def _optimize(
         self,
         parameters: list[Tensor],
         build: Callable[[float], tuple[Latent, Tensor]],
@@ -248,17 +246,17 @@ class Inversion:
         stage: str,
         say: Callable[[int], None],
     ) -> np.ndarray:
-        """Adam on the sum of the pictures' losses.
+        """Adam on the sum of the images' losses.
 
-        Adam works on every number alone, so pictures stay independent.
+        Adam works on every number alone, so images stay independent.
 
-        The parameters end at the best state that was met, picture by picture: of the last quarter,
+        The parameters end at the best state that was met, image by image: of the last quarter,
         in which the noise on w is gone, or the start, so that a stage never ends worse than the one
         before it.
         """
         camera, guarded = self.refinement.raw, stage in ("z", "pti") and self.config.novel_views > 0
         moving = stage != "pti" and camera.requires_grad
-        optimised = [*parameters, camera] if moving else list(parameters)
+        optimized = [*parameters, camera] if moving else list(parameters)
         adam = torch.optim.Adam(
             [{"params": parameters, "base": rate}]
             + ([{"params": [camera], "base": self.config.lr_camera}] if moving else []),
@@ -266,7 +264,7 @@ class Inversion:
         )
         sides = self._generators("sides")
         shown_at = set(np.linspace(0, steps, min(_FRAMES, steps + 1)).round().astype(int).tolist())
-        frames, good, best = [], _copies(optimised), _copies(optimised)
+        frames, good, best = [], _copies(optimized), _copies(optimized)
         lowest = torch.full((len(self.targets),), torch.inf, device=camera.device)
         # The last one only looks at where the one before it went.
         for step in threads.steps(range(steps + 1), stage, camera.device):
@@ -278,9 +276,9 @@ class Inversion:
             color, own, aside = self._losses(latent, cameras, sides if guarded else None)
             adam.zero_grad(set_to_none=True)
             # nothing of it is added to the model's gradients
-            (own + prior + aside).sum().backward(inputs=optimised)
+            (own + prior + aside).sum().backward(inputs=optimized)
             loss = (own + prior).detach()
-            gradients = [value.grad for value in optimised if value.grad is not None]
+            gradients = [value.grad for value in optimized if value.grad is not None]
             for index in nonfinite(loss, gradients).nonzero()[:, 0].tolist():
                 self.stopped.setdefault(index, f"step {step} of stage {stage}")
             frozen = torch.tensor(sorted(self.stopped), dtype=torch.long, device=camera.device)
@@ -289,20 +287,20 @@ class Inversion:
                 better[frozen] = False
                 if step / steps >= _NOISE_ENDS or (step == 0 and stage != "w"):
                     lowest = torch.where(better, loss, lowest)
-                    for value, kept in zip(optimised, best, strict=True):
+                    for value, kept in zip(optimized, best, strict=True):
                         kept[better] = value[better]
-                for value, kept in zip(optimised, good, strict=True):
+                for value, kept in zip(optimized, good, strict=True):
                     value[frozen] = kept[frozen]  # the last state whose loss was finite
                     kept.copy_(value)
                 if step < steps:
                     adam.step()
-                for value, kept in zip(optimised, good, strict=True):
+                for value, kept in zip(optimized, good, strict=True):
                     value[frozen] = kept[frozen]
             if step in shown_at:
                 frames.append(_bytes(color))
         with torch.no_grad():
             found = lowest.isfinite()
-            for value, kept in zip(optimised, best, strict=True):
+            for value, kept in zip(optimized, best, strict=True):
                 value[found] = kept[found]
         return np.stack(frames)
 
@@ -442,5 +440,5 @@ def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _bytes(color: Tensor) -> np.ndarray:  # [B, 3, H, W] in [0, 1] -> uint8 [B, H, W, 3]
-    pictures = (color.detach().nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
-    return pictures.movedim(1, -1).cpu().numpy()
+    images = (color.detach().nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
+    return images.movedim(1, -1).cpu().numpy()

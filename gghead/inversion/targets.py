@@ -1,4 +1,4 @@
-"""Pictures to invert.
+"""Images to invert.
 
 One file, a folder or a data set zip, with masks and cameras from wherever they are.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One picture at the network's size."""
+    """One image at the network's size."""
 
     name: str
     """Name of its folder in the output: the file's path without its ending, "/" replaced by "_"."""
@@ -44,9 +44,9 @@ class Target:
 
 @dataclass(frozen=True)
 class TargetReader:
-    """Reads pictures one by one; nothing is decoded before it is asked for.
+    """Reads images one by one; nothing is decoded before it is asked for.
 
-    Raises ``UserError`` for a missing file, a picture that is not square or has no label, a mask of
+    Raises ``UserError`` for a missing file, an image that is not square or has no label, a mask of
     another size, an empty mask, and as the photo preparation does for ``camera="auto"``.
     """
 
@@ -59,10 +59,10 @@ class TargetReader:
     or a JSON file."""
     labels: dict[str, Tensor] | None = None
     masks: dict[str, str] | None = None
-    """Picture -> mask in ``mask_source``; None: the pictures' own alpha, if any."""
+    """Image -> mask in ``mask_source``; None: the images' own alpha, if any."""
     mask_source: Source | None = None
     use_masks: bool = True
-    """False: pictures are matched whole."""
+    """False: images are matched whole."""
     landmarker: str = "mediapipe"
     """Of camera="auto"."""
 
@@ -73,11 +73,11 @@ class TargetReader:
         return (self.read(index) for index in range(len(self)))
 
     def name(self, index: int) -> str:
-        """Return ``Target.name`` without reading the picture."""
+        """Return ``Target.name`` without reading the image."""
         return str(Path(self.names[index]).with_suffix("")).replace("/", "_")
 
     def identity(self, index: int) -> str:
-        """Return a hash of the picture, its mask, its label and how they are read."""
+        """Return a hash of the image, its mask, its label and how they are read."""
         name = self.names[index]
         mask = (self.masks or {}).get(name)
         label = None if self.labels is None else self.labels[name].tolist()
@@ -94,25 +94,25 @@ class TargetReader:
         except (KeyError, OSError) as error:
             raise UserError(
                 f"The mask {name} in {self.mask_source.path} is missing; copy it again, or use the"
-                " whole picture with `masks='none'`."
+                " whole image with `masks='none'`."
             ) from error
 
     def judge(self, target: Target, latent: Latent) -> dict[str, float]:
         """Further metrics where the truth is known (``OwnHeads.judge``).
 
-        Of a picture nothing more is known.
+        Of an image nothing more is known.
         """
         return {}
 
     def read(self, index: int) -> Target:
-        """Return one picture."""
+        """Return one image."""
         name = self.names[index]
         if self.camera == "auto":
             return self._prepare(index)
         (width, height), mode = image_header(self.source, name)
         if width != height:
             raise UserError(
-                f"{name} in {self.source.path} is {width}x{height}, but pictures to invert must be"
+                f"{name} in {self.source.path} is {width}x{height}, but images to invert must be"
                 " square; crop it, or let `camera='auto'` find the face."
             )
         mask_name = (self.masks or {}).get(name)
@@ -137,7 +137,7 @@ class TargetReader:
         if not mask.any():
             raise UserError(
                 f"The mask of {name} in {self.source.path} is empty (all zero); mend it, or use the"
-                " whole picture with `masks='none'`."
+                " whole image with `masks='none'`."
             )
         return self._target(index, rgb, mask)
 
@@ -189,14 +189,14 @@ def open_targets(
     landmarker: str = "mediapipe",
     max_images: int | None = None,
 ) -> TargetReader:
-    """Open a picture, a folder or a zip.
+    """Open an image, a folder or a zip.
 
     Args:
         path: What to invert.
         size: Pixels a side that the network works at.
         camera: See ``TargetReader``; "label" looks into the dataset.json of the zip or folder, or
-            beside the picture. None: "label" where there are labels, else "auto".
-        masks: A file (for one picture), a folder or zip with the same names, "none", or None = what
+            beside the image. None: "label" where there are labels, else "auto".
+        masks: A file (for one image), a folder or zip with the same names, "none", or None = what
             dataset.json lists, else alpha channels.
         landmarker: Of ``camera="auto"``, see ``dataset_tool.py photos``.
         max_images: A fixed random subset of this many, the one that ``ImageDataset`` takes.
@@ -207,7 +207,7 @@ def open_targets(
     path = Path(path)
     if not path.exists():
         raise MissingFile(
-            f"{path} does not exist; name a picture, a folder of pictures or a data set zip."
+            f"{path} does not exist; name an image, a folder of images or a data set zip."
         )
     single = path.is_file() and is_image(path.name)
     source = _OneFile(path) if single else open_source(path)
@@ -224,7 +224,7 @@ def open_targets(
         and not any(part.startswith(".") for part in name.split("/"))
     ]
     if not names:
-        raise UserError(f"{path} holds no pictures (png, jpg, jpeg, webp or bmp).")
+        raise UserError(f"{path} holds no images (png, jpg, jpeg, webp or bmp).")
     if max_images is not None and max_images < len(names):
         names = [
             names[i] for i in np.sort(np.random.RandomState(0).permutation(len(names))[:max_images])
@@ -236,8 +236,8 @@ def open_targets(
     if masks not in (None, "none"):
         mask_source, mask_names = _given_masks(Path(masks), names)
     if camera is None:
-        labelled = info is not None and (not single or path.name in info.labels)
-        camera = "label" if labelled else "auto"
+        labeled = info is not None and (not single or path.name in info.labels)
+        camera = "label" if labeled else "auto"
     if camera == "auto":
         _check_finder(path, landmarker, masks != "none")
     labels = None if camera in ("auto", "frontal") else _labels(camera, path, info, names)
@@ -247,7 +247,7 @@ def open_targets(
 
 
 def _check_finder(path: Path, landmarker: str, use_masks: bool) -> None:
-    """``camera="auto"`` without MediaPipe would fail picture by picture."""
+    """``camera="auto"`` without MediaPipe would fail image by image."""
     if importlib.util.find_spec("mediapipe") is not None:
         return
     wanted = "the face" if not landmarker.endswith(".json") else "the mask" if use_masks else None
@@ -279,7 +279,7 @@ def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
     if path.is_file() and is_image(path.name):
         if len(names) > 1:
             raise UserError(
-                f"`masks='{path}'` is one file, but there are {len(names)} pictures; name a folder"
+                f"`masks='{path}'` is one file, but there are {len(names)} images; name a folder"
                 " of masks."
             )
         return _OneFile(path), {names[0]: path.name}
@@ -290,7 +290,7 @@ def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
         mask = by_stem.get(str(Path(name).with_suffix("")))
         if mask is None:
             raise UserError(
-                f"`masks='{path}'` has no mask for {name}; masks must have the pictures' names."
+                f"`masks='{path}'` has no mask for {name}; masks must have the images' names."
             )
         found[name] = mask
     return source, found
@@ -299,7 +299,7 @@ def _given_masks(path: Path, names: list[str]) -> tuple[Source, dict[str, str]]:
 def _labels(
     camera: str, path: Path, info: DatasetInfo | None, names: list[str]
 ) -> dict[str, Tensor]:
-    """Labels of all pictures, from dataset.json or from the file named by ``camera``."""
+    """Labels of all images, from dataset.json or from the file named by ``camera``."""
     where: str | os.PathLike = path
     if camera != "label":
         info, where = _camera_file(Path(camera), names), camera
@@ -334,7 +334,7 @@ def _camera_file(path: Path, names: list[str]) -> DatasetInfo:
     if numbers.shape != (LABEL_SIZE,):
         raise UserError(
             f"{path} holds {len(numbers)} numbers, but a camera label has {LABEL_SIZE}"
-            " (camera-to-world 4x4, then intrinsics 3x3 divided by the picture size)."
+            " (camera-to-world 4x4, then intrinsics 3x3 divided by the image size)."
         )
     check_labels(numbers[None], [names[0]], path)
     return DatasetInfo({name: numbers.tolist() for name in names})

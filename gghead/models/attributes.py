@@ -48,8 +48,8 @@ class GaussianAttributes(nn.Module):
         def pick(texel_map: Tensor) -> Tensor:  # [C, R, R] -> [N, C]
             return texel_map.flatten(-2)[..., valid].movedim(-1, 0).contiguous()
 
-        centre = (torch.arange(grid, dtype=torch.float32) + 0.5) * (2.0 / grid) - 1.0
-        uv = torch.stack(torch.meshgrid(centre, centre, indexing="xy"))
+        center = (torch.arange(grid, dtype=torch.float32) + 0.5) * (2.0 / grid) - 1.0
+        uv = torch.stack(torch.meshgrid(center, center, indexing="xy"))
         spacing = pick(texels.spacing)
         mean = spacing.log().mean(dim=1, keepdim=True).exp()
         if config.rotation_frame in ("tangent", "surface"):

@@ -5,7 +5,7 @@ Static Gaussians whose colors and opacities follow expression coefficients.
 After Dhamo et al., "HeadGaS: Real-Time Animatable Head Avatars via 3D Gaussian Splatting" (ECCV
 2024), section 3. What the paper leaves open is decided here: the bias feature is one per Gaussian
 and starts at zero, four octaves encode the mean, the mean gets no gradient through that encoding
-(pictures move Gaussians, not the network's taste in places), the network starts at opacity 0.1,
+(images move Gaussians, not the network's taste in places), the network starts at opacity 0.1,
 with the harmonics above degree 0 zero and scaled by 0.1.
 """
 

@@ -14,7 +14,7 @@ _RANKS = {"features": 128, "blendshapes": 256}
 
 @dataclass(frozen=True)
 class CompressionPlan:
-    """How much of an avatar is kept when it is compressed (``compression.factorise``)."""
+    """How much of an avatar is kept when it is compressed (``compression.factorize``)."""
 
     rank: Annotated[
         int | None,
@@ -78,7 +78,7 @@ class AvatarConfig:
     sh_degree: Annotated[int, Range(0, 3), Option()] = 3
     """Degree of the spherical harmonics of the colors."""
     image_size: tuple[int, ...] = (256, 256)
-    """Width and height of the training pictures; what is rendered by default."""
+    """Width and height of the training images; what is rendered by default."""
     camera: tuple[float, ...] = ()
     """Label (25 numbers) of the training camera nearest the middle of all of them."""
     blend: bool = True

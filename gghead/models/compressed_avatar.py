@@ -155,7 +155,7 @@ class CompressedAvatar(AvatarModel):
         """The same avatar with ``bits`` per number; ``ValueError`` unless this one has 32."""
         if self.factors.bits != 32:
             raise ValueError(
-                f"This avatar has {self.factors.bits} bits per number already; quantise the"
+                f"This avatar has {self.factors.bits} bits per number already; quantize the"
                 " one it was made from."
             )
         made = CompressedAvatar(config_json.replace(self.config, {"factors": {"bits": bits}})).to(

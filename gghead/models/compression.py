@@ -42,7 +42,7 @@ def second_moment(expression: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor
 
 
 @torch.no_grad()
-def factorise(
+def factorize(
     avatar: AvatarModel, expression: Tensor | None, plan: CompressionPlan
 ) -> CompressedAvatar:
     """A compressed avatar with 32 bits per number (see ``CompressedAvatar.quantize``).

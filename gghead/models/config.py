@@ -32,7 +32,7 @@ class AttributeConfig:
     """Multiple of the mean texel spacing that stands for the spacing along the normal (mode texel,
     tangent frame)."""
     rotation: Literal["quaternion", "6d"] = "quaternion"
-    """Parametrisation of the rotation; raw zero is no rotation."""
+    """Parametrization of the rotation; raw zero is no rotation."""
     rotation_frame: Literal["tangent", "world", "surface"] = "tangent"
     """Rotations are relative to the texel's tangent frame (surface), to the world axes as in GGHead
     (world), or to the inverse of the tangent frame (tangent): what all networks before "surface"

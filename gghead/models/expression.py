@@ -1,4 +1,4 @@
-"""The learnt way of changing expressions.
+"""The learned way of changing expressions.
 
 A neutral head's latent and coefficients in, the expression's latent out.
 """

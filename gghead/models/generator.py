@@ -25,7 +25,7 @@ from gghead.torch_utils.errors import UserError
 LABEL_DIM = 25
 _FACE = ("eyes", "mouth", "lips")  # regions of the template
 _BF16 = 2.0**-8  # relative rounding of bfloat16
-# picture sides that a world unit covers at the usual distance and focal length
+# image sides that a world unit covers at the usual distance and focal length
 _SIDES_PER_UNIT = 1.58
 _HARMLESS = 0.05  # pixels
 

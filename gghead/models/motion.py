@@ -2,14 +2,14 @@
 
 A Gaussian's motion is six numbers per coefficient, a shift and a turn, summed up with the
 coefficients as weights. At birth they are what the blendshapes of the template do at the point of
-its surface where the Gaussian is (``gghead.animation.blendshapes``); pictures then correct them.
+its surface where the Gaussian is (``gghead.animation.blendshapes``); images then correct them.
 Linear blendshapes of Gaussians are those of Ma et al., "3D Gaussian Blendshapes for Head Avatar
 Animation" (SIGGRAPH 2024); here appearance stays HeadGaS's.
 
 Stored are reach, how far a coefficient moves a Gaussian, which stays, and where to, in multiples of
-it, which is learnt. So what the template leaves still stays still: motions without that bound
+it, which is learned. So what the template leaves still stays still: motions without that bound
 explained the outlines of hair and shoulders in the training frames by expressions, and whole
-pictures of other frames got worse by 2 dB.
+images of other frames got worse by 2 dB.
 """
 
 import torch

@@ -118,7 +118,7 @@ class Reconstructor(nn.Module):
         V, H and W may be any.
 
         Raises ``ValueError`` for shapes that do not fit and no view at all, ``UserError`` for
-        cameras that are impossible and pictures with numbers that are not finite.
+        cameras that are impossible and images with numbers that are not finite.
         """
         _check(rgb, cameras)
         batch, views = rgb.shape[:2]
@@ -229,20 +229,20 @@ def with_background(head: Gaussians, background: Gaussians | None) -> Gaussians:
 def _check(rgb: Tensor, cameras: Cameras) -> None:
     if rgb.ndim != 5 or rgb.shape[2] != 3:
         raise ValueError(
-            "Pictures must have the shape [heads, views, 3, height, width], but these have "
+            "Images must have the shape [heads, views, 3, height, width], but these have "
             f"{list(rgb.shape)}."
         )
     if rgb.shape[1] == 0:
         raise ValueError("A reconstruction needs at least one view, but none was given.")
     if tuple(cameras.shape) != tuple(rgb.shape[:2]):
         raise ValueError(
-            f"Every view needs a camera: the pictures are {list(rgb.shape[:2])} (heads, views), but"
+            f"Every view needs a camera: the images are {list(rgb.shape[:2])} (heads, views), but"
             f" the cameras have the batch shape {list(cameras.shape)}."
         )
     if not bool(torch.isfinite(rgb).all()):
         head, view = (~torch.isfinite(rgb)).flatten(2).any(2).nonzero()[0].tolist()
         raise UserError(
-            f"View {view} of head {head} contains numbers that are not finite; read the picture"
+            f"View {view} of head {head} contains numbers that are not finite; read the image"
             " again."
         )
     cameras.validate("The camera of view")

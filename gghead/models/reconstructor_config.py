@@ -18,12 +18,12 @@ class RigBackgroundConfig:
     """
 
     kind: Literal["none", "sphere"] = "none"
-    """none: pictures have a plain background; sphere: a code of all views becomes Gaussians on a
+    """none: images have a plain background; sphere: a code of all views becomes Gaussians on a
     sphere."""
     code: int = 32
     """Numbers in that code."""
     channels: tuple[int, ...] = (32, 64, 128, 128)
-    """Widths of the branch's own image encoder, one per halving of the picture."""
+    """Widths of the branch's own image encoder, one per halving of the image."""
     resolution: int = 64
     """Rows of the sphere's map; it has twice as many columns."""
     radius: float = 1.1
@@ -38,7 +38,7 @@ class ReconstructorConfig:
     generator: Annotated[GeneratorConfig, NO_OPTIONS] = field(default_factory=GeneratorConfig)
     """The generator: its template, decoder and latent space."""
     channels: tuple[int, ...] = (64, 128, 256, 512)
-    """Widths of the image encoder, one per halving of the picture; the last level gives the
+    """Widths of the image encoder, one per halving of the image; the last level gives the
     tokens."""
     blocks: int = 2
     """Residual blocks per level."""
@@ -57,7 +57,7 @@ class ReconstructorConfig:
     """Every block also looks at what each view shows where a token's texels project to; 0:
     HeadsUp's blocks."""
     detail: int = 4
-    """Texels per side of a token's cell that are looked up in the pictures (guided)."""
+    """Texels per side of a token's cell that are looked up in the images (guided)."""
     fine_level: int = 1
     """Level of the image encoder whose features are looked up beside the colors (guided); 0 has
     half the pixels."""

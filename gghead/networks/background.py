@@ -1,4 +1,4 @@
-"""What stands behind a head: a picture drawn from w, or the rig's sphere as views show it."""
+"""What stands behind a head: an image drawn from w, or the rig's sphere as views show it."""
 
 import math
 

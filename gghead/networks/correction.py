@@ -3,7 +3,7 @@
 How the views differ from what the first guess renders to, brought back to the UV tokens.
 
 The rendering error says directly what is still wrong and where, which the views alone do not; a few
-learnt steps on it stand for many of gradient descent (Xu et al. 2025, "ReSplat: learning recurrent
+learned steps on it stand for many of gradient descent (Xu et al. 2025, "ReSplat: learning recurrent
 Gaussian splats").
 """
 
@@ -19,7 +19,7 @@ from gghead.networks.uv_transformer import GuidedAttention, zero_layer
 from gghead.networks.view_encoder import ResidualBlock, ViewLookup
 from gghead.template import Template
 
-_ERROR_GAIN = 4.0  # differences of pictures are small beside the pictures
+_ERROR_GAIN = 4.0  # differences of images are small beside the images
 
 
 class ErrorEncoder(nn.Module):

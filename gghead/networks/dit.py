@@ -90,7 +90,7 @@ class Block(nn.Module):
 class DiT(nn.Module):
     """Tokens of several kinds, time and (optionally) a condition -> a velocity per token.
 
-    A kind has its own size of token, way in and way out; all share the blocks. Places are learnt.
+    A kind has its own size of token, way in and way out; all share the blocks. Places are learned.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from gghead.networks.uv_transformer import Block, zero_layer
 
 
 class ExpressionTransformer(nn.Module):
-    """Tokens of Z plus learnt places, through blocks.
+    """Tokens of Z plus learned places, through blocks.
 
     A block has cross-attention (expression), mixing (UV) and a perceptron.
     """

@@ -60,7 +60,7 @@ class GuidedAttention(nn.Module):
         self.embed = nn.Linear(source, width)
         self.key = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width))
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
-        # logit taken off where the point lies outside the picture
+        # logit taken off where the point lies outside the image
         self.unseen = nn.Parameter(torch.zeros(heads))
 
     def forward(self, x: Tensor, samples: Tensor, inside: Tensor) -> Tensor:

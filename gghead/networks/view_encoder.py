@@ -51,12 +51,12 @@ class ResidualBlock(nn.Module):
 
 
 class ViewEncoder(nn.Module):
-    """[M, 3, H, W] pictures and [M] cameras -> features of every level.
+    """[M, 3, H, W] images and [M] cameras -> features of every level.
 
     Level i has 1 / 2^(i + 1) of the pixels a side.
 
-    Any size: pictures are padded at the right and bottom by repetition to a multiple of the
-    coarsest cell, and ``extent`` says which part of the features is picture.
+    Any size: images are padded at the right and bottom by repetition to a multiple of the
+    coarsest cell, and ``extent`` says which part of the features is image.
     """
 
     def __init__(self, channels: tuple[int, ...], blocks: int) -> None:
@@ -77,7 +77,7 @@ class ViewEncoder(nn.Module):
             nn.init.zeros_(convolution.bias)
 
     def extent(self, height: int, width: int) -> tuple[float, float]:
-        """Shares (x, y) of the padded picture that the picture takes."""
+        """Shares (x, y) of the padded image that the image takes."""
         return width / _multiple(width, self.stride), height / _multiple(height, self.stride)
 
     def forward(self, rgb: Tensor, cameras: Cameras) -> list[Tensor]:
@@ -128,7 +128,7 @@ class ViewLookup(nn.Module):
         offset: Tensor,  # [B, T, 3] where the tokens' surface lies beside the template, world units
         rgb: Tensor,  # [B, V, 3, H, W] in [0, 1]
         features: Tensor,  # [B * V, C, h, w]
-        extent: tuple[float, float],  # share of the features that is picture, x and y
+        extent: tuple[float, float],  # share of the features that is image, x and y
         cameras: Cameras,  # [B, V]
     ) -> tuple[Tensor, Tensor]:  # samples [B, V, T, channels], inside [B, V, T]
         batch, views = rgb.shape[:2]
@@ -150,23 +150,23 @@ class ViewLookup(nn.Module):
         # [B * V, P, P, 2] in [0, 1]
         place = torch.stack([x, y], -1).unflatten(2, (fine, fine)).flatten(0, 1)
 
-        colours = F.grid_sample(
+        colors = F.grid_sample(
             rgb.flatten(0, 1), 2 * place - 1, padding_mode="border", align_corners=False
         )
-        colours = F.pixel_unshuffle(colours * 2 - 1, self.detail).flatten(2)  # [B * V, 3 d^2, T]
+        colors = F.pixel_unshuffle(colors * 2 - 1, self.detail).flatten(2)  # [B * V, 3 d^2, T]
         pooled = F.avg_pool2d(
             torch.cat([place, depth.reshape(-1, fine, fine, 1)], -1).permute(0, 3, 1, 2),
             self.detail,
         )
-        centre = pooled[:, :2].permute(0, 2, 3, 1)  # [B * V, R, R, 2]
-        grid = 2 * centre * centre.new_tensor(extent) - 1
+        center = pooled[:, :2].permute(0, 2, 3, 1)  # [B * V, R, R, 2]
+        grid = 2 * center * center.new_tensor(extent) - 1
         looked = F.grid_sample(
             features.to(grid.dtype), grid, padding_mode="border", align_corners=False
         ).flatten(2)
 
-        inside = ((centre > 0) & (centre < 1)).all(-1).flatten(1).to(rgb.dtype)  # [B * V, T]
+        inside = ((center > 0) & (center < 1)).all(-1).flatten(1).to(rgb.dtype)  # [B * V, T]
         with torch.no_grad():
-            behind = (pooled[:, 2] - self._nearest(place, depth.flatten(0, 1), centre)) / _BEHIND
+            behind = (pooled[:, 2] - self._nearest(place, depth.flatten(0, 1), center)) / _BEHIND
         towards = (
             cameras.position[:, :, None]
             - F.avg_pool2d(points, self.detail).flatten(2).transpose(1, 2)[:, None]
@@ -190,10 +190,10 @@ class ViewLookup(nn.Module):
             -1,
         )
         # [B * V, T, S]
-        samples = torch.cat([colours.transpose(1, 2), looked.transpose(1, 2), geometry], -1)
+        samples = torch.cat([colors.transpose(1, 2), looked.transpose(1, 2), geometry], -1)
         return samples.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
 
-    def _nearest(self, place: Tensor, depth: Tensor, centre: Tensor) -> Tensor:
+    def _nearest(self, place: Tensor, depth: Tensor, center: Tensor) -> Tensor:
         """Depth [B * V, R, R] of the nearest texel in the pixel that every token falls into.
 
         The pixels are those of a coarse image.
@@ -209,4 +209,4 @@ class ViewLookup(nn.Module):
 
         buffer = depth.new_full((len(depth), cells * cells), 1e3)
         buffer.scatter_reduce_(1, pixel(place).flatten(1), depth, "amin")
-        return buffer.gather(1, pixel(centre).flatten(1)).reshape(centre.shape[:3])
+        return buffer.gather(1, pixel(center).flatten(1)).reshape(center.shape[:3])

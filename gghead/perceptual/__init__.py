@@ -1,9 +1,9 @@
-"""Perceptual distances between pictures.
+"""Perceptual distances between images.
 
 LPIPS, VGG16 features, a discriminator's, and one that needs no download.
 
 >>> distance = gghead.perceptual.load_distance("lpips-vgg", device=device)
->>> distance(picture, truth)  # [B, 3, H, W] in [-1, 1] twice -> [B]
+>>> distance(image, truth)  # [B, 3, H, W] in [-1, 1] twice -> [B]
 """
 
 from gghead.perceptual.distances import (

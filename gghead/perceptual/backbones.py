@@ -1,4 +1,4 @@
-"""The two image classifiers whose features compare pictures.
+"""The two image classifiers whose features compare images.
 
 VGG16 and AlexNet, their convolutions only.
 
@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-# ImageNet's mean and deviation, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), for pictures in
+# ImageNet's mean and deviation, (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225), for images in
 # [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
@@ -35,7 +35,7 @@ class Architecture:
     pool: int
     """Kernel of the poolings; their stride is 2."""
     smallest: int
-    """Pixels a side that a picture must have, or nothing would be left of it."""
+    """Pixels a side that an image must have, or nothing would be left of it."""
 
 
 def _blocks(*blocks: tuple[int, int]) -> tuple[Layer, ...]:
@@ -69,7 +69,7 @@ ALEXNET = Architecture(
 
 
 class Backbone(nn.Module):
-    """Pictures in [-1, 1] to five feature maps.
+    """Images in [-1, 1] to five feature maps.
 
     Normalizes with ImageNet's mean and deviation itself.
     """
@@ -97,8 +97,8 @@ class Backbone(nn.Module):
         self.register_buffer("scale", torch.tensor(_SCALE)[:, None, None], persistent=False)
 
     # [B, 3, H, W] in [-1, 1] -> five of [B, C, h, w]
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        x = (pictures.to(self.shift.dtype) - self.shift) / self.scale
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = (images.to(self.shift.dtype) - self.shift) / self.scale
         found = []
         for index, layer in enumerate(self.features):
             x = layer(x)

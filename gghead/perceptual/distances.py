@@ -1,6 +1,6 @@
-"""How different two pictures look.
+"""How different two images look.
 
-Every distance is called as ``distance(picture, truth)`` and gives [B] numbers.
+Every distance is called as ``distance(image, truth)`` and gives [B] numbers.
 """
 
 from abc import ABC, abstractmethod
@@ -21,14 +21,14 @@ _EPS = 1e-10  # of LPIPS
 
 
 class Distance(nn.Module, ABC):
-    """A fixed measure of difference: nothing of it is trained, gradients flow to the pictures."""
+    """A fixed measure of difference: nothing of it is trained, gradients flow to the images."""
 
     name = "distance"
     """One line for people, with the files it was read from."""
     smallest = 1
-    """Pixels a side that pictures must have."""
+    """Pixels a side that images must have."""
     any_size = True
-    """Whether pictures may have any size and aspect from there on, so that crops can be
+    """Whether images may have any size and aspect from there on, so that crops can be
     compared."""
 
     def freeze(self) -> Self:
@@ -38,31 +38,31 @@ class Distance(nn.Module, ABC):
         return self.eval()
 
     # [B, 3, H, W] in [-1, 1] twice -> [B]
-    def forward(self, picture: Tensor, truth: Tensor) -> Tensor:
-        """Raises ``ValueError`` for other shapes, ``UserError`` for pictures that are too small."""
-        if picture.shape != truth.shape or picture.ndim != 4 or picture.shape[1] != 3:
+    def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+        """Raises ``ValueError`` for other shapes, ``UserError`` for images that are too small."""
+        if image.shape != truth.shape or image.ndim != 4 or image.shape[1] != 3:
             raise ValueError(
                 f"{self.name} compares two batches [B, 3, H, W], but these have the shapes "
-                f"{list(picture.shape)} and {list(truth.shape)}."
+                f"{list(image.shape)} and {list(truth.shape)}."
             )
-        if not (picture.is_floating_point() and truth.is_floating_point()):
+        if not (image.is_floating_point() and truth.is_floating_point()):
             raise ValueError(
-                f"{self.name} compares pictures in [-1, 1], but these are {picture.dtype} and "
+                f"{self.name} compares images in [-1, 1], but these are {image.dtype} and "
                 f"{truth.dtype}."
             )
-        self.check_size(*picture.shape[:1:-1])
-        return self.measure(picture, truth)
+        self.check_size(*image.shape[:1:-1])
+        return self.measure(image, truth)
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise ``UserError`` if pictures of this size cannot be compared."""
+        """Raise ``UserError`` if images of this size cannot be compared."""
         if min(width, height) < self.smallest:
             raise UserError(
-                f"{self.name} needs pictures of at least {self.smallest}x{self.smallest} pixels,"
+                f"{self.name} needs images of at least {self.smallest}x{self.smallest} pixels,"
                 f" but these are {width}x{height}."
             )
 
     @abstractmethod
-    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+    def measure(self, image: Tensor, truth: Tensor) -> Tensor:
         """What ``forward`` returns, after its checks."""
 
 
@@ -85,9 +85,9 @@ class LPIPS(Distance):
         for layer, weight in enumerate(weights):
             self.register_buffer(f"weight{layer}", weight)
 
-    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
-        pairs = zip(self.backbone(picture), self.backbone(truth), strict=True)
-        total = picture.new_zeros(len(picture))
+    def measure(self, image: Tensor, truth: Tensor) -> Tensor:
+        pairs = zip(self.backbone(image), self.backbone(truth), strict=True)
+        total = image.new_zeros(len(image))
         for layer, (a, b) in enumerate(pairs):
             difference = (_unit(a) - _unit(b)).square()
             # no matmul: float32 in autocast
@@ -109,8 +109,8 @@ class FeatureDistance(Distance):
         self.name = name or f"{backbone.architecture.name} features"
         self.smallest = backbone.architecture.smallest
 
-    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
-        return _mean_difference(self.backbone(picture), self.backbone(truth))
+    def measure(self, image: Tensor, truth: Tensor) -> Tensor:
+        return _mean_difference(self.backbone(image), self.backbone(truth))
 
 
 class GradientDistance(Distance):
@@ -123,16 +123,16 @@ class GradientDistance(Distance):
         super().__init__()
         self.config = config or ImageLossConfig()
 
-    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
-        # differences as those of pictures in [0, 1]
-        return image_loss(picture / 2, truth / 2, self.config)
+    def measure(self, image: Tensor, truth: Tensor) -> Tensor:
+        # differences as those of images in [0, 1]
+        return image_loss(image / 2, truth / 2, self.config)
 
 
 class DiscriminatorDistance(Distance):
     """Mean absolute difference of a discriminator's activations, averaged over its blocks.
 
     Feature matching (Salimans et al. 2016, "Improved techniques for training GANs"), as pix2pixHD
-    (Wang et al. 2018) compares a picture with its truth. Pictures are halved until the
+    (Wang et al. 2018) compares an image with its truth. Images are halved until the
     discriminator takes their size.
     """
 
@@ -146,8 +146,8 @@ class DiscriminatorDistance(Distance):
         super().__init__()
         if discriminator.channels != 3:
             raise UserError(
-                f"{name}: this discriminator looks at {discriminator.channels} channels (colours"
-                " and alpha), but pictures have 3; take one that was trained without alpha."
+                f"{name}: this discriminator looks at {discriminator.channels} channels (colors"
+                " and alpha), but images have 3; take one that was trained without alpha."
             )
         self.discriminator, self.name = discriminator, name
         self.smallest = min(discriminator.image_sizes)
@@ -160,13 +160,13 @@ class DiscriminatorDistance(Distance):
         }
         if width != height or not halved & set(sizes):
             raise UserError(
-                f"{self.name} takes square pictures of {', '.join(map(str, sizes))} pixels or these"
+                f"{self.name} takes square images of {', '.join(map(str, sizes))} pixels or these"
                 f" doubled any number of times, but these are {width}x{height}."
             )
 
-    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+    def measure(self, image: Tensor, truth: Tensor) -> Tensor:
         features = []
-        for images in (picture, truth):
+        for images in (image, truth):
             while images.shape[-1] not in self.discriminator.image_sizes:
                 images = downsample2x(images, self.fir)
             features.append(self.discriminator.features(images))

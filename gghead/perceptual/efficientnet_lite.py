@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# (picture of [0, 255] - 127) / 128, for pictures in [-1, 1].
+# (image of [0, 255] - 127) / 128, for images in [-1, 1].
 _SHIFT, _SCALE = -0.5 / 127.5, 128 / 127.5
 _EPS = 1e-3  # of the batch norms
 _STEM = 32  # channels
@@ -49,7 +49,7 @@ class LiteArchitecture:
     trained_at: int
     """Pixels a side of the images that it was trained on."""
     smallest: int = 32
-    """Pixels a side that a picture must have: the last features are then one place."""
+    """Pixels a side that an image must have: the last features are then one place."""
 
     def stages(self) -> list[tuple[int, int, int, int, int]]:
         """Expansion, kernel, stride, channels and number of blocks of each stage."""
@@ -167,7 +167,7 @@ class Bottleneck(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Pictures in [-1, 1] to five feature maps, the bottlenecks that end each resolution.
+    """Images in [-1, 1] to five feature maps, the bottlenecks that end each resolution.
 
     Normalizes by itself.
 
@@ -222,8 +222,8 @@ class EfficientNetLite(nn.Module):
         return self
 
     # [B, 3, H, W] in [-1, 1] -> five of [B, C, h, w]
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        x = (pictures.to(self.stem.weight.dtype) - _SHIFT) / _SCALE
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = (images.to(self.stem.weight.dtype) - _SHIFT) / _SCALE
         # a fifth faster on CPUs
         x, found = self.stem(x.contiguous(memory_format=torch.channels_last)), []
         for place, stage in enumerate(self.stages):

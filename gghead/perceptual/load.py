@@ -9,7 +9,7 @@ One loader for every command that takes a perceptual network.
 ``efficientnet-lite0[:FILE]``  differences of EfficientNet-Lite0's features (also lite1, lite2)
 ``discriminator:RUN``          differences of the activations of a GAN run's discriminator
 ``gradient``                   differences of pixels and gradients at several scales; no download
-``FILE``                       TorchScript: (picture, truth) in [-1, 1] -> a number per picture
+``FILE``                       TorchScript: (image, truth) in [-1, 1] -> a number per image
 =============================  ====================================================================
 
 A FILE is a path or a URL, with ``#sha256=HEX`` after it where its hash is not public knowledge.

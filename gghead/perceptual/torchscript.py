@@ -13,9 +13,9 @@ from gghead.torch_utils.errors import UserError
 class ScriptDistance(Distance):
     """A TorchScript network as a distance.
 
-    It is called with (picture, truth) in [-1, 1] and returns a number per picture. A network with
+    It is called with (image, truth) in [-1, 1] and returns a number per image. A network with
     the argument ``return_lpips`` is NVIDIA's vgg16.pt (stylegan2-ada-pytorch, projector.py): it
-    maps pictures in [0, 255] to vectors whose squared distance is LPIPS.
+    maps images in [0, 255] to vectors whose squared distance is LPIPS.
     """
 
     def __init__(self, network: torch.jit.ScriptModule, name: str) -> None:
@@ -24,26 +24,26 @@ class ScriptDistance(Distance):
         arguments = {argument.name for argument in network.forward.schema.arguments}
         self.embeds = "return_lpips" in arguments
 
-    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+    def measure(self, image: Tensor, truth: Tensor) -> Tensor:
         if self.embeds:
             a, b = (
                 self.network(images * 127.5 + 127.5, resize_images=False, return_lpips=True)
-                for images in (picture, truth)
+                for images in (image, truth)
             )
             return (a - b).square().flatten(1).sum(1)
-        values = self._call(picture, truth)
-        if len(picture) > 1 and values.numel() == 1:  # a mean over the batch
-            pairs = zip(picture.split(1), truth.split(1), strict=True)
+        values = self._call(image, truth)
+        if len(image) > 1 and values.numel() == 1:  # a mean over the batch
+            pairs = zip(image.split(1), truth.split(1), strict=True)
             values = torch.cat([self._call(*pair).reshape(1) for pair in pairs])
-        if values.numel() != len(picture):
+        if values.numel() != len(image):
             raise UserError(
-                f"{self.name} returned {list(values.shape)} for {len(picture)} pictures; a distance"
-                " network returns one number per picture."
+                f"{self.name} returned {list(values.shape)} for {len(image)} images; a distance"
+                " network returns one number per image."
             )
         return values.reshape(-1)
 
-    def _call(self, picture: Tensor, truth: Tensor) -> Tensor:
-        values = self.network(picture, truth)
+    def _call(self, image: Tensor, truth: Tensor) -> Tensor:
+        values = self.network(image, truth)
         if not isinstance(values, Tensor):
             raise UserError(
                 f"{self.name} returned a {type(values).__name__}, but a distance network returns a"
@@ -94,18 +94,18 @@ class IdentitySimilarity(Distance):
         super().__init__()
         self.network, self.name = network, name
 
-    def measure(self, picture: Tensor, truth: Tensor) -> Tensor:
+    def measure(self, image: Tensor, truth: Tensor) -> Tensor:
         small = [
             F.interpolate(
                 images, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False
             )
-            for images in (picture, truth)
+            for images in (image, truth)
         ]
         first, second = (self.network(images) for images in small)
-        if not isinstance(first, Tensor) or first.ndim != 2 or len(first) != len(picture):
+        if not isinstance(first, Tensor) or first.ndim != 2 or len(first) != len(image):
             said = list(first.shape) if isinstance(first, Tensor) else type(first).__name__
             raise UserError(
-                f"{self.name} returned {said} for {len(picture)} faces; a recognition network"
+                f"{self.name} returned {said} for {len(image)} faces; a recognition network"
                 " returns one vector per face."
             )
         return F.cosine_similarity(at_least_float32(first), at_least_float32(second), dim=1)

@@ -18,15 +18,15 @@ from gghead.data.captures import Captures, choose_views
 from gghead.data.files import is_image
 from gghead.torch_utils.errors import MissingFile, UserError
 
-_MOST = 64  # pictures without records that are still taken for views of one person
+_MOST = 64  # images without records that are still taken for views of one person
 
 
 @dataclass(frozen=True, eq=False)
 class InputViews:
-    """V pictures of one head.
+    """V images of one head.
 
-    Raises ``ValueError`` for shapes that do not fit together, ``UserError`` without a view, for a
-    picture or camera with numbers that are not finite, and for a camera that is none.
+    Raises ``ValueError`` for shapes that do not fit together, ``UserError`` without a view, for an
+    image or camera with numbers that are not finite, and for a camera that is none.
     """
 
     rgb: Tensor  # float32 [V, 3, H, W] in [0, 1], over white where there are masks
@@ -48,7 +48,7 @@ class InputViews:
             width,
         ):
             raise ValueError(
-                "Views must be pictures [V, 3, H, W] with alpha [V, 1, H, W], but they have the"
+                "Views must be images [V, 3, H, W] with alpha [V, 1, H, W], but they have the"
                 f" shapes {list(self.rgb.shape)} and {list(self.alpha.shape)}."
             )
         if tuple(self.cameras.shape) != (count,) or len(self.names) != count:
@@ -56,10 +56,10 @@ class InputViews:
                 f"There are {count} views, but cameras of the shape {list(self.cameras.shape)} and "
                 f"{len(self.names)} names: every view needs its camera."
             )
-        for name, picture in zip(self.names, torch.cat([self.rgb, self.alpha], 1), strict=True):
-            if not bool(torch.isfinite(picture).all()):
+        for name, image in zip(self.names, torch.cat([self.rgb, self.alpha], 1), strict=True):
+            if not bool(torch.isfinite(image).all()):
                 raise UserError(
-                    f"The picture of view {name} holds NaN or infinite numbers; make it again."
+                    f"The image of view {name} holds NaN or infinite numbers; make it again."
                 )
         self.cameras.validate("The camera of view")  # by number, the names may be long
 
@@ -74,7 +74,7 @@ class InputViews:
         device: torch.device | str = "cpu",
         backdrop: Tensor | None = None,
     ) -> "InputViews":
-        """Put uint8 pictures [V, 3, H, W] over white by their alpha [V, 1, H, W].
+        """Put uint8 images [V, 3, H, W] over white by their alpha [V, 1, H, W].
 
         ``backdrop`` as in FrameSet.
         """
@@ -101,7 +101,7 @@ class InputViews:
         return InputViews(self.rgb[at], self.alpha[at], self.cameras[at], tuple(names), self.masked)
 
     def mirror(self) -> "InputViews":
-        """Left and right swapped, pictures and cameras: views of the mirrored head."""
+        """Left and right swapped, images and cameras: views of the mirrored head."""
         return InputViews(
             self.rgb.flip(-1), self.alpha.flip(-1), self.cameras.mirror(), self.names, self.masked
         )
@@ -111,28 +111,28 @@ def from_captures(
     captures: Captures,
     subject: str | None = None,
     expression: str | None = None,
-    views: Sequence[str] | None = None,  # names of cameras or of pictures; None = all
+    views: Sequence[str] | None = None,  # names of cameras or of images; None = all
     device: torch.device | str = "cpu",
 ) -> InputViews:
     """Take views of one person at one instant.
 
     Without ``subject`` the captures must show one person only; without ``expression`` the first one
-    is taken. Pictures that come with labels alone (an EG3D folder) count as views of one person.
+    is taken. Images that come with labels alone (an EG3D folder) count as views of one person.
     Raises ``UserError`` for names that do not exist, and for views of different people or instants.
     """
-    where = captures.pictures.source.path
+    where = captures.images.source.path
     if views is not None and not views:
         raise UserError("`views` names no view; name at least one, or leave it out for all.")
     if captures.format == "eg3d" and subject is None:
-        indices = _pictures(captures, views) if views else np.arange(len(captures))
+        indices = _images(captures, views) if views else np.arange(len(captures))
         if not views and len(indices) > _MOST:
             raise UserError(
-                f"{where} holds {len(indices)} pictures and does not say which show the same"
+                f"{where} holds {len(indices)} images and does not say which show the same"
                 " person; name those of one person with `views=LIST`."
             )
         return _stack(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
     if views and not any(_find(view, captures.camera_names) for view in views):
-        indices = _pictures(captures, views)
+        indices = _images(captures, views)
         _one_instant(captures, indices)
         return _stack(captures, indices, [_stem(captures.name(int(i))) for i in indices], device)
     if subject is None:
@@ -181,7 +181,7 @@ def read_inputs(
         masks: For photos, as ``open_targets``.
         landmarker: Of ``camera="auto"``.
 
-    Raises ``UserError`` as ``from_captures`` and ``open_targets``, for a picture without a camera,
+    Raises ``UserError`` as ``from_captures`` and ``open_targets``, for an image without a camera,
     and for options that have no meaning for the data.
     """
     from gghead.data import formats
@@ -189,8 +189,8 @@ def read_inputs(
     path = Path(path)
     if not path.exists():
         raise MissingFile(
-            f"{path} does not exist; name a data set, a folder of pictures with dataset.json, or a"
-            " picture."
+            f"{path} does not exist; name a data set, a folder of images with dataset.json, or an"
+            " image."
         )
     photo = path.is_file() and is_image(path.name)
     plain = path.is_dir() and not any(file.suffix in (".json", ".zip") for file in path.iterdir())
@@ -210,13 +210,13 @@ def read_inputs(
         raise UserError(
             f"`masks='{masks}'` is for photos, but {path} is read as a data set, whose own masks"
             " are taken; leave it out, or give `camera=FILE` (its dataset.json) to read its"
-            " pictures as photos."
+            " images as photos."
         )
     captures = formats.read(path)
     if not isinstance(captures, Captures):
         raise UserError(
             f"{path} is a {captures.kind} of one camera, but a reconstruction needs views of one"
-            " instant; name multi-view captures or a folder of pictures with dataset.json."
+            " instant; name multi-view captures or a folder of images with dataset.json."
         )
     if captures.format == "eg3d" and not views:
         _require_labels(captures)
@@ -245,13 +245,13 @@ def _photos(
     if views:
         names = [reader.name(index) for index in wanted]
         if missing := [view for view in views if _stem(view).replace("/", "_") not in names]:
-            raise UserError(f"{path} has no picture '{missing[0]}'; it has {', '.join(names[:8])}.")
+            raise UserError(f"{path} has no image '{missing[0]}'; it has {', '.join(names[:8])}.")
         wanted = [names.index(_stem(view).replace("/", "_")) for view in views]
     found = [reader.read(index) for index in wanted]
     alphas = [target.mask for target in found if target.mask is not None]
     if alphas and len(alphas) < len(found):
         raise UserError(
-            f"Some pictures of {path} have masks and others none; add those missing, or use"
+            f"Some images of {path} have masks and others none; add those missing, or use"
             " `masks='none'`."
         )
     rgb = torch.stack([target.rgb for target in found])
@@ -262,9 +262,9 @@ def _photos(
 
 
 def _require_labels(captures: Captures) -> None:
-    """A folder of views must not hold pictures without a camera: which they are would go
+    """A folder of views must not hold images without a camera: which they are would go
     unnoticed."""
-    source = captures.pictures.source
+    source = captures.images.source
     known = {captures.name(index) for index in range(len(captures))}
     others = [
         name
@@ -284,7 +284,7 @@ def _stack(
     sizes = {captures.size(int(index)) for index in indices}
     if len(sizes) > 1:
         raise UserError(
-            f"The views in {captures.pictures.source.path} differ in size; give a resolution."
+            f"The views in {captures.images.source.path} differ in size; give a resolution."
         )
     frames = [captures.get(int(index)) for index in indices]
     cameras = captures.cameras[torch.from_numpy(np.asarray(indices))].to(torch.float32)
@@ -294,9 +294,9 @@ def _stack(
     return InputViews.of(rgb, alpha, cameras, names, captures.has_masks, device, captures.backdrop)
 
 
-def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
-    """Indices of pictures by their names, with or without folder and ending where that is clear."""
-    where, by_name = captures.pictures.source.path, {}
+def _images(captures: Captures, views: Sequence[str]) -> np.ndarray:
+    """Indices of images by their names, with or without folder and ending where that is clear."""
+    where, by_name = captures.images.source.path, {}
     for index in range(len(captures)):
         name = captures.name(index)
         for key in {name, _stem(name), _stem(name).rpartition("/")[2]}:
@@ -305,7 +305,7 @@ def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
     for view in views:
         at = by_name.get(view, [])
         if len(at) != 1:
-            what = f"{len(at)} pictures called" if at else "no picture or camera"
+            what = f"{len(at)} images called" if at else "no image or camera"
             shown = ", ".join(captures.camera_names[:8]) or "none"
             raise UserError(
                 f"{where} has {what} '{view}'; its cameras are {shown}"
@@ -313,7 +313,7 @@ def _pictures(captures: Captures, views: Sequence[str]) -> np.ndarray:
             )
         found.append(at[0])
     if len(set(found)) < len(found):
-        raise UserError(f"`views='{','.join(views)}'` names a picture twice; name each once.")
+        raise UserError(f"`views='{','.join(views)}'` names an image twice; name each once.")
     return np.array(found)
 
 

@@ -35,7 +35,7 @@ def refine(
     """
     if views.size[0] != views.size[1]:
         raise UserError(
-            f"Refining needs square pictures, but these are {views.size[0]}x{views.size[1]}."
+            f"Refining needs square images, but these are {views.size[0]}x{views.size[1]}."
         )
     objective = Objective(model, views.rgb, views.alpha if views.masked else None, config.objective)
     with torch.no_grad():

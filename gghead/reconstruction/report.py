@@ -37,7 +37,7 @@ def check_views(views: InputViews, where: str) -> list[str]:
 
     Cameras are compared with the head's place, and masks with the projected template.
 
-    Raises ``UserError`` where cameras cannot be those of the pictures (axes, units, crop, left and
+    Raises ``UserError`` where cameras cannot be those of the images (axes, units, crop, left and
     right), with the likely cause and the remedy.
     """
     labels = views.cameras.label().double().cpu().numpy()
@@ -121,10 +121,10 @@ def write_results(
     write_png(outdir / "views.png", views_sheet(views, color, values["psnr_mask"].tolist()))
     around = orbit_like(views)
     yaws = torch.deg2rad(torch.tensor(NOVEL_YAWS, dtype=torch.float32))
-    pictures = _draw(model, latent, head, Cameras.orbit(yaws, **around), size)
+    images = _draw(model, latent, head, Cameras.orbit(yaws, **around), size)
     write_png(
         outdir / "novel.png",
-        with_labels(beside(pictures), [f"{yaw:+d}°" if yaw else "0°" for yaw in NOVEL_YAWS], None),
+        with_labels(beside(images), [f"{yaw:+d}°" if yaw else "0°" for yaw in NOVEL_YAWS], None),
     )
     if frames:
         name, reach = turn_for(views, turn)

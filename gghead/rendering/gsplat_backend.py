@@ -31,7 +31,7 @@ def _import_fault() -> str:
     fault = _load()
     if fault:
         warnings.warn(
-            f"gsplat cannot rasterise here, so that the slower torch rasteriser has to: {fault}.",
+            f"gsplat cannot rasterize here, so that the slower torch rasterizer has to: {fault}.",
             stacklevel=2,
         )
     return fault

@@ -126,14 +126,14 @@ def composite(
     """
     if means2d.dtype != torch.float32 or means2d.device.type != "cpu":
         raise ValueError(
-            f"The native rasteriser works on float32 tensors on the CPU, not {means2d.dtype} on"
-            f" {means2d.device}; convert them or choose the torch rasteriser."
+            f"The native rasterizer works on float32 tensors on the CPU, not {means2d.dtype} on"
+            f" {means2d.device}; convert them or choose the torch rasterizer."
         )
     if max(width, height) > MAX_SIDE or means2d.shape[1] > MAX_GAUSSIANS:
         raise UserError(
-            f"The native rasteriser draws up to {MAX_GAUSSIANS} Gaussians on up to {MAX_SIDE}"
+            f"The native rasterizer draws up to {MAX_GAUSSIANS} Gaussians on up to {MAX_SIDE}"
             f" pixels a side, not {means2d.shape[1]} on {width} x {height}; render parts, or choose"
-            " the torch rasteriser."
+            " the torch rasterizer."
         )
     if not _load():
         from gghead.rendering import torch_backend
@@ -164,7 +164,7 @@ def _load() -> bool:
     except native_build.BuildError as error:
         _failure.append(f"its library could not be built: {error}")
         warnings.warn(
-            "The native rasteriser could not be built, so the slower torch rasteriser is used;"
+            "The native rasterizer could not be built, so the slower torch rasterizer is used;"
             " install a working g++ or clang++ and ninja, or set GGHEAD_RASTERIZER=torch to"
             f" silence this ({error}).",
             stacklevel=3,
@@ -286,7 +286,7 @@ def _backward(
 
 def _double_backward(ctx: _Context, *gradients: Tensor | None) -> NoReturn:
     raise NotImplementedError(
-        "The native rasteriser has no second derivative; use the torch rasteriser for it."
+        "The native rasterizer has no second derivative; use the torch rasterizer for it."
     )
 
 

@@ -3,7 +3,7 @@
 EWA splatting (Zwicker et al. 2001) with the numbers of gsplat 1.5.3.
 
 Everything is plain torch, differentiable with respect to the Gaussians and the view matrices. The
-tensors are kept component-major ([..., component, N]) so that each step is one vectorised operation
+tensors are kept component-major ([..., component, N]) so that each step is one vectorized operation
 over all Gaussians.
 """
 
@@ -21,7 +21,7 @@ MIN_ALPHA = 1 / 255  # contributions below are skipped
 MIN_CURVATURE = 1e-24
 MAX_EXTENT = 3.33  # half-width of a footprint in standard deviations; sqrt(2 ln 255) rounded up
 
-# the Jacobian's ray slopes are clamped to the picture widened by this share on each side
+# the Jacobian's ray slopes are clamped to the image widened by this share on each side
 _SLOPE_MARGIN = 0.15
 # keeps the square root's gradient finite for a Gaussian seen exactly from its edge
 _MIN_COMPENSATION = 1e-12
@@ -29,7 +29,7 @@ _MIN_COMPENSATION = 1e-12
 
 @dataclass(frozen=True)
 class Projection:
-    """Gaussians in ``B * C`` pictures."""
+    """Gaussians in ``B * C`` images."""
 
     means2d: Tensor  # [B, C, N, 2] pixels
     depths: Tensor  # [B, C, N] camera-space z

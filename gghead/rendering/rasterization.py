@@ -48,7 +48,7 @@ def rasterization(
     """Render 3D Gaussians; names, shapes, numbers and results are those of ``gsplat.rasterization``
     1.5.
 
-    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the pictures [...,
+    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the images [...,
     C, height, width, X], the opacities [..., C, height, width, 1] and a dictionary with
     ``means2d``, ``radii``, ``depths``, ``conics``, ``opacities`` (each [..., C, N, ...]),
     ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs also ``n_nonfinite``,
@@ -59,12 +59,12 @@ def rasterization(
 
     Any numbers are safe. A Gaussian with NaN or infinity is skipped: it draws nothing, gets
     gradients of zero and changes no other one. So is one whose projection float cannot hold (10^12
-    pixels wide, or 10^9 with gsplat), in the pictures that this concerns (gsplat: in all of its
+    pixels wide, or 10^9 with gsplat), in the images that this concerns (gsplat: in all of its
     scene). A camera with NaN or infinity sees nothing. With the environment variable
     ``GGHEAD_CHECK_FINITE=1`` numbers that are not finite are an error.
 
     Raises ``ValueError`` for shapes, devices, planes or modes that do not fit; ``UserError`` for a
-    backend that cannot be used, for pictures larger than the memory, and for values that are not
+    backend that cannot be used, for images larger than the memory, and for values that are not
     finite where they are checked.
     """
     scene = (means, quats, scales, opacities, colors, viewmats, Ks)
@@ -91,7 +91,7 @@ def rasterization(
         backgrounds = None if backgrounds is None else backgrounds.to(dtype)
         choice = registry.resolve(backend, means.device, dtype)
         if choice.backend.rasterize is not None and n * c * math.prod(batch) > 0:
-            pictures, alphas, meta = choice.backend.rasterize(
+            images, alphas, meta = choice.backend.rasterize(
                 *scene,
                 width,
                 height,
@@ -110,7 +110,7 @@ def rasterization(
                 else registry.resolve("torch", means.device).backend
             )
             planes = (near_plane, far_plane, eps2d)
-            pictures, alphas, meta = _project_and_composite(
+            images, alphas, meta = _project_and_composite(
                 *scene,
                 backgrounds,
                 width,
@@ -130,7 +130,7 @@ def rasterization(
         n_cameras=c,
         backend=choice.backend.name,
     )
-    return pictures, alphas, meta
+    return images, alphas, meta
 
 
 def _project_and_composite(
@@ -198,7 +198,7 @@ def _project_and_composite(
     values = torch.cat(channels, -1) if len(channels) > 1 else channels[0]
     # The flattened views start at the tensors in `meta`, so that gradients of those can be retained
     # as with gsplat.
-    pictures, alphas = backend.composite(
+    rendered, alphas = backend.composite(
         meta["means2d"].reshape(images, n, 2),
         meta["conics"].reshape(images, n, 3),
         meta["opacities"].reshape(images, n).contiguous(),
@@ -210,10 +210,10 @@ def _project_and_composite(
         height,
     )
     if render_mode.endswith("ED"):
-        expected = pictures[..., -1:] / alphas.clamp_min(_MIN_ALPHA_OF_ED)
-        pictures = torch.cat([pictures[..., :-1], expected], -1)
+        expected = rendered[..., -1:] / alphas.clamp_min(_MIN_ALPHA_OF_ED)
+        rendered = torch.cat([rendered[..., :-1], expected], -1)
     shape = (*batch, c, height, width)
-    return pictures.reshape(*shape, pictures.shape[-1]), alphas.reshape(*shape, 1), meta
+    return rendered.reshape(*shape, rendered.shape[-1]), alphas.reshape(*shape, 1), meta
 
 
 def _hide_nonfinite(
@@ -297,7 +297,7 @@ def _check_memory(images: int, width: int, height: int, planes: int, example: Te
     needed = images * width * height * planes * max(example.element_size(), 4)
     if needed > memory:
         raise UserError(
-            f"{images} pictures of {width} x {height} pixels take {needed / 2**30:.1f} GiB, but"
+            f"{images} images of {width} x {height} pixels take {needed / 2**30:.1f} GiB, but"
             f" there are {memory / 2**30:.1f} GiB of memory; render fewer at a time, or smaller"
             " ones."
         )
@@ -330,8 +330,7 @@ def _check(
         )
     if width < 1 or height < 1:
         raise ValueError(
-            f"A picture must have at least one pixel, but width and height are {width} and"
-            f" {height}."
+            f"An image must have at least one pixel, but width and height are {width} and {height}."
         )
     if means.ndim < 2 or viewmats.ndim < 3:
         raise ValueError(

@@ -127,7 +127,7 @@ def register(backend: Backend) -> None:
     The automatic choice tries backends in the order of their registration.
     """
     if (backend.composite is None) == (backend.rasterize is None):
-        raise ValueError(f"The rasteriser '{backend.name}' must set either composite or rasterize.")
+        raise ValueError(f"The rasterizer '{backend.name}' must set either composite or rasterize.")
     _backends[backend.name] = backend
 
 
@@ -164,12 +164,12 @@ def resolve(
     if name != "auto":
         if name not in _backends:
             raise UserError(
-                f"There is no rasteriser '{name}'; choose one of auto, {', '.join(_backends)}."
+                f"There is no rasterizer '{name}'; choose one of auto, {', '.join(_backends)}."
             )
         works, reason = _backends[name].available(device, dtype)
         if not works:
             raise UserError(
-                f"The rasteriser '{name}' cannot be used here ({reason}); use auto or torch."
+                f"The rasterizer '{name}' cannot be used here ({reason}); use auto or torch."
             )
         return Choice(_backends[name], wanted_by)
     rejected = []
@@ -178,7 +178,7 @@ def resolve(
         if works:
             return Choice(backend, "; ".join([reason, *rejected]))
         rejected.append(f"not {backend.name}: {reason}")
-    raise UserError(f"No rasteriser works on {device} with {dtype}: {'; '.join(rejected)}.")
+    raise UserError(f"No rasterizer works on {device} with {dtype}: {'; '.join(rejected)}.")
 
 
 # -------------------------------------------------------------------------------- built-in backends

@@ -21,7 +21,7 @@ LOW_PASS = 0.3
 
 @dataclass
 class RenderOutput:
-    """Pictures of ``B`` heads from ``C`` cameras each."""
+    """Images of ``B`` heads from ``C`` cameras each."""
 
     color: Tensor  # [B, C, 3, H, W] in [0, 1] over the background
     alpha: Tensor  # [B, C, 1, H, W] in [0, 1]
@@ -105,7 +105,7 @@ def render(
             *batch, count, 3
         )
         backgrounds = torch.nn.functional.pad(rgb, (0, channels.shape[-1] - 3))
-    pictures, alphas, meta = rasterization(
+    images, alphas, meta = rasterization(
         gaussians.means,
         gaussians.quats,
         gaussians.scales,
@@ -121,7 +121,7 @@ def render(
         rasterize_mode=rasterize_mode,
         backend=backend,
     )
-    planes = pictures.movedim(-1, -3)
+    planes = images.movedim(-1, -3)
     num_features = extras[-1].shape[-1] if features else 0
     parts = planes.split([3, 2 if uv else 0, num_features, 1 if depth else 0], -3)
     return RenderOutput(
@@ -153,7 +153,7 @@ def _pixels(size: int | tuple[int, int]) -> tuple[int, int]:
         ) from None
     if min(width, height) < 1:
         raise ValueError(
-            f"A picture of {width}x{height} pixels cannot be drawn; both must be 1 or more."
+            f"An image of {width}x{height} pixels cannot be drawn; both must be 1 or more."
         )
     return width, height
 

@@ -3,7 +3,7 @@
 The readable specification that every other backend is compared with.
 
 The rules are those of 3D Gaussian Splatting (Kerbl et al. 2023) with the constants of gsplat 1.5.3.
-For the Gaussians of a picture in the order of their depth (ties in the order of their index), at a
+For the Gaussians of an image in the order of their depth (ties in the order of their index), at a
 pixel center with offset d from the mean::
 
     sigma = d^T conic d / 2        alpha = min(0.999, opacity * exp(-sigma))
@@ -19,7 +19,7 @@ alpha) in float64, taken relative to the pixel's first pair, which is exact to a
 length of the list.
 
 Cost: time O(pairs * (D + 20)) plus two sorts. The candidates are the pixels inside the ellipse
-alpha >= 1/255, so hardly any is listed in vain, except behind the stop. Memory: pictures are worked
+alpha >= 1/255, so hardly any is listed in vain, except behind the stop. Memory: images are worked
 off in bands of pixel rows with at most ``BAND_PAIRS`` candidates (or one row, if a single row has
 more), at about 150 bytes a candidate. For gradients the kept pairs of all bands are stored, about
 100 bytes each; where there are more than ``STORED_BANDS`` bands only their indices are (16 bytes),
@@ -74,7 +74,7 @@ def composite(
         arguments = (
             ids,
             pixels,
-            _pixel_centres(first_row, rows, width, height, depths.dtype, depths.device),
+            _pixel_centers(first_row, rows, width, height, depths.dtype, depths.device),
             planes,
         )
         if repeat_in_backward:
@@ -98,12 +98,12 @@ def composite(
 
 
 def _alphas(
-    ids: Tensor, pixels: Tensor, centres: tuple[Tensor, Tensor], *splats: Tensor
+    ids: Tensor, pixels: Tensor, centers: tuple[Tensor, Tensor], *splats: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Sigma and alpha [P] of pairs of Gaussians ``ids [P]`` and ``pixels [P]``."""
     mean_x, mean_y, xx, xy, yy, opacity = (values.index_select(0, ids) for values in splats)
-    dx = centres[0].index_select(0, pixels) - mean_x
-    dy = centres[1].index_select(0, pixels) - mean_y
+    dx = centers[0].index_select(0, pixels) - mean_x
+    dy = centers[1].index_select(0, pixels) - mean_y
     sigma = 0.5 * (xx * dx * dx + yy * dy * dy) + xy * dx * dy
     # clamp passes no gradient where opacity * exp(-sigma) is above the limit, as the specification
     # asks.
@@ -113,13 +113,13 @@ def _alphas(
 def _blend(
     ids: Tensor,  # [P] flat index of the Gaussian
     pixels: Tensor,  # [P] pixel in the band, ascending; depth ascending within a pixel
-    centres: tuple[Tensor, Tensor],  # x and y of every pixel of the band
+    centers: tuple[Tensor, Tensor],  # x and y of every pixel of the band
     planes: Tensor,  # [D, I * N] colors
     *splats: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Colors [pixels, D] without background and remaining transmittance [pixels] of a band."""
-    num_pixels = len(centres[0])
-    _, alpha = _alphas(ids, pixels, centres, *splats)
+    num_pixels = len(centers[0])
+    _, alpha = _alphas(ids, pixels, centers, *splats)
     log_t = torch.nn.functional.pad(torch.log1p(-alpha.double()).cumsum(0), (1, 0))
     ends = torch.bincount(pixels, minlength=num_pixels).cumsum(0)
     ends = torch.nn.functional.pad(ends, (1, 0))
@@ -206,8 +206,8 @@ def _bands(
         ids, pixels = _candidates(
             order[touched], starts - row, stops - row, row, splats, width, height
         )
-        centres = _pixel_centres(row, end - row, width, height, splats[0].dtype, splats[0].device)
-        yield *_contributing(ids, pixels, centres, splats), row, end - row
+        centers = _pixel_centers(row, end - row, width, height, splats[0].dtype, splats[0].device)
+        yield *_contributing(ids, pixels, centers, splats), row, end - row
         row = end
 
 
@@ -254,17 +254,17 @@ def _enumerate(starts: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _contributing(
-    ids: Tensor, pixels: Tensor, centres: tuple[Tensor, Tensor], splats: list[Tensor]
+    ids: Tensor, pixels: Tensor, centers: tuple[Tensor, Tensor], splats: list[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Sort candidate pairs by pixel and drop those too faint or behind the pixel's stop."""
-    sigma, alpha = _alphas(ids, pixels, centres, *splats)
+    sigma, alpha = _alphas(ids, pixels, centers, *splats)
     kept = ((sigma >= 0) & (alpha >= MIN_ALPHA)).nonzero()[:, 0]
     pixels, by_pixel = torch.sort(pixels.index_select(0, kept).int(), stable=True)
     kept = kept.index_select(0, by_pixel)
     ids, alpha, pixels = ids.index_select(0, kept), alpha.index_select(0, kept), pixels.long()
     log_t = torch.log1p(-alpha.double()).cumsum(0)
     before = torch.nn.functional.pad(log_t, (1, 0))
-    counts = torch.bincount(pixels, minlength=len(centres[0]))
+    counts = torch.bincount(pixels, minlength=len(centers[0]))
     at_start = before.index_select(0, counts.cumsum(0) - counts)
     # T falls along a pixel's list, so "T after this pair > limit" holds for a prefix of it: exactly
     # the stopping rule.
@@ -274,7 +274,7 @@ def _contributing(
     return ids.index_select(0, alive), pixels.index_select(0, alive)
 
 
-def _pixel_centres(
+def _pixel_centers(
     first_row: int, rows: int, width: int, height: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """x and y [rows * width] of the pixel centers of a band."""

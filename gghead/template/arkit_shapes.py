@@ -52,10 +52,10 @@ def blendshapes(points: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarray]
 
 # [V]
 def _blob(
-    points: np.ndarray, centre: np.ndarray | Sequence[float], sigma: float | Sequence[float]
+    points: np.ndarray, center: np.ndarray | Sequence[float], sigma: float | Sequence[float]
 ) -> np.ndarray:
     """Gaussian weight that is exactly zero beyond three standard deviations."""
-    q = (points - np.asarray(centre)) / np.asarray(sigma)
+    q = (points - np.asarray(center)) / np.asarray(sigma)
     square = np.einsum("ij,ij->i", q, q)
     return np.exp(-0.5 * square) * smoothstep(square, 9.0, 5.0)
 
@@ -148,8 +148,8 @@ def _brow_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
 def _corner(points: np.ndarray, width: float = 1.0) -> np.ndarray:
     """Weight of the left mouth corner: one there, fading over the lips towards the middle and into
     the cheek."""
-    centre = (MOUTH_HALF_WIDTH, MOUTH_HEIGHT, 0.21)
-    return _blob(points, centre, (0.034 * width, 0.030 * width, 0.060))
+    center = (MOUTH_HALF_WIDTH, MOUTH_HEIGHT, 0.21)
+    return _blob(points, center, (0.034 * width, 0.030 * width, 0.060))
 
 
 def _mouth_side_shapes(points: np.ndarray) -> dict[str, np.ndarray]:

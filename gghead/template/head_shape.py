@@ -20,10 +20,10 @@ MOUTH_HEIGHT, MOUTH_HALF_WIDTH = -0.0950, 0.0710
 
 # [N, 3] -> [N]
 def ellipsoid(
-    p: np.ndarray, centre: np.ndarray | Sequence[float], radii: Sequence[float]
+    p: np.ndarray, center: np.ndarray | Sequence[float], radii: Sequence[float]
 ) -> np.ndarray:
     """Approximate signed distance to an ellipsoid (first order exact at its surface)."""
-    q = (p - np.asarray(centre)) / np.asarray(radii)
+    q = (p - np.asarray(center)) / np.asarray(radii)
     k0 = np.sqrt(np.einsum("ij,ij->i", q, q))
     q /= np.asarray(radii)
     k1 = np.sqrt(np.einsum("ij,ij->i", q, q))
@@ -49,9 +49,9 @@ def smooth_min(a: np.ndarray, b: np.ndarray, k: float | np.ndarray) -> np.ndarra
 
 
 # [N]
-def bump(p: np.ndarray, centre: np.ndarray | Sequence[float], sigma: Sequence[float]) -> np.ndarray:
+def bump(p: np.ndarray, center: np.ndarray | Sequence[float], sigma: Sequence[float]) -> np.ndarray:
     """Gaussian bump of height one with standard deviations `sigma` per axis."""
-    q = (p - np.asarray(centre)) / np.asarray(sigma)
+    q = (p - np.asarray(center)) / np.asarray(sigma)
     return np.exp(-0.5 * np.einsum("ij,ij->i", q, q))
 
 
@@ -186,7 +186,7 @@ def _eye(p: np.ndarray, d: np.ndarray) -> np.ndarray:
     return np.where(opening > 0, covered + opening * (bare - covered), covered)
 
 
-EAR_CENTRE = np.array([0.2050, 0.0420, -0.0120])
+EAR_CENTER = np.array([0.2050, 0.0420, -0.0120])
 EAR_HALF_HEIGHT, EAR_HALF_BREADTH = 0.088, 0.048
 
 
@@ -196,7 +196,7 @@ def ear_plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     The first two are 1 at its rim.
     """
     lean = 0.16  # radians that the ear's axis leans backwards
-    y, z = points[:, 1] - EAR_CENTRE[1], points[:, 2] - EAR_CENTRE[2]
+    y, z = points[:, 1] - EAR_CENTER[1], points[:, 2] - EAR_CENTER[2]
     up = (y * np.cos(lean) - z * np.sin(lean)) / EAR_HALF_HEIGHT
     back = (-z * np.cos(lean) - y * np.sin(lean)) / EAR_HALF_BREADTH
     back = back / (1.0 + 0.28 * np.clip(up, -1.0, 1.0))  # narrow at the lobe

@@ -152,7 +152,7 @@ def grid_uvs(columns: int, rows: int) -> np.ndarray:  # [(rows + 1) * (columns +
 
 
 def plane(half_width: float = 0.35, cells: int = 16) -> Template:
-    """A square in z = 0 that faces +z; u runs along +x and v along -y, as in a picture of it."""
+    """A square in z = 0 that faces +z; u runs along +x and v along -y, as in an image of it."""
     uvs = grid_uvs(cells, cells)
     xy = (uvs - 0.5) * 2.0 * half_width
     vertices = np.stack([xy[:, 0], -xy[:, 1], np.zeros(len(xy))], axis=1)

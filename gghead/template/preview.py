@@ -1,4 +1,4 @@
-"""Shaded pictures of a template, to look at its shape and its expressions.
+"""Shaded images of a template, to look at its shape and its expressions.
 
 python -m gghead.template.preview --dest=docs/images/template.png
 """

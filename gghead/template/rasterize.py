@@ -1,4 +1,4 @@
-"""A numpy triangle rasterizer with exact coverage, for UV baking and for perspective pictures.
+"""A numpy triangle rasterizer with exact coverage, for UV baking and for perspective images.
 
 Coverage is decided in integers (coordinates snapped to at most 1/65536 pixel) with the top-left
 rule, so two triangles that share an edge never leave a pixel between them and never both claim one.

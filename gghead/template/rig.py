@@ -7,7 +7,7 @@ left) and mirrored.
 import numpy as np
 
 from gghead.template.head_shape import (
-    EAR_CENTRE,
+    EAR_CENTER,
     EYE_INNER,
     EYE_OUTER,
     EYEBALL,
@@ -167,7 +167,7 @@ def landmarks(points: np.ndarray) -> dict[str, np.ndarray]:  # name -> [3]
         weight = 1.0 / (distance[near] + 1e-8)
         marks[name] = np.array([x, y, float(points[near, 2] @ weight / weight.sum())])
     marks["EyeCentre"] = EYEBALL.copy()
-    marks["Ear"] = EAR_CENTRE.copy()
+    marks["Ear"] = EAR_CENTER.copy()
     top = points[points[:, 1].argmax()]
     marks["Crown"] = np.array([0.0, top[1], top[2]])
     back = points[points[:, 2].argmin()]

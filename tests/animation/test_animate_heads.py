@@ -25,7 +25,7 @@ def run(*arguments):
     return CliRunner().invoke(main, ["--network=demo", *map(str, arguments)])
 
 
-def test_a_picture_shows_neutral_and_posed(tmp_path):
+def test_an_image_shows_neutral_and_posed(tmp_path):
     out = tmp_path / "out/p.png"
     result = run(
         "--seeds=1,2", "--weights=jawOpen=1,eyeBlink=1,tongueOut=1", f"--output={out}", "--size=32"
@@ -38,10 +38,10 @@ def test_a_picture_shows_neutral_and_posed(tmp_path):
     model = gghead.load("demo")
     head = model.sample(1, psi=0.7)
     for column, weights in enumerate(({}, {"jawOpen": 1, "eyeBlinkLeft": 1, "eyeBlinkRight": 1})):
-        picture = model.render(
+        image = model.render(
             gghead.animate(head, weights, model=model), gghead.Cameras.orbit(0.0), 32
         ).color[0, 0]
-        expected = (picture.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+        expected = (image.clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
         assert np.abs(shown[:32, 32 * column : 32 * column + 32] - expected).max() <= 1
     assert np.abs(shown[:, :32] - shown[:, 32:]).max() > 60  # the mouth opens
 
@@ -142,7 +142,7 @@ def test_wrong_uses_are_a_sentence(data, tmp_path):
         ),
         (["--seeds=1", weights, "--split=test"], "--split belongs to what drives the heads"),
         (["--seeds=1", weights, "--mapping=names"], "--mapping belongs to what drives the heads"),
-        (["--seeds=1", weights, "--camera=tracked"], "has neither cameras nor pictures"),
+        (["--seeds=1", weights, "--camera=tracked"], "has neither cameras nor images"),
         (
             ["--seeds=1", weights, "--only-frames=80"],
             "--only-frames asks for frame 80, but --weights has 50 frames",

@@ -1,5 +1,5 @@
 """Blendshapes that move Gaussians: against the deformed mesh, by symmetry, by numbers, and by what
-pictures show."""
+images show."""
 
 from dataclasses import replace
 
@@ -37,8 +37,8 @@ def row(*frames, dtype=torch.float32):
 
 def some_faces(count=400, seed=0):
     """Places inside faces of the front of the head, where the shapes are."""
-    centres = TEMPLATE.vertices[TEMPLATE.faces].mean(1)
-    front = np.flatnonzero((centres[:, 2] > 0.1) & (np.abs(centres[:, 0]) < 0.15))
+    centers = TEMPLATE.vertices[TEMPLATE.faces].mean(1)
+    front = np.flatnonzero((centers[:, 2] > 0.1) & (np.abs(centers[:, 0]) < 0.15))
     random = np.random.RandomState(seed)
     face = torch.from_numpy(random.choice(front, count))
     bary = torch.from_numpy(random.dirichlet([2, 2, 2], count))
@@ -239,8 +239,8 @@ def test_gradients_are_those_of_finite_differences():
     )
 
 
-# ------------------------------------------------------------------------ pictures
-def picture(gaussians, size=160):
+# ------------------------------------------------------------------------ images
+def draw_head(gaussians, size=160):
     camera = gghead.Cameras.orbit(0.0, focal=4.6)
     return gghead.render(gaussians, camera, size, background=1.0).color[0, 0]
 
@@ -248,7 +248,7 @@ def picture(gaussians, size=160):
 def test_eyes_close_and_mouths_open():
     head, own = painted_head(128), surface()
     shut, neutral, wide = (
-        picture(pose(head, row(weights), own))
+        draw_head(pose(head, row(weights), own))
         for weights in ({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, {}, {"jawOpen": 0.8})
     )
 
@@ -263,7 +263,7 @@ def test_eyes_close_and_mouths_open():
     assert torch.equal(wide[:, : int(0.4 * 160)], neutral[:, : int(0.4 * 160)])
 
 
-def test_the_inside_of_the_mouth_lies_behind_the_lips_and_has_their_colour():
+def test_the_inside_of_the_mouth_lies_behind_the_lips_and_has_their_color():
     head, own = painted_head(64), surface()
     head.colors = torch.full_like(head.colors, 0.5)
     moved = pose(

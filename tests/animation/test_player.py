@@ -1,4 +1,4 @@
-"""Frame after frame: the same pictures as the plain way, evaluated again only where something
+"""Frame after frame: the same images as the plain way, evaluated again only where something
 changed."""
 
 import json
@@ -13,7 +13,7 @@ from gghead import checkpoints, sh
 from gghead.animation import player as player_module
 from gghead.animation.player import Player
 from gghead.cameras import Cameras
-from gghead.models.compression import CompressionPlan, factorise
+from gghead.models.compression import CompressionPlan, factorize
 from gghead.rendering import render
 from gghead.training.benchmarks.avatar import with_count
 from gghead.training.cli.benchmark import main
@@ -34,7 +34,7 @@ def forms(**options):
     avatar = dense(still=20, **options)
     return {
         "dense": avatar,
-        "compressed": factorise(avatar, expressions(), CompressionPlan(4, 3, 0.2)).quantize(8),
+        "compressed": factorize(avatar, expressions(), CompressionPlan(4, 3, 0.2)).quantize(8),
     }
 
 
@@ -45,7 +45,7 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("form", ["dense", "compressed"])
 @pytest.mark.parametrize("options", [*VARIANTS, {"sh_degree": 0}, {"sh_degree": 3}])
-def test_pictures_are_those_of_the_plain_way(options, form):
+def test_images_are_those_of_the_plain_way(options, form):
     avatar = forms(**options)[form]
     player = Player(avatar)
     for index, e in enumerate(2 * expressions(4) - 0.5):  # some beyond the range, so clamped
@@ -105,7 +105,7 @@ def test_the_benchmark_times_all_forms(tmp_path):
         for row in rows
     )
     small = tmp_path / "small.safetensors"
-    checkpoints.save(factorise(dense(), None, CompressionPlan(4, 2)).quantize(8), small)
+    checkpoints.save(factorize(dense(), None, CompressionPlan(4, 2)).quantize(8), small)
     moving = tmp_path / "moving.safetensors"
     checkpoints.save(dense(changes="everything"), moving)
     for changed, sentence in (

@@ -13,7 +13,7 @@ from PIL import Image
 from gghead import checkpoints
 from gghead.animation.drive import read_drive, read_table
 from gghead.animation.frames import Frames, read_sequence, split_or_all
-from gghead.animation.show import camera_path, pictures
+from gghead.animation.show import avatar_images, camera_path
 from gghead.cameras import Cameras
 from gghead.cli.animate import main
 from gghead.image_metrics import psnr
@@ -172,7 +172,7 @@ def test_coefficients_can_be_matched_by_their_names(file, tmp_path):
     assert "The avatar has no eyeBlink_L, tongueOut, browInnerUp_L: left out" in result.output
 
 
-# ------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------ images
 def test_camera_paths_keep_lens_and_distance():
     label = Cameras.orbit(0.3, 0.1, radius=3.0, focal=2.5).label()[0]
     model = avatar(AvatarConfig(**{**CONFIG.__dict__, "camera": tuple(label.tolist())}))
@@ -189,7 +189,7 @@ def test_frames_over_a_background(data):
     head, alpha = frames.cut(0)
     assert torch.equal(frames.over(0), head + (1 - alpha))
     frame = frames.sequence.get(0)
-    # the example's pictures are over white already
+    # the example's images are over white already
     torch.testing.assert_close(frames.over(0), frame.rgb / 255)
     torch.testing.assert_close(
         frames.over(0, torch.tensor([0.2, 0.4, 0.6]))[:, 0, 0], torch.tensor([0.2, 0.4, 0.6])
@@ -278,7 +278,7 @@ def test_wrong_uses_are_a_sentence(file, data, tmp_path):
     for arguments, sentence in (
         (["--avatar=demo", table], "but an avatar of one person is needed here"),
         ([f"--avatar={tmp_path / 'no'}", table], "does not exist"),
-        ([f"--avatar={file}", table, "--camera=tracked"], "has neither cameras nor pictures"),
+        ([f"--avatar={file}", table, "--camera=tracked"], "has neither cameras nor images"),
         ([f"--avatar={file}", table, "--split=test"], "--split=test has no meaning"),
         ([f"--avatar={file}", table, "--only-frames=0-3"], "asks for frame 3, but"),
         ([f"--avatar={file}", f"--drive={data}", "--split=val"], "no frames of the split 'val'"),
@@ -294,8 +294,8 @@ def test_scores_are_what_they_say(data):
     model, sequence = avatar(), read_sequence(data)
     test, train = (Frames(split_or_all(sequence, name)) for name in ("test", "train"))
     means, records = score(model, test, train)
-    shown = list(pictures(model, test.expression, test.cameras, test.size))
-    expected = [float(psnr(picture, test.over(index))) for index, picture in enumerate(shown)]
+    shown = list(avatar_images(model, test.expression, test.cameras, test.size))
+    expected = [float(psnr(image, test.over(index))) for index, image in enumerate(shown)]
     assert [record["avatar"]["psnr"] for record in records] == pytest.approx(expected)
     assert means["avatar"]["psnr"] == pytest.approx(np.mean(expected))
     errors = [

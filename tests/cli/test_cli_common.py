@@ -26,7 +26,7 @@ COMMANDS = {name: find(main, name) for name in NAMES}
 WRONG = [  # told before torch is there, and so at once
     ("sample", ["--views=2", "--yaw=0"], "exclude each other"),
     ("sample", ["--network=nowhere"], "does not exist"),
-    ("sample", ["--network=me.jpg"], "is a picture, not a network"),
+    ("sample", ["--network=me.jpg"], "is an image, not a network"),
     ("sample", ["--pitch=up"], "not an angle in degrees"),
     ("video", ["--output=me.jpg"], "must end in .mp4"),
     ("video", ["--output=me.jpg/x.webp"], "cannot be written"),
@@ -44,7 +44,7 @@ WRONG = [  # told before torch is there, and so at once
     (
         "edit mix",
         ["--network=me.jpg", "--rows=0", "--cols=1", "--layers=1"],
-        "is a picture, not a network",
+        "is an image, not a network",
     ),
     ("edit pca", ["--shapes"], "leave out --shapes"),
 ]

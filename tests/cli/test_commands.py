@@ -283,7 +283,7 @@ def test_the_same_option_is_the_same_in_every_command(shared):
         ("--prior-steps", "20|Steps from noise to a latent  [default: 20]"),
         ("--lr", "learning rate"),
         ("--motion-lr", "learning rate"),
-        ("--refine", "of optimising the encoder's latent on the views"),
+        ("--refine", "of optimizing the encoder's latent on the views"),
         ("--landmarker", "photos|mediapipe"),
     ],
 )

@@ -105,7 +105,7 @@ def test_files_are_copied_where_nothing_changes(tmp_path):
             assert archive.read(record["mask"]) == (tmp_path / "vhap" / mask).read_bytes()
 
 
-def test_resized_pictures_and_square_zips_for_image_datasets(tmp_path):
+def test_resized_images_and_square_zips_for_image_datasets(tmp_path):
     (tmp_path / "insta").mkdir()
     sequences_of.insta(tmp_path / "insta")
     result = convert(
@@ -185,10 +185,10 @@ def test_an_unpacked_zip_is_as_good(tmp_path):
 
 def test_eg3d_and_gghead_zips_are_captures_of_one_view_each(tmp_path):
     labels = [Cameras.orbit(0.1 * i).label()[0].numpy() for i in range(3)]
-    pictures = [np.random.RandomState(i).randint(0, 256, (8, 8, 3), np.uint8) for i in range(3)]
+    images = [np.random.RandomState(i).randint(0, 256, (8, 8, 3), np.uint8) for i in range(3)]
     with DatasetWriter(tmp_path / "ffhq.zip") as writer:
-        for i, (label, picture) in enumerate(zip(labels, pictures, strict=True)):
-            writer.add(f"00000/img{i:08d}.png", picture, label)
+        for i, (label, image) in enumerate(zip(labels, images, strict=True)):
+            writer.add(f"00000/img{i:08d}.png", image, label)
     with zipfile.ZipFile(tmp_path / "ffhq_masks_modnet.zip", "w") as archive:
         for i in range(3):
             archive.writestr(
@@ -203,7 +203,7 @@ def test_eg3d_and_gghead_zips_are_captures_of_one_view_each(tmp_path):
     for i in range(3):
         frame = frames.get(i)
         assert (
-            np.array_equal(frame.rgb.permute(1, 2, 0), pictures[i])
+            np.array_equal(frame.rgb.permute(1, 2, 0), images[i])
             and int(frame.alpha[0, 0, 0]) == 100 + i
         )
         np.testing.assert_allclose(frame.camera.label(), labels[i], atol=1e-6)
@@ -212,12 +212,12 @@ def test_eg3d_and_gghead_zips_are_captures_of_one_view_each(tmp_path):
 
 
 # ------------------------------------------------------------------------------------- broken input
-def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
+def test_corrupt_images_are_skipped_and_counted(tmp_path):
     (tmp_path / "vhap").mkdir()
     sequences_of.vhap(tmp_path / "vhap")
     good = (tmp_path / "vhap/images/00001_00.png").read_bytes()
     (tmp_path / "vhap/images/00001_00.png").write_bytes(good[: len(good) // 2])
-    (tmp_path / "vhap/images/00000_01.png").write_bytes(b"no picture")  # the first of its camera
+    (tmp_path / "vhap/images/00000_01.png").write_bytes(b"no image")  # the first of its camera
     result = convert(tmp_path / "vhap", tmp_path / "out.zip")
     assert result.exit_code == 0, result.output
     assert "10 frames written (10 copied as they are), 2 skipped" in result.output
@@ -227,9 +227,9 @@ def test_corrupt_pictures_are_skipped_and_counted(tmp_path):
     )
     assert len(read(tmp_path / "out.zip")) == 10
     old = (tmp_path / "out.zip").read_bytes()
-    for rest, sentence in ((good[:60], "No picture of"), (b"", "not a readable image")):
-        for picture in (tmp_path / "vhap/images").glob("*.png"):
-            picture.write_bytes(rest)
+    for rest, sentence in ((good[:60], "No image of"), (b"", "not a readable image")):
+        for image in (tmp_path / "vhap/images").glob("*.png"):
+            image.write_bytes(rest)
         result = convert(tmp_path / "vhap", tmp_path / "out.zip", "--overwrite")
         assert (
             result.exit_code == 1

@@ -34,7 +34,7 @@ def test_what_works_here_is_said_with_status_0(monkeypatch, tmp_path):
 
 
 def test_every_backend_that_works_renders_what_torch_renders():
-    found = lines(doctor.rasterisers())
+    found = lines(doctor.rasterizers())
     assert "  ok  torch on cpu: renders; the others are compared with it" in found
     for name in set(registry.available_names("cpu")) - {"torch"}:
         said = rf"  ok  {name} on cpu: differs from torch by \d"
@@ -51,7 +51,7 @@ def test_a_backend_that_renders_something_else_is_named(monkeypatch):
         "dark",
         registry.Backend("dark", lambda device, dtype: (True, "always"), composite=darker),
     )
-    line = next(line for line in lines(doctor.rasterisers()) if "dark on cpu" in line)
+    line = next(line for line in lines(doctor.rasterizers()) if "dark on cpu" in line)
     assert line.lstrip().startswith("!!") and "differs from torch by" in line
 
 
@@ -64,7 +64,7 @@ def test_a_backend_that_fails_is_named_with_the_reason(monkeypatch):
         "broken",
         registry.Backend("broken", lambda device, dtype: (True, "always"), rasterize=fails),
     )
-    line = next(line for line in lines(doctor.rasterisers()) if "broken on cpu" in line)
+    line = next(line for line in lines(doctor.rasterizers()) if "broken on cpu" in line)
     assert line.lstrip().startswith("!!") and "RuntimeError: the driver is gone" in line
 
 

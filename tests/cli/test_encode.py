@@ -140,7 +140,7 @@ def test_from_captures_to_a_prior(data, network, tmp_path):
     assert "of the variance of held-out heads" in text
     folder = next((tmp_path / "runs").iterdir())
     call(train_prior, f"--resume={folder}")
-    call(score_prior, f"--prior={folder}", "--samples=20", "--pictures=1", "--prior-steps=2")
+    call(score_prior, f"--prior={folder}", "--samples=20", "--images=1", "--prior-steps=2")
     table = json.loads((folder / "score.json").read_text())["nearest"]
     assert (
         len(table["samples"]) == len(table["training"]) == len(table["held_out"])

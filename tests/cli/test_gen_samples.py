@@ -81,7 +81,7 @@ def test_files_and_their_sizes(run, tmp_path):
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
-def test_a_seed_gives_the_same_bytes_whatever_its_neighbours(run, tmp_path, noise_mode):
+def test_a_seed_gives_the_same_bytes_whatever_its_neighbors(run, tmp_path, noise_mode):
     options = [f"--network={run}", "--shapes=1", "--size=24", f"--noise-mode={noise_mode}"]
     call(*options, "--seeds=0-4", f"--outdir={tmp_path / 'many'}")
     call(*options, "--seeds=3", f"--outdir={tmp_path / 'alone'}")
@@ -197,9 +197,9 @@ def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_pa
     middle = first[:, 256:512].astype(int)
     # a face before a white background
     assert (middle[:4, :4] > 240).all() and middle[96:176, 96:176].std() > 8
-    with Image.open(folder / "grid.png") as picture:
+    with Image.open(folder / "grid.png") as image:
         # two columns, the seeds at the left
-        assert picture.size[1] == 4 * 256 and picture.size[0] > 2 * 768
+        assert image.size[1] == 4 * 256 and image.size[0] > 2 * 768
 
 
 def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypatch):
@@ -229,16 +229,16 @@ def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypa
 def test_a_grid_is_about_as_wide_as_high():
     cells = [np.full((10, 30, 3), 30 * index, np.uint8) for index in range(7)]
     sheet = grid(cells, [str(index) for index in range(7)])
-    picture = sheet[:, -60:]
+    image = sheet[:, -60:]
     assert sheet.shape[0] == 40 and sheet.shape[1] > 60 and (sheet[:, :-60] < 128).any(), (
         "names at the left"
     )
     assert (
-        (picture[:10, 30:] == 30).all()
-        and (picture[10:20, :30] == 60).all()
-        and (picture[30:, :30] == 180).all()
+        (image[:10, 30:] == 30).all()
+        and (image[10:20, :30] == 60).all()
+        and (image[30:, :30] == 180).all()
     )
-    assert (picture[30:, 30:] == 255).all(), "an empty cell is white"
+    assert (image[30:, 30:] == 255).all(), "an empty cell is white"
 
 
 @pytest.mark.parametrize(
@@ -299,9 +299,9 @@ def test_video_of_one_head_turns_it(model):
 
 def test_video_grid_deals_seeds_row_by_row_and_interpolates_in_a_loop(model):
     cameras = camera_path("sweep", 1)
-    picture = next(generate_frames(model, [0, 1, 2, 3], cameras, grid=(2, 2), size=16))
+    image = next(generate_frames(model, [0, 1, 2, 3], cameras, grid=(2, 2), size=16))
     alone = [next(generate_frames(model, [seed], cameras, size=16)) for seed in range(4)]
-    assert np.array_equal(picture, np.block([[[alone[0]], [alone[1]]], [[alone[2]], [alone[3]]]]))
+    assert np.array_equal(image, np.block([[[alone[0]], [alone[1]]], [[alone[2]], [alone[3]]]]))
 
     keys = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
     path = closed_path(keys, 30)

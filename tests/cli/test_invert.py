@@ -26,7 +26,7 @@ from gghead.inversion import Inversion, Latent, load, open_targets
 from gghead.inversion import stages as stages_module
 from gghead.inversion.objective import draw
 from gghead.inversion.own_heads import OwnHeads
-from gghead.inversion.stages import OPTIMISED
+from gghead.inversion.stages import OPTIMIZED
 from gghead.sampling import generate_frames
 from gghead.torch_utils.errors import UserError
 
@@ -35,7 +35,7 @@ FEW = ("--steps=3", "--video-format=none")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """network.safetensors; heads.zip of three labelled pictures with masks; the same as a folder;
+    """network.safetensors; heads.zip of three labeled images with masks; the same as a folder;
     photo.png with alpha and beside.png without, which dataset.json labels."""
     home = tmp_path_factory.mktemp("invert")
     model = small_network()
@@ -75,24 +75,24 @@ def test_a_zip_is_inverted_and_everything_is_written(home, tmp_path):
     out = tmp_path / "out"
     output = call(home, home / "heads.zip", out, "--method=pti", "--steps=3", "--batch=2")
     assert (
-        "3 pictures" in output
-        and "2 pictures" in output
+        "3 images" in output
+        and "2 images" in output
         and "stage targets PSNR in mask SSIM" in output
     )
-    names = {"metrics.json", "target.png", "row.png", "strip.png", "optimisation.webp"}
-    names |= {f"{stage}.png" for stage in OPTIMISED}
-    names |= {f"latent-{stage}.safetensors" for stage in OPTIMISED}
+    names = {"metrics.json", "target.png", "row.png", "strip.png", "optimization.webp"}
+    names |= {f"{stage}.png" for stage in OPTIMIZED}
+    names |= {f"latent-{stage}.safetensors" for stage in OPTIMIZED}
     for seed in range(3):
         folder = out / f"00000_img{seed}"
         assert {path.name for path in folder.iterdir()} == names
         metrics = json.loads((folder / "metrics.json").read_text())
-        assert list(metrics["stages"]) == list(OPTIMISED) and metrics["masked"]
+        assert list(metrics["stages"]) == list(OPTIMIZED) and metrics["masked"]
         assert 0 <= metrics["camera"]["turned_degrees"] <= 8
         with Image.open(folder / "pti.png") as image:
             assert image.size == (24, 24)
         with Image.open(folder / "strip.png") as image:
             assert image.width > 6 * 128 and image.height > 4 * 128
-        with Image.open(folder / "optimisation.webp") as image:
+        with Image.open(folder / "optimization.webp") as image:
             assert 4 < image.n_frames <= 16 and image.size == (256, 128)  # equal frames are merged
     table = json.loads((out / "metrics.json").read_text())
     assert table["mean"]["pti"]["targets"] == 3
@@ -131,7 +131,7 @@ def test_repeating_skips_what_is_done_and_mends_what_is_not(home, tmp_path, monk
     } == first
     call(home, home / "heads.zip", out, "--method=w", *FEW)
     assert len(batches) == 1
-    kept = "00000_img0 and 2 more holds the inversion of another picture, network or options"
+    kept = "00000_img0 and 2 more holds the inversion of another image, network or options"
     assert kept in call(home, home / "heads.zip", out, "--method=w", *FEW, "--seed=1", fails=True)
     assert {
         seed: (out / f"00000_img{seed}" / "latent-w.safetensors").read_bytes() for seed in range(3)
@@ -145,7 +145,7 @@ def test_repeating_skips_what_is_done_and_mends_what_is_not(home, tmp_path, monk
     )
 
 
-def test_single_pictures_and_where_their_cameras_come_from(home, tmp_path):
+def test_single_images_and_where_their_cameras_come_from(home, tmp_path):
     photo = home / "photos" / "img2.png"
     call(home, photo, tmp_path / "label", "--method=w", *FEW)
     start = json.loads((tmp_path / "label" / "img2" / "metrics.json").read_text())["camera"][
@@ -243,7 +243,7 @@ def test_a_photo_goes_in_directly(home, tmp_path):
 
 
 def test_without_mediapipe_auto_says_what_to_install(home, tmp_path, monkeypatch):
-    """Once, also for a folder of pictures; --camera=auto is the default where there are no
+    """Once, also for a folder of images; --camera=auto is the default where there are no
     labels."""
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     output = call(home, home / "photos", tmp_path, "--camera=auto", fails=True)
@@ -281,11 +281,11 @@ def test_masks_come_from_alpha_files_or_nowhere(home, tmp_path):
     assert one.read(0).mask.unique().tolist() == [100]
     assert open_targets(photos, 12, max_images=2).read(1).rgb.shape == (3, 12, 12)
     output = call(home, photos / "img0.png", tmp_path / "out", "--method=w", *FEW, "--masks=none")
-    assert "img0 has no mask: the whole picture is matched" in output
+    assert "img0 has no mask: the whole image is matched" in output
 
 
 @pytest.mark.parametrize("masks", ["none", None])
-def test_masks_that_lie_among_the_pictures_are_no_pictures(home, tmp_path, masks):
+def test_masks_that_lie_among_the_images_are_no_images(home, tmp_path, masks):
     """However dataset.json lists them, and also where they are not wanted."""
     reader = open_targets(home / "heads.zip", 24, masks=masks)
     assert reader.names == [f"00000/img{seed}.png" for seed in range(3)]
@@ -377,21 +377,21 @@ def test_latents_are_drawn_and_filmed_as_seeds_are(home, tmp_path):
         )
 
 
-def test_a_folder_with_broken_pictures_finishes_the_others(home, tmp_path):
+def test_a_folder_with_broken_images_finishes_the_others(home, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(home / "photos", photos)
     Image.fromarray(np.zeros((24, 24, 4), np.uint8)).save(photos / "img1.png")
     (photos / "img2.png").write_bytes((photos / "img2.png").read_bytes()[:100])
     output = call(home, photos, tmp_path / "out", "--method=w", *FEW, fails=True)
     assert (
-        "2 of 3 pictures failed" in output and "mask of img1.png" in output and "is empty" in output
+        "2 of 3 images failed" in output and "mask of img1.png" in output and "is empty" in output
     )
     assert "img2.png" in output and (tmp_path / "out" / "img0" / "latent-w.safetensors").is_file()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean"]["w"]["targets"] == 1
 
 
 def test_a_zip_with_a_damaged_member_and_a_missing_mask_finishes_the_others(home, tmp_path):
-    """Both are met before any picture is decoded, when it is found out which are done already."""
+    """Both are met before any image is decoded, when it is found out which are done already."""
     with (
         zipfile.ZipFile(home / "heads.zip") as heads,
         zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad,
@@ -404,7 +404,7 @@ def test_a_zip_with_a_damaged_member_and_a_missing_mask_finishes_the_others(home
     data[at] ^= 0xFF
     (tmp_path / "bad.zip").write_bytes(data)
     output = call(home, tmp_path / "bad.zip", tmp_path / "out", "--method=w", *FEW, fails=True)
-    assert "2 of 3 pictures failed" in output and "checksum differs" in output
+    assert "2 of 3 images failed" in output and "checksum differs" in output
     assert "The mask masks/00000/img1.png.mask in" in output and "is missing" in output
     assert (tmp_path / "out" / "00000_img0" / "latent-w.safetensors").is_file()
 
@@ -428,16 +428,16 @@ def test_a_loss_that_is_no_number_saves_the_last_good_state(home, tmp_path, monk
 
 def edit_photo(home, folder, change):
     folder.mkdir()
-    picture = change(np.asarray(Image.open(home / "photos" / "img0.png")))
-    Image.fromarray(picture).save(folder / "img0.png")
+    image = change(np.asarray(Image.open(home / "photos" / "img0.png")))
+    Image.fromarray(image).save(folder / "img0.png")
     return folder / "img0.png"
 
 
 def test_broken_input_is_a_sentence(home, tmp_path):
     photos, out = home / "photos", tmp_path / "out"
-    wide = edit_photo(home, tmp_path / "wide", lambda picture: picture[:12])
-    empty = edit_photo(home, tmp_path / "empty", lambda picture: picture * np.uint8([1, 1, 1, 0]))
-    plain = edit_photo(home, tmp_path / "plain", lambda picture: picture[..., :3])
+    wide = edit_photo(home, tmp_path / "wide", lambda image: image[:12])
+    empty = edit_photo(home, tmp_path / "empty", lambda image: image * np.uint8([1, 1, 1, 0]))
+    plain = edit_photo(home, tmp_path / "plain", lambda image: image[..., :3])
     small = tmp_path / "small.png"
     Image.fromarray(np.full((12, 12), 255, np.uint8)).save(small)
     (tmp_path / "partial").mkdir()
@@ -447,14 +447,14 @@ def test_broken_input_is_a_sentence(home, tmp_path):
     (tmp_path / "three.txt").write_text("1 2 3")
     cases = [
         (tmp_path / "no.png", [], "does not exist"),
-        (tmp_path / "nothing", [], "holds no pictures"),
-        (wide, ["--camera=frontal"], "24x12, but pictures to invert must be square"),
+        (tmp_path / "nothing", [], "holds no images"),
+        (wide, ["--camera=frontal"], "24x12, but images to invert must be square"),
         (plain, ["--camera=label"], "has no camera labels (no dataset.json there)"),
         (tmp_path / "partial", [], "stranger.png in"),
         (empty, ["--camera=frontal"], "is empty (all zero)"),
         (photos / "img0.png", [f"--masks={small}"], "is 12x12, but img0.png is 24x24"),
         (photos / "img0.png", ["--masks=nowhere"], "--masks=nowhere does not exist"),
-        (photos, [f"--masks={small}"], "is one file, but there are 3 pictures"),
+        (photos, [f"--masks={small}"], "is one file, but there are 3 images"),
         (photos, [f"--masks={tmp_path / 'wide'}"], "has no mask for img1.png"),
         (
             photos / "img0.png",
@@ -466,9 +466,9 @@ def test_broken_input_is_a_sentence(home, tmp_path):
         (
             "seeds:4",
             ["--subset=1"],
-            "--subset says how pictures are read, but --target=seeds:4 draws them",
+            "--subset says how images are read, but --target=seeds:4 draws them",
         ),
-        ("seeds:4", ["--camera=frontal"], "--camera says how pictures are read"),
+        ("seeds:4", ["--camera=frontal"], "--camera says how images are read"),
         (photos / "img0.png", ["--method=encoder"], "needs a network with an encoder"),
         (photos / "img0.png", ["--steps=1,2"], "--steps=1,2 must be one positive number or four"),
     ]

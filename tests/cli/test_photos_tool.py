@@ -38,9 +38,9 @@ def axes(yaw, pitch, roll):
     return Cameras.orbit(yaw, pitch, roll).cam2world[0, :3, :3].numpy().astype(np.float64)
 
 
-def points_of(yaw, pitch, roll, centre=(50, 55), size=SIZE):
+def points_of(yaw, pitch, roll, center=(50, 55), size=SIZE):
     model = landmark_model("ibug68")
-    points = np.tile(np.asarray(centre, np.float64), (68, 1))
+    points = np.tile(np.asarray(center, np.float64), (68, 1))
     points[model.index] += size * project(axes(yaw, pitch, roll), model.mean)
     return points.round(3).tolist()
 
@@ -186,7 +186,7 @@ def test_what_is_no_good_is_skipped_and_counted(folder):
     scrambled = np.random.default_rng(0).uniform(10, 90, (68, 2)).tolist()
     add(folder, "blurred.png", smooth, points_of(*frontal))
     add(folder, "small.png", sharp, points_of(*frontal, size=12))
-    add(folder, "corner.png", sharp, points_of(*frontal, centre=(3, 3)))
+    add(folder, "corner.png", sharp, points_of(*frontal, center=(3, 3)))
     add(folder, "profile.png", sharp, points_of(1.2, 0.0, 0.0))
     add(folder, "poor.png", sharp, scrambled)
     add(folder, "nobody.png", sharp, None)
@@ -223,8 +223,8 @@ def test_what_is_no_good_is_skipped_and_counted(folder):
 
 def test_all_faces_of_a_photo(folder):
     two = [
-        points_of(0.1, 0, 0, centre=(80, 60), size=50),
-        points_of(-0.2, 0, 0, centre=(200, 60), size=60),
+        points_of(0.1, 0, 0, center=(80, 60), size=50),
+        points_of(-0.2, 0, 0, center=(200, 60), size=60),
     ]
     add(folder, "two.png", Image.fromarray(noise(12, 260, 120)), two)
     assert run(folder).exit_code == 0
@@ -360,7 +360,7 @@ def test_ready_cameras_need_no_detector(folder):
     assert result.exit_code == 1 and "has 3 numbers" in result.output
 
 
-def test_colours_of_partial_pixels_are_the_foregrounds_own(tmp_path):
+def test_colors_of_partial_pixels_are_the_foregrounds_own(tmp_path):
     rgb, alpha = np.full((32, 32, 3), (0, 0, 255), np.uint8), np.zeros((32, 32), np.uint8)
     rgb[6:27, 5:26], alpha[6:27, 5:26] = (200, 30, 30), 255  # a red square before a blue wall
     for name, pixels in (("photos", rgb), ("masks", alpha)):

@@ -180,7 +180,7 @@ def test_the_score(run, network, latents, tmp_path):
         score_prior,
         f"--prior={run}",
         "--samples=30",
-        "--pictures=2",
+        "--images=2",
         f"--outdir={tmp_path}",
         "--prior-steps=4",
     )
@@ -205,7 +205,7 @@ def test_the_score_of_a_prior_over_seeds(network, tmp_path):
         *SMALL,
     )
     folder = next(tmp_path.iterdir())
-    call(score_prior, f"--prior={folder}", "--samples=40", "--pictures=1", "--prior-steps=4")
+    call(score_prior, f"--prior={folder}", "--samples=40", "--images=1", "--prior-steps=4")
     result = json.loads((folder / "score.json").read_text())
     assert (
         set(result["distances"]) == {"prior", "normal", "generator"} and result["truth"] == "seeds"

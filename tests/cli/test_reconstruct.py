@@ -129,14 +129,12 @@ def test_refining_lowers_the_error_and_starts_from_a_latent_too(tmp_path, folder
     assert latents.load(tmp_path / "latent.safetensors").info["stage"] == "refined"
 
 
-def test_folder_of_pictures_with_labels_and_a_count(tmp_path, data, network):
+def test_folder_of_images_with_labels_and_a_count(tmp_path, data, network):
     given = read_inputs(data, 24, subject="0")
     names = [f"{name}.png" for name in given.names]
     (tmp_path / "in").mkdir()
-    for name, picture in zip(names, given.rgb, strict=True):
-        Image.fromarray((picture * 255).byte().permute(1, 2, 0).numpy()).save(
-            tmp_path / "in" / name
-        )
+    for name, image in zip(names, given.rgb, strict=True):
+        Image.fromarray((image * 255).byte().permute(1, 2, 0).numpy()).save(tmp_path / "in" / name)
     labels = [
         [name, label.tolist()] for name, label in zip(names, given.cameras.label(), strict=True)
     ]
@@ -185,7 +183,7 @@ def test_views_that_do_not_exist_are_refused(data, network):
     common = [f"--network={network}", f"--data={data}", "--check=0", "--subject=0"]
     assert "names no view" in sentence(*common, "--views=,")
     assert "has no camera '77'" in sentence(*common, "--views=00,77")
-    assert "no picture or camera 'e0'" in sentence(*common, "--views=e0")
+    assert "no image or camera 'e0'" in sentence(*common, "--views=e0")
     assert "names a view twice" in sentence(*common, "--views=00,0")
     assert "no subject '9'" in sentence(*common[:3], "--subject=9")
     assert "does not exist" in sentence(common[0], "--data=nowhere")

@@ -88,7 +88,7 @@ def test_the_backdrop_of_a_set(tmp_path):
     assert formats.read(write_sequence(tmp_path / "no-masks", masks=False)).backdrop is None
 
 
-def test_pictures_with_something_behind_the_head_have_none(tmp_path, monkeypatch):
+def test_images_with_something_behind_the_head_have_none(tmp_path, monkeypatch):
     captures = formats.read(write_captures(tmp_path / "white.zip", subjects=2, views=3))
     read = type(captures).get
 
@@ -106,22 +106,22 @@ def test_pictures_with_something_behind_the_head_have_none(tmp_path, monkeypatch
 
 
 def test_smaller_mixtures_are_what_a_smaller_camera_would_see():
-    """A grey disc over white, shrunk to half: taking the backdrop off leaves the disc's grey up to
+    """A gray disc over white, shrunk to half: taking the backdrop off leaves the disc's gray up to
     its outline."""
     fine = np.hypot(*(np.mgrid[:512, :512] + 0.5 - 256)) < 200
     alpha = fine.reshape(64, 8, 64, 8).mean((1, 3))
     rgb = np.repeat((100 * alpha + 255 * (1 - alpha))[..., None], 3, -1).round().astype(np.uint8)
     alpha = (255 * alpha).round().astype(np.uint8)
 
-    def grey(pair):
+    def gray(pair):
         colors, mask = (torch.from_numpy(part.copy()).float() / 255 for part in pair)
         cut = foreground(colors.permute(2, 0, 1), mask[None], torch.ones(3))
         return cut[:, mask > 0.3] / mask[mask > 0.3]
 
     small = resize_composite(rgb, alpha, 32)
     np.testing.assert_array_equal(small[0], resize_image(rgb, 32))
-    assert (grey(small) * 255 - 100).abs().max() < 4
-    assert (grey(resize_straight_alpha(rgb, alpha, 32)) * 255 - 100).abs().max() > 20  # a dark rim
+    assert (gray(small) * 255 - 100).abs().max() < 4
+    assert (gray(resize_straight_alpha(rgb, alpha, 32)) * 255 - 100).abs().max() > 20  # a dark rim
 
 
 def test_resized_captures_over_white_stay_over_white(tmp_path):
@@ -142,7 +142,7 @@ def test_discs_before_a_plain_color_are_put_over_others_without_a_rim(tmp_path, 
 
 
 def test_own_colors_stay_whatever_stands_beyond_them(tmp_path):
-    """As synthetic_heads.py writes heads, white beyond them; pictures with an alpha channel;
+    """As synthetic_heads.py writes heads, white beyond them; images with an alpha channel;
     another plain color."""
     sets = [
         write_discs(tmp_path / "white.zip"),
@@ -161,7 +161,7 @@ def test_own_colors_stay_whatever_stands_beyond_them(tmp_path):
 
 
 def stored_colors(path):
-    """The colors of a zip's pictures as they are stored."""
+    """The colors of a zip's images as they are stored."""
     with zipfile.ZipFile(path) as file:
         names = sorted(
             name for name in file.namelist() if name.endswith(".png") and "mask" not in name
@@ -169,7 +169,7 @@ def stored_colors(path):
         return [np.asarray(Image.open(file.open(name)))[..., :3] for name in names]
 
 
-def test_jpeg_before_white_is_recognised(tmp_path):
+def test_jpeg_before_white_is_recognized(tmp_path):
     def jpeg(rgb):
         encoded = io.BytesIO()
         Image.fromarray(rgb).save(encoded, format="JPEG", quality=90)
@@ -196,7 +196,7 @@ def test_eight_bits_lose_no_more_than_rounding():
     assert np.abs(straight * share + 255 * (1 - share) - seen).max() <= 0.51
 
 
-def test_broken_pictures_do_not_hide_the_backdrop(tmp_path):
+def test_broken_images_do_not_hide_the_backdrop(tmp_path):
     path = write_discs(tmp_path / "discs.zip", over=WHITE, count=4)
     with zipfile.ZipFile(path) as file:
         members = {name: file.read(name) for name in file.namelist()}
@@ -219,8 +219,8 @@ def test_broken_pictures_do_not_hide_the_backdrop(tmp_path):
         captures.get(0)
 
 
-def test_training_and_metrics_see_the_pictures_that_were_made(tmp_path):
-    """Pictures of a GAN's data over white are the stored ones; with their own backgrounds nothing
+def test_training_and_metrics_see_the_images_that_were_made(tmp_path):
+    """Images of a GAN's data over white are the stored ones; with their own backgrounds nothing
     is touched."""
     path = write_discs(tmp_path / "discs.zip", over=WHITE)
     stored = torch.from_numpy(np.stack(stored_colors(path))).permute(0, 3, 1, 2)

@@ -23,7 +23,7 @@ needs_shared = pytest.mark.skipif(
 )
 
 
-def seen(frames, index, points):  # [P, 3] -> [P, 2] divided by the picture size
+def seen(frames, index, points):  # [P, 3] -> [P, 2] divided by the image size
     camera = frames.cameras[index]
     away = (torch.as_tensor(points, dtype=torch.float64) - camera.position) @ camera.cam2world[
         :3, :3
@@ -199,7 +199,7 @@ def test_what_is_seen_stays_where_the_camera_says(rig, resolution):
                 height,
             ),
         )
-        # A centred crop followed by a scaling, in pixels.
+        # A centered crop followed by a scaling, in pixels.
         factor = max(width / 96, height / 128)
         np.testing.assert_allclose(
             now, (original - (48, 64)) * factor + (width / 2, height / 2), atol=1e-9
@@ -210,7 +210,7 @@ def test_what_is_seen_stays_where_the_camera_says(rig, resolution):
         rig.resize((0, 5))
 
 
-def test_resized_pictures_show_the_crop(rig):
+def test_resized_images_show_the_crop(rig):
     whole, square = rig.get(0), rig.resize(96).get(0)
     assert torch.equal(square.rgb, whole.rgb[:, 16:112]) and torch.equal(
         square.alpha, whole.alpha[:, 16:112]
@@ -246,18 +246,18 @@ def test_only_names_and_small_arrays_are_held(tmp_path):
     before = len(pickle.dumps(frames))
     frames.get(0), frames.get(3)
     assert len(pickle.dumps(frames)) == before < 20_000
-    assert frames.pictures.names.dtype.kind == "S"
+    assert frames.images.names.dtype.kind == "S"
 
 
-def test_pictures_of_another_size_than_their_cameras_are_refused(rig, tmp_path):
+def test_images_of_another_size_than_their_cameras_are_refused(rig, tmp_path):
     path = tmp_path / rig.name(4)
     Image.new("RGB", (20, 20)).save(path)
-    with pytest.raises(UserError, match="is 20x20, but its camera belongs to pictures of 96x128"):
+    with pytest.raises(UserError, match="is 20x20, but its camera belongs to images of 96x128"):
         rig.get(4)
     path.unlink()
     with pytest.raises(UserError, match="is missing"):
         rig.get(4)
-    mask = tmp_path / rig.pictures.masks[2].decode()
+    mask = tmp_path / rig.images.masks[2].decode()
     Image.new("L", (96, 128)).save(mask)
     with pytest.raises(UserError, match="mask of .* is empty"):
         rig.get(2)

@@ -53,10 +53,10 @@ def test_a_healthy_set_has_no_faults(data, tmp_path, fast):
 
 
 # -------------------------------------------------------------------------------------------- files
-def test_unlabelled_missing_and_extra_files(data, tmp_path):
+def test_unlabeled_missing_and_extra_files(data, tmp_path):
     saved = dict(data.labels)
     del data.labels[image_name(3)], data.masks[image_name(3)]
-    assert only(check(data, tmp_path), "unlabelled", 1).files == [image_name(3)]
+    assert only(check(data, tmp_path), "unlabeled", 1).files == [image_name(3)]
     data.labels = {**saved, "lost.png": saved[image_name(0)]}
     data.masks[image_name(3)] = data.masks[image_name(4)]
     report = check(data, tmp_path, fast=True)

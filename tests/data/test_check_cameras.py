@@ -1,4 +1,4 @@
-"""dataset_tool.py check: faults of cameras, alone and against the pictures."""
+"""dataset_tool.py check: faults of cameras, alone and against the images."""
 
 import numpy as np
 import pytest
@@ -98,9 +98,9 @@ def scaled(rows, position=1.0, focal=1.0):
 @pytest.mark.parametrize(
     ("code", "change", "mention"),
     [
-        ("units", lambda rows: scaled(rows, 373), "millimetres"),
-        ("units", lambda rows: scaled(rows, 37.3), "centimetres"),
-        ("units", lambda rows: scaled(rows, 0.373), "metres"),
+        ("units", lambda rows: scaled(rows, 373), "millimeters"),
+        ("units", lambda rows: scaled(rows, 37.3), "centimeters"),
+        ("units", lambda rows: scaled(rows, 0.373), "meters"),
         ("framing", lambda rows: scaled(rows, 1, 0.1), "0.1 times as high"),
         ("silhouette-scale", lambda rows: scaled(rows, 1, 0.6), "1.5"),
         ("silhouette-scale", lambda rows: scaled(rows, 1, 1.7), "0.51"),
@@ -173,7 +173,7 @@ def test_one_camera_for_all(data, tmp_path):
     only(check(data, tmp_path), "one-camera", COUNT)
 
 
-# ------------------------------------------------------------------------- cameras against pictures
+# ------------------------------------------------------------------------- cameras against images
 def mirrored(rows):
     return Cameras.from_label(torch.tensor(rows)).mirror().label().numpy()
 
@@ -190,7 +190,7 @@ def flipped(png):
 
 
 @pytest.mark.parametrize("correct", [True, False])
-def test_flipped_pictures_need_flipped_cameras(data, tmp_path, correct):
+def test_flipped_images_need_flipped_cameras(data, tmp_path, correct):
     rows = data.array()
     data.masks = {}
     for i in range(COUNT):

@@ -24,7 +24,7 @@ def label(yaw=0.3, pitch=0.1):
     return Cameras.orbit(yaw, pitch).label()[0].double().numpy()
 
 
-def picture(seed, size=8):
+def image(seed, size=8):
     return np.random.RandomState(seed).randint(0, 256, (size, size, 3), dtype=np.uint8)
 
 
@@ -38,7 +38,7 @@ def write(path, count=3, size=8, masks=True):
         for i in range(count):
             writer.add(
                 image_name(i),
-                picture(i, size),
+                image(i, size),
                 label(0.1 * i % 6),
                 soft_mask(i, size) if masks else None,
             )
@@ -74,9 +74,7 @@ def test_what_was_written_is_read(tmp_path):
     )
     rgb, alpha, camera = dataset.get(2)
     assert rgb.dtype == alpha.dtype == torch.uint8 and camera.dtype == torch.float32
-    assert np.array_equal(rgb.permute(1, 2, 0), picture(2)) and np.array_equal(
-        alpha[0], soft_mask(2)
-    )
+    assert np.array_equal(rgb.permute(1, 2, 0), image(2)) and np.array_equal(alpha[0], soft_mask(2))
     np.testing.assert_allclose(camera, label(0.2), atol=1e-6)
     assert dataset.name(2) == "00000/img00000002.png"
     dataset.close()
@@ -104,12 +102,12 @@ def test_without_masks_everything_is_opaque(tmp_path):
 
 
 def test_rgba_files_bring_their_own_mask(tmp_path):
-    rgba = np.dstack([picture(0), soft_mask(0)])
+    rgba = np.dstack([image(0), soft_mask(0)])
     dataset = ImageDataset(
         rewrite(tmp_path / "a.zip", [["x.png", label().tolist()]], {"x.png": encode_png(rgba)})
     )
     assert dataset.has_masks and np.array_equal(dataset.get(0)[1][0], soft_mask(0))
-    mixed = {"x.png": encode_png(rgba), "y.png": encode_png(picture(1))}
+    mixed = {"x.png": encode_png(rgba), "y.png": encode_png(image(1))}
     rewrite(tmp_path / "b.zip", [[name, label().tolist()] for name in mixed], mixed)
     refused("alpha channel", tmp_path / "b.zip")
 
@@ -130,7 +128,7 @@ def test_gghead_mask_zip_is_found_and_paired(tmp_path, mask_names):
         assert [int(dataset.get(i)[1].max()) for i in (0, 1)] == [50, 51]
 
 
-def test_mirror_flips_picture_and_camera(tmp_path):
+def test_mirror_flips_image_and_camera(tmp_path):
     dataset = ImageDataset(write(tmp_path / "a.zip"), mirror=True)
     assert (
         len(dataset) == 6 and dataset.labels.shape == (6, 25) and dataset.name(4) == dataset.name(1)
@@ -172,7 +170,7 @@ def test_frames_follow_the_files(tmp_path):
         "labels": [[image_name(i), label().tolist()] for i in range(3)],
         "frames": [{"file": image_name(i), "subject": 10 + i} for i in (2, 0, 1)],
     }
-    files = {image_name(i): encode_png(picture(i)) for i in range(3)}
+    files = {image_name(i): encode_png(image(i)) for i in range(3)}
     rewrite(tmp_path / "a.zip", files={**files, "dataset.json": json.dumps(content)})
     dataset = ImageDataset(tmp_path / "a.zip")
     assert [dataset.record(i).subject for i in range(dataset.num_files)] == [10, 11, 12]
@@ -180,9 +178,7 @@ def test_frames_follow_the_files(tmp_path):
 
 def test_masks_that_only_frames_name_are_found(tmp_path):
     """As in multi-view sets such as shared/data/mvheads."""
-    files = {
-        name: encode_png(picture(i)) for i, name in enumerate(("images/a.png", "images/b.png"))
-    }
+    files = {name: encode_png(image(i)) for i, name in enumerate(("images/a.png", "images/b.png"))}
     masks = {f"masks/{name[7:]}": encode_png(soft_mask(i)) for i, name in enumerate(files)}
     content = {
         "labels": [[name, label().tolist()] for name in files],
@@ -249,7 +245,7 @@ def test_resizing_keeps_the_old_background_out():
     small, coverage = resize_straight_alpha(rgb, alpha, 8)
     assert 0 < coverage[4, 2] < 255  # column 11 lies inside a small pixel
     assert np.abs(small[:, :3].astype(int) - (200, 50, 20)).max() <= 2
-    # unseen pixels keep the picture
+    # unseen pixels keep the image
     assert np.abs(small[:, 6:].astype(int) - (0, 255, 0)).max() <= 2
 
 
@@ -285,7 +281,7 @@ def test_writer_is_deterministic_and_atomic(tmp_path):
     first, second = write(tmp_path / "a.zip"), write(tmp_path / "b.zip")
     assert first.read_bytes() == second.read_bytes()
     with pytest.raises(RuntimeError, match="stop"), DatasetWriter(first) as writer:
-        writer.add(image_name(0), picture(9), label())
+        writer.add(image_name(0), image(9), label())
         raise RuntimeError("stop")
     assert first.read_bytes() == second.read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["a.zip", "b.zip"]
@@ -294,9 +290,9 @@ def test_writer_is_deterministic_and_atomic(tmp_path):
 def test_writer_stores_extra_files_and_refuses_bad_labels(tmp_path):
     with DatasetWriter(tmp_path / "a.zip") as writer:
         writer.add_file("uv/x.npy", encode_npy(np.arange(4, dtype=np.float16)))
-        writer.add("x.png", picture(0), label())
+        writer.add("x.png", image(0), label())
         with pytest.raises(UserError, match="24 numbers"):
-            writer.add("y.png", picture(0), label()[:24])
+            writer.add("y.png", image(0), label()[:24])
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
     assert len(ImageDataset(tmp_path / "a.zip")) == 1
@@ -313,7 +309,7 @@ def test_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
     writer._zip = zipfile.ZipFile("/dev/full", "w")
     with pytest.raises(UserError, match="No space left"), writer:
         for i in range(200):
-            writer.add(image_name(i), picture(i, 32), label())
+            writer.add(image_name(i), image(i, 32), label())
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.zip"]
 
 
@@ -371,7 +367,7 @@ def test_truncated_image_in_a_folder_is_named(tmp_path):
 
 
 def test_sizes_must_agree_and_be_square(tmp_path):
-    files = {"a.png": encode_png(picture(0, 8)), "b.png": encode_png(picture(1, 16))}
+    files = {"a.png": encode_png(image(0, 8)), "b.png": encode_png(image(1, 16))}
     rewrite(tmp_path / "a.zip", [[name, label().tolist()] for name in files], files)
     message = refused("one size", tmp_path / "a.zip")
     assert "b.png is 16x16" in message and "a.png is 8x8" in message
@@ -379,14 +375,14 @@ def test_sizes_must_agree_and_be_square(tmp_path):
     refused("12x8.*square", rewrite(tmp_path / "b.zip", [["a.png", label().tolist()]], wide))
 
 
-def test_unlabelled_images_are_refused(tmp_path):
-    files = {"a.png": encode_png(picture(0)), "b.png": encode_png(picture(1))}
+def test_unlabeled_images_are_refused(tmp_path):
+    files = {"a.png": encode_png(image(0)), "b.png": encode_png(image(1))}
     refused("no dataset.json", rewrite(tmp_path / "a.zip", files=files))
     for i, labels in enumerate(([], 0, None)):
         path = rewrite(
             tmp_path / f"b{i}.zip", files={**files, "dataset.json": json.dumps({"labels": labels})}
         )
-        refused("unlabelled", path)
+        refused("unlabeled", path)
     refused(
         "b.png .* no camera label",
         rewrite(tmp_path / "c.zip", [["a.png", label().tolist()]], files),
@@ -419,7 +415,7 @@ def test_unlabelled_images_are_refused(tmp_path):
     ],
 )
 def test_wrong_labels_are_named(tmp_path, change, match):
-    files = {"a.png": encode_png(picture(0)), "b.png": encode_png(picture(1))}
+    files = {"a.png": encode_png(image(0)), "b.png": encode_png(image(1))}
     labels = [["a.png", label().tolist()], ["b.png", change(label().tolist())]]
     message = refused(match, rewrite(tmp_path / "a.zip", labels, files))
     assert "b.png" in message
@@ -429,7 +425,7 @@ def test_empty_and_missing_masks_are_named(tmp_path):
     with DatasetWriter(tmp_path / "a.zip") as writer:
         for i in range(3):
             mask = soft_mask(i, 32) * np.uint8(i != 1)
-            writer.add(image_name(i), picture(i, 32), label(), mask)
+            writer.add(image_name(i), image(i, 32), label(), mask)
     refused("masks/00000/img00000001.png.mask .* empty", tmp_path / "a.zip")
     write(tmp_path / "b.zip", count=2, masks=False)
     one = rewrite(tmp_path / "one.zip", files={"a.png": encode_png(soft_mask(0))})

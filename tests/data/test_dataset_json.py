@@ -98,7 +98,7 @@ def test_masks_come_from_their_table_or_else_from_the_frames():
         ({"masks": ["a"]}, "no table from image names to mask"),
         ({"notes": "one"}, "'notes' of .* must be a list"),
         ({"splits": [[]]}, "An entry of 'splits' of .* must be a name"),
-        ({"labels": []}, "x.zip is unlabelled"),
+        ({"labels": []}, "x.zip is unlabeled"),
         ({"labels": [["a.png"]]}, "no list of .name, numbers. pairs"),
     ],
 )

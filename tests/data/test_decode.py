@@ -48,7 +48,7 @@ def refused(match, data, mode="RGB"):
 
 
 # -------------------------------------------------------------------------------------- orientation
-_UPRIGHT = {  # EXIF orientation -> how numpy brings the stored picture upright
+_UPRIGHT = {  # EXIF orientation -> how numpy brings the stored image upright
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -120,8 +120,8 @@ def test_cmyk_becomes_rgb(tmp_path, adobe):
         data = data[:at] + data[at + 2 + struct.unpack(">H", data[at + 2 : at + 4])[0] :]
     assert header_of(tmp_path, data, "x.jpg") == ((24, 16), "CMYK")
     assert np.abs(np.asarray(decode_image(data, "RGB", "x")).astype(int) - gradient()).max() <= 8
-    grey = np.asarray(rgb.convert("L")).astype(int)
-    assert np.abs(np.asarray(decode_image(data, "L", "x")) - grey).max() <= 8
+    gray = np.asarray(rgb.convert("L")).astype(int)
+    assert np.abs(np.asarray(decode_image(data, "L", "x")) - gray).max() <= 8
 
 
 def test_palette_with_transparency_does_not_warn():
@@ -141,7 +141,7 @@ def test_animated_images_are_refused(kind):
     )
 
 
-def test_the_main_picture_of_a_multi_picture_jpeg_is_taken():
+def test_the_main_image_of_a_multi_image_jpeg_is_taken():
     frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (200, 0)]
     data = encode(frames[0], "mpo", save_all=True, append_images=frames[1:])
     assert np.abs(np.asarray(decode_image(data, "RGB", "x")).astype(int) - 200).max() <= 2

@@ -34,7 +34,7 @@ def reproject(frames, index, points):  # [P, 3] in our world -> [P, 2] pixels fr
 
 
 def check(frames, example, points):
-    """Every picture once; its points where they were seen."""
+    """Every image once; its points where they were seen."""
     order = {name: index for index, name in enumerate(example.names)}
     assert sorted(frames.name(i) for i in range(len(frames))) == sorted(example.names)
     for index in range(len(frames)):
@@ -52,7 +52,7 @@ def check(frames, example, points):
             (example.pixels[wanted] > 4) & (example.pixels[wanted] < np.array(example.size) - 4),
             axis=1,
         )
-        for u, v in example.pixels[wanted][inside]:  # and the picture shows a light dot there
+        for u, v in example.pixels[wanted][inside]:  # and the image shows a light dot there
             assert int(frame.rgb[:, int(v), int(u)].min()) > 150
 
 
@@ -131,7 +131,7 @@ def test_nersemble_benchmark_follows_the_tracked_head(tmp_path):
         ReadOptions(subjects=("8",)),
     ):
         with pytest.raises(
-            UserError, match="holds no pictures of these people, sequences and cameras"
+            UserError, match="holds no images of these people, sequences and cameras"
         ):
             read(tmp_path, options=options)
 
@@ -154,10 +154,10 @@ def test_videos_show_the_frames_they_hold(tmp_path):
                 stream.bit_rate = 8_000_000
                 for still in stills:
                     pixels = still.rgb if kind == "images" else still.alpha.expand(3, -1, -1)
-                    picture = av.VideoFrame.from_ndarray(
+                    image = av.VideoFrame.from_ndarray(
                         pixels.permute(1, 2, 0).contiguous().numpy(), format="rgb24"
                     )
-                    file.mux(stream.encode(picture))
+                    file.mux(stream.encode(image))
                 file.mux(stream.encode())
         for still in (folder / kind).glob("*.png"):
             still.unlink()
@@ -263,7 +263,7 @@ def test_scenes_of_nerf_have_a_file_per_split(tmp_path):
     assert [len(frames.split(name)) for name in ("train", "test")] == [4, 2]
     assert sorted(frames.name(i) for i in range(6)) == sorted(example.names)
     k = frames.cameras.intrinsics[0].numpy()
-    np.testing.assert_allclose([k[0, 0] * 96, k[1, 1] * 128], [210, 210])  # square pixels, centred
+    np.testing.assert_allclose([k[0, 0] * 96, k[1, 1] * 128], [210, 210])  # square pixels, centered
     np.testing.assert_allclose(k[:2, 2], 0.5)
 
 
@@ -306,25 +306,25 @@ def test_selection_by_name(tmp_path):
 
 
 def dot_errors(frames, example):
-    """How far the pictures' dots, by their centre of mass, lie from where the pinhole sees the
+    """How far the images' dots, by their center of mass, lie from where the pinhole sees the
     points, in pixels."""
     errors = []
     for index in range(len(frames)):
-        grey = frames.get(index).rgb.float().mean(0).numpy()
+        gray = frames.get(index).rgb.float().mean(0).numpy()
         for u, v in example.pixels[index]:
             x, y = int(u), int(v)
             others = np.abs(example.pixels[index] - (u, v)).max(1)
             if not (8 < u < 88 and 8 < v < 120) or (others[others > 0] < 12).any():
                 continue  # cut off, or two dots that would pull on one another
-            weight = grey[y - 5 : y + 6, x - 5 : x + 6] - 62
+            weight = gray[y - 5 : y + 6, x - 5 : x + 6] - 62
             rows, columns = np.mgrid[y - 5 : y + 6, x - 5 : x + 6] + 0.5
-            centre = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
-            errors.append(np.abs(centre - (u, v)).max())
+            center = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+            errors.append(np.abs(center - (u, v)).max())
     assert len(errors) > 5
     return max(errors)
 
 
-def test_distorted_pictures_are_undistorted(tmp_path):
+def test_distorted_images_are_undistorted(tmp_path):
     bend = (-2.5, 3.0, 0.02, -0.015, 1.0)
     example = captures_of.facescape(tmp_path, bend)
     frames = read(tmp_path)

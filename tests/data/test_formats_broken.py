@@ -51,7 +51,7 @@ JSON_FAULTS = {
     "negative focal length": (lambda c: c.update(fl_x=-5), "focal length that is not positive"),
     "no frames": (lambda c: c.update(frames=[]), "no known format|'frames'"),
     "frames of text": (lambda c: c.update(frames=["a"]), "no known format|'frames'"),
-    "another aspect": (lambda c: c.update(w=200), "calibrated for pictures of 200x64"),
+    "another aspect": (lambda c: c.update(w=200), "calibrated for images of 200x64"),
     "the same frame twice": (lambda c: c["frames"].append(c["frames"][0]), "comes more than once"),
 }
 
@@ -80,7 +80,7 @@ def test_expressions_of_changing_length(tmp_path):
     refused("no flame/exp/00003.txt", tmp_path, test_frames=1)
 
 
-def test_missing_pictures_are_named_or_left_out(tmp_path):
+def test_missing_images_are_named_or_left_out(tmp_path):
     sequences_of.insta(tmp_path)
     for number in (2, 3):
         (tmp_path / f"images/{number:05d}.png").unlink()
@@ -192,7 +192,7 @@ def test_rigs_that_do_not_tell_where_the_head_is(tmp_path):
     )
     (tmp_path / "transforms.json").write_text(json.dumps(good))
     small, large = (read(tmp_path, options=ReadOptions(scale=scale)) for scale in (1.0, 2.0))
-    # The guessed centre stays at our origin whatever the scale.
+    # The guessed center stays at our origin whatever the scale.
     torch.testing.assert_close(large.cameras.position, 2 * small.cameras.position)
 
 

@@ -31,7 +31,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.training.run import run_folder
 
 
-def picture(seed, size=8):
+def image(seed, size=8):
     return np.random.RandomState(seed).randint(0, 256, (size, size, 3), dtype=np.uint8)
 
 
@@ -40,9 +40,9 @@ LABEL = Cameras.orbit(0.1).label()[0].double().numpy()
 
 @pytest.fixture
 def tar(tmp_path):
-    """The bytes of a tar with one labelled picture."""
+    """The bytes of a tar with one labeled image."""
     with DatasetWriter(tmp_path / "one.zip") as writer:
-        writer.add(image_name(0), picture(0, 32), LABEL)
+        writer.add(image_name(0), image(0, 32), LABEL)
     write_shards(tmp_path / "one.zip", tmp_path / "one", "tar", 1)
     return (tmp_path / "one" / "shard-000000.tar").read_bytes()
 
@@ -155,7 +155,7 @@ def test_files_of_a_folder_are_files_whatever_their_names_say(here, tar):
     dataset = ImageDataset(here)
     assert len(dataset) == len(names)
     for index in range(len(names)):
-        assert np.array_equal(dataset.get(index)[0].permute(1, 2, 0), picture(0, 32))
+        assert np.array_equal(dataset.get(index)[0].permute(1, 2, 0), image(0, 32))
     for name in names:  # and as the one file that is named, relative to where one stands
         assert len(ImageDataset(name)) == 1
 
@@ -192,8 +192,8 @@ def test_a_pipe_without_a_writer_does_not_block(here):
 
 
 def folder_of(here, **content):
-    """A folder with a picture ``a.png`` and a dataset.json that says ``content``."""
-    (here / "a.png").write_bytes(encode_png(picture(0)))
+    """A folder with an image ``a.png`` and a dataset.json that says ``content``."""
+    (here / "a.png").write_bytes(encode_png(image(0)))
     content = {"labels": [["a.png", LABEL.tolist()]], **content}
     (here / "dataset.json").write_text(json.dumps(content))
     return here
@@ -243,7 +243,7 @@ def test_a_pipe_named_in_json_is_no_mask(here):
 def test_links_to_files_are_followed_and_links_to_devices_are_not_listed(here):
     store = here.parent / "store"
     store.mkdir()
-    (store / "real.png").write_bytes(encode_png(picture(5)))
+    (store / "real.png").write_bytes(encode_png(image(5)))
     folder_of(here)
     (here / "a.png").unlink()
     # sets are often made of links into a larger one
@@ -252,7 +252,7 @@ def test_links_to_files_are_followed_and_links_to_devices_are_not_listed(here):
     (here / "gone.png").symlink_to(store / "gone.png")
     (here / "up").symlink_to(here.parent, target_is_directory=True)
     assert FolderSource(here).names() == ["a.png", "dataset.json"]
-    assert np.array_equal(ImageDataset(here).get(0)[0].permute(1, 2, 0), picture(5))
+    assert np.array_equal(ImageDataset(here).get(0)[0].permute(1, 2, 0), image(5))
 
 
 def test_points_outside_knows_relative_names():
@@ -277,7 +277,7 @@ def test_existing_files_with_colons_are_no_addresses(here):
 
 
 def test_sentences_show_odd_names_as_escapes_on_one_line(here):
-    (here / "red\x1b[31m\n.png").write_bytes(b"no picture")
+    (here / "red\x1b[31m\n.png").write_bytes(b"no image")
     folder_of(here, labels=[["red\x1b[31m\n.png", LABEL.tolist()]])
     (here / "a.png").unlink()
     with pytest.raises(UserError, match=r"red\\x1b\[31m\\n.png") as caught:
@@ -294,7 +294,7 @@ def test_what_a_file_is_called_in_somebodys_json_decides_no_path(here):
     latent = Latent(torch.zeros(1, 2, 8), info={"target": "../../pwned", "stage": "/etc/x"})
     assert latent.name == "_.._.._pwned-_etc_x"
     with zipfile.ZipFile(here / "a.zip", "w") as archive:
-        archive.writestr("a_b.png", encode_png(picture(0)))
+        archive.writestr("a_b.png", encode_png(image(0)))
     (here / "a.zip").write_bytes((here / "a.zip").read_bytes().replace(b"a_b.png", b"a\0b.png"))
     with pytest.raises(UserError, match=r"'a\\x00b.png', which points outside"):
         open_source(here / "a.zip")
@@ -316,7 +316,7 @@ def linked(name, kind, target):
 
 def test_members_are_bytes_and_never_paths(here):
     about = json.dumps({"label": LABEL.tolist()}).encode()
-    data = encode_png(picture(1))
+    data = encode_png(image(1))
     names = ["/etc/x.png", "../../y.png", "pipe:touch pwned.png", "-z.png", "li\nne.png"]
     members = [
         tar_member(part, content)
@@ -339,7 +339,7 @@ def test_damage_in_the_middle_is_no_end(here, tar):
     members = [
         tar_member(f"{i}.{kind}", data)
         for i in range(3)
-        for kind, data in (("png", encode_png(picture(i))), ("json", about))
+        for kind, data in (("png", encode_png(image(i))), ("json", about))
     ]
     data = bytearray(tar_of(here / "a.tar", *members).read_bytes())
     assert len(list(read_samples(str(here / "a.tar")))) == 3
@@ -414,10 +414,10 @@ def test_brace_lists_that_cannot_be_meant_are_refused(here, text):
         ImageDataset(text)
 
 
-# ------------------------------------------------------------------------------ pictures and videos
-def test_a_picture_that_is_a_program_is_not_run(here, monkeypatch):
+# ------------------------------------------------------------------------------ images and videos
+def test_an_image_that_is_a_program_is_not_run(here, monkeypatch):
     buffer = io.BytesIO()
-    Image.fromarray(picture(0)).save(buffer, "eps")
+    Image.fromarray(image(0)).save(buffer, "eps")
     monkeypatch.setattr(
         "subprocess.Popen", lambda *args, **kwargs: pytest.fail("a program was started")
     )
@@ -436,7 +436,7 @@ def test_a_format_string_in_a_name_is_a_name(here):
 
 def test_a_name_with_brackets_finds_its_masks(here):
     with DatasetWriter(here / "a[1].zip") as writer:
-        writer.add("x.png", picture(0), LABEL)
+        writer.add("x.png", image(0), LABEL)
     with zipfile.ZipFile(here / "a[1]_masks_modnet.zip", "w") as archive:
         archive.writestr("x.png", encode_png(np.full((8, 8), 255, np.uint8)))
     assert ImageDataset(here / "a[1].zip").has_masks

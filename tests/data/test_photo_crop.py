@@ -33,9 +33,9 @@ GOOD = {
 }
 
 
-def brightest(picture: np.ndarray) -> np.ndarray:  # [R, R] -> x, y in pixels from the outer corner
-    weight = np.where(picture > picture.max() / 3, picture, 0).astype(float)
-    y, x = np.indices(picture.shape) + 0.5
+def brightest(image: np.ndarray) -> np.ndarray:  # [R, R] -> x, y in pixels from the outer corner
+    weight = np.where(image > image.max() / 3, image, 0).astype(float)
+    y, x = np.indices(image.shape) + 0.5
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
 
@@ -51,24 +51,24 @@ def dot(width: int, height: int, at: np.ndarray, sigma: float) -> np.ndarray:
 @pytest.mark.parametrize("size", [150.0, 700.0])  # enlarged and shrunk
 def test_a_point_lands_where_the_label_says(angle, size, mirror):
     rotation = Cameras.orbit(0.4, -0.2, 0.1).cam2world[0, :3, :3].numpy().astype(np.float64)
-    centre = np.array([410.3, 388.8])
-    crop = Crop(centre, size, angle)
+    center = np.array([410.3, 388.8])
+    crop = Crop(center, size, angle)
     label = torch.from_numpy(crop.label(rotation))
     for point in ([0.05, 0.08, 0.2], [-0.10, -0.06, 0.18], [0.0, 0.12, 0.25]):
         point = np.array(point)
-        in_photo = centre + size * project(rotation, point[None])[0]
-        picture, _ = cut(dot(820, 790, in_photo, max(size / 60, 2)), crop, 256)
+        in_photo = center + size * project(rotation, point[None])[0]
+        image, _ = cut(dot(820, 790, in_photo, max(size / 60, 2)), crop, 256)
         camera = Cameras.from_label(label)
         if mirror:
-            picture, camera, point = picture[:, ::-1], camera.mirror(), point * [-1, 1, 1]
+            image, camera, point = image[:, ::-1], camera.mirror(), point * [-1, 1, 1]
         seen = camera.intrinsics.numpy() @ (camera.viewmats.numpy() @ np.r_[point, 1])[:3]
-        np.testing.assert_allclose(brightest(picture), 256 * seen[:2] / seen[2], atol=0.35)
+        np.testing.assert_allclose(brightest(image), 256 * seen[:2] / seen[2], atol=0.35)
 
 
 def test_an_upright_crop_of_whole_pixels_is_a_slice():
     photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    picture, filled = cut(photo, Crop(np.array([60.0, 40.0]), 64.0), 64)
-    np.testing.assert_array_equal(picture, photo[8:72, 28:92])
+    image, filled = cut(photo, Crop(np.array([60.0, 40.0]), 64.0), 64)
+    np.testing.assert_array_equal(image, photo[8:72, 28:92])
     assert filled == 0
 
 
@@ -85,16 +85,16 @@ def test_what_leaves_the_photo_is_reflected_blurred_and_counted():
     rng = np.random.default_rng(2)
     photo = np.repeat(rng.integers(0, 256, (64, 1, 3), dtype=np.uint8), 64, axis=1)  # noisy rows
     # the lower quarter lies outside
-    picture, filled = cut(photo, Crop(np.array([32.0, 48.0]), 64.0), 64)
+    image, filled = cut(photo, Crop(np.array([32.0, 48.0]), 64.0), 64)
     assert filled == pytest.approx(0.25)
-    np.testing.assert_array_equal(picture[:48], photo[16:])
-    near = picture[48].astype(int) - photo[62]  # the first made-up row is nearly the mirror image
+    np.testing.assert_array_equal(image[:48], photo[16:])
+    near = image[48].astype(int) - photo[62]  # the first made-up row is nearly the mirror image
     assert np.abs(near).max() < 80
-    assert picture[56:, 32].std() < 0.7 * photo[:, 32].std()  # further out it is blurred
-    grey, filled = cut(
+    assert image[56:, 32].std() < 0.7 * photo[:, 32].std()  # further out it is blurred
+    gray, filled = cut(
         np.full((30, 30, 3), 77, np.uint8), Crop(np.array([300.0, -200.0]), 40.0, 0.4), 32
     )
-    assert filled == 1 and (grey == 77).all()
+    assert filled == 1 and (gray == 77).all()
 
 
 def test_the_turned_crop_counts_its_outside_too():
@@ -122,11 +122,11 @@ def test_the_guided_filter_keeps_affine_masks_and_sharpens_soft_ones():
 
 
 def test_refined_masks_reach_both_ends():
-    picture = np.zeros((256, 256, 3), np.uint8)
-    picture[64:192, 64:192] = 220
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[64:192, 64:192] = 220
     alpha = refine(
-        picture,
-        np.asarray(Image.fromarray((picture[..., 0] > 0).astype(np.float32)).resize((32, 32))),
+        image,
+        np.asarray(Image.fromarray((image[..., 0] > 0).astype(np.float32)).resize((32, 32))),
     )
     assert alpha.shape == (256, 256) and alpha.dtype == np.uint8
     assert alpha[128, 128] == 255 and alpha[20, 20] == 0
@@ -138,13 +138,13 @@ def test_masks_from_a_folder_follow_the_crop(tmp_path):
     (tmp_path / "a").mkdir()
     Image.fromarray(mask).save(tmp_path / "a" / "x.png")
     matte = FolderMatte(tmp_path)
-    picture = np.zeros((40, 40, 3), np.uint8)
-    alpha = matte.alpha(picture, "a/x.jpg", Crop(np.array([40.0, 30.0]), 40.0), (80, 60))
+    image = np.zeros((40, 40, 3), np.uint8)
+    alpha = matte.alpha(image, "a/x.jpg", Crop(np.array([40.0, 30.0]), 40.0), (80, 60))
     np.testing.assert_array_equal(alpha, mask[10:50, 20:60])
     with pytest.raises(UserError, match=r"a/y.jpg has no mask a/y.png"):
-        matte.alpha(picture, "a/y.jpg", None, (80, 60))
+        matte.alpha(image, "a/y.jpg", None, (80, 60))
     with pytest.raises(UserError, match=r"x.png is 80x60, but a/x.jpg is 90x60"):
-        matte.alpha(picture, "a/x.jpg", None, (90, 60))
+        matte.alpha(image, "a/x.jpg", None, (90, 60))
 
 
 @pytest.mark.parametrize(
@@ -186,20 +186,20 @@ def test_a_matting_network_is_asked_as_modnet_is(tmp_path, monkeypatch):
     fake = types.SimpleNamespace(InferenceSession=Session, SessionOptions=types.SimpleNamespace)
     monkeypatch.setitem(sys.modules, "onnxruntime", fake)
     (tmp_path / "net.onnx").write_bytes(b"")
-    picture = np.zeros((128, 128, 3), np.uint8)
-    picture[:, 64:, 0] = 255
-    alpha = make_matte(f"onnx:{tmp_path / 'net.onnx'}", None).alpha(picture, "x", None, (128, 128))
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[:, 64:, 0] = 255
+    alpha = make_matte(f"onnx:{tmp_path / 'net.onnx'}", None).alpha(image, "x", None, (128, 128))
     assert alpha.shape == (128, 128) and alpha[:, :60].max() == 0 and alpha[:, 68:].min() == 255
 
 
 @pytest.mark.parametrize("side", [128, 1024])
-def test_selfie_segmentation_sees_a_small_picture_and_follows_its_edges(side, monkeypatch):
+def test_selfie_segmentation_sees_a_small_image_and_follows_its_edges(side, monkeypatch):
     """A stand-in for mediapipe's network, which sees little of what is large."""
     shown = []
 
-    def process(picture):
-        shown.append(picture.shape)
-        return types.SimpleNamespace(segmentation_mask=(picture[::2, ::2, 0] > 128) * 1.0)
+    def process(image):
+        shown.append(image.shape)
+        return types.SimpleNamespace(segmentation_mask=(image[::2, ::2, 0] > 128) * 1.0)
 
     package = types.ModuleType("mediapipe")
     package.solutions = types.SimpleNamespace(
@@ -209,9 +209,9 @@ def test_selfie_segmentation_sees_a_small_picture_and_follows_its_edges(side, mo
     )
     monkeypatch.setitem(sys.modules, "mediapipe", package)
     matte = make_matte("selfie", None)
-    picture = np.zeros((side, side, 3), np.uint8)
-    picture[:, side // 2 :] = 255
-    alpha = matte.alpha(picture, "x", None, (side, side))
+    image = np.zeros((side, side, 3), np.uint8)
+    image[:, side // 2 :] = 255
+    alpha = matte.alpha(image, "x", None, (side, side))
     assert shown[-1] == (min(side, 512), min(side, 512), 3)
     margin = side // 32
     assert alpha.shape == (side, side) and alpha.dtype == np.uint8

@@ -163,7 +163,7 @@ def test_equal_faces_have_a_fixed_order():
 
 
 @pytest.mark.parametrize(("width", "height"), [(1000, 700), (300, 1200), (640, 640)])
-def test_tiles_cover_the_picture_and_overlap(width, height):
+def test_tiles_cover_the_image_and_overlap(width, height):
     for level in range(3):
         covered = np.zeros((height, width), int)
         for left, top, wide, high in _tiles(width, height, level):
@@ -194,15 +194,15 @@ def frontal_face():  # [478, 2], fills the unit square
     return (face - corner) / (face - corner).max(0)
 
 
-def bright_patches(picture):
-    """Corners and sizes of the bright patches, divided by the picture's size: [(low, size)]."""
-    shape = np.array(picture.shape[1::-1])
+def bright_patches(image):
+    """Corners and sizes of the bright patches, divided by the image's size: [(low, size)]."""
+    shape = np.array(image.shape[1::-1])
     return [
         (
             np.array([columns.start, rows.start]) / shape,
             np.array([columns.stop - columns.start, rows.stop - rows.start]) / shape,
         )
-        for rows, columns in ndimage.find_objects(ndimage.label(picture[..., 0] > 128)[0])
+        for rows, columns in ndimage.find_objects(ndimage.label(image[..., 0] > 128)[0])
     ]
 
 
@@ -246,12 +246,12 @@ def fake_tasks(monkeypatch, usable=True):
 
 def fake_solutions(monkeypatch):
     """A stand-in for mediapipe 0.10.14. Like the real networks, its detectors miss faces that are
-    small beside the picture and those that reach to its border."""
+    small beside the image and those that reach to its border."""
     face = frontal_face()
 
-    def detect(picture):
+    def detect(image):
         detections = []
-        for low, size in bright_patches(picture):
+        for low, size in bright_patches(image):
             if size.max() > 1 / 8 and low.min() > 0.04 and (low + size).max() < 0.96:
                 eyes = low + size * [[0.3, 0.4], [0.7, 0.4]]
                 place = types.SimpleNamespace(
@@ -263,8 +263,8 @@ def fake_solutions(monkeypatch):
                 detections.append(types.SimpleNamespace(location_data=place, score=[0.9]))
         return types.SimpleNamespace(detections=detections or None)
 
-    def mesh(picture):
-        found = [as_mesh(low + face * size) for low, size in bright_patches(picture)]
+    def mesh(image):
+        found = [as_mesh(low + face * size) for low, size in bright_patches(image)]
         return types.SimpleNamespace(
             multi_face_landmarks=[types.SimpleNamespace(landmark=points) for points in found]
         )
@@ -287,7 +287,7 @@ def fake_solutions(monkeypatch):
     [
         ((700, 1100), (600, 300), (200, 240)),
         ((700, 1100), (950, 580), (50, 40)),  # a twentieth of the width: seen in a tile
-        ((200, 200), (4, 4), (192, 192)),  # it fills the picture: seen in a frame
+        ((200, 200), (4, 4), (192, 192)),  # it fills the image: seen in a frame
     ],
 )
 def test_a_face_is_found_and_measured_wherever_it_stands(photo_size, corner, size, monkeypatch):

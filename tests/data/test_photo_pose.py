@@ -46,7 +46,7 @@ def between(a: np.ndarray, b: np.ndarray) -> float:
 def observe(
     rotation,
     scheme="mediapipe478",
-    centre=(300.0, 200.0),
+    center=(300.0, 200.0),
     size=400.0,
     noise=0.0,
     rng=None,
@@ -60,7 +60,7 @@ def observe(
         seen = seen + np.tensordot(spread * rng.standard_normal(len(model.modes)), model.modes, 1)
         seen = seen + noise * rng.standard_normal(seen.shape)
     points = np.zeros((SCHEMES[scheme], 2))
-    points[model.index] = np.array(centre) + size * seen
+    points[model.index] = np.array(center) + size * seen
     return points
 
 
@@ -69,16 +69,16 @@ def test_exact_points_give_back_the_camera(scheme):
     rng = np.random.default_rng(0)
     for _ in range(12):
         yaw, pitch, roll = rng.uniform(-1, 1, 3) * [50, 30, 180]
-        rotation, centre, size = (
+        rotation, center, size = (
             camera_axes(yaw, pitch),
             rng.uniform(-50, 900, 2),
             rng.uniform(40, 2000),
         )
         cos, sin = np.cos(np.radians(roll)), np.sin(np.radians(roll))
         leaning = rotation @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-        fit = pose.fit_pose(observe(leaning, scheme, centre, size), landmark_model(scheme))
+        fit = pose.fit_pose(observe(leaning, scheme, center, size), landmark_model(scheme))
         assert between(fit.rotation, leaning) < 0.1
-        assert np.abs(fit.centre - centre).max() < 0.002 * size and abs(fit.size / size - 1) < 0.002
+        assert np.abs(fit.center - center).max() < 0.002 * size and abs(fit.size / size - 1) < 0.002
         assert fit.residual < 1e-3
 
 
@@ -149,10 +149,10 @@ def test_moving_scaling_and_turning_the_points_moves_the_camera_alike():
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     second = pose.fit_pose(scale * points @ turn.T + shift, model)
     assert second.size == pytest.approx(scale * first.size, rel=1e-5)
-    np.testing.assert_allclose(second.centre, scale * turn @ first.centre + shift, atol=1e-3)
-    crop = Crop(second.centre, second.size, angle)  # turned back, the label is the first one's
+    np.testing.assert_allclose(second.center, scale * turn @ first.center + shift, atol=1e-3)
+    crop = Crop(second.center, second.size, angle)  # turned back, the label is the first one's
     np.testing.assert_allclose(
-        crop.label(second.rotation), Crop(first.centre, 1.0).label(first.rotation), atol=1e-5
+        crop.label(second.rotation), Crop(first.center, 1.0).label(first.rotation), atol=1e-5
     )
 
 
@@ -265,5 +265,5 @@ def test_renders_of_unseen_heads_give_their_cameras():
     assert len(records) > 120
     check(accuracy(views.rotation, np.stack([fit.rotation for fit in fits])))
     # Views are in crop coordinates: the true crop is the unit square around 0.
-    assert np.abs(np.mean([fit.centre for fit in fits], axis=0)).max() < 0.01
+    assert np.abs(np.mean([fit.center for fit in fits], axis=0)).max() < 0.01
     assert abs(np.mean([fit.size for fit in fits]) - 1) < 0.02

@@ -21,7 +21,7 @@ from gghead.data.zip_writer import encode_png
 from gghead.torch_utils.errors import UserError
 
 
-def picture(seed, size=8):
+def image(seed, size=8):
     return np.random.RandomState(seed).randint(0, 256, (size, size, 3), dtype=np.uint8)
 
 
@@ -39,7 +39,7 @@ def whole(tmp_path):
     with DatasetWriter(tmp_path / "whole.zip") as writer:
         for i in range(10):
             record = FrameRecord(image_name(i), subject=i, other={"yaw": 0.5})
-            writer.add(image_name(i), picture(i), label(i), mask(i), record)
+            writer.add(image_name(i), image(i), label(i), mask(i), record)
     return tmp_path / "whole.zip"
 
 
@@ -72,7 +72,7 @@ def test_one_dataset_json_beside_the_shards(tmp_path, prefix):
     folder.mkdir()
     for shard, seed in (("a.zip", 0), ("b.zip", 1)):
         with zipfile.ZipFile(folder / shard, "w") as archive:
-            archive.writestr(f"{shard[0]}{seed}.png", encode_png(picture(seed)))
+            archive.writestr(f"{shard[0]}{seed}.png", encode_png(image(seed)))
     # masks of a shard are no shard
     with zipfile.ZipFile(folder / "a_masks_modnet.zip", "w") as archive:
         archive.writestr("a0.png", encode_png(mask(0)))
@@ -100,7 +100,7 @@ def test_shards_must_have_one_size(tmp_path):
     (tmp_path / "set").mkdir()
     for name, size in (("a", 8), ("b", 16)):
         with DatasetWriter(tmp_path / "set" / f"{name}.zip") as writer:
-            writer.add("x.png", picture(0, size), label(0))
+            writer.add("x.png", image(0, size), label(0))
     with pytest.raises(UserError, match="b.zip has 16 pixels and a.zip 8"):
         ImageDataset(tmp_path / "set")
 
@@ -121,7 +121,7 @@ def test_a_large_set_is_sampled_at_the_start_and_checked_when_read(tmp_path, mon
     monkeypatch.setattr("gghead.data.image_files._PROBED_HEADERS", 3)
     with DatasetWriter(tmp_path / "a.zip") as writer:
         for i in range(6):
-            writer.add(image_name(i), picture(i, 16 if i == 3 else 8), label(i))
+            writer.add(image_name(i), image(i, 16 if i == 3 else 8), label(i))
     dataset = ImageDataset(tmp_path / "a.zip")
     assert dataset.get(2)[0].shape == (3, 8, 8)
     with pytest.raises(UserError, match="img00000003.png is 16x16 and .*img00000000.png is 8x8"):
@@ -133,14 +133,14 @@ def test_the_index_of_a_zip_with_zip64_records_and_a_prefix(tmp_path, monkeypatc
     monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)
     with DatasetWriter(tmp_path / "a.zip") as writer:
         for i in range(4):
-            writer.add(f"bild-ä{i}.png", picture(i, 16), label(i))
+            writer.add(f"bild-ä{i}.png", image(i, 16), label(i))
     data = (tmp_path / "a.zip").read_bytes()
     assert b"PK\x06\x06" in data  # the zip64 end record
     (tmp_path / "b.zip").write_bytes(b"#!/bin/sh\n" + data)
     for path in (tmp_path / "a.zip", tmp_path / "b.zip"):
         dataset = ImageDataset(path)
         assert [dataset.name(i) for i in range(4)] == [f"bild-ä{i}.png" for i in range(4)]
-        assert np.array_equal(dataset.get(3)[0].permute(1, 2, 0), picture(3, 16))
+        assert np.array_equal(dataset.get(3)[0].permute(1, 2, 0), image(3, 16))
 
 
 # ------------------------------------------------------------------------------------------- orders
@@ -266,7 +266,7 @@ def test_training_from_tars(tmp_path):
 
     with DatasetWriter(tmp_path / "whole.zip") as writer:
         for i in range(10):
-            writer.add(image_name(i), picture(i, 32), label(i), mask(i, 32))
+            writer.add(image_name(i), image(i, 32), label(i), mask(i, 32))
     write_shards(tmp_path / "whole.zip", tmp_path / "tars", "tar", 3)
     small = [
         "--set=generator.plane_resolution=16",
@@ -308,29 +308,29 @@ def test_tar_files_written_by_others(tmp_path):
     about = json.dumps({"label": label(2).tolist()}).encode()
     write(
         {
-            "x/7.img.png": encode_png(picture(7)),
+            "x/7.img.png": encode_png(image(7)),
             "x/7.json": about,
             "x/7.mask.png": encode_png(mask(7)),
             "t.txt": b"",
         }
     )
     dataset = ImageDataset(folder)
-    assert len(dataset) == 1 and np.array_equal(dataset.get(0)[0].permute(1, 2, 0), picture(7))
+    assert len(dataset) == 1 and np.array_equal(dataset.get(0)[0].permute(1, 2, 0), image(7))
     assert np.array_equal(dataset.get(0)[1][0], mask(7)) and dataset.name(0) == "x/7.img.png"
     for members, sentence in (
-        ({"1.png": encode_png(picture(0))}, "1.png in .*a.tar has no camera label"),
+        ({"1.png": encode_png(image(0))}, "1.png in .*a.tar has no camera label"),
         ({"1.txt": b""}, "holds no images"),
-        ({"1.png": encode_png(picture(0)), "1.json": b"{"}, "1.json in .* is not valid JSON"),
+        ({"1.png": encode_png(image(0)), "1.json": b"{"}, "1.json in .* is not valid JSON"),
         (
-            {"1.png": encode_png(picture(0)[:4]), "1.json": about},
+            {"1.png": encode_png(image(0)[:4]), "1.json": about},
             "1.png in .* is 8x4; images must be square",
         ),
-        ({"1.png": encode_png(picture(0)), "1.json": b'{"label": [1, 2]}'}, "has 2 numbers"),
+        ({"1.png": encode_png(image(0)), "1.json": b'{"label": [1, 2]}'}, "has 2 numbers"),
     ):
         write(members)
         with pytest.raises(UserError, match=sentence):
             ImageDataset(folder)
-    write({"1.png": encode_png(picture(0)), "1.json": about})
+    write({"1.png": encode_png(image(0)), "1.json": about})
     data = (folder / "a.tar").read_bytes()
     (folder / "a.tar").write_bytes(data[:700])
     with pytest.raises(UserError, match="a.tar cannot be read .*cut off"):

@@ -1,4 +1,4 @@
-"""Synthetic people: pictures agree with their cameras and the template, and depend on nothing but
+"""Synthetic people: images agree with their cameras and the template, and depend on nothing but
 the seed."""
 
 import dataclasses
@@ -54,7 +54,7 @@ def test_identity_modes_are_mirror_symmetric_but_the_lopsided_ones():
         assert (value > 1e-6) == mode.name.startswith("lopsided"), mode.name
 
 
-def test_identity_moves_the_face_by_millimetres_and_never_folds_it():
+def test_identity_moves_the_face_by_millimeters_and_never_folds_it():
     template = load_template("head")
     modes = basis(template.vertices)
     corners = template.vertices[template.faces]
@@ -94,38 +94,36 @@ def test_shell_coordinates_find_the_shells_own_points():
     np.testing.assert_allclose(np.exp(1j * phi), np.exp(1j * shell.phi), atol=1e-9)
 
 
-# ----------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- images
 def test_depth_uv_and_camera_agree_with_the_template():
     plain = person(shape=np.zeros(len(MODES)), hair_style="bald", beard="none", glasses="none")
     label = front(0.4)
-    picture = render(plain, {}, light(), label, 48)
-    row, column = np.nonzero(picture.uv[..., 0] >= 0)
+    image = render(plain, {}, light(), label, 48)
+    row, column = np.nonzero(image.uv[..., 0] >= 0)
     assert len(row) > 700
     pose, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
     ray = (
         np.stack([(column + 0.5) / 48, (row + 0.5) / 48, np.ones(len(row))], -1)
         @ np.linalg.inv(k).T
     )
-    world = ray * picture.depth[row, column][:, None] @ pose[:3, :3].T + pose[:3, 3]
+    world = ray * image.depth[row, column][:, None] @ pose[:3, :3].T + pose[:3, 3]
     maps = texel_maps(load_template("head"), 256)
-    u, v = (np.clip((picture.uv[row, column] * 256).astype(int), 0, 255)).T
+    u, v = (np.clip((image.uv[row, column] * 256).astype(int), 0, 255)).T
     surface = maps.position.numpy()[:, v, u].T
     distance = np.sqrt(((world - surface) ** 2).sum(1))
     assert np.median(distance) < 0.003 and np.quantile(distance, 0.99) < 0.012
 
 
 def test_alpha_is_antialiased_and_colors_are_not_multiplied_by_it():
-    picture = render(person(hair_style="bald", glasses="none"), {}, light(), front(), 64)
-    assert picture.rgb.dtype == picture.alpha.dtype == np.uint8 and picture.rgb.shape == (64, 64, 3)
+    image = render(person(hair_style="bald", glasses="none"), {}, light(), front(), 64)
+    assert image.rgb.dtype == image.alpha.dtype == np.uint8 and image.rgb.shape == (64, 64, 3)
     assert (
-        picture.alpha[32, 32] == 255
-        and picture.alpha[20, 0] == 0
-        and (picture.rgb[20, 0] == 255).all()
+        image.alpha[32, 32] == 255 and image.alpha[20, 0] == 0 and (image.rgb[20, 0] == 255).all()
     )
-    partial = (picture.alpha > 0) & (picture.alpha < 255)
+    partial = (image.alpha > 0) & (image.alpha < 255)
     assert 30 < partial.sum() < 400
-    skin = np.median(picture.rgb[picture.alpha == 255], axis=0)
-    edge = np.median(picture.rgb[(picture.alpha > 20) & (picture.alpha < 130)], axis=0)
+    skin = np.median(image.rgb[image.alpha == 255], axis=0)
+    edge = np.median(image.rgb[(image.alpha > 20) & (image.alpha < 130)], axis=0)
     assert np.abs(edge - skin).max() < 80  # neither blackened nor whitened by what lies behind
 
 
@@ -133,12 +131,10 @@ def test_alpha_is_antialiased_and_colors_are_not_multiplied_by_it():
 def test_every_haircut_can_be_drawn_from_all_sides(style):
     areas = []
     for yaw in (0.0, 2.0):
-        picture = render(
-            person(3, hair_style=style, hair_length=-0.35), {}, light(), front(yaw), 24
-        )
-        areas.append((picture.alpha > 127).mean())
+        image = render(person(3, hair_style=style, hair_length=-0.35), {}, light(), front(yaw), 24)
+        areas.append((image.alpha > 127).mean())
         bald = render(person(3, hair_style="bald"), {}, light(), front(yaw), 24)
-        changed = np.abs(picture.rgb.astype(int) - bald.rgb).max(-1) > 20
+        changed = np.abs(image.rgb.astype(int) - bald.rgb).max(-1) > 20
         assert changed.mean() > 0.02 or style == "bald" or (style == "horseshoe" and yaw == 0.0)
     assert all(0.3 < area < 0.98 for area in areas)
 
@@ -181,7 +177,7 @@ def test_expression_moves_the_mouth_only_in_the_mouths_half():
 
 
 def zoomed(point, yaw=0.0, scale=6.0):
-    """A camera whose picture's middle is a point of space."""
+    """A camera whose image's middle is a point of space."""
     label = front(yaw)
     cam2world, k = label[:16].reshape(4, 4), label[16:].reshape(3, 3)
     x, y, z = (np.asarray(point) - cam2world[:3, 3]) @ cam2world[:3, :3]
@@ -202,9 +198,9 @@ def test_irises_are_round_and_darker_than_the_white_wherever_they_look(gaze):
         skin=np.full(3, 0.5, np.float32),
     )
     figure = pose(someone, {"eyeWideLeft": 1.0, "eyeWideRight": 1.0}, light(1), gaze)
-    middle = figure.eyes.centres[0] + RADIUS * gaze_direction(*gaze)
-    picture = draw_figure(figure, zoomed(middle, scale=10.0), 96)
-    gray = picture.rgb.astype(float).mean(-1)
+    middle = figure.eyes.centers[0] + RADIUS * gaze_direction(*gaze)
+    image = draw_figure(figure, zoomed(middle, scale=10.0), 96)
+    gray = image.rgb.astype(float).mean(-1)
     k = zoomed(middle, scale=10.0)[16:].reshape(3, 3)
     radius = IRIS_RADIUS * k[0, 0] * 96 / 2.5  # pixels
     row, column = np.mgrid[:96, :96] - 47.5
@@ -235,15 +231,15 @@ def test_an_open_mouth_shows_teeth_with_depth_and_a_shut_one_none():
     spot = load_assets().template.landmarks["mouthCentre"]
     views = {}
     for name, weights in (("shut", {}), ("open", {"jawOpen": 0.6})):
-        picture = draw_figure(pose(someone, weights, light(1)), zoomed(spot, scale=5.0), 64)
-        ivory = (picture.rgb.min(-1) > 110) & (picture.rgb.max(-1) - picture.rgb.min(-1) < 70)
-        views[name] = (picture, ivory)
+        image = draw_figure(pose(someone, weights, light(1)), zoomed(spot, scale=5.0), 64)
+        ivory = (image.rgb.min(-1) > 110) & (image.rgb.max(-1) - image.rgb.min(-1) < 70)
+        views[name] = (image, ivory)
     assert not views["shut"][1].any() and (views["shut"][0].uv >= 0).all()
-    picture, ivory = views["open"]
-    assert ivory.sum() > 40 and (picture.uv[ivory][:, 0] == -1).mean() > 0.8
+    image, ivory = views["open"]
+    assert ivory.sum() > 40 and (image.uv[ivory][:, 0] == -1).mean() > 0.8
     lips = views["shut"][0].depth[ivory]
-    assert np.median(picture.depth[ivory] - lips) > 0.004  # behind the lips
-    dark = (picture.rgb.max(-1) < 60) & (picture.alpha == 255)
+    assert np.median(image.depth[ivory] - lips) > 0.004  # behind the lips
+    dark = (image.rgb.max(-1) < 60) & (image.alpha == 255)
     assert dark.sum() > 20  # and the throat
 
 
@@ -302,11 +298,9 @@ def test_the_documentation_says_how_often_what_occurs():
 
 
 def test_people_differ():
-    pictures = [
-        render(person(seed), {}, light(1), front(), 24).rgb.astype(int) for seed in range(8)
-    ]
-    for i, first in enumerate(pictures):
-        assert all(np.abs(first - other).mean() > 6 for other in pictures[:i])
+    images = [render(person(seed), {}, light(1), front(), 24).rgb.astype(int) for seed in range(8)]
+    for i, first in enumerate(images):
+        assert all(np.abs(first - other).mean() > 6 for other in images[:i])
 
 
 # ----------------------------------------------------------------------------------------- data set
@@ -331,12 +325,12 @@ def test_cameras_follow_the_named_distribution():
         Request(1, 8, cameras="front")
 
 
-def test_pictures_are_pure_functions_and_views_share_the_person():
+def test_images_are_pure_functions_and_views_share_the_person():
     request = Request(num=8, resolution=16, seed=5, views=2, expressions=2)
-    picture, label, record = draw(request, 6)
+    image, label, record = draw(request, 6)
     again = draw(request, 6)
     assert (
-        np.array_equal(picture.rgb, again[0].rgb)
+        np.array_equal(image.rgb, again[0].rgb)
         and np.array_equal(label, again[1])
         and record == again[2]
     )
@@ -354,7 +348,7 @@ def test_pictures_are_pure_functions_and_views_share_the_person():
     ]
     assert records[0]["blendshapes"] == records[1]["blendshapes"] != records[2]["blendshapes"]
     other = draw(dataclasses.replace(request, seed=6), 6)[0]
-    assert not np.array_equal(picture.rgb, other.rgb)
+    assert not np.array_equal(image.rgb, other.rgb)
 
 
 def test_recipe_writes_the_same_bytes_whatever_the_workers(tmp_path):

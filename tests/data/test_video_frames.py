@@ -27,9 +27,9 @@ def write(path, container=None):
 
 
 def gray(frames, name):
-    picture = frames.read(name)
-    assert picture.shape == (16, 32, 3) and picture.dtype == np.uint8
-    return round(picture.mean() / 40)
+    image = frames.read(name)
+    assert image.shape == (16, 32, 3) and image.dtype == np.uint8
+    return round(image.mean() / 40)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from gghead.data.zip_writer import encode_png
 from gghead.inversion.targets import open_targets
 
 
-def picture(seed, size=8):
+def image(seed, size=8):
     return np.random.RandomState(seed).randint(0, 256, (size, size, 3), dtype=np.uint8)
 
 
@@ -41,7 +41,7 @@ def invoke(main, *arguments):
 def by_hand(folder):
     with DatasetWriter(folder / "set.zip") as writer:
         for i in range(4):
-            writer.add(image_name(i), picture(i), label(i), mask(i))
+            writer.add(image_name(i), image(i), label(i), mask(i))
     return [folder / "set.zip"]
 
 
@@ -64,7 +64,7 @@ def photos(folder):
     (folder / "mattes").mkdir()
     source.mkdir()
     for name in ("a", "b"):
-        Image.fromarray(picture(1, 32)).save(source / f"{name}.jpg")
+        Image.fromarray(image(1, 32)).save(source / f"{name}.jpg")
         Image.fromarray(mask(1, 32)).save(folder / "mattes" / f"{name}.png")
     (folder / "cameras.json").write_text(
         json.dumps({"labels": [[f"{name}.jpg", label().tolist()] for name in "ab"]})
@@ -152,7 +152,7 @@ def test_the_rule_refuses_older_zips(tmp_path):
 def test_masks_of_images_that_differ_in_their_ending_alone_stay_apart(tmp_path):
     with DatasetWriter(tmp_path / "a.zip") as writer:
         for i, name in enumerate(("x.png", "x.webp")):
-            writer.add(name, encode_png(picture(i)), label(i), mask(i))
+            writer.add(name, encode_png(image(i)), label(i), mask(i))
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert {mask_name("x.png"), mask_name("x.webp")} < set(archive.namelist())
     files = ImageFiles(tmp_path / "a.zip")

@@ -45,12 +45,12 @@ def tar(kind):
 
 
 FILES = {
-    "photo.jpg": (lambda: encoded("jpeg"), "a picture", "invert.py --target="),
-    "photo.dat": (lambda: encoded("webp"), "a picture", "photos --source=FOLDER"),
-    "photo.tiff": (lambda: encoded("tiff"), "a picture", "photos --source=FOLDER"),
+    "photo.jpg": (lambda: encoded("jpeg"), "an image", "invert.py --target="),
+    "photo.dat": (lambda: encoded("webp"), "an image", "photos --source=FOLDER"),
+    "photo.tiff": (lambda: encoded("tiff"), "an image", "photos --source=FOLDER"),
     "phone.heic": (
         lambda: b"\0\0\0\x18ftypheic" + bytes(40),
-        "a picture",
+        "an image",
         "photos --source=FOLDER",
     ),
     "clip.mp4": (lambda: b"\0\0\0\x18ftypisom" + bytes(40), "a video", "extract its frames"),
@@ -67,8 +67,8 @@ FILES = {
     "set.7z": (lambda: b"7z\xbc\xaf\x27\x1c", "a packed archive", "unpack it"),
     "set.tar": (lambda: tar("w"), "a tar file", "unpack it"),
     "empty.zip": (lambda: b"", "an empty file", "copy or make it again"),
-    "points.npy": (lambda: encode_npy(np.zeros(3)), "an array file", "name the pictures"),
-    "points.npz": (lambda: encode_npz(a=np.zeros(3)), "an array file", "name the pictures"),
+    "points.npy": (lambda: encode_npy(np.zeros(3)), "an array file", "name the images"),
+    "points.npz": (lambda: encode_npz(a=np.zeros(3)), "an array file", "name the images"),
 }
 
 
@@ -104,10 +104,10 @@ def test_the_commands_say_it(tmp_path):
         (calc_metrics, ["--network=demo", "--metrics=swd2k"]),
     ):
         result = CliRunner().invoke(main, [data, *options])
-        assert result.exit_code == 1 and "me.jpg is a picture" in result.output, result.output
+        assert result.exit_code == 1 and "me.jpg is an image" in result.output, result.output
     assert not (tmp_path / "runs").exists()
     result = CliRunner().invoke(dataset_tool, ["check", str(tmp_path / "me.jpg")])
-    assert result.exit_code == 1 and "me.jpg is a picture" in result.output, result.output
+    assert result.exit_code == 1 and "me.jpg is an image" in result.output, result.output
     result = CliRunner().invoke(
         dataset_tool, ["photos", f"--source={tmp_path / 'me.jpg'}", f"--dest={tmp_path / 'a.zip'}"]
     )
@@ -121,10 +121,10 @@ def test_other_files_are_said_to_be_no_zip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(1, "one picture and no dataset.json"), (3, "3 pictures and no")]
+    ("count", "words"), [(1, "one image and no dataset.json"), (3, "3 images and no")]
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_pictures_without_cameras_lead_to_photos(tmp_path, count, words, zipped):
+def test_images_without_cameras_lead_to_photos(tmp_path, count, words, zipped):
     path = tmp_path / "set"
     path.mkdir()
     for index in range(count):
@@ -146,12 +146,12 @@ def test_a_folder_around_the_data_names_them(tmp_path):
     (tmp_path / "heads_masks_modnet.zip").write_bytes(b"")
     with pytest.raises(
         UserError,
-        match="holds no pictures and no dataset.json with camera labels; a zip or a folder",
+        match="holds no images and no dataset.json with camera labels; a zip or a folder",
     ):
         ImageDataset(tmp_path)
     (tmp_path / "photos" / "a.png").write_bytes(encode_png(np.zeros((8, 8, 3), np.uint8)))
     (tmp_path / "heads.zip").write_bytes(b"")
     with pytest.raises(
-        UserError, match="one picture and no dataset.json .* such as .*heads.zip, itself"
+        UserError, match="one image and no dataset.json .* such as .*heads.zip, itself"
     ):
         ImageDataset(tmp_path)

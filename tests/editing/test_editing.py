@@ -238,9 +238,9 @@ def test_planes_are_the_donors_inside_the_mask(face):
 
 
 @pytest.mark.parametrize(
-    "take, changed, kept", [("shape", GEOMETRY, APPEARANCE), ("colour", APPEARANCE, GEOMETRY)]
+    "take, changed, kept", [("shape", GEOMETRY, APPEARANCE), ("color", APPEARANCE, GEOMETRY)]
 )
-def test_shape_and_colour_come_over_apart(face, take, changed, kept):
+def test_shape_and_color_come_over_apart(face, take, changed, kept):
     base, donor = random_latent(face, 0), random_latent(face, 1)
     head = blend_planes(face, base, donor, torch.ones(1, 16, 16), take, fit=False).gaussians(face)
     fields = {
@@ -257,7 +257,7 @@ def test_shape_and_colour_come_over_apart(face, take, changed, kept):
 
 
 def test_a_part_takes_on_the_tone_of_its_new_head(face):
-    """A lighter twin, whose colours differ by one factor per channel, changes nothing when it is
+    """A lighter twin, whose colors differ by one factor per channel, changes nothing when it is
     fitted."""
     base = random_latent(face, 0, delta=False)
     raw = base.raw_attributes(face)

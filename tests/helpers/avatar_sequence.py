@@ -1,4 +1,4 @@
-"""A small tracked sequence in the project's own format: a grey disc whose middle follows the first
+"""A small tracked sequence in the project's own format: a gray disc whose middle follows the first
 coefficient."""
 
 import json
@@ -36,10 +36,10 @@ def write_sequence(
         (folder / part).mkdir(parents=True, exist_ok=True)
     frames = []
     for index in range(count):
-        picture = np.full((SIZE, SIZE, 3), 255, np.uint8)
-        picture[disc] = (150, 110, 90)
-        picture[middle] = (int(255 * expressions[index, 0]), 40, 60)
-        Image.fromarray(picture).save(folder / f"images/{index:05d}.png")
+        image = np.full((SIZE, SIZE, 3), 255, np.uint8)
+        image[disc] = (150, 110, 90)
+        image[middle] = (int(255 * expressions[index, 0]), 40, 60)
+        Image.fromarray(image).save(folder / f"images/{index:05d}.png")
         frame = {
             "file_path": f"images/{index:05d}.png",
             "frame": index,

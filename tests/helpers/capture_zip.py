@@ -24,9 +24,9 @@ def ball(subject: int, moment: int):
     ws = model.mapping.w_avg.expand(1, model.num_ws, -1)
     head = model.gaussians(ws)
     head.means = model.attributes.position[None] * (0.8 + 0.2 * moment)
-    colour = torch.from_numpy(np.random.RandomState(subject).rand(2, 3).astype(np.float32))
+    color = torch.from_numpy(np.random.RandomState(subject).rand(2, 3).astype(np.float32))
     left = (head.means[..., :1] > 0).float()
-    head.colors = left * colour[0] + (1 - left) * colour[1]
+    head.colors = left * color[0] + (1 - left) * color[1]
     head.opacities = torch.full_like(head.opacities, 0.95)
     head.training_size = None  # a thing with sharp borders, at any size
     return head
@@ -54,9 +54,9 @@ def write_captures(
                         .numpy()
                     )
                     alpha = (out.alpha[0, view, 0].clamp(0, 1) * 255).round().byte().numpy()
-                    for folder, picture in (("images", rgb), ("masks", alpha)):
+                    for folder, image in (("images", rgb), ("masks", alpha)):
                         encoded = io.BytesIO()
-                        Image.fromarray(picture).save(encoded, format="PNG")
+                        Image.fromarray(image).save(encoded, format="PNG")
                         file.writestr(f"{folder}/{name}", encoded.getvalue())
                     frames.append(
                         {

@@ -35,7 +35,7 @@ def head_mask(label, size=SIZE):
 @functools.cache
 def healthy_set():
     """Images, masks and labels of heads with the template's outline; each has its own slanted
-    colours."""
+    colors."""
     labels = poses()
     random = np.random.RandomState(1)
     ramp = np.linspace(-1, 1, SIZE)
@@ -49,10 +49,8 @@ def healthy_set():
             + slope[:, 1, None, None] * ramp
             + random.normal(0, 8)
         )
-        picture = np.where(
-            mask[..., None] > 127, color.transpose(1, 2, 0), random.randint(0, 255, 3)
-        )
-        images.append(np.clip(picture, 0, 255).astype(np.uint8))
+        image = np.where(mask[..., None] > 127, color.transpose(1, 2, 0), random.randint(0, 255, 3))
+        images.append(np.clip(image, 0, 255).astype(np.uint8))
         masks.append(mask)
     return images, masks, labels
 

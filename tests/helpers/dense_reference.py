@@ -1,4 +1,4 @@
-"""Dense float64 rasterisation straight from the formulas, to compare the backends with. It shares
+"""Dense float64 rasterization straight from the formulas, to compare the backends with. It shares
 no code with them.
 
 Every pixel looks at every Gaussian. Slow, differentiable by autograd in every input.
@@ -29,7 +29,7 @@ def dense_rasterization(
     render_mode="RGB",
     rasterize_mode="classic",
 ):
-    """As ``gghead.rendering.rasterization``; returns colours and alphas in float64."""
+    """As ``gghead.rendering.rasterization``; returns colors and alphas in float64."""
     batch, n, c = means.shape[:-2], means.shape[-2], viewmats.shape[-3]
     b = math.prod(batch)
     harmonic = sh_degree is not None
@@ -46,14 +46,14 @@ def dense_rasterization(
         for x in (means, quats, scales, opacities, viewmats, Ks)
     ]
     means, quats, scales, opacities, viewmats, Ks = flat
-    pictures, alphas = [], []
+    images, alphas = [], []
     for i in range(b):
         for j in range(c):
             values = _colors(colors[i, j], means[i], viewmats[i, j], sh_degree)
             background = (
                 None if backgrounds is None else backgrounds.double().reshape(b, c, -1)[i, j]
             )
-            picture, alpha = _one_picture(
+            image, alpha = _one_image(
                 means[i],
                 quats[i],
                 scales[i],
@@ -70,17 +70,17 @@ def dense_rasterization(
                 render_mode,
                 rasterize_mode,
             )
-            pictures.append(picture)
+            images.append(image)
             alphas.append(alpha)
     shape = (*batch, c, height, width, -1)
-    return torch.stack(pictures).reshape(shape), torch.stack(alphas).reshape(shape)
+    return torch.stack(images).reshape(shape), torch.stack(alphas).reshape(shape)
 
 
 def _colors(colors: Tensor, means: Tensor, viewmat: Tensor, degree: int | None) -> Tensor:
     if degree is None:
         return colors
-    centre = torch.linalg.inv(viewmat)[:3, 3]
-    rays = means - centre
+    center = torch.linalg.inv(viewmat)[:3, 3]
+    rays = means - center
     rays = rays / rays.norm(dim=-1, keepdim=True)
     result = 0.5
     index = 0
@@ -131,7 +131,7 @@ def _rotation(q: Tensor) -> Tensor:
     )
 
 
-def _one_picture(
+def _one_image(
     means,
     quats,
     scales,
@@ -150,14 +150,14 @@ def _one_picture(
 ):
     fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
     world_to_camera, shift = viewmat[:3, :3], viewmat[:3, 3]
-    centres = means @ world_to_camera.T + shift
+    centers = means @ world_to_camera.T + shift
     py, px = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([px, py], -1).double()
     if render_mode != "RGB":
         colors = (
-            torch.cat([colors, centres[:, 2:]], -1)
+            torch.cat([colors, centers[:, 2:]], -1)
             if render_mode.startswith("RGB")
-            else centres[:, 2:]
+            else centers[:, 2:]
         )
         if background is not None:
             zero = background.new_zeros(1)
@@ -165,8 +165,8 @@ def _one_picture(
     accumulated = colors.new_zeros(height, width, colors.shape[-1])
     transmittance = colors.new_ones(height, width)
     finished = torch.zeros(height, width, dtype=torch.bool)
-    for g in torch.argsort(centres[:, 2].detach(), stable=True).tolist():
-        x, y, z = centres[g].unbind()
+    for g in torch.argsort(centers[:, 2].detach(), stable=True).tolist():
+        x, y, z = centers[g].unbind()
         if not near <= z <= far:
             continue
         slope_x = torch.clamp(x / z, -(cx + 0.15 * width) / fx, (width - cx + 0.15 * width) / fx)

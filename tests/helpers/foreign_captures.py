@@ -24,13 +24,13 @@ from helpers.scene import (
 
 SIZE = (96, 128)
 FOCAL = (210.0, 204.0)
-CENTRE = (47.0, 66.5)
+CENTER = (47.0, 66.5)
 # An arbitrary frame: our head stands somewhere, turned and scaled.
 SCALE, TURN, SHIFT = 3.7, turn(35, -20, 15), np.array([1.0, -2.0, 0.5])
 
 
 def ring(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Position and target of cameras before a face (metres)."""
+    """Position and target of cameras before a face (meters)."""
     return [
         (
             turn(50 * (i / (count - 1) - 0.5) * 2, 12 * np.sin(2.0 * i))
@@ -54,7 +54,7 @@ def nerfstudio(folder: Path, **top) -> Example:
     frames, pixels, names = [], [], []
     for index, (position, target) in enumerate(ring(6)):
         axes = look_at(position, target, roll=4.0 * index)
-        uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
+        uv = see(POINTS, position, axes, *FOCAL, *CENTER)
         names.append(f"images/frame_{index + 1:05d}.png")
         frames.append(
             {
@@ -68,8 +68,8 @@ def nerfstudio(folder: Path, **top) -> Example:
         "camera_model": "OPENCV",
         "fl_x": FOCAL[0],
         "fl_y": FOCAL[1],
-        "cx": CENTRE[0],
-        "cy": CENTRE[1],
+        "cx": CENTER[0],
+        "cy": CENTER[1],
         "w": SIZE[0],
         "h": SIZE[1],
         "k1": 0.0,
@@ -85,7 +85,7 @@ def facelift(folder: Path) -> Example:
     frames, pixels, names = [], [], []
     for index, (position, target) in enumerate(ring(5)):
         axes = look_at(position, target)
-        uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
+        uv = see(POINTS, position, axes, *FOCAL, *CENTER)
         names.append(f"{index:03d}.png")
         w2c = opencv_extrinsics(elsewhere(position), moved_axes(axes))
         frames.append(
@@ -94,8 +94,8 @@ def facelift(folder: Path) -> Example:
                 "h": SIZE[1],
                 "fx": FOCAL[0],
                 "fy": FOCAL[1],
-                "cx": CENTRE[0],
-                "cy": CENTRE[1],
+                "cx": CENTER[0],
+                "cy": CENTER[1],
                 "w2c": w2c.tolist(),
                 "file_path": names[-1],
             }
@@ -108,23 +108,23 @@ def facelift(folder: Path) -> Example:
 
 def bent(uv: np.ndarray, k1: float, k2: float, p1: float, p2: float, k3: float) -> np.ndarray:
     """OpenCV's distortion of pixels, term by term as its documentation writes it."""
-    x, y = (uv[:, 0] - CENTRE[0]) / FOCAL[0], (uv[:, 1] - CENTRE[1]) / FOCAL[1]
+    x, y = (uv[:, 0] - CENTER[0]) / FOCAL[0], (uv[:, 1] - CENTER[1]) / FOCAL[1]
     r = np.sqrt(x**2 + y**2)
     radial = 1 + k1 * r**2 + k2 * r**4 + k3 * r**6
     x2 = x * radial + 2 * p1 * x * y + p2 * (r**2 + 2 * x**2)
     y2 = y * radial + p1 * (r**2 + 2 * y**2) + 2 * p2 * x * y
-    return np.stack([x2 * FOCAL[0] + CENTRE[0], y2 * FOCAL[1] + CENTRE[1]], axis=-1)
+    return np.stack([x2 * FOCAL[0] + CENTER[0], y2 * FOCAL[1] + CENTER[1]], axis=-1)
 
 
 def facescape(folder: Path, distortion=(0.0, 0.0, 0.0, 0.0, 0.0)) -> Example:
-    """One tuple; K counts pixels from pixel centres, so its principal point is half a pixel
+    """One tuple; K counts pixels from pixel centers, so its principal point is half a pixel
     less."""
     content, pixels, names = {}, [], []
     base = folder / "12" / "2_smile"
     for index, (position, target) in enumerate(ring(5)):
         axes = look_at(position, target)
-        uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
-        k = [[FOCAL[0], 0, CENTRE[0] - 0.5], [0, FOCAL[1], CENTRE[1] - 0.5], [0, 0, 1]]
+        uv = see(POINTS, position, axes, *FOCAL, *CENTER)
+        k = [[FOCAL[0], 0, CENTER[0] - 0.5], [0, FOCAL[1], CENTER[1] - 0.5], [0, 0, 1]]
         content |= {
             f"{index}_K": k,
             f"{index}_Rt": opencv_extrinsics(elsewhere(position), moved_axes(axes))[:3].tolist(),
@@ -145,17 +145,17 @@ def facescape(folder: Path, distortion=(0.0, 0.0, 0.0, 0.0, 0.0)) -> Example:
 
 
 def ava256(folder: Path) -> Example:
-    """Millimetres, transposed matrices, a head that moves in the rig; pictures a 32nd of 2668x4096
+    """Millimeters, transposed matrices, a head that moves in the rig; images a 32nd of 2668x4096
     in zips."""
     full, size = (2668, 4096), (667 // 8, 1024 // 8)
     size = (83, 128)
     decoder = folder / "20210810--1306--ABC123" / "decoder"
     (decoder / "image").mkdir(parents=True)
     (decoder / "head_pose").mkdir()
-    focal, centre = (5800.0, 5790.0), (1310.0, 2075.0)  # from pixel centres
+    focal, center = (5800.0, 5790.0), (1310.0, 2075.0)  # from pixel centers
     rigs = [(1000 * position, 1000 * target) for position, target in ring(4)]
     krt, poses = [], motions(3)
-    pictures: dict[str, dict[str, bytes]] = {}
+    images: dict[str, dict[str, bytes]] = {}
     pixels, names = [], []
     with zipfile.ZipFile(decoder / "head_pose" / "head_pose.zip", "w") as archive:
         for step, (rotation, shift) in enumerate(poses):
@@ -165,7 +165,7 @@ def ava256(folder: Path) -> Example:
             archive.writestr(f"{100 + step:06d}.txt", text)
     for camera, (position, target) in enumerate(rigs):
         axes = look_at(position, target)
-        k = np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1]])
+        k = np.array([[focal[0], 0, center[0]], [0, focal[1], center[1]], [0, 0, 1]])
         krt.append(
             {
                 "cameraId": f"40{camera}",
@@ -176,14 +176,14 @@ def ava256(folder: Path) -> Example:
         )
         for step, (rotation, shift) in enumerate(poses):
             world = 1000 * (POINTS @ rotation.T + shift)
-            uv = (see(world, position, axes, *focal, *centre) + 0.5) / full * size
+            uv = (see(world, position, axes, *focal, *center) + 0.5) / full * size
             buffer = BytesIO()
             photo(size, uv).save(buffer, "avif", quality=90)
             name = f"cam40{camera}/{100 + step:06d}.avif"
-            pictures.setdefault(f"cam40{camera}.zip", {})[name] = buffer.getvalue()
+            images.setdefault(f"cam40{camera}.zip", {})[name] = buffer.getvalue()
             names.append(f"20210810--1306--ABC123/decoder/image/cam40{camera}.zip/{name}")
             pixels.append(uv)
-    for file, members in pictures.items():
+    for file, members in images.items():
         with zipfile.ZipFile(decoder / "image" / file, "w") as archive:
             for name, data in members.items():
                 archive.writestr(name, data)
@@ -195,7 +195,7 @@ def ava256(folder: Path) -> Example:
 
 
 def nersemble(folder: Path, tracked: bool) -> Example:
-    """Extracted pictures under VHAP's names. With tracking: the benchmark's intrinsics per camera
+    """Extracted images under VHAP's names. With tracking: the benchmark's intrinsics per camera
     and FLAME poses."""
     person = folder / "037"
     sequence = person / "sequences" / "EXP-2-eyes"
@@ -218,14 +218,14 @@ def nersemble(folder: Path, tracked: bool) -> Example:
                 neck = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
                 nodded = (POINTS - joints[1]) @ neck.T + joints[1]
                 world = scale * nodded @ rotation.T + shift
-            uv = see(world, position, axes, *FOCAL, *CENTRE)
+            uv = see(world, position, axes, *FOCAL, *CENTER)
             name = f"037/sequences/EXP-2-eyes/images/cam_{serial}_{step + 1:05d}.png"
             save(photo(size, uv), folder / name)
             save(disc(size), sequence / "alpha_maps" / f"cam_{serial}_{step + 1:05d}.png")
             names.append(name)
             pixels.append(uv)
             kept.append(exp[step])
-    k = [[FOCAL[0], 0, CENTRE[0]], [0, FOCAL[1], CENTRE[1]], [0, 0, 1]]
+    k = [[FOCAL[0], 0, CENTER[0]], [0, FOCAL[1], CENTER[1]], [0, 0, 1]]
     content = {
         "world_2_cam": world_2_cam,
         "intrinsics": {serial: k for serial in serials} if tracked else k,

@@ -24,7 +24,7 @@ from PIL import Image
 FRAMES = 6
 SIZE = (80, 64)
 FOCAL = (150.0, 156.0)  # pixels are not square
-CENTRE = (41.5, 30.25)  # and the principal point is not in the middle
+CENTER = (41.5, 30.25)  # and the principal point is not in the middle
 
 
 def vectors(count: int, width: int) -> np.ndarray:
@@ -34,7 +34,7 @@ def vectors(count: int, width: int) -> np.ndarray:
 def tracked_camera(
     rotation: np.ndarray, shift: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A head that turns by ``rotation`` and sways by ``shift`` one metre before a still camera with
+    """A head that turns by ``rotation`` and sways by ``shift`` one meter before a still camera with
     OpenCV axes.
 
     Returns R, t of "x_camera = R x_head + t" and the pixels of the head's points.
@@ -44,7 +44,7 @@ def tracked_camera(
     r = facing @ rotation
     t = facing @ shift + [0, 0, 1.0]
     seen = POINTS @ r.T + t
-    return r, t, seen[:, :2] / seen[:, 2:] * FOCAL + CENTRE
+    return r, t, seen[:, :2] / seen[:, 2:] * FOCAL + CENTER
 
 
 def insta(folder: Path) -> Example:
@@ -74,8 +74,8 @@ def insta(folder: Path) -> Example:
     top = {
         "w": SIZE[0],
         "h": SIZE[1],
-        "cx": CENTRE[0],
-        "cy": CENTRE[1],
+        "cx": CENTER[0],
+        "cy": CENTER[1],
         "fl_x": FOCAL[0],
         "fl_y": FOCAL[1],
         "integer_depth_scale": 1 / 1000,
@@ -94,7 +94,7 @@ def write_frame(
     def rows6(matrix):  # PyTorch3D: the first two rows
         return matrix[:2].reshape(1, 6).astype(np.float32)
 
-    k = np.array([[FOCAL[0], 0, CENTRE[0]], [0, FOCAL[1], CENTRE[1]], [0, 0, 1]])
+    k = np.array([[FOCAL[0], 0, CENTER[0]], [0, FOCAL[1], CENTER[1]], [0, 0, 1]])
     content = {
         "flame": {
             "exp": exp[None],
@@ -121,7 +121,7 @@ def write_frame(
 def metrical(
     folder: Path,
     checkpoint: str = "checkpoint",
-    picture: str = "images/{:05d}.png",
+    image: str = "images/{:05d}.png",
     start: int = 0,
     mask: str | None = None,
 ) -> Example:
@@ -134,7 +134,7 @@ def metrical(
         write_frame(
             folder / checkpoint / f"{index:05d}.frame", r, t, exp[index], jaw, eyelids[index]
         )
-        names.append(picture.format(index + start))
+        names.append(image.format(index + start))
         save(photo(SIZE, uv), folder / names[-1])
         if mask is not None:
             save(disc(SIZE), folder / mask.format(index + start))
@@ -144,7 +144,7 @@ def metrical(
 
 
 def flashavatar(folder: Path) -> Example:
-    """The pictures count from 1, the tracker's frames from 0."""
+    """The images count from 1, the tracker's frames from 0."""
     return metrical(
         folder,
         "metrical-tracker/output/ana/checkpoint",
@@ -161,7 +161,7 @@ def nerfblendshape(folder: Path) -> Example:
     for index in range(FRAMES):
         position = turn(8.0 * index - 20, 3.0 * index) @ np.array([0.01, 0.02, 0.9])
         axes = look_at(position, np.array([0.0, 0.01, 0.0]), roll=2.0 * index)
-        uv = see(POINTS, position, axes, *FOCAL, *CENTRE)
+        uv = see(POINTS, position, axes, *FOCAL, *CENTER)
         names.append(f"head_imgs/{index + 3}.jpg")
         frames.append(
             {
@@ -180,8 +180,8 @@ def nerfblendshape(folder: Path) -> Example:
         "w": SIZE[0],
         "fx": FOCAL[0],
         "fy": FOCAL[1],
-        "cx": CENTRE[0],
-        "cy": CENTRE[1],
+        "cx": CENTER[0],
+        "cy": CENTER[1],
     }
     # the loader sorts, too
     (folder / "transforms.json").write_text(json.dumps({**top, "frames": frames[::-1]}))
@@ -270,7 +270,7 @@ def vhap(folder: Path) -> Example:
         )
         for camera, position in enumerate((np.array([0.1, 0.05, 1.0]), np.array([-0.6, 0.1, 0.8]))):
             axes = look_at(position, np.array([0.0, 0.0, 0.0]), roll=3.0)
-            uv = see(world, position, axes, *FOCAL, *CENTRE)
+            uv = see(world, position, axes, *FOCAL, *CENTER)
             name = f"images/{step:05d}_{camera:02d}.png"
             frames.append(
                 {
@@ -279,8 +279,8 @@ def vhap(folder: Path) -> Example:
                     "timestep_id": f"{step:05d}",
                     "camera_index": camera,
                     "camera_id": str(camera),
-                    "cx": CENTRE[0],
-                    "cy": CENTRE[1],
+                    "cx": CENTER[0],
+                    "cy": CENTER[1],
                     "fl_x": FOCAL[0],
                     "fl_y": FOCAL[1],
                     "h": SIZE[1],

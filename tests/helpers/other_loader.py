@@ -1,7 +1,7 @@
 """The rule by which loaders of StyleGAN's kind (EG3D's and GGHead's among them) read a zip, written
 down anew.
 
-Every member whose ending Pillow knows as a picture's is an image; the label of each is looked up by
+Every member whose ending Pillow knows as an image's is an image; the label of each is looked up by
 its name; images come in the order of their names, all of one square size with three channels.
 """
 
@@ -30,6 +30,6 @@ def load(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         images = [np.array(Image.open(io.BytesIO(archive.read(name)))) for name in names]
     shapes = {image.shape for image in images}
     if len(shapes) != 1 or next(iter(shapes))[2:] != (3,) or len({*next(iter(shapes))[:2]}) != 1:
-        raise ValueError(f"images are not square, of one size and coloured: {shapes}")
+        raise ValueError(f"images are not square, of one size and colored: {shapes}")
     assert len(labels) == len(names) and labels.shape[1] == 25
     return names, np.stack(images), labels

@@ -2,7 +2,7 @@
 
 Libraries add in an order that depends on the processor, the number of threads and the batch, so two
 machines differ in the last places. Here every float32 result of the operators below that is not
-exact is the neighbour on the other side of the true value, where the batch is odd. What is exact on
+exact is the neighbor on the other side of the true value, where the batch is odd. What is exact on
 one machine is so on all and stays as it is.
 
 It works in this process only, so tests that compare it with another process, or compile, are left
@@ -30,7 +30,7 @@ _SUMS = {
 }
 
 
-def _other_neighbour(found: torch.Tensor, true: torch.Tensor) -> None:
+def _other_neighbor(found: torch.Tensor, true: torch.Tensor) -> None:
     if found.dtype == torch.float32 and (found.ndim == 0 or found.shape[0] % 2):
         beyond = torch.where(true > found, torch.inf, -torch.inf).to(found.dtype)
         found.copy_(torch.where(true == found, found, torch.nextafter(found, beyond)))
@@ -62,7 +62,7 @@ class _OtherRounding(TorchDispatchMode):
                 strict=True,
             ):
                 if isinstance(one, torch.Tensor):
-                    _other_neighbour(one, exact)
+                    _other_neighbor(one, exact)
         return found
 
 

@@ -90,7 +90,7 @@ def run_operators(seed: int) -> None:
     )
     radii = torch.randint(-(2**31), 2**31, (images, count, 2), generator=rng).to(torch.int32)
     radii = torch.where(torch.rand(images, count, 1, generator=rng) < 0.9, radii.abs(), radii)
-    pictures = native_backend.composite(
+    composited = native_backend.composite(
         normal(images, count, 2, scale=width / 2, shift=width / 2),
         spoil(conics, share, rng).requires_grad_(),
         normal(images, count, shift=0.5),
@@ -102,5 +102,5 @@ def run_operators(seed: int) -> None:
         height,
     )
     torch.autograd.backward(
-        pictures, [spoil(torch.ones_like(value), share, rng) for value in pictures]
+        composited, [spoil(torch.ones_like(value), share, rng) for value in composited]
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Points of a head at rest in metres: x to the subject's left, y up, z out of the face; not
+# Points of a head at rest in meters: x to the subject's left, y up, z out of the face; not
 # symmetric on purpose.
 POINTS = np.array(
     [
@@ -29,8 +29,8 @@ class Example:
 
     path: Path
     points: np.ndarray  # [P, 3] of the head at rest, or of the scene, in the units of the files
-    pixels: np.ndarray  # [N, P, 2] from the outer corner of the first pixel, per picture
-    names: list[str]  # [N] of the pictures, to find them again
+    pixels: np.ndarray  # [N, P, 2] from the outer corner of the first pixel, per image
+    names: list[str]  # [N] of the images, to find them again
     size: tuple[int, int]
     coefficients: np.ndarray | None = None  # [N, K]
     extras: dict = field(default_factory=dict)
@@ -60,7 +60,7 @@ def rotation_vector(matrix: np.ndarray) -> np.ndarray:
 
 
 def motions(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rotations and shifts of a head that turns, nods, leans and sways (metres)."""
+    """Rotations and shifts of a head that turns, nods, leans and sways (meters)."""
     phases = np.arange(count) / 3.0
     return [
         (
@@ -118,15 +118,15 @@ def opencv_extrinsics(position: np.ndarray, axes: tuple) -> np.ndarray:
 
 
 def photo(
-    size: tuple[int, int], pixels: np.ndarray, colour=(40, 60, 90), dot=(250, 240, 230), radius=3
+    size: tuple[int, int], pixels: np.ndarray, color=(40, 60, 90), dot=(250, 240, 230), radius=3
 ) -> Image.Image:
-    """A picture with a light dot at every pixel position."""
+    """An image with a light dot at every pixel position."""
     # drawn larger and averaged down, so that the dots lie where they should to a fraction of a
     # pixel
     fine = 8
-    image = Image.new("RGB", (size[0] * fine, size[1] * fine), colour)
+    image = Image.new("RGB", (size[0] * fine, size[1] * fine), color)
     draw = ImageDraw.Draw(image)
-    for u, v in np.asarray(pixels) * fine - 0.5:  # PIL's coordinates are those of pixel centres
+    for u, v in np.asarray(pixels) * fine - 0.5:  # PIL's coordinates are those of pixel centers
         draw.ellipse(
             [u - radius * fine, v - radius * fine, u + radius * fine, v + radius * fine], fill=dot
         )

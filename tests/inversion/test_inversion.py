@@ -49,7 +49,7 @@ def degrees_between(first, second):  # labels [25]
 
 
 # ------------------------------------------------------------------------------------------- losses
-def test_image_loss_is_zero_for_equal_pictures_one_number_each_and_differentiable():
+def test_image_loss_is_zero_for_equal_images_one_number_each_and_differentiable():
     generator = torch.Generator().manual_seed(0)
     first, second = torch.rand(2, 2, 3, 16, 16, generator=generator, dtype=torch.float64)
     config = ObjectiveConfig()
@@ -76,7 +76,7 @@ def test_image_loss_by_hand():
     )
 
 
-def test_objective_puts_the_picture_over_white_and_compares_alpha(model):
+def test_objective_puts_the_image_over_white_and_compares_alpha(model):
     rgb, mask = torch.zeros(1, 3, 24, 24), torch.zeros(1, 1, 24, 24)
     mask[..., :12] = 1
     objective = Objective(model, rgb, mask, ObjectiveConfig())
@@ -88,7 +88,7 @@ def test_objective_puts_the_picture_over_white_and_compares_alpha(model):
 
 
 # ------------------------------------------------------------------------------------------ cameras
-def test_a_head_that_was_not_found_in_a_picture_has_no_camera():
+def test_a_head_that_was_not_found_in_an_image_has_no_camera():
     with pytest.raises(ValueError, match="has no camera"):
         cameras_of(Latent(torch.zeros(1, 2, 3)))
     label = Cameras.orbit(0.3).label()
@@ -139,7 +139,7 @@ def test_turned_cameras_are_orbits():
 
 
 # ------------------------------------------------------------------------------------------- stages
-def test_a_picture_of_the_network_is_found_again_and_its_camera_too():
+def test_an_image_of_the_network_is_found_again_and_its_camera_too():
     """Two heads of the shipped network whose labels are 4 degrees off."""
     model = gghead.load("demo")
     off = (0.03, 0.06, -0.02, 0.01, -0.02, 0.0)
@@ -155,7 +155,7 @@ def test_a_picture_of_the_network_is_found_again_and_its_camera_too():
         [[entry["psnr"] for entry in result.metrics] for result in results.values()]
     )
     assert (levels.diff(dim=0).mean(1) > 0.2).all(), levels
-    # A stage lowers the loss of every picture; its PSNR, which is only a part of that, may fall a
+    # A stage lowers the loss of every image; its PSNR, which is only a part of that, may fall a
     # little.
     losses = torch.tensor(
         [[entry["loss"] for entry in result.metrics] for result in results.values()]
@@ -203,8 +203,8 @@ def steps_of(model, targets, monkeypatch):
     return steps
 
 
-def test_every_step_depends_on_its_own_picture_only(model, monkeypatch):
-    """Up to rounding: the run is held where it starts, since an optimisation amplifies what
+def test_every_step_depends_on_its_own_image_only(model, monkeypatch):
+    """Up to rounding: the run is held where it starts, since an optimization amplifies what
     rounding does."""
     targets = [pictured(model, seed) for seed in (0, 1, 2)]
     together, alone = (steps_of(model, given, monkeypatch) for given in (targets, targets[1:2]))
@@ -220,10 +220,10 @@ def test_every_step_depends_on_its_own_picture_only(model, monkeypatch):
 
 
 def test_ends_differ_by_the_batch_no_more_than_by_rounding(model):
-    """How far rounding alone leads is measured: on the same picture, with a camera that is a few
+    """How far rounding alone leads is measured: on the same image, with a camera that is a few
     1e-7 off.
 
-    Without ``locality``: it starts from two equal pictures, where the gradient of the absolute
+    Without ``locality``: it starts from two equal images, where the gradient of the absolute
     difference is nothing but the signs of rounding errors, and with so few steps these decide
     whether the stage gets anywhere.
     """
@@ -244,7 +244,7 @@ def test_ends_differ_by_the_batch_no_more_than_by_rounding(model):
         ), many.stage
 
 
-def test_the_neighbours_of_a_pivot_depend_on_its_own_name_only(model):
+def test_the_neighbors_of_a_pivot_depend_on_its_own_name_only(model):
     targets = [pictured(model, seed) for seed in (0, 1, 2)]
     latents = stack([some_latent(model, seed) for seed in (0, 1, 2)])
 
@@ -288,7 +288,7 @@ def test_no_stage_ends_worse_than_it_began(model):
     assert max(losses[1:]) <= losses[0] + 2e-3
 
 
-def test_locality_keeps_the_neighbours(model):
+def test_locality_keeps_the_neighbors(model):
     def change(locality):
         config = InversionConfig(
             "pti", (5, 5, 2, 15), candidates=4, locality=locality, lr=(0.1, 0.05, 0.05, 0.02)
@@ -324,7 +324,7 @@ def test_novel_views_keep_the_sides(model):
     assert change(10.0) < 0.7 * change(0.0)
 
 
-def test_a_loss_that_is_no_number_stops_that_picture_alone(model, monkeypatch):
+def test_a_loss_that_is_no_number_stops_that_image_alone(model, monkeypatch):
     calls = []
     usual = Objective.__call__
 
@@ -351,7 +351,7 @@ def test_a_loss_that_is_no_number_stops_that_picture_alone(model, monkeypatch):
     assert results[-1].metrics[1]["psnr"] > 8, "the last good state"
 
 
-def test_pictures_without_masks_and_networks_with_backgrounds():
+def test_images_without_masks_and_networks_with_backgrounds():
     from gghead.models.config import BackgroundConfig
 
     model = small_network(

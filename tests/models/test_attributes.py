@@ -97,7 +97,7 @@ def test_faults_name_the_option():
         GaussianAttributes(replace(AttributeConfig(), scale_init=9.0), load_template("sphere"), 8)
 
 
-def test_smoothed_geometry_follows_block_means_and_leaves_colours_alone():
+def test_smoothed_geometry_follows_block_means_and_leaves_colors_alone():
     attributes = make(geometry_smoothing=4)
     planes = torch.randn(1, 14, 16, 16, generator=torch.Generator().manual_seed(0))
     checkers = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1.0

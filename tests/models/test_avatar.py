@@ -30,7 +30,7 @@ def small(count=7, seed=0, **options):
     return Avatar(config, points, spacing=0.05, seed=seed)
 
 
-def randomised(avatar, seed=1):
+def randomized(avatar, seed=1):
     """Every parameter away from its first value; the Gaussians stay where they are."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_blending_is_the_sum_over_coefficients():
 
 def test_the_network_is_two_layers_on_features_and_encoded_mean():
     """What the model computes part by part, against one layer on the joined inputs."""
-    avatar = randomised(small()).double()
+    avatar = randomized(small()).double()
     expression = torch.rand(2, 3, dtype=torch.float64)
     gaussians = avatar(expression)
     for t in range(2):
@@ -87,7 +87,7 @@ def test_positional_encoding():
 
 
 def test_gradients_of_basis_and_bias():
-    avatar = randomised(small(count=3)).double()
+    avatar = randomized(small(count=3)).double()
     expression = torch.rand(1, 3, dtype=torch.float64)
 
     def colors(basis, bias):
@@ -100,7 +100,7 @@ def test_gradients_of_basis_and_bias():
 
 
 @pytest.mark.parametrize("options", ABLATIONS)
-def test_at_the_start_the_expression_changes_nothing_but_can_be_learnt(options):
+def test_at_the_start_the_expression_changes_nothing_but_can_be_learned(options):
     avatar = small(**options)
     first, second = torch.zeros(1, 3), torch.ones(1, 3)
     a, b = avatar(first), avatar(second)
@@ -121,7 +121,7 @@ def test_at_the_start_the_expression_changes_nothing_but_can_be_learnt(options):
 
 @pytest.mark.parametrize("options", ABLATIONS[:5])
 def test_only_what_should_change_changes(options):
-    avatar = randomised(small(**options))
+    avatar = randomized(small(**options))
     a, b = avatar(torch.zeros(1, 3)), avatar(torch.ones(1, 3))
     changes = options.get("changes", "appearance")
     assert torch.equal(a.colors, b.colors) == (changes == "geometry")
@@ -133,18 +133,18 @@ def test_only_what_should_change_changes(options):
 
 
 @pytest.mark.parametrize("options", ABLATIONS[:5])
-def test_bands_that_were_not_trained_colour_nothing(options):
+def test_bands_that_were_not_trained_color_nothing(options):
     avatar, expression = small(**{**options, "sh_degree": 2}), torch.rand(2, 3)
     assert not avatar(expression).colors[..., 1:, :].any()
     avatar(expression).colors[..., 1:, :].sum().backward()
-    learnt = (
+    learned = (
         avatar.static
         if options.get("changes") == "geometry"
         else avatar.output.weight
         if options.get("mlp", True)
         else avatar.bias
     )
-    assert learnt.grad.any()
+    assert learned.grad.any()
 
 
 def test_initial_opacity_is_near_the_stated_one():
@@ -153,13 +153,13 @@ def test_initial_opacity_is_near_the_stated_one():
 
 
 def test_the_mean_has_no_gradient_through_its_encoding():
-    avatar = randomised(small())
+    avatar = randomized(small())
     avatar(torch.rand(1, 3)).colors.sum().backward()
     assert avatar.means.grad is None or not avatar.means.grad.any()
 
 
 def test_coefficients_are_clamped_to_what_was_seen():
-    avatar = randomised(small())
+    avatar = randomized(small())
     avatar.coefficient_min.fill_(0)
     avatar.coefficient_max.copy_(torch.tensor([1.0, 0.5, 1.0]))
     wild, tame = torch.tensor([[3.0, 0.7, -2.0]]), torch.tensor([[1.0, 0.5, 0.0]])
@@ -168,14 +168,14 @@ def test_coefficients_are_clamped_to_what_was_seen():
 
 
 def test_bands_left_out_are_the_first_bands():
-    avatar, expression = randomised(small(sh_degree=3)), torch.rand(1, 3)
+    avatar, expression = randomized(small(sh_degree=3)), torch.rand(1, 3)
     full, part = avatar(expression), avatar(expression, sh_degree=1)
     assert part.sh_degree == 1 and torch.equal(part.colors, full.colors[..., :4, :])
 
 
 @pytest.mark.parametrize("options", ABLATIONS)
 def test_file_round_trip(options, tmp_path):
-    avatar = randomised(small(coefficient_names=("a", "b", "c"), **options))
+    avatar = randomized(small(coefficient_names=("a", "b", "c"), **options))
     avatar.coefficient_max.fill_(0.5)
     checkpoints.save(avatar, tmp_path / "avatar-000010.safetensors", done=10)
     again = gghead.load(tmp_path)
@@ -223,7 +223,7 @@ def test_files_from_elsewhere_are_refused(tmp_path):
     for metadata, sentence in (
         ({"format": "gghead/9"}, "has format 'gghead/9', but this version reads"),
         ({"kind": "spline"}, "unknown kind 'spline'"),
-        ({"config": json.dumps({**config, "colour": 1})}, "has no key 'colour'"),
+        ({"config": json.dumps({**config, "color": 1})}, "has no key 'color'"),
         ({"config": json.dumps({**config, "hidden": 9})}, "does not fit its own config"),
     ):
         write(**metadata)

@@ -30,7 +30,7 @@ def apart(points):  # [N, 3] -> [N, N]
     return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def test_an_eye_turns_about_its_centre_by_its_own_gaze_alone():
+def test_an_eye_turns_about_its_center_by_its_own_gaze_alone():
     balls = eyeballs(TEMPLATE, NAMES, 60, seed=0)
     places, _ = displace(balls.points, torch.tensor([1.0, 0, 0, 0]).expand(60, 4), balls.motion)
     points, at = balls.points, dict(zip(NAMES, places, strict=True))
@@ -38,10 +38,10 @@ def test_an_eye_turns_about_its_centre_by_its_own_gaze_alone():
         (LEFT, "Left", "eyeLookIn_L", -1),
         (RIGHT, "Right", "eyeLookIn_R", 1),
     ):
-        centre = torch.from_numpy(TEMPLATE.landmarks["eyeCentre" + side]).float()
-        radius = (points[part] - centre).norm(dim=1)
+        center = torch.from_numpy(TEMPLATE.landmarks["eyeCentre" + side]).float()
+        radius = (points[part] - center).norm(dim=1)
         torch.testing.assert_close(radius, radius[:1].expand(30))  # a ball, turned as one body
-        torch.testing.assert_close((at[name][part] - centre).norm(dim=1), radius)
+        torch.testing.assert_close((at[name][part] - center).norm(dim=1), radius)
         torch.testing.assert_close(apart(at[name][part]), apart(points[part]), atol=1e-5, rtol=0)
         front = points[part, 2].argmax()
         assert float((at[name] - points)[part][front, 0]) * inward > 0.01
@@ -100,7 +100,7 @@ def test_avatars_begin_with_them_in_place_of_the_open_eyes_skin(frames):
 
 
 def test_motions_go_on_where_looks_stay():
-    """As far again as was seen, within [0, 1]; colours keep to what was seen, and the player
+    """As far again as was seen, within [0, 1]; colors keep to what was seen, and the player
     agrees."""
     random = torch.Generator().manual_seed(0)
     avatar = Avatar(
@@ -128,11 +128,11 @@ def test_motions_go_on_where_looks_stay():
     assert not torch.equal(gaussians.means, seen.means)
     player, camera = Player(avatar), avatar.camera()
     for frame in range(3):
-        picture = (
+        image = (
             render(gaussians[frame : frame + 1], camera, 24, background=1.0).color[0, 0].clamp(0, 1)
         )
         torch.testing.assert_close(
-            player.draw(wild[frame], camera, (24, 24)), picture, atol=1e-5, rtol=0
+            player.draw(wild[frame], camera, (24, 24)), image, atol=1e-5, rtol=0
         )
 
 

@@ -285,16 +285,16 @@ def test_what_is_learnt_and_what_stays(frames):
     still = AvatarTrainer(
         config(**OPTIONS["both"], rates={"motion": 0.0}, densify={"until": 0}), frames, CPU
     )
-    learnt = AvatarTrainer(config(**OPTIONS["both"], densify={"until": 0}), frames, CPU)
+    learned = AvatarTrainer(config(**OPTIONS["both"], densify={"until": 0}), frames, CPU)
     before = still.avatar.motion.detach().clone()
     for _ in range(3):
         still.step()
-        learnt.step()
+        learned.step()
     assert torch.equal(still.avatar.motion, before) and not torch.equal(
-        learnt.avatar.motion, before
+        learned.avatar.motion, before
     )
-    assert learnt.avatar.grid.values.abs().max() > 0
-    assert torch.equal(learnt.avatar.anchors, still.avatar.anchors)
+    assert learned.avatar.grid.values.abs().max() > 0
+    assert torch.equal(learned.avatar.anchors, still.avatar.anchors)
 
 
 # ------------------------------------------------------------------------ commands
@@ -356,13 +356,13 @@ def test_compressing_keeps_more_movements_where_gaussians_move(
         f"--motion={motion}",
     )
     assert result.exit_code == 0, result.output
-    folder, ranks, made = next(tmp_path.glob("0*")), [], compression.factorise
+    folder, ranks, made = next(tmp_path.glob("0*")), [], compression.factorize
 
-    def factorise(avatar, expression, plan):
+    def factorize(avatar, expression, plan):
         ranks.append(plan.movements(avatar.config.motion))
         return made(avatar, expression, plan)
 
-    monkeypatch.setattr(compression, "factorise", factorise)
+    monkeypatch.setattr(compression, "factorize", factorize)
     for option in ([], ["--rank=5"]):
         result = run(
             compress_main,

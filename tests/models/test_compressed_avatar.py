@@ -12,7 +12,7 @@ from helpers.small_avatar import VARIANTS, dense, expressions
 import gghead
 from gghead import checkpoints
 from gghead.models.compressed_avatar import CompressedAvatar
-from gghead.models.compression import CompressionPlan, factorise, second_moment
+from gghead.models.compression import CompressionPlan, factorize, second_moment
 from gghead.models.quantized_tensor import QuantizedTensor
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.benchmark import main as benchmark
@@ -32,7 +32,7 @@ def by_place(gaussians):
 @pytest.mark.parametrize("options", VARIANTS)
 def test_all_movements_are_the_avatar_itself(options):
     avatar = dense(**options)
-    again = factorise(avatar, expressions(), ALL)
+    again = factorize(avatar, expressions(), ALL)
     assert again.num == avatar.num and again.config.factors.bits == 32
     # also where no training frame was
     for e in (expressions(5, 7), torch.zeros(1, 3), torch.eye(3)):
@@ -53,7 +53,7 @@ def test_all_movements_are_the_avatar_itself(options):
 def test_the_forward_pass_is_the_dense_reconstruction_of_its_factors(bits):
     """Each activation written out as a sum of products, in double precision, by loops over
     Gaussians and movements."""
-    small = factorise(dense(still=9), expressions(), CompressionPlan(4, 2, 0.3))
+    small = factorize(dense(still=9), expressions(), CompressionPlan(4, 2, 0.3))
     small = small if bits == 32 else small.quantize(bits)
     factors, e = small.config.factors, expressions(2, 5)
     assert len(factors.ranks) > 1 and 0 in factors.ranks
@@ -79,7 +79,7 @@ def test_the_forward_pass_is_the_dense_reconstruction_of_its_factors(bits):
 
 def test_gradients_of_the_factors():
     small = (
-        factorise(dense(count=5), expressions(), CompressionPlan(2, 2, 0.0))
+        factorize(dense(count=5), expressions(), CompressionPlan(2, 2, 0.0))
         .double()
         .requires_grad_()
     )
@@ -111,7 +111,7 @@ def test_what_is_left_out_is_the_least_possible():
     whole = (activations[1:] - activations[:1]).transpose(0, 1).flatten(1).double()
     singular = torch.linalg.svdvals(whole)
     for rank in (1, 3, 6):
-        small = factorise(avatar, frames, CompressionPlan(rank, 3, 0.0))
+        small = factorize(avatar, frames, CompressionPlan(rank, 3, 0.0))
         order = [avatar.means[:, 0].argsort(), small.means[:, 0].argsort()]
         approximate = small.inner(probes)[:, order[1]]
         lost = (approximate - activations[:, order[0]])[1:].double().square().sum()
@@ -119,15 +119,15 @@ def test_what_is_left_out_is_the_least_possible():
 
 
 def test_gaussians_that_never_move_keep_no_movement():
-    small = factorise(dense(count=50, still=20), expressions(), CompressionPlan(8, 3, 0.01))
+    small = factorize(dense(count=50, still=20), expressions(), CompressionPlan(8, 3, 0.01))
     assert dict(zip(small.config.factors.ranks, small.config.factors.counts, strict=True))[0] == 20
     a, b = small(torch.zeros(1, 3)), small(torch.ones(1, 3))
     assert torch.equal(a.colors[:, -20:], b.colors[:, -20:]) and not torch.equal(a.colors, b.colors)
 
 
 @pytest.mark.parametrize("bits, worst", [(8, 0.03), (16, 2e-4)])
-def test_quantising_changes_little_and_shrinks(bits, worst):
-    whole = factorise(dense(count=400), expressions(), CompressionPlan(6, 3, 0.0))
+def test_quantizing_changes_little_and_shrinks(bits, worst):
+    whole = factorize(dense(count=400), expressions(), CompressionPlan(6, 3, 0.0))
     small = whole.quantize(bits)
     a, b = whole(expressions(3, 9)), small(expressions(3, 9))
     assert 0 < (a.opacities - b.opacities).abs().max() < worst
@@ -142,7 +142,7 @@ def test_quantising_changes_little_and_shrinks(bits, worst):
 
 
 @pytest.mark.parametrize("bits", [8, 16, 32])
-def test_quantised_values_are_within_half_a_step(bits):
+def test_quantized_values_are_within_half_a_step(bits):
     value = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [1.0, 1e-3, 100.0, 0.0]
     )
@@ -155,7 +155,7 @@ def test_quantised_values_are_within_half_a_step(bits):
 @pytest.mark.parametrize("bits", [8, 32])
 @pytest.mark.parametrize("options", VARIANTS)
 def test_file_round_trip(options, bits, tmp_path):
-    small = factorise(dense(**options), expressions(), CompressionPlan(4, 2, 0.1))
+    small = factorize(dense(**options), expressions(), CompressionPlan(4, 2, 0.1))
     small = (small if bits == 32 else small.quantize(bits)).requires_grad_(False)
     checkpoints.save(small, tmp_path / "small.safetensors")
     again = gghead.load(tmp_path / "small.safetensors", kind="avatar")
@@ -179,7 +179,7 @@ def test_broken_files_are_a_sentence(tmp_path):
 
     path = tmp_path / "small.safetensors"
     checkpoints.save(
-        factorise(dense(), expressions(), CompressionPlan(4, 2, 0.1)).quantize(8), path
+        factorize(dense(), expressions(), CompressionPlan(4, 2, 0.1)).quantize(8), path
     )
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
@@ -214,10 +214,10 @@ def test_broken_files_are_a_sentence(tmp_path):
 def test_what_cannot_be_compressed_is_refused():
     avatar = dense()
     with pytest.raises(UserError, match="is compressed already"):
-        factorise(factorise(avatar, None, ALL), None, ALL)
+        factorize(factorize(avatar, None, ALL), None, ALL)
     avatar.coefficient_max.fill_(torch.inf)
     with pytest.raises(UserError, match="does not say which coefficients"):
-        factorise(avatar, None, ALL)
+        factorize(avatar, None, ALL)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def trainer_with_plane(opacity=0.9, **loss):
     return trainer
 
 
-def head_pictures(model, gaussians, cameras):
+def head_images(model, gaussians, cameras):
     """UV coordinates, depth (both as sums of weights) and alpha of the head alone, float64 [B, C,
     S, S]."""
     head = gaussians.select(slice(0, model.attributes.num))
@@ -47,7 +47,7 @@ def head_pictures(model, gaussians, cameras):
         :, :, 0
     ] + viewmats[:, :, 2, 3:]
     channels = torch.cat([head.uv.double(), depth[:, 0, :, None]], -1)
-    picture, alpha = dense_rasterization(
+    image, alpha = dense_rasterization(
         head.means,
         head.quats,
         head.scales,
@@ -58,8 +58,8 @@ def head_pictures(model, gaussians, cameras):
         SIZE,
         SIZE,
     )
-    picture = picture[:, 0].movedim(-1, 1)
-    return picture[:, :2], picture[:, 2:], alpha[:, 0].movedim(-1, 1)
+    image = image[:, 0].movedim(-1, 1)
+    return image[:, :2], image[:, 2:], alpha[:, 0].movedim(-1, 1)
 
 
 def total_variation(uv, alpha, depth, floor, edge):
@@ -89,7 +89,7 @@ def test_uv_variation_is_that_of_the_head_alone_in_double_precision(edge, monkey
     with torch.no_grad():
         _, _, terms = trainer._fakes("G", slice(0, 2), regularize=True)
     ((gaussians, cameras),) = seen
-    uv, depth, alpha = head_pictures(trainer.G, gaussians, cameras)
+    uv, depth, alpha = head_images(trainer.G, gaussians, cameras)
     floor = trainer.config.loss.tv_alpha_floor
     # the plane shows through pixels that count
     assert bool(((alpha > floor) & (alpha < 0.95)).any())
@@ -100,7 +100,7 @@ def test_uv_variation_is_that_of_the_head_alone_in_double_precision(edge, monkey
     )
 
 
-def test_alpha_of_a_generator_is_that_of_the_head_and_colours_are_those_of_both():
+def test_alpha_of_a_generator_is_that_of_the_head_and_colors_are_those_of_both():
     model = small_network(background=PLANE)
     ws = model.mapping(torch.zeros(2, model.z_dim))
     gaussians, cameras = model.gaussians(ws), Cameras.orbit(torch.tensor([0.0, 0.3]))
@@ -109,7 +109,7 @@ def test_alpha_of_a_generator_is_that_of_the_head_and_colours_are_those_of_both(
     out, alone = model.render(gaussians, cameras, uv=True), bare.render(head, cameras, uv=True)
     torch.testing.assert_close(out.alpha, alone.alpha, atol=1e-5, rtol=0)
     torch.testing.assert_close(out.uv, alone.uv, atol=1e-5, rtol=0)
-    assert float((out.color - alone.color).abs().max()) > 0.1  # the grey plane, not white
+    assert float((out.color - alone.color).abs().max()) > 0.1  # the gray plane, not white
     image = model.render(gaussians, cameras, background=torch.rand(2, 3, 24, 24))
     # the plane hides what is behind it
     torch.testing.assert_close(image.color, out.color, atol=0.02, rtol=0)

@@ -1,4 +1,4 @@
-"""Priors over latents: tokens, flow, training and exact resume, nearest neighbours."""
+"""Priors over latents: tokens, flow, training and exact resume, nearest neighbors."""
 
 import json
 import math
@@ -183,7 +183,7 @@ def test_a_bad_update_is_counted_and_made_harmless():
 
 
 def test_patience_keeps_the_prior_that_knew_the_held_out_heads_best():
-    """Six heads are soon learnt by heart: the held-out loss rises, and the best step is kept
+    """Six heads are soon learned by heart: the held-out loss rises, and the best step is kept
     through a resume."""
     heads = Heads([f"h{index}" for index in range(12)], some_latents(12))
     train, aside = split(heads, 0.5, seed=0)
@@ -432,8 +432,8 @@ def test_vectors_of_conditions(tmp_path):
         read_vectors(tmp_path / "c.npz")
 
 
-# --------------------------------------------------------------- nearest neighbours
-def test_nearest_neighbours_are_the_nearest():
+# --------------------------------------------------------------- nearest neighbors
+def test_nearest_neighbors_are_the_nearest():
     random = torch.Generator().manual_seed(0)
     points, others = torch.randn(700, 5, generator=random), torch.randn(90, 5, generator=random)
     found = score.nearest(points, others)

@@ -37,7 +37,7 @@ def test_rays_go_through_their_pixels():
     assert rays.shape == (2, 6, 6, 10)
     direction, moment = rays[:, :3], rays[:, 3:]
     torch.testing.assert_close(direction.norm(dim=1), torch.ones(2, 6, 10))
-    # A point on the ray is seen at the pixel's centre, and every point of the ray has the same
+    # A point on the ray is seen at the pixel's center, and every point of the ray has the same
     # moment.
     for away in (1.0, 2.5):
         point = cameras.position[:, :, None, None] + away * direction
@@ -51,7 +51,7 @@ def test_rays_go_through_their_pixels():
         torch.testing.assert_close(seen[1, 1, :, 0] * 6, torch.arange(6.0) + 0.5, atol=1e-4, rtol=0)
 
 
-def test_encoder_takes_any_size_and_says_what_is_picture():
+def test_encoder_takes_any_size_and_says_what_is_image():
     encoder = ViewEncoder((4, 4, 8), 1)
     _, cameras = views(1, 2)
     features = encoder(torch.rand(2, 3, 21, 30), cameras.reshape(2))
@@ -64,7 +64,7 @@ def test_lookup_finds_the_pixels_that_the_template_projects_to():
     template, size = load_template("head"), 64
     lookup = ViewLookup(template, tokens=8, detail=4, features=2)
     cameras = Cameras.orbit(torch.tensor([0.4, -0.2]), 0.1, focal=2.2)[None]
-    x = (torch.arange(size) + 0.5) / size  # pictures whose colours say where they were looked up
+    x = (torch.arange(size) + 0.5) / size  # images whose colors say where they were looked up
     ramp = torch.stack(
         [x.expand(size, size), x[:, None].expand(size, size), torch.zeros(size, size)]
     )
@@ -81,8 +81,8 @@ def test_lookup_finds_the_pixels_that_the_template_projects_to():
         by_token = place.reshape(8, 4, 8, 4, 2).permute(0, 2, 4, 1, 3).reshape(64, 2, 16)
         got = (samples[0, view, :, :32].reshape(64, 2, 16).double() + 1) / 2
         torch.testing.assert_close(got, by_token, atol=1e-4, rtol=0)
-        at_centre = samples[0, view, :, 48:50].double()
-        torch.testing.assert_close(at_centre, by_token.mean(2), atol=1e-3, rtol=0)
+        at_center = samples[0, view, :, 48:50].double()
+        torch.testing.assert_close(at_center, by_token.mean(2), atol=1e-3, rtol=0)
 
 
 def test_lookup_knows_what_is_hidden_and_what_is_outside():
@@ -182,7 +182,7 @@ def test_a_new_correction_changes_nothing_and_a_trained_one_sees_the_error():
     model.load_state_dict(model.state_dict() | plain.state_dict())
     torch.testing.assert_close(model.encode(rgb, cameras).residual, first.residual)
     torch.testing.assert_close(model.encode(rgb, cameras).ws, first.ws)
-    # Pictures that are the rendering of the guess have no error, so colours looked up are zero;
+    # Images that are the rendering of the guess have no error, so colors looked up are zero;
     # others are not.
     seen = []
     model.correction.guided.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
@@ -203,8 +203,8 @@ def test_a_new_correction_changes_nothing_and_a_trained_one_sees_the_error():
         torch.zeros(1, 16, 3),
         cameras,
     )
-    colours = 3 * model.config.detail**2
-    assert seen[0][..., :colours].abs().max() < 1e-5 and seen[1][..., :colours].abs().mean() > 0.5
+    colors = 3 * model.config.detail**2
+    assert seen[0][..., :colors].abs().max() < 1e-5 and seen[1][..., :colors].abs().mean() > 0.5
 
 
 def test_what_is_compared_is_the_guess_in_the_views():

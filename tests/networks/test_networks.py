@@ -158,13 +158,13 @@ def test_generator_is_cut_at_the_latent():
     assert z.shape == (2, 16, 8, 8)
     planes = decoder(z, ws[:, synthesis.num_ws :])
     assert planes.shape == (2, 5, 32, 32) and planes.dtype == torch.float32
-    assert torch.equal(planes, torch.zeros_like(planes))  # zero-initialised outputs
+    assert torch.equal(planes, torch.zeros_like(planes))  # zero-initialized outputs
     planes.square().sum().backward()
     loss = (planes + torch.randn_like(planes)).square().sum()
     assert loss.isfinite()
 
 
-def test_zero_initialised_planes_still_learn():
+def test_zero_initialized_planes_still_learn():
     decoder = Decoder(W_DIM, 8, 16, out_channels=3, cbase=128, cmax=16)
     planes = decoder(torch.randn(2, 16, 8, 8), torch.randn(2, decoder.num_ws, W_DIM))
     (planes * torch.randn_like(planes)).sum().backward()

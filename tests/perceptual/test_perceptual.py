@@ -52,7 +52,7 @@ def distances(files, tmp_path_factory):
     }
 
 
-def pictures(seed=0, batch=2, size=(32, 32), dtype=torch.float32):
+def images(seed=0, batch=2, size=(32, 32), dtype=torch.float32):
     random = torch.Generator().manual_seed(seed)
     first = torch.rand(batch, 3, *size, generator=random, dtype=torch.float64) * 2 - 1
     second = first + 0.3 * torch.randn(batch, 3, *size, generator=random, dtype=torch.float64)
@@ -75,7 +75,7 @@ def pool(x, size):
 
 
 def features(kind, images):
-    """The five feature maps in float64: pictures to [0, 1], ImageNet's normalisation, layer by
+    """The five feature maps in float64: images to [0, 1], ImageNet's normalization, layer by
     layer."""
     state = {name: value.double() for name, value in backbone_state(kind).items()}
     mean, deviation = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -175,10 +175,10 @@ def test_efficientnet_lite_is_the_network_of_the_files(tmp_path, kind, size):
     distance = load_distance(
         f"efficientnet-{kind}:{trusted(write_lite(tmp_path, kind)[0])}", OPTION
     )
-    pair = pictures(batch=1, size=size)
-    wanted = [lite_features(kind, images) for images in pair]
-    for images, features in zip(pair, wanted, strict=True):
-        for mine, true in zip(distance.backbone(images), features, strict=True):
+    pair = images(batch=1, size=size)
+    wanted = [lite_features(kind, batch) for batch in pair]
+    for batch, features in zip(pair, wanted, strict=True):
+        for mine, true in zip(distance.backbone(batch), features, strict=True):
             torch.testing.assert_close(
                 mine.double(), true, rtol=0, atol=2e-5 * float(true.abs().max())
             )
@@ -193,7 +193,7 @@ def test_efficientnet_lite_is_the_network_of_the_files(tmp_path, kind, size):
 
 @pytest.mark.parametrize("kind, size", [("vgg", (20, 33)), ("alex", (35, 47))])
 def test_lpips_is_the_papers_formula(distances, kind, size):
-    first, second = pictures(size=size)
+    first, second = images(size=size)
     wanted = lpips_reference(kind, first, second)
     found = distances[f"lpips-{kind}"](first, second)
     assert found.shape == (2,) and found.dtype == torch.float32 and float(wanted.min()) > 0.05
@@ -201,20 +201,20 @@ def test_lpips_is_the_papers_formula(distances, kind, size):
 
 
 def test_feature_distance_is_the_mean_difference(distances):
-    first, second = pictures(size=(18, 24))
+    first, second = images(size=(18, 24))
     pairs = zip(features("vgg", first), features("vgg", second), strict=True)
     wanted = torch.stack([(a - b).abs().mean((1, 2, 3)) for a, b in pairs]).mean(0)
     torch.testing.assert_close(distances["vgg"](first, second).double(), wanted, rtol=2e-5, atol=0)
 
 
-def test_gradient_distance_is_the_image_loss_of_pictures_in_0_1(distances):
-    first, second = pictures()
+def test_gradient_distance_is_the_image_loss_of_images_in_0_1(distances):
+    first, second = images()
     wanted = image_loss((first + 1) / 2, (second + 1) / 2, ImageLossConfig())
     torch.testing.assert_close(distances["gradient"](first, second), wanted)
 
 
 def test_discriminator_distance_is_the_mean_difference_of_its_activations(distances):
-    first, second = pictures()
+    first, second = images()
     discriminator = distances["discriminator"].discriminator
     hooked = []
     handles = [
@@ -238,10 +238,10 @@ def test_discriminator_distance_is_the_mean_difference_of_its_activations(distan
     "kind", ["lpips-vgg", "lpips-alex", "vgg", "efficientnet-lite0", "gradient", "discriminator"]
 )
 def test_every_distance_keeps_its_promises(distances, kind):
-    """0 for equal pictures, symmetric, one number per picture whatever the batch, finite gradients
+    """0 for equal images, symmetric, one number per image whatever the batch, finite gradients
     downhill."""
     distance = distances[kind]
-    first, second = pictures()
+    first, second = images()
     value = distance(first, second)
     assert torch.equal(distance(first, first), torch.zeros(2)) and bool((value > 0).all())
     torch.testing.assert_close(distance(second, first), value)
@@ -258,7 +258,7 @@ def test_every_distance_keeps_its_promises(distances, kind):
 
 def test_gradients_are_the_derivatives(files):
     distance = load_distance(spec("alex", files["alex"]), OPTION).double()
-    first, second = pictures(batch=1, dtype=torch.float64)
+    first, second = images(batch=1, dtype=torch.float64)
     first.requires_grad_(True)
     [gradient] = torch.autograd.grad(distance(first, second).sum(), first)
     for seed in range(3):
@@ -279,7 +279,7 @@ def test_dead_features_have_finite_gradients(files):
     distance = load_distance(spec("alex", files["alex"]), OPTION)
     with torch.no_grad():
         distance.backbone.features[0].bias.fill_(-100.0)
-    first, second = pictures(batch=1)
+    first, second = images(batch=1)
     first.requires_grad_(True)
     assert float(distance.backbone(first.detach())[0].abs().max()) == 0
     with torch.autograd.set_detect_anomaly(True):
@@ -287,8 +287,8 @@ def test_dead_features_have_finite_gradients(files):
     assert bool(gradient.isfinite().all())
 
 
-def test_autocast_and_half_precision_pictures_give_nearly_the_same(distances):
-    first, second = pictures()
+def test_autocast_and_half_precision_images_give_nearly_the_same(distances):
+    first, second = images()
     for kind in ("lpips-vgg", "vgg", "efficientnet-lite0"):
         wanted = distances[kind](first, second)
         with torch.autocast("cpu", torch.bfloat16):
@@ -305,25 +305,25 @@ def test_autocast_and_half_precision_pictures_give_nearly_the_same(distances):
         (
             "lpips-vgg",
             (1, 3, 15, 40),
-            "needs pictures of at least 16x16 pixels, but these are 40x15",
+            "needs images of at least 16x16 pixels, but these are 40x15",
         ),
         (
             "lpips-alex",
             (1, 3, 64, 30),
-            "needs pictures of at least 31x31 pixels, but these are 30x64",
+            "needs images of at least 31x31 pixels, but these are 30x64",
         ),
         ("vgg", (1, 1, 32, 32), r"compares two batches \[B, 3, H, W\]"),
         (
             "efficientnet-lite0",
             (1, 3, 31, 40),
-            "needs pictures of at least 32x32 pixels, but these are 40x31",
+            "needs images of at least 32x32 pixels, but these are 40x31",
         ),
         ("gradient", (1, 3, 32, 1), "at least 2x2"),
-        ("discriminator", (1, 3, 48, 48), "square pictures of 16, 32 pixels"),
+        ("discriminator", (1, 3, 48, 48), "square images of 16, 32 pixels"),
         ("discriminator", (1, 3, 32, 64), "but these are 64x32"),
     ],
 )
-def test_wrong_pictures_are_a_sentence(distances, kind, wrong, sentence):
+def test_wrong_images_are_a_sentence(distances, kind, wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         distances[kind](torch.zeros(wrong), torch.zeros(wrong))
     with pytest.raises(ValueError, match="have the shapes"):
@@ -333,12 +333,12 @@ def test_wrong_pictures_are_a_sentence(distances, kind, wrong, sentence):
 
 
 @pytest.mark.parametrize("kind, size", [("lpips-vgg", 16), ("lpips-alex", 31)])
-def test_the_smallest_pictures_still_work(distances, kind, size):
-    assert bool(distances[kind](*pictures(size=(size, size))).isfinite().all())
+def test_the_smallest_images_still_work(distances, kind, size):
+    assert bool(distances[kind](*images(size=(size, size))).isfinite().all())
 
 
-def test_discriminators_halve_larger_pictures(distances):
-    large = torch.nn.functional.interpolate(torch.cat(pictures()), scale_factor=4)
+def test_discriminators_halve_larger_images(distances):
+    large = torch.nn.functional.interpolate(torch.cat(images()), scale_factor=4)
     first, second = large.chunk(2)
     assert float(distances["discriminator"](first, second).min()) > 0
     with_alpha = Discriminator((16,), channels=4, cbase=256, cmax=16, map_depth=1)
@@ -404,7 +404,7 @@ class Pooled(torch.nn.Module):
 # TorchScript is old, and so are people's networks
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_networks_of_the_user(tmp_path):
-    first, second = pictures()
+    first, second = images()
     for module in (Mean(), Embedding(), Pooled()):
         torch.jit.script(module).save(str(tmp_path / f"{type(module).__name__}.pt"))
     mean, embedding, pooled = (
@@ -412,11 +412,11 @@ def test_networks_of_the_user(tmp_path):
         for name in ("Mean", "Embedding", "Pooled")
     )
     assert isinstance(mean, ScriptDistance) and "Mean.pt" in mean.name
-    # per picture
+    # per image
     torch.testing.assert_close(mean(first, second), (first - second).abs().mean((1, 2, 3)))
     wanted = ((first - second) / 2).square().sum((1, 2, 3))
     torch.testing.assert_close(embedding(first, second), wanted, rtol=1e-4, atol=0)
-    with pytest.raises(UserError, match="one number per picture"):
+    with pytest.raises(UserError, match="one number per image"):
         pooled(first, second)
     with pytest.raises(UserError, match="not the one given after #sha256="):
         load_distance(f"{tmp_path / 'Mean.pt'}#sha256={'0' * 64}", OPTION)

@@ -456,11 +456,11 @@ def test_avatars_are_trained_and_scored_with_it(tmp_path):
         "differences of"
     )
     lite = f"efficientnet-lite0:{trusted(write_lite(tmp_path)[1])}"
-    assert "needs pictures of at least 32x32" in call(
+    assert "needs images of at least 32x32" in call(
         score_main, f"--avatar={run}", f"--score-net={lite}", fails=True
     )
     tiny = call(train_main, *small, "--resolution=12", f"--perceptual-net={named}", fails=True)
-    assert "needs pictures of at least 16x16 pixels, but these are 12x12" in tiny
+    assert "needs images of at least 16x16 pixels, but these are 12x12" in tiny
     assert "is no LPIPS" in call(score_main, f"--avatar={run}", "--lpips-net=vgg", fails=True)
 
 
@@ -480,8 +480,8 @@ def test_the_heads_box_is_wide_enough_for_the_network(rows, columns, smallest, b
     assert head_box(mask, smallest=smallest) == box
 
 
-class Recognises(torch.nn.Module):
-    """Stands for a face recognition network: mean colours of a face's quarters."""
+class Recognizes(torch.nn.Module):
+    """Stands for a face recognition network: mean colors of a face's quarters."""
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         assert faces.shape[2] == 112 and faces.shape[3] == 112
@@ -496,7 +496,7 @@ class Says(torch.nn.Module):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old
 def test_inversion_reports_identity_by_the_users_network(tmp_path):
     checkpoints.save(small_network(image_size=32), tmp_path / "network.safetensors")
-    for name, module in (("faces", Recognises()), ("number", Says())):
+    for name, module in (("faces", Recognizes()), ("number", Says())):
         torch.jit.script(module).save(str(tmp_path / f"{name}.pt"))
     common = (
         f"--network={tmp_path / 'network.safetensors'}",
@@ -531,11 +531,11 @@ def test_inversion_reports_identity_by_the_users_network(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TorchScript is old
 def test_identity_is_one_for_the_same_face_and_less_for_another(tmp_path):
-    torch.jit.script(Recognises()).save(str(tmp_path / "faces.pt"))
+    torch.jit.script(Recognizes()).save(str(tmp_path / "faces.pt"))
     network = load_identity(str(tmp_path / "faces.pt"), "--identity-net")
     face, other = pair()
     torch.testing.assert_close(network(face, face), torch.ones(len(face)))
-    # Against the cosine written out, in float64, of the resized pictures' means.
+    # Against the cosine written out, in float64, of the resized images' means.
     small = [
         torch.nn.functional.interpolate(x, (112, 112), mode="bilinear", antialias=True)
         for x in (face, other)

@@ -61,11 +61,11 @@ def test_broken_views_are_refused():
         ValueError, match="3 views, but cameras of the shape \\[2\\].*every view needs its camera"
     ):
         seen(cameras=given.cameras[:2])
-    with pytest.raises(ValueError, match="Views must be pictures"):
+    with pytest.raises(ValueError, match="Views must be images"):
         seen(alpha=given.alpha[..., :-1])
     rgb = given.rgb.clone()
     rgb[1, 0, 3, 3] = float("nan")
-    with pytest.raises(UserError, match="picture of view v1 holds NaN"):
+    with pytest.raises(UserError, match="image of view v1 holds NaN"):
         seen(rgb=rgb)
     pose = given.cameras.cam2world.clone()
     pose[2, 0, 3] = float("nan")
@@ -81,8 +81,8 @@ def test_names_may_be_numbers_and_a_folder_with_one_zip_is_that_zip(tmp_path):
     assert (
         views.names == ("02", "04") and len(views) == 2 and views.size == (24, 24) and views.masked
     )
-    by_picture = from_captures(captures, views=["images/000/e0_c02.png", "e0_c04"][:1])
-    torch.testing.assert_close(by_picture.rgb[0], views.rgb[0])
+    by_image = from_captures(captures, views=["images/000/e0_c02.png", "e0_c04"][:1])
+    torch.testing.assert_close(by_image.rgb[0], views.rgb[0])
     outside = views.rgb[:, :, 0, 0]
     torch.testing.assert_close(outside, torch.ones_like(outside), atol=1e-3, rtol=0)
     assert views.pick(["04"]).names == ("04",)

@@ -121,11 +121,11 @@ def test_with_its_compiled_part_gsplat_is_chosen(use):
         ("_C = object()\n", "", "no rasterization; pip install"),
     ],
 )
-def test_without_it_the_torch_rasteriser_draws_and_one_warning_says_why(
+def test_without_it_the_torch_rasterizer_draws_and_one_warning_says_why(
     use, backend, package, reason
 ):
     use(backend, package)
-    with pytest.warns(UserWarning, match=f"slower torch rasteriser has to: .*{reason}"):
+    with pytest.warns(UserWarning, match=f"slower torch rasterizer has to: .*{reason}"):
         choice = registry.resolve("auto", CUDA)
     assert choice.backend.name == "torch" and "not gsplat: " in choice.reason
     assert str(registry.resolve("auto", CUDA)) == str(choice)  # the warning comes once

@@ -145,8 +145,8 @@ def test_dense_opaque_pixels_stop():
 
 
 @needs_toolchain
-def test_needles_and_far_centres():
-    """Gaussians 100 times longer than wide, centred far off the image."""
+def test_needles_and_far_centers():
+    """Gaussians 100 times longer than wide, centered far off the image."""
     g = torch.Generator().manual_seed(11)
     count, size = 60, 33
     inputs = scene(1, count, 3, size, size, seed=11)

@@ -1,7 +1,7 @@
 """The C++ projection against the torch one in float64, and as a citizen of torch.
 
-The rasteriser's own tests compare it with the dense reference; here are its other outputs and its
-behaviour."""
+The rasterizer's own tests compare it with the dense reference; here are its other outputs and its
+behavior."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def scene(count=77, batch=2, cameras=3):
     scales = torch.rand(batch, count, 3, generator=g) * 0.1 + 0.002
     scales[:, ::7] *= torch.tensor([20.0, 0.1, 0.1])
     view = Cameras.orbit(torch.linspace(-0.7, 0.7, batch * cameras).reshape(batch, cameras))
-    means[:, 3::11] = view.cam2world[:, 0, :3, 3][:, None]  # at the camera's centre
+    means[:, 3::11] = view.cam2world[:, 0, :3, 3][:, None]  # at the camera's center
     tensors = (
         means,
         torch.randn(batch, count, 4, generator=g),
@@ -97,7 +97,7 @@ def test_same_bits_for_any_number_of_threads():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("which", range(5))
 def test_a_gaussian_that_is_not_finite_is_skipped_and_harms_nobody(which, bad):
-    """Same picture and same gradients of the others as without it, also of the camera; its own
+    """Same image and same gradients of the others as without it, also of the camera; its own
     gradients are zero."""
     means, quats, scales, opacities, viewmats, Ks = (t[:1] for t in scene(40))
     colors = torch.rand(1, 40, 3, generator=torch.Generator().manual_seed(2))
@@ -112,9 +112,9 @@ def test_a_gaussian_that_is_not_finite_is_skipped_and_harms_nobody(which, bad):
         out, alphas, meta = rasterization(*leaves, Ks, WIDTH, HEIGHT, backend="native")
         return out, torch.autograd.grad(out.square().sum() + alphas.sum(), leaves), meta
 
-    picture, gradients, meta = render(spoiled)
+    image, gradients, meta = render(spoiled)
     expected, wanted, clean = render(hidden)
-    torch.testing.assert_close(picture, expected)
+    torch.testing.assert_close(image, expected)
     for got, want in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(got, want)
         assert got.isfinite().all()

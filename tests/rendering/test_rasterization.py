@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 37, 26  # not divisible by any block size
 
 def views(cameras: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """World-to-camera matrices [C, 4, 4] near the origin that look along +z; Ks with unequal
-    focals, shifted centre."""
+    focals, shifted center."""
     rng = generator(seed, "views")
     quats = torch.cat([torch.ones(cameras, 1), 0.1 * torch.randn(cameras, 3, generator=rng)], -1)
     viewmats = torch.eye(4).repeat(cameras, 1, 1)
@@ -50,7 +50,7 @@ def scene(
     scales[..., kind == 3, :] *= 15.0  # huge
     scales[..., kind == 4, :] *= 0.01  # far smaller than a pixel
     means[..., kind == 5, 2] *= -1.0  # behind the camera
-    means[..., kind == 6, :2] *= 2.5  # centre outside the picture, some of it inside
+    means[..., kind == 6, :2] *= 2.5  # center outside the image, some of it inside
     scales[..., kind == 6, :] *= 3.0
     means[..., kind == 7, :] *= 0.08  # around the near plane
     opacities = 0.05 + 0.9 * rand()
@@ -128,7 +128,7 @@ def test_harmonics(backend, degree):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_colours_per_camera_and_lower_degree_than_given(backend):
+def test_colors_per_camera_and_lower_degree_than_given(backend):
     inputs = scene(n=20, cameras=2)
     rng = generator(5)
     compare({**inputs, "colors": torch.rand(2, 20, 4, generator=rng)}, backend)
@@ -195,7 +195,7 @@ def test_no_gradient_through_a_clamped_alpha(backend):
     opacity = torch.ones(1, requires_grad=True)
     colors = torch.ones(1, 1, requires_grad=True)
     K = torch.tensor([[[10.0, 0, 0.5], [0, 10.0, 0.5], [0, 0, 1]]])
-    picture = rasterization(
+    image = rasterization(
         torch.tensor([[0.0, 0, 1]]),
         torch.tensor([[1.0, 0, 0, 0]]),
         torch.ones(1, 3),
@@ -207,8 +207,8 @@ def test_no_gradient_through_a_clamped_alpha(backend):
         1,
         backend=backend,
     )[0]
-    by_opacity, by_color = torch.autograd.grad(picture.sum(), (opacity, colors))
-    assert picture.item() == pytest.approx(0.999, abs=1e-6)
+    by_opacity, by_color = torch.autograd.grad(image.sum(), (opacity, colors))
+    assert image.item() == pytest.approx(0.999, abs=1e-6)
     assert by_opacity.item() == 0 and by_color.item() == pytest.approx(0.999, abs=1e-6)
 
 
@@ -234,7 +234,7 @@ def test_no_gaussians_give_the_background(backend, render_mode):
 
 @pytest.mark.parametrize("backend", [*BACKENDS, "gsplat"])
 @pytest.mark.parametrize("batch, cameras", [((0,), 1), ((2,), 0)])
-def test_no_heads_or_no_cameras_give_no_pictures(backend, batch, cameras, monkeypatch):
+def test_no_heads_or_no_cameras_give_no_images(backend, batch, cameras, monkeypatch):
     """A backend that replaces everything is not asked for nothing; here one that would refuse
     it."""
     monkeypatch.setitem(
@@ -243,22 +243,22 @@ def test_no_heads_or_no_cameras_give_no_pictures(backend, batch, cameras, monkey
         registry.Backend(
             "gsplat",
             lambda *_: (True, ""),
-            rasterize=lambda *_, **__: pytest.fail("asked to rasterise nothing"),
+            rasterize=lambda *_, **__: pytest.fail("asked to rasterize nothing"),
         ),
     )
     inputs = scene(batch, n=20, cameras=cameras)
     inputs["means"].requires_grad_(True)
-    pictures, alphas, _ = rasterization(
+    images, alphas, _ = rasterization(
         **inputs, width=5, height=3, render_mode="RGB+ED", backend=backend
     )
-    assert pictures.shape == (*batch, cameras, 3, 5, 5) and alphas.shape == (
+    assert images.shape == (*batch, cameras, 3, 5, 5) and alphas.shape == (
         *batch,
         cameras,
         3,
         5,
         1,
     )
-    (pictures.sum() + alphas.sum()).backward()
+    (images.sum() + alphas.sum()).backward()
     assert inputs["means"].grad.shape == inputs["means"].shape and not inputs["means"].grad.any()
 
 
@@ -275,7 +275,7 @@ def test_all_gaussians_culled_have_zero_gradients(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_picture_of_one_pixel_is_that_pixel_of_a_larger_picture(backend):
+def test_an_image_of_one_pixel_is_that_pixel_of_a_larger_image(backend):
     inputs = scene(n=40)
     # All rays to the means have a slope of zero here, so that the Jacobian's clamp, which knows the
     # size, is idle.
@@ -303,10 +303,10 @@ def test_finite_differences_in_float64():
 
     def loss(*values):
         named = dict(zip(inputs, values, strict=True))
-        pictures, alphas, _ = rasterization(
+        images, alphas, _ = rasterization(
             **named, Ks=Ks, width=WIDTH, height=HEIGHT, render_mode="RGB+D", backend="torch"
         )
-        return (pictures * weights).sum() + alphas.square().sum()
+        return (images * weights).sum() + alphas.square().sum()
 
     values = [v.requires_grad_() for v in inputs.values()]
     analytic = torch.autograd.grad(loss(*values), values)
@@ -457,7 +457,7 @@ def test_gsplat_backend_passes_everything_on(monkeypatch):
     assert len(calls) == 2 and torch.equal(colors[:, :, 0, 0], inputs["backgrounds"])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat rasterises on CUDA devices only")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat rasterizes on CUDA devices only")
 @pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_gsplat_on_a_gpu_agrees_with_the_torch_specification(batch, rasterize_mode):
@@ -466,7 +466,7 @@ def test_gsplat_on_a_gpu_agrees_with_the_torch_specification(batch, rasterize_mo
 
     def run(backend):
         named = {k: v.clone().requires_grad_(k in NAMES) for k, v in inputs.items()}
-        pictures, alphas, _ = rasterization(
+        images, alphas, _ = rasterization(
             **named,
             width=WIDTH,
             height=HEIGHT,
@@ -475,14 +475,14 @@ def test_gsplat_on_a_gpu_agrees_with_the_torch_specification(batch, rasterize_mo
             backend=backend,
         )
         grads = torch.autograd.grad(
-            (pictures * weights).sum() + alphas.sum(), [named[k] for k in NAMES]
+            (images * weights).sum() + alphas.sum(), [named[k] for k in NAMES]
         )
-        return [pictures, alphas, *grads]
+        return [images, alphas, *grads]
 
     # gsplat's exponential is the fast one of CUDA, and its determinant of needles is less exact
     # than ours.
     for name, got, want in zip(
-        ("pictures", "alphas", *NAMES), run("gsplat"), run("torch"), strict=True
+        ("images", "alphas", *NAMES), run("gsplat"), run("torch"), strict=True
     ):
         assert relative(got, want) < 5e-3, (name, relative(got, want))
 
@@ -501,7 +501,7 @@ def test_choice_of_the_backend(monkeypatch):
     choice = registry.resolve("auto", "cpu")
     assert choice.backend.name == "torch" and registry.ENVIRONMENT_VARIABLE in str(choice)
     monkeypatch.setenv(registry.ENVIRONMENT_VARIABLE, "cuda")
-    with pytest.raises(UserError, match="no rasteriser 'cuda'.*gsplat.*torch"):
+    with pytest.raises(UserError, match="no rasterizer 'cuda'.*gsplat.*torch"):
         registry.resolve("auto", "cpu")
     with pytest.raises(UserError, match="gsplat.*cannot be used here"):
         registry.resolve("gsplat", "cpu")
@@ -540,7 +540,7 @@ def test_gradients_of_the_projected_means_can_be_kept():
         ({"rasterize_mode": "sharp"}, "rasterize_mode must be one of"),
         ({"sh_degree": 1, "colors": torch.ones(20, 3, 3)}, "needs 4 coefficients"),
         ({"sh_degree": 4, "colors": torch.ones(20, 25, 3)}, "sh_degree must be"),
-        ({"backend": "vulkan"}, "no rasteriser 'vulkan'"),
+        ({"backend": "vulkan"}, "no rasterizer 'vulkan'"),
     ],
 )
 def test_wrong_inputs_are_refused_in_a_sentence(change, sentence):

@@ -56,7 +56,7 @@ def test_background_fills_what_is_left():
     assert torch.equal(random.depth, black.depth)
 
 
-def test_extras_are_weighted_by_alpha_and_leave_the_colour_alone():
+def test_extras_are_weighted_by_alpha_and_leave_the_color_alone():
     gaussians, camera = make((), extras=True), Cameras.orbit(0.0)
     gaussians.uv[:] = torch.tensor([0.25, 0.75])
     with_extras = render(gaussians, camera, 16, uv=True, features=True, background=1.0)
@@ -90,7 +90,7 @@ def test_depth_is_the_distance_along_the_viewing_direction():
 
 
 def test_a_head_stands_upright_with_its_left_at_the_right():
-    """Four coloured Gaussians: the subject's left (+x) is at the right, +y at the top, and the
+    """Four colored Gaussians: the subject's left (+x) is at the right, +y at the top, and the
     front hides the back."""
     means = torch.tensor([[0.2, 0.0, 0.0], [0.0, 0.2, 0.0], [0.0, 0.0, 0.2], [0.0, 0.0, -0.2]])
     gaussians = Gaussians(
@@ -110,7 +110,7 @@ def test_a_head_stands_upright_with_its_left_at_the_right():
     back = render(gaussians, Cameras.orbit(torch.pi), 64, background=None).color[0, 0]
     assert back[0, 32, 12] > 0.9 and back[1, 12, 32] > 0.9 and back[2, 32, 32] < 0.1
     # Seen from the subject's left, the red one is nearest and the front (blue) lies to the left of
-    # the picture.
+    # the image.
     left = render(gaussians, Cameras.orbit(torch.pi / 2), 64, background=None).color[0, 0]
     assert left[0, 32, 32] > 0.9 and left[2, 32, 12] > 0.9
     # Rolled, the top of the head leans to the right; from above, the front of it sinks.
@@ -120,7 +120,7 @@ def test_a_head_stands_upright_with_its_left_at_the_right():
     assert above[34:].sum() > 3 * above[:30].sum()
 
 
-def test_mirrored_cameras_see_the_mirrored_picture_of_the_mirrored_head():
+def test_mirrored_cameras_see_the_mirrored_image_of_the_mirrored_head():
     gaussians = make((2,))
     cameras = Cameras.orbit(torch.tensor([0.3, -1.2, 2.5]), torch.tensor([0.2, -0.3, 0.1]), 0.3)
     cameras = Cameras(
@@ -160,7 +160,7 @@ def test_gradients_reach_gaussians_cameras_and_background():
         assert gradient.isfinite().all() and gradient.abs().max() > 0
 
 
-def test_everything_is_rendered_in_one_rasteriser_call(monkeypatch):
+def test_everything_is_rendered_in_one_rasterizer_call(monkeypatch):
     calls = []
     original = registry.resolve("torch").backend.composite
 
@@ -215,7 +215,7 @@ def test_arguments_of_other_types_are_named(arguments, sentence):
         render(torch.zeros(3), *arguments)
 
 
-def test_a_picture_without_pixels_is_refused():
+def test_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="0x0 pixels"):
         render(make(()), size=0)
 

@@ -82,7 +82,7 @@ def test_differences_are_paired_and_their_error_is_over_blocks():
     random = np.random.RandomState(0)
     white = random.normal(size=1000)
     assert block_error(white)[1] == pytest.approx(1000**-0.5, rel=0.6)
-    # neighbours alike: ten values are known, not a thousand
+    # neighbors alike: ten values are known, not a thousand
     slow = np.repeat(random.normal(size=10), 100)
     assert block_error(slow)[1] == pytest.approx(slow[::100].std(ddof=1) / 10**0.5)
 
@@ -170,7 +170,7 @@ def test_the_perceptual_loss_is_an_ablation_judged_by_another_network(data, tmp_
     assert again.exit_code == 1 and "was made with other settings" in again.output
     # 24 pixels
     small = compare(data, tmp_path / "small", "--variants=full", f"--score-net={nets[1]}")
-    assert small.exit_code == 1 and "needs pictures of at least 32x32" in small.output
+    assert small.exit_code == 1 and "needs images of at least 32x32" in small.output
     assert not (tmp_path / "small").exists()
 
 

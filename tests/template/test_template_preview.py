@@ -1,4 +1,4 @@
-"""Shaded pictures of the template."""
+"""Shaded images of the template."""
 
 import numpy as np
 import pytest

@@ -43,8 +43,8 @@ def test_agrees_with_brute_force(perspective):
     np.testing.assert_allclose(bary[~unsure], expected_bary[~unsure], atol=1e-10)
 
 
-def test_no_gaps_and_no_overlaps_between_neighbours():
-    """A shuffled, jittered triangulation of a square: every pixel centre is covered by exactly one
+def test_no_gaps_and_no_overlaps_between_neighbors():
+    """A shuffled, jittered triangulation of a square: every pixel center is covered by exactly one
     triangle."""
     rng = np.random.default_rng(5)
     n, size = 9, 40
@@ -52,7 +52,7 @@ def test_no_gaps_and_no_overlaps_between_neighbours():
     points = np.stack([x, y], -1).reshape(-1, 2).astype(float)
     inner = ((points > 0) & (points < n - 1)).all(1)
     points[inner] += rng.uniform(-0.3, 0.3, (inner.sum(), 2))
-    points[::7] = np.round(points[::7] * 8) / 8  # some vertices exactly on pixel centres and edges
+    points[::7] = np.round(points[::7] * 8) / 8  # some vertices exactly on pixel centers and edges
     a = (y[:-1, :-1] * n + x[:-1, :-1]).ravel()
     faces = np.concatenate([np.stack([a, a + 1, a + n + 1], 1), np.stack([a + n + 1, a + n, a], 1)])
     faces = np.array([np.roll(face, k % 3)[:: 1 if k % 2 else -1] for k, face in enumerate(faces)])
@@ -63,9 +63,9 @@ def test_no_gaps_and_no_overlaps_between_neighbours():
     assert (count == 1).all()
     index, bary = rasterize_triangles(xy, None, faces, size, size)
     assert (index >= 0).all()
-    centre = (bary[..., None] * xy[faces[index]]).sum(2)
+    center = (bary[..., None] * xy[faces[index]]).sum(2)
     expected = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), -1)
-    np.testing.assert_allclose(centre, expected, atol=1e-4)
+    np.testing.assert_allclose(center, expected, atol=1e-4)
 
 
 def test_perspective_weights_interpolate_points_in_space():

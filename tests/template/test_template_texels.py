@@ -74,14 +74,14 @@ def test_frames_are_right_handed_and_orthonormal(name):
 
 def test_tangent_runs_along_u_and_the_normal_points_out():
     maps = texel_maps(load_template("head"), R)
-    centre = maps.frame[:, :, R // 2 - 6, R // 2]  # the nose's bridge
-    assert centre[0, 0] > 0.9 and centre[1, 1] > 0.7 and centre[2, 2] > 0.7
+    center = maps.frame[:, :, R // 2 - 6, R // 2]  # the nose's bridge
+    assert center[0, 0] > 0.9 and center[1, 1] > 0.7 and center[2, 2] > 0.7
     along = maps.position[:, :, 1:] - maps.position[:, :, :-1]
     tangent = (maps.frame[:, 0, :, 1:] + maps.frame[:, 0, :, :-1]) / 2
     assert ((along * tangent).sum(0) > 0).float().mean() > 0.995
 
 
-def test_spacing_is_the_distance_between_neighbours():
+def test_spacing_is_the_distance_between_neighbors():
     maps = texel_maps(load_template("plane"), 20)
     torch.testing.assert_close(maps.spacing, torch.full((2, 20, 20), 0.7 / 20), atol=1e-6, rtol=0)
     sphere = texel_maps(load_template("sphere"), 64)

@@ -2,7 +2,7 @@
 
 torch's device "meta" stands for the GPU: tensors there have no values, but are refused beside those
 of another device where they are added, joined, blended or chosen from, as CUDA's are. What asks for
-values (checks, the rasteriser) is replaced.
+values (checks, the rasterizer) is replaced.
 """
 
 import contextlib
@@ -187,11 +187,11 @@ def test_priors(tokens):
     assert prior.tokens.encode(latent).device == GPU and latent.ws.device == GPU
 
 
-def test_networks_that_judge_pictures():
+def test_networks_that_judge_images():
     discriminator = Discriminator((16, 32), cbase=64, cmax=8, map_depth=1)
     backbone = Backbone(ALEXNET)
     lpips = LPIPS(backbone, [torch.ones(channels) for channels in backbone.channels])
-    pictures = on_gpu(4, 3, 32, 32)
-    assert discriminator.to(GPU)(pictures, on_gpu(4, 25), 0.5).device == GPU
+    images = on_gpu(4, 3, 32, 32)
+    assert discriminator.to(GPU)(images, on_gpu(4, 25), 0.5).device == GPU
     for distance in (DiscriminatorDistance(discriminator), lpips):
-        assert distance.to(GPU)(pictures, pictures).device == GPU
+        assert distance.to(GPU)(images, images).device == GPU

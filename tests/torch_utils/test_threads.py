@@ -69,7 +69,7 @@ def test_a_quiet_machine_keeps_its_number_whatever_the_steps_do():
     """Results repeat bit for bit where nothing else runs, so nothing may be tried there."""
     machine = Machine(cpus=8)
     machine.run(20)
-    machine.run(20, scale=3.0)  # a later stage has larger pictures
+    machine.run(20, scale=3.0)  # a later stage has larger images
     machine.run(20, "metrics")
     assert machine.taken == [] and machine.said == [] and machine.count == 8
 

@@ -55,14 +55,14 @@ def test_every_group_changes_its_share_of_images(group):
     assert float(changed.float().mean()) == pytest.approx(1 - 0.7**operations, abs=0.1)
 
 
-def test_colour_leaves_alpha_alone():
+def test_color_leaves_alpha_alone():
     images = torch.rand(16, 4, 8, 8) * 2 - 1
     result = pipe(1.0, "color")(images, generator(0))
     assert torch.equal(result[:, 3], images[:, 3])
     assert not torch.allclose(result[:, :3], images[:, :3])
 
 
-def test_geometry_moves_alpha_with_the_colours():
+def test_geometry_moves_alpha_with_the_colors():
     images = smooth_images(8, 1, 32).expand(-1, 4, -1, -1).contiguous()
     result = pipe(1.0, "geometry")(images, generator(0))
     torch.testing.assert_close(result[:, 3], result[:, 0])
@@ -94,7 +94,7 @@ def test_warp_shifts_exactly_and_reflects_at_the_border():
 
 def test_warp_turns_as_its_matrix_says():
     images = torch.zeros(1, 1, 9, 9)
-    images[..., 4, 7] = 1  # right of the centre
+    images[..., 4, 7] = 1  # right of the center
     quarter = torch.tensor([[[0.0, 1, 0], [-1, 0, 0]]])  # target (0, 3) comes from source (3, 0)
     assert warp(images, quarter)[0, 0].argmax() == 7 * 9 + 4
 
@@ -157,12 +157,12 @@ def test_recolor_of_pure_brightness_and_hue():
     torch.testing.assert_close(
         matrices @ matrices.mT, torch.eye(3).expand(500, 3, 3), atol=1e-5, rtol=0
     )
-    # grey stays grey
+    # gray stays gray
     torch.testing.assert_close(matrices.sum(2), torch.ones(500, 3), atol=1e-5, rtol=0)
     assert float(torch.linalg.det(matrices).min()) > 0.99
 
 
-def test_colour_statistics():
+def test_color_statistics():
     draws = augment._Draws(4000, 1.0, generator(3))
     matrices = augment.random_recoloring(AugmentConfig(hue=0, saturation=0), draws)
     contrast = matrices[:, 0, 0]
@@ -178,7 +178,7 @@ def test_noise_and_cutout_statistics():
     cut = pipe(1.0, "cutout")(torch.ones(500, 4, 16, 16), generator(0))
     hidden = (cut == 0).float().mean((2, 3))
     assert torch.equal(hidden[:, 0], hidden[:, 3])
-    # of each side; centres near the border let part of the rectangle hang out
+    # of each side; centers near the border let part of the rectangle hang out
     inside = 0.5 * (1 - 0.5 / 4)
     assert float(hidden.mean()) == pytest.approx(inside**2, rel=0.08)
 

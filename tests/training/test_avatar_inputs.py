@@ -126,15 +126,15 @@ def test_a_tracked_mesh_gives_the_first_points(data, tmp_path):
     run = trained(data, tmp_path / "runs", f"--template={mesh}")
     means = gghead.load(run, kind="avatar").means
     assert means[:, :2].abs().max() < 0.21 and (means[:, 2] - 0.3).abs().max() < 0.02
-    millimetres = quad(tmp_path / "mm.obj", half=74.0, z=110.0)
+    millimeters = quad(tmp_path / "mm.obj", half=74.0, z=110.0)
     result = call(
         train,
         f"--data={data}",
         f"--outdir={tmp_path / 'more'}",
         *SMALL,
-        f"--template={millimetres}",
+        f"--template={millimeters}",
     )
-    assert result.exit_code == 1 and "0% lie in the sequence's pictures" in result.output, (
+    assert result.exit_code == 1 and "0% lie in the sequence's images" in result.output, (
         result.output
     )
     assert not (tmp_path / "more").exists()

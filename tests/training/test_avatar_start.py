@@ -1,4 +1,4 @@
-"""Avatars that start from a head: the first picture is that head, whatever the avatar is made
+"""Avatars that start from a head: the first image is that head, whatever the avatar is made
 of."""
 
 import pytest
@@ -50,7 +50,7 @@ def shown(gaussians):
 
 
 @pytest.mark.parametrize("ablation", [None, "no-blending", "geometry", "everything", "no-mlp"])
-def test_the_first_picture_is_the_head(ablation, ply, frames):
+def test_the_first_image_is_the_head(ablation, ply, frames):
     head = gghead.Gaussians.load_ply(ply)
     head = head.select(head.opacities > 0.05)
     plan = config_json.replace(config(ply, points=5000, seed=3), ABLATIONS.get(ablation, {}))
@@ -61,7 +61,7 @@ def test_the_first_picture_is_the_head(ablation, ply, frames):
     assert float((shown(first) - shown(head)).abs().max()) < 2e-3
 
 
-def test_thinning_keeps_the_picture_and_spreads_evenly():
+def test_thinning_keeps_the_image_and_spreads_evenly():
     head = painted_head(32)[0]
     few = thin_out(head, 400)
     assert few.num == 400
@@ -104,7 +104,7 @@ def test_an_encoder_makes_the_head_of_training_frames(frames, tmp_path):
     chosen = calm_frames(frames, 8)
     rgb = torch.stack([frames.over(index) for index in chosen])
     size = model.generator.config.image_size
-    if max(frames.size) <= size:  # small pictures are taken as they are
+    if max(frames.size) <= size:  # small images are taken as they are
         expected = model.encode(rgb[None], frames.cameras[chosen][None]).gaussians(model.generator)[
             0
         ]
@@ -137,7 +137,7 @@ def test_training_goes_on_from_it_and_resumes_without_the_file(ply, data, tmp_pa
 
 
 def test_a_head_pays_off(ply, frames):
-    """Nearer to the head than points on a grey template before the first step."""
+    """Nearer to the head than points on a gray template before the first step."""
     losses = []
     for start in (str(ply), None):
         trainer = AvatarTrainer(config(ply, init_head=start, background="white"), frames, CPU)

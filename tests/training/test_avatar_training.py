@@ -1,4 +1,4 @@
-"""Training avatars: densification and the optimiser's memory, losses, exact resume, the command end
+"""Training avatars: densification and the optimizer's memory, losses, exact resume, the command end
 to end."""
 
 import dataclasses
@@ -20,7 +20,7 @@ from helpers.spoiled import check_one_bad_update
 
 import gghead
 from gghead.animation.frames import Frames, read_sequence, split_or_all
-from gghead.animation.show import pictures
+from gghead.animation.show import avatar_images
 from gghead.cameras import Cameras
 from gghead.models.avatar import Avatar
 from gghead.models.avatar_config import AvatarConfig
@@ -28,7 +28,7 @@ from gghead.template import load_template
 from gghead.torch_utils.errors import UserError
 from gghead.training.avatar.config import ABLATIONS, PRESETS, AvatarLossConfig, DensifyConfig
 from gghead.training.avatar.densify import Densifier
-from gghead.training.avatar.initial import neighbour_distance, surface_points
+from gghead.training.avatar.initial import neighbor_distance, surface_points
 from gghead.training.avatar.losses import AvatarLoss, head_box
 from gghead.training.avatar.trainer import AvatarTrainer, decay_rate, frame_at, make_optimizer
 from gghead.training.cli.train_avatar import main
@@ -48,7 +48,7 @@ def frames(data):
 
 # ------------------------------------------------------------------- densification
 def grown(count=20, seed=0, **plan):
-    """An avatar that has made one optimiser step, so that Adam's averages are not zero."""
+    """An avatar that has made one optimizer step, so that Adam's averages are not zero."""
     random = torch.Generator().manual_seed(seed)
     points = torch.randn(count, 3, generator=random) * 0.2
     avatar = Avatar(
@@ -68,7 +68,7 @@ def grown(count=20, seed=0, **plan):
 
 
 def see(densifier, gradient, opacity=1.0, times=1):
-    """Let the densifier observe gradients [N] in halves of the picture."""
+    """Let the densifier observe gradients [N] in halves of the image."""
     count = len(densifier.gradient)
     for _ in range(times):
         pixels = torch.zeros(count, 2)
@@ -193,7 +193,7 @@ def test_children_of_a_split_are_drawn_from_their_parent():
     )
 
 
-def test_transparent_gaussians_go_and_the_picture_stays():
+def test_transparent_gaussians_go_and_the_image_stays():
     avatar, optimizer, densifier = grown()
     ghosts = torch.arange(20) % 4 == 0
 
@@ -267,7 +267,7 @@ def test_initial_points_lie_on_the_template():
     assert float(points.norm(dim=1).max()) <= 1.0001 * float(radius.max())
     assert torch.equal(points, surface_points(template, 500, seed=0))
     square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
-    assert neighbour_distance(square).tolist() == pytest.approx([math.sqrt(4 / 3)] * 4)
+    assert neighbor_distance(square).tolist() == pytest.approx([math.sqrt(4 / 3)] * 4)
 
 
 def test_every_pass_shows_every_frame_once():
@@ -286,18 +286,18 @@ def test_rates_fall_exponentially():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_loss_is_the_papers_sum(tmp_path):
     random = torch.Generator().manual_seed(0)
-    picture, truth = torch.rand(2, 3, 20, 20, generator=random)
+    image, truth = torch.rand(2, 3, 20, 20, generator=random)
     mask = torch.zeros(1, 20, 20)
     mask[:, 5:15, 4:10] = 1
     torch.jit.script(Difference()).save(str(tmp_path / "net.pt"))
     loss = AvatarLoss(AvatarLossConfig(perceptual_net=str(tmp_path / "net.pt")), CPU)
-    early, late = loss(picture, truth, mask, 9_999), loss(picture, truth, mask, 10_000)
+    early, late = loss(image, truth, mask, 9_999), loss(image, truth, mask, 10_000)
     assert float(early["total"]) == pytest.approx(float(0.8 * early["l1"] + 0.2 * early["dssim"]))
     top, bottom, left, right = head_box(mask, margin=0.05)
-    inside = 2 * (picture - truth)[:, top:bottom, left:right].abs().mean()
+    inside = 2 * (image - truth)[:, top:bottom, left:right].abs().mean()
     assert (top, bottom, left, right) == (5, 15, 4, 10)
     assert float(late["total"] - early["total"]) == pytest.approx(0.1 * float(inside), rel=1e-5)
-    assert AvatarLoss(AvatarLossConfig(), CPU)(picture, truth, mask, 10_000).keys() == early.keys()
+    assert AvatarLoss(AvatarLossConfig(), CPU)(image, truth, mask, 10_000).keys() == early.keys()
     (tmp_path / "bad.pt").write_bytes(b"no network")
     with pytest.raises(UserError, match="`perceptual_net`=.*bad.pt is no TorchScript file"):
         AvatarLoss(AvatarLossConfig(perceptual_net=str(tmp_path / "bad.pt")), CPU)
@@ -345,8 +345,8 @@ def test_training_learns_what_the_coefficient_does(frames):
         torch.stack(list(shown))[:, 0, 10:14, 10:14]
         for shown in (
             (frames.over(index) for index in range(len(frames))),
-            pictures(trainer.avatar, frames.expression, frames.cameras, frames.size),
-            pictures(trainer.avatar, still, frames.cameras, frames.size),
+            avatar_images(trainer.avatar, frames.expression, frames.cameras, frames.size),
+            avatar_images(trainer.avatar, still, frames.cameras, frames.size),
         )
     )
     assert float((driven - truth).square().mean()) < 0.85 * float(

@@ -51,7 +51,7 @@ def test_raster_writes_a_row_for_every_scene_and_backend(tmp_path):
 
 def test_raster_refuses_an_unknown_backend_in_a_sentence():
     result = CliRunner().invoke(main, ["raster", "--backends=vulkan"])
-    assert result.exit_code == 1 and "no rasteriser 'vulkan'" in result.output
+    assert result.exit_code == 1 and "no rasterizer 'vulkan'" in result.output
 
 
 @pytest.mark.parametrize("name", ["raster", "train", "sample", "encode"])

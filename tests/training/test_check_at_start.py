@@ -41,10 +41,10 @@ def write(path, change=lambda pose: pose, focal=4.2647, count=12):
     with DatasetWriter(path) as writer:
         for i, label in enumerate(labels):
             label[:16] = change(label[:16].reshape(4, 4)).ravel()
-            picture = np.random.RandomState(i).randint(0, 256, (32, 32, 3), dtype=np.uint8)
+            image = np.random.RandomState(i).randint(0, 256, (32, 32, 3), dtype=np.uint8)
             mask = np.zeros((32, 32), np.uint8)
             mask[4:28, 6:26] = 255
-            writer.add(image_name(i), picture, label, mask)
+            writer.add(image_name(i), image, label, mask)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Densification beside gsplat's DefaultStrategy: the same Gaussians and optimiser memories, round
+"""Densification beside gsplat's DefaultStrategy: the same Gaussians and optimizer memories, round
 after round."""
 
 import math
@@ -32,7 +32,7 @@ def observation(count, random):
 
 
 def copies(avatar, optimizer):
-    """The avatar's per-Gaussian parameters, Gaussians first, each with an optimiser of its own, as
+    """The avatar's per-Gaussian parameters, Gaussians first, each with an optimizer of its own, as
     gsplat has them."""
     dims, rates = (
         avatar.per_gaussian(),

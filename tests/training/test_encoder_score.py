@@ -104,7 +104,7 @@ def test_means_are_over_heads():
     assert len(lines) == 4 and "PSNR in mask" in lines[0] and "27.00" in lines[2]
 
 
-def test_montage_holds_all_pictures():
+def test_montage_holds_all_images():
     assert montage(torch.zeros(1, 3, 8, 8)).max() == 0
     five = montage(torch.zeros(5, 3, 9, 9))
     assert five.shape == (9, 9, 3) and (five == 255).mean() == pytest.approx(4 / 9)

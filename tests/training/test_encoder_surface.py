@@ -100,7 +100,7 @@ def test_depth_points_lie_on_a_wall_at_known_depth():
     )
     points = depth_points(wall, Cameras.orbit(torch.tensor([0.0, 0.3])), (24, 16))
     assert points.shape == (2 * 24 * 16, 3)
-    # the depth of centres, seen from aside
+    # the depth of centers, seen from aside
     np.testing.assert_allclose(points[:, 2], 0.25, atol=0.04)
     assert np.abs(points[:, 0]).max() < 0.6
     truth = TrueSurface(

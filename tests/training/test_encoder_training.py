@@ -106,24 +106,24 @@ def test_first_target_is_an_input_and_the_others_are_not(captures):
 
 
 def test_mirrored_heads_are_seen_by_mirrored_cameras(captures):
-    """Every mirrored picture, with its camera, is the flipped picture of the mirrored camera."""
+    """Every mirrored image, with its camera, is the flipped image of the mirrored camera."""
     plain = heads(captures, mirror=False, jitter=0.0)
     both = heads(captures, jitter=0.0)
     mirrored = 0
     for step in range(6):
         batch = both.batch(STAGE, 0, step, slice(0, 3))
         for row in range(3):
-            pictures = {
-                tuple(label.mul(1e4).round().tolist()): picture
-                for label, picture in zip(
+            images = {
+                tuple(label.mul(1e4).round().tolist()): image
+                for label, image in zip(
                     batch.cameras.mirror().label()[row], batch.rgb[row].flip(-1), strict=True
                 )
             }
             for group in plain.heads:
                 rgb, _, labels = plain._read(group, False, (1, 1, 1))
-                for label, picture in zip(labels, rgb, strict=True):
-                    found = pictures.get(tuple(label.mul(1e4).round().tolist()))
-                    mirrored += found is not None and torch.equal(found, picture)
+                for label, image in zip(labels, rgb, strict=True):
+                    found = images.get(tuple(label.mul(1e4).round().tolist()))
+                    mirrored += found is not None and torch.equal(found, image)
     assert mirrored > 5
 
 
@@ -175,16 +175,16 @@ def test_share_of_the_gan_is_that_of_the_steps():
 
 
 # ------------------------------------------------------------------------------------------- losses
-def test_equal_pictures_cost_nothing_and_regions_weigh_more():
-    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+def test_equal_images_cost_nothing_and_regions_weigh_more():
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     alpha, options = torch.ones(2, 1, 32, 32), EncoderLossConfig(ssim=0.3)
-    parts = losses.picture_terms(picture, picture.clone(), alpha, alpha, None, options)
+    parts = losses.image_terms(image, image.clone(), alpha, alpha, None, options)
     assert float(losses.total(parts, options)) == pytest.approx(0, abs=1e-6)
-    other, weight = picture.clone(), torch.zeros(2, 1, 32, 32)
+    other, weight = image.clone(), torch.zeros(2, 1, 32, 32)
     other[..., 10:14, 10:14] += 0.1
     weight[..., 10:14, 10:14] = 1.0
-    light = losses.picture_terms(other, picture, alpha, alpha, None, options)["pixels"]
-    heavy = losses.picture_terms(other, picture, alpha, alpha, weight, options)["pixels"]
+    light = losses.image_terms(other, image, alpha, alpha, None, options)["pixels"]
+    heavy = losses.image_terms(other, image, alpha, alpha, weight, options)["pixels"]
     assert 1.9 < float(heavy / light) < 4.1  # twice the differences, four times their squares
 
 
@@ -660,10 +660,10 @@ def test_previews_of_samples_leave_the_device_that_they_are_made_on(tmp_path, mo
 
     def elsewhere(*arguments):
         batch = make(*arguments)
-        pictures = {
+        images = {
             name: getattr(batch, name).as_subclass(Elsewhere) for name in ("rgb", "target", "alpha")
         }
-        return replace(batch, **pictures)
+        return replace(batch, **images)
 
     monkeypatch.setattr(trainer.samples, "batch", elsewhere)
     with StatsWriter(tmp_path, tensorboard=False) as writer:

@@ -94,7 +94,7 @@ def plain():
     return network, network.sample(1)
 
 
-def test_what_fades_under_lids_is_left_to_the_pictures(plain):
+def test_what_fades_under_lids_is_left_to_the_images(plain):
     network, head = plain
     lessons, weight = Lessons(network, ("eyeBlinkLeft", "eyeBlinkRight")), torch.ones(head.num, 1)
     moved = lessons.move(head, torch.ones(1, 2))
@@ -162,7 +162,7 @@ def test_a_transformer_learns_to_move_heads(tmp_path, monkeypatch):
             "warmup": 5,
             "rate": 1e-2,
             "steps": 1000,
-            "loss": {"pictures_from": 1000},
+            "loss": {"images_from": 1000},
             "data": {"views": 2, "subsets": 1, "targets": 1},
         },
     )
@@ -192,7 +192,7 @@ def test_a_transformer_learns_to_move_heads(tmp_path, monkeypatch):
     assert still["motion"] == 0 and abs(still["looks"]) < 1e-6
 
 
-def test_without_blendshapes_pictures_alone_are_learnt(tmp_path):
+def test_without_blendshapes_images_alone_are_learned(tmp_path):
     captures = read_captures(str(write_captures(tmp_path / "balls.zip", subjects=2)))
     network = small_reconstructor()  # on a sphere
     options = config_json.replace(

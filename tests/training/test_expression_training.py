@@ -37,7 +37,7 @@ SMALL = {
     "data": {"views": 2, "subsets": 2, "targets": 2},
     "steps": 12,
     "tick": 3,
-    "loss": {"pictures_from": 1, "latent": 1.0},
+    "loss": {"images_from": 1, "latent": 1.0},
     "snapshot_ticks": 2,
 }
 
@@ -144,7 +144,7 @@ def write_and_read(captures, names):
 def test_steps_learn_and_leave_the_reconstructor_alone(captures, network):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     trainer = ExpressionTrainer(
-        config(rate=1e-2, steps=120, batch=4, loss={"latent": 1.0, "pictures_from": 0}),
+        config(rate=1e-2, steps=120, batch=4, loss={"latent": 1.0, "images_from": 0}),
         triplets(captures, network, mirror=False, subsets=1),
         network,
     )

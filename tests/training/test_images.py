@@ -1,4 +1,4 @@
-"""Picture grids and strips of a training run."""
+"""Image grids and strips of a training run."""
 
 import math
 
@@ -57,11 +57,11 @@ def test_yaw_strip_has_a_row_per_head():
     plain = images.make_yaw_strip(heads)
     assert plain.shape == (64, 96, 3)
     assert plain[0, 40, 0] < plain[0, 70, 0] < plain[40, 0, 0]
-    labelled = images.make_yaw_strip(heads, seeds=[7, 12], yaws=[-0.4, 0.0, 0.4])
-    height, width = labelled.shape[:2]
+    labeled = images.make_yaw_strip(heads, seeds=[7, 12], yaws=[-0.4, 0.0, 0.4])
+    height, width = labeled.shape[:2]
     assert height > 64 and width > 96
-    numpy.testing.assert_array_equal(labelled[-64:, -96:], plain)
-    assert labelled[: height - 64].min() < 128  # something is written in the border
+    numpy.testing.assert_array_equal(labeled[-64:, -96:], plain)
+    assert labeled[: height - 64].min() < 128  # something is written in the border
     with pytest.raises(ValueError, match="as many"):
         images.make_yaw_strip(heads, seeds=[1])
 

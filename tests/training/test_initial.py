@@ -1,4 +1,4 @@
-"""``train.py --init``: both networks of a run are taken, grow or turn to other pictures, and go on
+"""``train.py --init``: both networks of a run are taken, grow or turn to other images, and go on
 where they were."""
 
 from dataclasses import replace
@@ -84,7 +84,7 @@ def test_a_finished_run_grows_and_its_discriminator_judges_at_first_as_it_did(tm
         assert not torch.allclose(new.D(images, c, 1.0), new.D(images, c, 0.0))
 
 
-def test_the_first_picture_of_a_grown_network_is_the_last_one_at_twice_the_size(tmp_path):
+def test_the_first_image_of_a_grown_network_is_the_last_one_at_twice_the_size(tmp_path):
     old = trained(tmp_path / "run", warm_config(), kimg=2)
     new, _ = started(warm_config(stages=(LARGER[0], replace(LARGER[1], grid=16))), tmp_path / "run")
     ws = old.G_ema.mapping(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))

@@ -1,4 +1,4 @@
-"""Distances against closed forms, and in the right order for ever worse pictures."""
+"""Distances against closed forms, and in the right order for ever worse images."""
 
 import json
 import socket
@@ -27,10 +27,10 @@ from gghead.training.metrics.sampler import Draw, ModelSampler
 
 
 def faces(count: int, seed: int, size: int = 32) -> torch.Tensor:
-    """Crude faces of varying colour, size and place, uint8 [N, 3, S, S]."""
+    """Crude faces of varying color, size and place, uint8 [N, 3, S, S]."""
     random = numpy.random.RandomState(seed)
     y, x = numpy.mgrid[:size, :size] / size - 0.5
-    pictures = []
+    images = []
     for _ in range(count):
         skin, back = random.uniform(0.3, 0.9, (3, 1, 1)), random.uniform(0, 1, (3, 1, 1))
         dx, dy, radius = (
@@ -40,12 +40,12 @@ def faces(count: int, seed: int, size: int = 32) -> torch.Tensor:
         )
         head = numpy.hypot(x - dx, (y - dy) * 0.8) < radius
         eyes = numpy.hypot(numpy.abs(x - dx) - radius * 0.4, y - dy + 0.06) < 0.05
-        picture = (
+        image = (
             numpy.where(head, skin, back) * numpy.where(eyes, 0.2, 1)
             + random.randn(3, size, size) * 0.02
         )
-        pictures.append(picture.clip(0, 1) * 255)
-    return torch.from_numpy(numpy.stack(pictures)).round().to(torch.uint8)
+        images.append(image.clip(0, 1) * 255)
+    return torch.from_numpy(numpy.stack(images)).round().to(torch.uint8)
 
 
 @dataclass
@@ -156,7 +156,7 @@ def test_features_are_those_of_version_one():
     )
 
 
-def test_features_belong_to_a_picture_alone_and_leave_the_global_generator():
+def test_features_belong_to_an_image_alone_and_leave_the_global_generator():
     before = torch.random.get_rng_state()
     network, images = RandomFeatures(), faces(4, 0)
     torch.testing.assert_close(network(images)[:1], network(images[:1]), atol=1e-5, rtol=1e-5)
@@ -173,7 +173,7 @@ def test_features_at_any_size(size):
     assert RandomFeatures()(torch.zeros(1, 3, size, size)).isfinite().all()
 
 
-def test_features_refuse_tiny_pictures():
+def test_features_refuse_tiny_images():
     with pytest.raises(UserError, match="at least 32"):
         RandomFeatures()(torch.zeros(1, 3, 16, 16))
 
@@ -318,7 +318,7 @@ def test_a_metric_does_not_depend_on_batches_or_company(tmp_path, small_patches)
 def test_reals_are_read_once_and_again_when_they_changed(tmp_path):
     dataset = Faces(faces(20, 0))
     first = MetricSet(dataset, "frd20", cache_dir=tmp_path).floors()
-    assert dataset.reads == 21  # one of them also for the place that sums are centred on
+    assert dataset.reads == 21  # one of them also for the place that sums are centered on
     assert MetricSet(dataset, "frd20", cache_dir=tmp_path).floors() == pytest.approx(first)
     assert dataset.reads == 21
     MetricSet(dataset, "frd20", cache_dir=tmp_path, background=(1, 1, 1)).floors()
@@ -464,7 +464,7 @@ def test_fd_is_none_to_the_set_itself_small_to_its_like_and_large_to_noise(tmp_p
 
 
 class Mean(torch.nn.Module):
-    """Stands in for Inception: the mean colour, or nothing useful without ``return_features``."""
+    """Stands in for Inception: the mean color, or nothing useful without ``return_features``."""
 
     def forward(self, images: torch.Tensor, return_features: bool = False) -> torch.Tensor:
         value = images.float().mean((2, 3))
@@ -479,7 +479,7 @@ def feature_net(tmp_path):
 
 
 def stylegans_fid(reals, fakes):
-    """Means and covariances over all pictures, divided by their number, in numpy's float64; no code
+    """Means and covariances over all images, divided by their number, in numpy's float64; no code
     is shared."""
     from scipy.linalg import sqrtm
 
@@ -537,7 +537,7 @@ def test_full_fid_looks_at_all_files_unmirrored_and_the_older_ones_at_the_first_
     assert sum(map(len, metrics.halves("frd"))) == 24
 
 
-def test_random_noise_is_fresh_for_every_picture_and_repeats_with_the_seed():
+def test_random_noise_is_fresh_for_every_image_and_repeats_with_the_seed():
     model = small_network()
     labels = torch.cat([Cameras.orbit(0.0).label()] * 4)
 
@@ -547,7 +547,7 @@ def test_random_noise_is_fresh_for_every_picture_and_repeats_with_the_seed():
         return torch.cat(list(sample(Draw(4, part, 4, mode))))
 
     const, random = drawn("const"), drawn("random")
-    # the same latent and camera: the same picture
+    # the same latent and camera: the same image
     assert float((const - const[:1]).abs().max()) < 1e-5
     assert all(
         float((random[i] - random[j]).abs().max()) > 0.01 for i in range(4) for j in range(i)
@@ -556,7 +556,7 @@ def test_random_noise_is_fresh_for_every_picture_and_repeats_with_the_seed():
 
 
 class SameLatent:
-    """A network that hears the same latent for every picture."""
+    """A network that hears the same latent for every image."""
 
     def __init__(self, model):
         self.model, self.device, self.z_dim, self.c_dim, self.images = (
@@ -586,7 +586,7 @@ def test_parts_of_a_set_are_the_set():
 
 
 def measured(cache, feature_net, processes, breaks=()):
-    """Results of all kinds of metrics on a small network, how often pictures were read, and a
+    """Results of all kinds of metrics on a small network, how often images were read, and a
     second set's reads."""
     work_shards.SHARD, swd.PatchSet.__init__.__defaults__ = 7, (0, 512)
     dataset = Faces(faces(30, 0))
@@ -600,7 +600,7 @@ def measured(cache, feature_net, processes, breaks=()):
     again = dataset.reads
     dataset.labels[0] = 5  # another data set
     if processes.rank in breaks:
-        dataset.get = lambda index: (_ for _ in ()).throw(UserError("picture 3 is broken."))
+        dataset.get = lambda index: (_ for _ in ()).throw(UserError("image 3 is broken."))
     said = ""
     try:
         MetricSet(dataset, "frd20", **options).prepare()
@@ -665,7 +665,7 @@ def test_two_and_three_processes_share_the_work_and_have_the_results_of_one(
         # bit for bit: the same shards, added in the same order
         assert values == expected, (world, rank)
         assert reads < 0.75 * all_reads and again == 0  # only the first one's disk has the cache
-        assert ("picture 3 is broken" in said) == (rank == world - 1) and said
+        assert ("image 3 is broken" in said) == (rank == world - 1) and said
     for world in (2, 3):
         assert [path.name for path in (tmp_path / f"of{world}").iterdir()] == ["disk0"]
 

@@ -74,7 +74,7 @@ def test_measuring_ends_in_two_seconds_on_any_machine(fp32, ratio):
     assert clock.now <= 2.0 and figures.bf16 / figures.fp32 == pytest.approx(ratio)
 
 
-def test_an_emulation_is_found_out_on_a_small_picture():
+def test_an_emulation_is_found_out_on_a_small_image():
     clock = Clock(0.01, 0.3)
     figures = clock.measure()
     assert figures.images == 1 and {side for _, side, _ in clock.made} == {16}

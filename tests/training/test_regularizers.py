@@ -1,4 +1,4 @@
-"""Regularisers and losses against closed forms."""
+"""Regularizers and losses against closed forms."""
 
 import math
 

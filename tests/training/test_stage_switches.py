@@ -62,7 +62,7 @@ def awake(module, seed=0):
 
 
 def record(monkeypatch, optimizer):
-    """Names of parameters are the caller's; here: which gradients reach the optimiser, before it
+    """Names of parameters are the caller's; here: which gradients reach the optimizer, before it
     clears them."""
     found, step = {}, optimizer.step
 
@@ -219,7 +219,7 @@ def test_encoders(preset, step, captures, monkeypatch):
 
 @pytest.mark.parametrize(("preset", "step"), list(encoder_moments()))
 def test_encoders_compare_like_with_like(preset, step, captures):
-    """Pictures of what the encoder itself predicts, rig included, cost nothing in any stage."""
+    """Images of what the encoder itself predicts, rig included, cost nothing in any stage."""
     trainer, stage = encoder(preset, step, captures)
     batch = trainer.captures.batch(stage, 0, step, slice(0, stage.batch))
     model: Reconstructor = trainer.model
@@ -303,7 +303,7 @@ def test_expressions(preset, captures, monkeypatch):
         },
     )
     triplets = Triplets(captures, config.data, 24, network, 0, wanted=config.loss.latent > 0)
-    for step in sorted({0, config.loss.pictures_from}):
+    for step in sorted({0, config.loss.images_from}):
         trainer = ExpressionTrainer(config, triplets, network)
         awake(trainer.model)
         trainer.step_index = step

@@ -66,7 +66,7 @@ def test_run_folder_has_what_stylegan_users_expect(finished):
     ):
         assert wanted in names, wanted
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert "sec/kimg" in output and "preset tiny" in output and "rasteriser" in output
+    assert "sec/kimg" in output and "preset tiny" in output and "rasterizer" in output
     line = json.loads((folder / "stats.jsonl").read_text().splitlines()[-1])
     for name in (
         "Loss/scores/real",
@@ -239,12 +239,12 @@ def test_a_plain_backdrop_is_said_and_leaves_no_rim_in_the_reals(tmp_path):
     (tmp_path / "heads" / "masks").mkdir()
     content = json.loads((tmp_path / "heads" / "dataset.json").read_text())
     alpha = np.clip(12.5 - np.hypot(*(np.mgrid[:32, :32] - 15.5)), 0, 1)[..., None]
-    pictures = []
+    images = []
     for index, (name, _) in enumerate(content["labels"]):
-        pictures.append(
+        images.append(
             np.rint(40 * (1 + index % 3) * alpha + 255 * (1 - alpha)).astype(np.uint8).repeat(3, -1)
         )
-        Image.fromarray(pictures[-1]).save(tmp_path / "heads" / name)
+        Image.fromarray(images[-1]).save(tmp_path / "heads" / name)
         Image.fromarray(np.rint(255 * alpha[..., 0]).astype(np.uint8)).save(
             tmp_path / "heads" / "masks" / name
         )
@@ -260,7 +260,7 @@ def test_a_plain_backdrop_is_said_and_leaves_no_rim_in_the_reals(tmp_path):
         *SMALL,
     )
     assert result.exit_code == 0, result.output
-    assert "all pictures have the backdrop 255 255 255, which is taken off exactly" in result.output
+    assert "all images have the backdrop 255 255 255, which is taken off exactly" in result.output
     (folder,) = (tmp_path / "runs").iterdir()
     reals = np.asarray(Image.open(folder / "reals.png")).astype(int)
     tiles = [
@@ -268,7 +268,7 @@ def test_a_plain_backdrop_is_said_and_leaves_no_rim_in_the_reals(tmp_path):
         for y in range(0, reals.shape[0], 32)
         for x in range(0, reals.shape[1], 32)
     ]
-    assert all(min(np.abs(tile - picture).max() for picture in pictures) <= 1 for tile in tiles)
+    assert all(min(np.abs(tile - image).max() for image in images) <= 1 for tile in tiles)
 
 
 def test_dry_run_prints_the_config_and_writes_nothing(data, tmp_path):
@@ -462,7 +462,7 @@ def test_fid_is_measured_in_training_with_the_network_of_feature_net(data, tmp_p
 
 
 def test_full_disk_at_a_snapshot_does_not_end_the_run(data, tmp_path, monkeypatch):
-    """The first state and picture cannot be written; the run says so, trains on, and writes the
+    """The first state and image cannot be written; the run says so, trains on, and writes the
     next ones."""
     from gghead.torch_utils import seal
     from gghead.training.gan import images

@@ -105,7 +105,7 @@ def test_accumulated_gradients_equal_the_whole_batch():
 
 
 def gradients_of(trainer, batch):
-    """Gradients of the first generator and discriminator updates, before the optimisers use
+    """Gradients of the first generator and discriminator updates, before the optimizers use
     them."""
     found = {}
     for name, module, optimizer in (
@@ -321,7 +321,7 @@ def test_two_processes_resume_bit_for_bit_in_the_middle_of_an_ada_interval(of_tw
         assert len(signs) == 2 and signs[0] == signs[1]
 
 
-def test_generator_fits_a_colour():
+def test_generator_fits_a_color():
     """The whole chain, rendering included, carries gradients that lower a loss."""
     trainer = Trainer(tiny_config(), labels())
     z, c = torch.randn(2, 8, generator=torch.Generator().manual_seed(0)), labels(2)

@@ -10,7 +10,7 @@ from gghead.training.gan.watchdog import Watchdog, WatchdogConfig
 
 
 def head(size: int = 64) -> torch.Tensor:
-    """A head with soft hair and a neck that runs out of the picture, [1, 1, S, S]."""
+    """A head with soft hair and a neck that runs out of the image, [1, 1, S, S]."""
     y, x = torch.meshgrid(*[(torch.arange(size) + 0.5) / size] * 2, indexing="ij")
     skull = torch.sigmoid((0.33 - torch.hypot(x - 0.5, (y - 0.45) * 0.85)) * 40)
     neck = torch.sigmoid((0.14 - (x - 0.5).abs()) * 40) * (y > 0.6)

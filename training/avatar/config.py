@@ -24,7 +24,7 @@ class DensifyConfig:
     every: int = 100
     """Iterations between two refinements."""
     gradient: float = 2e-4
-    """Mean gradient of the projected mean, in halves of the picture, from which a Gaussian is
+    """Mean gradient of the projected mean, in halves of the image, from which a Gaussian is
     cloned or split."""
     small: float = 0.01
     """Largest standard deviation, as a share of the extent, up to which it is cloned and beyond

@@ -1,4 +1,4 @@
-"""Adding and removing Gaussians while an avatar is trained, with the optimiser's memory of them.
+"""Adding and removing Gaussians while an avatar is trained, with the optimizer's memory of them.
 
 Adaptive density control of Kerbl et al. 2023 (3DGS, section 5), with the rules and constants of
 gsplat's DefaultStrategy, on any device. Two things are HeadGaS's: children inherit basis and bias
@@ -36,7 +36,7 @@ class Densifier:
     ) -> None:
         self.config, self.extent = config, extent
         self.window = min(max(frames, 1), config.window)
-        self.gradient = torch.zeros(count, device=device)  # summed norm, halves of the picture
+        self.gradient = torch.zeros(count, device=device)  # summed norm, halves of the image
         self.visible = torch.zeros(count, device=device)  # in how many frames
         self.opacity = torch.zeros(count, device=device)  # largest since `age` began
         self.age = torch.zeros(count, device=device)  # iterations

@@ -1,9 +1,9 @@
 """Where an avatar starts: points on the template, or a head that a reconstructor made.
 
-The avatar's first picture, for the expression zero, is then that head instead of a gray template.
+The avatar's first image, for the expression zero, is then that head instead of a gray template.
 The network is given two hidden units for each color channel and for the opacity, which carry a
 feature through unchanged (x = relu(x) - relu(-x)), and the bias features hold what the head looks
-like; all else is learnt as ever.
+like; all else is learned as ever.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.rng import derive_seed
 
 _BLOCK = 1024
-_IN_VIEW = 0.5  # least share of the points in the middle camera's picture
+_IN_VIEW = 0.5  # least share of the points in the middle camera's image
 
 
 def surface_points(template: Template, count: int, seed: int) -> Tensor:  # [count, 3] world units
@@ -51,13 +51,13 @@ def check_in_view(points: Tensor, camera: Cameras, template: str) -> None:
     if share < _IN_VIEW:
         raise UserError(
             f"Of the points of the template '{template}' {share:.0%} lie in the sequence's"
-            " pictures, so its cameras or the mesh have other axes or units;"
+            " images, so its cameras or the mesh have other axes or units;"
             " scripts/dataset_tool.py check shows what the cameras see, docs/formats.md says which"
             " world is meant."
         )
 
 
-def neighbour_distance(points: Tensor) -> Tensor:  # [N, 3] -> [N]
+def neighbor_distance(points: Tensor) -> Tensor:  # [N, 3] -> [N]
     """Root mean square distance to the three nearest neighbors.
 
     This is 3DGS's first standard deviation.
@@ -154,7 +154,7 @@ def thin_out(head: Gaussians, count: int) -> Gaussians:  # [N] -> [at most count
     few.colors, few.opacities = mean(head.colors), mean(head.opacities)
     grown = few.scales * (total / area[chosen]).sqrt()[:, None]
     thinnest = grown.argmin(1, keepdim=True)
-    wide = torch.maximum(grown, _OVERLAP * neighbour_distance(few.means)[:, None])
+    wide = torch.maximum(grown, _OVERLAP * neighbor_distance(few.means)[:, None])
     few.scales = wide.scatter(1, thinnest, grown.gather(1, thinnest))  # flat Gaussians stay flat
     return few
 
@@ -171,9 +171,9 @@ def copy_appearance(avatar: Avatar, head: Gaussians) -> None:
     avatar.means.copy_(head.means)
     avatar.log_scales.copy_(head.scales.log())
     avatar.quats.copy_(head.quats)
-    colour = head.colors[:, 0] if head.sh_degree is not None else head.with_sh(0).colors[:, 0]
+    color = head.colors[:, 0] if head.sh_degree is not None else head.with_sh(0).colors[:, 0]
     # [N, 4]
-    look = torch.cat([colour, head.opacities.clamp(_FAINTEST, _DENSEST).logit()[:, None]], 1)
+    look = torch.cat([color, head.opacities.clamp(_FAINTEST, _DENSEST).logit()[:, None]], 1)
     places = [0, 1, 2, last]
     if config.changes == "geometry":
         avatar.static[:, places] = look

@@ -9,12 +9,12 @@ from gghead.training.avatar.config import AvatarLossConfig
 
 
 class AvatarLoss:
-    """The loss of one picture; the perceptual part is off unless the config names a network."""
+    """The loss of one image; the perceptual part is off unless the config names a network."""
 
     def __init__(
         self, config: AvatarLossConfig, device: torch.device, size: tuple[int, int] | None = None
     ) -> None:
-        """``size``: width and height of the pictures.
+        """``size``: width and height of the images.
 
         Raises ``UserError`` if the network cannot be read or needs larger ones.
         """
@@ -39,24 +39,24 @@ class AvatarLoss:
         )
 
     def __call__(
-        self, picture: Tensor, truth: Tensor, mask: Tensor, iteration: int
+        self, image: Tensor, truth: Tensor, mask: Tensor, iteration: int
     ) -> dict[str, Tensor]:
-        """``picture`` and ``truth`` [3, H, W] over the same background, ``mask`` [1, H, W].
+        """``image`` and ``truth`` [3, H, W] over the same background, ``mask`` [1, H, W].
 
         All parts and "total".
         """
         config = self.config
-        parts = {"l1": (picture - truth).abs().mean(), "dssim": 1 - ssim(picture, truth)}
+        parts = {"l1": (image - truth).abs().mean(), "dssim": 1 - ssim(image, truth)}
         total = config.l1 * parts["l1"] + config.dssim * parts["dssim"]
         if (
             self.network is not None
             and config.perceptual > 0
             and iteration >= config.perceptual_from
         ):
-            crops = [image[None] * 2 - 1 for image in (picture, truth)]
+            crops = [part[None] * 2 - 1 for part in (image, truth)]
             if self.network.any_size:
                 top, bottom, left, right = head_box(mask, smallest=self.network.smallest)
-                crops = [image[..., top:bottom, left:right] for image in crops]
+                crops = [part[..., top:bottom, left:right] for part in crops]
             parts["perceptual"] = self.network(*crops).mean()
             total = total + config.perceptual * parts["perceptual"]
         parts["total"] = total
@@ -67,9 +67,9 @@ class AvatarLoss:
 def head_box(mask: Tensor, margin: float = 0.05, smallest: int = 1) -> tuple[int, int, int, int]:
     """Top, bottom, left, right of what the mask shows, with a margin.
 
-    The whole picture for an empty mask.
+    The whole image for an empty mask.
 
-    Boxes are widened to ``smallest`` pixels a side where the picture has them.
+    Boxes are widened to ``smallest`` pixels a side where the image has them.
     """
     height, width = mask.shape[-2:]
     rows, columns = (mask[0] > 0.5).any(1).nonzero()[:, 0], (mask[0] > 0.5).any(0).nonzero()[:, 0]

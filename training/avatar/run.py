@@ -25,7 +25,7 @@ from gghead.training.run.run_folder import provenance
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 
-_PREVIEWS = 6  # frames per preview picture
+_PREVIEWS = 6  # frames per preview image
 
 
 def run(
@@ -98,14 +98,14 @@ class _Run(StepRun[AvatarTrainConfig, AvatarTrainer]):
         print(f"  loss: {in_flags(self.trainer.loss.description)}")
         print(f"  motion: {self._motion()}")
         print(
-            f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasteriser "
+            f"Avatar: {self.trainer.avatar.num} Gaussians to start with; rasterizer "
             f"{registry.resolve('auto', self.trainer.device, torch.float32)}"
         )
 
     def _motion(self) -> str:
         avatar, config = self.trainer.avatar, self.trainer.avatar.config
         if config.motion == "features":
-            return "none; colours and opacities follow the expression"
+            return "none; colors and opacities follow the expression"
         shapeless = names_without_shapes(
             load_template(self.config.template), config.coefficient_names
         )

@@ -1,6 +1,6 @@
 """How good an avatar is on the frames it has not seen: all of them, mouth and eyes, the side.
 
-All pictures are put over white by the data's masks and have the avatar's size. Mouth and eyes are
+All images are put over white by the data's masks and have the avatar's size. Mouth and eyes are
 measured apart where the sequence has the 68 landmarks of iBUG, in boxes around their projections,
 and so are the frames seen from farthest to the side.
 """
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gghead.animation.frames import Frames
-from gghead.animation.show import pictures
+from gghead.animation.show import avatar_images
 from gghead.cameras import Cameras
 from gghead.figures import beside, to_uint8, with_labels
 from gghead.image_metrics import psnr, ssim
@@ -51,10 +51,10 @@ def score(
             mean = torch.stack([train.over(index) for index in range(len(train))]).mean(0)
             nearest = nearest_frames(test, train)
     records, side = [], side_frames(test.cameras)
-    shown = pictures(avatar, test.expression, test.cameras, test.size)
-    for index, picture in enumerate(track(shown, "Scoring", len(test), "frames")):
+    shown = avatar_images(avatar, test.expression, test.cameras, test.size)
+    for index, image in enumerate(track(shown, "Scoring", len(test), "frames")):
         truth, boxes = test.over(index), region_masks(test, index)
-        record, guesses = {"frame": test.sequence.name(index)}, {"avatar": picture.cpu()}
+        record, guesses = {"frame": test.sequence.name(index)}, {"avatar": image.cpu()}
         if train is not None:
             record["nearest"] = train.sequence.name(nearest[index])
             guesses |= {"nearest_frame": train.over(nearest[index]), "mean_image": mean}
@@ -134,9 +134,9 @@ def nearest_frames(test: Frames, train: Frames) -> list[int]:
 
 def _small(frames: Frames) -> Iterator[Tensor]:
     for index in range(len(frames)):
-        picture = frames.over(index)
-        factor = max(max(picture.shape[1:]) // _NEAREST_SIZE, 1)
-        yield F.avg_pool2d(picture[None], factor).flatten().double()
+        image = frames.over(index)
+        factor = max(max(image.shape[1:]) // _NEAREST_SIZE, 1)
+        yield F.avg_pool2d(image[None], factor).flatten().double()
 
 
 def region_masks(frames: Frames, index: int) -> dict[str, Tensor]:
@@ -198,26 +198,26 @@ def write_worst(
     truth = torch.stack([test.over(index) for index in order])
     shown = torch.stack(
         [
-            picture.cpu()
-            for picture in pictures(avatar, test.expression[order], test.cameras[order], test.size)
+            image.cpu()
+            for image in avatar_images(
+                avatar, test.expression[order], test.cameras[order], test.size
+            )
         ]
     )
     error = _difference(shown, truth)
     sheet = images.make_grid(torch.cat([truth, shown, error]) * 2 - 1, (len(order), 3))
     top = [f"{records[index]['avatar']['psnr']:.1f} dB" for index in order]
-    images.save_picture(with_labels(sheet, top, ["truth", "avatar", "error"]), path)
+    images.save_image(with_labels(sheet, top, ["truth", "avatar", "error"]), path)
 
 
 def write_video(path: Path, avatar: AvatarModel, test: Frames) -> None:
     """All frames: truth, avatar, difference, side by side at the sequence's speed."""
-    shown = pictures(avatar, test.expression, test.cameras, test.size)
+    shown = avatar_images(avatar, test.expression, test.cameras, test.size)
     frames = []
     for index, guess in enumerate(track(shown, "Drawing the video", len(test), "frames")):
         truth = test.over(index)
         frames.append(
-            beside(
-                [to_uint8(picture) for picture in (truth, guess, _difference(guess.cpu(), truth))]
-            )
+            beside([to_uint8(image) for image in (truth, guess, _difference(guess.cpu(), truth))])
         )
     with progress(f"Encoding {path}"):
         save_video(frames, path, test.sequence.fps or 25.0)

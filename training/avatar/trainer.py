@@ -26,7 +26,7 @@ from gghead.training.avatar.initial import (
     check_in_view,
     copy_appearance,
     initial_head,
-    neighbour_distance,
+    neighbor_distance,
     surface_points,
     thin_out,
 )
@@ -72,7 +72,7 @@ def new_avatar(
                 template, filled.coefficient_names, config.points - len(points), config.seed
             )
             points = torch.cat([points, balls.points])
-        avatar = Avatar(filled, points, spacing=neighbour_distance(points), seed=config.seed)
+        avatar = Avatar(filled, points, spacing=neighbor_distance(points), seed=config.seed)
     else:
         head = thin_out(
             initial_head(config.init_head, frames, device or torch.device("cpu")), config.points
@@ -167,7 +167,7 @@ class AvatarTrainer:
             self.frames.expression[index : index + 1].to(self.device), sh_degree=degree
         )
         camera, (width, height) = self.frames.camera(index).to(self.device), self.frames.size
-        pictures, _, meta = rasterization(
+        images, _, meta = rasterization(
             gaussians.means,
             gaussians.quats,
             gaussians.scales,
@@ -184,7 +184,7 @@ class AvatarTrainer:
         refining = self.iteration < config.densify.until
         if refining:
             means2d.retain_grad()
-        parts = self.loss(pictures[0, 0].permute(2, 0, 1), truth, alpha, self.iteration)
+        parts = self.loss(images[0, 0].permute(2, 0, 1), truth, alpha, self.iteration)
         self.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
         if refining:
@@ -210,10 +210,10 @@ class AvatarTrainer:
         if self.config.background == "white":
             return torch.ones(3, device=self.device)
         random = generator(self.config.seed, "background", self.iteration)
-        colour = torch.rand(3, generator=random)
+        color = torch.rand(3, generator=random)
         if self.config.background == "blackwhite":
-            colour = (colour[:1] > 0.5).float().expand(3)
-        return colour.to(self.device)
+            color = (color[:1] > 0.5).float().expand(3)
+        return color.to(self.device)
 
     def _set_rates(self) -> None:
         rates, share = self.config.rates, min(self.iteration / max(self.config.iterations, 1), 1.0)

@@ -15,7 +15,7 @@ from gghead.animation.frames import split_or_all
 from gghead.animation.player import Player
 from gghead.cli.common import pick_device
 from gghead.models.avatar import Avatar, AvatarModel
-from gghead.models.compression import CompressionPlan, factorise
+from gghead.models.compression import CompressionPlan, factorize
 from gghead.rendering import registry
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.machine import keep_freed_memory
@@ -172,4 +172,4 @@ def _frames(
 
 def _compress(avatar: Avatar, source: AvatarSource) -> AvatarModel:
     expression = source.coefficients("train")
-    return factorise(avatar, expression, CompressionPlan()).quantize(8).requires_grad_(False)
+    return factorize(avatar, expression, CompressionPlan()).quantize(8).requires_grad_(False)

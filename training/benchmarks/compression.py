@@ -11,10 +11,10 @@ import click
 import torch
 
 from gghead.animation.frames import Frames, split_or_all
-from gghead.animation.show import pictures
+from gghead.animation.show import avatar_images
 from gghead.checkpoints import save
 from gghead.models.avatar import AvatarModel
-from gghead.models.compression import CompressionPlan, factorise
+from gghead.models.compression import CompressionPlan, factorize
 from gghead.training.avatar.data import open_avatar
 from gghead.training.avatar.score import compare, region_masks
 
@@ -22,9 +22,9 @@ from gghead.training.avatar.score import compare, region_masks
 def quality(avatar: AvatarModel, frames: Frames) -> dict[str, float]:
     """Means over white; mouth and eyes apart where the sequence has 68 landmarks."""
     scores = [
-        compare(picture.cpu(), frames.over(index), region_masks(frames, index))
-        for index, picture in enumerate(
-            pictures(avatar, frames.expression, frames.cameras, frames.size)
+        compare(image.cpu(), frames.over(index), region_masks(frames, index))
+        for index, image in enumerate(
+            avatar_images(avatar, frames.expression, frames.cameras, frames.size)
         )
     ]
     names = sorted({name for score in scores for name in score})
@@ -71,7 +71,7 @@ def measure(
     click.echo(_line(rows[0], rows[0]))
     for count in rank:
         for share in prune:
-            whole = factorise(avatar, expression, CompressionPlan(count, combinations, share))
+            whole = factorize(avatar, expression, CompressionPlan(count, combinations, share))
             for width in bits:
                 small = (whole if width == 32 else whole.quantize(width)).requires_grad_(False)
                 rows.append(_row(small, frames, rank=count, prune=share, bits=width))

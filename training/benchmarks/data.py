@@ -26,8 +26,8 @@ def measure(
     """
     about = describe_machine(torch.device("cpu"))
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
-    pictures = [reading.photo_like(size, seed) for seed in range(4)]
-    files = {name: [reading.encode(picture, name) for picture in pictures] for name in formats}
+    samples = [reading.photo_like(size, seed) for seed in range(4)]
+    files = {name: [reading.encode(image, name) for image in samples] for name in formats}
     medians = interleaved_medians(reading.decoders(files), repeats, torch.device("cpu"))
     click.echo(f"{size} pixels to {resolution}; medians of {repeats} interleaved rounds")
     rows = []
@@ -43,7 +43,7 @@ def measure(
                 {
                     "format": name,
                     "kib": kib,
-                    "decode_ms": medians[name] / len(pictures),
+                    "decode_ms": medians[name] / len(samples),
                     "loader_images_per_sec": speeds,
                 }
             )

@@ -83,7 +83,7 @@ def _model(network: str | None, preset: str, device: torch.device) -> Reconstruc
 
 
 def _views(count: int, size: int, device: torch.device) -> tuple[torch.Tensor, Cameras]:
-    """Noise from cameras in front: what a picture shows does not change the time."""
+    """Noise from cameras in front: what an image shows does not change the time."""
     random = torch.Generator().manual_seed(0)
     cameras = Cameras.orbit(torch.linspace(-1.2, 1.2, count) if count > 1 else 0.0, focal=2.9).to(
         device

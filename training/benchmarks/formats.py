@@ -1,4 +1,4 @@
-"""The formats of pictures whose reading is timed, by name: the arguments of Pillow's ``save``."""
+"""The formats of images whose reading is timed, by name: the arguments of Pillow's ``save``."""
 
 FORMATS: dict[str, dict] = {
     "png level 0": {"format": "png", "compress_level": 0},

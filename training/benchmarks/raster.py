@@ -23,7 +23,7 @@ def head_scene(images: int, count: int, channels: int, seed: int, device: torch.
     Returns means, quats, scales, opacities and colors.
 
     The standard deviations are 0.6 to 1.4 of the spacing (half of that along the third axis), so
-    that at a picture size of sqrt(count) pixels a splat is about as large as a pixel, as in
+    that at an image size of sqrt(count) pixels a splat is about as large as a pixel, as in
     training.
     """
     rng = generator(seed, "benchmark", count)
@@ -107,10 +107,10 @@ def _extra_memory(name: str, count: int, pixels: int, images: int, channels: int
     cameras = Cameras.orbit(torch.linspace(-0.5, 0.5, images)[:, None])
 
     def step(inputs: Scene, size: int) -> None:
-        pictures, alphas, _ = rasterization(
+        rendered, alphas, _ = rasterization(
             *inputs, cameras.viewmats, cameras.Ks(size, size), size, size, backend=name
         )
-        torch.autograd.grad(pictures.sum() + alphas.sum(), inputs)
+        torch.autograd.grad(rendered.sum() + alphas.sum(), inputs)
 
     # code and threads are there from now on
     step(head_scene(images, 64, channels, 0, torch.device("cpu")), 16)
@@ -142,12 +142,12 @@ def _time_scene(
 
     def both(name: str) -> Callable[[], object]:
         def run() -> object:
-            pictures, alphas, _ = rasterization(*inputs, *view, backend=name)
-            return torch.autograd.grad((pictures, alphas), inputs, weights)
+            rendered, alphas, _ = rasterization(*inputs, *view, backend=name)
+            return torch.autograd.grad((rendered, alphas), inputs, weights)
 
         return run
 
-    weights = [torch.randn(picture.shape, device=device) for picture in forward(names[0])()[:2]]
+    weights = [torch.randn(image.shape, device=device) for image in forward(names[0])()[:2]]
     ahead = interleaved_medians({name: forward(name) for name in names}, repeats, device)
     whole = interleaved_medians({name: both(name) for name in names}, repeats, device)
     fastest = min(whole.values())
@@ -215,8 +215,8 @@ def _native_figures(
         width,
         height,
     )
-    picture, alphas, plan, lists = operators.composite(*flat, True)
-    weights = torch.randn_like(picture), torch.randn_like(alphas)
+    image, alphas, plan, lists = operators.composite(*flat, True)
+    weights = torch.randn_like(image), torch.randn_like(alphas)
     upstream = [torch.randn_like(value) for value in (means2d, depths, conics, faded)]
     stages = interleaved_medians(
         {

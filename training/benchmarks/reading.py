@@ -1,6 +1,6 @@
 """What reading costs.
 
-Pictures with the statistics of photos, encoded in the formats that zips hold.
+Images with the statistics of photos, encoded in the formats that zips hold.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ def photo_like(size: int, seed: int) -> Image.Image:
         spectrum[0, 0] = 0
         plane = np.fft.irfft2(spectrum, (size, size))
         planes.append(plane / plane.std())
-    grey, red, blue = planes  # colors of photos vary less than their brightness
-    colors = 128 + 50 * np.stack([grey + 0.3 * red, grey, grey + 0.3 * blue], -1)
+    gray, red, blue = planes  # colors of photos vary less than their brightness
+    colors = 128 + 50 * np.stack([gray + 0.3 * red, gray, gray + 0.3 * blue], -1)
     return Image.fromarray(
         np.clip(colors + random.normal(0, 1.5, colors.shape), 0, 255).astype(np.uint8)
     )
 
 
-def encode(picture: Image.Image, name: str) -> bytes:
+def encode(image: Image.Image, name: str) -> bytes:
     """Encode in one of ``FORMATS``."""
     buffer = io.BytesIO()
-    picture.save(buffer, **FORMATS[name])
+    image.save(buffer, **FORMATS[name])
     return buffer.getvalue()
 
 
@@ -53,15 +53,15 @@ def decoders(files: dict[str, list[bytes]]) -> dict[str, Callable[[], object]]:
     }
 
 
-def write_set(path: Path, pictures: list[bytes], count: int, size: int) -> Path:
-    """Write ``count`` images with masks, repeating ``pictures``."""
+def write_set(path: Path, images: list[bytes], count: int, size: int) -> Path:
+    """Write ``count`` images with masks, repeating ``images``."""
     label = Cameras.orbit(0.1).label()[0].numpy()
     y, x = np.mgrid[:size, :size] / size - 0.5
     mask = np.rint(255 * np.clip(20 * (0.4 - np.hypot(x, y)), 0, 1)).astype(np.uint8)
     suffix = {b"\x89": "png", b"\xff": "jpg", b"R": "webp"}
     with DatasetWriter(path) as writer:
         for i in range(count):
-            data = pictures[i % len(pictures)]
+            data = images[i % len(images)]
             writer.add(f"{i:06d}.{suffix[data[:1]]}", data, label, mask)
     return path
 

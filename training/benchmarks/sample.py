@@ -1,4 +1,4 @@
-"""``gghead benchmark sample``: pictures per second of a trained network."""
+"""``gghead benchmark sample``: images per second of a trained network."""
 
 import click
 import torch
@@ -27,7 +27,7 @@ def measure(
     click.echo(", ".join(f"{key} {value}" for key, value in about.items()))
     click.echo(
         f"{network}, {model.attributes.num} Gaussians, {size} pixels, {str(model.dtype)[6:]},"
-        " pictures per s"
+        " images per s"
     )
     rows = []
     with torch.inference_mode():
@@ -55,7 +55,7 @@ def measure(
                 }
             )
             click.echo(
-                f"batch {count:3d}: latent to picture {rows[-1]['latent_fps']:8.1f}   camera to"
-                f" picture {rows[-1]['camera_fps']:8.1f}"
+                f"batch {count:3d}: latent to image {rows[-1]['latent_fps']:8.1f}   camera to"
+                f" image {rows[-1]['camera_fps']:8.1f}"
             )
     return {"machine": about, "rows": rows}

@@ -61,7 +61,7 @@ def measure(
     click.echo(
         f"{preset} at {only.image_size} pixels, batch {config.batch}, {config.precision}: generator"
         f" {counts['G'] / 1e6:.2f} M parameters, discriminator {counts['D'] / 1e6:.2f} M,"
-        f" {trainer.G.attributes.num} Gaussians, rasteriser {registry.resolve('auto', device)}"
+        f" {trainer.G.attributes.num} Gaussians, rasterizer {registry.resolve('auto', device)}"
     )
     source, size = generator(0, "benchmark"), (config.batch, 4, only.image_size, only.image_size)
     pixels = torch.randint(0, 256, size, generator=source, dtype=torch.uint8)
@@ -151,7 +151,7 @@ def _compare_with_plain(
     ratio = sum(times["plain"]) / sum(times["fast"])
     means = {name: 1000 * statistics.mean(values) for name, values in times.items()}
     click.echo(
-        "plain step (fp32, torch rasteriser, fakes made anew for the discriminator):"
+        "plain step (fp32, torch rasterizer, fakes made anew for the discriminator):"
         f" {means['plain']:.0f} ms against {means['fast']:.0f} ms, {ratio:.1f} times as long; means"
         f" of {steps} steps, taking turns"
     )

@@ -278,7 +278,7 @@ def avatar(forms: str, **options: Any) -> dict:
 _HOME = "gghead.training.cli.benchmark"
 main = LazyGroup(
     {
-        "raster": (f"{_HOME}:raster", "The rasterisers, forward and with gradients"),
+        "raster": (f"{_HOME}:raster", "The rasterizers, forward and with gradients"),
         "train": (f"{_HOME}:train", "Training steps, their memory, and where the time goes"),
         "sample": (f"{_HOME}:sample", "Latent to image, and new cameras for a head"),
         "data": (f"{_HOME}:data", "Decoding of images, and the whole loader"),

@@ -61,7 +61,7 @@ def main(
     import gghead
     from gghead.checkpoints import save, snapshot_file
     from gghead.cli.common import find_network, pick_device
-    from gghead.models.compression import factorise
+    from gghead.models.compression import factorize
     from gghead.torch_utils.files import make_folder
     from gghead.training.avatar.data import open_avatar
 
@@ -81,12 +81,12 @@ def main(
         expression = source.coefficients("train")
     plan = OPTIONS.apply(CompressionPlan(), options)
     with progress("Finding shared movements"):
-        small = factorise(avatar, expression, plan)
+        small = factorize(avatar, expression, plan)
         small = small if bits == "32" else small.quantize(int(bits))
     make_folder(dest.parent)
     save(small, dest, provenance={"compressed_from": path.name})
     groups = small.config.factors
-    assert groups is not None  # factorise says what it made
+    assert groups is not None  # factorize says what it made
     print(
         f"{small.num} Gaussians, movements used: "
         + ", ".join(

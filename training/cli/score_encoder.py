@@ -120,11 +120,11 @@ def main(
         "refine": refinement.steps,
     }
     drawn = parse_names(sheets, people, "--sheets") if sheets else people[:1]
-    pictures = [scoring.ScoreSheet(person, moment) for person in drawn for moment in moments]
+    images = [scoring.ScoreSheet(person, moment) for person in drawn for moment in moments]
 
     def record_head(record, head, every, choice):
         bar.advance()
-        for sheet in pictures:
+        for sheet in images:
             sheet.add(record, head, every, choice)
         # an interrupted run keeps what it has
         scoring.write_scores(outdir / "scores.json", header, scores)
@@ -132,7 +132,7 @@ def main(
     total = len(methods) * len(people) * len(moments) * len(counts)
     with progress("Scoring", total, "heads made") as bar:
         scoring.score(methods, heads, counts, targets=targets, scores=scores, seen=record_head)
-    for sheet in pictures:
+    for sheet in images:
         sheet.write(outdir / file_part(f"sheet-{sheet.subject}-{sheet.expression}.png"))
     print(
         f"{len(people)} people of {data} at {resolution} pixels over white; {targets} views"
@@ -149,7 +149,7 @@ def geometry_file(given: str | None, captures: "Captures") -> Path | None:
     """
     if given == "none":
         return None
-    path = Path(given) if given else captures.pictures.source.path.parent / "geometry.npz"
+    path = Path(given) if given else captures.images.source.path.parent / "geometry.npz"
     if given and not path.is_file():
         raise UserError(
             f"--geometry={given} does not exist; name geometry.npz of mvheads, or none."

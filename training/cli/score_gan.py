@@ -48,7 +48,7 @@ from gghead.training.metrics.names import check_feature_net, parse_metrics
 @trunc_option("Truncation psi")
 @cli.seed("Seed of latents, cameras and patches")
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Pictures per pass"
+    "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images per pass"
 )
 @cli.device()
 def main(

@@ -12,7 +12,7 @@ from gghead.torch_utils import cli
 from gghead.torch_utils.progress import progress
 
 
-@cli.command(renamed={"--count": "--samples"})
+@cli.command(renamed={"--count": "--samples", "--pictures": "--images"})
 @click.option(
     "--prior", "prior_file", required=True, metavar="FILE|RUN", help="Prior inside its run folder"
 )
@@ -35,7 +35,7 @@ from gghead.torch_utils.progress import progress
     help="Of the prior",
 )
 @click.option(
-    "--pictures",
+    "--images",
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
@@ -55,7 +55,7 @@ def main(
     network: str | None,
     latents: str | None,
     count: int,
-    pictures: int,
+    images: int,
     prior_steps: int,
     outdir: Path | None,
     device: str,
@@ -106,7 +106,7 @@ def main(
     else:
         truth = train.latent
     with progress("Looking for the nearest heads"):
-        nearest, found = score.neighbour_table(prior, samples, train, held_out)
+        nearest, found = score.neighbor_table(prior, samples, train, held_out)
     result = {
         "prior": file.name,
         "count": count,
@@ -116,7 +116,7 @@ def main(
     }
     print(score.table(result))
     write_json(outdir / "score.json", result)
-    write_png(outdir / "nearest.png", score.nearest_sheet(model, samples, train, found, pictures))
+    write_png(outdir / "nearest.png", score.nearest_sheet(model, samples, train, found, images))
     write_png(outdir / "beside.png", score.beside_sheet(model, truth, samples))
     write_png(outdir / "samples.png", score.samples_sheet(model, samples))
     print(json.dumps({"closer_than_usual": nearest["closer_than_usual"]}))

@@ -85,7 +85,7 @@ def resolve(
         if initial.from_captures:
             reasons.append(
                 f"glr {config.optimizer.g_lr:g}, lambda-anchor {config.loss.lambda_anchor:g},"
-                f" blur-fade-kimg {config.loss.blur_fade_kimg:g}: it has learnt shapes from"
+                f" blur-fade-kimg {config.loss.blur_fade_kimg:g}: it has learned shapes from"
                 " captures"
             )
     config = _follow_data(config, options, image_size, num_images, has_masks, reasons)

@@ -1,1 +1,1 @@
-"""A generator learnt from views of many people, one style for each."""
+"""A generator learned from views of many people, one style for each."""

@@ -13,7 +13,7 @@ NO_DATA = (
 
 @dataclass(frozen=True)
 class DecoderDataConfig:
-    """The heads that styles are learnt for."""
+    """The heads that styles are learned for."""
 
     path: Annotated[str, Option("--data", metavar="DIR|ZIP", resume=True)] = ""
     """Multi-view captures with masks, such as `gghead data synthetic --views=12 --cameras=full`."""
@@ -66,7 +66,7 @@ class DecoderRates:
     """Adam's learning rates."""
 
     generator: Annotated[float, Range(0, above=True), Option("--lr", resume=True)] = 4e-3
-    """Largest learning rate of the generator, whose layers are equalised."""
+    """Largest learning rate of the generator, whose layers are equalized."""
     styles: Annotated[float, Range(0, above=True), Option("--style-lr", resume=True)] = 1e-2
     """Largest learning rate of the styles."""
     warmup: int = 100

@@ -47,7 +47,7 @@ class HeadViews:
         groups = [group for group in groups if len(group) > out]
         if not groups:
             raise UserError(
-                f"{captures.pictures.source.path} has no head with more than {out} views; make"
+                f"{captures.images.source.path} has no head with more than {out} views; make"
                 " captures with more, or lower data.held_out_views."
             )
         self.held_out = [group[:out] for group in groups]

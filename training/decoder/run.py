@@ -104,7 +104,7 @@ class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
         millions = sum(p.numel() for p in trainer.model.parameters()) / 1e6
         print(
             f"Generator {millions:.2f} M parameters, {trainer.model.attributes.num} Gaussians;"
-            f" rasteriser {registry.resolve('auto', trainer.device, torch.float32)}"
+            f" rasterizer {registry.resolve('auto', trainer.device, torch.float32)}"
         )
 
     def describe_losses(self, summary: Summary) -> str:

@@ -1,4 +1,4 @@
-"""From styles that were learnt one by one to a mapping network that draws new ones."""
+"""From styles that were learned one by one to a mapping network that draws new ones."""
 
 import math
 

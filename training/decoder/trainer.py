@@ -1,7 +1,7 @@
 """The state of a decoder's run and one training step; no files, no printing.
 
 An auto-decoder (Park et al. 2019, "DeepSDF", section 4): every captured head has a style of its
-own, which is learnt together with the generator that all heads share. Exact views from all sides
+own, which is learned together with the generator that all heads share. Exact views from all sides
 teach shapes that a discriminator of single images never sees.
 """
 
@@ -176,7 +176,7 @@ class DecoderTrainer:
         return parts, color
 
     def drawing_model(self) -> Generator:
-        """The average, with a mapping network that draws styles like those that were learnt."""
+        """The average, with a mapping network that draws styles like those that were learned."""
         model = copy.deepcopy(self.ema)
         set_distribution(model, self.styles.weight.detach())
         return model

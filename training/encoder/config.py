@@ -37,7 +37,7 @@ class EncoderDataConfig:
     """white: everything is put over white by its mask; image: images as they are, and the model
     has what stands behind the head too."""
     cache_mb: int = 4096
-    """Decoded pictures are kept in memory if they take no more than that, in MiB."""
+    """Decoded images are kept in memory if they take no more than that, in MiB."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class EncoderLossConfig:
     """Weights."""
 
     l1: float = 1.0
-    """Mean absolute difference over a pyramid of halved pictures."""
+    """Mean absolute difference over a pyramid of halved images."""
     l2: float = 2.0
     """Mean squared difference, likewise."""
     gradient: float = 1.0
@@ -108,7 +108,7 @@ class EncoderRates:
     """Largest learning rate of the encoder; the option scales the decoder's with it. Less than half
     the preset's continues a finished encoder."""
     decoder: float = 2e-3
-    """Of the decoder, whose layers are equalised; 0 leaves it as it is (--decoder=frozen)."""
+    """Of the decoder, whose layers are equalized; 0 leaves it as it is (--decoder=frozen)."""
     warmup: int = 1000
     """Steps of linear growth."""
     last: float = 0.05
@@ -168,7 +168,7 @@ _SURFACE = AttributeConfig(
     rotation_frame="surface",
     opacity_init=0.95,
 )
-# 16,384 Gaussians and a picture of 128 pixels a side: about half a second a step on one core.
+# 16,384 Gaussians and an image of 128 pixels a side: about half a second a step on one core.
 _TINY = EncoderTrainConfig(
     preset="tiny",
     model=ReconstructorConfig(

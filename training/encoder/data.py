@@ -61,7 +61,7 @@ class CaptureHeads:
             kept = kept[: config.identities]
         if not kept:
             raise UserError(
-                f"{captures.pictures.source.path} has no subject left to train on; hold out fewer."
+                f"{captures.images.source.path} has no subject left to train on; hold out fewer."
             )
         captures = captures.select(subjects=kept).resize(size)
         codes = captures.subject.astype(np.int64) * len(captures.moments) + captures.moment
@@ -75,7 +75,7 @@ class CaptureHeads:
         self.heads = [group for group in groups if len(group) > 1]
         if not self.heads:
             raise UserError(
-                f"{captures.pictures.source.path} shows no head from two cameras at once; an"
+                f"{captures.images.source.path} shows no head from two cameras at once; an"
                 " encoder needs multi-view captures."
             )
         self.captures, self.config, self.size, self.subjects = captures, config, size, len(kept)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scipy.spatial import KDTree
 
 
-def picture_terms(
+def image_terms(
     shown: Tensor,
     wanted: Tensor,
     alpha: Tensor,

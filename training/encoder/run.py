@@ -120,7 +120,7 @@ def perceptual_distance(config: EncoderTrainConfig, device: torch.device) -> Dis
 class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
     script = "train_encoder.py"
     remedy = (
-        "When you continue, take a lower `lr`, or look for broken pictures with"
+        "When you continue, take a lower `lr`, or look for broken images with"
         " scripts/dataset_tool.py check; the same options end the same way."
     )
 
@@ -158,7 +158,7 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
         if captures is not None:
             print(
                 f"Data: {config.data.path}: {captures.subjects} subjects, {len(captures.heads)}"
-                f" heads, {len(captures.captures)} pictures; held out:"
+                f" heads, {len(captures.captures)} images; held out:"
                 f" {', '.join(config.data.holdout) or 'none'}"
             )
             if captures.backdrop is not None:
@@ -179,7 +179,7 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
         ]
         print(
             f"Encoder {millions[0]:.2f} M parameters, decoder {millions[1]:.2f} M trained, "
-            f"{trainer.model.generator.attributes.num} Gaussians; rasteriser "
+            f"{trainer.model.generator.attributes.num} Gaussians; rasterizer "
             f"{registry.resolve('auto', trainer.device, torch.float32)}"
         )
 

@@ -43,7 +43,7 @@ class EncoderTrainer:
     ) -> None:
         """``init`` is the network that ``config.init`` names.
 
-        ``perceptual`` maps pictures and truths to [M].
+        ``perceptual`` maps images and truths to [M].
         """
         self.config, self.device = config, torch.device(device)
         self.processes = processes or Processes()
@@ -195,7 +195,7 @@ class EncoderTrainer:
         region: float = 0.0,
         judge: Judge | None = None,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """All parts of the loss, and pictures shown and wanted [B * T, 3, S, S]."""
+        """All parts of the loss, and images shown and wanted [B * T, 3, S, S]."""
         config, generator = self.config.loss, model.generator
         batch = batch.to(self.device)
         predicted = model.predict(batch.rgb, batch.cameras)
@@ -226,7 +226,7 @@ class EncoderTrainer:
                 weight = region * out.features[:, :, -1:].flatten(0, 1).detach()
             if predicted.background is not None:
                 alpha = out.features[:, :, :1]
-        parts = losses.picture_terms(
+        parts = losses.image_terms(
             shown, wanted, alpha.flatten(0, 1), batch.alpha.flatten(0, 1), weight, config
         )
         parts |= surface

@@ -1,1 +1,1 @@
-"""Training the learnt way of changing expressions."""
+"""Training the learned way of changing expressions."""

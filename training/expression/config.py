@@ -21,11 +21,11 @@ class ExpressionDataConfig:
     subsets: Annotated[int, Range(1), Option()] = 2
     """Different choices of these views per head."""
     targets: Annotated[int, Range(1)] = 2
-    """Views of the expression that the prediction is compared with as a picture."""
+    """Views of the expression that the prediction is compared with as an image."""
     mirror: Annotated[bool, Option()] = True
     """Half of the triplets are seen mirrored, left coefficients exchanged with right ones."""
     cache_mb: int = 4096
-    """Decoded pictures are kept in memory if they take no more than that, in MiB; so are
+    """Decoded images are kept in memory if they take no more than that, in MiB; so are
     latents."""
 
 
@@ -44,17 +44,17 @@ class ExpressionLossConfig:
     changes in them: what HeadsUp trains with. An encoder paints an open mouth where blendshapes
     move lips, so it goes badly with motion."""
     styles: float = 0.1
-    """Weight of the styles in it: they change much less of the picture than Z does."""
-    pictures: float = 30.0
-    """Pictures of captured expressions; the following three are shares of it."""
+    """Weight of the styles in it: they change much less of the image than Z does."""
+    images: float = 30.0
+    """Images of captured expressions; the following three are shares of it."""
     l1: float = 1.0
-    """Mean absolute difference of pictures over a pyramid of halvings."""
+    """Mean absolute difference of images over a pyramid of halvings."""
     l2: float = 2.0
     """Mean squared difference, likewise."""
     gradient: float = 1.0
     """Mean absolute difference of neighboring pixels' differences, likewise."""
-    pictures_from: Annotated[int, Range(0), Option()] = 0
-    """First step with pictures; before it only latents are compared, at a fraction of the cost."""
+    images_from: Annotated[int, Range(0), Option()] = 0
+    """First step with images; before it only latents are compared, at a fraction of the cost."""
     region: float = 2.0
     """Additional weight of pixels that show eyes and mouth."""
 
@@ -127,7 +127,7 @@ _HEADSUP = replace(
     _SMALL,
     preset="headsup",
     model=ExpressionConfig(width=512, layers=8, heads=8, mlp_ratio=4.0),
-    loss=ExpressionLossConfig(latent=1.0, motion=0.0, pictures=1.0),
+    loss=ExpressionLossConfig(latent=1.0, motion=0.0, images=1.0),
     batch=32,
     rate=2e-4,
     warmup=2000,

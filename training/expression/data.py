@@ -3,7 +3,7 @@
 Captures hold one or few expressions of a person, too few to learn from which way a face moves. The
 blendshapes know that, and the decoder can follow them: a change of Z alone draws heads that they
 have moved. So every step also shows heads moved by random expressions, compared Gaussian by
-Gaussian. What blendshapes do not know (gaze, teeth, wrinkles) is left to the captured pictures.
+Gaussian. What blendshapes do not know (gaze, teeth, wrinkles) is left to the captured images.
 """
 
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ class Lessons:
 
     @staticmethod
     def are_possible(generator: Generator) -> bool:
-        """Whether there is anything to be learnt."""
+        """Whether there is anything to be learned."""
         return bool(generator.template.blendshapes)
 
     # [N, K] -> [count, K]
@@ -94,7 +94,7 @@ class Lessons:
         everything else, which blendshapes leave or change a little.
 
         ``weight`` [N, 1] of the Gaussians. Those that blendshapes fade (under lids) are left to the
-        pictures.
+        images.
         """
         weight = (
             weight
@@ -125,21 +125,21 @@ class Lessons:
         if not points:
             return torch.zeros(len(self.matrix), 0, side, side)
         fine, surface = side * points, self.surface.to("cpu")
-        centre = (torch.arange(fine, dtype=torch.float32) + 0.5) * (2 / fine) - 1
-        uv = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), -1).flatten(0, 1)
+        center = (torch.arange(fine, dtype=torch.float32) + 0.5) * (2 / fine) - 1
+        uv = torch.stack(torch.meshgrid(center, center, indexing="xy"), -1).flatten(0, 1)
         offset = surface.motion_of(surface.at(uv), self.matrix.cpu()).offset  # [K, fine * fine, 3]
         return F.pixel_unshuffle(offset.transpose(1, 2).unflatten(2, (fine, fine)) / _UNIT, points)
 
 
 NEUTRAL = 0.25
 """No coefficient of a moment that counts as neutral is larger."""
-# cosine of the largest angle between where the face looks and a camera whose picture is compared
+# cosine of the largest angle between where the face looks and a camera whose image is compared
 _FACING = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class TripletBatch:
-    """B triplets with T pictures of the expression over white, in [0, 1]."""
+    """B triplets with T images of the expression over white, in [0, 1]."""
 
     ws: Tensor  # [B, L, D] of the neutral head
     z: Tensor  # [B, C, R, R]
@@ -176,8 +176,8 @@ def pairs_of(captures: Captures) -> list[Pair]:
     """
     if captures.coefficients is None:
         raise UserError(
-            f"{captures.pictures.source.path} has no expression coefficients, so no expression can"
-            " be learnt from it or judged by it; docs/formats.md says where they are written."
+            f"{captures.images.source.path} has no expression coefficients, so no expression can"
+            " be learned from it or judged by it; docs/formats.md says where they are written."
         )
     found = []
     for code, subject in enumerate(captures.subjects):
@@ -198,7 +198,7 @@ def pairs_of(captures: Captures) -> list[Pair]:
         ]
     if not found:
         raise UserError(
-            f"No subject of {captures.pictures.source.path} was seen both with a neutral face (all "
+            f"No subject of {captures.images.source.path} was seen both with a neutral face (all "
             f"coefficients at most {NEUTRAL}) and with another expression."
         )
     return found
@@ -230,7 +230,7 @@ class Triplets:
         kept = [name for name in captures.subjects if name not in config.holdout]
         if not kept:
             raise UserError(
-                f"{captures.pictures.source.path} has no subject left to train on; hold out fewer."
+                f"{captures.images.source.path} has no subject left to train on; hold out fewer."
             )
         captures = captures.select(subjects=kept).resize(size)
         self.config, self.model, self.seed, self.wanted = config, model, seed, wanted
@@ -325,7 +325,7 @@ class Triplets:
         )
 
     def read(self, frames: np.ndarray, flip: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures over white [V, 3, S, S], alpha [V, 1, S, S] and labels [V, 25]."""
+        """Images over white [V, 3, S, S], alpha [V, 1, S, S] and labels [V, 25]."""
         rgba = torch.stack([self._frames.rgba(int(index)) for index in frames]).float() / 255
         cameras = self._cameras[torch.from_numpy(np.asarray(frames))]
         if flip:
@@ -338,7 +338,7 @@ class Triplets:
 
         They have the same cameras for all moments of a subject.
 
-        Latents differ from one choice of cameras to the next; that difference is not to be learnt
+        Latents differ from one choice of cameras to the next; that difference is not to be learned
         as an expression.
         """
         subject = int(self.captures.subject[frames[0]])

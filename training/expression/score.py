@@ -4,7 +4,7 @@ The cameras were no input.
 
 Methods: ``neutral`` (as it is), ``blendshapes`` (no training), ``transformer`` (where one is
 given), and what the reconstructor could do at best: ``encoded``, the expression encoded from its
-own pictures by the same cameras.
+own images by the same cameras.
 """
 
 import json
@@ -43,7 +43,7 @@ class Trial:
 
     record: dict
     """Subject, coefficients, and {method: {"psnr", "mouth_psnr", "eyes_psnr"}}."""
-    pictures: dict[str, Tensor]
+    images: dict[str, Tensor]
     """Truth, neutral truth and methods [3, H, W], the face at the target camera that it looks at
     most."""
 
@@ -100,7 +100,7 @@ def _trial(
             table, _ = sliders(model.generator, way).take(
                 captures.coefficient_names or (),
                 pair.table[None],
-                str(captures.pictures.source.path),
+                str(captures.images.source.path),
             )
             heads[name] = animate_gaussians(latent, table, model.generator, way)
     heads["encoded"] = encoded.gaussians(model.generator)
@@ -131,19 +131,19 @@ def _trial(
                 record[name][f"{region}_psnr"] = float(np.mean(values))
         drawn[name] = shown[front]
     return Trial(
-        record, {name: _close(picture, captures, truth, front) for name, picture in drawn.items()}
+        record, {name: _close(image, captures, truth, front) for name, image in drawn.items()}
     )
 
 
-def _close(picture: Tensor, captures: Captures, views: Views, view: int) -> Tensor:
-    """The face, twice as large, where there are landmarks; else the whole picture."""
-    landmarks, size = captures.landmarks, picture.shape[-1]
+def _close(image: Tensor, captures: Captures, views: Views, view: int) -> Tensor:
+    """The face, twice as large, where there are landmarks; else the whole image."""
+    landmarks, size = captures.landmarks, image.shape[-1]
     if landmarks is None:
-        return picture
+        return image
     middle = landmarks[int(views.indices[view])].float().mean(0)
     (place,), _ = views.cameras[view].project(middle[None])
     column, row = (size * place - size / 4).round().clamp(0, size - size // 2).int().tolist()
-    part = picture[None, :, row : row + size // 2, column : column + size // 2]
+    part = image[None, :, row : row + size // 2, column : column + size // 2]
     return F.interpolate(part, scale_factor=2, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
@@ -164,7 +164,7 @@ def split_cameras(names: list[str], views: int, subject: str) -> tuple[list[str]
 
 
 def over_white(views: Views) -> Tensor:  # [V, 3, H, W] in [0, 1]
-    """The pictures put over white by their masks."""
+    """The images put over white by their masks."""
     return views.over_white()
 
 
@@ -251,10 +251,10 @@ def write_report(outdir: Path, header: dict, trials: list[Trial]) -> None:
         ),
     )
     rows = rows[:_SHEET_ROWS]
-    columns = list(rows[0].pictures)
-    grid = torch.stack([trial.pictures[name] for trial in rows for name in columns])
+    columns = list(rows[0].images)
+    grid = torch.stack([trial.images[name] for trial in rows for name in columns])
     sheet = images.make_grid(grid * 2 - 1, (len(columns), len(rows)))
-    images.save_picture(
+    images.save_image(
         with_labels(sheet, columns, [trial.record["subject"] for trial in rows]),
         outdir / "sheet.png",
     )

@@ -57,7 +57,7 @@ def new_model(
         lessons = Lessons(generator, triplets.names)
         maps = lessons.maps(filled.side, filled.maps)
         expression.network.maps.data[lessons.known, : maps.shape[1]] = maps[lessons.known]
-        if config.loss.motion > 0:  # their sliders are learnt all the way
+        if config.loss.motion > 0:  # their sliders are learned all the way
             expression.coefficient_max[lessons.known] = expression.coefficient_max[
                 lessons.known
             ].clamp_min(1)
@@ -102,9 +102,9 @@ class ExpressionTrainer:
         self.lessons = None
         if config.loss.motion > 0 and Lessons.are_possible(reconstructor.generator):
             self.lessons = Lessons(reconstructor.generator, triplets.names, self.device)
-        if not self.lessons and not triplets.wanted and not config.loss.pictures > 0:
+        if not self.lessons and not triplets.wanted and not config.loss.images > 0:
             raise UserError(
-                "There is nothing to learn from: neither latents nor pictures have a weight, and"
+                "There is nothing to learn from: neither latents nor images have a weight, and"
                 " the template's blendshapes have none or do not exist."
             )
         # what expressions change in Z and in styles: squared, mean
@@ -122,19 +122,19 @@ class ExpressionTrainer:
         config = self.config
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(config.seed, "dropout", self.step_index))
-            # Pictures from the start where nothing else is compared.
-            pictures = self.step_index >= (
-                config.loss.pictures_from if self.lessons or self.triplets.wanted else 0
+            # Images from the start where nothing else is compared.
+            images = self.step_index >= (
+                config.loss.images_from if self.lessons or self.triplets.wanted else 0
             )
-            pictures = pictures and config.loss.pictures > 0
+            images = images and config.loss.images > 0
             parts = self.terms(
-                self.model, self.triplets.batch(config.batch, self.step_index), pictures
+                self.model, self.triplets.batch(config.batch, self.step_index), images
             )
             if self.lessons is not None:
                 parts |= self.lesson_terms(self.lessons)
         weights = {
             "latent": config.loss.latent,
-            "pixels": config.loss.pictures,
+            "pixels": config.loss.images,
             "motion": config.loss.motion,
             "looks": config.loss.looks,
         }
@@ -156,7 +156,7 @@ class ExpressionTrainer:
         self.step_index += 1
 
     def terms(
-        self, model: ExpressionModel, batch: TripletBatch, pictures: bool = True
+        self, model: ExpressionModel, batch: TripletBatch, images: bool = True
     ) -> dict[str, Tensor]:
         """The parts of the loss that are asked for: pixels, and the predicted change.
 
@@ -179,7 +179,7 @@ class ExpressionTrainer:
                 )
             }
             parts["latent"] = parts["z"] + config.styles * parts["styles"]
-        if not pictures:
+        if not images:
             return parts
         heads = generator.attributes.activate(generator.decode(z.to(generator.dtype), ws))
         return {**parts, "pixels": self._image_loss(heads, batch.cameras, batch.target)}

@@ -174,10 +174,10 @@ def sampler(device_type: str) -> tuple[Literal["grid_sample", "gather"], str]:
     newer torch only.
     """
     images = torch.ones(1, 1, 2, 2, device=device_type, requires_grad=True)
-    centre = torch.full((1, 1, 1), 0.5, device=device_type)
+    center = torch.full((1, 1, 1), 0.5, device=device_type)
     try:
         with torch.enable_grad():
-            value = sample_native(images, centre, centre).square().sum()
+            value = sample_native(images, center, center).square().sum()
             (gradient,) = torch.autograd.grad(value, images, create_graph=True)
             gradient.sum().backward()
     except RuntimeError as error:
@@ -206,7 +206,7 @@ def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
     1)/sqrt(3).
     """
     identity = torch.eye(3, device=draw.device)
-    grey = torch.full((3, 3), 1 / 3, device=draw.device)  # projection on the gray axis
+    gray = torch.full((3, 3), 1 / 3, device=draw.device)  # projection on the gray axis
     # cross product with the gray axis: the generator of hue rotations
     turn = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=draw.device) / math.sqrt(3)
 
@@ -222,8 +222,8 @@ def random_recoloring(config: AugmentConfig, draw: _Draws) -> Tensor:
     # Contrast scales both.
     across = saturation * contrast
     linear = (
-        (contrast * flip)[:, None, None] * grey
-        + (across * torch.cos(angle))[:, None, None] * (identity - grey)
+        (contrast * flip)[:, None, None] * gray
+        + (across * torch.cos(angle))[:, None, None] * (identity - gray)
         + (across * torch.sin(angle))[:, None, None] * turn
     )
     offset = (brightness * contrast * flip)[:, None, None].expand(-1, 3, 1)
@@ -260,11 +260,11 @@ def random_cutout(config: AugmentConfig, draw: _Draws, height: int, width: int) 
     Returns [B, 1, H, W], zero (mid-gray, half-transparent) inside and one elsewhere.
     """
     size = draw.choose(torch.full((draw.batch,), config.cutout, device=draw.device), 0.0)[:, None]
-    centre = draw.uniform(2)
+    center = draw.uniform(2)
     x = (torch.arange(width, device=draw.device) + 0.5) / width
     y = (torch.arange(height, device=draw.device) + 0.5) / height
-    outside_x = (x - centre[:, :1]).abs() >= size / 2  # [B, W]
-    outside_y = (y - centre[:, 1:]).abs() >= size / 2  # [B, H]
+    outside_x = (x - center[:, :1]).abs() >= size / 2  # [B, W]
+    outside_y = (y - center[:, 1:]).abs() >= size / 2  # [B, H]
     return (outside_y[:, :, None] | outside_x[:, None, :]).float()[:, None]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a training run: grids of samples, strips of one head turning, labeled rows."""
+"""Images of a training run: grids of samples, strips of one head turning, labeled rows."""
 
 import io
 import math
@@ -43,7 +43,7 @@ def grid_size(resolution: int, available: int | None = None) -> tuple[int, int]:
 
 # [..., C, H, W] float in [-1, 1] or uint8 -> uint8 [..., H, W, C]
 def to_bytes(images: Tensor) -> numpy.ndarray:
-    """Return pictures as files hold them."""
+    """Return images as files hold them."""
     images = images.detach()
     if images.dtype != torch.uint8:
         images = (
@@ -62,18 +62,18 @@ def make_grid(
             f"images must be [N, 1 or 3, H, W], but their shape is {tuple(images.shape)}"
         )
     columns, rows = grid or grid_size(max(images.shape[2:]), len(images))
-    pictures = to_bytes(images[: columns * rows])
-    count, height, width, _ = pictures.shape
+    tiles = to_bytes(images[: columns * rows])
+    count, height, width, _ = tiles.shape
     sheet = numpy.full((rows * columns, height, width, 3), 255, dtype=numpy.uint8)
-    sheet[:count] = pictures
+    sheet[:count] = tiles
     sheet = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
     return sheet.reshape(rows * height, columns * width, 3)
 
 
-def save_picture(picture: numpy.ndarray, path: str | Path) -> None:  # uint8 [H, W, 3]
+def save_image(image: numpy.ndarray, path: str | Path) -> None:  # uint8 [H, W, 3]
     """Write a PNG, whole or not at all. Raises ``UserError`` when the disk is full."""
     encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, format="PNG")
+    Image.fromarray(image).save(encoded, format="PNG")
     write_atomically(path, lambda file: file.write(encoded.getvalue()))
 
 
@@ -81,9 +81,9 @@ def save_image_grid(
     images: Tensor, path: str | Path, grid: tuple[int, int] | None = None
 ) -> numpy.ndarray:
     """Write ``make_grid(images, grid)`` as PNG and return it."""
-    picture = make_grid(images, grid)
-    save_picture(picture, path)
-    return picture
+    image = make_grid(images, grid)
+    save_image(image, path)
+    return image
 
 
 def make_yaw_strip(
@@ -98,10 +98,10 @@ def make_yaw_strip(
     rows, columns = images.shape[:2]
     if (seeds is not None and len(seeds) != rows) or (yaws is not None and len(yaws) != columns):
         raise ValueError(f"{rows} heads and {columns} cameras need as many seeds and yaws")
-    picture = make_grid(images.flatten(0, 1), (columns, rows))
+    image = make_grid(images.flatten(0, 1), (columns, rows))
     top = [f"{math.degrees(yaw):+.0f}°" for yaw in yaws] if yaws is not None else None
     left = [str(seed) for seed in seeds] if seeds is not None else None
-    return with_labels(picture, top, left)
+    return with_labels(image, top, left)
 
 
 def save_yaw_strip(
@@ -111,17 +111,17 @@ def save_yaw_strip(
     yaws: Sequence[float] | None = None,
 ) -> numpy.ndarray:
     """Write ``make_yaw_strip(images, seeds, yaws)`` as PNG and return it."""
-    picture = make_yaw_strip(images, seeds, yaws)
-    save_picture(picture, path)
-    return picture
+    image = make_yaw_strip(images, seeds, yaws)
+    save_image(image, path)
+    return image
 
 
 def save_strip(
     images: Tensor, path: str | Path, labels: Sequence[str] | None = None
 ) -> numpy.ndarray:
-    """Write images [N, 3, H, W] side by side, each under its label, and return the picture."""
+    """Write images [N, 3, H, W] side by side, each under its label, and return the image."""
     if labels is not None and len(labels) != len(images):
         raise ValueError(f"{len(images)} images need as many labels, not {len(labels)}")
-    picture = with_labels(make_grid(images, (len(images), 1)), labels, None)
-    save_picture(picture, path)
-    return picture
+    image = with_labels(make_grid(images, (len(images), 1)), labels, None)
+    save_image(image, path)
+    return image

@@ -1,7 +1,7 @@
 """What ``train.py`` takes from networks that are there (``--init``), and where it begins.
 
 GGHead goes through stages that way: a network of 512 pixels grows to 1024, or turns to other
-pictures (its README, stages 3a and 3b). Optimizers and augmentation start anew, as they do there.
+images (its README, stages 3a and 3b). Optimizers and augmentation start anew, as they do there.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class Initial:
     image_size: int = 0
     """Side of the images that the discriminator saw last."""
     from_captures: bool = False
-    """Whether the generator has learnt from captures and met no discriminator yet."""
+    """Whether the generator has learned from captures and met no discriminator yet."""
 
 
 def read_initial(init: str | os.PathLike) -> Initial:
@@ -172,7 +172,7 @@ def load_initial(trainer: Trainer, initial: Initial, step: int) -> str:
     if trainer.config.loss.lambda_anchor > 0:
         trainer.anchor_shapes()
     trainer.begin_at(step)
-    said.append("optimisers and augmentation start anew")
+    said.append("optimizers and augmentation start anew")
     said.append(f"begins at {trainer.nimg / 1000:g} kimg with {trainer.stage.image_size} pixels")
     return "; ".join(said)
 

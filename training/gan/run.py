@@ -1,4 +1,4 @@
-"""The run around the steps: data, ticks, status, pictures, snapshots, resuming."""
+"""The run around the steps: data, ticks, status, images, snapshots, resuming."""
 
 import contextlib
 import os
@@ -141,14 +141,14 @@ class _Run:
             # a wrong name or a set too small fails now and not at the first snapshot
             self._metric_set().prepare()
         if self.fresh:
-            with progress("Drawing the first pictures"):
+            with progress("Drawing the first images"):
                 if self.folder is not None:
                     over = self.config.data.background != "image"
                     save_reals(self.dataset, self.config.seed, self.folder / "reals.png", over)
                 self._save_previews("fakes_init")
         barrier(
             self.processes,
-            "the first process, which measures the data and draws the first pictures",
+            "the first process, which measures the data and draws the first images",
         )
         maintenance, stopped = 0.0, False
         with (
@@ -170,7 +170,7 @@ class _Run:
                 self.tick_start = trainer.nimg
                 begin = time.time()
                 if trainer.nimg >= total or self.tick % self.config.snapshot_ticks == 0:
-                    with progress("Snapshot, pictures and metrics"):
+                    with progress("Snapshot, images and metrics"):
                         self._save_snapshot()
                 elif self.saver.unsaved:
                     self._save()
@@ -202,7 +202,7 @@ class _Run:
             self.metric_set = None
 
     def _loader_of(self, size: int) -> BatchLoader:
-        """The loader of pictures of a size.
+        """The loader of images of a size.
 
         It goes on over ticks and snapshots with what it has prepared.
         """
@@ -436,5 +436,5 @@ class _Run:
             print(f"  data: {describe_backdrop(self.dataset.backdrop)}")
         print(
             f"Generator {counts['G']:.2f} M parameters, {self.trainer.G.attributes.num} Gaussians;"
-            f" discriminator {counts['D']:.2f} M; rasteriser {choice}"
+            f" discriminator {counts['D']:.2f} M; rasterizer {choice}"
         )

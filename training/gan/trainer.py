@@ -265,7 +265,7 @@ class Trainer:
         if background is None:
             background = self._background(phase)[part]
         cameras, with_depth = Cameras.from_label(c[:, None]), regularize and self._needs_depth
-        # the head's own depth, as a picture behind its alpha
+        # the head's own depth, as an image behind its alpha
         if with_depth and gaussians.features is not None:
             depth = Cameras.from_label(c).project(gaussians.means)[1][..., None]
             gaussians = replace(

@@ -2,7 +2,7 @@
 
 Holes, stripes, vanishing Gaussians, a lost generator, equal samples.
 
-What goes wrong with Gaussian heads shows in numbers before it shows in pictures: Gaussians shrink
+What goes wrong with Gaussian heads shows in numbers before it shows in images: Gaussians shrink
 below the spacing of their texels, the background appears between them, and the discriminator wins.
 The functions below measure single things; ``Watchdog`` keeps what has to be compared over time and
 says in sentences what is wrong.
@@ -259,7 +259,7 @@ class Watchdog:
         )
         if self.sign_ticks >= config.sign_ticks:
             warnings.append(
-                f"The discriminator has recognised nearly all real images for {self.sign_ticks}"
+                f"The discriminator has recognized nearly all real images for {self.sign_ticks}"
                 " ticks: it is winning; raise `gamma` or use `aug='ada'`."
             )
         floor = config.min_diversity * self.best_diversity

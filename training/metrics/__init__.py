@@ -1,4 +1,4 @@
-"""Distances between sets of generated and real pictures.
+"""Distances between sets of generated and real images.
 
 ``frechet`` compares Gaussian fits of features, ``features`` supplies them, ``swd`` compares patches
 directly, and ``evaluate`` runs metrics by their ``names`` for a data set and a ``sampler``, with

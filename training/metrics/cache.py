@@ -1,4 +1,4 @@
-"""What metrics keep on disk of the real pictures.
+"""What metrics keep on disk of the real images.
 
 Gaussian fits to the features of two halves of a data set.
 """
@@ -19,7 +19,7 @@ from gghead.training.metrics.frechet import GaussianFit
 
 
 def dataset_key(dataset: ImageDataset) -> str:
-    """Return a hash of which pictures the data set holds: file, names, labels and resolution."""
+    """Return a hash of which images the data set holds: file, names, labels and resolution."""
     digest = hashlib.blake2b(digest_size=12)
     path = Path(getattr(dataset, "path", ""))
     if path.is_file():
@@ -28,7 +28,7 @@ def dataset_key(dataset: ImageDataset) -> str:
     else:
         digest.update(str(path.resolve()).encode())
     digest.update(f"{len(dataset)} {dataset.resolution} {dataset.has_masks}".encode())
-    # otherwise the pictures are those that older caches were made of
+    # otherwise the images are those that older caches were made of
     if dataset.backdrop is not None:
         digest.update(
             f"without {[round(255 * float(value)) for value in dataset.backdrop]}".encode()

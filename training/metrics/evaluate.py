@@ -2,16 +2,16 @@
 EfficientNet-Lite, and ``fid…`` with the user's own network.
 
 ``frd2k`` is a Fréchet distance on fixed random-convolution features between 2,000 generated
-pictures and the data set (up to 50,000 of it). Next to each distance stands its floor: one random
-half of the data set against the other. A floor is measured on half as many pictures, and Fréchet
-distances grow as pictures get fewer, so a model can end below it.
+images and the data set (up to 50,000 of it). Next to each distance stands its floor: one random
+half of the data set against the other. A floor is measured on half as many images, and Fréchet
+distances grow as images get fewer, so a model can end below it.
 
 ``fd2k`` is the same on features of EfficientNet-Lite with ImageNet weights.
 
-``fid50k_full`` is StyleGAN's (``metric_main.py`` of its repository): 50,000 generated pictures with
+``fid50k_full`` is StyleGAN's (``metric_main.py`` of its repository): 50,000 generated images with
 fresh noise inputs against all files of the data set, unmirrored, and covariances divided by the
-number of pictures. ``fid50k`` is its older one: at most the first 50,000 of what is trained on,
-mirrored pictures included.
+number of images. ``fid50k`` is its older one: at most the first 50,000 of what is trained on,
+mirrored images included.
 """
 
 import functools
@@ -46,7 +46,7 @@ MAX_REALS = 50_000
 class MetricSet:
     """Metrics against one data set.
 
-    Whatever concerns the real pictures is computed once and kept on disk.
+    Whatever concerns the real images is computed once and kept on disk.
 
     With several processes all of them must call the same methods at the same time: they share the
     work, and have the same results.
@@ -59,7 +59,7 @@ class MetricSet:
         *,
         # for fid…_full: the same without mirroring or limits; None = the dataset has neither
         full: ImageDataset | None = None,
-        # RGB in [0, 1] put behind the mask; None = pictures as they are
+        # RGB in [0, 1] put behind the mask; None = images as they are
         background: Sequence[float] | None = None,
         # TorchScript network for fid, efficientnet-lite2[:FILE] for fd
         feature_net: str | Path | None = None,
@@ -107,7 +107,7 @@ class MetricSet:
         return self.full if kind == "fid_full" else self.dataset
 
     def prepare(self) -> None:
-        """Compute everything about the real pictures now instead of in the first evaluation."""
+        """Compute everything about the real images now instead of in the first evaluation."""
         barrier(self.processes, "the start of measuring")
         for kind in sorted({metric.kind for metric in self.metrics}):
             if kind == "swd":
@@ -116,7 +116,7 @@ class MetricSet:
                 self._real_fits(kind)
 
     def evaluate(self, sample: Sampler, *, snapshot: str = "") -> list[dict[str, Any]]:
-        """Run all metrics on generated pictures.
+        """Run all metrics on generated images.
 
         Returns one dictionary per metric in StyleGAN's form.
 
@@ -126,7 +126,7 @@ class MetricSet:
             return []
         start = time.time()
         self.prepare()
-        groups: dict[str, list[Metric]] = {}  # metrics that look at the same pictures
+        groups: dict[str, list[Metric]] = {}  # metrics that look at the same images
         for metric in self.metrics:
             groups.setdefault(metric.kind if metric.is_fid else "", []).append(metric)
         values: dict[str, dict[str, float]] = {}
@@ -146,7 +146,7 @@ class MetricSet:
     def _measure(
         self, metrics: list[Metric], sample: Sampler, noise_mode: str, labels: Tensor | None
     ) -> dict[str, dict[str, float]]:
-        """Results of metrics that look at the same generated pictures."""
+        """Results of metrics that look at the same generated images."""
         count = max(metric.images for metric in metrics)
         whole = {m.name: self._empty(m) for m in metrics}
 
@@ -168,11 +168,11 @@ class MetricSet:
                 at += len(images)
                 tell(len(images))
             if at < part.stop:
-                raise ValueError(f"the sampler gave {at - part.start} pictures of {len(part)}")
+                raise ValueError(f"the sampler gave {at - part.start} images of {len(part)}")
             return [tensor for name in mine for tensor in _pack(mine[name])]
 
         for tensors in in_shards(
-            count, work, self.processes, self.device, "Measuring generated pictures"
+            count, work, self.processes, self.device, "Measuring generated images"
         ):
             for metric in metrics:
                 tensors = _add_packed(whole, metric.name, tensors)
@@ -248,11 +248,11 @@ class MetricSet:
     def _fit_halves(self, kind: str) -> tuple[GaussianFit, GaussianFit]:
         network, halves = self._network(kind), self.halves(kind)
 
-        def centre(_: range, tell: Callable[[int], None]) -> list[Tensor]:
+        def center(_: range, tell: Callable[[int], None]) -> list[Tensor]:
             return [network(next(self.real_batches(halves[0][:1], kind)))[0].double()]
 
         ((reference,),) = in_shards(
-            1, centre, self.processes, self.device, f"Measuring real pictures for {kind}"
+            1, center, self.processes, self.device, f"Measuring real images for {kind}"
         )
         fits = []
         for half in halves:
@@ -267,7 +267,7 @@ class MetricSet:
                 return fit.parts()
 
             whole = GaussianFit.empty(reference)
-            text = f"Measuring real pictures for {kind}, half {len(fits) + 1} of 2"
+            text = f"Measuring real images for {kind}, half {len(fits) + 1} of 2"
             for count, total, outer in in_shards(
                 len(half), work, self.processes, self.device, text
             ):
@@ -278,7 +278,7 @@ class MetricSet:
     def _real_patches(self) -> tuple[swd.PatchSet, dict[int, float]]:
         """Return the patches of the reals and the floor: half against half."""
         if self._patches is None:
-            # Fewer pictures than the whole set are enough, and the order is random already.
+            # Fewer images than the whole set are enough, and the order is random already.
             halves = [half[: SWD_IMAGES // 2] for half in self.halves("swd")]
             sets = [(sum(len(half) for half in halves), self.seed)]
             sets += [(len(half), self.seed + 1 + number) for number, half in enumerate(halves)]
@@ -301,7 +301,7 @@ class MetricSet:
                         tell(len(images))
                     return [tensor for patches in mine for tensor in _pack(patches)]
 
-                text = f"Measuring real pictures for swd, half {number + 1} of 2"
+                text = f"Measuring real images for swd, half {number + 1} of 2"
                 for tensors in in_shards(len(half), work, self.processes, self.device, text):
                     both = {"whole": whole, "half": parts[number]}
                     _add_packed(both, "half", _add_packed(both, "whole", tensors))

@@ -1,7 +1,7 @@
 """Image features for the Fréchet distance: a small network of fixed random convolutions that
 needs no download, EfficientNet-Lite, and networks of the user's.
 
-Random features tell sets of pictures apart surprisingly well and favour no class of objects (Naeem
+Random features tell sets of images apart surprisingly well and favor no class of objects (Naeem
 et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialized network for
 this). What they measure is not what Inception measures, so the result is called ``frd``, never FID,
 and only compares with other ``frd`` of the same version, resolution and data.
@@ -23,14 +23,14 @@ FRD_VERSION = "frd_v1"
 
 
 class RandomFeatures(nn.Module):
-    """Version ``frd_v1``: 264 numbers per picture.
+    """Version ``frd_v1``: 264 numbers per image.
 
-    The picture is split into three band-pass images (Laplacian pyramid) and a remainder of 8x8
+    The image is split into three band-pass images (Laplacian pyramid) and a remainder of 8x8
     pixels. Each band passes two random convolutions with leaky ReLUs. Kept are the log variance of
     the first one's response (how much fine structure of which kind: sees blur and noise), mean and
     standard deviation of the second, and a random projection of the second pooled to 4x4 (where it
     is: sees misplaced and deformed features). The remainder is projected to 48 numbers (color and
-    light). There is no normalization over the batch: a picture's features depend on it alone.
+    light). There is no normalization over the batch: an image's features depend on it alone.
 
     Weights come from ``numpy.random.RandomState``, whose stream numpy has frozen: they are the same
     on every machine. Changing any number here needs a new version name.
@@ -41,9 +41,9 @@ class RandomFeatures(nn.Module):
     WIDTH = 16  # channels of both convolutions
     LAYOUT = 24  # projected layout features per band
     REMAINDER = 48
-    GAINS = (8.0, 6.0, 4.0)  # finer bands of pictures are fainter
+    GAINS = (8.0, 6.0, 4.0)  # finer bands of images are fainter
     LOG_FLOOR = 0.02  # keeps the log variance of an empty band finite
-    MAX_SIZE = 256  # larger pictures are reduced to this by area averaging
+    MAX_SIZE = 256  # larger images are reduced to this by area averaging
     MIN_SIZE = 32
     remainder: Tensor
 
@@ -113,7 +113,7 @@ class LiteFeatures(nn.Module):
     352 numbers per image.
 
     Images are resized to the size that the network was trained at, as FID does with Inception's
-    (Heusel et al. 2017): its features know objects of that size. A network that has learnt to tell
+    (Heusel et al. 2017): its features know objects of that size. A network that has learned to tell
     a thousand things apart sees eyes where random features see texture. It is not Inception, so the
     distance is called ``fd``, never FID, and only compares with ``fd`` of the same network.
     """
@@ -173,19 +173,19 @@ class InceptionFeatures(nn.Module):
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Return pictures in [-1, 1] rounded to bytes; bytes pass unchanged."""
+    """Return images in [-1, 1] rounded to bytes; bytes pass unchanged."""
     if images.dtype == torch.uint8:
         return images
     return (images.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def _check(images: Tensor, smallest: int) -> Tensor:
-    """Return float pictures in [-1, 1], rounded to bytes first as the real ones are."""
+    """Return float images in [-1, 1], rounded to bytes first as the real ones are."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be [N, 3, H, W], but their shape is {tuple(images.shape)}")
     if min(images.shape[2:]) < smallest:
         raise UserError(
-            f"Metrics need pictures of at least {smallest} pixels, but these have"
+            f"Metrics need images of at least {smallest} pixels, but these have"
             f" {min(images.shape[2:])}."
         )
     return to_uint8(images).float() / 127.5 - 1

@@ -34,10 +34,10 @@ class GaussianFit:
 
     def add(self, features: Tensor) -> None:  # [N, D]
         """Add a batch."""
-        centred = features.detach().double() - self.reference
-        self.count += len(centred)
-        self.total += centred.sum(0)
-        self.outer += centred.T @ centred
+        centered = features.detach().double() - self.reference
+        self.count += len(centered)
+        self.total += centered.sum(0)
+        self.outer += centered.T @ centered
 
     @property
     def mean(self) -> Tensor:  # [D]

@@ -68,8 +68,8 @@ def eye_figures(images: Tensor, cameras: Cameras) -> EyeFigures:
     middle = tuple(int(round(half / _STEP)) for half in _HALF)
     reach = tuple(int(round(half / _STEP)) for half in _OPENING)
     down, along = (
-        torch.arange(-size, size + 1, device=patches.device) + centre
-        for size, centre in zip(reach[::-1], middle[::-1], strict=True)
+        torch.arange(-size, size + 1, device=patches.device) + center
+        for size, center in zip(reach[::-1], middle[::-1], strict=True)
     )
     eyes = patches[
         rows[:, None, None],
@@ -86,7 +86,7 @@ def eye_figures(images: Tensor, cameras: Cameras) -> EyeFigures:
 
 # images [N, 3, H, W], cameras (N,) -> [N, 2, h, w]
 def eye_patches(images: Tensor, cameras: Cameras) -> Tensor:
-    """Grey levels around the left and the right eye, on the frontal plane through the template's
+    """Gray levels around the left and the right eye, on the frontal plane through the template's
     pupil; the outer corner is at the right of both, so that they mirror each other."""
     up, out = (
         torch.arange(-count, count + 1, device=images.device) * _STEP
@@ -97,13 +97,13 @@ def eye_patches(images: Tensor, cameras: Cameras) -> Tensor:
     )
     up, out = torch.meshgrid(up.flip(0), out, indexing="ij")
     x, y, z = load_template("head").landmarks["pupilLeft"].tolist()
-    grey = (images.float() * images.new_tensor(_LUMA, dtype=torch.float32)[:, None, None]).sum(1)
+    gray = (images.float() * images.new_tensor(_LUMA, dtype=torch.float32)[:, None, None]).sum(1)
     patches = []
     for side in (1.0, -1.0):
         points = torch.stack([side * (x + out), y + up, torch.full_like(up, z)], -1)
         places = _project(points.reshape(-1, 3), cameras)[0].reshape(len(images), *up.shape, 2)
         patch = F.grid_sample(
-            grey[:, None], 2 * places - 1, padding_mode="border", align_corners=False
+            gray[:, None], 2 * places - 1, padding_mode="border", align_corners=False
         )
         patches.append(patch[:, 0])
     return torch.stack(patches, 1)

@@ -19,7 +19,7 @@ class Metric:
     kind: str
     """frd, fd, fid, fid_full or swd."""
     images: int
-    """Generated pictures it needs."""
+    """Generated images it needs."""
 
     @property
     def is_fid(self) -> bool:
@@ -48,7 +48,7 @@ def parse_metric(name: str) -> Metric:
         )
     count = int(number) * (1000 if thousands else 1) if number else SWD_IMAGES
     if count < 2:
-        raise UserError(f"The metric '{name}' needs at least 2 pictures.")
+        raise UserError(f"The metric '{name}' needs at least 2 images.")
     return Metric(name, kind + (full or ""), count)
 
 

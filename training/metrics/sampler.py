@@ -1,4 +1,4 @@
-"""Pictures of a generator for the metrics: seeded latents, cameras drawn from the data set."""
+"""Images of a generator for the metrics: seeded latents, cameras drawn from the data set."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from gghead.torch_utils.rng import generator
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """Which generated pictures are wanted."""
+    """Which generated images are wanted."""
 
     count: int
-    """Pictures of the whole set."""
+    """Images of the whole set."""
     part: range
     """Those of them that are wanted now."""
     batch: int
-    """Pictures per pass."""
+    """Images per pass."""
     noise_mode: str = "const"
-    """Of the noise inputs: const, or random, drawn anew for every picture."""
+    """Of the noise inputs: const, or random, drawn anew for every image."""
     labels: Tensor | None = None
     """Cameras [M, 25] that are drawn from; none: the sampler's own."""
 
 
 Sampler = Callable[[Draw], Iterable[Tensor]]
-"""Yields the pictures [b, 3, H, W] of ``part`` in order, uint8 or float in [-1, 1]."""
+"""Yields the images [b, 3, H, W] of ``part`` in order, uint8 or float in [-1, 1]."""
 
 
 class ModelSampler:
@@ -38,7 +38,7 @@ class ModelSampler:
 
     Cameras come with replacement from ``labels`` [M, 25] and condition the mapping network too, if
     it is conditioned (the protocol of EG3D and GGHead). Latents and cameras depend on the seed, the
-    set's size and the picture's number only, random noise also on how pictures are cut into
+    set's size and the image's number only, random noise also on how images are cut into
     batches.
     """
 

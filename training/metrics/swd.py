@@ -50,14 +50,14 @@ def _blur(images: Tensor) -> Tensor:
 
 
 class PatchSet:
-    """Patches of a set of pictures, the same number whatever the number of pictures."""
+    """Patches of a set of images, the same number whatever the number of images."""
 
     def __init__(self, images: int, seed: int = 0, patches: int = PATCHES) -> None:
-        """Expect ``images`` pictures in all; ``seed`` fixes where the patches are cut."""
+        """Expect ``images`` images in all; ``seed`` fixes where the patches are cut."""
         self.patches = patches
         self.per_image = -(-patches // images)
         self.seed = seed
-        # One stream per level, and the number of the picture it is at: batches may be cut in any
+        # One stream per level, and the number of the image it is at: batches may be cut in any
         # way.
         self.random: dict[int, tuple[numpy.random.RandomState, int]] = {}
         self.levels: dict[int, list[Tensor]] = {}  # level's size -> list of [n, 3, 7, 7]
@@ -70,7 +70,7 @@ class PatchSet:
         """
         if min(images.shape[2:]) < SMALLEST_LEVEL:
             raise UserError(
-                f"swd needs pictures of at least {SMALLEST_LEVEL} pixels, not"
+                f"swd needs images of at least {SMALLEST_LEVEL} pixels, not"
                 f" {min(images.shape[2:])}."
             )
         for level in laplacian_pyramid(to_uint8(images).float() / 127.5 - 1):
@@ -79,7 +79,7 @@ class PatchSet:
                 numpy.random.RandomState([self.seed, height]),
                 0,
             )
-            if first is not None and first != at:  # the places of pictures that others look at
+            if first is not None and first != at:  # the places of images that others look at
                 stream.random_sample((first - at) * self.per_image * 2)
                 at = first
             self.random[height] = stream, at + count
@@ -106,7 +106,7 @@ class PatchSet:
         ]
 
     def extend(self, parts: list[Tensor]) -> None:
-        """Append patches of the pictures that follow."""
+        """Append patches of the images that follow."""
         for size, patches in zip(parts[0].tolist(), parts[1:], strict=True):
             self.levels.setdefault(size, []).append(patches.cpu())
 

@@ -14,7 +14,7 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.progress import progress
 
 SHARD = 64
-"""Pictures that a process works on before results are exchanged: seconds to two minutes of work, so
+"""Images that a process works on before results are exchanged: seconds to two minutes of work, so
 that the others never wait as long as a collective may take."""
 _DTYPES = (torch.float32, torch.float64, torch.int64)
 _DIMS = 5
@@ -22,7 +22,7 @@ _MOST = 32  # tensors of one shard
 _FAILED = -1
 
 Work = Callable[[range, Callable[[int], None]], list[Tensor]]
-"""``work(part, tell)`` returns tensors about the pictures ``part``, and tells how many of them are
+"""``work(part, tell)`` returns tensors about the images ``part``, and tells how many of them are
 done."""
 
 
@@ -39,7 +39,7 @@ def in_shards(
     ``text``. A ``UserError`` of one process ends the work of all.
     """
     shards = [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
-    show = progress(text, count, "pictures") if processes.is_first else contextlib.nullcontext()
+    show = progress(text, count, "images") if processes.is_first else contextlib.nullcontext()
     with show as bar:
         for first in range(0, len(shards), processes.world_size):
             now = shards[first : first + processes.world_size]
@@ -97,7 +97,7 @@ def exchange(
         if mine and error is not None:
             raise error
         raise UserError(
-            "Another process could not measure its share of the pictures; its message says why."
+            "Another process could not measure its share of the images; its message says why."
         )
     received = []
     for index in range(count):

@@ -98,7 +98,7 @@ _LARGE = replace(
     tick=1000,
 )
 
-# Some hundreds of encoded heads: learnt by heart within some hundred steps, hence the components
+# Some hundreds of encoded heads: learned by heart within some hundred steps, hence the components
 # and the patience.
 _FEW = replace(
     _TINY,

@@ -21,7 +21,7 @@ from gghead.training.run.run_folder import provenance
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 
-_PREVIEWS = 8  # heads per preview picture
+_PREVIEWS = 8  # heads per preview image
 
 
 def open_data(config: PriorTrainConfig, model: Generator) -> tuple[Heads, Heads]:
@@ -207,10 +207,10 @@ class _Run(StepRun[PriorTrainConfig, PriorTrainer]):
         from gghead.figures import beside, write_png
         from gghead.sampling import draw_latent
 
-        pictures = [
+        images = [
             draw_latent(self.model, self.trainer.result[0].sample(seed), "", yaws=(0.0,)).image
             for seed in range(_PREVIEWS)
         ]
-        sheet = beside(pictures)
+        sheet = beside(images)
         write_png(folder / f"preview{self.trainer.step_number:06d}.png", sheet)
         writer.write_image("preview", sheet, self.trainer.step_number)

@@ -28,14 +28,14 @@ from gghead.training.prior.data import Heads
 PERCENTILES = (0, 1, 5, 25, 50, 75, 95, 100)
 _CHUNK = 512
 _WIDEST = 128
-_PICTURES = 64  # heads per pass
-_YAW = 0.4  # radians; cameras of the pictures are even in [-_YAW, _YAW]
+_IMAGES = 64  # heads per pass
+_YAW = 0.4  # radians; cameras of the images are even in [-_YAW, _YAW]
 _SHEET_YAWS = (0.0, -_YAW)
 _COLUMNS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class Neighbors:
     """For every head of a set the nearest one of another."""
 
     distance: Tensor
@@ -66,7 +66,7 @@ def vectors(prior: Prior, latent: Latent) -> Tensor:  # [B, D]
 
 def nearest(
     points: Tensor, others: Tensor, people: tuple[Tensor, Tensor] | None = None
-) -> Neighbours:
+) -> Neighbors:
     """Nearest of ``others`` [M, D] to each of ``points`` [N, D].
 
     ``people`` [N], [M]: other people's only.
@@ -81,10 +81,10 @@ def nearest(
         found = away.min(dim=1)
         distances.append(found.values)
         indices.append(found.indices)
-    return Neighbours(torch.cat(distances), torch.cat(indices))
+    return Neighbors(torch.cat(distances), torch.cat(indices))
 
 
-def leave_one_out(points: Tensor, person: Tensor | None = None, limit: int = 2000) -> Neighbours:
+def leave_one_out(points: Tensor, person: Tensor | None = None, limit: int = 2000) -> Neighbors:
     """Nearest other person's head to each of (at most ``limit``, evenly chosen) heads of a set.
 
     ``person`` [N].
@@ -99,7 +99,7 @@ def leave_one_out(points: Tensor, person: Tensor | None = None, limit: int = 200
     return nearest(points[chosen], points, (person[chosen], person))
 
 
-def closer_than_usual(samples: Neighbours, usual: Neighbours, share: float = 0.01) -> int:
+def closer_than_usual(samples: Neighbors, usual: Neighbors, share: float = 0.01) -> int:
     """How many samples lie nearer to a training head than all but ``share`` of these do.
 
     The distance of these is to each other.
@@ -136,7 +136,7 @@ def marginals(a: Tensor, b: Tensor) -> float:  # [N, D], [N, D]
 
 
 @torch.no_grad()
-def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
+def image_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
     """Random features (``frd``) of images of the heads, one each.
 
     All sets are seen from the same cameras.
@@ -144,9 +144,9 @@ def picture_fit(model: Generator, latent: Latent, seed: int = 0) -> GaussianFit:
     fit: GaussianFit | None = None
     features = RandomFeatures().to(model.device)
     yaws = (torch.rand(len(latent), generator=generator(seed, "prior-cameras")) * 2 - 1) * _YAW
-    for start in track(range(0, len(latent), _PICTURES), "Comparing pictures", unit="batches"):
-        part = latent[start : start + _PICTURES].map(lambda value: value.to(model.device))
-        cameras = Cameras.orbit(yaws[start : start + _PICTURES, None]).to(model.device)
+    for start in track(range(0, len(latent), _IMAGES), "Comparing images", unit="batches"):
+        part = latent[start : start + _IMAGES].map(lambda value: value.to(model.device))
+        cameras = Cameras.orbit(yaws[start : start + _IMAGES, None]).to(model.device)
         found = features(draw(model, part.gaussians(model), part.ws, cameras).color[:, 0] * 2 - 1)
         fit = GaussianFit.empty(found[0]) if fit is None else fit
         fit.add(found)
@@ -171,20 +171,20 @@ def compare(
 
     They are of latents, of styles coordinate by coordinate, and of images.
     """
-    reference, pictures = vectors(prior, truth), picture_fit(model, truth)
+    reference, images = vectors(prior, truth), image_fit(model, truth)
     return {
         name: {
             "latent_fd": latent_frechet(vectors(prior, latent), reference),
             "marginals": marginals(latent.ws[:, 0], truth.ws[:, 0].to(latent.ws)),
-            "frd": distance(picture_fit(model, latent), pictures),
+            "frd": distance(image_fit(model, latent), images),
         }
         for name, latent in sets.items()
     }
 
 
-def neighbour_table(
+def neighbor_table(
     prior: Prior, samples: Latent, train: Heads, held_out: Heads
-) -> tuple[dict, Neighbours]:
+) -> tuple[dict, Neighbors]:
     """Percentiles of the distance to the nearest training head.
 
     They are of samples, of held-out heads, and of training heads to those of other people.
@@ -231,14 +231,14 @@ def table(result: dict) -> str:
 
 
 def nearest_sheet(
-    model: Generator, samples: Latent, train: Heads, found: Neighbours, rows: int
+    model: Generator, samples: Latent, train: Heads, found: Neighbors, rows: int
 ) -> np.ndarray:  # uint8 [H, W, 3]
     """Sample and nearest training head, two views each, the nearest pairs first."""
     order = found.distance.argsort()[:rows].tolist()
-    pictures, left = [], []
+    images, left = [], []
     for index in order:
         other = int(found.index[index])
-        pictures.append(
+        images.append(
             beside(
                 [
                     _draw_heads(model, samples[index : index + 1], _SHEET_YAWS),
@@ -247,7 +247,7 @@ def nearest_sheet(
             )
         )
         left.append(f"{float(found.distance[index]):.2f}")
-    return with_labels(np.concatenate(pictures), ["sample", "nearest"], left)
+    return with_labels(np.concatenate(images), ["sample", "nearest"], left)
 
 
 # uint8 [H, W, 3]

@@ -21,7 +21,7 @@ def status_line(
     seconds: float,  # since the run began
     seconds_tick: float,  # of this tick
     images_tick: int,  # in this tick
-    maintenance: float,  # seconds between ticks: snapshots, pictures, metrics
+    maintenance: float,  # seconds between ticks: snapshots, images, metrics
     memory: dict[str, float],  # see memory_use
     augment: float,  # ADA's p
     total_images: int | None = None,  # where the run ends; gives the time left

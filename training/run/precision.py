@@ -35,9 +35,9 @@ from gghead.torch_utils.machine import processor_features
 
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 _TIED = 0.95  # bf16 must take less than this share of fp32's time
-_HOPELESS = 4.0  # so many times as long on a small picture: the processor lacks the instructions
+_HOPELESS = 4.0  # so many times as long on a small image: the processor lacks the instructions
 _BUDGET, _ROUND = 1.8, 0.15  # seconds: of a whole measurement, of one pass
-_LARGEST = 300.0  # milliseconds: estimate of a pass of one picture in both
+_LARGEST = 300.0  # milliseconds: estimate of a pass of one image in both
 _ROUNDS = 7
 _SIDES = 16, 32, 64  # of maps, pixels
 # What else decides how fast torch's convolutions are.
@@ -60,9 +60,9 @@ class Layers:
     """Everything that makes them what they are; part of the name that their figures are kept
     under."""
     batch: int
-    """Pictures per pass in training."""
+    """Images per pass in training."""
     make: Callable[[int, int, torch.dtype], Run]
-    """(pictures, largest side of a map, precision) -> a forward and a backward pass."""
+    """(images, largest side of a map, precision) -> a forward and a backward pass."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Figures:
     """Medians of passes that took turns."""
 
     images: int
-    """Pictures in a pass."""
+    """Images in a pass."""
     fp32: float
     """Milliseconds in float32."""
     bf16: float

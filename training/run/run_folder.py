@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OPTIONS = "training_options.json"
 FROM_CAPTURES = {"stage": "decoder"}
-"""What the snapshot of a generator says that has learnt from captures and met no GAN yet."""
+"""What the snapshot of a generator says that has learned from captures and met no GAN yet."""
 _KEEP_STATES = 2
 _MARKS = {
     "optimizer": "train.py",

@@ -225,7 +225,7 @@ class StatsWriter:
             self._try_write("tensorboard's", write)
 
     def write_image(self, name: str, image: numpy.ndarray, images: int) -> None:  # uint8 [H, W, 3]
-        """Put a picture into tensorboard."""
+        """Put an image into tensorboard."""
 
         def write() -> None:
             self._events.add_image(name, image, global_step=images, dataformats="HWC")

@@ -175,7 +175,7 @@ class StepRun(ABC, Generic[Options, Trainer]):
     def _try_preview(self) -> None:
         if self.folder is None or self.writer is None:
             return
-        with progress("Pictures and scores of the snapshot"):
+        with progress("Images and scores of the snapshot"):
             try:
                 self.save_preview(self.folder, self.writer)
             # as a rule the disk is full, which is no reason to lose the run

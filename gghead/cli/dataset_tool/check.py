@@ -1,4 +1,4 @@
-"""``dataset_tool.py check``: what is wrong with a data set, why, and a picture that shows it."""
+"""``dataset_tool.py check``: what is wrong with a data set, why, and an image that shows it."""
 
 import json
 import time
@@ -71,9 +71,9 @@ def main(
         result = check_dataset(data, None if masks == "none" else masks, fast, workers, show)
     text = json.dumps(result.as_dict(), indent=2) + "\n"
     with progress("Drawing the contact sheet"):
-        picture = contact_sheet(result) if result.names else None
+        image = contact_sheet(result) if result.names else None
     for path, write in (
-        (sheet, picture and (lambda file: picture.save(file, "png"))),
+        (sheet, image and (lambda file: image.save(file, "png"))),
         (report, lambda file: file.write(text.encode())),
     ):
         if write:
@@ -85,7 +85,7 @@ def main(
     for gap in result.not_checked:
         click.echo(in_flags(f"not checked: {gap}"))
     _figures(result.statistics())
-    click.echo(f"{sheet if picture else 'no sheet'}, {report}; {time.monotonic() - begin:.1f} s")
+    click.echo(f"{sheet if image else 'no sheet'}, {report}; {time.monotonic() - begin:.1f} s")
     errors = sum(found.severity == "error" for found in result.findings)
     click.echo(
         "Training may start."
@@ -102,7 +102,7 @@ def _figures(figures: dict) -> None:
         ("pitch_deg", "degrees"),
         ("roll_deg", "degrees"),
         ("radius", "units"),
-        ("focal", "picture widths"),
+        ("focal", "image widths"),
     ):
         if key in figures:
             value = figures[key]

@@ -49,7 +49,7 @@ _SHOWN = 5  # faults listed in full
 @click.option(
     "--jpeg-quality",
     type=click.IntRange(1, 100),
-    help="JPEG for re-encoded pictures  [default: PNG]",
+    help="JPEG for re-encoded images  [default: PNG]",
 )
 @cli.workers("Threads")
 @cli.overwrite("a zip")

@@ -97,7 +97,7 @@ def mix(
 )
 @click.option(
     "--take",
-    type=click.Choice(["all", "shape", "colour"]),
+    type=click.Choice(["all", "shape", "color"]),
     default="all",
     show_default=True,
     help="What comes over (planes only)",
@@ -123,7 +123,7 @@ def region(
     cols: str,
     part: str,
     space: str,
-    take: Literal["all", "shape", "colour"],
+    take: Literal["all", "shape", "color"],
     fit: bool | None,
     softness: float,
     network: str,
@@ -142,7 +142,7 @@ def region(
     """
     if space == "z" and (take != "all" or fit is not None):
         raise UserError(
-            "--take and --fit belong to --space=planes: Z does not tell shape from colour; leave"
+            "--take and --fit belong to --space=planes: Z does not tell shape from color; leave"
             " them out."
         )
     network, outdir = start("region", network, outdir, overwrite)

@@ -114,16 +114,16 @@ def main(
     left = [f"{first.name} - {second.name}" for first, second in pairs]
     write_sheet(outdir, draw_sheet(model, rows, top, left, yaw, size))
     if video is not None:
-        side, pictures = default_size(model, size), []
+        side, images = default_size(model, size), []
         with progress("Filming", len(pairs) * frames + 1, "frames") as bar:
             for share, (first, second) in [
                 *((frame / frames, pair) for pair in pairs for frame in range(frames)),
                 (1.0, pairs[-1]),
             ]:
-                pictures.append(
+                images.append(
                     draw_latent(model, way(first, second, share), "", yaws=yaw, size=side).image
                 )
                 bar.advance()
         with progress(f"Writing {video}"):
-            save_video(pictures, video, fps)
+            save_video(images, video, fps)
         click.echo(video)

@@ -14,8 +14,8 @@ from gghead.data.camera_labels import rigid_faults
 from gghead.data.check.findings import WARNING, Finding, findings_where
 
 HEAD_HEIGHT = 0.65  # chin to crown of the template, world units
-UNIT_METRES = 0.373
-_AIM = 25.0  # degrees between the picture's middle and the head's, beyond which a camera misses it
+UNIT_METERS = 0.373
+_AIM = 25.0  # degrees between the image's middle and the head's, beyond which a camera misses it
 _SHARED = 0.7  # share of the wrong cameras that one mix-up must explain
 _ROLL = 60.0  # degrees; nobody tilts the head further
 _STEEP = 50.0  # degrees of pitch that few cameras have
@@ -23,7 +23,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # y and z of the camera
 # new y = old z, new z = -old y
 _Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 _DIAGONAL_FOCAL = 3.0143  # 0.5 / tan(18.837 degrees / 2)
-_SHARE = (0.3, 1.9)  # head height / picture height of usual crops; FFHQ has 1.03, mvheads 0.70
+_SHARE = (0.3, 1.9)  # head height / image height of usual crops; FFHQ has 1.03, mvheads 0.70
 _ABSURD = (0.15, 3.0)
 
 
@@ -198,8 +198,8 @@ def _unit(share: float, radius: float) -> tuple[str, float]:
 
     Returns it and how many of it are one unit of the world.
     """
-    for unit, per_metre in (("millimetres", 1000), ("centimetres", 100), ("metres", 1)):
-        scale = UNIT_METRES * per_metre
+    for unit, per_meter in (("millimeters", 1000), ("centimeters", 100), ("meters", 1)):
+        scale = UNIT_METERS * per_meter
         if 0.5 < share * scale < 1.6 and 1.2 < radius / scale < 5.5:
             return unit, round(scale, 3)
     return "", 1.0

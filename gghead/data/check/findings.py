@@ -11,7 +11,7 @@ ERROR, WARNING = "error", "warning"
 # code: (severity, what is wrong with "{files}", likely cause, remedy)
 FAULTS: dict[str, tuple[str, str, str, str]] = {
     # ---------------------------------------------------------------------------------------- files
-    "unlabelled": (
+    "unlabeled": (
         ERROR,
         "images without a camera label",
         "dataset.json is older than the images, or names them otherwise (folder, suffix)",
@@ -26,7 +26,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "missing-image": (
         ERROR,
         "labels whose image is not there",
-        "images were left out, or renamed after labelling",
+        "images were left out, or renamed after labeling",
         "copy the images or remove their labels from dataset.json",
     ),
     "label-size": (
@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "mixed-size": (
         ERROR,
         "images of another size than most",
-        "pictures of several sources were put together",
+        "images of several sources were put together",
         "resize all images to one size",
     ),
     "not-square": (
@@ -69,7 +69,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         WARNING,
         "images that are there more than once",
         "a download or conversion that ran twice",
-        "keep one of each; repeated pictures are learnt by heart first",
+        "keep one of each; repeated images are learned by heart first",
     ),
     "duplicate-camera": (
         ERROR,
@@ -136,7 +136,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         ERROR,
         "cameras whose 3x3 part is no rotation (rows not orthonormal)",
         "a scale was left in the matrix, or its numbers were rounded or averaged",
-        "normalise the rotation (SVD) and put the scale into the position",
+        "normalize the rotation (SVD) and put the scale into the position",
     ),
     "handedness": (
         ERROR,
@@ -182,7 +182,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "z-up": (
         ERROR,
-        "cameras whose picture is upright along the world's z axis",
+        "cameras whose image is upright along the world's z axis",
         "a world with z up, as Blender's",
         "rotate the world: new y = old z, new z = -old y",
     ),
@@ -194,14 +194,14 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "upside-down": (
         ERROR,
-        "cameras that hold the picture upside down",
-        "a world with y down (OpenCV trackers), or pictures stored bottom row first",
-        "rotate the world by 180 degrees about x, or turn the pictures",
+        "cameras that hold the image upside down",
+        "a world with y down (OpenCV trackers), or images stored bottom row first",
+        "rotate the world by 180 degrees about x, or turn the images",
     ),
     "aim": (
         ERROR,
         "cameras that do not look at the head",
-        "another world origin, angles in degrees used as radians, or poses of other pictures",
+        "another world origin, angles in degrees used as radians, or poses of other images",
         "the head must stand at the world's origin; look at the contact sheet",
     ),
     "from-behind": (
@@ -218,9 +218,9 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "framing": (
         ERROR,
-        "cameras by which the head would be {share:.2g} times as high as the picture",
+        "cameras by which the head would be {share:.2g} times as high as the image",
         "radius and focal length do not belong together (units, field of view, crop)",
-        "for FFHQ crops: radius 2.7, focal 4.2647 (picture widths); look at the contact sheet",
+        "for FFHQ crops: radius 2.7, focal 4.2647 (image widths); look at the contact sheet",
     ),
     "focal-diagonal": (
         WARNING,
@@ -230,8 +230,8 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "intrinsics": (
         WARNING,
-        "cameras with skew, unequal focal lengths or a far-off centre",
-        "pictures stretched to a square, or principal points of the uncropped photo",
+        "cameras with skew, unequal focal lengths or a far-off center",
+        "images stretched to a square, or principal points of the uncropped photo",
         "crop instead of stretching, and shift the principal point by the crop",
     ),
     "radius-outlier": (
@@ -244,13 +244,13 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         WARNING,
         "one camera for all images",
         "the frontal pose was written instead of estimated ones",
-        "estimate the cameras; depth cannot be learnt from one view",
+        "estimate the cameras; depth cannot be learned from one view",
     ),
-    # ------------------------------------------------------------------------- pictures and cameras
+    # ------------------------------------------------------------------------- images and cameras
     "mirrored-pairs": (
         ERROR,
         "pairs of mirrored images whose cameras are not mirrored",
-        "pictures were flipped and the pose was kept (EG3D's --mirror does that)",
+        "images were flipped and the pose was kept (EG3D's --mirror does that)",
         (
             "negate entries [0,1], [0,2], [1,0], [2,0] and [0,3] of the flipped image's cam2world,"
             " or remove the flipped images and train with `mirror=True`"
@@ -259,13 +259,13 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "mirrored-poses": (
         ERROR,
         "poses that fit the mirrored masks better than the masks",
-        "left and right were swapped: pictures flipped without their poses, or x negated",
-        "mirror the poses (or the pictures) of the whole set",
+        "left and right were swapped: images flipped without their poses, or x negated",
+        "mirror the poses (or the images) of the whole set",
     ),
     "silhouette": (
         ERROR,
         "a set whose masks do not lie where the template stands by the cameras",
-        "cameras of another crop, focal length or origin, or masks of other pictures",
+        "cameras of another crop, focal length or origin, or masks of other images",
         "look at the contact sheet: the drawn head must cover the head",
     ),
     "silhouette-scale": (
@@ -277,7 +277,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     "slipped": (
         ERROR,
         (
-            "images whose masks fit the cameras of their neighbours (offset {slip}) better than"
+            "images whose masks fit the cameras of their neighbors (offset {slip}) better than"
             " their own"
         ),
         "the list of labels slipped against the list of images",

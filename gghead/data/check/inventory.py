@@ -47,8 +47,8 @@ def take_inventory(
     inner, by_name = info.masks, info.labels
     images = image_names(source, inner)
     present = set(images)
-    unlabelled = [name for name in images if name not in by_name]
-    forks = [name for name in unlabelled if _RESOURCE_FORK.search(name)]
+    unlabeled = [name for name in images if name not in by_name]
+    forks = [name for name in unlabeled if _RESOURCE_FORK.search(name)]
     wrong = {
         name: fault for name in images if name in by_name and (fault := label_fault(by_name[name]))
     }
@@ -56,7 +56,7 @@ def take_inventory(
     mask_source, mask_names = pair_masks(source, inner, good, masks)
     first = next(iter(wrong.values()), "")
     findings = [
-        Finding("unlabelled", [name for name in unlabelled if name not in set(forks)]),
+        Finding("unlabeled", [name for name in unlabeled if name not in set(forks)]),
         Finding("resource-fork", forks),
         Finding("missing-image", sorted(set(by_name) - present)),
         Finding("label-size", list(wrong), detail=first.removeprefix("has ")),

@@ -10,14 +10,14 @@ import numpy as np
 
 from gghead.data.check.cameras import angles, check_cameras
 from gghead.data.check.findings import ERROR, Finding, sort_findings
-from gghead.data.check.inventory import Inventory, take_inventory
-from gghead.data.check.pictures import (
+from gghead.data.check.image_checks import (
     Look,
-    check_pictures,
+    check_images,
     find_mirrored_pairs,
     find_repeated,
     inspect_images,
 )
+from gghead.data.check.inventory import Inventory, take_inventory
 from gghead.data.check.silhouettes import Fit, check_silhouettes, fit
 from gghead.data.dataset import ImageDataset
 from gghead.data.files import image_header
@@ -148,7 +148,7 @@ def check_dataset(
             "pixels, masks and mirrored pairs, because `fast=True` decodes nothing"
         )
     else:
-        findings += _pictures(report, workers, progress)
+        findings += _images(report, workers, progress)
         findings += _pairs(report)
         if any(found.code in ("units", "framing") for found in findings):
             report.not_checked.append("whether cameras fit the heads: their distances are wrong")
@@ -209,7 +209,7 @@ def _headers(report: CheckReport) -> list[Finding]:
         except UserError as error:
             looks[index] = Look(error=str(error))
     names = [report.names[i] for i in looks]
-    return check_pictures(names, (), report.labels[list(looks)], list(looks.values()))
+    return check_images(names, (), report.labels[list(looks)], list(looks.values()))
 
 
 def _equal_files(report: CheckReport) -> list[Finding]:
@@ -237,7 +237,7 @@ def _to_compare(usable: np.ndarray) -> set[int]:
     return {int(chosen[start + k]) for start in starts for k in range(_BLOCK)}
 
 
-def _pictures(
+def _images(
     report: CheckReport, workers: int, progress: Callable[[int, int, str], object]
 ) -> list[Finding]:
     keep, done = _to_compare(report.usable), 0
@@ -250,15 +250,15 @@ def _pictures(
             lambda n, done=done: progress(done + n, len(report.names), "Decoding"),
         )
         done = len(report.looks)
-    # of shards without masks the pictures' names stand in
+    # of shards without masks the images' names stand in
     masks = [name for part in report.inventories for name in part.mask_names or part.names]
-    return check_pictures(report.names, masks, report.labels, report.looks)
+    return check_images(report.names, masks, report.labels, report.looks)
 
 
 def _pairs(report: CheckReport) -> list[Finding]:
     """Flipped copies whose cameras are not flipped.
 
-    Copies of symmetric pictures or frontal cameras tell nothing.
+    Copies of symmetric images or frontal cameras tell nothing.
     """
     yaw = angles(np.where(report.usable[:, None], report.labels, 0.0))[:, 0]
     wrong = [

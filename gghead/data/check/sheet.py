@@ -21,16 +21,16 @@ _STEP = 0.08  # world units between the lines drawn on the template
 
 
 # [S, S, 3] uint8, [25] -> [S, S, 3] uint8
-def overlay(picture: np.ndarray, label: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Draw the template as its camera sees it.
 
     The drawing has the outline, eyes, brows and lips, and lines of equal height and side.
     """
-    size = 2 * len(picture)  # supersampled, then the lines are averaged
+    size = 2 * len(image)  # supersampled, then the lines are averaged
     template = load_template("head")
     xy, depth = project(template.vertices, label)
     if not np.isfinite(xy).all() or (depth <= 0).all() or np.abs(xy).max() > 1e4:
-        return picture
+        return image
     face, bary = rasterize_triangles(xy * size, depth, template.faces, size, size, perspective=True)
     seen = face >= 0
     points = (bary[..., None] * template.vertices[template.faces[face]]).sum(2)
@@ -38,13 +38,13 @@ def overlay(picture: np.ndarray, label: np.ndarray) -> np.ndarray:
         size, size
     )
     lines = np.floor(points[..., :2] / _STEP).astype(int)
-    shown = picture.astype(np.float32)
+    shown = image.astype(np.float32)
     for color, edges, strength in (
         (GRID_LINES, _edges(lines[..., 0], seen) | _edges(lines[..., 1], seen), 0.9),
         (FEATURES, _edges(kind, seen), 1.5),
         (OUTLINE, _edges(seen.astype(int), np.ones_like(seen)), 1.5),
     ):
-        weight = edges.reshape(len(picture), 2, len(picture), 2).mean((1, 3))[..., None]
+        weight = edges.reshape(len(image), 2, len(image), 2).mean((1, 3))[..., None]
         weight = np.minimum(weight * strength, 0.95)
         shown = shown * (1 - weight) + np.array(color) * weight
     return np.rint(shown).astype(np.uint8)
@@ -135,18 +135,18 @@ def _cell(
     inventory, at = report.place(index)
     label = report.labels[index]
     try:
-        picture = read_image(inventory.source, inventory.names[at], "RGB").resize(
+        image = read_image(inventory.source, inventory.names[at], "RGB").resize(
             (CELL, CELL), Image.Resampling.BOX
         )
     except UserError:
         draw.rectangle((x, y, x + 2 * CELL + GAP, y + CELL), outline=_ALARM)
         draw.text((x + GAP, y + CELL // 2), "cannot be decoded", _ALARM, _font(13))
-        picture = None
-    if picture is not None:
-        sheet.paste(picture, (x, y))
-        drawn = overlay(np.asarray(picture), label)
+        image = None
+    if image is not None:
+        sheet.paste(image, (x, y))
+        drawn = overlay(np.asarray(image), label)
         sheet.paste(Image.fromarray(drawn), (x + CELL + GAP, y))
-        if np.array_equal(drawn, np.asarray(picture)):
+        if np.array_equal(drawn, np.asarray(image)):
             note = "no head in this camera's view"
             draw.rectangle((x + CELL + GAP, y + 4, x + 2 * CELL + GAP, y + 22), _PAPER)
             draw.text((x + CELL + GAP + 4, y + 5), note, _ALARM, _font(12))

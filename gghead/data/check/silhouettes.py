@@ -31,7 +31,7 @@ class Fit:
     inverted: float
     """The same with foreground and background exchanged."""
     width: float
-    """Width of the mask between brows and nose in units of the template's; nan where the picture
+    """Width of the mask between brows and nose in units of the template's; nan where the image
     cuts it off."""
     outline: np.ndarray
     """[GRID, GRID] bool, the template."""

@@ -63,10 +63,10 @@ FORMATS = {
         ),
         Format(
             "nersemble",
-            "NeRSemble v2 and its benchmark: calibration and videos or pictures",
+            "NeRSemble v2 and its benchmark: calibration and videos or images",
             ("flame",),
         ),
-        Format("ava256", "Ava-256: camera_calibration.json, head_pose, AVIF pictures", ("lens",)),
+        Format("ava256", "Ava-256: camera_calibration.json, head_pose, AVIF images", ("lens",)),
         Format("facescape", "FaceScape multi-view: params.json per expression", ("lens",)),
         Format("facelift", "FaceLift: opencv_cameras.json"),
         Format("avatar", "sequence folders of this project: transforms.json with cam2world"),

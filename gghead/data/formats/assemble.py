@@ -15,7 +15,7 @@ from gghead.data.captures import Captures, TrackedSequence, last_frames
 from gghead.data.files import Files, image_header
 from gghead.data.formats.geometry import make_cameras
 from gghead.data.formats.parsing import ReadOptions, coefficients
-from gghead.data.frame_images import Lens, MaskKind, Pictures, pack_names, probe_sizes
+from gghead.data.frame_images import Images, Lens, MaskKind, pack_names, probe_sizes
 from gghead.data.video_frames import VideoFrames, is_video_frame
 from gghead.torch_utils.errors import UserError
 
@@ -28,13 +28,13 @@ Kind = TypeVar("Kind", bound=Captures | TrackedSequence)
 
 @dataclass
 class Row:
-    """One picture as a reader found it; cameras are already in our world and axes."""
+    """One image as a reader found it; cameras are already in our world and axes."""
 
-    picture: str
+    image: str
     cam2world: np.ndarray  # [4, 4]
-    matrix: np.ndarray  # [3, 3] divided by the picture size
+    matrix: np.ndarray  # [3, 3] divided by the image size
     size: tuple[int, int] | None = None
-    """Width and height that the camera was calibrated for; the picture may be a scaled copy."""
+    """Width and height that the camera was calibrated for; the image may be a scaled copy."""
     mask: str | None = None
     subject: str = "0"
     moment: str = "0"
@@ -57,12 +57,12 @@ def natural(text: str) -> list:
     ]
 
 
-def frame_number(picture: str, index: int) -> int:
+def frame_number(image: str, index: int) -> int:
     """The number in an image's name, or ``index`` where it has none.
 
     ``images/00012.png`` -> 12.
     """
-    stem = picture.rpartition("/")[2].partition(".")[0]
+    stem = image.rpartition("/")[2].partition(".")[0]
     return int(stem) if stem.isdecimal() else index
 
 
@@ -92,8 +92,8 @@ def assemble(
 ) -> Kind:
     """Put the rows of a reader together.
 
-    Raises ``UserError``: pictures or masks that are missing, gaps or repeated frames in a sequence
-    (both unless ``options.skip_missing``), coefficients of changing length, pictures of another
+    Raises ``UserError``: images or masks that are missing, gaps or repeated frames in a sequence
+    (both unless ``options.skip_missing``), coefficients of changing length, images of another
     aspect than their camera, names in ``options`` that do not exist, impossible cameras.
     """
     where = str(source.path)
@@ -101,19 +101,19 @@ def assemble(
     rows = _select(rows, options, where)
     rows, mask_kind = _present(rows, source, mask_source or source, mask_kind, options, notes)
     if mask_kind == "embedded" and not _has_alpha(source, rows):
-        notes.append("The pictures have no alpha channel: alpha is 255 everywhere.")
+        notes.append("The images have no alpha channel: alpha is 255 everywhere.")
         mask_kind = "none"
     is_sequence = kind is TrackedSequence
     if is_sequence:
         _check_numbers(rows, where, options, notes)
     rows = _sort(rows, by_time=is_sequence)
-    names = [row.picture for row in rows]
+    names = [row.image for row in rows]
     videos = VideoFrames(source) if any(map(is_video_frame, names)) else None
     groups = [(row.subject, row.camera, row.size) for row in rows]
     sizes = probe_sizes(source, names, groups, videos, [row.size for row in rows])
     _check_aspect(rows, sizes, where)
     lens_codes, lenses = _lenses(rows, sizes, options, where, notes)
-    pictures = Pictures(
+    images = Images(
         source,
         pack_names(names),
         sizes,
@@ -138,7 +138,7 @@ def assemble(
             f"{names[have.index(False)]} of {where} has no expression, but other frames have one."
         )
     return kind(
-        pictures,
+        images,
         make_cameras(
             np.stack([row.cam2world for row in rows]), np.stack([row.matrix for row in rows])
         ),
@@ -180,7 +180,7 @@ def _select(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
                 raise UserError(f"{where} has no {what} '{name}'; it has {shown}.")
         rows = [row for row in rows if of(row) & set(wanted)]
     if not rows:
-        raise UserError(f"{where} holds no picture that was asked for.")
+        raise UserError(f"{where} holds no image that was asked for.")
     return rows
 
 
@@ -207,7 +207,7 @@ def _present(
     have, have_masks = set(source.names()), set(mask_source.names())
 
     def there(row: Row) -> bool:
-        return row.picture in have or row.picture.partition("#")[0] in have
+        return row.image in have or row.image.partition("#")[0] in have
 
     def mask_there(row: Row) -> bool:
         return row.mask is not None and (
@@ -218,9 +218,9 @@ def _present(
     if by_file and not any(map(mask_there, rows)):
         notes.append("There are no masks: alpha is 255 everywhere.")
         mask_kind, by_file = "none", False
-    missing = [row.picture for row in rows if not there(row)]
+    missing = [row.image for row in rows if not there(row)]
     missing += [
-        row.mask or f"the mask of {row.picture}"
+        row.mask or f"the mask of {row.image}"
         for row in rows
         if by_file and there(row) and not mask_there(row)
     ]
@@ -239,12 +239,12 @@ def _present(
 
 
 def _has_alpha(source: Files, rows: list[Row]) -> bool:
-    """Whether the first picture that can be read has an alpha channel."""
+    """Whether the first image that can be read has an alpha channel."""
     for row in rows:
         try:
-            return image_header(source, row.picture)[1] in ("RGBA", "LA")
+            return image_header(source, row.image)[1] in ("RGBA", "LA")
         except UserError:
-            continue  # a broken picture is reported when it is read
+            continue  # a broken image is reported when it is read
     return False
 
 
@@ -285,8 +285,8 @@ def _check_aspect(rows: list[Row], sizes: np.ndarray, where: str) -> None:
             *row.size, width, height
         ):
             raise UserError(
-                f"{row.picture} in {where} is {width}x{height}, but its camera was calibrated for"
-                f" pictures of {row.size[0]}x{row.size[1]}; use those, or scale without cropping."
+                f"{row.image} in {where} is {width}x{height}, but its camera was calibrated for"
+                f" images of {row.size[0]}x{row.size[1]}; use those, or scale without cropping."
             )
 
 
@@ -308,14 +308,13 @@ def _lenses(
         if options.lens == "refuse":
             raise UserError(
                 f"The lens of camera {row.camera} in {where} shifts the border by {pixels:.1f}"
-                " pixels; undistort the pictures, or choose `lens='undistort'`."
+                " pixels; undistort the images, or choose `lens='undistort'`."
             )
         index[at] = found.setdefault(row.lens, len(found))
     if not found:
         return None, ()
     notes.append(
-        f"Pictures of {len(found)} lens{'es' * (len(found) > 1)} are undistorted when they are"
-        " read."
+        f"Images of {len(found)} lens{'es' * (len(found) > 1)} are undistorted when they are read."
     )
     return index, tuple(found)
 

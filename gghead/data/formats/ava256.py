@@ -4,7 +4,7 @@
 
 Source: facebookresearch/ava-256 (data/ava_dataset.py, data/structure.md). ``KRT`` lists per camera
 K (3x3, transposed), T (4x4 world-to-camera, transposed), ``distortion`` (4); OpenCV axes, pixels of
-2668x4096 pictures counted from pixel centers. Head poses (``head_pose.zip``: 000123.txt, 3x4) take
+2668x4096 images counted from pixel centers. Head poses (``head_pose.zip``: 000123.txt, 3x4) take
 the head to the rig, so cameras go to the head by its inverse. The unit is taken to be millimeters
 (judging by magnitudes). How the head's own axes stand is not documented, so the head is placed by
 its cameras. The authors' loader ignores ``distortion``; here a distortion that matters is refused
@@ -50,7 +50,7 @@ def read(source: Source, options: ReadOptions) -> Captures:
         )
     if not features.check("avif"):
         raise UserError(
-            "The pictures of Ava-256 are AVIF files, which this Pillow cannot read: pip install -U"
+            "The images of Ava-256 are AVIF files, which this Pillow cannot read: pip install -U"
             " pillow (11.3 or newer)."
         )
     nested = ZipFolderSource(source.path)
@@ -117,7 +117,7 @@ def _capture(source: ZipFolderSource, base: str, subject: str, options: ReadOpti
         )
         for camera, (pose, k, lens) in cameras.items():
             folder = f"{base}image/cam{camera}"
-            picture = next(
+            image = next(
                 (
                     p
                     for p in (
@@ -129,10 +129,10 @@ def _capture(source: ZipFolderSource, base: str, subject: str, options: ReadOpti
                 ),
                 None,
             )
-            if picture is not None:  # not every camera has every frame
+            if image is not None:  # not every camera has every frame
                 rows.append(
                     Row(
-                        picture,
+                        image,
                         relative_to_head(pose[None], head[None])[0],
                         k,
                         FULL_SIZE,
@@ -165,7 +165,7 @@ def _calibration(content: dict, where: str, options: ReadOptions) -> dict[str, t
             array(entry(item, "K", at), (3, 3), f"'K' of {at}").T,
             *FULL_SIZE,
             f"'K' of {at}",
-            origin_at_centre=True,
+            origin_at_center=True,
         )
         pose = invert(array(entry(item, "T", at), (4, 4), f"'T' of {at}").T)
         k1, k2, p1, p2 = array(item.get("distortion", [0] * 4), (4,), f"'distortion' of {at}")

@@ -19,9 +19,9 @@ from gghead.data.json_values import (
     array,
     entry,
     frame_list,
+    image_size,
     matrix,
     number,
-    picture_size,
     text,
     texts,
 )
@@ -38,7 +38,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     where = f"transforms.json in {source.path}"
     content = read_json(source, "transforms.json")
     frames = frame_list(content, where)
-    width, height = picture_size(content, where)
+    width, height = image_size(content, where)
     fx, fy, cx, cy = (number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy"))
     k = intrinsics(fx, fy, cx, cy, width, height)
     rows = []
@@ -82,7 +82,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         (len(frames), 68, 3),
         f"'landmarks68' of geometry.npz in {source.path}",
     )
-    by_picture = {row.picture: index for index, row in enumerate(rows)}
-    chosen = [by_picture[sequence.name(index)] for index in range(len(sequence))]
+    by_image = {row.image: index for index, row in enumerate(rows)}
+    chosen = [by_image[sequence.name(index)] for index in range(len(sequence))]
     points = OUR_WORLD.with_options(options).points(points[chosen]).astype(np.float32)
     return dataclasses.replace(sequence, landmarks=torch.from_numpy(points))

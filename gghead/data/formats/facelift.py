@@ -1,6 +1,6 @@
 """FaceLift's GS-LRM input (Lyu et al. 2025).
 
-``opencv_cameras.json`` beside the pictures of one head.
+``opencv_cameras.json`` beside the images of one head.
 
 Source: weijielyu/FaceLift. ``frames``: ``w``, ``h``, ``fx``, ``fy``, ``cx``, ``cy`` in pixels from
 the outer corner, ``w2c`` (4x4 world-to-camera, OpenCV axes), ``file_path``. The frame of its heads
@@ -14,7 +14,7 @@ from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import intrinsics, invert, place_by_cameras
 from gghead.data.formats.parsing import ReadOptions, member, read_json
-from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
+from gghead.data.json_values import entry, frame_list, image_size, matrix, number
 from gghead.torch_utils.errors import UserError
 
 _FILE = "opencv_cameras.json"
@@ -38,7 +38,7 @@ def read(source: Source, options: ReadOptions) -> Captures:
         here = []
         for index, frame in enumerate(frames):
             at = f"frame {index} of {where}"
-            width, height = picture_size(frame, at)
+            width, height = image_size(frame, at)
             fx, fy, cx, cy = (number(frame, key, at) for key in ("fx", "fy", "cx", "cy"))
             k = intrinsics(fx, fy, cx, cy, width, height)
             pose = invert(matrix(entry(frame, "w2c", at), f"'w2c' of {at}"))

@@ -18,7 +18,7 @@ from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import invert, matrix_intrinsics, place_by_cameras
 from gghead.data.formats.parsing import ReadOptions, read_json
 from gghead.data.frame_images import Lens
-from gghead.data.json_values import array, entry, matrix, picture_size
+from gghead.data.json_values import array, entry, image_size, matrix
 from gghead.torch_utils.errors import UserError
 
 _FILE = "params.json"
@@ -62,8 +62,8 @@ def _tuple(
             continue
         k = np.asarray(entry(content, f"{view}_K", where), object)
         k = array(k[:3, :3] if k.ndim == 2 else k, (3, 3), f"'{view}_K' of {where}")
-        width, height = picture_size(content, where, (f"{view}_width", f"{view}_height"))
-        unit = matrix_intrinsics(k, width, height, f"'{view}_K' of {where}", origin_at_centre=True)
+        width, height = image_size(content, where, (f"{view}_width", f"{view}_height"))
+        unit = matrix_intrinsics(k, width, height, f"'{view}_K' of {where}", origin_at_center=True)
         k1, k2, p1, p2, k3 = array(
             content.get(f"{view}_distortion", [0] * 5), (5,), f"'{view}_distortion' of {where}"
         )

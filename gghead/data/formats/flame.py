@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 from gghead.data.files import FolderSource
-from gghead.data.formats.geometry import METRES_PER_UNIT, Placement
+from gghead.data.formats.geometry import METERS_PER_UNIT, Placement
 from gghead.data.formats.parsing import ReadOptions, read_npz
 from gghead.data.formats.safe_pickle import load_model
 from gghead.rotations import axis_angle_to_matrix, matrix_to_axis_angle, rotation_6d_to_matrix
 from gghead.torch_utils.errors import UserError
 
-# Metres to units; then the shift that brings eyes, nose tip, mouth and chin of the mean head onto
+# Meters to units; then the shift that brings eyes, nose tip, mouth and chin of the mean head onto
 # those of the mean head of mvheads (its README, "Coordinates"), the mean over the four: they
 # disagree by ±0.015 units, which is what two mean heads differ by. A person differs more; that is
 # identity, not error, and ``ReadOptions.offset`` corrects it.
-FLAME_TO_WORLD = Placement(1 / METRES_PER_UNIT, np.eye(3), np.array([0.0, 0.027, 0.111]))
+FLAME_TO_WORLD = Placement(1 / METERS_PER_UNIT, np.eye(3), np.array([0.0, 0.027, 0.111]))
 # Estimates by anatomy, ±3 cm: the base of the neck (root) and the top of the spine (neck). The true
 # joints belong to the licensed model and depend on the shape; they are read from the user's own
 # model file, where ``ReadOptions.flame`` names it.

@@ -2,8 +2,8 @@
 
 ``imgs/00001.jpg``, ``alpha/00001.jpg`` and metrical-tracker's ``.frame`` files.
 
-Source: USTC3DV/FlashAvatar-code. Pictures count from 1 and the tracker's frames from 0: frame 00000
-belongs to picture
+Source: USTC3DV/FlashAvatar-code. Images count from 1 and the tracker's frames from 0: frame 00000
+belongs to image
 00001. The published folders are ``dataset/<id>`` and ``metrical-tracker/output/<id>/checkpoint``;
 here the checkpoint folder may also stand beside ``imgs``. Test frames are the last 500.
 """

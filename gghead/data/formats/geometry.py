@@ -2,7 +2,7 @@
 
 OpenCV camera axes, y up, face along +z, 1 unit = 0.373 m.
 
-A picture's coordinates start at the outer corner of its first pixel, here as in PyTorch3D, COLMAP
+An image's coordinates start at the outer corner of its first pixel, here as in PyTorch3D, COLMAP
 and gsplat; OpenCV's start at that pixel's center, so half a pixel is added to the principal point
 of formats calibrated with OpenCV.
 """
@@ -18,7 +18,7 @@ from gghead.data.formats.parsing import ReadOptions
 from gghead.data.json_values import array
 from gghead.torch_utils.errors import UserError
 
-METRES_PER_UNIT = 0.373  # one world unit of an average head (docs of mvheads: 10 cm / 0.27)
+METERS_PER_UNIT = 0.373  # one world unit of an average head (docs of mvheads: 10 cm / 0.27)
 _GL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -48,31 +48,31 @@ def intrinsics(
     cy: float,
     width: float,
     height: float,
-    origin_at_centre: bool = False,
-) -> np.ndarray:  # [3, 3] divided by the picture size
+    origin_at_center: bool = False,
+) -> np.ndarray:  # [3, 3] divided by the image size
     """Intrinsics in pixels to ours.
 
-    ``origin_at_centre``: (0, 0) is the center of the first pixel, as in OpenCV.
+    ``origin_at_center``: (0, 0) is the center of the first pixel, as in OpenCV.
     """
-    half = 0.5 if origin_at_centre else 0.0
+    half = 0.5 if origin_at_center else 0.0
     return np.array(
         [[fx / width, 0, (cx + half) / width], [0, fy / height, (cy + half) / height], [0, 0, 1.0]]
     )
 
 
 def matrix_intrinsics(
-    k: np.ndarray, width: float, height: float, what: str, origin_at_centre: bool = False
-) -> np.ndarray:  # 3x3 in pixels -> 3x3 divided by the picture size
+    k: np.ndarray, width: float, height: float, what: str, origin_at_center: bool = False
+) -> np.ndarray:  # 3x3 in pixels -> 3x3 divided by the image size
     """As ``intrinsics`` from a matrix.
 
-    Raises ``UserError`` for skewed pixels, which no picture of ours has.
+    Raises ``UserError`` for skewed pixels, which no image of ours has.
     """
     if abs(k[0, 1]) > 1e-3 * abs(k[0, 0]) or abs(k[1, 0]) > 1e-3 * abs(k[1, 1]):
         raise UserError(
-            f"{what} has a skew of {k[0, 1]:g} pixels; resample the pictures to a camera without"
+            f"{what} has a skew of {k[0, 1]:g} pixels; resample the images to a camera without"
             " skew."
         )
-    return intrinsics(k[0, 0], k[1, 1], k[0, 2], k[1, 2], width, height, origin_at_centre)
+    return intrinsics(k[0, 0], k[1, 1], k[0, 2], k[1, 2], width, height, origin_at_center)
 
 
 def make_cameras(cam2world: np.ndarray, matrices: np.ndarray) -> Cameras:
@@ -148,15 +148,15 @@ class Placement:
 
 def place_by_cameras(
     cam2world: np.ndarray,  # [N, 4, 4] OpenCV axes
-    matrices: np.ndarray,  # [N, 3, 3] divided by the picture size
+    matrices: np.ndarray,  # [N, 3, 3] divided by the image size
     where: str,
     options: ReadOptions,
-    metres_per_unit: float | None = None,
+    meters_per_unit: float | None = None,
 ) -> Placement:
     """Place captures of an arbitrary frame by their cameras alone, or as the user says.
 
     The head is where the optical axes pass closest to each other; up is the cameras' mean up; the
-    face looks to the mean camera. Without a unit, the scale is such that the pictures frame the
+    face looks to the mean camera. Without a unit, the scale is such that the images frame the
     head as FFHQ's do: the median camera stands at 2.7 for a focal length of 4.2647. Rigs look at
     the head from its front and frame it alone, so this is right to some degrees and per cent;
     ``scale``, ``offset`` or ``world`` of the options replace it.
@@ -173,10 +173,10 @@ def place_by_cameras(
             f"Where the head of {where} is cannot be told from its cameras (their axes are"
             " parallel); give `world`, or a format that says it."
         )
-    centre = np.linalg.solve(system, (away @ position[:, :, None]).sum(0))[:, 0]
+    center = np.linalg.solve(system, (away @ position[:, :, None]).sum(0))[:, 0]
     up = -cam2world[:, :3, 1].mean(0)
     up /= np.linalg.norm(up)
-    towards = position - centre
+    towards = position - center
     front = towards.mean(0)
     front -= up * (front @ up)
     if np.linalg.norm(front) < 0.05 * np.linalg.norm(towards, axis=1).mean():
@@ -186,11 +186,11 @@ def place_by_cameras(
         )
     front /= np.linalg.norm(front)
     rotation = np.stack([np.cross(up, front), up, front])
-    if metres_per_unit is not None:
-        scale = metres_per_unit / METRES_PER_UNIT
+    if meters_per_unit is not None:
+        scale = meters_per_unit / METERS_PER_UNIT
     else:
-        focal = np.maximum(matrices[:, 0, 0], matrices[:, 1, 1])  # of the picture's shorter side
+        focal = np.maximum(matrices[:, 0, 0], matrices[:, 1, 1])  # of the image's shorter side
         scale = float(np.median(FFHQ_RADIUS * focal / FFHQ_FOCAL / np.linalg.norm(towards, axis=1)))
-    return Placement(scale, rotation, -scale * rotation @ centre, follows_scale=True).with_options(
+    return Placement(scale, rotation, -scale * rotation @ center, follows_scale=True).with_options(
         options
     )

@@ -5,7 +5,7 @@
 Source: zhengyuf/PointAvatar, code/datasets/real_dataset.py and code/flame/FLAME.py. FLAME is scaled
 by 4 and stands in a world that ``world_mat`` (rotation the identity) takes to a camera with x
 right, y up and the scene at negative z; the ``intrinsics`` fx, fy, cx, cy are divided by the
-picture size, fx is negative, and a point P of the camera is seen at u = cx + fx P.x / P.z, v = cy +
+image size, fx is negative, and a point P of the camera is seen at u = cx + fx P.x / P.z, v = cy +
 fy P.y / P.z. The camera stands still and the head's motion is in FLAME's pose (``pose``: root,
 neck, jaw, two eyes, as axis times angle); here it is moved into the camera. Test clips are MVI_1812
 (subject 1), MVI_1802 (subject 2) and ``test`` (subject 3).
@@ -83,7 +83,7 @@ def _clip(source: Source, file: str, options: ReadOptions, notes: list[str]) -> 
             for i, frame in enumerate(frames)
         ]
     )
-    still[:, :3, 3] /= FLAME_SCALE  # to meters; dividing the scene by 4 leaves the picture as it is
+    still[:, :3, 3] /= FLAME_SCALE  # to meters; dividing the scene by 4 leaves the image as it is
     joints, exact = neck_joints(options, shape)
     motion = head_motion(pose[:, :3], np.zeros((len(pose), 3)), pose[:, 3:6], joints)
     if not exact:

@@ -15,7 +15,7 @@ from gghead.data.formats.assemble import Row, assemble, by_time, frame_number
 from gghead.data.formats.flame import flame_placement
 from gghead.data.formats.geometry import intrinsics
 from gghead.data.formats.parsing import ReadOptions, member, read_json, read_numbers
-from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
+from gghead.data.json_values import entry, frame_list, image_size, matrix, number
 
 TEST_FRAMES = 350
 
@@ -34,7 +34,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     where = f"{name} in {source.path}"
     content = read_json(source, name)
     frames = frame_list(content, where)
-    width, height = picture_size(content, where)
+    width, height = image_size(content, where)
     fx, fy, cx, cy = (number(content, key, where) for key in ("fl_x", "fl_y", "cx", "cy"))
     poses = np.stack(
         [
@@ -49,14 +49,14 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     rows = []
     have = set(source.names())
     for index, (frame, pose) in enumerate(zip(frames, poses, strict=True)):
-        picture = member(entry(frame, "file_path", f"frame {index} of {where}"))
+        image = member(entry(frame, "file_path", f"frame {index} of {where}"))
         expression = member(entry(frame, "exp_path", f"frame {index} of {where}"))
-        # A frame without its picture is reported by ``assemble``, together with all others.
-        vector = read_numbers(source, expression) if picture in have else ()
-        step = frame_number(picture, index)
+        # A frame without its image is reported by ``assemble``, together with all others.
+        vector = read_numbers(source, expression) if image in have else ()
+        step = frame_number(image, index)
         rows.append(
             Row(
-                picture,
+                image,
                 pose,
                 intrinsics(fx, fy, cx, cy, width, height),
                 (width, height),

@@ -26,7 +26,7 @@ from gghead.data.json_values import array, entry
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 350
-_PICTURES = ("images/{}.png", "images/{}.jpg", "input/{}.png", "input/{}.jpg")
+_IMAGES = ("images/{}.png", "images/{}.jpg", "input/{}.png", "input/{}.jpg")
 _MASKS = ("image_mask/mask_{}.png", "image_mask/{}.png", "masks/{}.png")
 
 
@@ -44,8 +44,8 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         source,
         "checkpoint/",
         lambda number, digits: next(
-            (p.format(digits) for p in _PICTURES if p.format(digits) in names),
-            _PICTURES[0].format(digits),
+            (p.format(digits) for p in _IMAGES if p.format(digits) in names),
+            _IMAGES[0].format(digits),
         ),
         lambda number, digits: next(
             (m.format(digits) for m in _MASKS if m.format(digits) in names), None
@@ -67,7 +67,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
 def rows_of_frames(
     source: Source,
     folder: str,
-    picture: Callable[[int, str], str],  # (number, its digits) -> name
+    image: Callable[[int, str], str],  # (number, its digits) -> name
     mask: Callable[[int, str], str | None],
     options: ReadOptions,
 ) -> tuple[list[Row], bool]:
@@ -87,7 +87,7 @@ def rows_of_frames(
         poses.append(pose)
         rows.append(
             Row(
-                picture(int(digits), digits),
+                image(int(digits), digits),
                 pose,
                 matrix,
                 size,
@@ -104,7 +104,7 @@ def rows_of_frames(
 
 
 def _camera(content: Any, where: str) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Camera-to-world in FLAME's frame, intrinsics divided by the picture size, and that size."""
+    """Camera-to-world in FLAME's frame, intrinsics divided by the image size, and that size."""
     opencv = entry(content, "opencv", where)
     height, width = array(entry(content, "img_size", where), (2,), f"'img_size' of {where}")
     if min(height, width) < 1:

@@ -14,16 +14,16 @@ import numpy as np
 from gghead.data.captures import TrackedSequence
 from gghead.data.files import Source
 from gghead.data.formats.assemble import Row, assemble, by_time
-from gghead.data.formats.geometry import METRES_PER_UNIT, Placement, from_opengl, intrinsics
+from gghead.data.formats.geometry import METERS_PER_UNIT, Placement, from_opengl, intrinsics
 from gghead.data.formats.parsing import ReadOptions, read_json
-from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
+from gghead.data.json_values import entry, frame_list, image_size, matrix, number
 from gghead.torch_utils.errors import UserError
 
 TEST_FRAMES = 500
 _HEAD = (0, 0, 255)
 # The tracker's origin against ours is not documented; its box is centered, so the head's middle
 # is assumed.
-_PLACEMENT = Placement(1 / METRES_PER_UNIT, np.eye(3), np.zeros(3))
+_PLACEMENT = Placement(1 / METERS_PER_UNIT, np.eye(3), np.zeros(3))
 
 
 def looks_like(names: set[str], content: dict | None) -> bool:
@@ -36,7 +36,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
     where = f"{name} in {source.path}"
     content = read_json(source, name)
     frames = frame_list(content, where)
-    width, height = picture_size(content, where)
+    width, height = image_size(content, where)
     fx, fy, cx, cy = (number(content, key, where) for key in ("fx", "fy", "cx", "cy"))
     k = intrinsics(fx, fy, cx, cy, width, height)
     names = set(source.names())
@@ -70,7 +70,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         else (
             (
                 "Where the origin of this tracker lies in the head is not documented; check the"
-                " pictures and shift it with `offset`."
+                " images and shift it with `offset`."
             ),
         )
     )

@@ -19,7 +19,7 @@ from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.geometry import from_opengl, intrinsics, place_by_cameras
 from gghead.data.formats.parsing import ReadOptions, member, read_json
 from gghead.data.frame_images import Lens
-from gghead.data.json_values import entry, frame_list, matrix, number, picture_size
+from gghead.data.json_values import entry, frame_list, image_size, matrix, number
 from gghead.torch_utils.errors import UserError
 
 _PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
@@ -65,19 +65,19 @@ def _rows(source: Source, name: str, split: str | None, names: set[str], first: 
     for index, frame in enumerate(frame_list(content, where)):
         at = f"frame {index} of {where}"
         values = {**{key: value for key, value in content.items() if key != "frames"}, **frame}
-        picture = member(entry(frame, "file_path", at))
+        image = member(entry(frame, "file_path", at))
         # NeRF's scenes leave it out
-        if picture not in names and not picture.lower().endswith(IMAGE_SUFFIXES):
-            picture = next(
-                (picture + end for end in IMAGE_SUFFIXES if picture + end in names),
-                picture + ".png",
+        if image not in names and not image.lower().endswith(IMAGE_SUFFIXES):
+            image = next(
+                (image + end for end in IMAGE_SUFFIXES if image + end in names),
+                image + ".png",
             )
-        k, size, lens = _camera(values, source, picture, names, at)
+        k, size, lens = _camera(values, source, image, names, at)
         mask = frame.get("mask_path")
         pose = from_opengl(matrix(entry(frame, "transform_matrix", at), f"The pose of {at}"))
         rows.append(
             Row(
-                picture,
+                image,
                 pose,
                 k,
                 size,
@@ -91,26 +91,26 @@ def _rows(source: Source, name: str, split: str | None, names: set[str], first: 
 
 
 def _camera(
-    values: dict, source: Source, picture: str, names: set[str], at: str
+    values: dict, source: Source, image: str, names: set[str], at: str
 ) -> tuple[np.ndarray, tuple[int, int], Lens | None]:
     model = str(values.get("camera_model", "OPENCV")).upper()
     if model not in _PINHOLES or values.get("is_fisheye"):
         raise UserError(
             f"The camera of {at} is of the kind"
-            f" {model}{' (fisheye)' * bool(values.get('is_fisheye'))}; undistort the pictures to a"
+            f" {model}{' (fisheye)' * bool(values.get('is_fisheye'))}; undistort the images to a"
             " pinhole first."
         )
     if strange := [key for key in _UNKNOWN if values.get(key)]:
         raise UserError(
             f"The lens of {at} has '{strange[0]}', which is no pinhole with k1, k2, k3, p1, p2;"
-            " undistort the pictures first."
+            " undistort the images first."
         )
     if "w" in values and "h" in values:
-        width, height = picture_size(values, at)
-    elif picture in names:
-        width, height = image_header(source, picture)[0]
+        width, height = image_size(values, at)
+    elif image in names:
+        width, height = image_header(source, image)[0]
     else:
-        raise UserError(f"{at} has no 'w' and 'h', and its picture {picture} is missing.")
+        raise UserError(f"{at} has no 'w' and 'h', and its image {image} is missing.")
     if "fl_x" in values:
         fx = number(values, "fl_x", at)
         fy = number(values, "fl_y", at) if "fl_y" in values else fx

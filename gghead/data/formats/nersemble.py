@@ -1,10 +1,10 @@
 """NeRSemble v2 and its benchmark (Kirschstein et al. 2023).
 
-Calibration, videos or extracted pictures, tracking.
+Calibration, videos or extracted images, tracking.
 
 Sources: tobias-kirschstein/nersemble-data and nersemble-benchmark (models/flame.py),
 ShenhanQian/VHAP (data/nersemble_v2_dataset.py). ``<person>/calibration/camera_params.json``:
-``world_2_cam`` per serial (4x4, OpenCV, meters) and ``intrinsics``, one 3x3 for pictures of
+``world_2_cam`` per serial (4x4, OpenCV, meters) and ``intrinsics``, one 3x3 for images of
 2200x3208, or one per serial for the benchmark's own size;
 ``<person>/sequences/<SEQ>/images/cam_<serial>.mp4`` (or ``cam_<serial>_<t>.jpg``) and
 ``alpha_maps`` likewise.
@@ -32,7 +32,7 @@ from gghead.data.formats.geometry import (
 )
 from gghead.data.formats.parsing import ReadOptions, read_json, read_npz
 from gghead.data.frame_images import probe_sizes
-from gghead.data.json_values import array, entry, matrix, picture_size
+from gghead.data.json_values import array, entry, image_size, matrix
 from gghead.data.video_frames import VideoFrames
 from gghead.torch_utils.errors import UserError
 
@@ -71,7 +71,7 @@ def read(source: Source, options: ReadOptions) -> Captures:
             rows += _person(source, person, subject, files, options, notes)
     if not rows:
         raise UserError(
-            f"{source.path} holds no pictures of these people, sequences and cameras; see its"
+            f"{source.path} holds no images of these people, sequences and cameras; see its"
             " folders sequences/*/images for what there is."
         )
     if any(name.endswith("color_calibration.json") for name in source.names()):
@@ -121,7 +121,7 @@ def _person(
     if not rows:
         return rows
     sizes = probe_sizes(
-        source, [row.picture for row in rows], [row.camera for row in rows], VideoFrames(source)
+        source, [row.image for row in rows], [row.camera for row in rows], VideoFrames(source)
     )
     for row, size in zip(rows, sizes.tolist(), strict=True):
         row.subject = subject
@@ -214,7 +214,7 @@ def _follow_head(
     rows[:] = [row for row in rows if row.number in at]
     if untracked != len(rows):
         notes.append(
-            f"{untracked - len(rows)} pictures of {where} have no tracking and are left out."
+            f"{untracked - len(rows)} images of {where} have no tracking and are left out."
         )
     if not rows:
         return
@@ -238,7 +238,7 @@ def _matrix(
         values = values[serial]
     else:
         known = {"width": RAW_SIZE[0], "height": RAW_SIZE[1], **content}
-        size = picture_size(known, where, ("width", "height"))
+        size = image_size(known, where, ("width", "height"))
     what = f"The intrinsics of camera {serial} in {where}"
     return matrix_intrinsics(array(values, (3, 3), what), *size, what), size
 

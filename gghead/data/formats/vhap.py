@@ -19,7 +19,7 @@ from gghead.data.formats.assemble import Row, assemble
 from gghead.data.formats.flame import estimate_note, flame_placement, head_motion, neck_joints
 from gghead.data.formats.geometry import from_opengl, intrinsics, relative_to_head
 from gghead.data.formats.parsing import ReadOptions, member, read_json, read_npz
-from gghead.data.json_values import array, entry, frame_list, matrix, number, picture_size
+from gghead.data.json_values import array, entry, frame_list, image_size, matrix, number
 from gghead.torch_utils.errors import UserError
 
 _POSES = (("rotation", 3), ("translation", 3), ("neck_pose", 3), ("jaw_pose", 3), ("eyes_pose", 6))
@@ -65,7 +65,7 @@ def read(source: Source, options: ReadOptions) -> TrackedSequence:
         if path not in parameters:
             parameters[path] = _parameters(source, path)
         flame = parameters[path]
-        width, height = picture_size(frame, at)
+        width, height = image_size(frame, at)
         step, camera = (
             int(number(frame, "timestep_index", at)),
             int(number(frame, "camera_index", at)),

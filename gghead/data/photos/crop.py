@@ -18,7 +18,7 @@ _FADE = 0.03  # how far into the fill the blur takes to set in, share of the cro
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A square of the photo: ``photo = centre + size * turn(angle) @ (share - 0.5)``.
+    """A square of the photo: ``photo = center + size * turn(angle) @ (share - 0.5)``.
 
     Shares are those [0, 1] of the crop.
 
@@ -27,7 +27,7 @@ class Crop:
     crop.
     """
 
-    centre: np.ndarray  # [2] pixels of the photo
+    center: np.ndarray  # [2] pixels of the photo
     size: float  # pixels of the photo
     angle: float = 0.0
 
@@ -38,17 +38,17 @@ class Crop:
         return self.size * np.array([[cos, -sin], [sin, cos]])
 
     def to_photo(self, shares: np.ndarray) -> np.ndarray:  # [..., 2] -> [..., 2] pixels
-        return (shares - 0.5) @ self.matrix.T + self.centre
+        return (shares - 0.5) @ self.matrix.T + self.center
 
     def from_photo(self, pixels: np.ndarray) -> np.ndarray:  # [..., 2] -> [..., 2] shares
-        return (pixels - self.centre) @ np.linalg.inv(self.matrix).T + 0.5
+        return (pixels - self.center) @ np.linalg.inv(self.matrix).T + 0.5
 
     @property
     def box(self) -> list[float]:
         """Left, top, right and bottom in the photo of the square before ``angle`` turns it."""
         return [
             round(float(value), 2)
-            for value in (*(self.centre - self.size / 2), *(self.centre + self.size / 2))
+            for value in (*(self.center - self.size / 2), *(self.center + self.size / 2))
         ]
 
     # [3, 3] camera axes for the unturned crop -> [25]
@@ -61,7 +61,7 @@ class Crop:
         return np.concatenate([pose.ravel(), ffhq_intrinsics().ravel()])
 
 
-def ffhq_intrinsics() -> np.ndarray:  # [3, 3] divided by the picture's size
+def ffhq_intrinsics() -> np.ndarray:  # [3, 3] divided by the image's size
     return np.array([[FFHQ_FOCAL, 0, 0.5], [0, FFHQ_FOCAL, 0.5], [0, 0, 1]])
 
 
@@ -85,16 +85,16 @@ def cut(pixels: np.ndarray, crop: Crop, resolution: int) -> tuple[np.ndarray, fl
     if abs(crop.angle) > 1e-9:
         side = max(int(np.ceil(crop.size)), resolution)
         linear = crop.matrix / side
-        shift = crop.centre - low - linear @ [side / 2, side / 2]
+        shift = crop.center - low - linear @ [side / 2, side / 2]
         matrix = np.column_stack([linear, shift]).ravel().tolist()
         window = window.transform(
             (side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
         )
-        picture = window.resize((resolution, resolution), FILTER)
+        image = window.resize((resolution, resolution), FILTER)
     else:
-        box = np.concatenate([crop.centre - crop.size / 2 - low, crop.centre + crop.size / 2 - low])
-        picture = window.resize((resolution, resolution), FILTER, box=tuple(box.tolist()))
-    result = np.asarray(picture)
+        box = np.concatenate([crop.center - crop.size / 2 - low, crop.center + crop.size / 2 - low])
+        image = window.resize((resolution, resolution), FILTER, box=tuple(box.tolist()))
+    result = np.asarray(image)
     if corners.min() >= 0 and (corners <= pixels.shape[1::-1]).all():
         return result, 0.0
     outside = _distance_outside(crop, resolution, pixels.shape[1], pixels.shape[0])
@@ -115,18 +115,18 @@ def _distance_outside(crop: Crop, resolution: int, width: int, height: int) -> n
     share = (np.arange(resolution) + 0.5) / resolution
     # [2, R] each
     columns, rows = crop.matrix[:, :1] * (share - 0.5), crop.matrix[:, 1:] * (share - 0.5)
-    x = crop.centre[0] + columns[0] + rows[0][:, None]
-    y = crop.centre[1] + columns[1] + rows[1][:, None]
+    x = crop.center[0] + columns[0] + rows[0][:, None]
+    y = crop.center[1] + columns[1] + rows[1][:, None]
     return np.hypot(
         np.maximum(np.maximum(-x, x - width), 0), np.maximum(np.maximum(-y, y - height), 0)
     )
 
 
-def _blurred_fill(picture: np.ndarray, outside: np.ndarray, resolution: int) -> np.ndarray:
-    blurred = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(_BLUR * resolution))
+def _blurred_fill(image: np.ndarray, outside: np.ndarray, resolution: int) -> np.ndarray:
+    blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(_BLUR * resolution))
     weight = (
         np.clip(outside / _FADE, 0, 1)
         .astype(np.float32)
-        .reshape(outside.shape + (1,) * (picture.ndim - 2))
+        .reshape(outside.shape + (1,) * (image.ndim - 2))
     )
-    return np.rint(picture + weight * (np.asarray(blurred, np.float32) - picture)).astype(np.uint8)
+    return np.rint(image + weight * (np.asarray(blurred, np.float32) - image)).astype(np.uint8)

@@ -5,14 +5,14 @@
 ``index``  which of the scheme's points are used. None is on the face's outline: those slide over
            the head as it turns.
 ``mean``   [M, 3] their places in world units (the frame of EG3D's FFHQ labels), symmetric in x.
-``modes``  [K, M, 2] how points move together in the picture from person to person, expression to
+``modes``  [K, M, 2] how points move together in the image from person to person, expression to
            expression and by the detector's own correlated errors, as a share of the crop's side;
            one unit of each is one standard deviation.
 ``sd``     [M] what is left to each point on its own, as a share of the crop's side.
 
 Made by ``research/calibrate_landmarks.py`` (see there for how and from which data); the numbers are
-derived from ICT-FaceKit heads (MIT licence) and from StyleGAN2 faces of the One Million Impressions
-set; no picture is in it.
+derived from ICT-FaceKit heads (MIT license) and from StyleGAN2 faces of the One Million Impressions
+set; no image is in it.
 """
 
 import functools
@@ -29,7 +29,7 @@ from gghead.torch_utils.errors import UserError
 
 MODEL_FILE = Path(__file__).parents[2] / "weights" / "landmark_model.npz"
 
-# Points for the FFHQ alignment: (the eye on the left of a frontal picture, the other eye, the two
+# Points for the FFHQ alignment: (the eye on the left of a frontal image, the other eye, the two
 # mouth corners).
 _EYES_AND_MOUTH = {
     "mediapipe478": ([33, 133, 159, 145], [263, 362, 386, 374], [61, 291]),

@@ -31,7 +31,7 @@ def fast_guided_filter(
 ) -> np.ndarray:
     """The same with affine functions of an image ``shrink`` times smaller (He and Sun 2015).
 
-    ``radius`` still counts pixels of the large picture.
+    ``radius`` still counts pixels of the large image.
     """
     height, width = values.shape
     small = (max(width // shrink, 1), max(height // shrink, 1))
@@ -79,7 +79,7 @@ def _affine(
 
 # [..., 3, 3] symmetric, [..., 3] -> [..., 3]
 def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Cramer's rule, several times faster on a picture than a general solver."""
+    """Cramer's rule, several times faster on an image than a general solver."""
     a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
     d, e, f = matrix[..., 1, 1], matrix[..., 1, 2], matrix[..., 2, 2]
     x, y, z = np.moveaxis(vector, -1, 0)
@@ -97,9 +97,9 @@ class Matte(Protocol):
     """What cuts the person out. It is made in the process that uses it."""
 
     def alpha(
-        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+        self, image: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
     ) -> np.ndarray:
-        """Return alpha [R, R] uint8 of ``picture`` [R, R, 3] uint8.
+        """Return alpha [R, R] uint8 of ``image`` [R, R, 3] uint8.
 
         It is the ``crop`` of photo ``name`` of ``size`` (width, height). A crop of None means that
         the photo was taken as it is. Raises ``UserError`` if there is none.
@@ -134,16 +134,14 @@ class SelfieMatte:
         self._process = process
 
     def alpha(
-        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+        self, image: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
     ) -> np.ndarray:
-        small = picture
+        small = image
         # the network sees 256 pixels, and OpenCV shrinks without a filter
-        if picture.shape[0] > 512:
-            small = np.asarray(
-                Image.fromarray(picture).resize((512, 512), Image.Resampling.BILINEAR)
-            )
+        if image.shape[0] > 512:
+            small = np.asarray(Image.fromarray(image).resize((512, 512), Image.Resampling.BILINEAR))
         coarse = self._process(self._network, small).segmentation_mask
-        return refine(picture, coarse)
+        return refine(image, coarse)
 
 
 class FolderMatte:
@@ -160,7 +158,7 @@ class FolderMatte:
             raise UserError(f"{folder} is not a folder of masks; name one that holds them.")
 
     def alpha(
-        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+        self, image: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
     ) -> np.ndarray:
         path = next(filter(Path.is_file, mask_files(self.folder, name)), None)
         if path is None:
@@ -174,7 +172,7 @@ class FolderMatte:
                 f" {size[0]}x{size[1]}."
             )
         whole = Crop(np.array(size) / 2, float(size[0])) if crop is None else crop
-        return cut(mask, whole, picture.shape[0])[0]
+        return cut(mask, whole, image.shape[0])[0]
 
 
 def mask_files(folder: str | Path, name: str) -> list[Path]:
@@ -227,9 +225,9 @@ class OnnxMatte:
         self._side = first.shape[2] if isinstance(first.shape[2], int) else 512
 
     def alpha(
-        self, picture: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
+        self, image: np.ndarray, name: str, crop: Crop | None, size: tuple[int, int]
     ) -> np.ndarray:
-        small = Image.fromarray(picture).resize((self._side, self._side), Image.Resampling.BILINEAR)
+        small = Image.fromarray(image).resize((self._side, self._side), Image.Resampling.BILINEAR)
         given = (np.asarray(small, np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]
         result = np.asarray(self._session.run(None, {self._name: given})[0]).squeeze()
         if result.ndim != 2:
@@ -237,20 +235,20 @@ class OnnxMatte:
                 f"{self.path} returned {list(result.shape)}, not [1, 1, H, W] as a matting network"
                 " must."
             )
-        side = (picture.shape[1], picture.shape[0])
+        side = (image.shape[1], image.shape[0])
         alpha = Image.fromarray(result.astype(np.float32)).resize(side, Image.Resampling.BILINEAR)
         return np.rint(np.clip(np.asarray(alpha), 0, 1) * 255).astype(np.uint8)
 
 
 # [R, R, 3] uint8, [h, w] float -> [R, R] uint8
-def refine(picture: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Let a coarse mask follow the edges of the picture."""
-    side = picture.shape[0]
+def refine(image: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """Let a coarse mask follow the edges of the image."""
+    side = image.shape[0]
     mask = np.asarray(
         Image.fromarray(coarse.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     )
     refined = fast_guided_filter(
-        picture / np.float32(255), mask, max(side // 64, 1), shrink=max(side // 256, 1)
+        image / np.float32(255), mask, max(side // 64, 1), shrink=max(side // 256, 1)
     )
     # The filter's linear model leaves a haze over both sides of the edge; the ends of the range are
     # put back.

@@ -1,6 +1,6 @@
 """Landmarks by MediaPipe.
 
-Faces are first found in the whole picture, then each is measured on a crop of its own.
+Faces are first found in the whole image, then each is measured on a crop of its own.
 
 The mesh network looks at 192 pixels. On an upright crop in which every face has the same size its
 precision does not depend on how large the photo is or where in it the face stands. The crop and its
@@ -24,7 +24,7 @@ from PIL import Image
 from gghead.data.photos.landmarks import Face, largest_first, mirror_index
 from gghead.torch_utils.errors import UserError
 
-_CROP = 320  # side of the picture that the mesh network is given, pixels
+_CROP = 320  # side of the image that the mesh network is given, pixels
 _ROOM = 2.0  # its side over the side of the detected face box
 _OVERLAP = 0.3  # boxes that share more than this (intersection over union) are one face
 # mesh and mirrored mesh further apart (RMS over the face's size) are not the same face
@@ -47,7 +47,7 @@ class _Box:
     top: float
     width: float
     height: float
-    angle: float  # radians from the picture's x axis to the line from its left to its right eye
+    angle: float  # radians from the image's x axis to the line from its left to its right eye
     score: float
 
     @property
@@ -55,7 +55,7 @@ class _Box:
         return max(self.width, self.height)
 
     @property
-    def centre(self) -> np.ndarray:
+    def center(self) -> np.ndarray:
         return np.array([self.left + self.width / 2, self.top + self.height / 2])
 
     def overlap(self, other: "_Box") -> float:
@@ -68,7 +68,7 @@ class _Box:
 class _Network(Protocol):
     """One of MediaPipe's solutions."""
 
-    def process(self, picture: np.ndarray, /) -> Any: ...
+    def process(self, image: np.ndarray, /) -> Any: ...
 
 
 def import_mediapipe() -> ModuleType:
@@ -124,18 +124,18 @@ def start_network(network: _Network) -> _Network:
 
 
 # [H, W, 3] uint8
-def process(network: _Network, picture: np.ndarray) -> Any:
+def process(network: _Network, image: np.ndarray) -> Any:
     """Run one of MediaPipe's solutions without notes and warnings.
 
     The warnings are of the protobuf inside it, on deprecation.
     """
     with warnings.catch_warnings(), without_notes():
         warnings.simplefilter("ignore")
-        return network.process(np.ascontiguousarray(picture))
+        return network.process(np.ascontiguousarray(image))
 
 
 class _Finder:
-    """The detector of both adapters: boxes of faces anywhere in a picture of any size."""
+    """The detector of both adapters: boxes of faces anywhere in an image of any size."""
 
     def __init__(self, solutions: ModuleType) -> None:
         self._networks = [
@@ -144,7 +144,7 @@ class _Finder:
                     model_selection=kind, min_detection_confidence=0.5
                 )
             )
-            # 1: small faces in a 192-pixel picture; 0: large faces in a 128-pixel picture
+            # 1: small faces in a 192-pixel image; 0: large faces in a 128-pixel image
             for kind in (1, 0)
         ]
 
@@ -166,18 +166,18 @@ class _Finder:
         scale = min(640 / max(tile.size), 1.0)
         size = [max(round(side * scale), 1) for side in tile.size]
         small = np.asarray(tile.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
-        # the networks miss faces that fill the picture: the second try stands in a frame
+        # the networks miss faces that fill the image: the second try stands in a frame
         margin = max(size) // 4
         boxes = []
         for border in (0, margin) if framed else (0,):
-            picture = (
+            image = (
                 np.pad(small, ((border, border), (border, border), (0, 0)), mode="edge")
                 if border
                 else small
             )
-            high, wide = picture.shape[:2]
+            high, wide = image.shape[:2]
             for network in self._networks:
-                for detection in process(network, picture).detections or []:
+                for detection in process(network, image).detections or []:
                     area = detection.location_data.relative_bounding_box
                     eyes = [
                         (p.x * wide, p.y * high)
@@ -320,7 +320,7 @@ class TaskLandmarks:
         rough = [points * rgb.shape[1::-1] for points in self._meshes(small)]
         for first in largest_first([Face(points, "mediapipe478") for points in rough]):
             left, top, right, bottom = first.box
-            # outer eye corners, left to right in the picture
+            # outer eye corners, left to right in the image
             across = first.points[263] - first.points[33]
             box = _Box(
                 left, top, right - left, bottom - top, float(np.arctan2(across[1], across[0])), 1.0
@@ -348,7 +348,7 @@ def measure(
 
     It is averaged over its upright crop and the crop's mirror image.
 
-    ``meshes`` maps a picture to the meshes in it, [478, 2] divided by the picture's size. None if
+    ``meshes`` maps an image to the meshes in it, [478, 2] divided by the image's size. None if
     there is none, or if crop and mirror image show different things.
     """
     crop, to_photo = _upright(rgb, box)
@@ -375,7 +375,7 @@ def _upright(rgb: np.ndarray, box: _Box) -> tuple[np.ndarray, np.ndarray]:
     The matrix goes from its pixels to the photo's.
     """
     side = _ROOM * box.side
-    corner = box.centre - np.hypot(side, side) / 2
+    corner = box.center - np.hypot(side, side) / 2
     reach = int(np.ceil(np.hypot(side, side)))
     x0, y0 = np.floor(corner).astype(int)
     # black outside the photo
@@ -385,7 +385,7 @@ def _upright(rgb: np.ndarray, box: _Box) -> tuple[np.ndarray, np.ndarray]:
     window = window.reduce(shrink) if shrink > 1 else window
     cos, sin = scale * np.cos(box.angle), scale * np.sin(box.angle)
     linear = np.array([[cos, -sin], [sin, cos]])
-    shift = box.centre - linear @ [_CROP / 2, _CROP / 2]
+    shift = box.center - linear @ [_CROP / 2, _CROP / 2]
     local = np.column_stack([linear, shift - [x0, y0]]) / shrink
     crop = window.transform(
         (_CROP, _CROP), Image.Transform.AFFINE, local.ravel().tolist(), Image.Resampling.BILINEAR

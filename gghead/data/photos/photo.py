@@ -33,7 +33,7 @@ from gghead.torch_utils.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A finished picture."""
+    """A finished image."""
 
     image: bytes  # PNG [R, R, 3]
     mask: bytes | None  # PNG [R, R]
@@ -94,7 +94,7 @@ class PhotoWorker:
         angle = level_angle(face.points, face.scheme)
         leans = abs(np.degrees(angle)) > AUTO_ALIGN_DEGREES
         turn = options.align == "always" or (options.align == "auto" and leans)
-        crop = Crop(fit.centre, fit.size, angle if turn else 0.0)
+        crop = Crop(fit.center, fit.size, angle if turn else 0.0)
         label = crop.label(fit.rotation)
         yaw, pitch, roll = camera_degrees(label)
         height, width = rgb.shape[:2]
@@ -103,10 +103,10 @@ class PhotoWorker:
         if fit.size > 20 * max(width, height):
             return Skip("poor fit", f"the crop would have {fit.size:.0f} pixels")
         side = max(options.resolution, 256)  # masks are cut at no less
-        picture, filled = cut(rgb, crop, side)
+        image, filled = cut(rgb, crop, side)
         measures = Measures(
             scale=fit.size / options.resolution,
-            sharpness=sharpness(picture),
+            sharpness=sharpness(image),
             filled=filled,
             cut=float(outside.any(1).mean()),
             yaw=yaw,
@@ -130,7 +130,7 @@ class PhotoWorker:
             "score": round(face.score, 4),
             "quality": score(measures),
         }
-        return self._finish(picture, name, crop, (width, height), label.tolist(), record)
+        return self._finish(image, name, crop, (width, height), label.tolist(), record)
 
     def _with_camera(self, rgb: np.ndarray, name: str, label: Sequence[float]) -> Item | Skip:
         height, width = rgb.shape[:2]
@@ -140,13 +140,13 @@ class PhotoWorker:
             )
         yaw, pitch, roll = camera_degrees(np.array(label))
         side = max(self.options.resolution, 256)
-        picture = resize_image(rgb, side)
+        image = resize_image(rgb, side)
         record = {"source": name, "yaw": yaw, "pitch": pitch, "roll": roll}
-        return self._finish(picture, name, None, (width, height), list(label), record)
+        return self._finish(image, name, None, (width, height), list(label), record)
 
     def _finish(
         self,
-        picture: np.ndarray,  # [S, S, 3] uint8
+        image: np.ndarray,  # [S, S, 3] uint8
         name: str,
         crop: Crop | None,
         size: tuple[int, int],
@@ -155,19 +155,19 @@ class PhotoWorker:
     ) -> Item | Skip:
         resolution = self.options.resolution
         if self._matte is None:
-            return Item(encode_png(resize_image(picture, resolution)), None, label, record)
+            return Item(encode_png(resize_image(image, resolution)), None, label, record)
         try:
-            alpha = self._matte.alpha(picture, name, crop, size)
+            alpha = self._matte.alpha(image, name, crop, size)
         except UserError as error:
             return Skip("no mask", str(error))
         if not alpha.any():
             return Skip("no mask", "the mask is empty: no person was found")
         if self.options.foreground:
-            picture = np.where(alpha[..., None] > 0, estimate_foreground(picture, alpha), picture)
-        picture, alpha = resize_straight_alpha(picture, alpha, resolution)
+            image = np.where(alpha[..., None] > 0, estimate_foreground(image, alpha), image)
+        image, alpha = resize_straight_alpha(image, alpha, resolution)
         if not alpha.any():
             return Skip("no mask", "the mask is empty at this resolution")
-        return Item(encode_png(picture), encode_png(alpha), label, record)
+        return Item(encode_png(image), encode_png(alpha), label, record)
 
 
 def make_landmarker(name: str) -> Landmarker:

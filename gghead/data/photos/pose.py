@@ -1,14 +1,14 @@
 """The camera of a face from its landmarks, in the convention of EG3D's FFHQ labels.
 
-A crop of side ``size`` around ``centre`` is taken to be the picture of a camera with focal length
+A crop of side ``size`` around ``center`` is taken to be the image of a camera with focal length
 4.2647 sides and its principal point in the middle, which stands 2.7 units from the world origin and
 looks at EG3D's face origin. That leaves six unknowns, the rotation, the center and the side, and
 the landmarks determine them:
 
-    minimise  sum_i rho(|(u_i - center) / size - p_i(R) - sum_k a_k m_ik|^2 / sd_i^2) + sum_k a_k^2
+    minimize  sum_i rho(|(u_i - center) / size - p_i(R) - sum_k a_k m_ik|^2 / sd_i^2) + sum_k a_k^2
 
 with the projections ``p`` of the model's mean points. What people and expressions change is in the
-modes ``m`` of picture displacements with their priors, so that it is neither noise nor free to
+modes ``m`` of image displacements with their priors, so that it is neither noise nor free to
 imitate a rotation: points that err together count as the few independent measurements that they
 are. ``rho`` is Cauchy's loss; Gauss-Newton with analytic derivatives and reweighting.
 """
@@ -33,7 +33,7 @@ class PoseFit:
 
     # [3, 3] camera axes in the world (OpenCV: x right, y down, z forward), for an unturned crop
     rotation: np.ndarray
-    centre: np.ndarray  # [2] pixels of the photo
+    center: np.ndarray  # [2] pixels of the photo
     size: float  # pixels of the photo
     # weighted RMS distance of the used points to the model with its modes, as a share of ``size``
     residual: float
@@ -105,9 +105,9 @@ def fit_pose(points: np.ndarray, model: LandmarkModel, max_steps: int = 40) -> P
     upright = np.eye(3)
     upright[:2, :2] = turn.T
     unusual = float(np.sqrt((amounts**2).mean()))
-    centre = origin + scale * (turn @ shift)
+    center = origin + scale * (turn @ shift)
     return PoseFit(
-        _orthonormal(rotation @ upright), centre, size * scale, residual, unusual, step + 1
+        _orthonormal(rotation @ upright), center, size * scale, residual, unusual, step + 1
     )
 
 

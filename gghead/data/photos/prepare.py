@@ -57,7 +57,7 @@ def prepare(
     Args:
         cameras: JSON of ready cameras as EG3D's dataset.json; photos without one are skipped, the
             others not cropped.
-        mirror: Add the mirror image of every picture as ``<name>_mirror.png``, as EG3D's FFHQ has
+        mirror: Add the mirror image of every image as ``<name>_mirror.png``, as EG3D's FFHQ has
             them.
         masks_zip: Write the masks to ``<stem>_masks_<matte>.zip`` as well, named as GGHead reads
             them.
@@ -220,8 +220,8 @@ def _results(
         ahead = 4 * max(workers, 1)
         for name in [*names, *[None] * ahead]:
             if name is not None:
-                labelled = labels is None or name in labels
-                waiting.append((name, submit(name) if labelled and work(name) else None))
+                labeled = labels is None or name in labels
+                waiting.append((name, submit(name) if labeled and work(name) else None))
             if waiting and (len(waiting) >= ahead or name is None):
                 yield _finish(cache, labels, *waiting.popleft())
 

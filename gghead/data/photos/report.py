@@ -29,19 +29,19 @@ class Measures:
     residual: float  # share of the crop's side
 
 
-def sharpness(picture: np.ndarray) -> float:  # [R, R, 3] uint8, a crop with the head in the middle
+def sharpness(image: np.ndarray) -> float:  # [R, R, 3] uint8, a crop with the head in the middle
     """Return how much of the face's contrast is in its finest details.
 
     It is a quarter of the standard deviation of the Laplacian over that of the brightness, in the
     middle half of the crop at 128x128.
     """
-    quarter = picture.shape[0] // 4
-    face = Image.fromarray(picture[quarter : 3 * quarter, quarter : 3 * quarter]).convert("L")
-    grey = np.asarray(face.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
+    quarter = image.shape[0] // 4
+    face = Image.fromarray(image[quarter : 3 * quarter, quarter : 3 * quarter]).convert("L")
+    gray = np.asarray(face.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
     laplacian = (
-        grey[1:-1, :-2] + grey[1:-1, 2:] + grey[:-2, 1:-1] + grey[2:, 1:-1] - 4 * grey[1:-1, 1:-1]
+        gray[1:-1, :-2] + gray[1:-1, 2:] + gray[:-2, 1:-1] + gray[2:, 1:-1] - 4 * gray[1:-1, 1:-1]
     )
-    return round(float(laplacian.std() / max(float(grey.std()), 1.0)) / 4, 4)
+    return round(float(laplacian.std() / max(float(gray.std()), 1.0)) / 4, 4)
 
 
 def fault(measures: Measures, limits: Limits) -> tuple[str, str] | None:

@@ -1,1 +1,1 @@
-"""Synthetic people made from the head template: shapes, paint, hair, light and pictures of them."""
+"""Synthetic people made from the head template: shapes, paint, hair, light and images of them."""

@@ -21,7 +21,7 @@ _GLINT_AT = (0.0040, 0.0066)  # right and up from the middle of the iris, world 
 class Eyes:
     """Where the balls are on a person and where they look."""
 
-    centres: np.ndarray  # [2, 3] world, left and right, float32
+    centers: np.ndarray  # [2, 3] world, left and right, float32
     gaze: np.ndarray  # [3] unit, float32
 
 
@@ -41,7 +41,7 @@ def find_samples(place: np.ndarray) -> np.ndarray:  # [3, P] neutral -> [P'] ind
 
 def directions(eyes: Eyes, place: np.ndarray, world: np.ndarray) -> np.ndarray:  # [3, P] unit
     """Direction of samples from the middle of their eyeball."""
-    away = world - eyes.centres[np.where(place[0] > 0, 0, 1)].T
+    away = world - eyes.centers[np.where(place[0] > 0, 0, 1)].T
     return away / np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2 + 1e-12)
 
 

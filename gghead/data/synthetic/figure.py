@@ -177,7 +177,7 @@ def pose(
     table = np.column_stack(
         [mesh.place, mesh.posed, mesh.normals, mesh.vertices, mesh.occlusion, mesh.lit]
     )
-    centres = _EYEBALLS + morph(assets.eye_modes, person)
+    centers = _EYEBALLS + morph(assets.eye_modes, person)
     mouth_table = None
     if mesh.gap.opening > 0.0024:
         inside = mouth.interior()
@@ -196,7 +196,7 @@ def pose(
         expression=expression,
         light=light,
         mesh=mesh,
-        eyes=Eyes(centres.astype(np.float32), gaze_direction(*gaze)),
+        eyes=Eyes(centers.astype(np.float32), gaze_direction(*gaze)),
         table=table.astype(np.float32),
         mouth_table=mouth_table,
         hair_table=hair_table,

@@ -3,7 +3,7 @@
 Its edge (hairline, fringe, tips) is cut per pixel, strand by strand.
 
 The shell has two coordinates. ``s`` runs down: it is the polar angle (radians from straight up,
-seen from ``CENTRE``) as far as the equator, and from there goes on vertically, ``DROP`` units per
+seen from ``CENTER``) as far as the equator, and from there goes on vertically, ``DROP`` units per
 radian. ``phi`` is the azimuth, 0 in front, positive to the subject's left. A haircut is the line
 ``s_line(phi)`` down to which there is hair.
 """
@@ -21,7 +21,7 @@ CURLY = ("afro", "curly")
 SHAVED = ("bald", "buzz")
 TIED = ("bun", "topknot", "ponytail", "pigtails")
 
-CENTRE = np.array([0.0, 0.10, -0.03])
+CENTER = np.array([0.0, 0.10, -0.03])
 DROP = 0.25
 EQUATOR = np.pi / 2
 COLUMNS, DOME_ROWS, CURTAIN_ROWS = 48, 16, 14
@@ -45,7 +45,7 @@ class Shell:
 
 def coordinates(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [N, 3] -> s [N], phi [N]
     """Return the shell coordinates of neutral points."""
-    away = points - CENTRE.astype(points.dtype)  # painting stays in single precision
+    away = points - CENTER.astype(points.dtype)  # painting stays in single precision
     flat = np.hypot(away[:, 0], away[:, 2])
     dome = np.arctan2(flat, away[:, 1])
     return np.where(away[:, 1] > 0, dome, EQUATOR - away[:, 1] / DROP), np.arctan2(
@@ -67,11 +67,11 @@ def build_shell(head: np.ndarray) -> Shell:  # [N, 3] neutral head vertices
     directions = np.stack(
         [np.sin(angle) * np.sin(phi), np.cos(angle), np.sin(angle) * np.cos(phi)], -1
     )
-    origins = CENTRE - np.stack(
+    origins = CENTER - np.stack(
         [np.zeros_like(s), np.maximum(s - EQUATOR, 0) * DROP, np.zeros_like(s)], -1
     )
 
-    scalp = head[(head[:, 1] > 0.0) & (np.abs(head[:, 0]) < 0.222)] - CENTRE
+    scalp = head[(head[:, 1] > 0.0) & (np.abs(head[:, 0]) < 0.222)] - CENTER
     reach = np.sqrt((scalp**2).sum(1))
     cosine = np.einsum("ik,jk->ij", directions, scalp / reach[:, None])
     near = np.exp((cosine - 1) / (2 * np.radians(3.0) ** 2) * 2)
@@ -80,13 +80,13 @@ def build_shell(head: np.ndarray) -> Shell:  # [N, 3] neutral head vertices
     hanging[DOME_ROWS:] = hanging[DOME_ROWS - 1]
 
     below = head[(np.abs(head[:, 0]) < 0.222) & (head[:, 1] < 0.2)]
-    turn = np.arctan2(below[:, 0], below[:, 2] - CENTRE[2])
+    turn = np.arctan2(below[:, 0], below[:, 2] - CENTER[2])
     curtain = s > EQUATOR
     aside = (phi[curtain, None] - turn + np.pi) % (2 * np.pi) - np.pi
     lower = origins[curtain, 1:2] - below[:, 1]
     near = np.exp(-0.5 * ((aside / 0.12) ** 2 + (lower / 0.03) ** 2))
     fitting = hanging.ravel().copy()
-    fitting[curtain] = (near * np.hypot(below[:, 0], below[:, 2] - CENTRE[2])).sum(1) / np.maximum(
+    fitting[curtain] = (near * np.hypot(below[:, 0], below[:, 2] - CENTER[2])).sum(1) / np.maximum(
         near.sum(1), 1e-12
     )
     fitting = np.where(curtain & (s > EQUATOR + 1.6), hanging.ravel(), fitting)
@@ -104,7 +104,7 @@ def _knots(person: Person) -> tuple[list[float], list[float]]:
     What is smooth or ragged is added elsewhere.
     """
     front = 0.92 + person.hairline
-    tips = EQUATOR + (CENTRE[1] - person.hair_length) / DROP
+    tips = EQUATOR + (CENTER[1] - person.hair_length) / DROP
     over_ear, sideburn, nape = EQUATOR - 0.03, EQUATOR + 0.34, EQUATOR + 0.85
     style = person.hair_style
     if style in ("long", "wavy", "bob"):

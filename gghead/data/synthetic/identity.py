@@ -14,14 +14,14 @@ import numpy as np
 class Mode:
     """A field ``std * weight(p) * direction``.
 
-    With ``scale`` it is ``std * weight(p) * scale * (p - centre)``.
+    With ``scale`` it is ``std * weight(p) * scale * (p - center)``.
 
     ``weight`` is a Gaussian bump at the center, and at its mirror image if the center lies off the
     midline.
     """
 
     name: str
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     sigma: tuple[float, float, float]
     std: float
     # unit vector on the subject's left, mirrored on the right
@@ -94,17 +94,17 @@ MODES = (
 # [N, 3] neutral positions -> [K, N, 3] offsets per unit coefficient
 def basis(points: np.ndarray) -> np.ndarray:
     """Return the displacement of every point by every mode."""
-    centre, sigma, direction, scale, std = _bumps()
+    center, sigma, direction, scale, std = _bumps()
     offsets = np.zeros((len(MODES), len(points), 3))
     for flip in (1.0, -1.0):
         away = [
-            points[:, axis] - (flip if axis == 0 else 1.0) * centre[:, axis, None]
+            points[:, axis] - (flip if axis == 0 else 1.0) * center[:, axis, None]
             for axis in range(3)
         ]
         square = sum((away[axis] / sigma[:, axis, None]) ** 2 for axis in range(3))
         weight = std[:, None] * np.exp(-0.5 * np.asarray(square))
         # too far away to matter, or the same on both sides
-        used = np.nonzero((weight.max(1) > 1e-9) & ((centre[:, 0] != 0) | (flip > 0)))[0]
+        used = np.nonzero((weight.max(1) > 1e-9) & ((center[:, 0] != 0) | (flip > 0)))[0]
         for axis in range(3):
             push = (flip if axis == 0 else 1.0) * direction[used, axis, None]
             offsets[used, :, axis] += weight[used] * (
@@ -116,7 +116,7 @@ def basis(points: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=1)
 def _bumps() -> tuple[np.ndarray, ...]:
     """Center, sigma, direction and scale [K, 3] and standard deviation [K] of all modes."""
-    names = ("centre", "sigma", "direction", "scale", "std")
+    names = ("center", "sigma", "direction", "scale", "std")
     return tuple(np.array([getattr(mode, name) for mode in MODES], float) for name in names)
 
 

@@ -26,7 +26,7 @@ HAIR = [
     (184, 146, 95),
     (222, 194, 146),
 ]
-REDHEAD, GREY, WHITE = (146, 70, 34), (128, 126, 124), (214, 210, 204)
+REDHEAD, GRAY, WHITE = (146, 70, 34), (128, 126, 124), (214, 210, 204)
 IRIS = [
     (58, 36, 22),
     (82, 52, 28),
@@ -150,7 +150,7 @@ def sample_person(random: np.random.RandomState) -> Person:
         hair = np.array(REDHEAD, float) * random.uniform(0.8, 1.3)
     if age > 0.75:
         hair = hair + random.uniform(0.4, 1.0) * (
-            _along([GREY, WHITE], random.uniform(0, 1)) - hair
+            _along([GRAY, WHITE], random.uniform(0, 1)) - hair
         )
     hair = linear(np.clip(hair * np.exp(random.normal(0, 0.06)), 8, 235))
     iris = linear(

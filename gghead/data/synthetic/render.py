@@ -1,4 +1,4 @@
-"""Pictures of synthetic people: visibility, paint and light, supersampled."""
+"""Images of synthetic people: visibility, paint and light, supersampled."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from gghead.data.synthetic.noise import display, noise, step
 from gghead.data.synthetic.person import Light, Person
 from gghead.template.rasterize import Samples, rasterize_samples
 
-SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's centre
+SUPERSAMPLING = 3  # samples per pixel and axis; odd, so that one lies at the pixel's center
 _AHEAD = np.array([[0.0], [0.0], [0.55]], np.float32)
 _PART = 1 << 14  # samples that are shaded together
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A rendered person; colors are not multiplied by alpha, and white where it is zero."""
 
     rgb: np.ndarray  # [R, R, 3] uint8
@@ -36,12 +36,12 @@ def render(
     light: Light,
     label: np.ndarray,  # [25] camera
     resolution: int,
-) -> Picture:
+) -> Image:
     """Draw one person with one expression from one camera."""
     return draw_figure(pose(person, expression, light), label, resolution)
 
 
-def draw_figure(figure: Figure, label: np.ndarray, resolution: int) -> Picture:
+def draw_figure(figure: Figure, label: np.ndarray, resolution: int) -> Image:
     """Draw a posed person from one camera; `label` is [25]."""
     size = resolution * SUPERSAMPLING
     label = np.asarray(label, np.float64)
@@ -72,7 +72,7 @@ def draw_figure(figure: Figure, label: np.ndarray, resolution: int) -> Picture:
     rgb = np.where(alpha[..., None] > 0, rgb, 1.0)
     middle = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
     central = depth.reshape(size, size)[middle, middle]
-    return Picture(
+    return Image(
         rgb=np.rint(rgb * 255).astype(np.uint8),
         alpha=np.rint(alpha * 255).astype(np.uint8),
         depth=np.where(np.isfinite(central), central, 0).astype(np.float32),

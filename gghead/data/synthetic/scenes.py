@@ -23,15 +23,15 @@ from gghead.data.synthetic.person import (
     sample_light,
     sample_person,
 )
-from gghead.data.synthetic.render import Picture, draw_figure
+from gghead.data.synthetic.render import Image, draw_figure
 from gghead.torch_utils.rng import derive_seed
 
 YAW_STD, PITCH_STD, ROLL_STD = 0.30, 0.15, 0.04  # radians, about as in FFHQ
 FULL_PITCH_STD = 0.20
-_CHUNK = 8  # pictures per message between processes
+_CHUNK = 8  # images per message between processes
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Scene = tuple[Picture, np.ndarray, dict]  # picture, label [25], record for dataset.json
+Scene = tuple[Image, np.ndarray, dict]  # image, label [25], record for dataset.json
 
 
 def _random(seed: int, *stream: int | str) -> np.random.RandomState:
@@ -51,7 +51,7 @@ def sample_label(random: np.random.RandomState, cameras: str) -> np.ndarray:  # 
 
 
 def draw(request: Request, index: int) -> Scene:
-    """Draw picture ``index`` of the data set: a pure function of its arguments."""
+    """Draw image ``index`` of the data set: a pure function of its arguments."""
     view, expression_id = index % request.views, index // request.views % request.expressions
     subject = index // (request.views * request.expressions)
     figure, gaze = _figure(request.seed, subject, expression_id)
@@ -92,7 +92,7 @@ def _figure(seed: int, subject: int, expression_id: int) -> tuple[Figure, tuple[
 
 
 def scenes(request: Request, workers: int = 1) -> Iterator[Scene]:
-    """Yield all pictures in order, drawn by ``workers`` processes of one thread each."""
+    """Yield all images in order, drawn by ``workers`` processes of one thread each."""
     yield from in_processes(partial(draw, request), request.num, workers)
 
 

@@ -21,7 +21,7 @@ from gghead.torch_utils.rng import derive_seed
 
 # standard deviations; nobody turns by more than twice as much
 YAW, PITCH, ROLL = np.radians([13.0, 6.0, 4.0])
-SHIFT = 0.02  # of the head across the picture, world units
+SHIFT = 0.02  # of the head across the image, world units
 # over which curves are smooth (standard deviations)
 _TURN_SECONDS, _FACE_SECONDS, _SPEECH_SECONDS = 1.2, 0.5, 0.09
 _BLINK = np.array([0.3, 0.8, 1.0, 1.0, 0.7, 0.35, 0.1])  # at 25 frames per second
@@ -128,7 +128,7 @@ def smooth(random: np.random.RandomState, frames: int, sigma: float) -> np.ndarr
     return total / np.sqrt((window**2).sum())
 
 
-FOCAL = 2.9  # of the picture's width: room for a head that turns
+FOCAL = 2.9  # of the image's width: room for a head that turns
 _JAW = 17  # first landmarks of iBUG's 68
 
 
@@ -166,7 +166,7 @@ def sample_scenes(frames: int, resolution: int, seed: int, fps: float) -> Scenes
 
 
 def draw(scenes: Scenes, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Picture over white [R, R, 3], mask [R, R] and landmarks [68, 3] of a frame."""
+    """Image over white [R, R, 3], mask [R, R] and landmarks [68, 3] of a frame."""
     random = np.random.RandomState(derive_seed(scenes.seed, "subject", 0) % 2**32)
     person, light = sample_person(random), sample_light(random)
     weights = {
@@ -174,10 +174,10 @@ def draw(scenes: Scenes, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
         for name, value in zip(scenes.names, scenes.weights[index], strict=True)
         if value
     }
-    picture = render(person, weights, light, scenes.labels[index], scenes.resolution)
-    alpha = picture.alpha[..., None] / 255.0
-    rgb = np.rint(picture.rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return rgb, picture.alpha, head_vertices(person, weights)[landmark_vertices()]
+    image = render(person, weights, light, scenes.labels[index], scenes.resolution)
+    alpha = image.alpha[..., None] / 255.0
+    rgb = np.rint(image.rgb * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return rgb, image.alpha, head_vertices(person, weights)[landmark_vertices()]
 
 
 def frames(scenes: Scenes, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

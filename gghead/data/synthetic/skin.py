@@ -1,6 +1,6 @@
 """Paint of the skin, lips, brows and beard, as a function of the place on the neutral template.
 
-Painting by place instead of by texture makes every line as sharp as the picture allows, and lids
+Painting by place instead of by texture makes every line as sharp as the image allows, and lids
 and lips carry their paint along when they move.
 """
 

@@ -88,7 +88,7 @@ def _look(inventory: Inventory, index: int, keep_mask: bool) -> Look:
     return look
 
 
-def check_pictures(
+def check_images(
     names: list[str],
     masks: Sequence[str | None],  # as names; empty without masks
     labels: np.ndarray,  # [N, 25]
@@ -164,13 +164,13 @@ def find_repeated(groups: list[list[int]], names: list[str], labels: np.ndarray)
 def find_mirrored_pairs(looks: list[Look], window: int = 24) -> list[tuple[int, int]]:
     """Pairs of images of which one is the other flipped, found by thumbnails.
 
-    A flipped picture has the same mean, so only neighbors in the order of the mean are compared.
+    A flipped image has the same mean, so only neighbors in the order of the mean are compared.
     """
     have = np.array([i for i, look in enumerate(looks) if look.thumb is not None], int)
     if len(have) < 2:
         return []
     thumbs = np.stack([looks[i].thumb for i in have]).astype(np.int16)
-    # a symmetric picture tells nothing
+    # a symmetric image tells nothing
     lopsided = np.abs(thumbs - thumbs[:, :, ::-1]).mean((1, 2)) > 2.0
     order = np.argsort(thumbs.mean((1, 2)), kind="stable")
     thumbs, have, lopsided = thumbs[order], have[order], lopsided[order]
