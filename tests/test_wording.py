@@ -1,7 +1,11 @@
-"""How things are called: functions by verbs or nouns. Reads the sources only."""
+"""How things are called: functions by verbs or nouns, one word per thing, in American spelling.
+
+Reads the sources only."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +17,13 @@ OTHERS = {"between", "open", "screen", "seed", "widen"}  # words that end like p
 IRREGULAR = {"built", "done", "drawn", "found", "gone", "held", "kept", "known", "made", "meant"}
 IRREGULAR |= {"said", "sent", "shown", "sold", "sought", "swept", "taught", "thought", "told"}
 IRREGULAR |= {"worn"}
+
+
+# "image" is the word for pictures; the rest is British.
+SPELLING = re.compile(
+    r"(?<![a-z])pictures?(?![a-z])|colour|(?<![a-z])(centre|grey|[a-z]*metres?(?![a-z]))|neighbour"
+    r"|behaviour|licence|labelled|(normal|optim|quant|raster|initial|summar|factor|random)is[ei]"
+)
 
 
 def sources(*folders: str) -> list[Path]:
@@ -60,3 +71,24 @@ def test_a_participle_is_found_out(name):
 @pytest.mark.parametrize("name", ["truncate", "is_taken", "read", "numbered_folder", "__len__"])
 def test_a_verb_or_a_noun_is_none(name):
     assert not is_bare_participle(name)
+
+
+def test_names_are_spelled_one_way():
+    """In code; names in quotes may be those of files and of other projects."""
+    found = {
+        f"{path.relative_to(ROOT)}: {token.string}"
+        for path in sources(*PRODUCT, "examples", "tests")
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline)
+        if token.type == tokenize.NAME and SPELLING.search(token.string.lower())
+    }
+    assert not found, "say image, color, center, neighbor, optimize …"
+
+
+@pytest.mark.parametrize("name", ["save_picture", "colours", "at_centre", "METRES", "optimiser"])
+def test_a_second_spelling_is_found_out(name):
+    assert SPELLING.search(name.lower())
+
+
+@pytest.mark.parametrize("name", ["pictured", "concentrate", "parameter", "noise", "grayscale"])
+def test_other_words_are_none(name):
+    assert not SPELLING.search(name)
