@@ -281,7 +281,9 @@ class Governor:
         hint = (
             ""
             if self._explained
-            else " (--threads=N fixes it; results repeat bit for bit for one number only)"
+            else " (`threads=N` fixes it; results repeat bit for bit for one number only)"
         )
         self._explained = True
-        self._say(f"  {sentence}{hint}")
+        from gghead.torch_utils.cli_words import in_flags
+
+        self._say(in_flags(f"  {sentence}{hint}"))

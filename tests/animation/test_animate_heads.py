@@ -36,7 +36,7 @@ def test_an_image_shows_neutral_and_posed(tmp_path):
     shown = np.asarray(Image.open(out)).astype(int)
     assert shown.shape == (64, 64, 3)
     model = gghead.load("demo")
-    head = model.sample(1, psi=0.7)
+    head = model.sample(1)
     for column, weights in enumerate(({}, {"jawOpen": 1, "eyeBlinkLeft": 1, "eyeBlinkRight": 1})):
         image = model.render(
             gghead.animate(head, weights, model=model), gghead.Cameras.orbit(0.0), 32

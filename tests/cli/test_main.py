@@ -18,7 +18,7 @@ from gghead.torch_utils.cli_groups import SCRIPTS, LazyGroup, find
 
 WORDS = {
     "train": "gan decoder encoder avatar prior expression",
-    "score": "gan encoder avatar prior expression",
+    "score": "gan heads encoder avatar prior expression",
     "data": "photos check convert shard synthetic sequence",
     "edit": "interpolate mix region pca move",
     "benchmark": "raster train sample data encode compression avatar",

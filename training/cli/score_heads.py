@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gghead.cli.common import network_option
+from gghead.cli.common import network_option, trunc_option
 from gghead.torch_utils import cli
 
 
@@ -24,9 +24,9 @@ from gghead.torch_utils import cli
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Images of the data that are looked at, chosen at random",
+    help="Look at only the first so many images of the data",
 )
-@click.option("--trunc", type=float, default=1.0, show_default=True, help="Truncation psi")
+@trunc_option()
 @click.option(
     "--size",
     type=click.IntRange(min=32),

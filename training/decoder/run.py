@@ -67,7 +67,7 @@ def _perceptual(config: DecoderTrainConfig, device: torch.device) -> Distance | 
         return None
     from gghead.perceptual.load import load_distance
 
-    distance = load_distance(config.loss.perceptual_net, "--perceptual-net", device)
+    distance = load_distance(config.loss.perceptual_net, "`perceptual_net`", device)
     size = config.generator.image_size
     distance.check_size(size, size)
     return distance
@@ -76,7 +76,7 @@ def _perceptual(config: DecoderTrainConfig, device: torch.device) -> Distance | 
 class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
     script = "train_decoder.py"
     remedy = (
-        "When you continue, take a lower `rates.generator`, or look for broken images with"
+        "When you continue, take a lower `lr`, or look for broken images with"
         " scripts/dataset_tool.py check; the same options end the same way."
     )
 

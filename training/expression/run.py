@@ -83,7 +83,7 @@ def run(
 class _Run(StepRun[ExpressionTrainConfig, ExpressionTrainer]):
     script = "train_expression.py"
     remedy = (
-        "When you continue, take a lower `rate`, or look for broken images with"
+        "When you continue, take a lower `lr`, or look for broken images with"
         " scripts/dataset_tool.py check; the same options end the same way."
     )
 

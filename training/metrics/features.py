@@ -125,7 +125,7 @@ class LiteFeatures(nn.Module):
     def __init__(self, spec: str | Path) -> None:
         """``spec``: ``efficientnet-lite2[:FILE]``. Raises ``UserError`` as ``load_distance``."""
         super().__init__()
-        distance = load_distance(str(spec), "--feature-net")
+        distance = load_distance(str(spec), "`feature_net`")
         assert isinstance(distance, FeatureDistance)  # check_feature_net saw to it
         assert isinstance(distance.backbone, EfficientNetLite)
         self.backbone = distance.backbone
