@@ -9,7 +9,6 @@ from torch import library
 
 from gghead.cameras import Cameras
 from gghead.rendering import native_backend, projection, rasterization
-from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops import native_build
 
 WORKS, REASON = native_build.available(native_backend.LIBRARY)
