@@ -48,55 +48,62 @@ def call(script: str, *options: str) -> None:
         raise UserError(f"{script} ended with status {status}; its message stands above.")
 
 
-def affordable_kimg() -> float:
+def affordable_steps() -> int:
     """A few minutes' training: how much that is depends on the rasterizer that works here."""
     import torch
 
     from gghead.rendering import registry
 
-    if (
-        registry.resolve("auto", "cuda" if torch.cuda.is_available() else "cpu").backend.name
-        != "torch"
-    ):
-        return 20.0
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if registry.resolve("auto", device).backend.name != "torch":
+        return 3000
     print(
         "No C++ compiler was found, so a training step takes about two and a half times as long and"
-        " this demo trains on 10 kimg only; for better heads, `apt install g++` and start again."
+        " this demo trains for 1200 steps only; for better heads, `apt install g++` and start"
+        " again."
     )
-    return 10.0
+    return 1200
 
 
-def newest_run(runs: Path) -> tuple[Path, float] | None:
-    """Return the highest-numbered run that can be resumed and the kimg it has reached, or
-    ``None``."""
+def newest_run(runs: Path) -> tuple[Path, int] | None:
+    """Return the highest-numbered run that can be resumed and its steps so far, or ``None``."""
     states = []
     for state in runs.glob("*/training-state-*.pt"):
-        run, kimg = (
-            re.match(r"(\d+)-", state.parent.name),
-            re.search(r"-(\d+(?:\.\d+)?)$", state.stem),
-        )
-        if run and kimg:
-            states.append((int(run[1]), float(kimg[1]), state.parent))
+        run, steps = re.match(r"(\d+)-", state.parent.name), re.search(r"-(\d+)$", state.stem)
+        if run and steps:
+            states.append((int(run[1]), int(steps[1]), state.parent))
     if not states:
         return None
-    _, kimg, folder = max(states, key=lambda state: state[:2])
-    return folder, kimg
+    _, steps, folder = max(states, key=lambda state: state[:2])
+    return folder, steps
 
 
-def train(data: Path, kimg: float, fresh: bool) -> Path:
-    """Start a run, continue the newest one, or leave it if it has seen ``kimg`` thousand images;
-    return its folder."""
+def train(data: Path, steps: int, fresh: bool) -> Path:
+    """Start a run, continue the newest one, or leave it if it has done its steps.
+
+    Returns its folder.
+    """
     runs = DEMO / "runs"
     found = None if fresh else newest_run(ROOT / runs)
     if found is None:
-        call("train.py", f"--data={data}", "--preset=tiny", f"--kimg={kimg:g}", f"--outdir={runs}")
+        call(
+            "scripts/train_decoder.py",
+            f"--data={data}",
+            "--preset=tiny",
+            f"--steps={steps}",
+            f"--outdir={runs}",
+        )
         found = newest_run(ROOT / runs)
-    elif found[1] < kimg:
-        call("train.py", f"--resume={found[0].relative_to(ROOT)}", f"--kimg={kimg:g}")
+    elif found[1] < steps:
+        call(
+            "scripts/train_decoder.py",
+            f"--resume={found[0].relative_to(ROOT)}",
+            f"--steps={steps}",
+        )
     else:
         print(
-            f"\n{found[0].relative_to(ROOT)} has seen {found[1]:g} kimg already;"
-            f" --kimg={2 * kimg:g} trains it on."
+            f"\n{found[0].relative_to(ROOT)} has done {found[1]} steps already;"
+            f" --steps={2 * steps} trains it on."
         )
     if found is None:
         raise UserError(f"Training left no training-state-*.pt below {runs}.")
@@ -108,24 +115,21 @@ def train(data: Path, kimg: float, fresh: bool) -> Path:
     moving=False,
 )
 @click.option(
-    "--kimg",
-    type=click.FloatRange(min=0, min_open=True),
-    help=(
-        "Thousands of images to train with, counted from the run's start  [default: 20, or 10"
-        " without g++]"
-    ),
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Steps of training, counted from the run's start  [default: 3000, or 1200 without g++]",
 )
 @click.option(
     "--seeds", type=cli.IntRangeList(), default="0-7", show_default=True, help="Heads to draw"
 )
 @cli.switch("--fresh", default=False, help="Start a new run instead of continuing the last one")
-def main(kimg: float | None, seeds: list[int], fresh: bool) -> None:
+def main(steps: int | None, seeds: list[int], fresh: bool) -> None:
     """Make synthetic heads, train the tiny preset on them, draw what it has learned."""
     started = time.monotonic()
     print(f"First run: heads, data, training and images go to {ROOT / DEMO}", flush=True)
     make_folder(ROOT / DEMO)
-    kimg = kimg or affordable_kimg()
-    data, samples, strip = DEMO / "heads.zip", DEMO / "samples", DEMO / "strip.png"
+    steps = steps or affordable_steps()
+    data, samples, strip = DEMO / "captures.zip", DEMO / "samples", DEMO / "strip.png"
     shipped = DEMO / "shipped.png"
     image = "grid.png" if len(seeds) > 1 else f"seed{seeds[0]:04d}.png"
     turning, splat = DEMO / "turning.webp", samples / f"seed{seeds[0]:04d}.ply"
@@ -139,11 +143,13 @@ def main(kimg: float | None, seeds: list[int], fresh: bool) -> None:
         call(
             "datasets/synthetic_heads.py",
             f"--dest={data}",
-            "--num=2000",
+            "--num=1600",
+            "--views=8",
+            "--cameras=full",
             "--resolution=64",
             "--seed=0",
         )
-    run = train(data, kimg, fresh)
+    run = train(data, steps, fresh)
     call("gen_samples.py", f"--network={run}", *drawing, f"--outdir={samples}", "--shapes")
     shutil.copy(ROOT / samples / image, ROOT / strip)
     some = seeds[:4]

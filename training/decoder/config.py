@@ -52,11 +52,11 @@ class DecoderLossConfig:
     """Additional weight of pixels that show eyes and mouth."""
     style: float = 1e-4
     """Mean square of the styles: keeps them near each other."""
-    adversarial: Annotated[float, Range(0), Option()] = 0.0
+    adversarial: Annotated[float, Range(0), Option()] = 0.03
     """Weight of a discriminator's loss. It sees captured heads and as many heads of drawn styles:
     both get sharper."""
-    adversarial_from: Annotated[int, Range(0), Option()] = 0
-    """First step with it; blurred heads teach a discriminator nothing."""
+    adversarial_from: Annotated[float, Range(0, 1), Option()] = 0.5
+    """Share of the steps before it: blurred heads teach a discriminator nothing."""
     r1_gamma: Annotated[float, Range(0)] = 0.4
     """Its gradient penalty, every 16 steps."""
 
@@ -67,7 +67,7 @@ class DecoderRates:
 
     generator: Annotated[float, Range(0, above=True), Option("--lr", resume=True)] = 4e-3
     """Largest learning rate of the generator, whose layers are equalized."""
-    styles: Annotated[float, Range(0, above=True), Option("--style-lr", resume=True)] = 1e-2
+    styles: Annotated[float, Range(0, above=True), Option("--style-lr", resume=True)] = 2e-2
     """Largest learning rate of the styles."""
     warmup: int = 100
     """Steps of linear growth."""
@@ -82,7 +82,7 @@ class DecoderTrainConfig:
     """One run."""
 
     preset: Annotated[str, Option()]
-    """Named settings that the run starts from. tiny: an hour on a CPU."""
+    """Named settings that the run starts from. tiny: minutes on a CPU; small: an hour."""
     data: DecoderDataConfig = field(default_factory=DecoderDataConfig)
     """Where heads come from."""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -93,7 +93,7 @@ class DecoderTrainConfig:
     """What judges images where the loss has an adversarial term."""
     loss: DecoderLossConfig = field(default_factory=DecoderLossConfig)
     """Weights."""
-    style_noise: Annotated[float, Range(0)] = 0.1
+    style_noise: Annotated[float, Range(0)] = 0.05
     """Standard deviation of the noise on styles in training: neighbors in the latent space must
     look alike."""
     rates: DecoderRates = field(default_factory=DecoderRates)
@@ -102,7 +102,7 @@ class DecoderTrainConfig:
     """Heads per step."""
     views: Annotated[int, Range(1), Option()] = 4
     """Views of each head per step; all are rendered from one pass of the generator."""
-    steps: Annotated[int, Range(1), Option(resume=True)] = 6000
+    steps: Annotated[int, Range(1), Option(resume=True)] = 4000
     """Where the run ends."""
     tick: Annotated[int, Range(1), Option(resume=True)] = 50
     """Steps between status lines."""
@@ -153,6 +153,10 @@ _SMALL = replace(
         image_size=128,
     ),
     discriminator=DiscriminatorConfig(cbase=4096, cmax=128, map_depth=2),
+    # many heads, each seen often: a style is learned by the steps that see its head
+    batch=8,
+    views=2,
+    steps=10_000,
 )
 
 PRESETS = {config.preset: config for config in (_TINY, _SMALL)}

@@ -82,7 +82,8 @@ class DecoderTrainer:
         noise = self._normal("style", styles.shape)
         parts, shown = self.terms(self.model, batch, styles + config.style_noise * noise)
         parts["style"] = styles.square().mean()
-        judge = self.judge if self.step_index >= config.loss.adversarial_from else None
+        begin = config.loss.adversarial_from * config.steps
+        judge = self.judge if self.step_index >= begin else None
         labels = batch.cameras.label()
         fakes, fake_labels = shown[:, 0], labels[:, 0]
         if judge is not None:
