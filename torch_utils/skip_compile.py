@@ -1,7 +1,9 @@
-"""``torch.compiler.disable`` with types."""
+"""``torch.compiler.disable`` with types, at no cost where nothing is compiled."""
 
+import functools
+import sys
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -11,7 +13,19 @@ Function = TypeVar("Function", bound=Callable)
 def skip_compile(function: Function) -> Function:
     """Keep ``torch.compile`` away from a function; to a type checker the function stays itself.
 
-    The return type of ``torch.compiler.disable`` is not declared, and what type checkers conclude
-    from its source is a function of one argument.
+    ``torch.compiler.disable`` imports the compiler, which takes about as long as torch itself. As
+    long as nobody else has imported it, nothing is compiled, and the function is called as it is.
     """
-    return cast(Function, torch.compiler.disable(function))
+    disabled: Callable | None = None
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal disabled
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if disabled is None:
+            disabled = torch.compiler.disable(function)
+        return disabled(*args, **kwargs)
+
+    call._torchdynamo_disable = True  # pyright: ignore[reportAttributeAccessIssue]: what it looks for
+    return cast(Function, call)
