@@ -33,8 +33,11 @@ PLAN_OPTIONS = ConfigOptions(CompressionPlan, only=("combinations",))
 
 
 def _benchmark(**settings: Any) -> Callable[[Callable[..., dict]], click.Command]:
-    """A command with ``--json``. The function turns the options into what ``measure`` of the module
-    of its name in ``gghead.training.benchmarks`` takes, or says what is wrong with them."""
+    """A command with ``--json``.
+
+    The function turns the options into what ``measure`` of the module of its name in
+    ``gghead.training.benchmarks`` takes, or says what is wrong with them.
+    """
 
     def decorate(function: Callable[..., dict]) -> click.Command:
         @cli.command(**settings)
