@@ -27,7 +27,7 @@ FRD_VERSION = "frd_v1"
 class RandomFeatures(nn.Module):
     """Version ``frd_v1``: 264 numbers per image.
 
-    The image is split into three band-pass images (Laplacian pyramid) and a remainder of 8x8
+    The image is split into three bands (Laplacian pyramid) and a remainder of 8x8
     pixels. Each band passes two random convolutions with leaky ReLUs. Kept are the log variance of
     the first one's response (how much fine structure of which kind: sees blur and noise), mean and
     standard deviation of the second, and a random projection of the second pooled to 4x4 (where it
