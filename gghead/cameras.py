@@ -54,7 +54,7 @@ def focal_from_fov_deg(fov: float) -> float:
 class Cameras:
     """Pinhole cameras with any batch shape.
 
-    Raises ``ValueError`` where the shapes do not fit; the values are checked by :meth:`validate`
+    Raises ``ValueError`` where the shapes do not fit; the values are checked by ``validate``
     only.
     """
 
@@ -93,11 +93,11 @@ class Cameras:
         target: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
         device: torch.device | str | None = None,
     ) -> "Cameras":
-        """Cameras on a sphere that look at ``target``; the arguments broadcast, and plain numbers
-        give one camera.
+        """Cameras on a sphere that look at ``target``.
 
-        The position is ``target + radius * (sin yaw cos pitch, sin pitch, cos yaw cos pitch)``.
-        Raises ``ValueError`` for plain numbers beyond a full turn, which are degrees as a rule.
+        The arguments broadcast, and plain numbers give one camera. The position is ``target +
+        radius * (sin yaw cos pitch, sin pitch, cos yaw cos pitch)``. Raises ``ValueError`` for
+        plain numbers beyond a full turn, which are degrees as a rule.
         """
         for name, value in (("yaw", yaw), ("pitch", pitch), ("roll", roll)):
             if isinstance(value, (int, float)) and not abs(value) <= _FULL_TURN:

@@ -21,8 +21,10 @@ from gghead.torch_utils.errors import UserError
 
 @dataclass
 class Gaussians:
-    """``N`` Gaussians per batch element. Raises ``ValueError`` where the shapes do not fit
-    together."""
+    """``N`` Gaussians per batch element.
+
+    Raises ``ValueError`` where the shapes do not fit together.
+    """
 
     means: Tensor  # [..., N, 3] world units
     quats: Tensor  # [..., N, 4] w, x, y, z
@@ -172,11 +174,11 @@ class Gaussians:
 
     @classmethod
     def stack(cls, heads: Sequence["Gaussians"]) -> "Gaussians":
-        """Make one batch [B, N] of heads, each of batch shape () or (B,): what ``render`` draws in
-        one call.
+        """Make one batch [B, N] of heads, which ``render`` draws in one call.
 
-        ``uv`` and ``features`` are kept where all heads have them. Raises ``ValueError`` for heads
-        that differ in their number of Gaussians or have more than one batch dimension.
+        Each has batch shape () or (B,). ``uv`` and ``features`` are kept where all heads have them.
+        Raises ``ValueError`` for heads that differ in their number of Gaussians or have more than
+        one batch dimension.
         """
         if not heads:
             raise ValueError("There are no heads to stack.")
@@ -250,11 +252,10 @@ class Gaussians:
 
     # ------------------------------------------------------------------- files
     def save_ply(self, path: str | Path) -> None:
-        """Write one head as a .ply in the layout of 3DGS (``gghead.ply``): -y up, SH coefficients,
-        atomically.
+        """Write one head as a .ply in the layout of 3DGS (``gghead.ply``), whole or not at all.
 
-        Raises ``ValueError`` for a batch of several heads, ``UserError`` for impossible values and
-        where the file cannot be written.
+        The file has -y up and SH coefficients. Raises ``ValueError`` for a batch of several heads,
+        ``UserError`` for impossible values and where the file cannot be written.
         """
         path = Path(path)
         if math.prod(self.shape) != 1:

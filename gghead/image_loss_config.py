@@ -1,5 +1,7 @@
-"""Weights of ``gghead.image_metrics.image_loss``; a module without torch, for what commands
-declare."""
+"""Weights of ``gghead.image_metrics.image_loss``.
+
+A module without torch, for what commands declare.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -20,11 +20,11 @@ def psnr(
     second: Tensor,  # same
     mask: Tensor | None = None,  # [..., 1, H, W] weights in [0, 1]
 ) -> Tensor:  # [...] dB
-    """Peak signal-to-noise ratio for a peak of 1; values are clamped to [0, 1] first, equal
-    images give 100 dB.
+    """Peak signal-to-noise ratio for a peak of 1.
 
-    With ``mask`` the squared error is the weighted mean over it. Raises ``ValueError`` for unequal
-    shapes, ``UserError`` for an empty mask.
+    Values are clamped to [0, 1] first; equal images give 100 dB. With ``mask`` the squared error is
+    the weighted mean over it. Raises ``ValueError`` for unequal shapes, ``UserError`` for an empty
+    mask.
     """
     _check(first, second, mask)
     error = (first.clamp(0, 1) - second.clamp(0, 1)).square().mean(-3, keepdim=True)
@@ -36,12 +36,12 @@ def ssim(
     second: Tensor,  # same
     mask: Tensor | None = None,  # [..., 1, H, W] weights in [0, 1]
 ) -> Tensor:  # [...]
-    """Structural similarity (Wang et al. 2004: Gaussian window of 11 pixels, sigma 1.5), mean over
-    channels.
+    """Structural similarity, mean over channels.
 
-    Windows lie wholly inside the image, so the outer 5 pixels have none; with ``mask`` the map is
-    averaged with the mask's weights at the windows' centers. Raises what ``psnr`` raises, and
-    ``UserError`` for images smaller than the window.
+    Wang et al. 2004: a Gaussian window of 11 pixels, sigma 1.5. Windows lie wholly inside the
+    image, so the outer 5 pixels have none; with ``mask`` the map is averaged with the mask's
+    weights at the windows' centers. Raises what ``psnr`` raises, and ``UserError`` for images
+    smaller than the window.
     """
     _check(first, second, mask)
     height, width = first.shape[-2:]

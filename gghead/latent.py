@@ -182,8 +182,9 @@ def fingerprint(module: nn.Module, start: "hashlib._Hash | None" = None) -> str:
 def save(
     path: str | os.PathLike, latent: Latent, model: Generator, own: dict[str, str] | None = None
 ) -> None:
-    """Write one head's latent (batch size 1), whole or not at all. Raises ``ValueError`` for a
-    larger batch, ``UserError`` if the disk refuses.
+    """Write one head's latent (batch size 1), whole or not at all.
+
+    Raises ``ValueError`` for a larger batch, ``UserError`` if the disk refuses.
 
     ``own`` are the model's ``fingerprints``, for whoever writes many files: hashing a network takes
     its time.

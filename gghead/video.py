@@ -29,13 +29,13 @@ def save_video(
     path: str | Path,
     fps: float = 30.0,
 ) -> None:
-    """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending; the file appears whole
-    or not at all.
+    """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending.
 
-    .mp4 needs PyAV (``pip install av``) or an ``ffmpeg`` program; odd sizes get one more row or
-    column there, because H.264's usual pixel format halves the color resolution. .gif rounds frame
-    times to 1/100 s, .webp to 1/1000 s. Raises ``ValueError`` for frames of a wrong shape or
-    type, ``UserError`` for an unknown ending, no way to write .mp4, a failing disk.
+    The file appears whole or not at all. .mp4 needs PyAV (``pip install av``) or an ``ffmpeg``
+    program; odd sizes get one more row or column there, because H.264's usual pixel format halves
+    the color resolution. .gif rounds frame times to 1/100 s, .webp to 1/1000 s. Raises
+    ``ValueError`` for frames of a wrong shape or type, ``UserError`` for an unknown ending, no way
+    to write .mp4, a failing disk.
     """
     path = Path(path)
     check_ending(path)

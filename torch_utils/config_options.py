@@ -274,8 +274,10 @@ class FieldOption(click.Option):
     def __init__(
         self, *args: Any, sentence: Callable[[], str], arguments: tuple[str, ...], **settings: Any
     ) -> None:
-        """``arguments``: the config's own fields that it sets, as the library's sentences name
-        them."""
+        """``arguments``: the config's own fields that it sets.
+
+        They are called as in the library's sentences.
+        """
         self._sentence, self.arguments = sentence, arguments
         super().__init__(*args, **settings)
 

@@ -25,11 +25,11 @@ _SHARE = 0.03  # of the time may be lost with trials in vain
 
 
 def busy_seconds(text: str, which: tuple[int, ...], with_nice: bool = False) -> float:
-    """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat`` (man 5
-    proc_stat).
+    """Seconds that the processors ``which`` have worked, by the text of ``/proc/stat``.
 
-    Programs of low priority (nice) give way, and count only ``with_nice``. Time taken by other
-    virtual machines counts. Raises ``ValueError`` for a text without these processors.
+    See man 5 proc_stat. Programs of low priority (nice) give way, and count only ``with_nice``.
+    Time taken by other virtual machines counts. Raises ``ValueError`` for a text without these
+    processors.
     """
     found, wanted = {}, {f"cpu{number}" for number in which}
     for line in text.splitlines():
@@ -52,8 +52,7 @@ class Load:
         clock: Callable[[], float] = time.monotonic,
         span: float = 1.0,
     ) -> None:
-        """``busy`` gives the seconds that all processors have worked, ``own`` those of this
-        process."""
+        """``busy``: seconds that all processors have worked; ``own``: those of this process."""
         self._busy, self._own, self._clock, self._span = busy or _machine_busy, own, clock, span
         self._marks: deque[tuple[float, float, float]] = deque()
         self._last: float | None = None
@@ -226,11 +225,10 @@ class Governor:
             self._take(wanted)
 
     def _fewer(self, others: float) -> int:
-        """The threads that find a processor each beside what others use; the present number if that
-        nearly fits.
+        """The threads that find a processor each beside what others use.
 
-        A program that has to share its processor with one of our threads gets half of it and could
-        use twice as much.
+        The present number if that nearly fits. A program that has to share its processor with one
+        of our threads gets half of it and could use twice as much.
         """
         free = self.cpus - others
         if self.count <= free + 0.4:

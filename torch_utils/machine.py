@@ -1,5 +1,7 @@
-"""The machine that this process runs on: its processor, the cores it may use, and the memory that
-glibc keeps."""
+"""The machine that this process runs on.
+
+Its processor, the cores it may use, and the memory that glibc keeps.
+"""
 
 import ctypes
 import os
@@ -47,12 +49,11 @@ def cores() -> int:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed instead of handing it back to the system; return whether it
-    was told.
+    """Tell glibc to keep what is freed, and return whether it was told.
 
-    By default every tensor above some megabytes is fresh memory whose pages the kernel has to map
-    and clear anew, in each step: about a fifth of a training step on CPUs. The price is that the
-    process never shrinks below its peak.
+    Otherwise it is handed back to the system. By default every tensor above some megabytes is fresh
+    memory whose pages the kernel has to map and clear anew, in each step: about a fifth of a
+    training step on CPUs. The price is that the process never shrinks below its peak.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,5 +1,7 @@
-"""What the commands share: options, which network, device and people, and where they write. Light:
-torch is imported when it is needed."""
+"""What commands share: options, which network, device and people, and where they write.
+
+Light: torch is imported when it is needed.
+"""
 
 import os
 from collections.abc import Callable, Iterable
@@ -115,8 +117,10 @@ def lpips_option(text: str = "Report LPIPS by") -> Callable:
 
 
 def view_options(of: str = "") -> Callable:
-    """``--camera``, ``--masks`` and ``--landmarker``: how images with one head each are read
-    (``gghead.inversion.targets``)."""
+    """``--camera``, ``--masks``, ``--landmarker``: how images with one head each are read.
+
+    See ``gghead.inversion.targets``.
+    """
     options = [
         click.option(
             "--camera",

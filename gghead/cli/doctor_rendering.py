@@ -83,8 +83,10 @@ def _mend(name: str) -> tuple[str, str]:
 
 
 def draw(name: str, device: str) -> "tuple[Tensor | None, str]":
-    """Render ten Gaussians with a backend: ``(color [3, 32, 32] on the CPU, "")``, or ``(None,
-    why)``."""
+    """Render ten Gaussians with a backend.
+
+    Returns ``(color [3, 32, 32] on the CPU, "")``, or ``(None, why)``.
+    """
     import torch
 
     from gghead.cameras import Cameras

@@ -188,10 +188,10 @@ class ImageDataset:
         return item[:3], item[3:], self.labels[index].clone()
 
     def resize(self, resolution: int) -> "ImageDataset":
-        """The same items at another resolution. The files stay open for both, and ``close`` of one
-        closes them for both.
+        """The same items at another resolution.
 
-        Raises ``UserError`` for a resolution below 1.
+        The files stay open for both, and ``close`` of one closes them for both. Raises
+        ``UserError`` for a resolution below 1.
         """
         if resolution < 1:
             raise UserError(f"The resolution must be at least 1, but it is {resolution}.")
@@ -253,8 +253,7 @@ class ImageDataset:
         return shard.rgb(at), shard.mask(at)
 
     def _read_stored(self, files: Iterable[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and masks at the size of the files; those that are broken speak up when they are
-        asked for."""
+        """Images and masks at the files' size; broken ones speak up when they are asked for."""
         for file in files:
             try:
                 rgb, mask = self._decode(int(file))

@@ -205,8 +205,7 @@ class Images:
         return resize(np.ascontiguousarray(rgb), np.ascontiguousarray(alpha), size, box)
 
     def encoded_image(self, index: int) -> tuple[bytes, str] | None:
-        """The image's file and its suffix where the file itself is what ``read`` shows, or
-        None."""
+        """The image's file and its suffix where ``read`` shows the file itself, or None."""
         if not self._is_unchanged(index):
             return None
         data = self.source.read(self.name(index))

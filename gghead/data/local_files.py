@@ -176,8 +176,7 @@ def _kind(path: Path, start: bytes) -> str | None:
 
 
 def no_labels_message(path: Path, images: int) -> str:
-    """Return a sentence for a zip or folder without dataset.json in which ``images`` images
-    lie."""
+    """Return what to say of a zip or folder of so many images without dataset.json."""
     count = {0: "no images", 1: "one image"}.get(images, f"{images} images")
     text = f"{path} holds {count} and no dataset.json with camera labels;"
     zips = (

@@ -21,8 +21,7 @@ _MOST_SHARDS = 1_000_000  # a list of names longer than that is a slip of the pe
 def open_shards(
     path: str | os.PathLike, masks: str | os.PathLike | None
 ) -> tuple[list[ImageFiles] | list[TarShard], bool]:
-    """Return the parts of a data set in their fixed order, and whether they can be read in order
-    only.
+    """Return a data set's parts in fixed order, and whether they can be read in order only.
 
     A single zip or folder of images is one part. A folder that holds zips and no images is a set of
     shards: each has its own dataset.json, or one dataset.json beside them labels ``shard.zip/name``

@@ -49,8 +49,10 @@ class Sample:
 
 
 def read_samples(path: str) -> Iterator[Sample]:
-    """Yield the images of a tar file in their order; raises ``UserError`` naming a broken file or
-    member."""
+    """Yield the images of a tar file in their order.
+
+    Raises ``UserError`` naming a broken file or member.
+    """
     for key, members in itertools.groupby(_members(path), key=lambda member: member[0]):
         fields: dict[str, bytes] = {}
         for _, field, data in members:
@@ -64,8 +66,10 @@ def read_samples(path: str) -> Iterator[Sample]:
 
 
 def _members(path: str) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (key, field, content) of the files in a tar; links, devices and sparse files are none
-    of ours."""
+    """Yield (key, field, content) of the files in a tar.
+
+    Links, devices and sparse files are none of ours.
+    """
     try:
         with open_local(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             length = os.fstat(file.fileno()).st_size
@@ -124,8 +128,10 @@ class ShardMemory:
         self._shards: collections.OrderedDict[str, list[Sample]] = collections.OrderedDict()
 
     def get(self, path: str) -> list[Sample]:
-        """Return the images of a tar file, reading it if it is not here. Safe to call from
-        several threads."""
+        """Return the images of a tar file, reading it if it is not here.
+
+        Safe to call from several threads.
+        """
         with self._lock:
             if path not in self._shards:
                 # first, so that never more than these are held
@@ -169,8 +175,10 @@ class TarShard:
         return len(self.names)
 
     def rgb(self, index: int) -> np.ndarray:  # -> [S, S, 3] uint8
-        """Return a decoded image; raises ``UserError`` if it is damaged or of another size than the
-        first."""
+        """Return a decoded image.
+
+        Raises ``UserError`` if it is damaged or of another size than the first.
+        """
         sample = self._sample(index)
         rgb = np.asarray(decode_image(sample.image, "RGB", f"{sample.name} in {self.path}"))
         if rgb.shape[:2] != (self.size, self.size):
@@ -182,8 +190,10 @@ class TarShard:
         return rgb
 
     def mask(self, index: int) -> np.ndarray | None:  # -> [H, W] uint8
-        """Return a decoded mask; None where masks are not used. Raises ``UserError`` for a missing
-        or empty one."""
+        """Return a decoded mask; None where masks are not used.
+
+        Raises ``UserError`` for a missing or empty one.
+        """
         if not self.has_masks:
             return None
         sample = self._sample(index)
@@ -222,10 +232,10 @@ class TarShard:
 
 
 def open_tars(paths: list[str], masks: bool, labels: Labels | None) -> list[TarShard]:
-    """Open tar files; ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside spare
-    a pass over all.
+    """Open tar files.
 
-    Without them every file is read once from end to end for its labels.
+    ``labels`` (``shard.tar/NAME`` -> 25 numbers) of a dataset.json beside them spare a pass over
+    all. Without them every file is read once from end to end for its labels.
 
     Raises:
         UserError: a broken file, an image without a label, no images at all.
@@ -270,8 +280,7 @@ def open_tars(paths: list[str], masks: bool, labels: Labels | None) -> list[TarS
 
 
 def tar_member(name: str, data: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
-    """Return a tar entry with fixed owner and time, so that the same content gives the same
-    bytes."""
+    """Return a tar entry with fixed owner and time: the same content gives the same bytes."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
     return info, io.BytesIO(data)

@@ -1,5 +1,7 @@
-"""From images back to latents: ``scripts/invert.py`` from Python, and the latent files that all
-commands accept."""
+"""From images back to latents: what ``scripts/invert.py`` does, from Python.
+
+Also the latent files that all commands accept.
+"""
 
 import importlib
 from typing import TYPE_CHECKING

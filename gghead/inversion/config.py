@@ -1,5 +1,7 @@
-"""How an image is inverted, and by which losses; a module without torch, for what commands
-declare."""
+"""How an image is inverted, and by which losses.
+
+A module without torch, for what commands declare.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated

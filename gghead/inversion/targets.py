@@ -155,8 +155,7 @@ class TargetReader:
         )
 
     def _prepare(self, index: int) -> Target:
-        """Face, crop, mask and camera by the preparation of photos that the training data went
-        through."""
+        """Face, crop, mask and camera, prepared as the photos of the training data were."""
         from gghead.data.photos.photo import Skip
 
         name = self.names[index]

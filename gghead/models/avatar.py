@@ -117,9 +117,11 @@ class AvatarModel(nn.Module, ABC):
 
     # [..., B] -> [..., B]
     def clamp_motion(self, expression: Tensor, clamp: bool = True) -> Tensor:
-        """The same for motions. Where a jaw or an eye goes on to is known better than what it then
-        looks like, so they may be as far again as training had them, within the [0, 1] of
-        blendshapes."""
+        """The same for motions, which may be as far again as training had them.
+
+        They stay within the [0, 1] of blendshapes. Where a jaw or an eye goes on to is known better
+        than what it then looks like.
+        """
         if not clamp:
             return expression
         low, high = self.coefficient_min, self.coefficient_max
@@ -128,8 +130,11 @@ class AvatarModel(nn.Module, ABC):
         )
 
     def check(self, expression: Tensor, clamp: bool = True) -> Tensor:  # [T, B] -> [T, B]
-        """Coefficients ready for use. Raises ``ValueError`` for another number of them,
-        ``UserError`` for values that are not finite."""
+        """Coefficients ready for use.
+
+        Raises ``ValueError`` for another number of them, ``UserError`` for values that are not
+        finite.
+        """
         width = self.config.width
         if expression.shape[-1:] != (width,):
             raise ValueError(
@@ -147,11 +152,10 @@ class AvatarModel(nn.Module, ABC):
     def forward(
         self, expression: Tensor, *, clamp: bool = True, sh_degree: int | None = None
     ) -> Gaussians:
-        """Gaussians of batch shape [T] for ``expression`` [T, B]; ``sh_degree`` leaves out higher
-        bands.
+        """Gaussians of batch shape [T] for ``expression`` [T, B].
 
-        Raises ``ValueError`` for another number of coefficients, ``UserError`` for values that are
-        not finite.
+        ``sh_degree`` leaves out higher bands. Raises ``ValueError`` for another number of
+        coefficients, ``UserError`` for values that are not finite.
         """
         config, seen = self.config, self.check(expression, clamp)
         raw = self.outer(self.inner(seen))

@@ -19,8 +19,10 @@ from gghead.torch_utils.errors import UserError
 
 
 def mirror_order(names: Sequence[str]) -> list[int]:
-    """For each coefficient the index of the same thing on the other side. Raises ``UserError``
-    without any pair."""
+    """For each coefficient the index of the same thing on the other side.
+
+    Raises ``UserError`` without any pair.
+    """
     own = {canonical(name): index for index, name in enumerate(names)}
     order = [own.get(mirror_name(canonical(name)), index) for index, name in enumerate(names)]
     if order == list(range(len(order))):

@@ -68,8 +68,10 @@ class Prior(nn.Module):
             )
 
     def normalize(self, cond: Tensor) -> Tensor:  # [B, cond_dim]
-        """Conditions as the network sees them. Raises ``UserError`` for another length, or for no
-        condition at all."""
+        """Conditions as the network sees them.
+
+        Raises ``UserError`` for another length, or for no condition at all.
+        """
         if not self.config.cond_dim:
             raise UserError(
                 "This prior was trained without conditions; leave out `cond`, or train one with"

@@ -11,8 +11,10 @@ CODES = {8: torch.int8, 16: torch.int16, 32: torch.float32}
 
 
 class QuantizedTensor(nn.Module):
-    """A tensor of ``shape`` whose groups are the slices along ``dim``, the dimension that is one
-    for the scales."""
+    """A tensor of ``shape`` whose groups are the slices along ``dim``.
+
+    The scales have size one along it.
+    """
 
     # broadcast against the codes; not there with 32 bits
     scale: Tensor

@@ -38,8 +38,7 @@ class ReconstructorConfig:
     generator: Annotated[GeneratorConfig, NO_OPTIONS] = field(default_factory=GeneratorConfig)
     """The generator: its template, decoder and latent space."""
     channels: tuple[int, ...] = (64, 128, 256, 512)
-    """Widths of the image encoder, one per halving of the image; the last level gives the
-    tokens."""
+    """Widths of the image encoder, one per halving; the last level gives the tokens."""
     blocks: int = 2
     """Residual blocks per level."""
     width: Annotated[int, Range(8), Option()] = 512

@@ -19,7 +19,7 @@ from gghead.networks.uv_transformer import GuidedAttention, zero_layer
 from gghead.networks.view_encoder import ResidualBlock, ViewLookup
 from gghead.template import Template
 
-_ERROR_GAIN = 4.0  # differences of images are small beside the images
+_ERROR_GAIN = 4.0  # differences are small beside the images themselves
 
 
 class ErrorEncoder(nn.Module):

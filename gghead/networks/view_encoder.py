@@ -77,7 +77,7 @@ class ViewEncoder(nn.Module):
             nn.init.zeros_(convolution.bias)
 
     def extent(self, height: int, width: int) -> tuple[float, float]:
-        """Shares (x, y) of the padded image that the image takes."""
+        """Shares (x, y) of a padded image that are not padding."""
         return width / _multiple(width, self.stride), height / _multiple(height, self.stride)
 
     def forward(self, rgb: Tensor, cameras: Cameras) -> list[Tensor]:

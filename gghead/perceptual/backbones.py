@@ -1,4 +1,4 @@
-"""The two image classifiers whose features compare images.
+"""The two classifiers whose features compare images.
 
 VGG16 and AlexNet, their convolutions only.
 

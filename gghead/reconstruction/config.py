@@ -1,5 +1,7 @@
-"""How latents are refined, and heads collected; a module without torch, for what commands
-declare."""
+"""How latents are refined, and heads collected.
+
+A module without torch, for what commands declare.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated

@@ -262,8 +262,10 @@ def _photos(
 
 
 def _require_labels(captures: Captures) -> None:
-    """A folder of views must not hold images without a camera: which they are would go
-    unnoticed."""
+    """A folder of views must not hold images without a camera.
+
+    Which they are would go unnoticed.
+    """
     source = captures.images.source
     known = {captures.name(index) for index in range(len(captures))}
     others = [
@@ -334,8 +336,7 @@ def _one_instant(captures: Captures, indices: np.ndarray) -> None:
 
 
 def _find(wanted: str, names: Sequence[str]) -> str | None:
-    """The name itself, or the one that is the same number ("003" for "3"); None if there is
-    none."""
+    """The name itself, or the one that is the same number ("003" for "3"), or None."""
     wanted = str(wanted)
     if wanted in names:
         return wanted

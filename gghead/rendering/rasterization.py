@@ -45,17 +45,16 @@ def rasterization(
     rasterize_mode: RasterizeMode = "classic",
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Render 3D Gaussians; names, shapes, numbers and results are those of ``gsplat.rasterization``
-    1.5.
+    """Render 3D Gaussians as ``gsplat.rasterization`` 1.5 does.
 
-    ``...`` are any batch dimensions (scenes), each with ``C`` cameras. Returns the images [...,
-    C, height, width, X], the opacities [..., C, height, width, 1] and a dictionary with
-    ``means2d``, ``radii``, ``depths``, ``conics``, ``opacities`` (each [..., C, N, ...]),
-    ``width``, ``height``, ``n_batches``, ``n_cameras``, ``backend``; on CPUs also ``n_nonfinite``,
-    a tensor: how many Gaussians hold NaN or infinity. X is D, or 1 for "D" (accumulated
-    camera-space z) and "ED" (divided by the opacity), or D + 1 with the depth last. Backgrounds
-    color what is left of the transmittance; the depth has none. Half-precision inputs are rendered
-    in float32, also under autocast.
+    Names, shapes, numbers and results are the same. ``...`` are any batch dimensions (scenes), each
+    with ``C`` cameras. Returns the images [..., C, height, width, X], the opacities [..., C,
+    height, width, 1] and a dictionary with ``means2d``, ``radii``, ``depths``, ``conics``,
+    ``opacities`` (each [..., C, N, ...]), ``width``, ``height``, ``n_batches``, ``n_cameras``,
+    ``backend``; on CPUs also ``n_nonfinite``, a tensor: how many Gaussians hold NaN or infinity. X
+    is D, or 1 for "D" (accumulated camera-space z) and "ED" (divided by the opacity), or D + 1 with
+    the depth last. Backgrounds color what is left of the transmittance; the depth has none.
+    Half-precision inputs are rendered in float32, also under autocast.
 
     Any numbers are safe. A Gaussian with NaN or infinity is skipped: it draws nothing, gets
     gradients of zero and changes no other one. So is one whose projection float cannot hold (10^12

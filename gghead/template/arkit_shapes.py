@@ -25,8 +25,10 @@ JAW_HINGE = np.array([0.0, 0.000, 0.010])
 
 # ARKit name -> [V, 3]
 def blendshapes(points: np.ndarray, mirror: np.ndarray) -> dict[str, np.ndarray]:
-    """Offsets at coefficient one. Left shapes are computed, Right shapes are their mirror
-    images."""
+    """Offsets at coefficient one.
+
+    Left shapes are computed, Right shapes are their mirror images.
+    """
     flip = np.array([-1.0, 1.0, 1.0])
     result = {}
     for name, offsets in {
@@ -146,8 +148,10 @@ def _brow_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _corner(points: np.ndarray, width: float = 1.0) -> np.ndarray:
-    """Weight of the left mouth corner: one there, fading over the lips towards the middle and into
-    the cheek."""
+    """Weight of the left mouth corner.
+
+    One there, fading over the lips towards the middle and into the cheek.
+    """
     center = (MOUTH_HALF_WIDTH, MOUTH_HEIGHT, 0.21)
     return _blob(points, center, (0.034 * width, 0.030 * width, 0.060))
 
@@ -194,8 +198,10 @@ def _mouth_side_shapes(points: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _jaw(points: np.ndarray) -> np.ndarray:  # [V]
-    """How much a vertex follows the lower jaw: all of the lower lip and chin, none of the upper
-    lip, cheeks between."""
+    """How much a vertex follows the lower jaw.
+
+    Lower lip and chin follow wholly, the upper lip not at all, cheeks in between.
+    """
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     s = np.minimum(x / MOUTH_HALF_WIDTH, 1.0)
     # Towards the corners of the mouth the two lips follow the jaw alike, so the opening is an oval.

@@ -259,8 +259,10 @@ def _trace(rows: np.ndarray, steps: int = 30) -> np.ndarray:  # [R, COLUMNS // 2
 
 
 def _relax(points: np.ndarray, weight: np.ndarray, rounds: int) -> np.ndarray:
-    """Move grid points towards the mean of their four neighbors, by `weight` [ROWS + 1, COLUMNS //
-    2 + 1]."""
+    """Move grid points towards the mean of their four neighbors.
+
+    `weight` [ROWS + 1, COLUMNS // 2 + 1] says how far.
+    """
     weight = weight[..., None].copy()
     weight[:, [0, -1]] = weight[[0, -1]] = 0.0
     for _ in range(rounds):

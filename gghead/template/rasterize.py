@@ -24,8 +24,11 @@ def rasterize_triangles(
     perspective: bool = False,
     cull: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # face_index [H, W] int32 (-1: none), bary [H, W, 3] float64
-    """Return which triangle covers each pixel center, and the barycentric weights of its three
-    corners there, as images; the arguments are those of `rasterize_samples`."""
+    """Return which triangle covers each pixel center, and the barycentric weights there.
+
+    Both are images; the weights are those of the triangle's three corners. The arguments are those
+    of `rasterize_samples`.
+    """
     samples = rasterize_samples(xy, depth, faces, width, height, perspective=perspective, cull=cull)
     face_index = np.full(height * width, -1, dtype=np.int32)
     bary = np.zeros((height * width, 3))
@@ -56,8 +59,9 @@ def rasterize_samples(
     cull: str | None = None,
     limit: np.ndarray | None = None,
 ) -> Samples:
-    """Return the covered pixels, the triangle that is seen there, its depth, and the barycentric
-    weights of its three corners.
+    """Return the covered pixels, each with its triangle, depth and barycentric weights.
+
+    The triangle is the one that is seen there; the weights are those of its three corners.
 
     Args:
         perspective: `depth` is camera depth (> 0) and the weights are corrected for perspective, so
@@ -172,8 +176,10 @@ def _spans(
     width: int,
     height: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the runs of covered pixels, one a line of a triangle: triangle, first pixel and length
-    [R] each."""
+    """Return the runs of covered pixels, one a line of a triangle.
+
+    Triangle, first pixel and length, [R] each.
+    """
     one = 2.0**bits
 
     def bounds(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -243,8 +249,10 @@ def _nearness(
 
 
 def _weights(x: np.ndarray, y: np.ndarray, at_x: np.ndarray, at_y: np.ndarray) -> np.ndarray:
-    """Barycentric weights [3, P] from the unsnapped corners [3, P], clipped to the triangle
-    (snapping moves edges)."""
+    """Barycentric weights [3, P] from the unsnapped corners [3, P].
+
+    They are clipped to the triangle, because snapping moves edges.
+    """
     x, y = x - at_x, y - at_y
     weights = np.stack(
         [

@@ -78,8 +78,10 @@ def is_known(name: str) -> bool:
 
 
 def mirror_name(name: str) -> str:
-    """The name of the same thing on the other side of the face: ``jawLeft`` -> ``jawRight``; else
-    the name itself."""
+    """The name of the same thing on the other side of the face; else the name itself.
+
+    ``jawLeft`` -> ``jawRight``.
+    """
     for left, right in (("Left", "Right"), ("_L", "_R")):
         for one, other in ((left, right), (right, left)):
             if name.endswith(one):
@@ -176,7 +178,7 @@ class Sliders:
         # [T, width], left out
         names: Sequence[str] | None = None,
     ) -> tuple[Tensor, tuple[str, ...]]:
-        """Weights of any form as a table, and the names that had to be left out (see :meth:`take`).
+        """Weights of any form as a table, and the names that had to be left out (see ``take``).
 
         A text ``jawOpen=1,eyeBlinkLeft=0.5``; a mapping from names to a number, or to T numbers; or
         a tensor [T, len(names)], ``names`` being those of this head by default.

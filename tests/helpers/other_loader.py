@@ -1,7 +1,7 @@
 """The rule by which loaders of StyleGAN's kind (EG3D's and GGHead's among them) read a zip, written
 down anew.
 
-Every member whose ending Pillow knows as an image's is an image; the label of each is looked up by
+Every member with an ending that Pillow knows is an image; the label of each is looked up by
 its name; images come in the order of their names, all of one square size with three channels.
 """
 

@@ -33,8 +33,11 @@ PLAN_OPTIONS = ConfigOptions(CompressionPlan, only=("combinations",))
 
 
 def _benchmark(**settings: Any) -> Callable[[Callable[..., dict]], click.Command]:
-    """A command with ``--json``. The function turns the options into what ``measure`` of the module
-    of its name in ``gghead.training.benchmarks`` takes, or says what is wrong with them."""
+    """A command with ``--json``.
+
+    The function turns the options into what ``measure`` of the module of its name in
+    ``gghead.training.benchmarks`` takes, or says what is wrong with them.
+    """
 
     def decorate(function: Callable[..., dict]) -> click.Command:
         @cli.command(**settings)
@@ -89,7 +92,7 @@ def _words(name: str, default: str, text: str) -> Callable:
     return click.option(name, default=default, show_default=True, help=text)
 
 
-def _chosen(option: str, text: str, known: Iterable[str]) -> list[str]:
+def _parse_names(option: str, text: str, known: Iterable[str]) -> list[str]:
     """The names of a list; raises ``UserError`` for one that is not ``known``."""
     known = list(known)
     names = known if text == "all" else text.split(",")
@@ -210,7 +213,7 @@ def data(formats: str, **options: Any) -> dict:
     The images are noise with the spectrum of photos. Compare the loader with the images/s of
     ``train``; "auto" takes as many threads as are needed so that nobody waits.
     """
-    return {"formats": _chosen("--formats", formats, FORMATS), **options}
+    return {"formats": _parse_names("--formats", formats, FORMATS), **options}
 
 
 @_benchmark(renamed={"--size": "--resolution"})
@@ -272,7 +275,7 @@ def avatar(forms: str, **options: Any) -> dict:
 
     Whole frames, and blend, network and rasterizer apart, taking turns.
     """
-    return {"forms": _chosen("--forms", forms, FORMS), **options}
+    return {"forms": _parse_names("--forms", forms, FORMS), **options}
 
 
 _HOME = "gghead.training.cli.benchmark"

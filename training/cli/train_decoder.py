@@ -16,8 +16,9 @@ OPTIONS = ConfigOptions(DecoderTrainConfig, PRESETS, "tiny")
 @OPTIONS
 @run_options
 def main(resume, outdir, device, dry_run, **options):
-    """Train a generator on captures of many people, one style for each: closed heads from all
-    sides before any GAN.
+    """Train a generator on captures of many people, one style for each.
+
+    It makes closed heads from all sides before any GAN.
 
     \b
     python datasets/synthetic_heads.py --dest=captures.zip --num=2400 --views=12 --cameras=full

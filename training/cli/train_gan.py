@@ -34,8 +34,10 @@ OPTIONS = ConfigOptions(TrainConfig, PRESETS, None)
 def resolve_preset(
     image_size: int, device: "torch.device", initial: "Initial | None" = None
 ) -> tuple[str, str]:
-    """The preset for images of this size on this device, and the reason; the size of ``initial``
-    where there is one."""
+    """The preset for images of this size on this device, and the reason.
+
+    The size is that of ``initial`` where there is one.
+    """
     if initial is not None:
         for name in ("tiny", "small", "ffhq256", "ffhq512", "ffhq1024"):
             if PRESETS[name].generator.image_size == initial.config.image_size:

@@ -31,8 +31,10 @@ class ViewBatch:
 
 
 class HeadViews:
-    """The heads of captures; a head is one subject at one moment. What a step sees depends on seed
-    and step alone."""
+    """The heads of captures; a head is one subject at one moment.
+
+    What a step sees depends on seed and step alone.
+    """
 
     def __init__(self, captures: Captures, config: DecoderDataConfig, size: int) -> None:
         """Raises ``UserError`` where no head has a view more than those that are held out."""

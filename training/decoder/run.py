@@ -35,10 +35,9 @@ def run(
     *,
     resume: Path | None = None,
 ) -> Path:
-    """Train until ``config.steps``, or until Ctrl-C, which saves a state to resume from; return the
-    run folder.
+    """Train until ``config.steps`` or until Ctrl-C; return the run folder.
 
-    Raises ``UserError`` for data or files that do not fit.
+    Ctrl-C saves a state to resume from. Raises ``UserError`` for data or files that do not fit.
     """
     device = torch.device(device)
     check(config)
@@ -127,8 +126,10 @@ class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
 
     @torch.no_grad()
     def save_preview(self, folder: Path, writer: StatsWriter) -> None:
-        """``preview<step>.png``: held-out views above what is made of them; ``fakes<step>.png``:
-        heads that are drawn."""
+        """Write ``preview<step>.png`` and ``fakes<step>.png``.
+
+        The first shows held-out views above what is made of them, the second heads that are drawn.
+        """
         trainer, heads = self.trainer, self.trainer.heads
         model = trainer.drawing_model()
         values, rows = [], []

@@ -14,8 +14,11 @@ _SHIFT = 4.0
 
 
 def principal_directions(styles: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [w_dim] and directions [w_dim, K] of styles [H, w_dim]: mean + directions @ z has their
-    mean and covariance where z is normal; K is the lesser of w_dim and H."""
+    """Mean [w_dim] and directions [w_dim, K] of styles [H, w_dim].
+
+    Mean + directions @ z has their mean and covariance where z is normal; K is the lesser of w_dim
+    and H.
+    """
     mean = styles.mean(dim=0)
     scale = math.sqrt(max(len(styles) - 1, 1))
     _, spread, rows = torch.linalg.svd((styles - mean) / scale, full_matrices=False)

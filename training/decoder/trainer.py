@@ -73,8 +73,10 @@ class DecoderTrainer:
         self.health = Health(self.stats)
 
     def step(self) -> None:
-        """One update of the generator and of the styles of the heads that are seen; one of the
-        discriminator once its time has come."""
+        """One update of the generator and of the styles of the heads that are seen.
+
+        And one of the discriminator once its time has come.
+        """
         config = self.config
         batch = self.heads.batch(config.batch, config.views, config.seed, self.step_index)
         batch = batch.to(self.device)
@@ -127,8 +129,7 @@ class DecoderTrainer:
         return torch.randn(shape, generator=source).to(self.device)
 
     def _draw(self, batch: ViewBatch, view: int) -> Tensor:  # [B, 3, S, S]
-        """Heads of styles from the normal distribution of all styles, seen as in a view of the
-        batch."""
+        """Heads with styles from the normal distribution of all, seen as in a view of ``batch``."""
         with torch.no_grad():
             mean, directions = principal_directions(self.styles.weight)
             z = self._normal("draw", torch.Size((len(batch.head), directions.shape[1])))
@@ -146,8 +147,10 @@ class DecoderTrainer:
     def terms(
         self, model: Generator, batch: ViewBatch, styles: Tensor
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """All parts of the loss of heads with these styles [B, w_dim], and what they look like [B,
-        V, 3, S, S]."""
+        """All parts of the loss of heads with these styles, and what they look like.
+
+        Styles are [B, w_dim], the images [B, V, 3, S, S].
+        """
         loss = self.config.loss
         ws = styles[:, None].expand(-1, model.num_ws, -1)
         raw = model.raw_attributes(ws, "none")

@@ -68,8 +68,10 @@ def surface_terms(
     heads: Gaussians,
     weights: SurfaceWeights,
 ) -> dict[str, Tensor]:
-    """Mean distance from the template, and total variation of raw offsets and scales over the UV
-    map."""
+    """Mean distance from the template, and total variation of raw offsets and scales.
+
+    The variation is that over the UV map.
+    """
     parts = {}
     if weights.position > 0:
         moved = heads.means - attributes.position
@@ -85,8 +87,11 @@ def surface_terms(
 
 
 def place_term(attributes: GaussianAttributes, heads: Gaussians, offset: Tensor) -> Tensor:
-    """Distance of the encoder's own idea of the surface, ``offset`` [B, T, 3], from the mean offset
-    of the Gaussians in each token's cell, held fixed."""
+    """Distance of the encoder's own idea of the surface from the Gaussians' offsets.
+
+    ``offset`` [B, T, 3] is compared with the mean offset of the Gaussians in each token's cell,
+    held fixed.
+    """
     side = int(offset.shape[1] ** 0.5)
     mean, share = attributes.offset_of_cells(heads, side)
     off = (offset.transpose(1, 2).unflatten(2, (side, side)) - mean.detach()).abs()

@@ -81,8 +81,7 @@ class _Draws:
         return torch.randn(self.batch, *shape, generator=self.generator, device=self.device)
 
     def choose(self, values: Tensor, otherwise: float) -> Tensor:
-        """Return ``values`` for the images the operation is applied to and ``otherwise`` for the
-        rest."""
+        """Return ``values`` for images the operation is applied to, ``otherwise`` for the rest."""
         gate = (self.uniform() < self.p).reshape(-1, *(1,) * (values.ndim - 1))
         return torch.where(gate, values, torch.full_like(values, otherwise))
 

@@ -29,8 +29,10 @@ class Judge:
         device: torch.device,
         processes: Processes | None = None,
     ) -> None:
-        """``sizes`` are the sides of all images that it will see, growing. Weights are drawn from
-        torch's own generator."""
+        """``sizes`` are the sides of all images that it will see, growing.
+
+        Weights are drawn from torch's own generator.
+        """
         self.r1_gamma, self.processes = r1_gamma, processes or Processes()
         self.network = Discriminator(
             sizes,

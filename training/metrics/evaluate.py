@@ -1,5 +1,7 @@
-"""Named metrics of a data set and a sampler: ``frd2k``, ``frd10k``, ``swd``, ``fd2k`` with an
-EfficientNet-Lite, and ``fid…`` with the user's own network.
+"""Named metrics of a data set and a sampler.
+
+They are ``frd2k``, ``frd10k``, ``swd``, ``fd2k`` with an EfficientNet-Lite, and ``fid…`` with the
+user's own network.
 
 ``frd2k`` is a Fréchet distance on fixed random-convolution features between 2,000 generated
 images and the data set (up to 50,000 of it). Next to each distance stands its floor: one random

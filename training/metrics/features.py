@@ -1,5 +1,7 @@
-"""Image features for the Fréchet distance: a small network of fixed random convolutions that
-needs no download, EfficientNet-Lite, and networks of the user's.
+"""Image features for the Fréchet distance.
+
+They come from a small network of fixed random convolutions that needs no download, from
+EfficientNet-Lite, and from networks of the user's.
 
 Random features tell sets of images apart surprisingly well and favor no class of objects (Naeem
 et al. 2020, "Reliable fidelity and diversity metrics", use a randomly initialized network for
@@ -25,7 +27,7 @@ FRD_VERSION = "frd_v1"
 class RandomFeatures(nn.Module):
     """Version ``frd_v1``: 264 numbers per image.
 
-    The image is split into three band-pass images (Laplacian pyramid) and a remainder of 8x8
+    The image is split into three bands (Laplacian pyramid) and a remainder of 8x8
     pixels. Each band passes two random convolutions with leaky ReLUs. Kept are the log variance of
     the first one's response (how much fine structure of which kind: sees blur and noise), mean and
     standard deviation of the second, and a random projection of the second pooled to 4x4 (where it
@@ -109,13 +111,13 @@ class RandomFeatures(nn.Module):
 
 
 class LiteFeatures(nn.Module):
-    """The last bottleneck of EfficientNet-Lite with ImageNet weights, averaged over places: 320 or
-    352 numbers per image.
+    """The last bottleneck of EfficientNet-Lite with ImageNet weights, averaged over places.
 
-    Images are resized to the size that the network was trained at, as FID does with Inception's
-    (Heusel et al. 2017): its features know objects of that size. A network that has learned to tell
-    a thousand things apart sees eyes where random features see texture. It is not Inception, so the
-    distance is called ``fd``, never FID, and only compares with ``fd`` of the same network.
+    These are 320 or 352 numbers per image. Images are resized to the size that the network was
+    trained at, as FID does with Inception's (Heusel et al. 2017): its features know objects of that
+    size. A network that has learned to tell a thousand things apart sees eyes where random features
+    see texture. It is not Inception, so the distance is called ``fd``, never FID, and only compares
+    with ``fd`` of the same network.
     """
 
     VERSION = "fd_v1"  # another resizing or layer needs a new one

@@ -1,5 +1,6 @@
-"""Figures of heads that need no network and no data set: are two eyes there, is the head closed all
-around, and is its back a back?
+"""Figures of heads that need no network and no data set.
+
+Are two eyes there, is the head closed all around, and is its back a back?
 
 Distances between sets of images say how far away a generator is, not what is wrong. These figures
 look where heads go wrong when only images judge them: eyes that split into stripes, outlines that
@@ -86,8 +87,11 @@ def eye_figures(images: Tensor, cameras: Cameras) -> EyeFigures:
 
 # images [N, 3, H, W], cameras (N,) -> [N, 2, h, w]
 def eye_patches(images: Tensor, cameras: Cameras) -> Tensor:
-    """Gray levels around the left and the right eye, on the frontal plane through the template's
-    pupil; the outer corner is at the right of both, so that they mirror each other."""
+    """Gray levels around both eyes, on the frontal plane through the template's pupil.
+
+    The left eye comes first. The outer corner is at the right of both, so that they mirror each
+    other.
+    """
     up, out = (
         torch.arange(-count, count + 1, device=images.device) * _STEP
         for count in (
@@ -176,8 +180,10 @@ def white_back(image: Tensor, camera: Cameras) -> float | None:
 
 # depth [H, W] in world units, camera (1,) that looks from behind
 def hollow_back(depth: Tensor, camera: Cameras) -> float | None:
-    """Share of the skull's pixels where what is seen lies beyond the middle of the head: the inside
-    of the face. ``None`` as in ``white_back``."""
+    """Share of the skull's pixels where what is seen lies beyond the middle of the head.
+
+    That is the inside of the face. ``None`` as in ``white_back``.
+    """
     middle = float(camera.viewmats[0, 2, 3])  # of the world's origin
     seen = depth.cpu().numpy()[skull_mask(camera, depth.shape[-1])]
     return float((seen > middle).mean()) if len(seen) else None

@@ -1,5 +1,7 @@
-"""The figures of ``head_figures`` for the seeds of a generator, and for images of a data set to
-compare them with."""
+"""The figures of ``head_figures`` for a generator's seeds and for images of a data set.
+
+The images are there to compare the seeds with.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -43,8 +45,10 @@ Record = dict[str, float | str | int]
 def score_seeds(
     model: Generator, seeds: Sequence[int], *, psi: float = 1.0, size: int = 256, views: int = 24
 ) -> list[Record]:
-    """Measure the head of every seed: eyes from straight in front, holes from ``views`` cameras
-    once around it, the back from three cameras behind it.
+    """Measure the head of every seed.
+
+    Eyes from straight in front, holes from ``views`` cameras once around it, the back from three
+    cameras behind it.
 
     Raises ``UserError`` for a network whose template is no head, or that knows no seeds.
     """
@@ -86,10 +90,10 @@ def head_record(draw: Callable[[Cameras], RenderOutput], views: int = 24) -> Rec
 
 
 def score_images(dataset: ImageDataset) -> list[Record]:
-    """Measure the images of a data set, each for what it shows: eyes within 15 degrees of straight
-    in front, holes where there are masks, the back within 30 degrees of straight behind.
+    """Measure the images of a data set, each for what it shows.
 
-    An image that shows none of it has no record.
+    Eyes within 15 degrees of straight in front, holes where there are masks, the back within 30
+    degrees of straight behind. An image that shows none of it has no record.
     """
     cameras = Cameras.from_label(dataset.labels)
     x, y, z = (cameras.position / cameras.position.norm(dim=-1, keepdim=True)).unbind(-1)

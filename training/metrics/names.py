@@ -33,8 +33,10 @@ class Metric:
 
 
 def parse_metric(name: str) -> Metric:
-    """Parse ``frd2k``, ``frd500``, ``swd``, ``fd2k``, ``fid50k_full``… ; raises ``UserError`` for
-    anything else."""
+    """Parse the name of a metric, such as ``frd2k``, ``frd500``, ``swd`` or ``fid50k_full``.
+
+    Raises ``UserError`` for anything else.
+    """
     match = re.fullmatch(r"(frd|fd|fid|swd)(\d+)?(k)?(_full)?", name)
     kind, number, thousands, full = match.groups() if match else (None,) * 4
     if (

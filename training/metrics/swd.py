@@ -50,10 +50,10 @@ def _blur(images: Tensor) -> Tensor:
 
 
 class PatchSet:
-    """Patches of a set of images, the same number whatever the number of images."""
+    """Patches of a set of images, as many from a small set as from a large one."""
 
     def __init__(self, images: int, seed: int = 0, patches: int = PATCHES) -> None:
-        """Expect ``images`` images in all; ``seed`` fixes where the patches are cut."""
+        """``images``: how many there are in all; ``seed`` fixes where the patches are cut."""
         self.patches = patches
         self.per_image = -(-patches // images)
         self.seed = seed

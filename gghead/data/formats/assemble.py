@@ -185,8 +185,10 @@ def _select(rows: list[Row], options: ReadOptions, where: str) -> list[Row]:
 
 
 def _sort(rows: list[Row], by_time: bool) -> list[Row]:
-    """By subject, moment and camera, or by clip, number and camera; numbers in names count as
-    numbers."""
+    """By subject, moment and camera, or by clip, number and camera.
+
+    Numbers in names count as numbers.
+    """
     camera = codes(row.camera for row in rows)[0]
     if by_time:
         keys = (camera, np.array([row.number for row in rows]), codes(row.clip for row in rows)[0])

@@ -1,5 +1,7 @@
-"""How photos become training data, and which are skipped; a module without torch, for what commands
-declare."""
+"""How photos become training data, and which are skipped.
+
+A module without torch, for what commands declare.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal

@@ -57,8 +57,7 @@ def prepare(
     Args:
         cameras: JSON of ready cameras as EG3D's dataset.json; photos without one are skipped, the
             others not cropped.
-        mirror: Add the mirror image of every image as ``<name>_mirror.png``, as EG3D's FFHQ has
-            them.
+        mirror: Add every image mirrored as ``<name>_mirror.png``, as EG3D's FFHQ does.
         masks_zip: Write the masks to ``<stem>_masks_<matte>.zip`` as well, named as GGHead reads
             them.
         workers: Processes, each with one thread; 0 works in this process.

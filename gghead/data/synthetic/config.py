@@ -9,10 +9,10 @@ from gghead.torch_utils.errors import UserError
 
 @dataclass(frozen=True)
 class Request:
-    """A synthetic data set; image i shows camera ``i % views`` of expression ``i // views %
-    expressions`` of subject ``i // (views * expressions)``.
+    """A synthetic data set.
 
-    Raises ``UserError`` for other cameras and for numbers below 1.
+    Image i shows camera ``i % views`` of expression ``i // views % expressions`` of subject ``i //
+    (views * expressions)``. Raises ``UserError`` for other cameras and for numbers below 1.
     """
 
     num: Annotated[int, Range(1), Option()] = 2000

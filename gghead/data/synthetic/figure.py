@@ -57,8 +57,10 @@ def load_assets() -> Assets:
 
 
 def morph(modes: np.ndarray, person: Person) -> np.ndarray:
-    """The identity's offsets; a fixed order of additions, so that the result does not depend on a
-    BLAS."""
+    """The identity's offsets.
+
+    The additions have a fixed order, so that the result does not depend on a BLAS.
+    """
     return np.einsum("k,kvc->vc", person.shape, modes)
 
 
@@ -68,8 +70,10 @@ def head_vertices(person: Person, expression: dict[str, float]) -> np.ndarray:  
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:  # [V, 3] unit
-    """Area-weighted vertex normals, component by component: several times faster than the
-    template's own, which are better on coarse grids."""
+    """Area-weighted vertex normals, component by component.
+
+    Several times faster than the template's own, which are better on coarse grids.
+    """
     x, y, z = (np.ascontiguousarray(column)[faces.T] for column in vertices.T)  # each [3, F]
     ux, uy, uz, vx, vy, vz = (w[i] - w[0] for i in (1, 2) for w in (x, y, z))
     cross = (uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx)

@@ -30,8 +30,10 @@ def illuminate(
     # [3] how far each color of light creeps round the terminator: red farthest under skin
     wrap: np.ndarray,
 ) -> np.ndarray:
-    """Ambient dome with occlusion, a soft-shadowed key and a fill light, both wrapped round the
-    form, and their highlights."""
+    """A dome with occlusion, a soft-shadowed key light, a fill light, and their highlights.
+
+    Key and fill light are wrapped round the form.
+    """
     total = albedo * _dome(normal, light) * occlusion
     # Light that skin sends to skin keeps deep places warm, not black (Jimenez et al. 2016).
     total *= 1 + 0.55 * albedo * (1 - occlusion)

@@ -261,8 +261,10 @@ _WHOLE = ("jawOpen", "browInnerUp", "mouthPucker", "mouthFunnel", "eyeBlinkLeft"
 
 
 def sample_expression(random: np.random.RandomState) -> dict[str, float]:
-    """Draw blendshape weights: one of `EXPRESSIONS` at a random strength, and often brows, lids or
-    a jaw that do something of their own."""
+    """Draw blendshape weights: one of `EXPRESSIONS` at a random strength.
+
+    Often brows, lids or a jaw do something of their own.
+    """
     shares = np.array([share for share, _ in EXPRESSIONS.values()])
     kind = str(random.choice(list(EXPRESSIONS), p=shares / shares.sum()))
     amount = random.uniform(0.35, 1.0)
@@ -305,8 +307,10 @@ def sample_expression(random: np.random.RandomState) -> dict[str, float]:
 
 
 def sample_gaze(random: np.random.RandomState) -> tuple[float, float]:
-    """Draw where the eyes look, radians to the subject's left and upwards: a third straight
-    ahead."""
+    """Draw where the eyes look, a third straight ahead.
+
+    Radians to the subject's left and upwards.
+    """
     yaw, pitch = random.normal(0, 0.20), random.normal(0.0, 0.07)
     if random.uniform() < 0.35:
         return 0.0, 0.0

@@ -171,8 +171,10 @@ def _project(points: np.ndarray, label: np.ndarray, size: int) -> tuple[np.ndarr
 
 
 def _interpolate(table: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Interpolate vertex values [V, A] at samples with corner indices [P, 3] and weights [P, 3]:
-    [A, P] float32."""
+    """Interpolate vertex values [V, A] at samples: [A, P] float32.
+
+    Samples have corner indices [P, 3] and weights [P, 3].
+    """
     weights = weights.astype(np.float32)
     total = table[corners[:, 0]] * weights[:, :1]
     for i in (1, 2):

@@ -105,8 +105,11 @@ def paint(
 
 # [N] in [0, 1): how much darker
 def _wrinkles(person: Person, expression: dict[str, float], place: np.ndarray) -> np.ndarray:
-    """Lines of age and of the expression: forehead, between the brows, outer corners of the eyes,
-    from nose to mouth and below its corners."""
+    """Lines of age and of the expression.
+
+    They lie on the forehead, between the brows, at the outer corners of the eyes, from nose to
+    mouth and below its corners.
+    """
     x, y = np.abs(place[0]), place[1]
 
     def strongest(*names: str) -> float:
