@@ -1,6 +1,7 @@
 """``train.py --init``: both networks of a run are taken, grow or turn to other images, and go on
 where they were."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,13 @@ from helpers.small_gan import BATCH, SIZE, SMALL, batch_at, labels, tiny_config,
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.models.config import BackgroundConfig
+from gghead.models.generator import Generator
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.ops.resample import downsample2x, fir_kernel
 from gghead.training.cli.train_gan import main
 from gghead.training.gan import config as schedule
 from gghead.training.gan.config import PRESETS, LossConfig, OptimizerConfig, Stage
-from gghead.training.gan.initial import load_initial, plan_start, read_initial
+from gghead.training.gan.initial import follow_network, load_initial, plan_start, read_initial
 from gghead.training.gan.trainer import Trainer
 from gghead.training.run import run_folder
 
@@ -239,3 +241,58 @@ def test_train_grows_a_run_and_resumes_it(tmp_path):
     assert run_folder.read_options(folder).init_kimg == 0.008
     again = CliRunner().invoke(main, [f"--resume={folder}", "--kimg=0.012", "--device=cpu"])
     assert again.exit_code == 0 and run_folder.load_state(folder)["trainer"]["step"] == 3
+
+
+# ----------------------------------------------------------------------------------- after captures
+ANCHORED = LossConfig(r1_interval=2, lambda_anchor=2.0, anchor_fade_kimg=0.024)
+
+
+def decoded(path, **changes):
+    """A snapshot as ``train_decoder.py`` leaves it, of a generator that no preset has."""
+    config = replace(tiny_config().generator, uv_maps=True, map_depth=3, **changes)
+    torch.manual_seed(0)
+    model = Generator(config).requires_grad_(False)
+    for value in model.decoder.to_planes.parameters():
+        value.normal_(0, 0.1)
+    checkpoints.save(model, path, provenance=run_folder.FROM_CAPTURES)
+    return model
+
+
+def test_the_generator_is_taken_as_it_is_with_rates_for_learned_shapes(tmp_path):
+    data = write_dataset(tmp_path / "faces")
+    decoded(tmp_path / "heads.safetensors", image_size=32)
+    options = [f"--data={data}", f"--init={tmp_path / 'heads.safetensors'}", "--device=cpu"]
+    options += ["--preset=tiny", "--set=stages.image_size=32", "--fp32=1", "--glr=0.002"]
+    result = CliRunner().invoke(main, [*options, "--dry-run"])
+    assert result.exit_code == 0, result.output
+    config = json.loads(result.output[result.output.index("\n{") :])
+    generator = config["generator"]
+    assert (generator["uv_maps"], generator["map_depth"], generator["cbase"]) == (True, 3, 128)
+    assert generator["template"] == "sphere" and generator["plane_resolution"] == 64  # it grows
+    assert config["loss"]["lambda_anchor"] == 1 and config["optimizer"]["g_lr"] == 0.002
+    assert "it has learned shapes from captures" in " ".join(result.output.split())
+
+
+def test_shapes_are_held_to_those_of_the_start_until_that_fades(tmp_path):
+    decoded(tmp_path / "heads.safetensors")
+    initial = read_initial(tmp_path / "heads.safetensors")
+    config = replace(follow_network(tiny_config(), initial), loss=ANCHORED)
+    trainer = Trainer(config, labels())
+    load_initial(trainer, initial, 0)
+    trainer.step(batch_at(0))
+    assert float(trainer.stats.collect()["Loss/G/anchor"]["mean"]) < 3e-6  # nothing has moved yet
+    trainer.step(batch_at(1))
+    assert float(trainer.stats.collect()["Loss/G/anchor"]["mean"]) > 1e-4
+    second = Trainer(config, labels())
+    second.load_state_dict(trainer.state_dict())
+    for one in (trainer, second):
+        one.step(batch_at(2))
+    assert same(trainer.G.state_dict(), second.G.state_dict()), "a resumed run has the same anchor"
+    trainer.step(batch_at(3))
+    assert trainer.anchor is None  # 24 images have been seen
+
+
+def test_the_weight_of_the_anchor_falls_to_nothing():
+    weights = [schedule.anchor_weight(ANCHORED, nimg) for nimg in (0, 12, 24, 100)]
+    assert weights == [2.0, 1.0, 0.0, 0.0]
+    assert schedule.anchor_weight(replace(ANCHORED, anchor_fade_kimg=0.0), 10**6) == 2.0
