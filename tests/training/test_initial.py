@@ -1,6 +1,7 @@
 """``train.py --init``: both networks of a run are taken, grow or turn to other images, and go on
 where they were."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -284,7 +285,7 @@ def test_shapes_are_held_to_those_of_the_start_until_that_fades(tmp_path):
     trainer.step(batch_at(1))
     assert float(trainer.stats.collect()["Loss/G/anchor"]["mean"]) > 1e-4
     second = Trainer(config, labels())
-    second.load_state_dict(trainer.state_dict())
+    second.load_state_dict(copy.deepcopy(trainer.state_dict()))
     for one in (trainer, second):
         one.step(batch_at(2))
     assert same(trainer.G.state_dict(), second.G.state_dict()), "a resumed run has the same anchor"
