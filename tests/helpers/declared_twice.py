@@ -85,7 +85,8 @@ def spellings(field: config_json.Field) -> set[str]:
 def same_kind(param: click.Option, field: config_json.Field) -> bool:
     """Whether an option takes what the field takes: not words for a number, nor a list of numbers,
     each of which a benchmark tries, for one."""
-    number = not {int, float}.isdisjoint({field.kind, *typing.get_args(field.kind)})
+    kinds = typing.get_args(field.kind) if isinstance(field.kind, types.UnionType) else [field.kind]
+    number = not {int, float}.isdisjoint(kinds)
     if isinstance(param.type, click.Choice) and number:
         return False
     return not (number and type(param.type).__name__ in ("IntRangeList", "FloatList"))
