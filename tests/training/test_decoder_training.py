@@ -1,6 +1,7 @@
 """Training a decoder: batches, learning, exact resume, the style distribution, the command,
 broken input."""
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -9,11 +10,13 @@ from helpers.small_network import small_network
 from helpers.spoiled import check_one_bad_update
 
 from gghead import checkpoints
+from gghead.image_metrics import psnr
 from gghead.torch_utils import config as config_json
 from gghead.torch_utils.errors import UserError
 from gghead.training.cli.train_decoder import main
 from gghead.training.decoder.config import PRESETS, DecoderDataConfig, check
 from gghead.training.decoder.data import HeadViews
+from gghead.training.decoder.score import score_held_out
 from gghead.training.decoder.styles import set_distribution
 from gghead.training.decoder.trainer import DecoderTrainer
 from gghead.training.encoder.data import read_captures
@@ -86,6 +89,18 @@ def test_held_out_views_are_never_trained_on(heads):
 def test_a_head_with_held_out_views_alone_is_refused(data):
     with pytest.raises(UserError, match=r"balls\.zip has no head with more than 99 views"):
         HeadViews(read_captures(str(data)), DecoderDataConfig(held_out_views=99), 24)
+
+
+def test_a_score_compares_held_out_views_with_their_own_heads(heads, data):
+    trainer = DecoderTrainer(config(), heads)
+    values, pairs = score_held_out(trainer.ema, trainer.styles.weight, heads, [2, 0])
+    assert values.shape == (2,) and pairs.shape == (2, 2, 3, 24, 24)
+    truth = heads.read(np.array([2]), heads.held_out[2][None], torch.ones(1, 1, 3))
+    assert torch.equal(pairs[0, 0], truth.image[0, 0])
+    found = psnr(pairs[0, 1], truth.image[0, 0], truth.alpha[0, 0])
+    assert float(values[0]) == pytest.approx(float(found), rel=1e-4)
+    whole = HeadViews(read_captures(str(data)), DecoderDataConfig(held_out_views=0), 24)
+    assert score_held_out(trainer.ema, trainer.styles.weight, whole, [0])[0].shape == (0,)
 
 
 # -------------------------------------------------------------------------------------------- steps

@@ -3,11 +3,9 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from gghead import checkpoints
-from gghead.image_metrics import psnr
 from gghead.perceptual.distances import Distance
 from gghead.rendering import registry
 from gghead.torch_utils.cli import hint
@@ -15,6 +13,7 @@ from gghead.torch_utils.machine import keep_freed_memory
 from gghead.torch_utils.progress import progress
 from gghead.training.decoder.config import DecoderTrainConfig, check
 from gghead.training.decoder.data import HeadViews
+from gghead.training.decoder.score import score_held_out
 from gghead.training.decoder.trainer import DecoderTrainer
 from gghead.training.encoder.data import read_captures
 from gghead.training.gan import images, previews
@@ -131,32 +130,18 @@ class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
         The first shows held-out views above what is made of them, the second heads that are drawn.
         """
         trainer, heads = self.trainer, self.trainer.heads
-        model = trainer.drawing_model()
-        values, rows = [], []
-        for head in range(min(_SCORED_HEADS, len(heads.heads))):
-            indices = heads.held_out[head]
-            if not len(indices):
-                continue
-            batch = heads.read(np.array([head]), indices[None], torch.ones(1, len(indices), 3)).to(
-                trainer.device
-            )
-            ws = trainer.styles(batch.head)[:, None].expand(-1, model.num_ws, -1)
-            gaussians = trainer.ema.gaussians(ws, "none")
-            size = batch.image.shape[-1]
-            out = trainer.ema.render(gaussians, batch.cameras, size, depth=False)
-            values.append(psnr(out.color, batch.image, batch.alpha).mean())
-            rows.append(torch.cat([batch.image[:, :1], out.color[:, :1].clamp(0, 1)], 1))
-        if values:
-            decibel = float(torch.stack(values).mean())
+        chosen = range(min(_SCORED_HEADS, len(heads.heads)))
+        values, pairs = score_held_out(trainer.ema, trainer.styles.weight, heads, chosen)
+        if len(values):
+            decibel = float(values.mean())
             writer.write_values({"Preview/psnr_held_out": decibel}, self.done)
             print(f"  views never trained on: {decibel:.2f} dB inside the masks")
-            shown = torch.cat(rows[:_PREVIEW_HEADS]).transpose(0, 1).flatten(0, 1)
+            shown = pairs[:_PREVIEW_HEADS].transpose(0, 1).flatten(0, 1)
             sheet = images.save_image_grid(
-                shown * 2 - 1,
-                folder / f"preview{self.done:06d}.png",
-                (len(shown) // 2, 2),
+                shown * 2 - 1, folder / f"preview{self.done:06d}.png", (len(shown) // 2, 2)
             )
             writer.write_image("preview", sheet, self.done)
+        model = trainer.drawing_model()
         strip = previews.turn_strip(model, range(_PREVIEW_HEADS), model.config.image_size)
         images.save_yaw_strip(
             strip,
