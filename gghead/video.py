@@ -1,11 +1,8 @@
 """Frames to a file.
 
-.mp4 through PyAV or ffmpeg, animated .webp and .gif through Pillow everywhere.
+.mp4 through PyAV, animated .webp and .gif through Pillow everywhere.
 """
 
-import importlib.util
-import shutil
-import subprocess
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,10 +15,6 @@ from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import move_into_place
 
 ENDINGS = (".mp4", ".webp", ".gif")
-_NO_MP4 = (
-    "{}: .mp4 videos need PyAV (pip install av) or ffmpeg, and neither is here: install one, or"
-    " write .webp or .gif instead."
-)
 
 
 def save_video(
@@ -31,14 +24,13 @@ def save_video(
 ) -> None:
     """Write ``frames`` as .mp4 (H.264), .webp or .gif, by the name's ending.
 
-    The file appears whole or not at all. .mp4 needs PyAV (``pip install av``) or an ``ffmpeg``
-    program; odd sizes get one more row or column there, because H.264's usual pixel format halves
-    the color resolution. .gif rounds frame times to 1/100 s, .webp to 1/1000 s. Raises
-    ``ValueError`` for frames of a wrong shape or type, ``UserError`` for an unknown ending, no way
-    to write .mp4, a failing disk.
+    The file appears whole or not at all. In .mp4, odd sizes get one more row or column, because
+    H.264's usual pixel format halves the color resolution. .gif rounds frame times to 1/100 s,
+    .webp to 1/1000 s. Raises ``ValueError`` for frames of a wrong shape or type, ``UserError`` for
+    an unknown ending, a PyAV that does not load or cannot encode them, a failing disk.
     """
     path = Path(path)
-    check_ending(path)
+    check_writable(path)
     suffix = path.suffix.lower()
     writers: dict[str, Callable[[np.ndarray, Path, float], None]] = dict(
         zip(ENDINGS, (_write_mp4, _write_webp, _write_gif), strict=True)
@@ -70,14 +62,25 @@ def check_ending(path: str | Path) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """The same, and also unless what .mp4 needs is here; before minutes of work for the frames."""
+    """The same, and also unless PyAV loads for .mp4; before minutes of work for the frames."""
     check_ending(path)
-    if (
-        Path(path).suffix.lower() == ".mp4"
-        and importlib.util.find_spec("av") is None
-        and not shutil.which("ffmpeg")
-    ):
-        raise UserError(_NO_MP4.format(path))
+    if Path(path).suffix.lower() == ".mp4":
+        load_pyav(path, "write .webp or .gif instead")
+
+
+def load_pyav(file: str | Path, otherwise: str) -> ModuleType:
+    """Import PyAV, which few runs need.
+
+    Raises ``UserError`` where it does not load; that says which ``file`` needs it and what to do
+    ``otherwise`` than install it.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(
+            f"{file} needs PyAV, which does not load ({error}): pip install av, or {otherwise}."
+        ) from error
+    return av
 
 
 def _check_frames(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -118,72 +121,29 @@ def _write_gif(frames: np.ndarray, path: Path, fps: float) -> None:
 
 
 def _write_mp4(frames: np.ndarray, path: Path, fps: float) -> None:
+    import av
+    from av.codec.codec import UnknownCodecError
+    from av.error import FFmpegError
+
     height, width = frames.shape[1:3]
     frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     try:
-        import av
-    except ImportError:
-        ffmpeg = shutil.which("ffmpeg")
-        if ffmpeg is None:
-            raise UserError(_NO_MP4.format(path)) from None
-        _encode_with_ffmpeg(ffmpeg, frames, path, fps)
-    else:
-        _encode_with_av(av, frames, path, fps)
-
-
-def _plain_name(path: Path) -> str:
-    """FFmpeg takes ``http:x.mp4`` for an address and ``-x.mp4`` for an option.
-
-    A path from the root is neither.
-    """
-    return str(path.absolute())
-
-
-def _encode_with_av(av: ModuleType, frames: np.ndarray, path: Path, fps: float) -> None:
-    with av.open(_plain_name(path), mode="w", format="mp4") as container:
-        stream = container.add_stream(
-            "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"}
-        )
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(
-                stream.encode(
-                    av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                )
+        # FFmpeg takes http:x.mp4 for an address and -x.mp4 for an option; a path from the root is
+        # neither.
+        with av.open(str(path.absolute()), mode="w", format="mp4") as container:
+            stream = container.add_stream(
+                "libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "17"}
             )
-        container.mux(stream.encode())
-
-
-def _encode_with_ffmpeg(ffmpeg: str, frames: np.ndarray, path: Path, fps: float) -> None:
-    height, width = frames.shape[1:3]
-    source = [
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-        "-s",
-        f"{width}x{height}",
-        "-r",
-        f"{fps:g}",
-        "-i",
-        "pipe:0",
-    ]
-    target = [
-        "-c:v",
-        "libx264",
-        "-crf",
-        "17",
-        "-pix_fmt",
-        "yuv420p",
-        "-f",
-        "mp4",
-        _plain_name(path),
-    ]
-    command = [ffmpeg, "-y", "-loglevel", "error", *source, *target]
-    done = subprocess.run(command, input=frames.tobytes(), capture_output=True)
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            for frame in frames:
+                image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(image))
+            container.mux(stream.encode())
+    except OSError:
+        raise  # the disk's; save_video names the file
+    except (FFmpegError, UnknownCodecError) as error:
         raise UserError(
-            f"ffmpeg could not write the video ({lines[-1]}): use .webp or .gif instead."
-        )
+            f"PyAV could not write {width}x{height} pixels as .mp4 ({error}): write .webp or .gif"
+            " instead."
+        ) from error

@@ -131,11 +131,9 @@ def test_nothing_depends_on_torchvision():
     assert not bad & (names(PROJECT["dependencies"]) | names(extras) | names(list(LOCK)))
 
 
-@pytest.mark.parametrize(
-    "extra, module", [("video", "av"), ("prep", "mediapipe"), ("research", "matplotlib")]
-)
+@pytest.mark.parametrize("extra, module", [("prep", "mediapipe"), ("research", "matplotlib")])
 def test_extras_have_code_behind_them(extra, module):
-    assert set(PROJECT["optional-dependencies"]) == {"video", "prep", "dev", "research"}
+    assert set(PROJECT["optional-dependencies"]) == {"prep", "dev", "research"}
     folders = ("research",) if extra == "research" else PACKAGES
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert any(

@@ -187,14 +187,17 @@ def first_line(command: list[str]) -> str:
 
 # ---------------------------------------------------------------------------------- extras and disk
 def extras() -> Iterator[Finding]:
-    """MediaPipe and PyAV: loaded, not only installed."""
+    """MediaPipe, which is optional, and PyAV: loaded, not only installed."""
     yield _extra("MediaPipe", "mediapipe", "mediapipe.python.solutions", _PREP, prep_remedy())
-    yield _extra("PyAV", "av", "av", "No .mp4 can be written or read without it.", pip("av"))
+    meaning = "No .mp4 can be written or read without it."
+    yield _extra("PyAV", "av", "av", meaning, pip("av"), missing=BROKEN)
 
 
-def _extra(title: str, package: str, module: str, meaning: str, remedy: str) -> Finding:
+def _extra(
+    title: str, package: str, module: str, meaning: str, remedy: str, missing: str = MISSING
+) -> Finding:
     if importlib.util.find_spec(package) is None:
-        return Finding(MISSING, f"{title} is not installed", meaning, remedy)
+        return Finding(missing, f"{title} is not installed", meaning, remedy)
     found, fault = try_import(module)
     if found is None:
         return Finding(BROKEN, f"{title} does not load: {fault}", meaning, remedy)

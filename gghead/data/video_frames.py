@@ -2,13 +2,13 @@
 
 import threading
 from collections import OrderedDict
-from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
 
 from gghead.data.files import Files
 from gghead.torch_utils.errors import UserError
+from gghead.video import load_pyav
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 _EBML = b"\x1a\x45\xdf\xa3"  # the beginning of Matroska and WebM (RFC 8794)
@@ -21,17 +21,6 @@ def is_video_frame(name: str) -> bool:
     return "#" in name and name.rpartition("#")[0].lower().endswith(VIDEO_SUFFIXES)
 
 
-def _library() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(
-            "Reading videos needs PyAV: pip install av (the extra [video]), or extract the frames"
-            " to images first."
-        ) from error
-    return av
-
-
 class _Decoder:
     """One open video and the frame that it would decode next.
 
@@ -42,7 +31,7 @@ class _Decoder:
 
     def __init__(self, file: BinaryIO, where: str):
         self.file, self.where = file, where
-        av = _library()
+        av = load_pyav(where, "extract its frames to images first")
         kind = "matroska" if file.read(4) == _EBML else "mov"
         file.seek(0)
         try:

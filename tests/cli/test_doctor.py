@@ -115,7 +115,14 @@ def test_packages_that_are_missing_are_told_with_the_command(monkeypatch):
 def test_every_requirement_is_looked_at():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
-    assert needed - {"av"} <= set(doctor.PACKAGES)
+    assert needed - {"av"} <= set(doctor.PACKAGES)  # PyAV stands with photos and videos
+
+
+def test_a_missing_pyav_is_at_fault_and_a_missing_mediapipe_is_not(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    mediapipe, pyav = lines(doctor.extras())
+    assert mediapipe.startswith("  --  MediaPipe is not installed")
+    assert pyav.startswith("  !!  PyAV is not installed") and "pip install av" in pyav
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_nersemble_benchmark_follows_the_tracked_head(tmp_path):
 
 
 def test_videos_show_the_frames_they_hold(tmp_path):
-    av = pytest.importorskip("av", reason="PyAV is not installed (extra [video])")
+    av = pytest.importorskip("av", reason="PyAV is not installed")
     example = captures_of.nersemble(tmp_path, tracked=False)
     folder = tmp_path / "037/sequences/EXP-2-eyes"
     before = read(tmp_path)

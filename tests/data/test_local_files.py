@@ -443,7 +443,7 @@ def test_a_name_with_brackets_finds_its_masks(here):
 
 
 def test_names_of_videos_are_no_addresses(here):
-    pytest.importorskip("av", reason="videos need the extra [video]")
+    pytest.importorskip("av", reason="PyAV is not installed")
     frames = [np.full((16, 16, 3), 40 * i, np.uint8) for i in range(3)]
     for name in ("-y.mp4", "concat:a.mp4", "http:b.mp4"):
         video.save_video(frames, name)
@@ -453,7 +453,7 @@ def test_names_of_videos_are_no_addresses(here):
 
 
 def test_playlists_are_no_videos(here):
-    pytest.importorskip("av", reason="videos need the extra [video]")
+    pytest.importorskip("av", reason="PyAV is not installed")
     video.save_video([np.zeros((16, 16, 3), np.uint8)] * 2, here / "real.mp4")
     texts = {
         "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nreal.mp4\n#EXT-X-ENDLIST\n",

@@ -11,7 +11,7 @@ from gghead.data.files import FolderSource
 from gghead.data.video_frames import VideoFrames, is_video_frame
 from gghead.torch_utils.errors import UserError
 
-av = pytest.importorskip("av", reason="videos need the extra [video]")
+av = pytest.importorskip("av", reason="PyAV is not installed")
 COUNT = 5
 
 
@@ -77,7 +77,7 @@ def test_a_pickled_reader_opens_the_videos_again(frames):
 
 def test_without_pyav_there_is_a_remedy(frames, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match="Reading videos needs PyAV: pip install av"):
+    with pytest.raises(UserError, match="a.mp4 in .* needs PyAV.*: pip install av, or extract"):
         frames.read("a.mp4#0")
 
 
