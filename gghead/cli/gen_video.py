@@ -15,10 +15,11 @@ from gghead.cli.common import (
     free_path,
     network_option,
     pick_device,
+    psi_of,
     short_name,
     size_option,
+    trunc_all_option,
     trunc_cutoff_option,
-    trunc_option,
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
@@ -57,7 +58,7 @@ def parse_grid(text: str) -> tuple[int, int]:
         " behind if that is there]"
     ),
 )
-@trunc_option()
+@trunc_all_option()
 @trunc_cutoff_option()
 @click.option(
     "--frames",
@@ -103,7 +104,7 @@ def main(
     seeds: list[int] | None,
     latents: str | None,
     output: Path | None,
-    trunc: float,
+    trunc: float | None,
     trunc_cutoff: int | None,
     frames: int,
     fps: float,
@@ -136,9 +137,11 @@ def main(
     if output is not None:
         check_writable(output)
     network = find_network(network, "generator")
-    output = output or free_path(f"{short_name(network)}-psi{trunc:g}-{camera}", ".webp")
+    psi_seeds, psi_files = psi_of(trunc, seeds=True), psi_of(trunc, seeds=False)
+    psi = psi_seeds if seeds else psi_files
+    output = output or free_path(f"{short_name(network)}-psi{psi:g}-{camera}", ".webp")
     check_outputs([output], overwrite, "--output")
-    click.echo(f"Filming {network}, psi {trunc:g}, camera {camera}, into {output}")
+    click.echo(f"Filming {network}, psi {psi:g}, camera {camera}, into {output}")
 
     import gghead
     from gghead import latent as latent_files
@@ -151,7 +154,10 @@ def main(
     loaded = (
         []
         if latents is None
-        else [latent_files.load(file, model) for file in latent_files.find(latents)]
+        else [
+            latent_files.load(file, model).truncate(model, psi_files, trunc_cutoff)
+            for file in latent_files.find(latents)
+        ]
     )
     images = generate_frames(
         model,
@@ -159,7 +165,7 @@ def main(
         cameras,
         grid=cells,
         size=default_size(model, size),
-        truncation_psi=trunc,
+        truncation_psi=psi_seeds,
         truncation_cutoff=trunc_cutoff,
         latents=loaded,
     )

@@ -13,6 +13,7 @@ from PIL import Image
 import gghead
 from gghead import latent as latents
 from gghead.cli.animate import main
+from gghead.cli.common import PSI
 from gghead.inversion import Latent
 
 
@@ -36,7 +37,7 @@ def test_an_image_shows_neutral_and_posed(tmp_path):
     shown = np.asarray(Image.open(out)).astype(int)
     assert shown.shape == (64, 64, 3)
     model = gghead.load("demo")
-    head = model.sample(1)
+    head = model.sample(1, PSI)
     for column, weights in enumerate(({}, {"jawOpen": 1, "eyeBlinkLeft": 1, "eyeBlinkRight": 1})):
         image = model.render(
             gghead.animate(head, weights, model=model), gghead.Cameras.orbit(0.0), 32

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from helpers.declared_twice import declared_twice
 from helpers.places import ROOT
 
+from gghead.cli.common import PSI
 from gghead.cli.main import main
 from gghead.torch_utils import cli, cli_groups
 from gghead.torch_utils.cli_groups import SCRIPTS, find
@@ -275,7 +276,6 @@ def test_the_same_option_is_the_same_in_every_command(shared):
 @pytest.mark.parametrize(
     ("shared", "says"),
     [
-        ("--trunc", "1 = off, 0 = average head"),
         ("--trunc-cutoff", "[default: all]"),
         ("--subset", "a fixed random subset of so many images"),
         ("--max-images", "nly the first so many"),
@@ -295,6 +295,18 @@ def test_the_same_option_says_the_same_and_defaults_to_the_same(shared, says):
         assert any(part.lower() in text for part in says.split("|")), (name, text)
     defaults = {option.default for _, option in found if option.default not in (None, UNSET)}
     assert len(defaults) <= 1
+
+
+def test_seeds_are_truncated_alike_wherever_they_are_drawn_and_not_where_they_are_scored():
+    found = {name: option for name, option in options() if "--trunc" in option.opts}
+    drawn = {name for name in found if not name.startswith("score ")}
+    assert drawn >= {"sample", "video", "animate", "edit mix"} and len(found) > len(drawn)
+    for name, option in found.items():
+        assert "1 = off, 0 = average head" in option.help, name
+        if option.default in (None, UNSET):
+            assert f"[default: {PSI:g} for seeds, off for " in option.help, name
+        else:
+            assert option.default == (PSI if name in drawn else 1), name
 
 
 def test_size_is_pixels_drawn_and_resolution_pixels_of_data():

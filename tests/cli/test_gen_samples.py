@@ -14,6 +14,7 @@ from PIL import Image
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.cli import gen_video, invert
+from gghead.cli.common import PSI
 from gghead.cli.edit import interpolate
 from gghead.cli.gen_samples import main
 from gghead.figures import grid
@@ -161,7 +162,14 @@ def test_yaw_and_pitch_are_degrees(run, model, tmp_path):
         "--size=16",
     )
     expected = next(
-        generate_samples(model, [0], yaws=np.radians([-20, 20]), pitch=np.radians(10), size=16)
+        generate_samples(
+            model,
+            [0],
+            yaws=np.radians([-20, 20]),
+            pitch=np.radians(10),
+            size=16,
+            truncation_psi=PSI,
+        )
     )
     assert np.array_equal(np.asarray(Image.open(tmp_path / "seed0000.png")), expected.image)
 
@@ -185,8 +193,8 @@ def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_pa
     """Straight after the installation, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     output = call()
-    assert "8 seeds of demo, psi 1, into out/demo-psi1" in output
-    folder = tmp_path / "out" / "demo-psi1"
+    assert "8 seeds of demo, psi 0.7, into out/demo-psi0.7" in output
+    folder = tmp_path / "out" / "demo-psi0.7"
     assert sorted(path.name for path in folder.iterdir()) == [
         "grid.png",
         *(f"seed000{seed}.png" for seed in range(8)),
@@ -202,13 +210,28 @@ def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_pa
         assert image.size[1] == 4 * 256 and image.size[0] > 2 * 768
 
 
+def test_a_head_from_a_file_is_drawn_as_it_is_unless_truncation_is_asked_for(run, tmp_path):
+    options = [f"--network={run}", "--size=24"]
+    drawn, film = tmp_path / "seeds", tmp_path / "seeds.gif"
+    call(*options, "--seeds=4", f"--outdir={drawn}", "--save-latents")
+    call(*options, "--seeds=4", f"--output={film}", "--frames=2", command=gen_video.main)
+    image, turn = digest(drawn / "seed0004.png"), digest(film)
+    options.append(f"--latents={drawn / 'seed0004'}")
+    for given, alike in (([], True), (["--trunc=1"], True), (["--trunc=0.7"], False)):
+        drawn, film = tmp_path / f"files{given}", tmp_path / f"files{given}.gif"
+        call(*options, *given, f"--outdir={drawn}")
+        call(*options, *given, f"--output={film}", "--frames=2", command=gen_video.main)
+        assert (digest(drawn / "seed0004-sample.png") == image) == alike, given
+        assert (digest(film) == turn) == alike, given
+
+
 def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = [f"--network={run}", "--seeds=0", "--size=8"]
     call(*options)
     call(*options)
     call(*options, "--trunc=0.5")
-    names = ["00003-tiny-heads-psi0.5", "00003-tiny-heads-psi1", "00003-tiny-heads-psi1-2"]
+    names = ["00003-tiny-heads-psi0.5", "00003-tiny-heads-psi0.7", "00003-tiny-heads-psi0.7-2"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     here = tmp_path / "here"
     call(*options, f"--outdir={here}")
@@ -330,7 +353,7 @@ def test_video_command(run, tmp_path, camera):
 def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = call("--frames=4", "--size=32", command=gen_video.main)
-    with Image.open(tmp_path / "out" / "demo-psi1-sweep.webp") as film:
+    with Image.open(tmp_path / "out" / "demo-psi0.7-sweep.webp") as film:
         assert film.size == (4 * 32, 2 * 32) and "camera sweep" in output
         frames = []
         for index in range(film.n_frames):
@@ -339,7 +362,7 @@ def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monk
     model = checkpoints.load("demo")
     # to 34 degrees at the subject's left, not to the back of the head
     for frame, yaw in ((0, 0.0), (1, 0.6)):
-        expected = next(generate_samples(model, [0], yaws=[yaw], size=32)).image
+        expected = next(generate_samples(model, [0], yaws=[yaw], size=32, truncation_psi=PSI)).image
         assert np.abs(frames[frame][:32, :32] - expected).mean() < 6
 
 
@@ -355,7 +378,7 @@ def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
     )
     wanted = camera_path("sweep", 4, yaw_range=np.radians(20))
     assert wanted.angles()[0].rad2deg().tolist() == pytest.approx([0, 20, 0, -20], abs=1e-4)
-    expected = list(generate_frames(model, [1], wanted, size=16))
+    expected = list(generate_frames(model, [1], wanted, size=16, truncation_psi=PSI))
     with Image.open(tmp_path / "x.gif") as film:
         film.seek(1)
         assert np.abs(np.asarray(film.convert("RGB")).astype(int) - expected[1]).mean() < 6
