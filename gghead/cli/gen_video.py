@@ -21,6 +21,7 @@ from gghead.cli.common import (
     trunc_all_option,
     trunc_cutoff_option,
 )
+from gghead.snapshot_files import seen_yaws, snapshot_file
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -33,6 +34,19 @@ def parse_grid(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"--grid={text} is not of the form COLUMNSxROWS, such as 4x2.")
     return int(match[1]), int(match[2])
+
+
+def default_camera(network: str, yaw_range: float | None) -> tuple[str, str]:
+    """Return the path that ``network`` (as of ``find_network``) can bear, and why in brackets."""
+    if yaw_range is not None:
+        return "sweep", ""
+    yaws = seen_yaws(snapshot_file(network))
+    if yaws is None:
+        return "sweep", " (the network's file does not say from which sides its data show heads)"
+    if yaws == (-180, 180):
+        return "turntable", " (the network's data show heads from all sides)"
+    low, high = yaws
+    return "sweep", f" (the network's data show yaws from {low:g} to {high:g} degrees only)"
 
 
 @cli.command()
@@ -76,11 +90,9 @@ def parse_grid(text: str) -> tuple[int, int]:
 @click.option(
     "--camera",
     type=click.Choice(CAMERA_PATHS),
-    default="sweep",
-    show_default=True,
     help=(
-        "To and fro in front, all the way round (only where the training data show all sides), or a"
-        " loop in front"
+        "To and fro in front, all the way round, or a loop in front  [default: turntable where the"
+        " network's training data show heads from all sides, else sweep]"
     ),
 )
 @click.option(
@@ -109,7 +121,7 @@ def main(
     frames: int,
     fps: float,
     grid: str | None,
-    camera: str,
+    camera: str | None,
     yaw_range: float | None,
     pitch: float,
     size: int | None,
@@ -137,11 +149,14 @@ def main(
     if output is not None:
         check_writable(output)
     network = find_network(network, "generator")
+    why = ""
+    if camera is None:
+        camera, why = default_camera(network, yaw_range)
     psi_seeds, psi_files = psi_of(trunc, seeds=True), psi_of(trunc, seeds=False)
     psi = psi_seeds if seeds else psi_files
     output = output or free_path(f"{short_name(network)}-psi{psi:g}-{camera}", ".webp")
     check_outputs([output], overwrite, "--output")
-    click.echo(f"Filming {network}, psi {psi:g}, camera {camera}, into {output}")
+    click.echo(f"Filming {network}, psi {psi:g}, camera {camera}{why}, into {output}")
 
     import gghead
     from gghead import latent as latent_files

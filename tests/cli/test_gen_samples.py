@@ -366,6 +366,30 @@ def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monk
         assert np.abs(frames[frame][:32, :32] - expected).mean() < 6
 
 
+@pytest.mark.parametrize(
+    ("yaw", "given", "camera", "why"),
+    [
+        ([-180.0, 180.0], [], "turntable", "data show heads from all sides"),
+        ([-38.4, 37.0], [], "sweep", "yaws from -38.4 to 37 degrees only"),
+        (None, [], "sweep", "does not say from which sides"),
+        ([-180.0, 180.0], ["--yaw-range=20"], "sweep", "camera sweep, into"),
+        ([-38.4, 37.0], ["--camera=turntable"], "turntable", "camera turntable, into"),
+    ],
+)
+def test_a_film_goes_all_the_way_round_where_the_data_did(
+    yaw, given, camera, why, model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    said = {} if yaw is None else {"yaw": yaw}
+    checkpoints.save(model, tmp_path / "net.safetensors", provenance=said)
+    options = ["--network=net.safetensors", "--seeds=0", "--frames=4", "--size=16"]
+    output = call(*options, *given, "--output=film.gif", command=gen_video.main)
+    assert f"camera {camera}" in output and why in output
+    options += [*given, f"--camera={camera}", "--output=wanted.gif"]
+    call(*options, command=gen_video.main)
+    assert digest(tmp_path / "film.gif") == digest(tmp_path / "wanted.gif")
+
+
 def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
     call(
         f"--network={run}",
