@@ -309,6 +309,26 @@ def test_seeds_are_truncated_alike_wherever_they_are_drawn_and_not_where_they_ar
             assert option.default == (PSI if name in drawn else 1), name
 
 
+def test_a_network_that_is_not_named_is_the_shipped_one():
+    others = {
+        *("reconstruct", "encode", "score encoder", "score expression"),  # no encoder is shipped
+        *("score gan", "convert-network"),  # what is measured or converted is named
+        "train expression",  # asks for a reconstructor once it has its options
+        "score prior",  # the one that the prior was trained for
+        "benchmark encode",  # an untrained one
+    }
+    found = {name: option for name, option in options() if "--network" in option.opts}
+    assert len(found) > 15 and others <= found.keys()
+    for name, option in found.items():
+        if name in others:
+            assert option.default in (None, UNSET), name
+        elif name == "animate":  # demo where seeds are given and no avatar
+            (seeds,) = (o for command, o in options() if command == name and o.name == "seeds")
+            assert "of demo, if no --network is given" in seeds.help
+        else:
+            assert option.default == "demo" or "[default: demo]" in option.help, name
+
+
 def test_size_is_pixels_drawn_and_resolution_pixels_of_data():
     """--size is a number (benchmarks take lists of it); --resolution N or WxH."""
     for name, option in options():
