@@ -267,7 +267,6 @@ def main(
                 click.echo(latent_of[name])
             bar.advance()
     if with_grid:
-        short = [*map(str, seeds), *names][: len(images)]
-        write_png(folder / GRID, grid_sheet(images, short))
+        write_png(folder / GRID, grid_sheet(images, everyone[: len(images)]))
         left = len(everyone) - len(images)
         click.echo(f"{folder / GRID}" + (f" (without the last {left})" if left else ""))

@@ -77,8 +77,8 @@ def test_files_and_their_sizes(run, tmp_path):
     with Image.open(tmp_path / "seed0002.png") as image:
         assert image.size == (3 * 24, 24) and image.mode == "RGB"
     with Image.open(tmp_path / "grid.png") as image:
-        # one column, with the seeds at its left
-        assert image.width > 3 * 24 and image.height == 3 * 24
+        # one column, with the seeds above the heads
+        assert image.width == 3 * 24 and image.height > 3 * 24
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
@@ -206,8 +206,8 @@ def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_pa
     # a face before a white background
     assert (middle[:4, :4] > 240).all() and middle[96:176, 96:176].std() > 8
     with Image.open(folder / "grid.png") as image:
-        # two columns, the seeds at the left
-        assert image.size[1] == 4 * 256 and image.size[0] > 2 * 768
+        # two columns, the seeds above the heads
+        assert image.size[0] == 2 * 768 and 4 * 256 < image.size[1] < 4 * 300
 
 
 def test_a_head_from_a_file_is_drawn_as_it_is_unless_truncation_is_asked_for(run, tmp_path):
@@ -250,18 +250,26 @@ def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypa
 
 
 def test_a_grid_is_about_as_wide_as_high():
-    cells = [np.full((10, 30, 3), 30 * index, np.uint8) for index in range(7)]
+    cells = [np.full((40, 120, 3), 30 * index, np.uint8) for index in range(7)]
     sheet = grid(cells, [str(index) for index in range(7)])
-    image = sheet[:, -60:]
-    assert sheet.shape[0] == 40 and sheet.shape[1] > 60 and (sheet[:, :-60] < 128).any(), (
-        "names at the left"
-    )
-    assert (
-        (image[:10, 30:] == 30).all()
-        and (image[10:20, :30] == 60).all()
-        and (image[30:, :30] == 180).all()
-    )
-    assert (image[30:, 30:] == 255).all(), "an empty cell is white"
+    above = len(sheet) // 4 - 40
+    assert sheet.shape == (4 * (above + 40), 240, 3)
+    for index in range(8):
+        row, column = (above + 40) * (index // 2), 120 * (index % 2)
+        name = sheet[row : row + above, column : column + 120]
+        image = sheet[row + above : row + above + 40, column : column + 120]
+        if index < 7:
+            assert (name < 128).any() and (image == 30 * index).all(), "its name stands above it"
+        else:
+            assert (name == 255).all() and (image == 255).all(), "an empty cell is white"
+
+
+def test_long_names_stay_above_their_own_image():
+    cells = [np.full((100, 300, 3), 200, np.uint8)] * 2
+    sheet = grid(cells, ["IMG_20240131_123456_edited_copy-pti", ""])
+    above = sheet[: len(sheet) // 2 - 100]
+    ink = np.flatnonzero((above < 128).any((0, 2)))
+    assert 0 < ink.min() < 60 and 240 < ink.max() < 299
 
 
 @pytest.mark.parametrize(
