@@ -24,6 +24,10 @@ def with_labels(
     height, width = image.shape[:2]
     size = min(max(width // (8 * len(top)) if top else 12, 10), 24)
     font = ImageFont.load_default(size)
+    if top:  # long ones are written smaller
+        room = width / len(top) / max(*(font.getlength(text) for text in top), 1)
+        size = max(min(int(size * room), size), 8)
+        font = ImageFont.load_default(size)
     above = size + 6 if top else 0
     beside = max(math.ceil(font.getlength(text)) for text in left) + 8 if left else 0
     sheet = Image.new("RGB", (width + beside, height + above), "white")
@@ -46,7 +50,7 @@ def with_labels(
 
 def grid(
     images: Sequence[np.ndarray],  # uint8 [H, W, 3], of one size
-    names: Sequence[str],  # one per image; written at the left of every row
+    names: Sequence[str],  # one per image; written above it
 ) -> np.ndarray:
     """Return the images row by row in as many columns as make the sheet about as wide as high."""
     height, width = images[0].shape[:2]
@@ -56,11 +60,9 @@ def grid(
         key=lambda n: (abs(math.log(n * width / (math.ceil(count / n) * height))), -n),
     )
     cells = [*images, *[np.full_like(images[0], 255)] * (-count % columns)]
-    rows = [range(first, first + columns) for first in range(0, len(cells), columns)]
-    sheet = np.concatenate([beside([cells[index] for index in row]) for row in rows])
-    return with_labels(
-        sheet, None, [", ".join(names[index] for index in row if index < count) for row in rows]
-    )
+    labels = [*names, *[""] * (-count % columns)]
+    rows = [slice(first, first + columns) for first in range(0, len(cells), columns)]
+    return np.concatenate([with_labels(beside(cells[row]), labels[row], None) for row in rows])
 
 
 def to_uint8(color: Tensor) -> np.ndarray:

@@ -253,9 +253,9 @@ def generate_frames(
     *,
     grid: tuple[int, int] = (1, 1),  # columns, rows
     size: int | None = None,  # pixels per cell; None = the size the network was trained at
-    truncation_psi: float = 1.0,
+    truncation_psi: float = 1.0,  # of the seeds
     truncation_cutoff: int | None = None,
-    latents: Sequence["Latent"] = (),  # further heads, after the seeds
+    latents: Sequence["Latent"] = (),  # further heads, after the seeds, as they are
 ) -> Iterator[np.ndarray]:  # T times uint8 [rows * H, columns * H, 3]
     """Yield one image per camera.
 
@@ -269,7 +269,7 @@ def generate_frames(
     cells = columns * rows
     heads = [
         *seed_latents(model, seeds, truncation_psi, truncation_cutoff),
-        *(latent.truncate(model, truncation_psi, truncation_cutoff) for latent in latents),
+        *latents,
     ]
     if not heads or len(heads) % cells:
         raise UserError(

@@ -120,6 +120,15 @@ def read_header(path: Path) -> dict[str, str]:
     return metadata if isinstance(metadata, dict) else {}
 
 
+def seen_yaws(path: Path) -> tuple[float, float] | None:
+    """Yaws in degrees that a network's training data show heads from; all sides are (-180, 180).
+
+    None where its file does not say. Errors as ``read_header``.
+    """
+    said = json.loads(read_header(path).get("provenance", "{}")).get("yaw")
+    return None if said is None else (float(said[0]), float(said[1]))
+
+
 def no_network(path: Path, why: str) -> str:
     """One sentence about a file that is no safetensors file."""
     ending = path.suffix.lower()

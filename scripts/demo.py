@@ -133,7 +133,7 @@ def main(steps: int | None, seeds: list[int], fresh: bool) -> None:
     shipped = DEMO / "shipped.png"
     image = "grid.png" if len(seeds) > 1 else f"seed{seeds[0]:04d}.png"
     turning, splat = DEMO / "turning.webp", samples / f"seed{seeds[0]:04d}.ply"
-    drawing = ["--trunc=0.7", f"--seeds={','.join(map(str, seeds))}", "--size=128", "--overwrite"]
+    drawing = [f"--seeds={','.join(map(str, seeds))}", "--size=128", "--overwrite"]
     if not (ROOT / shipped).exists():
         folder = DEMO / "shipped"
         call("gen_samples.py", "--network=demo", *drawing, f"--outdir={folder}")
@@ -156,7 +156,6 @@ def main(steps: int | None, seeds: list[int], fresh: bool) -> None:
     call(
         "scripts/gen_video.py",
         f"--network={run}",
-        "--trunc=0.7",
         f"--seeds={','.join(map(str, some))}",
         f"--grid={len(some)}x1",
         "--frames=60",
@@ -168,7 +167,7 @@ def main(steps: int | None, seeds: list[int], fresh: bool) -> None:
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\nDone in {minutes} min {seconds:02d} s. In {DEMO}/:")
     for path, what in [
-        (shipped.name, "heads of the shipped network (python gen_samples.py --trunc=0.7)"),
+        (shipped.name, "heads of the shipped network (python gen_samples.py)"),
         (strip.name, f"{len(seeds)} seeds, three views each"),
         (turning.name, f"{len(some)} heads turning"),
         (splat.relative_to(DEMO), "a head as Gaussian splats, for any splat viewer"),

@@ -1,12 +1,20 @@
 """Which file a name stands for, and what is said about files that are no networks, without
 torch."""
 
+import json
 import struct
 from pathlib import Path
 
 import pytest
 
-from gghead.snapshot_files import SHIPPED, expect_kind, latest_run, read_header, snapshot_file
+from gghead.snapshot_files import (
+    SHIPPED,
+    expect_kind,
+    latest_run,
+    read_header,
+    seen_yaws,
+    snapshot_file,
+)
 from gghead.torch_utils.errors import UserError
 
 
@@ -92,6 +100,18 @@ def test_models_of_another_kind_are_named(tmp_path, metadata, sentence):
     path = write_snapshot(tmp_path / "x.safetensors", metadata)
     with pytest.raises(UserError, match=sentence):
         expect_kind(path, read_header(path), "generator")
+
+
+def test_the_yaws_that_the_data_had_are_read_where_a_file_says_them(tmp_path):
+    header = {"format": "gghead/1", "kind": "generator"}
+    for provenance, yaws in (
+        (None, None),
+        ({"dataset": "x.zip"}, None),
+        ({"yaw": [-20, 22.9]}, (-20.0, 22.9)),
+    ):
+        said = {} if provenance is None else {"provenance": json.dumps(provenance)}
+        path = write_snapshot(tmp_path / "x.safetensors", json.dumps(header | said))
+        assert seen_yaws(path) == yaws
 
 
 def test_a_reconstructor_holds_a_generator(tmp_path):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LATEST = "latest"
 OUT = Path("out")
 """Where files go unless told otherwise."""
+PSI = 0.7
+"""Truncation of the seeds that commands draw, film, edit and animate; scores have 1."""
 VIEW_SIZE = 256  # pixels of a drawn view, unless the network was trained on larger images
 
 
@@ -151,15 +153,34 @@ def view_options(of: str = "") -> Callable:
     return add
 
 
-def trunc_option(text: str = "Truncation psi of seeds") -> Callable:
+def trunc_option(text: str = "Truncation psi of seeds", default: float = PSI) -> Callable:
     """``--trunc``: how far a seed's head is from the average one."""
     return click.option(
         "--trunc",
         type=float,
-        default=1.0,
+        default=default,
         show_default=True,
         help=f"{text}: 1 = off, 0 = average head",
     )
+
+
+def trunc_all_option(others: str = "latent files") -> Callable:
+    """``--trunc`` of commands that can truncate ``others`` as well, for ``psi_of``."""
+    return click.option(
+        "--trunc",
+        type=float,
+        help=(
+            "Truncation psi: 1 = off, 0 = average head"
+            f"  [default: {PSI:g} for seeds, off for {others}]"
+        ),
+    )
+
+
+def psi_of(trunc: float | None, seeds: bool) -> float:
+    """What ``--trunc`` is for seeds (of the network itself), or for everything else."""
+    if trunc is not None:
+        return trunc
+    return PSI if seeds else 1.0
 
 
 def trunc_cutoff_option() -> Callable:

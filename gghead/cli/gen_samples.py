@@ -15,10 +15,11 @@ from gghead.cli.common import (
     free_path,
     network_option,
     pick_device,
+    psi_of,
     short_name,
     size_option,
+    trunc_all_option,
     trunc_cutoff_option,
-    trunc_option,
 )
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
@@ -68,7 +69,7 @@ _SEEDS = tuple(range(8))
     show_default=True,
     help="Write latent files of the seeds as well: OUTDIR/seed0000/latent-sample.safetensors",
 )
-@trunc_option()
+@trunc_all_option("latent files and priors")
 @trunc_cutoff_option()
 @cli.outdir(
     "Where the files go  [default: out/NETWORK-psiPSI, with a number behind if that is there]"
@@ -126,7 +127,7 @@ def main(
     guidance: float | None,
     prior_steps: int | None,
     save_latents: bool,
-    trunc: float,
+    trunc: float | None,
     trunc_cutoff: int | None,
     outdir: Path | None,
     views: int | None,
@@ -144,7 +145,7 @@ def main(
 
     \b
     python gen_samples.py
-    python gen_samples.py --network=latest --seeds=0-7 --trunc=0.7 --shapes
+    python gen_samples.py --network=latest --seeds=0-7 --shapes
     python gen_samples.py --network=RUN --prior=training-runs/00001-prior-tiny-samples
     """
     if views is not None and yaw is not None:
@@ -167,7 +168,10 @@ def main(
     network = find_network(network, "generator")
     if prior_file is not None:
         prior_file = find_network(prior_file, "prior", "--prior")
-    folder = outdir or free_path(f"{short_name(network)}-psi{trunc:g}")
+    psi_seeds = psi_of(trunc, seeds=prior_file is None)
+    psi_files = psi_of(trunc, seeds=False)
+    psi = psi_seeds if seeds else psi_files
+    folder = outdir or free_path(f"{short_name(network)}-psi{psi:g}")
     named = [f"{'seed' if prior_file is None else 'prior'}{seed:04d}" for seed in seeds]
     kinds = [".png"] + [".ply"] * bool(shapes)
     latent_of = {
@@ -184,7 +188,7 @@ def main(
     counted = [f"{len(seeds)} seed{'s'[: len(seeds) != 1]}"] * bool(seeds)
     counted += [f"the latents of {latents}"] * bool(latents)
     click.echo(
-        f"Drawing {' and '.join(counted)} of {network}, psi {trunc:g}, into {folder}"
+        f"Drawing {' and '.join(counted)} of {network}, psi {psi:g}, into {folder}"
         + (f", with the prior {prior_file}" if prior_file else "")
     )
 
@@ -200,7 +204,9 @@ def main(
 
     model = gghead.load(network, device=pick_device(device), kind="generator")
     files = [] if latents is None else latent_files.find(latents)
-    loaded = [latent_files.load(file, model).truncate(model, trunc, trunc_cutoff) for file in files]
+    loaded = [
+        latent_files.load(file, model).truncate(model, psi_files, trunc_cutoff) for file in files
+    ]
     names = [latent.name for latent in loaded]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -220,12 +226,12 @@ def main(
     yaws = yaw if yaw is not None else spread_yaws(views or len(EG3D_YAWS))
     side = default_size(model, size)
     if prior_file is None:
-        drawn = seed_latents(model, seeds, trunc, trunc_cutoff)
+        drawn = seed_latents(model, seeds, psi_seeds, trunc_cutoff)
     else:
         prior = gghead.load(prior_file, device=model.device, kind="prior")
         prior.check_owner(model, prior_file)
         drawn = (
-            latent.truncate(model, trunc, trunc_cutoff)
+            latent.truncate(model, psi_seeds, trunc_cutoff)
             for latent in prior_latents(prior, seeds, **flow)
         )
     heads = itertools.chain(
@@ -261,7 +267,6 @@ def main(
                 click.echo(latent_of[name])
             bar.advance()
     if with_grid:
-        short = [*map(str, seeds), *names][: len(images)]
-        write_png(folder / GRID, grid_sheet(images, short))
+        write_png(folder / GRID, grid_sheet(images, everyone[: len(images)]))
         left = len(everyone) - len(images)
         click.echo(f"{folder / GRID}" + (f" (without the last {left})" if left else ""))

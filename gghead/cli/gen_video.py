@@ -15,11 +15,13 @@ from gghead.cli.common import (
     free_path,
     network_option,
     pick_device,
+    psi_of,
     short_name,
     size_option,
+    trunc_all_option,
     trunc_cutoff_option,
-    trunc_option,
 )
+from gghead.snapshot_files import seen_yaws, snapshot_file
 from gghead.torch_utils import cli
 from gghead.torch_utils.errors import UserError
 
@@ -32,6 +34,19 @@ def parse_grid(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"--grid={text} is not of the form COLUMNSxROWS, such as 4x2.")
     return int(match[1]), int(match[2])
+
+
+def default_camera(network: str, yaw_range: float | None) -> tuple[str, str]:
+    """Return the path that ``network`` (as of ``find_network``) can bear, and why in brackets."""
+    if yaw_range is not None:
+        return "sweep", ""
+    yaws = seen_yaws(snapshot_file(network))
+    if yaws is None:
+        return "sweep", " (the network's file does not say from which sides its data show heads)"
+    if yaws == (-180, 180):
+        return "turntable", " (the network's data show heads from all sides)"
+    low, high = yaws
+    return "sweep", f" (the network's data show yaws from {low:g} to {high:g} degrees only)"
 
 
 @cli.command()
@@ -57,7 +72,7 @@ def parse_grid(text: str) -> tuple[int, int]:
         " behind if that is there]"
     ),
 )
-@trunc_option()
+@trunc_all_option()
 @trunc_cutoff_option()
 @click.option(
     "--frames",
@@ -75,11 +90,9 @@ def parse_grid(text: str) -> tuple[int, int]:
 @click.option(
     "--camera",
     type=click.Choice(CAMERA_PATHS),
-    default="sweep",
-    show_default=True,
     help=(
-        "To and fro in front, all the way round (only where the training data show all sides), or a"
-        " loop in front"
+        "To and fro in front, all the way round, or a loop in front  [default: turntable where the"
+        " network's training data show heads from all sides, else sweep]"
     ),
 )
 @click.option(
@@ -103,12 +116,12 @@ def main(
     seeds: list[int] | None,
     latents: str | None,
     output: Path | None,
-    trunc: float,
+    trunc: float | None,
     trunc_cutoff: int | None,
     frames: int,
     fps: float,
     grid: str | None,
-    camera: str,
+    camera: str | None,
     yaw_range: float | None,
     pitch: float,
     size: int | None,
@@ -136,9 +149,14 @@ def main(
     if output is not None:
         check_writable(output)
     network = find_network(network, "generator")
-    output = output or free_path(f"{short_name(network)}-psi{trunc:g}-{camera}", ".webp")
+    why = ""
+    if camera is None:
+        camera, why = default_camera(network, yaw_range)
+    psi_seeds, psi_files = psi_of(trunc, seeds=True), psi_of(trunc, seeds=False)
+    psi = psi_seeds if seeds else psi_files
+    output = output or free_path(f"{short_name(network)}-psi{psi:g}-{camera}", ".webp")
     check_outputs([output], overwrite, "--output")
-    click.echo(f"Filming {network}, psi {trunc:g}, camera {camera}, into {output}")
+    click.echo(f"Filming {network}, psi {psi:g}, camera {camera}{why}, into {output}")
 
     import gghead
     from gghead import latent as latent_files
@@ -151,7 +169,10 @@ def main(
     loaded = (
         []
         if latents is None
-        else [latent_files.load(file, model) for file in latent_files.find(latents)]
+        else [
+            latent_files.load(file, model).truncate(model, psi_files, trunc_cutoff)
+            for file in latent_files.find(latents)
+        ]
     )
     images = generate_frames(
         model,
@@ -159,7 +180,7 @@ def main(
         cameras,
         grid=cells,
         size=default_size(model, size),
-        truncation_psi=trunc,
+        truncation_psi=psi_seeds,
         truncation_cutoff=trunc_cutoff,
         latents=loaded,
     )

@@ -13,6 +13,7 @@ from PIL import Image
 import gghead
 from gghead import latent as latents
 from gghead.cli.animate import main
+from gghead.cli.common import PSI
 from gghead.inversion import Latent
 
 
@@ -36,7 +37,7 @@ def test_an_image_shows_neutral_and_posed(tmp_path):
     shown = np.asarray(Image.open(out)).astype(int)
     assert shown.shape == (64, 64, 3)
     model = gghead.load("demo")
-    head = model.sample(1)
+    head = model.sample(1, PSI)
     for column, weights in enumerate(({}, {"jawOpen": 1, "eyeBlinkLeft": 1, "eyeBlinkRight": 1})):
         image = model.render(
             gghead.animate(head, weights, model=model), gghead.Cameras.orbit(0.0), 32
@@ -55,12 +56,13 @@ def test_single_weights_come_and_go_in_a_video(tmp_path):
     assert change.argmax() > len(frames) // 4 and change[-1] < 0.3 * change.max()
 
 
-def test_without_an_output_the_video_is_named_by_heads_and_weights(tmp_path, monkeypatch):
+def test_without_network_and_output_the_shipped_heads_move_in_a_video_named_by_them(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for name in ("demo-jawOpen+eyeBlink.webp", "demo-jawOpen+eyeBlink-2.webp"):
-        result = run(
-            "--seeds=1", "--weights=jawOpen=1,eyeBlink=0.5", "--only-frames=0,25", "--size=16"
-        )
+        options = ["--seeds=1", "--weights=jawOpen=1,eyeBlink=0.5", "--only-frames=0,25"]
+        result = CliRunner().invoke(main, [*options, "--size=16"])
         assert result.exit_code == 0 and str(Path("out") / name) in result.output, result.output
         assert len(frames_of(tmp_path / "out" / name)) == 2
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from helpers.declared_twice import declared_twice
 from helpers.places import ROOT
 
+from gghead.cli.common import PSI
 from gghead.cli.main import main
 from gghead.torch_utils import cli, cli_groups
 from gghead.torch_utils.cli_groups import SCRIPTS, find
@@ -275,7 +276,6 @@ def test_the_same_option_is_the_same_in_every_command(shared):
 @pytest.mark.parametrize(
     ("shared", "says"),
     [
-        ("--trunc", "1 = off, 0 = average head"),
         ("--trunc-cutoff", "[default: all]"),
         ("--subset", "a fixed random subset of so many images"),
         ("--max-images", "nly the first so many"),
@@ -295,6 +295,38 @@ def test_the_same_option_says_the_same_and_defaults_to_the_same(shared, says):
         assert any(part.lower() in text for part in says.split("|")), (name, text)
     defaults = {option.default for _, option in found if option.default not in (None, UNSET)}
     assert len(defaults) <= 1
+
+
+def test_seeds_are_truncated_alike_wherever_they_are_drawn_and_not_where_they_are_scored():
+    found = {name: option for name, option in options() if "--trunc" in option.opts}
+    drawn = {name for name in found if not name.startswith("score ")}
+    assert drawn >= {"sample", "video", "animate", "edit mix"} and len(found) > len(drawn)
+    for name, option in found.items():
+        assert "1 = off, 0 = average head" in option.help, name
+        if option.default in (None, UNSET):
+            assert f"[default: {PSI:g} for seeds, off for " in option.help, name
+        else:
+            assert option.default == (PSI if name in drawn else 1), name
+
+
+def test_a_network_that_is_not_named_is_the_shipped_one():
+    others = {
+        *("reconstruct", "encode", "score encoder", "score expression"),  # no encoder is shipped
+        *("score gan", "convert-network"),  # what is measured or converted is named
+        "train expression",  # asks for a reconstructor once it has its options
+        "score prior",  # the one that the prior was trained for
+        "benchmark encode",  # an untrained one
+    }
+    found = {name: option for name, option in options() if "--network" in option.opts}
+    assert len(found) > 15 and others <= found.keys()
+    for name, option in found.items():
+        if name in others:
+            assert option.default in (None, UNSET), name
+        elif name == "animate":  # demo where seeds are given and no avatar
+            (seeds,) = (o for command, o in options() if command == name and o.name == "seeds")
+            assert "of demo, if no --network is given" in seeds.help
+        else:
+            assert option.default == "demo" or "[default: demo]" in option.help, name
 
 
 def test_size_is_pixels_drawn_and_resolution_pixels_of_data():

@@ -14,6 +14,7 @@ from PIL import Image
 from gghead import checkpoints
 from gghead.cameras import Cameras
 from gghead.cli import gen_video, invert
+from gghead.cli.common import PSI
 from gghead.cli.edit import interpolate
 from gghead.cli.gen_samples import main
 from gghead.figures import grid
@@ -76,8 +77,8 @@ def test_files_and_their_sizes(run, tmp_path):
     with Image.open(tmp_path / "seed0002.png") as image:
         assert image.size == (3 * 24, 24) and image.mode == "RGB"
     with Image.open(tmp_path / "grid.png") as image:
-        # one column, with the seeds at its left
-        assert image.width > 3 * 24 and image.height == 3 * 24
+        # one column, with the seeds above the heads
+        assert image.width == 3 * 24 and image.height > 3 * 24
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
@@ -161,7 +162,14 @@ def test_yaw_and_pitch_are_degrees(run, model, tmp_path):
         "--size=16",
     )
     expected = next(
-        generate_samples(model, [0], yaws=np.radians([-20, 20]), pitch=np.radians(10), size=16)
+        generate_samples(
+            model,
+            [0],
+            yaws=np.radians([-20, 20]),
+            pitch=np.radians(10),
+            size=16,
+            truncation_psi=PSI,
+        )
     )
     assert np.array_equal(np.asarray(Image.open(tmp_path / "seed0000.png")), expected.image)
 
@@ -185,8 +193,8 @@ def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_pa
     """Straight after the installation, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     output = call()
-    assert "8 seeds of demo, psi 1, into out/demo-psi1" in output
-    folder = tmp_path / "out" / "demo-psi1"
+    assert "8 seeds of demo, psi 0.7, into out/demo-psi0.7" in output
+    folder = tmp_path / "out" / "demo-psi0.7"
     assert sorted(path.name for path in folder.iterdir()) == [
         "grid.png",
         *(f"seed000{seed}.png" for seed in range(8)),
@@ -198,8 +206,23 @@ def test_without_options_the_shipped_network_draws_eight_heads_and_a_grid(tmp_pa
     # a face before a white background
     assert (middle[:4, :4] > 240).all() and middle[96:176, 96:176].std() > 8
     with Image.open(folder / "grid.png") as image:
-        # two columns, the seeds at the left
-        assert image.size[1] == 4 * 256 and image.size[0] > 2 * 768
+        # two columns, the seeds above the heads
+        assert image.size[0] == 2 * 768 and 4 * 256 < image.size[1] < 4 * 300
+
+
+def test_a_head_from_a_file_is_drawn_as_it_is_unless_truncation_is_asked_for(run, tmp_path):
+    options = [f"--network={run}", "--size=24"]
+    drawn, film = tmp_path / "seeds", tmp_path / "seeds.gif"
+    call(*options, "--seeds=4", f"--outdir={drawn}", "--save-latents")
+    call(*options, "--seeds=4", f"--output={film}", "--frames=2", command=gen_video.main)
+    image, turn = digest(drawn / "seed0004.png"), digest(film)
+    options.append(f"--latents={drawn / 'seed0004'}")
+    for given, alike in (([], True), (["--trunc=1"], True), (["--trunc=0.7"], False)):
+        drawn, film = tmp_path / f"files{given}", tmp_path / f"files{given}.gif"
+        call(*options, *given, f"--outdir={drawn}")
+        call(*options, *given, f"--output={film}", "--frames=2", command=gen_video.main)
+        assert (digest(drawn / "seed0004-sample.png") == image) == alike, given
+        assert (digest(film) == turn) == alike, given
 
 
 def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypatch):
@@ -208,7 +231,7 @@ def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypa
     call(*options)
     call(*options)
     call(*options, "--trunc=0.5")
-    names = ["00003-tiny-heads-psi0.5", "00003-tiny-heads-psi1", "00003-tiny-heads-psi1-2"]
+    names = ["00003-tiny-heads-psi0.5", "00003-tiny-heads-psi0.7", "00003-tiny-heads-psi0.7-2"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     here = tmp_path / "here"
     call(*options, f"--outdir={here}")
@@ -227,18 +250,26 @@ def test_what_is_there_is_kept_and_defaults_go_elsewhere(run, tmp_path, monkeypa
 
 
 def test_a_grid_is_about_as_wide_as_high():
-    cells = [np.full((10, 30, 3), 30 * index, np.uint8) for index in range(7)]
+    cells = [np.full((40, 120, 3), 30 * index, np.uint8) for index in range(7)]
     sheet = grid(cells, [str(index) for index in range(7)])
-    image = sheet[:, -60:]
-    assert sheet.shape[0] == 40 and sheet.shape[1] > 60 and (sheet[:, :-60] < 128).any(), (
-        "names at the left"
-    )
-    assert (
-        (image[:10, 30:] == 30).all()
-        and (image[10:20, :30] == 60).all()
-        and (image[30:, :30] == 180).all()
-    )
-    assert (image[30:, 30:] == 255).all(), "an empty cell is white"
+    above = len(sheet) // 4 - 40
+    assert sheet.shape == (4 * (above + 40), 240, 3)
+    for index in range(8):
+        row, column = (above + 40) * (index // 2), 120 * (index % 2)
+        name = sheet[row : row + above, column : column + 120]
+        image = sheet[row + above : row + above + 40, column : column + 120]
+        if index < 7:
+            assert (name < 128).any() and (image == 30 * index).all(), "its name stands above it"
+        else:
+            assert (name == 255).all() and (image == 255).all(), "an empty cell is white"
+
+
+def test_long_names_stay_above_their_own_image():
+    cells = [np.full((100, 300, 3), 200, np.uint8)] * 2
+    sheet = grid(cells, ["IMG_20240131_123456_edited_copy-pti", ""])
+    above = sheet[: len(sheet) // 2 - 100]
+    ink = np.flatnonzero((above < 128).any((0, 2)))
+    assert 0 < ink.min() < 60 and 240 < ink.max() < 299
 
 
 @pytest.mark.parametrize(
@@ -330,7 +361,7 @@ def test_video_command(run, tmp_path, camera):
 def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = call("--frames=4", "--size=32", command=gen_video.main)
-    with Image.open(tmp_path / "out" / "demo-psi1-sweep.webp") as film:
+    with Image.open(tmp_path / "out" / "demo-psi0.7-sweep.webp") as film:
         assert film.size == (4 * 32, 2 * 32) and "camera sweep" in output
         frames = []
         for index in range(film.n_frames):
@@ -339,8 +370,32 @@ def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monk
     model = checkpoints.load("demo")
     # to 34 degrees at the subject's left, not to the back of the head
     for frame, yaw in ((0, 0.0), (1, 0.6)):
-        expected = next(generate_samples(model, [0], yaws=[yaw], size=32)).image
+        expected = next(generate_samples(model, [0], yaws=[yaw], size=32, truncation_psi=PSI)).image
         assert np.abs(frames[frame][:32, :32] - expected).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("yaw", "given", "camera", "why"),
+    [
+        ([-180.0, 180.0], [], "turntable", "data show heads from all sides"),
+        ([-38.4, 37.0], [], "sweep", "yaws from -38.4 to 37 degrees only"),
+        (None, [], "sweep", "does not say from which sides"),
+        ([-180.0, 180.0], ["--yaw-range=20"], "sweep", "camera sweep, into"),
+        ([-38.4, 37.0], ["--camera=turntable"], "turntable", "camera turntable, into"),
+    ],
+)
+def test_a_film_goes_all_the_way_round_where_the_data_did(
+    yaw, given, camera, why, model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    said = {} if yaw is None else {"yaw": yaw}
+    checkpoints.save(model, tmp_path / "net.safetensors", provenance=said)
+    options = ["--network=net.safetensors", "--seeds=0", "--frames=4", "--size=16"]
+    output = call(*options, *given, "--output=film.gif", command=gen_video.main)
+    assert f"camera {camera}" in output and why in output
+    options += [*given, f"--camera={camera}", "--output=wanted.gif"]
+    call(*options, command=gen_video.main)
+    assert digest(tmp_path / "film.gif") == digest(tmp_path / "wanted.gif")
 
 
 def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
@@ -355,7 +410,7 @@ def test_how_far_a_sweep_turns_is_given_in_degrees(run, model, tmp_path):
     )
     wanted = camera_path("sweep", 4, yaw_range=np.radians(20))
     assert wanted.angles()[0].rad2deg().tolist() == pytest.approx([0, 20, 0, -20], abs=1e-4)
-    expected = list(generate_frames(model, [1], wanted, size=16))
+    expected = list(generate_frames(model, [1], wanted, size=16, truncation_psi=PSI))
     with Image.open(tmp_path / "x.gif") as film:
         film.seek(1)
         assert np.abs(np.asarray(film.convert("RGB")).astype(int) - expected[1]).mean() < 6

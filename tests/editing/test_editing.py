@@ -9,6 +9,7 @@ from helpers.small_network import small_network
 
 from gghead import checkpoints
 from gghead import latent as latent_files
+from gghead.cli.common import PSI
 from gghead.cli.edit import main
 from gghead.cli.gen_samples import main as gen_samples
 from gghead.editing import (
@@ -399,7 +400,7 @@ def test_mixed_heads_are_drawn_by_the_other_commands(face, network, tmp_path):
         all(str(file) in text and file.is_file() for file in files)
         and (out / "sheet.png").is_file()
     )
-    a, b = seed_latents(face, [1, 6])
+    a, b = seed_latents(face, [1, 6], PSI)
     assert torch.equal(latent_files.load(files[3], face).ws, mix_layers(face, a, b, [2, 3, 4]).ws)
     call(
         f"--network={network}",
@@ -433,7 +434,7 @@ def test_interpolation_writes_steps_and_a_film(face, network, tmp_path):
     found = sorted(path.parent.name for path in tmp_path.glob("*/latent-between.safetensors"))
     assert found == [f"seed0002+seed0004-{step:02d}of04" for step in (1, 2, 3)]
     latent = latent_files.load(tmp_path / found[0] / "latent-between.safetensors", face)
-    torch.testing.assert_close(latent.ws, between_seeds(face, 2, 4, 0.25).ws)
+    torch.testing.assert_close(latent.ws, between_seeds(face, 2, 4, 0.25, PSI).ws)
     assert film.stat().st_size > 100 and latent.info["share"] == 0.25
     steps = tmp_path / found[0] / "latent-between.safetensors"
     text = call(
@@ -497,7 +498,7 @@ def test_directions_are_found_and_used(face, network, tmp_path):
         f"--outdir={tmp_path / 'moved'}",
     )
     moved = latent_files.load(tmp_path / "moved" / "seed0001" / "latent-move.safetensors", face)
-    (head,) = seed_latents(face, [1])
+    (head,) = seed_latents(face, [1], PSI)
     torch.testing.assert_close(
         moved.ws, direction_files.load(file, face).move(head, 1, 2.5, [0, 1]).ws
     )

@@ -201,6 +201,8 @@ def test_the_command_trains_resumes_and_its_network_draws_seeds(data, tmp_path):
     (folder,) = tmp_path.iterdir()
     assert folder.name == "00000-decoder-tiny-balls"
     assert {"preview000004.png", "fakes000004.png"} <= {path.name for path in folder.iterdir()}
+    made = checkpoints.read_info(folder).provenance
+    assert made["yaw"] == [-57.3, 57.3] and made["stage"] == "decoder"
     model = checkpoints.load(folder, kind="generator")
     assert model.samples_seeds and bool(torch.isfinite(model.sample(0).means).all())
     resumed = CliRunner().invoke(main, [f"--resume={folder}", "--steps=6"])

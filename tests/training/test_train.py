@@ -91,7 +91,8 @@ def test_snapshot_loads_and_records_its_making(finished):
     assert model.sample(seed=1).means.shape == (1, 256, 3)
     from gghead.checkpoints import latest_snapshot, read_info
 
-    assert read_info(latest_snapshot(folder)).provenance["dataset"] == "faces"
+    made = read_info(latest_snapshot(folder)).provenance
+    assert made["dataset"] == "faces" and made["yaw"] == [-22.9, 22.9]
 
 
 def test_resumed_run_equals_an_uninterrupted_one(finished, data, tmp_path):

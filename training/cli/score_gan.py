@@ -45,7 +45,7 @@ from gghead.training.metrics.names import check_feature_net, parse_metrics
         " masks]"
     ),
 )
-@trunc_option("Truncation psi")
+@trunc_option("Truncation psi", default=1.0)
 @cli.seed("Seed of latents, cameras and patches")
 @click.option(
     "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images per pass"

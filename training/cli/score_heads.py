@@ -26,7 +26,7 @@ from gghead.torch_utils import cli
     show_default=True,
     help="Look at only the first so many images of the data",
 )
-@trunc_option()
+@trunc_option(default=1.0)
 @click.option(
     "--size",
     type=click.IntRange(min=32),

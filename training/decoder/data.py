@@ -57,7 +57,7 @@ class HeadViews:
         self.subjects, self.size = len(subjects), size
         self.backdrop = captures.backdrop
         self._frames = FrameCache(captures, config.cache_mb)
-        self._cameras = captures.cameras.to(torch.float32)
+        self.cameras = captures.cameras.to(torch.float32)  # [N], of all images
 
     def batch(self, heads: int, views: int, seed: int, step: int) -> ViewBatch:
         """The heads and views of a step, over random colors."""
@@ -82,6 +82,6 @@ class HeadViews:
             torch.from_numpy(np.asarray(heads, np.int64)),
             image.clamp(0, 1).unflatten(0, shape),
             alpha.unflatten(0, shape),
-            self._cameras[flat].reshape(*shape),
+            self.cameras[flat].reshape(*shape),
             background,
         )

@@ -20,6 +20,7 @@ from gghead.training.gan import images, previews
 from gghead.training.run import run_folder
 from gghead.training.run.precision import set_precision
 from gghead.training.run.run_folder import FROM_CAPTURES, provenance
+from gghead.training.run.seen_yaws import seen_yaws
 from gghead.training.run.stats import StatsWriter, Summary
 from gghead.training.run.step_run import StepRun
 
@@ -87,6 +88,7 @@ class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
         seconds: float,
     ) -> None:
         super().__init__(config, folder, trainer, writer, seconds, config.steps)
+        self.yaws = seen_yaws(trainer.heads.cameras)
 
     @property
     def done(self) -> int:
@@ -111,11 +113,12 @@ class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
         )
 
     def write_snapshot(self, folder: Path) -> None:
+        said = provenance(self.config.preset, self.config.data.path, self.yaws)
         checkpoints.save(
             self.trainer.drawing_model(),
             folder / f"network-snapshot-{self.done:06d}.safetensors",
             done=self.done,
-            provenance=provenance(self.config.preset, self.config.data.path) | FROM_CAPTURES,
+            provenance=said | FROM_CAPTURES,
         )
 
     def describe_result(self) -> str:

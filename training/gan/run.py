@@ -34,6 +34,7 @@ from gghead.training.run.health import describe_bad_updates, judge_losses
 from gghead.training.run.interrupt import StopRequest
 from gghead.training.run.precision import set_precision
 from gghead.training.run.saving import Saver
+from gghead.training.run.seen_yaws import seen_yaws
 from gghead.training.run.stats import StatsWriter, Summary
 
 _REMEDY = (
@@ -119,6 +120,7 @@ class _Run:
             writer,
         )
         self.processes = trainer.processes
+        self.yaws = seen_yaws(Cameras.from_label(dataset.labels))
         self.watchdog = Watchdog()
         self.saver = Saver(folder, self.processes, trainer.device, "train.py", _REMEDY)
         self.metric_set: MetricSet | None = None
@@ -362,7 +364,9 @@ class _Run:
                 self.trainer.G_ema,
                 run_folder.snapshot_path(folder, kimg),
                 done=kimg,
-                provenance=run_folder.provenance(self.config.preset, self.config.data.path),
+                provenance=run_folder.provenance(
+                    self.config.preset, self.config.data.path, self.yaws
+                ),
             )
 
         self.saver.save(kimg, state, write_snapshot, self._counted)

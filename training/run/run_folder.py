@@ -108,8 +108,11 @@ def read_options(
     return config_json.replace(config, changes) if changes else config
 
 
-def provenance(preset: str, data: str) -> dict:
-    """What a snapshot says of its making: data set, preset, command and versions."""
+def provenance(preset: str, data: str, yaws: tuple[float, float] | None = None) -> dict:
+    """What a snapshot says of its making: data set, preset, command and versions.
+
+    ``yaws`` are those that the data show heads from, as ``seen_yaws`` returns them.
+    """
     root = Path(__file__).resolve().parents[2]
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
@@ -123,6 +126,7 @@ def provenance(preset: str, data: str) -> dict:
         "git": commit or "unknown",
         "torch": torch.__version__,
         "python": platform.python_version(),
+        **({} if yaws is None else {"yaw": list(yaws)}),
     }
 
 

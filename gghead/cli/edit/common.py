@@ -97,7 +97,7 @@ def open_network(network: str, device: str) -> "Generator":
     return gghead.load(network, device=pick_device(device), kind="generator")
 
 
-def read_heads(text: str, model: "Generator", psi: float = 1.0) -> list[Head]:
+def read_heads(text: str, model: "Generator", psi: float) -> list[Head]:
     """``0-2,out/me/latent-z.safetensors`` -> heads.
 
     Numbers are seeds, the rest files or folders of latents.
