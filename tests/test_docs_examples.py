@@ -1,6 +1,7 @@
-"""The documentation: its command lines take their options, its Python runs, its error sentences
-exist, its lines are short."""
+"""The documentation: its command lines take their options, how-tos make what they read, its Python
+runs, its error sentences exist, its lines are short."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -89,6 +90,137 @@ def test_options_of_examples_are_taken(where, name, words):
         words = [main.default, *words] if words[0].startswith("-") else words
         _, main, words = main.resolve_command(click.Context(main), list(words))
     main.make_context(name, list(words))
+
+
+HOWTOS = [ROOT / "README.md", ROOT / "docs" / "start.md", *sorted(ROOT.glob("docs/howto/*.md"))]
+OWN = "With your own data"  # what stands under this heading is the reader's
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+SECTION = re.compile(r"^## (.*)\n", re.M)
+FILE = re.compile(r"/|\.[A-Za-z]\w*$")  # a path, or a name with an ending
+PLACEHOLDER = re.compile(r"[A-Z][A-Z_-]*$")
+READS = (
+    "network avatar data source latents drive target init resume prior directions motion".split()
+)
+WRITES = ("dest", "outdir", "output", "video")
+DEFAULTS = {  # where a command writes that names no folder
+    "invert": "inverted",
+    "encode": "latents",
+    **{name: f"out/{name.split()[-1]}" for name in subcommands("edit")},
+}
+
+
+def made_by(name: str, words: list[str], folder: str) -> re.Pattern:
+    """What a run folder in ``folder`` is called that a command of training makes."""
+    data = [word.partition("=")[2] for word in words if word.startswith("--data=")]
+    stem = re.escape(Path(data[0]).stem) if data else "samples"
+    return re.compile(rf"{re.escape(folder)}/(\d{{5}})-\S*{stem}\S*")
+
+
+def unmade(text: str) -> list[str]:
+    """Files that a page's commands read and no earlier command of it makes."""
+    parts = SECTION.split("## \n" + text)[1:]
+    kept = [body for heading, body in zip(parts[::2], parts[1::2], strict=True) if heading != OWN]
+    made: set[str] = set()
+    runs: dict[str, list[re.Pattern]] = {}  # per folder, in the order of the numbers they get
+    faults = []
+
+    def exists(path: str) -> bool:
+        if any(path == known or path.startswith(f"{known}/") for known in made):
+            return True
+        folder = str(Path(path).parent)
+        return any(
+            (match := run.fullmatch(path)) and int(match[1]) == number
+            for number, run in enumerate(runs.get(folder, []))
+        )
+
+    blocks = [body for language, body in BLOCK.findall("".join(kept)) if not language]
+    for name, words in lines_of("\n".join(blocks)):
+        outputs = []
+        for word in words:
+            option, _, value = word[2:].partition("=") if word.startswith("--") else ("", "", word)
+            if option in WRITES:
+                outputs.append(value)
+                continue
+            for part in value.split(","):
+                file = FILE.search(part) or PLACEHOLDER.match(part) or option in READS
+                shipped = part == "demo" or part.startswith("seeds:")
+                newest = part == "latest" and runs.get("training-runs")
+                if file and not (shipped or newest or exists(part)):
+                    faults.append(f"{name}: {part}")
+        trains = name.startswith("train") and "--dry-run" not in words
+        if trains and not any(word.startswith("--resume") for word in words):
+            folder = outputs[0] if outputs else "training-runs"
+            runs.setdefault(folder, []).append(made_by(name, words, folder))
+        else:
+            full = f"{name} {words[0]}" if name == "edit" else name
+            made.update(outputs)
+            if not any(word.startswith(("--dest", "--out")) for word in words):
+                made.add(DEFAULTS.get(full, f"out/{name}"))
+    return faults
+
+
+@pytest.mark.parametrize("page", HOWTOS, ids=lambda page: page.stem)
+def test_commands_of_a_how_to_read_what_earlier_ones_made(page):
+    assert unmade(page.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("block", "fault"),
+    [
+        ("python scripts/invert.py --network=RUN --target=seeds:0", "invert: RUN"),
+        ("python scripts/invert.py --target=photo.jpg", "invert: photo.jpg"),
+        ("python scripts/dataset_tool.py check photos.zip", "dataset_tool: photos.zip"),
+        ("python gen_samples.py --latents=inverted", "gen_samples: inverted"),
+        ("python gen_samples.py --network=latest", "gen_samples: latest"),
+        (
+            "python train.py --data=out/a.zip --dry-run\n"
+            "python datasets/synthetic_heads.py --dest=out/a.zip",
+            "train: out/a.zip",
+        ),
+        (
+            "python datasets/synthetic_heads.py --dest=out/a.zip\n"
+            "python train.py --data=out/a.zip --outdir=out\n"
+            "python gen_samples.py --network=out/00001-tiny-a-gpus1",
+            "gen_samples: out/00001-tiny-a-gpus1",
+        ),
+    ],
+)
+def test_a_file_that_no_command_makes_is_found(block, fault):
+    page = f"# Page\n\n```python\nx = 1\n```\n\n## Here\n\n```\n{block}\n```\n"
+    assert unmade(page) == [fault]
+    assert unmade(page.replace("## Here", f"## {OWN}")) == []
+
+
+def hints() -> list[tuple[str, str, str]]:
+    """The options of commands that other commands print: (where, script, --option)."""
+    found = []
+    for top in ("gghead", "training"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                called = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "hint"
+                if not called or not isinstance(node.args[0], ast.Constant):
+                    continue
+                script, *words = [
+                    arg.values[0] if isinstance(arg, ast.JoinedStr) else arg for arg in node.args
+                ]
+                found += [
+                    (f"{path.relative_to(ROOT)}:{word.lineno}", script.value, option)
+                    for word in words
+                    if isinstance(word, ast.Constant)
+                    and (option := str(word.value).partition("=")[0]).startswith("--")
+                ]
+    return found
+
+
+def test_commands_that_are_printed_take_their_options():
+    found = hints()
+    assert len(found) >= 10
+    wrong = []
+    for where, script, option in found:
+        commands = subcommands(Path(script).stem).values()
+        if not any(option in param.opts for main in commands for param in main.params):
+            wrong.append(f"{where}: {script} {option}")
+    assert not wrong
 
 
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)

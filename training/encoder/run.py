@@ -209,7 +209,7 @@ class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):
             f"--network={self.folder}",
             f"--data={self.config.data.path}",
             f"--subject={subject}",
-            "--count=4",
+            "--max-views=4",
         )
         return f"Heads: {heads}"
 
