@@ -23,12 +23,14 @@ def main(out: Path = Path("out/examples"), size: int = 128, images: int = 32) ->
     data = out / "08_heads.zip"
     out.mkdir(parents=True, exist_ok=True)
     with DatasetWriter(data) as writer:
-        for index, (image, label, _) in enumerate(scenes(Request(images, 64, seed=1))):
+        for index, (image, label, _) in enumerate(scenes(Request(images, 128, seed=1))):
             mask = encode_png(image.alpha)
             writer.add(image_name(index), encode_png(image.rgb), label, mask)
-    tiny = PRESETS["tiny"]
+    tiny, shipped = PRESETS["tiny"], gghead.load("demo").config
     config = replace(
         tiny,
+        generator=shipped,
+        stages=(replace(tiny.stages[0], image_size=shipped.image_size, grid=shipped.grid),),
         data=replace(tiny.data, path=str(data)),
         optimizer=replace(tiny.optimizer, g_lr=tiny.optimizer.g_lr / 20, ema_kimg=0.02),
         kimg=0.002 * images,  # every image twice

@@ -101,9 +101,9 @@ def test_the_shipped_network_loads_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     info, path = checkpoints.read_info("demo"), checkpoints.SHIPPED["demo"]
     assert path.stat().st_size <= 10 * 2**20 and info.kimg > 0
-    assert info.provenance["command"].startswith("train.py --data=")
+    assert info.provenance["command"].startswith("scripts/train_decoder.py ")
     head = gghead.load("demo").sample(3, psi=0.7)
-    assert head.means.shape == (1, 4096, 3) and head.means.isfinite().all()
+    assert head.means.shape == (1, 128 * 128, 3) and head.means.isfinite().all()
     with pytest.raises(UserError, match="demo"):
         checkpoints.read_info("dmeo")
 

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -358,18 +359,18 @@ def test_video_command(run, tmp_path, camera):
         assert image.size == (32, 16) and image.n_frames == 3
 
 
-def test_without_options_eight_heads_of_the_shipped_network_sweep(tmp_path, monkeypatch):
+def test_without_options_eight_heads_of_the_shipped_network_turn(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output = call("--frames=4", "--size=32", command=gen_video.main)
-    with Image.open(tmp_path / "out" / "demo-psi0.7-sweep.webp") as film:
-        assert film.size == (4 * 32, 2 * 32) and "camera sweep" in output
+    with Image.open(tmp_path / "out" / "demo-psi0.7-turntable.webp") as film:
+        assert film.size == (4 * 32, 2 * 32) and "camera turntable" in output
         frames = []
         for index in range(film.n_frames):
             film.seek(index)
             frames.append(np.asarray(film.convert("RGB")).astype(int))
     model = checkpoints.load("demo")
-    # to 34 degrees at the subject's left, not to the back of the head
-    for frame, yaw in ((0, 0.0), (1, 0.6)):
+    # all the way round, the back of the head included
+    for frame, yaw in ((0, 0.0), (1, math.pi / 2), (2, math.pi)):
         expected = next(generate_samples(model, [0], yaws=[yaw], size=32, truncation_psi=PSI)).image
         assert np.abs(frames[frame][:32, :32] - expected).mean() < 6
 

@@ -117,7 +117,8 @@ class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):
         checkpoints.save(
             self.trainer.drawing_model(),
             folder / f"network-snapshot-{self.done:06d}.safetensors",
-            done=self.done,
+            # thousands of images shown, as a GAN's snapshots count
+            done=self.done * self.config.batch * self.config.views / 1000,
             provenance=said | FROM_CAPTURES,
         )
 

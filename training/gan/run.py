@@ -120,7 +120,6 @@ class _Run:
             writer,
         )
         self.processes = trainer.processes
-        self.yaws = seen_yaws(Cameras.from_label(dataset.labels))
         self.watchdog = Watchdog()
         self.saver = Saver(folder, self.processes, trainer.device, "train.py", _REMEDY)
         self.metric_set: MetricSet | None = None
@@ -360,12 +359,15 @@ class _Run:
         }
 
         def write_snapshot(folder: Path) -> None:
+            cameras = Cameras.from_label(self.trainer.labels.cpu())
             checkpoints.save(
                 self.trainer.G_ema,
                 run_folder.snapshot_path(folder, kimg),
                 done=kimg,
                 provenance=run_folder.provenance(
-                    self.config.preset, self.config.data.path, self.yaws
+                    self.config.preset,
+                    self.config.data.path,
+                    seen_yaws(Cameras.from_label(self.trainer.labels.cpu())),
                 ),
             )
 
