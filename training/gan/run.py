@@ -367,7 +367,7 @@ class _Run:
                 provenance=run_folder.provenance(
                     self.config.preset,
                     self.config.data.path,
-                    seen_yaws(Cameras.from_label(self.trainer.labels.cpu())),
+                    seen_yaws(cameras),
                 ),
             )
 
