@@ -50,6 +50,12 @@ class Captures(FrameSet):
             for code in np.unique(self.camera[self.indices(subject, expression)])
         )
 
+    def heads(self) -> list[np.ndarray]:
+        """The frames of each head, which is one subject at one moment: indices in order."""
+        codes = self.subject.astype(np.int64) * len(self.moments) + self.moment
+        order = np.argsort(codes, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
     def views(
         self, subject: str | int, expression: str | int, cameras: Sequence[str | int] | None = None
     ) -> Views:

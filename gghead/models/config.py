@@ -57,6 +57,18 @@ class AttributeConfig:
         }
 
 
+# Splats that lie in the surface, and offsets that start small: shapes follow the silhouettes of
+# all views instead of folding under one.
+SURFACE = AttributeConfig(
+    position_gain=0.25,
+    scale_min=0.25,
+    scale_max=3.0,
+    thickness=0.3,
+    rotation_frame="surface",
+    opacity_init=0.95,
+)
+
+
 @dataclass(frozen=True)
 class BackgroundConfig:
     """What stands behind the head."""

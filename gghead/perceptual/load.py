@@ -19,7 +19,7 @@ docs/perceptual.md.
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -71,6 +71,21 @@ def load_distance(spec: str, option: str = "spec", device: torch.device | str = 
             "TorchScript file."
         )
     return load_script(locate(spec, option, any_hash=True), option, device).freeze()
+
+
+def load_for_training(
+    spec: str | None, sizes: Iterable[int], device: torch.device | str
+) -> Distance | None:
+    """The distance that a run's ``perceptual_net`` names, or ``None`` where it names none.
+
+    Raises ``UserError`` as ``load_distance``, and for sides of images that it cannot take.
+    """
+    if spec is None:
+        return None
+    distance = load_distance(spec, "`perceptual_net`", device)
+    for size in sizes:
+        distance.check_size(size, size)
+    return distance
 
 
 def is_program(spec: str) -> bool:

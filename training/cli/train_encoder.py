@@ -49,7 +49,7 @@ def main(resume, outdir, device, dry_run, **options):
     from gghead.cli.common import pick_device
     from gghead.torch_utils import distributed
     from gghead.training.encoder.run import run
-    from gghead.training.run.precision import agree, check_device, choose, encoder_layers
+    from gghead.training.run.precision import agree, encoder_layers, with_precision
     from gghead.training.run.run_folder import read_options
 
     chosen = pick_device(device)
@@ -62,14 +62,9 @@ def main(resume, outdir, device, dry_run, **options):
         config = _apply(preset, options)
         if options["init"] is not None:
             config = _continue(config, options)
-        if not OPTIONS.is_given(options, "precision"):
-            stage = config.stages[0]
-            precision, why = choose(
-                chosen, encoder_layers(config.model, stage.batch * max(stage.views))
-            )
-            config = config_json.replace(config, {"precision": precision})
-            print(f"  precision {precision}: {why}")
-        check_device(config.precision, chosen)
+        stage = config.stages[0]
+        layers = encoder_layers(config.model, stage.batch * max(stage.views))
+        config = with_precision(config, OPTIONS.is_given(options, "precision"), chosen, layers)
     check(config)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))

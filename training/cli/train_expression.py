@@ -35,7 +35,7 @@ def main(resume, outdir, device, dry_run, **options):
     check_outdir(outdir, resume, dry_run)
     from gghead.cli.common import pick_device
     from gghead.training.expression.run import run
-    from gghead.training.run.precision import check_device, choose, expression_layers
+    from gghead.training.run.precision import expression_layers, with_precision
     from gghead.training.run.run_folder import read_options
 
     chosen = pick_device(device)
@@ -44,11 +44,8 @@ def main(resume, outdir, device, dry_run, **options):
         check(config)
         print(f"  precision {config.precision}: as before")
     else:
-        if not OPTIONS.is_given(options, "precision"):
-            precision, why = choose(chosen, expression_layers(config.model, config.batch))
-            config = config_json.replace(config, {"precision": precision})
-            print(f"  precision {precision}: {why}")
-        check_device(config.precision, chosen)
+        layers = expression_layers(config.model, config.batch)
+        config = with_precision(config, OPTIONS.is_given(options, "precision"), chosen, layers)
     if dry_run:
         print(json.dumps(config_json.to_dict(config), indent=2))
         return

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
+from gghead.models.config import SURFACE, DiscriminatorConfig, GeneratorConfig
 from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range, check_ranges
 
 NO_DATA = (
@@ -116,16 +116,6 @@ class DecoderTrainConfig:
     """Every random choice of the run derives from it."""
 
 
-# Splats that lie in the surface, and offsets that start small: shapes follow the silhouettes of
-# all views instead of folding under one.
-SURFACE = AttributeConfig(
-    position_gain=0.25,
-    scale_min=0.25,
-    scale_max=3.0,
-    thickness=0.3,
-    rotation_frame="surface",
-    opacity_init=0.95,
-)
 _TINY = DecoderTrainConfig(
     preset="tiny",
     generator=GeneratorConfig(

@@ -42,11 +42,8 @@ class HeadViews:
         if config.identities is not None:
             subjects = subjects[: config.identities]
         captures = captures.select(subjects=subjects).resize(size)
-        codes = captures.subject.astype(np.int64) * len(captures.moments) + captures.moment
-        order = np.argsort(codes, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
         out = config.held_out_views
-        groups = [group for group in groups if len(group) > out]
+        groups = [group for group in captures.heads() if len(group) > out]
         if not groups:
             raise UserError(
                 f"{captures.images.source.path} has no head with more than {out} views; make"

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from gghead import checkpoints
-from gghead.perceptual.distances import Distance
+from gghead.perceptual.load import load_for_training
 from gghead.rendering import registry
 from gghead.torch_utils.cli import hint
 from gghead.torch_utils.machine import keep_freed_memory
@@ -49,7 +49,9 @@ def run(
         captures = read_captures(config.data.path)
         heads = HeadViews(captures, config.data, config.generator.image_size)
     with progress("Building the networks"):
-        trainer = DecoderTrainer(config, heads, device, _perceptual(config, device))
+        size = config.generator.image_size
+        perceptual = load_for_training(config.loss.perceptual_net, [size], device)
+        trainer = DecoderTrainer(config, heads, device, perceptual)
     if state is not None:
         trainer.load_state_dict(state["trainer"])
     folder = resume or run_folder.numbered_folder(
@@ -59,17 +61,6 @@ def run(
     with StatsWriter(folder, done=trainer.step_index if state else None) as writer:
         _Run(config, folder, trainer, writer, state["seconds"] if state else 0.0).train()
     return folder
-
-
-def _perceptual(config: DecoderTrainConfig, device: torch.device) -> Distance | None:
-    if config.loss.perceptual_net is None:
-        return None
-    from gghead.perceptual.load import load_distance
-
-    distance = load_distance(config.loss.perceptual_net, "`perceptual_net`", device)
-    size = config.generator.image_size
-    distance.check_size(size, size)
-    return distance
 
 
 class _Run(StepRun[DecoderTrainConfig, DecoderTrainer]):

@@ -11,8 +11,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gghead.cameras import Cameras
-from gghead.gaussians import Gaussians
 from gghead.image_metrics import ImageLossConfig, image_loss
 from gghead.models.generator import Generator, bearable
 from gghead.perceptual.distances import Distance
@@ -136,13 +134,9 @@ class DecoderTrainer:
             styles = mean + z @ directions.T
         model = self.model
         heads = model.gaussians(styles[:, None].expand(-1, model.num_ws, -1), "none")
-        return self._over(heads, batch.cameras[:, view : view + 1], batch.background[:, view])
-
-    def _over(self, heads: Gaussians, cameras: Cameras, background: Tensor) -> Tensor:
-        size = self.heads.size
-        return self.model.render(heads, cameras, size, background=background, depth=False).color[
-            :, 0
-        ]
+        cameras, background = batch.cameras[:, view : view + 1], batch.background[:, view]
+        out = model.render(heads, cameras, self.heads.size, background=background, depth=False)
+        return out.color[:, 0]
 
     def terms(
         self, model: Generator, batch: ViewBatch, styles: Tensor

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from gghead.models.config import AttributeConfig, DiscriminatorConfig, GeneratorConfig
+from gghead.models.config import SURFACE, DiscriminatorConfig, GeneratorConfig
 from gghead.models.reconstructor_config import ReconstructorConfig, RigBackgroundConfig
 from gghead.torch_utils.config import NO_OPTIONS, ConfigError, Option, Range, check_ranges
 from gghead.torch_utils.errors import UserError
@@ -160,14 +160,6 @@ class EncoderTrainConfig:
     """Every random choice of the run derives from it."""
 
 
-_SURFACE = AttributeConfig(
-    position_gain=0.25,
-    scale_min=0.25,
-    scale_max=3.0,
-    thickness=0.3,
-    rotation_frame="surface",
-    opacity_init=0.95,
-)
 # 16,384 Gaussians and an image of 128 pixels a side: about half a second a step on one core.
 _TINY = EncoderTrainConfig(
     preset="tiny",
@@ -181,7 +173,7 @@ _TINY = EncoderTrainConfig(
             cmax=128,
             grid=128,
             image_size=128,
-            attributes=_SURFACE,
+            attributes=SURFACE,
         ),
         channels=(32, 48, 64, 128),
         blocks=1,
@@ -234,7 +226,7 @@ _HEADSUP = EncoderTrainConfig(
             latent_resolution=64,
             grid=256,
             image_size=512,
-            attributes=replace(_SURFACE, sh_degree=1, opacity_init=0.1),
+            attributes=replace(SURFACE, sh_degree=1, opacity_init=0.1),
         ),
         guided=False,
         background=RigBackgroundConfig(kind="sphere"),

@@ -64,9 +64,7 @@ class CaptureHeads:
                 f"{captures.images.source.path} has no subject left to train on; hold out fewer."
             )
         captures = captures.select(subjects=kept).resize(size)
-        codes = captures.subject.astype(np.int64) * len(captures.moments) + captures.moment
-        order = np.argsort(codes, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+        groups = captures.heads()
         if config.cameras is not None:
             groups = [
                 group[np.unique(np.linspace(0, len(group) - 1, config.cameras).round().astype(int))]

@@ -12,7 +12,7 @@ from gghead.data.captures import Captures
 from gghead.image_metrics import psnr
 from gghead.models.generator import Generator
 from gghead.models.reconstructor import Reconstructor
-from gghead.perceptual.distances import Distance
+from gghead.perceptual.load import load_for_training
 from gghead.rendering import registry, render
 from gghead.rendering.render import LOW_PASS
 from gghead.torch_utils import config as config_json
@@ -63,10 +63,10 @@ def run(
         captures = (
             CaptureHeads(source, config.data, first.image_size) if source is not None else None
         )
+    sizes = [stage.image_size for stage in config.stages]
     with progress("Building the networks"):
-        trainer = EncoderTrainer(
-            config, captures, device, processes, init, perceptual_distance(config, device)
-        )
+        perceptual = load_for_training(config.loss.perceptual_net, sizes, device)
+        trainer = EncoderTrainer(config, captures, device, processes, init, perceptual)
     if state is not None:
         trainer.load_state_dict(state["trainer"])
     seconds = state["seconds"] if state else 0.0
@@ -103,18 +103,6 @@ def _load_init(path: str) -> Reconstructor | Generator:
             " train.py or of scripts/train_encoder.py."
         )
     return model
-
-
-def perceptual_distance(config: EncoderTrainConfig, device: torch.device) -> Distance | None:
-    """The user's perceptual network, or ``None``, which ``print_start`` prints."""
-    if config.loss.perceptual_net is None:
-        return None
-    from gghead.perceptual.load import load_distance
-
-    distance = load_distance(config.loss.perceptual_net, "`perceptual_net`", device)
-    for stage in config.stages:
-        distance.check_size(stage.image_size, stage.image_size)
-    return distance
 
 
 class _Run(StepRun[EncoderTrainConfig, EncoderTrainer]):

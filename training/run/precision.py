@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from gghead.networks.discriminator import DiscriminatorBlock
 from gghead.networks.synthesis import SynthesisBlock, channels_at
 from gghead.networks.uv_transformer import Attention
 from gghead.networks.view_encoder import ResidualBlock
+from gghead.torch_utils import config as config_json
 from gghead.torch_utils import threads
 from gghead.torch_utils.errors import UserError
 from gghead.torch_utils.files import cache_dir, write_atomically
@@ -50,6 +52,20 @@ _ENVIRONMENT = (
 )
 
 Run = Callable[[], object]
+
+
+class PreciseConfig(Protocol):
+    """The config of a run whose convolutions have a precision."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def precision(self) -> str:
+        """bf16, tf32 or fp32."""
+        ...
+
+
+Config = TypeVar("Config", bound=PreciseConfig)
 
 
 @dataclass(frozen=True)
@@ -105,6 +121,19 @@ def choose(device: torch.device, layers: Layers) -> tuple[str, str]:
     found = figures[0]
     assert found is not None  # the first process's
     return "bf16" if found.bf16 < _TIED * found.fp32 else "fp32", str(found)
+
+
+def with_precision(config: Config, given: bool, device: torch.device, layers: Layers) -> Config:
+    """A run's config with the precision that ``choose`` finds, and a line that says why.
+
+    Where the user has ``given`` one it stays. Raises ``UserError`` as ``check_device``.
+    """
+    if not given:
+        precision, why = choose(device, layers)
+        config = config_json.replace(config, {"precision": precision})
+        print(f"  precision {precision}: {why}")
+    check_device(config.precision, device)
+    return config
 
 
 def agree(precision: str) -> str:
